@@ -1,0 +1,275 @@
+//! Every parameter of the core, its default with the source, and what cannot work.
+//!
+//! Knows: numbers. Must not know: who reads them. Sizes of messages, streams and dials belong to the driver.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::query::Quorum;
+use super::validate::{AcceptAny, Validator};
+
+/// Default k: how many peers keep a record, and how many a bucket holds. Source: libp2p specification, rule L1.
+pub const DEFAULT_REPLICATION: NonZeroUsize = NonZeroUsize::new(20).unwrap();
+/// Default α: how many requests of one lookup are in flight while it searches. Source: IPFS specification, rule A36.
+pub const DEFAULT_PARALLELISM: NonZeroUsize = NonZeroUsize::new(10).unwrap();
+/// Default β: how many of the closest peers must have answered to end the search. Source: IPFS specification, A34.
+pub const DEFAULT_RESILIENCY: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+/// Default time of a query. Source: libp2p-kad's default, 60 s.
+pub const DEFAULT_QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest time that one request gets, dialling included. Source: the 10 s read timeout of the Go implementation.
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The shortest time that one request gets, however fast peers were so far. Source: a TCP retransmission on a fresh
+/// connection costs 1 s (RFC 6298), and the peer may be dialling too.
+pub const DEFAULT_MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Default lifetime of a value that another node stored here. Source: rule L20, 48 h.
+pub const DEFAULT_VALUE_TTL: Duration = Duration::from_secs(48 * 3600);
+/// Default lifetime of a provider record. Source: rule A47, 48 h.
+pub const DEFAULT_PROVIDER_TTL: Duration = Duration::from_secs(48 * 3600);
+/// Default lifetime of a provider's addresses. Source: rule A49, 24 h.
+pub const DEFAULT_PROVIDER_ADDR_TTL: Duration = Duration::from_secs(24 * 3600);
+/// The longest key of a provider record. Source: rule A43, 80 bytes.
+pub const MAX_PROVIDER_KEY_LEN: usize = 80;
+/// The longest key of a value or target of a lookup: 2 KiB. Source: real keys are below 100 bytes; what is longer
+/// would not leave room for the answer in a message that every peer can read.
+pub const MAX_KEY_LEN: usize = 2048;
+/// Default for [`LimitConfig::queries`]. Source: at about 8 kB a lookup this is 80 MB.
+pub const DEFAULT_MAX_QUERIES: usize = 10_000;
+/// Default for [`LimitConfig::inbound`].
+pub const DEFAULT_MAX_INBOUND: usize = 4_096;
+/// Default for [`LimitConfig::inbound_per_peer`]. Source: a peer has at most 32 streams, one request each.
+pub const DEFAULT_MAX_INBOUND_PER_PEER: usize = 64;
+/// Default for [`LimitConfig::address_book`].
+pub const DEFAULT_ADDRESS_BOOK: usize = 4_096;
+/// Default for [`LimitConfig::candidates`]. Source: the bounded check-before-add queue of zikade, 128.
+pub const DEFAULT_CANDIDATES: usize = 128;
+/// Default for [`LimitConfig::frontier`]. Source: k peers each naming k others fill it once over.
+pub const DEFAULT_FRONTIER: usize = 512;
+/// Default for [`LimitConfig::providers_per_query`].
+pub const DEFAULT_PROVIDERS_PER_QUERY: usize = 1_000;
+/// Default for [`MaintenanceConfig::probes`]. Source: zikade checks 3 candidates at a time.
+pub const DEFAULT_PROBES: usize = 3;
+
+/// All parameters of a node's core.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// How lookups walk.
+    pub lookup: LookupConfig,
+    /// What the routing table holds.
+    pub routing: RoutingConfig,
+    /// What records are and how long they live.
+    pub record: RecordConfig,
+    /// What the node does of its own accord.
+    pub maintenance: MaintenanceConfig,
+    /// What others can make grow, and how far.
+    pub limit: LimitConfig,
+}
+
+impl Default for Config {
+    /// Right for a private network.
+    fn default() -> Config {
+        Config {
+            lookup: LookupConfig::default(),
+            routing: RoutingConfig::default(),
+            record: RecordConfig::default(),
+            maintenance: MaintenanceConfig::default(),
+            limit: LimitConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    ///
+    /// Names the first field that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let lookup = &self.lookup;
+        nonzero_time("lookup.query_timeout", lookup.query_timeout)?;
+        nonzero_time("lookup.min_request_timeout", lookup.min_request_timeout)?;
+        if lookup.min_request_timeout > lookup.request_timeout {
+            return Err(ConfigError::Greater("lookup.min_request_timeout", "lookup.request_timeout"));
+        }
+        if lookup.resiliency > lookup.replication {
+            return Err(ConfigError::Greater("lookup.resiliency", "lookup.replication"));
+        }
+        nonzero_time("record.value_ttl", self.record.value_ttl)?;
+        nonzero_time("record.provider_ttl", self.record.provider_ttl)?;
+        nonzero_time("record.provider_addr_ttl", self.record.provider_addr_ttl)?;
+        let limit = &self.limit;
+        for (name, value) in [
+            ("limit.queries", limit.queries),
+            ("limit.inbound", limit.inbound),
+            ("limit.inbound_per_peer", limit.inbound_per_peer),
+            ("limit.address_book", limit.address_book),
+            ("limit.candidates", limit.candidates),
+            ("limit.providers_per_query", limit.providers_per_query),
+            ("maintenance.probes", self.maintenance.probes),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Zero(name));
+            }
+        }
+        if lookup.replication.get() > limit.frontier {
+            return Err(ConfigError::Greater("lookup.replication", "limit.frontier"));
+        }
+        Ok(())
+    }
+}
+
+fn nonzero_time(name: &'static str, value: Duration) -> Result<(), ConfigError> {
+    if value.is_zero() { Err(ConfigError::Zero(name)) } else { Ok(()) }
+}
+
+/// How lookups walk.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LookupConfig {
+    /// k: how many closest peers a lookup finds and a publication reaches. Default: [`DEFAULT_REPLICATION`].
+    pub replication: NonZeroUsize,
+    /// α: requests in flight while a lookup searches. Default: [`DEFAULT_PARALLELISM`].
+    pub parallelism: NonZeroUsize,
+    /// β: how many of the closest must have answered before the rest of the k closest are asked at once.
+    /// Default: [`DEFAULT_RESILIENCY`].
+    pub resiliency: NonZeroUsize,
+    /// The time of a query in all. Default: [`DEFAULT_QUERY_TIMEOUT`].
+    pub query_timeout: Duration,
+    /// The longest time of one request. Default: [`DEFAULT_REQUEST_TIMEOUT`].
+    pub request_timeout: Duration,
+    /// The shortest time of one request. Default: [`DEFAULT_MIN_REQUEST_TIMEOUT`].
+    pub min_request_timeout: Duration,
+}
+
+impl Default for LookupConfig {
+    fn default() -> LookupConfig {
+        LookupConfig {
+            replication: DEFAULT_REPLICATION,
+            parallelism: DEFAULT_PARALLELISM,
+            resiliency: DEFAULT_RESILIENCY,
+            query_timeout: DEFAULT_QUERY_TIMEOUT,
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            min_request_timeout: DEFAULT_MIN_REQUEST_TIMEOUT,
+        }
+    }
+}
+
+/// What the routing table holds.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RoutingConfig {
+    /// How many peers a bucket holds. Default: [`DEFAULT_REPLICATION`].
+    pub bucket_size: NonZeroUsize,
+}
+
+impl Default for RoutingConfig {
+    fn default() -> RoutingConfig {
+        RoutingConfig { bucket_size: DEFAULT_REPLICATION }
+    }
+}
+
+/// What records are and how long they live.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RecordConfig {
+    /// Decides which values are valid. Default: [`AcceptAny`].
+    pub validator: Arc<dyn Validator>,
+    /// The longest that a value of another node is kept. Default: [`DEFAULT_VALUE_TTL`].
+    pub value_ttl: Duration,
+    /// How long a provider record is kept. Default: [`DEFAULT_PROVIDER_TTL`].
+    pub provider_ttl: Duration,
+    /// How long the addresses of a provider are kept. Default: [`DEFAULT_PROVIDER_ADDR_TTL`].
+    pub provider_addr_ttl: Duration,
+    /// How many holders of a value a get waits for, the local one included. Default: one.
+    pub read_quorum: Quorum,
+    /// How many peers must acknowledge a put or a provide. Default: one.
+    pub write_quorum: Quorum,
+}
+
+impl Default for RecordConfig {
+    fn default() -> RecordConfig {
+        RecordConfig {
+            validator: Arc::new(AcceptAny),
+            value_ttl: DEFAULT_VALUE_TTL,
+            provider_ttl: DEFAULT_PROVIDER_TTL,
+            provider_addr_ttl: DEFAULT_PROVIDER_ADDR_TTL,
+            read_quorum: Quorum::One,
+            write_quorum: Quorum::One,
+        }
+    }
+}
+
+/// What the node does of its own accord.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MaintenanceConfig {
+    /// How many candidates for the routing table are probed at a time. Default: [`DEFAULT_PROBES`].
+    pub probes: usize,
+}
+
+impl Default for MaintenanceConfig {
+    fn default() -> MaintenanceConfig {
+        MaintenanceConfig { probes: DEFAULT_PROBES }
+    }
+}
+
+/// What others can make grow, and how far. A test fills each.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LimitConfig {
+    /// Queries at once; one more is refused as busy. Default: [`DEFAULT_MAX_QUERIES`].
+    pub queries: usize,
+    /// Inbound requests that wait for the store; one more is reset. Default: [`DEFAULT_MAX_INBOUND`].
+    pub inbound: usize,
+    /// The same of one peer. Default: [`DEFAULT_MAX_INBOUND_PER_PEER`].
+    pub inbound_per_peer: usize,
+    /// Peers outside the routing table whose addresses are remembered; the oldest are forgotten first.
+    /// Default: [`DEFAULT_ADDRESS_BOOK`].
+    pub address_book: usize,
+    /// Peers that wait to be probed before they enter the routing table; one more is dropped and can come again.
+    /// Default: [`DEFAULT_CANDIDATES`].
+    pub candidates: usize,
+    /// Peers that one lookup remembers; the farthest unasked are forgotten first. Default: [`DEFAULT_FRONTIER`].
+    pub frontier: usize,
+    /// Providers that one query reports. Default: [`DEFAULT_PROVIDERS_PER_QUERY`].
+    pub providers_per_query: usize,
+}
+
+impl Default for LimitConfig {
+    fn default() -> LimitConfig {
+        LimitConfig {
+            queries: DEFAULT_MAX_QUERIES,
+            inbound: DEFAULT_MAX_INBOUND,
+            inbound_per_peer: DEFAULT_MAX_INBOUND_PER_PEER,
+            address_book: DEFAULT_ADDRESS_BOOK,
+            candidates: DEFAULT_CANDIDATES,
+            frontier: DEFAULT_FRONTIER,
+            providers_per_query: DEFAULT_PROVIDERS_PER_QUERY,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let mut config = Config::default();
+        config.lookup.query_timeout = Duration::ZERO;
+        assert_eq!(config.validate(), Err(ConfigError::Zero("lookup.query_timeout")));
+        let mut config = Config::default();
+        config.lookup.min_request_timeout = Duration::from_secs(11);
+        assert!(matches!(config.validate(), Err(ConfigError::Greater("lookup.min_request_timeout", _))));
+        let mut config = Config::default();
+        config.limit.queries = 0;
+        assert_eq!(config.validate(), Err(ConfigError::Zero("limit.queries")));
+    }
+}

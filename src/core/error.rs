@@ -1,0 +1,122 @@
+//! How operations fail, as values that a program can match on, sorted by who must act.
+//!
+//! Knows: names for failures. Must not know: how any of them comes about. The ends of single requests are in
+//! `message.rs`, those of stores in `store`, those of values in `validate`.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+
+use super::message::RequestError;
+use super::store::StoreError;
+use super::validate::InvalidValue;
+
+/// Why a query did not reach what it was for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The network: no peer is known that could be asked. What was to be published is kept locally.
+    #[error("no peers known")]
+    NoPeers,
+    /// The network: everyone who could be asked was, and nobody had it.
+    #[error("not found: {0}")]
+    NotFound(Box<Report>),
+    /// The network: fewer peers than wanted took the record or held the value.
+    #[error("{reached} of {wanted} wanted peers: {report}")]
+    QuorumMissed {
+        /// How many were wanted.
+        wanted: NonZeroUsize,
+        /// How many there were.
+        reached: usize,
+        /// Who was asked and how each ended.
+        report: Box<Report>,
+    },
+    /// The network: the query's time was over before it was done.
+    #[error("timed out after {after:?}: {report}")]
+    TimedOut {
+        /// The time that it had.
+        after: Duration,
+        /// Who was asked until then and how each ended.
+        report: Box<Report>,
+    },
+    /// Us: the store could not keep or read it.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// Us: as many queries run as may; try again when one has ended.
+    #[error("too many queries at once")]
+    Busy,
+    /// Us: the node that was to answer is gone.
+    #[error("the node is gone")]
+    Closed,
+    /// The caller: it ended the query itself.
+    #[error("cancelled")]
+    Cancelled,
+    /// The caller: the key is empty or longer than peers accept.
+    #[error("key of a forbidden length")]
+    InvalidKey,
+    /// The caller: the value is not valid for its key.
+    #[error("invalid value: {0}")]
+    InvalidValue(#[from] InvalidValue),
+    /// The caller: a newer value than this one is kept under the key.
+    #[error("a newer value is kept under this key")]
+    OldValue,
+    /// The caller: a provider must have an address, and this node knows none of its own.
+    #[error("no own address to announce")]
+    NoOwnAddress,
+}
+
+/// Who was asked on behalf of a query, and how each ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// How many requests were sent in all.
+    pub requests: usize,
+    /// How many of them were answered.
+    pub answers: usize,
+    /// The peers that acknowledged to keep what was published, nearest to the key first.
+    pub acknowledged: Vec<PeerId>,
+    /// The peers to which an announcement was sent and that neither took nor refused it in time.
+    pub sent: Vec<PeerId>,
+    /// The peers that failed, in the order in which they did, with the reason of each.
+    pub failed: Vec<PeerFailure>,
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} requests, {} answers, {} failures", self.requests, self.answers, self.failed.len())
+    }
+}
+
+/// A peer that failed a query, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("{peer}: {why}")]
+pub struct PeerFailure {
+    /// The peer.
+    pub peer: PeerId,
+    /// What happened.
+    pub why: RequestError,
+}
+
+impl PeerFailure {
+    /// `peer` failed for this reason.
+    pub fn new(peer: PeerId, why: RequestError) -> PeerFailure {
+        PeerFailure { peer, why }
+    }
+}
+
+/// A configuration that cannot work. Names the field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The field must not be zero.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+    /// The first field must not be greater than the second.
+    #[error("{0} must not be greater than {1}")]
+    Greater(&'static str, &'static str),
+    /// The list must not be empty.
+    #[error("{0} must not be empty")]
+    Empty(&'static str),
+}

@@ -1,0 +1,437 @@
+//! The only doors of the core: what goes in, what comes out, and the ids by which they are matched.
+//!
+//! Knows: names of events and effects. Must not know: what they lead to.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+
+use super::contact::Contact;
+use super::error::{QueryError, Report};
+use super::key::Key;
+use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
+use super::query::Quorum;
+use super::record::{Record, RecordKey};
+use super::store::{Item, Loaded, StoreError, Ticket};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// The id of this number.
+            pub const fn new(number: u64) -> $name {
+                $name(number)
+            }
+
+            /// The number of this id.
+            pub const fn number(self) -> u64 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// Names a query. Chosen by the core, never used twice by one node.
+    QueryId, "q"
+);
+id!(
+    /// Names a request that this node sends. Chosen by the core, never used twice by one node.
+    RequestId, "r"
+);
+id!(
+    /// Names a request that a peer sends. Chosen by the driver, unique among the unanswered ones.
+    InboundId, "i"
+);
+
+/// Whether this node serves others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the specification knows two")]
+pub enum Mode {
+    /// Asks, but neither answers nor is kept in routing tables.
+    Client,
+    /// Asks and answers.
+    #[default]
+    Server,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Client => "client",
+            Mode::Server => "server",
+        })
+    }
+}
+
+/// What happened to a node: everything it ever learns.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// The application names a peer that serves the DHT: a first contact.
+    AddPeer(Arc<Contact>),
+    /// Addresses of a peer became known, for example through identify.
+    Discovered(Arc<Contact>),
+    /// A connection to a peer is up, where there was none.
+    Connected {
+        /// The peer.
+        peer: PeerId,
+        /// The address at which it was dialled; `None` if it dialled us.
+        outbound_addr: Option<Multiaddr>,
+    },
+    /// The last connection to a peer is gone.
+    Disconnected {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A peer says whether it serves our protocol.
+    Serves {
+        /// The peer.
+        peer: PeerId,
+        /// Whether it does.
+        yes: bool,
+    },
+    /// A peer asks us. Ends in one [`Output::Reply`], unless [`Input::RequestGone`] comes first.
+    Request {
+        /// Who asks.
+        from: PeerId,
+        /// The driver's name for it.
+        id: InboundId,
+        /// What is asked.
+        request: Request,
+    },
+    /// The peer that asked no longer waits.
+    RequestGone {
+        /// The name of the request.
+        id: InboundId,
+    },
+    /// The store kept what was pending, or failed to.
+    Stored {
+        /// The store's name for the operation.
+        ticket: Ticket,
+        /// How it ended.
+        result: Result<(), StoreError>,
+    },
+    /// The store read what was pending, or failed to.
+    Loaded {
+        /// The store's name for the operation.
+        ticket: Ticket,
+        /// What it found.
+        result: Result<Loaded, StoreError>,
+    },
+    /// The end of something that we sent.
+    Response {
+        /// The name given in [`Output::Send`].
+        id: RequestId,
+        /// How it ended.
+        result: Result<Response, RequestError>,
+    },
+    /// Whether to serve others from now on.
+    Mode(Mode),
+    /// The addresses at which this node can be reached, all of them, in order of preference.
+    LocalAddrs(Vec<Multiaddr>),
+    /// Time went on. Worth sending at the time that `poll_timeout` names.
+    Timeout,
+}
+
+/// An effect that a node wants to have.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Output {
+    /// Send this request, and dial the peer if you must. Ends in one [`Input::Response`], unless
+    /// [`Output::Cancel`] comes first.
+    Send {
+        /// To whom.
+        to: Arc<Contact>,
+        /// The name under which to report the end.
+        id: RequestId,
+        /// What.
+        request: Request,
+    },
+    /// Nobody waits for this request any more: give up its stream or dial, and report nothing.
+    Cancel {
+        /// The name of the request.
+        id: RequestId,
+    },
+    /// The end of an inbound request.
+    Reply {
+        /// To whom.
+        to: PeerId,
+        /// The name of the request.
+        id: InboundId,
+        /// What to do.
+        reply: Reply,
+    },
+    /// Tell the application.
+    Event(Event),
+}
+
+/// The end of an inbound request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reply {
+    /// Send this answer and read the next request.
+    Answer(Response),
+    /// Send nothing and read the next request: what ADD_PROVIDER gets.
+    Nothing,
+    /// Reset the stream.
+    Reset(Refusal),
+}
+
+/// Why an inbound request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The peer broke a rule.
+    #[error("misbehaved: {0}")]
+    Misbehaved(#[from] Misbehaviour),
+    /// This node does not serve at present.
+    #[error("this node is a client")]
+    NotServing,
+    /// This node's store could not do it.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// Too many requests wait for this node's store.
+    #[error("overloaded")]
+    Busy,
+}
+
+/// What an application may want to know.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// News of a query that was started here.
+    Query {
+        /// Which query.
+        id: QueryId,
+        /// What happened.
+        event: QueryEvent,
+    },
+    /// A peer entered or left the routing table.
+    RoutingChanged {
+        /// The peer.
+        peer: PeerId,
+        /// Whether it is in the table now.
+        present: bool,
+    },
+    /// A peer stored a value here.
+    RecordStored {
+        /// Its key.
+        key: RecordKey,
+        /// Who stored it.
+        from: PeerId,
+    },
+    /// A peer announced here that it provides content.
+    ProviderStored {
+        /// The content.
+        key: RecordKey,
+        /// Who provides it.
+        provider: PeerId,
+    },
+    /// A peer broke the protocol.
+    PeerMisbehaved {
+        /// The peer.
+        peer: PeerId,
+        /// The rule that it broke.
+        what: Misbehaviour,
+    },
+}
+
+/// News of one query. `Finished` comes exactly once, last, and for each query that was started, cancelled ones too.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum QueryEvent {
+    /// A step of the walk, for queries that asked for progress.
+    Progress(Progress),
+    /// A value better than all before it, while the query looks for still better ones.
+    Value(Record),
+    /// A provider not reported before; reported again only if addresses become known where none were.
+    Provider(Arc<Contact>),
+    /// The query is over.
+    Finished(Result<Answer, QueryError>),
+}
+
+/// A step of a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// A peer is being asked.
+    Asked {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        kind: Kind,
+        /// How many leading bits its key shares with the target: the higher, the closer.
+        shared_bits: u32,
+    },
+    /// A peer answered.
+    Answered {
+        /// Who.
+        peer: PeerId,
+        /// How long that took, dialling included.
+        took: Duration,
+        /// How many leading bits its key shares with the target.
+        shared_bits: u32,
+        /// How many peers it named that the query had not heard of.
+        news: usize,
+    },
+    /// A peer failed.
+    Failed {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        why: RequestError,
+    },
+}
+
+/// What a query that succeeded found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Answer {
+    /// The end of [`Operation::ClosestPeers`].
+    ClosestPeers {
+        /// The closest peers that answered, nearest first.
+        peers: Vec<Arc<Contact>>,
+        /// Who was asked.
+        report: Report,
+    },
+    /// The end of [`Operation::FindPeer`].
+    Peer {
+        /// The peer with its addresses.
+        peer: Arc<Contact>,
+        /// Who was asked.
+        report: Report,
+    },
+    /// The end of [`Operation::Get`].
+    Value {
+        /// The best value found.
+        record: Record,
+        /// Who had it; `None` if it was kept here.
+        from: Option<PeerId>,
+        /// The peers that held this very value.
+        holders: Vec<PeerId>,
+        /// The peers that held another value, older than this one.
+        outdated: Vec<PeerId>,
+        /// Who was asked.
+        report: Report,
+    },
+    /// The end of [`Operation::Put`].
+    Stored {
+        /// Who took it and who did not.
+        report: Report,
+    },
+    /// The end of [`Operation::Provide`].
+    Provided {
+        /// Who took it and who did not.
+        report: Report,
+    },
+    /// The end of [`Operation::Providers`].
+    Providers {
+        /// How many providers were reported.
+        found: usize,
+        /// Who was asked.
+        report: Report,
+    },
+    /// The end of [`Operation::Bootstrap`].
+    Bootstrapped {
+        /// How many peers the routing table holds now.
+        peers: usize,
+        /// Who was asked.
+        report: Report,
+    },
+    /// The end of [`Operation::Records`].
+    Records {
+        /// What is kept, in order of the keyspace; fewer than the limit means that the end is reached.
+        items: Vec<Item>,
+    },
+}
+
+/// What a node can be asked to do.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Find the peers closest to the key of these bytes.
+    ClosestPeers {
+        /// Any preimage: a peer id, a multihash, a value's key.
+        key: Bytes,
+    },
+    /// Find a peer's addresses.
+    FindPeer {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Find the best value under a key.
+    Get {
+        /// The key.
+        key: RecordKey,
+    },
+    /// Keep a value here and at the peers closest to its key.
+    Put {
+        /// The key.
+        key: RecordKey,
+        /// The value.
+        value: Bytes,
+    },
+    /// Tell the peers closest to a key that this node provides its content.
+    Provide {
+        /// The content's multihash.
+        key: RecordKey,
+    },
+    /// Find who provides some content.
+    Providers {
+        /// The content's multihash.
+        key: RecordKey,
+    },
+    /// Join: look for oneself, then into every part of the keyspace farther away than the closest neighbour.
+    Bootstrap,
+    /// List what is kept here, a page at a time, in order of the keyspace.
+    Records {
+        /// The place after which to begin; the start of the keyspace without it.
+        after: Option<Key>,
+        /// How many items at most; items at one place are not split, so there can be a few more.
+        limit: NonZeroUsize,
+    },
+}
+
+/// How one query differs from what the configuration says.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct QueryOptions {
+    /// The time that the query has in all. Default: [`LookupConfig::query_timeout`](super::config::LookupConfig).
+    pub timeout: Option<Duration>,
+    /// How many holders to find or to make. Default: the record configuration's.
+    pub quorum: Option<Quorum>,
+    /// How many peers or providers are enough. Default: k peers, and as many providers as
+    /// [`LimitConfig::providers_per_query`](super::config::LimitConfig) allows.
+    pub limit: Option<NonZeroUsize>,
+    /// Whether to report each step.
+    pub progress: bool,
+}
+
+/// What `poll_timeout` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wake {
+    /// A request becomes late or runs out of time.
+    Request(RequestId),
+    /// A query runs out of time.
+    Query(QueryId),
+    /// Something that is kept expires.
+    Expiry,
+    /// A duty of maintenance is due.
+    Maintenance,
+}

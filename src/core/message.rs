@@ -1,0 +1,261 @@
+//! The six RPCs as data, and the ways in which a request can end.
+//!
+//! Knows: what peers say to each other. Must not know: how it is encoded (`wire`), carried (`net`) or answered
+//! (`server`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use super::contact::Contact;
+use super::record::RecordKey;
+use super::time::Timestamp;
+
+/// One RPC as a peer asks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Request {
+    /// Answered by an equal message. Peers must not send it; it is answered all the same.
+    Ping,
+    /// Who is closest to this point? The bytes are a peer id or any other preimage of a key, never empty.
+    FindNode {
+        /// The preimage of the point asked for.
+        key: Bytes,
+    },
+    /// What value is kept under this key, and who is closer to it?
+    GetValue {
+        /// The key asked for.
+        key: RecordKey,
+    },
+    /// Keep this value.
+    PutValue {
+        /// The value, with its key.
+        value: Value,
+    },
+    /// Who provides this content, and who is closer to it?
+    GetProviders {
+        /// The content's multihash.
+        key: RecordKey,
+    },
+    /// Know that I provide this content. It has no answer.
+    AddProvider {
+        /// The content's multihash.
+        key: RecordKey,
+        /// Who provides it: the sender, with its addresses. Entries about others are ignored.
+        providers: Vec<Arc<Contact>>,
+    },
+}
+
+impl Request {
+    /// The RPC's name, spelled as in the specification.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Request::Ping => Kind::Ping,
+            Request::FindNode { .. } => Kind::FindNode,
+            Request::GetValue { .. } => Kind::GetValue,
+            Request::PutValue { .. } => Kind::PutValue,
+            Request::GetProviders { .. } => Kind::GetProviders,
+            Request::AddProvider { .. } => Kind::AddProvider,
+        }
+    }
+}
+
+/// What a peer answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Response {
+    /// The echo of a ping.
+    Ping,
+    /// The peers closest to the key asked for, nearest first.
+    FindNode {
+        /// The peers.
+        closer: Vec<Arc<Contact>>,
+    },
+    /// The value, where the peer has it, and the peers closest to its key.
+    GetValue {
+        /// The key of the answer; empty where the peer left it out.
+        key: RecordKey,
+        /// The value, where the peer has one.
+        value: Option<Value>,
+        /// Peers closer to the key.
+        closer: Vec<Arc<Contact>>,
+    },
+    /// The value is kept: its echo.
+    PutValue {
+        /// The value that the peer says to have kept.
+        value: Value,
+    },
+    /// The providers that the peer knows, and the peers closest to the key.
+    GetProviders {
+        /// The key of the answer; empty where the peer left it out.
+        key: RecordKey,
+        /// Who provides the content; possibly without addresses.
+        providers: Vec<Arc<Contact>>,
+        /// Peers closer to the key.
+        closer: Vec<Arc<Contact>>,
+    },
+    /// The peer read the announcement and closed its stream in good order. Nothing like it is on the wire.
+    AddProvider,
+}
+
+impl Response {
+    /// Which RPC this answers.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Response::Ping => Kind::Ping,
+            Response::FindNode { .. } => Kind::FindNode,
+            Response::GetValue { .. } => Kind::GetValue,
+            Response::PutValue { .. } => Kind::PutValue,
+            Response::GetProviders { .. } => Kind::GetProviders,
+            Response::AddProvider => Kind::AddProvider,
+        }
+    }
+}
+
+/// The six RPCs by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the protocol has six RPCs and a new one would be a new protocol")]
+pub enum Kind {
+    /// PUT_VALUE, 0 on the wire.
+    PutValue = 0,
+    /// GET_VALUE, 1 on the wire.
+    GetValue = 1,
+    /// ADD_PROVIDER, 2 on the wire.
+    AddProvider = 2,
+    /// GET_PROVIDERS, 3 on the wire.
+    GetProviders = 3,
+    /// FIND_NODE, 4 on the wire.
+    FindNode = 4,
+    /// PING, 5 on the wire.
+    Ping = 5,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::PutValue => "PutValue",
+            Kind::GetValue => "GetValue",
+            Kind::AddProvider => "AddProvider",
+            Kind::GetProviders => "GetProviders",
+            Kind::FindNode => "FindNode",
+            Kind::Ping => "Ping",
+        })
+    }
+}
+
+/// A value as it travels: what a [`Record`](super::record::Record) is to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Value {
+    /// The value's key.
+    pub key: RecordKey,
+    /// The value.
+    pub value: Bytes,
+    /// Who says to have published it (field 666, an extension of the Rust implementations).
+    pub publisher: Option<PeerId>,
+    /// How much longer it is meant to live (field 777 in whole seconds, an extension of the Rust implementations).
+    pub ttl: Option<Duration>,
+    /// When the sender received or made it. It is sent, since some peers demand the field, and never believed: a
+    /// decoded value has `None`.
+    pub received: Option<Timestamp>,
+}
+
+impl Value {
+    /// A value without the optional fields.
+    pub fn new(key: impl Into<RecordKey>, value: impl Into<Bytes>) -> Value {
+        Value { key: key.into(), value: value.into(), publisher: None, ttl: None, received: None }
+    }
+}
+
+/// Why a request that was sent, or should have been, ended without an answer. Sorted by who must act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The network: no connection to the peer could be had.
+    #[error("unreachable: {0}")]
+    Unreachable(#[from] Unreachable),
+    /// The network: the connection closed before the answer came.
+    #[error("the connection closed")]
+    ConnectionClosed,
+    /// The network or the remote: no answer in time.
+    #[error("timed out")]
+    Timeout,
+    /// The network or the remote: the bytes of an announcement left this node, but whether the peer read them is
+    /// unknown. Only ADD_PROVIDER ends so.
+    #[error("sent, but not acknowledged")]
+    Unacknowledged,
+    /// The remote: it reset the stream or closed it without an answer.
+    #[error("refused by the peer")]
+    Refused,
+    /// The remote: it does not serve this protocol.
+    #[error("the peer does not serve this protocol")]
+    Unsupported,
+    /// The remote: it broke the protocol.
+    #[error("the peer misbehaved: {0}")]
+    Misbehaved(#[from] Misbehaviour),
+    /// Us: too much is under way already.
+    #[error("too many requests under way")]
+    Busy,
+    /// Us: the request cannot be encoded within the size that peers read.
+    #[error("the message is too large to send")]
+    TooLarge,
+}
+
+/// Why no connection to a peer could be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unreachable {
+    /// No address of the peer is known.
+    #[error("no address known")]
+    NoAddress,
+    /// All dialled addresses failed.
+    #[error("dialling failed")]
+    DialFailed,
+    /// Someone else answered at its addresses.
+    #[error("another peer answered at its address")]
+    WrongPeer,
+    /// A part of this node, such as a connection limit or a block list, denied the connection.
+    #[error("the connection was denied by this node")]
+    Denied,
+    /// Dialling failed a moment ago and is not tried again yet.
+    #[error("dialling failed recently and is held back")]
+    BackingOff,
+}
+
+/// A rule of the protocol that a peer broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misbehaviour {
+    /// The bytes are no message of this protocol.
+    #[error("undecodable message")]
+    Undecodable,
+    /// The message is longer than this node reads.
+    #[error("message too large")]
+    TooLarge,
+    /// The answer is one to another kind of request.
+    #[error("answer of the wrong type")]
+    WrongType,
+    /// The answer, or the value in it, has another key than was asked for.
+    #[error("answer for another key")]
+    WrongKey,
+    /// The echo of a stored value differs from the value.
+    #[error("the stored value came back changed")]
+    WrongEcho,
+    /// The value is not valid for its key.
+    #[error("invalid value: {0}")]
+    InvalidValue(#[from] super::validate::InvalidValue),
+    /// A request came without a key, or with one of a length that the protocol forbids.
+    #[error("key of a forbidden length")]
+    BadKey,
+    /// An announcement names no provider that is its sender and can be reached.
+    #[error("the announcement does not name its sender")]
+    NotItsProvider,
+    /// The stored value is newer than the one that the peer wanted kept.
+    #[error("an older value than the one kept")]
+    OldValue,
+    /// More requests than one peer may have unanswered.
+    #[error("too many requests at once")]
+    Flood,
+}

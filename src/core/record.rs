@@ -1,0 +1,190 @@
+//! What the DHT keeps for others: values and provider records.
+//!
+//! Knows: their fields and lifetimes. Must not know: how they are encoded or where they are kept.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use super::contact::Contact;
+use super::key::Key;
+use super::time::Timestamp;
+
+/// The application's name for a value or for content: raw bytes, as they go on the wire.
+///
+/// Its place in the keyspace is [`RecordKey::key`], the SHA-256 of these bytes. For content the bytes are a
+/// multihash (never a whole CID), for values a path such as `/my-app/greeting`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey(Bytes);
+
+impl RecordKey {
+    /// A record key of these bytes. Empty ones exist, but every operation and every peer refuses them.
+    pub fn new(bytes: impl Into<Bytes>) -> RecordKey {
+        RecordKey(bytes.into())
+    }
+
+    /// The raw bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The raw bytes, shared rather than copied.
+    pub fn to_shared(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    /// Where in the keyspace the record lies. Hashes each time: keep the result.
+    pub fn key(&self) -> Key {
+        Key::hash(&self.0)
+    }
+
+    /// The namespace of a `/namespace/rest` key; `None` for bytes of another form.
+    pub fn namespace(&self) -> Option<&[u8]> {
+        let rest = self.0.strip_prefix(b"/")?;
+        let end = rest.iter().position(|b| *b == b'/')?;
+        Some(&rest[..end])
+    }
+}
+
+impl From<&[u8]> for RecordKey {
+    fn from(bytes: &[u8]) -> Self {
+        RecordKey(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for RecordKey {
+    fn from(bytes: &[u8; N]) -> Self {
+        RecordKey(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl From<Vec<u8>> for RecordKey {
+    fn from(bytes: Vec<u8>) -> Self {
+        RecordKey(bytes.into())
+    }
+}
+
+impl From<Bytes> for RecordKey {
+    fn from(bytes: Bytes) -> Self {
+        RecordKey(bytes)
+    }
+}
+
+impl From<&str> for RecordKey {
+    fn from(text: &str) -> Self {
+        RecordKey(Bytes::copy_from_slice(text.as_bytes()))
+    }
+}
+
+impl From<String> for RecordKey {
+    fn from(text: String) -> Self {
+        RecordKey(text.into_bytes().into())
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordKey({self})")
+    }
+}
+
+impl fmt::Display for RecordKey {
+    /// Text where the bytes are printable ASCII, else hexadecimal; both cut after 64 bytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.len().min(64)];
+        if !shown.is_empty() && shown.iter().all(|b| b.is_ascii_graphic() || *b == b' ') {
+            f.write_str(&String::from_utf8_lossy(shown))?;
+        } else {
+            shown.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
+        }
+        if shown.len() < self.0.len() { f.write_str("…") } else { Ok(()) }
+    }
+}
+
+/// A value that a node keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Record {
+    /// The application's name for the value.
+    pub key: RecordKey,
+    /// The value itself.
+    pub value: Bytes,
+    /// Who says to have published it; unauthenticated, so only ever a hint.
+    pub publisher: Option<PeerId>,
+    /// When it stops being served; `None` means never, and is the privilege of own records.
+    pub expires: Option<Timestamp>,
+    /// When this node received it, by this node's clock.
+    pub received: Timestamp,
+    /// Whether this node published it: own records never compete with remote ones for room.
+    pub own: bool,
+}
+
+impl Record {
+    /// A record received at `received` that does not expire, of no known publisher, and not one's own.
+    pub fn new(key: impl Into<RecordKey>, value: impl Into<Bytes>, received: Timestamp) -> Record {
+        Record { key: key.into(), value: value.into(), publisher: None, expires: None, received, own: false }
+    }
+
+    /// Whether the record is over at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+}
+
+/// The knowledge that a peer provides some content.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProviderRecord {
+    /// What is provided: a multihash, as raw bytes.
+    pub key: RecordKey,
+    /// Who provides it, with the addresses known for it (possibly none).
+    pub provider: Arc<Contact>,
+    /// When the record stops being served.
+    pub expires: Timestamp,
+    /// When the addresses stop being served, while the provider's id still is.
+    pub addrs_expire: Timestamp,
+    /// Whether the provider is this node.
+    pub own: bool,
+}
+
+impl ProviderRecord {
+    /// A record of a remote provider.
+    pub fn new(key: RecordKey, provider: Arc<Contact>, expires: Timestamp, addrs_expire: Timestamp) -> ProviderRecord {
+        ProviderRecord { key, provider, expires, addrs_expire, own: false }
+    }
+
+    /// Whether the record is over at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires <= now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_need_both_slashes() {
+        assert_eq!(RecordKey::from("/pk/abc").namespace(), Some(&b"pk"[..]));
+        assert_eq!(RecordKey::from("/pk").namespace(), None);
+        assert_eq!(RecordKey::from("pk/abc").namespace(), None);
+    }
+
+    #[test]
+    fn keys_print_as_text_or_hex_and_never_at_length() {
+        assert_eq!(RecordKey::from("/a/b").to_string(), "/a/b");
+        assert_eq!(RecordKey::from(vec![0x12, 0x20]).to_string(), "1220");
+        assert_eq!(RecordKey::from(vec![b'x'; 100]).to_string().chars().count(), 65);
+    }
+
+    #[test]
+    fn a_record_is_over_at_its_expiry_not_before() {
+        let mut record = Record::new("/a/b", "v", Timestamp::ZERO);
+        assert!(!record.is_expired(Timestamp::MAX));
+        record.expires = Some(Timestamp::from_secs(5));
+        assert!(!record.is_expired(Timestamp::from_millis(4_999)));
+        assert!(record.is_expired(Timestamp::from_secs(5)));
+    }
+}

@@ -1,0 +1,3 @@
+//! Who we know.
+mod snapshot;
+pub use snapshot::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};

@@ -1,0 +1,59 @@
+//! The routing table as shown to people: plain values, detached from the table.
+
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+
+use crate::core::time::Timestamp;
+
+/// The routing table at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RoutingSnapshot {
+    /// The node itself.
+    pub local: PeerId,
+    /// The buckets that exist, the farthest first.
+    pub buckets: Vec<BucketSnapshot>,
+}
+
+impl RoutingSnapshot {
+    /// All entries, bucket by bucket.
+    pub fn entries(&self) -> impl Iterator<Item = &EntrySnapshot> {
+        self.buckets.iter().flat_map(|bucket| &bucket.entries)
+    }
+}
+
+/// One bucket at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BucketSnapshot {
+    /// How many leading bits its keys share with the node's own; the last bucket holds all that share more too.
+    pub prefix: u32,
+    /// How many entries it may hold.
+    pub capacity: usize,
+    /// Its entries, the longest known first.
+    pub entries: Vec<EntrySnapshot>,
+    /// How many peers wait for a place in it.
+    pub waiting: usize,
+}
+
+/// One peer of the routing table at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntrySnapshot {
+    /// The peer.
+    pub peer: PeerId,
+    /// Its addresses.
+    pub addrs: Vec<Multiaddr>,
+    /// Whether a connection to it is up.
+    pub connected: bool,
+    /// When it entered the table.
+    pub since: Timestamp,
+    /// When it last answered.
+    pub last_seen: Timestamp,
+    /// How many requests in a row it failed since.
+    pub failures: u32,
+    /// How long its answers take, smoothed; `None` until measured.
+    pub rtt: Option<Duration>,
+}

@@ -1,0 +1,7 @@
+//! placeholder
+/// placeholder
+#[derive(Debug)]
+pub struct MemoryStore;
+/// placeholder
+#[derive(Debug)]
+pub struct MemoryStoreConfig;

@@ -1,0 +1,210 @@
+//! What this node keeps, behind one small trait.
+//!
+//! Knows: records, quotas, expiry, order in the keyspace. Must not know: peers other than as values, requests, or
+//! who asks. A store is called inside the event loop, so it never blocks: what takes time is answered `Pending` and
+//! finished later.
+
+mod memory;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+
+use std::task::Waker;
+
+pub use memory::{MemoryStore, MemoryStoreConfig};
+
+use super::key::Key;
+use super::record::{ProviderRecord, Record, RecordKey};
+use super::time::Timestamp;
+use libp2p_identity::PeerId;
+
+/// Keeps values and provider records.
+///
+/// The contract, which the conformance tests check:
+///
+/// * A write that returned [`Write::Kept`], or was reported by [`Store::poll_done`] without an error, is read back by
+///   every later read until it is replaced, removed or expired. A write that failed changed nothing.
+/// * Expired records may linger until [`Store::expire`] takes them, but are never returned by a read with a `now` at
+///   or after their expiry.
+/// * Own records (`own == true`) do not count against the quotas of remote ones and are never evicted for them.
+/// * Each ticket is reported exactly once.
+/// * Nothing blocks and nothing panics, whatever the keys and values.
+pub trait Store: Send {
+    /// The value kept under `key`, unless it is over at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if the store cannot tell.
+    fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<Record>>, StoreError>;
+
+    /// Keeps a value, in place of an earlier one under the same key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] or [`StoreError::TooLarge`] if there is no room, [`StoreError::Failed`] if it cannot.
+    fn put(&mut self, now: Timestamp, record: Record) -> Result<Write, StoreError>;
+
+    /// Forgets the value under `key`; not an error if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if it cannot.
+    fn remove(&mut self, key: &RecordKey) -> Result<Write, StoreError>;
+
+    /// The providers of `key` that are not over at `now`; addresses past their own expiry are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if the store cannot tell.
+    fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Vec<ProviderRecord>>, StoreError>;
+
+    /// Keeps a provider record, in place of an earlier one of the same key and provider.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::put`].
+    fn add_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Result<Write, StoreError>;
+
+    /// Forgets that `provider` provides `key`; not an error if it is not known to.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if it cannot.
+    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError>;
+
+    /// Up to `limit` items in order of their place in the keyspace, from just after `after` (from the start without
+    /// it). Several items can lie at one place; a page never splits them, so it can be longer than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if it cannot.
+    fn scan(&mut self, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError>;
+
+    /// Forgets up to `limit` items that are over at `now`, and returns how many; fewer than `limit` means that none
+    /// is left.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if it cannot.
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
+
+    /// When the next item is over, so that the node can sleep until then; `None` if nothing expires.
+    fn next_expiry(&self) -> Option<Timestamp>;
+
+    /// How much is kept.
+    fn usage(&self) -> Usage;
+
+    /// The next finished operation that was `Pending`; registers `waker` if there is none yet.
+    ///
+    /// A store that never answers `Pending` keeps this default.
+    fn poll_done(&mut self, waker: &Waker) -> Option<Done> {
+        let _ = waker;
+        None
+    }
+}
+
+/// One thing that a [`Store::scan`] finds.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Item {
+    /// A value.
+    Value(Record),
+    /// A provider record.
+    Provider(ProviderRecord),
+}
+
+/// The answer to a read.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "now or later: there is no third")]
+pub enum Read<T> {
+    /// Here it is.
+    Ready(T),
+    /// It will be reported under this ticket.
+    Pending(Ticket),
+}
+
+/// The answer to a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "now or later: there is no third")]
+pub enum Write {
+    /// The write is kept, as durably as this store keeps anything.
+    Kept,
+    /// It will be reported under this ticket once it is kept.
+    Pending(Ticket),
+}
+
+/// Names a pending operation of a store. Chosen by the store, unique among its pending ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// A ticket of this number.
+    pub const fn new(number: u64) -> Ticket {
+        Ticket(number)
+    }
+}
+
+impl std::fmt::Display for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "t{}", self.0)
+    }
+}
+
+/// The end of a pending operation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Done {
+    /// A write ended.
+    Stored {
+        /// Which one.
+        ticket: Ticket,
+        /// How.
+        result: Result<(), StoreError>,
+    },
+    /// A read ended.
+    Loaded {
+        /// Which one.
+        ticket: Ticket,
+        /// What it found.
+        result: Result<Loaded, StoreError>,
+    },
+}
+
+/// What a pending read found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Loaded {
+    /// The answer to a [`Store::get`].
+    Value(Option<Record>),
+    /// The answer to a [`Store::providers`].
+    Providers(Vec<ProviderRecord>),
+    /// The answer to a [`Store::scan`].
+    Items(Vec<Item>),
+}
+
+/// How much a store keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Values of other peers.
+    pub values: usize,
+    /// Provider records of other peers.
+    pub providers: usize,
+    /// Own values and own provider records.
+    pub own: usize,
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no room for it.
+    #[error("the store is full")]
+    Full,
+    /// The key or the value alone is larger than the store takes.
+    #[error("the record is too large for the store")]
+    TooLarge,
+    /// The store itself failed; its own log says why.
+    #[error("the store failed")]
+    Failed,
+}

@@ -1,0 +1,167 @@
+//! What a valid value is, and which of two is newer.
+//!
+//! Knows: keys and bytes. Must not know: where a value came from or what happens to it afterwards. Each door by which
+//! a value enters or leaves (inbound put, answer to a get, local put, local read) asks here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::record::RecordKey;
+use super::time::Timestamp;
+
+/// Decides what a valid value is and which of several is best.
+///
+/// Implementations are pure and total: the same arguments give the same verdict, and no input panics. They must be
+/// quick, since they run inside the event loop.
+pub trait Validator: Send + Sync + fmt::Debug {
+    /// Whether `value` is valid for `key` at `now`.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it is not.
+    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<(), InvalidValue>;
+
+    /// The index of the best of these values, all of them valid for `key`; the first of equal ones.
+    ///
+    /// `values` is never empty. The verdict must not depend on the order of the values, except among equal ones, so
+    /// that all nodes agree.
+    fn select(&self, key: &RecordKey, values: &[Candidate<'_>]) -> usize;
+}
+
+/// One of several values under the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Candidate<'a> {
+    /// The value.
+    pub value: &'a Bytes,
+    /// When it says to expire, where that is known.
+    pub expires: Option<Timestamp>,
+}
+
+impl<'a> Candidate<'a> {
+    /// A candidate of these parts.
+    pub fn new(value: &'a Bytes, expires: Option<Timestamp>) -> Candidate<'a> {
+        Candidate { value, expires }
+    }
+}
+
+/// Why a value is not valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidValue {
+    /// No validator is known for the key's namespace.
+    #[error("unknown namespace")]
+    UnknownNamespace,
+    /// The key has not the form that its namespace demands.
+    #[error("malformed key")]
+    MalformedKey,
+    /// The value has not the form that its namespace demands.
+    #[error("malformed value")]
+    MalformedValue,
+    /// The value is longer than allowed.
+    #[error("value too large")]
+    TooLarge,
+    /// The signature is missing or does not verify.
+    #[error("bad signature")]
+    BadSignature,
+    /// The value belongs to another key.
+    #[error("value for another key")]
+    WrongKey,
+    /// The value is over.
+    #[error("expired")]
+    Expired,
+    /// An application's own validator said no, with a code of its own.
+    #[error("rejected by the application, code {0}")]
+    Rejected(u32),
+}
+
+/// Accepts every value, and prefers the one that claims the later expiry, then the greater bytes.
+///
+/// The default of a private network, in which every peer is trusted. Peers of other implementations carry no expiry,
+/// so among their values the order is by bytes alone: for values that change, use a validator that knows a sequence.
+/// It is refused by the public preset.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
+pub struct AcceptAny;
+
+impl Validator for AcceptAny {
+    fn validate(&self, _: Timestamp, _: &RecordKey, _: &[u8]) -> Result<(), InvalidValue> {
+        Ok(())
+    }
+
+    fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
+        let rank = |c: &Candidate<'_>| (c.expires.is_none(), c.expires, Bytes::clone(c.value));
+        let mut best = 0;
+        for (i, candidate) in values.iter().enumerate().skip(1) {
+            if rank(candidate) > rank(&values[best]) {
+                best = i;
+            }
+        }
+        best
+    }
+}
+
+/// Sends each key to the validator of its `/namespace/`.
+///
+/// Keys without a namespace, and namespaces without a validator, are refused.
+#[derive(Clone, Debug, Default)]
+pub struct Namespaced {
+    validators: std::collections::BTreeMap<Vec<u8>, Arc<dyn Validator>>,
+}
+
+impl Namespaced {
+    /// Without namespaces, so that every key is refused.
+    pub fn new() -> Namespaced {
+        Namespaced::default()
+    }
+
+    /// Adds the validator for keys that begin with `/namespace/`, in place of an earlier one.
+    #[must_use]
+    pub fn with(mut self, namespace: &str, validator: Arc<dyn Validator>) -> Namespaced {
+        self.validators.insert(namespace.as_bytes().to_vec(), validator);
+        self
+    }
+
+    fn of(&self, key: &RecordKey) -> Option<&Arc<dyn Validator>> {
+        self.validators.get(key.namespace()?)
+    }
+}
+
+impl Validator for Namespaced {
+    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<(), InvalidValue> {
+        self.of(key).ok_or(InvalidValue::UnknownNamespace)?.validate(now, key, value)
+    }
+
+    fn select(&self, key: &RecordKey, values: &[Candidate<'_>]) -> usize {
+        self.of(key).map_or(0, |validator| validator.select(key, values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_any_selects_the_same_whatever_the_order() {
+        let (a, b) = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
+        let soon = Candidate::new(&b, Some(Timestamp::from_secs(1)));
+        let late = Candidate::new(&a, Some(Timestamp::from_secs(2)));
+        let key = RecordKey::from("/x/y");
+        assert_eq!(AcceptAny.select(&key, &[soon, late]), 1);
+        assert_eq!(AcceptAny.select(&key, &[late, soon]), 0);
+        let unknown = [Candidate::new(&a, None), Candidate::new(&b, None)];
+        assert_eq!(AcceptAny.select(&key, &unknown), 1);
+        assert_eq!(AcceptAny.select(&key, &[late, late]), 0, "the first of equals");
+    }
+
+    #[test]
+    fn namespaces_are_kept_apart() {
+        let validator = Namespaced::new().with("app", Arc::new(AcceptAny));
+        let check = |key: &str| validator.validate(Timestamp::ZERO, &RecordKey::from(key), b"");
+        assert_eq!(check("/app/x"), Ok(()));
+        assert_eq!(check("/other/x"), Err(InvalidValue::UnknownNamespace));
+        assert_eq!(check("app"), Err(InvalidValue::UnknownNamespace));
+    }
+}

@@ -1,0 +1,2 @@
+//! A Kademlia DHT for libp2p.
+pub mod core;
