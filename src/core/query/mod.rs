@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 pub(crate) use bootstrap::Bootstrap;
 pub(crate) use find::Find;
-pub(crate) use get_value::{GetValue, received};
+pub(crate) use get_value::GetValue;
 pub(crate) use pool::{Pool, Query};
 pub(crate) use providers::FindProviders;
 pub(crate) use publish::Publish;
