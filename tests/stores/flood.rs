@@ -174,12 +174,23 @@ fn addresses_are_bounded_a_peer_and_in_all() {
     };
     let mut store = store(|config| config.max_addr_bytes = 40_000);
     for n in 0..100 {
-        assert!(store.add_provider(NOW, fat(n)).is_ok(), "without room for addresses the provider is kept all the same");
+        assert!(
+            store.add_provider(NOW, fat(n)).is_ok(),
+            "without room for addresses the provider is kept all the same"
+        );
     }
     let costs = cost(&mut store);
     assert!(costs.iter().all(|cost| *cost <= store.config().max_addr_bytes_per_peer), "{costs:?}");
     let sum: usize = costs.iter().sum();
     assert!(sum <= 40_000 && sum > 35_000, "{sum}");
+    // Addresses that are over give way to those of a newcomer, though nobody read them.
+    let (now, key) = (NOW + DAY, RecordKey::from("new"));
+    let newcomer = ProviderRecord::new(key, fat(500).provider, now + DAY * 2, now + DAY);
+    store.add_provider(now, newcomer.clone()).unwrap();
+    let most = records(&mut store, now, "new")[0].provider.raw_addrs().len();
+    assert_eq!(most, 3, "as many as one peer may have");
+    assert!(cost(&mut store).iter().sum::<usize>() <= 40_000);
+    store.remove_provider(&newcomer.key, &peer(500)).unwrap();
     // When they are over and read, or when their peer is gone, the room is free again.
     for n in 0..100 {
         let found = records(&mut store, NOW + DAY, &n.to_string());

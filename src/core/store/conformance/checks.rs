@@ -15,7 +15,7 @@ use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use crate::core::contact::Contact;
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
-use crate::core::store::{Item, Read, StoreError, Write};
+use crate::core::store::{Done, Item, Loaded, Read, StoreError, Write};
 use crate::core::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
@@ -46,6 +46,7 @@ impl Conformance<'_> {
         ("a_full_store_keeps_what_it_has", |c| c.a_full_store_keeps_what_it_has()),
         ("usage_counts_own_apart", |c| c.usage_counts_own_apart()),
         ("operations_overlap", |c| c.operations_overlap()),
+        ("a_pending_operation_wakes", |c| c.a_pending_operation_wakes()),
     ];
 
     /// "A write that was kept is read back by every later read": all fields of a value.
@@ -278,7 +279,8 @@ impl Conformance<'_> {
     /// "Keys are any bytes": none, zeros, prefixes of each other, and as long as allowed.
     pub fn keys_are_any_bytes(&mut self) {
         let mut store = self.fresh();
-        let some: &[&[u8]] = &[b"", b"\0", b"\0\0", b"\xff", b"\xff\0", b"/", b"//", b"/a/b", b"/a/b/", b"/a/b/\xf0\x9f"];
+        let some: &[&[u8]] =
+            &[b"", b"\0", b"\0\0", b"\xff", b"\xff\0", b"/", b"//", b"/a/b", b"/a/b/", b"/a/b/\xf0\x9f"];
         let long = |len: usize| (0..len).map(|i| i as u8).collect::<Vec<u8>>();
         let values: Vec<_> = some.iter().map(|bytes| bytes.to_vec()).chain([long(MAX_KEY_LEN)]).collect();
         let provided: Vec<_> = some.iter().map(|bytes| bytes.to_vec()).chain([long(MAX_PROVIDER_KEY_LEN)]).collect();
@@ -314,7 +316,10 @@ impl Conformance<'_> {
                 match store.put(NOW, large.clone()) {
                     Ok(()) => present(&mut store, NOW, &large),
                     Err(error) => {
-                        assert!(matches!(error, StoreError::TooLarge | StoreError::Full), "{error} is no answer to size");
+                        assert!(
+                            matches!(error, StoreError::TooLarge | StoreError::Full),
+                            "{error} is no answer to size"
+                        );
                         break;
                     }
                 }
@@ -325,7 +330,10 @@ impl Conformance<'_> {
             let key = vec![7; 1024 * 1024];
             let long = Record::new(key.clone(), b"v".to_vec(), NOW);
             if store.put(NOW, long.clone()).is_err() {
-                assert!(ok(store.get(NOW, &long.key), "any key can be asked for").is_none(), "a failed put changes nothing");
+                assert!(
+                    ok(store.get(NOW, &long.key), "any key can be asked for").is_none(),
+                    "a failed put changes nothing"
+                );
                 ok(store.remove(&long.key), "any key can be removed");
             }
             let provided = provider(key.as_slice(), 1, LATER, own);
@@ -366,7 +374,7 @@ impl Conformance<'_> {
             refused(store.add_provider(NOW, provider("after", n, LATER, false)));
         }
         for n in 0..flood {
-            if refused(store.add_provider(NOW, provider(&format!("remote {n}"), n as u64, LATER, false))) {
+            if refused(store.add_provider(NOW, provider(format!("remote {n}"), n as u64, LATER, false))) {
                 break;
             }
         }
@@ -455,13 +463,33 @@ impl Conformance<'_> {
         }
         for (n, ticket) in reads.into_iter().rev() {
             match ok(store.loaded(ticket), "an overlapping read ends") {
-                crate::core::store::Loaded::Value(Some(found)) => {
+                Loaded::Value(Some(found)) => {
                     assert_eq!(found.value[..], [n], "a ticket brings the answer to its own question");
                 }
                 other => panic!("a ticket brings the answer to its own question, not {other:?}"),
             }
         }
         store.settle(20);
+    }
+
+    /// "registers waker and wakes it once there is" something done.
+    pub fn a_pending_operation_wakes(&mut self) {
+        let mut store = self.fresh();
+        for n in 0..3 {
+            let record = value("/a/b", &[n], false);
+            if let Write::Pending(ticket) = ok(store.store().put(NOW, record.clone()), "a value is kept") {
+                let done = store.wait_for_wake(ticket);
+                assert!(
+                    matches!(done, Done::Stored { result: Ok(()), .. }),
+                    "a pending write ends as stored: {done:?}"
+                );
+            }
+            if let Read::Pending(ticket) = ok(store.store().get(NOW, &record.key), "a value can be read") {
+                let done = store.wait_for_wake(ticket);
+                assert!(matches!(done, Done::Loaded { result: Ok(_), .. }), "a pending read ends as loaded: {done:?}");
+            }
+            present(&mut store, NOW, &record);
+        }
     }
 }
 
