@@ -136,7 +136,7 @@ fn play(make: impl FnMut() -> Box<dyn Store>, ops: &[Op]) -> Result<(), TestCase
                 let mut found: Vec<_> = store.scan(after.as_ref(), limit).unwrap().iter().map(row).collect();
                 found.sort();
                 let rest: Vec<_> = model.rows().into_iter().filter(|r| after.is_none_or(|a| r.0 > a)).collect();
-                let end = rest.iter().take(limit).last().map(|last| last.0);
+                let end = rest.iter().take(limit).next_back().map(|last| last.0);
                 let page: Vec<_> = rest.into_iter().filter(|r| end.is_some_and(|end| r.0 <= end)).collect();
                 prop_assert_eq!(found, page);
             }
