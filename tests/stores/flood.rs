@@ -153,8 +153,16 @@ fn providing_peers_are_bounded_in_number() {
     }
     assert_eq!(ids(&mut store, NOW, "key").len(), 20);
     assert_eq!(store.add_provider(NOW, announced("other", 1_000, NOW)).err(), Some(StoreError::Full));
-    let known = ids(&mut store, NOW, "key")[0];
-    assert_ne!(known, peer(1_000));
+    // Unless those who would give way provide something else as well: then their place is not free.
+    let kept = ids(&mut store, NOW, "key");
+    for (n, id) in kept.iter().enumerate() {
+        let record = ProviderRecord::new(RecordKey::from(vec![n as u8]), Contact::new(*id, []), NOW + DAY, NOW + DAY);
+        store.add_provider(NOW, record).unwrap();
+    }
+    for n in 2_000..2_300 {
+        assert_eq!(store.add_provider(NOW, announced("key", n, NOW)).err(), Some(StoreError::Full));
+    }
+    assert_eq!(ids(&mut store, NOW, "key"), kept);
 }
 
 #[test]
