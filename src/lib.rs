@@ -2,3 +2,5 @@
 pub mod core;
 #[cfg(feature = "libp2p")]
 pub mod net;
+#[cfg(feature = "wire")]
+pub mod wire;

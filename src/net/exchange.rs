@@ -14,8 +14,8 @@ use libp2p_core::upgrade::NegotiationError;
 
 use super::framed::{Framed, ReadError};
 use super::stream_config::StreamConfig;
-use super::stub as wire;
 use crate::core::{Kind, RequestError, RequestId, Response};
+use crate::wire;
 
 /// A request that is ready to be written.
 #[derive(Debug)]
@@ -162,7 +162,9 @@ impl Exchange {
     /// Waits for a refusal; `None` once there was time enough for one.
     fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         match self.framed.poll_fill(cx) {
-            Poll::Ready(Ok(0)) if self.framed.was_reset(cx) => Poll::Ready(Some(Outcome::Failed(RequestError::Refused))),
+            Poll::Ready(Ok(0)) if self.framed.was_reset(cx) => {
+                Poll::Ready(Some(Outcome::Failed(RequestError::Refused)))
+            }
             // An end, or bytes: the specification wants an echo and py-libp2p sends one.
             Poll::Ready(Ok(_)) => Poll::Ready(Some(Outcome::Over(Response::AddProvider))),
             Poll::Ready(Err(error)) => Poll::Ready(Some(self.on_broken(&error))),

@@ -10,8 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::{AsyncRead, AsyncWrite};
 use libp2p_swarm::Stream;
 
-use super::stub as wire;
 use crate::core::Misbehaviour;
+use crate::wire;
 
 /// How much is read at a time: what the buffer can hold beyond the message that is being read.
 const CHUNK: usize = 4 * 1024;
@@ -52,7 +52,11 @@ impl Framed {
     }
 
     /// Reads the next message; `None` is a clean end between messages.
-    pub(super) fn poll_message(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<Result<Option<Bytes>, ReadError>> {
+    pub(super) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: usize,
+    ) -> Poll<Result<Option<Bytes>, ReadError>> {
         loop {
             if let Some(message) = self.take_message(limit).map_err(ReadError::Misbehaved)? {
                 return Poll::Ready(Ok(Some(message)));
@@ -106,15 +110,10 @@ impl Framed {
     }
 
     fn take_message(&mut self, limit: usize) -> Result<Option<Bytes>, Misbehaviour> {
-        let Some((prefix, length)) = wire::frame::prefix(&self.input, limit)? else { return Ok(None) };
-        if self.input.len() - prefix < length {
-            return Ok(None);
-        }
-        self.input.advance(prefix);
-        let message = self.input.split_to(length).freeze();
-        if self.input.is_empty() {
+        let message = wire::frame::take(&mut self.input, limit)?;
+        if message.is_some() && self.input.is_empty() {
             self.input = BytesMut::new(); // lets go of the message's memory
         }
-        Ok(Some(message))
+        Ok(message)
     }
 }

@@ -9,5 +9,4 @@ mod inbound;
 mod outbound;
 mod served;
 mod stream_config;
-mod stub;
 mod upgrade;

@@ -14,8 +14,8 @@ use libp2p_swarm::{Stream, StreamUpgradeError};
 use super::exchange::{End, Exchange, Outgoing};
 use super::framed::Framed;
 use super::stream_config::StreamConfig;
-use super::stub as wire;
 use crate::core::{Kind, Request, RequestError, RequestId, Response};
+use crate::wire;
 
 /// The end of a request.
 pub(super) type Ended = (RequestId, Result<Response, RequestError>);

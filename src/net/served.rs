@@ -12,8 +12,8 @@ use libp2p_swarm::Stream;
 
 use super::framed::{Framed, ReadError};
 use super::stream_config::StreamConfig;
-use super::stub as wire;
 use crate::core::{InboundId, Kind, Reply, Request};
+use crate::wire;
 
 /// Where a stream is.
 #[derive(Debug)]
