@@ -1,4 +1,6 @@
 //! A Kademlia DHT for libp2p.
 pub mod core;
+#[cfg(feature = "libp2p")]
+pub mod net;
 #[cfg(feature = "wire")]
 pub mod wire;
