@@ -1,14 +1,18 @@
 //! The pure DHT: no socket, no clock, no task, no global randomness.
+mod address_book;
 pub mod config;
 mod contact;
 mod dht;
 pub mod error;
 mod io;
 mod key;
+mod lookup;
 pub mod message;
+mod peers;
 pub mod query;
 mod record;
 pub mod routing;
+mod rtt;
 pub mod stats;
 pub mod store;
 mod time;
