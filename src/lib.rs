@@ -2,3 +2,5 @@
 pub mod core;
 #[cfg(feature = "handle")]
 pub mod handle;
+#[cfg(feature = "wire")]
+pub mod wire;

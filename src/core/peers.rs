@@ -35,6 +35,24 @@ impl Peers {
         }
     }
 
+    /// Whether a peer could enter the table now, and is not in it.
+    pub(crate) fn wants(&self, key: &Key) -> bool {
+        self.table.get(key).is_none() && self.table.has_room(key)
+    }
+
+    /// Takes a peer's addresses into the book, and into its entry of the table; returns all that are known. `named` if
+    /// the application tells of it.
+    pub(crate) fn note(&mut self, contact: &Arc<Contact>, named: bool) -> Arc<Contact> {
+        let noted = self.book.note(contact, named);
+        match self.table.get_mut(noted.key()) {
+            Some(entry) => {
+                entry.contact = entry.contact.merged(&noted);
+                Arc::clone(&entry.contact)
+            }
+            None => noted,
+        }
+    }
+
     /// What is known of a peer that is not this node.
     pub(crate) fn contact(&self, peer: &PeerId) -> Option<Arc<Contact>> {
         if let Some(noted) = self.book.get(peer) {

@@ -27,7 +27,12 @@ pub(crate) enum Standing {
 pub(crate) struct Peer {
     pub(crate) contact: Arc<Contact>,
     pub(crate) standing: Standing,
+    /// How often it may still be tried at new addresses after it failed.
+    chances: u8,
 }
+
+/// A failed peer is tried again at new addresses so many times in one lookup, so that liars cannot make it a target.
+const CHANCES: u8 = 2;
 
 /// Peers by distance.
 #[derive(Debug)]
@@ -51,7 +56,8 @@ impl Frontier {
         if let Some(known) = self.peers.get_mut(&distance) {
             let merged = known.contact.merged(contact);
             let news = !Arc::ptr_eq(&merged, &known.contact);
-            if news && known.standing == Standing::Failed {
+            if news && known.standing == Standing::Failed && known.chances > 0 {
+                known.chances -= 1;
                 known.standing = Standing::Heard;
             }
             known.contact = merged;
@@ -60,7 +66,7 @@ impl Frontier {
         if self.peers.len() >= self.limit && !self.make_room(&distance) {
             return false;
         }
-        self.peers.insert(distance, Peer { contact: Arc::clone(contact), standing: Standing::Heard });
+        self.peers.insert(distance, Peer { contact: Arc::clone(contact), standing: Standing::Heard, chances: CHANCES });
         true
     }
 

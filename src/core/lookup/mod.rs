@@ -88,7 +88,11 @@ impl Lookup {
         }
         let nearest = self.frontier.nearest().copied();
         let news = closer.iter().filter(|contact| self.frontier.hear(contact)).count();
-        if self.frontier.nearest().copied() == nearest { self.widen() } else { self.narrow() }
+        if self.frontier.nearest().copied() == nearest {
+            self.widen()
+        } else {
+            self.narrow()
+        }
         news
     }
 

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-pub(crate) use bucket::Offer;
 use bucket::Bucket;
+pub(crate) use bucket::Offer;
 pub(crate) use entry::Entry;
 pub use snapshot::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};
 
@@ -44,8 +44,8 @@ impl RoutingTable {
         self.len
     }
 
-    /// How many buckets there are.
-    pub(crate) fn depth(&self) -> usize {
+    #[cfg(test)]
+    fn depth(&self) -> usize {
         self.buckets.len()
     }
 
@@ -59,8 +59,8 @@ impl RoutingTable {
         self.buckets[index].get_mut(key)
     }
 
-    /// All entries, the farthest bucket first.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    #[cfg(test)]
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.buckets.iter().flat_map(Bucket::entries)
     }
 
