@@ -177,10 +177,10 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
                 self.outbound.on_stream(protocol);
             }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
-                if self.outbound.on_stream_failed(&error) {
-                    self.serves.learn(false);
-                }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. })
+                if self.outbound.on_stream_failed(&error) =>
+            {
+                self.serves.learn(false);
             }
             ConnectionEvent::RemoteProtocolsChange(change) => self.on_remote_protocols(change),
             _ => {}

@@ -71,7 +71,9 @@ impl Stage {
         while let Some(action) = self.dialer.next_action() {
             match action {
                 Action::Dial(opts) => self.dials.push(opts),
-                Action::Notify { connection, event: ToHandler::Send { id, .. }, .. } => self.sent.push((connection, id)),
+                Action::Notify { connection, event: ToHandler::Send { id, .. }, .. } => {
+                    self.sent.push((connection, id))
+                }
                 Action::Notify { connection, event: ToHandler::Cancel { id }, .. } => {
                     self.cancelled.push((connection, id));
                 }
