@@ -119,7 +119,7 @@ async fn idle_streams_hold_no_connection() {
     let mut ours = raw.accept().await;
     read_request(&mut ours).await;
     write(&mut ours, &answer_bytes(&empty_answer())).await;
-    node.response().await;
+    assert!(node.response().await.1.is_ok());
     node.closed().await; // while both are open, with a minute to go
 }
 

@@ -106,7 +106,7 @@ async fn an_end_within_a_reused_answer_is_not_tried_again() {
     let mut stream = raw.accept().await;
     read_request(&mut stream).await;
     write(&mut stream, &answer_bytes(&empty_answer())).await;
-    node.response().await;
+    assert!(node.response().await.1.is_ok());
     node.send(1, find_node(b"key")).await;
     read_request(&mut stream).await;
     write(&mut stream, &[9, 8]).await;
@@ -203,7 +203,7 @@ async fn idle_streams_are_closed_in_good_order() {
     let mut stream = raw.accept().await;
     read_request(&mut stream).await;
     write(&mut stream, &answer_bytes(&empty_answer())).await;
-    node.response().await;
+    assert!(node.response().await.1.is_ok());
     assert!(!ends_with_reset(&mut stream).await);
 }
 
@@ -214,7 +214,7 @@ async fn announcements_are_acknowledged_by_a_clean_end() {
     let mut idle = raw.accept().await;
     read_request(&mut idle).await;
     write(&mut idle, &answer_bytes(&empty_answer())).await;
-    node.response().await;
+    assert!(node.response().await.1.is_ok());
 
     node.send(1, announcement()).await;
     let mut stream = raw.accept().await;
@@ -364,7 +364,7 @@ async fn the_peers_protocols_are_told_on_change() {
     let other = StreamProtocol::new("/other/1.0.0");
     let added = |names: &[StreamProtocol]| Tell::Report(ProtocolSupport::Added(names.iter().cloned().collect()));
     let removed = |names: &[StreamProtocol]| Tell::Report(ProtocolSupport::Removed(names.iter().cloned().collect()));
-    node.tell(added(&[other.clone()])).await;
+    node.tell(added(std::slice::from_ref(&other))).await;
     assert!(!node.serves().await, "the first list has none of our names");
     node.tell(added(&[OLD_NAME])).await;
     assert!(node.serves().await);
