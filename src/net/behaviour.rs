@@ -529,6 +529,7 @@ impl fmt::Debug for Behaviour {
             .field("mode", &self.mode.current())
             .field("handle_queries", &self.commands.running())
             .field("pending_requests", &self.dialer.pending())
+            .field("peers", &self.dialer.peers())
             .field("unanswered", &self.asked.len())
             .finish_non_exhaustive()
     }

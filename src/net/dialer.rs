@@ -215,6 +215,11 @@ impl Dialer {
         self.requests.len()
     }
 
+    /// Peers with a connection, a dial or a waiting request.
+    pub(super) fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
     /// Sends on the connection with the fewest requests under way, or waits for one.
     fn route(&mut self, now: Timestamp, outgoing: Outgoing) {
         let peer_id = *outgoing.to.peer();

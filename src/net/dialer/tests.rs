@@ -71,7 +71,9 @@ impl Stage {
         while let Some(action) = self.dialer.next_action() {
             match action {
                 Action::Dial(opts) => self.dials.push(opts),
-                Action::Notify { connection, event: ToHandler::Send { id, .. }, .. } => self.sent.push((connection, id)),
+                Action::Notify { connection, event: ToHandler::Send { id, .. }, .. } => {
+                    self.sent.push((connection, id))
+                }
                 Action::Notify { connection, event: ToHandler::Cancel { id }, .. } => {
                     self.cancelled.push((connection, id));
                 }
@@ -180,6 +182,7 @@ fn each_way_to_fail_has_its_name() {
         let connection = stage.dial();
         stage.fail(peer, connection, &error);
         assert_eq!(stage.failed, [(id, why.into())]);
+        stage.assert_forgotten();
         stage.send(peer, 1);
         assert_eq!(stage.dials.is_empty(), held_back, "{error:?}");
     }
