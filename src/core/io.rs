@@ -301,6 +301,7 @@ pub enum Progress {
 /// What a query that succeeded found.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "it travels in a box, one for each query")]
 pub enum Answer {
     /// The end of [`Operation::ClosestPeers`].
     ClosestPeers {

@@ -20,6 +20,8 @@ mod server;
 pub mod stats;
 mod storage;
 pub mod store;
+#[cfg(test)]
+mod tests;
 mod time;
 pub mod validate;
 

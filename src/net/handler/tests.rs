@@ -1,5 +1,6 @@
-//! The handler on real connections (memory, yamux), against peers that speak bytes.
+//! The handler on real connections (memory with yamux, some on QUIC), against peers that speak bytes.
 
 mod inbound;
+mod kad;
 mod outbound;
 mod rig;

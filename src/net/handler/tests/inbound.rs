@@ -93,11 +93,21 @@ async fn silent_and_slow_streams_are_reset_and_the_connection_goes() {
     let mut slow = raw.open().await;
     write(&mut slow, &[9]).await;
     serve(&mut node, &mut used).await;
-    write(&mut used, &[9]).await; // a second request that never ends
     assert!(ends_with_reset(&mut silent).await);
     assert!(ends_with_reset(&mut slow).await);
-    assert!(ends_with_reset(&mut used).await);
     node.closed().await;
+}
+
+#[tokio::test]
+async fn a_later_request_that_does_not_go_on_is_given_up() {
+    let short = StreamConfig { inbound_request_timeout: Duration::from_millis(200), ..config() };
+    let (mut node, mut raw) = rig(short, &[NAME]).await;
+    let mut stream = raw.open().await;
+    serve(&mut node, &mut stream).await;
+    tokio::time::sleep(Duration::from_millis(400)).await; // may be idle for longer than a request may take
+    serve(&mut node, &mut stream).await;
+    write(&mut stream, &[9]).await;
+    assert!(ends_with_reset(&mut stream).await);
 }
 
 #[tokio::test]
@@ -162,6 +172,8 @@ async fn a_flood_of_streams_is_refused_and_the_longest_idle_makes_room() {
         let mut refused = raw.open().await;
         assert!(ends_with_reset(&mut refused).await, "none of the four is idle");
     }
+    write(&mut streams[3], &request_bytes(&find_node(b"slow"))).await;
+    let (slow, _) = node.request().await;
     for index in [2, 0] {
         serve(&mut node, &mut streams[index]).await;
     }
@@ -170,6 +182,8 @@ async fn a_flood_of_streams_is_refused_and_the_longest_idle_makes_room() {
     serve(&mut node, &mut fifth).await;
     serve(&mut node, &mut streams[0]).await;
     serve(&mut node, &mut streams[1]).await;
+    node.reply(slow, answer()).await;
+    read_answer(&mut streams[3]).await;
 }
 
 #[tokio::test]
@@ -241,7 +255,7 @@ async fn a_client_takes_no_streams_and_lets_go_of_those_it_has() {
 
 #[tokio::test]
 async fn both_ends_work_on_the_same_connection() {
-    let (mut one, mut two) = nodes(config(), config()).await;
+    let (mut one, mut two) = nodes(Net::Memory, config(), config()).await;
     for round in 0..3 {
         one.send(round, Request::Ping).await;
         let (id, request) = two.request().await;

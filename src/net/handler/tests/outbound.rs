@@ -265,31 +265,36 @@ async fn announcements_can_be_refused_or_left_unacknowledged() {
 #[tokio::test]
 async fn a_refused_announcement_is_never_acknowledged_between_nodes() {
     let short = Duration::from_millis(600);
-    for (settle, error) in
-        [(Duration::from_millis(500), RequestError::Refused), (Duration::ZERO, RequestError::Unacknowledged)]
-    {
-        let sender = StreamConfig { announcement_settle: settle, request_timeout: short, ..config() };
-        let (mut sender, mut receiver) = nodes(sender, config()).await;
-        sender.send(0, announcement()).await;
-        let (id, _) = receiver.request().await;
-        if settle.is_zero() {
-            // Let the end of input arrive first.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    for net in [Net::Memory, Net::Quic] {
+        for (settle, error) in
+            [(Duration::from_millis(500), RequestError::Refused), (Duration::ZERO, RequestError::Unacknowledged)]
+        {
+            let sender = StreamConfig { announcement_settle: settle, request_timeout: short, ..config() };
+            let (mut sender, mut receiver) = nodes(net, sender, config()).await;
+            sender.send(0, announcement()).await;
+            let (id, _) = receiver.request().await;
+            if settle.is_zero() {
+                // Let the end of input arrive first.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            receiver.reply(id, Reply::Reset(crate::core::Refusal::Busy)).await;
+            assert_eq!(sender.response().await, (0, Err(error)), "{net:?}");
         }
-        let busy = Reply::Reset(crate::core::Refusal::Busy);
-        receiver.reply(id, busy).await;
-        assert_eq!(sender.response().await, (0, Err(error)));
     }
 }
 
 #[tokio::test]
 async fn a_taken_announcement_is_acknowledged_between_nodes() {
-    let (mut sender, mut receiver) = nodes(config(), config()).await;
-    sender.send(0, announcement()).await;
-    let (id, request) = receiver.request().await;
-    assert_eq!(request.kind(), Kind::AddProvider);
-    receiver.reply(id, Reply::Nothing).await;
-    assert_eq!(sender.response().await, (0, Ok(Response::AddProvider)));
+    for net in [Net::Memory, Net::Quic] {
+        let (mut sender, mut receiver) = nodes(net, config(), config()).await;
+        for number in 0..2 {
+            sender.send(number, announcement()).await;
+            let (id, request) = receiver.request().await;
+            assert_eq!(request.kind(), Kind::AddProvider);
+            receiver.reply(id, Reply::Nothing).await;
+            assert_eq!(sender.response().await, (number, Ok(Response::AddProvider)), "{net:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -351,7 +356,7 @@ async fn the_peers_protocols_are_told_on_change() {
 
 #[tokio::test]
 async fn an_answer_takes_back_that_the_peer_does_not_serve() {
-    let (mut one, mut two) = nodes(config(), config()).await;
+    let (mut one, mut two) = nodes(Net::Memory, config(), config()).await;
     two.set_mode(Mode::Client).await;
     one.send(0, find_node(b"key")).await;
     assert!(!one.serves().await);
@@ -362,4 +367,11 @@ async fn an_answer_takes_back_that_the_peer_does_not_serve() {
     two.reply(id, Reply::Answer(empty_answer())).await;
     assert_eq!(one.response().await, (1, Ok(empty_answer())));
     assert!(one.serves().await);
+    // A list without our names says nothing new.
+    let other = StreamProtocol::new("/other/1.0.0");
+    one.tell(Tell::Report(ProtocolSupport::Added([other].into_iter().collect()))).await;
+    one.send(2, find_node(b"key")).await;
+    let (id, _) = two.request().await;
+    two.reply(id, Reply::Answer(empty_answer())).await;
+    assert_eq!(one.response().await, (2, Ok(empty_answer())));
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::identity::Keypair;
+use libp2p_core::muxing::StreamMuxerBox;
 use libp2p_core::transport::{MemoryTransport, Transport as _};
 use libp2p_core::upgrade::Version;
 use libp2p_core::{Endpoint, Multiaddr, transport::PortUse};
@@ -39,7 +40,12 @@ pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 pub(super) fn config() -> StreamConfig {
-    StreamConfig { announcement_settle: Duration::from_millis(50), ..StreamConfig::new([NAME]) }
+    StreamConfig {
+        announcement_settle: Duration::from_millis(50),
+        // Longer than a test waits: what is reset in time is not reset by the clock.
+        inbound_request_timeout: Duration::from_secs(60),
+        ..StreamConfig::new([NAME])
+    }
 }
 
 /// What a test tells a swarm.
@@ -151,6 +157,15 @@ impl Side {
     }
 }
 
+/// What carries a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Net {
+    /// Memory and yamux: a reset reads like an end.
+    Memory,
+    /// QUIC: dropping a stream ends it.
+    Quic,
+}
+
 /// A node and a raw peer that offers and opens streams of these names.
 pub(super) async fn rig(config: StreamConfig, raw: &[StreamProtocol]) -> (Side, Side) {
     rig_with(config, raw, Duration::from_secs(60)).await
@@ -158,34 +173,68 @@ pub(super) async fn rig(config: StreamConfig, raw: &[StreamProtocol]) -> (Side, 
 
 /// The same, with the time after which the node closes an idle connection.
 pub(super) async fn rig_with(config: StreamConfig, raw: &[StreamProtocol], idle: Duration) -> (Side, Side) {
-    let node = swarm(Part::Node(Arc::new(config)), idle);
-    let raw = swarm(Part::Raw(Arc::new(StreamConfig::new(raw.iter().cloned()))), Duration::from_secs(600));
-    connect(node, raw).await
+    let mut node = swarm(Net::Memory, idle, |_| Rig::new(Part::Node(Arc::new(config))));
+    let raw = Part::Raw(Arc::new(StreamConfig::new(raw.iter().cloned())));
+    let mut raw = swarm(Net::Memory, Duration::from_secs(600), |_| Rig::new(raw));
+    connect(Net::Memory, &mut node, &mut raw).await;
+    (run(node), run(raw))
 }
 
 /// Two nodes.
-pub(super) async fn nodes(one: StreamConfig, two: StreamConfig) -> (Side, Side) {
+pub(super) async fn nodes(net: Net, one: StreamConfig, two: StreamConfig) -> (Side, Side) {
     let idle = Duration::from_secs(60);
-    connect(swarm(Part::Node(Arc::new(one)), idle), swarm(Part::Node(Arc::new(two)), idle)).await
-}
-
-async fn connect(mut one: Swarm<Rig>, mut two: Swarm<Rig>) -> (Side, Side) {
-    two.listen().with_memory_addr_external().await;
-    one.connect(&mut two).await;
+    let mut one = swarm(net, idle, |_| Rig::new(Part::Node(Arc::new(one))));
+    let mut two = swarm(net, idle, |_| Rig::new(Part::Node(Arc::new(two))));
+    connect(net, &mut one, &mut two).await;
     (run(one), run(two))
 }
 
-fn swarm(part: Part, idle: Duration) -> Swarm<Rig> {
+/// A node and a swarm with a behaviour of its own, which is not run yet.
+pub(super) async fn node_and<B>(net: Net, config: StreamConfig, other: impl FnOnce(PeerId) -> B) -> (Side, Swarm<B>)
+where
+    B: NetworkBehaviour<ToSwarm: std::fmt::Debug> + Send,
+{
+    let mut node = swarm(net, Duration::from_secs(60), |_| Rig::new(Part::Node(Arc::new(config))));
+    let mut other = swarm(net, Duration::from_secs(60), other);
+    connect(net, &mut node, &mut other).await;
+    (run(node), other)
+}
+
+async fn connect<A, B>(net: Net, one: &mut Swarm<A>, two: &mut Swarm<B>)
+where
+    A: NetworkBehaviour<ToSwarm: std::fmt::Debug> + Send,
+    B: NetworkBehaviour<ToSwarm: std::fmt::Debug> + Send,
+{
+    let addr = match net {
+        Net::Memory => "/memory/0",
+        Net::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+    };
+    two.listen_on(addr.parse().expect("an address")).expect("it can listen");
+    let addr = two
+        .wait(|event| match event {
+            SwarmEvent::NewListenAddr { address, .. } => Some(address),
+            _ => None,
+        })
+        .await;
+    two.add_external_address(addr);
+    one.connect(two).await;
+}
+
+fn swarm<B: NetworkBehaviour>(net: Net, idle: Duration, behaviour: impl FnOnce(PeerId) -> B) -> Swarm<B> {
     let identity = Keypair::generate_ed25519();
-    let transport = MemoryTransport::default()
-        .or_transport(libp2p::tcp::tokio::Transport::default())
-        .upgrade(Version::V1)
-        .authenticate(libp2p::plaintext::Config::new(&identity))
-        .multiplex(libp2p::yamux::Config::default())
-        .boxed();
-    let rig = Rig { part, peer: None, told: VecDeque::new(), heard: VecDeque::new() };
+    let peer = identity.public().to_peer_id();
+    let transport = match net {
+        Net::Memory => MemoryTransport::default()
+            .upgrade(Version::V1)
+            .authenticate(libp2p::plaintext::Config::new(&identity))
+            .multiplex(libp2p::yamux::Config::default())
+            .boxed(),
+        Net::Quic => libp2p::quic::tokio::Transport::new(libp2p::quic::Config::new(&identity))
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+            .boxed(),
+    };
     let config = libp2p_swarm::Config::with_tokio_executor().with_idle_connection_timeout(idle);
-    Swarm::new(transport, rig, identity.public().to_peer_id(), config)
+    Swarm::new(transport, behaviour(peer), peer, config)
 }
 
 fn run(mut swarm: Swarm<Rig>) -> Side {
@@ -223,6 +272,12 @@ struct Rig {
     peer: Option<PeerId>,
     told: VecDeque<Tell>,
     heard: VecDeque<Heard>,
+}
+
+impl Rig {
+    fn new(part: Part) -> Rig {
+        Rig { part, peer: None, told: VecDeque::new(), heard: VecDeque::new() }
+    }
 }
 
 impl NetworkBehaviour for Rig {
