@@ -14,8 +14,9 @@ use libp2p_kad_dht::core::{
     Config, Contact, Dht, Event, InboundId, Input, MemoryStore, Mode, Operation, Output, Progress, QueryEvent,
     QueryOptions, Reply, RequestError, RequestId, Timestamp, Unreachable,
 };
-use libp2p_kad_dht::handle::{Commands, HandleError, MAX_COMMANDS, Outcome, ProviderUpdate, Wish};
+use libp2p_kad_dht::handle::{Commands, Found, HandleError, MAX_COMMANDS, Outcome, ProviderUpdate, Providers, Wish};
 use libp2p_kad_dht::{DhtHandle, Query, QueryError, Quorum};
+use proptest::prelude::*;
 
 /// A driver in a dozen lines: nodes that reach each other at once, and peers that are mute.
 struct Network {
@@ -448,4 +449,82 @@ fn events_of_other_queries_pass_through() {
         .iter()
         .any(|event| matches!(event, Event::Query { id: seen, event: QueryEvent::Finished(_) } if *seen == id));
     assert!(finished);
+}
+
+/// What an application and a driver can do to each other's timing.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Ask,
+    Provide,
+    Poll(usize),
+    Drop(usize),
+    Drive,
+    /// The mute peer fails one request.
+    Fail,
+    Time,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        Just(Turn::Ask),
+        Just(Turn::Provide),
+        (0..16_usize).prop_map(Turn::Poll),
+        (0..16_usize).prop_map(Turn::Drop),
+        Just(Turn::Drive),
+        Just(Turn::Fail),
+        Just(Turn::Time),
+    ]
+}
+
+enum Held {
+    Query(Query<Found>),
+    Stream(Providers),
+}
+
+proptest! {
+    /// In whatever order queries are made, polled, dropped and served: what is held ends or goes on, what is dropped is
+    /// cancelled, and in the end nothing is left.
+    #[test]
+    fn nothing_is_left_in_any_order(turns in prop::collection::vec(turn(), 1..80)) {
+        let mut network = Network::new(1);
+        network.nodes[0].dht.admit_verified(network.now, &Contact::new(PeerId::random(), addrs(77)));
+        let dht = network.handle(0);
+        let mut held: Vec<Held> = Vec::new();
+        for turn in turns {
+            match turn {
+                Turn::Ask => held.push(Held::Query(dht.get(b"/a/b"))),
+                Turn::Provide => held.push(Held::Stream(dht.providers(b"content"))),
+                Turn::Poll(n) if n < held.len() => {
+                    let over = match &mut held[n] {
+                        Held::Query(query) => poll(query).is_ready(),
+                        Held::Stream(stream) => poll_next(stream).is_ready(),
+                    };
+                    if over {
+                        held.remove(n);
+                    }
+                }
+                Turn::Drop(n) if n < held.len() => drop(held.remove(n)),
+                Turn::Drive => network.run(),
+                Turn::Fail => {
+                    if let Some((id, _)) = network.mute.pop_first() {
+                        let input = Input::Response { id, result: Err(RequestError::Refused) };
+                        network.nodes[0].dht.handle_input(network.now, input);
+                    }
+                }
+                Turn::Time => network.advance(Duration::from_secs(1)),
+                Turn::Poll(_) | Turn::Drop(_) => {}
+            }
+            if matches!(turn, Turn::Drive | Turn::Time) {
+                prop_assert!(network.nodes[0].commands.running() <= held.len(), "a dropped query runs on");
+            }
+        }
+        held.clear();
+        network.run();
+        prop_assert_eq!(network.nodes[0].commands.running(), 0);
+        prop_assert_eq!(network.nodes[0].dht.query_snapshots(), vec![]);
+        let stats = network.nodes[0].dht.stats();
+        prop_assert_eq!(stats.queries_started, stats.queries_succeeded + stats.queries_failed);
+        network.advance(Duration::from_secs(20));
+        network.assert_idle();
+    }
 }

@@ -252,6 +252,21 @@ fn dials_beyond_the_budget_wait_in_order_and_requests_beyond_it_are_refused() {
 }
 
 #[test]
+fn dials_that_nobody_waits_for_hold_up_no_others_within_bounds() {
+    let (peers, mut stage) = (peers(20), Stage::new(2, 100));
+    let ids: Vec<_> = peers.iter().map(|peer| stage.send(*peer, 1)).collect();
+    assert_eq!(stage.dials.len(), 2);
+    for (n, id) in ids.iter().enumerate().take(18) {
+        stage.cancel(*id);
+        let expected = (n + 3).min(2 * DIALS_IN_ALL);
+        assert_eq!(stage.dials.len(), expected, "after {} gave up", n + 1);
+    }
+    let first = stage.dials[0].connection_id();
+    stage.fail(peers[0], first, &failed());
+    assert_eq!(stage.dials.last().unwrap().get_peer_id(), Some(peers[18]));
+}
+
+#[test]
 fn a_foreign_dial_is_waited_for_and_then_tried_ourselves() {
     let (peer, mut stage) = (peers(1)[0], Stage::new(1, 10));
     let id = stage.send(peer, 1);
@@ -426,7 +441,8 @@ impl World {
 
     fn check(&self) {
         let dialer = &self.stage.dialer;
-        assert!(dialer.dials.len() <= 2 && self.dialling.len() <= 2);
+        assert!(dialer.dials.len() <= 2 * DIALS_IN_ALL);
+        assert!(dialer.queue.is_empty() || dialer.dials.len() >= 2, "no room is left unused");
         let waiting: usize = dialer.peers.values().map(|peer| peer.waiting.len()).sum();
         assert_eq!(waiting, dialer.waiting);
         assert!(waiting <= 6);
