@@ -1,5 +1,7 @@
 //! Handles on bare cores, without a swarm: what they start, what reaches them, and what is left when they are dropped.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::pin::pin;

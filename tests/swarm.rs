@@ -1,8 +1,10 @@
 //! Real swarms on memory transport: what applications see, from join to time-out.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
@@ -14,6 +16,7 @@ use libp2p_kad_dht::{DhtHandle, Mode, QueryError, Quorum};
 use libp2p_swarm_test::SwarmExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
 
@@ -188,7 +191,7 @@ async fn two_nodes_share_values_providers_and_addresses() {
     assert_eq!(soon(providers).await.unwrap().found, 1);
 
     let found = soon(alice.dht.find_peer(bob.peer)).await.unwrap();
-    assert_eq!(found.addrs, [bob.addr.clone()]);
+    assert_eq!(found.addrs, std::slice::from_ref(&bob.addr));
     let local = soon(alice.dht.local()).await.unwrap();
     assert_eq!((local.id, local.addrs), (alice.peer, vec![alice.addr.clone()]));
     for node in [&alice, &bob] {

@@ -43,9 +43,8 @@ struct Stage {
 
 impl Stage {
     fn new(at_once: usize, waiting: usize) -> Stage {
-        let mut config = DialConfig::default();
-        config.at_once = NonZeroUsize::new(at_once).unwrap();
-        config.waiting = waiting;
+        let at_once = NonZeroUsize::new(at_once).unwrap();
+        let config = DialConfig { at_once, waiting, ..DialConfig::default() };
         Stage {
             dialer: Dialer::new(PeerId::random(), config),
             now: Timestamp::from_secs(1_000),
