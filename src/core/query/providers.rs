@@ -59,7 +59,7 @@ impl FindProviders {
         debug_assert!(key.as_bytes().len() <= MAX_PROVIDER_KEY_LEN, "checked at the door");
         let most = cx.config.limit.providers_per_query;
         FindProviders {
-            lookup: cx.walk(key.key(), cx.replication()),
+            lookup: cx.walk(key.key(), cx.replication(), options.paths),
             key,
             limit: options.limit.map_or(most, |limit| limit.get().min(most)),
             local: false,
@@ -216,6 +216,6 @@ fn next_to_resolve(cx: &Context<'_>, unresolved: &mut Vec<Arc<Contact>>, resolve
     }
     let provider = unresolved.remove(0);
     *resolved += 1;
-    let lookup = cx.walk(*provider.key(), cx.replication());
+    let lookup = cx.walk(*provider.key(), cx.replication(), None);
     Some(Resolving { preimage: provider.peer().to_bytes().into(), provider, lookup })
 }
