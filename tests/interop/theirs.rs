@@ -19,11 +19,11 @@ pub(crate) struct App {
 impl Host for App {
     fn on_event(swarm: &mut Swarm<App>, event: &SwarmEvent<AppEvent>) {
         match event {
-            SwarmEvent::Behaviour(AppEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
-                if info.protocols.contains(&PROTOCOL) {
-                    for addr in &info.listen_addrs {
-                        swarm.behaviour_mut().kad.add_address(peer_id, addr.clone());
-                    }
+            SwarmEvent::Behaviour(AppEvent::Identify(identify::Event::Received { peer_id, info, .. }))
+                if info.protocols.contains(&PROTOCOL) =>
+            {
+                for addr in &info.listen_addrs {
+                    swarm.behaviour_mut().kad.add_address(peer_id, addr.clone());
                 }
             }
             SwarmEvent::NewListenAddr { address, .. } => swarm.add_external_address(address.clone()),
