@@ -139,7 +139,7 @@ def found(answer, peer):
 def run(start, kinds, table):
     hub_kind, a_kind, b_kind = kinds
     name = "-".join(kinds)
-    key, value, content = f"/test/{name}", f"value of {name}", cid(name)
+    key, value, content = f"/test/{name}", f"value-of-{name}", cid(name)
     peers = []
 
     def new(kind, hub=None):
