@@ -244,7 +244,8 @@ async fn dropping_cancels_queries_and_requests() {
         });
         assert_eq!(pending.await, (2, 2));
         drop((get, providers));
-        alice.idle().await;
+        // Long before any time-out would have ended them.
+        tokio::time::timeout(Duration::from_secs(3), alice.idle()).await.expect("not cancelled");
     }
     assert_eq!(
         alice.count(|event| matches!(event, SwarmEvent::Behaviour(AppEvent::Kad(kad::Event::QueryProgressed { .. })))),
@@ -301,6 +302,25 @@ async fn a_client_asks_and_is_not_asked() {
     server.dht.add_peer(client.peer, [client.addr.clone()]);
     server.idle().await;
     assert_eq!(soon(server.dht.routing_table()).await.unwrap().entries().count(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_becomes_a_client_leaves_the_tables_on_connections_that_are_up() {
+    let setup = Setup { identify: true, ..Setup::default() };
+    let (alice, bob) = (Node::with(setup.clone()).await, Node::with(setup).await);
+    alice.knows(&bob).await;
+    let mode = async |mode, entries| {
+        bob.dht.set_mode(Some(mode));
+        until(async || {
+            let table = alice.dht.routing_table().await.unwrap();
+            (table.entries().count() == entries).then_some(())
+        })
+        .await;
+    };
+    mode(Mode::Client, 0).await;
+    mode(Mode::Server, 1).await;
+    let connections = |event: &SwarmEvent<AppEvent>| matches!(event, SwarmEvent::ConnectionClosed { .. });
+    assert_eq!(alice.count(connections), 0, "the same connection all the time");
 }
 
 #[tokio::test]
