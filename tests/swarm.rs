@@ -10,9 +10,10 @@ use futures::StreamExt as _;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, connection_limits, identify};
 use libp2p_kad_dht as kad;
+use libp2p_kad_dht::core::store::deferred::DeferredStore;
 use libp2p_kad_dht::core::{Answer, Operation, QueryEvent, QueryOptions};
 use libp2p_kad_dht::net::ModeReason;
-use libp2p_kad_dht::{DhtHandle, Mode, QueryError, Quorum};
+use libp2p_kad_dht::{DhtHandle, MemoryStore, Mode, QueryError, Quorum};
 use libp2p_swarm_test::SwarmExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -64,6 +65,8 @@ struct Setup {
     config: Option<kad::Config>,
     identify: bool,
     max_established: Option<u32>,
+    /// Every operation of the store stays pending.
+    stuck_store: bool,
 }
 
 impl Node {
@@ -76,8 +79,15 @@ impl Node {
             let config = setup.config.unwrap_or_else(|| kad::Config::new(PROTOCOL));
             let identify = identify::Config::new("/test/1.0.0".into(), key.public());
             let limits = connection_limits::ConnectionLimits::default().with_max_established(setup.max_established);
+            let local = key.public().to_peer_id();
+            let kad = if setup.stuck_store {
+                let (store, _) = DeferredStore::new(MemoryStore::new(Default::default(), [7; 32]));
+                kad::Behaviour::with_store(local, config, Box::new(store))
+            } else {
+                kad::Behaviour::new(local, config)
+            };
             App {
-                kad: kad::Behaviour::new(key.public().to_peer_id(), config).unwrap(),
+                kad: kad.unwrap(),
                 identify: setup.identify.then(|| identify::Behaviour::new(identify)).into(),
                 limits: connection_limits::Behaviour::new(limits),
             }
@@ -362,6 +372,25 @@ async fn denied_connections_leave_nothing() {
         let kad = node.act(|swarm| format!("{:?}", swarm.behaviour().kad)).await;
         assert!(kad.contains("peers: 0") && kad.contains("unanswered: 0"), "{kad}");
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_takes_its_unanswered_requests_along() {
+    let (alice, bob) = (Node::new().await, Node::with(Setup { stuck_store: true, ..Setup::default() }).await);
+    alice.knows(&bob).await;
+    let queries: Vec<_> = (0..4).map(|n| tokio::spawn(alice.dht.get(format!("/a/{n}")))).collect();
+    let unanswered = async |count: usize| {
+        let text = format!("unanswered: {count}");
+        until(async || {
+            let kad = bob.act(|swarm| format!("{:?}", swarm.behaviour().kad)).await;
+            kad.contains(&text).then_some(())
+        })
+        .await;
+    };
+    unanswered(4).await;
+    drop(alice);
+    unanswered(0).await;
+    drop(queries);
 }
 
 #[tokio::test]
