@@ -1,2 +1,4 @@
 //! A Kademlia DHT for libp2p.
 pub mod core;
+#[cfg(feature = "sim")]
+pub mod sim;
