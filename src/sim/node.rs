@@ -20,7 +20,34 @@ pub(crate) enum Node {
     Adversary(Box<Adversary>),
 }
 
+/// One of our own nodes, with these peers in its table by the rules that hold for peers that answered.
+#[expect(clippy::expect_used, reason = "scenarios check their configuration; a wrong one is a mistake in a scenario")]
+pub(crate) fn ours(network: &Network, index: Index, seed: u64, config: &Arc<Config>, known: &[Index]) -> Node {
+    let now = Timestamp::from_micros(network.now());
+    let directory = &network.directory;
+    let local = Arc::clone(directory.contact(index));
+    let own_seed = Random::new(seed, "node", index.into()).bytes();
+    let store = Box::new(MemoryStore::new(MemoryStoreConfig::default()));
+    let mut dht = Dht::new(now, local, store, own_seed, Arc::clone(config)).expect("a valid configuration");
+    dht.handle_input(now, Input::LocalAddrs(directory.contact(index).addrs().collect()));
+    for peer in known {
+        dht.admit_verified(now, Arc::clone(directory.contact(*peer)));
+    }
+    Node::Ours(Box::new(dht))
+}
+
 impl Node {
+    /// Whether it keeps a value under this key.
+    pub(crate) fn holds(&mut self, now: u64, key: &RecordKey) -> bool {
+        match self {
+            Node::Ours(dht) => {
+                matches!(dht.store().get(Timestamp::from_micros(now), key), Ok(Read::Ready(Some(_))))
+            }
+            Node::Stock(player) => player.holds(key),
+            Node::Absent | Node::Adversary(_) => false,
+        }
+    }
+
     pub(crate) fn is_present(&self) -> bool {
         !matches!(self, Node::Absent)
     }

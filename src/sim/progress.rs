@@ -68,6 +68,10 @@ impl<'a> Progress<'a> {
         }
     }
 
+    pub(crate) fn current(&self) -> &'static str {
+        self.stage
+    }
+
     pub(crate) fn stopped(&self) -> bool {
         self.stopped
     }

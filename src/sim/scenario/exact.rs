@@ -7,7 +7,7 @@ use super::super::outcome::{Metrics, Outcome, Put};
 use super::super::progress::Progress;
 use super::super::stock::Rules;
 use super::super::table::Filling;
-use super::setup::{Lookups, Plan, Population, join_stock, look_up};
+use super::setup::{Kind, Lookups, Plan, Population, look_up, populate};
 use super::{Params, Scenario};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -38,7 +38,7 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     ];
     for (i, (name, rules)) in players.into_iter().enumerate() {
         progress.stage(name);
-        let found = stock(params, rules, progress, &mut outcome, name);
+        let found = measure(params, Kind::Stock(rules), progress, &mut outcome);
         put(outcome.stock.group(name), &found);
         if let (Some((_, figures)), true) = (published, i < 2) {
             let (rounds, rpcs) = figures[i];
@@ -52,21 +52,15 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     outcome
 }
 
-fn stock(
-    params: &Params,
-    rules: Rules,
-    progress: &mut Progress<'_>,
-    outcome: &mut Outcome,
-    name: &str,
-) -> Lookups {
+fn measure(params: &Params, kind: Kind, progress: &mut Progress<'_>, outcome: &mut Outcome) -> Lookups {
     let (n, seed) = (params.size(), params.seed);
     let directory = Directory::new(seed, n);
     let population = Population::new(&directory, n);
     let mut network = Network::new(seed, directory, Link::ideal(Latency::Constant(100_000)));
-    join_stock(&mut network, &population, (seed, rules, Filling::plain(20)), progress);
+    populate(&mut network, &population, seed, &kind, Filling::plain(20), progress);
     let plan = Plan { seed, lookups: params.samples.unwrap_or(3_000), at_once: 64, k: 20 };
     let found = look_up(&mut network, &population.live, &plan, progress);
-    outcome.laws_of(name, &network.traffic());
+    outcome.laws_of(progress.current(), &network.traffic());
     found
 }
 

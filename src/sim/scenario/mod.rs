@@ -2,9 +2,12 @@
 //!
 //! Knows: how a scenario is named and called. Must not know: what any of them does.
 
+mod amino_put;
 mod exact;
 mod hops;
 mod setup;
+mod skademlia;
+mod stale;
 
 use super::churn::Churn;
 use super::link::Latency;
@@ -12,7 +15,8 @@ use super::outcome::Outcome;
 use super::progress::{Observer, Progress};
 
 /// Everything that can be run.
-static SCENARIOS: &[Scenario] = &[hops::SCENARIO, exact::SCENARIO];
+static SCENARIOS: &[Scenario] = 
+    &[hops::SCENARIO, exact::SCENARIO, stale::SCENARIO, amino_put::SCENARIO, skademlia::SCENARIO];
 
 /// All scenarios.
 pub fn scenarios() -> &'static [Scenario] {

@@ -1,16 +1,18 @@
 //! What several scenarios set up or measure alike.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::super::directory::{Directory, Index, Ranking, place};
 use super::super::network::{Network, News};
-use super::super::node::Node;
+use super::super::node::{Node, ours};
 use super::super::numbers::Numbers;
 use super::super::progress::Progress;
 use super::super::random::Random;
 use super::super::stock::{Player, Rules};
 use super::super::table::Filling;
-use crate::core::{Answer, Key, Operation, QueryEvent, QueryOptions};
+use crate::core::{Answer, Config, Key, Operation, QueryEvent, QueryOptions};
 
 /// Who is there: the living and the dead, in order of their keys.
 pub(super) struct Population {
@@ -28,19 +30,39 @@ impl Population {
     }
 }
 
-/// Fills the network with stock players whose tables come from global knowledge.
-pub(super) fn join_stock(
+/// Who plays.
+#[derive(Clone)]
+pub(super) enum Kind {
+    /// By the rules of another implementation.
+    Stock(Rules),
+    /// By ours, with this configuration.
+    Ours(Arc<Config>),
+}
+
+/// Brings everyone who lives online, with tables from global knowledge.
+pub(super) fn populate(
     network: &mut Network,
     population: &Population,
-    (seed, rules, filling): (u64, Rules, Filling),
+    seed: u64,
+    kind: &Kind,
+    filling: Filling,
     progress: &mut Progress<'_>,
 ) {
     let n = population.live.len();
     for index in 0..n as Index {
         let mut random = Random::new(seed, "table", index.into());
         let peers = (&population.live, &population.dead);
-        let table = filling.table(&network.directory, peers, index, &mut random);
-        network.join(index, Node::Stock(Box::new(Player::new(index, rules, table))));
+        let node = match kind {
+            Kind::Stock(rules) => {
+                let table = filling.table(&network.directory, peers, index, &mut random);
+                Node::Stock(Box::new(Player::new(index, *rules, table)))
+            }
+            Kind::Ours(config) => {
+                let candidates = filling.candidates(&network.directory, peers, index, &mut random);
+                ours(network, index, seed, config, &candidates)
+            }
+        };
+        network.join(index, node);
         if index % 4_096 == 0 {
             progress.tell(0, 0, f64::from(index) / n as f64);
             if progress.stopped() {

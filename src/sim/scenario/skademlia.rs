@@ -1,0 +1,133 @@
+//! Lookups past adversaries who misroute, over disjoint paths.
+
+use std::collections::BTreeSet;
+
+use super::super::directory::{Directory, Index, Ranking};
+use super::super::outcome::{Outcome, Put};
+use super::super::progress::Progress;
+use super::super::random::{Random, mix, unit};
+use super::super::table::{Filling, Table};
+use super::{Params, Scenario};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "skademlia",
+    paper: "Baumgart & Mies, S/Kademlia, ICPADS 2007; reference values in published-results.md § 2",
+    about: "share of lookups that find the closest honest peer, by share of adversaries m and disjoint paths d",
+    nodes: 10_000,
+    run,
+};
+
+const K: usize = 16;
+const PATHS: [usize; 4] = [1, 2, 4, 8];
+
+/// Success by share of adversaries, for 1, 2, 4 and 8 paths.
+const PUBLISHED: [(f64, [f64; 4]); 6] = [
+    (0.10, [0.828, 0.965, 0.998, 1.000]),
+    (0.20, [0.664, 0.879, 0.984, 1.000]),
+    (0.25, [0.606, 0.831, 0.964, 0.998]),
+    (0.30, [0.535, 0.758, 0.924, 0.992]),
+    (0.40, [0.428, 0.631, 0.824, 0.954]),
+    (0.50, [0.329, 0.506, 0.694, 0.869]),
+];
+
+fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
+    let (n, seed) = (params.size(), params.seed);
+    let mut outcome = Outcome::new(SCENARIO.name, n, seed);
+    progress.stage("stock paths");
+    let directory = Directory::new(seed, n);
+    let everyone = directory.ranking(0..n as Index);
+    let mut tables = Tables { directory: &directory, everyone: &everyone, seed, made: vec![None; n] };
+    let samples = params.samples.unwrap_or(4_000);
+    let mut curves: Vec<(String, Vec<(f64, f64)>)> = PATHS.iter().map(|d| (format!("d = {d}"), Vec::new())).collect();
+    for (row, (m, published)) in PUBLISHED.iter().enumerate() {
+        for (column, d) in PATHS.iter().enumerate() {
+            let reached = tables.success(samples, *m, *d);
+            curves[column].1.push((*m, reached));
+            let (m_name, d_name) = (format!("{m:.2}"), d.to_string());
+            outcome.stock.group("success").group(&m_name).put(&d_name, reached);
+            outcome.published.group("success").group(&m_name).put(&d_name, published[column]);
+            if n == SCENARIO.nodes {
+                let what = format!("stock m {m_name} d {d_name}: {:.3} ± 0.02", published[column]);
+                outcome.check(what, reached, (reached - published[column]).abs() <= 0.02);
+            }
+            progress.tell(0, 0, (row * 4 + column) as f64 / 24.0);
+            if progress.stopped() {
+                return outcome;
+            }
+        }
+    }
+    outcome.plot("Success of lookups over d disjoint paths", ("share of adversaries", "success"), curves);
+    outcome
+}
+
+struct Tables<'a> {
+    directory: &'a Directory,
+    everyone: &'a Ranking,
+    seed: u64,
+    made: Vec<Option<Table>>,
+}
+
+impl Tables<'_> {
+    fn closest(&mut self, index: Index, target: u64) -> Vec<Index> {
+        let Tables { directory, everyone, seed, made } = self;
+        let table = made[index as usize].get_or_insert_with(|| {
+            let mut random = Random::new(*seed, "table", index.into());
+            Filling::plain(K).table(directory, (everyone, &Ranking::default()), index, &mut random)
+        });
+        table.closest(directory, target, K)
+    }
+
+    fn success(&mut self, samples: usize, m: f64, d: usize) -> f64 {
+        let mut random = Random::new(self.seed, "lookups", 0);
+        let salt = mix(self.seed ^ 0xad);
+        let adversary = |index: Index| unit(mix(salt ^ u64::from(index))) < m;
+        let mut good = 0;
+        for _ in 0..samples {
+            let from = loop {
+                let index = random.below(self.directory.len() as u32);
+                if !adversary(index) {
+                    break index;
+                }
+            };
+            let target = random.bits();
+            good += usize::from(self.walk(from, target, d, &adversary));
+        }
+        good as f64 / samples as f64
+    }
+
+    /// d paths that share no peer, each asking the closest that it knows; a path ends at the first adversary that it
+    /// asks. Whether any path hears of the closest peer.
+    fn walk(&mut self, from: Index, target: u64, d: usize, adversary: &dyn Fn(Index) -> bool) -> bool {
+        let directory = self.directory;
+        let goal = self.everyone.closest(target, 1);
+        let start = self.closest(from, target);
+        let mut asked: BTreeSet<Index> = BTreeSet::new();
+        let mut paths: Vec<Vec<(u64, Index)>> = vec![Vec::new(); d];
+        for (i, peer) in start.into_iter().enumerate() {
+            paths[i % d].push((directory.place(peer) ^ target, peer));
+        }
+        if paths.iter().flatten().any(|(_, peer)| goal.contains(peer)) {
+            return true;
+        }
+        let mut alive: Vec<bool> = vec![true; d];
+        while alive.contains(&true) {
+            for (path, alive) in paths.iter_mut().zip(&mut alive).filter(|(_, alive)| **alive) {
+                let next = path.iter().take(K).find(|(_, peer)| !asked.contains(peer)).map(|(_, peer)| *peer);
+                let Some(peer) = next.filter(|peer| !adversary(*peer)) else {
+                    asked.extend(next);
+                    *alive = false;
+                    continue;
+                };
+                asked.insert(peer);
+                let closer = self.closest(peer, target);
+                if closer.iter().any(|peer| goal.contains(peer)) {
+                    return true;
+                }
+                path.extend(closer.into_iter().map(|peer| (directory.place(peer) ^ target, peer)));
+                path.sort_unstable();
+                path.dedup();
+            }
+        }
+        false
+    }
+}
