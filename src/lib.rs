@@ -2,3 +2,5 @@
 pub mod core;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(feature = "wire")]
+pub mod wire;

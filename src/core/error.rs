@@ -9,6 +9,7 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 
 use super::message::RequestError;
+use super::record::Record;
 use super::store::StoreError;
 use super::validate::InvalidValue;
 
@@ -19,6 +20,9 @@ pub enum QueryError {
     /// The network: no peer is known that could be asked. What was to be published is kept locally.
     #[error("no peers known")]
     NoPeers,
+    /// The network: of those who could be asked, nobody answered.
+    #[error("nobody answered: {0}")]
+    NoAnswer(Box<Report>),
     /// The network: everyone who could be asked was, and nobody had it.
     #[error("not found: {0}")]
     NotFound(Box<Report>),
@@ -29,6 +33,8 @@ pub enum QueryError {
         wanted: NonZeroUsize,
         /// How many there were.
         reached: usize,
+        /// The best value found, where a get missed its quorum.
+        best: Option<Box<Record>>,
         /// Who was asked and how each ended.
         report: Box<Report>,
     },

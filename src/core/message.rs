@@ -203,6 +203,18 @@ pub enum RequestError {
     TooLarge,
 }
 
+impl RequestError {
+    /// Whether the failure speaks against the peer, rather than against this node.
+    pub fn is_the_peers(&self) -> bool {
+        !matches!(
+            self,
+            RequestError::Busy
+                | RequestError::TooLarge
+                | RequestError::Unreachable(Unreachable::Denied | Unreachable::BackingOff)
+        )
+    }
+}
+
 /// Why no connection to a peer could be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]

@@ -1,15 +1,24 @@
 //! The pure DHT: no socket, no clock, no task, no global randomness.
+mod address_book;
 pub mod config;
 mod contact;
 mod dht;
 pub mod error;
 mod io;
 mod key;
+mod lookup;
+mod maintain;
 pub mod message;
+mod peers;
+mod prepare;
 pub mod query;
 mod record;
+mod requests;
 pub mod routing;
+mod rtt;
+mod server;
 pub mod stats;
+mod storage;
 pub mod store;
 mod time;
 pub mod validate;

@@ -65,6 +65,11 @@ impl Directory {
         index
     }
 
+    /// The seed from which the ids were drawn.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.contacts.len()

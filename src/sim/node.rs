@@ -2,14 +2,18 @@
 //!
 //! Knows: how to hand each kind what it understands. Must not know: the network.
 
+use std::sync::Arc;
+
 use libp2p_identity::PeerId;
 
 use super::adversary::Adversary;
 use super::directory::{Directory, Index};
+use super::random::Random;
 use super::stock::Player;
+use crate::core::store::Read;
 use crate::core::{
-    Dht, InboundId, Input, Mode, Operation, Output, QueryId, QueryOptions, Reply, Request, RequestError, RequestId,
-    Response, Timestamp,
+    Config, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output, QueryId, QueryOptions,
+    RecordKey, Reply, Request, RequestError, RequestId, Response, Timestamp,
 };
 
 /// One node; `Absent` while it is offline, or for an id that nobody answers for.
@@ -22,16 +26,15 @@ pub(crate) enum Node {
 
 /// One of our own nodes, with these peers in its table by the rules that hold for peers that answered.
 #[expect(clippy::expect_used, reason = "scenarios check their configuration; a wrong one is a mistake in a scenario")]
-pub(crate) fn ours(network: &Network, index: Index, seed: u64, config: &Arc<Config>, known: &[Index]) -> Node {
-    let now = Timestamp::from_micros(network.now());
-    let directory = &network.directory;
+pub(crate) fn ours(directory: &Directory, now: u64, index: Index, config: &Arc<Config>, known: &[Index]) -> Node {
+    let now = Timestamp::from_micros(now);
     let local = Arc::clone(directory.contact(index));
-    let own_seed = Random::new(seed, "node", index.into()).bytes();
-    let store = Box::new(MemoryStore::new(MemoryStoreConfig::default()));
-    let mut dht = Dht::new(now, local, store, own_seed, Arc::clone(config)).expect("a valid configuration");
+    let mut random = Random::new(directory.seed(), "node", index.into());
+    let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), random.bytes()));
+    let mut dht = Dht::new(now, local, store, random.bytes(), Arc::clone(config)).expect("a valid configuration");
     dht.handle_input(now, Input::LocalAddrs(directory.contact(index).addrs().collect()));
     for peer in known {
-        dht.admit_verified(now, Arc::clone(directory.contact(*peer)));
+        dht.admit_verified(now, directory.contact(*peer));
     }
     Node::Ours(Box::new(dht))
 }
@@ -45,6 +48,18 @@ impl Node {
             }
             Node::Stock(player) => player.holds(key),
             Node::Absent | Node::Adversary(_) => false,
+        }
+    }
+
+    /// Whom it has in its routing table now.
+    pub(crate) fn known(&self, directory: &Directory) -> Vec<Index> {
+        match self {
+            Node::Ours(dht) => {
+                let table = dht.routing_snapshot();
+                table.entries().filter_map(|entry| directory.index_of(&entry.peer)).collect()
+            }
+            Node::Stock(player) => player.table().iter().collect(),
+            Node::Absent | Node::Adversary(_) => Vec::new(),
         }
     }
 

@@ -1,8 +1,231 @@
-//! What the application asked.
+//! What someone asked: machines that turn an operation into a walk and, where it takes one, a follow-up.
+//!
+//! Knows: what each operation wants from whom, and when it is over. Must not know: how requests travel, or what time
+//! it is other than as told. Each machine is one file and reads top to bottom.
+
+mod bootstrap;
+mod delivery;
+mod find;
+mod get_value;
+mod pool;
+mod providers;
+mod publish;
 mod quorum;
-use super::io::QueryId;
-use super::time::Timestamp;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub(crate) use bootstrap::Bootstrap;
+pub(crate) use find::Find;
+pub(crate) use get_value::{GetValue, received};
+pub(crate) use pool::{Pool, Query};
+pub(crate) use providers::FindProviders;
+pub(crate) use publish::Publish;
 pub use quorum::Quorum;
+
+use super::config::Config;
+use super::contact::Contact;
+use super::error::{QueryError, Report};
+use super::io::{Answer, QueryEvent, QueryId, QueryOptions};
+use super::key::Key;
+use super::lookup::{Lookup, Shape};
+use super::message::{Misbehaviour, Request, RequestError, Response};
+use super::peers::Peers;
+use super::requests::Tag;
+use super::storage::Outcome;
+use super::time::Timestamp;
+
+/// What a machine may look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) config: &'a Config,
+    pub(crate) peers: &'a Peers,
+}
+
+impl Context<'_> {
+    /// A walk towards `target` that looks for `count` peers, begun with the closest that are known.
+    pub(crate) fn walk(&self, target: Key, count: usize) -> Lookup {
+        let config = &self.config.lookup;
+        let shape = Shape {
+            count,
+            parallelism: config.parallelism.get(),
+            resiliency: config.resiliency.get(),
+            frontier: self.config.limit.frontier.max(count),
+        };
+        Lookup::new(target, &self.peers.seeds(&target, count), shape)
+    }
+
+    pub(crate) fn replication(&self) -> usize {
+        self.config.lookup.replication.get()
+    }
+}
+
+/// What a query wants next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Send this request.
+    Ask(Arc<Contact>, Request, Tag),
+    /// Wait for what is under way.
+    Wait,
+    /// It is over.
+    Finish(Result<Answer, QueryError>),
+}
+
+/// An answer as it reaches a machine: checked against its request, its closer peers cleaned.
+pub(crate) struct Heard<'a> {
+    pub(crate) from: &'a Arc<Contact>,
+    pub(crate) tag: Tag,
+    pub(crate) response: Response,
+    /// The peers it names that can be asked, without this node.
+    pub(crate) closer: &'a [Arc<Contact>],
+}
+
+/// The operations at work.
+#[derive(Debug)]
+pub(crate) enum Machine {
+    Find(Find),
+    GetValue(GetValue),
+    Publish(Publish),
+    Providers(FindProviders),
+    Bootstrap(Bootstrap),
+    /// A page of what is kept; it waits for nothing but the store.
+    Records(Option<Result<Answer, QueryError>>),
+}
+
+impl Machine {
+    /// What the operation is called.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Machine::Find(find) => find.kind(),
+            Machine::GetValue(_) => "get",
+            Machine::Publish(publish) => publish.kind(),
+            Machine::Providers(_) => "providers",
+            Machine::Bootstrap(_) => "bootstrap",
+            Machine::Records(_) => "records",
+        }
+    }
+
+    /// What to do next. Called until it says to wait or to finish; never again after that last.
+    pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report, out: &mut Vec<QueryEvent>) -> Step {
+        match self {
+            Machine::Find(find) => find.next(cx, report),
+            Machine::GetValue(get) => get.next(cx, report),
+            Machine::Publish(publish) => publish.next(cx, report),
+            Machine::Providers(providers) => providers.next(cx, report, out),
+            Machine::Bootstrap(bootstrap) => bootstrap.next(cx, report),
+            Machine::Records(page) => page.take().map_or(Step::Wait, Step::Finish),
+        }
+    }
+
+    /// A peer answered. Returns how many peers it named that are news.
+    pub(crate) fn on_answer(
+        &mut self,
+        cx: &Context<'_>,
+        heard: Heard<'_>,
+        out: &mut Vec<QueryEvent>,
+    ) -> Result<usize, Misbehaviour> {
+        match self {
+            Machine::Find(find) => Ok(find.on_answer(heard)),
+            Machine::GetValue(get) => get.on_answer(cx, heard, out),
+            Machine::Publish(publish) => Ok(publish.on_answer(heard)),
+            Machine::Providers(providers) => Ok(providers.on_answer(cx, heard, out)),
+            Machine::Bootstrap(bootstrap) => Ok(bootstrap.on_answer(heard)),
+            Machine::Records(_) => Ok(0),
+        }
+    }
+
+    /// A peer failed.
+    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
+        match self {
+            Machine::Find(find) => find.on_failure(from, why),
+            Machine::GetValue(get) => get.on_failure(from),
+            Machine::Publish(publish) => publish.on_failure(from, why),
+            Machine::Providers(providers) => providers.on_failure(from, tag),
+            Machine::Bootstrap(bootstrap) => bootstrap.on_failure(from, tag),
+            Machine::Records(_) => {}
+        }
+    }
+
+    /// A peer is late.
+    pub(crate) fn on_late(&mut self, from: &Arc<Contact>, tag: Tag) {
+        match self {
+            Machine::Find(find) => find.on_late(from),
+            Machine::GetValue(get) => get.on_late(from),
+            Machine::Publish(publish) => publish.on_late(from),
+            Machine::Providers(providers) => providers.on_late(from, tag),
+            Machine::Bootstrap(bootstrap) => bootstrap.on_late(from, tag),
+            Machine::Records(_) => {}
+        }
+    }
+
+    /// The store did what the operation needs of it.
+    pub(crate) fn on_local(&mut self, cx: &Context<'_>, outcome: Outcome, out: &mut Vec<QueryEvent>) {
+        match (self, outcome) {
+            (Machine::GetValue(get), Outcome::Value(value)) => get.on_local(value, out),
+            (Machine::Publish(publish), Outcome::Kept(kept)) => publish.on_local(cx, kept),
+            (Machine::Providers(providers), Outcome::Providers(records)) => providers.on_local(cx, records, out),
+            (Machine::Records(page), Outcome::Items(items)) => {
+                *page = Some(items.map(|items| Answer::Records { items }).map_err(QueryError::Store));
+            }
+            _ => {}
+        }
+    }
+
+    /// The time is over: what there is to show for it, or `None` if that is nothing but a time-out.
+    pub(crate) fn expire(&mut self, report: &mut Report) -> Option<Result<Answer, QueryError>> {
+        match self {
+            Machine::Publish(publish) => publish.expire(report),
+            Machine::Find(_)
+            | Machine::GetValue(_)
+            | Machine::Providers(_)
+            | Machine::Bootstrap(_)
+            | Machine::Records(_) => None,
+        }
+    }
+
+    /// How many peers it knows and has not asked.
+    pub(crate) fn unasked(&self) -> usize {
+        match self {
+            Machine::Find(find) => find.lookup().unasked(),
+            Machine::GetValue(get) => get.lookup().unasked(),
+            Machine::Publish(publish) => publish.unasked(),
+            Machine::Providers(providers) => providers.lookup().unasked(),
+            Machine::Bootstrap(bootstrap) => bootstrap.unasked(),
+            Machine::Records(_) => 0,
+        }
+    }
+}
+
+/// The failure of a query that nobody answered.
+fn unanswered(report: &mut Report) -> QueryError {
+    if report.requests == 0 { QueryError::NoPeers } else { QueryError::NoAnswer(take(report)) }
+}
+
+/// The report at its end.
+fn take(report: &mut Report) -> Box<Report> {
+    Box::new(std::mem::take(report))
+}
+
+/// A walk's next step, with the request that this query asks of everyone; `None` when the walk is done.
+fn walk_on(lookup: &mut Lookup, tag: Tag, request: impl FnOnce() -> Request) -> Option<Step> {
+    match lookup.next() {
+        super::lookup::Next::Ask(contact) => Some(Step::Ask(contact, request(), tag)),
+        super::lookup::Next::Wait => Some(Step::Wait),
+        super::lookup::Next::Done => None,
+    }
+}
+
+/// How many peers a query looks for.
+fn wanted(cx: &Context<'_>, options: &QueryOptions) -> usize {
+    options.limit.map_or(cx.replication(), |limit| limit.get().min(cx.config.limit.frontier))
+}
+
+/// FIND_NODE for these bytes.
+fn find_node(key: &Bytes) -> Request {
+    Request::FindNode { key: key.clone() }
+}
 
 /// A query that runs, as shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]

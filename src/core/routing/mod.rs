@@ -1,3 +1,201 @@
-//! Who we know.
+//! Who we know: a table of buckets whose last one splits as it fills.
+//!
+//! Knows: distances to the node itself, seniority, failures. Must not know: queries, or why anyone was asked.
+//!
+//! Bucket `i` holds peers that share exactly `i` leading bits with the node, the last one all that share more. Only
+//! the last can split, so parts of the keyspace without peers cost nothing.
+
+mod bucket;
+mod entry;
 mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use libp2p_identity::PeerId;
+
+use bucket::Bucket;
+pub(crate) use bucket::Offer;
+pub(crate) use entry::Entry;
 pub use snapshot::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};
+
+use super::config::RoutingConfig;
+use super::contact::Contact;
+use super::key::Key;
+use super::time::Timestamp;
+
+/// The routing table.
+#[derive(Debug)]
+pub(crate) struct RoutingTable {
+    local: Key,
+    config: RoutingConfig,
+    buckets: Vec<Bucket>,
+    len: usize,
+}
+
+impl RoutingTable {
+    pub(crate) fn new(local: Key, config: RoutingConfig) -> RoutingTable {
+        RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0 }
+    }
+
+    /// How many peers it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[cfg(test)]
+    fn depth(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// The entry of a peer.
+    pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
+        self.buckets[self.index(key)].get(key)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
+        let index = self.index(key);
+        self.buckets[index].get_mut(key)
+    }
+
+    #[cfg(test)]
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.buckets.iter().flat_map(Bucket::entries)
+    }
+
+    /// Whether a peer that is not in the table could enter it now.
+    pub(crate) fn has_room(&self, key: &Key) -> bool {
+        let index = self.index(key);
+        *key != self.local && (self.can_split(index) || self.buckets[index].has_room(self.capacity(index)))
+    }
+
+    /// Offers a peer that has just answered a request.
+    pub(crate) fn offer(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Offer {
+        if *contact.key() == self.local {
+            return Offer::Full;
+        }
+        loop {
+            let index = self.index(contact.key());
+            let capacity = self.capacity(index);
+            let offer = self.buckets[index].offer(now, contact, capacity);
+            match offer {
+                Offer::Full if self.can_split(index) => self.split_last(),
+                Offer::Full => {
+                    self.buckets[index].wait(Arc::clone(contact), capacity);
+                    return offer;
+                }
+                Offer::Added => {
+                    self.len += 1;
+                    return offer;
+                }
+                Offer::Known | Offer::Replaced(_) => return offer,
+            }
+        }
+    }
+
+    /// Notes that a peer failed a request. `Some` if it is forgotten for it.
+    pub(crate) fn fail(&mut self, key: &Key) -> Option<PeerId> {
+        let index = self.index(key);
+        let gone = self.buckets[index].fail(key);
+        self.len -= usize::from(gone.is_some());
+        gone
+    }
+
+    /// A peer that waits for the place of a questionable or missing entry in the bucket of `key`.
+    pub(crate) fn next_waiting(&mut self, key: &Key) -> Option<Arc<Contact>> {
+        let index = self.index(key);
+        if !self.buckets[index].has_room(self.capacity(index)) {
+            return None;
+        }
+        self.buckets[index].next_waiting()
+    }
+
+    /// Forgets a peer.
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<PeerId> {
+        let index = self.index(key);
+        let gone = self.buckets[index].remove(key);
+        self.len -= usize::from(gone.is_some());
+        gone
+    }
+
+    /// The `count` entries nearest to `target` that are not questionable and that `admit` lets pass, nearest first.
+    ///
+    /// The buckets come in order of distance to the target: its own, then all nearer to the node (which are equally
+    /// far from the target), then the farther ones one by one.
+    pub(crate) fn closest(
+        &self,
+        target: &Key,
+        count: usize,
+        mut admit: impl FnMut(&Contact) -> bool,
+    ) -> Vec<Arc<Contact>> {
+        let home = self.index(target);
+        let mut found: Vec<&Entry> = Vec::with_capacity(count + 4);
+        let groups = [home..home + 1, home + 1..self.buckets.len()];
+        for group in groups.into_iter().chain((0..home).rev().map(|i| i..i + 1)) {
+            let start = found.len();
+            let usable = self.buckets[group].iter().flat_map(Bucket::entries).filter(|entry| !entry.is_questionable());
+            found.extend(usable.filter(|entry| admit(&entry.contact)));
+            nearest_first(&mut found, start, count, target);
+            if found.len() >= count {
+                break;
+            }
+        }
+        found.into_iter().map(|entry| Arc::clone(&entry.contact)).collect()
+    }
+
+    /// The table for people; `connected` tells to whom a connection is up.
+    pub(crate) fn snapshot(&self, local: PeerId, connected: impl Fn(&PeerId) -> bool) -> RoutingSnapshot {
+        let buckets = self.buckets.iter().enumerate().map(|(index, bucket)| BucketSnapshot {
+            prefix: index as u32,
+            capacity: self.capacity(index),
+            entries: bucket.entries().iter().map(|entry| entry_snapshot(entry, &connected)).collect(),
+            waiting: bucket.waiting(),
+        });
+        RoutingSnapshot { local, buckets: buckets.collect() }
+    }
+
+    /// How many entries a bucket may hold: k, or more in the low ones where the configuration widens them.
+    fn capacity(&self, index: usize) -> usize {
+        let wide = self.config.wide_low_buckets.checked_shr(index as u32).unwrap_or(0);
+        self.config.bucket_size.get().max(wide)
+    }
+
+    fn index(&self, key: &Key) -> usize {
+        (self.local.common_prefix_len(key) as usize).min(self.buckets.len() - 1)
+    }
+
+    fn can_split(&self, index: usize) -> bool {
+        index + 1 == self.buckets.len() && self.buckets.len() < Key::BITS as usize
+    }
+
+    fn split_last(&mut self) {
+        let prefix = self.buckets.len() - 1;
+        let near = self.buckets[prefix].split(&self.local, prefix as u32);
+        self.buckets.push(near);
+    }
+}
+
+/// Orders `found[start..]` by distance and cuts `found` to `count`; only what is kept is sorted.
+fn nearest_first(found: &mut Vec<&Entry>, start: usize, count: usize, target: &Key) {
+    let tail = &mut found[start..];
+    let distance = |entry: &&Entry| entry.contact.key().distance(target);
+    let room = count - start;
+    if tail.len() > room && room > 0 {
+        tail.select_nth_unstable_by_key(room - 1, distance);
+    }
+    found.truncate(count);
+    found[start..].sort_unstable_by_key(distance);
+}
+
+fn entry_snapshot(entry: &Entry, connected: &impl Fn(&PeerId) -> bool) -> EntrySnapshot {
+    EntrySnapshot {
+        peer: *entry.contact.peer(),
+        addrs: entry.contact.addrs().collect(),
+        connected: connected(entry.contact.peer()),
+        since: entry.since,
+        last_seen: entry.last_seen,
+        failures: entry.failures,
+        rtt: entry.rtt.smoothed(),
+    }
+}

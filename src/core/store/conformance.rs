@@ -1,1 +1,96 @@
-//! placeholder
+//! The tests that every [`Store`] must pass, to be called from a store's own tests.
+//!
+//! Knows: the contract of the trait, sentence by sentence. Must not know: how a store keeps its promises. Each check
+//! makes a fresh store and panics with the sentence that is broken.
+
+mod checks;
+mod driven;
+
+pub use driven::Driven;
+
+use super::Store;
+
+/// How often a pending operation is polled before it counts as lost. Default of [`Conformance::with_polls`].
+pub const DEFAULT_POLLS: usize = 10_000;
+/// How many remote records are written to fill a store. Default of [`Conformance::with_flood`].
+pub const DEFAULT_FLOOD: usize = 2_000;
+
+/// Runs all checks on the stores that `make` makes, each of them empty.
+///
+/// A store with threads needs [`Conformance::with_pump`].
+///
+/// # Panics
+///
+/// If a sentence of the contract is broken; the message names it.
+pub fn check(make: impl FnMut() -> Box<dyn Store>) {
+    Conformance::new(make).check_all();
+}
+
+/// The checks one by one, and how to drive a store that answers later.
+pub struct Conformance<'a> {
+    make: Box<dyn FnMut() -> Box<dyn Store> + 'a>,
+    pump: std::rc::Rc<std::cell::RefCell<dyn FnMut() + 'a>>,
+    polls: usize,
+    flood: usize,
+}
+
+impl<'a> Conformance<'a> {
+    /// Checks for the stores that `make` makes. It is called once or several times a check; each store is empty and
+    /// has room for at least 128 remote values and as many remote provider records, 8 a key.
+    pub fn new(make: impl FnMut() -> Box<dyn Store> + 'a) -> Conformance<'a> {
+        Conformance {
+            make: Box::new(make),
+            pump: std::rc::Rc::new(std::cell::RefCell::new(|| {})),
+            polls: DEFAULT_POLLS,
+            flood: DEFAULT_FLOOD,
+        }
+    }
+
+    /// What to do between two polls of a pending operation: sleep a millisecond for a store with a thread, release
+    /// something for a store that waits for the test.
+    #[must_use]
+    pub fn with_pump(mut self, pump: impl FnMut() + 'a) -> Conformance<'a> {
+        self.pump = std::rc::Rc::new(std::cell::RefCell::new(pump));
+        self
+    }
+
+    /// How often a pending operation is polled before it counts as lost. Default: [`DEFAULT_POLLS`].
+    #[must_use]
+    pub fn with_polls(mut self, polls: usize) -> Conformance<'a> {
+        self.polls = polls;
+        self
+    }
+
+    /// How many remote records are written, unless the store is full before, to see that own ones still find room.
+    /// Default: [`DEFAULT_FLOOD`]. More than the store's bounds says the most.
+    #[must_use]
+    pub fn with_flood(mut self, records: usize) -> Conformance<'a> {
+        self.flood = records;
+        self
+    }
+
+    /// Runs all checks.
+    ///
+    /// # Panics
+    ///
+    /// If a sentence of the contract is broken; the message names it.
+    pub fn check_all(&mut self) {
+        for (_, check) in Conformance::CHECKS {
+            check(self);
+        }
+    }
+
+    /// A fresh store, driven to the end of each operation.
+    pub fn fresh(&mut self) -> Driven<'a> {
+        Driven::new((self.make)(), std::rc::Rc::clone(&self.pump), self.polls)
+    }
+}
+
+impl std::fmt::Debug for Conformance<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conformance")
+            .field("polls", &self.polls)
+            .field("flood", &self.flood)
+            .finish_non_exhaustive()
+    }
+}

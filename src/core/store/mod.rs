@@ -4,10 +4,11 @@
 //! who asks. A store is called inside the event loop, so it never blocks: what takes time is answered `Pending` and
 //! finished later.
 
-mod memory;
-
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+#[cfg(any(test, feature = "testing"))]
+pub mod deferred;
+pub mod memory;
 
 use std::task::Waker;
 
@@ -20,14 +21,24 @@ use libp2p_identity::PeerId;
 
 /// Keeps values and provider records.
 ///
-/// The contract, which the conformance tests check:
+/// The contract, which [the conformance tests](conformance) check (feature `testing`):
 ///
 /// * A write that returned [`Write::Kept`], or was reported by [`Store::poll_done`] without an error, is read back by
-///   every later read until it is replaced, removed or expired. A write that failed changed nothing.
+///   every later read until it is replaced, removed or expired. A write that failed changed nothing. Between the two,
+///   while a write is pending, a read may find the state before it or after it.
 /// * Expired records may linger until [`Store::expire`] takes them, but are never returned by a read with a `now` at
-///   or after their expiry.
-/// * Own records (`own == true`) do not count against the quotas of remote ones and are never evicted for them.
-/// * Each ticket is reported exactly once.
+///   or after their expiry. A store may also forget them of itself whenever it learns of a `now`.
+/// * Own records (`own == true`) do not count against the quotas of remote ones and are never evicted for them. Remote
+///   provider records may give way to other remote ones of the same key when it has too many; nothing else does.
+/// * A store does not judge: who may replace what, how long it lives and whether it is valid is decided before. So a
+///   remote value put under the key of an own one replaces it and is a remote one.
+/// * Keys are any bytes, up to [`MAX_KEY_LEN`](super::config::MAX_KEY_LEN) for values and up to
+///   [`MAX_PROVIDER_KEY_LEN`](super::config::MAX_PROVIDER_KEY_LEN) for provider records. Longer ones may be refused as
+///   [`StoreError::TooLarge`].
+/// * Addresses are facts about a peer: a store may keep one set for all records of a peer, the one written last, and
+///   fewer of them than it was given. A record without addresses need not clear those that are known.
+/// * The bytes of a record may be part of a larger message, which they keep alive; a store in memory copies them.
+/// * Each ticket is reported exactly once, and never before the call that returned it did.
 /// * Nothing blocks and nothing panics, whatever the keys and values.
 pub trait Store: Send {
     /// The value kept under `key`, unless it is over at `now`.
@@ -73,28 +84,31 @@ pub trait Store: Send {
     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError>;
 
     /// Up to `limit` items in order of their place in the keyspace, from just after `after` (from the start without
-    /// it). Several items can lie at one place; a page never splits them, so it can be longer than `limit`.
+    /// it). Several items can lie at one place; a page never splits them, so it can be longer than `limit`. A page
+    /// shorter than `limit` is the last one. Expired items that linger are among them, as they were written.
     ///
     /// # Errors
     ///
     /// [`StoreError::Failed`] if it cannot.
     fn scan(&mut self, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError>;
 
-    /// Forgets up to `limit` items that are over at `now`, and returns how many; fewer than `limit` means that none
-    /// is left.
+    /// Forgets up to `limit` items that are over at `now`, own ones too, and returns how many; fewer than `limit` means
+    /// that none is left.
     ///
     /// # Errors
     ///
     /// [`StoreError::Failed`] if it cannot.
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
-    /// When the next item is over, so that the node can sleep until then; `None` if nothing expires.
+    /// When the next item is over, so that the node can sleep until then; `None` if nothing expires. It is in the past
+    /// while expired items linger.
     fn next_expiry(&self) -> Option<Timestamp>;
 
-    /// How much is kept.
+    /// How much is kept, expired items that linger included.
     fn usage(&self) -> Usage;
 
-    /// The next finished operation that was `Pending`; registers `waker` if there is none yet.
+    /// The next finished operation that was `Pending`; if there is none yet, registers `waker` (in place of an earlier
+    /// one) and wakes it once there is.
     ///
     /// A store that never answers `Pending` keeps this default.
     fn poll_done(&mut self, waker: &Waker) -> Option<Done> {
@@ -111,6 +125,24 @@ pub enum Item {
     Value(Record),
     /// A provider record.
     Provider(ProviderRecord),
+}
+
+impl Item {
+    /// The item's key.
+    pub fn key(&self) -> &RecordKey {
+        match self {
+            Item::Value(record) => &record.key,
+            Item::Provider(record) => &record.key,
+        }
+    }
+
+    /// Whether this node published it.
+    pub fn is_own(&self) -> bool {
+        match self {
+            Item::Value(record) => record.own,
+            Item::Provider(record) => record.own,
+        }
+    }
 }
 
 /// The answer to a read.

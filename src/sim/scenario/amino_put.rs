@@ -1,6 +1,7 @@
 //! Publishing in a network like the public one of 2022: a quarter of the known ids are gone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::directory::{Directory, Index, place};
 use super::super::link::{Latency, Link};
@@ -11,7 +12,7 @@ use super::super::progress::Progress;
 use super::super::random::Random;
 use super::super::stock::Rules;
 use super::super::table::Filling;
-use super::setup::{Kind, Population, populate};
+use super::setup::{Kind, Population, config, populate};
 use super::{Params, Scenario};
 use crate::core::{Answer, Operation, QueryEvent, QueryOptions, RecordKey};
 
@@ -54,6 +55,14 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     let rust = publish(params, Kind::Stock(Rules::LIBP2P_KAD), progress, &mut outcome);
     put(outcome.stock.group("libp2p_kad"), &rust);
     curves.push(("libp2p-kad 0.49".to_owned(), rust.seconds.distribution()));
+    progress.stage("ours");
+    let ours = publish(params, Kind::Ours(Arc::new(config(20))), progress, &mut outcome);
+    put(&mut outcome.ours, &ours);
+    curves.push(("ours".to_owned(), ours.seconds.distribution()));
+    let (p50, p90, true20) = (ours.seconds.quantile(0.5), ours.seconds.quantile(0.9), ours.true20.mean());
+    outcome.check("ours p50_s: ≤ 3", p50, p50 <= 3.0);
+    outcome.check("ours p90_s: ≤ 10", p90, p90 <= 10.0);
+    outcome.check("ours true20: ≥ 18.5", true20, true20 >= 18.5);
     outcome.plot("Time of a publication", ("seconds", "share of publications"), curves);
     outcome
 }

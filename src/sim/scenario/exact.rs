@@ -1,5 +1,7 @@
 //! Finding exactly the k closest in a static network.
 
+use std::sync::Arc;
+
 use super::super::directory::Directory;
 use super::super::link::{Latency, Link};
 use super::super::network::Network;
@@ -7,7 +9,7 @@ use super::super::outcome::{Metrics, Outcome, Put};
 use super::super::progress::Progress;
 use super::super::stock::Rules;
 use super::super::table::Filling;
-use super::setup::{Kind, Lookups, Plan, Population, look_up, populate};
+use super::setup::{Kind, Lookups, Plan, Population, config, look_up, populate};
 use super::{Params, Scenario};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -27,8 +29,8 @@ const PUBLISHED: [(usize, [(f64, f64); 2]); 4] = [
 ];
 
 fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
-    let (n, seed) = (params.size(), params.seed);
-    let mut outcome = Outcome::new(SCENARIO.name, n, seed);
+    let n = params.size();
+    let mut outcome = Outcome::new(SCENARIO.name, n, params.seed);
     let published = PUBLISHED.iter().find(|(nodes, _)| *nodes == n);
     let players = [
         ("alpha3", Rules::Rounds { alpha: 3, k: 20 }),
@@ -49,6 +51,12 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
             outcome.check_near(&format!("{name} rpcs"), found.rpcs.mean(), rpcs, 0.03);
         }
     }
+    progress.stage("ours");
+    let found = measure(params, Kind::Ours(Arc::new(config(20))), progress, &mut outcome);
+    put(&mut outcome.ours, &found);
+    outcome.check("ours recall: ≥ 0.999", found.recall.mean(), found.recall.mean() >= 0.999);
+    outcome.check("ours rpcs: ≤ 25", found.rpcs.mean(), found.rpcs.mean() <= 25.0);
+    outcome.check("ours rounds: ≤ 4", found.rounds.mean(), found.rounds.mean() <= 4.0);
     outcome
 }
 

@@ -1,5 +1,6 @@
 //! What several scenarios set up or measure alike.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,6 +40,16 @@ pub(super) enum Kind {
     Ours(Arc<Config>),
 }
 
+/// Our defaults with this k.
+pub(super) fn config(k: usize) -> Config {
+    let mut config = Config::default();
+    let k = NonZeroUsize::new(k).unwrap_or(NonZeroUsize::MIN);
+    config.lookup.replication = k;
+    config.lookup.resiliency = config.lookup.resiliency.min(k);
+    config.routing.bucket_size = k;
+    config
+}
+
 /// Brings everyone who lives online, with tables from global knowledge.
 pub(super) fn populate(
     network: &mut Network,
@@ -59,7 +70,7 @@ pub(super) fn populate(
             }
             Kind::Ours(config) => {
                 let candidates = filling.candidates(&network.directory, peers, index, &mut random);
-                ours(network, index, seed, config, &candidates)
+                ours(&network.directory, network.now(), index, config, &candidates)
             }
         };
         network.join(index, node);

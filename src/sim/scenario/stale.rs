@@ -1,5 +1,7 @@
 //! Lookups among tables in which every seventh entry is dead.
 
+use std::sync::Arc;
+
 use super::super::directory::Directory;
 use super::super::link::{Latency, Link};
 use super::super::network::Network;
@@ -7,7 +9,7 @@ use super::super::outcome::{Metrics, Outcome, Put};
 use super::super::progress::Progress;
 use super::super::stock::Rules;
 use super::super::table::Filling;
-use super::setup::{Kind, Lookups, Plan, Population, look_up, populate};
+use super::setup::{Kind, Lookups, Plan, Population, config, look_up, populate};
 use super::{Params, Scenario};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -22,13 +24,21 @@ const FILLING: Filling = Filling { size: 20, wide: 0, stale_full: 0.15, stale_op
 
 fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     let mut outcome = Outcome::new(SCENARIO.name, params.size(), params.seed);
-    let mut curves = Vec::new();
+    let (mut curves, mut best) = (Vec::new(), f64::MAX);
     for (name, rules) in [("go", Rules::AMINO), ("libp2p_kad", Rules::LIBP2P_KAD)] {
         progress.stage(name);
         let found = measure(params, Kind::Stock(rules), progress, &mut outcome);
         put(outcome.stock.group(name), &found);
+        best = best.min(found.millis.quantile(0.95));
         curves.push((name.to_owned(), found.millis.distribution()));
     }
+    progress.stage("ours");
+    let found = measure(params, Kind::Ours(Arc::new(config(20))), progress, &mut outcome);
+    put(&mut outcome.ours, &found);
+    curves.push(("ours".to_owned(), found.millis.distribution()));
+    let p95 = found.millis.quantile(0.95);
+    outcome.check("ours p95_ms: ≤ half of the better stock player's", p95, p95 <= best / 2.0);
+    outcome.check("ours recall: ≥ 0.99", found.recall.mean(), found.recall.mean() >= 0.99);
     outcome.plot("Time of a lookup", ("milliseconds", "share of lookups"), curves);
     outcome
 }

@@ -1,0 +1,99 @@
+//! The peers that a lookup has heard of, ordered by distance to its target, each with its state.
+//!
+//! Knows: order, states, the bound. Must not know: when to ask whom.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::core::contact::Contact;
+use crate::core::key::{Distance, Key};
+
+/// Where a peer stands in a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Named by someone, not asked.
+    Heard,
+    /// Asked, the answer is awaited.
+    Waiting,
+    /// Asked, and later than it should be; its answer still counts.
+    Late,
+    /// Answered.
+    Answered,
+    /// Failed.
+    Failed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) contact: Arc<Contact>,
+    pub(crate) standing: Standing,
+    /// How often it may still be tried at new addresses after it failed.
+    chances: u8,
+}
+
+/// A failed peer is tried again at new addresses so many times in one lookup, so that liars cannot make it a target.
+const CHANCES: u8 = 2;
+
+/// Peers by distance.
+#[derive(Debug)]
+pub(crate) struct Frontier {
+    target: Key,
+    peers: BTreeMap<Distance, Peer>,
+    limit: usize,
+}
+
+impl Frontier {
+    pub(crate) fn new(target: Key, limit: usize) -> Frontier {
+        Frontier { target, peers: BTreeMap::new(), limit }
+    }
+
+    /// Adds a peer that was not known, or addresses to one that was not asked. Tells whether it is new.
+    ///
+    /// A failed peer that is named again with addresses it was not tried at gets another chance: otherwise whoever
+    /// answers first with a wrong address could hide it.
+    pub(crate) fn hear(&mut self, contact: &Arc<Contact>) -> bool {
+        let distance = self.target.distance(contact.key());
+        if let Some(known) = self.peers.get_mut(&distance) {
+            let merged = known.contact.merged(contact);
+            let news = !Arc::ptr_eq(&merged, &known.contact);
+            if news && known.standing == Standing::Failed && known.chances > 0 {
+                known.chances -= 1;
+                known.standing = Standing::Heard;
+            }
+            known.contact = merged;
+            return false;
+        }
+        if self.peers.len() >= self.limit && !self.make_room(&distance) {
+            return false;
+        }
+        self.peers.insert(distance, Peer { contact: Arc::clone(contact), standing: Standing::Heard, chances: CHANCES });
+        true
+    }
+
+    /// Forgets the farthest peer that is no longer, or not yet, of use, if it is farther than `distance`.
+    fn make_room(&mut self, distance: &Distance) -> bool {
+        let idle = |peer: &Peer| matches!(peer.standing, Standing::Heard | Standing::Failed);
+        let farthest = self.peers.iter().rev().find(|(_, peer)| idle(peer)).map(|(at, _)| *at);
+        match farthest.filter(|at| at > distance) {
+            Some(at) => self.peers.remove(&at).is_some(),
+            None => false,
+        }
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<&Peer> {
+        self.peers.get(&self.target.distance(key))
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut Peer> {
+        self.peers.get_mut(&self.target.distance(key))
+    }
+
+    /// Nearest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values()
+    }
+
+    pub(crate) fn nearest(&self) -> Option<&Distance> {
+        self.peers.keys().next()
+    }
+}

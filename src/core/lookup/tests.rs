@@ -1,0 +1,162 @@
+use std::collections::BTreeSet;
+
+use libp2p_identity::PeerId;
+
+use super::*;
+
+const SHAPE: Shape = Shape { count: 3, parallelism: 2, resiliency: 1, frontier: 100 };
+
+fn contact(bits: &str) -> Arc<Contact> {
+    Contact::with_key(PeerId::random(), Key::from_bits(bits), [])
+}
+
+fn lookup(shape: Shape, seeds: &[&Arc<Contact>]) -> Lookup {
+    Lookup::new(Key::from_bits("0000"), seeds.iter().copied(), shape)
+}
+
+/// Everyone whom the lookup asks right now.
+fn asked(lookup: &mut Lookup) -> Vec<Arc<Contact>> {
+    std::iter::from_fn(|| match lookup.next() {
+        Next::Ask(contact) => Some(contact),
+        _ => None,
+    })
+    .collect()
+}
+
+fn is_done(lookup: &mut Lookup) -> bool {
+    matches!(lookup.next(), Next::Done)
+}
+
+#[test]
+fn asks_the_nearest_first_and_follows_what_it_hears() {
+    let (far, near, nearest) = (contact("1000"), contact("0100"), contact("0010"));
+    let mut lookup = lookup(SHAPE, &[&far, &near]);
+    assert_eq!(asked(&mut lookup), [near.clone()], "the search starts β wide");
+    assert_eq!(lookup.on_answer(near.key(), &[nearest.clone(), far.clone()]), 1, "one of the two is news");
+    assert_eq!(asked(&mut lookup), [nearest.clone()]);
+    assert_eq!(lookup.on_answer(nearest.key(), &[]), 0);
+    assert_eq!(asked(&mut lookup), [far.clone()], "the rest of the k closest");
+    assert!(matches!(lookup.next(), Next::Wait));
+    lookup.on_answer(far.key(), &[]);
+    assert!(is_done(&mut lookup));
+    assert_eq!(lookup.closest().cloned().collect::<Vec<_>>(), [nearest, near, far]);
+}
+
+#[test]
+fn after_the_search_the_rest_of_the_k_closest_is_asked_at_once() {
+    let peers: Vec<_> = ["0001", "0010", "0011", "0100", "0101"].map(contact).to_vec();
+    let shape = Shape { count: 4, parallelism: 1, resiliency: 1, frontier: 100 };
+    let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
+    assert_eq!(asked(&mut lookup), peers[..1]);
+    lookup.on_answer(peers[0].key(), &[]);
+    assert_eq!(asked(&mut lookup), peers[1..4]);
+}
+
+#[test]
+fn a_failed_holder_is_replaced_by_the_next_closest() {
+    let peers: Vec<_> = ["0001", "0010", "0011", "0100"].map(contact).to_vec();
+    let mut lookup = lookup(SHAPE, &peers.iter().collect::<Vec<_>>());
+    assert_eq!(asked(&mut lookup), peers[..1]);
+    lookup.on_answer(peers[0].key(), &[]);
+    assert_eq!(asked(&mut lookup), peers[1..3]);
+    lookup.on_failure(peers[1].key());
+    assert_eq!(asked(&mut lookup), peers[3..], "only k responders are an end");
+    lookup.on_answer(peers[2].key(), &[]);
+    lookup.on_answer(peers[3].key(), &[]);
+    assert!(is_done(&mut lookup));
+    assert_eq!(lookup.closest().count(), 3);
+}
+
+#[test]
+fn a_late_peer_frees_its_slot_and_its_answer_still_counts() {
+    let (slow, other, hidden) = (contact("0001"), contact("0010"), contact("0000 1"));
+    let mut lookup = lookup(SHAPE, &[&slow, &other]);
+    assert_eq!(asked(&mut lookup), [slow.clone()]);
+    lookup.on_late(slow.key());
+    assert_eq!(asked(&mut lookup), [other.clone()]);
+    lookup.on_answer(other.key(), &[]);
+    assert!(matches!(lookup.next(), Next::Wait), "fewer than k answered: the late one is waited for");
+    assert_eq!(lookup.on_answer(slow.key(), &[hidden.clone()]), 1);
+    assert_eq!(asked(&mut lookup), [hidden.clone()]);
+    lookup.on_failure(hidden.key());
+    assert!(is_done(&mut lookup));
+}
+
+#[test]
+fn k_answers_do_not_wait_for_a_late_peer() {
+    let peers: Vec<_> = ["0001", "0010", "0011", "0100"].map(contact).to_vec();
+    let mut lookup = lookup(SHAPE, &peers.iter().collect::<Vec<_>>());
+    asked(&mut lookup);
+    lookup.on_late(peers[0].key());
+    while let [first, ..] = asked(&mut lookup).as_slice() {
+        let keys: Vec<_> = std::iter::once(*first.key()).collect();
+        keys.iter().for_each(|key| {
+            lookup.on_answer(key, &[]);
+        });
+        peers[1..].iter().for_each(|peer| {
+            lookup.on_answer(peer.key(), &[]);
+        });
+    }
+    assert!(is_done(&mut lookup));
+    assert_eq!(lookup.closest().cloned().collect::<Vec<_>>(), peers[1..]);
+}
+
+#[test]
+fn the_search_widens_without_progress_and_never_beyond_alpha() {
+    let peers: Vec<_> = (1..30).map(|i| contact(&format!("1{i:08b}"))).collect();
+    let shape = Shape { count: 20, parallelism: 4, resiliency: 2, frontier: 100 };
+    let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
+    let mut in_flight = asked(&mut lookup);
+    assert_eq!(in_flight.len(), 2);
+    for _ in 0..10 {
+        lookup.on_failure(in_flight.remove(0).key());
+        in_flight.extend(asked(&mut lookup));
+        assert!(in_flight.len() <= 4);
+    }
+    assert_eq!(in_flight.len(), 4);
+}
+
+#[test]
+fn a_failed_peer_gets_another_chance_only_with_new_addresses() {
+    let peer = PeerId::random();
+    let at = |addr: &str| Contact::with_key(peer, Key::from_bits("0001"), [addr.parse().unwrap()]);
+    let (wrong, right) = (at("/ip4/127.0.0.1/tcp/1"), at("/ip4/127.0.0.1/tcp/2"));
+    let others: Vec<_> = ["0010", "0011"].map(contact).to_vec();
+    let mut lookup = lookup(SHAPE, &[&wrong, &others[0], &others[1]]);
+    asked(&mut lookup);
+    lookup.on_failure(wrong.key());
+    assert_eq!(asked(&mut lookup).len(), 2);
+    lookup.on_answer(others[0].key(), &[wrong.clone()]);
+    assert!(asked(&mut lookup).is_empty());
+    lookup.on_answer(others[1].key(), &[right]);
+    assert_eq!(asked(&mut lookup).len(), 1);
+    lookup.on_failure(wrong.key());
+    assert!(is_done(&mut lookup));
+}
+
+#[test]
+fn the_frontier_is_bounded_and_keeps_the_nearest() {
+    let shape = Shape { frontier: 8, ..SHAPE };
+    let far: Vec<_> = (0..20).map(|i| contact(&format!("1{i:08b}"))).collect();
+    let near: Vec<_> = (1..20).map(|i| contact(&format!("0{i:08b}"))).collect();
+    let mut lookup = lookup(shape, &far.iter().take(1).collect::<Vec<_>>());
+    let first = asked(&mut lookup);
+    lookup.on_answer(first[0].key(), &far);
+    let next = asked(&mut lookup);
+    next.iter().for_each(|peer| {
+        lookup.on_answer(peer.key(), &near);
+    });
+    assert!(lookup.frontier.iter().count() <= 8);
+    assert_eq!(asked(&mut lookup)[0], near[0]);
+}
+
+#[test]
+fn ends_of_peers_never_asked_change_nothing() {
+    let (a, b) = (contact("0001"), contact("0010"));
+    let mut lookup = lookup(SHAPE, &[&a]);
+    assert_eq!(lookup.on_answer(a.key(), &[b.clone()]), 0, "an answer nobody asked for");
+    lookup.on_failure(b.key());
+    lookup.on_late(b.key());
+    let all: BTreeSet<_> = asked(&mut lookup).iter().map(|c| *c.key()).collect();
+    assert_eq!(all, BTreeSet::from([*a.key()]));
+}

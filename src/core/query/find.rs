@@ -1,0 +1,119 @@
+//! Find the closest peers to a key, or one peer.
+//!
+//! A peer is found once it has been reached at an address that someone named, whether it serves the DHT or not: what
+//! others say of its addresses may be wrong or a lie. If nobody could be reached there, the addresses that were named
+//! are the answer all the same: the peer may be behind a relay or reachable for others.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use super::{Context, Heard, Step, find_node, take, unanswered, walk_on, wanted};
+use crate::core::contact::Contact;
+use crate::core::error::{QueryError, Report};
+use crate::core::io::{Answer, QueryOptions};
+use crate::core::key::Key;
+use crate::core::lookup::Lookup;
+use crate::core::message::RequestError;
+use crate::core::requests::Tag;
+
+#[derive(Debug)]
+pub(crate) struct Find {
+    lookup: Lookup,
+    preimage: Bytes,
+    wanted: Wanted,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    Closest,
+    Peer { key: Key, found: Option<Arc<Contact>> },
+}
+
+impl Find {
+    pub(crate) fn closest(cx: &Context<'_>, key: Bytes, options: &QueryOptions) -> Find {
+        let lookup = cx.walk(Key::hash(&key), wanted(cx, options));
+        Find { lookup, preimage: key, wanted: Wanted::Closest }
+    }
+
+    /// Looks for a peer; one that is connected, or in the routing table, is found at once.
+    pub(crate) fn peer(cx: &Context<'_>, peer: PeerId) -> Find {
+        let key = Key::from(&peer);
+        let known = cx.peers.contact(&peer).filter(|contact| contact.has_addrs());
+        let reached = |contact: &Arc<Contact>| cx.peers.connected.contains(contact.peer());
+        let found =
+            known.filter(|contact| reached(contact) || cx.peers.table.get(&key).is_some_and(|e| e.failures == 0));
+        let lookup = cx.walk(key, cx.replication());
+        Find { lookup, preimage: peer.to_bytes().into(), wanted: Wanted::Peer { key, found } }
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.wanted {
+            Wanted::Closest => "closest",
+            Wanted::Peer { .. } => "find peer",
+        }
+    }
+
+    pub(crate) fn lookup(&self) -> &Lookup {
+        &self.lookup
+    }
+
+    pub(crate) fn next(&mut self, _: &Context<'_>, report: &mut Report) -> Step {
+        if let Wanted::Peer { found: Some(peer), .. } = &self.wanted {
+            let peer = Arc::clone(peer);
+            return Step::Finish(Ok(Answer::Peer { peer, report: std::mem::take(report) }));
+        }
+        let preimage = &self.preimage;
+        match walk_on(&mut self.lookup, Tag::default(), || find_node(preimage)) {
+            Some(step) => step,
+            None => Step::Finish(self.finish(report)),
+        }
+    }
+
+    pub(crate) fn on_answer(&mut self, heard: Heard<'_>) -> usize {
+        let news = self.lookup.on_answer(heard.from.key(), heard.closer);
+        self.reached(heard.from);
+        news
+    }
+
+    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, why: RequestError) {
+        self.lookup.on_failure(from.key());
+        // It was reached, and is who it should be; it only does not serve.
+        if matches!(why, RequestError::Unsupported | RequestError::Refused | RequestError::Misbehaved(_)) {
+            self.reached(from);
+        }
+    }
+
+    pub(crate) fn on_late(&mut self, from: &Arc<Contact>) {
+        self.lookup.on_late(from.key());
+    }
+
+    fn reached(&mut self, peer: &Arc<Contact>) {
+        if let Wanted::Peer { key, found } = &mut self.wanted {
+            if peer.key() == key {
+                let known = self.lookup.contact(key).filter(|contact| contact.has_addrs());
+                *found = known.cloned();
+            }
+        }
+    }
+
+    fn finish(&mut self, report: &mut Report) -> Result<Answer, QueryError> {
+        match &self.wanted {
+            Wanted::Closest => {
+                let peers: Vec<_> = self.lookup.closest().cloned().collect();
+                if peers.is_empty() {
+                    return Err(unanswered(report));
+                }
+                Ok(Answer::ClosestPeers { peers, report: std::mem::take(report) })
+            }
+            Wanted::Peer { key, .. } => match self.lookup.contact(key).filter(|contact| contact.has_addrs()) {
+                Some(peer) if report.answers > 0 => {
+                    Ok(Answer::Peer { peer: Arc::clone(peer), report: std::mem::take(report) })
+                }
+                _ if report.answers > 0 => Err(QueryError::NotFound(take(report))),
+                _ => Err(unanswered(report)),
+            },
+        }
+    }
+}

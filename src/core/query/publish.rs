@@ -1,0 +1,165 @@
+//! Put a value, or announce a provider: keep it here, walk to its key, deliver it to the k closest.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use super::delivery::Delivery;
+use super::{Context, Heard, Step, find_node, take, unanswered, walk_on};
+use crate::core::contact::Contact;
+use crate::core::error::{QueryError, Report};
+use crate::core::io::{Answer, QueryOptions};
+use crate::core::key::Key;
+use crate::core::lookup::Lookup;
+use crate::core::message::{Request, RequestError, Value};
+use crate::core::record::RecordKey;
+use crate::core::requests::Tag;
+use crate::core::storage::KeepError;
+
+#[derive(Debug)]
+pub(crate) struct Publish {
+    key: RecordKey,
+    target: Key,
+    what: What,
+    quorum: NonZeroUsize,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum What {
+    Value(Value),
+    Provider,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The own store has not answered.
+    Keeping,
+    /// The own store refused it.
+    Refused(QueryError),
+    Walking(Lookup),
+    Delivering(Delivery),
+}
+
+impl Publish {
+    /// The caller keeps the value in the store and reports by `on_local`.
+    pub(crate) fn value(cx: &Context<'_>, value: Value, options: &QueryOptions) -> Publish {
+        Publish::new(cx, value.key.clone(), What::Value(value), options)
+    }
+
+    /// The caller keeps the provider record in the store and reports by `on_local`.
+    pub(crate) fn provider(cx: &Context<'_>, key: RecordKey, options: &QueryOptions) -> Publish {
+        Publish::new(cx, key, What::Provider, options)
+    }
+
+    fn new(cx: &Context<'_>, key: RecordKey, what: What, options: &QueryOptions) -> Publish {
+        let quorum = options.quorum.unwrap_or(cx.config.record.write_quorum).of(cx.config.lookup.replication);
+        Publish { target: key.key(), key, what, quorum, stage: Stage::Keeping }
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.what {
+            What::Value(_) => "put",
+            What::Provider => "provide",
+        }
+    }
+
+    pub(crate) fn unasked(&self) -> usize {
+        match &self.stage {
+            Stage::Keeping | Stage::Refused(_) => 0,
+            Stage::Walking(lookup) => lookup.unasked(),
+            Stage::Delivering(delivery) => delivery.unasked(),
+        }
+    }
+
+    pub(crate) fn on_local(&mut self, cx: &Context<'_>, kept: Result<(), KeepError>) {
+        self.stage = match kept {
+            Ok(()) => Stage::Walking(cx.walk(self.target, cx.replication())),
+            Err(why) => Stage::Refused(why.into()),
+        };
+    }
+
+    pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
+        match &mut self.stage {
+            Stage::Keeping => Step::Wait,
+            Stage::Refused(why) => Step::Finish(Err(std::mem::replace(why, QueryError::Cancelled))),
+            Stage::Walking(lookup) => {
+                let key = self.key.to_shared();
+                match walk_on(lookup, Tag::default(), || find_node(&key)) {
+                    Some(step) => step,
+                    None if lookup.closest().next().is_none() => Step::Finish(Err(unanswered(report))),
+                    None => self.deliver(cx, report),
+                }
+            }
+            Stage::Delivering(delivery) => match delivery.next(cx) {
+                Some(step) => step,
+                None => Step::Finish(self.finish(report)),
+            },
+        }
+    }
+
+    pub(crate) fn on_answer(&mut self, heard: Heard<'_>) -> usize {
+        match &mut self.stage {
+            Stage::Walking(lookup) => lookup.on_answer(heard.from.key(), heard.closer),
+            Stage::Delivering(delivery) => {
+                delivery.on_answer(heard.from);
+                0
+            }
+            Stage::Keeping | Stage::Refused(_) => 0,
+        }
+    }
+
+    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, _: RequestError) {
+        match &mut self.stage {
+            Stage::Walking(lookup) => lookup.on_failure(from.key()),
+            Stage::Delivering(delivery) => delivery.on_failure(from),
+            Stage::Keeping | Stage::Refused(_) => {}
+        }
+    }
+
+    pub(crate) fn on_late(&mut self, from: &Arc<Contact>) {
+        match &mut self.stage {
+            Stage::Walking(lookup) => lookup.on_late(from.key()),
+            Stage::Delivering(delivery) => delivery.on_late(from),
+            Stage::Keeping | Stage::Refused(_) => {}
+        }
+    }
+
+    /// The time is over. Those who acknowledged by now have it, and may be enough.
+    pub(crate) fn expire(&mut self, report: &mut Report) -> Option<Result<Answer, QueryError>> {
+        let Stage::Delivering(delivery) = &mut self.stage else { return None };
+        let reached = delivery.conclude(report);
+        (reached >= self.quorum.get()).then(|| Ok(self.answer(report)))
+    }
+
+    fn deliver(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
+        let Stage::Walking(lookup) = &self.stage else { return Step::Wait };
+        let request = match &self.what {
+            What::Value(value) => Request::PutValue { value: value.clone() },
+            What::Provider => {
+                let providers = vec![Arc::clone(&cx.peers.local)];
+                Request::AddProvider { key: self.key.clone(), providers }
+            }
+        };
+        let delivery = Delivery::new(self.target, request, cx.replication(), lookup.ranked());
+        self.stage = Stage::Delivering(delivery);
+        self.next(cx, report)
+    }
+
+    fn finish(&mut self, report: &mut Report) -> Result<Answer, QueryError> {
+        let Stage::Delivering(delivery) = &mut self.stage else { return Err(QueryError::Cancelled) };
+        let reached = delivery.conclude(report);
+        if reached < self.quorum.get() {
+            let report = take(report);
+            return Err(QueryError::QuorumMissed { wanted: self.quorum, reached, best: None, report });
+        }
+        Ok(self.answer(report))
+    }
+
+    fn answer(&self, report: &mut Report) -> Answer {
+        let report = std::mem::take(report);
+        match self.what {
+            What::Value(_) => Answer::Stored { report },
+            What::Provider => Answer::Provided { report },
+        }
+    }
+}

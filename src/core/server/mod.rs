@@ -1,0 +1,257 @@
+//! What peers ask us: the server side of the six RPCs, answered from the table and the store.
+//!
+//! Knows: the rules for each request, and which of them wait for the store. Must not know: streams, or the queries of
+//! this node. A request that breaks a rule is refused without an answer (specification, A63).
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use super::config::{Config, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
+use super::contact::Contact;
+use super::io::{Event, InboundId, Refusal, Reply};
+use super::key::Key;
+use super::message::{Misbehaviour, Request, Response, Value};
+use super::peers::Peers;
+use super::query::received;
+use super::record::{ProviderRecord, Record, RecordKey};
+use super::storage::{Asker, KeepError, Outcome, Storage};
+use super::time::Timestamp;
+
+/// What the server may use.
+pub(crate) struct ServerContext<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) config: &'a Config,
+    pub(crate) peers: &'a Peers,
+    pub(crate) storage: &'a mut Storage,
+}
+
+/// The end of a request, and what it means for the application.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) reply: Reply,
+    pub(crate) event: Option<Event>,
+}
+
+impl Served {
+    fn answer(response: Response) -> Served {
+        Served { reply: Reply::Answer(response), event: None }
+    }
+
+    fn refuse(why: impl Into<Refusal>) -> Served {
+        Served { reply: Reply::Reset(why.into()), event: None }
+    }
+}
+
+/// A request that waits for the store.
+#[derive(Debug)]
+struct Waiting {
+    from: PeerId,
+    asked: Asked,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Value(RecordKey),
+    Put(Value),
+    Providers(RecordKey),
+    Announce(RecordKey),
+}
+
+/// The requests of peers that are not answered yet.
+#[derive(Debug, Default)]
+pub(crate) struct Server {
+    waiting: BTreeMap<InboundId, Waiting>,
+    per_peer: BTreeMap<PeerId, usize>,
+}
+
+impl Server {
+    /// A peer asks. `None` if the answer waits for the store.
+    pub(crate) fn on_request(
+        &mut self,
+        cx: &mut ServerContext<'_>,
+        from: PeerId,
+        id: InboundId,
+        request: Request,
+    ) -> Option<Served> {
+        if let Err(why) = check_key(&request) {
+            return Some(Served::refuse(why));
+        }
+        let asked = match request {
+            Request::Ping => return Some(Served::answer(Response::Ping)),
+            Request::FindNode { key } => return Some(find_node(cx, &from, &key)),
+            Request::GetValue { key } => Asked::Value(key),
+            Request::PutValue { value } => Asked::Put(value),
+            Request::GetProviders { key } => Asked::Providers(key),
+            Request::AddProvider { key, providers } => {
+                return match announced(cx, &from, &key, providers) {
+                    Ok(record) => self.ask_store(cx, from, id, Asked::Announce(key), Some(record)),
+                    Err(why) => Some(Served::refuse(why)),
+                };
+            }
+        };
+        self.ask_store(cx, from, id, asked, None)
+    }
+
+    /// The store did what a request waited for.
+    pub(crate) fn on_outcome(
+        &mut self,
+        cx: &mut ServerContext<'_>,
+        id: InboundId,
+        outcome: Outcome,
+    ) -> Option<(PeerId, Served)> {
+        let waiting = self.forget(id)?;
+        Some((waiting.from, serve(cx, waiting.from, waiting.asked, outcome)))
+    }
+
+    /// The peer no longer waits.
+    pub(crate) fn on_gone(&mut self, id: InboundId) {
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: InboundId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        if let Some(count) = self.per_peer.get_mut(&waiting.from) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_peer.remove(&waiting.from);
+            }
+        }
+        Some(waiting)
+    }
+
+    fn ask_store(
+        &mut self,
+        cx: &mut ServerContext<'_>,
+        from: PeerId,
+        id: InboundId,
+        asked: Asked,
+        record: Option<ProviderRecord>,
+    ) -> Option<Served> {
+        let limit = &cx.config.limit;
+        let of_peer = self.per_peer.get(&from).copied().unwrap_or(0);
+        if self.waiting.len() >= limit.inbound || of_peer >= limit.inbound_per_peer {
+            return Some(Served::refuse(Refusal::Busy));
+        }
+        let (now, asker) = (cx.now, Asker::Inbound(id));
+        let outcome = match (&asked, record) {
+            (Asked::Value(key), _) => cx.storage.value(now, asker, key),
+            (Asked::Put(value), _) => cx.storage.keep_value(now, asker, received(now, cx.config, value.clone())),
+            (Asked::Providers(key), _) => cx.storage.providers(now, asker, key),
+            (Asked::Announce(_), Some(record)) => cx.storage.keep_provider(now, asker, record),
+            (Asked::Announce(_), None) => return Some(Served::refuse(Misbehaviour::NotItsProvider)),
+        };
+        match outcome {
+            Some(outcome) => Some(serve(cx, from, asked, outcome)),
+            None => {
+                *self.per_peer.entry(from).or_default() += 1;
+                self.waiting.insert(id, Waiting { from, asked });
+                None
+            }
+        }
+    }
+}
+
+/// Keys have the length that the specification allows for them.
+fn check_key(request: &Request) -> Result<(), Misbehaviour> {
+    let (len, max) = match request {
+        Request::Ping => return Ok(()),
+        Request::FindNode { key } => (key.len(), MAX_KEY_LEN),
+        Request::GetValue { key } => (key.as_bytes().len(), MAX_KEY_LEN),
+        Request::PutValue { value } => (value.key.as_bytes().len(), MAX_KEY_LEN),
+        Request::GetProviders { key } | Request::AddProvider { key, .. } => {
+            (key.as_bytes().len(), MAX_PROVIDER_KEY_LEN)
+        }
+    };
+    if (1..=max).contains(&len) { Ok(()) } else { Err(Misbehaviour::BadKey) }
+}
+
+/// The k closest with addresses, without whoever asks, and first of all the very peer that is asked for, where its
+/// addresses are known: this node itself, a client, whoever asks (A38).
+fn find_node(cx: &ServerContext<'_>, from: &PeerId, preimage: &Bytes) -> Served {
+    let mut closer = closest(cx, from, &Key::hash(preimage));
+    if let Some(target) = PeerId::from_bytes(preimage).ok().and_then(|peer| known(cx.peers, &peer)) {
+        closer.retain(|contact| contact.peer() != target.peer());
+        closer.insert(0, target);
+    }
+    Served::answer(Response::FindNode { closer })
+}
+
+fn known(peers: &Peers, peer: &PeerId) -> Option<Arc<Contact>> {
+    let contact = if peer == peers.local.peer() { Some(Arc::clone(&peers.local)) } else { peers.contact(peer) };
+    contact.filter(|contact| contact.has_addrs())
+}
+
+fn closest(cx: &ServerContext<'_>, from: &PeerId, key: &Key) -> Vec<Arc<Contact>> {
+    let count = cx.config.lookup.replication.get();
+    cx.peers.table.closest(key, count, |contact| contact.peer() != from && contact.has_addrs())
+}
+
+/// What a peer announces of itself; what it says of others is ignored.
+fn announced(
+    cx: &ServerContext<'_>,
+    from: &PeerId,
+    key: &RecordKey,
+    providers: Vec<Arc<Contact>>,
+) -> Result<ProviderRecord, Misbehaviour> {
+    let named = providers.into_iter().find(|provider| provider.peer() == from).ok_or(Misbehaviour::NotItsProvider)?;
+    let provider = if named.has_addrs() { named } else { cx.peers.contact(from).unwrap_or(named) };
+    let record = &cx.config.record;
+    Ok(ProviderRecord::new(key.clone(), provider, cx.now + record.provider_ttl, cx.now + record.provider_addr_ttl))
+}
+
+/// The answer, once the store has spoken.
+fn serve(cx: &ServerContext<'_>, from: PeerId, asked: Asked, outcome: Outcome) -> Served {
+    match (asked, outcome) {
+        (Asked::Value(key), Outcome::Value(Ok(record))) => {
+            let closer = closest(cx, &from, &key.key());
+            let value = record.map(|record| as_sent(cx.now, record));
+            Served::answer(Response::GetValue { key, value, closer })
+        }
+        (Asked::Providers(key), Outcome::Providers(Ok(records))) => {
+            let closer = closest(cx, &from, &key.key());
+            let provider = |record: ProviderRecord| match record.own {
+                true => Arc::clone(&cx.peers.local),
+                false => record.provider,
+            };
+            let providers = records.into_iter().map(provider).collect();
+            Served::answer(Response::GetProviders { key, providers, closer })
+        }
+        (Asked::Put(value), Outcome::Kept(Ok(()))) => {
+            let event = Event::RecordStored { key: value.key.clone(), from };
+            let echo = Value { publisher: None, ttl: None, received: Some(cx.now), ..value };
+            Served { event: Some(event), ..Served::answer(Response::PutValue { value: echo }) }
+        }
+        (Asked::Announce(key), Outcome::Kept(Ok(()))) => {
+            Served { reply: Reply::Nothing, event: Some(Event::ProviderStored { key, provider: from }) }
+        }
+        (_, Outcome::Kept(Err(why))) => Served::refuse(blame(why)),
+        (_, Outcome::Value(Err(why)) | Outcome::Providers(Err(why)) | Outcome::Items(Err(why))) => Served::refuse(why),
+        (_, Outcome::Value(_) | Outcome::Providers(_) | Outcome::Items(_) | Outcome::Kept(_)) => {
+            Served::refuse(super::store::StoreError::Failed)
+        }
+    }
+}
+
+fn blame(why: KeepError) -> Refusal {
+    match why.blame() {
+        Ok(misbehaviour) => Refusal::Misbehaved(misbehaviour),
+        Err(store) => Refusal::Store(store),
+    }
+}
+
+/// A value as it is handed out, with the lifetime that remains.
+fn as_sent(now: Timestamp, record: Record) -> Value {
+    Value {
+        key: record.key,
+        value: record.value,
+        publisher: record.publisher,
+        ttl: record.expires.map(|at| at.since(now)),
+        received: Some(record.received),
+    }
+}

@@ -1,0 +1,324 @@
+//! The way to the store, for peers and for queries alike: validated, compared with what is kept, now or later.
+//!
+//! Knows: the store, the validator, and who waits for which ticket. Must not know: what a reply looks like or what a
+//! query does next.
+//!
+//! A store may answer `Pending`; then the job waits here under the store's ticket and its outcome comes out of
+//! [`Storage::on_stored`] or [`Storage::on_loaded`], with the name of whoever asked. While one write of a value is
+//! pending, further ones under the same key queue behind it: each must be compared with what the one before left.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use super::config::RecordConfig;
+use super::error::QueryError;
+use super::io::{InboundId, QueryId};
+use super::message::Misbehaviour;
+use super::record::{ProviderRecord, Record, RecordKey};
+use super::store::{Item, Loaded, Read, Store, StoreError, Ticket, Write};
+use super::time::Timestamp;
+use super::validate::{Candidate, InvalidValue};
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A peer, by its request.
+    Inbound(InboundId),
+    /// A query of this node.
+    Query(QueryId),
+    /// Nobody: what the application forgets.
+    Nobody,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A value or a provider record is kept, or why it is not.
+    Kept(Result<(), KeepError>),
+    /// The value read.
+    Value(Result<Option<Record>, StoreError>),
+    /// The providers read.
+    Providers(Result<Vec<ProviderRecord>, StoreError>),
+    /// A page read.
+    Items(Result<Vec<Item>, StoreError>),
+}
+
+/// Why a record is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeepError {
+    Invalid(InvalidValue),
+    Old,
+    Store(StoreError),
+}
+
+impl From<KeepError> for QueryError {
+    fn from(error: KeepError) -> QueryError {
+        match error {
+            KeepError::Invalid(why) => QueryError::InvalidValue(why),
+            KeepError::Old => QueryError::OldValue,
+            KeepError::Store(why) => QueryError::Store(why),
+        }
+    }
+}
+
+impl KeepError {
+    /// What a peer that asked for it is to blame for, if it is.
+    pub(crate) fn blame(self) -> Result<Misbehaviour, StoreError> {
+        match self {
+            KeepError::Invalid(why) => Ok(Misbehaviour::InvalidValue(why)),
+            KeepError::Old => Ok(Misbehaviour::OldValue),
+            KeepError::Store(why) => Err(why),
+        }
+    }
+}
+
+/// What waits for a ticket.
+#[derive(Debug)]
+enum Job {
+    /// A read that decides whether this value may be written.
+    Compare(Asker, Record),
+    WriteValue(Asker, RecordKey),
+    Write(Asker),
+    Value(Asker),
+    Providers(Asker),
+    Items(Asker),
+}
+
+/// Done at once, or later.
+pub(crate) type Now = Option<Outcome>;
+
+pub(crate) struct Storage {
+    store: Box<dyn Store>,
+    config: RecordConfig,
+    /// Bounded: a query has one job at most, and the server limits those of peers.
+    waiting: BTreeMap<Ticket, Job>,
+    /// The values under whose keys a write is pending, with those that queue behind it. Bounded likewise.
+    queues: BTreeMap<RecordKey, VecDeque<(Asker, Record)>>,
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storage").field("usage", &self.store.usage()).field("waiting", &self.waiting).finish()
+    }
+}
+
+impl Storage {
+    pub(crate) fn new(store: Box<dyn Store>, config: RecordConfig) -> Storage {
+        Storage { store, config, waiting: BTreeMap::new(), queues: BTreeMap::new() }
+    }
+
+    pub(crate) fn store(&mut self) -> &mut dyn Store {
+        &mut *self.store
+    }
+
+    pub(crate) fn peek(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Keeps a value, if it is valid and none is kept that is better.
+    pub(crate) fn keep_value(&mut self, now: Timestamp, asker: Asker, record: Record) -> Now {
+        if let Err(why) = self.config.validator.validate(now, &record.key, &record.value) {
+            return Some(Outcome::Kept(Err(KeepError::Invalid(why))));
+        }
+        if let Some(queue) = self.queues.get_mut(&record.key) {
+            queue.push_back((asker, record));
+            return None;
+        }
+        let key = record.key.clone();
+        let outcome = self.compare(now, asker, record);
+        if outcome.is_none() {
+            self.queues.insert(key, VecDeque::new());
+        }
+        outcome
+    }
+
+    fn compare(&mut self, now: Timestamp, asker: Asker, record: Record) -> Now {
+        match self.store.get(now, &record.key) {
+            Ok(Read::Ready(old)) => self.write_value(now, asker, record, old),
+            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Compare(asker, record)),
+            Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
+        }
+    }
+
+    /// Keeps a provider record.
+    pub(crate) fn keep_provider(&mut self, now: Timestamp, asker: Asker, record: ProviderRecord) -> Now {
+        let write = self.store.add_provider(now, record);
+        self.written(asker, write)
+    }
+
+    /// Reads a value; one that is no longer valid is as good as none.
+    pub(crate) fn value(&mut self, now: Timestamp, asker: Asker, key: &RecordKey) -> Now {
+        match self.store.get(now, key) {
+            Ok(Read::Ready(record)) => Some(Outcome::Value(Ok(self.still_valid(now, record)))),
+            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Value(asker)),
+            Err(why) => Some(Outcome::Value(Err(why))),
+        }
+    }
+
+    /// Reads the providers of a key.
+    pub(crate) fn providers(&mut self, now: Timestamp, asker: Asker, key: &RecordKey) -> Now {
+        match self.store.providers(now, key) {
+            Ok(Read::Ready(records)) => Some(Outcome::Providers(Ok(records))),
+            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Providers(asker)),
+            Err(why) => Some(Outcome::Providers(Err(why))),
+        }
+    }
+
+    /// Reads a page of all that is kept.
+    pub(crate) fn items(&mut self, asker: Asker, after: Option<&super::key::Key>, limit: usize) -> Now {
+        match self.store.scan(after, limit) {
+            Ok(Read::Ready(items)) => Some(Outcome::Items(Ok(items))),
+            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Items(asker)),
+            Err(why) => Some(Outcome::Items(Err(why))),
+        }
+    }
+
+    /// Forgets something at the application's word.
+    pub(crate) fn forget(
+        &mut self,
+        remove: impl FnOnce(&mut dyn Store) -> Result<Write, StoreError>,
+    ) -> Result<(), StoreError> {
+        let write = remove(&mut *self.store)?;
+        let _ = self.written(Asker::Nobody, Ok(write));
+        Ok(())
+    }
+
+    /// The store finished a write.
+    pub(crate) fn on_stored(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        result: Result<(), StoreError>,
+    ) -> Vec<(Asker, Outcome)> {
+        let outcome = Outcome::Kept(result.map_err(KeepError::Store));
+        match self.waiting.remove(&ticket) {
+            Some(Job::Write(asker)) => vec![(asker, outcome)],
+            Some(Job::WriteValue(asker, key)) => self.next_in_queue(now, &key, (asker, outcome)),
+            Some(read) => {
+                self.waiting.insert(ticket, read);
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// The store finished a read.
+    pub(crate) fn on_loaded(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        result: Result<Loaded, StoreError>,
+    ) -> Vec<(Asker, Outcome)> {
+        match self.waiting.remove(&ticket) {
+            Some(Job::Compare(asker, record)) => self.compared(now, asker, record, result),
+            Some(Job::Value(asker)) => {
+                let value = loaded_value(result).map(|record| self.still_valid(now, record));
+                vec![(asker, Outcome::Value(value))]
+            }
+            Some(Job::Providers(asker)) => vec![(asker, Outcome::Providers(loaded_providers(result)))],
+            Some(Job::Items(asker)) => vec![(asker, Outcome::Items(loaded_items(result)))],
+            Some(write @ (Job::Write(_) | Job::WriteValue(..))) => {
+                self.waiting.insert(ticket, write);
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn compared(
+        &mut self,
+        now: Timestamp,
+        asker: Asker,
+        record: Record,
+        result: Result<Loaded, StoreError>,
+    ) -> Vec<(Asker, Outcome)> {
+        let key = record.key.clone();
+        let outcome = match loaded_value(result) {
+            Ok(old) => self.write_value(now, asker, record, old.filter(|old| !old.is_expired(now))),
+            Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
+        };
+        match outcome {
+            Some(outcome) => self.next_in_queue(now, &key, (asker, outcome)),
+            None => Vec::new(),
+        }
+    }
+
+    /// Lets those that queue for `key` have their turn, now that one before them is done.
+    fn next_in_queue(&mut self, now: Timestamp, key: &RecordKey, done: (Asker, Outcome)) -> Vec<(Asker, Outcome)> {
+        let mut outcomes = vec![done];
+        while let Some((asker, record)) = self.queues.get_mut(key).and_then(VecDeque::pop_front) {
+            match self.compare(now, asker, record) {
+                Some(outcome) => outcomes.push((asker, outcome)),
+                None => return outcomes,
+            }
+        }
+        self.queues.remove(key);
+        outcomes
+    }
+
+    fn write_value(&mut self, now: Timestamp, asker: Asker, record: Record, old: Option<Record>) -> Now {
+        if old.as_ref().is_some_and(|old| self.is_better(now, old, &record)) {
+            return Some(Outcome::Kept(Err(KeepError::Old)));
+        }
+        let record = match old {
+            // The publisher's own copy stays its own when a peer sends the same value back.
+            Some(old) if old.own && old.value == record.value => Record { own: true, expires: old.expires, ..record },
+            _ => record,
+        };
+        let key = record.key.clone();
+        match self.store.put(now, record) {
+            Ok(Write::Pending(ticket)) => self.wait(ticket, Job::WriteValue(asker, key)),
+            write => self.written(asker, write),
+        }
+    }
+
+    /// Whether the value that is kept is valid, and better than a new one.
+    fn is_better(&self, now: Timestamp, old: &Record, new: &Record) -> bool {
+        let validator = &self.config.validator;
+        if old.value == new.value || validator.validate(now, &old.key, &old.value).is_err() {
+            return false;
+        }
+        let candidates = [Candidate::new(&new.value, new.expires), Candidate::new(&old.value, old.expires)];
+        validator.select(&new.key, &candidates) != 0
+    }
+
+    fn still_valid(&self, now: Timestamp, record: Option<Record>) -> Option<Record> {
+        record.filter(|record| {
+            !record.is_expired(now) && self.config.validator.validate(now, &record.key, &record.value).is_ok()
+        })
+    }
+
+    fn written(&mut self, asker: Asker, write: Result<Write, StoreError>) -> Now {
+        match write {
+            Ok(Write::Kept) => Some(Outcome::Kept(Ok(()))),
+            Ok(Write::Pending(ticket)) => self.wait(ticket, Job::Write(asker)),
+            Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
+        }
+    }
+
+    fn wait(&mut self, ticket: Ticket, job: Job) -> Now {
+        self.waiting.insert(ticket, job);
+        None
+    }
+}
+
+fn loaded_providers(result: Result<Loaded, StoreError>) -> Result<Vec<ProviderRecord>, StoreError> {
+    match result? {
+        Loaded::Providers(providers) => Ok(providers),
+        _ => Err(StoreError::Failed),
+    }
+}
+
+fn loaded_items(result: Result<Loaded, StoreError>) -> Result<Vec<Item>, StoreError> {
+    match result? {
+        Loaded::Items(items) => Ok(items),
+        _ => Err(StoreError::Failed),
+    }
+}
+
+fn loaded_value(result: Result<Loaded, StoreError>) -> Result<Option<Record>, StoreError> {
+    match result? {
+        Loaded::Value(value) => Ok(value),
+        _ => Err(StoreError::Failed),
+    }
+}

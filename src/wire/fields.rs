@@ -1,0 +1,134 @@
+//! The outermost layer of a protobuf message, one field after the other, without allocating anything.
+//!
+//! Knows: field numbers and wire types. Must not know: what a field means. It exists since a message of 4 MiB can
+//! hold two million empty peers, and a decoder that builds them all needs a hundred times that memory.
+
+use super::frame::varint;
+use crate::core::Misbehaviour;
+
+/// One field.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Field<'a> {
+    /// Its number in the schema.
+    pub(super) number: u64,
+    /// All of its bytes, tag included.
+    pub(super) whole: &'a [u8],
+    /// What it holds, where that is text, bytes or a message.
+    pub(super) body: Option<&'a [u8]>,
+}
+
+/// Takes the first field off `rest`; `None` at the end.
+///
+/// # Errors
+///
+/// [`Misbehaviour::Undecodable`] where the bytes are no field or end in the middle of it.
+pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Misbehaviour> {
+    let bytes: &'a [u8] = rest;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let Token { number, body, mut end, group } = token(bytes, 0)?;
+    // The retired groups of older schemas: passed over as a whole, however deep.
+    let mut depth = match group {
+        Group::Start => 1u32,
+        Group::End => return Err(Misbehaviour::Undecodable),
+        Group::No => 0,
+    };
+    while depth > 0 {
+        let inner = token(bytes, end)?;
+        end = inner.end;
+        match inner.group {
+            Group::Start => depth += 1,
+            Group::End => depth -= 1,
+            Group::No => {}
+        }
+    }
+    let (whole, after) = bytes.split_at_checked(end).ok_or(Misbehaviour::Undecodable)?;
+    *rest = after;
+    Ok(Some(Field { number, whole, body }))
+}
+
+enum Group {
+    No,
+    Start,
+    End,
+}
+
+struct Token<'a> {
+    number: u64,
+    body: Option<&'a [u8]>,
+    end: usize,
+    group: Group,
+}
+
+/// The tag at `start` and, unless it opens or closes a group, the value behind it.
+fn token(bytes: &[u8], start: usize) -> Result<Token<'_>, Misbehaviour> {
+    let (tag, value) = number_at(bytes, start)?;
+    let plain = |end: usize| Token { number: tag >> 3, body: None, end, group: Group::No };
+    let token = match tag & 7 {
+        0 => plain(number_at(bytes, value)?.1),
+        1 => plain(value + 8),
+        2 => {
+            let (len, from) = number_at(bytes, value)?;
+            let end = usize::try_from(len).ok().and_then(|len| from.checked_add(len));
+            let end = end.ok_or(Misbehaviour::Undecodable)?;
+            Token { body: bytes.get(from..end), ..plain(end) }
+        }
+        3 => Token { group: Group::Start, ..plain(value) },
+        4 => Token { group: Group::End, ..plain(value) },
+        5 => plain(value + 4),
+        _ => return Err(Misbehaviour::Undecodable),
+    };
+    if tag >> 3 == 0 || token.end > bytes.len() { Err(Misbehaviour::Undecodable) } else { Ok(token) }
+}
+
+/// The varint at `start` and where it ends.
+fn number_at(bytes: &[u8], start: usize) -> Result<(u64, usize), Misbehaviour> {
+    let rest = bytes.get(start..).ok_or(Misbehaviour::Undecodable)?;
+    let (number, len) = varint(rest)?.ok_or(Misbehaviour::Undecodable)?;
+    Ok((number, start + len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Number, length with the tag, and body.
+    type Seen<'a> = (u64, usize, Option<&'a [u8]>);
+
+    fn all(mut bytes: &[u8]) -> Result<Vec<Seen<'_>>, Misbehaviour> {
+        let mut fields = Vec::new();
+        while let Some(field) = next(&mut bytes)? {
+            fields.push((field.number, field.whole.len(), field.body));
+        }
+        Ok(fields)
+    }
+
+    #[test]
+    fn every_wire_type_is_passed_over() {
+        let bytes = b"\x08\x96\x01\x12\x02hi\x1d1234\x2112345678\x2b\x08\x01\x33\x34\x2c\x42\x00";
+        let expected = [(1, 3, None), (2, 4, Some(&b"hi"[..])), (3, 5, None), (4, 9, None), (5, 6, None)];
+        let mut fields = all(bytes).unwrap();
+        assert_eq!(fields.pop(), Some((8, 2, Some(&b""[..]))));
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn what_is_no_field_is_named_so() {
+        let broken: [&[u8]; 10] = [
+            b"\x08",                                             // no value
+            b"\x12\x03hi",                                       // shorter than it says
+            b"\x1d123",                                          // four bytes announced
+            b"\x211234567",                                      // eight bytes announced
+            b"\x2b\x08\x01",                                     // a group without end
+            b"\x2c",                                             // an end without group
+            b"\x0e",                                             // no such wire type
+            b"\x00\x00",                                         // no such field
+            b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",     // longer than memory
+            b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", // more than 64 bits
+        ];
+        for bytes in broken {
+            assert_eq!(all(bytes), Err(Misbehaviour::Undecodable), "{bytes:02x?}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Stores from the outside: the conformance tests on each of them, any order of operations against a naive model, and
+//! floods that reach each bound of the memory store.
+
+#[path = "stores/flood.rs"]
+mod flood;
+#[path = "stores/model.rs"]
+mod model;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+
+use libp2p_kad_dht::core::store::conformance::{self, Conformance};
+use libp2p_kad_dht::core::store::deferred::DeferredStore;
+use libp2p_kad_dht::core::store::{Done, Loaded, Read, Write};
+use libp2p_kad_dht::core::{MemoryStore, MemoryStoreConfig, Record, RecordKey, Store, StoreError, Timestamp};
+
+const NOW: Timestamp = Timestamp::from_secs(1_000);
+
+/// Small enough for a flood to reach each bound.
+fn small() -> MemoryStore {
+    let mut config = MemoryStoreConfig::default();
+    config.max_values = 200;
+    config.max_provided_keys = 300;
+    config.max_providers = 400;
+    config.max_peers = 350;
+    MemoryStore::new(config, [7; 32])
+}
+
+#[test]
+fn the_memory_store_conforms() {
+    conformance::check(|| Box::new(small()));
+}
+
+#[test]
+fn the_default_memory_store_conforms() {
+    conformance::check(|| Box::new(MemoryStore::new(MemoryStoreConfig::default(), [0; 32])));
+}
+
+#[test]
+fn a_deferred_store_conforms_by_itself() {
+    for polls in [0, 1, 3] {
+        conformance::check(|| Box::new(DeferredStore::automatic(small(), polls).0));
+    }
+}
+
+#[test]
+fn a_deferred_store_conforms_when_released_one_by_one() {
+    let control = Rc::new(RefCell::new(None));
+    let make = || {
+        let (store, its_control) = DeferredStore::new(small());
+        *control.borrow_mut() = Some(its_control);
+        Box::new(store) as Box<dyn Store>
+    };
+    let pump = || {
+        if let Some(control) = control.borrow_mut().as_mut() {
+            control.release(1);
+        }
+    };
+    Conformance::new(make).with_pump(pump).check_all();
+}
+
+#[test]
+fn a_deferred_store_can_wrap_another() {
+    conformance::check(|| Box::new(DeferredStore::automatic(DeferredStore::automatic(small(), 2).0, 3).0));
+}
+
+/// The suite is worth nothing if it passes what is broken.
+#[test]
+fn the_conformance_tests_catch_broken_stores() {
+    for fault in Fault::ALL {
+        let run = || conformance::check(|| Box::new(Broken { inner: small(), fault, done: Vec::new() }));
+        let quiet = std::panic::AssertUnwindSafe(run);
+        assert!(std::panic::catch_unwind(quiet).is_err(), "{fault:?} passes");
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    ForgetsWrites,
+    ReturnsExpired,
+    EvictsOwn,
+    SplitsPages,
+    SkipsAfter,
+    ReportsTwice,
+    NeverReports,
+    ForgetsAnOldValueOnFailure,
+    LeaksExpiry,
+}
+
+impl Fault {
+    const ALL: [Fault; 9] = [
+        Fault::ForgetsWrites,
+        Fault::ReturnsExpired,
+        Fault::EvictsOwn,
+        Fault::SplitsPages,
+        Fault::SkipsAfter,
+        Fault::ReportsTwice,
+        Fault::NeverReports,
+        Fault::ForgetsAnOldValueOnFailure,
+        Fault::LeaksExpiry,
+    ];
+}
+
+/// A memory store with one fault.
+struct Broken {
+    inner: MemoryStore,
+    fault: Fault,
+    done: Vec<Done>,
+}
+
+impl Store for Broken {
+    fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<Record>>, StoreError> {
+        let now = if self.fault == Fault::ReturnsExpired { Timestamp::ZERO } else { now };
+        self.inner.get(now, key)
+    }
+
+    fn put(&mut self, now: Timestamp, mut record: Record) -> Result<Write, StoreError> {
+        record.own &= self.fault != Fault::EvictsOwn;
+        let key = record.key.clone();
+        let written = match self.fault {
+            Fault::ForgetsWrites => Ok(Write::Kept),
+            _ => self.inner.put(now, record),
+        };
+        let ticket = libp2p_kad_dht::core::store::Ticket::new(7);
+        match self.fault {
+            Fault::ForgetsAnOldValueOnFailure if written.is_err() => drop(self.inner.remove(&key)),
+            Fault::NeverReports => return Ok(Write::Pending(ticket)),
+            Fault::ReportsTwice => {
+                self.done = vec![Done::Stored { ticket, result: Ok(()) }, Done::Stored { ticket, result: Ok(()) }];
+                return Ok(Write::Pending(ticket));
+            }
+            _ => {}
+        }
+        written
+    }
+
+    fn remove(&mut self, key: &RecordKey) -> Result<Write, StoreError> {
+        self.inner.remove(key)
+    }
+
+    fn providers(
+        &mut self,
+        now: Timestamp,
+        key: &RecordKey,
+    ) -> Result<Read<Vec<libp2p_kad_dht::core::ProviderRecord>>, StoreError> {
+        self.inner.providers(now, key)
+    }
+
+    fn add_provider(
+        &mut self,
+        now: Timestamp,
+        record: libp2p_kad_dht::core::ProviderRecord,
+    ) -> Result<Write, StoreError> {
+        self.inner.add_provider(now, record)
+    }
+
+    fn remove_provider(
+        &mut self,
+        key: &RecordKey,
+        provider: &libp2p_identity::PeerId,
+    ) -> Result<Write, StoreError> {
+        self.inner.remove_provider(key, provider)
+    }
+
+    fn scan(
+        &mut self,
+        after: Option<&libp2p_kad_dht::core::Key>,
+        limit: usize,
+    ) -> Result<Read<Vec<libp2p_kad_dht::core::store::Item>>, StoreError> {
+        let after = after.filter(|_| self.fault != Fault::SkipsAfter);
+        match self.inner.scan(after, limit)? {
+            Read::Ready(mut items) if self.fault == Fault::SplitsPages => {
+                items.truncate(limit);
+                Ok(Read::Ready(items))
+            }
+            read => Ok(read),
+        }
+    }
+
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        if self.fault == Fault::LeaksExpiry { Ok(0) } else { self.inner.expire(now, limit) }
+    }
+
+    fn next_expiry(&self) -> Option<Timestamp> {
+        self.inner.next_expiry()
+    }
+
+    fn usage(&self) -> libp2p_kad_dht::core::store::Usage {
+        self.inner.usage()
+    }
+
+    fn poll_done(&mut self, _: &Waker) -> Option<Done> {
+        self.done.pop()
+    }
+}
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn ticket_of(write: Result<Write, StoreError>) -> libp2p_kad_dht::core::store::Ticket {
+    match write {
+        Ok(Write::Pending(ticket)) => ticket,
+        other => panic!("not pending: {other:?}"),
+    }
+}
+
+#[test]
+fn the_control_decides_when_in_which_order_and_how_operations_end() {
+    let (mut store, mut control) = DeferredStore::new(small());
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let key = RecordKey::from("/a/b");
+    let first = ticket_of(store.put(NOW, Record::new("/a/b", "1", NOW)));
+    let second = ticket_of(store.put(NOW, Record::new("/a/b", "2", NOW)));
+    let Ok(Read::Pending(read)) = store.get(NOW, &key) else { panic!("not pending") };
+    assert_eq!(control.waiting(), 3);
+    assert!(store.poll_done(&waker).is_none(), "nothing ends before it is released");
+    assert_eq!(store.usage().values, 0, "nothing is performed before it is released");
+
+    control.release_at(2);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1, "a release wakes");
+    let Some(Done::Loaded { ticket, result: Ok(Loaded::Value(None)) }) = store.poll_done(&waker) else {
+        panic!("the read overtakes the writes")
+    };
+    assert_eq!(ticket, read);
+    control.fail_next(StoreError::Failed);
+    control.release(5);
+    let ends: Vec<_> = std::iter::from_fn(|| store.poll_done(&waker)).collect();
+    let [Done::Stored { ticket: a, result: Err(StoreError::Failed) }, Done::Stored { ticket: b, result: Ok(()) }] =
+        ends[..]
+    else {
+        panic!("one fails, one is kept: {ends:?}")
+    };
+    assert_eq!((a, b), (first, second));
+    assert_eq!(store.inner().usage().values, 1);
+    assert!(store.poll_done(&waker).is_none(), "each ticket once");
+
+    control.refuse_next(StoreError::Full);
+    assert_eq!(store.remove(&key).err(), Some(StoreError::Full));
+    assert_eq!(control.waiting(), 0);
+}
+
+#[test]
+fn an_automatic_store_counts_polls_and_wakes_until_it_is_done() {
+    let (mut store, _control) = DeferredStore::automatic(small(), 3);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let ticket = ticket_of(store.put(NOW, Record::new("/a/b", "1", NOW)));
+    assert!(store.poll_done(&waker).is_none() && store.poll_done(&waker).is_none());
+    assert_eq!(woken.0.load(Ordering::SeqCst), 2, "it asks to be polled again");
+    assert!(matches!(store.poll_done(&waker), Some(Done::Stored { ticket: t, result: Ok(()) }) if t == ticket));
+    assert!(store.poll_done(&waker).is_none());
+    assert_eq!(woken.0.load(Ordering::SeqCst), 2, "it rests when nothing waits");
+}

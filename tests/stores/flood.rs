@@ -1,0 +1,319 @@
+//! Floods: each bound of the memory store is reached and holds, and honest peers get their share.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use libp2p_kad_dht::core::store::{Item, Read};
+use libp2p_kad_dht::core::{
+    Contact, MAX_ADDR_LEN, MAX_ADDRS, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store,
+    StoreError, Timestamp,
+};
+use multiaddr::{Multiaddr, Protocol};
+
+use super::NOW;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A peer that is the same in every run.
+pub(crate) fn peer(n: u64) -> PeerId {
+    let mut bytes = vec![0x00, 12, 0x08, 0x01, 0x12, 8];
+    bytes.extend(n.to_be_bytes());
+    PeerId::from_bytes(&bytes).unwrap()
+}
+
+pub(crate) fn contact(n: u64) -> Arc<Contact> {
+    let ip = Ipv4Addr::from(0x0a00_0000 | n as u32);
+    Contact::new(peer(n), [Multiaddr::empty().with(Protocol::Ip4(ip)).with(Protocol::Tcp(4001))])
+}
+
+fn announced(key: &str, n: u64, now: Timestamp) -> ProviderRecord {
+    ProviderRecord::new(RecordKey::from(key), contact(n), now + DAY * 2, now + DAY)
+}
+
+fn own(mut record: ProviderRecord) -> ProviderRecord {
+    record.own = true;
+    record
+}
+
+fn value(key: &str, len: usize, now: Timestamp) -> Record {
+    let mut record = Record::new(key, vec![1; len], now);
+    record.expires = Some(now + DAY);
+    record
+}
+
+fn ids(store: &mut MemoryStore, now: Timestamp, key: &str) -> Vec<PeerId> {
+    records(store, now, key).iter().map(|record| *record.provider.peer()).collect()
+}
+
+fn records(store: &mut MemoryStore, now: Timestamp, key: &str) -> Vec<ProviderRecord> {
+    match store.providers(now, &RecordKey::from(key)) {
+        Ok(Read::Ready(found)) => found,
+        other => panic!("a memory store answers at once: {other:?}"),
+    }
+}
+
+fn scanned(store: &mut MemoryStore) -> Vec<Item> {
+    match store.scan(None, usize::MAX) {
+        Ok(Read::Ready(found)) => found,
+        other => panic!("a memory store answers at once: {other:?}"),
+    }
+}
+
+fn store(change: impl FnOnce(&mut MemoryStoreConfig)) -> MemoryStore {
+    let mut config = MemoryStoreConfig::default();
+    change(&mut config);
+    MemoryStore::new(config, [3; 32])
+}
+
+#[test]
+fn values_are_bounded_in_number() {
+    let mut store = store(|config| config.max_values = 50);
+    let kept = (0..500).filter(|n| store.put(NOW, value(&format!("/v/{n}"), 10, NOW)).is_ok()).count();
+    assert_eq!((kept, store.usage().values, scanned(&mut store).len()), (50, 50, 50));
+    assert_eq!(store.put(NOW, value("/v/new", 10, NOW)).err(), Some(StoreError::Full));
+    assert!(store.put(NOW + DAY, value("/v/new", 10, NOW + DAY)).is_ok(), "expired ones give way");
+}
+
+#[test]
+fn values_are_bounded_in_bytes_with_their_keys() {
+    let mut store = store(|config| config.max_value_bytes = 10_000);
+    let key = |n: usize| format!("/v/{n:0>96}");
+    let kept = (0..100).filter(|n| store.put(NOW, value(&key(*n), 901, NOW)).is_ok()).count();
+    assert_eq!(kept, 10, "a key of 99 bytes and a value of 901 are 1,000 bytes");
+    assert_eq!(store.put(NOW, value(&key(0), 902, NOW)).err(), Some(StoreError::Full), "not even one byte more");
+    assert!(store.put(NOW, value(&key(0), 801, NOW)).is_ok());
+    assert!(store.put(NOW, value("x", 99, NOW)).is_ok(), "what a replacement frees is free");
+    assert_eq!(store.put(NOW, value("y", 0, NOW)).err(), Some(StoreError::Full));
+    // One large value makes many small expired ones give way, and not more than it needs.
+    assert!(store.put(NOW + DAY, value("large", 5_000, NOW + DAY)).is_ok());
+    assert!(store.usage().values >= 4, "{:?}", store.usage());
+}
+
+#[test]
+fn one_value_is_bounded_in_length_own_ones_too() {
+    let mut store = store(|config| config.max_value_len = 100);
+    for own in [false, true] {
+        let mut record = value("/a/b", 101, NOW);
+        record.own = own;
+        assert_eq!(store.put(NOW, record.clone()).err(), Some(StoreError::TooLarge));
+        record.value = Bytes::from(vec![1; 100]);
+        assert!(store.put(NOW, record).is_ok());
+    }
+}
+
+#[test]
+fn provided_keys_are_bounded_in_number() {
+    let mut store = store(|config| config.max_provided_keys = 50);
+    let kept = (0..500).filter(|n| store.add_provider(NOW, announced(&n.to_string(), 1, NOW)).is_ok()).count();
+    assert_eq!((kept, store.usage().providers), (50, 50));
+    assert!(store.add_provider(NOW, announced("0", 2, NOW)).is_ok(), "a second provider of a known key is no new key");
+    assert!(store.add_provider(NOW, own(announced("own", 9, NOW))).is_ok());
+    let onto_own = store.add_provider(NOW, announced("own", 1, NOW));
+    assert_eq!(onto_own.err(), Some(StoreError::Full), "a key that only this node provides is a new one");
+    store.remove_provider(&RecordKey::from("3"), &peer(1)).unwrap();
+    assert!(store.add_provider(NOW, announced("own", 1, NOW)).is_ok(), "a removal makes room");
+}
+
+#[test]
+fn provider_records_are_bounded_in_all() {
+    let mut store = store(|config| config.max_providers = 30);
+    let mut kept = 0;
+    for key in ["a", "b", "c", "d"] {
+        kept += (0..10).filter(|n| store.add_provider(NOW, announced(key, *n, NOW)).is_ok()).count();
+    }
+    assert_eq!((kept, store.usage().providers), (30, 30));
+    assert!(ids(&mut store, NOW, "d").is_empty());
+    assert!(store.add_provider(NOW, announced("a", 5, NOW)).is_ok(), "to announce again needs no room");
+}
+
+#[test]
+fn providers_of_one_key_are_bounded_and_stay_at_the_bound() {
+    let mut store = store(|_| {});
+    for n in 0..500 {
+        let _ = store.add_provider(NOW, announced("key", n, NOW));
+        assert_eq!(ids(&mut store, NOW, "key").len(), (n as usize + 1).min(20));
+    }
+    assert_eq!(store.usage().providers, 20);
+}
+
+#[test]
+fn providing_peers_are_bounded_in_number() {
+    let mut store = store(|config| config.max_peers = 25);
+    let kept = (0..100).filter(|n| store.add_provider(NOW, announced(&n.to_string(), *n, NOW)).is_ok()).count();
+    assert_eq!(kept, 25);
+    assert!(store.add_provider(NOW, announced("more", 3, NOW)).is_ok(), "a known peer may provide more");
+    assert!(store.add_provider(NOW, own(announced("own", 999, NOW))).is_ok(), "this node is not counted");
+    // A key at its bound: whoever draws a better lot takes the peer's place too, and the bound holds all the time.
+    let mut store = self::store(|config| config.max_peers = 20);
+    for n in 0..300 {
+        let _ = store.add_provider(NOW, announced("key", n, NOW));
+    }
+    assert_eq!(ids(&mut store, NOW, "key").len(), 20);
+    assert_eq!(store.add_provider(NOW, announced("other", 1_000, NOW)).err(), Some(StoreError::Full));
+    let known = ids(&mut store, NOW, "key")[0];
+    assert_ne!(known, peer(1_000));
+}
+
+#[test]
+fn addresses_are_bounded_a_peer_and_in_all() {
+    let fat = |n: u64| {
+        let addr = |i| format!("/dns4/{}{i:02}/tcp/1", "a".repeat(MAX_ADDR_LEN - 20)).parse::<Multiaddr>().unwrap();
+        let contact = Contact::new(peer(n), (0..MAX_ADDRS).map(addr));
+        assert_eq!(contact.raw_addrs().len(), MAX_ADDRS);
+        ProviderRecord::new(RecordKey::from(n.to_string()), contact, NOW + DAY * 2, NOW + DAY)
+    };
+    let cost = |store: &mut MemoryStore| -> Vec<usize> {
+        let contact = |item: Item| match item {
+            Item::Provider(record) => Some(record.provider.raw_addrs().iter().map(|a| 2 * a.len() + 48).sum()),
+            _ => None,
+        };
+        scanned(store).into_iter().filter_map(contact).collect()
+    };
+    let mut store = store(|config| config.max_addr_bytes = 40_000);
+    for n in 0..100 {
+        assert!(store.add_provider(NOW, fat(n)).is_ok(), "without room for addresses the provider is kept all the same");
+    }
+    let costs = cost(&mut store);
+    assert!(costs.iter().all(|cost| *cost <= store.config().max_addr_bytes_per_peer), "{costs:?}");
+    let sum: usize = costs.iter().sum();
+    assert!(sum <= 40_000 && sum > 35_000, "{sum}");
+    // When they are over and read, or when their peer is gone, the room is free again.
+    for n in 0..100 {
+        let found = records(&mut store, NOW + DAY, &n.to_string());
+        assert!(found.len() == 1 && !found[0].provider.has_addrs());
+    }
+    assert_eq!(cost(&mut store).iter().sum::<usize>(), 0);
+    for n in 0..100 {
+        store.add_provider(NOW, fat(n)).unwrap();
+        store.remove_provider(&RecordKey::from(n.to_string()), &peer(n)).unwrap();
+    }
+    store.add_provider(NOW, fat(7)).unwrap();
+    assert!(cost(&mut store)[0] > 3_000, "what left freed its room");
+}
+
+#[test]
+fn keys_are_bounded_in_length() {
+    let mut store = store(|_| {});
+    let long = ProviderRecord::new(RecordKey::from(vec![1; 81]), contact(1), NOW + DAY, NOW + DAY);
+    assert_eq!(store.add_provider(NOW, long).err(), Some(StoreError::TooLarge));
+    assert_eq!(store.put(NOW, Record::new(vec![1; 2049], "v", NOW)).err(), Some(StoreError::TooLarge));
+}
+
+/// reference E4: a store full of expired remote records refused own ones and fresh ones.
+#[test]
+fn expired_providers_never_stand_in_the_way() {
+    let bounds: [fn(&mut MemoryStoreConfig); 3] =
+        [|config| config.max_provided_keys = 64, |config| config.max_providers = 64, |config| config.max_peers = 64];
+    for bound in bounds {
+        let mut store = store(bound);
+        for n in 0..64 {
+            store.add_provider(NOW, announced(&n.to_string(), n, NOW)).unwrap();
+        }
+        assert_eq!(store.add_provider(NOW, announced("fresh", 100, NOW)).err(), Some(StoreError::Full));
+        let later = NOW + DAY * 2;
+        assert!(store.add_provider(later, own(announced("own", 999, later))).is_ok());
+        assert!(store.add_provider(later, announced("fresh", 100, later)).is_ok());
+        assert_eq!(ids(&mut store, later, "fresh"), [peer(100)]);
+        assert_eq!(ids(&mut store, later, "own"), [peer(999)]);
+    }
+    // The same of one key.
+    let mut store = store(|_| {});
+    for n in 0..20 {
+        store.add_provider(NOW, announced("key", n, NOW)).unwrap();
+    }
+    let later = NOW + DAY * 2;
+    assert!(store.add_provider(later, announced("key", 100, later)).is_ok());
+    assert_eq!(ids(&mut store, later, "key"), [peer(100)]);
+    assert_eq!(store.usage().providers, 1);
+}
+
+/// reference E5: with 20 remote providers of a key, the own one was acknowledged and not stored.
+#[test]
+fn own_providers_are_kept_on_a_full_key() {
+    let mut store = store(|_| {});
+    for n in 0..20 {
+        store.add_provider(NOW, announced("key", n, NOW)).unwrap();
+    }
+    store.add_provider(NOW, own(announced("key", 999, NOW))).unwrap();
+    for n in 20..500 {
+        let _ = store.add_provider(NOW, announced("key", n, NOW));
+    }
+    let found = records(&mut store, NOW, "key");
+    assert_eq!(found.len(), 21);
+    assert!(found.iter().any(|record| record.own && *record.provider.peer() == peer(999)));
+}
+
+/// 20 Sybils, 100 more, then one honest provider; all announce again and again. Every one of the 121 should be among
+/// the 20 with the same chance, over the seeds of the nodes that are asked.
+#[test]
+fn late_honest_providers_are_not_starved() {
+    let (seeds, honest) = (1_000_u32, 5_000);
+    let (mut late, mut first) = (0, 0);
+    for seed in 0..seeds {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&seed.to_be_bytes());
+        let mut store = MemoryStore::new(MemoryStoreConfig::default(), bytes);
+        for n in 0..120 {
+            let _ = store.add_provider(NOW, announced("key", n, NOW));
+        }
+        let taken = store.add_provider(NOW, announced("key", honest, NOW)).is_ok();
+        let kept = ids(&mut store, NOW, "key");
+        assert_eq!(taken, kept.contains(&peer(honest)), "the answer says whether the record is kept");
+        if seed < 20 {
+            for round in 1..4 {
+                let now = NOW + Duration::from_secs(round * 3600);
+                for n in (0..120).chain([honest]) {
+                    let _ = store.add_provider(now, announced("key", n, now));
+                }
+                let mut again = ids(&mut store, now, "key");
+                let mut before = kept.clone();
+                again.sort();
+                before.sort();
+                assert_eq!(again, before, "to announce oneself again and again changes no lot");
+            }
+        }
+        late += u32::from(kept.contains(&peer(honest)));
+        first += u32::from(kept.contains(&peer(0)));
+    }
+    // 20 of 121 is 165 in 1,000; the standard deviation is 12.
+    for share in [late, first] {
+        assert!((115..=215).contains(&share), "late {late}, first {first}");
+    }
+}
+
+#[test]
+fn the_sample_does_not_depend_on_the_order_of_arrival() {
+    let sample = |order: Vec<u64>| {
+        let mut store = store(|_| {});
+        for n in order {
+            let _ = store.add_provider(NOW, announced("key", n, NOW));
+        }
+        let mut kept = ids(&mut store, NOW, "key");
+        kept.sort();
+        kept
+    };
+    let forwards = sample((0..100).collect());
+    assert_eq!(forwards, sample((0..100).rev().collect()));
+    assert_ne!(forwards, (0..20).map(peer).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_flooded_default_store_stays_within_its_bound() {
+    let mut store = MemoryStore::new(MemoryStoreConfig::default(), [1; 32]);
+    let bound = store.config().memory_bound();
+    assert_eq!(bound, 120 * 1024 * 1024, "the documentation says so");
+    for n in 0..40_000_u64 {
+        let _ = store.put(NOW, value(&format!("/v/{n}"), 8, NOW));
+        let _ = store.add_provider(NOW, announced(&n.to_string(), n, NOW));
+    }
+    for round in 1..=4 {
+        for n in 0..32_768_u64 {
+            let _ = store.add_provider(NOW, announced(&n.to_string(), (n + round) % 32_768, NOW));
+        }
+    }
+    let usage = store.usage();
+    assert_eq!((usage.values, usage.providers), (32_768, 131_072));
+}
