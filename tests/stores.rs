@@ -157,11 +157,7 @@ impl Store for Broken {
         self.inner.add_provider(now, record)
     }
 
-    fn remove_provider(
-        &mut self,
-        key: &RecordKey,
-        provider: &libp2p_identity::PeerId,
-    ) -> Result<Write, StoreError> {
+    fn remove_provider(&mut self, key: &RecordKey, provider: &libp2p_identity::PeerId) -> Result<Write, StoreError> {
         self.inner.remove_provider(key, provider)
     }
 

@@ -46,10 +46,10 @@ impl AddressBook {
         self.next += 1;
         self.order.insert((named, at), *contact.peer());
         self.notes.insert(*contact.peer(), Noted { contact: Arc::clone(&contact), at, named });
-        if self.notes.len() > self.limit {
-            if let Some((_, oldest)) = self.order.pop_first() {
-                self.notes.remove(&oldest);
-            }
+        if self.notes.len() > self.limit
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.notes.remove(&oldest);
         }
         contact
     }

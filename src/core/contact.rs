@@ -78,8 +78,13 @@ impl Contact {
         Arc::new(Contact::assemble(self.peer, self.key, raw))
     }
 
+    /// The same peer with other addresses, in binary form and without `/p2p` endings, its key not hashed again.
+    pub fn with_addrs(&self, addrs: impl IntoIterator<Item = Bytes>) -> Arc<Contact> {
+        Arc::new(Contact::assemble(self.peer, self.key, addrs.into_iter()))
+    }
+
     /// The same peer with other addresses, its key not hashed again.
-    pub fn with_addrs(&self, addrs: impl IntoIterator<Item = Multiaddr>) -> Arc<Contact> {
+    pub fn with_multiaddrs(&self, addrs: impl IntoIterator<Item = Multiaddr>) -> Arc<Contact> {
         let raw = addrs.into_iter().filter_map(|addr| Some(Bytes::from(without_peer(addr, &self.peer)?.to_vec())));
         Arc::new(Contact::assemble(self.peer, self.key, raw))
     }

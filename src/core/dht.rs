@@ -161,7 +161,7 @@ impl Dht {
             }
             Input::Response { id, result } => self.on_response(now, id, result),
             Input::Mode(mode) => self.mode = mode,
-            Input::LocalAddrs(addrs) => self.peers.local = self.peers.local.with_addrs(addrs),
+            Input::LocalAddrs(addrs) => self.peers.local = self.peers.local.with_multiaddrs(addrs),
             Input::Timeout => self.on_timeout(now),
         }
     }
@@ -375,7 +375,7 @@ impl Dht {
                 tracing::debug!(query = %id, %why, "query failed");
             }
         }
-        self.report(id, QueryEvent::Finished(result));
+        self.report(id, QueryEvent::Finished(Box::new(result)));
     }
 
     fn report(&mut self, id: QueryId, event: QueryEvent) {

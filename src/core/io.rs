@@ -262,7 +262,7 @@ pub enum QueryEvent {
     /// A provider not reported before; reported again only if addresses become known where none were.
     Provider(Arc<Contact>),
     /// The query is over.
-    Finished(Result<Answer, QueryError>),
+    Finished(Box<Result<Answer, QueryError>>),
 }
 
 /// A step of a query.

@@ -174,7 +174,10 @@ fn addresses_are_bounded_a_peer_and_in_all() {
     };
     let mut store = store(|config| config.max_addr_bytes = 40_000);
     for n in 0..100 {
-        assert!(store.add_provider(NOW, fat(n)).is_ok(), "without room for addresses the provider is kept all the same");
+        assert!(
+            store.add_provider(NOW, fat(n)).is_ok(),
+            "without room for addresses the provider is kept all the same"
+        );
     }
     let costs = cost(&mut store);
     assert!(costs.iter().all(|cost| *cost <= store.config().max_addr_bytes_per_peer), "{costs:?}");

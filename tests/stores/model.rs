@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use libp2p_identity::PeerId;
+use libp2p_kad_dht::core::store::Item;
 use libp2p_kad_dht::core::store::conformance::Conformance;
 use libp2p_kad_dht::core::store::deferred::DeferredStore;
-use libp2p_kad_dht::core::store::Item;
 use libp2p_kad_dht::core::{Key, ProviderRecord, Record, RecordKey, Store, Timestamp};
 use proptest::prelude::*;
 
@@ -69,9 +69,10 @@ fn row(item: &Item) -> Row {
 impl Model {
     fn rows(&self) -> Vec<Row> {
         let values = self.values.values().map(|r| row(&Item::Value(r.clone())));
-        let providers = self.providers.iter().map(|((key, peer), (expires, own))| {
-            (key.key(), 1, peer.to_bytes(), Some(*expires), *own)
-        });
+        let providers = self
+            .providers
+            .iter()
+            .map(|((key, peer), (expires, own))| (key.key(), 1, peer.to_bytes(), Some(*expires), *own));
         let mut rows: Vec<_> = values.chain(providers).collect();
         rows.sort();
         rows
@@ -172,7 +173,8 @@ fn compare(
     }
     let firsts = model.values.values().filter_map(|r| r.expires).chain(model.providers.values().map(|(at, _)| *at));
     prop_assert_eq!(store.next_expiry(), firsts.min());
-    let own = model.values.values().filter(|r| r.own).count() + model.providers.values().filter(|(_, own)| *own).count();
+    let own =
+        model.values.values().filter(|r| r.own).count() + model.providers.values().filter(|(_, own)| *own).count();
     let usage = store.usage();
     prop_assert_eq!(usage.own, own);
     prop_assert_eq!(usage.values + usage.providers + usage.own, model.values.len() + model.providers.len());

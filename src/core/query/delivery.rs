@@ -49,11 +49,11 @@ impl Delivery {
         if self.acknowledged.len() >= self.wanted {
             return None;
         }
-        if self.acknowledged.len() + self.waiting.len() < self.wanted {
-            if let Some(next) = self.candidates.pop_front() {
-                self.waiting.push(Arc::clone(&next));
-                return Some(Step::Ask(next, self.request.clone(), Tag::default()));
-            }
+        if self.acknowledged.len() + self.waiting.len() < self.wanted
+            && let Some(next) = self.candidates.pop_front()
+        {
+            self.waiting.push(Arc::clone(&next));
+            return Some(Step::Ask(next, self.request.clone(), Tag::default()));
         }
         let under_way = !self.waiting.is_empty() || !self.late.is_empty();
         under_way.then_some(Step::Wait)

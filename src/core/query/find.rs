@@ -90,11 +90,11 @@ impl Find {
     }
 
     fn reached(&mut self, peer: &Arc<Contact>) {
-        if let Wanted::Peer { key, found } = &mut self.wanted {
-            if peer.key() == key {
-                let known = self.lookup.contact(key).filter(|contact| contact.has_addrs());
-                *found = known.cloned();
-            }
+        if let Wanted::Peer { key, found } = &mut self.wanted
+            && peer.key() == key
+        {
+            let known = self.lookup.contact(key).filter(|contact| contact.has_addrs());
+            *found = known.cloned();
         }
     }
 

@@ -88,9 +88,6 @@ impl<'a> Conformance<'a> {
 
 impl std::fmt::Debug for Conformance<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Conformance")
-            .field("polls", &self.polls)
-            .field("flood", &self.flood)
-            .finish_non_exhaustive()
+        f.debug_struct("Conformance").field("polls", &self.polls).field("flood", &self.flood).finish_non_exhaustive()
     }
 }

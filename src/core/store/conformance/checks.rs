@@ -278,7 +278,8 @@ impl Conformance<'_> {
     /// "Keys are any bytes": none, zeros, prefixes of each other, and as long as allowed.
     pub fn keys_are_any_bytes(&mut self) {
         let mut store = self.fresh();
-        let some: &[&[u8]] = &[b"", b"\0", b"\0\0", b"\xff", b"\xff\0", b"/", b"//", b"/a/b", b"/a/b/", b"/a/b/\xf0\x9f"];
+        let some: &[&[u8]] =
+            &[b"", b"\0", b"\0\0", b"\xff", b"\xff\0", b"/", b"//", b"/a/b", b"/a/b/", b"/a/b/\xf0\x9f"];
         let long = |len: usize| (0..len).map(|i| i as u8).collect::<Vec<u8>>();
         let values: Vec<_> = some.iter().map(|bytes| bytes.to_vec()).chain([long(MAX_KEY_LEN)]).collect();
         let provided: Vec<_> = some.iter().map(|bytes| bytes.to_vec()).chain([long(MAX_PROVIDER_KEY_LEN)]).collect();
@@ -314,7 +315,10 @@ impl Conformance<'_> {
                 match store.put(NOW, large.clone()) {
                     Ok(()) => present(&mut store, NOW, &large),
                     Err(error) => {
-                        assert!(matches!(error, StoreError::TooLarge | StoreError::Full), "{error} is no answer to size");
+                        assert!(
+                            matches!(error, StoreError::TooLarge | StoreError::Full),
+                            "{error} is no answer to size"
+                        );
                         break;
                     }
                 }
@@ -325,7 +329,10 @@ impl Conformance<'_> {
             let key = vec![7; 1024 * 1024];
             let long = Record::new(key.clone(), b"v".to_vec(), NOW);
             if store.put(NOW, long.clone()).is_err() {
-                assert!(ok(store.get(NOW, &long.key), "any key can be asked for").is_none(), "a failed put changes nothing");
+                assert!(
+                    ok(store.get(NOW, &long.key), "any key can be asked for").is_none(),
+                    "a failed put changes nothing"
+                );
                 ok(store.remove(&long.key), "any key can be removed");
             }
             let provided = provider(key.as_slice(), 1, LATER, own);
@@ -366,7 +373,7 @@ impl Conformance<'_> {
             refused(store.add_provider(NOW, provider("after", n, LATER, false)));
         }
         for n in 0..flood {
-            if refused(store.add_provider(NOW, provider(&format!("remote {n}"), n as u64, LATER, false))) {
+            if refused(store.add_provider(NOW, provider(format!("remote {n}"), n as u64, LATER, false))) {
                 break;
             }
         }

@@ -125,7 +125,10 @@ impl Providers {
         self.expiry.first().map(|(at, _)| *at)
     }
 
-    pub(super) fn after(&self, place: Option<&Key>) -> impl Iterator<Item = (&Key, impl Iterator<Item = ProviderRecord>)> {
+    pub(super) fn after(
+        &self,
+        place: Option<&Key>,
+    ) -> impl Iterator<Item = (&Key, impl Iterator<Item = ProviderRecord>)> {
         let range = self.kept.range((place.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
         range.map(|(place, provided)| {
             let record = |entry: &Entry| Some(entry.record(&provided.name, self.peers.kept(entry.peer)?));
