@@ -20,6 +20,7 @@ mod adversary;
 mod churn;
 mod directory;
 mod flight;
+mod life;
 mod link;
 mod math;
 mod network;

@@ -339,6 +339,9 @@ impl Network {
                     if connection.fails { Happening::Undialled { flight } } else { Happening::Connected { flight } };
                 return self.later(connection.ready - self.now, flight, happening);
             }
+            if connection.fails && connection.ready + self.slots[from as usize].node.dial_backoff() > self.now {
+                return self.later(0, flight, Happening::Undialled { flight });
+            }
             if !connection.fails {
                 self.slots[from as usize].node.on_ready(self.now, self.flights.get(flight).id);
                 return self.transmit_request(flight);
@@ -417,8 +420,9 @@ impl Network {
     fn on_undialled(&mut self, flight: u32) {
         let Flight { from, to, wanted, .. } = *self.flights.landed(flight);
         self.traffic.dials_failed += 1;
-        if self.slots[from as usize].connections.get(&to).is_some_and(|connection| connection.fails) {
-            self.slots[from as usize].connections.remove(&to);
+        let slot = &mut self.slots[from as usize];
+        if slot.node.dial_backoff() == 0 && slot.connections.get(&to).is_some_and(|connection| connection.fails) {
+            slot.connections.remove(&to);
         }
         if wanted {
             self.respond(flight, Err(RequestError::Unreachable(Unreachable::DialFailed)));

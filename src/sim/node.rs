@@ -12,7 +12,7 @@ use super::random::Random;
 use super::stock::Player;
 use crate::core::store::Read;
 use crate::core::{
-    Config, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output, QueryId, QueryOptions,
+    BucketSnapshot, Config, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output, QueryId, QueryOptions,
     RecordKey, Reply, Request, RequestError, RequestId, Response, Timestamp,
 };
 
@@ -51,6 +51,16 @@ impl Node {
         }
     }
 
+    /// The buckets of its table, and whether each is full; only of our own nodes.
+    pub(crate) fn buckets(&self, directory: &Directory) -> Vec<(bool, Vec<Index>)> {
+        let Node::Ours(dht) = self else { return Vec::new() };
+        let of = |bucket: &BucketSnapshot| {
+            let entries = bucket.entries.iter().filter_map(|entry| directory.index_of(&entry.peer)).collect();
+            (bucket.entries.len() >= bucket.capacity, entries)
+        };
+        dht.routing_snapshot().buckets.iter().map(of).collect()
+    }
+
     /// Whom it has in its routing table now.
     pub(crate) fn known(&self, directory: &Directory) -> Vec<Index> {
         match self {
@@ -73,6 +83,14 @@ impl Node {
             Node::Absent => false,
             Node::Ours(dht) => dht.mode() == Mode::Server,
             Node::Stock(_) | Node::Adversary(_) => true,
+        }
+    }
+
+    /// For how long after a failed dial another one to the same peer fails at once, in microseconds.
+    pub(crate) fn dial_backoff(&self) -> u64 {
+        match self {
+            Node::Stock(player) => player.dial_backoff(),
+            Node::Absent | Node::Ours(_) | Node::Adversary(_) => 0,
         }
     }
 

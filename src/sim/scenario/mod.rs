@@ -3,8 +3,12 @@
 //! Knows: how a scenario is named and called. Must not know: what any of them does.
 
 mod amino_put;
+mod churn;
+mod custom;
 mod exact;
 mod hops;
+mod outage;
+mod scale;
 mod setup;
 mod skademlia;
 mod stale;
@@ -15,8 +19,17 @@ use super::outcome::Outcome;
 use super::progress::{Observer, Progress};
 
 /// Everything that can be run.
-static SCENARIOS: &[Scenario] = 
-    &[hops::SCENARIO, exact::SCENARIO, stale::SCENARIO, amino_put::SCENARIO, skademlia::SCENARIO];
+static SCENARIOS: &[Scenario] = &[
+    hops::SCENARIO,
+    exact::SCENARIO,
+    stale::SCENARIO,
+    amino_put::SCENARIO,
+    skademlia::SCENARIO,
+    churn::SCENARIO,
+    outage::SCENARIO,
+    scale::SCENARIO,
+    custom::SCENARIO,
+];
 
 /// All scenarios.
 pub fn scenarios() -> &'static [Scenario] {

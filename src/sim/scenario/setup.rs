@@ -142,7 +142,7 @@ pub(super) fn look_up(
         match network.next(u64::MAX - 1) {
             Some(News::Query { node, event: QueryEvent::Finished(result), rounds, .. }) => {
                 let Some(run) = running.remove(&node) else { continue };
-                let Ok(Answer::ClosestPeers { peers, report }) = result else {
+                let Ok(Answer::ClosestPeers { peers, report }) = *result else {
                     found.failed += 1;
                     continue;
                 };

@@ -1,13 +1,22 @@
 //! Lookups past adversaries who misroute, over disjoint paths.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::super::directory::{Directory, Index, Ranking};
+use bytes::Bytes;
+
+use super::super::adversary::{Adversary, Kind as Adversaries};
+use super::super::directory::{Directory, Index, Ranking, place};
+use super::super::link::{Latency, Link};
+use super::super::network::{Network, News};
+use super::super::node::Node;
 use super::super::outcome::{Outcome, Put};
 use super::super::progress::Progress;
 use super::super::random::{Random, mix, unit};
 use super::super::table::{Filling, Table};
+use super::setup::{Kind as Players, Population, config, populate};
 use super::{Params, Scenario};
+use crate::core::{Answer, Key, Operation, QueryEvent, QueryOptions};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "skademlia",
@@ -56,8 +65,118 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
             }
         }
     }
+    for (kind, name) in [(Adversaries::Misrouting, "misrouting"), (Adversaries::Silent, "silent")] {
+        progress.stage(name);
+        ours(params, (kind, name), progress, &mut outcome);
+    }
     outcome.plot("Success of lookups over d disjoint paths", ("share of adversaries", "success"), curves);
     outcome
+}
+
+/// How many targets Sybils sit near, and how many near each: fewer than k, or the k closest would be theirs.
+const TARGETS: usize = 24;
+const SYBILS: usize = K / 2;
+
+/// Our own lookups among adversaries of one kind.
+fn ours(params: &Params, (kind, name): (Adversaries, &str), progress: &mut Progress<'_>, outcome: &mut Outcome) {
+    let mut plain = f64::NAN;
+    for (i, m) in [0.0, 0.1, 0.2, 0.3, 0.4, 0.5].into_iter().enumerate() {
+        let (success, rpcs) = among(params, kind, m, progress, outcome);
+        if m == 0.0 {
+            plain = rpcs;
+        }
+        let m_name = format!("{m:.2}");
+        outcome.ours.group("success").group(name).group(&m_name).put("1", success);
+        outcome.ours.group("rpcs").group(name).group(&m_name).put("1", rpcs);
+        let wanted = match (kind, i) {
+            (Adversaries::Misrouting, 2) => 0.999,
+            (Adversaries::Misrouting, 3) => 0.99,
+            (Adversaries::Misrouting, 4) => 0.95,
+            _ => continue,
+        };
+        outcome.check(format!("ours, misrouting, m {m_name}: ≥ {wanted}"), success, success >= wanted);
+        let ratio = rpcs / plain;
+        outcome.check(format!("ours, misrouting, m {m_name}: ≤ 1.5 × the requests at m 0"), ratio, ratio <= 1.5);
+    }
+}
+
+/// Success and requests of our lookups among a share `m` of adversaries.
+fn among(
+    params: &Params,
+    kind: Adversaries,
+    m: f64,
+    progress: &mut Progress<'_>,
+    outcome: &mut Outcome,
+) -> (f64, f64) {
+    let (n, seed) = (params.size(), params.seed);
+    let mut directory = Directory::new(seed, n);
+    let mut random = Random::new(seed, "sybils", 0);
+    let keys: Vec<Bytes> = (0..TARGETS).map(|_| Bytes::copy_from_slice(&random.bytes())).collect();
+    let bits = n.ilog2() + 1;
+    if m > 0.0 {
+        for key in &keys {
+            let target = Key::hash(key);
+            (0..SYBILS).for_each(|_| drop(directory.add_near(&target, bits, &mut random)));
+        }
+    }
+    let salt = mix(seed ^ 0xad);
+    let bad = |index: Index| index >= n as Index || unit(mix(salt ^ u64::from(index))) < m;
+    let colluders = Arc::new(directory.ranking((0..directory.len() as Index).filter(|peer| bad(*peer))));
+    let honest = directory.ranking((0..n as Index).filter(|peer| !bad(*peer)));
+    let everyone = Arc::new(directory.ranking(0..n as Index));
+    let population = Population { live: Ranking::clone(&everyone), dead: Ranking::default() };
+    let total = directory.len() as Index;
+    let mut network = Network::new(seed, directory, Link::ideal(Latency::Constant(100_000)));
+    populate(&mut network, &population, seed, &Players::Ours(Arc::new(config(K))), Filling::plain(K), progress);
+    for peer in (0..total).filter(|peer| bad(*peer)) {
+        let adversary = Adversary::new(kind, Arc::clone(&colluders), Arc::clone(&everyone));
+        network.join(peer, Node::Adversary(Box::new(adversary)));
+    }
+    let samples = params.samples.unwrap_or(1_000);
+    let found = look_for(&mut network, &honest, &keys, samples, progress);
+    outcome.laws_of("ours", &network.traffic());
+    found
+}
+
+/// Looks for the keys from honest peers; the share that found the closest honest one, and the requests.
+fn look_for(
+    network: &mut Network,
+    honest: &Ranking,
+    keys: &[Bytes],
+    samples: usize,
+    progress: &mut Progress<'_>,
+) -> (f64, f64) {
+    let mut random = Random::new(network.directory.seed(), "lookups", 1);
+    let (mut good, mut ended, mut rpcs) = (0, 0, 0);
+    for i in 0..samples {
+        let from = honest.at(random.below(honest.len() as u32) as usize);
+        let key = keys[i % keys.len()].clone();
+        let near = honest.closest(place(&Key::hash(&key)), 2);
+        let goal = near.into_iter().find(|peer| *peer != from);
+        let goal = goal.map(|peer| *network.directory.contact(peer).peer());
+        if network.start(from, Operation::ClosestPeers { key }, QueryOptions::default()).is_none() {
+            continue;
+        }
+        let answer = loop {
+            match network.next(u64::MAX - 1) {
+                Some(News::Query { event: QueryEvent::Finished(result), .. }) => break result,
+                Some(News::Pulse) => {
+                    progress.tell(network.traffic().events, network.now(), i as f64 / samples as f64);
+                }
+                Some(_) => {}
+                None => return (f64::NAN, f64::NAN),
+            }
+        };
+        ended += 1;
+        if let Ok(Answer::ClosestPeers { peers, report }) = *answer {
+            good += usize::from(peers.iter().any(|peer| Some(*peer.peer()) == goal));
+            rpcs += report.requests;
+        }
+        if progress.stopped() {
+            break;
+        }
+    }
+    (good as f64 / ended as f64, rpcs as f64 / ended as f64)
 }
 
 struct Tables<'a> {

@@ -71,6 +71,11 @@ impl Player {
         &self.table
     }
 
+    /// go-libp2p's swarm holds back for 5 s after a failed dial; rust-libp2p's does not hold back at all.
+    pub(crate) fn dial_backoff(&self) -> u64 {
+        if matches!(self.rules, Rules::Go { .. }) { 5_000_000 } else { 0 }
+    }
+
     /// Whether it keeps a value under this key.
     pub(crate) fn holds(&self, key: &RecordKey) -> bool {
         self.values.contains_key(key)
@@ -248,7 +253,7 @@ impl Player {
         let Some(at) = self.walks.iter().position(|walk| walk.id() == query) else { return };
         let walk = self.walks.swap_remove(at);
         let result = walk.into_answer(directory, self.rules);
-        let event = Event::Query { id: query, event: QueryEvent::Finished(result) };
+        let event = Event::Query { id: query, event: QueryEvent::Finished(Box::new(result)) };
         self.outputs.push_back(Output::Event(event));
     }
 }
