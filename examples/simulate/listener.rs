@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use libp2p_kad_dht::sim::{Observer, Pulse};
 
 /// Shows a line on standard error twice a second, and ends the run on Ctrl-C.
-pub struct Listener {
+pub(crate) struct Listener {
     started: Instant,
     stage: &'static str,
     stage_started: Instant,
@@ -19,7 +19,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub fn new() -> Listener {
+    pub(crate) fn new() -> Listener {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         // A second Ctrl-C does not wait for the end of a long step.
@@ -37,7 +37,7 @@ impl Listener {
     }
 
     /// Clears the line.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         if self.lively {
             eprint!("\r\x1b[K");
         }
@@ -55,7 +55,8 @@ impl Listener {
         let speed = pulse.events.saturating_sub(self.events) as f64 / since.as_secs_f64();
         (self.shown, self.events) = (now, pulse.events);
         let spent = (now - self.stage_started).as_secs_f64();
-        let left = if pulse.done > 0.01 { format!("{:.0} s left", spent * (1.0 / pulse.done - 1.0)) } else { "…".into() };
+        let left =
+            if pulse.done > 0.01 { format!("{:.0} s left", spent * (1.0 / pulse.done - 1.0)) } else { "…".into() };
         let line = format!(
             "{}: {:.0} %, virtual time {:.0} s, {:.0} events/s, {left}",
             pulse.stage,

@@ -13,7 +13,7 @@ table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem;border-bo
 td:first-child,th:first-child{text-align:left}.ok{color:#176b2c}.miss{color:#a11}svg{max-width:100%;height:auto}";
 
 /// The page as text.
-pub fn make(scenario: &Scenario, outcome: &Outcome) -> Result<String, Box<dyn Error>> {
+pub(crate) fn make(scenario: &Scenario, outcome: &Outcome) -> Result<String, Box<dyn Error>> {
     let mut html = String::new();
     let title = format!("{}: {} nodes, seed {}", outcome.scenario, outcome.nodes, outcome.seed);
     write!(html, "<!doctype html><html lang=en><meta charset=utf-8><title>{}</title>", escape(&title))?;

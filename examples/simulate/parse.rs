@@ -5,7 +5,7 @@ use std::time::Duration;
 use libp2p_kad_dht::sim::{Churn, Latency};
 
 /// `none`, `ipfs-2022`, `kad`, or a mean session.
-pub fn churn(text: &str) -> Result<Churn, String> {
+pub(crate) fn churn(text: &str) -> Result<Churn, String> {
     match text {
         "none" => Ok(Churn::None),
         "ipfs-2022" => Ok(Churn::Ipfs2022),
@@ -15,7 +15,7 @@ pub fn churn(text: &str) -> Result<Churn, String> {
 }
 
 /// `king-ln`, `geo-6`, or a constant round trip.
-pub fn latency(text: &str) -> Result<Latency, String> {
+pub(crate) fn latency(text: &str) -> Result<Latency, String> {
     match text {
         "king-ln" => Ok(Latency::KingLn),
         "geo-6" => Ok(Latency::Geo6),
@@ -24,7 +24,7 @@ pub fn latency(text: &str) -> Result<Latency, String> {
 }
 
 /// A share from 0 to below 1.
-pub fn share(text: &str) -> Result<f64, String> {
+pub(crate) fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
         _ => Err("a number from 0 to below 1 is needed".to_owned()),

@@ -3,14 +3,14 @@
 use libp2p_kad_dht::sim::{Metric, Metrics, Outcome, Scenario};
 
 /// The scenarios with their papers.
-pub fn print_list(scenarios: &[Scenario]) {
+pub(crate) fn print_list(scenarios: &[Scenario]) {
     for scenario in scenarios {
         println!("{:<12} {:>7} nodes  {}\n{:<28}{}", scenario.name, scenario.nodes, scenario.about, "", scenario.paper);
     }
 }
 
 /// The metrics side by side, the pass lines, and the notes.
-pub fn print_outcome(outcome: &Outcome) {
+pub(crate) fn print_outcome(outcome: &Outcome) {
     println!("{}: {} nodes, seed {}", outcome.scenario, outcome.nodes, outcome.seed);
     println!("\n{:<32} {:>12} {:>12} {:>12}", "metric", "stock", "ours", "published");
     for [name, stock, ours, published] in rows(outcome) {
@@ -32,7 +32,7 @@ pub fn print_outcome(outcome: &Outcome) {
 }
 
 /// One row a metric: its name, and its value at the stock players, at ours, and in print.
-pub fn rows(outcome: &Outcome) -> Vec<[String; 4]> {
+pub(crate) fn rows(outcome: &Outcome) -> Vec<[String; 4]> {
     let mut rows: Vec<[String; 4]> = Vec::new();
     for (column, metrics) in [&outcome.stock, &outcome.ours, &outcome.published].into_iter().enumerate() {
         for (name, value) in flat("", metrics) {

@@ -28,6 +28,8 @@ pub(super) struct Flight {
     pub(super) to: Index,
     pub(super) to_session: u32,
     pub(super) id: RequestId,
+    /// How long a message takes there and back, in microseconds.
+    pub(super) round_trip: u64,
     pub(super) state: State,
     /// Whether its sender still waits.
     pub(super) wanted: bool,
@@ -46,7 +48,7 @@ pub(super) struct Flight {
 impl Flight {
     pub(super) fn new(
         (from, from_session): (Index, u32),
-        to: Index,
+        (to, round_trip): (Index, u64),
         id: RequestId,
         request: Request,
         depth: u32,
@@ -57,6 +59,7 @@ impl Flight {
             to,
             to_session: 0,
             id,
+            round_trip,
             state: State::Dialling,
             wanted: true,
             is_message: false,

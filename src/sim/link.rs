@@ -104,7 +104,7 @@ pub(crate) struct Dialling {
     /// The share of pairs that use QUIC, in percent.
     pub(crate) quic_share: u32,
     /// How dials to absent peers end: share in percent and the time in microseconds, 0 for one round trip.
-    pub(crate) failures: [(u32, u64); 4],
+    pub(crate) failures: [(u32, u64); 5],
     /// How long a connection without traffic stays, in microseconds.
     pub(crate) idle: u64,
 }
@@ -115,7 +115,9 @@ impl Dialling {
         tcp_trips: 4,
         quic_trips: 2,
         quic_share: 50,
-        failures: [(40, 0), (45, 5_000_000), (12, 15_000_000), (3, 45_000_000)],
+        // Started from the mix of § 0.3 (40 / 45 / 12 / 3 % at 0, 5, 15 and 45 s) and fitted until the stock player's
+        // publications take as long as RFM17 saw; nothing else was fitted. The step at 9 s makes the published median.
+        failures: [(54, 0), (26, 5_000_000), (10, 9_000_000), (7, 15_000_000), (3, 45_000_000)],
         idle: 60_000_000,
     };
 
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn dials_fail_in_the_ordered_mix() {
         let count = |wanted| (0..20_000).filter(|i| Dialling::PUBLIC.fail(4, *i, 7) == wanted).count();
-        for (time, share) in [(7, 40), (5_000_000, 45), (15_000_000, 12), (45_000_000, 3)] {
+        for (time, share) in [(7, 54), (5_000_000, 26), (9_000_000, 10), (15_000_000, 7), (45_000_000, 3)] {
             assert!(count(time).abs_diff(share * 200) < 250, "{time}: {}", count(time));
         }
     }

@@ -33,6 +33,8 @@ mod scenario;
 mod size;
 mod stock;
 mod table;
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 pub use churn::Churn;

@@ -25,7 +25,6 @@ pub(crate) enum News {
     /// A query told something.
     Query {
         node: Index,
-        id: QueryId,
         event: QueryEvent,
         /// The longest chain of requests, each caused by the one before, that the node sent since it last started a
         /// query with none running.
@@ -218,7 +217,7 @@ impl Network {
                 self.traffic.events += 1;
                 self.happen(happening);
             }
-            if self.traffic.events % PULSE == 0 {
+            if self.traffic.events.is_multiple_of(PULSE) {
                 self.news.push_back(News::Pulse);
             }
         }
@@ -303,7 +302,7 @@ impl Network {
             self.traffic.finished += 1;
             slot.queries.remove(&id);
         }
-        self.news.push_back(News::Query { node, id, event, rounds });
+        self.news.push_back(News::Query { node, event, rounds });
     }
 
     fn send(&mut self, from: Index, to: &Contact, id: RequestId, request: Request) {
@@ -313,7 +312,8 @@ impl Network {
         let slot = &mut self.slots[from as usize];
         slot.rounds = slot.rounds.max(depth);
         let to = self.directory.index(to);
-        let flight = Flight::new((from, session), to.unwrap_or(from), id, request, depth);
+        let round_trip = to.map_or(0, |to| self.link.round_trip(self.seed, from, to));
+        let flight = Flight::new((from, session), (to.unwrap_or(from), round_trip), id, request, depth);
         let flight = self.flights.insert(flight);
         self.slots[from as usize].flights.insert(id, flight);
         match to {
@@ -325,9 +325,10 @@ impl Network {
 
     /// Sends at once over a connection that is up, else dials or waits for the dial under way.
     fn reach(&mut self, flight: u32, from: Index, to: Index) {
-        let round_trip = self.link.round_trip(self.seed, from, to);
+        let round_trip = self.flights.get(flight).round_trip;
         let peer = &self.slots[to as usize];
-        let (present, session, apart) = (peer.node.is_present(), peer.session, peer.group != self.slots[from as usize].group);
+        let (present, session, apart) =
+            (peer.node.is_present(), peer.session, peer.group != self.slots[from as usize].group);
         let dialling = &self.link.dialling;
         if dialling.tcp_trips == 0 && present && !apart {
             self.slots[from as usize].node.on_ready(self.now, self.flights.get(flight).id);
@@ -432,7 +433,7 @@ impl Network {
     }
 
     fn transmit_request(&mut self, flight: u32) {
-        let Flight { from, to, .. } = *self.flights.get(flight);
+        let Flight { from, to, round_trip, .. } = *self.flights.get(flight);
         let size = self.flights.get(flight).request.as_ref().map_or(0, request_size);
         self.flights.get_mut(flight).state = State::Outbound;
         // Over a connection to a session that is over, nothing arrives.
@@ -443,7 +444,7 @@ impl Network {
         if stale {
             self.slots[from as usize].connections.remove(&to);
         }
-        match self.transmit(from, to, size, stale) {
+        match self.transmit((from, to), round_trip, size, stale) {
             Some(delay) => {
                 self.flights.get_mut(flight).to_session = self.slots[to as usize].session;
                 self.later(delay, flight, Happening::Arrival { flight });
@@ -453,7 +454,7 @@ impl Network {
     }
 
     /// Puts a message on the wire; how long it takes, or `None` where it gets lost.
-    fn transmit(&mut self, from: Index, to: Index, size: u64, stale: bool) -> Option<u64> {
+    fn transmit(&mut self, (from, to): (Index, Index), round_trip: u64, size: u64, stale: bool) -> Option<u64> {
         self.traffic.sent += 1;
         self.traffic.bytes += size;
         let apart = self.slots[from as usize].group != self.slots[to as usize].group;
@@ -464,7 +465,6 @@ impl Network {
         {
             connection.used = connection.used.max(self.now);
         }
-        let round_trip = self.link.round_trip(self.seed, from, to);
         let delay = if stale || apart { None } else { self.link.one_way(round_trip, &mut self.random) };
         if delay.is_some() {
             self.traffic.in_flight += 1;
@@ -502,7 +502,7 @@ impl Network {
 
     fn reply(&mut self, id: InboundId, reply: Reply) {
         let Some(flight) = self.flights.named(id) else { return };
-        let Flight { from, to, .. } = *self.flights.get(flight);
+        let Flight { from, to, round_trip, .. } = *self.flights.get(flight);
         let result = match reply {
             Reply::Answer(response) => Ok(response),
             Reply::Nothing => Ok(Response::AddProvider),
@@ -513,9 +513,9 @@ impl Network {
             Ok(response) if !matches!(response, Response::AddProvider) => {
                 let size = response_size(response);
                 self.flights.get_mut(flight).is_message = true;
-                self.transmit(to, from, size, false)
+                self.transmit((to, from), round_trip, size, false)
             }
-            _ => Some(self.link.round_trip(self.seed, from, to) / 2),
+            _ => Some(round_trip / 2),
         };
         let Some(delay) = delay else { return self.flights.lose(flight) };
         let entry = self.flights.get_mut(flight);
@@ -569,8 +569,7 @@ impl Network {
         match entry.state {
             State::Lost => self.flights.end(flight),
             State::Asked => {
-                let Flight { from, to, .. } = *self.flights.get(flight);
-                let delay = self.link.round_trip(self.seed, from, to) / 2;
+                let delay = self.flights.get(flight).round_trip / 2;
                 self.later(delay, flight, Happening::Gone { flight });
             }
             State::Dialling | State::Outbound | State::Inbound => {}

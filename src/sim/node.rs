@@ -12,8 +12,8 @@ use super::random::Random;
 use super::stock::Player;
 use crate::core::store::Read;
 use crate::core::{
-    BucketSnapshot, Config, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output, QueryId, QueryOptions,
-    RecordKey, Reply, Request, RequestError, RequestId, Response, Timestamp,
+    BucketSnapshot, Config, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output, QueryId,
+    QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response, Timestamp,
 };
 
 /// One node; `Absent` while it is offline, or for an id that nobody answers for.

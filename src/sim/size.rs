@@ -17,7 +17,7 @@ pub(crate) fn request_size(request: &Request) -> u64 {
         Request::GetValue { key } | Request::GetProviders { key } => key.as_bytes().len(),
         Request::PutValue { value } => value_size(value),
         Request::AddProvider { key, providers } => key.as_bytes().len() + peers_size(providers),
-        };
+    };
     bytes as u64 + 18
 }
 

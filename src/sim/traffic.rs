@@ -59,10 +59,7 @@ impl Traffic {
             self.requests == self.ended + self.cancelled + self.abandoned + self.open,
             "every request ends exactly once",
         );
-        law(
-            self.queries == self.finished + self.queries_abandoned + self.running,
-            "every query finishes exactly once",
-        );
+        law(self.queries == self.finished + self.queries_abandoned + self.running, "every query finishes exactly once");
         broken
     }
 }

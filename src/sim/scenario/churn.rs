@@ -7,6 +7,7 @@ use super::super::directory::{Directory, Index};
 use super::super::life::{Health, Life, serving};
 use super::super::link::{Latency, Link};
 use super::super::network::{Network, News};
+use super::super::numbers::Numbers;
 use super::super::outcome::{Outcome, Put};
 use super::super::progress::Progress;
 use super::super::random::Random;
@@ -78,7 +79,10 @@ pub(super) fn live(params: &Params, setup: &Setup, progress: &mut Progress<'_>, 
     let population = Population::new(&directory, n);
     let mut network = Network::new(seed, directory, setup.link);
     let shared = Arc::new(setup.config.clone());
-    let filling = Filling { wide: setup.config.routing.wide_low_buckets, ..Filling::plain(setup.config.routing.bucket_size.get()) };
+    let filling = Filling {
+        wide: setup.config.routing.wide_low_buckets,
+        ..Filling::plain(setup.config.routing.bucket_size.get())
+    };
     populate(&mut network, &population, seed, &Kind::Ours(Arc::clone(&shared)), filling, progress);
     let boot: Vec<Index> = (0..(n as Index / 100).max(3).min(n as Index)).collect();
     let mut life = Life::new(seed, setup.churn, shared, boot.clone(), setup.clients);
@@ -167,6 +171,8 @@ fn tell(network: &Network, seen: &Seen, outcome: &mut Outcome) {
     let average = |pick: fn(&Health) -> f64| seen.healths.iter().map(pick).sum::<f64>() / healths;
     let traffic = network.traffic();
     let seconds = network.now() as f64 / 1e6;
+    let mut bytes = Numbers::default();
+    (0..outcome.nodes as Index).for_each(|peer| bytes.push(network.bytes_of(peer) as f64 / seconds));
     let ours = &mut outcome.ours;
     ours.put("found_share", mean(&seen.values));
     ours.put("providers_found_share", mean(&seen.providers));
@@ -175,11 +181,20 @@ fn tell(network: &Network, seen: &Seen, outcome: &mut Outcome) {
     ours.put("know20", average(|health| health.know20));
     ours.put("entries", average(|health| health.entries));
     ours.put("bytes_per_node_s", traffic.bytes as f64 / seconds / outcome.nodes as f64);
+    ours.put("bytes_per_node_s_p95", bytes.quantile(0.95));
     ours.put("messages_per_node_s", traffic.sent as f64 / seconds / outcome.nodes as f64);
     ours.put("hours", seconds / 3600.0);
     let curves = vec![("values".to_owned(), seen.values.clone()), ("providers".to_owned(), seen.providers.clone())];
     outcome.plot("What is found", ("hours", "share"), curves);
-    outcome.plot("Neighbours in the table", ("hours", "of the 20 closest"), vec![("ours".to_owned(), seen.know20.clone())]);
-    outcome.plot("Dead entries in buckets with room", ("hours", "share"), vec![("ours".to_owned(), seen.stale.clone())]);
+    outcome.plot(
+        "Neighbours in the table",
+        ("hours", "of the 20 closest"),
+        vec![("ours".to_owned(), seen.know20.clone())],
+    );
+    outcome.plot(
+        "Dead entries in buckets with room",
+        ("hours", "share"),
+        vec![("ours".to_owned(), seen.stale.clone())],
+    );
     outcome.laws_of("ours", &traffic);
 }

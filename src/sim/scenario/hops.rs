@@ -32,7 +32,7 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     let directory = Directory::new(seed, n);
     let population = Population::new(&directory, n);
     let samples = params.samples.unwrap_or(10_000);
-    let mut measure = |progress: &mut Progress<'_>, filling: Filling, config: Option<Config>| {
+    let measure = |progress: &mut Progress<'_>, filling: Filling, config: Option<Config>| {
         progress.stage(if config.is_some() { "ours" } else { "stock" });
         let mut tables = Tables {
             directory: &directory,
@@ -99,7 +99,9 @@ impl Tables<'_> {
                 known = ours(directory, 0, index, config, &known).known(directory);
             }
             let mut table = Table::new(directory.place(index));
-            known.into_iter().for_each(|peer| drop(table.insert(directory, peer, usize::MAX)));
+            for peer in known {
+                table.insert(directory, peer, usize::MAX);
+            }
             entries.push(table.len() as f64);
             table
         })

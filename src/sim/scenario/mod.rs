@@ -8,6 +8,7 @@ mod custom;
 mod exact;
 mod hops;
 mod outage;
+mod poisoned;
 mod scale;
 mod setup;
 mod skademlia;
@@ -25,6 +26,7 @@ static SCENARIOS: &[Scenario] = &[
     stale::SCENARIO,
     amino_put::SCENARIO,
     skademlia::SCENARIO,
+    poisoned::SCENARIO,
     churn::SCENARIO,
     outage::SCENARIO,
     scale::SCENARIO,

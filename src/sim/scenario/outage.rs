@@ -52,7 +52,7 @@ fn cut(
     let alone = Random::new(seed, "alone", 0).below(n as u32);
     let apart: Vec<Index> = match name {
         "cut_off" => vec![alone],
-        _ => (0..n as Index).filter(|peer| mix(seed ^ u64::from(*peer)) % 2 == 0).collect(),
+        _ => (0..n as Index).filter(|peer| mix(seed ^ u64::from(*peer)).is_multiple_of(2)).collect(),
     };
     let watched: Vec<Index> =
         if name == "cut_off" { vec![alone] } else { (0..n as Index).step_by((n / 100).max(1)).collect() };
@@ -80,7 +80,8 @@ fn cut(
     apart.iter().for_each(|peer| network.set_group(*peer, 0));
     let healed_at = network.now();
     pass(&mut network, PATIENCE, progress);
-    let healed = curve.iter().find(|(at, know)| *at * MINUTE as f64 > healed_at as f64 && *know >= 0.95 * before.know20);
+    let healed =
+        curve.iter().find(|(at, know)| *at * MINUTE as f64 > healed_at as f64 && *know >= 0.95 * before.know20);
     let ours = outcome.ours.group(name);
     ours.put("table_before", before.entries);
     ours.put("table_after", after.entries);

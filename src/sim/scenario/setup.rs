@@ -108,12 +108,7 @@ struct Running {
 }
 
 /// Looks for random targets, each from a random node, and no node with two at a time.
-pub(super) fn look_up(
-    network: &mut Network,
-    live: &Ranking,
-    plan: &Plan,
-    progress: &mut Progress<'_>,
-) -> Lookups {
+pub(super) fn look_up(network: &mut Network, live: &Ranking, plan: &Plan, progress: &mut Progress<'_>) -> Lookups {
     let mut random = Random::new(plan.seed, "lookups", 0);
     let mut found = Lookups::default();
     let mut running: std::collections::BTreeMap<Index, Running> = std::collections::BTreeMap::new();
@@ -152,7 +147,8 @@ pub(super) fn look_up(
                 let truth = live.closest(run.target, plan.k + 1);
                 let mut truth: Vec<Index> = truth.into_iter().filter(|peer| *peer != node).collect();
                 truth.truncate(plan.k);
-                let hits = peers.iter().filter(|peer| network.directory.index(peer).is_some_and(|i| truth.contains(&i)));
+                let hits =
+                    peers.iter().filter(|peer| network.directory.index(peer).is_some_and(|i| truth.contains(&i)));
                 found.recall.push(hits.count() as f64 / truth.len() as f64);
             }
             Some(News::Pulse) => progress.tell(network.traffic().events, network.now(), done),

@@ -27,6 +27,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 const K: usize = 16;
+const BATCHES: usize = 20;
 const PATHS: [usize; 4] = [1, 2, 4, 8];
 
 /// Success by share of adversaries, for 1, 2, 4 and 8 paths.
@@ -46,7 +47,7 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     let directory = Directory::new(seed, n);
     let everyone = directory.ranking(0..n as Index);
     let mut tables = Tables { directory: &directory, everyone: &everyone, seed, made: vec![None; n] };
-    let samples = params.samples.unwrap_or(4_000);
+    let samples = params.samples.unwrap_or(6_000).max(BATCHES);
     let mut curves: Vec<(String, Vec<(f64, f64)>)> = PATHS.iter().map(|d| (format!("d = {d}"), Vec::new())).collect();
     for (row, (m, published)) in PUBLISHED.iter().enumerate() {
         for (column, d) in PATHS.iter().enumerate() {
@@ -101,13 +102,7 @@ fn ours(params: &Params, (kind, name): (Adversaries, &str), progress: &mut Progr
 }
 
 /// Success and requests of our lookups among a share `m` of adversaries.
-fn among(
-    params: &Params,
-    kind: Adversaries,
-    m: f64,
-    progress: &mut Progress<'_>,
-    outcome: &mut Outcome,
-) -> (f64, f64) {
+fn among(params: &Params, kind: Adversaries, m: f64, progress: &mut Progress<'_>, outcome: &mut Outcome) -> (f64, f64) {
     let (n, seed) = (params.size(), params.seed);
     let mut directory = Directory::new(seed, n);
     let mut random = Random::new(seed, "sybils", 0);
@@ -116,7 +111,9 @@ fn among(
     if m > 0.0 {
         for key in &keys {
             let target = Key::hash(key);
-            (0..SYBILS).for_each(|_| drop(directory.add_near(&target, bits, &mut random)));
+            for _ in 0..SYBILS {
+                directory.add_near(&target, bits, &mut random);
+            }
         }
     }
     let salt = mix(seed ^ 0xad);
@@ -139,7 +136,7 @@ fn among(
 }
 
 /// Looks for the keys from honest peers; the share that found the closest honest one, and the requests.
-fn look_for(
+pub(super) fn look_for(
     network: &mut Network,
     honest: &Ranking,
     keys: &[Bytes],
@@ -198,27 +195,33 @@ impl Tables<'_> {
 
     fn success(&mut self, samples: usize, m: f64, d: usize) -> f64 {
         let mut random = Random::new(self.seed, "lookups", 0);
-        let salt = mix(self.seed ^ 0xad);
-        let adversary = |index: Index| unit(mix(salt ^ u64::from(index))) < m;
+        let n = self.directory.len() as u32;
         let mut good = 0;
-        for _ in 0..samples {
-            let from = loop {
-                let index = random.below(self.directory.len() as u32);
-                if !adversary(index) {
-                    break index;
-                }
-            };
-            let target = random.bits();
-            good += usize::from(self.walk(from, target, d, &adversary));
+        for batch in 0..BATCHES {
+            // Who is an adversary is drawn anew for each batch: one draw decides too much.
+            let salt = mix(self.seed ^ mix(batch as u64));
+            let adversary = |index: Index| unit(mix(salt ^ u64::from(index))) < m;
+            let honest = self.directory.ranking((0..n).filter(|index| !adversary(*index)));
+            for _ in 0..samples / BATCHES {
+                let from = honest.at(random.below(honest.len() as u32) as usize);
+                let target = random.bits();
+                let goal = honest.closest(target, 1);
+                good += usize::from(self.walk((from, target), &goal, d, &adversary));
+            }
         }
-        good as f64 / samples as f64
+        good as f64 / (samples / BATCHES * BATCHES) as f64
     }
 
     /// d paths that share no peer, each asking the closest that it knows; a path ends at the first adversary that it
-    /// asks. Whether any path hears of the closest peer.
-    fn walk(&mut self, from: Index, target: u64, d: usize, adversary: &dyn Fn(Index) -> bool) -> bool {
+    /// asks. Whether any path hears of the closest honest peer.
+    fn walk(
+        &mut self,
+        (from, target): (Index, u64),
+        goal: &[Index],
+        d: usize,
+        adversary: &dyn Fn(Index) -> bool,
+    ) -> bool {
         let directory = self.directory;
-        let goal = self.everyone.closest(target, 1);
         let start = self.closest(from, target);
         let mut asked: BTreeSet<Index> = BTreeSet::new();
         let mut paths: Vec<Vec<(u64, Index)>> = vec![Vec::new(); d];

@@ -14,8 +14,8 @@ use self::walk::{Step, Walk, Want};
 use super::directory::{Directory, Index, place};
 use super::table::Table;
 use crate::core::{
-    Answer, Contact, Event, Key, Misbehaviour, Operation, Output, QueryError, QueryEvent, QueryId, RecordKey,
-    Reply, Request, RequestError, RequestId, Response, Value,
+    Answer, Contact, Event, Key, Misbehaviour, Operation, Output, QueryError, QueryEvent, QueryId, RecordKey, Reply,
+    Request, RequestError, RequestId, Response, Value,
 };
 
 pub(crate) use self::walk::Rules;
@@ -98,18 +98,14 @@ impl Player {
         };
         let place = place(&Key::hash(&key));
         let seeds = self.table.closest(directory, place, self.rules.k());
-        let walk = Walk::new(id, key, place, want, self.rules.k(), seeds.iter().map(|peer| (directory.place(*peer), *peer)));
+        let walk =
+            Walk::new(id, key, place, want, self.rules.k(), seeds.iter().map(|peer| (directory.place(*peer), *peer)));
         self.walks.push(walk);
         self.advance(now, directory, id);
         id
     }
 
-    pub(crate) fn handle_request(
-        &mut self,
-        directory: &Directory,
-        from: Index,
-        request: Request,
-    ) -> Reply {
+    pub(crate) fn handle_request(&mut self, directory: &Directory, from: Index, request: Request) -> Reply {
         let closer = |player: &Player, key: &[u8]| {
             let place = place(&Key::hash(key));
             let k = player.rules.k();
@@ -121,11 +117,9 @@ impl Player {
         Reply::Answer(match request {
             Request::Ping => Response::Ping,
             Request::FindNode { key } => Response::FindNode { closer: closer(self, &key) },
-            Request::GetValue { key } => Response::GetValue {
-                value: self.values.get(&key).cloned(),
-                closer: closer(self, key.as_bytes()),
-                key,
-            },
+            Request::GetValue { key } => {
+                Response::GetValue { value: self.values.get(&key).cloned(), closer: closer(self, key.as_bytes()), key }
+            }
             Request::PutValue { value } => {
                 self.values.insert(value.key.clone(), value.clone());
                 Response::PutValue { value }

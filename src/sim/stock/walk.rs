@@ -291,7 +291,13 @@ impl Walk {
         if let Some((peer, value)) = self.found {
             let holder = *directory.contact(peer).peer();
             let record = Record::new(value.key, value.value, Timestamp::ZERO);
-            return Ok(Answer::Value { record, from: Some(holder), holders: vec![holder], outdated: Vec::new(), report });
+            return Ok(Answer::Value {
+                record,
+                from: Some(holder),
+                holders: vec![holder],
+                outdated: Vec::new(),
+                report,
+            });
         }
         match self.want {
             Want::Get(_) => nobody(report),
