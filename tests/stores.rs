@@ -1,5 +1,6 @@
 //! Stores from the outside: the conformance tests on each of them, any order of operations against a naive model, and
 //! floods that reach each bound of the memory store.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 #[path = "stores/flood.rs"]
 mod flood;
@@ -12,10 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
+use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::store::conformance::{self, Conformance};
 use libp2p_kad_dht::core::store::deferred::DeferredStore;
-use libp2p_kad_dht::core::store::{Done, Loaded, Read, Write};
-use libp2p_kad_dht::core::{MemoryStore, MemoryStoreConfig, Record, RecordKey, Store, StoreError, Timestamp};
+use libp2p_kad_dht::core::store::{Done, Item, Loaded, Read, Ticket, Usage, Write};
+use libp2p_kad_dht::core::{
+    Key, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp,
+};
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 
@@ -71,7 +75,7 @@ fn a_deferred_store_can_wrap_another() {
 #[test]
 fn the_conformance_tests_catch_broken_stores() {
     for fault in Fault::ALL {
-        let run = || conformance::check(|| Box::new(Broken { inner: small(), fault, done: Vec::new() }));
+        let run = || conformance::check(|| Box::new(Broken { inner: small(), fault, done: Vec::new(), dry: 0 }));
         let quiet = std::panic::AssertUnwindSafe(run);
         assert!(std::panic::catch_unwind(quiet).is_err(), "{fault:?} passes");
     }
@@ -88,10 +92,13 @@ enum Fault {
     NeverReports,
     ForgetsAnOldValueOnFailure,
     LeaksExpiry,
+    NeverWakes,
+    ServesOldAddresses,
+    TakesOwnForRemote,
 }
 
 impl Fault {
-    const ALL: [Fault; 9] = [
+    const ALL: [Fault; 12] = [
         Fault::ForgetsWrites,
         Fault::ReturnsExpired,
         Fault::EvictsOwn,
@@ -101,6 +108,9 @@ impl Fault {
         Fault::NeverReports,
         Fault::ForgetsAnOldValueOnFailure,
         Fault::LeaksExpiry,
+        Fault::NeverWakes,
+        Fault::ServesOldAddresses,
+        Fault::TakesOwnForRemote,
     ];
 }
 
@@ -109,6 +119,8 @@ struct Broken {
     inner: MemoryStore,
     fault: Fault,
     done: Vec<Done>,
+    /// How many polls bring nothing.
+    dry: usize,
 }
 
 impl Store for Broken {
@@ -124,10 +136,14 @@ impl Store for Broken {
             Fault::ForgetsWrites => Ok(Write::Kept),
             _ => self.inner.put(now, record),
         };
-        let ticket = libp2p_kad_dht::core::store::Ticket::new(7);
+        let ticket = Ticket::new(7);
         match self.fault {
             Fault::ForgetsAnOldValueOnFailure if written.is_err() => drop(self.inner.remove(&key)),
             Fault::NeverReports => return Ok(Write::Pending(ticket)),
+            Fault::NeverWakes => {
+                (self.done, self.dry) = (vec![Done::Stored { ticket, result: Ok(()) }], 1);
+                return Ok(Write::Pending(ticket));
+            }
             Fault::ReportsTwice => {
                 self.done = vec![Done::Stored { ticket, result: Ok(()) }, Done::Stored { ticket, result: Ok(()) }];
                 return Ok(Write::Pending(ticket));
@@ -141,31 +157,24 @@ impl Store for Broken {
         self.inner.remove(key)
     }
 
-    fn providers(
-        &mut self,
-        now: Timestamp,
-        key: &RecordKey,
-    ) -> Result<Read<Vec<libp2p_kad_dht::core::ProviderRecord>>, StoreError> {
+    fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Vec<ProviderRecord>>, StoreError> {
         self.inner.providers(now, key)
     }
 
-    fn add_provider(
-        &mut self,
-        now: Timestamp,
-        record: libp2p_kad_dht::core::ProviderRecord,
-    ) -> Result<Write, StoreError> {
+    fn add_provider(&mut self, now: Timestamp, mut record: ProviderRecord) -> Result<Write, StoreError> {
+        match self.fault {
+            Fault::ServesOldAddresses => record.addrs_expire = Timestamp::MAX,
+            Fault::TakesOwnForRemote => record.own = false,
+            _ => {}
+        }
         self.inner.add_provider(now, record)
     }
 
-    fn remove_provider(&mut self, key: &RecordKey, provider: &libp2p_identity::PeerId) -> Result<Write, StoreError> {
+    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError> {
         self.inner.remove_provider(key, provider)
     }
 
-    fn scan(
-        &mut self,
-        after: Option<&libp2p_kad_dht::core::Key>,
-        limit: usize,
-    ) -> Result<Read<Vec<libp2p_kad_dht::core::store::Item>>, StoreError> {
+    fn scan(&mut self, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
         let after = after.filter(|_| self.fault != Fault::SkipsAfter);
         match self.inner.scan(after, limit)? {
             Read::Ready(mut items) if self.fault == Fault::SplitsPages => {
@@ -184,11 +193,15 @@ impl Store for Broken {
         self.inner.next_expiry()
     }
 
-    fn usage(&self) -> libp2p_kad_dht::core::store::Usage {
+    fn usage(&self) -> Usage {
         self.inner.usage()
     }
 
     fn poll_done(&mut self, _: &Waker) -> Option<Done> {
+        if self.dry > 0 {
+            self.dry -= 1;
+            return None;
+        }
         self.done.pop()
     }
 }
@@ -203,7 +216,7 @@ impl Wake for Woken {
     }
 }
 
-fn ticket_of(write: Result<Write, StoreError>) -> libp2p_kad_dht::core::store::Ticket {
+fn ticket_of(write: Result<Write, StoreError>) -> Ticket {
     match write {
         Ok(Write::Pending(ticket)) => ticket,
         other => panic!("not pending: {other:?}"),

@@ -301,6 +301,7 @@ pub enum Progress {
 /// What a query that succeeded found.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "it travels in a box, one for each query")]
 pub enum Answer {
     /// The end of [`Operation::ClosestPeers`].
     ClosestPeers {
@@ -420,6 +421,36 @@ pub struct QueryOptions {
     pub limit: Option<NonZeroUsize>,
     /// Whether to report each step.
     pub progress: bool,
+}
+
+impl QueryOptions {
+    /// With this time in all.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> QueryOptions {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// With this quorum.
+    #[must_use]
+    pub fn with_quorum(mut self, quorum: Quorum) -> QueryOptions {
+        self.quorum = Some(quorum);
+        self
+    }
+
+    /// With this many results at most.
+    #[must_use]
+    pub fn with_limit(mut self, limit: NonZeroUsize) -> QueryOptions {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Reporting each step.
+    #[must_use]
+    pub fn with_progress(mut self) -> QueryOptions {
+        self.progress = true;
+        self
+    }
 }
 
 /// What `poll_timeout` waits for.

@@ -13,7 +13,7 @@ use std::fmt;
 use super::config::RecordConfig;
 use super::error::QueryError;
 use super::io::{InboundId, QueryId};
-use super::message::Misbehaviour;
+use super::message::{Misbehaviour, Value};
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::store::{Item, Loaded, Read, Store, StoreError, Ticket, Write};
 use super::time::Timestamp;
@@ -321,4 +321,13 @@ fn loaded_value(result: Result<Loaded, StoreError>) -> Result<Option<Record>, St
         Loaded::Value(value) => Ok(value),
         _ => Err(StoreError::Failed),
     }
+}
+
+/// A value that came from a peer, as a record. Its lifetime is what the peer says, within the bound for values.
+pub(crate) fn received(now: Timestamp, config: &RecordConfig, value: Value) -> Record {
+    let ttl = value.ttl.map_or(config.value_ttl, |ttl| ttl.min(config.value_ttl));
+    let mut record = Record::new(value.key, value.value, now);
+    record.publisher = value.publisher;
+    record.expires = Some(now + ttl);
+    record
 }

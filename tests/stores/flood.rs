@@ -153,8 +153,16 @@ fn providing_peers_are_bounded_in_number() {
     }
     assert_eq!(ids(&mut store, NOW, "key").len(), 20);
     assert_eq!(store.add_provider(NOW, announced("other", 1_000, NOW)).err(), Some(StoreError::Full));
-    let known = ids(&mut store, NOW, "key")[0];
-    assert_ne!(known, peer(1_000));
+    // Unless those who would give way provide something else as well: then their place is not free.
+    let kept = ids(&mut store, NOW, "key");
+    for (n, id) in kept.iter().enumerate() {
+        let record = ProviderRecord::new(RecordKey::from(vec![n as u8]), Contact::new(*id, []), NOW + DAY, NOW + DAY);
+        store.add_provider(NOW, record).unwrap();
+    }
+    for n in 2_000..2_300 {
+        assert_eq!(store.add_provider(NOW, announced("key", n, NOW)).err(), Some(StoreError::Full));
+    }
+    assert_eq!(ids(&mut store, NOW, "key"), kept);
 }
 
 #[test]
@@ -183,6 +191,14 @@ fn addresses_are_bounded_a_peer_and_in_all() {
     assert!(costs.iter().all(|cost| *cost <= store.config().max_addr_bytes_per_peer), "{costs:?}");
     let sum: usize = costs.iter().sum();
     assert!(sum <= 40_000 && sum > 35_000, "{sum}");
+    // Addresses that are over give way to those of a newcomer, though nobody read them.
+    let (now, key) = (NOW + DAY, RecordKey::from("new"));
+    let newcomer = ProviderRecord::new(key, fat(500).provider, now + DAY * 2, now + DAY);
+    store.add_provider(now, newcomer.clone()).unwrap();
+    let most = records(&mut store, now, "new")[0].provider.raw_addrs().len();
+    assert_eq!(most, 3, "as many as one peer may have");
+    assert!(cost(&mut store).iter().sum::<usize>() <= 40_000);
+    store.remove_provider(&newcomer.key, &peer(500)).unwrap();
     // When they are over and read, or when their peer is gone, the room is free again.
     for n in 0..100 {
         let found = records(&mut store, NOW + DAY, &n.to_string());

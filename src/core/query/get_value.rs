@@ -9,16 +9,15 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 
 use super::{Context, Heard, Step, take, unanswered, walk_on};
-use crate::core::config::Config;
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryEvent, QueryOptions};
 use crate::core::lookup::Lookup;
-use crate::core::message::{Misbehaviour, Request, Response, Value};
+use crate::core::message::{Misbehaviour, Request, Response};
 use crate::core::record::{Record, RecordKey};
 use crate::core::requests::Tag;
+use crate::core::storage::received;
 use crate::core::store::StoreError;
-use crate::core::time::Timestamp;
 use crate::core::validate::{Candidate, Validator};
 
 #[derive(Debug)]
@@ -91,7 +90,7 @@ impl GetValue {
                 self.lookup.on_failure(heard.from.key());
                 return Err(Misbehaviour::InvalidValue(why));
             }
-            let record = received(cx.now, cx.config, value);
+            let record = received(cx.now, &cx.config.record, value);
             self.compare(&**validator, record, *heard.from.peer(), out);
         }
         Ok(self.lookup.on_answer(heard.from.key(), heard.closer))
@@ -150,13 +149,4 @@ impl GetValue {
             },
         }
     }
-}
-
-/// A value that came from a peer, as a record. Its lifetime is what the peer says, within the bound for values.
-pub(crate) fn received(now: Timestamp, config: &Config, value: Value) -> Record {
-    let ttl = value.ttl.map_or(config.record.value_ttl, |ttl| ttl.min(config.record.value_ttl));
-    let mut record = Record::new(value.key, value.value, now);
-    record.publisher = value.publisher;
-    record.expires = Some(now + ttl);
-    record
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 pub(crate) use bootstrap::Bootstrap;
 pub(crate) use find::Find;
-pub(crate) use get_value::{GetValue, received};
+pub(crate) use get_value::GetValue;
 pub(crate) use pool::{Pool, Query};
 pub(crate) use providers::FindProviders;
 pub(crate) use publish::Publish;
@@ -45,7 +45,8 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// A walk towards `target` that looks for `count` peers, begun with the closest that are known.
+    /// A walk towards `target` that looks for `count` peers, begun with the closest that are known: twice as many as
+    /// looked for, since where many are dead the neighbours name the same dead ones.
     pub(crate) fn walk(&self, target: Key, count: usize) -> Lookup {
         let config = &self.config.lookup;
         let shape = Shape {
@@ -54,7 +55,7 @@ impl Context<'_> {
             resiliency: config.resiliency.get(),
             frontier: self.config.limit.frontier.max(count),
         };
-        Lookup::new(target, &self.peers.seeds(&target, count), shape)
+        Lookup::new(target, &self.peers.seeds(&target, 2 * count), shape)
     }
 
     pub(crate) fn replication(&self) -> usize {

@@ -18,9 +18,8 @@ use super::io::{Event, InboundId, Refusal, Reply};
 use super::key::Key;
 use super::message::{Misbehaviour, Request, Response, Value};
 use super::peers::Peers;
-use super::query::received;
 use super::record::{ProviderRecord, Record, RecordKey};
-use super::storage::{Asker, KeepError, Outcome, Storage};
+use super::storage::{Asker, KeepError, Outcome, Storage, received};
 use super::time::Timestamp;
 
 /// What the server may use.
@@ -141,7 +140,9 @@ impl Server {
         let (now, asker) = (cx.now, Asker::Inbound(id));
         let outcome = match (&asked, record) {
             (Asked::Value(key), _) => cx.storage.value(now, asker, key),
-            (Asked::Put(value), _) => cx.storage.keep_value(now, asker, received(now, cx.config, value.clone())),
+            (Asked::Put(value), _) => {
+                cx.storage.keep_value(now, asker, received(now, &cx.config.record, value.clone()))
+            }
             (Asked::Providers(key), _) => cx.storage.providers(now, asker, key),
             (Asked::Announce(_), Some(record)) => cx.storage.keep_provider(now, asker, record),
             (Asked::Announce(_), None) => return Some(Served::refuse(Misbehaviour::NotItsProvider)),

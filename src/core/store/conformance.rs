@@ -5,6 +5,7 @@
 
 mod checks;
 mod driven;
+mod fixtures;
 
 pub use driven::Driven;
 

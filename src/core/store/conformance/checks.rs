@@ -4,21 +4,16 @@
 #![expect(clippy::panic, reason = "a test kit: a broken contract is reported by a panic that names it")]
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
-use std::sync::Arc;
 
-use libp2p_identity::PeerId;
-use multiaddr::{Multiaddr, Protocol};
-
-use super::{Conformance, Driven};
+use super::Conformance;
+use super::fixtures::{
+    NOW, absent, all, kind, ok, pages, peer, present, provider, provider_ids, refused, same_provider, value,
+};
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
-use crate::core::contact::Contact;
-use crate::core::key::Key;
-use crate::core::record::{ProviderRecord, Record, RecordKey};
-use crate::core::store::{Item, Read, StoreError, Write};
+use crate::core::record::{Record, RecordKey};
+use crate::core::store::{Done, Loaded, Read, StoreError, Write};
 use crate::core::time::Timestamp;
 
-const NOW: Timestamp = Timestamp::from_secs(1_000);
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 const JUST_BEFORE: Timestamp = Timestamp::from_micros(2_000_000_000 - 1);
 
@@ -46,6 +41,7 @@ impl Conformance<'_> {
         ("a_full_store_keeps_what_it_has", |c| c.a_full_store_keeps_what_it_has()),
         ("usage_counts_own_apart", |c| c.usage_counts_own_apart()),
         ("operations_overlap", |c| c.operations_overlap()),
+        ("a_pending_operation_wakes", |c| c.a_pending_operation_wakes()),
     ];
 
     /// "A write that was kept is read back by every later read": all fields of a value.
@@ -462,7 +458,7 @@ impl Conformance<'_> {
         }
         for (n, ticket) in reads.into_iter().rev() {
             match ok(store.loaded(ticket), "an overlapping read ends") {
-                crate::core::store::Loaded::Value(Some(found)) => {
+                Loaded::Value(Some(found)) => {
                     assert_eq!(found.value[..], [n], "a ticket brings the answer to its own question");
                 }
                 other => panic!("a ticket brings the answer to its own question, not {other:?}"),
@@ -470,92 +466,24 @@ impl Conformance<'_> {
         }
         store.settle(20);
     }
-}
 
-/// A peer that is the same in every run.
-fn peer(n: u64) -> PeerId {
-    let mut bytes = vec![0x00, 12, 0x08, 0x01, 0x12, 8];
-    bytes.extend(n.to_be_bytes());
-    PeerId::from_bytes(&bytes).unwrap_or_else(|error| panic!("a made-up peer id: {error}"))
-}
-
-fn value(key: &str, value: &[u8], own: bool) -> Record {
-    let mut record = Record::new(key, value.to_vec(), NOW);
-    record.own = own;
-    record
-}
-
-/// A record of peer `n`, whose only address is the same in every record.
-fn provider(key: impl AsRef<[u8]>, n: u64, expires: Timestamp, own: bool) -> ProviderRecord {
-    let addr = Multiaddr::empty()
-        .with(Protocol::Ip4(std::net::Ipv4Addr::new(10, 0, (n >> 8) as u8, n as u8)))
-        .with(Protocol::Tcp(4001));
-    let contact: Arc<Contact> = Contact::new(peer(n), [addr]);
-    let mut record = ProviderRecord::new(RecordKey::from(key.as_ref()), contact, expires, Timestamp::MAX);
-    record.own = own;
-    record
-}
-
-fn ok<T, E: Debug>(result: Result<T, E>, sentence: &str) -> T {
-    result.unwrap_or_else(|error| panic!("{sentence}, but the store says {error:?}"))
-}
-
-/// Whether a remote write was refused for want of room; any other error breaks the contract.
-fn refused(result: Result<(), StoreError>) -> bool {
-    match result {
-        Ok(()) => false,
-        Err(StoreError::Full) => true,
-        Err(error) => panic!("a flood ends with `Full`, not with {error:?}"),
-    }
-}
-
-fn present(store: &mut Driven<'_>, now: Timestamp, record: &Record) {
-    let found = ok(store.get(now, &record.key), "a value can be read");
-    assert!(found.as_ref() == Some(record), "what was kept is read back: {} at {now}", record.key);
-}
-
-fn absent(store: &mut Driven<'_>, now: Timestamp, key: &str) {
-    let found = ok(store.get(now, &RecordKey::from(key)), "a value can be read");
-    assert_eq!(found, None, "what is missing, removed or expired is not returned: {key} at {now}");
-}
-
-fn same_provider(found: &ProviderRecord, wanted: &ProviderRecord) {
-    assert_eq!(found.key, wanted.key, "a provider record keeps its key");
-    assert_eq!(found.provider, wanted.provider, "a provider record keeps its provider and its address");
-    assert_eq!(found.expires, wanted.expires, "a provider record keeps its expiry");
-    assert_eq!(found.addrs_expire, wanted.addrs_expire, "a provider record keeps the expiry of its addresses");
-    assert_eq!(found.own, wanted.own, "a provider record stays own or remote");
-}
-
-fn provider_ids(store: &mut Driven<'_>, now: Timestamp, key: impl AsRef<[u8]>) -> Vec<PeerId> {
-    let found = ok(store.providers(now, &RecordKey::from(key.as_ref())), "providers can be read");
-    found.iter().map(|record| *record.provider.peer()).collect()
-}
-
-fn kind(item: &Item) -> u64 {
-    match item {
-        Item::Value(_) => 0,
-        Item::Provider(_) => 1,
-    }
-}
-
-fn all(store: &mut Driven<'_>) -> Vec<Item> {
-    ok(store.scan(None, usize::MAX), "a scan finds everything")
-}
-
-/// Everything that pages of `limit` find, and how long each of them was.
-fn pages(store: &mut Driven<'_>, limit: usize) -> (Vec<Item>, Vec<usize>) {
-    let (mut found, mut lens) = (Vec::new(), Vec::new());
-    let mut after: Option<Key> = None;
-    loop {
-        let page = ok(store.scan(after.as_ref(), limit), "a scan goes on");
-        after = page.last().map(|item| item.key().key());
-        lens.push(page.len());
-        let last = page.len() < limit;
-        found.extend(page);
-        assert!(lens.len() < 1_000, "a scan comes to an end");
-        if last {
-            return (found, lens);
+    /// "registers waker and wakes it once there is" something done.
+    pub fn a_pending_operation_wakes(&mut self) {
+        let mut store = self.fresh();
+        for n in 0..3 {
+            let record = value("/a/b", &[n], false);
+            if let Write::Pending(ticket) = ok(store.store().put(NOW, record.clone()), "a value is kept") {
+                let done = store.wait_for_wake(ticket);
+                assert!(
+                    matches!(done, Done::Stored { result: Ok(()), .. }),
+                    "a pending write ends as stored: {done:?}"
+                );
+            }
+            if let Read::Pending(ticket) = ok(store.store().get(NOW, &record.key), "a value can be read") {
+                let done = store.wait_for_wake(ticket);
+                assert!(matches!(done, Done::Loaded { result: Ok(_), .. }), "a pending read ends as loaded: {done:?}");
+            }
+            present(&mut store, NOW, &record);
         }
     }
 }

@@ -6,7 +6,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::task::Waker;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
 
 use libp2p_identity::PeerId;
 
@@ -167,10 +169,32 @@ impl<'a> Driven<'a> {
         }
     }
 
+    /// Waits for a ticket as an executor does: after a poll that brought nothing, it polls again only once it is woken.
+    pub fn wait_for_wake(&mut self, ticket: Ticket) -> Done {
+        self.open.insert(ticket);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        for _ in 0..self.polls {
+            let before = woken.0.load(Ordering::SeqCst);
+            self.poll(&waker);
+            if let Some(done) = self.done.remove(&ticket) {
+                return done;
+            }
+            for _ in 0..self.polls {
+                if woken.0.load(Ordering::SeqCst) > before {
+                    break;
+                }
+                (self.pump.borrow_mut())();
+            }
+            assert!(woken.0.load(Ordering::SeqCst) > before, "a store wakes once something is done, but did not");
+        }
+        panic!("each ticket is reported, but {ticket} was not within {} polls", self.polls);
+    }
+
     /// Lets the store finish what it has, and sees that it reports nothing that nobody waits for.
     pub fn settle(&mut self, polls: usize) {
         for _ in 0..polls {
-            self.poll();
+            self.poll(Waker::noop());
             (self.pump.borrow_mut())();
         }
     }
@@ -186,7 +210,7 @@ impl<'a> Driven<'a> {
             if let Some(done) = self.done.remove(&ticket) {
                 return done;
             }
-            self.poll();
+            self.poll(Waker::noop());
             if !self.done.contains_key(&ticket) {
                 (self.pump.borrow_mut())();
             }
@@ -194,8 +218,8 @@ impl<'a> Driven<'a> {
         panic!("each ticket is reported, but {ticket} was not within {} polls", self.polls);
     }
 
-    fn poll(&mut self) {
-        while let Some(done) = self.store.poll_done(Waker::noop()) {
+    fn poll(&mut self, waker: &Waker) {
+        while let Some(done) = self.store.poll_done(waker) {
             let ticket = match &done {
                 Done::Stored { ticket, .. } | Done::Loaded { ticket, .. } => *ticket,
             };
@@ -208,5 +232,15 @@ impl<'a> Driven<'a> {
 impl std::fmt::Debug for Driven<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driven").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows: contacts, when their addresses are over, and what these cost. Must not know: what is provided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +21,8 @@ pub(super) struct Peers {
     slots: Vec<Option<Peer>>,
     free: Vec<Slot>,
     by_id: BTreeMap<PeerId, Slot>,
+    /// One entry for each peer whose addresses cost something.
+    addr_expiry: BTreeSet<(Timestamp, Slot)>,
     /// Peers with remote records.
     remote: usize,
     /// What the addresses of remote peers cost.
@@ -40,43 +42,43 @@ impl Peers {
     /// Counts one more record of this peer and takes over its addresses, if it has any.
     pub(super) fn join(
         &mut self,
+        now: Timestamp,
         contact: &Arc<Contact>,
         addrs_expire: Timestamp,
         own: bool,
         config: &MemoryStoreConfig,
     ) -> Result<Slot, StoreError> {
         let slot = self.slot_for(contact, addrs_expire)?;
-        let left = config.max_addr_bytes.saturating_sub(self.addr_bytes);
-        let Some(peer) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else {
-            return Err(StoreError::Failed);
-        };
-        self.addr_bytes -= peer.addr_bytes;
         if own {
-            peer.own_records += 1;
-            peer.take_own(contact, addrs_expire);
-        } else {
-            peer.remote_records += 1;
-            self.remote += usize::from(peer.remote_records == 1);
-            peer.take_remote(contact, addrs_expire, config.max_addr_bytes_per_peer.min(left + peer.addr_bytes));
+            self.change(slot, |peer| {
+                peer.own_records += 1;
+                peer.take_own(contact, addrs_expire);
+            });
+            return Ok(slot);
         }
-        self.addr_bytes += peer.addr_bytes;
+        let allowed = self.allow_addrs(now, slot, contact, config);
+        self.change(slot, |peer| {
+            peer.remote_records += 1;
+            peer.take_remote(contact, addrs_expire, allowed);
+        });
         Ok(slot)
     }
 
     /// Counts one record of this peer less, and forgets the peer with its last one.
     pub(super) fn leave(&mut self, slot: Slot, own: bool) {
+        self.change(slot, |peer| {
+            if own {
+                peer.own_records -= 1;
+            } else {
+                peer.remote_records -= 1;
+            }
+            if peer.own_records + peer.remote_records == 0 {
+                peer.addr_bytes = 0;
+            }
+        });
         let Some(place) = self.slots.get_mut(slot as usize) else { return };
-        let Some(peer) = place else { return };
-        if own {
-            peer.own_records -= 1;
-        } else {
-            peer.remote_records -= 1;
-            self.remote -= usize::from(peer.remote_records == 0);
-        }
-        if peer.own_records + peer.remote_records == 0 {
-            self.addr_bytes -= peer.addr_bytes;
+        if let Some(peer) = place.take_if(|peer| peer.own_records + peer.remote_records == 0) {
             self.by_id.remove(peer.contact.peer());
-            *place = None;
             self.free.push(slot);
         }
     }
@@ -87,13 +89,12 @@ impl Peers {
 
     /// The contact of a peer and when its addresses are over; without those that are over at `now`.
     pub(super) fn current(&mut self, slot: Slot, now: Timestamp) -> Option<(Arc<Contact>, Timestamp)> {
-        let peer = self.slots.get_mut(slot as usize)?.as_mut()?;
-        if peer.addrs_expire <= now && peer.contact.has_addrs() {
-            self.addr_bytes -= peer.addr_bytes;
-            peer.addr_bytes = 0;
-            peer.contact = peer.contact.with_addrs([]);
+        let (contact, addrs_expire) = self.kept(slot)?;
+        if addrs_expire > now || !contact.has_addrs() {
+            return Some((contact, addrs_expire));
         }
-        Some((Arc::clone(&peer.contact), peer.addrs_expire))
+        self.change(slot, Peer::drop_addrs);
+        self.kept(slot)
     }
 
     /// The contact of a peer as it is kept, and when its addresses are over.
@@ -114,6 +115,35 @@ impl Peers {
     #[cfg(test)]
     pub(super) fn addr_bytes(&self) -> usize {
         self.addr_bytes
+    }
+
+    /// How many bytes this peer's addresses may cost now. Addresses that are over give way first.
+    fn allow_addrs(&mut self, now: Timestamp, slot: Slot, contact: &Contact, config: &MemoryStoreConfig) -> usize {
+        let (_, wanted) = affordable(contact.raw_addrs(), config.max_addr_bytes_per_peer);
+        loop {
+            let mine = self.slots.get(slot as usize).and_then(Option::as_ref).map_or(0, |peer| peer.addr_bytes);
+            let left = config.max_addr_bytes.saturating_sub(self.addr_bytes - mine);
+            match self.addr_expiry.first() {
+                Some((at, over)) if left < wanted && *at <= now => self.change(*over, Peer::drop_addrs),
+                _ => return left.min(wanted),
+            }
+        }
+    }
+
+    /// Changes a peer, and everything that is counted about it.
+    fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Peer)) {
+        let Some(peer) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        let before = (peer.addr_bytes, peer.addrs_expire, peer.remote_records);
+        change(peer);
+        let after = (peer.addr_bytes, peer.addrs_expire, peer.remote_records);
+        self.addr_bytes = self.addr_bytes + after.0 - before.0;
+        if before.0 > 0 {
+            self.addr_expiry.remove(&(before.1, slot));
+        }
+        if after.0 > 0 {
+            self.addr_expiry.insert((after.1, slot));
+        }
+        self.remote = self.remote + usize::from(after.2 > 0) - usize::from(before.2 > 0);
     }
 
     fn slot_for(&mut self, contact: &Arc<Contact>, addrs_expire: Timestamp) -> Result<Slot, StoreError> {
@@ -143,11 +173,15 @@ impl Peer {
         self.addr_bytes = 0;
     }
 
-    /// Takes over as many addresses as `allowed` bytes pay for, in their order. None at all change nothing, and so
-    /// does a remote record about a peer of which this node has own ones.
+    fn drop_addrs(&mut self) {
+        self.contact = self.contact.with_addrs([]);
+        self.addr_bytes = 0;
+    }
+
+    /// Takes over as many addresses as `allowed` bytes pay for, in their order. None at all change nothing.
     fn take_remote(&mut self, contact: &Contact, addrs_expire: Timestamp, allowed: usize) {
         let (count, cost) = affordable(contact.raw_addrs(), allowed);
-        if count == 0 || self.own_records > 0 {
+        if count == 0 {
             return;
         }
         let addrs = &contact.raw_addrs()[..count];

@@ -30,7 +30,7 @@ pub(super) struct Providers {
 }
 
 /// A key and its providers.
-struct Provided {
+pub(super) struct Provided {
     name: RecordKey,
     entries: Vec<Entry>,
 }
@@ -84,7 +84,7 @@ impl Providers {
         let place = record.key.key();
         let rank = self.rank(&place, record.provider.peer());
         let victim = if record.own { None } else { self.make_room(now, &record, &place, rank, config)? };
-        let peer = self.peers.join(&record.provider, record.addrs_expire, record.own, config)?;
+        let peer = self.peers.join(now, &record.provider, record.addrs_expire, record.own, config)?;
         let entry = Entry { expires: record.expires, rank, peer, own: record.own };
         let name = || if record.own { record.key.clone() } else { RecordKey::from(record.key.as_bytes()) };
         self.kept.entry(place).or_insert_with(|| Provided { name: name(), entries: Vec::new() });

@@ -1,0 +1,6 @@
+//! Nodes that talk to each other in one thread and in made-up time.
+
+mod network;
+mod operations;
+
+pub(crate) use network::Network;

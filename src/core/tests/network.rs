@@ -1,0 +1,224 @@
+//! A handful of nodes and the messages between them: a constant delay, dead nodes, nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+
+use crate::core::io::{Answer, Event, InboundId, Input, Operation, Output, QueryEvent, QueryId, QueryOptions, Reply};
+use crate::core::message::{Request, RequestError, Response};
+use crate::core::{Config, Contact, Dht, MemoryStore, QueryError, RequestId, Store, Timestamp, Unreachable};
+
+pub(crate) const DELAY: Duration = Duration::from_millis(50);
+
+enum Packet {
+    Request { from: usize, id: RequestId, request: Request },
+    Response { id: RequestId, result: Result<Response, RequestError> },
+}
+
+/// Some nodes.
+pub(crate) struct Network {
+    pub(crate) now: Timestamp,
+    pub(crate) nodes: Vec<Dht>,
+    /// Do not answer, and are not reached.
+    pub(crate) dead: BTreeSet<usize>,
+    /// Are reached and do not answer.
+    pub(crate) silent: BTreeSet<usize>,
+    pub(crate) events: Vec<(usize, Event)>,
+    pub(crate) sent: usize,
+    index: BTreeMap<PeerId, usize>,
+    packets: BTreeMap<(Timestamp, u64), (usize, Packet)>,
+    inbound: BTreeMap<(usize, InboundId), (usize, RequestId)>,
+    open: BTreeSet<(usize, RequestId)>,
+    connected: BTreeSet<(usize, usize)>,
+    next: u64,
+}
+
+impl Network {
+    pub(crate) fn new(count: usize, config: Config) -> Network {
+        Network::with_stores(count, config, || {
+            Box::new(MemoryStore::new(crate::core::MemoryStoreConfig::default(), [7; 32]))
+        })
+    }
+
+    pub(crate) fn with_stores(count: usize, config: Config, store: impl Fn() -> Box<dyn Store>) -> Network {
+        let config = Arc::new(config);
+        let mut network = Network {
+            now: Timestamp::from_secs(1_000_000),
+            nodes: Vec::new(),
+            dead: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            events: Vec::new(),
+            sent: 0,
+            index: BTreeMap::new(),
+            packets: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            open: BTreeSet::new(),
+            connected: BTreeSet::new(),
+            next: 0,
+        };
+        for i in 0..count {
+            let peer = peer(i);
+            let local = Contact::new(peer, [format!("/memory/{}", i + 1).parse().unwrap()]);
+            let seed = [i as u8; 32];
+            network.nodes.push(Dht::new(network.now, local, store(), seed, Arc::clone(&config)).unwrap());
+            network.index.insert(peer, i);
+        }
+        network
+    }
+
+    /// A network in which everyone has joined through the first node.
+    pub(crate) fn joined(count: usize, config: Config) -> Network {
+        let mut network = Network::new(count, config);
+        network.join();
+        network
+    }
+
+    pub(crate) fn join(&mut self) {
+        let boot = self.contact(0);
+        for i in 1..self.nodes.len() {
+            self.input(i, Input::AddPeer(Arc::clone(&boot)));
+            self.run(i, Operation::Bootstrap).unwrap();
+        }
+    }
+
+    pub(crate) fn contact(&self, i: usize) -> Arc<Contact> {
+        Arc::clone(self.nodes[i].local())
+    }
+
+    pub(crate) fn input(&mut self, i: usize, input: Input) {
+        self.nodes[i].handle_input(self.now, input);
+        self.drain(i);
+    }
+
+    pub(crate) fn start(&mut self, i: usize, operation: Operation, options: QueryOptions) -> QueryId {
+        let id = self.nodes[i].start(self.now, operation, options).unwrap();
+        self.drain(i);
+        id
+    }
+
+    /// Starts an operation and runs the network until it is over.
+    pub(crate) fn run(&mut self, i: usize, operation: Operation) -> Result<Answer, QueryError> {
+        self.run_with(i, operation, QueryOptions::default())
+    }
+
+    pub(crate) fn run_with(
+        &mut self,
+        i: usize,
+        operation: Operation,
+        options: QueryOptions,
+    ) -> Result<Answer, QueryError> {
+        let id = self.start(i, operation, options);
+        loop {
+            if let Some(result) = self.finished(i, id) {
+                return result;
+            }
+            assert!(self.step(), "query {id} of node {i} never ends");
+        }
+    }
+
+    fn finished(&self, i: usize, id: QueryId) -> Option<Result<Answer, QueryError>> {
+        self.events.iter().find_map(|(node, event)| match event {
+            Event::Query { id: of, event: QueryEvent::Finished(result) } if (*node, *of) == (i, id) => {
+                Some((**result).clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Lets the next thing happen; `false` if there is none within an hour.
+    pub(crate) fn step(&mut self) -> bool {
+        let packet = self.packets.first_key_value().map(|((at, _), _)| *at);
+        let wake = (0..self.nodes.len()).filter_map(|i| Some((self.nodes[i].poll_timeout()?, i))).min();
+        match (packet, wake) {
+            (Some(at), wake) if wake.is_none_or(|(wake, _)| at <= wake) => {
+                let Some((_, (to, packet))) = self.packets.pop_first() else { return false };
+                self.now = self.now.max(at);
+                self.deliver(to, packet);
+            }
+            (_, Some((at, i))) if at < self.now + Duration::from_secs(3600) => {
+                self.now = self.now.max(at);
+                self.input(i, Input::Timeout);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn drain(&mut self, i: usize) {
+        while let Some(output) = self.nodes[i].poll_output() {
+            match output {
+                Output::Send { to, id, request } => {
+                    assert!(self.open.insert((i, id)), "{id} sent twice");
+                    self.sent += 1;
+                    match self.index.get(to.peer()).copied().filter(|to| !self.dead.contains(to)) {
+                        Some(to) => self.send(to, DELAY, Packet::Request { from: i, id, request }),
+                        None => {
+                            let result = Err(RequestError::Unreachable(Unreachable::DialFailed));
+                            self.send(i, DELAY, Packet::Response { id, result });
+                        }
+                    }
+                }
+                Output::Cancel { id } => assert!(self.open.remove(&(i, id)), "{id} cancelled but not open"),
+                Output::Reply { id, reply, .. } => {
+                    let (asker, request) = self.inbound.remove(&(i, id)).expect("one reply to each request");
+                    let result = match reply {
+                        Reply::Answer(response) => Ok(response),
+                        Reply::Nothing => Ok(Response::AddProvider),
+                        Reply::Reset(_) => Err(RequestError::Refused),
+                    };
+                    self.send(asker, DELAY, Packet::Response { id: request, result });
+                }
+                Output::Event(event) => self.events.push((i, event)),
+            }
+        }
+    }
+
+    /// What a connection and identify tell both sides.
+    fn connect(&mut self, from: usize, to: usize) {
+        if !self.connected.insert((from.min(to), from.max(to))) {
+            return;
+        }
+        for (me, other, dialled) in [(from, to, true), (to, from, false)] {
+            let contact = self.contact(other);
+            let outbound_addr = contact.addrs().next().filter(|_| dialled);
+            self.input(me, Input::Connected { peer: peer(other), outbound_addr });
+            self.input(me, Input::Discovered(contact));
+            self.input(me, Input::Serves { peer: peer(other), yes: true });
+        }
+    }
+
+    fn send(&mut self, to: usize, delay: Duration, packet: Packet) {
+        self.next += 1;
+        self.packets.insert((self.now + delay, self.next), (to, packet));
+    }
+
+    fn deliver(&mut self, to: usize, packet: Packet) {
+        match packet {
+            Packet::Request { from, id, request } => {
+                if self.silent.contains(&to) || self.dead.contains(&to) {
+                    return;
+                }
+                self.connect(from, to);
+                self.next += 1;
+                let inbound = InboundId::new(self.next);
+                self.inbound.insert((to, inbound), (from, id));
+                self.input(to, Input::Request { from: peer(from), id: inbound, request });
+            }
+            Packet::Response { id, result } => {
+                if self.open.remove(&(to, id)) {
+                    self.input(to, Input::Response { id, result });
+                }
+            }
+        }
+    }
+}
+
+/// A peer id that is the same in every run.
+pub(crate) fn peer(i: usize) -> PeerId {
+    let mut bytes = [0; 34];
+    bytes[..2].copy_from_slice(&[0x12, 0x20]);
+    bytes[2..10].copy_from_slice(&(i as u64 + 1).to_be_bytes());
+    PeerId::from_bytes(&bytes).unwrap()
+}

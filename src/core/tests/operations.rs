@@ -1,0 +1,210 @@
+//! Every operation in a small network.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Network;
+use super::network::{DELAY, peer};
+use crate::core::io::{Answer, Event, Operation, QueryEvent, QueryOptions};
+use crate::core::{Config, Key, QueryError, Quorum, RecordKey, Report, RequestError};
+
+fn put(key: &str, value: &'static str) -> Operation {
+    Operation::Put { key: RecordKey::from(key), value: Bytes::from_static(value.as_bytes()) }
+}
+
+fn get(key: &str) -> Operation {
+    Operation::Get { key: RecordKey::from(key) }
+}
+
+fn true_closest(network: &Network, key: &Key, without: usize, count: usize) -> Vec<usize> {
+    let live = |i: &usize| *i != without && !network.dead.contains(i) && !network.silent.contains(i);
+    let mut all: Vec<_> = (0..network.nodes.len()).filter(live).collect();
+    all.sort_by_key(|i| network.contact(*i).key().distance(key));
+    all.truncate(count);
+    all
+}
+
+fn stored(answer: Answer) -> Report {
+    match answer {
+        Answer::Stored { report } | Answer::Provided { report } => report,
+        other => panic!("not a publication: {other:?}"),
+    }
+}
+
+#[test]
+fn a_put_reaches_the_k_closest_and_every_node_gets_it() {
+    let mut network = Network::joined(60, Config::default());
+    let report = stored(network.run(7, put("/app/x", "hello")).unwrap());
+    let expected: Vec<_> = true_closest(&network, &Key::hash(b"/app/x"), 7, 20).into_iter().map(peer).collect();
+    assert_eq!(report.acknowledged, expected, "nearest first");
+    assert!(report.failed.is_empty() && report.sent.is_empty());
+    for i in 0..60 {
+        match network.run(i, get("/app/x")).unwrap() {
+            Answer::Value { record, .. } => assert_eq!(&record.value[..], b"hello"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn closest_peers_are_the_closest_there_are() {
+    let mut network = Network::joined(80, Config::default());
+    for (i, target) in [(3, "a"), (40, "b"), (79, "c")] {
+        let key = Bytes::from_static(target.as_bytes());
+        let expected: Vec<_> = true_closest(&network, &Key::hash(&key), i, 20).into_iter().map(peer).collect();
+        match network.run(i, Operation::ClosestPeers { key }).unwrap() {
+            Answer::ClosestPeers { peers, .. } => {
+                assert_eq!(peers.iter().map(|p| *p.peer()).collect::<Vec<_>>(), expected);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn with_a_third_of_the_nodes_dead_a_put_still_reaches_k_live_ones() {
+    let mut network = Network::joined(60, Config::default());
+    network.dead.extend((0..60).filter(|i| i % 3 == 0));
+    let report = stored(network.run(7, put("/app/y", "v")).unwrap());
+    let expected: Vec<_> = true_closest(&network, &Key::hash(b"/app/y"), 7, 20).into_iter().map(peer).collect();
+    assert_eq!(report.acknowledged.len(), 20, "as many as with nobody dead");
+    let hits = report.acknowledged.iter().filter(|peer| expected.contains(peer)).count();
+    assert!(hits >= 18, "{hits} of the 20 closest live nodes have it");
+    assert!(report.failed.iter().all(|f| network.dead.iter().any(|d| peer(*d) == f.peer)));
+}
+
+#[test]
+fn silent_peers_cost_little_time() {
+    let mut network = Network::joined(60, Config::default());
+    network.silent.extend([1, 11, 21, 31, 41, 51]);
+    let begin = network.now;
+    let report = stored(network.run(7, put("/app/z", "v")).unwrap());
+    assert_eq!(report.acknowledged.len(), 20);
+    let took = network.now - begin;
+    assert!(took < 40 * DELAY, "{took:?}: late peers hold nothing up");
+}
+
+#[test]
+fn eight_of_nine_peers_dead_and_the_ninth_is_named_as_reached() {
+    let mut network = Network::joined(10, Config::default());
+    network.dead.extend(2..10);
+    let operation = Operation::Provide { key: RecordKey::from("content") };
+    let report = stored(network.run(0, operation).unwrap());
+    assert_eq!(report.acknowledged, [peer(1)]);
+    let dead: Vec<_> = report.failed.iter().map(|failure| failure.peer).collect();
+    assert!((2..10).all(|i| dead.contains(&peer(i))), "{dead:?}");
+    assert!(report.failed.iter().all(|failure| matches!(failure.why, RequestError::Unreachable(_))));
+}
+
+#[test]
+fn a_peer_stopped_between_the_walk_and_the_announcement_is_not_named_as_reached() {
+    let mut network = Network::joined(10, Config::default());
+    let id = network.start(0, Operation::Provide { key: RecordKey::from("content") }, QueryOptions::default());
+    // Everyone has answered the walk when the first announcement leaves.
+    while network.nodes[0].stats().sent[2] == 0 {
+        assert!(network.step());
+    }
+    network.silent.insert(4);
+    let result = loop {
+        let end = network.events.iter().find_map(|(node, event)| match event {
+            Event::Query { id: of, event: QueryEvent::Finished(result) } if (*node, *of) == (0, id) => {
+                Some((**result).clone())
+            }
+            _ => None,
+        });
+        match end {
+            Some(end) => break end,
+            None => assert!(network.step()),
+        }
+    };
+    let report = stored(result.unwrap());
+    assert!(!report.acknowledged.contains(&peer(4)));
+    assert_eq!(report.acknowledged.len(), 8);
+    assert!(report.sent.contains(&peer(4)) || report.failed.iter().any(|f| f.peer == peer(4)));
+}
+
+#[test]
+fn providers_come_with_addresses_once_each_and_as_they_are_found() {
+    let mut network = Network::joined(40, Config::default());
+    for i in [3, 5, 8] {
+        network.run(i, Operation::Provide { key: RecordKey::from("content") }).unwrap();
+    }
+    network.events.clear();
+    let answer = network.run(20, Operation::Providers { key: RecordKey::from("content") }).unwrap();
+    assert!(matches!(answer, Answer::Providers { found: 3, .. }));
+    let reported = network.events.iter().filter_map(|(_, event)| match event {
+        Event::Query { event: QueryEvent::Provider(provider), .. } => Some(provider),
+        _ => None,
+    });
+    let reported: Vec<_> = reported.collect();
+    assert_eq!(reported.len(), 3);
+    assert!(reported.iter().all(|provider| provider.has_addrs()));
+    let options = QueryOptions::default().with_limit(std::num::NonZeroUsize::MIN);
+    let answer = network.run_with(21, Operation::Providers { key: RecordKey::from("content") }, options).unwrap();
+    assert!(matches!(answer, Answer::Providers { found: 1, .. }));
+}
+
+#[test]
+fn a_peer_is_found_with_its_addresses_and_an_unknown_one_is_not() {
+    let mut network = Network::joined(40, Config::default());
+    for i in 1..40 {
+        match network.run(i, Operation::FindPeer { peer: peer((i + 17) % 40) }) {
+            Ok(Answer::Peer { peer: found, .. }) => assert_eq!(found, network.contact((i + 17) % 40)),
+            Err(why) if (i + 17) % 40 == i => assert!(matches!(why, QueryError::NotFound(_))),
+            other => panic!("{other:?}"),
+        }
+    }
+    let unknown = network.run(5, Operation::FindPeer { peer: peer(99) });
+    assert!(matches!(unknown, Err(QueryError::NotFound(_))), "{unknown:?}");
+}
+
+#[test]
+fn what_nobody_has_is_not_found_and_whom_nobody_knows_cannot_be_asked() {
+    let mut network = Network::joined(10, Config::default());
+    assert!(matches!(network.run(3, get("/app/none")), Err(QueryError::NotFound(_))));
+    let mut alone = Network::new(1, Config::default());
+    assert_eq!(alone.run(0, get("/app/none")).unwrap_err(), QueryError::NoPeers);
+    assert_eq!(alone.run(0, Operation::Bootstrap).unwrap_err(), QueryError::NoPeers);
+    assert_eq!(alone.run(0, put("/app/own", "v")).unwrap_err(), QueryError::NoPeers);
+    match alone.run(0, get("/app/own")).unwrap() {
+        Answer::Value { from, .. } => assert_eq!(from, None, "it is kept here all the same"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_quorum_is_met_or_the_error_says_how_many_there_were() {
+    let mut network = Network::joined(10, Config::default());
+    network.run(0, put("/app/q", "v")).unwrap();
+    let quorum = |n: usize| QueryOptions::default().with_quorum(Quorum::N(n.try_into().unwrap()));
+    match network.run_with(1, get("/app/q"), quorum(5)).unwrap() {
+        Answer::Value { holders, .. } => assert!(holders.len() >= 4, "the local one counts"),
+        other => panic!("{other:?}"),
+    }
+    match network.run_with(1, get("/app/q"), quorum(15)).unwrap_err() {
+        QueryError::QuorumMissed { wanted, reached, best, .. } => {
+            assert_eq!((wanted.get(), reached), (15, 10));
+            assert!(best.is_some());
+        }
+        other => panic!("{other:?}"),
+    }
+    match network.run_with(0, put("/app/q2", "v"), quorum(15)).unwrap_err() {
+        QueryError::QuorumMissed { wanted, reached, report, .. } => {
+            assert_eq!((wanted.get(), reached), (15, 9));
+            assert_eq!(report.acknowledged.len(), 9);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_query_ends_at_its_own_time() {
+    let mut network = Network::joined(3, Config::default());
+    network.silent.extend([1, 2]);
+    let options = QueryOptions::default().with_timeout(Duration::from_millis(1_500));
+    let begin = network.now;
+    let end = network.run_with(0, get("/app/slow"), options).unwrap_err();
+    assert!(matches!(end, QueryError::TimedOut { .. }), "{end:?}");
+    assert_eq!(network.now - begin, Duration::from_millis(1_500));
+}

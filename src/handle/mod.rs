@@ -1,0 +1,172 @@
+//! The application's side: typed futures and streams over any driver.
+//!
+//! Knows: what can be asked of a node. Must not know: swarms, clocks, sockets or tasks. [`DhtHandle`] asks,
+//! [`Commands`] serves it; `net::Behaviour` holds one, and so can a driver of your own.
+
+mod command;
+mod mailbox;
+mod outcome;
+mod query;
+mod slot;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+
+pub use command::{Commands, Wish};
+pub use mailbox::{HandleError, MAX_COMMANDS};
+pub use outcome::{Bootstrapped, ClosestPeers, Found, FoundPeer, Outcome, PeerRecord, ProvidersFound, Published, Walk};
+pub use query::{ProviderUpdate, Providers, Query, Values, Watched, WatchedProviders};
+pub use slot::MAX_UNREAD_STEPS;
+
+use crate::core::store::Item;
+use crate::core::{
+    Contact, Key, Mode, Operation, QueryOptions, QuerySnapshot, Quorum, RecordKey, RoutingSnapshot, Stats,
+};
+use mailbox::{Command, Mailbox, Read};
+use query::Call;
+use slot::{Finds, Writer, slot};
+
+/// A node of the DHT, as an application uses it.
+///
+/// Cheap to clone, free to move between threads, and ignorant of the swarm's type. The swarm must be polled for
+/// anything to happen; once it is dropped everything ends with [`QueryError::Closed`](crate::core::QueryError::Closed).
+/// What it gives back starts when it is polled and is cancelled when it is dropped.
+#[derive(Clone, Debug)]
+pub struct DhtHandle {
+    mailbox: Arc<Mailbox>,
+}
+
+impl DhtHandle {
+    fn new(mailbox: Arc<Mailbox>) -> DhtHandle {
+        DhtHandle { mailbox }
+    }
+
+    /// Finds the best value under a key: here first, then at the peers closest to the key. Ends as soon as the
+    /// [quorum](Query::quorum) of holders agrees.
+    pub fn get(&self, key: impl Into<RecordKey>) -> Query<Found> {
+        Query::new(self.start(Operation::Get { key: key.into() }, Finds::None))
+    }
+
+    /// The same as a stream of ever better values, which goes on to all of the k closest peers unless its
+    /// [quorum](Values::quorum) says otherwise.
+    pub fn values(&self, key: impl Into<RecordKey>) -> Values {
+        Values::new(self.start(Operation::Get { key: key.into() }, Finds::Values)).quorum(Quorum::All)
+    }
+
+    /// Keeps a value here and at the k peers closest to its key. Ends once all of those have answered or failed.
+    pub fn put(&self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> Query<Published> {
+        let value = Bytes::copy_from_slice(value.as_ref());
+        Query::new(self.start(Operation::Put { key: key.into(), value }, Finds::None))
+    }
+
+    /// Forgets a value that this node keeps. The copies that other peers hold expire in their time.
+    pub fn remove(&self, key: impl Into<RecordKey>) -> Query<()> {
+        let key = key.into();
+        Query::new(self.call(Finds::None, |writer| Command::Remove { key, writer }))
+    }
+
+    /// Tells the k peers closest to a key that this node provides its content, and everyone who asks here, until
+    /// [stopped](DhtHandle::stop_providing). The key is a multihash, never a whole CID.
+    pub fn provide(&self, key: impl Into<RecordKey>) -> Query<Published> {
+        Query::new(self.start(Operation::Provide { key: key.into() }, Finds::None))
+    }
+
+    /// Stops telling that this node provides some content. What other peers were told expires in its time.
+    pub fn stop_providing(&self, key: impl Into<RecordKey>) -> Query<()> {
+        let key = key.into();
+        Query::new(self.call(Finds::None, |writer| Command::StopProviding { key, writer }))
+    }
+
+    /// Finds who provides some content. The first arrive before the lookup ends.
+    pub fn providers(&self, key: impl Into<RecordKey>) -> Providers {
+        Providers::new(self.start(Operation::Providers { key: key.into() }, Finds::Providers))
+    }
+
+    /// Finds a peer's addresses.
+    pub fn find_peer(&self, peer: PeerId) -> Query<FoundPeer> {
+        Query::new(self.start(Operation::FindPeer { peer }, Finds::None))
+    }
+
+    /// Finds the k peers closest to a key: to that of any bytes, a peer id's (`peer.to_bytes()`) as well.
+    pub fn closest_peers(&self, key: impl Into<RecordKey>) -> Query<ClosestPeers> {
+        let key = key.into().to_shared();
+        Query::new(self.start(Operation::ClosestPeers { key }, Finds::None))
+    }
+
+    /// Joins the network through the peers that are known, or finds this node's place in it anew.
+    pub fn bootstrap(&self) -> Query<Bootstrapped> {
+        Query::new(self.start(Operation::Bootstrap, Finds::None))
+    }
+
+    /// Lists what is kept on this node, from just after a place in the keyspace (from its start without one), about
+    /// `limit` items at a time; fewer mean that the end is reached.
+    pub fn records(&self, after: Option<Key>, limit: NonZeroUsize) -> Query<Vec<Item>> {
+        Query::new(self.start(Operation::Records { after, limit }, Finds::None))
+    }
+
+    /// Names a peer that serves the DHT, for a first contact, with its addresses (a `/p2p` ending is cut off).
+    ///
+    /// Sent at once, with nothing to await; what is asked for afterwards finds it done. Look at what it returns if the
+    /// node may be gone, or if more than [`MAX_COMMANDS`] peers are named in one go.
+    pub fn add_peer(&self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Posted {
+        Posted(self.mailbox.post(Command::AddPeer(Contact::new(peer, addrs))))
+    }
+
+    /// Chooses whether this node serves others; `None` leaves that to the node, which then serves while it has a
+    /// confirmed external address. Sent at once, as [`DhtHandle::add_peer`].
+    pub fn set_mode(&self, mode: Option<Mode>) -> Posted {
+        Posted(self.mailbox.post(Command::SetMode(mode)))
+    }
+
+    /// What the routing table holds now.
+    pub fn routing_table(&self) -> Query<RoutingSnapshot> {
+        self.read(Read::Routing)
+    }
+
+    /// The queries that run now, those of the node itself included.
+    pub fn queries(&self) -> Query<Vec<QuerySnapshot>> {
+        self.read(Read::Queries)
+    }
+
+    /// What the node has done since it started.
+    pub fn stats(&self) -> Query<Stats> {
+        self.read(Read::Stats)
+    }
+
+    /// The node itself: its peer id, and the addresses at which it says to be reached.
+    pub fn local(&self) -> Query<PeerRecord> {
+        self.read(Read::Local)
+    }
+
+    fn start(&self, operation: Operation, finds: Finds) -> Call {
+        self.call(finds, |writer| Command::Start { operation, options: QueryOptions::default(), writer })
+    }
+
+    fn read<T: Outcome>(&self, what: Read) -> Query<T> {
+        Query::new(self.call(Finds::None, |writer| Command::Read { what, writer }))
+    }
+
+    fn call(&self, finds: Finds, command: impl FnOnce(Writer) -> Command) -> Call {
+        let (writer, reader) = slot(finds);
+        Call::new(Arc::clone(&self.mailbox), command(writer), reader)
+    }
+}
+
+/// Whether a command that has no result of its own was taken. It may be dropped: it was sent already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Posted(Result<(), HandleError>);
+
+impl Posted {
+    /// Whether the node will see the command.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Busy`] if [`MAX_COMMANDS`] commands wait already, [`HandleError::Closed`] if the node is gone.
+    pub fn check(self) -> Result<(), HandleError> {
+        self.0
+    }
+}

@@ -1,0 +1,151 @@
+//! Which peers are not dialled again for a while.
+//!
+//! Knows: when dials failed, and at which addresses. Must not know: requests or connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+
+use super::config::DialConfig;
+use crate::core::{Contact, Timestamp};
+
+/// Bounded in number; the one that is over soonest is forgotten first.
+#[derive(Debug)]
+pub(super) struct BackOffs {
+    base: Duration,
+    max: Duration,
+    limit: usize,
+    peers: BTreeMap<PeerId, BackOff>,
+    /// The same in order of their end.
+    ends: BTreeSet<(Timestamp, PeerId)>,
+}
+
+#[derive(Debug)]
+struct BackOff {
+    /// Not dialled before this.
+    until: Timestamp,
+    /// Forgotten at this: long enough after `until` that the next failure still counts as one in a row.
+    end: Timestamp,
+    /// Failed dials in a row, at least one.
+    failures: u32,
+    /// The addresses that failed.
+    tried: Arc<Contact>,
+}
+
+impl BackOffs {
+    pub(super) fn new(config: &DialConfig) -> BackOffs {
+        BackOffs {
+            base: config.backoff_base,
+            max: config.backoff_max,
+            limit: config.backoff_peers,
+            peers: BTreeMap::new(),
+            ends: BTreeSet::new(),
+        }
+    }
+
+    /// Whether this peer is not to be dialled now. An address that did not fail yet is worth a dial at once.
+    pub(super) fn holds(&self, now: Timestamp, contact: &Contact) -> bool {
+        self.peers.get(contact.peer()).is_some_and(|backoff| {
+            now < backoff.until && contact.raw_addrs().iter().all(|addr| backoff.tried.raw_addrs().contains(addr))
+        })
+    }
+
+    /// A dial at these addresses failed.
+    pub(super) fn on_failure(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+        self.expire(now);
+        let (before, tried) = match self.forget(contact.peer()) {
+            Some(backoff) => (backoff.failures, backoff.tried.merged(contact)),
+            None => (0, Arc::clone(contact)),
+        };
+        while self.peers.len() >= self.limit {
+            let Some((_, soonest)) = self.ends.pop_first() else { break };
+            self.peers.remove(&soonest);
+        }
+        let factor = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
+        let until = now + self.base.saturating_mul(factor).min(self.max);
+        let end = until + self.max;
+        self.ends.insert((end, *contact.peer()));
+        let backoff = BackOff { until, end, failures: before.saturating_add(1), tried };
+        self.peers.insert(*contact.peer(), backoff);
+    }
+
+    /// The peer can be reached after all, or might be.
+    pub(super) fn on_hope(&mut self, peer: &PeerId) {
+        self.forget(peer);
+    }
+
+    fn forget(&mut self, peer: &PeerId) -> Option<BackOff> {
+        let backoff = self.peers.remove(peer)?;
+        self.ends.remove(&(backoff.end, *peer));
+        Some(backoff)
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        while let Some((end, peer)) = self.ends.first().copied()
+            && end <= now
+        {
+            self.ends.pop_first();
+            self.peers.remove(&peer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contact(peer: PeerId, ports: &[u16]) -> Arc<Contact> {
+        Contact::new(peer, ports.iter().map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()))
+    }
+
+    fn backoffs(limit: usize) -> BackOffs {
+        BackOffs::new(&DialConfig { backoff_peers: limit, ..DialConfig::default() })
+    }
+
+    #[test]
+    fn it_doubles_up_to_the_longest_and_is_forgotten() {
+        let (peer, mut backoffs) = (contact(PeerId::random(), &[1]), backoffs(10));
+        let mut now = Timestamp::from_secs(1_000);
+        for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
+            backoffs.on_failure(now, &peer);
+            assert!(backoffs.holds(now + Duration::from_secs(seconds - 1), &peer));
+            now += Duration::from_secs(seconds);
+            assert!(!backoffs.holds(now, &peer), "after {seconds} s");
+        }
+        now += Duration::from_secs(300);
+        backoffs.on_failure(now, &peer);
+        assert!(!backoffs.holds(now + Duration::from_secs(5), &peer), "an old failure does not count");
+        for _ in 0..100 {
+            backoffs.on_failure(now, &peer);
+        }
+        assert!(backoffs.holds(now, &peer));
+    }
+
+    #[test]
+    fn a_new_address_is_worth_a_dial_but_forgives_nothing() {
+        let (peer, mut backoffs) = (PeerId::random(), backoffs(10));
+        let now = Timestamp::from_secs(1_000);
+        backoffs.on_failure(now, &contact(peer, &[1]));
+        assert!(backoffs.holds(now, &contact(peer, &[1])));
+        assert!(backoffs.holds(now, &contact(peer, &[])));
+        assert!(!backoffs.holds(now, &contact(peer, &[1, 2])));
+        backoffs.on_failure(now, &contact(peer, &[2]));
+        assert!(backoffs.holds(now + Duration::from_secs(9), &contact(peer, &[1, 2])), "the second in a row");
+        backoffs.on_hope(&peer);
+        assert!(!backoffs.holds(now, &contact(peer, &[1])));
+    }
+
+    #[test]
+    fn the_number_of_peers_is_bounded() {
+        let mut backoffs = backoffs(10);
+        for second in 0..100 {
+            backoffs.on_failure(Timestamp::from_secs(second), &contact(PeerId::random(), &[1]));
+            assert!(backoffs.peers.len() <= 10);
+            assert_eq!(backoffs.peers.len(), backoffs.ends.len());
+        }
+        backoffs.on_failure(Timestamp::from_secs(10_000), &contact(PeerId::random(), &[1]));
+        assert_eq!((backoffs.peers.len(), backoffs.ends.len()), (1, 1), "the others are over");
+    }
+}

@@ -1,0 +1,494 @@
+//! The node as a `NetworkBehaviour`: what the swarm reports goes into the core, what the core wants goes to the swarm.
+//!
+//! Knows: who translates what. Must not know: any rule of the DHT. One loop, one timer.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures_timer::Delay;
+use libp2p_core::transport::PortUse;
+use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
+use libp2p_identity::PeerId;
+use libp2p_swarm::behaviour::{AddressChange, ConnectionClosed, ConnectionEstablished};
+use libp2p_swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandlerInEvent, ToSwarm,
+};
+
+use super::asked::Asked;
+use super::clock::Clock;
+use super::config::Config;
+use super::dialer::{Action, Dialer};
+use super::event::Event;
+use super::handler::{FromHandler, Handler, ToHandler};
+use super::mode::ModeSwitch;
+use super::stream_config::StreamConfig;
+use crate::core::{
+    self, Busy, ConfigError, Contact, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output,
+    QueryId, QueryOptions, QuerySnapshot, RecordKey, Reply, RoutingSnapshot, Stats, Store, StoreError, Timestamp,
+};
+use crate::handle::{Commands, DhtHandle, Wish};
+
+/// The shortest sleep: a core that wanted to be woken at once for ever would be slow, not a spinning task.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+
+type Effect = ToSwarm<Event, ToHandler>;
+
+/// A node of the DHT in a libp2p swarm.
+///
+/// Composing needs no wiring: addresses of peers that other behaviours report through the swarm are learned, and so
+/// are this node's own. Most programs take a [handle](Behaviour::handle) and never touch the behaviour again; those
+/// that prefer events start queries here and match on [`Event::QueryProgressed`].
+///
+/// When it is dropped, everything that handles wait for ends with [`QueryError::Closed`](core::QueryError::Closed).
+pub struct Behaviour {
+    local: PeerId,
+    dht: Dht,
+    commands: Commands,
+    clock: Clock,
+    dialer: Dialer,
+    asked: Asked,
+    mode: ModeSwitch,
+    stream: Arc<StreamConfig>,
+    listening: Vec<Multiaddr>,
+    /// The number of the next connection handler; what it asks under is unique with it.
+    next_handler: u32,
+    /// What the swarm is to do. Filled by one input and emptied before the next effect of the core is taken.
+    effects: VecDeque<Effect>,
+    timer: Delay,
+    /// What the timer is set to.
+    armed: Option<Timestamp>,
+}
+
+impl Behaviour {
+    /// A node that keeps records in memory. `local` is the swarm's own peer id.
+    ///
+    /// # Errors
+    ///
+    /// Names the first field of the configuration that cannot work.
+    pub fn new(local: PeerId, config: Config) -> Result<Behaviour, ConfigError> {
+        let mut clock = Clock::new();
+        let seed = config.seed().unwrap_or_else(|| random_seed(&local, clock.now()));
+        // A seed of its own, derived: the store's order of eviction says nothing about the core's choices.
+        let store = MemoryStore::new(MemoryStoreConfig::default(), core::Key::hash(&seed).to_bytes());
+        Behaviour::with_store(local, config.with_seed(seed), Box::new(store))
+    }
+
+    /// A node that keeps records in this store.
+    ///
+    /// # Errors
+    ///
+    /// Names the first field of the configuration that cannot work.
+    pub fn with_store(local: PeerId, config: Config, store: Box<dyn Store>) -> Result<Behaviour, ConfigError> {
+        config.validate()?;
+        let mut clock = Clock::new();
+        let now = clock.now();
+        let seed = config.seed().unwrap_or_else(|| random_seed(&local, now));
+        let core = Arc::new(config.core().clone());
+        let mut behaviour = Behaviour {
+            local,
+            dht: Dht::new(now, Contact::new(local, []), store, seed, core)?,
+            commands: Commands::new(),
+            clock,
+            dialer: Dialer::new(local, config.dial().clone()),
+            asked: Asked::default(),
+            mode: ModeSwitch::new(config.mode()),
+            stream: Arc::new(config.stream().clone()),
+            listening: Vec::new(),
+            next_handler: 0,
+            effects: VecDeque::new(),
+            timer: Delay::new(Duration::ZERO),
+            armed: None,
+        };
+        behaviour.update_mode();
+        Ok(behaviour)
+    }
+
+    /// A handle on this node: futures and streams for the application. Make as many as you like.
+    pub fn handle(&self) -> DhtHandle {
+        self.commands.handle()
+    }
+
+    /// Starts any operation; its news come as [`Event::QueryProgressed`].
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if as many queries run as may.
+    pub fn start(&mut self, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
+        let now = self.clock.now();
+        self.dht.start(now, operation, options)
+    }
+
+    /// Ends a query early; its last event says so. Nothing happens if it is over already.
+    pub fn cancel(&mut self, id: QueryId) {
+        self.dht.cancel(id);
+    }
+
+    /// Stops telling that this node provides some content.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::remove_provider`].
+    pub fn stop_providing(&mut self, key: impl Into<RecordKey>) -> Result<(), StoreError> {
+        self.dht.stop_providing(&key.into())
+    }
+
+    /// Forgets an own value.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::remove`].
+    pub fn remove(&mut self, key: impl Into<RecordKey>) -> Result<(), StoreError> {
+        self.dht.remove_value(&key.into())
+    }
+
+    /// Names a peer that serves the DHT, for a first contact.
+    pub fn add_peer(&mut self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) {
+        self.on_added(Contact::new(peer, addrs));
+    }
+
+    /// Chooses the mode; `None` leaves it to the confirmed external addresses.
+    pub fn set_mode(&mut self, mode: Option<Mode>) {
+        self.mode.set(mode);
+        self.update_mode();
+    }
+
+    /// Whether this node serves others now.
+    pub fn mode(&self) -> Mode {
+        self.mode.current()
+    }
+
+    /// What the routing table holds now.
+    pub fn routing_table(&self) -> RoutingSnapshot {
+        self.dht.routing_snapshot()
+    }
+
+    /// The queries that run now.
+    pub fn queries(&self) -> Vec<QuerySnapshot> {
+        self.dht.query_snapshots()
+    }
+
+    /// What the node has done since it started.
+    pub fn stats(&self) -> &Stats {
+        self.dht.stats()
+    }
+
+    /// What is kept.
+    pub fn store(&mut self) -> &mut dyn Store {
+        self.dht.store()
+    }
+
+    /// Requests to peers that have no end yet, those that wait for a connection included.
+    pub fn pending_requests(&self) -> usize {
+        self.dialer.pending()
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.clock.now();
+        self.dht.handle_input(now, input);
+    }
+
+    fn on_added(&mut self, contact: Arc<Contact>) {
+        self.dialer.on_hope(contact.peer());
+        self.input(Input::AddPeer(contact));
+    }
+
+    fn on_wish(&mut self, wish: Wish) {
+        match wish {
+            Wish::AddPeer(contact) => self.on_added(contact),
+            Wish::SetMode(mode) => self.set_mode(mode),
+        }
+    }
+
+    fn on_output(&mut self, now: Timestamp, output: Output) {
+        match output {
+            Output::Send { to, id, request } => self.dialer.send(now, to, id, request),
+            Output::Cancel { id } => self.dialer.cancel(id),
+            Output::Reply { to, id, reply } => self.reply(to, id, reply),
+            Output::Event(event) => {
+                if let Some(event) = self.commands.handle_event(&mut self.dht, event) {
+                    self.effects.push_back(ToSwarm::GenerateEvent(event.into()));
+                }
+            }
+        }
+    }
+
+    fn reply(&mut self, to: PeerId, id: InboundId, reply: Reply) {
+        if let Some(connection) = self.asked.finish(id) {
+            self.effects.push_back(notify(to, connection, ToHandler::Reply { id, reply }));
+        }
+    }
+
+    fn update_mode(&mut self) {
+        let Some((mode, why)) = self.mode.next_change() else { return };
+        tracing::debug!(%mode, %why, "mode");
+        self.input(Input::Mode(mode));
+        for (peer, connection) in self.dialer.connections() {
+            self.effects.push_back(notify(peer, connection, ToHandler::SetMode(mode)));
+        }
+        self.effects.push_back(ToSwarm::GenerateEvent(Event::ModeChanged { mode, why }));
+    }
+
+    /// Where this node can be reached: confirmed addresses first, then those it listens on.
+    fn update_addrs(&mut self) {
+        let external = self.mode.external();
+        let listening = self.listening.iter().filter(|addr| !external.contains(addr));
+        let addrs = external.iter().chain(listening).cloned().collect();
+        self.input(Input::LocalAddrs(addrs));
+    }
+
+    fn on_listen_addr(&mut self, addr: &Multiaddr, listening: bool) {
+        let known = self.listening.contains(addr);
+        match (known, listening) {
+            (false, true) => self.listening.push(addr.clone()),
+            (true, false) => self.listening.retain(|known| known != addr),
+            _ => return,
+        }
+        self.update_addrs();
+    }
+
+    fn on_external_addr(&mut self, addr: &Multiaddr, confirmed: bool) {
+        let news = if confirmed { self.mode.on_confirmed(addr) } else { self.mode.on_expired(addr) };
+        if news {
+            self.update_addrs();
+            self.update_mode();
+        }
+    }
+
+    fn on_established(&mut self, event: ConnectionEstablished<'_>) {
+        let ConnectionEstablished { peer_id: peer, connection_id, endpoint, .. } = event;
+        let first = !self.dialer.is_connected(&peer);
+        self.dialer.on_established(peer, connection_id);
+        let outbound_addr = dialled_addr(endpoint).cloned();
+        if first {
+            self.input(Input::Connected { peer, outbound_addr });
+        } else if let Some(addr) = outbound_addr {
+            self.on_discovered(peer, addr);
+        }
+    }
+
+    fn on_closed(&mut self, event: ConnectionClosed<'_>) {
+        let ConnectionClosed { peer_id: peer, connection_id, .. } = event;
+        for id in self.asked.close(connection_id) {
+            self.input(Input::RequestGone { id });
+        }
+        let now = self.clock.now();
+        self.dialer.on_closed(now, peer, connection_id);
+        if !self.dialer.is_connected(&peer) {
+            self.input(Input::Disconnected { peer });
+        }
+    }
+
+    fn on_address_change(&mut self, event: AddressChange<'_>) {
+        if let Some(addr) = dialled_addr(event.new) {
+            self.on_discovered(event.peer_id, addr.clone());
+        }
+    }
+
+    fn on_discovered(&mut self, peer: PeerId, addr: Multiaddr) {
+        if peer != self.local {
+            self.input(Input::Discovered(Contact::new(peer, [addr])));
+        }
+    }
+
+    fn next_effect(&mut self) -> Option<Effect> {
+        if let Some(effect) = self.effects.pop_front() {
+            return Some(effect);
+        }
+        while let Some(action) = self.dialer.next_action() {
+            match action {
+                Action::Dial(opts) => return Some(ToSwarm::Dial { opts }),
+                Action::Notify { peer, connection, event } => return Some(notify(peer, connection, event)),
+                Action::Fail { id, why } => self.input(Input::Response { id, result: Err(why) }),
+            }
+        }
+        None
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        if self.dht.poll_timeout().is_some_and(|at| at <= now) {
+            self.dht.handle_input(now, Input::Timeout);
+        }
+    }
+
+    /// Arms the timer to the core's next wake, and is ready when it has gone off.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let target = self.dht.poll_timeout();
+        if target != self.armed {
+            self.armed = target;
+            if let Some(at) = target {
+                self.timer.reset((at - self.clock.now()).max(SHORTEST_SLEEP));
+            }
+        }
+        if self.armed.is_none() || self.timer.poll_unpin(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.armed = None;
+        Poll::Ready(())
+    }
+
+    fn handler(&mut self) -> Handler {
+        self.next_handler = self.next_handler.wrapping_add(1);
+        Handler::new(Arc::clone(&self.stream), self.mode.current(), self.next_handler)
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    /// Only makes a handler: a behaviour after this one may still deny the connection.
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<Handler, ConnectionDenied> {
+        Ok(self.handler())
+    }
+
+    /// Only makes a handler: a behaviour after this one may still deny the connection.
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<Handler, ConnectionDenied> {
+        Ok(self.handler())
+    }
+
+    /// Lends what is known of a peer's addresses to those who dial it by its id alone. Own dials bring them along.
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if self.dialer.is_own_dial(connection) {
+            return Ok(Vec::new());
+        }
+        let contact = peer.and_then(|peer| self.dht.contact(&peer));
+        Ok(contact.map(|contact| contact.addrs().collect()).unwrap_or_default())
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(event) => self.on_established(event),
+            FromSwarm::ConnectionClosed(event) => self.on_closed(event),
+            FromSwarm::AddressChange(event) => self.on_address_change(event),
+            FromSwarm::DialFailure(event) => {
+                let now = self.clock.now();
+                self.dialer.on_dial_failure(now, event.peer_id, event.connection_id, event.error);
+            }
+            FromSwarm::NewListenAddr(event) => self.on_listen_addr(event.addr, true),
+            FromSwarm::ExpiredListenAddr(event) => self.on_listen_addr(event.addr, false),
+            FromSwarm::ExternalAddrConfirmed(event) => self.on_external_addr(event.addr, true),
+            FromSwarm::ExternalAddrExpired(event) => self.on_external_addr(event.addr, false),
+            FromSwarm::NewExternalAddrOfPeer(event) => self.on_discovered(event.peer_id, event.addr.clone()),
+            // A listener that closes expires its addresses first. A failed inbound connection left nothing here.
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: FromHandler) {
+        match event {
+            FromHandler::Request { id, request } => {
+                self.asked.on_request(connection, id);
+                self.input(Input::Request { from: peer, id, request });
+            }
+            FromHandler::RequestGone { id } => {
+                if self.asked.finish(id).is_some() {
+                    self.input(Input::RequestGone { id });
+                }
+            }
+            FromHandler::Response { id, result } => {
+                if self.dialer.on_response(peer, connection, id) {
+                    self.input(Input::Response { id, result });
+                }
+            }
+            FromHandler::Serves(yes) => self.input(Input::Serves { peer, yes }),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        self.tick();
+        loop {
+            if let Some(effect) = self.next_effect() {
+                return Poll::Ready(effect);
+            }
+            let now = self.clock.now();
+            if let Poll::Ready(wish) = self.commands.poll(cx, now, &mut self.dht) {
+                self.on_wish(wish);
+            } else if let Some(output) = self.next_output(cx, now) {
+                self.on_output(now, output);
+            } else if self.poll_timer(cx).is_ready() {
+                self.tick();
+            } else {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Behaviour {
+    fn next_output(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<Output> {
+        self.dht.poll_store(now, cx.waker());
+        self.dht.poll_output()
+    }
+}
+
+impl From<core::Event> for Event {
+    fn from(event: core::Event) -> Event {
+        match event {
+            core::Event::Query { id, event } => Event::QueryProgressed { id, event },
+            core::Event::RoutingChanged { peer, present } => Event::RoutingChanged { peer, present },
+            core::Event::RecordStored { key, from } => Event::RecordStored { key, from },
+            core::Event::ProviderStored { key, provider } => Event::ProviderStored { key, provider },
+            core::Event::PeerMisbehaved { peer, what } => Event::PeerMisbehaved { peer, what },
+        }
+    }
+}
+
+impl fmt::Debug for Behaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Behaviour")
+            .field("local", &self.local)
+            .field("mode", &self.mode.current())
+            .field("handle_queries", &self.commands.running())
+            .field("pending_requests", &self.dialer.pending())
+            .field("peers", &self.dialer.peers())
+            .field("unanswered", &self.asked.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn notify(peer_id: PeerId, connection: ConnectionId, event: ToHandler) -> Effect {
+    ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event }
+}
+
+/// The address at which this node dialled; `None` on a connection that the peer made.
+fn dialled_addr(endpoint: &ConnectedPoint) -> Option<&Multiaddr> {
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => Some(address),
+        ConnectedPoint::Listener { .. } => None,
+    }
+}
+
+/// The one place where randomness of the system is drawn.
+fn random_seed(local: &PeerId, now: Timestamp) -> [u8; 32] {
+    let mut seed = [0; 32];
+    if let Err(error) = getrandom::fill(&mut seed) {
+        tracing::warn!(%error, "no randomness to be had from the system: the seed is made of peer id and time");
+        let text = [&local.to_bytes()[..], &now.as_micros().to_be_bytes()].concat();
+        seed = core::Key::hash(&text).to_bytes();
+    }
+    seed
+}

@@ -1,0 +1,76 @@
+//! The crate's only clock.
+//!
+//! Knows: the system's time and its monotonic counter. Must not know: what is timed.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::core::Timestamp;
+
+/// How far the system's time may run ahead of this clock before the clock follows. Less is drift and adjustment; more
+/// is a suspended machine, whose monotonic counter stood still, or a clock that was set.
+const TOLERANCE: Duration = Duration::from_secs(1);
+
+/// Unix time that never goes back: the time at the start plus what the monotonic counter counted since. After a suspend
+/// it jumps forward to the system's time; when the system's time is set back it goes on as before.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    /// Unix time minus the monotonic reading.
+    offset: Duration,
+}
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "the only clock")]
+    pub(crate) fn new() -> Clock {
+        Clock { start: Instant::now(), offset: unix() }
+    }
+
+    pub(crate) fn now(&mut self) -> Timestamp {
+        self.read(self.start.elapsed(), unix())
+    }
+
+    /// Pure, for tests: the time at these two readings.
+    fn read(&mut self, monotonic: Duration, unix: Duration) -> Timestamp {
+        let now = self.offset.saturating_add(monotonic);
+        if unix.saturating_sub(now) > TOLERANCE {
+            self.offset = unix.saturating_sub(monotonic);
+            return Timestamp::ZERO + unix;
+        }
+        Timestamp::ZERO + now
+    }
+}
+
+/// Zero before 1970, which only a machine without a set clock reports.
+#[expect(clippy::disallowed_methods, reason = "the only clock")]
+fn unix() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(clock: &mut Clock, monotonic: u64, unix: u64) -> u64 {
+        clock.read(Duration::from_secs(monotonic), Duration::from_secs(unix)).as_secs()
+    }
+
+    #[test]
+    fn it_follows_a_suspend_and_never_goes_back() {
+        let mut clock = Clock::new();
+        clock.offset = Duration::from_secs(1_000);
+        assert_eq!(at(&mut clock, 5, 1_005), 1_005);
+        assert_eq!(at(&mut clock, 6, 900), 1_006, "set back by 106 s");
+        assert_eq!(at(&mut clock, 7, 1_008), 1_007, "a second is drift");
+        assert_eq!(at(&mut clock, 8, 5_000), 5_000, "suspended for an hour");
+        assert_eq!(at(&mut clock, 9, 5_001), 5_001);
+        assert_eq!(at(&mut clock, 10, 1_010), 5_002, "and set back again");
+    }
+
+    #[test]
+    fn it_runs() {
+        let mut clock = Clock::new();
+        let first = clock.now();
+        assert!(first > Timestamp::from_secs(1_600_000_000));
+        assert!(clock.now() >= first);
+    }
+}

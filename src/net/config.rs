@@ -1,0 +1,280 @@
+//! Everything that a node on libp2p can be told, with the defaults of two networks.
+//!
+//! Knows: the parts and their defaults. Must not know: who reads them.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p_swarm::StreamProtocol;
+
+use super::stream_config::StreamConfig;
+use crate::core::{self, ConfigError, Mode, Namespaced, Validator};
+
+/// The protocol of the public IPFS network.
+pub const AMINO_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
+/// Default for [`DialConfig::at_once`]. Source: three lookups that each ask the 20 closest.
+pub const DEFAULT_DIALS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+/// Default for [`DialConfig::waiting`]. Source: at 64 dials of 100 ms at once these take less than 2 s.
+pub const DEFAULT_DIALS_WAITING: usize = 1_024;
+/// Default for [`DialConfig::backoff_base`]: 5 s. Source: go-libp2p's swarm.
+pub const DEFAULT_BACKOFF_BASE: Duration = Duration::from_secs(5);
+/// Default for [`DialConfig::backoff_max`]: 5 min. Source: go-libp2p's swarm.
+pub const DEFAULT_BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// Default for [`DialConfig::backoff_peers`]. Source: as many as the core remembers addresses of.
+pub const DEFAULT_BACKOFF_PEERS: usize = 4_096;
+
+/// The configuration of a [`Behaviour`](super::Behaviour).
+///
+/// [`Config::new`] is right for a private network, [`Config::amino`] for the public IPFS network. What is not set
+/// keeps its documented default; what cannot work is refused when the behaviour is made, by the name of the field.
+#[derive(Clone, Debug)]
+pub struct Config {
+    core: core::Config,
+    stream: StreamConfig,
+    dial: DialConfig,
+    mode: Option<Mode>,
+    seed: Option<[u8; 32]>,
+}
+
+impl Config {
+    /// For a private network of this protocol name, such as `/my-app/kad/1.0.0`.
+    ///
+    /// Every value is accepted ([`AcceptAny`](crate::core::AcceptAny)), and the node serves others: in a private
+    /// network, nodes that wait for a confirmed external address before they serve find nobody to ask, since nobody
+    /// confirms any (rust-libp2p issues 4194 and 4223). [`Config::with_mode`] changes that.
+    pub fn new(protocol: StreamProtocol) -> Config {
+        Config {
+            core: core::Config::default(),
+            stream: StreamConfig::new([protocol]),
+            dial: DialConfig::default(),
+            mode: Some(Mode::Server),
+            seed: None,
+        }
+    }
+
+    /// For the public IPFS network: `/ipfs/kad/1.0.0`, k = 20, provider records of 48 h, automatic mode.
+    ///
+    /// No validator for values is set, so that every value is refused, until [`Config::with_validator`] gives one;
+    /// peers and providers are found all the same.
+    pub fn amino() -> Config {
+        Config::new(AMINO_PROTOCOL).with_mode(None).with_validator(Arc::new(Namespaced::new()))
+    }
+
+    /// Speaks the protocol under these names, the preferred one first.
+    #[must_use]
+    pub fn with_protocols(mut self, protocols: impl IntoIterator<Item = StreamProtocol>) -> Config {
+        self.stream.protocols = protocols.into_iter().collect();
+        self
+    }
+
+    /// Serves others always (`Some(Mode::Server)`), never (`Some(Mode::Client)`), or while at least one external
+    /// address is confirmed (`None`).
+    #[must_use]
+    pub fn with_mode(mut self, mode: Option<Mode>) -> Config {
+        self.mode = mode;
+        self
+    }
+
+    /// Decides with this which values are valid and which of two is better.
+    #[must_use]
+    pub fn with_validator(mut self, validator: Arc<dyn Validator>) -> Config {
+        self.core.record.validator = validator;
+        self
+    }
+
+    /// Sets k: how many closest peers a lookup finds, how many keep a record, and how many a bucket holds. All nodes of
+    /// a network should agree on it.
+    #[must_use]
+    pub fn with_replication(mut self, k: NonZeroUsize) -> Config {
+        self.core.lookup.replication = k;
+        self.core.lookup.resiliency = self.core.lookup.resiliency.min(k);
+        self.core.routing.bucket_size = k;
+        self
+    }
+
+    /// Sets α: how many requests of one lookup are under way while it searches.
+    #[must_use]
+    pub fn with_parallelism(mut self, alpha: NonZeroUsize) -> Config {
+        self.core.lookup.parallelism = alpha;
+        self
+    }
+
+    /// Gives each query this much time in all.
+    #[must_use]
+    pub fn with_query_timeout(mut self, timeout: Duration) -> Config {
+        self.core.lookup.query_timeout = timeout;
+        self
+    }
+
+    /// Replaces all parameters of the core.
+    #[must_use]
+    pub fn with_core(mut self, core: core::Config) -> Config {
+        self.core = core;
+        self
+    }
+
+    /// Replaces all parameters of streams but the protocol names, which stay.
+    #[must_use]
+    pub fn with_stream(mut self, stream: StreamConfig) -> Config {
+        let protocols = std::mem::take(&mut self.stream.protocols);
+        self.stream = StreamConfig { protocols, ..stream };
+        self
+    }
+
+    /// Replaces all parameters of dialling.
+    #[must_use]
+    pub fn with_dial(mut self, dial: DialConfig) -> Config {
+        self.dial = dial;
+        self
+    }
+
+    /// Draws all randomness from this seed, for tests that repeat. By default the system is asked for one.
+    #[must_use]
+    pub fn with_seed(mut self, seed: [u8; 32]) -> Config {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The names of the protocol, the preferred one first.
+    pub fn protocols(&self) -> &[StreamProtocol] {
+        &self.stream.protocols
+    }
+
+    /// The mode; `None` means automatic.
+    pub fn mode(&self) -> Option<Mode> {
+        self.mode
+    }
+
+    /// The parameters of the core.
+    pub fn core(&self) -> &core::Config {
+        &self.core
+    }
+
+    /// The parameters of streams.
+    pub fn stream(&self) -> &StreamConfig {
+        &self.stream
+    }
+
+    /// The parameters of dialling.
+    pub fn dial(&self) -> &DialConfig {
+        &self.dial
+    }
+
+    /// The seed, if one was set.
+    pub fn seed(&self) -> Option<[u8; 32]> {
+        self.seed
+    }
+
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    ///
+    /// Names the first field that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.core.validate()?;
+        self.stream.validate()?;
+        self.dial.validate()
+    }
+}
+
+/// How peers are dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DialConfig {
+    /// Dials at once that a request waits for; further peers wait in order. Dials that outlast all their requests do
+    /// not count, up to three times as many. Default: [`DEFAULT_DIALS_AT_ONCE`].
+    pub at_once: NonZeroUsize,
+    /// Requests that wait for a connection; one more ends as busy. Default: [`DEFAULT_DIALS_WAITING`].
+    pub waiting: usize,
+    /// How long a peer is not dialled again after a dial failed; doubled with each further one. New addresses, or a
+    /// connection of whatever origin, end it early. Default: [`DEFAULT_BACKOFF_BASE`].
+    pub backoff_base: Duration,
+    /// The longest that a peer is not dialled again. Default: [`DEFAULT_BACKOFF_MAX`].
+    pub backoff_max: Duration,
+    /// Peers whose failed dials are remembered; the soonest over is forgotten first.
+    /// Default: [`DEFAULT_BACKOFF_PEERS`].
+    pub backoff_peers: usize,
+}
+
+impl Default for DialConfig {
+    fn default() -> DialConfig {
+        DialConfig {
+            at_once: DEFAULT_DIALS_AT_ONCE,
+            waiting: DEFAULT_DIALS_WAITING,
+            backoff_base: DEFAULT_BACKOFF_BASE,
+            backoff_max: DEFAULT_BACKOFF_MAX,
+            backoff_peers: DEFAULT_BACKOFF_PEERS,
+        }
+    }
+}
+
+impl DialConfig {
+    /// Checks what types cannot. A `backoff_base` of zero turns the holding back off.
+    ///
+    /// # Errors
+    ///
+    /// Names the first field that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.waiting == 0 {
+            return Err(ConfigError::Zero("dial.waiting"));
+        }
+        if self.backoff_peers == 0 {
+            return Err(ConfigError::Zero("dial.backoff_peers"));
+        }
+        if self.backoff_base > self.backoff_max {
+            return Err(ConfigError::Greater("dial.backoff_base", "dial.backoff_max"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{InvalidValue, RecordKey, Timestamp};
+
+    #[test]
+    fn both_presets_are_valid() {
+        assert_eq!(Config::new(StreamProtocol::new("/app/kad/1.0.0")).validate(), Ok(()));
+        assert_eq!(Config::amino().validate(), Ok(()));
+        let one = NonZeroUsize::MIN;
+        assert_eq!(Config::amino().with_replication(one).validate(), Ok(()), "β is not left above k");
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let config = Config::amino().with_protocols([]);
+        assert_eq!(config.validate(), Err(ConfigError::Empty("stream.protocols")));
+        let config = Config::amino().with_query_timeout(Duration::ZERO);
+        assert_eq!(config.validate(), Err(ConfigError::Zero("lookup.query_timeout")));
+        let dial = |change: fn(&mut DialConfig)| {
+            let mut dial = DialConfig::default();
+            change(&mut dial);
+            Config::amino().with_dial(dial).validate()
+        };
+        assert_eq!(dial(|dial| dial.waiting = 0), Err(ConfigError::Zero("dial.waiting")));
+        assert_eq!(dial(|dial| dial.backoff_peers = 0), Err(ConfigError::Zero("dial.backoff_peers")));
+        let greater = Err(ConfigError::Greater("dial.backoff_base", "dial.backoff_max"));
+        assert_eq!(dial(|dial| dial.backoff_max = Duration::ZERO), greater);
+    }
+
+    #[test]
+    fn a_private_node_serves_and_a_public_one_waits_to_be_reachable() {
+        assert_eq!(Config::new(StreamProtocol::new("/app/kad/1.0.0")).mode(), Some(Mode::Server));
+        assert_eq!(Config::amino().mode(), None);
+    }
+
+    #[test]
+    fn the_public_preset_refuses_values_it_cannot_check() {
+        let validator = &Config::amino().core.record.validator;
+        let verdict = validator.validate(Timestamp::ZERO, &RecordKey::from("/any/key"), b"value");
+        assert_eq!(verdict, Err(InvalidValue::UnknownNamespace));
+    }
+
+    #[test]
+    fn other_stream_parameters_leave_the_protocol_alone() {
+        let config = Config::amino().with_stream(StreamConfig::new([]));
+        assert_eq!(config.protocols(), [AMINO_PROTOCOL]);
+    }
+}

@@ -1,0 +1,384 @@
+//! The promise of `Send`: on a connection that is up, or by a dial, or with a reason why not; one end for each request.
+//!
+//! Knows: connections, dials, and which request went where. Must not know: what is asked or why, or how streams work.
+//! It holds no socket and no swarm: facts go in, [`Action`]s come out, so that a test can try every order of facts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use libp2p_identity::PeerId;
+use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p_swarm::{ConnectionId, DialError};
+
+use super::backoff::BackOffs;
+use super::config::DialConfig;
+use super::handler::ToHandler;
+use crate::core::{Contact, Request, RequestError, RequestId, Timestamp, Unreachable};
+
+/// How many times `DialConfig::at_once` dials may be under way, those included that every request gave up waiting for.
+/// A dial cannot be taken back and may take longer than a request's time: dead peers must not hold up the others.
+const DIALS_IN_ALL: usize = 4;
+
+/// What the dialer wants done.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Dial. Ends in [`Dialer::on_established`] or [`Dialer::on_dial_failure`] with the connection id of these options.
+    Dial(DialOpts),
+    /// Tell the handler of this connection.
+    Notify { peer: PeerId, connection: ConnectionId, event: ToHandler },
+    /// This request ended without an answer.
+    Fail { id: RequestId, why: RequestError },
+}
+
+#[derive(Debug)]
+pub(super) struct Dialer {
+    local: PeerId,
+    config: DialConfig,
+    /// Peers with a connection, a dial or a waiting request.
+    peers: BTreeMap<PeerId, Peer>,
+    /// Where each unfinished request is: handed to a connection, or waiting for one.
+    requests: BTreeMap<RequestId, (PeerId, Option<ConnectionId>)>,
+    /// Peers that wait to be dialled, in order.
+    queue: BTreeMap<u64, PeerId>,
+    next_place: u64,
+    /// Own dials under way, and at which addresses: at most [`DIALS_IN_ALL`] times `config.at_once`.
+    dials: BTreeMap<ConnectionId, Arc<Contact>>,
+    /// Requests that wait for a connection: at most `config.waiting`.
+    waiting: usize,
+    backoffs: BackOffs,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    /// In the order in which they came up.
+    connections: Vec<Connection>,
+    /// Empty while there is a connection.
+    waiting: VecDeque<Outgoing>,
+    dial: Dial,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: ConnectionId,
+    sent: BTreeMap<RequestId, Outgoing>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    to: Arc<Contact>,
+    id: RequestId,
+    request: Request,
+    /// A connection closed on it before.
+    retried: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Dial {
+    #[default]
+    None,
+    /// At this place of the queue.
+    Queued(u64),
+    /// Under this connection id.
+    Own(ConnectionId),
+    /// Another part of the program dials the peer: its success is ours, after its failure we dial.
+    Foreign,
+}
+
+impl Dialer {
+    pub(super) fn new(local: PeerId, config: DialConfig) -> Dialer {
+        let backoffs = BackOffs::new(&config);
+        Dialer {
+            local,
+            config,
+            peers: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            next_place: 0,
+            dials: BTreeMap::new(),
+            waiting: 0,
+            backoffs,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes on a request. It ends by [`Action::Fail`] or a true [`Dialer::on_response`], unless it is cancelled.
+    pub(super) fn send(&mut self, now: Timestamp, to: Arc<Contact>, id: RequestId, request: Request) {
+        self.route(now, Outgoing { to, id, request, retried: false });
+    }
+
+    /// Gives up a request; it has no other end.
+    pub(super) fn cancel(&mut self, id: RequestId) {
+        let Some((peer_id, connection)) = self.requests.remove(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        if let Some(connection) = connection {
+            if let Some(entry) = peer.connections.iter_mut().find(|known| known.id == connection) {
+                entry.sent.remove(&id);
+            }
+            self.notify(peer_id, connection, ToHandler::Cancel { id });
+            return;
+        }
+        peer.waiting.retain(|outgoing| outgoing.id != id);
+        self.waiting -= 1;
+        self.give_up_idle_dial(peer_id);
+    }
+
+    /// A handler reports the end of a request; returns whether that is news.
+    pub(super) fn on_response(&mut self, peer: PeerId, connection: ConnectionId, id: RequestId) -> bool {
+        if self.requests.get(&id) != Some(&(peer, Some(connection))) {
+            return false;
+        }
+        self.requests.remove(&id);
+        if let Some(entry) = self.connection(peer, connection) {
+            entry.sent.remove(&id);
+        }
+        true
+    }
+
+    /// A connection is up, whoever dialled.
+    pub(super) fn on_established(&mut self, peer_id: PeerId, connection: ConnectionId) {
+        self.dials.remove(&connection);
+        self.backoffs.on_hope(&peer_id);
+        let peer = self.peers.entry(peer_id).or_default();
+        match peer.dial {
+            Dial::Own(id) if id != connection => {}
+            Dial::Queued(place) => {
+                self.queue.remove(&place);
+                peer.dial = Dial::None;
+            }
+            _ => peer.dial = Dial::None,
+        }
+        peer.connections.push(Connection { id: connection, sent: BTreeMap::new() });
+        let waiting = std::mem::take(&mut peer.waiting);
+        self.waiting -= waiting.len();
+        for outgoing in waiting {
+            self.hand(peer_id, connection, outgoing);
+        }
+        self.dial_next();
+    }
+
+    /// A connection is gone; what was under way on it is tried once more.
+    pub(super) fn on_closed(&mut self, now: Timestamp, peer_id: PeerId, connection: ConnectionId) {
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        let Some(index) = peer.connections.iter().position(|known| known.id == connection) else { return };
+        let closed = peer.connections.remove(index);
+        for (id, outgoing) in closed.sent {
+            self.requests.remove(&id);
+            if outgoing.retried {
+                self.fail(id, RequestError::ConnectionClosed);
+            } else {
+                self.route(now, Outgoing { retried: true, ..outgoing });
+            }
+        }
+        self.prune(peer_id);
+    }
+
+    /// A dial failed, an own one or another's.
+    pub(super) fn on_dial_failure(
+        &mut self,
+        now: Timestamp,
+        peer: Option<PeerId>,
+        connection: ConnectionId,
+        error: &DialError,
+    ) {
+        if let Some(dialled) = self.dials.remove(&connection) {
+            self.on_own_dial_failure(now, &dialled, error);
+        } else if let Some(peer_id) = peer
+            && self.peers.get(&peer_id).is_some_and(|known| known.dial == Dial::Foreign)
+        {
+            self.enqueue(peer_id);
+        }
+        self.dial_next();
+    }
+
+    /// There is reason to try this peer at once, whatever happened before.
+    pub(super) fn on_hope(&mut self, peer: &PeerId) {
+        self.backoffs.on_hope(peer);
+    }
+
+    /// Whether this connection, once up, is one of ours.
+    pub(super) fn is_own_dial(&self, connection: ConnectionId) -> bool {
+        self.dials.contains_key(&connection)
+    }
+
+    /// All connections that are up.
+    pub(super) fn connections(&self) -> impl Iterator<Item = (PeerId, ConnectionId)> + '_ {
+        self.peers.iter().flat_map(|(peer, entry)| entry.connections.iter().map(|known| (*peer, known.id)))
+    }
+
+    pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|entry| !entry.connections.is_empty())
+    }
+
+    pub(super) fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Requests without an end yet.
+    pub(super) fn pending(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Peers with a connection, a dial or a waiting request.
+    pub(super) fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Sends on the connection with the fewest requests under way, or waits for one.
+    fn route(&mut self, now: Timestamp, outgoing: Outgoing) {
+        let peer_id = *outgoing.to.peer();
+        if peer_id == self.local {
+            return self.fail(outgoing.id, Unreachable::NoAddress.into());
+        }
+        let known = self.peers.get(&peer_id);
+        let least = known.and_then(|peer| peer.connections.iter().min_by_key(|known| known.sent.len()));
+        match least.map(|known| known.id) {
+            Some(connection) => self.hand(peer_id, connection, outgoing),
+            None => self.wait(now, peer_id, outgoing),
+        }
+    }
+
+    fn hand(&mut self, peer: PeerId, connection: ConnectionId, outgoing: Outgoing) {
+        let (id, request) = (outgoing.id, outgoing.request.clone());
+        self.requests.insert(id, (peer, Some(connection)));
+        if let Some(entry) = self.connection(peer, connection) {
+            entry.sent.insert(id, outgoing);
+        }
+        self.notify(peer, connection, ToHandler::Send { id, request });
+    }
+
+    fn wait(&mut self, now: Timestamp, peer_id: PeerId, outgoing: Outgoing) {
+        if self.waiting >= self.config.waiting {
+            return self.fail(outgoing.id, RequestError::Busy);
+        }
+        let idle = self.peers.get(&peer_id).is_none_or(|peer| peer.dial == Dial::None);
+        if idle && self.backoffs.holds(now, &outgoing.to) {
+            return self.fail(outgoing.id, Unreachable::BackingOff.into());
+        }
+        self.waiting += 1;
+        self.requests.insert(outgoing.id, (peer_id, None));
+        self.peers.entry(peer_id).or_default().waiting.push_back(outgoing);
+        if idle {
+            self.enqueue(peer_id);
+            self.dial_next();
+        }
+    }
+
+    fn enqueue(&mut self, peer_id: PeerId) {
+        self.next_place += 1;
+        self.queue.insert(self.next_place, peer_id);
+        self.peers.entry(peer_id).or_default().dial = Dial::Queued(self.next_place);
+    }
+
+    /// Dials the next in the queue while there is room.
+    fn dial_next(&mut self) {
+        while !self.queue.is_empty() && self.has_room() {
+            let Some((_, peer_id)) = self.queue.pop_first() else { return };
+            let Some(peer) = self.peers.get_mut(&peer_id) else { continue };
+            let Some(contact) = peer.contact() else { continue };
+            let opts = DialOpts::peer_id(peer_id)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(contact.addrs().collect())
+                .extend_addresses_through_behaviour()
+                .build();
+            peer.dial = Dial::Own(opts.connection_id());
+            self.dials.insert(opts.connection_id(), contact);
+            self.actions.push_back(Action::Dial(opts));
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let at_once = self.config.at_once.get();
+        let awaited =
+            |dialled: &&Arc<Contact>| self.peers.get(dialled.peer()).is_some_and(|peer| !peer.waiting.is_empty());
+        self.dials.len() < at_once
+            || self.dials.len() < at_once.saturating_mul(DIALS_IN_ALL)
+                && self.dials.values().filter(awaited).count() < at_once
+    }
+
+    fn on_own_dial_failure(&mut self, now: Timestamp, dialled: &Arc<Contact>, error: &DialError) {
+        let peer_id = *dialled.peer();
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        peer.dial = Dial::None;
+        if matches!(error, DialError::DialPeerConditionFalse(_)) {
+            if !peer.waiting.is_empty() {
+                peer.dial = Dial::Foreign;
+            }
+            return self.prune(peer_id);
+        }
+        // Also if nobody waits any more: a request's time may be shorter than that of a dial.
+        if is_peers_fault(error) && peer.connections.is_empty() {
+            self.backoffs.on_failure(now, dialled);
+        }
+        let waiting = std::mem::take(&mut peer.waiting);
+        self.waiting -= waiting.len();
+        for outgoing in waiting {
+            self.requests.remove(&outgoing.id);
+            self.fail(outgoing.id, why_unreachable(error).into());
+        }
+        self.prune(peer_id);
+    }
+
+    /// A dial that nobody waits for any more is not begun, and makes room for another if it was.
+    fn give_up_idle_dial(&mut self, peer_id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        if !peer.waiting.is_empty() {
+            return;
+        }
+        match peer.dial {
+            Dial::Queued(place) => {
+                self.queue.remove(&place);
+                peer.dial = Dial::None;
+            }
+            Dial::Foreign => peer.dial = Dial::None,
+            Dial::None | Dial::Own(_) => {}
+        }
+        self.prune(peer_id);
+        self.dial_next();
+    }
+
+    fn prune(&mut self, peer_id: PeerId) {
+        let idle = |peer: &Peer| peer.connections.is_empty() && peer.waiting.is_empty() && peer.dial == Dial::None;
+        if self.peers.get(&peer_id).is_some_and(idle) {
+            self.peers.remove(&peer_id);
+        }
+    }
+
+    fn connection(&mut self, peer: PeerId, connection: ConnectionId) -> Option<&mut Connection> {
+        self.peers.get_mut(&peer)?.connections.iter_mut().find(|known| known.id == connection)
+    }
+
+    fn notify(&mut self, peer: PeerId, connection: ConnectionId, event: ToHandler) {
+        self.actions.push_back(Action::Notify { peer, connection, event });
+    }
+
+    fn fail(&mut self, id: RequestId, why: RequestError) {
+        self.actions.push_back(Action::Fail { id, why });
+    }
+}
+
+impl Peer {
+    /// The addresses that all waiting requests know, together; `None` if none waits.
+    fn contact(&self) -> Option<Arc<Contact>> {
+        let mut waiting = self.waiting.iter();
+        let first = Arc::clone(&waiting.next()?.to);
+        Some(waiting.fold(first, |contact, outgoing| contact.merged(&outgoing.to)))
+    }
+}
+
+fn why_unreachable(error: &DialError) -> Unreachable {
+    match error {
+        DialError::NoAddresses => Unreachable::NoAddress,
+        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => Unreachable::WrongPeer,
+        DialError::Denied { .. } => Unreachable::Denied,
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Transport(_) => Unreachable::DialFailed,
+    }
+}
+
+/// Whether the peer or the way to it failed, so that the next dial is likely to. Denials are our own.
+fn is_peers_fault(error: &DialError) -> bool {
+    matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
+}
+
+#[cfg(test)]
+mod tests;

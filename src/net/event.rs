@@ -1,0 +1,79 @@
+//! What the swarm's owner is told.
+//!
+//! Knows: facts about this node. Must not know: the queries of handles, which answer their own callers.
+
+use std::fmt;
+
+use libp2p_identity::PeerId;
+
+use crate::core::{Misbehaviour, Mode, QueryEvent, QueryId, RecordKey};
+
+/// A fact about this node, or news of a query that was started on the [`Behaviour`](super::Behaviour) itself.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The node serves others from now on, or no longer. Told for the first decision too.
+    ModeChanged {
+        /// What it does now.
+        mode: Mode,
+        /// Why.
+        why: ModeReason,
+    },
+    /// A peer entered or left the routing table.
+    RoutingChanged {
+        /// The peer.
+        peer: PeerId,
+        /// Whether it is in the table now.
+        present: bool,
+    },
+    /// A peer stored a value on this node.
+    RecordStored {
+        /// Its key.
+        key: RecordKey,
+        /// Who stored it.
+        from: PeerId,
+    },
+    /// A peer announced to this node that it provides some content.
+    ProviderStored {
+        /// The content.
+        key: RecordKey,
+        /// Who provides it.
+        provider: PeerId,
+    },
+    /// A peer broke a rule of the protocol.
+    PeerMisbehaved {
+        /// The peer.
+        peer: PeerId,
+        /// The rule.
+        what: Misbehaviour,
+    },
+    /// News of a query that was started on the behaviour. Those of handles never appear here.
+    QueryProgressed {
+        /// The query, as its start returned it.
+        id: QueryId,
+        /// The news; [`QueryEvent::Finished`] comes once, last.
+        event: QueryEvent,
+    },
+}
+
+/// Why a node serves, or does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ModeReason {
+    /// The configuration or the application says so.
+    Chosen,
+    /// It was left to the node, which has a confirmed external address: it can be reached.
+    ExternalAddr,
+    /// It was left to the node, which has no confirmed external address.
+    NoExternalAddr,
+}
+
+impl fmt::Display for ModeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ModeReason::Chosen => "chosen",
+            ModeReason::ExternalAddr => "an external address is confirmed",
+            ModeReason::NoExternalAddr => "no external address is confirmed",
+        })
+    }
+}

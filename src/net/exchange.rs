@@ -1,0 +1,209 @@
+//! One request of this node on one stream, from the first byte written to the last one read.
+//!
+//! Knows: the order of writing and reading, and what each way to end means. Must not know: where streams come from or
+//! who asked.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures_timer::Delay;
+use libp2p_core::upgrade::NegotiationError;
+
+use super::framed::{Framed, ReadError};
+use super::stream_config::StreamConfig;
+use crate::core::{Kind, RequestError, RequestId, Response};
+use crate::wire;
+
+/// A request that is ready to be written.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) id: RequestId,
+    pub(super) kind: Kind,
+    /// The message with its length in front.
+    pub(super) message: Bytes,
+    /// Ends the request, wherever it is by then.
+    pub(super) deadline: Delay,
+    /// Whether it must not go on a stream that was used before.
+    pub(super) fresh: bool,
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is made for one match and taken apart there")]
+pub(super) enum End {
+    /// With this result. The stream is there if it can be used again; its timer is the request's, to be set anew.
+    Finished(Result<Response, RequestError>, Option<(Framed, Delay)>),
+    /// The stream had been used before and the peer gave it up without a word on this request: try another one.
+    Stale(Outgoing),
+}
+
+/// What comes next.
+#[derive(Debug)]
+enum Step {
+    Write(Bytes),
+    Flush,
+    /// The answer.
+    Read,
+    /// An announcement waits for a refusal.
+    Settle(Option<Delay>),
+    /// An announcement closes this node's side.
+    Close,
+    /// An announcement waits for the peer to close its side too.
+    Drain,
+}
+
+/// A request under way.
+///
+/// An announcement has no answer. That the peer read it shows when it closes its side after this node has closed its
+/// own. Implementations do so: `libp2p-kad` 0.49 hands an ADD_PROVIDER to its behaviour and reads on (`handler.rs`,
+/// `WaitingMessage`), meets our end of input and drops the stream, which yamux turns into a FIN because ours came first
+/// and QUIC turns into one always. A peer that refuses resets instead; yamux shows that to the reader as an end of
+/// input as well, and only before this node closes its own side can one tell (see [`Framed::was_reset`]): so the
+/// closing waits for [`StreamConfig::announcement_settle`].
+#[derive(Debug)]
+pub(super) struct Exchange {
+    request: Outgoing,
+    framed: Framed,
+    /// Whether the stream was used before.
+    reused: bool,
+    step: Step,
+}
+
+impl Exchange {
+    pub(super) fn new(request: Outgoing, framed: Framed, reused: bool) -> Exchange {
+        let step = Step::Write(request.message.clone());
+        Exchange { request, framed, reused, step }
+    }
+
+    pub(super) fn id(&self) -> RequestId {
+        self.request.id
+    }
+
+    /// Goes on as far as the stream allows. The result is final: the exchange must be dropped, or taken apart by
+    /// [`Exchange::end`].
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Outcome> {
+        if let Poll::Ready(outcome) = self.poll_steps(cx, config) {
+            return Poll::Ready(outcome);
+        }
+        ready!(self.request.deadline.poll_unpin(cx));
+        Poll::Ready(match self.step {
+            Step::Settle(_) | Step::Close | Step::Drain => Outcome::Failed(RequestError::Unacknowledged),
+            Step::Write(_) | Step::Flush | Step::Read => Outcome::Failed(RequestError::Timeout),
+        })
+    }
+
+    /// Takes the exchange apart, after [`Exchange::poll`] told its outcome.
+    pub(super) fn end(self, outcome: Outcome) -> End {
+        match outcome {
+            Outcome::Answered(response) => End::Finished(Ok(response), Some((self.framed, self.request.deadline))),
+            Outcome::Over(response) => End::Finished(Ok(response), None),
+            Outcome::Failed(error) => End::Finished(Err(error), None),
+            Outcome::Stale => End::Stale(Outgoing { fresh: true, ..self.request }),
+        }
+    }
+
+    fn poll_steps(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Outcome> {
+        loop {
+            match &mut self.step {
+                Step::Write(bytes) => {
+                    if let Err(error) = ready!(self.framed.poll_write(cx, bytes)) {
+                        return Poll::Ready(self.on_broken(&error));
+                    }
+                    self.step = Step::Flush;
+                }
+                Step::Flush => {
+                    if let Err(error) = ready!(self.framed.poll_flush(cx)) {
+                        return Poll::Ready(self.on_broken(&error));
+                    }
+                    self.step = self.after_flush(config.announcement_settle);
+                }
+                Step::Read => return self.poll_answer(cx, config.max_message_in),
+                Step::Settle(_) => {
+                    if let Some(outcome) = ready!(self.poll_settle(cx)) {
+                        return Poll::Ready(outcome);
+                    }
+                    self.step = Step::Close;
+                }
+                Step::Close => {
+                    if let Err(error) = ready!(self.framed.poll_close(cx)) {
+                        return Poll::Ready(self.on_broken(&error));
+                    }
+                    self.step = Step::Drain;
+                }
+                Step::Drain => return self.poll_drain(cx),
+            }
+        }
+    }
+
+    fn after_flush(&self, settle: Duration) -> Step {
+        match self.request.kind {
+            Kind::AddProvider => Step::Settle((!settle.is_zero()).then(|| Delay::new(settle))),
+            _ => Step::Read,
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<Outcome> {
+        let message = match ready!(self.framed.poll_message(cx, limit)) {
+            Ok(Some(message)) => message,
+            Ok(None) => return Poll::Ready(self.on_broken(&io::ErrorKind::UnexpectedEof.into())),
+            Err(ReadError::Broken(error)) => return Poll::Ready(self.on_broken(&error)),
+            Err(ReadError::Misbehaved(what)) => return Poll::Ready(Outcome::Failed(what.into())),
+        };
+        let clean = self.framed.buffered() == 0 && !self.framed.has_ended();
+        Poll::Ready(match wire::decode_response(self.request.kind, message) {
+            Ok(response) if clean => Outcome::Answered(response),
+            Ok(response) => Outcome::Over(response),
+            Err(what) => Outcome::Failed(what.into()),
+        })
+    }
+
+    /// Waits for a refusal; `None` once there was time enough for one.
+    fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        match self.framed.poll_fill(cx) {
+            Poll::Ready(Ok(0)) if self.framed.was_reset(cx) => {
+                Poll::Ready(Some(Outcome::Failed(RequestError::Refused)))
+            }
+            // An end, or bytes: the specification wants an echo and py-libp2p sends one.
+            Poll::Ready(Ok(_)) => Poll::Ready(Some(Outcome::Over(Response::AddProvider))),
+            Poll::Ready(Err(error)) => Poll::Ready(Some(self.on_broken(&error))),
+            Poll::Pending => match &mut self.step {
+                Step::Settle(Some(delay)) => delay.poll_unpin(cx).map(|()| None),
+                _ => Poll::Ready(None),
+            },
+        }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        Poll::Ready(match ready!(self.framed.poll_fill(cx)) {
+            Ok(_) => Outcome::Over(Response::AddProvider),
+            Err(error) => self.on_broken(&error),
+        })
+    }
+
+    fn on_broken(&self, error: &io::Error) -> Outcome {
+        if matches!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(NegotiationError::Failed)) {
+            // Only where the swarm is set to send before the peer has agreed to the protocol.
+            return Outcome::Failed(RequestError::Unsupported);
+        }
+        match self.reused && self.framed.buffered() == 0 {
+            true => Outcome::Stale,
+            false => Outcome::Failed(RequestError::Refused),
+        }
+    }
+}
+
+/// What an exchange came to.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The answer is there and the stream can be used again.
+    Answered(Response),
+    /// It went well and the stream is done with.
+    Over(Response),
+    /// It failed; the stream is to be reset.
+    Failed(RequestError),
+    /// See [`End::Stale`].
+    Stale,
+}

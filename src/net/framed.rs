@@ -1,0 +1,119 @@
+//! One stream with what was read from it and not yet used.
+//!
+//! Knows: bytes, and where a message ends. Must not know: what messages mean or who waits for them.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::{AsyncRead, AsyncWrite};
+use libp2p_swarm::Stream;
+
+use crate::core::Misbehaviour;
+use crate::wire;
+
+/// How much is read at a time: what the buffer can hold beyond the message that is being read.
+const CHUNK: usize = 4 * 1024;
+
+/// Why no message could be read.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// The stream broke, or ended within a message.
+    Broken(io::Error),
+    /// What came cannot be a message that this node reads.
+    Misbehaved(Misbehaviour),
+}
+
+/// A stream with its read buffer, which grows only as bytes arrive.
+#[derive(Debug)]
+pub(super) struct Framed {
+    stream: Stream,
+    input: BytesMut,
+    ended: bool,
+}
+
+impl Framed {
+    /// Takes over a stream, and takes it out of the swarm's reasons to keep the connection: whether one of ours is a
+    /// reason, the handler says.
+    pub(super) fn new(mut stream: Stream) -> Framed {
+        stream.ignore_for_keep_alive();
+        Framed { stream, input: BytesMut::new(), ended: false }
+    }
+
+    /// How many bytes were read and not used.
+    pub(super) fn buffered(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Whether the peer has closed its side. On yamux a reset looks the same.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Reads the next message; `None` is a clean end between messages.
+    pub(super) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: usize,
+    ) -> Poll<Result<Option<Bytes>, ReadError>> {
+        loop {
+            if let Some(message) = self.take_message(limit).map_err(ReadError::Misbehaved)? {
+                return Poll::Ready(Ok(Some(message)));
+            }
+            if ready!(self.poll_fill(cx)).map_err(ReadError::Broken)? == 0 {
+                return Poll::Ready(match self.input.is_empty() {
+                    true => Ok(None),
+                    false => Err(ReadError::Broken(io::ErrorKind::UnexpectedEof.into())),
+                });
+            }
+        }
+    }
+
+    /// Reads some bytes into the buffer; zero is the end.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        let mut chunk = [0; CHUNK];
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut chunk))?;
+        self.ended = read == 0;
+        self.input.extend_from_slice(chunk.get(..read).unwrap_or_default());
+        Poll::Ready(Ok(read))
+    }
+
+    /// Writes all of `bytes`, taking from it what is written.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        while !bytes.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            bytes.advance(written.min(bytes.len()));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Closes this node's side.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+
+    /// Whether the end that was read was a reset, as far as it can be told before this node closes its own side: then a
+    /// stream that was closed still takes (no) bytes, and one that was reset takes none.
+    pub(super) fn was_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        matches!(Pin::new(&mut self.stream).poll_write(cx, &[]), Poll::Ready(Err(_)))
+    }
+
+    fn take_message(&mut self, limit: usize) -> Result<Option<Bytes>, Misbehaviour> {
+        let message = wire::frame::take(&mut self.input, limit)?;
+        if message.is_some() && self.input.is_empty() {
+            self.input = BytesMut::new(); // lets go of the message's memory
+        }
+        Ok(message)
+    }
+}

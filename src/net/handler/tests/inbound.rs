@@ -1,0 +1,270 @@
+//! Requests of the peer.
+
+use std::time::Duration;
+
+use super::rig::*;
+use crate::core::{Kind, Misbehaviour, Mode, Refusal, Reply, Request};
+use crate::net::handler::FromHandler;
+use crate::net::stream_config::StreamConfig;
+
+fn answer() -> Reply {
+    Reply::Answer(empty_answer())
+}
+
+async fn read_answer(stream: &mut libp2p_swarm::Stream) {
+    assert_eq!(read(stream).await, Some(answer_bytes(&empty_answer()).slice(1..)));
+}
+
+/// A request on this stream, and its answer.
+async fn serve(node: &mut Side, stream: &mut libp2p_swarm::Stream) {
+    write(stream, &request_bytes(&find_node(b"key"))).await;
+    let (id, request) = node.request().await;
+    assert_eq!(request, find_node(b"key"));
+    node.reply(id, answer()).await;
+    read_answer(stream).await;
+}
+
+#[tokio::test]
+async fn many_requests_on_one_stream_are_answered_in_order() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    let mut stream = raw.open().await;
+    serve(&mut node, &mut stream).await;
+    // All at once, in odd pieces; each is handed up only after the one before it was answered.
+    let keys: [&'static [u8]; 3] = [b"one", b"two", b"three"];
+    let bytes = keys.map(|key| request_bytes(&find_node(key))).concat();
+    for piece in bytes.chunks(5) {
+        write(&mut stream, piece).await;
+    }
+    for key in keys {
+        let (id, request) = node.request().await;
+        assert_eq!(request, find_node(key));
+        assert_eq!(id.number() >> 32, 7, "the connection's number");
+        node.reply(id, answer()).await;
+        read_answer(&mut stream).await;
+    }
+    close(&mut stream).await;
+    assert_eq!(read(&mut stream).await, None);
+}
+
+#[tokio::test]
+async fn a_peer_that_half_closes_gets_its_answers() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    let mut stream = raw.open().await;
+    let twice = [request_bytes(&find_node(b"key")), request_bytes(&find_node(b"key"))].concat();
+    write(&mut stream, &twice).await;
+    close(&mut stream).await;
+    for _ in 0..2 {
+        let (id, _) = node.request().await;
+        // The end of input arrives before the answer.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        node.reply(id, answer()).await;
+        read_answer(&mut stream).await;
+    }
+    assert_eq!(read(&mut stream).await, None);
+}
+
+#[tokio::test]
+async fn what_is_no_request_resets_the_stream() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    let mut used = raw.open().await;
+    serve(&mut node, &mut used).await;
+    for bytes in [&[3_u8, 0xff, 0xff, 0xff][..], &[0x81, 0x80, 0x80, 0x02], &[0xff; 11]] {
+        let mut stream = raw.open().await;
+        write(&mut stream, bytes).await;
+        assert!(ends_with_reset(&mut stream).await, "{bytes:?}");
+    }
+    write(&mut used, &[0xff; 11]).await;
+    assert!(ends_with_reset(&mut used).await);
+    // An end within a message.
+    let mut stream = raw.open().await;
+    write(&mut stream, &[9, 8]).await;
+    close(&mut stream).await;
+    assert_eq!(read(&mut stream).await, None);
+    // The connection and other streams do not suffer.
+    serve(&mut node, &mut raw.open().await).await;
+}
+
+#[tokio::test]
+async fn silent_and_slow_streams_are_reset_and_the_connection_goes() {
+    let short = StreamConfig { inbound_request_timeout: Duration::from_millis(1000), ..config() };
+    let (mut node, mut raw) = rig_with(short, &[NAME], Duration::from_millis(500)).await;
+    let mut used = raw.open().await;
+    let mut silent = raw.open().await;
+    let mut slow = raw.open().await;
+    write(&mut slow, &[9]).await;
+    serve(&mut node, &mut used).await;
+    assert!(ends_with_reset(&mut silent).await);
+    assert!(ends_with_reset(&mut slow).await);
+    node.closed().await;
+}
+
+#[tokio::test]
+async fn a_later_request_that_does_not_go_on_is_given_up() {
+    let short = StreamConfig { inbound_request_timeout: Duration::from_millis(1000), ..config() };
+    let (mut node, mut raw) = rig(short, &[NAME]).await;
+    let mut stream = raw.open().await;
+    serve(&mut node, &mut stream).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await; // may be idle for longer than a request may take
+    serve(&mut node, &mut stream).await;
+    write(&mut stream, &[9]).await;
+    assert!(ends_with_reset(&mut stream).await);
+}
+
+#[tokio::test]
+async fn idle_streams_hold_no_connection() {
+    let (mut node, mut raw) = rig_with(config(), &[NAME], Duration::from_millis(500)).await;
+    let mut theirs = raw.open().await;
+    serve(&mut node, &mut theirs).await;
+    node.send(0, find_node(b"key")).await;
+    let mut ours = raw.accept().await;
+    read_request(&mut ours).await;
+    write(&mut ours, &answer_bytes(&empty_answer())).await;
+    assert!(node.response().await.1.is_ok());
+    node.closed().await; // while both are open, with a minute to go
+}
+
+#[tokio::test]
+async fn work_holds_the_connection() {
+    let idle = Duration::from_millis(300);
+    let (mut node, mut raw) = rig_with(config(), &[NAME], idle).await;
+    node.send(0, find_node(b"key")).await;
+    let mut ours = raw.accept().await;
+    read_request(&mut ours).await;
+    tokio::time::sleep(idle * 3).await;
+    write(&mut ours, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (0, Ok(empty_answer())));
+
+    let (mut node, mut raw) = rig_with(config(), &[NAME], idle).await;
+    let mut theirs = raw.open().await;
+    write(&mut theirs, &request_bytes(&find_node(b"key"))).await;
+    let (id, _) = node.request().await;
+    tokio::time::sleep(idle * 3).await;
+    node.reply(id, answer()).await;
+    read_answer(&mut theirs).await;
+}
+
+#[tokio::test]
+async fn a_slow_first_request_is_waited_for() {
+    let (mut node, mut raw) = rig_with(config(), &[NAME], Duration::from_millis(300)).await;
+    let mut stream = raw.open().await;
+    tokio::time::sleep(Duration::from_millis(900)).await; // the peer's first request takes a while to arrive
+    serve(&mut node, &mut stream).await;
+}
+
+#[tokio::test]
+async fn streams_that_were_used_are_closed_after_a_while() {
+    let short = StreamConfig { inbound_idle_timeout: Duration::from_millis(100), ..config() };
+    let (mut node, mut raw) = rig(short, &[NAME]).await;
+    let mut stream = raw.open().await;
+    serve(&mut node, &mut stream).await;
+    assert!(!ends_with_reset(&mut stream).await, "in good order");
+}
+
+#[tokio::test]
+async fn a_flood_of_streams_is_refused_and_the_longest_idle_makes_room() {
+    let few = StreamConfig { inbound_streams: 4, ..config() };
+    let (mut node, mut raw) = rig(few, &[NAME]).await;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(raw.open().await);
+    }
+    for _ in 0..20 {
+        let mut refused = raw.open().await;
+        assert!(ends_with_reset(&mut refused).await, "none of the four is idle");
+    }
+    write(&mut streams[3], &request_bytes(&find_node(b"slow"))).await;
+    let (slow, _) = node.request().await;
+    for index in [2, 0] {
+        serve(&mut node, &mut streams[index]).await;
+    }
+    let mut fifth = raw.open().await;
+    assert!(ends_with_reset(&mut streams[2]).await, "the longest idle one makes room");
+    serve(&mut node, &mut fifth).await;
+    serve(&mut node, &mut streams[0]).await;
+    serve(&mut node, &mut streams[1]).await;
+    node.reply(slow, answer()).await;
+    read_answer(&mut streams[3]).await;
+}
+
+#[tokio::test]
+async fn unfinished_requests_of_a_connection_share_a_bound() {
+    let tight = StreamConfig { max_message_in: 64 * 1024, inbound_buffer: 96 * 1024, ..config() };
+    let (mut node, mut raw) = rig(tight, &[NAME]).await;
+    let mut most = vec![0x80, 0x80, 0x04]; // 64 KiB
+    most.resize(60 * 1024, 0);
+    let mut first = raw.open().await;
+    write(&mut first, &most).await;
+    let mut second = raw.open().await;
+    let _ = futures::AsyncWriteExt::write_all(&mut second, &most).await;
+    assert!(ends_with_reset(&mut second).await);
+    serve(&mut node, &mut raw.open().await).await;
+}
+
+#[tokio::test]
+async fn announcements_are_acknowledged_when_the_peer_has_closed() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    let mut stream = raw.open().await;
+    for _ in 0..2 {
+        write(&mut stream, &request_bytes(&announcement())).await;
+        let (id, request) = node.request().await;
+        assert_eq!(request.kind(), Kind::AddProvider);
+        node.reply(id, Reply::Nothing).await;
+    }
+    serve(&mut node, &mut stream).await; // the first bytes after the announcements are this answer
+    write(&mut stream, &request_bytes(&announcement())).await;
+    let (id, _) = node.request().await;
+    close(&mut stream).await;
+    node.reply(id, Reply::Nothing).await;
+    assert_eq!(read(&mut stream).await, None);
+}
+
+#[tokio::test]
+async fn a_reset_is_one_on_the_wire() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    for reset in [Refusal::NotServing, Misbehaviour::BadKey.into()] {
+        let mut stream = raw.open().await;
+        write(&mut stream, &request_bytes(&find_node(b"key"))).await;
+        let (id, _) = node.request().await;
+        node.reply(id, Reply::Reset(reset)).await;
+        assert!(ends_with_reset(&mut stream).await);
+    }
+}
+
+#[tokio::test]
+async fn a_client_takes_no_streams_and_lets_go_of_those_it_has() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    let mut idle = raw.open().await;
+    serve(&mut node, &mut idle).await;
+    let mut pending = raw.open().await;
+    write(&mut pending, &request_bytes(&find_node(b"key"))).await;
+    let (id, _) = node.request().await;
+
+    node.set_mode(Mode::Client).await;
+    match node.heard().await {
+        Heard::Handler(FromHandler::RequestGone { id: gone }) => assert_eq!(gone, id),
+        other => panic!("expected the end of the request: {other:?}"),
+    }
+    assert!(ends_with_reset(&mut idle).await);
+    assert!(ends_with_reset(&mut pending).await);
+    node.reply(id, answer()).await; // comes too late and is ignored
+    assert!(raw.try_open().await.is_none());
+
+    node.set_mode(Mode::Server).await;
+    serve(&mut node, &mut raw.open().await).await;
+}
+
+#[tokio::test]
+async fn both_ends_work_on_the_same_connection() {
+    let (mut one, mut two) = nodes(Net::Memory, config(), config()).await;
+    for round in 0..3 {
+        one.send(round, Request::Ping).await;
+        let (id, request) = two.request().await;
+        assert_eq!(request, Request::Ping);
+        two.send(round, find_node(b"key")).await;
+        let (other, _) = one.request().await;
+        one.reply(other, answer()).await;
+        assert_eq!(two.response().await, (round, Ok(empty_answer())));
+        two.reply(id, Reply::Answer(crate::core::Response::Ping)).await;
+        assert_eq!(one.response().await, (round, Ok(crate::core::Response::Ping)));
+    }
+}

@@ -1,0 +1,400 @@
+//! Requests of the node.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use libp2p_swarm::StreamProtocol;
+use libp2p_swarm::handler::ProtocolSupport;
+
+use super::rig::*;
+use crate::core::{Kind, Misbehaviour, Mode, Reply, Request, RequestError, Response};
+use crate::net::stream_config::StreamConfig;
+
+#[tokio::test]
+async fn requests_share_a_stream() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    node.send(0, find_node(b"key")).await;
+    let mut stream = raw.accept().await;
+    for id in 0..5 {
+        assert_eq!(read_request(&mut stream).await, find_node(b"key"));
+        write(&mut stream, &answer_bytes(&empty_answer())).await;
+        assert_eq!(node.response().await, (id, Ok(empty_answer())));
+        node.send(id + 1, find_node(b"key")).await;
+    }
+    assert!(raw.try_accept().is_none(), "one stream serves them all");
+}
+
+#[tokio::test]
+async fn streams_are_capped_and_the_rest_waits() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    for id in 0..40 {
+        node.send(id, find_node(b"key")).await;
+    }
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(raw.accept().await);
+    }
+    let mut answered = BTreeSet::new();
+    while answered.len() < 40 {
+        for stream in &mut streams {
+            read_request(stream).await;
+            write(stream, &answer_bytes(&empty_answer())).await;
+            let (id, result) = node.response().await;
+            assert_eq!(result, Ok(empty_answer()));
+            answered.insert(id);
+        }
+    }
+    assert_eq!(answered, (0..40).collect());
+    assert!(raw.try_accept().is_none(), "never more than eight streams");
+}
+
+#[tokio::test]
+async fn one_more_than_may_wait_is_busy() {
+    let small = StreamConfig { streams_per_peer: 1, queued_per_peer: 2, ..config() };
+    let (mut node, mut raw) = rig(small, &[NAME]).await;
+    for id in 0..5 {
+        node.send(id, find_node(b"key")).await;
+    }
+    assert_eq!(node.response().await, (3, Err(RequestError::Busy)));
+    assert_eq!(node.response().await, (4, Err(RequestError::Busy)));
+    let mut stream = raw.accept().await;
+    for id in 0..3 {
+        read_request(&mut stream).await;
+        write(&mut stream, &answer_bytes(&empty_answer())).await;
+        assert_eq!(node.response().await, (id, Ok(empty_answer())));
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_after_one_message_is_served_on_fresh_streams() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    for id in 0..4 {
+        node.send(id, find_node(b"key")).await;
+        let mut stream = raw.accept().await;
+        read_request(&mut stream).await;
+        write(&mut stream, &answer_bytes(&empty_answer())).await;
+        close(&mut stream).await;
+        assert_eq!(node.response().await, (id, Ok(empty_answer())));
+        assert_eq!(read(&mut stream).await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_reused_stream_that_breaks_is_replaced_once() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    node.send(0, find_node(b"key")).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (0, Ok(empty_answer())));
+
+    node.send(1, find_node(b"other")).await;
+    assert_eq!(read_request(&mut stream).await, find_node(b"other"));
+    drop(stream);
+    let mut fresh = raw.accept().await;
+    assert_eq!(read_request(&mut fresh).await, find_node(b"other"));
+    drop(fresh);
+    assert_eq!(node.response().await, (1, Err(RequestError::Refused)));
+    assert!(raw.try_accept().is_none());
+}
+
+#[tokio::test]
+async fn an_end_within_a_reused_answer_is_not_tried_again() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    node.send(0, find_node(b"key")).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert!(node.response().await.1.is_ok());
+    node.send(1, find_node(b"key")).await;
+    read_request(&mut stream).await;
+    write(&mut stream, &[9, 8]).await;
+    close(&mut stream).await;
+    assert_eq!(node.response().await, (1, Err(RequestError::Refused)));
+    assert!(raw.try_accept().is_none());
+}
+
+#[tokio::test]
+async fn answers_that_break_the_protocol_are_named() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    let too_large = [0x81, 0x80, 0x80, 0x02]; // 4 MiB and one, of which nothing follows
+    let wrong_type = answer_bytes(&Response::Ping);
+    let cases: [(&[u8], Misbehaviour); 4] = [
+        (&wrong_type, Misbehaviour::WrongType),
+        (&[3, 0xff, 0xff, 0xff], Misbehaviour::Undecodable),
+        (&too_large, Misbehaviour::TooLarge),
+        (&[0xff; 11], Misbehaviour::Undecodable),
+    ];
+    for (id, (bytes, what)) in (0..).zip(cases) {
+        node.send(id, find_node(b"key")).await;
+        let mut stream = raw.accept().await;
+        read_request(&mut stream).await;
+        write(&mut stream, bytes).await;
+        assert_eq!(node.response().await, (id, Err(RequestError::Misbehaved(what))));
+        assert!(ends_with_reset(&mut stream).await, "it is never used again");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_with_more_bytes_than_asked_for_is_not_used_again() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    // In one piece with the answer.
+    node.send(0, find_node(b"key")).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    write(&mut stream, &[&answer_bytes(&empty_answer())[..], b"x"].concat()).await;
+    assert_eq!(node.response().await, (0, Ok(empty_answer())));
+    assert!(ends_with_reset(&mut stream).await);
+    // Later, on the idle stream.
+    node.send(1, find_node(b"key")).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (1, Ok(empty_answer())));
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert!(ends_with_reset(&mut stream).await);
+    // The next request is not confused.
+    node.send(2, find_node(b"key")).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (2, Ok(empty_answer())));
+}
+
+#[tokio::test]
+async fn cancel_resets_the_stream_and_reports_nothing() {
+    let single = StreamConfig { streams_per_peer: 1, ..config() };
+    let (mut node, mut raw) = rig(single, &[NAME]).await;
+    for id in 0..3 {
+        node.send(id, find_node(b"key")).await;
+    }
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    node.cancel(1).await; // still queued
+    node.cancel(0).await;
+    assert!(ends_with_reset(&mut stream).await);
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (2, Ok(empty_answer())));
+    assert!(raw.try_accept().is_none());
+}
+
+#[tokio::test]
+async fn silence_times_out_and_resets() {
+    let short = StreamConfig { request_timeout: Duration::from_millis(1000), streams_per_peer: 1, ..config() };
+    let (mut node, mut raw) = rig(short, &[NAME]).await;
+    node.send(0, find_node(b"key")).await;
+    node.send(1, find_node(b"key")).await; // never gets a stream
+    let mut stream = raw.accept().await;
+    let mut ended = [node.response().await, node.response().await];
+    ended.sort_by_key(|(id, _)| *id);
+    assert_eq!(ended, [(0, Err(RequestError::Timeout)), (1, Err(RequestError::Timeout))]);
+    read_request(&mut stream).await;
+    assert!(ends_with_reset(&mut stream).await);
+}
+
+#[tokio::test]
+async fn idle_streams_are_closed_in_good_order() {
+    let short = StreamConfig { outbound_idle_timeout: Duration::from_millis(50), ..config() };
+    let (mut node, mut raw) = rig(short, &[NAME]).await;
+    node.send(0, find_node(b"key")).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert!(node.response().await.1.is_ok());
+    assert!(!ends_with_reset(&mut stream).await);
+}
+
+#[tokio::test]
+async fn announcements_are_acknowledged_by_a_clean_end() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    node.send(0, find_node(b"key")).await;
+    let mut idle = raw.accept().await;
+    read_request(&mut idle).await;
+    write(&mut idle, &answer_bytes(&empty_answer())).await;
+    assert!(node.response().await.1.is_ok());
+
+    node.send(1, announcement()).await;
+    let mut stream = raw.accept().await;
+    assert_eq!(read_request(&mut stream).await.kind(), Kind::AddProvider);
+    assert_eq!(read(&mut stream).await, None, "the node closes its side");
+    close(&mut stream).await;
+    assert_eq!(node.response().await, (1, Ok(Response::AddProvider)));
+    // As libp2p-kad does: it drops the stream when it meets the end.
+    node.send(2, announcement()).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    assert_eq!(read(&mut stream).await, None);
+    drop(stream);
+    assert_eq!(node.response().await, (2, Ok(Response::AddProvider)));
+    // An echo will do too.
+    node.send(3, announcement()).await;
+    let mut stream = raw.accept().await;
+    let echo = request_bytes(&read_request(&mut stream).await);
+    write(&mut stream, &echo).await;
+    assert_eq!(node.response().await, (3, Ok(Response::AddProvider)));
+
+    node.send(4, find_node(b"key")).await;
+    assert_eq!(read_request(&mut idle).await, find_node(b"key"), "the other stream is still in use");
+}
+
+#[tokio::test]
+async fn announcements_can_be_refused_or_left_unacknowledged() {
+    let short = StreamConfig {
+        request_timeout: Duration::from_millis(1500),
+        announcement_settle: Duration::from_millis(1000),
+        ..config()
+    };
+    let (mut node, mut raw) = rig(short.clone(), &[NAME]).await;
+    node.send(0, announcement()).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    drop(stream);
+    assert_eq!(node.response().await, (0, Err(RequestError::Refused)));
+
+    let short = StreamConfig { announcement_settle: Duration::ZERO, ..short };
+    let (mut node, mut raw) = rig(short, &[NAME]).await;
+    node.send(1, announcement()).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    assert_eq!(read(&mut stream).await, None);
+    assert_eq!(node.response().await, (1, Err(RequestError::Unacknowledged)));
+}
+
+#[tokio::test]
+async fn a_refused_announcement_is_never_acknowledged_between_nodes() {
+    let (long, short) = (Duration::from_secs(10), Duration::from_millis(600));
+    for net in [Net::Memory, Net::Quic] {
+        for (settle, request_timeout, error) in
+            [(long / 2, long, RequestError::Refused), (Duration::ZERO, short, RequestError::Unacknowledged)]
+        {
+            let sender = StreamConfig { announcement_settle: settle, request_timeout, ..config() };
+            let (mut sender, mut receiver) = nodes(net, sender, config()).await;
+            sender.send(0, announcement()).await;
+            let (id, _) = receiver.request().await;
+            if settle.is_zero() {
+                // Let the end of input arrive first.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            receiver.reply(id, Reply::Reset(crate::core::Refusal::Busy)).await;
+            assert_eq!(sender.response().await, (0, Err(error)), "{net:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_taken_announcement_is_acknowledged_between_nodes() {
+    for net in [Net::Memory, Net::Quic] {
+        let (mut sender, mut receiver) = nodes(net, config(), config()).await;
+        for number in 0..2 {
+            sender.send(number, announcement()).await;
+            let (id, request) = receiver.request().await;
+            assert_eq!(request.kind(), Kind::AddProvider);
+            receiver.reply(id, Reply::Nothing).await;
+            assert_eq!(sender.response().await, (number, Ok(Response::AddProvider)), "{net:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_without_the_protocol_is_unsupported() {
+    let (mut node, _raw) = rig(config(), &[StreamProtocol::new("/other/1.0.0")]).await;
+    for id in 0..3 {
+        node.send(id, find_node(b"key")).await;
+    }
+    assert!(!node.serves().await);
+    for id in 0..3 {
+        assert_eq!(node.response().await, (id, Err(RequestError::Unsupported)));
+    }
+}
+
+#[tokio::test]
+async fn a_peer_without_the_protocol_is_unsupported_where_streams_are_negotiated_lazily() {
+    for request in [find_node(b"key"), announcement()] {
+        let (mut node, mut other) = node_and(Net::Lazy, config(), |_| libp2p_swarm::dummy::Behaviour).await;
+        tokio::spawn(async move { while other.next().await.is_some() {} });
+        node.send(0, request).await;
+        assert_eq!(node.response().await, (0, Err(RequestError::Unsupported)));
+        assert!(!node.serves().await);
+    }
+    let (mut one, mut two) = nodes(Net::Lazy, config(), config()).await;
+    for (number, request) in (0..).zip([announcement(), find_node(b"key"), find_node(b"key")]) {
+        one.send(number, request).await;
+        let (id, request) = two.request().await;
+        let (reply, answer) = match request.kind() {
+            Kind::AddProvider => (Reply::Nothing, Response::AddProvider),
+            _ => (Reply::Answer(empty_answer()), empty_answer()),
+        };
+        two.reply(id, reply).await;
+        assert_eq!(one.response().await, (number, Ok(answer)));
+    }
+}
+
+#[tokio::test]
+async fn the_first_common_name_is_spoken() {
+    let both = StreamConfig { protocols: vec![NAME, OLD_NAME], ..config() };
+    let (mut node, mut raw) = rig(both, &[OLD_NAME]).await;
+    node.send(0, find_node(b"key")).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (0, Ok(empty_answer())));
+
+    let mut stream = raw.open().await;
+    write(&mut stream, &request_bytes(&find_node(b"key"))).await;
+    let (id, _) = node.request().await;
+    node.reply(id, Reply::Answer(empty_answer())).await;
+    assert_eq!(read(&mut stream).await, Some(answer_bytes(&empty_answer()).slice(1..)));
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_not_sent() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    node.send(0, Request::FindNode { key: vec![1; 20_000].into() }).await;
+    assert_eq!(node.response().await, (0, Err(RequestError::TooLarge)));
+    assert!(raw.try_accept().is_none());
+}
+
+#[tokio::test]
+async fn the_peers_protocols_are_told_on_change() {
+    let both = StreamConfig { protocols: vec![NAME, OLD_NAME], ..config() };
+    let (mut node, _raw) = rig(both, &[NAME]).await;
+    let other = StreamProtocol::new("/other/1.0.0");
+    let added = |names: &[StreamProtocol]| Tell::Report(ProtocolSupport::Added(names.iter().cloned().collect()));
+    let removed = |names: &[StreamProtocol]| Tell::Report(ProtocolSupport::Removed(names.iter().cloned().collect()));
+    node.tell(added(std::slice::from_ref(&other))).await;
+    assert!(!node.serves().await, "the first list has none of our names");
+    node.tell(added(&[OLD_NAME])).await;
+    assert!(node.serves().await);
+    node.tell(added(&[NAME])).await; // nothing new
+    node.tell(removed(&[OLD_NAME])).await; // one is left
+    node.tell(removed(&[other])).await; // none of ours
+    node.tell(removed(&[NAME])).await;
+    assert!(!node.serves().await);
+    node.tell(added(&[NAME])).await;
+    assert!(node.serves().await);
+}
+
+#[tokio::test]
+async fn an_answer_takes_back_that_the_peer_does_not_serve() {
+    let (mut one, mut two) = nodes(Net::Memory, config(), config()).await;
+    two.set_mode(Mode::Client).await;
+    one.send(0, find_node(b"key")).await;
+    assert!(!one.serves().await);
+    assert_eq!(one.response().await, (0, Err(RequestError::Unsupported)));
+    two.set_mode(Mode::Server).await;
+    one.send(1, find_node(b"key")).await;
+    let (id, _) = two.request().await;
+    two.reply(id, Reply::Answer(empty_answer())).await;
+    assert_eq!(one.response().await, (1, Ok(empty_answer())));
+    assert!(one.serves().await);
+    // A list without our names says nothing new.
+    let other = StreamProtocol::new("/other/1.0.0");
+    one.tell(Tell::Report(ProtocolSupport::Added([other].into_iter().collect()))).await;
+    one.send(2, find_node(b"key")).await;
+    let (id, _) = two.request().await;
+    two.reply(id, Reply::Answer(empty_answer())).await;
+    assert_eq!(one.response().await, (2, Ok(empty_answer())));
+}

@@ -1,0 +1,106 @@
+//! The streams that a peer has open on one connection: how many there may be, and which request is on which.
+//!
+//! Knows: names of requests, and limits. Must not know: how one stream goes (`served`), or what the answers are.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use libp2p_swarm::Stream;
+
+use super::served::{Progress, Served};
+use super::stream_config::StreamConfig;
+use crate::core::{InboundId, Reply, Request};
+
+/// News for the core.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// The peer asks; ends in one reply, unless [`Asked::Gone`] comes first.
+    Request(InboundId, Request),
+    /// The stream of this request is gone.
+    Gone(InboundId),
+}
+
+/// The streams of a peer.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    config: Arc<StreamConfig>,
+    /// The upper half of each name: the connection's number.
+    connection: u32,
+    /// The lower half of the next name.
+    next: u32,
+    /// In the order in which they came or became idle, the longest idle first.
+    streams: VecDeque<Served>,
+    news: VecDeque<Asked>,
+}
+
+impl Inbound {
+    pub(super) fn new(config: Arc<StreamConfig>, connection: u32) -> Inbound {
+        Inbound { config, connection, next: 0, streams: VecDeque::new(), news: VecDeque::new() }
+    }
+
+    /// The peer opened a stream. At the limit the longest idle one makes room; where none is idle, the new one is reset.
+    pub(super) fn on_stream(&mut self, stream: Stream) {
+        if self.streams.len() >= self.config.inbound_streams {
+            let Some(idle) = self.streams.iter().position(Served::is_idle) else {
+                tracing::debug!(limit = self.config.inbound_streams, "resets a stream beyond the limit");
+                return;
+            };
+            self.streams.remove(idle);
+        }
+        self.streams.push_back(Served::new(stream, &self.config));
+    }
+
+    /// The core decided about a request. Ignores names of requests that are gone.
+    pub(super) fn reply(&mut self, id: InboundId, reply: Reply) {
+        let Some(index) = self.streams.iter().position(|served| served.pending() == Some(id)) else { return };
+        let Some(mut served) = self.streams.remove(index) else { return };
+        if served.reply(reply, &self.config) {
+            self.streams.push_back(served);
+        }
+    }
+
+    /// Resets all streams.
+    pub(super) fn reset(&mut self) {
+        self.news.retain(|news| matches!(news, Asked::Gone(_)));
+        let pending = self.streams.drain(..).filter_map(|served| served.pending());
+        self.news.extend(pending.map(Asked::Gone));
+    }
+
+    /// Whether the connection must stay.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.news.is_empty() || self.streams.iter().any(Served::is_busy)
+    }
+
+    /// The next request, or the end of one.
+    pub(super) fn next_news(&mut self) -> Option<Asked> {
+        self.news.pop_front()
+    }
+
+    /// Goes on with all streams.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
+        let mut buffered = 0;
+        let mut index = 0;
+        while let Some(served) = self.streams.get_mut(index) {
+            match served.poll(cx, &self.config) {
+                Poll::Ready(Progress::Asked(request)) => {
+                    let id = InboundId::new(u64::from(self.connection) << 32 | u64::from(self.next));
+                    self.next = self.next.wrapping_add(1);
+                    served.wait(id, request.kind());
+                    self.news.push_back(Asked::Request(id, request));
+                    // Once more at the same place: now it watches for the end of the stream.
+                }
+                Poll::Pending if buffered + served.buffered() <= self.config.inbound_buffer => {
+                    buffered += served.buffered();
+                    index += 1;
+                }
+                Poll::Pending | Poll::Ready(Progress::Over) => self.remove(index),
+            }
+        }
+    }
+
+    fn remove(&mut self, index: usize) {
+        let gone = self.streams.remove(index).and_then(|served| served.pending());
+        self.news.extend(gone.map(Asked::Gone));
+    }
+}

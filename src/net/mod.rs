@@ -1,0 +1,30 @@
+//! The libp2p binding: connections, streams, dials and the clock.
+//!
+//! Knows: the swarm. Must not know: why anything is sent or answered; that is the core's.
+
+mod asked;
+mod backoff;
+mod behaviour;
+mod clock;
+mod config;
+mod dialer;
+mod event;
+mod exchange;
+mod framed;
+mod handler;
+mod inbound;
+mod mode;
+mod operations;
+mod outbound;
+mod served;
+mod stream_config;
+mod upgrade;
+
+pub use behaviour::Behaviour;
+pub use config::{
+    AMINO_PROTOCOL, Config, DEFAULT_BACKOFF_BASE, DEFAULT_BACKOFF_MAX, DEFAULT_BACKOFF_PEERS, DEFAULT_DIALS_AT_ONCE,
+    DEFAULT_DIALS_WAITING, DialConfig,
+};
+pub use event::{Event, ModeReason};
+pub use handler::{FromHandler, Handler, ToHandler};
+pub use stream_config::*;

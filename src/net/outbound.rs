@@ -1,0 +1,207 @@
+//! The requests of this node on one connection, and the streams that it has open for them.
+//!
+//! Knows: which request goes on which stream, and how many of each there may be. Must not know: what is asked, or how
+//! one exchange goes (`exchange`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::FutureExt as _;
+use futures_timer::Delay;
+use libp2p_swarm::{Stream, StreamUpgradeError};
+
+use super::exchange::{End, Exchange, Outgoing};
+use super::framed::Framed;
+use super::stream_config::StreamConfig;
+use crate::core::{Kind, Request, RequestError, RequestId, Response};
+use crate::wire;
+
+/// The end of a request.
+pub(super) type Ended = (RequestId, Result<Response, RequestError>);
+
+/// Requests in three places: waiting for a stream, on one, or ended.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    config: Arc<StreamConfig>,
+    /// In order of arrival, but what is tried again comes first.
+    queue: VecDeque<Outgoing>,
+    exchanges: Vec<Exchange>,
+    /// The longest idle one first.
+    idle: VecDeque<Idle>,
+    /// Streams asked of the swarm and not yet there.
+    opening: usize,
+    ended: VecDeque<Ended>,
+}
+
+/// A stream that waits for the next request.
+#[derive(Debug)]
+struct Idle {
+    framed: Framed,
+    expiry: Delay,
+}
+
+impl Outbound {
+    pub(super) fn new(config: Arc<StreamConfig>) -> Outbound {
+        Outbound {
+            config,
+            queue: VecDeque::new(),
+            exchanges: Vec::new(),
+            idle: VecDeque::new(),
+            opening: 0,
+            ended: VecDeque::new(),
+        }
+    }
+
+    /// Takes a request.
+    pub(super) fn send(&mut self, id: RequestId, request: &Request) {
+        if self.queue.len() + self.exchanges.len() >= self.config.queued_per_peer + self.config.streams_per_peer {
+            return self.ended.push_back((id, Err(RequestError::Busy)));
+        }
+        let kind = request.kind();
+        match wire::encode_request(request, self.config.max_message_out) {
+            Ok(message) => self.queue.push_back(Outgoing {
+                id,
+                kind,
+                message,
+                deadline: Delay::new(self.config.request_timeout),
+                fresh: kind == Kind::AddProvider,
+            }),
+            Err(error) => self.ended.push_back((id, Err(error))),
+        }
+    }
+
+    /// Gives up a request, wherever it is; nothing is reported of it from now on.
+    pub(super) fn cancel(&mut self, id: RequestId) {
+        self.queue.retain(|request| request.id != id);
+        self.exchanges.retain(|exchange| exchange.id() != id); // dropping its stream resets it
+        self.ended.retain(|(ended, _)| *ended != id);
+    }
+
+    /// The swarm opened a stream.
+    pub(super) fn on_stream(&mut self, stream: Stream) {
+        self.opening = self.opening.saturating_sub(1);
+        let framed = Framed::new(stream);
+        match self.queue.pop_front() {
+            Some(request) => self.exchanges.push(Exchange::new(request, framed, false)),
+            None => self.idle.push_back(Idle { framed, expiry: Delay::new(self.config.outbound_idle_timeout) }),
+        }
+    }
+
+    /// The swarm could not open a stream. Says whether that shows that the peer does not speak the protocol: no stream
+    /// of this connection does, and nothing but an end of the negotiation came instead (a peer that has too many
+    /// streams may look the same while others of ours work).
+    pub(super) fn on_stream_failed<E>(&mut self, error: &StreamUpgradeError<E>) -> bool {
+        self.opening = self.opening.saturating_sub(1);
+        let error = match error {
+            StreamUpgradeError::NegotiationFailed if self.exchanges.is_empty() && self.idle.is_empty() => {
+                let unsupported = Err(RequestError::Unsupported);
+                self.ended.extend(self.queue.drain(..).map(|request| (request.id, unsupported.clone())));
+                return true;
+            }
+            StreamUpgradeError::Timeout => RequestError::Timeout,
+            _ => RequestError::Refused,
+        };
+        if let Some(request) = self.queue.pop_front() {
+            self.ended.push_back((request.id, Err(error)));
+        }
+        false
+    }
+
+    /// Whether a request waits for its end.
+    pub(super) fn is_busy(&self) -> bool {
+        !(self.queue.is_empty() && self.exchanges.is_empty() && self.ended.is_empty())
+    }
+
+    /// The next request that ended.
+    pub(super) fn next_ended(&mut self) -> Option<Ended> {
+        self.ended.pop_front()
+    }
+
+    /// Goes on with everything; says whether the swarm is to open another stream.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        self.poll_queue(cx);
+        loop {
+            self.poll_exchanges(cx);
+            self.poll_idle(cx);
+            if !self.reuse() {
+                break;
+            }
+        }
+        self.wants_stream()
+    }
+
+    /// All requests have the same time, so that none is over before the first.
+    fn poll_queue(&mut self, cx: &mut Context<'_>) {
+        while let Some(first) = self.queue.front_mut() {
+            if first.deadline.poll_unpin(cx).is_pending() {
+                break;
+            }
+            self.ended.push_back((first.id, Err(RequestError::Timeout)));
+            self.queue.pop_front();
+        }
+    }
+
+    fn poll_exchanges(&mut self, cx: &mut Context<'_>) {
+        let mut index = 0;
+        while let Some(exchange) = self.exchanges.get_mut(index) {
+            let Poll::Ready(outcome) = exchange.poll(cx, &self.config) else {
+                index += 1;
+                continue;
+            };
+            let exchange = self.exchanges.swap_remove(index);
+            let id = exchange.id();
+            match exchange.end(outcome) {
+                End::Stale(request) => self.queue.push_front(request),
+                End::Finished(result, stream) => {
+                    self.ended.push_back((id, result));
+                    if let Some((framed, mut expiry)) = stream {
+                        expiry.reset(self.config.outbound_idle_timeout);
+                        self.idle.push_back(Idle { framed, expiry });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drops the streams that the peer closed or on which it said something that nobody asked for; closes those that
+    /// were idle for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) {
+        self.idle.retain_mut(|idle| {
+            if idle.framed.poll_fill(cx).is_ready() {
+                return false;
+            }
+            if idle.expiry.poll_unpin(cx).is_ready() {
+                // In good order if the muxer takes it at once; else dropping resets it, which does no harm either.
+                let _ = idle.framed.poll_close(cx);
+                return false;
+            }
+            true
+        });
+    }
+
+    /// Puts a waiting request on an idle stream; the one used last is the likeliest to work.
+    fn reuse(&mut self) -> bool {
+        if self.idle.is_empty() {
+            return false;
+        }
+        let Some(index) = self.queue.iter().position(|request| !request.fresh) else { return false };
+        let (Some(idle), Some(request)) = (self.idle.pop_back(), self.queue.remove(index)) else { return false };
+        self.exchanges.push(Exchange::new(request, idle.framed, true));
+        true
+    }
+
+    fn wants_stream(&mut self) -> bool {
+        if self.opening >= self.queue.len() {
+            return false;
+        }
+        if self.exchanges.len() + self.opening + self.idle.len() >= self.config.streams_per_peer {
+            // What still waits cannot go on an idle stream.
+            if self.idle.pop_front().is_none() {
+                return false;
+            }
+        }
+        self.opening += 1;
+        true
+    }
+}

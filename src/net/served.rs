@@ -1,0 +1,224 @@
+//! One stream of a peer: reads a request, waits for its answer, writes it, reads the next.
+//!
+//! Knows: the order of these, and how long each may take. Must not know: other streams, or how an answer comes about.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures_timer::Delay;
+use libp2p_swarm::Stream;
+
+use super::framed::{Framed, ReadError};
+use super::stream_config::StreamConfig;
+use crate::core::{InboundId, Kind, Reply, Request};
+use crate::wire;
+
+/// Where a stream is.
+#[derive(Debug)]
+enum State {
+    /// Waits for a request or the rest of one; the timer says until when.
+    Reading,
+    /// The core works on a request of this kind.
+    Waiting(InboundId, Kind),
+    /// Writes an answer, within the timer.
+    Writing(Bytes),
+    Flushing,
+    /// Closes this side, within the timer.
+    Closing,
+    /// Neither closes nor resets until the timer is over.
+    Withheld,
+}
+
+/// What a stream comes to.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// The peer asks. [`Served::wait`] must follow.
+    Asked(Request),
+    /// The stream is done with and must be dropped, which resets it unless it was closed.
+    Over,
+}
+
+/// A stream of a peer.
+#[derive(Debug)]
+pub(super) struct Served {
+    framed: Framed,
+    state: State,
+    timer: Delay,
+    /// Whether a request was answered on it.
+    used: bool,
+    /// Whether the timer is the one for the rest of a request.
+    begun: bool,
+}
+
+impl Served {
+    pub(super) fn new(stream: Stream, config: &StreamConfig) -> Served {
+        Served {
+            framed: Framed::new(stream),
+            state: State::Reading,
+            timer: Delay::new(config.inbound_request_timeout),
+            used: false,
+            begun: false,
+        }
+    }
+
+    /// The request that the core works on.
+    pub(super) fn pending(&self) -> Option<InboundId> {
+        match self.state {
+            State::Waiting(id, _) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection must stay for it: a request is being served, or the first one may be on its way (the
+    /// swarm does not count streams once they are negotiated, and the peer writes only then).
+    pub(super) fn is_busy(&self) -> bool {
+        match self.state {
+            State::Reading => !self.used,
+            State::Waiting(..) | State::Writing(_) | State::Flushing => true,
+            State::Closing | State::Withheld => false,
+        }
+    }
+
+    /// Whether it can make room for another stream: nothing is lost but a chance to save a negotiation.
+    pub(super) fn is_idle(&self) -> bool {
+        match self.state {
+            State::Reading => self.used && self.framed.buffered() == 0,
+            State::Waiting(..) | State::Writing(_) | State::Flushing => false,
+            State::Closing | State::Withheld => true,
+        }
+    }
+
+    /// How many bytes of requests it holds.
+    pub(super) fn buffered(&self) -> usize {
+        self.framed.buffered()
+    }
+
+    /// The request that was read goes by this name until it is answered.
+    pub(super) fn wait(&mut self, id: InboundId, kind: Kind) {
+        self.state = State::Waiting(id, kind);
+        self.used = true;
+        self.begun = false;
+    }
+
+    /// Does what the core decided about the pending request; `false` if the stream is to be dropped.
+    pub(super) fn reply(&mut self, reply: Reply, config: &StreamConfig) -> bool {
+        let State::Waiting(_, kind) = self.state else { return true };
+        match reply {
+            Reply::Answer(response) => match wire::encode_response(&response, config.max_message_out) {
+                Ok(bytes) => {
+                    self.timer.reset(config.inbound_request_timeout);
+                    self.state = State::Writing(bytes);
+                    true
+                }
+                Err(error) => {
+                    tracing::debug!(%error, %kind, "cannot encode an answer");
+                    false
+                }
+            },
+            Reply::Nothing => {
+                self.next_request(config);
+                true
+            }
+            // Where the peer has closed its side, dropping the stream would close this one in good order (yamux, QUIC),
+            // which for an announcement means that it was taken.
+            Reply::Reset(_) if kind == Kind::AddProvider && self.framed.has_ended() => {
+                self.timer.reset(config.inbound_request_timeout);
+                self.state = State::Withheld;
+                true
+            }
+            Reply::Reset(_) => false,
+        }
+    }
+
+    /// Goes on as far as the stream and the core allow.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Progress> {
+        loop {
+            match &mut self.state {
+                State::Reading => match ready!(self.poll_request(cx, config)) {
+                    Some(progress) => return Poll::Ready(progress),
+                    None => self.close(config),
+                },
+                State::Waiting(..) => return self.poll_gone(cx),
+                State::Writing(bytes) => match self.framed.poll_write(cx, bytes) {
+                    Poll::Ready(Ok(())) => self.state = State::Flushing,
+                    Poll::Ready(Err(error)) => return over(&error),
+                    Poll::Pending => return self.poll_timer(cx),
+                },
+                State::Flushing => match self.framed.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.next_request(config),
+                    Poll::Ready(Err(error)) => return over(&error),
+                    Poll::Pending => return self.poll_timer(cx),
+                },
+                State::Closing => match self.framed.poll_close(cx) {
+                    Poll::Ready(_) => return Poll::Ready(Progress::Over),
+                    Poll::Pending => return self.poll_timer(cx),
+                },
+                State::Withheld => return self.poll_timer(cx),
+            }
+        }
+    }
+
+    /// Reads a request; `None` if the stream is to be closed in good order.
+    fn poll_request(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Option<Progress>> {
+        match self.framed.poll_message(cx, config.max_message_in) {
+            Poll::Ready(Ok(Some(message))) => Poll::Ready(Some(match wire::decode_request(message) {
+                Ok(request) => Progress::Asked(request),
+                Err(what) => {
+                    tracing::debug!(%what, "resets a stream");
+                    Progress::Over
+                }
+            })),
+            Poll::Ready(Ok(None)) => Poll::Ready(None),
+            Poll::Ready(Err(ReadError::Broken(error))) => over(&error).map(Some),
+            Poll::Ready(Err(ReadError::Misbehaved(what))) => {
+                tracing::debug!(%what, "resets a stream");
+                Poll::Ready(Some(Progress::Over))
+            }
+            Poll::Pending => {
+                if self.used && !self.begun && self.framed.buffered() > 0 {
+                    self.begun = true;
+                    self.timer.reset(config.inbound_request_timeout);
+                }
+                ready!(self.timer.poll_unpin(cx));
+                let idle = self.used && !self.begun;
+                Poll::Ready(if idle { None } else { Some(Progress::Over) })
+            }
+        }
+    }
+
+    /// While the core works: a broken stream is told at once. An end of input is not one, and what comes meanwhile
+    /// waits in the stream but for one read.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
+        while self.framed.buffered() == 0 && !self.framed.has_ended() {
+            if let Err(error) = ready!(self.framed.poll_fill(cx)) {
+                return over(&error);
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
+        self.timer.poll_unpin(cx).map(|()| Progress::Over)
+    }
+
+    fn next_request(&mut self, config: &StreamConfig) {
+        self.state = State::Reading;
+        self.begun = self.framed.buffered() > 0;
+        self.timer.reset(match self.begun {
+            true => config.inbound_request_timeout,
+            false => config.inbound_idle_timeout,
+        });
+    }
+
+    fn close(&mut self, config: &StreamConfig) {
+        self.timer.reset(config.inbound_request_timeout);
+        self.state = State::Closing;
+    }
+}
+
+fn over(error: &io::Error) -> Poll<Progress> {
+    tracing::debug!(%error, "a stream broke");
+    Poll::Ready(Progress::Over)
+}

@@ -1,0 +1,114 @@
+//! Who may import whom: the floors of the house, as tables.
+
+/// Modules of the crate, and which others each may name. `lib.rs` may name all; whoever is not here has no floor.
+pub(crate) const FLOORS: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("wire", &["core"]),
+    ("handle", &["core"]),
+    ("persist", &["core"]),
+    ("sim", &["core"]),
+    ("metrics", &["core"]),
+    ("net", &["core", "wire", "handle"]),
+    ("manual", &[]),
+];
+
+/// Floor 0: what every other module of the core may name.
+const VOCABULARY: &[&str] = &["time", "key", "contact", "record", "message", "error", "config", "rtt"];
+/// Floor 1: what the duties are made of.
+const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup"];
+/// Between the floors: what the duties share, and the doors, which are data.
+const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage"];
+/// Floor 2: each knows nothing of the others.
+const DUTIES: &[&str] = &["query", "server", "maintain", "publish"];
+
+/// Modules of the core, and which others each may name beside itself; `core/mod.rs` may name all.
+///
+/// The vocabulary is ordered too, so that no two of its modules need each other. `Quorum` is vocabulary that lives
+/// with the queries, `InvalidValue` and `StoreError` are failures that live with what fails.
+const CORE: &[(&str, &[&[&str]])] = &[
+    ("time", &[]),
+    ("key", &[]),
+    ("contact", &[&["key"]]),
+    ("record", &[&["time", "key", "contact"]]),
+    ("validate", &[&["time", "key", "contact", "record"]]),
+    ("message", &[&["time", "key", "contact", "record", "validate"]]),
+    ("store", &[&["time", "key", "contact", "record", "config"]]),
+    ("error", &[&["time", "key", "contact", "record", "message", "validate", "store"]]),
+    ("config", &[&["time", "key", "contact", "record", "error", "validate"]]),
+    ("rtt", &[&["time", "config"]]),
+    ("routing", &[VOCABULARY]),
+    ("address_book", &[VOCABULARY]),
+    ("lookup", &[VOCABULARY]),
+    ("io", &[VOCABULARY, &["store", "validate"]]),
+    ("stats", &[VOCABULARY]),
+    ("requests", &[VOCABULARY, PARTS, &["io", "stats"]]),
+    ("peers", &[VOCABULARY, PARTS, &["io", "stats"]]),
+    ("storage", &[VOCABULARY, PARTS, &["io", "stats"]]),
+    ("query", &[VOCABULARY, PARTS, SHARED]),
+    ("server", &[VOCABULARY, PARTS, SHARED]),
+    ("maintain", &[VOCABULARY, PARTS, SHARED]),
+    ("publish", &[VOCABULARY, PARTS, SHARED]),
+    ("prepare", &[VOCABULARY, PARTS, SHARED, DUTIES]),
+    ("dht", &[VOCABULARY, PARTS, SHARED, DUTIES, &["prepare"]]),
+];
+
+/// The crates that the core may use.
+pub(crate) const CORE_CRATES: &[&str] = &[
+    "std",
+    "bytes",
+    "libp2p_identity",
+    "multiaddr",
+    "rand_chacha",
+    "rand_core",
+    "serde",
+    "sha2",
+    "smallvec",
+    "thiserror",
+    "tracing",
+];
+
+const CLOCKS: &[&str] = &["std::time::Instant", "std::time::SystemTime"];
+const OUTSIDE: &[&str] = &[
+    "std::env",
+    "std::fs",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::ToSocketAddrs",
+    "std::net::UdpSocket",
+    "std::process",
+    "std::thread",
+];
+const LOCKS: &[&str] = &["std::sync::Condvar", "std::sync::Mutex", "std::sync::RwLock"];
+const DISORDER: &[&str] = &["std::collections::HashMap", "std::collections::HashSet", "std::hash::RandomState"];
+const STREAMS: &[&str] = &["std::io"];
+const RANDOM: &[&str] = &["rand", "getrandom"];
+const SWARM: &[&str] = &["libp2p", "libp2p_core", "libp2p_swarm"];
+const RUNTIMES: &[&str] = &["async_std", "smol", "tokio"];
+const FUTURES: &[&str] = &["futures", "futures_timer"];
+
+/// What a floor must never name.
+const NEVER: &[(&str, &[&[&str]])] = &[
+    ("core", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
+    ("wire", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES]),
+    ("sim", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
+    ("handle", &[CLOCKS, OUTSIDE, STREAMS, DISORDER, RANDOM, SWARM, RUNTIMES, &["prost"]]),
+    ("persist", &[DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
+    ("net", &[OUTSIDE, DISORDER, RUNTIMES, &["prost"]]),
+];
+
+/// Whether statics that can change are forbidden on this floor: state belongs to a node and not to the process.
+pub(crate) fn is_pure(floor: &str) -> bool {
+    matches!(floor, "core" | "wire" | "sim")
+}
+
+/// What this floor must never name.
+pub(crate) fn never(floor: &str) -> impl Iterator<Item = Vec<&'static str>> {
+    let lists = NEVER.iter().filter(move |(name, _)| *name == floor).flat_map(|(_, lists)| lists.iter());
+    lists.flat_map(|list| list.iter()).map(|path| path.split("::").collect())
+}
+
+/// What this module of the core may name; `None` where it has no floor.
+pub(crate) fn core_allows(module: &str, target: &str) -> Option<bool> {
+    let (_, lists) = CORE.iter().find(|(name, _)| *name == module)?;
+    Some(module == target || lists.iter().any(|list| list.contains(&target)))
+}
