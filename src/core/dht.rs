@@ -30,7 +30,7 @@ use super::routing::{Offer, RoutingSnapshot};
 use super::rtt::Experience;
 use super::server::{Served, Server, ServerContext};
 use super::stats::Stats;
-use super::storage::{Asker, Outcome, Storage};
+use super::storage::{Asker, Outcome, Storage, Visit};
 use super::store::{Done, Store, StoreError};
 use super::time::Timestamp;
 
@@ -630,17 +630,21 @@ impl Dht {
         self.outputs.extend(served.event.map(Output::Event));
     }
 
+    /// The store did what a peer asked for. A peer that is gone gets no reply, but what it stored is kept.
+    fn on_served(&mut self, now: Timestamp, visit: Visit, outcome: Outcome) {
+        let mut cx = ServerContext { now, config: &self.config, peers: &self.peers, storage: &mut self.storage };
+        match self.server.on_outcome(&mut cx, visit, outcome) {
+            Some((to, Some(id), served)) => self.reply(to, id, served),
+            Some((_, None, served)) => self.outputs.extend(served.event.map(Output::Event)),
+            None => {}
+        }
+    }
+
     fn on_outcomes(&mut self, now: Timestamp, outcomes: Vec<(Asker, Outcome)>) {
         for (asker, outcome) in outcomes {
             match asker {
                 Asker::Query(id) => self.on_local(now, id, outcome),
-                Asker::Inbound(id) => {
-                    let mut cx =
-                        ServerContext { now, config: &self.config, peers: &self.peers, storage: &mut self.storage };
-                    if let Some((to, served)) = self.server.on_outcome(&mut cx, id, outcome) {
-                        self.reply(to, id, served);
-                    }
-                }
+                Asker::Inbound(visit) => self.on_served(now, visit, outcome),
                 Asker::Nobody => {}
             }
         }

@@ -12,18 +12,23 @@ use std::fmt;
 
 use super::config::RecordConfig;
 use super::error::QueryError;
-use super::io::{InboundId, QueryId};
+use super::io::QueryId;
 use super::message::{Misbehaviour, Value};
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::store::{Item, Loaded, Read, Store, StoreError, Ticket, Write};
 use super::time::Timestamp;
 use super::validate::{Candidate, InvalidValue};
 
+/// Names a peer's request that waits here. Never used twice, other than the driver's name for it: that is free again
+/// once the peer is gone, while the store still works for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Visit(pub(crate) u64);
+
 /// Who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
-    /// A peer, by its request.
-    Inbound(InboundId),
+    /// A peer.
+    Inbound(Visit),
     /// A query of this node.
     Query(QueryId),
     /// Nobody: what the application forgets.
