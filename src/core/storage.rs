@@ -266,8 +266,7 @@ impl Storage {
             return Some(Outcome::Kept(Err(KeepError::Old)));
         }
         let record = match old {
-            // The publisher's own copy stays its own when a peer sends the same value back.
-            Some(old) if old.own && old.value == record.value => Record { own: true, expires: old.expires, ..record },
+            Some(old) if old.value == record.value => again(&old, record),
             _ => record,
         };
         let key = record.key.clone();
@@ -305,6 +304,13 @@ impl Storage {
         self.waiting.insert(ticket, job);
         None
     }
+}
+
+/// The very value that is kept, come again. The publisher's own copy stays its own when a peer sends it back, and
+/// nobody can make a value end earlier by sending it with a short lifetime.
+fn again(old: &Record, new: Record) -> Record {
+    let expires = old.expires.zip(new.expires).map(|(old, new)| old.max(new));
+    Record { own: old.own || new.own, expires, ..new }
 }
 
 fn loaded_providers(result: Result<Loaded, StoreError>) -> Result<Vec<ProviderRecord>, StoreError> {
