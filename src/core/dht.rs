@@ -126,8 +126,11 @@ impl Dht {
         Ok(id)
     }
 
-    /// Ends an operation early, with all its requests; idempotent.
+    /// Ends an operation early, with all its requests; idempotent. Has no effect on what the node asks of itself.
     pub fn cancel(&mut self, id: QueryId) {
+        if self.pool.get_mut(id).is_none_or(|query| !query.asked) {
+            return;
+        }
         if let Some(query) = self.pool.remove(id) {
             for request in query.in_flight {
                 self.give_up(request);
