@@ -334,9 +334,10 @@ impl Dht {
                 }
             }
             Err(what) => {
-                let why = RequestError::Misbehaved(what);
-                query.report.failed.push(PeerFailure::new(*asked.request.to.peer(), why));
-                self.misbehaved(*asked.request.to.peer(), what);
+                let (peer, why) = (*asked.request.to.peer(), RequestError::Misbehaved(what));
+                query.report.failed.push(PeerFailure::new(peer, why));
+                events.extend(query.progress.then_some(QueryEvent::Progress(Progress::Failed { peer, why })));
+                self.misbehaved(peer, what);
             }
         }
         self.report_events(id, &mut events);
