@@ -464,7 +464,12 @@ impl Dht {
         if let Some(gone) = gone {
             self.left_table(gone);
         }
-        if let Some(next) = self.peers.table.next_waiting(peer.key()) {
+        self.offer_waiting(now, peer.key());
+    }
+
+    /// Tries a peer that waits for a place in the bucket of `key`, if there is one now.
+    fn offer_waiting(&mut self, now: Timestamp, key: &Key) {
+        if let Some(next) = self.peers.table.next_waiting(key) {
             self.offer(now, next);
         }
     }
@@ -550,8 +555,10 @@ impl Dht {
             }
         } else {
             self.peers.serving.remove(&peer);
-            if let Some(gone) = self.peers.table.remove(&Key::from(&peer)) {
+            let key = Key::from(&peer);
+            if let Some(gone) = self.peers.table.remove(&key) {
                 self.left_table(gone);
+                self.offer_waiting(now, &key);
             }
         }
     }
