@@ -130,7 +130,7 @@ impl RoutingTable {
         mut admit: impl FnMut(&Contact) -> bool,
     ) -> Vec<Arc<Contact>> {
         let home = self.index(target);
-        let mut found: Vec<&Entry> = Vec::with_capacity(count + 4);
+        let mut found: Vec<&Entry> = Vec::with_capacity(count.min(self.len));
         let groups = [home..home + 1, home + 1..self.buckets.len()];
         for group in groups.into_iter().chain((0..home).rev().map(|i| i..i + 1)) {
             let start = found.len();
@@ -155,9 +155,11 @@ impl RoutingTable {
         RoutingSnapshot { local, buckets: buckets.collect() }
     }
 
-    /// How many entries a bucket may hold: k, or more in the low ones where the configuration widens them.
+    /// How many entries a bucket may hold: k, or more in the low ones where the configuration widens them. The last one
+    /// splits at k, so that neither half of it is ever too large for its place.
     fn capacity(&self, index: usize) -> usize {
         let wide = self.config.wide_low_buckets.checked_shr(index as u32).unwrap_or(0);
+        let wide = if self.can_split(index) { 0 } else { wide };
         self.config.bucket_size.get().max(wide)
     }
 
