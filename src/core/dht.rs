@@ -317,7 +317,7 @@ impl Dht {
     /// A request of a query was answered, and the answer fits.
     fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(query) = self.pool.get_mut(id) else { return };
-        let closer = askable(&self.peers, &response, 2 * self.config.lookup.replication.get());
+        let closer = askable(&self.peers, &response, self.config.lookup.replication.get().saturating_mul(2));
         let cx = Context { now, config: &self.config, peers: &self.peers };
         let heard = Heard { from: &asked.request.to, tag, response, closer: &closer };
         query.in_flight.retain(|request| *request != asked.id);

@@ -55,7 +55,7 @@ impl Context<'_> {
             resiliency: config.resiliency.get(),
             frontier: self.config.limit.frontier.max(count),
         };
-        Lookup::new(target, &self.peers.seeds(&target, 2 * count), shape)
+        Lookup::new(target, &self.peers.seeds(&target, count.saturating_mul(2)), shape)
     }
 
     pub(crate) fn replication(&self) -> usize {
