@@ -32,11 +32,13 @@ pub(crate) struct RoutingTable {
     config: RoutingConfig,
     buckets: Vec<Bucket>,
     len: usize,
+    /// How many answers there were, of all peers.
+    answers: u64,
 }
 
 impl RoutingTable {
     pub(crate) fn new(local: Key, config: RoutingConfig) -> RoutingTable {
-        RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0 }
+        RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0, answers: 0 }
     }
 
     /// How many peers it holds.
@@ -72,6 +74,7 @@ impl RoutingTable {
 
     /// Offers a peer that has just answered a request.
     pub(crate) fn offer(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Offer {
+        self.answers += 1;
         if *contact.key() == self.local {
             return Offer::Full;
         }
@@ -95,9 +98,11 @@ impl RoutingTable {
     }
 
     /// Notes that a peer failed a request. `Some` if it is forgotten for it.
+    ///
+    /// An outage is not the peers' fault: a further failure counts only if someone, anyone, has answered since the last.
     pub(crate) fn fail(&mut self, key: &Key) -> Option<PeerId> {
         let index = self.index(key);
-        let gone = self.buckets[index].fail(key);
+        let gone = self.buckets[index].fail(key, self.answers);
         self.len -= usize::from(gone.is_some());
         gone
     }
