@@ -103,10 +103,13 @@ impl Dht {
     ///
     /// # Errors
     ///
-    /// [`Busy`] if as many queries run as the configuration allows. What else is wrong with the operation is told by
-    /// its [`QueryEvent::Finished`].
+    /// [`Busy`] if as many queries run as the configuration allows, or if the store is as many answers behind. What else
+    /// is wrong with the operation is told by its [`QueryEvent::Finished`].
     pub fn start(&mut self, now: Timestamp, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
-        if self.pool.len() >= self.config.limit.queries {
+        let limit = &self.config.limit;
+        // A query that ended early leaves its job with the store, which may be slow.
+        let store_behind = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
+        if self.pool.len() >= limit.queries || store_behind {
             return Err(Busy);
         }
         let id = self.pool.next_id();

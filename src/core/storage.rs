@@ -95,10 +95,11 @@ pub(crate) type Now = Option<Outcome>;
 pub(crate) struct Storage {
     store: Box<dyn Store>,
     config: RecordConfig,
-    /// Bounded: a query has one job at most, and the server limits those of peers.
+    /// Bounded: the server limits the jobs of peers, and no query starts while there are too many.
     waiting: BTreeMap<Ticket, Job>,
     /// The values under whose keys a write is pending, with those that queue behind it. Bounded likewise.
     queues: BTreeMap<RecordKey, VecDeque<(Asker, Record)>>,
+    queued: usize,
 }
 
 impl fmt::Debug for Storage {
@@ -109,7 +110,7 @@ impl fmt::Debug for Storage {
 
 impl Storage {
     pub(crate) fn new(store: Box<dyn Store>, config: RecordConfig) -> Storage {
-        Storage { store, config, waiting: BTreeMap::new(), queues: BTreeMap::new() }
+        Storage { store, config, waiting: BTreeMap::new(), queues: BTreeMap::new(), queued: 0 }
     }
 
     pub(crate) fn store(&mut self) -> &mut dyn Store {
@@ -120,6 +121,11 @@ impl Storage {
         &*self.store
     }
 
+    /// How many jobs wait here, those included whose asker has given up.
+    pub(crate) fn jobs(&self) -> usize {
+        self.waiting.len() + self.queued
+    }
+
     /// Keeps a value, if it is valid and none is kept that is better.
     pub(crate) fn keep_value(&mut self, now: Timestamp, asker: Asker, record: Record) -> Now {
         if let Err(why) = self.config.validator.validate(now, &record.key, &record.value) {
@@ -127,6 +133,7 @@ impl Storage {
         }
         if let Some(queue) = self.queues.get_mut(&record.key) {
             queue.push_back((asker, record));
+            self.queued += 1;
             return None;
         }
         let key = record.key.clone();
@@ -252,6 +259,7 @@ impl Storage {
     fn next_in_queue(&mut self, now: Timestamp, key: &RecordKey, done: (Asker, Outcome)) -> Vec<(Asker, Outcome)> {
         let mut outcomes = vec![done];
         while let Some((asker, record)) = self.queues.get_mut(key).and_then(VecDeque::pop_front) {
+            self.queued -= 1;
             match self.compare(now, asker, record) {
                 Some(outcome) => outcomes.push((asker, outcome)),
                 None => return outcomes,
