@@ -72,6 +72,8 @@ pub mod core;
 pub mod handle;
 #[cfg(feature = "libp2p")]
 pub mod net;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(feature = "wire")]
 pub mod wire;
 

@@ -128,8 +128,9 @@ impl Config {
     }
 }
 
+/// Time is counted in microseconds: what is shorter is none.
 fn nonzero_time(name: &'static str, value: Duration) -> Result<(), ConfigError> {
-    if value.is_zero() { Err(ConfigError::Zero(name)) } else { Ok(()) }
+    if value.as_micros() == 0 { Err(ConfigError::Zero(name)) } else { Ok(()) }
 }
 
 /// How lookups walk.

@@ -57,7 +57,7 @@ impl Context<'_> {
             paths: paths.unwrap_or(config.paths).get().min(count),
             frontier: self.config.limit.frontier.max(count),
         };
-        Lookup::new(target, &self.peers.seeds(&target, 2 * count), shape)
+        Lookup::new(target, &self.peers.seeds(&target, count.saturating_mul(2)), shape)
     }
 
     pub(crate) fn replication(&self) -> usize {

@@ -32,7 +32,10 @@ const MAIN: Tag = Tag(0);
 pub(crate) struct FindProviders {
     key: RecordKey,
     lookup: Lookup,
+    /// How many are enough.
     limit: usize,
+    /// How many are remembered, so that those without an address take no place from those with one.
+    most: usize,
     local: bool,
     /// Everyone heard of, and whether it was reported.
     heard: BTreeMap<PeerId, bool>,
@@ -62,6 +65,7 @@ impl FindProviders {
             lookup: cx.walk(key.key(), cx.replication(), options.paths),
             key,
             limit: options.limit.map_or(most, |limit| limit.get().min(most)),
+            most,
             local: false,
             heard: BTreeMap::new(),
             reported: 0,
@@ -178,7 +182,7 @@ impl FindProviders {
     /// Someone says that this peer provides it. Bounded: what is over the limit is not remembered.
     fn hear(&mut self, cx: &Context<'_>, provider: &Arc<Contact>) {
         let reported = self.heard.get(provider.peer()).copied();
-        if reported == Some(true) || (reported.is_none() && self.heard.len() >= self.limit) {
+        if reported == Some(true) || (reported.is_none() && self.heard.len() >= self.most) {
             return;
         }
         let known = if provider.has_addrs() { None } else { cx.peers.contact(provider.peer()) };

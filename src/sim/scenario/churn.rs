@@ -1,0 +1,200 @@
+//! A network whose nodes come and go for two days.
+
+use std::sync::Arc;
+
+use super::super::churn::Churn;
+use super::super::directory::{Directory, Index};
+use super::super::life::{Health, Life, serving};
+use super::super::link::{Latency, Link};
+use super::super::network::{Network, News};
+use super::super::numbers::Numbers;
+use super::super::outcome::{Outcome, Put};
+use super::super::progress::Progress;
+use super::super::random::Random;
+use super::super::table::Filling;
+use super::setup::{Kind, Population, config, populate};
+use super::{Params, Scenario};
+use crate::core::{Answer, Config, Operation, QueryEvent, QueryOptions, RecordKey};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "churn",
+    paper: "RFM2, ProbeLab 2022: sessions of IPFS nodes",
+    about: "what is found, how tables keep up and what it costs, 48 h of IPFS-2022 churn",
+    nodes: 1_000,
+    run,
+};
+
+const HOUR: u64 = 3_600_000_000;
+
+fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
+    let mut outcome = Outcome::new(SCENARIO.name, params.size(), params.seed);
+    // `samples` is the number of hours here.
+    let hours = params.samples.unwrap_or(48) as u64;
+    let setup = Setup {
+        churn: Churn::Ipfs2022,
+        link: Link::public(Latency::Geo6),
+        config: config(20),
+        hours,
+        clients: 0.0,
+        records: 100,
+    };
+    progress.stage("churn");
+    live(params, &setup, progress, &mut outcome);
+    outcome.note("Values and provider records are published once, by nodes that stay; nothing keeps them alive but the core's own duties.");
+    outcome
+}
+
+/// A network that lives for some hours.
+pub(super) struct Setup {
+    pub(super) churn: Churn,
+    pub(super) link: Link,
+    pub(super) config: Config,
+    pub(super) hours: u64,
+    /// The share of nodes that only ask.
+    pub(super) clients: f64,
+    /// How many values, and as many provider records, are published.
+    pub(super) records: usize,
+}
+
+/// What was seen, hour by hour.
+#[derive(Default)]
+struct Seen {
+    values: Vec<(f64, f64)>,
+    providers: Vec<(f64, f64)>,
+    know20: Vec<(f64, f64)>,
+    stale: Vec<(f64, f64)>,
+    healths: Vec<Health>,
+    found: [usize; 2],
+    asked: [usize; 2],
+}
+
+const TICK: u32 = Life::FIRST_FREE;
+
+/// Lets the network live, and measures every hour.
+pub(super) fn live(params: &Params, setup: &Setup, progress: &mut Progress<'_>, outcome: &mut Outcome) {
+    let (n, seed) = (params.size(), params.seed);
+    // As many are away as are online, unless nobody ever leaves.
+    let away = if setup.churn == Churn::None { 0 } else { n };
+    let directory = Directory::new(seed, n + away);
+    let population = Population::new(&directory, n);
+    let mut network = Network::new(seed, directory, setup.link);
+    let shared = Arc::new(setup.config.clone());
+    let filling = Filling {
+        wide: setup.config.routing.wide_low_buckets,
+        ..Filling::plain(setup.config.routing.bucket_size.get())
+    };
+    populate(&mut network, &population, seed, &Kind::Ours(Arc::clone(&shared)), filling, progress);
+    let boot: Vec<Index> = (0..(n as Index / 100).max(3).min(n as Index)).collect();
+    let mut life = Life::new(seed, setup.churn, shared, boot.clone(), setup.clients);
+    life.begin(&mut network, 0..(n + away) as Index);
+    let keys = publish(&mut network, &boot, setup.records, seed);
+    let mut seen = Seen::default();
+    network.mark(HOUR, TICK);
+    let end = setup.hours * HOUR;
+    let mut random = Random::new(seed, "gets", 0);
+    while !progress.stopped() {
+        match network.next(end) {
+            Some(News::Mark(TICK)) => {
+                tick(&mut network, &keys, &mut random, &mut seen);
+                network.mark(network.now() + HOUR, TICK);
+            }
+            Some(News::Mark(peer)) => life.on_mark(&mut network, peer),
+            Some(News::Query { event: QueryEvent::Finished(result), .. }) => on_end(*result, &mut seen),
+            Some(News::Pulse) => {
+                progress.tell(network.traffic().events, network.now(), network.now() as f64 / end as f64);
+            }
+            Some(_) => {}
+            None => break,
+        }
+    }
+    tell(&network, &seen, outcome);
+}
+
+fn publish(network: &mut Network, boot: &[Index], records: usize, seed: u64) -> Vec<RecordKey> {
+    let mut random = Random::new(seed, "records", 0);
+    let keys: Vec<RecordKey> = (0..records).map(|_| RecordKey::new(random.bytes().to_vec())).collect();
+    for (i, key) in keys.iter().enumerate() {
+        let publisher = boot[i % boot.len()];
+        let value = Operation::Put { key: key.clone(), value: random.bytes().to_vec().into() };
+        network.start(publisher, value, QueryOptions::default());
+        network.start(publisher, Operation::Provide { key: key.clone() }, QueryOptions::default());
+    }
+    keys
+}
+
+/// Looks for every record from somewhere, and into a sample of the tables.
+fn tick(network: &mut Network, keys: &[RecordKey], random: &mut Random, seen: &mut Seen) {
+    let live = serving(network);
+    let hour = network.now() as f64 / HOUR as f64;
+    let share = |now: usize, of: usize| now as f64 / of.max(1) as f64;
+    if seen.asked[0] > 0 {
+        seen.values.push((hour - 1.0, share(seen.found[0], seen.asked[0])));
+        seen.providers.push((hour - 1.0, share(seen.found[1], seen.asked[1])));
+    }
+    (seen.found, seen.asked) = ([0, 0], [0, 0]);
+    if live.len() == 0 {
+        return;
+    }
+    for key in keys {
+        for operation in [Operation::Get { key: key.clone() }, Operation::Providers { key: key.clone() }] {
+            let from = live.at(random.below(live.len() as u32) as usize);
+            network.start(from, operation, QueryOptions::default());
+        }
+    }
+    let sample = random.sample(live.len() as u32, 200).into_iter().map(|position| live.at(position as usize));
+    let health = Health::of(network, sample);
+    seen.know20.push((hour, health.know20));
+    seen.stale.push((hour, health.stale_open));
+    seen.healths.push(health);
+}
+
+fn on_end(result: Result<Answer, crate::core::QueryError>, seen: &mut Seen) {
+    use crate::core::QueryError::{NotFound, QuorumMissed, TimedOut};
+    match result {
+        Ok(Answer::Value { .. }) => {
+            seen.found[0] += 1;
+            seen.asked[0] += 1;
+        }
+        Ok(Answer::Providers { found, .. }) => {
+            seen.found[1] += usize::from(found > 0);
+            seen.asked[1] += 1;
+        }
+        // Values that are not found are an error, providers that are not found are an answer.
+        Err(NotFound(_) | QuorumMissed { .. } | TimedOut { .. }) => seen.asked[0] += 1,
+        _ => {}
+    }
+}
+
+fn tell(network: &Network, seen: &Seen, outcome: &mut Outcome) {
+    let mean = |points: &[(f64, f64)]| points.iter().map(|(_, y)| y).sum::<f64>() / points.len().max(1) as f64;
+    let healths = seen.healths.len().max(1) as f64;
+    let average = |pick: fn(&Health) -> f64| seen.healths.iter().map(pick).sum::<f64>() / healths;
+    let traffic = network.traffic();
+    let seconds = network.now() as f64 / 1e6;
+    let mut bytes = Numbers::default();
+    (0..outcome.nodes as Index).for_each(|peer| bytes.push(network.bytes_of(peer) as f64 / seconds));
+    let ours = &mut outcome.ours;
+    ours.put("found_share", mean(&seen.values));
+    ours.put("providers_found_share", mean(&seen.providers));
+    ours.put("stale_full", average(|health| health.stale_full));
+    ours.put("stale_open", average(|health| health.stale_open));
+    ours.put("know20", average(|health| health.know20));
+    ours.put("entries", average(|health| health.entries));
+    ours.put("bytes_per_node_s", traffic.bytes as f64 / seconds / outcome.nodes as f64);
+    ours.put("bytes_per_node_s_p95", bytes.quantile(0.95));
+    ours.put("messages_per_node_s", traffic.sent as f64 / seconds / outcome.nodes as f64);
+    ours.put("hours", seconds / 3600.0);
+    let curves = vec![("values".to_owned(), seen.values.clone()), ("providers".to_owned(), seen.providers.clone())];
+    outcome.plot("What is found", ("hours", "share"), curves);
+    outcome.plot(
+        "Neighbours in the table",
+        ("hours", "of the 20 closest"),
+        vec![("ours".to_owned(), seen.know20.clone())],
+    );
+    outcome.plot(
+        "Dead entries in buckets with room",
+        ("hours", "share"),
+        vec![("ours".to_owned(), seen.stale.clone())],
+    );
+    outcome.laws_of("ours", &traffic);
+}
