@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Our node among go-libp2p and js-libp2p nodes, over loopback TCP: who finds what through whom.
+"""Our node among go-libp2p, js-libp2p and py-libp2p nodes, over loopback TCP: who finds what through whom.
 
-    tests/interop/foreign.py [--node PATH] [--build DIR] [--kinds go,js]
+    tests/interop/foreign.py [--node PATH] [--build DIR] [--kinds go,js,py]
 
 For every hub, A and B of which at least one is ours: A knows only the hub, puts a value and provides content; then B
 starts, knows only the hub, and gets the value, finds the provider and finds A, with addresses. Then A leaves, and
 another B gets and finds again, from those who keep it. Prints a table and exits 1 if anything failed. A kind whose
-tools (go; node and npm) are missing is skipped, and said to be. Builds into target/foreign; needs
-`cargo build --example node` first.
+tools (go; node and npm) are missing is skipped, and said to be; py, which needs a C compiler and libgmp, is left out
+unless it is named. Builds into target/foreign; needs `cargo build --example node` first.
 """
 
 import argparse
@@ -101,6 +101,15 @@ def build(directory, kinds):
             commands["js"] = ["node", place / "peer.mjs", "--proto", PROTOCOL]
         else:
             log("SKIPPED: js-libp2p, since there is no `node` and `npm`")
+    if "py" in kinds:
+        place = directory / "py"
+        python = place / "bin/python"
+        if not python.exists():
+            log("installing the py peer, about 60 s")
+            subprocess.run([sys.executable, "-m", "venv", place], check=True)
+            requirements = HERE / "peers/py/requirements.txt"
+            subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "-r", requirements], check=True)
+        commands["py"] = [python, HERE / "peers/py/peer.py", "--proto", PROTOCOL]
     return commands
 
 
