@@ -204,6 +204,43 @@ async fn a_dead_peer_is_seldom_dialled_and_not_served() {
     assert!(named.contains(&bob.peer) && !named.contains(&dead), "{named:?}");
 }
 
+/// While nobody can be reached nobody is forgotten, and when the way is open again all is as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_outage_the_node_finds_its_peers_again() {
+    let mut dial = kad::DialConfig::default();
+    dial.backoff_base = Duration::from_millis(50);
+    dial.backoff_max = Duration::from_millis(500);
+    let alice = node(brief().with_dial(dial)).await;
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let other = node(brief()).await;
+        let proxy = Proxy::to(&other.addr).await;
+        others.push((other, proxy));
+    }
+    for (other, proxy) in &others {
+        alice.dht.add_peer(other.peer, [proxy.addr.clone()]);
+        until("it is in the table", async || alice.table().await.contains(&other.peer).then_some(())).await;
+    }
+    for (other, proxy) in &others {
+        proxy.cut();
+        lost(&alice, other.peer).await;
+    }
+    for n in 0..20 {
+        let found = soon(alice.dht.closest_peers(format!("point {n}"))).await;
+        assert!(matches!(found, Err(QueryError::NoAnswer(_))), "{found:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(alice.table().await.len(), 3);
+    for (_, proxy) in &others {
+        proxy.open();
+    }
+    until("all answer again", async || {
+        let found = soon(alice.dht.closest_peers(b"point")).await.ok()?;
+        (found.peers.len() == 3).then_some(())
+    })
+    .await;
+}
+
 /// With nobody else to ask, all that is said is who failed and how.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_all_are_dead_the_error_names_them() {

@@ -18,6 +18,8 @@ enum Way {
     Stopped,
     /// What was connected is closed; new connections are taken and get no word.
     Stale,
+    /// What was connected is closed, and so are new connections.
+    Cut,
 }
 
 pub(crate) struct Proxy {
@@ -51,6 +53,15 @@ impl Proxy {
         self.way.send_replace(Way::Stale);
     }
 
+    /// Closes every connection, and every new one at once.
+    pub(crate) fn cut(&self) {
+        self.way.send_replace(Way::Cut);
+    }
+
+    pub(crate) fn open(&self) {
+        self.way.send_replace(Way::Open);
+    }
+
     /// Closes the port and every connection.
     pub(crate) async fn close(&mut self) {
         self.go_stale();
@@ -75,10 +86,11 @@ pub(crate) async fn closed_port() -> Multiaddr {
 async fn accept(listener: TcpListener, target: SocketAddr, way: Arc<watch::Sender<Way>>) {
     let mut held = Vec::new();
     while let Ok((stream, _)) = listener.accept().await {
-        if *way.borrow() == Way::Stale {
-            held.push(stream);
-        } else {
-            tokio::spawn(pass(stream, target, way.subscribe()));
+        let now = *way.borrow();
+        match now {
+            Way::Open | Way::Stopped => drop(tokio::spawn(pass(stream, target, way.subscribe()))),
+            Way::Stale => held.push(stream),
+            Way::Cut => {}
         }
     }
 }
@@ -89,7 +101,7 @@ async fn pass(one: TcpStream, target: SocketAddr, way: watch::Receiver<Way>) {
     let (other_in, other_out) = other.into_split();
     let mut closed = way.clone();
     tokio::select! {
-        _ = closed.wait_for(|way| *way == Way::Stale) => {}
+        _ = closed.wait_for(|way| matches!(way, Way::Stale | Way::Cut)) => {}
         () = copy(one_in, other_out, way.clone()) => {}
         () = copy(other_in, one_out, way) => {}
     }

@@ -11,6 +11,7 @@ unless it is named. Builds into target/foreign; needs `cargo build --example nod
 """
 
 import argparse
+import base64
 import hashlib
 import itertools
 import json
@@ -25,6 +26,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PROTOCOL = "/test/kad/1.0.0"
+
+# What the others do not manage among themselves either: (hub, A, what).
+KNOWN = {
+    # go echoes py's own signed record of its sender, in which py then misses go's id; the value is kept and found.
+    ("go", "py", "put"),
+}
 
 
 def log(*words):
@@ -73,8 +80,6 @@ class Peer:
 
 def cid(text):
     """A CIDv1 of raw bytes, sha2-256, in base 32."""
-    import base64
-
     raw = b"\x01\x55\x12\x20" + hashlib.sha256(text.encode()).digest()
     return "b" + base64.b32encode(raw).decode().lower().rstrip("=")
 
@@ -117,27 +122,29 @@ class Table:
     def __init__(self):
         self.cells = {}
         self.faults = []
+        self.tried = 0
 
     def note(self, run, what, ok, answer):
         hub, a, b = run
-        done, tried = self.cells.get((hub, f"{a} -> {b}", what), (0, 0))
-        self.cells[hub, f"{a} -> {b}", what] = (done + bool(ok), tried + 1)
-        if not ok:
+        known = not ok and (hub, a, what) in KNOWN
+        word = "ok" if ok else "known" if known else "FAILED"
+        earlier = self.cells.get((hub, f"{a} -> {b}", what), "ok")
+        self.cells[hub, f"{a} -> {b}", what] = max(word, earlier, key=["ok", "known", "FAILED"].index)
+        self.tried += 1
+        if not ok and not known:
             self.faults.append(f"hub {hub}, {a} -> {b}, {what}: {json.dumps(answer)[:300]}")
-        return ok
 
     def show(self):
         columns = list(dict.fromkeys(what for _, _, what in self.cells))
         rows = dict.fromkeys((hub, pair) for hub, pair, _ in self.cells)
         print(f"{'hub':<6}{'A -> B':<14}" + "".join(f"{column:<16}" for column in columns))
         for hub, pair in rows:
-            cells = [self.cells.get((hub, pair, column)) for column in columns]
-            words = ["-" if cell is None else "ok" if cell[0] == cell[1] else "FAILED" for cell in cells]
+            words = [self.cells.get((hub, pair, column), "-") for column in columns]
             print(f"{hub:<6}{pair:<14}" + "".join(f"{word:<16}" for word in words))
         for fault in self.faults:
             print("FAILED:", fault)
-        tried = sum(tried for _, tried in self.cells.values())
-        print(f"{tried - len(self.faults)} of {tried} ok")
+        known = list(self.cells.values()).count("known")
+        print(f"{self.tried - len(self.faults) - known} of {self.tried} ok, {known} known not to work among the others")
 
 
 def found(answer, peer):
