@@ -192,7 +192,7 @@ impl Behaviour {
     }
 
     fn on_added(&mut self, contact: Arc<Contact>) {
-        self.dialer.on_hope(contact.peer());
+        self.dialer.on_named(contact.peer());
         self.input(Input::AddPeer(contact));
     }
 

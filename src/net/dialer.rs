@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId, DialError};
 
 use super::backoff::BackOffs;
 use super::config::DialConfig;
+use super::disproved::Disproved;
 use super::handler::ToHandler;
 use crate::core::{Contact, Request, RequestError, RequestId, Timestamp, Unreachable};
 
@@ -46,6 +48,8 @@ pub(super) struct Dialer {
     /// Requests that wait for a connection: at most `config.waiting`.
     waiting: usize,
     backoffs: BackOffs,
+    /// As many peers as `backoffs`.
+    disproved: Disproved,
     actions: VecDeque<Action>,
 }
 
@@ -88,6 +92,7 @@ enum Dial {
 impl Dialer {
     pub(super) fn new(local: PeerId, config: DialConfig) -> Dialer {
         let backoffs = BackOffs::new(&config);
+        let disproved = Disproved::new(config.backoff_peers);
         Dialer {
             local,
             config,
@@ -98,6 +103,7 @@ impl Dialer {
             dials: BTreeMap::new(),
             waiting: 0,
             backoffs,
+            disproved,
             actions: VecDeque::new(),
         }
     }
@@ -181,6 +187,9 @@ impl Dialer {
         connection: ConnectionId,
         error: &DialError,
     ) {
+        if let (Some(peer_id), Some(addr)) = (peer, strangers_addr(error)) {
+            self.disproved.on_stranger(peer_id, addr);
+        }
         if let Some(dialled) = self.dials.remove(&connection) {
             self.on_own_dial_failure(now, &dialled, error);
         } else if let Some(peer_id) = peer
@@ -191,9 +200,10 @@ impl Dialer {
         self.dial_next();
     }
 
-    /// There is reason to try this peer at once, whatever happened before.
-    pub(super) fn on_hope(&mut self, peer: &PeerId) {
+    /// The application names this peer: it is tried at once, whatever happened before.
+    pub(super) fn on_named(&mut self, peer: &PeerId) {
         self.backoffs.on_hope(peer);
+        self.disproved.on_named(peer);
     }
 
     /// Whether this connection, once up, is one of ours.
@@ -251,6 +261,9 @@ impl Dialer {
         if self.waiting >= self.config.waiting {
             return self.fail(outgoing.id, RequestError::Busy);
         }
+        if self.disproved.without(&outgoing.to).is_none() {
+            return self.fail(outgoing.id, Unreachable::WrongPeer.into());
+        }
         let idle = self.peers.get(&peer_id).is_none_or(|peer| peer.dial == Dial::None);
         if idle && self.backoffs.holds(now, &outgoing.to) {
             return self.fail(outgoing.id, Unreachable::BackingOff.into());
@@ -276,6 +289,7 @@ impl Dialer {
             let Some((_, peer_id)) = self.queue.pop_first() else { return };
             let Some(peer) = self.peers.get_mut(&peer_id) else { continue };
             let Some(contact) = peer.contact() else { continue };
+            let contact = self.disproved.without(&contact).unwrap_or(contact);
             let opts = DialOpts::peer_id(peer_id)
                 .condition(PeerCondition::DisconnectedAndNotDialing)
                 .addresses(contact.addrs().collect())
@@ -306,6 +320,11 @@ impl Dialer {
             }
             return self.prune(peer_id);
         }
+        if strangers_addr(error).is_some() && self.knows_another_addr(peer_id) {
+            // Whoever answers first ends a dial: at another address the peer itself may have been about to.
+            return self.enqueue(peer_id);
+        }
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         // Also if nobody waits any more: a request's time may be shorter than that of a dial.
         if is_peers_fault(error) && peer.connections.is_empty() {
             self.backoffs.on_failure(now, dialled);
@@ -317,6 +336,12 @@ impl Dialer {
             self.fail(outgoing.id, why_unreachable(error).into());
         }
         self.prune(peer_id);
+    }
+
+    /// Whether somebody waits for the peer, and knows an address of it at which no one else answered.
+    fn knows_another_addr(&self, peer_id: PeerId) -> bool {
+        let wanted = self.peers.get(&peer_id).and_then(Peer::contact);
+        wanted.and_then(|contact| self.disproved.without(&contact)).is_some_and(|contact| contact.has_addrs())
     }
 
     /// A dial that nobody waits for any more is not begun, and makes room for another if it was.
@@ -372,6 +397,14 @@ fn why_unreachable(error: &DialError) -> Unreachable {
         DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => Unreachable::WrongPeer,
         DialError::Denied { .. } => Unreachable::Denied,
         DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Transport(_) => Unreachable::DialFailed,
+    }
+}
+
+/// The address at which someone else answered than who was dialled.
+fn strangers_addr(error: &DialError) -> Option<&Multiaddr> {
+    match error {
+        DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => Some(address),
+        _ => None,
     }
 }
 

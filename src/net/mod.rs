@@ -8,6 +8,7 @@ mod behaviour;
 mod clock;
 mod config;
 mod dialer;
+mod disproved;
 mod event;
 mod exchange;
 mod framed;

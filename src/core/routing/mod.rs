@@ -132,7 +132,7 @@ impl RoutingTable {
         &self,
         target: &Key,
         count: usize,
-        mut admit: impl FnMut(&Contact) -> bool,
+        mut admit: impl FnMut(&Entry) -> bool,
     ) -> Vec<Arc<Contact>> {
         let home = self.index(target);
         let mut found: Vec<&Entry> = Vec::with_capacity(count.min(self.len));
@@ -140,7 +140,7 @@ impl RoutingTable {
         for group in groups.into_iter().chain((0..home).rev().map(|i| i..i + 1)) {
             let start = found.len();
             let usable = self.buckets[group].iter().flat_map(Bucket::entries).filter(|entry| !entry.is_questionable());
-            found.extend(usable.filter(|entry| admit(&entry.contact)));
+            found.extend(usable.filter(|entry| admit(entry)));
             nearest_first(&mut found, start, count, target);
             if found.len() >= count {
                 break;

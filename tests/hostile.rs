@@ -1,0 +1,18 @@
+//! Real failures, over loopback TCP: peers that are dead, lie, flood or fall silent, and what becomes of what a node was
+//! asked to do.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+#[path = "hostile/dead.rs"]
+mod dead;
+#[path = "hostile/floods.rs"]
+mod floods;
+#[path = "hostile/liars.rs"]
+mod liars;
+#[path = "live/mod.rs"]
+mod live;
+#[path = "hostile/proxy.rs"]
+mod proxy;
+#[path = "hostile/roles.rs"]
+mod roles;
+#[path = "hostile/rules.rs"]
+mod rules;

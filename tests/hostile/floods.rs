@@ -1,0 +1,176 @@
+//! Peers that ask too much, too slowly, or for what nobody may ask.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use libp2p::swarm::{Stream, SwarmEvent};
+use libp2p_kad_dht as kad;
+use libp2p_kad_dht::core::{Contact, Misbehaviour, Request};
+use libp2p_kad_dht::net::StreamConfig;
+use libp2p_kad_dht::wire;
+use tokio::time::Instant;
+
+use crate::live::{Node, Ours, PROTOCOL, Raw, read, soon, until, write};
+use crate::rules::{node, provided_at};
+
+/// Gives a request one second and an unused connection half of one.
+async fn impatient() -> Ours {
+    let mut stream = StreamConfig::new([]);
+    stream.inbound_request_timeout = Duration::from_secs(1);
+    let config = kad::Config::new(PROTOCOL).with_stream(stream);
+    Ours::with(config, false, Duration::from_millis(500)).await
+}
+
+async fn connected(raw: &Node<Raw>, node: &Ours) {
+    assert!(raw.reaches(node.peer, vec![node.addr.clone()]).await);
+}
+
+/// Waits for the end of the connection to a node, which nothing keeps open any more.
+async fn idles_out(raw: &Node<Raw>, node: &Ours) {
+    until("the connection idles out", async || {
+        let closed = raw.seen(|event| match event {
+            SwarmEvent::ConnectionClosed { peer_id, .. } if *peer_id == node.peer => Some(()),
+            _ => None,
+        });
+        closed.first().copied()
+    })
+    .await;
+}
+
+/// Waits until a stream is closed or reset by the other side.
+async fn ends(stream: &mut Stream) {
+    soon(async { while let Ok(1..) = stream.read(&mut [0; 64]).await {} }).await;
+}
+
+fn request(request: &Request) -> Bytes {
+    wire::encode_request(request, wire::MAX_OUT).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_streams_are_closed_and_do_not_hold_the_connection() {
+    let node = impatient().await;
+    let raw = Raw::mute().await;
+    connected(&raw, &node).await;
+    let mut streams = Vec::new();
+    for _ in 0..32 {
+        streams.push(raw.open(node.peer).await.unwrap());
+    }
+    for stream in &mut streams {
+        ends(stream).await;
+    }
+    idles_out(&raw, &node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_a_prefix_is_not_waited_for() {
+    let node = impatient().await;
+    let raw = Raw::mute().await;
+    connected(&raw, &node).await;
+    let mut stream = raw.open(node.peer).await.unwrap();
+    assert!(write(&mut stream, &[0x80]).await);
+    ends(&mut stream).await;
+    idles_out(&raw, &node).await;
+}
+
+/// A byte now and then does not buy more time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_trickles_is_not_waited_for() {
+    let node = impatient().await;
+    let raw = Raw::mute().await;
+    connected(&raw, &node).await;
+    let stream = raw.open(node.peer).await.unwrap();
+    let message = request(&Request::FindNode { key: Bytes::from(vec![7; 1_000]) });
+    let (mut reader, mut writer) = stream.split();
+    let trickle = async {
+        for byte in &message {
+            if writer.write_all(&[*byte]).await.is_err() || writer.flush().await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let cut = async { while let Ok(1..) = reader.read(&mut [0; 64]).await {} };
+    let started = Instant::now();
+    soon(async {
+        tokio::select! {
+            () = trickle => {}
+            () = cut => {}
+        }
+    })
+    .await;
+    assert!(started.elapsed() < Duration::from_secs(30), "all of it would take 100 s");
+    idles_out(&raw, &node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_nobody_may_provide_is_refused() {
+    let node = node(kad::Config::new(PROTOCOL)).await;
+    let raw = Raw::mute().await;
+    connected(&raw, &node).await;
+    let announce = |len: usize| {
+        let provider = Contact::new(raw.peer, [raw.addr.clone()]);
+        request(&Request::AddProvider { key: vec![7; len].into(), providers: vec![provider] })
+    };
+    for len in [81, 8_000] {
+        let mut stream = raw.open(node.peer).await.unwrap();
+        assert!(write(&mut stream, &announce(len)).await);
+        assert_eq!(soon(read(&mut stream)).await, None);
+    }
+    let mut stream = raw.open(node.peer).await.unwrap();
+    assert!(write(&mut stream, &announce(80)).await);
+    until("the longest key that is allowed is kept", async || {
+        (!provided_at(&node, &[7; 80]).await.is_empty()).then_some(())
+    })
+    .await;
+    let usage = node.act(|swarm| swarm.behaviour_mut().kad.store().usage()).await;
+    assert_eq!(usage.providers, 1, "{usage:?}");
+    let refused = node.events().into_iter().filter(
+        |event| matches!(event, kad::Event::PeerMisbehaved { peer, what: Misbehaviour::BadKey } if *peer == raw.peer),
+    );
+    assert_eq!(refused.count(), 2);
+}
+
+/// One peer asks on 32 streams as fast as it can and reads no answer on half of them; another is answered all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_from_one_peer_does_not_starve_another() {
+    let server = node(kad::Config::new(PROTOCOL)).await;
+    let raw = Raw::mute().await;
+    connected(&raw, &server).await;
+    let batch = Bytes::from(request(&Request::FindNode { key: b"flood".as_slice().into() }).repeat(100));
+    let mut streams = Vec::new();
+    for _ in 0..32 {
+        streams.push(raw.open(server.peer).await.unwrap());
+    }
+    let mut floods = Vec::new();
+    for (n, stream) in streams.into_iter().enumerate() {
+        let batch = batch.clone();
+        floods.push(tokio::spawn(async move {
+            let (mut reader, mut writer) = stream.split();
+            let ask = async { while writer.write_all(&batch).await.is_ok() && writer.flush().await.is_ok() {} };
+            let read = async {
+                if n % 2 == 0 {
+                    while let Ok(1..) = reader.read(&mut [0; 4096]).await {}
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = ask => {}
+                () = read => {}
+            }
+        }));
+    }
+    let others = join_all((0..3).map(|_| node(kad::Config::new(PROTOCOL)))).await;
+    for (n, other) in others.iter().enumerate() {
+        other.learns(&server).await;
+        for m in 0..10 {
+            let asked = other.dht.get(format!("/test/{n}/{m}"));
+            let answered = tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap();
+            assert!(matches!(answered, Err(kad::QueryError::NotFound(_))), "{answered:?}");
+        }
+    }
+    let asked = server.act(|swarm| swarm.behaviour().kad.stats().received).await;
+    println!("asked meanwhile: {asked:?}");
+    floods.into_iter().for_each(|flood| flood.abort());
+}

@@ -1,0 +1,117 @@
+//! The way to a peer, which can be cut: a TCP port that passes everything on to another one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Open,
+    /// Nothing moves, nothing closes, new connections are taken: what a stopped process looks like.
+    Stopped,
+    /// What was connected is closed; new connections are taken and get no word.
+    Stale,
+}
+
+pub(crate) struct Proxy {
+    pub(crate) addr: Multiaddr,
+    way: Arc<watch::Sender<Way>>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    pub(crate) async fn to(target: &Multiaddr) -> Proxy {
+        let target = socket(target);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = multiaddr(listener.local_addr().unwrap());
+        let way = Arc::new(watch::Sender::new(Way::Open));
+        let task = tokio::spawn(accept(listener, target, Arc::clone(&way)));
+        Proxy { addr, way, task }
+    }
+
+    /// A port that takes connections and says nothing.
+    pub(crate) async fn to_nobody() -> Proxy {
+        let proxy = Proxy::to(&closed_port().await).await;
+        proxy.go_stale();
+        proxy
+    }
+
+    pub(crate) fn stop(&self) {
+        self.way.send_replace(Way::Stopped);
+    }
+
+    pub(crate) fn go_stale(&self) {
+        self.way.send_replace(Way::Stale);
+    }
+
+    /// Closes the port and every connection.
+    pub(crate) async fn close(&mut self) {
+        self.go_stale();
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.go_stale();
+    }
+}
+
+/// A port at which nobody listens.
+pub(crate) async fn closed_port() -> Multiaddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    multiaddr(listener.local_addr().unwrap())
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, way: Arc<watch::Sender<Way>>) {
+    let mut held = Vec::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        if *way.borrow() == Way::Stale {
+            held.push(stream);
+        } else {
+            tokio::spawn(pass(stream, target, way.subscribe()));
+        }
+    }
+}
+
+async fn pass(one: TcpStream, target: SocketAddr, way: watch::Receiver<Way>) {
+    let Ok(other) = TcpStream::connect(target).await else { return };
+    let (one_in, one_out) = one.into_split();
+    let (other_in, other_out) = other.into_split();
+    let mut closed = way.clone();
+    tokio::select! {
+        _ = closed.wait_for(|way| *way == Way::Stale) => {}
+        () = copy(one_in, other_out, way.clone()) => {}
+        () = copy(other_in, one_out, way) => {}
+    }
+}
+
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::Receiver<Way>) {
+    let mut chunk = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        if way.wait_for(|way| *way == Way::Open).await.is_err() || to.write_all(&chunk[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn multiaddr(addr: SocketAddr) -> Multiaddr {
+    Multiaddr::from(addr.ip()).with(Protocol::Tcp(addr.port()))
+}
+
+fn socket(addr: &Multiaddr) -> SocketAddr {
+    let mut parts = addr.iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) => (ip, port).into(),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,106 @@
+//! Raw peers by what they do with each request.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::AsyncWriteExt as _;
+use libp2p::PeerId;
+use libp2p::swarm::Stream;
+use libp2p_kad_dht as kad;
+use libp2p_kad_dht::core::{Contact, Kind, Request, Response};
+use libp2p_kad_dht::wire;
+use tokio::sync::watch;
+
+use crate::live::{Node, Ours, PROTOCOL, Raw, read, soon, write};
+
+/// What a raw peer does with a request.
+pub(crate) enum Do {
+    Answer(Response),
+    /// The same once the gate is open.
+    AnswerLater(Response, watch::Receiver<bool>),
+    /// Writes these bytes and closes its side.
+    Close(Vec<u8>),
+    Nothing,
+}
+
+/// A raw peer that keeps to a rule.
+pub(crate) async fn peer(rule: impl Fn(Request) -> Do + Send + Sync + 'static) -> Node<Raw> {
+    let rule = Arc::new(rule);
+    Raw::start(move |stream| serve(stream, Arc::clone(&rule))).await
+}
+
+async fn serve(mut stream: Stream, rule: Arc<impl Fn(Request) -> Do>) {
+    while let Some(message) = read(&mut stream).await {
+        let Ok(request) = wire::decode_request(message) else { return };
+        match rule(request) {
+            Do::Answer(response) => {
+                write(&mut stream, &bytes(&response)).await;
+            }
+            Do::AnswerLater(response, mut gate) => {
+                let _ = gate.wait_for(|open| *open).await;
+                write(&mut stream, &bytes(&response)).await;
+            }
+            Do::Close(bytes) => {
+                write(&mut stream, &bytes).await;
+                let _ = stream.close().await;
+            }
+            Do::Nothing => {}
+        }
+    }
+}
+
+fn bytes(response: &Response) -> bytes::Bytes {
+    wire::encode_response(response, wire::MAX_IN).unwrap()
+}
+
+/// The honest answer of a peer that knows nobody and keeps nothing, but says to keep everything.
+pub(crate) fn honest(request: Request) -> Do {
+    Do::Answer(match request {
+        Request::Ping => Response::Ping,
+        Request::FindNode { .. } => Response::FindNode { closer: vec![] },
+        Request::GetValue { key } => Response::GetValue { key, value: None, closer: vec![] },
+        Request::PutValue { value } => Response::PutValue { value },
+        Request::GetProviders { key } => Response::GetProviders { key, providers: vec![], closer: vec![] },
+        _ => return Do::Nothing,
+    })
+}
+
+/// The configuration of a node that gives up on a request after 2 s, so that a test of it is short.
+pub(crate) fn brief() -> kad::Config {
+    let mut core = kad::core::Config::default();
+    core.lookup.request_timeout = Duration::from_secs(2);
+    kad::Config::new(PROTOCOL).with_core(core)
+}
+
+/// A node without identify: what it knows of peers is what the test tells it.
+pub(crate) async fn node(config: kad::Config) -> Ours {
+    Ours::with(config, false, Duration::from_secs(10)).await
+}
+
+/// Whom a node names to a stranger who asks for the peers closest to `key`.
+pub(crate) async fn named_by(node: &Ours, key: &'static [u8]) -> Vec<PeerId> {
+    let stranger = Raw::mute().await;
+    assert!(stranger.reaches(node.peer, vec![node.addr.clone()]).await);
+    let mut stream = stranger.open(node.peer).await.unwrap();
+    let request = Request::FindNode { key: key.into() };
+    assert!(write(&mut stream, &wire::encode_request(&request, wire::MAX_OUT).unwrap()).await);
+    let answer = soon(read(&mut stream)).await.unwrap();
+    match wire::decode_response(Kind::FindNode, answer) {
+        Ok(Response::FindNode { closer }) => closer.iter().map(|contact| *contact.peer()).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is kept at a node about who provides `key`, by what it tells a fresh client that knows only this node.
+pub(crate) async fn provided_at(node: &Ours, key: &[u8]) -> Vec<Arc<Contact>> {
+    let client = self::node(kad::Config::new(PROTOCOL).with_mode(Some(kad::Mode::Client))).await;
+    client.learns(node).await;
+    let limit = NonZeroUsize::new(10).unwrap();
+    let mut found = Vec::new();
+    let mut providers = client.dht.providers(key).limit(limit);
+    while let Some(provider) = soon(futures::StreamExt::next(&mut providers)).await {
+        found.push(Contact::new(provider.id, provider.addrs));
+    }
+    found
+}

@@ -1,0 +1,15 @@
+//! One network of this library and of `libp2p-kad`, over loopback TCP with noise, yamux and identify.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+#[path = "interop/addresses.rs"]
+mod addresses;
+#[path = "live/mod.rs"]
+mod live;
+#[path = "interop/mixed.rs"]
+mod mixed;
+#[path = "interop/table.rs"]
+mod table;
+#[path = "interop/theirs.rs"]
+mod theirs;
+#[path = "interop/zero_glue.rs"]
+mod zero_glue;
