@@ -1,4 +1,71 @@
-//! A Kademlia DHT for libp2p.
+#![doc = include_str!("../README.md")]
+//!
+//! # The house
+//!
+//! ```text
+//!         application                          tests, research
+//!             │  dht.get(key).await                 │
+//!       ┌─────▼─────┐                         ┌─────▼─────┐
+//!       │  handle   │  typed futures          │  a driver │  over UDP, in virtual time, …
+//!       └─────┬─────┘                         └─────┬─────┘
+//!       ┌─────▼─────┐   ┌──────┐                    │
+//!       │    net    │──►│ wire │  bytes ⇄ messages  │
+//!       │ behaviour │   └──┬───┘                    │
+//!       │ handler   │      │                        │
+//!       └─────┬─────┘      │                        │
+//!    ═════════▼════════════▼════════════════════════▼══  no I/O, no clock, no tasks below this line
+//!                          core::Dht
+//!           query ── what the application asked        maintain ── what the node asks itself
+//!           lookup ── one iterative walk               server ── what peers ask us
+//!           routing ── who we know                     store ── what we keep
+//!           key · record · contact · message · time · config
+//! ```
+//!
+//! Three words, used exactly so everywhere: a *request* is one RPC with one peer; a *lookup* is one iterative walk; a
+//! *query* is what someone asked for: a walk, perhaps with a follow-up.
+//!
+//! The ladder, each rung optional: `DhtHandle`, the events of `Behaviour`, `Config`, a [`Store`] or a [`Validator`] of
+//! your own, [`core::Dht`] with a driver of your own.
+//!
+//! # The run loop
+//!
+//! Below the handle everything is one state machine, and this is all that drives it, whatever carries the messages:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use libp2p_kad_dht::core::*;
+//! # fn carry(_: Arc<Contact>, _: RequestId, _: Request) -> Option<Input> { None }
+//! # fn sleep_until_input_or(_: Option<Timestamp>) -> Option<Input> { None }
+//! # fn now() -> Timestamp { Timestamp::ZERO }
+//! # let peer = libp2p_identity::PeerId::from_bytes(&[0, 1, 7]).unwrap();
+//! let local = Contact::new(peer, ["/ip4/127.0.0.1/udp/4001".parse().unwrap()]);
+//! let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
+//! let mut dht = Dht::new(now(), local, store, [2; 32], Arc::new(Config::default()))?;
+//! dht.start(now(), Operation::Get { key: "/my-app/greeting".into() }, QueryOptions::default())?;
+//!
+//! loop {
+//!     while let Some(output) = dht.poll_output() {
+//!         match output {
+//!             Output::Send { to, id, request } => {
+//!                 if let Some(end) = carry(to, id, request) {
+//!                     dht.handle_input(now(), end);
+//!                 }
+//!             }
+//!             Output::Cancel { id } => println!("nobody waits for {id} any more"),
+//!             Output::Reply { to, reply, .. } => println!("{to} gets {reply:?}"),
+//!             Output::Event(event) => println!("{event:?}"),
+//!             _ => {}
+//!         }
+//!     }
+//!     match sleep_until_input_or(dht.poll_timeout()) {
+//!         Some(input) => dht.handle_input(now(), input),
+//!         None => break, // nothing will happen any more
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `examples/own_driver.rs` is the same over real sockets.
 
 pub mod core;
 #[cfg(feature = "handle")]
@@ -9,8 +76,8 @@ pub mod net;
 pub mod wire;
 
 pub use crate::core::{
-    AcceptAny, ConfigError, Contact, Key, MemoryStore, Mode, ProviderRecord, QueryError, QueryEvent, QueryId, Quorum,
-    Record, RecordKey, Store, Timestamp, Validator,
+    AcceptAny, ConfigError, Contact, Key, MemoryStore, Mode, Namespaced, ProviderRecord, QueryError, QueryEvent,
+    QueryId, Quorum, Record, RecordKey, Store, Timestamp, Validator,
 };
 #[cfg(feature = "handle")]
 pub use crate::handle::{DhtHandle, Query};

@@ -423,6 +423,36 @@ pub struct QueryOptions {
     pub progress: bool,
 }
 
+impl QueryOptions {
+    /// With this time in all.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> QueryOptions {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// With this quorum.
+    #[must_use]
+    pub fn with_quorum(mut self, quorum: Quorum) -> QueryOptions {
+        self.quorum = Some(quorum);
+        self
+    }
+
+    /// With this many results at most.
+    #[must_use]
+    pub fn with_limit(mut self, limit: NonZeroUsize) -> QueryOptions {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Reporting each step.
+    #[must_use]
+    pub fn with_progress(mut self) -> QueryOptions {
+        self.progress = true;
+        self
+    }
+}
+
 /// What `poll_timeout` waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

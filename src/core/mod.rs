@@ -1,4 +1,19 @@
 //! The pure DHT: no socket, no clock, no task, no global randomness.
+//!
+//! [`Dht`] is one node. It learns what happened through [`Input`] and says what should happen through [`Output`]; time
+//! is a [`Timestamp`] that the caller passes in, randomness is a seed. That is why a hundred thousand of them run in one
+//! process, and why every failure replays.
+//!
+//! **Call anything in any order; then drain [`Dht::poll_output`] to `None`; then sleep until [`Dht::poll_timeout`] or the
+//! next input.** Draining late is allowed and only makes things late.
+//!
+//! There are four outputs and no “dial”: connecting is how a driver keeps the promise of [`Output::Send`]. The core owns
+//! every deadline of the protocol; a driver owns one timer.
+//!
+//! Imports inside point downwards: vocabulary (`time`, `key`, `contact`, `record`, `message`, `error`, `config`); parts
+//! (`routing`, `lookup`, `store`, `validate`); what the duties share (`io`, `peers`, `requests`, `storage`); duties
+//! (`query`, `server`, `maintain`), which know nothing of each other; the composer.
+
 mod address_book;
 pub mod config;
 mod contact;

@@ -97,7 +97,7 @@ impl Commands {
             QueryEvent::Value(value) => running.writer.value(value),
             QueryEvent::Provider(provider) => running.writer.provider(provider),
             QueryEvent::Finished(result) => {
-                self.finish(id, result.map(Reply::Answer));
+                self.finish(id, (*result).map(|answer| Reply::Answer(Box::new(answer))));
                 return None;
             }
         }

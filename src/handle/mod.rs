@@ -57,26 +57,25 @@ impl DhtHandle {
         Values::new(self.start(Operation::Get { key: key.into() }, Finds::Values)).quorum(Quorum::All)
     }
 
-    /// Keeps a value here and at the k peers closest to its key, and keeps it alive there until it is
-    /// [removed](DhtHandle::remove). Ends once all of those have answered or failed.
+    /// Keeps a value here and at the k peers closest to its key. Ends once all of those have answered or failed.
     pub fn put(&self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> Query<Published> {
         let value = Bytes::copy_from_slice(value.as_ref());
         Query::new(self.start(Operation::Put { key: key.into(), value }, Finds::None))
     }
 
-    /// Forgets an own value: it is no longer kept alive. The copies that other peers hold expire in their time.
+    /// Forgets a value that this node keeps. The copies that other peers hold expire in their time.
     pub fn remove(&self, key: impl Into<RecordKey>) -> Query<()> {
         let key = key.into();
         Query::new(self.call(Finds::None, |writer| Command::Remove { key, writer }))
     }
 
-    /// Tells the k peers closest to a key that this node provides its content, and keeps telling until
+    /// Tells the k peers closest to a key that this node provides its content, and everyone who asks here, until
     /// [stopped](DhtHandle::stop_providing). The key is a multihash, never a whole CID.
     pub fn provide(&self, key: impl Into<RecordKey>) -> Query<Published> {
         Query::new(self.start(Operation::Provide { key: key.into() }, Finds::None))
     }
 
-    /// Stops telling that this node provides this content. What other peers were told expires in its time.
+    /// Stops telling that this node provides some content. What other peers were told expires in its time.
     pub fn stop_providing(&self, key: impl Into<RecordKey>) -> Query<()> {
         let key = key.into();
         Query::new(self.call(Finds::None, |writer| Command::StopProviding { key, writer }))

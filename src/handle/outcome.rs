@@ -25,22 +25,34 @@ pub(super) mod sealed {
 }
 
 macro_rules! outcome {
-    ($($name:ty: $reply:pat => $value:expr;)*) => {$(
+    (@reply $reply:ident, answer $answer:pat => $value:expr) => {
+        match $reply {
+            Reply::Answer(answer) => match *answer {
+                $answer => Some($value),
+                _ => None,
+            },
+            _ => None,
+        }
+    };
+    (@reply $reply:ident, reply $pattern:pat => $value:expr) => {
+        match $reply {
+            $pattern => Some($value),
+            _ => None,
+        }
+    };
+    ($($name:ty: $kind:ident $pattern:pat => $value:expr;)*) => {$(
         impl Outcome for $name {}
 
         impl sealed::Read for $name {
             fn read(reply: Reply) -> Option<Self> {
-                match reply {
-                    $reply => Some($value),
-                    _ => None,
-                }
+                outcome!(@reply reply, $kind $pattern => $value)
             }
         }
     )*};
 }
 
 outcome! {
-    Found: Reply::Answer(Answer::Value { record, from, holders, outdated, report }) => Found {
+    Found: answer Answer::Value { record, from, holders, outdated, report } => Found {
         key: record.key,
         value: record.value,
         publisher: record.publisher,
@@ -50,28 +62,28 @@ outcome! {
         outdated,
         report,
     };
-    Published: Reply::Answer(Answer::Stored { report } | Answer::Provided { report }) => Published {
+    Published: answer Answer::Stored { report } | Answer::Provided { report } => Published {
         requests: report.requests,
         answers: report.answers,
         acknowledged: report.acknowledged,
         sent: report.sent,
         failed: report.failed,
     };
-    ProvidersFound: Reply::Answer(Answer::Providers { found, report }) => ProvidersFound { found, report };
-    FoundPeer: Reply::Answer(Answer::Peer { peer, report }) => {
+    ProvidersFound: answer Answer::Providers { found, report } => ProvidersFound { found, report };
+    FoundPeer: answer Answer::Peer { peer, report } => {
         let PeerRecord { id, addrs } = PeerRecord::from(&*peer);
         FoundPeer { id, addrs, report }
     };
-    ClosestPeers: Reply::Answer(Answer::ClosestPeers { peers, report }) => {
+    ClosestPeers: answer Answer::ClosestPeers { peers, report } => {
         ClosestPeers { peers: peers.iter().map(|peer| PeerRecord::from(&**peer)).collect(), report }
     };
-    Bootstrapped: Reply::Answer(Answer::Bootstrapped { peers, report }) => Bootstrapped { peers, report };
-    Vec<Item>: Reply::Answer(Answer::Records { items }) => items;
-    RoutingSnapshot: Reply::Routing(snapshot) => snapshot;
-    Vec<QuerySnapshot>: Reply::Queries(snapshots) => snapshots;
-    Stats: Reply::Stats(stats) => *stats;
-    PeerRecord: Reply::Local(contact) => PeerRecord::from(&*contact);
-    (): Reply::Done => ();
+    Bootstrapped: answer Answer::Bootstrapped { peers, report } => Bootstrapped { peers, report };
+    Vec<Item>: answer Answer::Records { items } => items;
+    RoutingSnapshot: reply Reply::Routing(snapshot) => snapshot;
+    Vec<QuerySnapshot>: reply Reply::Queries(snapshots) => snapshots;
+    Stats: reply Reply::Stats(stats) => *stats;
+    PeerRecord: reply Reply::Local(contact) => PeerRecord::from(&*contact);
+    (): reply Reply::Done => ();
 }
 
 impl Walk for Found {}

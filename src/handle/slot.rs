@@ -16,7 +16,7 @@ pub const MAX_UNREAD_STEPS: usize = 256;
 #[derive(Debug)]
 pub enum Reply {
     /// A query of the core.
-    Answer(crate::core::Answer),
+    Answer(Box<crate::core::Answer>),
     Routing(RoutingSnapshot),
     Queries(Vec<QuerySnapshot>),
     Stats(Box<Stats>),

@@ -101,9 +101,7 @@ mod tests {
     }
 
     fn backoffs(limit: usize) -> BackOffs {
-        let mut config = DialConfig::default();
-        config.backoff_peers = limit;
-        BackOffs::new(&config)
+        BackOffs::new(&DialConfig { backoff_peers: limit, ..DialConfig::default() })
     }
 
     #[test]

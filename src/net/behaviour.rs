@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use futures_timer::Delay;
 use libp2p_core::transport::PortUse;
@@ -126,70 +125,6 @@ impl Behaviour {
     /// Ends a query early; its last event says so. Nothing happens if it is over already.
     pub fn cancel(&mut self, id: QueryId) {
         self.dht.cancel(id);
-    }
-
-    /// Finds the best value under a key. As [`DhtHandle::get`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Behaviour::start`].
-    pub fn get(&mut self, key: impl Into<RecordKey>) -> Result<QueryId, Busy> {
-        self.start(Operation::Get { key: key.into() }, QueryOptions::default())
-    }
-
-    /// Keeps a value here and at the peers closest to its key. As [`DhtHandle::put`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Behaviour::start`].
-    pub fn put(&mut self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> Result<QueryId, Busy> {
-        let value = Bytes::copy_from_slice(value.as_ref());
-        self.start(Operation::Put { key: key.into(), value }, QueryOptions::default())
-    }
-
-    /// Tells the peers closest to a key that this node provides its content. As [`DhtHandle::provide`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Behaviour::start`].
-    pub fn provide(&mut self, key: impl Into<RecordKey>) -> Result<QueryId, Busy> {
-        self.start(Operation::Provide { key: key.into() }, QueryOptions::default())
-    }
-
-    /// Finds who provides some content. As [`DhtHandle::providers`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Behaviour::start`].
-    pub fn providers(&mut self, key: impl Into<RecordKey>) -> Result<QueryId, Busy> {
-        self.start(Operation::Providers { key: key.into() }, QueryOptions::default())
-    }
-
-    /// Finds a peer's addresses. As [`DhtHandle::find_peer`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Behaviour::start`].
-    pub fn find_peer(&mut self, peer: PeerId) -> Result<QueryId, Busy> {
-        self.start(Operation::FindPeer { peer }, QueryOptions::default())
-    }
-
-    /// Finds the peers closest to a key. As [`DhtHandle::closest_peers`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Behaviour::start`].
-    pub fn closest_peers(&mut self, key: impl Into<RecordKey>) -> Result<QueryId, Busy> {
-        self.start(Operation::ClosestPeers { key: key.into().to_shared() }, QueryOptions::default())
-    }
-
-    /// Joins the network. As [`DhtHandle::bootstrap`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Behaviour::start`].
-    pub fn bootstrap(&mut self) -> Result<QueryId, Busy> {
-        self.start(Operation::Bootstrap, QueryOptions::default())
     }
 
     /// Stops telling that this node provides some content.
@@ -529,6 +464,7 @@ impl fmt::Debug for Behaviour {
             .field("mode", &self.mode.current())
             .field("handle_queries", &self.commands.running())
             .field("pending_requests", &self.dialer.pending())
+            .field("peers", &self.dialer.peers())
             .field("unanswered", &self.asked.len())
             .finish_non_exhaustive()
     }

@@ -182,7 +182,8 @@ impl Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DialConfig {
-    /// Dials at once; further peers wait in order. Default: [`DEFAULT_DIALS_AT_ONCE`].
+    /// Dials at once that a request waits for; further peers wait in order. Dials that outlast all their requests do
+    /// not count, up to three times as many. Default: [`DEFAULT_DIALS_AT_ONCE`].
     pub at_once: NonZeroUsize,
     /// Requests that wait for a connection; one more ends as busy. Default: [`DEFAULT_DIALS_WAITING`].
     pub waiting: usize,

@@ -15,6 +15,10 @@ use super::config::DialConfig;
 use super::handler::ToHandler;
 use crate::core::{Contact, Request, RequestError, RequestId, Timestamp, Unreachable};
 
+/// How many times `DialConfig::at_once` dials may be under way, those included that every request gave up waiting for.
+/// A dial cannot be taken back and may take longer than a request's time: dead peers must not hold up the others.
+const DIALS_IN_ALL: usize = 4;
+
 /// What the dialer wants done.
 #[derive(Debug)]
 pub(super) enum Action {
@@ -37,7 +41,7 @@ pub(super) struct Dialer {
     /// Peers that wait to be dialled, in order.
     queue: BTreeMap<u64, PeerId>,
     next_place: u64,
-    /// Own dials under way, and at which addresses: at most `config.at_once`.
+    /// Own dials under way, and at which addresses: at most [`DIALS_IN_ALL`] times `config.at_once`.
     dials: BTreeMap<ConnectionId, Arc<Contact>>,
     /// Requests that wait for a connection: at most `config.waiting`.
     waiting: usize,
@@ -215,6 +219,11 @@ impl Dialer {
         self.requests.len()
     }
 
+    /// Peers with a connection, a dial or a waiting request.
+    pub(super) fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
     /// Sends on the connection with the fewest requests under way, or waits for one.
     fn route(&mut self, now: Timestamp, outgoing: Outgoing) {
         let peer_id = *outgoing.to.peer();
@@ -263,7 +272,7 @@ impl Dialer {
 
     /// Dials the next in the queue while there is room.
     fn dial_next(&mut self) {
-        while self.dials.len() < self.config.at_once.get() {
+        while !self.queue.is_empty() && self.has_room() {
             let Some((_, peer_id)) = self.queue.pop_first() else { return };
             let Some(peer) = self.peers.get_mut(&peer_id) else { continue };
             let Some(contact) = peer.contact() else { continue };
@@ -276,6 +285,15 @@ impl Dialer {
             self.dials.insert(opts.connection_id(), contact);
             self.actions.push_back(Action::Dial(opts));
         }
+    }
+
+    fn has_room(&self) -> bool {
+        let at_once = self.config.at_once.get();
+        let awaited =
+            |dialled: &&Arc<Contact>| self.peers.get(dialled.peer()).is_some_and(|peer| !peer.waiting.is_empty());
+        self.dials.len() < at_once
+            || self.dials.len() < at_once.saturating_mul(DIALS_IN_ALL)
+                && self.dials.values().filter(awaited).count() < at_once
     }
 
     fn on_own_dial_failure(&mut self, now: Timestamp, dialled: &Arc<Contact>, error: &DialError) {
@@ -301,7 +319,7 @@ impl Dialer {
         self.prune(peer_id);
     }
 
-    /// A dial that was not begun is not, when nobody waits for it any more.
+    /// A dial that nobody waits for any more is not begun, and makes room for another if it was.
     fn give_up_idle_dial(&mut self, peer_id: PeerId) {
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         if !peer.waiting.is_empty() {
@@ -316,6 +334,7 @@ impl Dialer {
             Dial::None | Dial::Own(_) => {}
         }
         self.prune(peer_id);
+        self.dial_next();
     }
 
     fn prune(&mut self, peer_id: PeerId) {

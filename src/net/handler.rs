@@ -5,13 +5,14 @@
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use libp2p_swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, ProtocolsChange,
 };
-use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, SubstreamProtocol};
+use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamUpgradeError, SubstreamProtocol};
 use smallvec::SmallVec;
 
 use super::inbound::{Asked, Inbound};
@@ -125,6 +126,12 @@ impl Handler {
         }
     }
 
+    fn on_outbound_failed(&mut self, error: &StreamUpgradeError<Infallible>) {
+        if self.outbound.on_stream_failed(error) {
+            self.serves.learn(false);
+        }
+    }
+
     fn on_remote_protocols(&mut self, change: ProtocolsChange<'_>) {
         let (names, yes) = match &change {
             ProtocolsChange::Added(names) => (names.clone().collect::<SmallVec<[_; 16]>>(), true),
@@ -177,11 +184,7 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
                 self.outbound.on_stream(protocol);
             }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
-                if self.outbound.on_stream_failed(&error) {
-                    self.serves.learn(false);
-                }
-            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => self.on_outbound_failed(&error),
             ConnectionEvent::RemoteProtocolsChange(change) => self.on_remote_protocols(change),
             _ => {}
         }

@@ -14,6 +14,7 @@ mod framed;
 mod handler;
 mod inbound;
 mod mode;
+mod operations;
 mod outbound;
 mod served;
 mod stream_config;

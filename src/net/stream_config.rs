@@ -68,7 +68,7 @@ pub struct StreamConfig {
     pub outbound_idle_timeout: Duration,
     /// How long an announcement waits for a reset before this node closes its side of the stream. Afterwards some
     /// muxers (yamux) no longer tell a reset from a clean end, so that a refusal that takes longer counts as an
-    /// acknowledgement there. Zero closes at once. Default: [`DEFAULT_ANNOUNCEMENT_SETTLE`].
+    /// acknowledgement there. It also paces announcements: a stream carries one in this time. Zero closes at once. Default: [`DEFAULT_ANNOUNCEMENT_SETTLE`].
     pub announcement_settle: Duration,
 }
 

@@ -21,7 +21,7 @@ use libp2p_identity::PeerId;
 
 /// Keeps values and provider records.
 ///
-/// The contract, which [the conformance tests](conformance) check (feature `testing`):
+/// The contract, which the tests in `conformance` check (feature `testing`):
 ///
 /// * A write that returned [`Write::Kept`], or was reported by [`Store::poll_done`] without an error, is read back by
 ///   every later read until it is replaced, removed or expired. A write that failed changed nothing. Between the two,

@@ -140,8 +140,7 @@ fn providers_come_with_addresses_once_each_and_as_they_are_found() {
     let reported: Vec<_> = reported.collect();
     assert_eq!(reported.len(), 3);
     assert!(reported.iter().all(|provider| provider.has_addrs()));
-    let mut options = QueryOptions::default();
-    options.limit = std::num::NonZeroUsize::new(1);
+    let options = QueryOptions::default().with_limit(std::num::NonZeroUsize::MIN);
     let answer = network.run_with(21, Operation::Providers { key: RecordKey::from("content") }, options).unwrap();
     assert!(matches!(answer, Answer::Providers { found: 1, .. }));
 }
@@ -178,11 +177,7 @@ fn what_nobody_has_is_not_found_and_whom_nobody_knows_cannot_be_asked() {
 fn a_quorum_is_met_or_the_error_says_how_many_there_were() {
     let mut network = Network::joined(10, Config::default());
     network.run(0, put("/app/q", "v")).unwrap();
-    let quorum = |n: usize| {
-        let mut options = QueryOptions::default();
-        options.quorum = Some(Quorum::N(n.try_into().unwrap()));
-        options
-    };
+    let quorum = |n: usize| QueryOptions::default().with_quorum(Quorum::N(n.try_into().unwrap()));
     match network.run_with(1, get("/app/q"), quorum(5)).unwrap() {
         Answer::Value { holders, .. } => assert!(holders.len() >= 4, "the local one counts"),
         other => panic!("{other:?}"),
@@ -207,8 +202,7 @@ fn a_quorum_is_met_or_the_error_says_how_many_there_were() {
 fn a_query_ends_at_its_own_time() {
     let mut network = Network::joined(3, Config::default());
     network.silent.extend([1, 2]);
-    let mut options = QueryOptions::default();
-    options.timeout = Some(Duration::from_millis(1_500));
+    let options = QueryOptions::default().with_timeout(Duration::from_millis(1_500));
     let begin = network.now;
     let end = network.run_with(0, get("/app/slow"), options).unwrap_err();
     assert!(matches!(end, QueryError::TimedOut { .. }), "{end:?}");

@@ -43,9 +43,8 @@ struct Stage {
 
 impl Stage {
     fn new(at_once: usize, waiting: usize) -> Stage {
-        let mut config = DialConfig::default();
-        config.at_once = NonZeroUsize::new(at_once).unwrap();
-        config.waiting = waiting;
+        let at_once = NonZeroUsize::new(at_once).unwrap();
+        let config = DialConfig { at_once, waiting, ..DialConfig::default() };
         Stage {
             dialer: Dialer::new(PeerId::random(), config),
             now: Timestamp::from_secs(1_000),
@@ -71,7 +70,9 @@ impl Stage {
         while let Some(action) = self.dialer.next_action() {
             match action {
                 Action::Dial(opts) => self.dials.push(opts),
-                Action::Notify { connection, event: ToHandler::Send { id, .. }, .. } => self.sent.push((connection, id)),
+                Action::Notify { connection, event: ToHandler::Send { id, .. }, .. } => {
+                    self.sent.push((connection, id))
+                }
                 Action::Notify { connection, event: ToHandler::Cancel { id }, .. } => {
                     self.cancelled.push((connection, id));
                 }
@@ -180,6 +181,7 @@ fn each_way_to_fail_has_its_name() {
         let connection = stage.dial();
         stage.fail(peer, connection, &error);
         assert_eq!(stage.failed, [(id, why.into())]);
+        stage.assert_forgotten();
         stage.send(peer, 1);
         assert_eq!(stage.dials.is_empty(), held_back, "{error:?}");
     }
@@ -246,6 +248,21 @@ fn dials_beyond_the_budget_wait_in_order_and_requests_beyond_it_are_refused() {
     assert_eq!(stage.dials.remove(0).get_peer_id(), Some(peers[3]), "the third gave up");
     stage.fail(peers[1], second.connection_id(), &failed());
     assert_eq!(stage.dials.remove(0).get_peer_id(), Some(peers[4]));
+}
+
+#[test]
+fn dials_that_nobody_waits_for_hold_up_no_others_within_bounds() {
+    let (peers, mut stage) = (peers(20), Stage::new(2, 100));
+    let ids: Vec<_> = peers.iter().map(|peer| stage.send(*peer, 1)).collect();
+    assert_eq!(stage.dials.len(), 2);
+    for (n, id) in ids.iter().enumerate().take(18) {
+        stage.cancel(*id);
+        let expected = (n + 3).min(2 * DIALS_IN_ALL);
+        assert_eq!(stage.dials.len(), expected, "after {} gave up", n + 1);
+    }
+    let first = stage.dials[0].connection_id();
+    stage.fail(peers[0], first, &failed());
+    assert_eq!(stage.dials.last().unwrap().get_peer_id(), Some(peers[18]));
 }
 
 #[test]
@@ -423,7 +440,8 @@ impl World {
 
     fn check(&self) {
         let dialer = &self.stage.dialer;
-        assert!(dialer.dials.len() <= 2 && self.dialling.len() <= 2);
+        assert!(dialer.dials.len() <= 2 * DIALS_IN_ALL);
+        assert!(dialer.queue.is_empty() || dialer.dials.len() >= 2, "no room is left unused");
         let waiting: usize = dialer.peers.values().map(|peer| peer.waiting.len()).sum();
         assert_eq!(waiting, dialer.waiting);
         assert!(waiting <= 6);

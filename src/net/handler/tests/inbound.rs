@@ -86,8 +86,8 @@ async fn what_is_no_request_resets_the_stream() {
 
 #[tokio::test]
 async fn silent_and_slow_streams_are_reset_and_the_connection_goes() {
-    let short = StreamConfig { inbound_request_timeout: Duration::from_millis(200), ..config() };
-    let (mut node, mut raw) = rig_with(short, &[NAME], Duration::from_millis(100)).await;
+    let short = StreamConfig { inbound_request_timeout: Duration::from_millis(1000), ..config() };
+    let (mut node, mut raw) = rig_with(short, &[NAME], Duration::from_millis(500)).await;
     let mut used = raw.open().await;
     let mut silent = raw.open().await;
     let mut slow = raw.open().await;
@@ -100,11 +100,11 @@ async fn silent_and_slow_streams_are_reset_and_the_connection_goes() {
 
 #[tokio::test]
 async fn a_later_request_that_does_not_go_on_is_given_up() {
-    let short = StreamConfig { inbound_request_timeout: Duration::from_millis(200), ..config() };
+    let short = StreamConfig { inbound_request_timeout: Duration::from_millis(1000), ..config() };
     let (mut node, mut raw) = rig(short, &[NAME]).await;
     let mut stream = raw.open().await;
     serve(&mut node, &mut stream).await;
-    tokio::time::sleep(Duration::from_millis(400)).await; // may be idle for longer than a request may take
+    tokio::time::sleep(Duration::from_millis(1500)).await; // may be idle for longer than a request may take
     serve(&mut node, &mut stream).await;
     write(&mut stream, &[9]).await;
     assert!(ends_with_reset(&mut stream).await);
@@ -112,25 +112,25 @@ async fn a_later_request_that_does_not_go_on_is_given_up() {
 
 #[tokio::test]
 async fn idle_streams_hold_no_connection() {
-    let (mut node, mut raw) = rig_with(config(), &[NAME], Duration::from_millis(100)).await;
+    let (mut node, mut raw) = rig_with(config(), &[NAME], Duration::from_millis(500)).await;
     let mut theirs = raw.open().await;
     serve(&mut node, &mut theirs).await;
     node.send(0, find_node(b"key")).await;
     let mut ours = raw.accept().await;
     read_request(&mut ours).await;
     write(&mut ours, &answer_bytes(&empty_answer())).await;
-    node.response().await;
+    assert!(node.response().await.1.is_ok());
     node.closed().await; // while both are open, with a minute to go
 }
 
 #[tokio::test]
 async fn work_holds_the_connection() {
-    let idle = Duration::from_millis(50);
+    let idle = Duration::from_millis(300);
     let (mut node, mut raw) = rig_with(config(), &[NAME], idle).await;
     node.send(0, find_node(b"key")).await;
     let mut ours = raw.accept().await;
     read_request(&mut ours).await;
-    tokio::time::sleep(idle * 6).await;
+    tokio::time::sleep(idle * 3).await;
     write(&mut ours, &answer_bytes(&empty_answer())).await;
     assert_eq!(node.response().await, (0, Ok(empty_answer())));
 
@@ -138,16 +138,16 @@ async fn work_holds_the_connection() {
     let mut theirs = raw.open().await;
     write(&mut theirs, &request_bytes(&find_node(b"key"))).await;
     let (id, _) = node.request().await;
-    tokio::time::sleep(idle * 6).await;
+    tokio::time::sleep(idle * 3).await;
     node.reply(id, answer()).await;
     read_answer(&mut theirs).await;
 }
 
 #[tokio::test]
-async fn a_swarm_that_closes_idle_connections_at_once_still_serves() {
-    let (mut node, mut raw) = rig_with(config(), &[NAME], Duration::from_millis(20)).await;
+async fn a_slow_first_request_is_waited_for() {
+    let (mut node, mut raw) = rig_with(config(), &[NAME], Duration::from_millis(300)).await;
     let mut stream = raw.open().await;
-    tokio::time::sleep(Duration::from_millis(200)).await; // the peer's first request takes a while to arrive
+    tokio::time::sleep(Duration::from_millis(900)).await; // the peer's first request takes a while to arrive
     serve(&mut node, &mut stream).await;
 }
 

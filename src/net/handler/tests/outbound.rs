@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use libp2p_swarm::StreamProtocol;
 use libp2p_swarm::handler::ProtocolSupport;
 
@@ -105,7 +106,7 @@ async fn an_end_within_a_reused_answer_is_not_tried_again() {
     let mut stream = raw.accept().await;
     read_request(&mut stream).await;
     write(&mut stream, &answer_bytes(&empty_answer())).await;
-    node.response().await;
+    assert!(node.response().await.1.is_ok());
     node.send(1, find_node(b"key")).await;
     read_request(&mut stream).await;
     write(&mut stream, &[9, 8]).await;
@@ -182,7 +183,7 @@ async fn cancel_resets_the_stream_and_reports_nothing() {
 
 #[tokio::test]
 async fn silence_times_out_and_resets() {
-    let short = StreamConfig { request_timeout: Duration::from_millis(300), streams_per_peer: 1, ..config() };
+    let short = StreamConfig { request_timeout: Duration::from_millis(1000), streams_per_peer: 1, ..config() };
     let (mut node, mut raw) = rig(short, &[NAME]).await;
     node.send(0, find_node(b"key")).await;
     node.send(1, find_node(b"key")).await; // never gets a stream
@@ -202,7 +203,7 @@ async fn idle_streams_are_closed_in_good_order() {
     let mut stream = raw.accept().await;
     read_request(&mut stream).await;
     write(&mut stream, &answer_bytes(&empty_answer())).await;
-    node.response().await;
+    assert!(node.response().await.1.is_ok());
     assert!(!ends_with_reset(&mut stream).await);
 }
 
@@ -213,7 +214,7 @@ async fn announcements_are_acknowledged_by_a_clean_end() {
     let mut idle = raw.accept().await;
     read_request(&mut idle).await;
     write(&mut idle, &answer_bytes(&empty_answer())).await;
-    node.response().await;
+    assert!(node.response().await.1.is_ok());
 
     node.send(1, announcement()).await;
     let mut stream = raw.accept().await;
@@ -264,12 +265,12 @@ async fn announcements_can_be_refused_or_left_unacknowledged() {
 
 #[tokio::test]
 async fn a_refused_announcement_is_never_acknowledged_between_nodes() {
-    let short = Duration::from_millis(600);
+    let (long, short) = (Duration::from_secs(10), Duration::from_millis(600));
     for net in [Net::Memory, Net::Quic] {
-        for (settle, error) in
-            [(Duration::from_millis(500), RequestError::Refused), (Duration::ZERO, RequestError::Unacknowledged)]
+        for (settle, request_timeout, error) in
+            [(long / 2, long, RequestError::Refused), (Duration::ZERO, short, RequestError::Unacknowledged)]
         {
-            let sender = StreamConfig { announcement_settle: settle, request_timeout: short, ..config() };
+            let sender = StreamConfig { announcement_settle: settle, request_timeout, ..config() };
             let (mut sender, mut receiver) = nodes(net, sender, config()).await;
             sender.send(0, announcement()).await;
             let (id, _) = receiver.request().await;
@@ -310,6 +311,28 @@ async fn a_peer_without_the_protocol_is_unsupported() {
 }
 
 #[tokio::test]
+async fn a_peer_without_the_protocol_is_unsupported_where_streams_are_negotiated_lazily() {
+    for request in [find_node(b"key"), announcement()] {
+        let (mut node, mut other) = node_and(Net::Lazy, config(), |_| libp2p_swarm::dummy::Behaviour).await;
+        tokio::spawn(async move { while other.next().await.is_some() {} });
+        node.send(0, request).await;
+        assert_eq!(node.response().await, (0, Err(RequestError::Unsupported)));
+        assert!(!node.serves().await);
+    }
+    let (mut one, mut two) = nodes(Net::Lazy, config(), config()).await;
+    for (number, request) in (0..).zip([announcement(), find_node(b"key"), find_node(b"key")]) {
+        one.send(number, request).await;
+        let (id, request) = two.request().await;
+        let (reply, answer) = match request.kind() {
+            Kind::AddProvider => (Reply::Nothing, Response::AddProvider),
+            _ => (Reply::Answer(empty_answer()), empty_answer()),
+        };
+        two.reply(id, reply).await;
+        assert_eq!(one.response().await, (number, Ok(answer)));
+    }
+}
+
+#[tokio::test]
 async fn the_first_common_name_is_spoken() {
     let both = StreamConfig { protocols: vec![NAME, OLD_NAME], ..config() };
     let (mut node, mut raw) = rig(both, &[OLD_NAME]).await;
@@ -341,7 +364,7 @@ async fn the_peers_protocols_are_told_on_change() {
     let other = StreamProtocol::new("/other/1.0.0");
     let added = |names: &[StreamProtocol]| Tell::Report(ProtocolSupport::Added(names.iter().cloned().collect()));
     let removed = |names: &[StreamProtocol]| Tell::Report(ProtocolSupport::Removed(names.iter().cloned().collect()));
-    node.tell(added(&[other.clone()])).await;
+    node.tell(added(std::slice::from_ref(&other))).await;
     assert!(!node.serves().await, "the first list has none of our names");
     node.tell(added(&[OLD_NAME])).await;
     assert!(node.serves().await);

@@ -162,6 +162,8 @@ impl Side {
 pub(super) enum Net {
     /// Memory and yamux: a reset reads like an end.
     Memory,
+    /// The same, and the node sends before the peer has agreed to the protocol.
+    Lazy,
     /// QUIC: dropping a stream ends it.
     Quic,
 }
@@ -206,7 +208,7 @@ where
     B: NetworkBehaviour<ToSwarm: std::fmt::Debug> + Send,
 {
     let addr = match net {
-        Net::Memory => "/memory/0",
+        Net::Memory | Net::Lazy => "/memory/0",
         Net::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
     };
     two.listen_on(addr.parse().expect("an address")).expect("it can listen");
@@ -224,7 +226,7 @@ fn swarm<B: NetworkBehaviour>(net: Net, idle: Duration, behaviour: impl FnOnce(P
     let identity = Keypair::generate_ed25519();
     let peer = identity.public().to_peer_id();
     let transport = match net {
-        Net::Memory => MemoryTransport::default()
+        Net::Memory | Net::Lazy => MemoryTransport::default()
             .upgrade(Version::V1)
             .authenticate(libp2p::plaintext::Config::new(&identity))
             .multiplex(libp2p::yamux::Config::default())
@@ -233,7 +235,10 @@ fn swarm<B: NetworkBehaviour>(net: Net, idle: Duration, behaviour: impl FnOnce(P
             .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
             .boxed(),
     };
-    let config = libp2p_swarm::Config::with_tokio_executor().with_idle_connection_timeout(idle);
+    let mut config = libp2p_swarm::Config::with_tokio_executor().with_idle_connection_timeout(idle);
+    if let Net::Lazy = net {
+        config = config.with_substream_upgrade_protocol_override(Version::V1Lazy);
+    }
     Swarm::new(transport, behaviour(peer), peer, config)
 }
 

@@ -1,0 +1,532 @@
+//! Handles on bare cores, without a swarm: what they start, what reaches them, and what is left when they are dropped.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::task::noop_waker;
+use futures::{Stream, StreamExt};
+use libp2p_identity::PeerId;
+use libp2p_kad_dht::core::{
+    Config, Contact, Dht, Event, InboundId, Input, MemoryStore, Mode, Operation, Output, Progress, QueryEvent,
+    QueryOptions, Reply, RequestError, RequestId, Timestamp, Unreachable,
+};
+use libp2p_kad_dht::handle::{Commands, Found, HandleError, MAX_COMMANDS, Outcome, ProviderUpdate, Providers, Wish};
+use libp2p_kad_dht::{DhtHandle, Query, QueryError, Quorum};
+use proptest::prelude::*;
+
+/// A driver in a dozen lines: nodes that reach each other at once, and peers that are mute.
+struct Network {
+    now: Timestamp,
+    nodes: Vec<Node>,
+    /// Requests to peers that are no node.
+    mute: BTreeMap<RequestId, PeerId>,
+}
+
+struct Node {
+    peer: PeerId,
+    dht: Dht,
+    commands: Commands,
+    wishes: Vec<Wish>,
+    events: Vec<Event>,
+    next_inbound: u64,
+    asked: BTreeMap<InboundId, (usize, RequestId)>,
+}
+
+fn addrs(n: usize) -> [multiaddr::Multiaddr; 1] {
+    [format!("/memory/{}", n + 1).parse().unwrap()]
+}
+
+impl Network {
+    fn new(count: usize) -> Network {
+        Network::with(count, Config::default())
+    }
+
+    fn with(count: usize, config: Config) -> Network {
+        let now = Timestamp::from_secs(1_000_000);
+        let config = Arc::new(config);
+        let node = |n: usize| {
+            let peer = PeerId::from_bytes(&[&[0x00, 8][..], &(n as u64).to_be_bytes()].concat()).unwrap();
+            let store = Box::new(MemoryStore::new(Default::default(), [7; 32]));
+            let dht = Dht::new(now, Contact::new(peer, addrs(n)), store, [n as u8; 32], Arc::clone(&config)).unwrap();
+            let commands = Commands::new();
+            Node { peer, dht, commands, wishes: vec![], events: vec![], next_inbound: 0, asked: BTreeMap::new() }
+        };
+        Network { now, nodes: (0..count).map(node).collect(), mute: BTreeMap::new() }
+    }
+
+    fn handle(&self, n: usize) -> DhtHandle {
+        self.nodes[n].commands.handle()
+    }
+
+    fn introduce(&mut self) {
+        for n in 0..self.nodes.len() {
+            for m in (0..self.nodes.len()).filter(|m| *m != n) {
+                let contact = Contact::new(self.nodes[m].peer, addrs(m));
+                self.nodes[n].dht.handle_input(self.now, Input::AddPeer(contact));
+            }
+        }
+        self.run();
+    }
+
+    /// Until nothing happens any more at this time.
+    fn run(&mut self) {
+        while (0..self.nodes.len()).any(|n| self.step(n)) {}
+    }
+
+    fn step(&mut self, n: usize) -> bool {
+        let waker = noop_waker();
+        let (now, node) = (self.now, &mut self.nodes[n]);
+        let mut busy = false;
+        while let Poll::Ready(wish) = node.commands.poll(&mut Context::from_waker(&waker), now, &mut node.dht) {
+            if let Wish::AddPeer(contact) = &wish {
+                node.dht.handle_input(now, Input::AddPeer(Arc::clone(contact)));
+            }
+            node.wishes.push(wish);
+        }
+        while let Some(output) = self.nodes[n].dht.poll_output() {
+            busy = true;
+            self.carry_out(n, output);
+        }
+        busy
+    }
+
+    fn carry_out(&mut self, n: usize, output: Output) {
+        let now = self.now;
+        match output {
+            Output::Send { to, id, request } => {
+                let Some(m) = self.nodes.iter().position(|node| node.peer == *to.peer()) else {
+                    self.mute.insert(id, *to.peer());
+                    return;
+                };
+                let from = self.nodes[n].peer;
+                let node = &mut self.nodes[m];
+                node.next_inbound += 1;
+                let inbound = InboundId::new(node.next_inbound);
+                node.asked.insert(inbound, (n, id));
+                node.dht.handle_input(now, Input::Request { from, id: inbound, request });
+            }
+            Output::Reply { id, reply, .. } => {
+                let Some((m, id)) = self.nodes[n].asked.remove(&id) else { return };
+                let result = match reply {
+                    Reply::Answer(response) => Ok(response),
+                    Reply::Nothing => Ok(libp2p_kad_dht::core::Response::AddProvider),
+                    _ => Err(RequestError::Refused),
+                };
+                self.nodes[m].dht.handle_input(now, Input::Response { id, result });
+            }
+            Output::Cancel { id } => {
+                self.mute.remove(&id);
+            }
+            Output::Event(event) => {
+                let node = &mut self.nodes[n];
+                if let Some(event) = node.commands.handle_event(&mut node.dht, event) {
+                    node.events.push(event);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now += by;
+        for node in &mut self.nodes {
+            node.dht.handle_input(self.now, Input::Timeout);
+        }
+        self.run();
+    }
+
+    /// Runs the network until the query has ended; it must not need any time.
+    fn finish<T: Outcome>(&mut self, query: impl IntoFuture<IntoFuture = Query<T>>) -> Result<T, QueryError>
+    where
+        Query<T>: Future<Output = Result<T, QueryError>>,
+    {
+        let mut query = query.into_future();
+        for _ in 0..10 {
+            if let Poll::Ready(end) = poll(&mut query) {
+                return end;
+            }
+            self.run();
+        }
+        panic!("the query does not end");
+    }
+
+    fn assert_idle(&self) {
+        for node in &self.nodes {
+            assert_eq!(node.dht.query_snapshots(), []);
+            assert_eq!(node.commands.running(), 0);
+        }
+        assert!(self.mute.is_empty(), "requests are left: {:?}", self.mute);
+    }
+}
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(&noop_waker()))
+}
+
+fn poll_next<S: Stream + Unpin>(stream: &mut S) -> Poll<Option<S::Item>> {
+    stream.poll_next_unpin(&mut Context::from_waker(&noop_waker()))
+}
+
+/// A node that knows one peer, which never answers, in its table.
+fn lonely() -> Network {
+    let mut network = Network::new(1);
+    let contact = Contact::new(PeerId::random(), addrs(77));
+    network.nodes[0].dht.handle_input(network.now, Input::AddPeer(contact));
+    network.run();
+    network.mute.clear();
+    network
+}
+
+#[test]
+fn what_one_puts_another_gets() {
+    let mut network = Network::new(5);
+    network.introduce();
+    let (alice, bob) = (network.handle(0), network.handle(4));
+    let published = network
+        .finish(alice.put(b"/my-app/greeting", b"hello").quorum(Quorum::N(NonZeroUsize::new(4).unwrap())))
+        .unwrap();
+    assert_eq!(published.acknowledged.len(), 4);
+    assert!(published.failed.is_empty() && published.sent.is_empty());
+    let found = network.finish(bob.get(b"/my-app/greeting")).unwrap();
+    assert_eq!(&found.value[..], b"hello");
+    assert_eq!(found.publisher, Some(network.nodes[0].peer));
+    let all = network.finish(alice.put(b"/my-app/greeting", b"hello").quorum(Quorum::All));
+    assert!(matches!(all, Err(QueryError::QuorumMissed { reached: 4, .. })), "{all:?}");
+    assert!(matches!(network.finish(bob.get(b"/my-app/nothing")), Err(QueryError::NotFound(_))));
+    assert!(matches!(network.finish(bob.get("")), Err(QueryError::InvalidKey)));
+    network.finish(bob.remove(b"/my-app/greeting")).unwrap();
+    network.assert_idle();
+}
+
+#[test]
+fn providers_are_a_stream_with_an_end_that_can_be_asked_for() {
+    let mut network = Network::new(6);
+    network.introduce();
+    for n in 0..3 {
+        let provide = network.handle(n).provide(b"content");
+        assert_eq!(network.finish(provide).unwrap().acknowledged.len(), 5);
+    }
+    let mut providers = network.handle(5).providers(b"content");
+    assert!(poll_next(&mut providers).is_pending());
+    network.run();
+    let mut found = Vec::new();
+    while let Poll::Ready(Some(provider)) = poll_next(&mut providers) {
+        let ends_with_id = |addr: multiaddr::Multiaddr| addr.to_string().ends_with(&format!("/p2p/{}", provider.id));
+        assert!(provider.p2p_addrs().count() == 1 && provider.p2p_addrs().all(ends_with_id));
+        found.push(provider.id);
+    }
+    found.sort();
+    let mut expected: Vec<_> = network.nodes[..3].iter().map(|node| node.peer).collect();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert!(matches!(poll_next(&mut providers), Poll::Ready(None)));
+    assert_eq!(network.finish(providers).unwrap().found, 3);
+
+    let limited = network.handle(5).providers(b"content").limit(NonZeroUsize::MIN);
+    assert_eq!(network.finish(limited).unwrap().found, 1);
+    network.finish(network.handle(0).stop_providing(b"content")).unwrap();
+    network.assert_idle();
+}
+
+#[test]
+fn progress_names_who_was_asked_and_the_result_follows() {
+    let mut network = Network::new(4);
+    network.introduce();
+    let mut watched = network.handle(0).closest_peers(b"x").with_progress();
+    assert!(poll_next(&mut watched).is_pending());
+    network.run();
+    let (mut asked, mut answered) = (0, 0);
+    while let Poll::Ready(Some(step)) = poll_next(&mut watched) {
+        match step {
+            Progress::Asked { .. } => asked += 1,
+            Progress::Answered { .. } => answered += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((asked, answered, watched.missed()), (3, 3, 0));
+    let closest = network.finish(watched).unwrap();
+    assert_eq!(closest.peers.len(), 3);
+    let limited = network.handle(0).closest_peers(b"x").limit(NonZeroUsize::MIN);
+    assert_eq!(network.finish(limited).unwrap().peers, closest.peers[..1]);
+
+    network.finish(network.handle(1).provide(b"content")).unwrap();
+    let mut updates = network.handle(0).providers(b"content").with_progress();
+    assert!(poll_next(&mut updates).is_pending());
+    network.run();
+    let mut seen = (0, 0);
+    while let Poll::Ready(Some(update)) = poll_next(&mut updates) {
+        match update {
+            ProviderUpdate::Step(_) => seen.0 += 1,
+            ProviderUpdate::Provider(_) => seen.1 += 1,
+            _ => {}
+        }
+    }
+    assert!(seen.0 > 0 && seen.1 == 1, "{seen:?}");
+}
+
+#[test]
+fn values_stream_and_end_with_the_best() {
+    let mut network = Network::new(4);
+    // Two hold the worse one, two the better: nobody knows of the others yet.
+    for (n, value) in [(1, "a"), (2, "b"), (3, "b")] {
+        let query = network.handle(n).put(b"/x/y", value);
+        assert!(matches!(network.finish(query), Err(QueryError::NoPeers)), "kept locally all the same");
+    }
+    network.introduce();
+    let mut values = network.handle(0).values(b"/x/y");
+    assert!(poll_next(&mut values).is_pending());
+    network.run();
+    let mut last = None;
+    while let Poll::Ready(Some(record)) = poll_next(&mut values) {
+        last = Some(record.value);
+    }
+    assert_eq!(last.as_deref(), Some(&b"b"[..]));
+}
+
+#[test]
+fn a_query_waits_for_its_first_poll_and_dropping_it_leaves_nothing() {
+    let mut network = lonely();
+    let dht = network.handle(0);
+    drop(dht.get(b"/a/b"));
+    network.run();
+    assert_eq!(network.nodes[0].dht.stats().queries_started, 0);
+
+    // Dropped before the driver saw it.
+    let mut query = dht.get(b"/a/b");
+    assert!(poll(&mut query).is_pending());
+    drop(query);
+    network.run();
+    assert_eq!(network.nodes[0].dht.stats().queries_started, 0);
+    network.assert_idle();
+
+    // Dropped while a request is under way.
+    let mut network = Network::new(2);
+    network.introduce();
+    let gone = Contact::new(PeerId::random(), addrs(77));
+    network.nodes[0].dht.admit_verified(network.now, &gone);
+    let dht = network.handle(0);
+    for query in [0, 1] {
+        let (mut get, mut providers) = (dht.get(b"/a/b"), dht.providers(b"content"));
+        let _ = (poll(&mut get), poll_next(&mut providers));
+        network.run();
+        assert!(!network.mute.is_empty(), "round {query}: the mute peer is asked");
+        assert_eq!(network.nodes[0].commands.running(), 2);
+        drop((get, providers));
+        network.run();
+        network.assert_idle();
+    }
+    assert!(network.nodes[0].events.iter().all(|event| !matches!(event, Event::Query { .. })));
+}
+
+#[test]
+fn a_timeout_of_its_own_comes_in_time() {
+    let mut network = Network::new(1);
+    network.nodes[0].dht.admit_verified(network.now, &Contact::new(PeerId::random(), addrs(77)));
+    let mut query = network.handle(0).find_peer(PeerId::random()).timeout(Duration::from_secs(1));
+    assert!(poll(&mut query).is_pending());
+    network.run();
+    let due = network.nodes[0].dht.poll_timeout().unwrap();
+    assert!(due <= network.now + Duration::from_secs(1));
+    network.advance(Duration::from_millis(999));
+    assert!(poll(&mut query).is_pending());
+    network.advance(Duration::from_millis(1));
+    let Poll::Ready(Err(QueryError::TimedOut { after, report })) = poll(&mut query) else { panic!("not over") };
+    assert_eq!((after, report.requests), (Duration::from_secs(1), 1));
+    // A request that was late when the query ended goes on for a while: its answer would show that the peer is alive.
+    network.advance(Duration::from_secs(10));
+    network.assert_idle();
+}
+
+#[test]
+fn unreachable_peers_are_named_with_the_reason() {
+    let mut network = Network::new(1);
+    let gone = Contact::new(PeerId::random(), addrs(77));
+    network.nodes[0].dht.admit_verified(network.now, &gone);
+    let mut query = network.handle(0).put(b"/a/b", "v");
+    assert!(poll(&mut query).is_pending());
+    network.run();
+    while let Some((id, _)) = network.mute.pop_first() {
+        let result = Err(RequestError::Unreachable(Unreachable::BackingOff));
+        network.nodes[0].dht.handle_input(network.now, Input::Response { id, result });
+        network.run();
+    }
+    let Poll::Ready(Err(error)) = poll(&mut query) else { panic!("not over") };
+    assert!(format!("{error:?}").contains("BackingOff"), "{error:?}");
+}
+
+#[test]
+fn looks_at_the_node_need_no_network() {
+    let mut network = Network::new(3);
+    network.introduce();
+    let dht = network.handle(0);
+    assert_eq!(network.finish(dht.routing_table()).unwrap().entries().count(), 2);
+    assert_eq!(network.finish(dht.queries()).unwrap().len(), 0);
+    assert_eq!(network.finish(dht.stats()).unwrap().table, 2);
+    let local = network.finish(dht.local()).unwrap();
+    assert_eq!((local.id, &local.addrs[..]), (network.nodes[0].peer, &addrs(0)[..]));
+    network.finish(dht.put(b"/a/b", "v")).unwrap();
+    assert_eq!(network.finish(dht.records(None, NonZeroUsize::new(10).unwrap())).unwrap().len(), 1);
+    assert_eq!(network.finish(dht.bootstrap()).unwrap().peers, 2);
+    let peer = network.nodes[2].peer;
+    assert_eq!(network.finish(dht.find_peer(peer)).unwrap().addrs, addrs(2));
+}
+
+#[test]
+fn peers_and_modes_reach_the_driver_in_order_and_before_later_queries() {
+    let mut network = Network::new(2);
+    let (dht, peer) = (network.handle(0), network.nodes[1].peer);
+    dht.add_peer(peer, addrs(1));
+    dht.set_mode(Some(Mode::Client));
+    dht.set_mode(None);
+    assert_eq!(network.finish(dht.bootstrap()).unwrap().peers, 1);
+    let wishes = &network.nodes[0].wishes;
+    assert!(matches!(&wishes[..], [Wish::AddPeer(_), Wish::SetMode(Some(Mode::Client)), Wish::SetMode(None)]));
+    let posted: Vec<_> = (0..=MAX_COMMANDS).map(|_| dht.add_peer(peer, addrs(1)).check()).collect();
+    assert!(posted[..MAX_COMMANDS].iter().all(Result::is_ok));
+    assert_eq!(posted[MAX_COMMANDS], Err(HandleError::Busy));
+}
+
+#[test]
+fn more_queries_than_there_is_room_for_wait_and_more_than_may_run_are_busy() {
+    let mut config = Config::default();
+    config.limit.queries = 2 * MAX_COMMANDS;
+    let mut network = Network::with(1, config);
+    network.nodes[0].dht.admit_verified(network.now, &Contact::new(PeerId::random(), addrs(77)));
+    let dht = network.handle(0);
+    let mut queries: Vec<_> = (0..3 * MAX_COMMANDS).map(|n| dht.get(format!("/a/{n}"))).collect();
+    let mut busy = 0;
+    for _ in 0..4 {
+        queries.retain_mut(|query| match poll(query) {
+            Poll::Pending => true,
+            Poll::Ready(Err(QueryError::Busy)) => {
+                busy += 1;
+                false
+            }
+            Poll::Ready(other) => panic!("{other:?}"),
+        });
+        network.run();
+    }
+    assert_eq!((queries.len(), busy), (2 * MAX_COMMANDS, MAX_COMMANDS));
+    assert_eq!(network.nodes[0].commands.running(), 2 * MAX_COMMANDS);
+    drop(queries);
+    network.run();
+    network.assert_idle();
+}
+
+#[test]
+fn when_the_node_is_gone_everything_ends() {
+    let mut network = Network::new(1);
+    network.nodes[0].dht.admit_verified(network.now, &Contact::new(PeerId::random(), addrs(77)));
+    let dht = network.handle(0);
+    let (mut running, mut providers) = (dht.get(b"/a/b"), dht.providers(b"content"));
+    let _ = (poll(&mut running), poll_next(&mut providers));
+    network.run();
+    let mut queued = dht.bootstrap();
+    assert!(poll(&mut queued).is_pending());
+    drop(network);
+    assert!(matches!(poll(&mut running), Poll::Ready(Err(QueryError::Closed))));
+    assert!(matches!(poll(&mut queued), Poll::Ready(Err(QueryError::Closed))));
+    assert!(matches!(poll_next(&mut providers), Poll::Ready(None)));
+    assert!(matches!(poll(&mut IntoFuture::into_future(providers)), Poll::Ready(Err(QueryError::Closed))));
+    assert!(matches!(poll(&mut dht.stats()), Poll::Ready(Err(QueryError::Closed))));
+    assert_eq!(dht.add_peer(PeerId::random(), []).check(), Err(HandleError::Closed));
+}
+
+#[test]
+fn events_of_other_queries_pass_through() {
+    let mut network = Network::new(2);
+    network.introduce();
+    let operation = Operation::ClosestPeers { key: b"x"[..].into() };
+    let now = network.now;
+    let id = network.nodes[0].dht.start(now, operation, QueryOptions::default()).unwrap();
+    network.run();
+    let finished = network.nodes[0]
+        .events
+        .iter()
+        .any(|event| matches!(event, Event::Query { id: seen, event: QueryEvent::Finished(_) } if *seen == id));
+    assert!(finished);
+}
+
+/// What an application and a driver can do to each other's timing.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Ask,
+    Provide,
+    Poll(usize),
+    Drop(usize),
+    Drive,
+    /// The mute peer fails one request.
+    Fail,
+    Time,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        Just(Turn::Ask),
+        Just(Turn::Provide),
+        (0..16_usize).prop_map(Turn::Poll),
+        (0..16_usize).prop_map(Turn::Drop),
+        Just(Turn::Drive),
+        Just(Turn::Fail),
+        Just(Turn::Time),
+    ]
+}
+
+enum Held {
+    Query(Query<Found>),
+    Stream(Providers),
+}
+
+proptest! {
+    /// In whatever order queries are made, polled, dropped and served: what is held ends or goes on, what is dropped is
+    /// cancelled, and in the end nothing is left.
+    #[test]
+    fn nothing_is_left_in_any_order(turns in prop::collection::vec(turn(), 1..80)) {
+        let mut network = Network::new(1);
+        network.nodes[0].dht.admit_verified(network.now, &Contact::new(PeerId::random(), addrs(77)));
+        let dht = network.handle(0);
+        let mut held: Vec<Held> = Vec::new();
+        for turn in turns {
+            match turn {
+                Turn::Ask => held.push(Held::Query(dht.get(b"/a/b"))),
+                Turn::Provide => held.push(Held::Stream(dht.providers(b"content"))),
+                Turn::Poll(n) if n < held.len() => {
+                    let over = match &mut held[n] {
+                        Held::Query(query) => poll(query).is_ready(),
+                        Held::Stream(stream) => poll_next(stream).is_ready(),
+                    };
+                    if over {
+                        held.remove(n);
+                    }
+                }
+                Turn::Drop(n) if n < held.len() => drop(held.remove(n)),
+                Turn::Drive => network.run(),
+                Turn::Fail => {
+                    if let Some((id, _)) = network.mute.pop_first() {
+                        let input = Input::Response { id, result: Err(RequestError::Refused) };
+                        network.nodes[0].dht.handle_input(network.now, input);
+                    }
+                }
+                Turn::Time => network.advance(Duration::from_secs(1)),
+                Turn::Poll(_) | Turn::Drop(_) => {}
+            }
+            if matches!(turn, Turn::Drive | Turn::Time) {
+                prop_assert!(network.nodes[0].commands.running() <= held.len(), "a dropped query runs on");
+            }
+        }
+        held.clear();
+        network.run();
+        prop_assert_eq!(network.nodes[0].commands.running(), 0);
+        prop_assert_eq!(network.nodes[0].dht.query_snapshots(), vec![]);
+        let stats = network.nodes[0].dht.stats();
+        prop_assert_eq!(stats.queries_started, stats.queries_succeeded + stats.queries_failed);
+        network.advance(Duration::from_secs(20));
+        network.assert_idle();
+    }
+}

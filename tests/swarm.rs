@@ -1,0 +1,428 @@
+//! Real swarms on memory transport: what applications see, from join to time-out.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, connection_limits, identify};
+use libp2p_kad_dht as kad;
+use libp2p_kad_dht::core::{Answer, Operation, QueryEvent, QueryOptions};
+use libp2p_kad_dht::net::ModeReason;
+use libp2p_kad_dht::{DhtHandle, Mode, QueryError, Quorum};
+use libp2p_swarm_test::SwarmExt as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
+
+/// Ends a test that waits for what never comes.
+async fn soon<T>(future: impl IntoFuture<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future.into_future()).await.expect("nothing came within 30 s")
+}
+
+/// Looks again and again until it is so.
+async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    soon(async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+/// What is composed in the tests: kad first, so that those after it can deny what it has seen.
+#[derive(NetworkBehaviour)]
+struct App {
+    kad: kad::Behaviour,
+    identify: libp2p::swarm::behaviour::toggle::Toggle<identify::Behaviour>,
+    limits: connection_limits::Behaviour,
+}
+
+/// Breaks to stop polling.
+type Act = Box<dyn FnOnce(&mut Swarm<App>) -> ControlFlow<()> + Send>;
+
+/// A swarm in a task of its own.
+struct Node {
+    peer: PeerId,
+    addr: Multiaddr,
+    dht: DhtHandle,
+    acts: mpsc::Sender<Act>,
+    events: Arc<Mutex<Vec<SwarmEvent<AppEvent>>>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone, Default)]
+struct Setup {
+    config: Option<kad::Config>,
+    identify: bool,
+    max_established: Option<u32>,
+}
+
+impl Node {
+    async fn new() -> Node {
+        Node::with(Setup::default()).await
+    }
+
+    async fn with(setup: Setup) -> Node {
+        let mut swarm = Swarm::new_ephemeral_tokio(|key| {
+            let config = setup.config.unwrap_or_else(|| kad::Config::new(PROTOCOL));
+            let identify = identify::Config::new("/test/1.0.0".into(), key.public());
+            let limits = connection_limits::ConnectionLimits::default().with_max_established(setup.max_established);
+            App {
+                kad: kad::Behaviour::new(key.public().to_peer_id(), config).unwrap(),
+                identify: setup.identify.then(|| identify::Behaviour::new(identify)).into(),
+                limits: connection_limits::Behaviour::new(limits),
+            }
+        });
+        swarm.listen_on("/memory/0".parse().unwrap()).unwrap();
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let addr = loop {
+            match soon(swarm.next()).await.unwrap() {
+                SwarmEvent::NewListenAddr { address, .. } => break address,
+                event => events.lock().unwrap().push(event),
+            }
+        };
+        let (peer, dht) = (*swarm.local_peer_id(), swarm.behaviour().kad.handle());
+        let (acts, inbox) = mpsc::channel(16);
+        let task = tokio::spawn(run(swarm, inbox, Arc::clone(&events)));
+        Node { peer, addr, dht, acts, events, task }
+    }
+
+    /// Does something to the swarm, between two of its polls.
+    async fn act<T: Send + 'static>(&self, act: impl FnOnce(&mut Swarm<App>) -> T + Send + 'static) -> T {
+        let (sender, receiver) = oneshot::channel();
+        let act: Act = Box::new(move |swarm| {
+            let _ = sender.send(act(swarm));
+            ControlFlow::Continue(())
+        });
+        assert!(self.acts.send(act).await.is_ok());
+        soon(receiver).await.unwrap()
+    }
+
+    /// Stops polling the swarm for good, while its connections stay up.
+    async fn freeze(&self) {
+        let (sender, receiver) = oneshot::channel();
+        let act: Act = Box::new(move |_| {
+            let _ = sender.send(());
+            ControlFlow::Break(())
+        });
+        assert!(self.acts.send(act).await.is_ok());
+        soon(receiver).await.unwrap();
+    }
+
+    async fn knows(&self, other: &Node) {
+        self.dht.add_peer(other.peer, [other.addr.clone()]);
+        until(async || {
+            let table = self.dht.routing_table().await.unwrap();
+            table.entries().any(|entry| entry.peer == other.peer).then_some(())
+        })
+        .await;
+    }
+
+    async fn idle(&self) {
+        until(async || {
+            let (queries, requests) = self
+                .act(|swarm| {
+                    let kad = &swarm.behaviour().kad;
+                    (kad.queries().len(), kad.pending_requests())
+                })
+                .await;
+            (queries == 0 && requests == 0).then_some(())
+        })
+        .await;
+    }
+
+    fn count(&self, mut which: impl FnMut(&SwarmEvent<AppEvent>) -> bool) -> usize {
+        self.events.lock().unwrap().iter().filter(|event| which(event)).count()
+    }
+
+    fn failed_dials(&self, peer: PeerId) -> usize {
+        self.count(
+            |event| matches!(event, SwarmEvent::OutgoingConnectionError { peer_id, .. } if *peer_id == Some(peer)),
+        )
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run(mut swarm: Swarm<App>, mut inbox: mpsc::Receiver<Act>, events: Arc<Mutex<Vec<SwarmEvent<AppEvent>>>>) {
+    loop {
+        tokio::select! {
+            event = swarm.select_next_some() => events.lock().unwrap().push(event),
+            act = inbox.recv() => match act {
+                Some(act) => if act(&mut swarm).is_break() {
+                    std::future::pending::<()>().await;
+                },
+                None => std::future::pending().await,
+            },
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_share_values_providers_and_addresses() {
+    let (alice, bob) = (Node::new().await, Node::new().await);
+    alice.knows(&bob).await;
+    soon(alice.dht.bootstrap()).await.unwrap();
+
+    let published = soon(alice.dht.put(b"/my-app/greeting", b"hello")).await.unwrap();
+    assert_eq!(published.acknowledged, [bob.peer]);
+    let found = soon(bob.dht.get(b"/my-app/greeting")).await.unwrap();
+    assert_eq!((&found.value[..], found.from), (&b"hello"[..], None), "kept there");
+
+    let provided = soon(alice.dht.provide(b"content")).await.unwrap();
+    assert_eq!(provided.acknowledged, [bob.peer]);
+    let mut providers = bob.dht.providers(b"content");
+    let provider = soon(providers.next()).await.unwrap();
+    assert_eq!((provider.id, &provider.addrs[..]), (alice.peer, &[alice.addr.clone()][..]));
+    assert!(soon(providers.next()).await.is_none());
+    assert_eq!(soon(providers).await.unwrap().found, 1);
+
+    let found = soon(alice.dht.find_peer(bob.peer)).await.unwrap();
+    assert_eq!(found.addrs, std::slice::from_ref(&bob.addr));
+    let local = soon(alice.dht.local()).await.unwrap();
+    assert_eq!((local.id, local.addrs), (alice.peer, vec![alice.addr.clone()]));
+    for node in [&alice, &bob] {
+        node.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn ten_nodes_find_each_other_through_one() {
+    // With identify, as in any program: without it nobody learns that a peer which dials in serves too.
+    let setup = Setup { identify: true, ..Setup::default() };
+    let boot = Node::with(setup.clone()).await;
+    let mut nodes = Vec::new();
+    for _ in 0..9 {
+        let node = Node::with(setup.clone()).await;
+        node.dht.add_peer(boot.peer, [boot.addr.clone()]);
+        soon(node.dht.bootstrap()).await.unwrap();
+        nodes.push(node);
+    }
+    for node in &nodes {
+        until(async || {
+            let _ = node.dht.bootstrap().await;
+            (node.dht.routing_table().await.unwrap().entries().count() == 9).then_some(())
+        })
+        .await;
+    }
+    let published = soon(nodes[0].dht.put(b"/a/b", b"value").quorum(Quorum::All)).await;
+    let acknowledged = match published {
+        Ok(published) => published.acknowledged.len(),
+        Err(QueryError::QuorumMissed { reached, .. }) => reached,
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(acknowledged, 9);
+    assert_eq!(&soon(nodes[8].dht.get(b"/a/b")).await.unwrap().value[..], b"value");
+}
+
+#[tokio::test]
+async fn dropping_cancels_queries_and_requests() {
+    let (alice, bob) = (Node::new().await, Node::new().await);
+    alice.knows(&bob).await;
+    alice.idle().await;
+    bob.freeze().await;
+    for _ in 0..3 {
+        let (mut get, mut providers) = (alice.dht.get(b"/a/b"), alice.dht.providers(b"content"));
+        let waited = async { tokio::join!(&mut get, providers.next()).0.map(|_| ()) };
+        assert!(tokio::time::timeout(Duration::from_millis(100), waited).await.is_err());
+        let pending = alice.act(|swarm| {
+            let kad = &swarm.behaviour().kad;
+            (kad.queries().len(), kad.pending_requests())
+        });
+        assert_eq!(pending.await, (2, 2));
+        drop((get, providers));
+        alice.idle().await;
+    }
+    assert_eq!(
+        alice.count(|event| matches!(event, SwarmEvent::Behaviour(AppEvent::Kad(kad::Event::QueryProgressed { .. })))),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_timeout_fires_in_an_idle_swarm() {
+    let (alice, bob) = (Node::new().await, Node::new().await);
+    alice.knows(&bob).await;
+    alice.idle().await;
+    bob.freeze().await;
+    let started = Instant::now();
+    let query = alice.dht.find_peer(PeerId::random()).timeout(Duration::from_secs(2));
+    let error = soon(query).await.unwrap_err();
+    let took = started.elapsed();
+    assert!(matches!(error, QueryError::TimedOut { .. }), "{error:?}");
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(2_500), "{took:?}");
+}
+
+#[tokio::test]
+async fn the_mode_follows_the_addresses_where_it_is_left_to_them() {
+    let config = kad::Config::new(PROTOCOL).with_mode(None);
+    let node = Node::with(Setup { config: Some(config), ..Setup::default() }).await;
+    let changes = |node: &Node| {
+        let events = node.events.lock().unwrap();
+        let change = |event: &SwarmEvent<AppEvent>| match event {
+            SwarmEvent::Behaviour(AppEvent::Kad(kad::Event::ModeChanged { mode, why })) => Some((*mode, *why)),
+            _ => None,
+        };
+        events.iter().filter_map(change).collect::<Vec<_>>()
+    };
+    let first = (Mode::Client, ModeReason::NoExternalAddr);
+    until(async || (changes(&node) == [first]).then_some(())).await;
+    let addr = node.addr.clone();
+    node.act(move |swarm| swarm.add_external_address(addr)).await;
+    let second = (Mode::Server, ModeReason::ExternalAddr);
+    until(async || (changes(&node) == [first, second]).then_some(())).await;
+    node.dht.set_mode(Some(Mode::Client));
+    let third = (Mode::Client, ModeReason::Chosen);
+    until(async || (changes(&node) == [first, second, third]).then_some(())).await;
+    assert_eq!(node.act(|swarm| swarm.behaviour().kad.mode()).await, Mode::Client);
+}
+
+#[tokio::test]
+async fn a_client_asks_and_is_not_asked() {
+    let server = Node::new().await;
+    let config = kad::Config::new(PROTOCOL).with_mode(Some(Mode::Client));
+    let client = Node::with(Setup { config: Some(config), ..Setup::default() }).await;
+    client.knows(&server).await;
+    soon(client.dht.put(b"/a/b", b"value")).await.unwrap();
+    assert_eq!(&soon(server.dht.get(b"/a/b")).await.unwrap().value[..], b"value");
+    server.dht.add_peer(client.peer, [client.addr.clone()]);
+    server.idle().await;
+    assert_eq!(soon(server.dht.routing_table()).await.unwrap().entries().count(), 0);
+}
+
+#[tokio::test]
+async fn a_dead_peer_is_seldom_dialled() {
+    let (alice, bob, dead) = (Node::new().await, Node::new().await, Node::new().await);
+    alice.knows(&bob).await;
+    alice.knows(&dead).await;
+    bob.knows(&dead).await;
+    let peer = dead.peer;
+    drop(dead);
+    until(async || {
+        let gone = alice.act(move |swarm| !swarm.is_connected(&peer)).await;
+        gone.then_some(())
+    })
+    .await;
+    for n in 0..20 {
+        soon(alice.dht.closest_peers(format!("key {n}"))).await.unwrap();
+    }
+    let dials = alice.failed_dials(peer);
+    assert!((1..=3).contains(&dials), "{dials} dials");
+}
+
+#[tokio::test]
+async fn denied_connections_leave_nothing() {
+    let open = Node::new().await;
+    let closed = Node::with(Setup { max_established: Some(0), ..Setup::default() }).await;
+    closed.dht.add_peer(open.peer, [open.addr.clone()]);
+    open.dht.add_peer(closed.peer, [closed.addr.clone()]);
+    let (peer, other) = (open.peer, closed.peer);
+    until(async || (closed.failed_dials(peer) > 0).then_some(())).await;
+    let denied = |event: &SwarmEvent<AppEvent>| matches!(event, SwarmEvent::IncomingConnectionError { .. });
+    until(async || (closed.count(denied) > 0).then_some(())).await;
+    for n in 0..10 {
+        let _ = soon(closed.dht.closest_peers(format!("{n}"))).await;
+        let _ = soon(open.dht.find_peer(other)).await;
+    }
+    for node in [&open, &closed] {
+        node.idle().await;
+        let kad = node.act(|swarm| format!("{:?}", swarm.behaviour().kad)).await;
+        assert!(kad.contains("peers: 0") && kad.contains("unanswered: 0"), "{kad}");
+    }
+}
+
+#[tokio::test]
+async fn addresses_and_roles_from_identify_need_no_wiring() {
+    let setup = Setup { identify: true, ..Setup::default() };
+    let (alice, bob) = (Node::with(setup.clone()).await, Node::with(setup).await);
+    let addr = bob.addr.clone();
+    bob.act({
+        let addr = addr.clone();
+        move |swarm| swarm.add_external_address(addr)
+    })
+    .await;
+    alice.act(move |swarm| swarm.dial(addr)).await.unwrap();
+    for (one, other) in [(&alice, &bob), (&bob, &alice)] {
+        until(async || {
+            let table = one.dht.routing_table().await.unwrap();
+            table.entries().any(|entry| entry.peer == other.peer).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_event_style_needs_no_handle() {
+    let (alice, bob) = (Node::new().await, Node::new().await);
+    alice.knows(&bob).await;
+    soon(bob.dht.put(b"/a/b", b"value")).await.ok();
+    let id = alice.act(|swarm| swarm.behaviour_mut().kad.get(b"/a/b")).await.unwrap();
+    until(async || {
+        let finished = alice.count(|event| match event {
+            SwarmEvent::Behaviour(AppEvent::Kad(kad::Event::QueryProgressed {
+                id: seen,
+                event: QueryEvent::Finished(result),
+            })) => {
+                *seen == id && matches!(&**result, Ok(Answer::Value { record, .. }) if &record.value[..] == b"value")
+            }
+            _ => false,
+        });
+        (finished == 1).then_some(())
+    })
+    .await;
+    let cancelled = alice.act(|swarm| {
+        let kad = &mut swarm.behaviour_mut().kad;
+        let id = kad.start(Operation::Bootstrap, QueryOptions::default()).unwrap();
+        kad.cancel(id);
+        id
+    });
+    let id = cancelled.await;
+    until(async || {
+        let finished = alice.count(|event| match event {
+            SwarmEvent::Behaviour(AppEvent::Kad(kad::Event::QueryProgressed {
+                id: seen,
+                event: QueryEvent::Finished(result),
+            })) => *seen == id && matches!(**result, Err(QueryError::Cancelled)),
+            _ => false,
+        });
+        (finished == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_the_swarm_is_dropped_everything_ends() {
+    let (alice, bob) = (Node::new().await, Node::new().await);
+    alice.knows(&bob).await;
+    bob.freeze().await;
+    let query = tokio::spawn(alice.dht.get(b"/a/b"));
+    until(async || {
+        let running = alice.act(|swarm| swarm.behaviour().kad.queries().len()).await;
+        (running == 1).then_some(())
+    })
+    .await;
+    let dht = alice.dht.clone();
+    drop(alice);
+    assert!(matches!(soon(query).await.unwrap(), Err(QueryError::Closed)));
+    assert!(matches!(soon(dht.stats()).await, Err(QueryError::Closed)));
+}
+
+#[test]
+fn what_cannot_work_is_refused_by_name() {
+    let config = kad::Config::new(PROTOCOL).with_protocols([]);
+    let error = kad::Behaviour::new(PeerId::random(), config).unwrap_err();
+    assert_eq!(error, kad::ConfigError::Empty("stream.protocols"));
+}
