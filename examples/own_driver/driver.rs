@@ -40,6 +40,7 @@ pub(crate) struct Node {
 }
 
 /// What is to be done before the node may sleep.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is used at once")]
 enum Todo {
     /// A handle asks for something that is the driver's business.
     Wish(Wish),
