@@ -49,7 +49,7 @@ fn storm(seed: u64) -> (Traffic, Vec<u64>) {
         };
         network.join(index, node);
     }
-    let churn = Churn::Poisson(Duration::from_secs(600));
+    let churn = Churn::Poisson(Duration::from_secs(100));
     let mut life = Life::new(seed, churn, config, vec![0, 1, 2], 0.2);
     life.begin(&mut network, 0..60);
     let mut random = Random::new(seed, "storm", 0);
@@ -131,7 +131,7 @@ fn a_warm_start_matches_a_network_grown_by_joins() {
     let mut config = Config::default();
     config.maintenance.refresh_interval = None;
     let config = Arc::new(config);
-    let link = Link::ideal(Latency::Constant(20_000));
+    let link = Link::public(Latency::Constant(20_000));
 
     let mut grown = Network::new(seed, Directory::new(seed, n), link);
     let mut life = Life::new(seed, Churn::None, Arc::clone(&config), (0..10).collect(), 0.0);
