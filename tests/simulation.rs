@@ -79,7 +79,7 @@ fn more_disjoint_paths_pass_more_adversaries() {
 
 #[test]
 fn churn_leaves_neighbours_known() {
-    let outcome = run("churn", 60, 2);
+    let outcome = run("churn", 60, 1);
     assert!(metric(&outcome.ours, "know20") >= 18.0, "{}", describe(&outcome));
     assert!(metric(&outcome.ours, "found_share") >= 0.95, "{}", describe(&outcome));
 }
