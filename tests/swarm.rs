@@ -10,9 +10,10 @@ use futures::StreamExt as _;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, connection_limits, identify};
 use libp2p_kad_dht as kad;
+use libp2p_kad_dht::core::store::deferred::DeferredStore;
 use libp2p_kad_dht::core::{Answer, Operation, QueryEvent, QueryOptions};
 use libp2p_kad_dht::net::ModeReason;
-use libp2p_kad_dht::{DhtHandle, Mode, QueryError, Quorum};
+use libp2p_kad_dht::{DhtHandle, MemoryStore, Mode, QueryError, Quorum};
 use libp2p_swarm_test::SwarmExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -64,6 +65,8 @@ struct Setup {
     config: Option<kad::Config>,
     identify: bool,
     max_established: Option<u32>,
+    /// Every operation of the store stays pending.
+    stuck_store: bool,
 }
 
 impl Node {
@@ -76,8 +79,15 @@ impl Node {
             let config = setup.config.unwrap_or_else(|| kad::Config::new(PROTOCOL));
             let identify = identify::Config::new("/test/1.0.0".into(), key.public());
             let limits = connection_limits::ConnectionLimits::default().with_max_established(setup.max_established);
+            let local = key.public().to_peer_id();
+            let kad = if setup.stuck_store {
+                let (store, _) = DeferredStore::new(MemoryStore::new(Default::default(), [7; 32]));
+                kad::Behaviour::with_store(local, config, Box::new(store))
+            } else {
+                kad::Behaviour::new(local, config)
+            };
             App {
-                kad: kad::Behaviour::new(key.public().to_peer_id(), config).unwrap(),
+                kad: kad.unwrap(),
                 identify: setup.identify.then(|| identify::Behaviour::new(identify)).into(),
                 limits: connection_limits::Behaviour::new(limits),
             }
@@ -244,7 +254,8 @@ async fn dropping_cancels_queries_and_requests() {
         });
         assert_eq!(pending.await, (2, 2));
         drop((get, providers));
-        alice.idle().await;
+        // Long before any time-out would have ended them.
+        tokio::time::timeout(Duration::from_secs(3), alice.idle()).await.expect("not cancelled");
     }
     assert_eq!(
         alice.count(|event| matches!(event, SwarmEvent::Behaviour(AppEvent::Kad(kad::Event::QueryProgressed { .. })))),
@@ -304,6 +315,25 @@ async fn a_client_asks_and_is_not_asked() {
 }
 
 #[tokio::test]
+async fn a_server_that_becomes_a_client_leaves_the_tables_on_connections_that_are_up() {
+    let setup = Setup { identify: true, ..Setup::default() };
+    let (alice, bob) = (Node::with(setup.clone()).await, Node::with(setup).await);
+    alice.knows(&bob).await;
+    let mode = async |mode, entries| {
+        bob.dht.set_mode(Some(mode));
+        until(async || {
+            let table = alice.dht.routing_table().await.unwrap();
+            (table.entries().count() == entries).then_some(())
+        })
+        .await;
+    };
+    mode(Mode::Client, 0).await;
+    mode(Mode::Server, 1).await;
+    let connections = |event: &SwarmEvent<AppEvent>| matches!(event, SwarmEvent::ConnectionClosed { .. });
+    assert_eq!(alice.count(connections), 0, "the same connection all the time");
+}
+
+#[tokio::test]
 async fn a_dead_peer_is_seldom_dialled() {
     let (alice, bob, dead) = (Node::new().await, Node::new().await, Node::new().await);
     alice.knows(&bob).await;
@@ -342,6 +372,25 @@ async fn denied_connections_leave_nothing() {
         let kad = node.act(|swarm| format!("{:?}", swarm.behaviour().kad)).await;
         assert!(kad.contains("peers: 0") && kad.contains("unanswered: 0"), "{kad}");
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_takes_its_unanswered_requests_along() {
+    let (alice, bob) = (Node::new().await, Node::with(Setup { stuck_store: true, ..Setup::default() }).await);
+    alice.knows(&bob).await;
+    let queries: Vec<_> = (0..4).map(|n| tokio::spawn(alice.dht.get(format!("/a/{n}")))).collect();
+    let unanswered = async |count: usize| {
+        let text = format!("unanswered: {count}");
+        until(async || {
+            let kad = bob.act(|swarm| format!("{:?}", swarm.behaviour().kad)).await;
+            kad.contains(&text).then_some(())
+        })
+        .await;
+    };
+    unanswered(4).await;
+    drop(alice);
+    unanswered(0).await;
+    drop(queries);
 }
 
 #[tokio::test]

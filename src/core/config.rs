@@ -95,6 +95,9 @@ impl Config {
         if lookup.min_request_timeout > lookup.request_timeout {
             return Err(ConfigError::Greater("lookup.min_request_timeout", "lookup.request_timeout"));
         }
+        if lookup.paths > lookup.replication {
+            return Err(ConfigError::Greater("lookup.paths", "lookup.replication"));
+        }
         if lookup.resiliency > lookup.replication {
             return Err(ConfigError::Greater("lookup.resiliency", "lookup.replication"));
         }
@@ -125,8 +128,9 @@ impl Config {
     }
 }
 
+/// Time is counted in microseconds: what is shorter is none.
 fn nonzero_time(name: &'static str, value: Duration) -> Result<(), ConfigError> {
-    if value.is_zero() { Err(ConfigError::Zero(name)) } else { Ok(()) }
+    if value.as_micros() == 0 { Err(ConfigError::Zero(name)) } else { Ok(()) }
 }
 
 /// How lookups walk.
@@ -140,6 +144,9 @@ pub struct LookupConfig {
     /// β: how many of the closest must have answered before the rest of the k closest are asked at once.
     /// Default: [`DEFAULT_RESILIENCY`].
     pub resiliency: NonZeroUsize,
+    /// d: along how many disjoint paths a lookup walks (S/Kademlia). More of them stand up to more peers that lie, for
+    /// up to half as many requests again. Default: one.
+    pub paths: NonZeroUsize,
     /// The time of a query in all. Default: [`DEFAULT_QUERY_TIMEOUT`].
     pub query_timeout: Duration,
     /// The longest time of one request. Default: [`DEFAULT_REQUEST_TIMEOUT`].
@@ -154,6 +161,7 @@ impl Default for LookupConfig {
             replication: DEFAULT_REPLICATION,
             parallelism: DEFAULT_PARALLELISM,
             resiliency: DEFAULT_RESILIENCY,
+            paths: NonZeroUsize::MIN,
             query_timeout: DEFAULT_QUERY_TIMEOUT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
             min_request_timeout: DEFAULT_MIN_REQUEST_TIMEOUT,

@@ -30,7 +30,7 @@ use super::routing::{Offer, RoutingSnapshot};
 use super::rtt::Experience;
 use super::server::{Served, Server, ServerContext};
 use super::stats::Stats;
-use super::storage::{Asker, Outcome, Storage};
+use super::storage::{Asker, Outcome, Storage, Visit};
 use super::store::{Done, Store, StoreError};
 use super::time::Timestamp;
 
@@ -103,10 +103,13 @@ impl Dht {
     ///
     /// # Errors
     ///
-    /// [`Busy`] if as many queries run as the configuration allows. What else is wrong with the operation is told by
-    /// its [`QueryEvent::Finished`].
+    /// [`Busy`] if as many queries run as the configuration allows, or if the store is as many answers behind. What else
+    /// is wrong with the operation is told by its [`QueryEvent::Finished`].
     pub fn start(&mut self, now: Timestamp, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
-        if self.pool.len() >= self.config.limit.queries {
+        let limit = &self.config.limit;
+        // A query that ended early leaves its job with the store, which may be slow.
+        let store_behind = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
+        if self.pool.len() >= limit.queries || store_behind {
             return Err(Busy);
         }
         let id = self.pool.next_id();
@@ -126,8 +129,11 @@ impl Dht {
         Ok(id)
     }
 
-    /// Ends an operation early, with all its requests; idempotent.
+    /// Ends an operation early, with all its requests; idempotent. Has no effect on what the node asks of itself.
     pub fn cancel(&mut self, id: QueryId) {
+        if self.pool.get_mut(id).is_none_or(|query| !query.asked) {
+            return;
+        }
         if let Some(query) = self.pool.remove(id) {
             for request in query.in_flight {
                 self.give_up(request);
@@ -314,7 +320,7 @@ impl Dht {
     /// A request of a query was answered, and the answer fits.
     fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(query) = self.pool.get_mut(id) else { return };
-        let closer = askable(&self.peers, &response, 2 * self.config.lookup.replication.get());
+        let closer = askable(&self.peers, &response, self.config.lookup.replication.get().saturating_mul(2));
         let cx = Context { now, config: &self.config, peers: &self.peers };
         let heard = Heard { from: &asked.request.to, tag, response, closer: &closer };
         query.in_flight.retain(|request| *request != asked.id);
@@ -331,9 +337,10 @@ impl Dht {
                 }
             }
             Err(what) => {
-                let why = RequestError::Misbehaved(what);
-                query.report.failed.push(PeerFailure::new(*asked.request.to.peer(), why));
-                self.misbehaved(*asked.request.to.peer(), what);
+                let (peer, why) = (*asked.request.to.peer(), RequestError::Misbehaved(what));
+                query.report.failed.push(PeerFailure::new(peer, why));
+                events.extend(query.progress.then_some(QueryEvent::Progress(Progress::Failed { peer, why })));
+                self.misbehaved(peer, what);
             }
         }
         self.report_events(id, &mut events);
@@ -460,7 +467,12 @@ impl Dht {
         if let Some(gone) = gone {
             self.left_table(gone);
         }
-        if let Some(next) = self.peers.table.next_waiting(peer.key()) {
+        self.offer_waiting(now, peer.key());
+    }
+
+    /// Tries a peer that waits for a place in the bucket of `key`, if there is one now.
+    fn offer_waiting(&mut self, now: Timestamp, key: &Key) {
+        if let Some(next) = self.peers.table.next_waiting(key) {
             self.offer(now, next);
         }
     }
@@ -546,8 +558,10 @@ impl Dht {
             }
         } else {
             self.peers.serving.remove(&peer);
-            if let Some(gone) = self.peers.table.remove(&Key::from(&peer)) {
+            let key = Key::from(&peer);
+            if let Some(gone) = self.peers.table.remove(&key) {
                 self.left_table(gone);
+                self.offer_waiting(now, &key);
             }
         }
     }
@@ -630,17 +644,21 @@ impl Dht {
         self.outputs.extend(served.event.map(Output::Event));
     }
 
+    /// The store did what a peer asked for. A peer that is gone gets no reply, but what it stored is kept.
+    fn on_served(&mut self, now: Timestamp, visit: Visit, outcome: Outcome) {
+        let mut cx = ServerContext { now, config: &self.config, peers: &self.peers, storage: &mut self.storage };
+        match self.server.on_outcome(&mut cx, visit, outcome) {
+            Some((to, Some(id), served)) => self.reply(to, id, served),
+            Some((_, None, served)) => self.outputs.extend(served.event.map(Output::Event)),
+            None => {}
+        }
+    }
+
     fn on_outcomes(&mut self, now: Timestamp, outcomes: Vec<(Asker, Outcome)>) {
         for (asker, outcome) in outcomes {
             match asker {
                 Asker::Query(id) => self.on_local(now, id, outcome),
-                Asker::Inbound(id) => {
-                    let mut cx =
-                        ServerContext { now, config: &self.config, peers: &self.peers, storage: &mut self.storage };
-                    if let Some((to, served)) = self.server.on_outcome(&mut cx, id, outcome) {
-                        self.reply(to, id, served);
-                    }
-                }
+                Asker::Inbound(visit) => self.on_served(now, visit, outcome),
                 Asker::Nobody => {}
             }
         }

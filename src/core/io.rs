@@ -419,6 +419,8 @@ pub struct QueryOptions {
     /// How many peers or providers are enough. Default: k peers, and as many providers as
     /// [`LimitConfig::providers_per_query`](super::config::LimitConfig) allows.
     pub limit: Option<NonZeroUsize>,
+    /// Along how many disjoint paths to walk. Default: [`LookupConfig::paths`](super::config::LookupConfig).
+    pub paths: Option<NonZeroUsize>,
     /// Whether to report each step.
     pub progress: bool,
 }
@@ -442,6 +444,13 @@ impl QueryOptions {
     #[must_use]
     pub fn with_limit(mut self, limit: NonZeroUsize) -> QueryOptions {
         self.limit = Some(limit);
+        self
+    }
+
+    /// Along this many disjoint paths.
+    #[must_use]
+    pub fn with_paths(mut self, paths: NonZeroUsize) -> QueryOptions {
+        self.paths = Some(paths);
         self
     }
 

@@ -46,7 +46,7 @@ pub(crate) fn prepare(
             let target = Key::hash(&key);
             (Machine::Find(Find::closest(&cx, key, options)), target, None)
         }
-        Operation::FindPeer { peer } => (Machine::Find(Find::peer(&cx, peer)), Key::from(&peer), None),
+        Operation::FindPeer { peer } => (Machine::Find(Find::peer(&cx, peer, options)), Key::from(&peer), None),
         Operation::Get { key } => {
             check_key(key.as_bytes(), MAX_KEY_LEN)?;
             let local = storage.value(now, asker, &key);

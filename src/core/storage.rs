@@ -12,18 +12,23 @@ use std::fmt;
 
 use super::config::RecordConfig;
 use super::error::QueryError;
-use super::io::{InboundId, QueryId};
+use super::io::QueryId;
 use super::message::{Misbehaviour, Value};
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::store::{Item, Loaded, Read, Store, StoreError, Ticket, Write};
 use super::time::Timestamp;
 use super::validate::{Candidate, InvalidValue};
 
+/// Names a peer's request that waits here. Never used twice, other than the driver's name for it: that is free again
+/// once the peer is gone, while the store still works for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Visit(pub(crate) u64);
+
 /// Who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
-    /// A peer, by its request.
-    Inbound(InboundId),
+    /// A peer.
+    Inbound(Visit),
     /// A query of this node.
     Query(QueryId),
     /// Nobody: what the application forgets.
@@ -90,10 +95,11 @@ pub(crate) type Now = Option<Outcome>;
 pub(crate) struct Storage {
     store: Box<dyn Store>,
     config: RecordConfig,
-    /// Bounded: a query has one job at most, and the server limits those of peers.
+    /// Bounded: the server limits the jobs of peers, and no query starts while there are too many.
     waiting: BTreeMap<Ticket, Job>,
     /// The values under whose keys a write is pending, with those that queue behind it. Bounded likewise.
     queues: BTreeMap<RecordKey, VecDeque<(Asker, Record)>>,
+    queued: usize,
 }
 
 impl fmt::Debug for Storage {
@@ -104,7 +110,7 @@ impl fmt::Debug for Storage {
 
 impl Storage {
     pub(crate) fn new(store: Box<dyn Store>, config: RecordConfig) -> Storage {
-        Storage { store, config, waiting: BTreeMap::new(), queues: BTreeMap::new() }
+        Storage { store, config, waiting: BTreeMap::new(), queues: BTreeMap::new(), queued: 0 }
     }
 
     pub(crate) fn store(&mut self) -> &mut dyn Store {
@@ -115,6 +121,11 @@ impl Storage {
         &*self.store
     }
 
+    /// How many jobs wait here, those included whose asker has given up.
+    pub(crate) fn jobs(&self) -> usize {
+        self.waiting.len() + self.queued
+    }
+
     /// Keeps a value, if it is valid and none is kept that is better.
     pub(crate) fn keep_value(&mut self, now: Timestamp, asker: Asker, record: Record) -> Now {
         if let Err(why) = self.config.validator.validate(now, &record.key, &record.value) {
@@ -122,6 +133,7 @@ impl Storage {
         }
         if let Some(queue) = self.queues.get_mut(&record.key) {
             queue.push_back((asker, record));
+            self.queued += 1;
             return None;
         }
         let key = record.key.clone();
@@ -247,6 +259,7 @@ impl Storage {
     fn next_in_queue(&mut self, now: Timestamp, key: &RecordKey, done: (Asker, Outcome)) -> Vec<(Asker, Outcome)> {
         let mut outcomes = vec![done];
         while let Some((asker, record)) = self.queues.get_mut(key).and_then(VecDeque::pop_front) {
+            self.queued -= 1;
             match self.compare(now, asker, record) {
                 Some(outcome) => outcomes.push((asker, outcome)),
                 None => return outcomes,
@@ -261,8 +274,7 @@ impl Storage {
             return Some(Outcome::Kept(Err(KeepError::Old)));
         }
         let record = match old {
-            // The publisher's own copy stays its own when a peer sends the same value back.
-            Some(old) if old.own && old.value == record.value => Record { own: true, expires: old.expires, ..record },
+            Some(old) if old.value == record.value => again(&old, record),
             _ => record,
         };
         let key = record.key.clone();
@@ -300,6 +312,13 @@ impl Storage {
         self.waiting.insert(ticket, job);
         None
     }
+}
+
+/// The very value that is kept, come again. The publisher's own copy stays its own when a peer sends it back, and
+/// nobody can make a value end earlier by sending it with a short lifetime.
+fn again(old: &Record, new: Record) -> Record {
+    let expires = old.expires.zip(new.expires).map(|(old, new)| old.max(new));
+    Record { own: old.own || new.own, expires, ..new }
 }
 
 fn loaded_providers(result: Result<Loaded, StoreError>) -> Result<Vec<ProviderRecord>, StoreError> {

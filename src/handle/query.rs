@@ -233,7 +233,8 @@ impl IntoFuture for WatchedProviders {
 /// Ever better values under a key, as they are found: each is better than all before it.
 ///
 /// A reader that is slow sees the best one that it has not read yet. Await the stream for the end of the query, which
-/// names the best value with its holders; dropping it cancels the query.
+/// names the best value with its holders, or is [`QueryError::QuorumMissed`] where the network has fewer of them than
+/// the [quorum](Values::quorum); the values that came are as good. Dropping it cancels the query.
 #[derive(Debug)]
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Values {

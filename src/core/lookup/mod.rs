@@ -1,22 +1,18 @@
-//! One iterative walk towards a key.
+//! One iterative walk towards a key, along one path or along several that share no peer.
 //!
 //! Knows: who was heard of, who answered, whom to ask next, when the evidence suffices. Must not know: what it is
 //! for, what is asked, or how long anything takes.
-//!
-//! The walk searches until the β closest peers have answered, then asks the rest of the k closest at once, and is
-//! done when the k closest that are not known to be dead or late have all answered. Whoever fails or is late is
-//! replaced by the next closest; a late answer still counts.
-//!
-//! While every answer leads nearer, a few requests in flight find the way as fast as many do, and cheaper. So the
-//! search starts β wide and widens towards α with every answer or failure that does not help.
 
+mod disjoint;
 mod frontier;
+mod path;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use frontier::{Frontier, Standing};
+use disjoint::Disjoint;
+use path::Path;
 
 use super::contact::Contact;
 use super::key::Key;
@@ -30,7 +26,9 @@ pub(crate) struct Shape {
     pub(crate) parallelism: usize,
     /// β: how many of the closest must have answered to end the search.
     pub(crate) resiliency: usize,
-    /// How many peers are remembered.
+    /// d: how many paths there are.
+    pub(crate) paths: usize,
+    /// How many peers are remembered, on each path.
     pub(crate) frontier: usize,
 }
 
@@ -47,153 +45,81 @@ pub(crate) enum Next {
 
 /// A walk towards a key.
 #[derive(Debug)]
-pub(crate) struct Lookup {
-    shape: Shape,
-    frontier: Frontier,
-    /// Requests that hold a slot: asked, neither answered nor late.
-    waiting: usize,
-    late: usize,
-    /// How many slots the search has at present.
-    width: usize,
+pub(crate) enum Lookup {
+    Single(Path),
+    Disjoint(Disjoint),
 }
 
 impl Lookup {
     pub(crate) fn new<'a>(target: Key, seeds: impl IntoIterator<Item = &'a Arc<Contact>>, shape: Shape) -> Lookup {
-        let mut frontier = Frontier::new(target, shape.frontier);
-        seeds.into_iter().for_each(|seed| {
-            frontier.hear(seed);
-        });
-        let width = shape.resiliency.min(shape.parallelism);
-        Lookup { shape, frontier, waiting: 0, late: 0, width }
+        if shape.paths > 1 {
+            Lookup::Disjoint(Disjoint::new(target, seeds, shape))
+        } else {
+            Lookup::Single(Path::new(target, seeds, shape))
+        }
     }
 
     /// Whom to ask next, if anyone.
     pub(crate) fn next(&mut self) -> Next {
-        let view = self.view();
-        if view.answered >= self.shape.count && view.all_answered {
-            return Next::Done;
-        }
-        let slots = if view.search_over { self.shape.count } else { self.width };
-        match view.unasked.filter(|_| self.waiting < slots) {
-            Some(key) => self.ask(&key),
-            None if self.waiting == 0 && self.late == 0 => Next::Done,
-            None => Next::Wait,
+        match self {
+            Lookup::Single(path) => path.next(),
+            Lookup::Disjoint(paths) => paths.next(),
         }
     }
 
     /// A peer answered and named these. Returns how many of them are news.
     pub(crate) fn on_answer(&mut self, from: &Key, closer: &[Arc<Contact>]) -> usize {
-        if !self.settle(from, Standing::Answered) {
-            return 0;
+        match self {
+            Lookup::Single(path) => path.on_answer(from, closer),
+            Lookup::Disjoint(paths) => paths.on_answer(from, closer),
         }
-        let nearest = self.frontier.nearest().copied();
-        let news = closer.iter().filter(|contact| self.frontier.hear(contact)).count();
-        if self.frontier.nearest().copied() == nearest {
-            self.widen()
-        } else {
-            self.narrow()
-        }
-        news
     }
 
     /// A peer failed.
     pub(crate) fn on_failure(&mut self, from: &Key) {
-        if self.settle(from, Standing::Failed) {
-            self.widen();
+        match self {
+            Lookup::Single(path) => path.on_failure(from),
+            Lookup::Disjoint(paths) => paths.on_failure(from),
         }
     }
 
     /// A peer is late: it no longer holds a slot, though its answer would still count.
     pub(crate) fn on_late(&mut self, from: &Key) {
-        if let Some(peer) = self.frontier.get_mut(from).filter(|peer| peer.standing == Standing::Waiting) {
-            peer.standing = Standing::Late;
-            self.waiting -= 1;
-            self.late += 1;
-            self.widen();
+        match self {
+            Lookup::Single(path) => path.on_late(from),
+            Lookup::Disjoint(paths) => paths.on_late(from),
         }
     }
 
-    /// The closest peers that answered, nearest first, at most k.
-    pub(crate) fn closest(&self) -> impl Iterator<Item = &Arc<Contact>> {
-        self.answered().take(self.shape.count)
+    /// The closest peers that answered, the best first, at most k.
+    pub(crate) fn closest(&self) -> Vec<Arc<Contact>> {
+        match self {
+            Lookup::Single(path) => path.closest(),
+            Lookup::Disjoint(paths) => paths.closest(),
+        }
     }
 
-    /// Everyone worth addressing, nearest first: those that answered, then those never asked.
+    /// Everyone worth addressing, the best first: those that answered, then those never asked.
     pub(crate) fn ranked(&self) -> Vec<Arc<Contact>> {
-        let unasked = self.frontier.iter().filter(|peer| peer.standing == Standing::Heard).map(|peer| &peer.contact);
-        self.answered().chain(unasked).cloned().collect()
+        match self {
+            Lookup::Single(path) => path.ranked(),
+            Lookup::Disjoint(paths) => paths.ranked(),
+        }
     }
 
     /// What is known of a peer, if the walk heard of it.
     pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
-        self.frontier.get(key).map(|peer| &peer.contact)
+        match self {
+            Lookup::Single(path) => path.contact(key),
+            Lookup::Disjoint(paths) => paths.contact(key),
+        }
     }
 
     /// How many peers are known and were not asked.
     pub(crate) fn unasked(&self) -> usize {
-        self.frontier.iter().filter(|peer| peer.standing == Standing::Heard).count()
-    }
-
-    fn answered(&self) -> impl Iterator<Item = &Arc<Contact>> {
-        self.frontier.iter().filter(|peer| peer.standing == Standing::Answered).map(|peer| &peer.contact)
-    }
-
-    fn ask(&mut self, key: &Key) -> Next {
-        match self.frontier.get_mut(key) {
-            Some(peer) => {
-                peer.standing = Standing::Waiting;
-                self.waiting += 1;
-                Next::Ask(Arc::clone(&peer.contact))
-            }
-            None => Next::Wait,
+        match self {
+            Lookup::Single(path) => path.unasked(),
+            Lookup::Disjoint(paths) => paths.unasked(),
         }
     }
-
-    /// Gives a peer that was asked its end; `false` if it was not asked or has ended before.
-    fn settle(&mut self, key: &Key, end: Standing) -> bool {
-        let Some(peer) = self.frontier.get_mut(key) else { return false };
-        match peer.standing {
-            Standing::Waiting => self.waiting -= 1,
-            Standing::Late => self.late -= 1,
-            Standing::Heard | Standing::Answered | Standing::Failed => return false,
-        }
-        peer.standing = end;
-        true
-    }
-
-    fn widen(&mut self) {
-        self.width = (self.width + 1).min(self.shape.parallelism);
-    }
-
-    fn narrow(&mut self) {
-        self.width = self.shape.resiliency.min(self.shape.parallelism);
-    }
-
-    /// Looks over the k closest peers that are neither dead nor late.
-    fn view(&self) -> View {
-        let mut view = View { answered: 0, all_answered: true, search_over: false, unasked: None };
-        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Late);
-        for peer in self.frontier.iter().filter(|peer| in_play(peer.standing)).take(self.shape.count) {
-            match peer.standing {
-                Standing::Answered => view.answered += 1,
-                Standing::Heard => {
-                    view.all_answered = false;
-                    view.unasked.get_or_insert(*peer.contact.key());
-                }
-                _ => view.all_answered = false,
-            }
-            view.search_over |= view.all_answered && view.answered >= self.shape.resiliency;
-        }
-        view
-    }
-}
-
-/// What a look over the k closest finds.
-struct View {
-    answered: usize,
-    all_answered: bool,
-    /// Whether the β closest have answered.
-    search_over: bool,
-    /// The nearest that was not asked.
-    unasked: Option<Key>,
 }

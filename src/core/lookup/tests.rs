@@ -5,7 +5,7 @@ use libp2p_identity::PeerId;
 
 use super::*;
 
-const SHAPE: Shape = Shape { count: 3, parallelism: 2, resiliency: 1, frontier: 100 };
+const SHAPE: Shape = Shape { count: 3, parallelism: 2, resiliency: 1, paths: 1, frontier: 100 };
 
 fn contact(bits: &str) -> Arc<Contact> {
     Contact::with_key(PeerId::random(), Key::from_bits(bits), [])
@@ -40,13 +40,13 @@ fn asks_the_nearest_first_and_follows_what_it_hears() {
     assert!(matches!(lookup.next(), Next::Wait));
     lookup.on_answer(far.key(), &[]);
     assert!(is_done(&mut lookup));
-    assert_eq!(lookup.closest().cloned().collect::<Vec<_>>(), [nearest, near, far]);
+    assert_eq!(lookup.closest(), [nearest, near, far]);
 }
 
 #[test]
 fn after_the_search_the_rest_of_the_k_closest_is_asked_at_once() {
     let peers: Vec<_> = ["0001", "0010", "0011", "0100", "0101"].map(contact).to_vec();
-    let shape = Shape { count: 4, parallelism: 1, resiliency: 1, frontier: 100 };
+    let shape = Shape { count: 4, parallelism: 1, resiliency: 1, paths: 1, frontier: 100 };
     let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
     assert_eq!(asked(&mut lookup), peers[..1]);
     lookup.on_answer(peers[0].key(), &[]);
@@ -65,7 +65,7 @@ fn a_failed_holder_is_replaced_by_the_next_closest() {
     lookup.on_answer(peers[2].key(), &[]);
     lookup.on_answer(peers[3].key(), &[]);
     assert!(is_done(&mut lookup));
-    assert_eq!(lookup.closest().count(), 3);
+    assert_eq!(lookup.closest().len(), 3);
 }
 
 #[test]
@@ -99,13 +99,13 @@ fn k_answers_do_not_wait_for_a_late_peer() {
         });
     }
     assert!(is_done(&mut lookup));
-    assert_eq!(lookup.closest().cloned().collect::<Vec<_>>(), peers[1..]);
+    assert_eq!(lookup.closest(), peers[1..]);
 }
 
 #[test]
 fn the_search_widens_without_progress_and_never_beyond_alpha() {
     let peers: Vec<_> = (1..30).map(|i| contact(&format!("1{i:08b}"))).collect();
-    let shape = Shape { count: 20, parallelism: 4, resiliency: 2, frontier: 100 };
+    let shape = Shape { count: 20, parallelism: 4, resiliency: 2, paths: 1, frontier: 100 };
     let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
     let mut in_flight = asked(&mut lookup);
     assert_eq!(in_flight.len(), 2);
@@ -147,7 +147,7 @@ fn the_frontier_is_bounded_and_keeps_the_nearest() {
     next.iter().for_each(|peer| {
         lookup.on_answer(peer.key(), &near);
     });
-    assert!(lookup.frontier.iter().count() <= 8);
+    assert!(lookup.ranked().len() <= 8);
     assert_eq!(asked(&mut lookup)[0], near[0]);
 }
 
@@ -160,4 +160,68 @@ fn ends_of_peers_never_asked_change_nothing() {
     lookup.on_late(b.key());
     let all: BTreeSet<_> = asked(&mut lookup).iter().map(|c| *c.key()).collect();
     assert_eq!(all, BTreeSet::from([*a.key()]));
+}
+
+mod along_several_paths {
+    use super::*;
+
+    const TWO: Shape = Shape { count: 4, parallelism: 4, resiliency: 1, paths: 2, frontier: 100 };
+
+    /// Lets everyone who is asked answer with what `names` says, until the lookup is done; how many were asked.
+    fn walk(lookup: &mut Lookup, names: impl Fn(&Key) -> Vec<Arc<Contact>>) -> Vec<Arc<Contact>> {
+        let mut everyone = Vec::new();
+        loop {
+            let asked = asked(lookup);
+            if asked.is_empty() {
+                assert!(is_done(lookup));
+                return everyone;
+            }
+            for contact in &asked {
+                lookup.on_answer(contact.key(), &names(contact.key()));
+            }
+            everyone.extend(asked);
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_twice_and_honest_paths_find_the_closest() {
+        let peers: Vec<_> = (1..32).map(|i| contact(&format!("{i:05b}"))).collect();
+        let seeds: Vec<_> = peers[16..20].iter().collect();
+        let mut lookup = lookup(TWO, &seeds);
+        let everyone = walk(&mut lookup, |_| peers[..8].to_vec());
+        let distinct: BTreeSet<_> = everyone.iter().map(|contact| *contact.key()).collect();
+        assert_eq!(distinct.len(), everyone.len());
+        let closest: BTreeSet<_> = lookup.closest().iter().map(|contact| *contact.key()).collect();
+        assert_eq!(closest, peers[..4].iter().map(|contact| *contact.key()).collect());
+    }
+
+    #[test]
+    fn a_misled_path_gets_its_share_of_the_results_and_no_more() {
+        let liar = contact("1000");
+        let friends: Vec<_> = (1..9).map(|i| contact(&format!("0000 0000 {i:04b}"))).collect();
+        let honest = contact("1001");
+        let true_closest: Vec<_> = (1..5).map(|i| contact(&format!("00{i:03b}"))).collect();
+        let mut lookup = lookup(TWO, &[&liar, &honest]);
+        let lies = |key: &Key| *key == *liar.key() || friends.iter().any(|friend| friend.key() == key);
+        walk(&mut lookup, |key| if lies(key) { friends.clone() } else { true_closest.clone() });
+        let closest = lookup.closest();
+        assert_eq!(closest.len(), 4);
+        assert_eq!(closest.iter().filter(|contact| true_closest.contains(contact)).count(), 2);
+        assert!(closest.contains(&true_closest[0]), "the true closest is among them");
+    }
+
+    #[test]
+    fn a_path_whose_peers_are_all_dead_leaves_its_slots_to_the_other() {
+        let dead: Vec<_> = (0..2).map(|i| contact(&format!("10{i:02b}"))).collect();
+        let alive: Vec<_> = (0..12).map(|i| contact(&format!("01{i:04b}"))).collect();
+        let shape = Shape { count: 3, parallelism: 4, ..TWO };
+        let mut lookup = lookup(shape, &[&alive[9], &dead[0]]);
+        let first = asked(&mut lookup);
+        assert_eq!(first.len(), 2, "one of each path");
+        lookup.on_failure(dead[0].key());
+        lookup.on_answer(alive[9].key(), &alive[..9]);
+        let everyone = walk(&mut lookup, |_| alive.clone());
+        assert!(everyone.len() <= 4);
+        assert_eq!(lookup.closest(), alive[..3]);
+    }
 }

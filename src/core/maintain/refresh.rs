@@ -55,7 +55,8 @@ impl Refresh {
     fn schedule(&mut self, now: Timestamp, rng: &mut ChaCha8Rng) {
         self.due = self.interval.map(|interval| {
             let share = 0.75 + 0.5 * f64::from(rng.next_u32()) / f64::from(u32::MAX);
-            now + interval.mul_f64(share)
+            let wait = Duration::try_from_secs_f64(interval.as_secs_f64() * share).unwrap_or(Duration::MAX);
+            now + wait.max(Duration::from_micros(1))
         });
     }
 }

@@ -41,7 +41,7 @@ struct Walk {
 impl Bootstrap {
     pub(crate) fn new(cx: &Context<'_>, rng: ChaCha8Rng) -> Bootstrap {
         let local = &cx.peers.local;
-        let lookup = cx.walk(*local.key(), cx.replication());
+        let lookup = cx.walk(*local.key(), cx.replication(), None);
         let walk = Walk { tag: Tag(0), preimage: local.peer().to_bytes().into(), lookup };
         Bootstrap { rng, walks: vec![walk], prefixes: None, next_tag: 1 }
     }
@@ -102,9 +102,9 @@ impl Bootstrap {
     /// After the first walk the parts to look into are known.
     fn on_walk_done(&mut self, cx: &Context<'_>, lookup: &Lookup) {
         if self.prefixes.is_none() {
-            let neighbours = lookup.closest().count();
-            let nearest = lookup.closest().next().map_or(0, |n| n.key().common_prefix_len(cx.peers.local.key()));
-            let parts = if neighbours < cx.replication() { 0 } else { nearest.min(MAX_PREFIX + 1) };
+            let neighbours = lookup.closest();
+            let nearest = neighbours.first().map_or(0, |n| n.key().common_prefix_len(cx.peers.local.key()));
+            let parts = if neighbours.len() < cx.replication() { 0 } else { nearest.min(MAX_PREFIX + 1) };
             self.prefixes = Some((0..parts).rev().collect());
         }
     }
@@ -118,7 +118,7 @@ impl Bootstrap {
         if let Some((key, preimage)) = preimage_with_prefix(cx.peers.local.key(), prefix, &mut self.rng) {
             let tag = Tag(self.next_tag);
             self.next_tag = self.next_tag.wrapping_add(1);
-            self.walks.push(Walk { tag, preimage, lookup: cx.walk(key, cx.replication()) });
+            self.walks.push(Walk { tag, preimage, lookup: cx.walk(key, cx.replication(), None) });
         }
         true
     }

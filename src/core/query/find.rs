@@ -33,18 +33,18 @@ enum Wanted {
 
 impl Find {
     pub(crate) fn closest(cx: &Context<'_>, key: Bytes, options: &QueryOptions) -> Find {
-        let lookup = cx.walk(Key::hash(&key), wanted(cx, options));
+        let lookup = cx.walk(Key::hash(&key), wanted(cx, options), options.paths);
         Find { lookup, preimage: key, wanted: Wanted::Closest }
     }
 
     /// Looks for a peer; one that is connected, or in the routing table, is found at once.
-    pub(crate) fn peer(cx: &Context<'_>, peer: PeerId) -> Find {
+    pub(crate) fn peer(cx: &Context<'_>, peer: PeerId, options: &QueryOptions) -> Find {
         let key = Key::from(&peer);
         let known = cx.peers.contact(&peer).filter(|contact| contact.has_addrs());
         let reached = |contact: &Arc<Contact>| cx.peers.connected.contains(contact.peer());
         let found =
             known.filter(|contact| reached(contact) || cx.peers.table.get(&key).is_some_and(|e| e.failures == 0));
-        let lookup = cx.walk(key, cx.replication());
+        let lookup = cx.walk(key, cx.replication(), options.paths);
         Find { lookup, preimage: peer.to_bytes().into(), wanted: Wanted::Peer { key, found } }
     }
 
@@ -101,7 +101,7 @@ impl Find {
     fn finish(&mut self, report: &mut Report) -> Result<Answer, QueryError> {
         match &self.wanted {
             Wanted::Closest => {
-                let peers: Vec<_> = self.lookup.closest().cloned().collect();
+                let peers = self.lookup.closest();
                 if peers.is_empty() {
                     return Err(unanswered(report));
                 }

@@ -45,7 +45,7 @@ impl GetValue {
     /// The caller reads the store for `key` and reports by `on_local`.
     pub(crate) fn new(cx: &Context<'_>, key: RecordKey, options: &QueryOptions) -> GetValue {
         let quorum = options.quorum.unwrap_or(cx.config.record.read_quorum).of(cx.config.lookup.replication);
-        let lookup = cx.walk(key.key(), cx.replication());
+        let lookup = cx.walk(key.key(), cx.replication(), options.paths);
         GetValue { key, lookup, quorum, local: None, best: None, held: 0, outdated: Vec::new() }
     }
 

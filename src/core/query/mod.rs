@@ -12,6 +12,7 @@ mod providers;
 mod publish;
 mod quorum;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -47,15 +48,16 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// A walk towards `target` that looks for `count` peers, begun with the closest that are known: twice as many as
     /// looked for, since where many are dead the neighbours name the same dead ones.
-    pub(crate) fn walk(&self, target: Key, count: usize) -> Lookup {
+    pub(crate) fn walk(&self, target: Key, count: usize, paths: Option<NonZeroUsize>) -> Lookup {
         let config = &self.config.lookup;
         let shape = Shape {
             count,
             parallelism: config.parallelism.get(),
             resiliency: config.resiliency.get(),
+            paths: paths.unwrap_or(config.paths).get().min(count),
             frontier: self.config.limit.frontier.max(count),
         };
-        Lookup::new(target, &self.peers.seeds(&target, 2 * count), shape)
+        Lookup::new(target, &self.peers.seeds(&target, count.saturating_mul(2)), shape)
     }
 
     pub(crate) fn replication(&self) -> usize {

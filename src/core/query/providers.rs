@@ -32,7 +32,10 @@ const MAIN: Tag = Tag(0);
 pub(crate) struct FindProviders {
     key: RecordKey,
     lookup: Lookup,
+    /// How many are enough.
     limit: usize,
+    /// How many are remembered, so that those without an address take no place from those with one.
+    most: usize,
     local: bool,
     /// Everyone heard of, and whether it was reported.
     heard: BTreeMap<PeerId, bool>,
@@ -59,9 +62,10 @@ impl FindProviders {
         debug_assert!(key.as_bytes().len() <= MAX_PROVIDER_KEY_LEN, "checked at the door");
         let most = cx.config.limit.providers_per_query;
         FindProviders {
-            lookup: cx.walk(key.key(), cx.replication()),
+            lookup: cx.walk(key.key(), cx.replication(), options.paths),
             key,
             limit: options.limit.map_or(most, |limit| limit.get().min(most)),
+            most,
             local: false,
             heard: BTreeMap::new(),
             reported: 0,
@@ -178,7 +182,7 @@ impl FindProviders {
     /// Someone says that this peer provides it. Bounded: what is over the limit is not remembered.
     fn hear(&mut self, cx: &Context<'_>, provider: &Arc<Contact>) {
         let reported = self.heard.get(provider.peer()).copied();
-        if reported == Some(true) || (reported.is_none() && self.heard.len() >= self.limit) {
+        if reported == Some(true) || (reported.is_none() && self.heard.len() >= self.most) {
             return;
         }
         let known = if provider.has_addrs() { None } else { cx.peers.contact(provider.peer()) };
@@ -216,6 +220,6 @@ fn next_to_resolve(cx: &Context<'_>, unresolved: &mut Vec<Arc<Contact>>, resolve
     }
     let provider = unresolved.remove(0);
     *resolved += 1;
-    let lookup = cx.walk(*provider.key(), cx.replication());
+    let lookup = cx.walk(*provider.key(), cx.replication(), None);
     Some(Resolving { preimage: provider.peer().to_bytes().into(), provider, lookup })
 }

@@ -21,6 +21,7 @@ pub(crate) struct Publish {
     target: Key,
     what: What,
     quorum: NonZeroUsize,
+    paths: Option<NonZeroUsize>,
     stage: Stage,
 }
 
@@ -53,7 +54,7 @@ impl Publish {
 
     fn new(cx: &Context<'_>, key: RecordKey, what: What, options: &QueryOptions) -> Publish {
         let quorum = options.quorum.unwrap_or(cx.config.record.write_quorum).of(cx.config.lookup.replication);
-        Publish { target: key.key(), key, what, quorum, stage: Stage::Keeping }
+        Publish { target: key.key(), key, what, quorum, paths: options.paths, stage: Stage::Keeping }
     }
 
     pub(crate) fn kind(&self) -> &'static str {
@@ -73,7 +74,7 @@ impl Publish {
 
     pub(crate) fn on_local(&mut self, cx: &Context<'_>, kept: Result<(), KeepError>) {
         self.stage = match kept {
-            Ok(()) => Stage::Walking(cx.walk(self.target, cx.replication())),
+            Ok(()) => Stage::Walking(cx.walk(self.target, cx.replication(), self.paths)),
             Err(why) => Stage::Refused(why.into()),
         };
     }
@@ -86,7 +87,7 @@ impl Publish {
                 let key = self.key.to_shared();
                 match walk_on(lookup, Tag::default(), || find_node(&key)) {
                     Some(step) => step,
-                    None if lookup.closest().next().is_none() => Step::Finish(Err(unanswered(report))),
+                    None if lookup.closest().is_empty() => Step::Finish(Err(unanswered(report))),
                     None => self.deliver(cx, report),
                 }
             }

@@ -92,11 +92,17 @@ impl Bucket {
         self.waiting.pop()
     }
 
-    /// Notes that an entry failed a request; `Some` if it is forgotten for it.
-    pub(crate) fn fail(&mut self, key: &Key) -> Option<PeerId> {
+    /// Notes that an entry failed a request; `Some` if it is forgotten for it. A failure in a row counts only if
+    /// `answers`, the number of answers of all peers, has grown since the one before.
+    pub(crate) fn fail(&mut self, key: &Key, answers: u64) -> Option<PeerId> {
         let at = self.entries.iter().position(|entry| entry.contact.key() == key)?;
-        self.entries[at].failures += 1;
-        (self.entries[at].failures >= FORGOTTEN_AFTER).then(|| *self.entries.remove(at).contact.peer())
+        let entry = &mut self.entries[at];
+        if entry.failures > 0 && entry.answers_at_failure == answers {
+            return None;
+        }
+        entry.failures += 1;
+        entry.answers_at_failure = answers;
+        (entry.failures >= FORGOTTEN_AFTER).then(|| *self.entries.remove(at).contact.peer())
     }
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<PeerId> {

@@ -32,11 +32,13 @@ pub(crate) struct RoutingTable {
     config: RoutingConfig,
     buckets: Vec<Bucket>,
     len: usize,
+    /// How many answers there were, of all peers.
+    answers: u64,
 }
 
 impl RoutingTable {
     pub(crate) fn new(local: Key, config: RoutingConfig) -> RoutingTable {
-        RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0 }
+        RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0, answers: 0 }
     }
 
     /// How many peers it holds.
@@ -72,6 +74,7 @@ impl RoutingTable {
 
     /// Offers a peer that has just answered a request.
     pub(crate) fn offer(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Offer {
+        self.answers += 1;
         if *contact.key() == self.local {
             return Offer::Full;
         }
@@ -95,9 +98,11 @@ impl RoutingTable {
     }
 
     /// Notes that a peer failed a request. `Some` if it is forgotten for it.
+    ///
+    /// An outage is not the peers' fault: a further failure counts only if someone, anyone, has answered since the last.
     pub(crate) fn fail(&mut self, key: &Key) -> Option<PeerId> {
         let index = self.index(key);
-        let gone = self.buckets[index].fail(key);
+        let gone = self.buckets[index].fail(key, self.answers);
         self.len -= usize::from(gone.is_some());
         gone
     }
@@ -130,7 +135,7 @@ impl RoutingTable {
         mut admit: impl FnMut(&Contact) -> bool,
     ) -> Vec<Arc<Contact>> {
         let home = self.index(target);
-        let mut found: Vec<&Entry> = Vec::with_capacity(count + 4);
+        let mut found: Vec<&Entry> = Vec::with_capacity(count.min(self.len));
         let groups = [home..home + 1, home + 1..self.buckets.len()];
         for group in groups.into_iter().chain((0..home).rev().map(|i| i..i + 1)) {
             let start = found.len();
@@ -155,9 +160,11 @@ impl RoutingTable {
         RoutingSnapshot { local, buckets: buckets.collect() }
     }
 
-    /// How many entries a bucket may hold: k, or more in the low ones where the configuration widens them.
+    /// How many entries a bucket may hold: k, or more in the low ones where the configuration widens them. The last one
+    /// splits at k, so that neither half of it is ever too large for its place.
     fn capacity(&self, index: usize) -> usize {
         let wide = self.config.wide_low_buckets.checked_shr(index as u32).unwrap_or(0);
+        let wide = if self.can_split(index) { 0 } else { wide };
         self.config.bucket_size.get().max(wide)
     }
 

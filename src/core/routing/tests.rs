@@ -13,6 +13,15 @@ fn table(local: &str, bucket_size: usize) -> RoutingTable {
     RoutingTable::new(Key::from_bits(local), config)
 }
 
+/// A peer fails while another one answers.
+fn fail(table: &mut RoutingTable, key: &Key) -> Option<PeerId> {
+    let alive = contact("0000 1111");
+    table.offer(Timestamp::ZERO, &alive);
+    let gone = table.fail(key);
+    table.remove(alive.key());
+    gone
+}
+
 fn random_contacts(count: usize, seed: u64) -> Vec<Arc<Contact>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..count).map(|_| Contact::with_key(PeerId::random(), Key::random(&mut rng), [])).collect()
@@ -51,7 +60,7 @@ fn a_live_entry_is_never_displaced_and_a_questionable_one_is() {
     assert_eq!(table.offer(Timestamp::ZERO, &new), Offer::Full);
     assert!(table.next_waiting(new.key()).is_none(), "no place to wait for yet");
     for _ in 0..QUESTIONABLE_AFTER {
-        assert_eq!(table.fail(old.key()), None);
+        assert_eq!(fail(&mut table, old.key()), None);
     }
     assert_eq!(table.next_waiting(new.key()).as_deref(), Some(&*new));
     assert_eq!(table.offer(Timestamp::ZERO, &new), Offer::Replaced(*old.peer()));
@@ -65,16 +74,32 @@ fn an_answer_clears_failures_and_the_fifth_in_a_row_is_the_end() {
     let peer = contact("1000");
     table.offer(Timestamp::ZERO, &peer);
     for _ in 0..FORGOTTEN_AFTER - 1 {
-        assert_eq!(table.fail(peer.key()), None);
+        assert_eq!(fail(&mut table, peer.key()), None);
     }
     assert_eq!(table.closest(peer.key(), 1, |_| true).len(), 0, "questionable entries are not handed out");
     assert_eq!(table.offer(Timestamp::from_secs(1), &peer), Offer::Known);
     assert_eq!(table.closest(peer.key(), 1, |_| true).len(), 1);
     for _ in 0..FORGOTTEN_AFTER - 1 {
-        assert_eq!(table.fail(peer.key()), None);
+        assert_eq!(fail(&mut table, peer.key()), None);
     }
-    assert_eq!(table.fail(peer.key()), Some(*peer.peer()));
+    assert_eq!(fail(&mut table, peer.key()), Some(*peer.peer()));
     assert_eq!(table.len(), 0);
+}
+
+#[test]
+fn in_an_outage_nobody_is_forgotten() {
+    let mut table = table("0000", 20);
+    let peers = random_contacts(10, 5);
+    peers.iter().for_each(|peer| drop(table.offer(Timestamp::ZERO, peer)));
+    for _ in 0..100 {
+        assert!(peers.iter().all(|peer| table.fail(peer.key()).is_none()));
+    }
+    assert_eq!(table.closest(&Key::from_bits("0"), 20, |_| true).len(), 10, "nor questionable");
+    for _ in 1..FORGOTTEN_AFTER {
+        table.offer(Timestamp::ZERO, &peers[0]);
+        peers[1..].iter().for_each(|peer| drop(table.fail(peer.key())));
+    }
+    assert_eq!(table.len(), 1, "it is over for one, so the others are dead");
 }
 
 #[test]
@@ -106,6 +131,21 @@ fn wide_low_buckets_hold_more_and_deep_ones_k() {
     let sizes: Vec<_> =
         table.snapshot(PeerId::random(), |_| false).buckets.iter().map(|bucket| bucket.entries.len()).collect();
     assert_eq!(&sizes[..4], [64, 32, 20, 20]);
+}
+
+#[test]
+fn wide_buckets_keep_their_capacity_however_the_peers_lie() {
+    let config = RoutingConfig { wide_low_buckets: 64, bucket_size: 4.try_into().unwrap() };
+    let mut table = RoutingTable::new(Key::from_bits("0"), config);
+    for i in 0..64 {
+        table.offer(Timestamp::ZERO, &contact(&format!("01{i:08b}")));
+        table.offer(Timestamp::ZERO, &contact(&format!("001{i:08b}")));
+    }
+    table.offer(Timestamp::ZERO, &contact("1"));
+    let snapshot = table.snapshot(PeerId::random(), |_| false);
+    assert!(snapshot.buckets.iter().all(|bucket| bucket.entries.len() <= bucket.capacity), "{snapshot:?}");
+    let sizes: Vec<_> = snapshot.buckets.iter().map(|bucket| bucket.entries.len()).collect();
+    assert_eq!(sizes, [1, 32, 16, 0]);
 }
 
 #[test]

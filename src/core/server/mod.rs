@@ -19,7 +19,7 @@ use super::key::Key;
 use super::message::{Misbehaviour, Request, Response, Value};
 use super::peers::Peers;
 use super::record::{ProviderRecord, Record, RecordKey};
-use super::storage::{Asker, KeepError, Outcome, Storage, received};
+use super::storage::{Asker, KeepError, Outcome, Storage, Visit, received};
 use super::time::Timestamp;
 
 /// What the server may use.
@@ -51,6 +51,8 @@ impl Served {
 #[derive(Debug)]
 struct Waiting {
     from: PeerId,
+    /// The driver's name for it; `None` once the peer no longer waits.
+    id: Option<InboundId>,
     asked: Asked,
 }
 
@@ -62,10 +64,14 @@ enum Asked {
     Announce(RecordKey),
 }
 
-/// The requests of peers that are not answered yet.
+/// The requests of peers for which the store works. Those of peers that are gone count until the store is done with
+/// them: what they cost is there until then.
 #[derive(Debug, Default)]
 pub(crate) struct Server {
-    waiting: BTreeMap<InboundId, Waiting>,
+    next: Visit,
+    waiting: BTreeMap<Visit, Waiting>,
+    /// Those whose peers wait, by the driver's names.
+    by_id: BTreeMap<InboundId, Visit>,
     per_peer: BTreeMap<PeerId, usize>,
 }
 
@@ -97,24 +103,29 @@ impl Server {
         self.ask_store(cx, from, id, asked, None)
     }
 
-    /// The store did what a request waited for.
+    /// The store did what a request waited for. Names the request if its peer still waits.
     pub(crate) fn on_outcome(
         &mut self,
         cx: &mut ServerContext<'_>,
-        id: InboundId,
+        visit: Visit,
         outcome: Outcome,
-    ) -> Option<(PeerId, Served)> {
-        let waiting = self.forget(id)?;
-        Some((waiting.from, serve(cx, waiting.from, waiting.asked, outcome)))
+    ) -> Option<(PeerId, Option<InboundId>, Served)> {
+        let Waiting { from, id, asked } = self.forget(visit)?;
+        Some((from, id, serve(cx, from, asked, outcome)))
     }
 
     /// The peer no longer waits.
     pub(crate) fn on_gone(&mut self, id: InboundId) {
-        self.forget(id);
+        if let Some(waiting) = self.by_id.remove(&id).and_then(|visit| self.waiting.get_mut(&visit)) {
+            waiting.id = None;
+        }
     }
 
-    fn forget(&mut self, id: InboundId) -> Option<Waiting> {
-        let waiting = self.waiting.remove(&id)?;
+    fn forget(&mut self, visit: Visit) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&visit)?;
+        if let Some(id) = &waiting.id {
+            self.by_id.remove(id);
+        }
         if let Some(count) = self.per_peer.get_mut(&waiting.from) {
             *count -= 1;
             if *count == 0 {
@@ -137,7 +148,9 @@ impl Server {
         if self.waiting.len() >= limit.inbound || of_peer >= limit.inbound_per_peer {
             return Some(Served::refuse(Refusal::Busy));
         }
-        let (now, asker) = (cx.now, Asker::Inbound(id));
+        let (now, visit) = (cx.now, self.next);
+        self.next = Visit(visit.0 + 1);
+        let asker = Asker::Inbound(visit);
         let outcome = match (&asked, record) {
             (Asked::Value(key), _) => cx.storage.value(now, asker, key),
             (Asked::Put(value), _) => {
@@ -151,7 +164,8 @@ impl Server {
             Some(outcome) => Some(serve(cx, from, asked, outcome)),
             None => {
                 *self.per_peer.entry(from).or_default() += 1;
-                self.waiting.insert(id, Waiting { from, asked });
+                self.by_id.insert(id, visit);
+                self.waiting.insert(visit, Waiting { from, id: Some(id), asked });
                 None
             }
         }

@@ -1,0 +1,230 @@
+//! Several walks towards one key that share no peer (S/Kademlia), joined into one result.
+//!
+//! Knows: the paths, and which of them a peer belongs to. Must not know: how one path walks.
+//!
+//! Each path searches for the nearest peer alone, from seeds of its own; a peer that one path asked is not asked by
+//! another, which only learns whether it lives. So whoever misleads one path misleads no other. When the searches are
+//! over, the k results are filled from all paths in turn, each giving its nearest: k/d liars' friends, and no more, get
+//! in for each path that was misled, however near to the key they claim to be.
+//!
+//! The α slots are shared by the paths that still search; a path that has ended, or found nobody alive, leaves its share
+//! to the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::path::Path;
+use super::{Next, Shape};
+use crate::core::contact::Contact;
+use crate::core::key::Key;
+
+#[derive(Debug)]
+pub(crate) struct Disjoint {
+    shape: Shape,
+    paths: Vec<Path>,
+    /// Whoever was asked: by which path, and how it stands.
+    claims: BTreeMap<Key, Claim>,
+    /// Whose turn to ask is next.
+    turn: usize,
+    waiting: usize,
+    late: usize,
+}
+
+#[derive(Debug)]
+struct Claim {
+    path: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Late,
+    Answered,
+    Failed,
+}
+
+impl Disjoint {
+    pub(crate) fn new<'a>(target: Key, seeds: impl IntoIterator<Item = &'a Arc<Contact>>, shape: Shape) -> Disjoint {
+        let mut shares: Vec<Vec<&Arc<Contact>>> = vec![Vec::new(); shape.paths];
+        for (i, seed) in seeds.into_iter().enumerate() {
+            shares[i % shape.paths].push(seed);
+        }
+        let search = Shape { count: 1, resiliency: 1, paths: 1, ..shape };
+        let paths = shares.into_iter().map(|seeds| Path::new(target, seeds, search)).collect();
+        let mut disjoint = Disjoint { shape, paths, claims: BTreeMap::new(), turn: 0, waiting: 0, late: 0 };
+        disjoint.share_slots(shape.paths);
+        disjoint
+    }
+
+    pub(crate) fn next(&mut self) -> Next {
+        let count = self.paths.len();
+        let mut searching = 0;
+        for path in (self.turn..self.turn + count).map(|i| i % count) {
+            match self.search(path) {
+                Next::Ask(contact) => {
+                    self.turn = path + 1;
+                    return Next::Ask(contact);
+                }
+                Next::Wait => searching += 1,
+                Next::Done => {}
+            }
+        }
+        if searching > 0 {
+            self.share_slots(searching);
+            return Next::Wait;
+        }
+        self.fill()
+    }
+
+    pub(crate) fn on_answer(&mut self, from: &Key, closer: &[Arc<Contact>]) -> usize {
+        let Some(owner) = self.settle(from, State::Answered) else { return 0 };
+        let mut news = 0;
+        for (i, path) in self.paths.iter_mut().enumerate() {
+            let named = if i == owner { closer } else { &[] };
+            news += path.on_answer(from, named);
+        }
+        news
+    }
+
+    pub(crate) fn on_failure(&mut self, from: &Key) {
+        if self.settle(from, State::Failed).is_some() {
+            self.paths.iter_mut().for_each(|path| path.on_failure(from));
+        }
+    }
+
+    pub(crate) fn on_late(&mut self, from: &Key) {
+        if let Some(claim) = self.claims.get_mut(from).filter(|claim| claim.state == State::Waiting) {
+            claim.state = State::Late;
+            self.waiting -= 1;
+            self.late += 1;
+            self.paths.iter_mut().for_each(|path| path.on_late(from));
+        }
+    }
+
+    /// The best of each path in turn, as far as they answered.
+    pub(crate) fn closest(&self) -> Vec<Arc<Contact>> {
+        self.in_turn(Some(State::Answered), self.shape.count)
+    }
+
+    pub(crate) fn ranked(&self) -> Vec<Arc<Contact>> {
+        let mut ranked = self.in_turn(Some(State::Answered), usize::MAX);
+        ranked.extend(self.in_turn(None, usize::MAX));
+        ranked
+    }
+
+    /// The nearest that stand so (unasked for `None`) of each path in turn, whichever path asked them.
+    fn in_turn(&self, state: Option<State>, count: usize) -> Vec<Arc<Contact>> {
+        let stands = |contact: &&Arc<Contact>| self.claims.get(contact.key()).map(|claim| claim.state) == state;
+        in_turn(self.paths.iter().map(|path| path.in_play().filter(stands)), count)
+    }
+
+    pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
+        self.paths.iter().find_map(|path| path.contact(key))
+    }
+
+    pub(crate) fn unasked(&self) -> usize {
+        self.paths.iter().map(Path::unasked).sum()
+    }
+
+    /// A path's next step. What another path has asked already it learns from there.
+    fn search(&mut self, path: usize) -> Next {
+        loop {
+            let contact = match self.paths[path].next() {
+                Next::Ask(contact) => contact,
+                other => return other,
+            };
+            match self.claims.get(contact.key()).map(|claim| claim.state) {
+                None => {
+                    self.claim(path, contact.key());
+                    return Next::Ask(contact);
+                }
+                Some(state) => self.tell(path, contact.key(), state),
+            }
+        }
+    }
+
+    /// Asks the rest of the k results, which the paths name in turn.
+    fn fill(&mut self) -> Next {
+        let results = in_turn(self.paths.iter().map(Path::in_play), self.shape.count);
+        let state = |contact: &Arc<Contact>| self.claims.get(contact.key()).map(|claim| claim.state);
+        let answered = results.iter().filter(|contact| state(contact) == Some(State::Answered)).count();
+        if answered == self.shape.count {
+            return Next::Done;
+        }
+        let unasked = results.iter().find(|contact| state(contact).is_none());
+        match unasked.filter(|_| self.waiting < self.shape.count) {
+            Some(contact) => self.ask(contact),
+            None if self.waiting == 0 && self.late == 0 => Next::Done,
+            None => Next::Wait,
+        }
+    }
+
+    fn ask(&mut self, contact: &Arc<Contact>) -> Next {
+        let owner = self.paths.iter().position(|path| path.contact(contact.key()).is_some());
+        match owner {
+            Some(owner) => {
+                self.claim(owner, contact.key());
+                self.paths[owner].ask(contact.key())
+            }
+            None => Next::Wait,
+        }
+    }
+
+    fn claim(&mut self, path: usize, key: &Key) {
+        self.claims.insert(*key, Claim { path, state: State::Waiting });
+        self.waiting += 1;
+    }
+
+    /// Tells a path how a peer stands that another path asked.
+    fn tell(&mut self, path: usize, key: &Key, state: State) {
+        match state {
+            State::Waiting => {}
+            State::Late => self.paths[path].on_late(key),
+            State::Answered => {
+                self.paths[path].on_answer(key, &[]);
+            }
+            State::Failed => self.paths[path].on_failure(key),
+        }
+    }
+
+    /// Ends a claim, if it has not ended; the path that made it.
+    fn settle(&mut self, key: &Key, end: State) -> Option<usize> {
+        let claim = self.claims.get_mut(key)?;
+        match claim.state {
+            State::Waiting => self.waiting -= 1,
+            State::Late => self.late -= 1,
+            State::Answered | State::Failed => return None,
+        }
+        claim.state = end;
+        Some(claim.path)
+    }
+
+    fn share_slots(&mut self, searching: usize) {
+        let share = (self.shape.parallelism / searching).max(1);
+        self.paths.iter_mut().for_each(|path| path.set_parallelism(share));
+    }
+}
+
+/// Up to `count` contacts, one of each list in turn, none twice.
+fn in_turn<'a, I>(lists: impl Iterator<Item = I>, count: usize) -> Vec<Arc<Contact>>
+where
+    I: Iterator<Item = &'a Arc<Contact>>,
+{
+    let mut lists: Vec<I> = lists.collect();
+    let mut seen = BTreeSet::new();
+    let mut chosen = Vec::new();
+    while chosen.len() < count {
+        let before = chosen.len();
+        for list in &mut lists {
+            if let Some(next) = list.find(|contact| !seen.contains(contact.key())).filter(|_| chosen.len() < count) {
+                seen.insert(*next.key());
+                chosen.push(Arc::clone(next));
+            }
+        }
+        if chosen.len() == before {
+            break;
+        }
+    }
+    chosen
+}

@@ -1,0 +1,185 @@
+//! One walk along one path.
+//!
+//! Knows: who was heard of, who answered, whom to ask next, when the evidence suffices. Must not know: other paths.
+//!
+//! The walk searches until the β closest peers have answered, then asks the rest of the k closest at once, and is
+//! done when the k closest that are not known to be dead or late have all answered. Whoever fails or is late is
+//! replaced by the next closest; a late answer still counts.
+//!
+//! While every answer leads nearer, a few requests in flight find the way as fast as many do, and cheaper. So the
+//! search starts β wide and widens towards α with every answer or failure that does not help.
+
+use std::sync::Arc;
+
+use super::frontier::{Frontier, Standing};
+use super::{Next, Shape};
+use crate::core::contact::Contact;
+use crate::core::key::Key;
+
+/// A walk towards a key.
+#[derive(Debug)]
+pub(crate) struct Path {
+    shape: Shape,
+    frontier: Frontier,
+    /// Requests that hold a slot: asked, neither answered nor late.
+    waiting: usize,
+    late: usize,
+    /// How many slots the search has at present.
+    width: usize,
+}
+
+impl Path {
+    pub(crate) fn new<'a>(target: Key, seeds: impl IntoIterator<Item = &'a Arc<Contact>>, shape: Shape) -> Path {
+        let mut frontier = Frontier::new(target, shape.frontier);
+        seeds.into_iter().for_each(|seed| {
+            frontier.hear(seed);
+        });
+        let width = shape.resiliency.min(shape.parallelism);
+        Path { shape, frontier, waiting: 0, late: 0, width }
+    }
+
+    /// Whom to ask next, if anyone.
+    pub(crate) fn next(&mut self) -> Next {
+        let view = self.view();
+        if view.answered >= self.shape.count && view.all_answered {
+            return Next::Done;
+        }
+        let slots = if view.search_over { self.shape.count } else { self.width };
+        match view.unasked.filter(|_| self.waiting < slots) {
+            Some(key) => self.ask(&key),
+            None if self.waiting == 0 && self.late == 0 => Next::Done,
+            None => Next::Wait,
+        }
+    }
+
+    /// A peer answered and named these. Returns how many of them are news.
+    pub(crate) fn on_answer(&mut self, from: &Key, closer: &[Arc<Contact>]) -> usize {
+        if !self.settle(from, Standing::Answered) {
+            return 0;
+        }
+        let nearest = self.frontier.nearest().copied();
+        let news = closer.iter().filter(|contact| self.frontier.hear(contact)).count();
+        if self.frontier.nearest().copied() == nearest {
+            self.widen()
+        } else {
+            self.narrow()
+        }
+        news
+    }
+
+    /// A peer failed.
+    pub(crate) fn on_failure(&mut self, from: &Key) {
+        if self.settle(from, Standing::Failed) {
+            self.widen();
+        }
+    }
+
+    /// A peer is late: it no longer holds a slot, though its answer would still count.
+    pub(crate) fn on_late(&mut self, from: &Key) {
+        if let Some(peer) = self.frontier.get_mut(from).filter(|peer| peer.standing == Standing::Waiting) {
+            peer.standing = Standing::Late;
+            self.waiting -= 1;
+            self.late += 1;
+            self.widen();
+        }
+    }
+
+    /// The closest peers that answered, nearest first, at most k.
+    pub(crate) fn closest(&self) -> Vec<Arc<Contact>> {
+        self.answered().take(self.shape.count).cloned().collect()
+    }
+
+    /// Everyone worth addressing, nearest first: those that answered, then those never asked.
+    pub(crate) fn ranked(&self) -> Vec<Arc<Contact>> {
+        self.answered().chain(self.never_asked()).cloned().collect()
+    }
+
+    /// What is known of a peer, if the walk heard of it.
+    pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
+        self.frontier.get(key).map(|peer| &peer.contact)
+    }
+
+    /// How many peers are known and were not asked.
+    pub(crate) fn unasked(&self) -> usize {
+        self.never_asked().count()
+    }
+
+    fn never_asked(&self) -> impl Iterator<Item = &Arc<Contact>> {
+        self.frontier.iter().filter(|peer| peer.standing == Standing::Heard).map(|peer| &peer.contact)
+    }
+
+    /// Everyone who is neither dead nor late, nearest first.
+    pub(crate) fn in_play(&self) -> impl Iterator<Item = &Arc<Contact>> {
+        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Late);
+        self.frontier.iter().filter(move |peer| in_play(peer.standing)).map(|peer| &peer.contact)
+    }
+
+    /// Lets the search have so many slots at most from now on.
+    pub(crate) fn set_parallelism(&mut self, parallelism: usize) {
+        self.shape.parallelism = parallelism;
+    }
+
+    fn answered(&self) -> impl Iterator<Item = &Arc<Contact>> {
+        self.frontier.iter().filter(|peer| peer.standing == Standing::Answered).map(|peer| &peer.contact)
+    }
+
+    /// Asks this peer, whoever would be next.
+    pub(crate) fn ask(&mut self, key: &Key) -> Next {
+        match self.frontier.get_mut(key) {
+            Some(peer) => {
+                peer.standing = Standing::Waiting;
+                self.waiting += 1;
+                Next::Ask(Arc::clone(&peer.contact))
+            }
+            None => Next::Wait,
+        }
+    }
+
+    /// Gives a peer that was asked its end; `false` if it was not asked or has ended before.
+    fn settle(&mut self, key: &Key, end: Standing) -> bool {
+        let Some(peer) = self.frontier.get_mut(key) else { return false };
+        match peer.standing {
+            Standing::Waiting => self.waiting -= 1,
+            Standing::Late => self.late -= 1,
+            Standing::Heard | Standing::Answered | Standing::Failed => return false,
+        }
+        peer.standing = end;
+        true
+    }
+
+    fn widen(&mut self) {
+        self.width = (self.width + 1).min(self.shape.parallelism);
+    }
+
+    fn narrow(&mut self) {
+        self.width = self.shape.resiliency.min(self.shape.parallelism);
+    }
+
+    /// Looks over the k closest peers that are neither dead nor late.
+    fn view(&self) -> View {
+        let mut view = View { answered: 0, all_answered: true, search_over: false, unasked: None };
+        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Late);
+        for peer in self.frontier.iter().filter(|peer| in_play(peer.standing)).take(self.shape.count) {
+            match peer.standing {
+                Standing::Answered => view.answered += 1,
+                Standing::Heard => {
+                    view.all_answered = false;
+                    view.unasked.get_or_insert(*peer.contact.key());
+                }
+                _ => view.all_answered = false,
+            }
+            view.search_over |= view.all_answered && view.answered >= self.shape.resiliency;
+        }
+        view
+    }
+}
+
+/// What a look over the k closest finds.
+struct View {
+    answered: usize,
+    all_answered: bool,
+    /// Whether the β closest have answered.
+    search_over: bool,
+    /// The nearest that was not asked.
+    unasked: Option<Key>,
+}

@@ -1,0 +1,98 @@
+//! The laws of the core in every order of events: one node to which anything happens, and networks in which anyone
+//! may be dead, silent or a liar.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
+#[path = "properties/actions.rs"]
+mod actions;
+#[path = "properties/lawful.rs"]
+mod lawful;
+#[path = "properties/network.rs"]
+mod network;
+
+use std::sync::Arc;
+
+use actions::{Action, action, contact};
+use lawful::{Lawful, small};
+use libp2p_kad_dht::core::Input;
+use network::{Network, Plan, plan};
+use proptest::prelude::*;
+
+/// A node that begins with a few peers in its table.
+fn begin(deferred: bool) -> Lawful {
+    let mut node = Lawful::new(&contact(0), &small(), deferred);
+    for i in 1..6 {
+        node.call(move |dht, _| dht.admit_verified(lawful::BEGIN, &contact(i)));
+    }
+    node.drain();
+    node
+}
+
+fn live(actions: &[Action], deferred: bool) -> Lawful {
+    let mut node = begin(deferred);
+    actions.iter().for_each(|action| node.act(action));
+    node.settle();
+    node
+}
+
+fn lives() -> impl Strategy<Value = Vec<Action>> {
+    prop::collection::vec(action(), 1..150)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// `Lawful` checks every output and every state.
+    #[test]
+    fn the_laws_hold_whatever_happens(actions in lives()) {
+        live(&actions, false);
+    }
+
+    #[test]
+    fn the_laws_hold_with_a_store_that_answers_later_and_fails(actions in lives()) {
+        live(&actions, true);
+    }
+
+    /// The same calls give the same outputs, whenever they are taken.
+    #[test]
+    fn the_same_calls_give_the_same_outputs(actions in lives(), deferred: bool, draining in any::<u64>()) {
+        let first = live(&actions, deferred);
+        let (mut again, mut control) = lawful::node(&contact(0), &small(), deferred);
+        let mut outputs = Vec::new();
+        for (i, call) in first.calls.iter().enumerate() {
+            call(&mut again, &mut control);
+            if draining >> (i % 64) & 1 == 1 {
+                outputs.extend(std::iter::from_fn(|| again.poll_output()).map(|output| format!("{output:?}")));
+            }
+        }
+        outputs.extend(std::iter::from_fn(|| again.poll_output()).map(|output| format!("{output:?}")));
+        prop_assert_eq!(first.trace, outputs);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Whoever is dead, silent or a liar: every query ends by its timeout, every node keeps the laws.
+    #[test]
+    fn no_network_is_so_bad_that_a_query_hangs(plan in plan()) {
+        let Plan { nodes, .. } = &plan;
+        prop_assert!((5..=30).contains(&nodes.len()));
+        Network::new(&plan).run();
+    }
+}
+
+/// A node that never hears of the time does nothing, and loses nothing.
+#[test]
+fn a_node_without_peers_sleeps() {
+    let mut node = Lawful::new(&contact(0), &small(), false);
+    let mut wakes = 0;
+    while let Some(at) = node.dht.poll_timeout().filter(|at| *at < lawful::BEGIN + std::time::Duration::from_secs(3600))
+    {
+        node.now = at;
+        node.wake();
+        wakes += 1;
+    }
+    assert!((90..170).contains(&wakes), "{wakes} times in an hour, one each half minute");
+    node.call(|dht, _| dht.handle_input(lawful::BEGIN, Input::AddPeer(Arc::clone(&contact(0)))));
+    assert!(node.drain().is_empty(), "nor does it ask itself");
+}
