@@ -490,7 +490,7 @@ impl Dht {
                     self.outputs.push_back(Output::Cancel { id });
                     let sent = self.peers.connected.contains(request.to.peer());
                     let why = request.timed_out(sent);
-                    self.on_failed(now, &Asked { id, request }, why);
+                    self.on_failed(now, &Asked { id, request: *request }, why);
                 }
             }
         }

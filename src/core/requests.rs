@@ -98,7 +98,7 @@ pub(crate) enum Alarm {
     /// It is late, or overdue; it goes on.
     Tardy(RequestId, Tardy),
     /// It is over.
-    Over(RequestId, InFlight),
+    Over(RequestId, Box<InFlight>),
 }
 
 /// All requests in flight.
@@ -154,7 +154,7 @@ impl Requests {
         let request = self.open.get_mut(&id)?;
         let (tardy, next) = match request.tardy {
             _ if request.sent + request.patience.give_up <= at => {
-                return self.end(id).map(|request| Alarm::Over(id, request));
+                return self.end(id).map(|request| Alarm::Over(id, Box::new(request)));
             }
             None => (Tardy::Late, request.patience.overdue),
             Some(_) => (Tardy::Overdue, request.patience.give_up),

@@ -21,8 +21,7 @@ fn the_largest_numbers_work() {
     config.record.value_ttl = Duration::MAX;
     config.maintenance.refresh_interval = Some(Duration::MAX);
     let mut network = Network::joined(5, config);
-    let mut options = QueryOptions::default();
-    options.limit = usize::MAX.try_into().ok();
+    let options = QueryOptions::default().with_limit(usize::MAX.try_into().unwrap());
     let operation = Operation::ClosestPeers { key: Bytes::from_static(b"x") };
     match network.run_with(1, operation, options).unwrap() {
         Answer::ClosestPeers { peers, .. } => assert_eq!(peers.len(), 4),
