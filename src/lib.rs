@@ -65,7 +65,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `examples/own_driver.rs` is the same over real sockets.
+//! `examples/own_driver` is the same over real sockets.
 
 pub mod core;
 #[cfg(feature = "handle")]

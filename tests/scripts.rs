@@ -3,7 +3,7 @@
 //! A story is made of blocks: commands, a line `----`, and what the node then does, up to an empty line. Lines that
 //! begin with `#` are for the reader. The words are told in `scripts/README.md`. `UPDATE=1 cargo test --test scripts`
 //! writes down what the nodes do now: read the difference before you commit it.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 #[path = "scripts/names.rs"]
 mod names;

@@ -6,12 +6,17 @@ use libp2p_kad_dht::sim::{Metric, Metrics, Observer, Outcome, Params, Pulse, Uno
 
 fn run(name: &str, nodes: usize, samples: usize) -> Outcome {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let outcome = run_with(seed, name, nodes, samples);
+    assert!(outcome.broken_laws.is_empty(), "{}", describe(&outcome));
+    outcome
+}
+
+#[expect(clippy::expect_used, reason = "a test that names no scenario is wrong")]
+fn run_with(seed: u64, name: &str, nodes: usize, samples: usize) -> Outcome {
     let scenario = scenarios().iter().find(|scenario| scenario.name == name).expect("a scenario of this name");
     let mut params = Params::new(seed);
     (params.nodes, params.samples) = (Some(nodes), Some(samples));
-    let outcome = scenario.run(&params, &mut Unobserved);
-    assert!(outcome.broken_laws.is_empty(), "{}", describe(&outcome));
-    outcome
+    scenario.run(&params, &mut Unobserved)
 }
 
 /// What a failed assertion prints: enough to run it again.
@@ -35,10 +40,10 @@ fn assert_pass(outcome: &Outcome) {
 
 #[test]
 fn hops_land_on_the_published_number_and_ours_need_fewer() {
-    let outcome = run("hops", 25_000, 1_500);
+    let outcome = run("hops", 25_000, 500);
     let (stock, ours) = (metric(&outcome.stock, "hops"), metric(&outcome.ours, "hops"));
-    // A seventh of the lookups has 2.6 times the error.
-    assert!((stock - 1.93).abs() < 0.03 && ours <= 1.68, "{}", describe(&outcome));
+    // A twentieth of the lookups has 4.5 times the error.
+    assert!((stock - 1.93).abs() < 0.06 && ours <= 1.72 && ours < stock - 0.1, "{}", describe(&outcome));
     assert!(metric(&outcome.ours, "entries") <= 650.0, "{}", describe(&outcome));
 }
 
@@ -74,15 +79,15 @@ fn more_disjoint_paths_pass_more_adversaries() {
 
 #[test]
 fn churn_leaves_neighbours_known() {
-    let outcome = run("churn", 60, 2);
+    let outcome = run("churn", 60, 1);
     assert!(metric(&outcome.ours, "know20") >= 18.0, "{}", describe(&outcome));
     assert!(metric(&outcome.ours, "found_share") >= 0.95, "{}", describe(&outcome));
 }
 
 #[test]
-fn outages_heal() {
+fn a_node_that_was_cut_off_comes_back() {
     let outcome = run("outage", 60, 1);
-    assert!(metric(&outcome.ours, "partition/heal_s") <= 1_800.0, "{}", describe(&outcome));
+    assert!(metric(&outcome.ours, "cut_off/heal_s") <= 600.0, "{}", describe(&outcome));
 }
 
 #[test]
@@ -98,12 +103,7 @@ fn the_same_seed_gives_the_same_report() {
         let (one, two) = (run(name, nodes, samples), run(name, nodes, samples));
         assert_eq!(format!("{one:?}"), format!("{two:?}"), "{name}");
     }
-    let (one, other) = (run("stale", 300, 40), {
-        let scenario = scenarios().iter().find(|scenario| scenario.name == "stale").expect("stale");
-        let mut params = Params::new(77);
-        (params.nodes, params.samples) = (Some(300), Some(40));
-        scenario.run(&params, &mut Unobserved)
-    });
+    let (one, other) = (run_with(76, "stale", 300, 40), run_with(77, "stale", 300, 40));
     assert_ne!(one.stock, other.stock, "another seed, another network");
 }
 
@@ -113,12 +113,12 @@ fn an_observer_ends_a_run_with_what_is_known() {
     impl Observer for Impatient {
         fn pulse(&mut self, _: Pulse) -> bool {
             self.0 += 1;
-            self.0 < 4
+            self.0 < 2
         }
     }
     for scenario in scenarios() {
         let mut params = Params::new(1);
-        params.nodes = Some(1_000);
+        params.nodes = Some(300);
         let outcome = scenario.run(&params, &mut Impatient(0));
         assert!(outcome.interrupted && !outcome.pass(), "{}", scenario.name);
         assert!(outcome.to_json().starts_with("{\"scenario\":"));

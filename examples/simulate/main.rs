@@ -90,11 +90,11 @@ fn main() -> ExitCode {
     } else {
         tables::print_outcome(&outcome);
     }
-    if let Some(path) = &arguments.report {
-        if let Err(error) = page::make(scenario, &outcome).and_then(|html| Ok(std::fs::write(path, html)?)) {
-            eprintln!("cannot write {}: {error}", path.display());
-            return ExitCode::FAILURE;
-        }
+    if let Some(path) = &arguments.report
+        && let Err(error) = page::make(scenario, &outcome).and_then(|html| Ok(std::fs::write(path, html)?))
+    {
+        eprintln!("cannot write {}: {error}", path.display());
+        return ExitCode::FAILURE;
     }
     if outcome.pass() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

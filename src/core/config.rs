@@ -288,6 +288,12 @@ mod tests {
         config.lookup.min_request_timeout = Duration::from_secs(11);
         assert!(matches!(config.validate(), Err(ConfigError::Greater("lookup.min_request_timeout", _))));
         let mut config = Config::default();
+        config.maintenance.refresh_interval = Some(Duration::from_nanos(999));
+        assert_eq!(config.validate(), Err(ConfigError::Zero("maintenance.refresh_interval")));
+        let mut config = Config::default();
+        config.limit.frontier = 19;
+        assert_eq!(config.validate(), Err(ConfigError::Greater("lookup.replication", "limit.frontier")));
+        let mut config = Config::default();
         config.limit.queries = 0;
         assert_eq!(config.validate(), Err(ConfigError::Zero("limit.queries")));
     }

@@ -19,6 +19,7 @@ use super::io::{
     Reply, RequestId, Wake,
 };
 use super::key::Key;
+use super::lookup::Tardy;
 use super::maintain::{Expiry, Probes, Refresh};
 use super::message::{Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
@@ -273,7 +274,7 @@ impl Dht {
     // ---- queries ------------------------------------------------------------------------------------------------
 
     fn preparing(&mut self, now: Timestamp) -> Preparing<'_> {
-        let cx = Context { now, config: &self.config, peers: &self.peers };
+        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         Preparing { cx, storage: &mut self.storage, rng: &mut self.rng }
     }
 
@@ -282,7 +283,7 @@ impl Dht {
         let mut events = Vec::new();
         loop {
             let Some(query) = self.pool.get_mut(id) else { return };
-            let cx = Context { now, config: &self.config, peers: &self.peers };
+            let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
             let step = query.machine.next(&cx, &mut query.report, &mut events);
             self.report_events(id, &mut events);
             match step {
@@ -310,7 +311,7 @@ impl Dht {
     /// The store did what a query needs of it.
     fn on_local(&mut self, now: Timestamp, id: QueryId, outcome: Outcome) {
         let Some(query) = self.pool.get_mut(id) else { return };
-        let cx = Context { now, config: &self.config, peers: &self.peers };
+        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let mut events = Vec::new();
         query.machine.on_local(&cx, outcome, &mut events);
         self.report_events(id, &mut events);
@@ -321,7 +322,7 @@ impl Dht {
     fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(query) = self.pool.get_mut(id) else { return };
         let closer = askable(&self.peers, &response, self.config.lookup.replication.get().saturating_mul(2));
-        let cx = Context { now, config: &self.config, peers: &self.peers };
+        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let heard = Heard { from: &asked.request.to, tag, response, closer: &closer };
         query.in_flight.retain(|request| *request != asked.id);
         let mut events = Vec::new();
@@ -364,7 +365,7 @@ impl Dht {
         let Some(query) = self.pool.remove(id) else { return };
         for request in query.in_flight {
             match self.requests.get(request) {
-                Some(late) if late.late => self.requests.leave_to(request, Owner::Evidence),
+                Some(late) if late.tardy.is_some() => self.requests.leave_to(request, Owner::Evidence),
                 _ => self.give_up(request),
             }
         }
@@ -433,6 +434,7 @@ impl Dht {
         self.stats.answered[request.kind() as usize] += 1;
         self.admit(now, &request.to);
         self.experience.record(request.warm, request.took(now));
+        self.experience.record_end(false);
         if let Some(entry) = self.peers.table.get_mut(request.to.key()).filter(|_| request.warm) {
             entry.rtt.record(request.took(now));
         }
@@ -459,6 +461,9 @@ impl Dht {
 
     /// What a failure means for the peer's place in the table.
     fn hold_against(&mut self, now: Timestamp, peer: &Arc<Contact>, why: RequestError) {
+        if why.is_the_peers() {
+            self.experience.record_end(true);
+        }
         let gone = match why {
             RequestError::Unsupported => self.peers.table.remove(peer.key()),
             why if why.is_the_peers() => self.peers.table.fail(peer.key()),
@@ -480,12 +485,12 @@ impl Dht {
     fn on_timeout(&mut self, now: Timestamp) {
         while let Some(alarm) = self.requests.next_alarm(now) {
             match alarm {
-                Alarm::Late(id) => self.on_late(now, id),
+                Alarm::Tardy(id, how) => self.on_tardy(now, id, how),
                 Alarm::Over(id, request) => {
                     self.outputs.push_back(Output::Cancel { id });
                     let sent = self.peers.connected.contains(request.to.peer());
                     let why = request.timed_out(sent);
-                    self.on_failed(now, &Asked { id, request }, why);
+                    self.on_failed(now, &Asked { id, request: *request }, why);
                 }
             }
         }
@@ -498,12 +503,12 @@ impl Dht {
         }
     }
 
-    fn on_late(&mut self, now: Timestamp, id: RequestId) {
+    fn on_tardy(&mut self, now: Timestamp, id: RequestId, how: Tardy) {
         let Some(request) = self.requests.get(id) else { return };
         let Owner::Query(query, tag) = request.owner else { return };
         let peer = Arc::clone(&request.to);
         if let Some(query) = self.pool.get_mut(query) {
-            query.machine.on_late(&peer, tag);
+            query.machine.on_tardy(&peer, tag, how);
         }
         self.drive(now, query);
     }

@@ -72,6 +72,19 @@ pub enum QueryError {
     NoOwnAddress,
 }
 
+impl QueryError {
+    /// Who was asked before the query failed, and how each of them ended; `None` where nobody was.
+    pub fn report(&self) -> Option<&Report> {
+        match self {
+            QueryError::NoAnswer(report)
+            | QueryError::NotFound(report)
+            | QueryError::QuorumMissed { report, .. }
+            | QueryError::TimedOut { report, .. } => Some(report),
+            _ => None,
+        }
+    }
+}
+
 /// Who was asked on behalf of a query, and how each ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::contact::Contact;
 use super::io::{QueryId, RequestId};
+use super::lookup::Tardy;
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response, Value};
 use super::rtt::Patience;
 use super::time::Timestamp;
@@ -35,12 +36,12 @@ pub(crate) struct InFlight {
     pub(crate) sent: Timestamp,
     /// Whether the peer was connected when it was asked.
     pub(crate) warm: bool,
-    /// Whether it is late already.
-    pub(crate) late: bool,
+    /// What its time has done to it so far.
+    pub(crate) tardy: Option<Tardy>,
     request: Request,
-    /// When it is late, or if it is, when it is over.
+    /// When time does the next thing to it.
     alarm: Timestamp,
-    deadline: Timestamp,
+    patience: Patience,
 }
 
 impl InFlight {
@@ -94,10 +95,10 @@ fn check_echo(sent: &Value, echo: &Value) -> Result<(), Misbehaviour> {
 /// What time did to a request.
 #[derive(Debug)]
 pub(crate) enum Alarm {
-    /// It is late; it goes on.
-    Late(RequestId),
+    /// It is late, or overdue; it goes on.
+    Tardy(RequestId, Tardy),
     /// It is over.
-    Over(RequestId, InFlight),
+    Over(RequestId, Box<InFlight>),
 }
 
 /// All requests in flight.
@@ -120,9 +121,9 @@ impl Requests {
     ) -> RequestId {
         let id = RequestId::new(self.next);
         self.next += 1;
-        let (alarm, deadline) = (now + patience.late, now + patience.give_up);
+        let alarm = now + patience.late;
         self.alarms.insert((alarm, id));
-        self.open.insert(id, InFlight { owner, to, sent: now, warm, late: false, request, alarm, deadline });
+        self.open.insert(id, InFlight { owner, to, sent: now, warm, tardy: None, request, alarm, patience });
         id
     }
 
@@ -144,21 +145,25 @@ impl Requests {
         }
     }
 
-    /// The next request that is late or over at `now`.
+    /// The next request that is late, overdue or over at `now`.
     pub(crate) fn next_alarm(&mut self, now: Timestamp) -> Option<Alarm> {
         let (at, id) = *self.alarms.first()?;
         if at > now {
             return None;
         }
         let request = self.open.get_mut(&id)?;
-        if request.late || request.deadline <= at {
-            return self.end(id).map(|request| Alarm::Over(id, request));
-        }
-        request.late = true;
-        request.alarm = request.deadline;
+        let (tardy, next) = match request.tardy {
+            _ if request.sent + request.patience.give_up <= at => {
+                return self.end(id).map(|request| Alarm::Over(id, Box::new(request)));
+            }
+            None => (Tardy::Late, request.patience.overdue),
+            Some(_) => (Tardy::Overdue, request.patience.give_up),
+        };
+        request.tardy = Some(tardy);
+        request.alarm = request.sent + next.min(request.patience.give_up);
         self.alarms.remove(&(at, id));
-        self.alarms.insert((self.open.get(&id)?.alarm, id));
-        Some(Alarm::Late(id))
+        self.alarms.insert((request.alarm, id));
+        Some(Alarm::Tardy(id, tardy))
     }
 
     /// When `next_alarm` has something next, and for which request.
@@ -175,7 +180,8 @@ mod tests {
     use super::*;
     use crate::core::record::RecordKey;
 
-    const PATIENCE: Patience = Patience { late: Duration::from_secs(1), give_up: Duration::from_secs(4) };
+    const PATIENCE: Patience =
+        Patience { late: Duration::from_secs(1), overdue: Duration::from_secs(2), give_up: Duration::from_secs(4) };
 
     fn start(requests: &mut Requests, request: Request) -> RequestId {
         let peer = Contact::new(PeerId::random(), []);
@@ -183,12 +189,18 @@ mod tests {
     }
 
     #[test]
-    fn late_then_over_and_nothing_after_that() {
+    fn late_then_overdue_then_over_and_nothing_after_that() {
         let mut requests = Requests::default();
         let id = start(&mut requests, Request::Ping);
         assert!(requests.next_alarm(Timestamp::from_millis(999)).is_none());
-        assert!(matches!(requests.next_alarm(Timestamp::from_secs(1)), Some(Alarm::Late(late)) if late == id));
-        assert!(requests.next_alarm(Timestamp::from_secs(1)).is_none());
+        for (second, tardy) in [(1, Tardy::Late), (2, Tardy::Overdue)] {
+            assert_eq!(requests.next_wake(), Some((Timestamp::from_secs(second), id)));
+            match requests.next_alarm(Timestamp::from_secs(second)) {
+                Some(Alarm::Tardy(of, how)) => assert_eq!((of, how), (id, tardy)),
+                other => panic!("{other:?}"),
+            }
+            assert!(requests.next_alarm(Timestamp::from_secs(second)).is_none());
+        }
         assert_eq!(requests.next_wake(), Some((Timestamp::from_secs(4), id)));
         assert!(matches!(requests.next_alarm(Timestamp::from_secs(9)), Some(Alarm::Over(over, _)) if over == id));
         assert!(requests.end(id).is_none());

@@ -10,8 +10,15 @@ use super::config::LookupConfig;
 const INITIAL_LATE: Duration = Duration::from_secs(1);
 /// No answer is called late earlier than this, however fast earlier ones were: scheduling alone takes as long.
 const MIN_LATE: Duration = Duration::from_millis(50);
-/// A request is given up after so many times the time at which it is late.
+/// An answer is late so many deviations after the smoothed time. Source: one in forty answers is, were they normal.
+const LATE_DEVIATIONS: u32 = 2;
+/// An answer is overdue so many deviations after the smoothed time. Source: the retransmission time of RFC 6298.
+const OVERDUE_DEVIATIONS: u32 = 4;
+/// A request is given up after so many times the time at which it is overdue.
 const GIVE_UP_FACTOR: u32 = 4;
+
+/// All of a share, in the parts that it is counted in.
+const ONE: u32 = 65_536;
 
 /// A smoothed round-trip time. Eight bytes; zero means not measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,17 +45,18 @@ impl RoundTrip {
         (self.smoothed_us > 0).then(|| Duration::from_micros(self.smoothed_us.into()))
     }
 
-    /// When an answer is late: four deviations after the smoothed time.
-    fn late_after(&self) -> Option<Duration> {
+    /// So many deviations after the smoothed time.
+    fn after(&self, deviations: u32) -> Option<Duration> {
         let smoothed = self.smoothed()?;
-        Some(smoothed + Duration::from_micros(self.variance_us.into()) * 4)
+        Some(smoothed + Duration::from_micros(self.variance_us.into()) * deviations)
     }
 }
 
-/// When a request is late, and when it is given up, after it was sent.
+/// When a request is late, overdue and given up, after it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Patience {
     pub(crate) late: Duration,
+    pub(crate) overdue: Duration,
     pub(crate) give_up: Duration,
 }
 
@@ -57,6 +65,8 @@ pub(crate) struct Patience {
 pub(crate) struct Experience {
     warm: RoundTrip,
     cold: RoundTrip,
+    /// The smoothed share of requests that failed, in parts of 65,536.
+    failing: u32,
 }
 
 impl Experience {
@@ -65,17 +75,29 @@ impl Experience {
         if warm { self.warm.record(took) } else { self.cold.record(took) }
     }
 
+    /// Takes the end of a request into account, in so far as it tells whether peers are alive.
+    pub(crate) fn record_end(&mut self, failed: bool) {
+        self.failing -= self.failing / 64;
+        self.failing += if failed { ONE / 64 } else { 0 };
+    }
+
+    /// How many of `count` requests are to fail, going by those before.
+    pub(crate) fn failing_of(&self, count: usize) -> usize {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        usize::try_from((u64::from(self.failing).saturating_mul(count) + u64::from(ONE) / 2) / u64::from(ONE))
+            .unwrap_or(0)
+    }
+
     /// The patience for a peer: by its own round trip where it is measured and connected, else by all peers'.
     pub(crate) fn patience(&self, peer: Option<RoundTrip>, warm: bool, config: &LookupConfig) -> Patience {
-        let own = peer.filter(|_| warm).and_then(|rtt| rtt.late_after());
-        let all = if warm { self.warm } else { self.cold };
-        let measured = own.or(all.late_after());
-        let late = measured.unwrap_or(INITIAL_LATE).clamp(MIN_LATE.min(config.request_timeout), config.request_timeout);
-        let give_up = match measured {
-            Some(_) => (late * GIVE_UP_FACTOR).clamp(config.min_request_timeout, config.request_timeout),
-            None => config.request_timeout,
+        let own = peer.filter(|rtt| warm && rtt.smoothed().is_some());
+        let measured = own.unwrap_or(if warm { self.warm } else { self.cold });
+        let most = config.request_timeout;
+        let (Some(late), Some(overdue)) = (measured.after(LATE_DEVIATIONS), measured.after(OVERDUE_DEVIATIONS)) else {
+            return Patience { late: INITIAL_LATE.min(most), overdue: (2 * INITIAL_LATE).min(most), give_up: most };
         };
-        Patience { late, give_up }
+        let give_up = overdue.saturating_mul(GIVE_UP_FACTOR).clamp(config.min_request_timeout, most);
+        Patience { late: late.max(MIN_LATE).min(most), overdue: overdue.max(2 * MIN_LATE).min(most), give_up }
     }
 }
 
@@ -88,7 +110,8 @@ mod tests {
         let config = LookupConfig::default();
         let mut experience = Experience::default();
         let initial = experience.patience(None, true, &config);
-        assert_eq!(initial, Patience { late: INITIAL_LATE, give_up: config.request_timeout });
+        let late = Patience { late: INITIAL_LATE, overdue: 2 * INITIAL_LATE, give_up: config.request_timeout };
+        assert_eq!(initial, late);
         for _ in 0..50 {
             experience.record(true, Duration::from_millis(100));
         }
@@ -111,6 +134,7 @@ mod tests {
         slow.record(Duration::from_millis(900));
         assert!(experience.patience(Some(slow), true, &config).late > Duration::from_millis(900));
         let variable = experience.patience(None, true, &config).late;
-        assert_eq!(variable, Duration::from_millis(300), "100 + 4 × 50");
+        assert_eq!(variable, Duration::from_millis(200), "100 + 2 × 50");
+        assert_eq!(experience.patience(None, true, &config).overdue, Duration::from_millis(300));
     }
 }

@@ -92,7 +92,7 @@ pub(crate) struct Network {
 }
 
 /// How many events go by between two signs of life.
-const PULSE: u64 = 1 << 16;
+const PULSE: u64 = 1 << 14;
 
 impl Network {
     pub(crate) fn new(seed: u64, directory: Directory, link: Link) -> Network {

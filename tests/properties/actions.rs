@@ -112,7 +112,7 @@ fn key(i: u8) -> RecordKey {
 }
 
 fn value(i: u8) -> Bytes {
-    if i % 5 == 0 { Bytes::from_static(b"bad") } else { Bytes::from(format!("v{}", i % 7)) }
+    if i.is_multiple_of(5) { Bytes::from_static(b"bad") } else { Bytes::from(format!("v{}", i % 7)) }
 }
 
 /// An answer to a request: mostly a good one.
@@ -127,7 +127,7 @@ pub(crate) fn answer(request: &Request, how: u8, peers: u32) -> Response {
         Request::GetValue { key } => {
             let key = if how == 4 { RecordKey::new(Bytes::new()) } else { wrong(key) };
             let asked = if how == 4 { request_key(request) } else { key.clone() };
-            let value = (how % 3 == 0).then(|| Value::new(asked, value(how)));
+            let value = how.is_multiple_of(3).then(|| Value::new(asked, value(how)));
             Response::GetValue { key, value, closer }
         }
         Request::PutValue { value } => {
@@ -257,12 +257,12 @@ impl Lawful {
         let from = u32::from(from) % (PEERS - 1) + 1;
         let request = match kind % 6 {
             0 => Request::Ping,
-            1 if v % 2 == 0 => Request::FindNode { key: peer(u32::from(i) % PEERS).to_bytes().into() },
+            1 if v.is_multiple_of(2) => Request::FindNode { key: peer(u32::from(i) % PEERS).to_bytes().into() },
             1 => Request::FindNode { key: key(i).to_shared() },
             2 => Request::GetValue { key: key(i) },
             3 => {
                 let mut sent = Value::new(key(i), value(v));
-                sent.ttl = (v % 4 == 0).then(|| Duration::from_secs(v.into()));
+                sent.ttl = v.is_multiple_of(4).then(|| Duration::from_secs(v.into()));
                 Request::PutValue { value: sent }
             }
             4 => Request::GetProviders { key: key(i) },

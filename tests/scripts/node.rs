@@ -310,6 +310,9 @@ fn config(words: &Words<'_>) -> Config {
         "read",
         "write",
         "query-timeout",
+        "min-request-timeout",
+        "address-book",
+        "frontier",
         "request-timeout",
         "value-ttl",
         "provider-ttl",
@@ -327,6 +330,9 @@ fn config(words: &Words<'_>) -> Config {
     config.lookup.resiliency = words.number("resiliency").unwrap_or(config.lookup.resiliency.min(k));
     config.lookup.query_timeout = words.time("query-timeout").unwrap_or(config.lookup.query_timeout);
     config.lookup.request_timeout = words.time("request-timeout").unwrap_or(config.lookup.request_timeout);
+    config.lookup.min_request_timeout = words
+        .time("min-request-timeout")
+        .unwrap_or(config.lookup.min_request_timeout.min(config.lookup.request_timeout));
     config.routing.bucket_size = words.number("bucket").unwrap_or(config.routing.bucket_size);
     config.routing.wide_low_buckets = words.number("wide").unwrap_or(0);
     config.maintenance.refresh_interval = words.time("refresh");
@@ -336,6 +342,8 @@ fn config(words: &Words<'_>) -> Config {
     config.record.value_ttl = words.time("value-ttl").unwrap_or(config.record.value_ttl);
     config.record.provider_ttl = words.time("provider-ttl").unwrap_or(config.record.provider_ttl);
     config.record.provider_addr_ttl = words.time("addr-ttl").unwrap_or(config.record.provider_addr_ttl);
+    config.limit.address_book = words.number("address-book").unwrap_or(config.limit.address_book);
+    config.limit.frontier = words.number("frontier").unwrap_or(config.limit.frontier);
     config.limit.inbound = words.number("inbound").unwrap_or(config.limit.inbound);
     config.limit.inbound_per_peer = words.number("per-peer").unwrap_or(config.limit.inbound_per_peer);
     config.limit.queries = words.number("queries").unwrap_or(config.limit.queries);

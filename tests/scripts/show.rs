@@ -197,7 +197,7 @@ impl Names {
 pub(crate) fn span(time: Duration) -> String {
     let micros = time.as_micros();
     for (unit, size) in [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)] {
-        if micros > 0 && micros % size == 0 {
+        if micros > 0 && micros.is_multiple_of(size) {
             return format!("{}{unit}", micros / size);
         }
     }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::path::Path;
-use super::{Next, Shape};
+use super::{Next, Shape, Tardy};
 use crate::core::contact::Contact;
 use crate::core::key::Key;
 
@@ -27,7 +27,7 @@ pub(crate) struct Disjoint {
     /// Whose turn to ask is next.
     turn: usize,
     waiting: usize,
-    late: usize,
+    tardy: usize,
 }
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
-    Late,
+    Tardy(Tardy),
     Answered,
     Failed,
 }
@@ -50,9 +50,9 @@ impl Disjoint {
         for (i, seed) in seeds.into_iter().enumerate() {
             shares[i % shape.paths].push(seed);
         }
-        let search = Shape { count: 1, resiliency: 1, paths: 1, ..shape };
+        let search = Shape { count: 1, resiliency: 1, paths: 1, spare: 0, ..shape };
         let paths = shares.into_iter().map(|seeds| Path::new(target, seeds, search)).collect();
-        let mut disjoint = Disjoint { shape, paths, claims: BTreeMap::new(), turn: 0, waiting: 0, late: 0 };
+        let mut disjoint = Disjoint { shape, paths, claims: BTreeMap::new(), turn: 0, waiting: 0, tardy: 0 };
         disjoint.share_slots(shape.paths);
         disjoint
     }
@@ -93,13 +93,18 @@ impl Disjoint {
         }
     }
 
-    pub(crate) fn on_late(&mut self, from: &Key) {
-        if let Some(claim) = self.claims.get_mut(from).filter(|claim| claim.state == State::Waiting) {
-            claim.state = State::Late;
-            self.waiting -= 1;
-            self.late += 1;
-            self.paths.iter_mut().for_each(|path| path.on_late(from));
+    pub(crate) fn on_tardy(&mut self, from: &Key, how: Tardy) {
+        let Some(claim) = self.claims.get_mut(from) else { return };
+        match claim.state {
+            State::Waiting => {
+                self.waiting -= 1;
+                self.tardy += 1;
+            }
+            State::Tardy(_) => {}
+            State::Answered | State::Failed => return,
         }
+        claim.state = State::Tardy(how);
+        self.paths.iter_mut().for_each(|path| path.on_tardy(from, how));
     }
 
     /// The best of each path in turn, as far as they answered.
@@ -144,18 +149,21 @@ impl Disjoint {
         }
     }
 
-    /// Asks the rest of the k results, which the paths name in turn.
+    /// Asks the rest of the k results, which the paths name in turn; for each late one of them one more.
     fn fill(&mut self) -> Next {
-        let results = in_turn(self.paths.iter().map(Path::in_play), self.shape.count);
         let state = |contact: &Arc<Contact>| self.claims.get(contact.key()).map(|claim| claim.state);
-        let answered = results.iter().filter(|contact| state(contact) == Some(State::Answered)).count();
+        let late = |contact: &&Arc<Contact>| state(contact) == Some(State::Tardy(Tardy::Late));
+        let named = in_turn(self.paths.iter().map(Path::in_play), self.shape.count);
+        let answered = named.iter().filter(|contact| state(contact) == Some(State::Answered)).count();
         if answered == self.shape.count {
             return Next::Done;
         }
-        let unasked = results.iter().find(|contact| state(contact).is_none());
-        match unasked.filter(|_| self.waiting < self.shape.count) {
+        let places = self.shape.count + named.iter().filter(late).count() + self.shape.spare;
+        let named = in_turn(self.paths.iter().map(Path::in_play), places);
+        let unasked = named.iter().find(|contact| state(contact).is_none());
+        match unasked.filter(|_| self.waiting < self.shape.count + self.shape.spare) {
             Some(contact) => self.ask(contact),
-            None if self.waiting == 0 && self.late == 0 => Next::Done,
+            None if self.waiting + self.tardy == 0 => Next::Done,
             None => Next::Wait,
         }
     }
@@ -180,7 +188,10 @@ impl Disjoint {
     fn tell(&mut self, path: usize, key: &Key, state: State) {
         match state {
             State::Waiting => {}
-            State::Late => self.paths[path].on_late(key),
+            State::Tardy(how) => {
+                self.paths[path].on_tardy(key, Tardy::Late);
+                self.paths[path].on_tardy(key, how);
+            }
             State::Answered => {
                 self.paths[path].on_answer(key, &[]);
             }
@@ -193,7 +204,7 @@ impl Disjoint {
         let claim = self.claims.get_mut(key)?;
         match claim.state {
             State::Waiting => self.waiting -= 1,
-            State::Late => self.late -= 1,
+            State::Tardy(_) => self.tardy -= 1,
             State::Answered | State::Failed => return None,
         }
         claim.state = end;

@@ -15,8 +15,10 @@ pub(crate) enum Standing {
     Heard,
     /// Asked, the answer is awaited.
     Waiting,
-    /// Asked, and later than it should be; its answer still counts.
+    /// Asked, and later than most; it holds no slot, and the walk does not end without it.
     Late,
+    /// Asked, and later than nearly all; the walk goes on as if it were dead, though its answer still counts.
+    Overdue,
     /// Answered.
     Answered,
     /// Failed.

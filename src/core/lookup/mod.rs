@@ -28,8 +28,19 @@ pub(crate) struct Shape {
     pub(crate) resiliency: usize,
     /// d: how many paths there are.
     pub(crate) paths: usize,
+    /// How many more than the k closest are asked at the end of the search, since so many of them will fail.
+    pub(crate) spare: usize,
     /// How many peers are remembered, on each path.
     pub(crate) frontier: usize,
+}
+
+/// How an answer that has not come stands to those that came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tardy {
+    /// Most answers would be here by now: time to ask someone else too.
+    Late,
+    /// Nearly all answers would be here by now: time to go on without it.
+    Overdue,
 }
 
 /// What a lookup wants.
@@ -83,11 +94,12 @@ impl Lookup {
         }
     }
 
-    /// A peer is late: it no longer holds a slot, though its answer would still count.
-    pub(crate) fn on_late(&mut self, from: &Key) {
+    /// A peer is late: it no longer holds a slot. Once it is overdue the walk can end without it, though its answer
+    /// would still count.
+    pub(crate) fn on_tardy(&mut self, from: &Key, how: Tardy) {
         match self {
-            Lookup::Single(path) => path.on_late(from),
-            Lookup::Disjoint(paths) => paths.on_late(from),
+            Lookup::Single(path) => path.on_tardy(from, how),
+            Lookup::Disjoint(paths) => paths.on_tardy(from, how),
         }
     }
 
@@ -96,6 +108,15 @@ impl Lookup {
         match self {
             Lookup::Single(path) => path.closest(),
             Lookup::Disjoint(paths) => paths.closest(),
+        }
+    }
+
+    /// Those that answered and are among the closest as far as is known, once the search is over; empty before that, and
+    /// along several paths, whose results are joined at the end only.
+    pub(crate) fn settled(&self) -> Vec<Arc<Contact>> {
+        match self {
+            Lookup::Single(path) => path.settled(),
+            Lookup::Disjoint(_) => Vec::new(),
         }
     }
 

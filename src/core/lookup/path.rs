@@ -3,8 +3,9 @@
 //! Knows: who was heard of, who answered, whom to ask next, when the evidence suffices. Must not know: other paths.
 //!
 //! The walk searches until the β closest peers have answered, then asks the rest of the k closest at once, and is
-//! done when the k closest that are not known to be dead or late have all answered. Whoever fails or is late is
-//! replaced by the next closest; a late answer still counts.
+//! done when the k closest that are neither dead nor overdue have all answered. Whoever fails is replaced by the next
+//! closest, and whoever is late too, so that the replacement has answered by the time the late one is overdue and no
+//! longer waited for. A late answer still counts.
 //!
 //! While every answer leads nearer, a few requests in flight find the way as fast as many do, and cheaper. So the
 //! search starts β wide and widens towards α with every answer or failure that does not help.
@@ -12,7 +13,7 @@
 use std::sync::Arc;
 
 use super::frontier::{Frontier, Standing};
-use super::{Next, Shape};
+use super::{Next, Shape, Tardy};
 use crate::core::contact::Contact;
 use crate::core::key::Key;
 
@@ -24,6 +25,7 @@ pub(crate) struct Path {
     /// Requests that hold a slot: asked, neither answered nor late.
     waiting: usize,
     late: usize,
+    overdue: usize,
     /// How many slots the search has at present.
     width: usize,
 }
@@ -35,19 +37,19 @@ impl Path {
             frontier.hear(seed);
         });
         let width = shape.resiliency.min(shape.parallelism);
-        Path { shape, frontier, waiting: 0, late: 0, width }
+        Path { shape, frontier, waiting: 0, late: 0, overdue: 0, width }
     }
 
     /// Whom to ask next, if anyone.
     pub(crate) fn next(&mut self) -> Next {
         let view = self.view();
-        if view.answered >= self.shape.count && view.all_answered {
+        if view.answered >= self.shape.count {
             return Next::Done;
         }
-        let slots = if view.search_over { self.shape.count } else { self.width };
+        let slots = if view.search_over { self.shape.count + self.shape.spare } else { self.width };
         match view.unasked.filter(|_| self.waiting < slots) {
             Some(key) => self.ask(&key),
-            None if self.waiting == 0 && self.late == 0 => Next::Done,
+            None if self.waiting + self.late + self.overdue == 0 => Next::Done,
             None => Next::Wait,
         }
     }
@@ -74,19 +76,39 @@ impl Path {
         }
     }
 
-    /// A peer is late: it no longer holds a slot, though its answer would still count.
-    pub(crate) fn on_late(&mut self, from: &Key) {
-        if let Some(peer) = self.frontier.get_mut(from).filter(|peer| peer.standing == Standing::Waiting) {
-            peer.standing = Standing::Late;
-            self.waiting -= 1;
-            self.late += 1;
-            self.widen();
+    /// A peer is late, or overdue.
+    pub(crate) fn on_tardy(&mut self, from: &Key, how: Tardy) {
+        let Some(peer) = self.frontier.get_mut(from) else { return };
+        match (peer.standing, how) {
+            (Standing::Waiting, Tardy::Late) => {
+                peer.standing = Standing::Late;
+                self.waiting -= 1;
+                self.late += 1;
+                self.widen();
+            }
+            (Standing::Late, Tardy::Overdue) => {
+                peer.standing = Standing::Overdue;
+                self.late -= 1;
+                self.overdue += 1;
+            }
+            _ => {}
         }
     }
 
     /// The closest peers that answered, nearest first, at most k.
     pub(crate) fn closest(&self) -> Vec<Arc<Contact>> {
         self.answered().take(self.shape.count).cloned().collect()
+    }
+
+    /// Those of the k closest that are neither dead nor overdue and have answered, once the search is over.
+    pub(crate) fn settled(&self) -> Vec<Arc<Contact>> {
+        if !self.view().search_over {
+            return Vec::new();
+        }
+        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Overdue);
+        let closest = self.frontier.iter().filter(|peer| in_play(peer.standing)).take(self.shape.count);
+        let answered = closest.filter(|peer| peer.standing == Standing::Answered);
+        answered.map(|peer| Arc::clone(&peer.contact)).collect()
     }
 
     /// Everyone worth addressing, nearest first: those that answered, then those never asked.
@@ -108,9 +130,9 @@ impl Path {
         self.frontier.iter().filter(|peer| peer.standing == Standing::Heard).map(|peer| &peer.contact)
     }
 
-    /// Everyone who is neither dead nor late, nearest first.
+    /// Everyone who is neither dead nor overdue, nearest first.
     pub(crate) fn in_play(&self) -> impl Iterator<Item = &Arc<Contact>> {
-        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Late);
+        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Overdue);
         self.frontier.iter().filter(move |peer| in_play(peer.standing)).map(|peer| &peer.contact)
     }
 
@@ -141,6 +163,7 @@ impl Path {
         match peer.standing {
             Standing::Waiting => self.waiting -= 1,
             Standing::Late => self.late -= 1,
+            Standing::Overdue => self.overdue -= 1,
             Standing::Heard | Standing::Answered | Standing::Failed => return false,
         }
         peer.standing = end;
@@ -155,29 +178,42 @@ impl Path {
         self.width = self.shape.resiliency.min(self.shape.parallelism);
     }
 
-    /// Looks over the k closest peers that are neither dead nor late.
+    /// Looks over the peers nearest to the target that are neither dead nor overdue, as far as they matter: the k
+    /// closest, as many more as there are late ones among them, and the spare ones.
     fn view(&self) -> View {
-        let mut view = View { answered: 0, all_answered: true, search_over: false, unasked: None };
-        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Late);
-        for peer in self.frontier.iter().filter(|peer| in_play(peer.standing)).take(self.shape.count) {
+        let mut view = View { answered: 0, search_over: false, unasked: None };
+        // Whether everyone so far has answered: the late ones counted, and passed over.
+        let (mut places, mut unbroken, mut answering) = (0, true, true);
+        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Overdue);
+        for peer in self.frontier.iter().filter(|peer| in_play(peer.standing)) {
+            if places >= self.shape.count + self.shape.spare {
+                break;
+            }
             match peer.standing {
-                Standing::Answered => view.answered += 1,
+                // It keeps the walk from ending, but whoever comes next is asked as if it were not there.
+                Standing::Late => {
+                    unbroken = false;
+                    continue;
+                }
+                Standing::Answered if unbroken => view.answered += 1,
+                Standing::Answered => {}
                 Standing::Heard => {
-                    view.all_answered = false;
+                    (unbroken, answering) = (false, false);
                     view.unasked.get_or_insert(*peer.contact.key());
                 }
-                _ => view.all_answered = false,
+                _ => (unbroken, answering) = (false, false),
             }
-            view.search_over |= view.all_answered && view.answered >= self.shape.resiliency;
+            places += 1;
+            view.search_over |= answering && places >= self.shape.resiliency;
         }
         view
     }
 }
 
-/// What a look over the k closest finds.
+/// What a look over the nearest peers finds.
 struct View {
+    /// How many answered without anyone nearer who has not.
     answered: usize,
-    all_answered: bool,
     /// Whether the β closest have answered.
     search_over: bool,
     /// The nearest that was not asked.

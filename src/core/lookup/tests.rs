@@ -5,7 +5,7 @@ use libp2p_identity::PeerId;
 
 use super::*;
 
-const SHAPE: Shape = Shape { count: 3, parallelism: 2, resiliency: 1, paths: 1, frontier: 100 };
+const SHAPE: Shape = Shape { count: 3, parallelism: 2, resiliency: 1, paths: 1, spare: 0, frontier: 100 };
 
 fn contact(bits: &str) -> Arc<Contact> {
     Contact::with_key(PeerId::random(), Key::from_bits(bits), [])
@@ -46,7 +46,7 @@ fn asks_the_nearest_first_and_follows_what_it_hears() {
 #[test]
 fn after_the_search_the_rest_of_the_k_closest_is_asked_at_once() {
     let peers: Vec<_> = ["0001", "0010", "0011", "0100", "0101"].map(contact).to_vec();
-    let shape = Shape { count: 4, parallelism: 1, resiliency: 1, paths: 1, frontier: 100 };
+    let shape = Shape { count: 4, parallelism: 1, resiliency: 1, paths: 1, spare: 0, frontier: 100 };
     let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
     assert_eq!(asked(&mut lookup), peers[..1]);
     lookup.on_answer(peers[0].key(), &[]);
@@ -73,7 +73,7 @@ fn a_late_peer_frees_its_slot_and_its_answer_still_counts() {
     let (slow, other, hidden) = (contact("0001"), contact("0010"), contact("0000 1"));
     let mut lookup = lookup(SHAPE, &[&slow, &other]);
     assert_eq!(asked(&mut lookup), slice::from_ref(&slow));
-    lookup.on_late(slow.key());
+    lookup.on_tardy(slow.key(), Tardy::Late);
     assert_eq!(asked(&mut lookup), slice::from_ref(&other));
     lookup.on_answer(other.key(), &[]);
     assert!(matches!(lookup.next(), Next::Wait), "fewer than k answered: the late one is waited for");
@@ -84,28 +84,40 @@ fn a_late_peer_frees_its_slot_and_its_answer_still_counts() {
 }
 
 #[test]
-fn k_answers_do_not_wait_for_a_late_peer() {
+fn a_late_peer_is_waited_for_and_an_overdue_one_is_not() {
     let peers: Vec<_> = ["0001", "0010", "0011", "0100"].map(contact).to_vec();
     let mut lookup = lookup(SHAPE, &peers.iter().collect::<Vec<_>>());
-    asked(&mut lookup);
-    lookup.on_late(peers[0].key());
-    while let [first, ..] = asked(&mut lookup).as_slice() {
-        let keys: Vec<_> = std::iter::once(*first.key()).collect();
-        keys.iter().for_each(|key| {
-            lookup.on_answer(key, &[]);
-        });
-        peers[1..].iter().for_each(|peer| {
-            lookup.on_answer(peer.key(), &[]);
-        });
+    assert_eq!(asked(&mut lookup), peers[..1]);
+    lookup.on_tardy(peers[0].key(), Tardy::Late);
+    assert!(!asked(&mut lookup).is_empty(), "someone else is asked");
+    for peer in &peers[1..] {
+        lookup.on_answer(peer.key(), &[]);
+        asked(&mut lookup);
     }
+    assert!(matches!(lookup.next(), Next::Wait), "k have answered, but a nearer one is only late");
+    lookup.on_tardy(peers[0].key(), Tardy::Overdue);
     assert!(is_done(&mut lookup));
     assert_eq!(lookup.closest(), peers[1..]);
 }
 
 #[test]
+fn spare_peers_are_asked_beyond_the_k_closest_when_the_search_is_over() {
+    let peers: Vec<_> = (1..9).map(|i| contact(&format!("0{i:04b}"))).collect();
+    let shape = Shape { spare: 2, ..SHAPE };
+    let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
+    assert_eq!(asked(&mut lookup), peers[..1]);
+    lookup.on_answer(peers[0].key(), &[]);
+    assert_eq!(asked(&mut lookup), peers[1..5], "k is 3, and two may fail");
+    peers[1..3].iter().for_each(|peer| {
+        lookup.on_answer(peer.key(), &[]);
+    });
+    assert!(is_done(&mut lookup), "the spare ones are not waited for");
+}
+
+#[test]
 fn the_search_widens_without_progress_and_never_beyond_alpha() {
     let peers: Vec<_> = (1..30).map(|i| contact(&format!("1{i:08b}"))).collect();
-    let shape = Shape { count: 20, parallelism: 4, resiliency: 2, paths: 1, frontier: 100 };
+    let shape = Shape { count: 20, parallelism: 4, resiliency: 2, paths: 1, spare: 0, frontier: 100 };
     let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
     let mut in_flight = asked(&mut lookup);
     assert_eq!(in_flight.len(), 2);
@@ -157,7 +169,7 @@ fn ends_of_peers_never_asked_change_nothing() {
     let mut lookup = lookup(SHAPE, &[&a]);
     assert_eq!(lookup.on_answer(a.key(), slice::from_ref(&b)), 0, "an answer nobody asked for");
     lookup.on_failure(b.key());
-    lookup.on_late(b.key());
+    lookup.on_tardy(b.key(), Tardy::Late);
     let all: BTreeSet<_> = asked(&mut lookup).iter().map(|c| *c.key()).collect();
     assert_eq!(all, BTreeSet::from([*a.key()]));
 }
@@ -165,7 +177,7 @@ fn ends_of_peers_never_asked_change_nothing() {
 mod along_several_paths {
     use super::*;
 
-    const TWO: Shape = Shape { count: 4, parallelism: 4, resiliency: 1, paths: 2, frontier: 100 };
+    const TWO: Shape = Shape { count: 4, parallelism: 4, resiliency: 1, paths: 2, spare: 0, frontier: 100 };
 
     /// Lets everyone who is asked answer with what `names` says, until the lookup is done; how many were asked.
     fn walk(lookup: &mut Lookup, names: impl Fn(&Key) -> Vec<Arc<Contact>>) -> Vec<Arc<Contact>> {

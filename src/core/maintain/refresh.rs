@@ -82,4 +82,17 @@ mod tests {
         assert_ne!(refresh.due().unwrap() - first, first - Timestamp::ZERO);
         assert_eq!(Refresh::new(Timestamp::ZERO, None, &mut rng).due(), None);
     }
+
+    #[test]
+    fn an_interval_without_end_never_comes_and_the_shortest_comes_later() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let now = Timestamp::from_secs(1_000_000);
+        assert_eq!(Refresh::new(now, Some(Duration::MAX), &mut rng).due(), Some(Timestamp::MAX));
+        for _ in 0..10 {
+            let mut refresh = Refresh::new(now, Some(Duration::from_micros(1)), &mut rng);
+            assert!(refresh.due() > Some(now));
+            refresh.postponed(now, &mut rng);
+            assert!(refresh.due() > Some(now), "or the node would spin");
+        }
+    }
 }

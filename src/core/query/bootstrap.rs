@@ -13,7 +13,7 @@ use crate::core::contact::Contact;
 use crate::core::error::Report;
 use crate::core::io::Answer;
 use crate::core::key::Key;
-use crate::core::lookup::Lookup;
+use crate::core::lookup::{Lookup, Tardy};
 use crate::core::requests::Tag;
 
 /// The nearest part of the keyspace that is looked into: a target for it is found by trying, 2^16 hashes at most on
@@ -85,9 +85,9 @@ impl Bootstrap {
         }
     }
 
-    pub(crate) fn on_late(&mut self, from: &Arc<Contact>, tag: Tag) {
+    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
         if let Some(lookup) = self.walk(tag) {
-            lookup.on_late(from.key());
+            lookup.on_tardy(from.key(), how);
         }
     }
 

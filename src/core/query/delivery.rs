@@ -1,107 +1,130 @@
 //! Bring one message to the k closest peers, and know who took it.
 //!
 //! Knows: whom to address, who acknowledged, who did not. Must not know: how the peers were found. A peer that fails,
-//! or is late, is replaced by the next closest.
+//! or is late, is replaced by the next in rank; what a late one says still counts.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Context, Step};
+use super::{DELIVERY, Step};
 use crate::core::contact::Contact;
 use crate::core::error::{PeerFailure, Report};
-use crate::core::key::Key;
+use crate::core::lookup::Tardy;
 use crate::core::message::{Request, RequestError};
-use crate::core::requests::Tag;
 
 /// At most so many times k peers are addressed in all.
 const ATTEMPTS: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    target: Key,
     request: Request,
     wanted: usize,
-    /// Nearest first.
-    candidates: VecDeque<Arc<Contact>>,
-    waiting: Vec<Arc<Contact>>,
-    late: Vec<Arc<Contact>>,
-    acknowledged: Vec<Arc<Contact>>,
+    /// Those to address, the best first.
+    targets: Vec<Target>,
+    addressed: usize,
+}
+
+#[derive(Debug)]
+struct Target {
+    contact: Arc<Contact>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ranked,
+    Waiting,
+    Late,
+    Acknowledged,
+    Failed,
 }
 
 impl Delivery {
-    /// `ranked` are the peers worth addressing, the best first.
-    pub(crate) fn new(target: Key, request: Request, wanted: usize, ranked: Vec<Arc<Contact>>) -> Delivery {
-        let mut candidates: VecDeque<_> = ranked.into();
-        candidates.truncate(wanted.saturating_mul(ATTEMPTS));
-        Delivery {
-            target,
-            request,
-            wanted,
-            candidates,
-            waiting: Vec::new(),
-            late: Vec::new(),
-            acknowledged: Vec::new(),
-        }
+    pub(crate) fn new(request: Request, wanted: usize) -> Delivery {
+        Delivery { request, wanted, targets: Vec::new(), addressed: 0 }
     }
 
-    /// The next to address; `None` when enough have it or nobody is left.
-    pub(crate) fn next(&mut self, _: &Context<'_>) -> Option<Step> {
-        if self.acknowledged.len() >= self.wanted {
+    /// These are the peers worth addressing, the best first. Whoever was addressed before and is not among them stays
+    /// addressed, at the end.
+    pub(crate) fn rank(&mut self, ranked: impl IntoIterator<Item = Arc<Contact>>) {
+        let mut old = std::mem::take(&mut self.targets);
+        for contact in ranked {
+            let known = old.iter().position(|target| target.contact.peer() == contact.peer());
+            let state = known.map_or(State::Ranked, |at| old.swap_remove(at).state);
+            self.targets.push(Target { contact, state });
+        }
+        old.retain(|target| target.state != State::Ranked);
+        self.targets.append(&mut old);
+    }
+
+    /// The next to address.
+    pub(crate) fn next(&mut self) -> Option<Step> {
+        if self.addressed >= self.wanted.saturating_mul(ATTEMPTS) {
             return None;
         }
-        if self.acknowledged.len() + self.waiting.len() < self.wanted
-            && let Some(next) = self.candidates.pop_front()
-        {
-            self.waiting.push(Arc::clone(&next));
-            return Some(Step::Ask(next, self.request.clone(), Tag::default()));
-        }
-        let under_way = !self.waiting.is_empty() || !self.late.is_empty();
-        under_way.then_some(Step::Wait)
+        let in_play = |target: &&mut Target| !matches!(target.state, State::Late | State::Failed);
+        let places = self.targets.iter_mut().filter(in_play).take(self.wanted);
+        let next = { places }.find(|target| target.state == State::Ranked)?;
+        next.state = State::Waiting;
+        self.addressed += 1;
+        Some(Step::Ask(Arc::clone(&next.contact), self.request.clone(), DELIVERY))
+    }
+
+    /// Whether the best that are neither dead nor late have acknowledged, as many as wanted, or nobody is left.
+    ///
+    /// Asked when `next` has nobody to address.
+    pub(crate) fn is_done(&self) -> bool {
+        let in_play = |target: &&Target| !matches!(target.state, State::Late | State::Failed);
+        let best = self.targets.iter().filter(in_play).take(self.wanted);
+        let acknowledged = { best }.filter(|target| target.state == State::Acknowledged).count();
+        let under_way = |target: &Target| matches!(target.state, State::Waiting | State::Late);
+        acknowledged >= self.wanted || !self.targets.iter().any(under_way)
     }
 
     pub(crate) fn on_answer(&mut self, from: &Arc<Contact>) {
-        if self.settle(from) {
-            self.acknowledged.push(Arc::clone(from));
-        }
+        self.settle(from, State::Acknowledged);
     }
 
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>) {
-        self.settle(from);
+        self.settle(from, State::Failed);
     }
 
-    pub(crate) fn on_late(&mut self, from: &Arc<Contact>) {
-        if let Some(at) = self.waiting.iter().position(|peer| peer.peer() == from.peer()) {
-            self.late.push(self.waiting.swap_remove(at));
+    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, how: Tardy) {
+        if let Some(target) = self.target(from).filter(|target| target.state == State::Waiting && how == Tardy::Late) {
+            target.state = State::Late;
         }
     }
 
-    /// Writes into the report who took it, nearest first, and accounts for those still under way.
+    /// Writes into the report who took it, the best first, and accounts for those still under way; returns how many
+    /// took it.
     pub(crate) fn conclude(&mut self, report: &mut Report) -> usize {
-        self.acknowledged.sort_unstable_by_key(|peer| peer.key().distance(&self.target));
-        report.acknowledged = self.acknowledged.iter().map(|peer| *peer.peer()).collect();
+        let of = |state: State| move |target: &&Target| target.state == state;
+        let peer = |target: &Target| *target.contact.peer();
+        report.acknowledged = self.targets.iter().filter(of(State::Acknowledged)).map(peer).collect();
         let announced = matches!(self.request, Request::AddProvider { .. });
-        for peer in self.waiting.drain(..).chain(self.late.drain(..)) {
-            let why = if announced { RequestError::Unacknowledged } else { RequestError::Timeout };
-            report.failed.push(PeerFailure::new(*peer.peer(), why));
-        }
+        let why = if announced { RequestError::Unacknowledged } else { RequestError::Timeout };
+        let open = self.targets.iter().filter(|target| matches!(target.state, State::Waiting | State::Late));
+        report.failed.extend(open.map(|target| PeerFailure::new(peer(target), why)));
         // An announcement that was sent and neither taken nor refused may well have arrived: that is no failure.
-        let (sent, failed) = std::mem::take(&mut report.failed)
-            .into_iter()
-            .partition(|failure| failure.why == RequestError::Unacknowledged);
+        let failures = std::mem::take(&mut report.failed);
+        let (sent, failed): (Vec<_>, Vec<_>) =
+            failures.into_iter().partition(|failure| failure.why == RequestError::Unacknowledged);
         report.failed = failed;
-        let sent: Vec<PeerFailure> = sent;
         report.sent = sent.iter().map(|failure| failure.peer).collect();
-        self.acknowledged.len()
+        report.acknowledged.len()
     }
 
     pub(crate) fn unasked(&self) -> usize {
-        self.candidates.len()
+        self.targets.iter().filter(|target| target.state == State::Ranked).count()
     }
 
-    fn settle(&mut self, from: &Arc<Contact>) -> bool {
-        let before = self.waiting.len() + self.late.len();
-        self.waiting.retain(|peer| peer.peer() != from.peer());
-        self.late.retain(|peer| peer.peer() != from.peer());
-        before > self.waiting.len() + self.late.len()
+    fn settle(&mut self, from: &Arc<Contact>, end: State) {
+        let open = |target: &&mut Target| matches!(target.state, State::Waiting | State::Late);
+        if let Some(target) = self.target(from).filter(open) {
+            target.state = end;
+        }
+    }
+
+    fn target(&mut self, of: &Arc<Contact>) -> Option<&mut Target> {
+        self.targets.iter_mut().find(|target| target.contact.peer() == of.peer())
     }
 }

@@ -14,7 +14,7 @@ use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryOptions};
 use crate::core::key::Key;
-use crate::core::lookup::Lookup;
+use crate::core::lookup::{Lookup, Tardy};
 use crate::core::message::RequestError;
 use crate::core::requests::Tag;
 
@@ -85,8 +85,8 @@ impl Find {
         }
     }
 
-    pub(crate) fn on_late(&mut self, from: &Arc<Contact>) {
-        self.lookup.on_late(from.key());
+    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, how: Tardy) {
+        self.lookup.on_tardy(from.key(), how);
     }
 
     fn reached(&mut self, peer: &Arc<Contact>) {

@@ -12,7 +12,7 @@ use super::{Context, Heard, Step, take, unanswered, walk_on};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryEvent, QueryOptions};
-use crate::core::lookup::Lookup;
+use crate::core::lookup::{Lookup, Tardy};
 use crate::core::message::{Misbehaviour, Request, Response};
 use crate::core::record::{Record, RecordKey};
 use crate::core::requests::Tag;
@@ -100,8 +100,8 @@ impl GetValue {
         self.lookup.on_failure(from.key());
     }
 
-    pub(crate) fn on_late(&mut self, from: &Arc<Contact>) {
-        self.lookup.on_late(from.key());
+    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, how: Tardy) {
+        self.lookup.on_tardy(from.key(), how);
     }
 
     fn compare(&mut self, validator: &dyn Validator, record: Record, from: PeerId, out: &mut Vec<QueryEvent>) {

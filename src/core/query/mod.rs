@@ -30,12 +30,18 @@ use super::contact::Contact;
 use super::error::{QueryError, Report};
 use super::io::{Answer, QueryEvent, QueryId, QueryOptions};
 use super::key::Key;
-use super::lookup::{Lookup, Shape};
+use super::lookup::{Lookup, Shape, Tardy};
 use super::message::{Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::requests::Tag;
+use super::rtt::Experience;
 use super::storage::Outcome;
 use super::time::Timestamp;
+
+/// The part of a query that walks.
+const WALK: Tag = Tag(0);
+/// The part of a publication that delivers.
+const DELIVERY: Tag = Tag(1);
 
 /// What a machine may look at.
 #[derive(Clone, Copy)]
@@ -43,6 +49,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Timestamp,
     pub(crate) config: &'a Config,
     pub(crate) peers: &'a Peers,
+    pub(crate) experience: &'a Experience,
 }
 
 impl Context<'_> {
@@ -55,6 +62,7 @@ impl Context<'_> {
             parallelism: config.parallelism.get(),
             resiliency: config.resiliency.get(),
             paths: paths.unwrap_or(config.paths).get().min(count),
+            spare: self.experience.failing_of(count),
             frontier: self.config.limit.frontier.max(count),
         };
         Lookup::new(target, &self.peers.seeds(&target, count.saturating_mul(2)), shape)
@@ -144,21 +152,21 @@ impl Machine {
         match self {
             Machine::Find(find) => find.on_failure(from, why),
             Machine::GetValue(get) => get.on_failure(from),
-            Machine::Publish(publish) => publish.on_failure(from, why),
+            Machine::Publish(publish) => publish.on_failure(from, tag),
             Machine::Providers(providers) => providers.on_failure(from, tag),
             Machine::Bootstrap(bootstrap) => bootstrap.on_failure(from, tag),
             Machine::Records(_) => {}
         }
     }
 
-    /// A peer is late.
-    pub(crate) fn on_late(&mut self, from: &Arc<Contact>, tag: Tag) {
+    /// A peer is late, or overdue.
+    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
         match self {
-            Machine::Find(find) => find.on_late(from),
-            Machine::GetValue(get) => get.on_late(from),
-            Machine::Publish(publish) => publish.on_late(from),
-            Machine::Providers(providers) => providers.on_late(from, tag),
-            Machine::Bootstrap(bootstrap) => bootstrap.on_late(from, tag),
+            Machine::Find(find) => find.on_tardy(from, how),
+            Machine::GetValue(get) => get.on_tardy(from, how),
+            Machine::Publish(publish) => publish.on_tardy(from, tag, how),
+            Machine::Providers(providers) => providers.on_tardy(from, tag, how),
+            Machine::Bootstrap(bootstrap) => bootstrap.on_tardy(from, tag, how),
             Machine::Records(_) => {}
         }
     }

@@ -15,7 +15,7 @@ use crate::core::config::MAX_PROVIDER_KEY_LEN;
 use crate::core::contact::Contact;
 use crate::core::error::Report;
 use crate::core::io::{Answer, QueryEvent, QueryOptions};
-use crate::core::lookup::Lookup;
+use crate::core::lookup::{Lookup, Tardy};
 use crate::core::message::{Request, Response};
 use crate::core::record::{ProviderRecord, RecordKey};
 use crate::core::requests::Tag;
@@ -155,8 +155,8 @@ impl FindProviders {
         self.with_walk(tag, |lookup| lookup.on_failure(from.key()));
     }
 
-    pub(crate) fn on_late(&mut self, from: &Arc<Contact>, tag: Tag) {
-        self.with_walk(tag, |lookup| lookup.on_late(from.key()));
+    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
+        self.with_walk(tag, |lookup| lookup.on_tardy(from.key(), how));
     }
 
     fn with_walk(&mut self, tag: Tag, act: impl FnOnce(&mut Lookup)) {

@@ -1,16 +1,19 @@
 //! Put a value, or announce a provider: keep it here, walk to its key, deliver it to the k closest.
+//!
+//! The delivery begins while the walk still waits for the last of the k closest: whoever has answered and is among them
+//! is addressed at once. A peer that a nearer one displaces afterwards has it too, which does no harm.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::delivery::Delivery;
-use super::{Context, Heard, Step, find_node, take, unanswered, walk_on};
+use super::{Context, DELIVERY, Heard, Step, WALK, find_node, take, unanswered, walk_on};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryOptions};
 use crate::core::key::Key;
-use crate::core::lookup::Lookup;
-use crate::core::message::{Request, RequestError, Value};
+use crate::core::lookup::{Lookup, Tardy};
+use crate::core::message::{Request, Value};
 use crate::core::record::RecordKey;
 use crate::core::requests::Tag;
 use crate::core::storage::KeepError;
@@ -37,7 +40,8 @@ enum Stage {
     Keeping,
     /// The own store refused it.
     Refused(QueryError),
-    Walking(Lookup),
+    /// Looking for the closest, and addressing those already found.
+    Walking(Lookup, Delivery),
     Delivering(Delivery),
 }
 
@@ -67,14 +71,17 @@ impl Publish {
     pub(crate) fn unasked(&self) -> usize {
         match &self.stage {
             Stage::Keeping | Stage::Refused(_) => 0,
-            Stage::Walking(lookup) => lookup.unasked(),
+            Stage::Walking(lookup, _) => lookup.unasked(),
             Stage::Delivering(delivery) => delivery.unasked(),
         }
     }
 
     pub(crate) fn on_local(&mut self, cx: &Context<'_>, kept: Result<(), KeepError>) {
         self.stage = match kept {
-            Ok(()) => Stage::Walking(cx.walk(self.target, cx.replication(), self.paths)),
+            Ok(()) => {
+                let delivery = Delivery::new(self.message(cx), cx.replication());
+                Stage::Walking(cx.walk(self.target, cx.replication(), self.paths), delivery)
+            }
             Err(why) => Stage::Refused(why.into()),
         };
     }
@@ -83,66 +90,78 @@ impl Publish {
         match &mut self.stage {
             Stage::Keeping => Step::Wait,
             Stage::Refused(why) => Step::Finish(Err(std::mem::replace(why, QueryError::Cancelled))),
-            Stage::Walking(lookup) => {
+            Stage::Walking(lookup, delivery) => {
                 let key = self.key.to_shared();
-                match walk_on(lookup, Tag::default(), || find_node(&key)) {
+                match walk_on(lookup, WALK, || find_node(&key)) {
+                    Some(Step::Wait) => {
+                        delivery.rank(lookup.settled());
+                        delivery.next().unwrap_or(Step::Wait)
+                    }
                     Some(step) => step,
                     None if lookup.closest().is_empty() => Step::Finish(Err(unanswered(report))),
                     None => self.deliver(cx, report),
                 }
             }
-            Stage::Delivering(delivery) => match delivery.next(cx) {
+            Stage::Delivering(delivery) => match delivery.next() {
                 Some(step) => step,
-                None => Step::Finish(self.finish(report)),
+                None if delivery.is_done() => Step::Finish(self.finish(report)),
+                None => Step::Wait,
             },
         }
     }
 
     pub(crate) fn on_answer(&mut self, heard: Heard<'_>) -> usize {
         match &mut self.stage {
-            Stage::Walking(lookup) => lookup.on_answer(heard.from.key(), heard.closer),
-            Stage::Delivering(delivery) => {
+            Stage::Walking(lookup, _) if heard.tag == WALK => lookup.on_answer(heard.from.key(), heard.closer),
+            Stage::Walking(_, delivery) | Stage::Delivering(delivery) if heard.tag == DELIVERY => {
                 delivery.on_answer(heard.from);
                 0
             }
-            Stage::Keeping | Stage::Refused(_) => 0,
+            _ => 0,
         }
     }
 
-    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, _: RequestError) {
+    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag) {
         match &mut self.stage {
-            Stage::Walking(lookup) => lookup.on_failure(from.key()),
-            Stage::Delivering(delivery) => delivery.on_failure(from),
-            Stage::Keeping | Stage::Refused(_) => {}
+            Stage::Walking(lookup, _) if tag == WALK => lookup.on_failure(from.key()),
+            Stage::Walking(_, delivery) | Stage::Delivering(delivery) if tag == DELIVERY => delivery.on_failure(from),
+            _ => {}
         }
     }
 
-    pub(crate) fn on_late(&mut self, from: &Arc<Contact>) {
+    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
         match &mut self.stage {
-            Stage::Walking(lookup) => lookup.on_late(from.key()),
-            Stage::Delivering(delivery) => delivery.on_late(from),
-            Stage::Keeping | Stage::Refused(_) => {}
+            Stage::Walking(lookup, _) if tag == WALK => lookup.on_tardy(from.key(), how),
+            Stage::Walking(_, delivery) | Stage::Delivering(delivery) if tag == DELIVERY => {
+                delivery.on_tardy(from, how)
+            }
+            _ => {}
         }
     }
 
     /// The time is over. Those who acknowledged by now have it, and may be enough.
     pub(crate) fn expire(&mut self, report: &mut Report) -> Option<Result<Answer, QueryError>> {
-        let Stage::Delivering(delivery) = &mut self.stage else { return None };
+        let (Stage::Walking(_, delivery) | Stage::Delivering(delivery)) = &mut self.stage else { return None };
         let reached = delivery.conclude(report);
         (reached >= self.quorum.get()).then(|| Ok(self.answer(report)))
     }
 
-    fn deliver(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
-        let Stage::Walking(lookup) = &self.stage else { return Step::Wait };
-        let request = match &self.what {
+    fn message(&self, cx: &Context<'_>) -> Request {
+        match &self.what {
             What::Value(value) => Request::PutValue { value: value.clone() },
             What::Provider => {
                 let providers = vec![Arc::clone(&cx.peers.local)];
                 Request::AddProvider { key: self.key.clone(), providers }
             }
-        };
-        let delivery = Delivery::new(self.target, request, cx.replication(), lookup.ranked());
-        self.stage = Stage::Delivering(delivery);
+        }
+    }
+
+    /// The walk is over: its result is whom to address.
+    fn deliver(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
+        if let Stage::Walking(lookup, mut delivery) = std::mem::replace(&mut self.stage, Stage::Keeping) {
+            delivery.rank(lookup.ranked());
+            self.stage = Stage::Delivering(delivery);
+        }
         self.next(cx, report)
     }
 

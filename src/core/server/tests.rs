@@ -1,1 +1,182 @@
+use std::time::Duration;
 
+use super::*;
+use crate::core::store::deferred::{DeferredControl, DeferredStore};
+use crate::core::store::{Loaded, StoreError, Ticket};
+use crate::core::{MemoryStore, MemoryStoreConfig, Timestamp};
+
+const NOW: Timestamp = Timestamp::from_secs(1_000);
+
+fn contact(port: u16) -> Arc<Contact> {
+    Contact::new(PeerId::random(), [format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()])
+}
+
+/// A server with all that it uses; nothing of the store is finished before its control says so.
+struct Rig {
+    server: Server,
+    config: Config,
+    peers: Peers,
+    storage: Storage,
+    _control: DeferredControl,
+}
+
+fn rig(inbound: usize, per_peer: usize) -> Rig {
+    let mut config = Config::default();
+    config.limit.inbound = inbound;
+    config.limit.inbound_per_peer = per_peer;
+    let (store, control) = DeferredStore::new(MemoryStore::new(MemoryStoreConfig::default(), [7; 32]));
+    Rig {
+        server: Server::default(),
+        peers: Peers::new(contact(1), &config),
+        storage: Storage::new(Box::new(store), config.record.clone()),
+        config,
+        _control: control,
+    }
+}
+
+impl Rig {
+    fn with<T>(&mut self, act: impl FnOnce(&mut Server, &mut ServerContext<'_>) -> T) -> T {
+        let storage = &mut self.storage;
+        act(&mut self.server, &mut ServerContext { now: NOW, config: &self.config, peers: &self.peers, storage })
+    }
+
+    fn ask(&mut self, from: &PeerId, id: u64, request: Request) -> Option<Reply> {
+        self.with(|server, cx| server.on_request(cx, *from, InboundId::new(id), request)).map(|served| served.reply)
+    }
+
+    /// The store answers what came as the so-manieth.
+    fn load(&mut self, ticket: u64, result: Result<Loaded, StoreError>) -> Vec<(PeerId, Option<InboundId>, Served)> {
+        let outcomes = self.storage.on_loaded(NOW, Ticket::new(ticket), result);
+        let served = outcomes.into_iter().filter_map(|(asker, outcome)| match asker {
+            Asker::Inbound(visit) => self.with(|server, cx| server.on_outcome(cx, visit, outcome)),
+            Asker::Query(_) | Asker::Nobody => None,
+        });
+        served.collect()
+    }
+}
+
+fn get(key: &str) -> Request {
+    Request::GetValue { key: RecordKey::from(key.as_bytes().to_vec()) }
+}
+
+#[test]
+fn a_flood_reaches_the_bound_of_one_peer_and_of_all() {
+    let mut rig = rig(10, 3);
+    let (liar, others) = (PeerId::random(), (0..20).map(|_| PeerId::random()).collect::<Vec<_>>());
+    let waiting = (0..100).filter(|i| rig.ask(&liar, *i, get("/a/b")).is_none()).count();
+    assert_eq!(waiting, 3);
+    let waiting = (0..20).filter(|i| rig.ask(&others[*i as usize], 100 + i, get("/a/b")).is_none()).count();
+    assert_eq!(waiting, 7, "ten in all");
+    assert_eq!(rig.storage.jobs(), 10);
+}
+
+#[test]
+fn who_asks_and_goes_away_again_and_again_takes_no_more_than_its_share() {
+    let mut rig = rig(10, 3);
+    let peer = PeerId::random();
+    let put = |i: u64| Request::PutValue { value: Value::new("/a/b", vec![b'v'; i as usize + 1]) };
+    for i in 0..1_000 {
+        let refused = rig.ask(&peer, i, put(i));
+        assert_eq!(refused, (i >= 3).then_some(Reply::Reset(Refusal::Busy)), "{i}");
+        rig.server.on_gone(InboundId::new(i));
+    }
+    assert_eq!(rig.storage.jobs(), 3);
+    assert!(rig.server.by_id.is_empty());
+    assert!(rig.load(0, Err(StoreError::Failed)).iter().all(|(_, id, _)| id.is_none()), "nobody waits");
+    assert_eq!(rig.ask(&peer, 7, get("/a/b")), None, "there is room again");
+}
+
+#[test]
+fn nothing_is_left_of_a_request_that_is_over() {
+    let mut rig = rig(10, 3);
+    let peer = PeerId::random();
+    for i in 0..100 {
+        assert_eq!(rig.ask(&peer, i, get("/a/b")), None);
+        if i % 2 == 0 {
+            rig.server.on_gone(InboundId::new(i));
+            rig.server.on_gone(InboundId::new(i));
+        }
+        assert_eq!(rig.load(i, Ok(Loaded::Value(None))).len(), 1);
+        assert!(rig.load(i, Ok(Loaded::Value(None))).is_empty(), "a ticket counts once");
+    }
+    let Server { waiting, by_id, per_peer, .. } = &rig.server;
+    assert!(waiting.is_empty() && by_id.is_empty() && per_peer.is_empty());
+}
+
+#[test]
+fn a_name_that_is_used_again_is_another_request() {
+    let mut rig = rig(10, 3);
+    let (first, second, id) = (PeerId::random(), PeerId::random(), InboundId::new(7));
+    assert_eq!(rig.ask(&first, 7, get("/a/first")), None);
+    rig.server.on_gone(id);
+    assert_eq!(rig.ask(&second, 7, get("/a/second")), None);
+    let record = Record::new("/a/first", "secret", NOW);
+    let [(_, None, _)] = &rig.load(0, Ok(Loaded::Value(Some(record))))[..] else { panic!("it is gone") };
+    let [(to, Some(of), served)] = &rig.load(1, Ok(Loaded::Value(None)))[..] else { panic!("it waits") };
+    assert_eq!((*to, *of), (second, id));
+    let answered = RecordKey::from("/a/second");
+    assert_eq!(served.reply, Reply::Answer(Response::GetValue { key: answered, value: None, closer: vec![] }));
+}
+
+#[test]
+fn a_store_that_answers_something_else_has_failed() {
+    let mut rig = rig(10, 3);
+    let peer = PeerId::random();
+    assert_eq!(rig.ask(&peer, 0, get("/a/b")), None);
+    let served = rig.load(0, Ok(Loaded::Items(vec![])));
+    assert_eq!(served[0].2.reply, Reply::Reset(Refusal::Store(StoreError::Failed)));
+}
+
+#[test]
+fn what_expires_is_handed_out_with_the_time_that_is_left() {
+    let mut record = Record::new("/a/b", "v", NOW);
+    assert_eq!(as_sent(NOW, record.clone()).ttl, None);
+    record.expires = Some(NOW + Duration::from_secs(60));
+    let sent = as_sent(NOW + Duration::from_secs(45), record);
+    assert_eq!((sent.ttl, sent.received), (Some(Duration::from_secs(15)), Some(NOW)));
+}
+
+#[test]
+fn an_announcement_without_addresses_gets_those_that_are_known() {
+    let mut rig = rig(10, 3);
+    let (known, key) = (contact(7), RecordKey::from("content"));
+    rig.peers.note(&known, false);
+    let bare = Contact::new(*known.peer(), []);
+    let record = rig.with(|_, cx| announced(cx, known.peer(), &key, vec![contact(8), bare])).unwrap();
+    assert_eq!(record.provider, known);
+    let ttl = rig.config.record.provider_ttl;
+    assert_eq!((record.expires, record.own), (NOW + ttl, false));
+    let foreign = rig.with(|_, cx| announced(cx, &PeerId::random(), &key, vec![known.clone()]));
+    assert_eq!(foreign.unwrap_err(), Misbehaviour::NotItsProvider);
+}
+
+#[test]
+fn own_providers_are_handed_out_with_the_addresses_of_now() {
+    let mut rig = rig(10, 3);
+    let peer = PeerId::random();
+    let key = RecordKey::from("content");
+    assert_eq!(rig.ask(&peer, 0, Request::GetProviders { key: key.clone() }), None);
+    let old = Contact::new(*rig.peers.local.peer(), ["/ip4/127.0.0.1/tcp/999".parse().unwrap()]);
+    let mut own = ProviderRecord::new(key, old, Timestamp::MAX, Timestamp::MAX);
+    own.own = true;
+    let served = rig.load(0, Ok(Loaded::Providers(vec![own])));
+    let Reply::Answer(Response::GetProviders { providers, .. }) = &served[0].2.reply else { panic!("{served:?}") };
+    assert_eq!(providers[..], [rig.peers.local.clone()]);
+}
+
+#[test]
+fn all_closer_peers_have_addresses() {
+    let mut rig = rig(10, 3);
+    let bare = Contact::new(PeerId::random(), []);
+    rig.peers.table.offer(NOW, &bare);
+    for port in 10..40 {
+        rig.peers.table.offer(NOW, &contact(port));
+    }
+    let key = Bytes::from(bare.peer().to_bytes());
+    let Some(Reply::Answer(Response::FindNode { closer })) = rig.ask(&PeerId::random(), 0, Request::FindNode { key })
+    else {
+        panic!("it is answered at once")
+    };
+    assert_eq!(closer.len(), 20);
+    assert!(closer.iter().all(|contact| contact.has_addrs()));
+}

@@ -146,6 +146,20 @@ impl Network {
         true
     }
 
+    /// Lets everything happen that happens within this time.
+    pub(crate) fn advance(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let packet = self.packets.first_key_value().map(|((at, _), _)| *at);
+            let wake = self.nodes.iter().filter_map(Dht::poll_timeout).min();
+            match packet.into_iter().chain(wake).min() {
+                Some(at) if at <= end => self.step(),
+                _ => break,
+            };
+        }
+        self.now = end;
+    }
+
     fn drain(&mut self, i: usize) {
         while let Some(output) = self.nodes[i].poll_output() {
             match output {

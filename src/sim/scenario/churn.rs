@@ -89,7 +89,7 @@ pub(super) fn live(params: &Params, setup: &Setup, progress: &mut Progress<'_>, 
     life.begin(&mut network, 0..(n + away) as Index);
     let keys = publish(&mut network, &boot, setup.records, seed);
     let mut seen = Seen::default();
-    network.mark(HOUR, TICK);
+    network.mark(HOUR / 2, TICK);
     let end = setup.hours * HOUR;
     let mut random = Random::new(seed, "gets", 0);
     while !progress.stopped() {
@@ -107,6 +107,7 @@ pub(super) fn live(params: &Params, setup: &Setup, progress: &mut Progress<'_>, 
             None => break,
         }
     }
+    note_found(network.now() as f64 / HOUR as f64, &mut seen);
     tell(&network, &seen, outcome);
 }
 
@@ -126,12 +127,7 @@ fn publish(network: &mut Network, boot: &[Index], records: usize, seed: u64) -> 
 fn tick(network: &mut Network, keys: &[RecordKey], random: &mut Random, seen: &mut Seen) {
     let live = serving(network);
     let hour = network.now() as f64 / HOUR as f64;
-    let share = |now: usize, of: usize| now as f64 / of.max(1) as f64;
-    if seen.asked[0] > 0 {
-        seen.values.push((hour - 1.0, share(seen.found[0], seen.asked[0])));
-        seen.providers.push((hour - 1.0, share(seen.found[1], seen.asked[1])));
-    }
-    (seen.found, seen.asked) = ([0, 0], [0, 0]);
+    note_found(hour - 1.0, seen);
     if live.len() == 0 {
         return;
     }
@@ -146,6 +142,17 @@ fn tick(network: &mut Network, keys: &[RecordKey], random: &mut Random, seen: &m
     seen.know20.push((hour, health.know20));
     seen.stale.push((hour, health.stale_open));
     seen.healths.push(health);
+}
+
+/// Closes the books on what was asked for since the last look.
+fn note_found(hour: f64, seen: &mut Seen) {
+    let share = |i: usize| seen.found[i] as f64 / seen.asked[i].max(1) as f64;
+    let (values, providers) = (share(0), share(1));
+    if seen.asked[0] > 0 {
+        seen.values.push((hour, values));
+        seen.providers.push((hour, providers));
+    }
+    (seen.found, seen.asked) = ([0, 0], [0, 0]);
 }
 
 fn on_end(result: Result<Answer, crate::core::QueryError>, seen: &mut Seen) {
@@ -166,9 +173,9 @@ fn on_end(result: Result<Answer, crate::core::QueryError>, seen: &mut Seen) {
 }
 
 fn tell(network: &Network, seen: &Seen, outcome: &mut Outcome) {
-    let mean = |points: &[(f64, f64)]| points.iter().map(|(_, y)| y).sum::<f64>() / points.len().max(1) as f64;
+    let mean = |points: &[(f64, f64)]| points.iter().fold(0.0, |sum, (_, y)| sum + y) / points.len().max(1) as f64;
     let healths = seen.healths.len().max(1) as f64;
-    let average = |pick: fn(&Health) -> f64| seen.healths.iter().map(pick).sum::<f64>() / healths;
+    let average = |pick: fn(&Health) -> f64| seen.healths.iter().fold(0.0, |sum, health| sum + pick(health)) / healths;
     let traffic = network.traffic();
     let seconds = network.now() as f64 / 1e6;
     let mut bytes = Numbers::default();

@@ -32,6 +32,7 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     curves.push(("one node".to_owned(), cut(params, "cut_off", 5, progress, &mut outcome)));
     progress.stage("partition");
     curves.push(("partition".to_owned(), cut(params, "partition", 30, progress, &mut outcome)));
+    outcome.note("heal_s: until a node knows 95 % of the neighbours that it knew before; null: not within an hour.");
     outcome.plot("Neighbours in the table", ("minutes", "of the 20 closest"), curves);
     outcome
 }

@@ -1,0 +1,192 @@
+//! The command line: what can be set, and what is refused with an error that names it.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, ValueEnum};
+use kad::{ConfigError, Mode};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId, StreamProtocol, identity};
+use libp2p_kad_dht as kad;
+
+/// A node of a Kademlia DHT, on TCP and QUIC, for people and for scripts.
+#[derive(Debug, Parser)]
+#[command(name = "node", after_help = "Type `help` once it runs. RUST_LOG=libp2p_kad_dht=debug shows what it does.")]
+pub(crate) struct Args {
+    /// Listen here; may be repeated. QUIC: /ip4/127.0.0.1/udp/0/quic-v1
+    #[arg(long, value_name = "ADDR", default_value = "/ip4/127.0.0.1/tcp/0")]
+    pub(crate) listen: Vec<Multiaddr>,
+
+    /// The name of the protocol: the nodes of a network share it
+    #[arg(long, value_name = "NAME", default_value = "/my-app/kad/1.0.0", value_parser = protocol)]
+    pub(crate) protocol: StreamProtocol,
+
+    /// Whether to serve others; auto: while an external address is confirmed
+    #[arg(long, value_enum, default_value_t = ModeArg::Server)]
+    mode: ModeArg,
+
+    /// Join through this peer; may be repeated; must end in /p2p/PEERID
+    #[arg(long, value_name = "ADDR", value_parser = seed)]
+    pub(crate) bootstrap: Vec<Seed>,
+
+    /// This node can be reached at this address from outside; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) external: Vec<Multiaddr>,
+
+    /// Keep records on disk (not available yet)
+    #[arg(long, value_name = "PATH")]
+    store: Option<PathBuf>,
+
+    /// A fixed identity made from this number, for tests; random without it
+    #[arg(long, value_name = "N")]
+    key_seed: Option<u64>,
+
+    /// Which network's rules to follow (amino and lan: not available yet)
+    #[arg(long, value_enum, default_value_t = Network::Private)]
+    network: Network,
+
+    /// Serve metrics for Prometheus here (not available yet)
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+
+    /// k: how many peers keep a record [default: 20]
+    #[arg(long, value_name = "N")]
+    k: Option<NonZeroUsize>,
+
+    /// α: requests under way while a lookup searches [default: 10]
+    #[arg(long, value_name = "N")]
+    alpha: Option<NonZeroUsize>,
+
+    /// β: how many of the closest must answer to end the search [default: 3]
+    #[arg(long, value_name = "N")]
+    beta: Option<NonZeroUsize>,
+
+    /// The time of a query in all, such as 2s or 500ms [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    query_timeout: Option<Duration>,
+
+    /// The longest time of one request [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    request_timeout: Option<Duration>,
+
+    /// How long values of other nodes are kept [default: 48h]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    value_ttl: Option<Duration>,
+
+    /// How long provider records are kept [default: 48h]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    provider_ttl: Option<Duration>,
+
+    /// How often to look into all parts of the routing table; 0 for never [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    refresh_interval: Option<Duration>,
+
+    /// Speak JSON on standard output, one object a line, and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A peer to join through.
+#[derive(Clone, Debug)]
+pub(crate) struct Seed {
+    pub(crate) peer: PeerId,
+    pub(crate) addr: Multiaddr,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeArg {
+    Client,
+    Server,
+    Auto,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Network {
+    Private,
+    Amino,
+    Lan,
+}
+
+impl Args {
+    /// The arguments of this process. Ends it, with exit code 2 and an error that names the fault, if they cannot work.
+    pub(crate) fn from_command_line() -> Args {
+        let args = Args::parse();
+        let fault = match (&args.store, args.metrics, args.network, args.config()) {
+            (Some(_), ..) => "--store is not available yet: this node keeps records in memory".to_owned(),
+            (_, Some(_), ..) => "--metrics is not available yet".to_owned(),
+            (_, _, Network::Amino, _) => "--network amino is not available yet: only private networks are".to_owned(),
+            (_, _, Network::Lan, _) => "--network lan is not available yet: only private networks are".to_owned(),
+            (.., Err(why)) => why.to_string(),
+            (.., Ok(_)) => return args,
+        };
+        Args::command().error(ErrorKind::InvalidValue, fault).exit()
+    }
+
+    /// The DHT's configuration, checked.
+    pub(crate) fn config(&self) -> Result<kad::Config, ConfigError> {
+        let config = kad::Config::new(self.protocol.clone()).with_mode(match self.mode {
+            ModeArg::Client => Some(Mode::Client),
+            ModeArg::Server => Some(Mode::Server),
+            ModeArg::Auto => None,
+        });
+        let config = self.k.into_iter().fold(config, kad::Config::with_replication);
+        let config = self.alpha.into_iter().fold(config, kad::Config::with_parallelism);
+        let mut core = config.core().clone();
+        set(&mut core.lookup.resiliency, self.beta);
+        set(&mut core.lookup.query_timeout, self.query_timeout);
+        set(&mut core.lookup.request_timeout, self.request_timeout);
+        core.lookup.min_request_timeout = core.lookup.min_request_timeout.min(core.lookup.request_timeout);
+        set(&mut core.record.value_ttl, self.value_ttl);
+        set(&mut core.record.provider_ttl, self.provider_ttl);
+        core.record.provider_addr_ttl = core.record.provider_addr_ttl.min(core.record.provider_ttl);
+        set(
+            &mut core.maintenance.refresh_interval,
+            self.refresh_interval.map(|every| (!every.is_zero()).then_some(every)),
+        );
+        let config = config.with_core(core);
+        config.validate().map(|()| config)
+    }
+
+    /// The node's identity.
+    pub(crate) fn keypair(&self) -> Result<identity::Keypair, identity::DecodingError> {
+        let Some(seed) = self.key_seed else { return Ok(identity::Keypair::generate_ed25519()) };
+        let secret = kad::Key::hash(format!("key seed {seed}").as_bytes()).to_bytes();
+        identity::Keypair::ed25519_from_bytes(secret)
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn protocol(text: &str) -> Result<StreamProtocol, String> {
+    StreamProtocol::try_from_owned(text.to_owned()).map_err(|_| "a protocol name begins with '/'".to_owned())
+}
+
+fn seed(text: &str) -> Result<Seed, String> {
+    let addr: Multiaddr = text.parse().map_err(|why| format!("not a multiaddress: {why}"))?;
+    match addr.iter().last() {
+        Some(Protocol::P2p(peer)) if addr.len() > 1 => Ok(Seed { peer, addr }),
+        _ => Err("must end in /p2p/PEERID, so that nobody else can answer in that peer's place".to_owned()),
+    }
+}
+
+/// A number with a unit: `500ms`, `2s`, `10m`, `48h`; seconds without one.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit {unit:?}: use ms, s, m or h")),
+    };
+    let number: f64 = number.parse().map_err(|_| "expected a number and a unit, such as 2s or 500ms".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|why| why.to_string())
+}

@@ -1,0 +1,233 @@
+//! What each command does: one call of the handle, and its outcome as fields.
+
+use std::num::NonZeroUsize;
+use std::time::SystemTime;
+
+use futures::StreamExt as _;
+use kad::core::store::Item;
+use kad::core::{Kind, Stats};
+use kad::handle::{Published, Walk};
+use kad::{DhtHandle, Key, Query, QueryError, Timestamp};
+use libp2p::{Multiaddr, PeerId};
+use libp2p_kad_dht as kad;
+use serde_json::{Value, json};
+
+use crate::answer::{Failure, Fields};
+use crate::fields;
+use crate::parse::{COMMANDS, Command};
+use crate::people::Steps;
+use crate::swarm::Control;
+
+/// How many records are read at a time.
+const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// Runs commands. One for each command that runs.
+pub(crate) struct Runner {
+    pub(crate) dht: DhtHandle,
+    pub(crate) control: Control,
+    /// Where to show the steps of queries, for people.
+    pub(crate) steps: Option<Steps>,
+}
+
+type Outcome = Result<Fields, Failure>;
+
+impl Runner {
+    pub(crate) async fn run(mut self, command: Command) -> Outcome {
+        match command {
+            Command::Dial(addr) => self.dial(addr).await,
+            Command::Put { key, value } => {
+                let put = self.dht.put(key, value);
+                published("stored", self.query(put).await)
+            }
+            Command::Get(key) => self.get(key).await,
+            Command::Provide(key) => {
+                let provide = self.dht.provide(key);
+                published("announced", self.query(provide).await)
+            }
+            Command::FindProvs(key) => self.find_providers(key).await,
+            Command::FindPeer(peer) => self.find_peer(peer).await,
+            Command::Closest(key) => self.closest(key).await,
+            Command::Peers => self.peers().await,
+            Command::Records => self.records().await,
+            Command::Bootstrap => self.bootstrap().await,
+            Command::Table => self.table().await,
+            Command::Stats => Ok(counters(&self.dht.stats().await.map_err(failed)?)),
+            Command::Help => Ok(COMMANDS.iter().map(|(usage, what)| (*usage, (*what).into())).collect()),
+            Command::Quit => Ok(Fields::new()),
+        }
+    }
+
+    /// The peer is named to the DHT too, so that the next command can ask it without waiting for a trial.
+    async fn dial(&self, addr: Multiaddr) -> Outcome {
+        let remote = self.control.dial(addr.clone()).await?;
+        self.dht.add_peer(remote, [addr]).check().map_err(|why| why.to_string())?;
+        Ok(vec![("remote", remote.to_string().into())])
+    }
+
+    async fn get(&mut self, key: Vec<u8>) -> Outcome {
+        let get = self.dht.get(key);
+        let found = self.query(get).await.map_err(failed)?;
+        Ok(vec![
+            ("value", fields::text(&found.value).into()),
+            ("from", found.from.map(|peer| peer.to_string()).into()),
+            ("answers", found.report.answers.into()),
+        ])
+    }
+
+    async fn find_providers(&mut self, key: Vec<u8>) -> Outcome {
+        let mut updates = self.dht.providers(key).with_progress();
+        // One entry a provider: it comes a second time if its addresses were found later.
+        let mut providers: Vec<kad::handle::PeerRecord> = Vec::new();
+        while let Some(update) = updates.next().await {
+            match update {
+                kad::handle::ProviderUpdate::Step(step) => self.steps.iter_mut().for_each(|steps| steps.on(&step)),
+                kad::handle::ProviderUpdate::Provider(provider) => {
+                    providers.retain(|known| known.id != provider.id);
+                    providers.push(provider);
+                }
+                _ => {}
+            }
+        }
+        updates.await.map_err(failed)?;
+        Ok(vec![("providers", providers.iter().map(fields::peer).collect())])
+    }
+
+    async fn find_peer(&mut self, peer: PeerId) -> Outcome {
+        let find = self.dht.find_peer(peer);
+        let found = self.query(find).await.map_err(failed)?;
+        let addrs: Vec<_> = found.addrs.iter().map(ToString::to_string).collect();
+        Ok(vec![("peer", json!({ "id": found.id.to_string(), "addrs": addrs }))])
+    }
+
+    async fn closest(&mut self, key: Vec<u8>) -> Outcome {
+        let closest = self.dht.closest_peers(key);
+        let closest = self.query(closest).await.map_err(failed)?;
+        Ok(vec![("peers", closest.peers.iter().map(fields::peer).collect())])
+    }
+
+    async fn peers(&self) -> Outcome {
+        let table = self.dht.routing_table().await.map_err(failed)?;
+        let connected = self.control.connected().await?;
+        let known = table.entries().map(|entry| &entry.peer);
+        Ok(vec![("routing_table", fields::ids(known)), ("connected", fields::ids(&connected))])
+    }
+
+    async fn records(&self) -> Outcome {
+        let (mut values, mut providers) = (Vec::new(), Vec::new());
+        let mut after: Option<Key> = None;
+        loop {
+            let page = self.dht.records(after, PAGE).await.map_err(failed)?;
+            after = page.last().map(|item| item.key().key());
+            let last = page.len() < PAGE.get();
+            let now = now();
+            for item in page {
+                match item {
+                    Item::Value(record) => values.push(json!({
+                        "key": fields::text(record.key.as_bytes()),
+                        "own": record.own,
+                        "expires_s": record.expires.map(|at| at.since(now).as_secs()),
+                    })),
+                    Item::Provider(record) => providers.push(json!({
+                        "key": fields::text(record.key.as_bytes()),
+                        "id": record.provider.peer().to_string(),
+                        "own": record.own,
+                        "expires_s": (!record.own).then(|| record.expires.since(now).as_secs()),
+                    })),
+                    _ => {}
+                }
+            }
+            if last {
+                return Ok(vec![("values", values.into()), ("providers", providers.into())]);
+            }
+        }
+    }
+
+    async fn bootstrap(&mut self) -> Outcome {
+        let bootstrap = self.dht.bootstrap();
+        let joined = self.query(bootstrap).await.map_err(failed)?;
+        Ok([("peers", joined.peers.into())].into_iter().chain(fields::asked(&joined.report)).collect())
+    }
+
+    async fn table(&self) -> Outcome {
+        let table = self.dht.routing_table().await.map_err(failed)?;
+        let now = now();
+        let buckets = table.buckets.iter().map(|bucket| {
+            let peers: Vec<_> = bucket
+                .entries
+                .iter()
+                .map(|entry| {
+                    json!({
+                        "id": entry.peer.to_string(),
+                        "connected": entry.connected,
+                        "rtt_ms": entry.rtt.map(|rtt| rtt.as_millis() as u64),
+                        "seen_s": now.since(entry.last_seen).as_secs(),
+                        "failures": entry.failures,
+                    })
+                })
+                .collect();
+            json!({ "prefix": bucket.prefix, "capacity": bucket.capacity, "waiting": bucket.waiting, "peers": peers })
+        });
+        Ok(vec![("buckets", buckets.collect())])
+    }
+
+    /// Runs a query to its end and shows its steps to people.
+    async fn query<T: Walk>(&mut self, query: Query<T>) -> Result<T, QueryError> {
+        let Some(steps) = &mut self.steps else { return query.await };
+        let mut watched = query.with_progress();
+        while let Some(step) = watched.next().await {
+            steps.on(&step);
+        }
+        watched.await
+    }
+}
+
+fn published(reached: &'static str, outcome: Result<Published, QueryError>) -> Outcome {
+    let told = |acknowledged: &[PeerId], sent: &[PeerId], failed: &[_]| {
+        let mut fields = vec![(reached, fields::ids(acknowledged)), ("failed", fields::failures(failed))];
+        if !sent.is_empty() {
+            fields.push(("sent", fields::ids(sent)));
+        }
+        fields
+    };
+    match outcome {
+        Ok(published) => Ok(told(&published.acknowledged, &published.sent, &published.failed)),
+        Err(why) => {
+            let fields = why.report().map(|report| told(&report.acknowledged, &report.sent, &report.failed));
+            Err(Failure { error: why.to_string(), fields: fields.unwrap_or_default() })
+        }
+    }
+}
+
+fn failed(why: QueryError) -> Failure {
+    let fields = why.report().map(|report| vec![("failed", fields::failures(&report.failed))]);
+    Failure { error: why.to_string(), fields: fields.unwrap_or_default() }
+}
+
+fn counters(stats: &Stats) -> Fields {
+    let kinds = [Kind::PutValue, Kind::GetValue, Kind::AddProvider, Kind::GetProviders, Kind::FindNode, Kind::Ping];
+    let by_kind = |counts: &[u64; 6]| -> Value {
+        let counts = kinds.iter().map(|kind| (kind.to_string(), counts[*kind as usize].into()));
+        Value::Object(counts.collect())
+    };
+    vec![
+        ("sent", by_kind(&stats.sent)),
+        ("answered", by_kind(&stats.answered)),
+        ("failed", by_kind(&stats.failed)),
+        ("cancelled", by_kind(&stats.cancelled)),
+        ("received", by_kind(&stats.received)),
+        ("refused", stats.refused.into()),
+        ("queries_started", stats.queries_started.into()),
+        ("queries_succeeded", stats.queries_succeeded.into()),
+        ("queries_failed", stats.queries_failed.into()),
+        ("table", stats.table.into()),
+        ("admitted", stats.admitted.into()),
+        ("evicted", stats.evicted.into()),
+    ]
+}
+
+/// The time by which the node's records expire: unix time.
+#[expect(clippy::disallowed_methods, reason = "records are shown with the time that is left to them")]
+fn now() -> Timestamp {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::ZERO + unix
+}

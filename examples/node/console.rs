@@ -1,0 +1,142 @@
+//! Between standard input and output: reads commands, runs them side by side, writes each answer when it is there.
+
+use std::io;
+use std::time::Duration;
+
+use kad::DhtHandle;
+use libp2p_kad_dht as kad;
+use tokio::io::{AsyncWriteExt as _, BufReader};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::answer::{Answer, Failure, object};
+use crate::args::Args;
+use crate::commands::Runner;
+use crate::input::Lines;
+use crate::parse::{Asked, Command, parse};
+use crate::people::{self, Steps};
+use crate::swarm::Node;
+
+/// Commands that run at once; the next line is read when one of them is done.
+const MAX_RUNNING: usize = 1024;
+/// How long leaving waits for commands that were told that the node is gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Serves commands until the end of the input, `quit` or a signal.
+pub(crate) async fn run(node: Node, args: &Args) -> io::Result<()> {
+    let mut console = Console { node, json: args.json, running: JoinSet::new() };
+    console.greet(args).await?;
+    if !args.bootstrap.is_empty() {
+        tokio::spawn(join(console.node.dht.clone()));
+    }
+    let mut lines = Lines::new(BufReader::new(tokio::io::stdin()));
+    let mut signal = std::pin::pin!(told_to_leave());
+    let mut reading = true;
+    while reading || !console.running.is_empty() {
+        tokio::select! {
+            line = lines.next(), if reading && console.running.len() < MAX_RUNNING => match line? {
+                Some(line) => if let Some(asked) = parse(&line) {
+                    if matches!(asked.command, Ok(Command::Quit)) {
+                        return console.quit(asked).await;
+                    }
+                    console.start(asked);
+                },
+                None => reading = false,
+            },
+            Some(done) = console.running.join_next() => console.answer(&done?).await?,
+            () = &mut signal => return console.stop().await,
+        }
+    }
+    Ok(())
+}
+
+struct Console {
+    node: Node,
+    json: bool,
+    /// At most [`MAX_RUNNING`].
+    running: JoinSet<Answer>,
+}
+
+impl Console {
+    async fn greet(&self, args: &Args) -> io::Result<()> {
+        let addrs: Vec<_> = self.node.addrs.iter().map(ToString::to_string).collect();
+        if !self.json {
+            let addrs = addrs.join("\n  ");
+            return write(&format!("A node of {}, at\n  {addrs}\nType `help` for what it can do.\n", args.protocol))
+                .await;
+        }
+        let ready = vec![
+            ("event", "ready".into()),
+            ("impl", "libp2p-kad-dht".into()),
+            ("peer", self.node.peer.to_string().into()),
+            ("addrs", addrs.into()),
+            ("protocol", args.protocol.as_ref().into()),
+        ];
+        write(&object(&ready)).await
+    }
+
+    fn start(&mut self, mut asked: Asked) {
+        let begun = Instant::now();
+        let command = std::mem::replace(&mut asked.command, Ok(Command::Help));
+        let runner = Runner {
+            dht: self.node.dht.clone(),
+            control: self.node.control.clone(),
+            steps: (!self.json).then(|| Steps::new(asked.name.clone())),
+        };
+        self.running.spawn(async move {
+            let result = match command {
+                Ok(command) => runner.run(command).await,
+                Err(fault) => Err(Failure::from(fault)),
+            };
+            Answer::new(asked, begun.elapsed(), result)
+        });
+    }
+
+    async fn answer(&self, answer: &Answer) -> io::Result<()> {
+        let text = if self.json { answer.to_json() } else { people::show(answer) };
+        write(&text).await
+    }
+
+    async fn quit(&mut self, asked: Asked) -> io::Result<()> {
+        let begun = Instant::now();
+        self.stop().await?;
+        self.answer(&Answer::new(asked, begun.elapsed(), Ok(Vec::new()))).await
+    }
+
+    /// Ends the node; commands that still run are answered that it is gone.
+    async fn stop(&mut self) -> io::Result<()> {
+        self.node.stop();
+        while let Ok(Some(done)) = timeout(PATIENCE, self.running.join_next()).await {
+            self.answer(&done?).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Joins the network through the peers of `--bootstrap`, while commands are served already.
+async fn join(dht: DhtHandle) {
+    match dht.bootstrap().await {
+        Ok(joined) => tracing::info!(peers = joined.peers, "joined"),
+        Err(why) => eprintln!("could not join: {why}"),
+    }
+}
+
+async fn write(text: &str) -> io::Result<()> {
+    let mut out = tokio::io::stdout();
+    out.write_all(text.as_bytes()).await?;
+    out.flush().await
+}
+
+/// Ready once the process is asked to end. If it cannot be asked, the default remains: it is killed.
+async fn told_to_leave() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            Ok(()) = tokio::signal::ctrl_c() => return,
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,138 @@
+//! One line of input as a command, or the fault in it.
+
+use libp2p::{Multiaddr, PeerId};
+
+use crate::fields;
+use crate::input::{Line, MAX_LINE};
+
+/// What can be asked, with its arguments, for people.
+pub(crate) const COMMANDS: [(&str, &str); 14] = [
+    ("dial ADDR", "connect to a peer and take it into the DHT"),
+    ("put KEY VALUE", "keep a value at the peers closest to its key"),
+    ("get KEY", "find the value under a key"),
+    ("provide CID", "announce that this node has some content"),
+    ("findprovs CID", "find who has some content"),
+    ("findpeer PEERID", "find a peer's addresses"),
+    ("closest KEY", "find the peers closest to a key"),
+    ("peers", "who is in the routing table and who is connected"),
+    ("records", "what is kept here"),
+    ("bootstrap", "find this node's place in the network anew"),
+    ("table", "the routing table, bucket by bucket"),
+    ("stats", "what this node did so far"),
+    ("help", "these lines"),
+    ("quit", "leave at once"),
+];
+
+/// The longest name of an unknown command that is repeated in its answer.
+const MAX_NAME: usize = 64;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Dial(Multiaddr),
+    Put { key: Vec<u8>, value: Vec<u8> },
+    Get(Vec<u8>),
+    Provide(Vec<u8>),
+    FindProvs(Vec<u8>),
+    FindPeer(PeerId),
+    Closest(Vec<u8>),
+    Peers,
+    Records,
+    Bootstrap,
+    Table,
+    Stats,
+    Help,
+    Quit,
+}
+
+/// A command as it was given, with what its answer repeats.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) id: Option<String>,
+    pub(crate) name: String,
+    /// The key as it was given, where the command takes one.
+    pub(crate) key: Option<String>,
+    pub(crate) command: Result<Command, String>,
+}
+
+/// Reads a line; `None` if it is blank.
+pub(crate) fn parse(line: &Line) -> Option<Asked> {
+    let text = String::from_utf8_lossy(&line.bytes);
+    let text = text.trim_start();
+    let (id, rest) = match text.strip_prefix('#') {
+        Some(tagged) => {
+            let (id, rest) = word(tagged);
+            (Some(id.to_owned()), rest)
+        }
+        None => (None, text),
+    };
+    let (name, arguments) = word(rest);
+    if name.is_empty() && id.is_none() {
+        return None;
+    }
+    let fault = if line.cut {
+        Some(format!("the line is longer than {MAX_LINE} bytes"))
+    } else if std::str::from_utf8(&line.bytes).is_err() {
+        Some("the line is not UTF-8: give bytes as hex:".to_owned())
+    } else {
+        None
+    };
+    let takes_key = matches!(name, "put" | "get" | "provide" | "findprovs" | "findpeer" | "closest");
+    let whole = !line.cut || arguments.contains([' ', '\t']);
+    let key = (takes_key && whole && !arguments.is_empty()).then(|| word(arguments).0.to_owned());
+    let command = fault.map_or_else(|| command(name, arguments), Err);
+    Some(Asked { id, name: name.chars().take(MAX_NAME).collect(), key, command })
+}
+
+fn command(name: &str, arguments: &str) -> Result<Command, String> {
+    Ok(match name {
+        "dial" => Command::Dial(only(arguments, "ADDR")?.parse().map_err(|why| format!("not a multiaddress: {why}"))?),
+        "put" => {
+            let (key, value) = word(arguments);
+            if key.is_empty() || (value.is_empty() && !arguments.ends_with(char::is_whitespace)) {
+                return Err("KEY and VALUE are missing: put KEY VALUE (hex: alone is an empty value)".to_owned());
+            }
+            Command::Put { key: fields::key(key)?, value: fields::bytes(value)? }
+        }
+        "get" => Command::Get(fields::key(only(arguments, "KEY")?)?),
+        "provide" => Command::Provide(fields::content(only(arguments, "CID")?)?),
+        "findprovs" => Command::FindProvs(fields::content(only(arguments, "CID")?)?),
+        "findpeer" => {
+            Command::FindPeer(only(arguments, "PEERID")?.parse().map_err(|why| format!("not a peer id: {why}"))?)
+        }
+        "closest" => Command::Closest(fields::key(only(arguments, "KEY")?)?),
+        "peers" => none(arguments, Command::Peers)?,
+        "records" => none(arguments, Command::Records)?,
+        "bootstrap" => none(arguments, Command::Bootstrap)?,
+        "table" => none(arguments, Command::Table)?,
+        "stats" => none(arguments, Command::Stats)?,
+        "help" => none(arguments, Command::Help)?,
+        "quit" => none(arguments, Command::Quit)?,
+        "" => return Err("there is no command behind the id".to_owned()),
+        _ => return Err(format!("unknown command; there are: {}", names().collect::<Vec<_>>().join(" "))),
+    })
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|(usage, _)| word(usage).0)
+}
+
+/// The first word, and what follows the space after it.
+fn word(text: &str) -> (&str, &str) {
+    let text = text.trim_start_matches([' ', '\t']);
+    text.split_once([' ', '\t']).unwrap_or((text, ""))
+}
+
+fn only<'a>(arguments: &'a str, what: &str) -> Result<&'a str, String> {
+    let (first, rest) = word(arguments);
+    match (first.is_empty(), rest.trim().is_empty()) {
+        (true, _) => Err(format!("{what} is missing")),
+        (false, true) => Ok(first),
+        (false, false) => {
+            Err(format!("one {what} is enough: what is {:?}?", rest.trim().chars().take(MAX_NAME).collect::<String>()))
+        }
+    }
+}
+
+fn none(arguments: &str, command: Command) -> Result<Command, String> {
+    if arguments.trim().is_empty() { Ok(command) } else { Err("it takes no arguments".to_owned()) }
+}

@@ -1,0 +1,120 @@
+//! Answers as people like to read them, and the steps of a query that takes a while.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use kad::core::Progress;
+use libp2p_kad_dht as kad;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::answer::Answer;
+
+/// Quick queries show no steps, slow ones a line as often as this.
+const PACE: Duration = Duration::from_secs(1);
+
+/// The column that names the row.
+const NAME: &str = "";
+
+/// Counts the steps of one query and shows them now and then.
+pub(crate) struct Steps {
+    name: String,
+    next: Instant,
+    asked: usize,
+    answered: usize,
+    failed: usize,
+    closest: u32,
+}
+
+impl Steps {
+    pub(crate) fn new(name: String) -> Steps {
+        Steps { name, next: Instant::now() + PACE, asked: 0, answered: 0, failed: 0, closest: 0 }
+    }
+
+    pub(crate) fn on(&mut self, step: &Progress) {
+        match step {
+            Progress::Asked { .. } => self.asked += 1,
+            Progress::Answered { shared_bits, .. } => {
+                self.answered += 1;
+                self.closest = self.closest.max(*shared_bits);
+            }
+            Progress::Failed { .. } => self.failed += 1,
+            _ => {}
+        }
+        if Instant::now() >= self.next {
+            self.next = Instant::now() + PACE;
+            let Steps { name, asked, answered, failed, closest, .. } = self;
+            eprintln!("  {name}: {asked} asked, {answered} answered, {failed} failed, {closest} bits from the key");
+        }
+    }
+}
+
+/// An answer as a headline and a table.
+pub(crate) fn show(answer: &Answer) -> String {
+    let id = answer.id.as_ref().map(|id| format!("#{id} ")).unwrap_or_default();
+    let key = answer.key.as_ref().map(|key| format!(" {key}")).unwrap_or_default();
+    let verdict = answer.error.as_ref().map(|error| format!("FAILED: {error} ")).unwrap_or_default();
+    let mut text = format!("{id}{}{key}  {verdict}({} ms)\n", answer.cmd, answer.took.as_millis());
+    let (rows, fields): (Vec<_>, Vec<_>) = answer.fields.iter().partition(|(_, value)| value.is_object());
+    if !rows.is_empty() {
+        let rows: Vec<_> = rows.into_iter().map(named).collect();
+        let _ =
+            writeln!(text, "{}", table(&rows).lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"));
+    }
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in fields {
+        let shown = field(value);
+        let mut lines = shown.lines();
+        let _ = writeln!(text, "  {name:<width$}  {}", lines.next().unwrap_or_default());
+        for line in lines {
+            let _ = writeln!(text, "  {:<width$}  {line}", "");
+        }
+    }
+    text
+}
+
+fn field(value: &Value) -> String {
+    match value {
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Array(items) if items.iter().all(Value::is_object) => table(items),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join("\n"),
+        _ => cell(value),
+    }
+}
+
+/// A field that is an object, as a row of a table that begins with its name.
+fn named((name, value): &(&str, Value)) -> Value {
+    let mut row = value.clone();
+    row[NAME] = (*name).into();
+    row
+}
+
+/// Objects of the same fields as rows below their names.
+fn table(items: &[Value]) -> String {
+    let Some(Value::Object(first)) = items.first() else { return String::new() };
+    let mut names: Vec<&String> = first.keys().collect();
+    names.sort_by_key(|name| !matches!(name.as_str(), NAME | "id" | "key" | "prefix"));
+    let mut rows = vec![names.iter().map(ToString::to_string).collect::<Vec<_>>()];
+    rows.extend(items.iter().map(|item| names.iter().map(|name| cell(&item[name.as_str()])).collect()));
+    let width = |column: usize| rows.iter().map(|row: &Vec<String>| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..names.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A value on one line; what could move the cursor of a terminal is escaped.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.chars().any(char::is_control) => text.escape_debug().to_string(),
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        Value::Array(items) if items.iter().all(Value::is_object) => {
+            items.iter().map(|item| cell(&item["id"])).collect::<Vec<_>>().join(" ")
+        }
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}

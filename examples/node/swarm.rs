@@ -1,0 +1,198 @@
+//! The node's swarm, in a task of its own: it dials, says who is connected, and otherwise is only polled.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use futures::{FutureExt as _, StreamExt as _};
+use kad::DhtHandle;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, noise, ping, tcp, yamux};
+use libp2p_kad_dht as kad;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::args::Args;
+
+/// Connections that nobody uses are kept for this long, so that the next lookup need not dial.
+const IDLE: Duration = Duration::from_secs(60);
+/// Requests to the swarm's task that may wait; more wait in their own tasks.
+const REQUESTS: usize = 64;
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    kad: kad::Behaviour,
+}
+
+/// A node that runs.
+pub(crate) struct Node {
+    pub(crate) peer: PeerId,
+    /// Where it listens, with its id.
+    pub(crate) addrs: Vec<Multiaddr>,
+    pub(crate) dht: DhtHandle,
+    pub(crate) control: Control,
+    swarm: JoinHandle<()>,
+}
+
+impl Node {
+    /// Ends the swarm: whatever still waits for an answer is told that the node is gone.
+    pub(crate) fn stop(&self) {
+        self.swarm.abort();
+    }
+}
+
+/// What a command may want of the swarm itself.
+#[derive(Clone)]
+pub(crate) struct Control(mpsc::Sender<Request>);
+
+enum Request {
+    Dial(Multiaddr, oneshot::Sender<Result<PeerId, String>>),
+    Connected(oneshot::Sender<Vec<PeerId>>),
+}
+
+impl Control {
+    /// Connects to whoever is at this address; with `/p2p/PEERID` at its end only that peer will do.
+    pub(crate) async fn dial(&self, addr: Multiaddr) -> Result<PeerId, String> {
+        self.ask(|answer| Request::Dial(addr, answer)).await?
+    }
+
+    /// The peers to which a connection is up.
+    pub(crate) async fn connected(&self) -> Result<Vec<PeerId>, String> {
+        self.ask(Request::Connected).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, String> {
+        let gone = "the node is gone";
+        let (answer, answered) = oneshot::channel();
+        self.0.send(request(answer)).await.map_err(|_| gone)?;
+        answered.await.map_err(|_| gone.to_owned())
+    }
+}
+
+/// Starts a node that listens everywhere it was told to.
+pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
+    let config = args.config()?;
+    let mut swarm = SwarmBuilder::with_existing_identity(args.keypair()?)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
+        .with_quic()
+        .with_dns()?
+        .with_behaviour(|key| {
+            let identify = identify::Config::new("/libp2p-kad-dht/node/1".into(), key.public());
+            Ok(Behaviour {
+                identify: identify::Behaviour::new(identify.with_agent_version("libp2p-kad-dht".into())),
+                ping: ping::Behaviour::default(),
+                kad: kad::Behaviour::new(key.public().to_peer_id(), config)?,
+            })
+        })?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
+        .build();
+    let peer = *swarm.local_peer_id();
+    let addrs = listen(&mut swarm, &args.listen).await?;
+    args.external.iter().for_each(|addr| swarm.add_external_address(addr.clone()));
+    let dht = swarm.behaviour().kad.handle();
+    for seed in &args.bootstrap {
+        dht.add_peer(seed.peer, [seed.addr.clone()]).check()?;
+    }
+    let (requests, waiting) = mpsc::channel(REQUESTS);
+    let swarm = tokio::spawn(drive(swarm, waiting));
+    let addrs = addrs.into_iter().map(|addr| addr.with(Protocol::P2p(peer))).collect();
+    Ok(Node { peer, addrs, dht, control: Control(requests), swarm })
+}
+
+/// Waits until each listener has an address.
+async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Result<Vec<Multiaddr>, Box<dyn Error>> {
+    // By name: the ids have no order.
+    let mut waiting: BTreeMap<String, &Multiaddr> = BTreeMap::new();
+    for addr in wanted {
+        let id =
+            swarm.listen_on(addr.clone()).map_err(|why| format!("cannot listen on {addr}: {}", root_cause(&why)))?;
+        waiting.insert(id.to_string(), addr);
+    }
+    let mut addrs = Vec::new();
+    // An address such as 0.0.0.0 stands for several, which are all there at once.
+    while let Some(event) = if waiting.is_empty() { swarm.next().now_or_never().flatten() } else { swarm.next().await }
+    {
+        match event {
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                waiting.remove(&listener_id.to_string());
+                addrs.push(address);
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason: Err(why), .. } => {
+                let addr = waiting.get(&listener_id.to_string()).map(ToString::to_string).unwrap_or_default();
+                return Err(format!("cannot listen on {addr}: {why}").into());
+            }
+            _ => {}
+        }
+    }
+    Ok(addrs)
+}
+
+type Dials = BTreeMap<ConnectionId, oneshot::Sender<Result<PeerId, String>>>;
+
+async fn drive(mut swarm: Swarm<Behaviour>, mut requests: mpsc::Receiver<Request>) {
+    // At most one for each command that runs.
+    let mut dials = Dials::new();
+    loop {
+        tokio::select! {
+            event = swarm.select_next_some() => on_event(&mut dials, event),
+            request = requests.recv() => match request {
+                Some(Request::Dial(addr, answer)) => dial(&mut swarm, &mut dials, addr, answer),
+                Some(Request::Connected(answer)) => drop(answer.send(swarm.connected_peers().copied().collect())),
+                None => return,
+            },
+        }
+    }
+}
+
+fn dial(
+    swarm: &mut Swarm<Behaviour>,
+    dials: &mut Dials,
+    addr: Multiaddr,
+    answer: oneshot::Sender<Result<PeerId, String>>,
+) {
+    let peer = match addr.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    };
+    if let Some(peer) = peer.filter(|peer| swarm.is_connected(peer)) {
+        return drop(answer.send(Ok(peer)));
+    }
+    let opts = match peer {
+        Some(peer) => DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![addr]).build(),
+        None => DialOpts::unknown_peer_id().address(addr).build(),
+    };
+    let connection = opts.connection_id();
+    match swarm.dial(opts) {
+        Ok(()) => drop(dials.insert(connection, answer)),
+        Err(why) => drop(answer.send(Err(explain(&why)))),
+    }
+}
+
+fn on_event(dials: &mut Dials, event: SwarmEvent<BehaviourEvent>) {
+    let (connection, result) = match event {
+        SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => (connection_id, Ok(peer_id)),
+        SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => (connection_id, Err(explain(&error))),
+        event => return tracing::debug!(?event, "swarm"),
+    };
+    if let Some(answer) = dials.remove(&connection) {
+        let _ = answer.send(result); // nobody waits any more
+    }
+}
+
+/// What kept each address from being reached, without the layers between.
+fn explain(error: &DialError) -> String {
+    let DialError::Transport(attempts) = error else { return error.to_string() };
+    attempts.iter().map(|(addr, why)| format!("{addr}: {}", root_cause(why))).collect::<Vec<_>>().join("; ")
+}
+
+fn root_cause<'a>(mut error: &'a (dyn Error + 'static)) -> &'a dyn Error {
+    while let Some(deeper) = error.source() {
+        error = deeper;
+    }
+    error
+}

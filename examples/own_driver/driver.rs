@@ -1,0 +1,230 @@
+//! A driver: it owns the socket and the clock, and carries what the core wants to the peers and back.
+//!
+//! The whole contract with the core is in [`Node::run`]: do what it wants until it wants nothing more, then sleep until
+//! a datagram arrives, an application asks for something, or the time has come that the core named.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use kad::core::{
+    Config, Dht, InboundId, Input, MemoryStoreConfig, Output, Reply, Request, RequestError, RequestId, Response,
+    Unreachable,
+};
+use kad::handle::{Commands, Wish};
+use kad::{Contact, DhtHandle, MemoryStore, Timestamp};
+use libp2p_identity::PeerId;
+use libp2p_kad_dht as kad;
+use multiaddr::{Multiaddr, Protocol};
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, sleep};
+
+use crate::datagram::{Body, Datagram, DatagramError, MAX_DATAGRAM};
+
+/// A node on a UDP socket.
+pub(crate) struct Node {
+    dht: Dht,
+    /// Serves the handles.
+    commands: Commands,
+    socket: UdpSocket,
+    clock: Clock,
+    /// Where the answer to each request of ours must come from.
+    asked: BTreeMap<RequestId, SocketAddr>,
+    /// Where the answer to each request of a peer must go, and under which id.
+    asking: BTreeMap<InboundId, (SocketAddr, u64)>,
+    next_inbound: u64,
+}
+
+/// What is to be done before the node may sleep.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is used at once")]
+enum Todo {
+    /// A handle asks for something that is the driver's business.
+    Wish(Wish),
+    /// The core wants something.
+    Output(Output),
+}
+
+impl Node {
+    /// A node on a free port of loopback. `seed` is its randomness.
+    pub(crate) async fn bind(peer: PeerId, seed: [u8; 32], config: Config) -> Result<Node, Box<dyn std::error::Error>> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let clock = Clock::start();
+        let local = Contact::new(peer, [to_multiaddr(socket.local_addr()?)]);
+        let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), seed));
+        Ok(Node {
+            dht: Dht::new(clock.now(), local, store, seed, Arc::new(config))?,
+            commands: Commands::new(),
+            socket,
+            clock,
+            asked: BTreeMap::new(),
+            asking: BTreeMap::new(),
+            next_inbound: 0,
+        })
+    }
+
+    /// The node and where it is.
+    pub(crate) fn contact(&self) -> Arc<Contact> {
+        Arc::clone(self.dht.local())
+    }
+
+    /// The same handle as over libp2p.
+    pub(crate) fn handle(&self) -> DhtHandle {
+        self.commands.handle()
+    }
+
+    /// The run loop. Ends when it is dropped.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        let mut buffer = [0; MAX_DATAGRAM + 1]; // one more, so that what is longer is seen to be
+        loop {
+            // How long the core can be left alone, if nothing happens.
+            let wake = self.dht.poll_timeout().map(|at| at - self.clock.now());
+            tokio::select! {
+                biased;
+                todo = poll_fn(|cx| next(cx, self.clock.now(), &mut self.commands, &mut self.dht)) => match todo {
+                    Todo::Wish(wish) => self.on_wish(wish),
+                    Todo::Output(output) => self.on_output(output).await,
+                },
+                received = self.socket.recv_from(&mut buffer) => match received {
+                    Ok((count, source)) => self.on_datagram(&buffer[..count], source),
+                    // Some systems report here that an earlier datagram found nobody; its request runs out of time.
+                    Err(why) => tracing::debug!(%why, "socket"),
+                },
+                () = sleep(wake.unwrap_or(Duration::MAX)) => self.input(Input::Timeout),
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.dht.handle_input(self.clock.now(), input);
+    }
+
+    fn on_wish(&mut self, wish: Wish) {
+        match wish {
+            Wish::AddPeer(contact) => self.input(Input::AddPeer(contact)),
+            Wish::SetMode(Some(mode)) => self.input(Input::Mode(mode)),
+            _ => {} // the choice is left to this driver, which knows no reason to change
+        }
+    }
+
+    async fn on_output(&mut self, output: Output) {
+        match output {
+            Output::Send { to, id, request } => {
+                if let Err(why) = self.send(&to, id, request).await {
+                    self.input(Input::Response { id, result: Err(why) });
+                }
+            }
+            Output::Cancel { id } => drop(self.asked.remove(&id)),
+            Output::Reply { id, reply, .. } => self.reply(id, reply).await,
+            Output::Event(event) => {
+                if let Some(event) = self.commands.handle_event(&mut self.dht, event) {
+                    tracing::debug!(?event, "of interest to the application");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn send(&mut self, to: &Contact, id: RequestId, request: Request) -> Result<(), RequestError> {
+        let target = to.addrs().find_map(|addr| to_socket_addr(&addr)).ok_or(Unreachable::NoAddress)?;
+        let bytes = self.encode(id.number(), Body::Request(request)).map_err(|_| RequestError::TooLarge)?;
+        self.socket.send_to(&bytes, target).await.map_err(|_| Unreachable::DialFailed)?;
+        self.asked.insert(id, target);
+        Ok(())
+    }
+
+    async fn reply(&mut self, id: InboundId, reply: Reply) {
+        let Some((target, id)) = self.asking.remove(&id) else { return };
+        let body = match reply {
+            Reply::Answer(response) => Body::Answer(response),
+            // On libp2p an announcement is acknowledged by closing its stream. Here a datagram says so.
+            Reply::Nothing => Body::Answer(Response::AddProvider),
+            _ => Body::Refused,
+        };
+        let bytes = self.encode(id, body).or_else(|_| self.encode(id, Body::Refused));
+        if let Ok(bytes) = bytes {
+            // A lost answer is as good as none: the peer's time runs out.
+            let _ = self.socket.send_to(&bytes, target).await;
+        }
+    }
+
+    fn encode(&self, id: u64, body: Body) -> Result<Vec<u8>, DatagramError> {
+        Datagram { sender: *self.dht.local().peer(), id, body }.encode()
+    }
+
+    fn on_datagram(&mut self, bytes: &[u8], source: SocketAddr) {
+        let Datagram { sender, id, body } = match Datagram::decode(bytes) {
+            Ok(datagram) => datagram,
+            Err(why) => return tracing::warn!(%source, %why, "dropped a datagram"),
+        };
+        match body {
+            Body::Request(request) => self.on_request(sender, source, id, request),
+            Body::Answer(response) => self.on_answer(source, id, Ok(response)),
+            Body::Refused => self.on_answer(source, id, Err(RequestError::Refused)),
+        }
+    }
+
+    /// Nothing proves that the sender is who it says: a driver for the open internet has to see to that.
+    fn on_request(&mut self, sender: PeerId, source: SocketAddr, id: u64, request: Request) {
+        // Who asks can be asked. The core tries that before it believes it. As there are no connections here, the
+        // "connection" is over at once, so that nothing grows with the number of senders.
+        self.input(Input::Discovered(Contact::new(sender, [to_multiaddr(source)])));
+        self.input(Input::Serves { peer: sender, yes: true });
+        self.input(Input::Disconnected { peer: sender });
+
+        self.next_inbound += 1;
+        let inbound = InboundId::new(self.next_inbound);
+        self.asking.insert(inbound, (source, id));
+        self.input(Input::Request { from: sender, id: inbound, request });
+    }
+
+    fn on_answer(&mut self, source: SocketAddr, id: u64, result: Result<Response, RequestError>) {
+        let id = RequestId::new(id);
+        if self.asked.get(&id) == Some(&source) {
+            self.asked.remove(&id);
+            self.input(Input::Response { id, result });
+        }
+    }
+}
+
+/// What is to be done next: what the handles ask for goes into the core, then what the core wants comes out.
+fn next(cx: &mut Context<'_>, now: Timestamp, commands: &mut Commands, dht: &mut Dht) -> Poll<Todo> {
+    if let Poll::Ready(wish) = commands.poll(cx, now, dht) {
+        return Poll::Ready(Todo::Wish(wish));
+    }
+    dht.poll_output().map_or(Poll::Pending, |output| Poll::Ready(Todo::Output(output)))
+}
+
+/// Unix time that never goes back: read once, then counted on.
+struct Clock {
+    start: Instant,
+    unix: Duration,
+}
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "a driver is where the clock is")]
+    fn start() -> Clock {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Clock { start: Instant::now(), unix }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::ZERO + self.unix + self.start.elapsed()
+    }
+}
+
+fn to_multiaddr(addr: SocketAddr) -> Multiaddr {
+    Multiaddr::from(addr.ip()).with(Protocol::Udp(addr.port()))
+}
+
+fn to_socket_addr(addr: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = addr.iter();
+    match (parts.next()?, parts.next()?, parts.next()) {
+        (Protocol::Ip4(ip), Protocol::Udp(port), None) => Some((ip, port).into()),
+        (Protocol::Ip6(ip), Protocol::Udp(port), None) => Some((ip, port).into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,327 @@
+//! The `node` example as a script drives it: lines in, JSON objects out, exit codes.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use libp2p::PeerId;
+use serde_json::Value;
+
+/// Far longer than anything here takes; only a hang reaches it.
+const PATIENCE: Duration = Duration::from_secs(60);
+const CID: &str = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
+const MULTIHASH: &str = "hex:1220c3c4733ec8affd06cf9e9ff50ffc6bcd2ec85a6170004bb709669c31de94391a";
+
+/// The example, which cargo builds with the tests, lies beside the directory of this executable.
+fn executable() -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    let path = path.join("examples").join(format!("node{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "{} is missing: cargo build --example node", path.display());
+    path
+}
+
+fn command(flags: &[&str]) -> Command {
+    let mut command = Command::new(executable());
+    command.args(flags).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("RUST_LOG");
+    command
+}
+
+/// A node that runs, killed when the test is over.
+struct Node {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: mpsc::Receiver<String>,
+    ready: Value,
+}
+
+impl Node {
+    fn start(flags: &[&str]) -> Node {
+        let mut child = command(&[&["--json"], flags].concat()).spawn().unwrap();
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::sync_channel(1024);
+        #[expect(clippy::disallowed_methods, reason = "reads of a pipe cannot be given a time")]
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut node = Node { child, input, lines, ready: Value::Null };
+        node.ready = node.answer();
+        node
+    }
+
+    fn peer(&self) -> &str {
+        self.ready["peer"].as_str().unwrap()
+    }
+
+    fn addr(&self) -> &str {
+        self.ready["addrs"][0].as_str().unwrap()
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let input = self.input.as_mut().unwrap();
+        input.write_all(bytes).unwrap();
+        input.flush().unwrap();
+    }
+
+    /// The next line of output: always a JSON object.
+    fn answer(&mut self) -> Value {
+        let line = self.lines.recv_timeout(PATIENCE).expect("an answer");
+        let value: Value = serde_json::from_str(&line).unwrap_or_else(|why| panic!("{line:?}: {why}"));
+        assert!(value.is_object(), "{line}");
+        value
+    }
+
+    fn ask(&mut self, line: &str) -> Value {
+        self.write(format!("{line}\n").as_bytes());
+        let answer = self.answer();
+        assert!(answer["ms"].is_u64(), "{answer}");
+        assert_eq!(answer["ok"], answer["error"].is_null(), "{answer}");
+        answer
+    }
+
+    /// Asks for what must work.
+    fn done(&mut self, line: &str) -> Value {
+        let answer = self.ask(line);
+        assert_eq!(answer["ok"], true, "{line}: {answer}");
+        assert_eq!(answer["cmd"], line.split(' ').next().unwrap());
+        answer
+    }
+
+    /// Asks for what must fail, with an error that names the fault.
+    fn fault(&mut self, line: &str, names: &str) -> Value {
+        let answer = self.ask(line);
+        assert_eq!(answer["ok"], false, "{line}: {answer}");
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.contains(names), "{line}: {error:?} does not name {names:?}");
+        answer
+    }
+
+    /// Nothing more is written, and the exit code is this.
+    fn ends_with(&mut self, code: i32) {
+        assert_eq!(self.lines.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected), "more output");
+        assert_eq!(self.child.wait().unwrap().code(), Some(code));
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Two nodes, the second connected to the first.
+fn pair() -> (Node, Node) {
+    let first = Node::start(&["--key-seed", "1"]);
+    let mut second = Node::start(&["--key-seed", "2", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    let dialled = second.done(&format!("dial {}", first.addr()));
+    assert_eq!(dialled["remote"], first.peer());
+    (first, second)
+}
+
+/// The address of a peer that takes connections and never says a word, as long as its listener lives.
+fn silent_peer() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", listener.local_addr().unwrap().port(), PeerId::random());
+    (listener, addr)
+}
+
+#[test]
+fn the_first_line_says_who_and_where() {
+    let node = Node::start(&["--key-seed", "7", "--protocol", "/other/kad/1.0.0"]);
+    assert_eq!(node.ready["event"], "ready");
+    assert_eq!(node.ready["impl"], "libp2p-kad-dht");
+    assert_eq!(node.ready["protocol"], "/other/kad/1.0.0");
+    node.peer().parse::<PeerId>().unwrap();
+    assert!(node.addr().starts_with("/ip4/127.0.0.1/tcp/"), "{}", node.addr());
+    assert!(node.addr().ends_with(&format!("/p2p/{}", node.peer())));
+    let again = Node::start(&["--key-seed", "7"]);
+    assert_eq!(again.peer(), node.peer(), "a seed fixes the identity");
+    assert_eq!(again.ready["protocol"], "/my-app/kad/1.0.0");
+    assert_ne!(Node::start(&[]).peer(), node.peer());
+}
+
+#[test]
+fn values_go_round_as_text_and_as_bytes() {
+    let (mut first, mut second) = pair();
+    let put = second.done("put /app/greeting hello  world");
+    assert_eq!(put["key"], "/app/greeting");
+    assert_eq!(put["stored"], serde_json::json!([first.peer()]));
+    assert_eq!(put["failed"], serde_json::json!([]));
+    assert_eq!(first.done("get /app/greeting")["value"], "hello  world");
+    second.done("put hex:00ff hex:80ff00");
+    let got = first.done("get hex:00ff");
+    assert_eq!((&got["value"], &got["key"]), (&"hex:80ff00".into(), &"hex:00ff".into()));
+    second.done("put /app/hex hex:6865783a3030");
+    assert_eq!(first.done("get /app/hex")["value"], "hex:6865783a3030", "text that looks like hex: is no text");
+    second.done("put /app/empty hex:");
+    assert_eq!(first.done("get /app/empty")["value"], "");
+
+    let mut third = Node::start(&[]);
+    third.done(&format!("dial {}", first.addr()));
+    let got = third.done("get /app/greeting");
+    assert_eq!(got["value"], "hello  world");
+    assert!([first.peer(), second.peer()].contains(&got["from"].as_str().unwrap()), "{got}");
+    assert!(got["answers"].as_u64().unwrap() >= 1, "{got}");
+    assert!(third.fault("get /app/nothing", "not found")["failed"].is_array());
+
+    let records = second.done("records");
+    let own = |record: &Value| record["own"] == true && record["expires_s"].is_null();
+    assert_eq!(records["values"].as_array().unwrap().len(), 4);
+    assert!(records["values"].as_array().unwrap().iter().all(own), "{records}");
+    let records = first.done("records");
+    let others = |record: &Value| record["own"] == false && record["expires_s"].as_u64() > Some(47 * 3600);
+    assert!(records["values"].as_array().unwrap().iter().all(others), "{records}");
+}
+
+#[test]
+fn providers_and_peers_are_found_with_addresses() {
+    let (mut first, mut second) = pair();
+    let told = second.done(&format!("provide {CID}"));
+    assert_eq!((&told["key"], &told["announced"]), (&CID.into(), &serde_json::json!([first.peer()])));
+    for key in [CID, MULTIHASH] {
+        let found = first.done(&format!("findprovs {key}"));
+        assert_eq!(found["providers"][0]["id"], second.peer(), "{found}");
+        let addr = found["providers"][0]["addrs"][0].as_str().unwrap();
+        assert!(second.addr().starts_with(addr), "{addr} is not where the provider listens");
+    }
+    assert_eq!(first.done("records")["providers"][0]["id"], second.peer());
+    assert_eq!(first.done("records")["providers"][0]["key"], MULTIHASH);
+
+    let mut third = Node::start(&[]);
+    third.done(&format!("dial {}", first.addr()));
+    let found = third.done(&format!("findpeer {}", second.peer()));
+    assert_eq!(found["peer"]["id"], second.peer());
+    assert!(second.addr().starts_with(found["peer"]["addrs"][0].as_str().unwrap()), "over QUIC: {found}");
+    let closest = third.done("closest /app/greeting");
+    let ids: Vec<_> = closest["peers"].as_array().unwrap().iter().map(|peer| peer["id"].as_str().unwrap()).collect();
+    assert!(ids.len() == 2 && ids.contains(&first.peer()) && ids.contains(&second.peer()), "{closest}");
+    assert_eq!(third.done("bootstrap")["peers"], 2);
+    let peers = third.done("peers");
+    assert_eq!(peers["routing_table"].as_array().unwrap().len(), 2, "{peers}");
+    assert_eq!(peers["connected"].as_array().unwrap().len(), 2, "{peers}");
+    assert!(third.done("table")["buckets"].is_array());
+    assert!(third.done("stats")["sent"]["FindNode"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_slow_lookup_holds_up_nobody_and_ends_in_its_time() {
+    let (_silent, boot) = silent_peer();
+    let mut node = Node::start(&["--bootstrap", &boot, "--query-timeout", "1500ms"]);
+    node.write(b"#slow get /app/x\n#a b stats\n#fast stats\n");
+    let wrong = node.answer();
+    assert_eq!((&wrong["id"], &wrong["cmd"], &wrong["ok"]), (&"a".into(), &"b".into(), &false.into()));
+    let fast = node.answer();
+    assert_eq!((&fast["id"], &fast["cmd"], &fast["ok"]), (&"fast".into(), &"stats".into(), &true.into()));
+    let slow = node.answer();
+    assert_eq!((&slow["id"], &slow["ok"]), (&"slow".into(), &false.into()));
+    assert!(slow["error"].as_str().unwrap().contains("timed out after 1.5s"), "{slow}");
+    let ms = slow["ms"].as_u64().unwrap();
+    assert!((1_500..10_000).contains(&ms), "{slow}");
+    assert!(node.done("stats")["id"].is_null());
+}
+
+#[test]
+fn what_is_wrong_with_a_line_is_said() {
+    let mut node = Node::start(&[]);
+    node.write(b"\n   \n"); // blank lines have no answer
+    node.fault("nonsense", "unknown command");
+    assert_eq!(node.fault("get", "KEY is missing")["key"], Value::Null);
+    node.fault("get a b", "one KEY is enough");
+    assert_eq!(node.fault("put key", "VALUE")["key"], "key");
+    node.fault("put key hex:abc", "hex");
+    node.fault("get hex:+1", "hex");
+    node.fault("get hex:é", "hex");
+    assert_eq!(node.fault("provide text", "not a CID")["key"], "text");
+    node.fault("findprovs ", "CID is missing");
+    node.fault("findpeer 12D3KooW", "not a peer id");
+    node.fault("dial nonsense", "not a multiaddress");
+    node.fault("dial /ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1");
+    node.fault("dial /ip4/127.0.0.1/sctp/1", "/ip4/127.0.0.1/sctp/1");
+    node.fault("peers all", "no arguments");
+    node.fault("quit now", "no arguments");
+    node.fault("get /app/x", "no peers known");
+    assert_eq!(node.fault("#7", "no command")["id"], "7");
+    assert_eq!(node.fault("#7  get", "KEY")["id"], "7");
+    node.write(b"get \xff\xfe\n");
+    assert!(node.answer()["error"].as_str().unwrap().contains("UTF-8"));
+    node.write(&[&b"#long put key "[..], &vec![b'x'; 3 << 20], b"\n"].concat());
+    let long = node.answer();
+    assert_eq!((&long["id"], &long["cmd"], &long["key"]), (&"long".into(), &"put".into(), &"key".into()));
+    assert!(long["error"].as_str().unwrap().contains("longer than 262144 bytes"), "{long}");
+    node.done("stats");
+}
+
+#[test]
+fn quit_ends_everything_that_runs() {
+    let (_silent, boot) = silent_peer();
+    let mut node = Node::start(&["--bootstrap", &boot]);
+    node.write(b"#1 get /app/x\n#2 quit\n#3 stats\n");
+    let ended = node.answer();
+    assert_eq!((&ended["id"], &ended["error"]), (&"1".into(), &"the node is gone".into()));
+    let quit = node.answer();
+    assert_eq!((&quit["id"], &quit["cmd"], &quit["ok"]), (&"2".into(), &"quit".into(), &true.into()));
+    node.ends_with(0);
+}
+
+#[test]
+fn the_end_of_the_input_lets_commands_finish() {
+    let first = Node::start(&[]);
+    let mut node = Node::start(&["--bootstrap", first.addr()]);
+    node.write(format!("#p put /app/x y\n#q provide {CID}\n#last stats").as_bytes());
+    node.input = None;
+    let mut answers: Vec<_> = (0..3).map(|_| node.answer()).collect();
+    answers.sort_by_key(|answer| answer["id"].to_string());
+    assert_eq!(answers.iter().map(|answer| &answer["id"]).collect::<Vec<_>>(), ["last", "p", "q"]);
+    assert!(answers.iter().all(|answer| answer["ok"] == true), "{answers:?}");
+    node.ends_with(0);
+}
+
+#[test]
+fn what_cannot_work_is_refused_at_the_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+    for (flags, code, names) in [
+        (&["--store", "/nonexistent/store"][..], 2, "--store"),
+        (&["--network", "amino"], 2, "--network amino"),
+        (&["--network", "lan"], 2, "--network lan"),
+        (&["--metrics", "127.0.0.1:9000"], 2, "--metrics"),
+        (&["--bootstrap", "/ip4/127.0.0.1/tcp/4001"], 2, "must end in /p2p/PEERID"),
+        (&["--bootstrap", "nonsense"], 2, "not a multiaddress"),
+        (&["--mode", "both"], 2, "--mode"),
+        (&["--k", "0"], 2, "--k"),
+        (&["--k", "1000"], 2, "lookup.replication"),
+        (&["--query-timeout", "0s"], 2, "lookup.query_timeout"),
+        (&["--query-timeout", "5parsecs"], 2, "parsecs"),
+        (&["--protocol", "kad"], 2, "begins with '/'"),
+        (&["--listen", "nonsense"], 2, "--listen"),
+        (&["--listen", "/ip4/127.0.0.1/sctp/0"], 1, "/ip4/127.0.0.1/sctp/0"),
+        (&["--listen", &taken], 1, &taken),
+    ] {
+        let mut child = command(&[&["--json"], flags].concat()).spawn().unwrap();
+        child.stdin.take();
+        let (mut out, mut error) = (String::new(), String::new());
+        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{flags:?}: {error}");
+        assert!(error.contains(names), "{flags:?}: {error:?} does not name {names:?}");
+        assert_eq!(out, "", "{flags:?}");
+    }
+}
+
+#[test]
+fn people_get_tables() {
+    let mut child = command(&[]).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"help\nstats\nget /app/x\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for expected in ["/ip4/127.0.0.1/tcp/", "put KEY VALUE ", "queries_started", "get /app/x  FAILED: no peers known"] {
+        assert!(text.contains(expected), "{expected:?} is missing in {text}");
+    }
+    assert!(!text.contains('{'), "{text}");
+}
