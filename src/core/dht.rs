@@ -21,7 +21,7 @@ use super::io::{
 use super::key::Key;
 use super::lookup::Tardy;
 use super::maintain::{Expiry, Probes, Refresh};
-use super::message::{Misbehaviour, Request, RequestError, Response};
+use super::message::{Misbehaviour, Request, RequestError, Response, Unreachable};
 use super::peers::Peers;
 use super::prepare::{Preparing, prepare};
 use super::query::{Context, Heard, Pool, QuerySnapshot, Step};
@@ -463,6 +463,11 @@ impl Dht {
     fn hold_against(&mut self, now: Timestamp, peer: &Arc<Contact>, why: RequestError) {
         if why.is_the_peers() {
             self.experience.record_end(true);
+        }
+        if let (RequestError::Unreachable(Unreachable::DialFailed | Unreachable::WrongPeer), Some(entry)) =
+            (why, self.peers.table.get_mut(peer.key()))
+        {
+            entry.unreachable = true;
         }
         let gone = match why {
             RequestError::Unsupported => self.peers.table.remove(peer.key()),

@@ -59,6 +59,7 @@ impl Bucket {
             entry.contact = entry.contact.merged(contact);
             entry.last_seen = now;
             entry.failures = 0;
+            entry.unreachable = false;
             return Offer::Known;
         }
         if self.entries.len() < capacity {

@@ -24,13 +24,23 @@ pub(crate) struct Entry {
     pub(crate) failures: u32,
     /// How many answers the table had seen, of all peers, at the last of these failures.
     pub(crate) answers_at_failure: u64,
+    /// Whether the last attempt to connect to it failed, since it last answered.
+    pub(crate) unreachable: bool,
     /// How long its answers take.
     pub(crate) rtt: RoundTrip,
 }
 
 impl Entry {
     pub(crate) fn new(now: Timestamp, contact: Arc<Contact>) -> Entry {
-        Entry { contact, since: now, last_seen: now, failures: 0, answers_at_failure: 0, rtt: RoundTrip::default() }
+        Entry {
+            contact,
+            since: now,
+            last_seen: now,
+            failures: 0,
+            answers_at_failure: 0,
+            unreachable: false,
+            rtt: RoundTrip::default(),
+        }
     }
 
     pub(crate) fn is_questionable(&self) -> bool {

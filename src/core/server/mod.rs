@@ -202,15 +202,13 @@ fn known(peers: &Peers, peer: &PeerId) -> Option<Arc<Contact>> {
     contact.filter(|contact| contact.has_addrs())
 }
 
-/// Peers worth handing out (rule A30): none whose connection is gone and whose last request failed, although the node
+/// Peers worth handing out (rule A30): none that could not be connected to since it last answered, although the node
 /// itself gives those another chance.
 fn closest(cx: &ServerContext<'_>, from: &PeerId, key: &Key) -> Vec<Arc<Contact>> {
     let count = cx.config.lookup.replication.get();
-    cx.peers.table.closest(key, count, |entry| {
-        let contact = &entry.contact;
-        let lives = entry.failures == 0 || cx.peers.connected.contains(contact.peer());
-        contact.peer() != from && contact.has_addrs() && lives
-    })
+    cx.peers
+        .table
+        .closest(key, count, |entry| entry.contact.peer() != from && entry.contact.has_addrs() && !entry.unreachable)
 }
 
 /// What a peer announces of itself; what it says of others is ignored.
