@@ -325,3 +325,14 @@ fn people_get_tables() {
     }
     assert!(!text.contains('{'), "{text}");
 }
+
+#[test]
+fn people_see_how_a_slow_query_goes() {
+    let (_silent, boot) = silent_peer();
+    let mut child = command(&["--bootstrap", &boot, "--query-timeout", "1500ms"]).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"get /app/x\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let progress = String::from_utf8(output.stderr).unwrap();
+    assert!(progress.contains("get: 1 asked, 0 answered"), "{progress}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("get /app/x  FAILED: timed out after 1.5s"));
+}

@@ -118,7 +118,7 @@ fn an_observer_ends_a_run_with_what_is_known() {
     }
     for scenario in scenarios() {
         let mut params = Params::new(1);
-        params.nodes = Some(300);
+        params.nodes = Some(1_000);
         let outcome = scenario.run(&params, &mut Impatient(0));
         assert!(outcome.interrupted && !outcome.pass(), "{}", scenario.name);
         assert!(outcome.to_json().starts_with("{\"scenario\":"));

@@ -3,10 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
-use futures::StreamExt as _;
 use kad::core::store::Item;
 use kad::core::{Kind, Stats};
-use kad::handle::{Published, Walk};
+use kad::handle::{PeerRecord, ProviderUpdate, Published, Walk};
 use kad::{DhtHandle, Key, Query, QueryError, Timestamp};
 use libp2p::{Multiaddr, PeerId};
 use libp2p_kad_dht as kad;
@@ -25,8 +24,8 @@ const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 pub(crate) struct Runner {
     pub(crate) dht: DhtHandle,
     pub(crate) control: Control,
-    /// Where to show the steps of queries, for people.
-    pub(crate) steps: Option<Steps>,
+    /// How the query goes, for people.
+    pub(crate) steps: Steps,
 }
 
 type Outcome = Result<Fields, Failure>;
@@ -77,11 +76,11 @@ impl Runner {
     async fn find_providers(&mut self, key: Vec<u8>) -> Outcome {
         let mut updates = self.dht.providers(key).with_progress();
         // One entry a provider: it comes a second time if its addresses were found later.
-        let mut providers: Vec<kad::handle::PeerRecord> = Vec::new();
-        while let Some(update) = updates.next().await {
+        let mut providers: Vec<PeerRecord> = Vec::new();
+        while let Some(update) = self.steps.next(&mut updates).await {
             match update {
-                kad::handle::ProviderUpdate::Step(step) => self.steps.iter_mut().for_each(|steps| steps.on(&step)),
-                kad::handle::ProviderUpdate::Provider(provider) => {
+                ProviderUpdate::Step(step) => self.steps.on(&step),
+                ProviderUpdate::Provider(provider) => {
                     providers.retain(|known| known.id != provider.id);
                     providers.push(provider);
                 }
@@ -172,10 +171,9 @@ impl Runner {
 
     /// Runs a query to its end and shows its steps to people.
     async fn query<T: Walk>(&mut self, query: Query<T>) -> Result<T, QueryError> {
-        let Some(steps) = &mut self.steps else { return query.await };
         let mut watched = query.with_progress();
-        while let Some(step) = watched.next().await {
-            steps.on(&step);
+        while let Some(step) = self.steps.next(&mut watched).await {
+            self.steps.on(&step);
         }
         watched.await
     }

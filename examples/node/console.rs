@@ -81,7 +81,7 @@ impl Console {
         let runner = Runner {
             dht: self.node.dht.clone(),
             control: self.node.control.clone(),
-            steps: (!self.json).then(|| Steps::new(asked.name.clone())),
+            steps: Steps::new((!self.json).then(|| asked.name.clone())),
         };
         self.running.spawn(async move {
             let result = match command {

@@ -3,23 +3,25 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt as _};
 use kad::core::Progress;
 use libp2p_kad_dht as kad;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::answer::Answer;
 
-/// Quick queries show no steps, slow ones a line as often as this.
+/// Quick queries show nothing on their way, slow ones a line as often as this.
 const PACE: Duration = Duration::from_secs(1);
 
 /// The column that names the row.
 const NAME: &str = "";
 
-/// Counts the steps of one query and shows them now and then.
+/// Counts the steps of one query, and shows people now and then how it goes.
 pub(crate) struct Steps {
-    name: String,
-    next: Instant,
+    /// What to call the query; `None` if nobody looks.
+    name: Option<String>,
+    due: Instant,
     asked: usize,
     answered: usize,
     failed: usize,
@@ -27,8 +29,18 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    pub(crate) fn new(name: String) -> Steps {
-        Steps { name, next: Instant::now() + PACE, asked: 0, answered: 0, failed: 0, closest: 0 }
+    pub(crate) fn new(name: Option<String>) -> Steps {
+        Steps { name, due: Instant::now() + PACE, asked: 0, answered: 0, failed: 0, closest: 0 }
+    }
+
+    /// The next news of a query. Shows how it goes while there are none.
+    pub(crate) async fn next<T>(&mut self, news: &mut (impl Stream<Item = T> + Unpin)) -> Option<T> {
+        loop {
+            tokio::select! {
+                item = news.next() => return item,
+                () = sleep_until(self.due) => self.show(),
+            }
+        }
     }
 
     pub(crate) fn on(&mut self, step: &Progress) {
@@ -41,10 +53,13 @@ impl Steps {
             Progress::Failed { .. } => self.failed += 1,
             _ => {}
         }
-        if Instant::now() >= self.next {
-            self.next = Instant::now() + PACE;
-            let Steps { name, asked, answered, failed, closest, .. } = self;
-            eprintln!("  {name}: {asked} asked, {answered} answered, {failed} failed, {closest} bits from the key");
+    }
+
+    fn show(&mut self) {
+        self.due += PACE;
+        let Steps { name, asked, answered, failed, closest, .. } = self;
+        if let Some(name) = name {
+            eprintln!("  {name}: {asked} asked, {answered} answered, {failed} failed, {closest} bits close to the key");
         }
     }
 }

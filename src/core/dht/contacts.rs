@@ -1,0 +1,95 @@
+//! What the node learns of other peers, and how they come into the routing table.
+//!
+//! Knows: whom to offer to the table. Must not know: how the table judges.
+
+use super::*;
+
+impl Dht {
+    /// Someone told of a peer; `named` if it was the application.
+    pub(super) fn on_contact(&mut self, now: Timestamp, contact: &Arc<Contact>, named: bool) {
+        if contact.peer() == self.peers.local.peer() {
+            return;
+        }
+        let contact = self.peers.note(contact, named);
+        if named || self.peers.serving.contains(contact.peer()) {
+            self.offer(now, contact);
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, now: Timestamp, peer: PeerId, outbound_addr: Option<multiaddr::Multiaddr>) {
+        self.peers.connected.insert(peer);
+        if let Some(addr) = outbound_addr {
+            self.on_contact(now, &Contact::new(peer, [addr]), false);
+        }
+    }
+
+    pub(super) fn on_serves(&mut self, now: Timestamp, peer: PeerId, yes: bool) {
+        if yes {
+            self.peers.serving.insert(peer);
+            if let Some(contact) = self.peers.contact(&peer) {
+                self.offer(now, contact);
+            }
+        } else {
+            self.peers.serving.remove(&peer);
+            let key = Key::from(&peer);
+            if let Some(gone) = self.peers.table.remove(&key) {
+                self.left_table(gone);
+                self.offer_waiting(now, &key);
+            }
+        }
+    }
+
+    /// Offers a peer for a trial, if the table has a place for it.
+    pub(super) fn offer(&mut self, now: Timestamp, contact: Arc<Contact>) {
+        if self.peers.wants(contact.key()) {
+            self.probes.offer(contact);
+            self.start_probes(now);
+        }
+    }
+
+    pub(super) fn start_probes(&mut self, now: Timestamp) {
+        while let Some(contact) = self.probes.start_next() {
+            if self.peers.wants(contact.key()) {
+                let key = Bytes::from(contact.peer().to_bytes());
+                self.send(now, Owner::Probe, contact, Request::FindNode { key });
+            } else {
+                self.probes.finished(contact.peer());
+            }
+        }
+    }
+
+    pub(super) fn on_probed(&mut self, now: Timestamp, peer: &PeerId) {
+        self.probes.finished(peer);
+        self.start_probes(now);
+    }
+
+    /// A peer answered: it belongs into the table if there is a place.
+    pub(super) fn admit(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+        let peer = *contact.peer();
+        match self.peers.table.offer(now, contact) {
+            Offer::Added => self.entered_table(peer),
+            Offer::Replaced(old) => {
+                self.left_table(old);
+                self.entered_table(peer);
+            }
+            Offer::Known | Offer::Full => {}
+        }
+    }
+
+    pub(super) fn entered_table(&mut self, peer: PeerId) {
+        self.stats.admitted += 1;
+        self.stats.table = self.peers.table.len();
+        self.outputs.push_back(Output::Event(Event::RoutingChanged { peer, present: true }));
+    }
+
+    pub(super) fn left_table(&mut self, peer: PeerId) {
+        self.stats.evicted += 1;
+        self.stats.table = self.peers.table.len();
+        self.outputs.push_back(Output::Event(Event::RoutingChanged { peer, present: false }));
+    }
+
+    pub(super) fn misbehaved(&mut self, peer: PeerId, what: Misbehaviour) {
+        tracing::debug!(%peer, %what, "peer misbehaved");
+        self.outputs.push_back(Output::Event(Event::PeerMisbehaved { peer, what }));
+    }
+}

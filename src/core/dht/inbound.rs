@@ -1,0 +1,49 @@
+//! The life of a request that a peer sends, and of what waits for the store.
+//!
+//! Knows: whom the store's answers are for. Must not know: what the server makes of them.
+
+use super::*;
+
+impl Dht {
+    pub(super) fn on_request(&mut self, now: Timestamp, from: PeerId, id: InboundId, request: Request) {
+        self.stats.received[request.kind() as usize] += 1;
+        if self.mode == Mode::Client {
+            return self.reply(from, id, Served { reply: Reply::Reset(Refusal::NotServing), event: None });
+        }
+        let mut cx = ServerContext { now, config: &self.config, peers: &self.peers, storage: &mut self.storage };
+        if let Some(served) = self.server.on_request(&mut cx, from, id, request) {
+            self.reply(from, id, served);
+        }
+    }
+
+    pub(super) fn reply(&mut self, to: PeerId, id: InboundId, served: Served) {
+        if let Reply::Reset(why) = &served.reply {
+            self.stats.refused += 1;
+            if let Refusal::Misbehaved(what) = why {
+                self.misbehaved(to, *what);
+            }
+        }
+        self.outputs.push_back(Output::Reply { to, id, reply: served.reply });
+        self.outputs.extend(served.event.map(Output::Event));
+    }
+
+    /// The store did what a peer asked for. A peer that is gone gets no reply, but what it stored is kept.
+    pub(super) fn on_served(&mut self, now: Timestamp, visit: Visit, outcome: Outcome) {
+        let mut cx = ServerContext { now, config: &self.config, peers: &self.peers, storage: &mut self.storage };
+        match self.server.on_outcome(&mut cx, visit, outcome) {
+            Some((to, Some(id), served)) => self.reply(to, id, served),
+            Some((_, None, served)) => self.outputs.extend(served.event.map(Output::Event)),
+            None => {}
+        }
+    }
+
+    pub(super) fn on_outcomes(&mut self, now: Timestamp, outcomes: Vec<(Asker, Outcome)>) {
+        for (asker, outcome) in outcomes {
+            match asker {
+                Asker::Query(id) => self.on_local(now, id, outcome),
+                Asker::Inbound(visit) => self.on_served(now, visit, outcome),
+                Asker::Nobody => {}
+            }
+        }
+    }
+}

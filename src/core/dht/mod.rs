@@ -1,0 +1,278 @@
+//! The composer: routes inputs to the parts and the parts' wishes to outputs.
+//!
+//! Knows: which part concerns what. Must not know: any policy; an `if` about the protocol belongs into a part.
+
+mod contacts;
+mod inbound;
+mod queries;
+mod requests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng as _;
+
+use super::config::Config;
+use super::contact::Contact;
+use super::error::{ConfigError, PeerFailure, QueryError};
+use super::io::{
+    Answer, Event, InboundId, Input, Mode, Operation, Output, Progress, QueryEvent, QueryId, QueryOptions, Refusal,
+    Reply, RequestId, Wake,
+};
+use super::key::Key;
+use super::lookup::Tardy;
+use super::maintain::{Expiry, Probes, Refresh};
+use super::message::{Misbehaviour, Request, RequestError, Response};
+use super::peers::Peers;
+use super::prepare::{Preparing, prepare};
+use super::query::{Context, Heard, Pool, QuerySnapshot, Step};
+use super::record::RecordKey;
+use super::requests::{Alarm, InFlight, Owner, Requests, Tag};
+use super::routing::{Offer, RoutingSnapshot};
+use super::rtt::Experience;
+use super::server::{Served, Server, ServerContext};
+use super::stats::Stats;
+use super::storage::{Asker, Outcome, Storage, Visit};
+use super::store::{Done, Store, StoreError};
+use super::time::Timestamp;
+
+/// One node of the DHT: a state machine without a clock, a socket or a task.
+///
+/// **Call anything in any order; then drain [`poll_output`](Dht::poll_output) to `None`; then sleep until
+/// [`poll_timeout`](Dht::poll_timeout) or the next input.** Draining late only makes things late.
+///
+/// The laws that hold in every order of events: each [`Output::Send`] ends in one [`Input::Response`] or one
+/// [`Output::Cancel`]; each [`start`](Dht::start) in one [`QueryEvent::Finished`]; each [`Input::Request`] in one
+/// [`Output::Reply`] or one [`Input::RequestGone`].
+#[derive(Debug)]
+pub struct Dht {
+    config: Arc<Config>,
+    rng: ChaCha8Rng,
+    mode: Mode,
+    peers: Peers,
+    storage: Storage,
+    requests: Requests,
+    experience: Experience,
+    pool: Pool,
+    server: Server,
+    probes: Probes,
+    refresh: Refresh,
+    expiry: Expiry,
+    stats: Stats,
+    outputs: VecDeque<Output>,
+}
+
+/// As many queries run as may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many queries at once")]
+#[non_exhaustive]
+pub struct Busy;
+
+impl Dht {
+    /// Builds a node; all randomness comes from `seed`, all time from `now`. It begins as a server.
+    ///
+    /// # Errors
+    ///
+    /// Names the field of the configuration that cannot work.
+    pub fn new(
+        now: Timestamp,
+        local: Arc<Contact>,
+        store: Box<dyn Store>,
+        seed: [u8; 32],
+        config: Arc<Config>,
+    ) -> Result<Dht, ConfigError> {
+        config.validate()?;
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        Ok(Dht {
+            mode: Mode::default(),
+            peers: Peers::new(local, &config),
+            storage: Storage::new(store, config.record.clone()),
+            requests: Requests::default(),
+            experience: Experience::default(),
+            pool: Pool::default(),
+            server: Server::default(),
+            probes: Probes::new(config.maintenance.probes, config.limit.candidates),
+            refresh: Refresh::new(now, config.maintenance.refresh_interval, &mut rng),
+            expiry: Expiry::default(),
+            stats: Stats::default(),
+            outputs: VecDeque::new(),
+            rng,
+            config,
+        })
+    }
+
+    /// Starts an operation and returns its id at once; its result is a later [`Event::Query`].
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if as many queries run as the configuration allows, or if the store is as many answers behind. What else
+    /// is wrong with the operation is told by its [`QueryEvent::Finished`].
+    pub fn start(&mut self, now: Timestamp, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
+        let limit = &self.config.limit;
+        // A query that ended early leaves its job with the store, which may be slow.
+        let store_behind = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
+        if self.pool.len() >= limit.queries || store_behind {
+            return Err(Busy);
+        }
+        let id = self.pool.next_id();
+        self.stats.queries_started += 1;
+        match prepare(self.preparing(now), id, operation, &options) {
+            Ok((mut query, local)) => {
+                query.progress = options.progress;
+                let timeout = options.timeout.unwrap_or(self.config.lookup.query_timeout);
+                self.pool.insert(now, id, timeout, query);
+                match local {
+                    Some(outcome) => self.on_local(now, id, outcome),
+                    None => self.drive(now, id),
+                }
+            }
+            Err(why) => self.announce_end(id, Err(why)),
+        }
+        Ok(id)
+    }
+
+    /// Ends an operation early, with all its requests; idempotent. Has no effect on what the node asks of itself.
+    pub fn cancel(&mut self, id: QueryId) {
+        if self.pool.get_mut(id).is_none_or(|query| !query.asked) {
+            return;
+        }
+        if let Some(query) = self.pool.remove(id) {
+            for request in query.in_flight {
+                self.give_up(request);
+            }
+            self.announce_end(id, Err(QueryError::Cancelled));
+        }
+    }
+
+    /// Tells the node what happened; never fails, never blocks, ignores what is late or unknown.
+    pub fn handle_input(&mut self, now: Timestamp, input: Input) {
+        match input {
+            Input::AddPeer(contact) => self.on_contact(now, &contact, true),
+            Input::Discovered(contact) => self.on_contact(now, &contact, false),
+            Input::Connected { peer, outbound_addr } => self.on_connected(now, peer, outbound_addr),
+            Input::Disconnected { peer } => {
+                self.peers.connected.remove(&peer);
+                self.peers.serving.remove(&peer);
+            }
+            Input::Serves { peer, yes } => self.on_serves(now, peer, yes),
+            Input::Request { from, id, request } => self.on_request(now, from, id, request),
+            Input::RequestGone { id } => {
+                self.server.on_gone(id);
+            }
+            Input::Stored { ticket, result } => {
+                let outcomes = self.storage.on_stored(now, ticket, result);
+                self.on_outcomes(now, outcomes);
+            }
+            Input::Loaded { ticket, result } => {
+                let outcomes = self.storage.on_loaded(now, ticket, result);
+                self.on_outcomes(now, outcomes);
+            }
+            Input::Response { id, result } => self.on_response(now, id, result),
+            Input::Mode(mode) => self.mode = mode,
+            Input::LocalAddrs(addrs) => self.peers.local = self.peers.local.with_multiaddrs(addrs),
+            Input::Timeout => self.on_timeout(now),
+        }
+    }
+
+    /// Hands out the next effect; `None` means: nothing more until the next input or timeout.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The earliest time at which [`Input::Timeout`] is worth sending; `None` means: not before some input.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.next_wake().map(|(at, _)| at)
+    }
+
+    /// Why [`poll_timeout`](Dht::poll_timeout) says what it says.
+    pub fn next_wake(&self) -> Option<(Timestamp, Wake)> {
+        let wakes = [
+            self.requests.next_wake().map(|(at, id)| (at, Wake::Request(id))),
+            self.pool.next_wake().map(|(at, id)| (at, Wake::Query(id))),
+            self.expiry.due(self.storage.peek()).map(|at| (at, Wake::Expiry)),
+            self.refresh.due().map(|at| (at, Wake::Maintenance)),
+        ];
+        wakes.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Lets the store finish what was pending, and registers `waker` to be woken when it can finish more. Drivers of a
+    /// store that never answers `Pending` need not call it.
+    pub fn poll_store(&mut self, now: Timestamp, waker: &Waker) {
+        while let Some(done) = self.storage.store().poll_done(waker) {
+            self.handle_input(
+                now,
+                match done {
+                    Done::Stored { ticket, result } => Input::Stored { ticket, result },
+                    Done::Loaded { ticket, result } => Input::Loaded { ticket, result },
+                },
+            );
+        }
+    }
+
+    /// Stops announcing that this node provides `key`. Peers that were told forget it when its time is over.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub fn stop_providing(&mut self, key: &RecordKey) -> Result<(), StoreError> {
+        let local = *self.peers.local.peer();
+        self.storage.forget(|store| store.remove_provider(key, &local))
+    }
+
+    /// Forgets the value kept here under `key`. Peers that keep it forget it when its time is over.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub fn remove_value(&mut self, key: &RecordKey) -> Result<(), StoreError> {
+        self.storage.forget(|store| store.remove(key))
+    }
+
+    /// Whether this node serves.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The node itself, with the addresses that it has now.
+    pub fn local(&self) -> &Arc<Contact> {
+        &self.peers.local
+    }
+
+    /// What is known of another peer: its addresses, from the table or from those who told.
+    pub fn contact(&self, peer: &PeerId) -> Option<Arc<Contact>> {
+        self.peers.contact(peer)
+    }
+
+    /// What the routing table holds now, for people.
+    pub fn routing_snapshot(&self) -> RoutingSnapshot {
+        self.peers.table.snapshot(*self.peers.local.peer(), |peer| self.peers.connected.contains(peer))
+    }
+
+    /// The queries that run now, for people.
+    pub fn query_snapshots(&self) -> Vec<QuerySnapshot> {
+        self.pool.snapshots()
+    }
+
+    /// What this node did since it started.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// What is kept.
+    pub fn store(&mut self) -> &mut dyn Store {
+        self.storage.store()
+    }
+
+    /// Lets a peer into the routing table as if it had just answered a request.
+    ///
+    /// For simulations that start warm: tables filled from global knowledge by the rules that joins follow.
+    #[cfg(any(test, feature = "testing", feature = "sim"))]
+    pub fn admit_verified(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+        self.admit(now, contact);
+    }
+}

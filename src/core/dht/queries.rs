@@ -1,0 +1,143 @@
+//! The life of a query inside the node: its steps, its requests, its end.
+//!
+//! Knows: which machine hears of what. Must not know: what any of them is for.
+
+use super::requests::Asked;
+use super::*;
+
+impl Dht {
+    pub(super) fn preparing(&mut self, now: Timestamp) -> Preparing<'_> {
+        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        Preparing { cx, storage: &mut self.storage, rng: &mut self.rng }
+    }
+
+    /// Lets a query take its next steps until it waits or ends.
+    pub(super) fn drive(&mut self, now: Timestamp, id: QueryId) {
+        let mut events = Vec::new();
+        loop {
+            let Some(query) = self.pool.get_mut(id) else { return };
+            let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+            let step = query.machine.next(&cx, &mut query.report, &mut events);
+            self.report_events(id, &mut events);
+            match step {
+                Step::Ask(to, request, tag) => self.ask(now, id, to, request, tag),
+                Step::Wait => return,
+                Step::Finish(result) => return self.finish(now, id, result),
+            }
+        }
+    }
+
+    pub(super) fn ask(&mut self, now: Timestamp, id: QueryId, to: Arc<Contact>, request: Request, tag: Tag) {
+        let kind = request.kind();
+        let peer = *to.peer();
+        let key = *to.key();
+        let request = self.send(now, Owner::Query(id, tag), to, request);
+        let Some(query) = self.pool.get_mut(id) else { return };
+        query.in_flight.push(request);
+        query.report.requests += 1;
+        if query.progress {
+            let shared_bits = query.target.common_prefix_len(&key);
+            self.report(id, QueryEvent::Progress(Progress::Asked { peer, kind, shared_bits }));
+        }
+    }
+
+    /// The store did what a query needs of it.
+    pub(super) fn on_local(&mut self, now: Timestamp, id: QueryId, outcome: Outcome) {
+        let Some(query) = self.pool.get_mut(id) else { return };
+        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        let mut events = Vec::new();
+        query.machine.on_local(&cx, outcome, &mut events);
+        self.report_events(id, &mut events);
+        self.drive(now, id);
+    }
+
+    /// A request of a query was answered, and the answer fits.
+    pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
+        let Some(query) = self.pool.get_mut(id) else { return };
+        let closer = askable(&self.peers, &response, self.config.lookup.replication.get().saturating_mul(2));
+        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        let heard = Heard { from: &asked.request.to, tag, response, closer: &closer };
+        query.in_flight.retain(|request| *request != asked.id);
+        let mut events = Vec::new();
+        let news = query.machine.on_answer(&cx, heard, &mut events);
+        match news {
+            Ok(news) => {
+                query.report.answers += 1;
+                if query.progress {
+                    let took = asked.request.took(now);
+                    let shared_bits = query.target.common_prefix_len(asked.request.to.key());
+                    let peer = *asked.request.to.peer();
+                    events.push(QueryEvent::Progress(Progress::Answered { peer, took, shared_bits, news }));
+                }
+            }
+            Err(what) => {
+                let (peer, why) = (*asked.request.to.peer(), RequestError::Misbehaved(what));
+                query.report.failed.push(PeerFailure::new(peer, why));
+                events.extend(query.progress.then_some(QueryEvent::Progress(Progress::Failed { peer, why })));
+                self.misbehaved(peer, what);
+            }
+        }
+        self.report_events(id, &mut events);
+        self.drive(now, id);
+    }
+
+    pub(super) fn on_query_failure(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, why: RequestError) {
+        let Some(query) = self.pool.get_mut(id) else { return };
+        let peer = *asked.request.to.peer();
+        query.in_flight.retain(|request| *request != asked.id);
+        query.report.failed.push(PeerFailure::new(peer, why));
+        query.machine.on_failure(&asked.request.to, tag, why);
+        if query.progress {
+            self.report(id, QueryEvent::Progress(Progress::Failed { peer, why }));
+        }
+        self.drive(now, id);
+    }
+
+    /// Ends a query. Requests that are merely late run out their time, so that the table learns who is dead.
+    pub(super) fn finish(&mut self, now: Timestamp, id: QueryId, result: Result<Answer, QueryError>) {
+        let Some(query) = self.pool.remove(id) else { return };
+        for request in query.in_flight {
+            match self.requests.get(request) {
+                Some(late) if late.tardy.is_some() => self.requests.leave_to(request, Owner::Evidence),
+                _ => self.give_up(request),
+            }
+        }
+        self.refresh.finished(now, id, &mut self.rng);
+        if query.asked {
+            self.announce_end(id, result);
+        }
+    }
+
+    pub(super) fn announce_end(&mut self, id: QueryId, result: Result<Answer, QueryError>) {
+        match &result {
+            Ok(_) => self.stats.queries_succeeded += 1,
+            Err(why) => {
+                self.stats.queries_failed += 1;
+                tracing::debug!(query = %id, %why, "query failed");
+            }
+        }
+        self.report(id, QueryEvent::Finished(Box::new(result)));
+    }
+
+    pub(super) fn report(&mut self, id: QueryId, event: QueryEvent) {
+        self.outputs.push_back(Output::Event(Event::Query { id, event }));
+    }
+
+    pub(super) fn report_events(&mut self, id: QueryId, events: &mut Vec<QueryEvent>) {
+        let asked = self.pool.get_mut(id).is_some_and(|query| query.asked);
+        for event in events.drain(..).filter(|_| asked) {
+            self.report(id, event);
+        }
+    }
+}
+
+/// The peers that an answer names and that can be asked, at most `max` of them.
+fn askable(peers: &Peers, response: &Response, max: usize) -> Vec<Arc<Contact>> {
+    let named = match response {
+        Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. } => {
+            &closer[..]
+        }
+        Response::Ping | Response::PutValue { .. } | Response::AddProvider => &[],
+    };
+    named.iter().filter_map(|contact| peers.askable(contact)).take(max).collect()
+}

@@ -1,0 +1,154 @@
+//! The life of a request that this node sends: sent, answered or failed, late, over.
+//!
+//! Knows: who is to hear of each end. Must not know: what an answer means.
+
+use super::*;
+
+impl Dht {
+    pub(super) fn send(&mut self, now: Timestamp, owner: Owner, to: Arc<Contact>, request: Request) -> RequestId {
+        let warm = self.peers.connected.contains(to.peer());
+        let rtt = self.peers.table.get(to.key()).map(|entry| entry.rtt);
+        let patience = self.experience.patience(rtt, warm, &self.config.lookup);
+        self.stats.sent[request.kind() as usize] += 1;
+        let id = self.requests.start(now, owner, Arc::clone(&to), request.clone(), warm, patience);
+        self.outputs.push_back(Output::Send { to, id, request });
+        id
+    }
+
+    /// Nobody waits for this request any more.
+    pub(super) fn give_up(&mut self, id: RequestId) {
+        if let Some(request) = self.requests.end(id) {
+            self.stats.cancelled[request.kind() as usize] += 1;
+            self.outputs.push_back(Output::Cancel { id });
+        }
+    }
+
+    pub(super) fn on_response(&mut self, now: Timestamp, id: RequestId, result: Result<Response, RequestError>) {
+        let Some(request) = self.requests.end(id) else { return };
+        let asked = Asked { id, request };
+        match result {
+            Ok(response) => match asked.request.check(&response) {
+                Ok(()) => self.on_answered(now, &asked, response),
+                Err(what) => self.on_failed(now, &asked, RequestError::Misbehaved(what)),
+            },
+            Err(why) => self.on_failed(now, &asked, why),
+        }
+    }
+
+    pub(super) fn on_answered(&mut self, now: Timestamp, asked: &Asked, response: Response) {
+        let request = &asked.request;
+        self.stats.answered[request.kind() as usize] += 1;
+        self.admit(now, &request.to);
+        self.experience.record(request.warm, request.took(now));
+        self.experience.record_end(false);
+        if let Some(entry) = self.peers.table.get_mut(request.to.key()).filter(|_| request.warm) {
+            entry.rtt.record(request.took(now));
+        }
+        match request.owner {
+            Owner::Query(id, tag) => self.on_query_answer(now, id, tag, asked, response),
+            Owner::Probe => self.on_probed(now, request.to.peer()),
+            Owner::Evidence => {}
+        }
+    }
+
+    pub(super) fn on_failed(&mut self, now: Timestamp, asked: &Asked, why: RequestError) {
+        let request = &asked.request;
+        self.stats.failed[request.kind() as usize] += 1;
+        if let RequestError::Misbehaved(what) = why {
+            self.misbehaved(*request.to.peer(), what);
+        }
+        self.hold_against(now, &request.to, why);
+        match request.owner {
+            Owner::Query(id, tag) => self.on_query_failure(now, id, tag, asked, why),
+            Owner::Probe => self.on_probed(now, request.to.peer()),
+            Owner::Evidence => {}
+        }
+    }
+
+    /// What a failure means for the peer's place in the table.
+    pub(super) fn hold_against(&mut self, now: Timestamp, peer: &Arc<Contact>, why: RequestError) {
+        if why.is_the_peers() {
+            self.experience.record_end(true);
+        }
+        if let (RequestError::Unreachable(Unreachable::DialFailed | Unreachable::WrongPeer), Some(entry)) =
+            (why, self.peers.table.get_mut(peer.key()))
+        {
+            entry.unreachable = true;
+        }
+        let gone = match why {
+            RequestError::Unsupported => self.peers.table.remove(peer.key()),
+            why if why.is_the_peers() => self.peers.table.fail(peer.key()),
+            _ => None,
+        };
+        if let Some(gone) = gone {
+            self.left_table(gone);
+        }
+        self.offer_waiting(now, peer.key());
+    }
+
+    /// Tries a peer that waits for a place in the bucket of `key`, if there is one now.
+    pub(super) fn offer_waiting(&mut self, now: Timestamp, key: &Key) {
+        if let Some(next) = self.peers.table.next_waiting(key) {
+            self.offer(now, next);
+        }
+    }
+
+    pub(super) fn on_timeout(&mut self, now: Timestamp) {
+        while let Some(alarm) = self.requests.next_alarm(now) {
+            match alarm {
+                Alarm::Tardy(id, how) => self.on_tardy(now, id, how),
+                Alarm::Over(id, request) => {
+                    self.outputs.push_back(Output::Cancel { id });
+                    let sent = self.peers.connected.contains(request.to.peer());
+                    let why = request.timed_out(sent);
+                    self.on_failed(now, &Asked { id, request: *request }, why);
+                }
+            }
+        }
+        while let Some(id) = self.pool.expired(now) {
+            self.on_query_expired(now, id);
+        }
+        self.expiry.run(now, self.storage.store());
+        if self.refresh.is_due(now) {
+            self.start_refresh(now);
+        }
+    }
+
+    pub(super) fn on_tardy(&mut self, now: Timestamp, id: RequestId, how: Tardy) {
+        let Some(request) = self.requests.get(id) else { return };
+        let Owner::Query(query, tag) = request.owner else { return };
+        let peer = Arc::clone(&request.to);
+        if let Some(query) = self.pool.get_mut(query) {
+            query.machine.on_tardy(&peer, tag, how);
+        }
+        self.drive(now, query);
+    }
+
+    pub(super) fn on_query_expired(&mut self, now: Timestamp, id: QueryId) {
+        let Some(query) = self.pool.get_mut(id) else { return };
+        let result = query.machine.expire(&mut query.report).unwrap_or_else(|| {
+            Err(QueryError::TimedOut { after: query.timeout, report: Box::new(std::mem::take(&mut query.report)) })
+        });
+        self.finish(now, id, result);
+    }
+
+    pub(super) fn start_refresh(&mut self, now: Timestamp) {
+        if self.peers.seeds(self.peers.local.key(), 1).is_empty() {
+            return self.refresh.postponed(now, &mut self.rng);
+        }
+        let id = self.pool.next_id();
+        let bootstrap = prepare(self.preparing(now), id, Operation::Bootstrap, &QueryOptions::default());
+        if let Ok((mut query, _)) = bootstrap {
+            query.asked = false;
+            self.pool.insert(now, id, self.config.lookup.query_timeout, query);
+            self.refresh.started(id);
+            self.drive(now, id);
+        }
+    }
+}
+
+/// A request that has just ended.
+pub(super) struct Asked {
+    pub(super) id: RequestId,
+    pub(super) request: InFlight,
+}
