@@ -210,7 +210,6 @@ impl RequestError {
             self,
             RequestError::Busy
                 | RequestError::TooLarge
-                | RequestError::Unacknowledged
                 | RequestError::Unreachable(Unreachable::Denied | Unreachable::BackingOff)
         )
     }
