@@ -3,6 +3,7 @@
 //! Knows: who is to hear of each end. Must not know: what an answer means.
 
 use super::*;
+use crate::core::message::Unreachable;
 
 impl Dht {
     pub(super) fn send(&mut self, now: Timestamp, owner: Owner, to: Arc<Contact>, request: Request) -> RequestId {
