@@ -34,7 +34,7 @@ use super::lookup::{Lookup, Shape, Tardy};
 use super::message::{Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::requests::Tag;
-use super::rtt::Experience;
+use super::rtt::{Experience, Pace};
 use super::storage::Outcome;
 use super::time::Timestamp;
 
@@ -115,6 +115,14 @@ impl Machine {
             Machine::Providers(_) => "providers",
             Machine::Bootstrap(_) => "bootstrap",
             Machine::Records(_) => "records",
+        }
+    }
+
+    /// How much it prefers being done to being exact: a publication is as good with the next closest.
+    pub(crate) fn pace(&self) -> Pace {
+        match self {
+            Machine::Publish(_) => Pace::Brisk,
+            _ => Pace::Steady,
         }
     }
 
