@@ -36,17 +36,20 @@ pub const MAX_PROVIDER_KEY_LEN: usize = 80;
 pub const MAX_KEY_LEN: usize = 2048;
 /// Default for [`LimitConfig::queries`]. Source: at about 8 kB a lookup this is 80 MB.
 pub const DEFAULT_MAX_QUERIES: usize = 10_000;
-/// Default for [`LimitConfig::inbound`].
+/// Default for [`LimitConfig::inbound`]. Source: 64 peers would have to use up their share
+/// ([`DEFAULT_MAX_INBOUND_PER_PEER`]) before others are turned away.
 pub const DEFAULT_MAX_INBOUND: usize = 4_096;
 /// Default for [`LimitConfig::inbound_per_peer`]. Source: a peer has at most 32 streams, one request each.
 pub const DEFAULT_MAX_INBOUND_PER_PEER: usize = 64;
-/// Default for [`LimitConfig::address_book`].
+/// Default for [`LimitConfig::address_book`]. Source: with a few addresses each this is 2 MB, and with the most and longest
+/// that a contact holds ([`MAX_ADDRS`](super::MAX_ADDRS) of [`MAX_ADDR_LEN`](super::MAX_ADDR_LEN) bytes) 64 MiB.
 pub const DEFAULT_ADDRESS_BOOK: usize = 4_096;
 /// Default for [`LimitConfig::candidates`]. Source: the bounded check-before-add queue of zikade, 128.
 pub const DEFAULT_CANDIDATES: usize = 128;
 /// Default for [`LimitConfig::frontier`]. Source: k peers each naming k others fill it once over.
 pub const DEFAULT_FRONTIER: usize = 512;
-/// Default for [`LimitConfig::providers_per_query`].
+/// Default for [`LimitConfig::providers_per_query`]. Source: k peers that each name [`DEFAULT_REPLICATION`] are 400; more
+/// than twice that leaves room for implementations that keep more.
 pub const DEFAULT_PROVIDERS_PER_QUERY: usize = 1_000;
 /// Default for [`MaintenanceConfig::probes`]. Source: zikade checks 3 candidates at a time.
 pub const DEFAULT_PROBES: usize = 3;
