@@ -15,9 +15,9 @@ pub const DEFAULT_MAX_MESSAGE_OUT: usize = 16 * 1024;
 /// Default for [`StreamConfig::streams_per_peer`]. Source: the strictest known server (py-libp2p) takes 12 streams at
 /// once, js-libp2p and `libp2p-kad` take 32.
 pub const DEFAULT_STREAMS_PER_PEER: usize = 8;
-/// Default for [`StreamConfig::queued_per_peer`]. Source: 32 for each stream; a peer that answers in 100 ms drains them
-/// in about 3 s, well within a request's time.
-pub const DEFAULT_QUEUED_PER_PEER: usize = 256;
+/// Default for [`StreamConfig::queued_per_peer`]. Source: in a small network each of the 10,000 queries that may run
+/// asks the same peers.
+pub const DEFAULT_QUEUED_PER_PEER: usize = 10_000;
 /// Default for [`StreamConfig::inbound_streams`]. Source: js-libp2p and `libp2p-kad` take 32.
 pub const DEFAULT_INBOUND_STREAMS: usize = 32;
 /// Default for [`StreamConfig::inbound_buffer`]: 8 MiB. Source: two messages of the longest kind, or 256 KiB a stream.

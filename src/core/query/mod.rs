@@ -27,7 +27,7 @@ pub use quorum::Quorum;
 
 use super::config::Config;
 use super::contact::Contact;
-use super::error::{QueryError, Report};
+use super::error::{PeerFailure, QueryError, Report};
 use super::io::{Answer, QueryEvent, QueryId, QueryOptions};
 use super::key::Key;
 use super::lookup::{Lookup, Shape, Tardy};
@@ -217,9 +217,16 @@ impl Machine {
     }
 }
 
-/// The failure of a query that nobody answered.
+/// The failure of a query that had no answer of use: some peers may have answered, but broke the rules.
 fn unanswered(report: &mut Report) -> QueryError {
-    if report.requests == 0 { QueryError::NoPeers } else { QueryError::NoAnswer(take(report)) }
+    let misbehaved = |failure: &PeerFailure| matches!(failure.why, RequestError::Misbehaved(_));
+    if report.requests == 0 {
+        QueryError::NoPeers
+    } else if report.failed.iter().any(misbehaved) {
+        QueryError::NotFound(take(report))
+    } else {
+        QueryError::NoAnswer(take(report))
+    }
 }
 
 /// The report at its end.

@@ -203,6 +203,18 @@ fn what_nobody_has_is_not_found_and_whom_nobody_knows_cannot_be_asked() {
 }
 
 #[test]
+fn a_value_that_no_message_could_carry_is_refused_before_it_is_kept() {
+    let mut network = Network::joined(3, Config::default());
+    let value = |len: usize| Bytes::from(vec![1; len]);
+    let put = |len| Operation::Put { key: RecordKey::from("/app/long"), value: value(len) };
+    let limit = Config::default().record.max_value_len;
+    let refused = network.run(0, put(limit + 1)).unwrap_err();
+    assert_eq!(refused, QueryError::InvalidValue(crate::core::InvalidValue::TooLarge));
+    assert!(matches!(network.run(0, get("/app/long")), Err(QueryError::NotFound(_))));
+    network.run(0, put(limit)).unwrap();
+}
+
+#[test]
 fn a_quorum_is_met_or_the_error_says_how_many_there_were() {
     let mut network = Network::joined(10, Config::default());
     network.run(0, put("/app/q", "v")).unwrap();
