@@ -4,11 +4,11 @@
 //! first, those that the application named only for others that it named.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use libp2p_identity::PeerId;
-
 use super::contact::Contact;
+use super::key::Key;
 
 #[derive(Debug)]
 struct Noted {
@@ -19,12 +19,12 @@ struct Noted {
     named: bool,
 }
 
-/// Contacts by peer.
+/// Contacts by their places in the keyspace, which are shorter than peer ids.
 #[derive(Debug)]
 pub(crate) struct AddressBook {
-    notes: BTreeMap<PeerId, Noted>,
+    notes: BTreeMap<Key, Noted>,
     /// Oldest first, those named by the application after all others.
-    order: BTreeMap<(bool, u64), PeerId>,
+    order: BTreeMap<(bool, u64), Key>,
     next: u64,
     limit: usize,
 }
@@ -36,16 +36,20 @@ impl AddressBook {
 
     /// Notes a peer's addresses, beside those known; returns all of them. `named` if the application says so.
     pub(crate) fn note(&mut self, contact: &Arc<Contact>, named: bool) -> Arc<Contact> {
-        let old = self.notes.remove(contact.peer());
-        if let Some(old) = &old {
-            self.order.remove(&(old.named, old.at));
-        }
-        let named = named || old.as_ref().is_some_and(|old| old.named);
-        let contact = old.map_or_else(|| Arc::clone(contact), |old| old.contact.merged(contact));
-        let at = self.next;
+        let (at, key) = (self.next, *contact.key());
         self.next += 1;
-        self.order.insert((named, at), *contact.peer());
-        self.notes.insert(*contact.peer(), Noted { contact: Arc::clone(&contact), at, named });
+        let noted = match self.notes.entry(key) {
+            Entry::Occupied(noted) => {
+                let noted = noted.into_mut();
+                self.order.remove(&(noted.named, noted.at));
+                let contact = noted.contact.merged(contact);
+                *noted = Noted { contact, at, named: named || noted.named };
+                noted
+            }
+            Entry::Vacant(vacant) => vacant.insert(Noted { contact: Arc::clone(contact), at, named }),
+        };
+        let contact = Arc::clone(&noted.contact);
+        self.order.insert((noted.named, at), key);
         if self.notes.len() > self.limit
             && let Some((_, oldest)) = self.order.pop_first()
         {
@@ -54,14 +58,14 @@ impl AddressBook {
         contact
     }
 
-    pub(crate) fn get(&self, peer: &PeerId) -> Option<&Arc<Contact>> {
-        self.notes.get(peer).map(|noted| &noted.contact)
+    pub(crate) fn get(&self, key: &Key) -> Option<&Arc<Contact>> {
+        self.notes.get(key).map(|noted| &noted.contact)
     }
 
     /// The peers that the application named, the oldest first.
     pub(crate) fn named(&self) -> impl Iterator<Item = &Arc<Contact>> {
         let named = self.order.range((true, 0)..);
-        named.filter_map(|(_, peer)| self.get(peer))
+        named.filter_map(|(_, key)| self.get(key))
     }
 
     #[cfg(test)]
@@ -73,6 +77,8 @@ impl AddressBook {
 
 #[cfg(test)]
 mod tests {
+    use libp2p_identity::PeerId;
+
     use super::*;
 
     fn contact(port: u16) -> Arc<Contact> {
@@ -88,7 +94,7 @@ mod tests {
             book.note(&contact(port), false);
         }
         assert_eq!(book.len(), 10);
-        assert_eq!(book.get(boot.peer()), Some(&boot));
+        assert_eq!(book.get(boot.key()), Some(&boot));
         for port in 2..1000 {
             book.note(&contact(port), true);
         }

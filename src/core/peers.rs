@@ -55,11 +55,9 @@ impl Peers {
 
     /// What is known of a peer that is not this node.
     pub(crate) fn contact(&self, peer: &PeerId) -> Option<Arc<Contact>> {
-        if let Some(noted) = self.book.get(peer) {
-            return Some(self.table.get(noted.key()).map_or(noted, |entry| &entry.contact).clone());
-        }
-        let entry = self.table.get(&Key::from(peer))?;
-        Some(Arc::clone(&entry.contact))
+        let key = Key::from(peer);
+        let entry = self.table.get(&key).map(|entry| &entry.contact);
+        entry.or_else(|| self.book.get(&key)).cloned()
     }
 
     /// The peers to begin a lookup with: the `count` closest of the table, and while it holds fewer, those that the
@@ -92,7 +90,7 @@ impl Peers {
         if named.has_addrs() {
             return Some(Arc::clone(named));
         }
-        match self.book.get(named.peer()) {
+        match self.book.get(named.key()) {
             Some(known) => Some(Arc::clone(known)),
             None => self.connected.contains(named.peer()).then(|| Arc::clone(named)),
         }

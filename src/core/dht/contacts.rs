@@ -19,7 +19,11 @@ impl Dht {
     pub(super) fn on_connected(&mut self, now: Timestamp, peer: PeerId, outbound_addr: Option<multiaddr::Multiaddr>) {
         self.peers.connected.insert(peer);
         if let Some(addr) = outbound_addr {
-            self.on_contact(now, &Contact::new(peer, [addr]), false);
+            let contact = match self.peers.contact(&peer) {
+                Some(known) => known.with_multiaddrs([addr]),
+                None => Contact::new(peer, [addr]),
+            };
+            self.on_contact(now, &contact, false);
         }
     }
 

@@ -37,11 +37,11 @@ impl Bucket {
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.contact.key() == key)
+        self.entries.iter().find(|entry| entry.key == *key)
     }
 
     pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.contact.key() == key)
+        self.entries.iter_mut().find(|entry| entry.key == *key)
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -96,7 +96,7 @@ impl Bucket {
     /// Notes that an entry failed a request; `Some` if it is forgotten for it. A failure in a row counts only if
     /// `answers`, the number of answers of all peers, has grown since the one before.
     pub(crate) fn fail(&mut self, key: &Key, answers: u64) -> Option<PeerId> {
-        let at = self.entries.iter().position(|entry| entry.contact.key() == key)?;
+        let at = self.entries.iter().position(|entry| entry.key == *key)?;
         let entry = &mut self.entries[at];
         if entry.failures > 0 && entry.answers_at_failure == answers {
             return None;
@@ -108,16 +108,16 @@ impl Bucket {
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<PeerId> {
         self.forget_waiting(key);
-        let at = self.entries.iter().position(|entry| entry.contact.key() == key)?;
+        let at = self.entries.iter().position(|entry| entry.key == *key)?;
         Some(*self.entries.remove(at).contact.peer())
     }
 
     /// Moves what shares more than `prefix` bits with `local` into a bucket of its own.
     pub(crate) fn split(&mut self, local: &Key, prefix: u32) -> Bucket {
-        let nearer = |contact: &Contact| contact.key().common_prefix_len(local) > prefix;
-        let (near, far) = self.entries.drain(..).partition(|entry| nearer(&entry.contact));
+        let nearer = |key: &Key| key.common_prefix_len(local) > prefix;
+        let (near, far) = self.entries.drain(..).partition(|entry| nearer(&entry.key));
         self.entries = far;
-        let (waiting_near, waiting_far) = self.waiting.drain(..).partition(|contact| nearer(contact));
+        let (waiting_near, waiting_far) = self.waiting.drain(..).partition(|contact| nearer(contact.key()));
         self.waiting = waiting_far;
         Bucket { entries: near, waiting: waiting_near }
     }

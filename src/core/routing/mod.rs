@@ -186,7 +186,7 @@ impl RoutingTable {
 /// Orders `found[start..]` by distance and cuts `found` to `count`; only what is kept is sorted.
 fn nearest_first(found: &mut Vec<&Entry>, start: usize, count: usize, target: &Key) {
     let tail = &mut found[start..];
-    let distance = |entry: &&Entry| entry.contact.key().distance(target);
+    let distance = |entry: &&Entry| entry.key.distance(target);
     let room = count - start;
     if tail.len() > room && room > 0 {
         tail.select_nth_unstable_by_key(room - 1, distance);

@@ -16,7 +16,7 @@ use super::super::progress::Progress;
 use super::super::random::Random;
 use super::super::table::Filling;
 use super::setup::{Kind as Players, Population, config, populate};
-use super::skademlia::look_for;
+use super::skademlia::{PATHS, look_for};
 use super::{Params, Scenario};
 use crate::core::Request;
 
@@ -64,9 +64,12 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     let honest = network.directory.ranking(honest);
     let mut random = Random::new(seed, "keys", 0);
     let keys: Vec<Bytes> = (0..100).map(|_| Bytes::copy_from_slice(&random.bytes())).collect();
-    let (success, rpcs) = look_for(&mut network, &honest, &keys, 500, progress);
-    outcome.ours.put("success", success);
-    outcome.ours.put("rpcs", rpcs);
+    for paths in PATHS {
+        let (success, rpcs) = look_for(&mut network, &honest, &keys, (paths, 500), progress);
+        let d_name = paths.to_string();
+        outcome.ours.group("success").put(&d_name, success);
+        outcome.ours.group("rpcs").put(&d_name, rpcs);
+    }
     outcome.ours.put("poisoned_share", curve.last().map_or(f64::NAN, |(_, share)| *share));
     outcome.ours.put("adversaries", SHARE);
     outcome.plot("Adversaries in tables", ("hours", "share of the entries"), vec![("ours".to_owned(), curve)]);

@@ -1,6 +1,7 @@
 //! Lookups past adversaries who misroute, over disjoint paths.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const K: usize = 16;
 const BATCHES: usize = 20;
-const PATHS: [usize; 4] = [1, 2, 4, 8];
+pub(super) const PATHS: [usize; 4] = [1, 2, 4, 8];
 
 /// Success by share of adversaries, for 1, 2, 4 and 8 paths.
 const PUBLISHED: [(f64, [f64; 4]); 6] = [
@@ -78,31 +79,49 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
 const TARGETS: usize = 24;
 const SYBILS: usize = K / 2;
 
+/// Along how many paths our lookups are to pass the lines.
+const CHOSEN: usize = 8;
+
 /// Our own lookups among adversaries of one kind.
 fn ours(params: &Params, (kind, name): (Adversaries, &str), progress: &mut Progress<'_>, outcome: &mut Outcome) {
     let mut plain = f64::NAN;
+    let mut curves: Vec<(String, Vec<(f64, f64)>)> = PATHS.iter().map(|d| (format!("d = {d}"), Vec::new())).collect();
     for (i, m) in [0.0, 0.1, 0.2, 0.3, 0.4, 0.5].into_iter().enumerate() {
-        let (success, rpcs) = among(params, kind, m, progress, outcome);
-        if m == 0.0 {
-            plain = rpcs;
-        }
+        let (mut network, honest, keys) = among(params, kind, m, progress);
         let m_name = format!("{m:.2}");
-        outcome.ours.group("success").group(name).group(&m_name).put("1", success);
-        outcome.ours.group("rpcs").group(name).group(&m_name).put("1", rpcs);
-        let wanted = match (kind, i) {
-            (Adversaries::Misrouting, 2) => 0.999,
-            (Adversaries::Misrouting, 3) => 0.99,
-            (Adversaries::Misrouting, 4) => 0.95,
-            _ => continue,
-        };
-        outcome.check(format!("ours, misrouting, m {m_name}: ≥ {wanted}"), success, success >= wanted);
-        let ratio = rpcs / plain;
-        outcome.check(format!("ours, misrouting, m {m_name}: ≤ 1.5 × the requests at m 0"), ratio, ratio <= 1.5);
+        for (column, d) in PATHS.into_iter().enumerate() {
+            let samples = params.samples.unwrap_or(1_000);
+            let (success, rpcs) = look_for(&mut network, &honest, &keys, (d, samples), progress);
+            if progress.stopped() {
+                return;
+            }
+            if m == 0.0 && d == 1 {
+                plain = rpcs;
+            }
+            curves[column].1.push((rpcs, success));
+            let d_name = d.to_string();
+            outcome.ours.group("success").group(name).group(&m_name).put(&d_name, success);
+            outcome.ours.group("rpcs").group(name).group(&m_name).put(&d_name, rpcs);
+            let wanted = match (kind, i) {
+                (Adversaries::Misrouting, 2) => 0.999,
+                (Adversaries::Misrouting, 3) => 0.99,
+                (Adversaries::Misrouting, 4) => 0.95,
+                _ => continue,
+            };
+            if d == CHOSEN {
+                outcome.check(format!("ours, misrouting, m {m_name}, d {d}: ≥ {wanted}"), success, success >= wanted);
+                let ratio = rpcs / plain;
+                let what = format!("ours, misrouting, m {m_name}, d {d}: ≤ 1.5 × the requests of d 1 at m 0");
+                outcome.check(what, ratio, ratio <= 1.5);
+            }
+        }
+        outcome.laws_of("ours", &network.traffic());
     }
+    outcome.plot(&format!("Ours among {name} adversaries, m 0 to 0.5"), ("requests", "success"), curves);
 }
 
-/// Success and requests of our lookups among a share `m` of adversaries.
-fn among(params: &Params, kind: Adversaries, m: f64, progress: &mut Progress<'_>, outcome: &mut Outcome) -> (f64, f64) {
+/// A network with a share `m` of adversaries; those who are honest; the keys that Sybils sit near.
+fn among(params: &Params, kind: Adversaries, m: f64, progress: &mut Progress<'_>) -> (Network, Ranking, Vec<Bytes>) {
     let (n, seed) = (params.size(), params.seed);
     let mut directory = Directory::new(seed, n);
     let mut random = Random::new(seed, "sybils", 0);
@@ -129,21 +148,19 @@ fn among(params: &Params, kind: Adversaries, m: f64, progress: &mut Progress<'_>
         let adversary = Adversary::new(kind, Arc::clone(&colluders), Arc::clone(&everyone));
         network.join(peer, Node::Adversary(Box::new(adversary)));
     }
-    let samples = params.samples.unwrap_or(1_000);
-    let found = look_for(&mut network, &honest, &keys, samples, progress);
-    outcome.laws_of("ours", &network.traffic());
-    found
+    (network, honest, keys)
 }
 
-/// Looks for the keys from honest peers; the share that found the closest honest one, and the requests.
+/// Looks for the keys from honest peers along d paths; the share that found the closest honest one, and the requests.
 pub(super) fn look_for(
     network: &mut Network,
     honest: &Ranking,
     keys: &[Bytes],
-    samples: usize,
+    (paths, samples): (usize, usize),
     progress: &mut Progress<'_>,
 ) -> (f64, f64) {
-    let mut random = Random::new(network.directory.seed(), "lookups", 1);
+    let mut random = Random::new(network.directory.seed(), "lookups", paths as u64);
+    let options = QueryOptions::default().with_paths(NonZeroUsize::new(paths).unwrap_or(NonZeroUsize::MIN));
     let (mut good, mut ended, mut rpcs) = (0, 0, 0);
     for i in 0..samples {
         let from = honest.at(random.below(honest.len() as u32) as usize);
@@ -151,7 +168,7 @@ pub(super) fn look_for(
         let near = honest.closest(place(&Key::hash(&key)), 2);
         let goal = near.into_iter().find(|peer| *peer != from);
         let goal = goal.map(|peer| *network.directory.contact(peer).peer());
-        if network.start(from, Operation::ClosestPeers { key }, QueryOptions::default()).is_none() {
+        if network.start(from, Operation::ClosestPeers { key }, options.clone()).is_none() {
             continue;
         }
         let answer = loop {
