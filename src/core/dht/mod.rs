@@ -26,7 +26,7 @@ use super::io::{
 use super::key::Key;
 use super::lookup::Tardy;
 use super::maintain::{Expiry, Probes, Refresh};
-use super::message::{Misbehaviour, Request, RequestError, Response, Unreachable};
+use super::message::{Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, prepare};
 use super::query::{Context, Heard, Pool, QuerySnapshot, Step};
