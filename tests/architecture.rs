@@ -201,7 +201,7 @@ fn defaults_without_source(files: &Files) -> Vec<String> {
                 comment.push_str(doc);
                 continue;
             }
-            if line.starts_with("pub const DEFAULT_") && !comment.contains("Source:") && !comment.contains("Default") {
+            if line.starts_with("pub const DEFAULT_") && !comment.contains("Source:") {
                 found.push(format!("{file}:{}: {line}", number + 1));
             }
             if !line.starts_with("#[") {
@@ -298,6 +298,7 @@ fn a_breach_is_seen() {
         ("core/key.rs", "trait KeyHelpers {}", &[names]),
         ("core/key.rs", &"\n".repeat(MAX_LINES + 1), &[length]),
         ("core/config.rs", "/// How many.\npub const DEFAULT_MANY: usize = 1;", &[defaults]),
+        ("core/config.rs", "/// Default for `many`.\npub const DEFAULT_MANY: usize = 1;", &[defaults]),
         ("core/config.rs", "/// Source: a guess.\nconst A: u8 = 1;\npub const DEFAULT_MANY: usize = 1;", &[defaults]),
     ];
     for (file, text, rules) in breaches {

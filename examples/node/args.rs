@@ -146,7 +146,9 @@ impl Args {
             &mut core.maintenance.refresh_interval,
             self.refresh_interval.map(|every| (!every.is_zero()).then_some(every)),
         );
-        let config = config.with_core(core);
+        let mut stream = config.stream().clone();
+        stream.request_timeout = stream.request_timeout.max(core.lookup.request_timeout);
+        let config = config.with_core(core).with_stream(stream);
         config.validate().map(|()| config)
     }
 

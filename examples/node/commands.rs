@@ -58,8 +58,9 @@ impl Runner {
 
     /// The peer is named to the DHT too, so that the next command can ask it without waiting for a trial.
     async fn dial(&self, addr: Multiaddr) -> Outcome {
-        let remote = self.control.dial(addr.clone()).await?;
-        self.dht.add_peer(remote, [addr]).check().map_err(|why| why.to_string())?;
+        let (remote, reached) = self.control.dial(addr.clone()).await?;
+        // A peer that was connected already was not tried at this address, which may be wrong.
+        self.dht.add_peer(remote, reached.then_some(addr)).check().map_err(|why| why.to_string())?;
         Ok(vec![("remote", remote.to_string().into())])
     }
 

@@ -50,13 +50,14 @@ impl Node {
 pub(crate) struct Control(mpsc::Sender<Request>);
 
 enum Request {
-    Dial(Multiaddr, oneshot::Sender<Result<PeerId, String>>),
+    Dial(Multiaddr, oneshot::Sender<Result<(PeerId, bool), String>>),
     Connected(oneshot::Sender<Vec<PeerId>>),
 }
 
 impl Control {
-    /// Connects to whoever is at this address; with `/p2p/PEERID` at its end only that peer will do.
-    pub(crate) async fn dial(&self, addr: Multiaddr) -> Result<PeerId, String> {
+    /// Connects to whoever is at this address; with `/p2p/PEERID` at its end only that peer will do. Tells who it is, and
+    /// whether it was reached there now: a peer that is connected already is not dialled again.
+    pub(crate) async fn dial(&self, addr: Multiaddr) -> Result<(PeerId, bool), String> {
         self.ask(|answer| Request::Dial(addr, answer)).await?
     }
 
@@ -132,7 +133,7 @@ async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Result<Ve
     Ok(addrs)
 }
 
-type Dials = BTreeMap<ConnectionId, oneshot::Sender<Result<PeerId, String>>>;
+type Dials = BTreeMap<ConnectionId, oneshot::Sender<Result<(PeerId, bool), String>>>;
 
 async fn drive(mut swarm: Swarm<Behaviour>, mut requests: mpsc::Receiver<Request>) {
     // At most one for each command that runs.
@@ -153,14 +154,14 @@ fn dial(
     swarm: &mut Swarm<Behaviour>,
     dials: &mut Dials,
     addr: Multiaddr,
-    answer: oneshot::Sender<Result<PeerId, String>>,
+    answer: oneshot::Sender<Result<(PeerId, bool), String>>,
 ) {
     let peer = match addr.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),
         _ => None,
     };
     if let Some(peer) = peer.filter(|peer| swarm.is_connected(peer)) {
-        return drop(answer.send(Ok(peer)));
+        return drop(answer.send(Ok((peer, false))));
     }
     let opts = match peer {
         Some(peer) => DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![addr]).build(),
@@ -175,7 +176,7 @@ fn dial(
 
 fn on_event(dials: &mut Dials, event: SwarmEvent<BehaviourEvent>) {
     let (connection, result) = match event {
-        SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => (connection_id, Ok(peer_id)),
+        SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => (connection_id, Ok((peer_id, true))),
         SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => (connection_id, Err(explain(&error))),
         event => return tracing::debug!(?event, "swarm"),
     };

@@ -23,6 +23,9 @@ pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The shortest time that one request gets, however fast peers were so far. Source: a TCP retransmission on a fresh
 /// connection costs 1 s (RFC 6298), and the peer may be dialling too.
 pub const DEFAULT_MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Default for [`RecordConfig::max_value_len`]: 11 KiB. Source: with its key in the message and once more in the record
+/// it fits into the 16 KiB that every known implementation reads; an IPNS record has 10 KiB at most.
+pub const DEFAULT_MAX_VALUE_LEN: usize = 11 * 1024;
 /// Default lifetime of a value that another node stored here. Source: rule L20, 48 h.
 pub const DEFAULT_VALUE_TTL: Duration = Duration::from_secs(48 * 3600);
 /// Default lifetime of a provider record. Source: rule A47, 48 h.
@@ -36,17 +39,20 @@ pub const MAX_PROVIDER_KEY_LEN: usize = 80;
 pub const MAX_KEY_LEN: usize = 2048;
 /// Default for [`LimitConfig::queries`]. Source: at about 8 kB a lookup this is 80 MB.
 pub const DEFAULT_MAX_QUERIES: usize = 10_000;
-/// Default for [`LimitConfig::inbound`].
+/// Default for [`LimitConfig::inbound`]. Source: 64 peers would have to use up their share
+/// ([`DEFAULT_MAX_INBOUND_PER_PEER`]) before others are turned away.
 pub const DEFAULT_MAX_INBOUND: usize = 4_096;
 /// Default for [`LimitConfig::inbound_per_peer`]. Source: a peer has at most 32 streams, one request each.
 pub const DEFAULT_MAX_INBOUND_PER_PEER: usize = 64;
-/// Default for [`LimitConfig::address_book`].
+/// Default for [`LimitConfig::address_book`]. Source: with a few addresses each this is 2 MB, and with the most and longest
+/// that a contact holds ([`MAX_ADDRS`](super::MAX_ADDRS) of [`MAX_ADDR_LEN`](super::MAX_ADDR_LEN) bytes) 64 MiB.
 pub const DEFAULT_ADDRESS_BOOK: usize = 4_096;
 /// Default for [`LimitConfig::candidates`]. Source: the bounded check-before-add queue of zikade, 128.
 pub const DEFAULT_CANDIDATES: usize = 128;
 /// Default for [`LimitConfig::frontier`]. Source: k peers each naming k others fill it once over.
 pub const DEFAULT_FRONTIER: usize = 512;
-/// Default for [`LimitConfig::providers_per_query`].
+/// Default for [`LimitConfig::providers_per_query`]. Source: k peers that each name [`DEFAULT_REPLICATION`] are 400; more
+/// than twice that leaves room for implementations that keep more.
 pub const DEFAULT_PROVIDERS_PER_QUERY: usize = 1_000;
 /// Default for [`MaintenanceConfig::probes`]. Source: zikade checks 3 candidates at a time.
 pub const DEFAULT_PROBES: usize = 3;
@@ -109,6 +115,7 @@ impl Config {
         }
         let limit = &self.limit;
         for (name, value) in [
+            ("record.max_value_len", self.record.max_value_len),
             ("limit.queries", limit.queries),
             ("limit.inbound", limit.inbound),
             ("limit.inbound_per_peer", limit.inbound_per_peer),
@@ -192,6 +199,9 @@ impl Default for RoutingConfig {
 pub struct RecordConfig {
     /// Decides which values are valid. Default: [`AcceptAny`].
     pub validator: Arc<dyn Validator>,
+    /// The longest value in bytes that this node publishes; a longer one is refused before anything is kept.
+    /// Default: [`DEFAULT_MAX_VALUE_LEN`].
+    pub max_value_len: usize,
     /// The longest that a value of another node is kept. Default: [`DEFAULT_VALUE_TTL`].
     pub value_ttl: Duration,
     /// How long a provider record is kept. Default: [`DEFAULT_PROVIDER_TTL`].
@@ -208,6 +218,7 @@ impl Default for RecordConfig {
     fn default() -> RecordConfig {
         RecordConfig {
             validator: Arc::new(AcceptAny),
+            max_value_len: DEFAULT_MAX_VALUE_LEN,
             value_ttl: DEFAULT_VALUE_TTL,
             provider_ttl: DEFAULT_PROVIDER_TTL,
             provider_addr_ttl: DEFAULT_PROVIDER_ADDR_TTL,

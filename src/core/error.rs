@@ -135,6 +135,9 @@ pub enum ConfigError {
     /// The first field must not be greater than the second.
     #[error("{0} must not be greater than {1}")]
     Greater(&'static str, &'static str),
+    /// The time must not be longer than this.
+    #[error("{0} must not be longer than {1:?}")]
+    TooLong(&'static str, Duration),
     /// The list must not be empty.
     #[error("{0} must not be empty")]
     Empty(&'static str),

@@ -267,7 +267,4 @@ pub enum Misbehaviour {
     /// The stored value is newer than the one that the peer wanted kept.
     #[error("an older value than the one kept")]
     OldValue,
-    /// More requests than one peer may have unanswered.
-    #[error("too many requests at once")]
-    Flood,
 }

@@ -73,22 +73,50 @@ impl Peers {
         seeds
     }
 
-    /// A peer that someone named, with the addresses known here where it came without; `None` for this node itself,
-    /// and for one that could not be asked since nobody knows where it is.
+    /// A peer that someone named, as it is to be asked; `None` for this node itself, and for one that could not be asked
+    /// since nobody knows where it is.
+    ///
+    /// Addresses at which it answered come before those that it was named with: whoever names a peer with wrong ones
+    /// must not make it look dead, nor push the right ones out of the table. Those of the book, which nobody tried, only
+    /// stand in where it was named without any.
     pub(crate) fn askable(&self, named: &Arc<Contact>) -> Option<Arc<Contact>> {
         if named.peer() == self.local.peer() {
             return None;
         }
+        if let Some(entry) = self.table.get(named.key()) {
+            let news = named.raw_addrs().iter().any(|addr| !entry.contact.raw_addrs().contains(addr));
+            return Some(if news { named.merged(&entry.contact) } else { Arc::clone(&entry.contact) });
+        }
         if named.has_addrs() {
             return Some(Arc::clone(named));
         }
-        let known = match self.table.get(named.key()) {
-            Some(entry) => Some(&entry.contact),
-            None => self.book.get(named.key()),
-        };
-        match known {
+        match self.book.get(named.key()) {
             Some(known) => Some(Arc::clone(known)),
             None => self.connected.contains(named.peer()).then(|| Arc::clone(named)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::contact::MAX_ADDRS;
+    use crate::core::time::Timestamp;
+
+    fn contact(peer: PeerId, ports: std::ops::Range<usize>) -> Arc<Contact> {
+        Contact::new(peer, ports.map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()))
+    }
+
+    #[test]
+    fn an_address_at_which_a_peer_answered_is_never_displaced_by_hearsay() {
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
+        let good = contact(PeerId::random(), 1..2);
+        peers.table.offer(Timestamp::ZERO, &good);
+        let asked = peers.askable(&contact(*good.peer(), 100..100 + MAX_ADDRS)).unwrap();
+        assert_eq!(asked.raw_addrs()[0], good.raw_addrs()[0], "asked where it is known to be");
+        assert_eq!(asked.raw_addrs().len(), MAX_ADDRS, "and at the others too: it may have moved");
+        peers.table.offer(Timestamp::ZERO, &asked); // it answered, on whatever connection
+        assert_eq!(peers.contact(good.peer()).unwrap().raw_addrs()[0], good.raw_addrs()[0]);
+        assert!(Arc::ptr_eq(&peers.askable(&good).unwrap(), &peers.table.get(good.key()).unwrap().contact));
     }
 }

@@ -18,6 +18,7 @@ use super::query::{Bootstrap, Context, Find, FindProviders, GetValue, Machine, P
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::storage::{Asker, Now, Storage};
 use super::time::Timestamp;
+use super::validate::InvalidValue;
 
 /// What a start may use.
 pub(crate) struct Preparing<'a> {
@@ -55,6 +56,9 @@ pub(crate) fn prepare(
         }
         Operation::Put { key, value } => {
             check_key(key.as_bytes(), MAX_KEY_LEN)?;
+            if value.len() > cx.config.record.max_value_len {
+                return Err(QueryError::InvalidValue(InvalidValue::TooLarge));
+            }
             let local = storage.keep_value(now, asker, own_value(now, peers, &key, &value));
             let (target, sent) = (key.key(), sent_value(now, cx.config, peers, key, value));
             (Machine::Publish(Publish::value(&cx, sent, options)), target, local)

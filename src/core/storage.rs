@@ -274,7 +274,7 @@ impl Storage {
             return Some(Outcome::Kept(Err(KeepError::Old)));
         }
         let record = match old {
-            Some(old) if old.value == record.value => again(&old, record),
+            Some(old) if old.value == record.value => again(old, record),
             _ => record,
         };
         let key = record.key.clone();
@@ -290,7 +290,14 @@ impl Storage {
         if old.value == new.value || validator.validate(now, &old.key, &old.value).is_err() {
             return false;
         }
-        let candidates = [Candidate::new(&new.value, new.expires), Candidate::new(&old.value, old.expires)];
+        // Own values have no expiry here, but go out with one that counts from their writing. By that their copies are
+        // compared, and so must they be among themselves: else the publisher alone would refuse what all others took.
+        let both_own = old.own && new.own;
+        let claimed = |record: &Record| match both_own {
+            true => Some(record.received + self.config.value_ttl),
+            false => record.expires,
+        };
+        let candidates = [Candidate::new(&new.value, claimed(new)), Candidate::new(&old.value, claimed(old))];
         validator.select(&new.key, &candidates) != 0
     }
 
@@ -315,10 +322,10 @@ impl Storage {
 }
 
 /// The very value that is kept, come again. The publisher's own copy stays its own when a peer sends it back, and
-/// nobody can make a value end earlier by sending it with a short lifetime.
-fn again(old: &Record, new: Record) -> Record {
+/// nobody can make a value end earlier by sending it with a short lifetime, or put a name to what this node published.
+fn again(old: Record, new: Record) -> Record {
     let expires = old.expires.zip(new.expires).map(|(old, new)| old.max(new));
-    Record { own: old.own || new.own, expires, ..new }
+    if old.own { Record { received: new.received, ..old } } else { Record { expires, ..new } }
 }
 
 fn loaded_providers(result: Result<Loaded, StoreError>) -> Result<Vec<ProviderRecord>, StoreError> {

@@ -45,8 +45,8 @@ impl DhtHandle {
         DhtHandle { mailbox }
     }
 
-    /// Finds the best value under a key: here first, then at the peers closest to the key. Ends as soon as the
-    /// [quorum](Query::quorum) of holders agrees.
+    /// Finds the best value under a key: here first, then at the peers closest to the key. Ends as soon as a
+    /// [quorum](Query::quorum) of them was found to hold one.
     pub fn get(&self, key: impl Into<RecordKey>) -> Query<Found> {
         Query::new(self.start(Operation::Get { key: key.into() }, Finds::None))
     }

@@ -50,8 +50,9 @@ impl<T: Walk> Query<T> {
 }
 
 impl Query<Found> {
-    /// Waits for this many holders of the best value, in place of the
-    /// [configured number](crate::core::config::RecordConfig::read_quorum).
+    /// Waits until this many were found to hold a valid value, this node included, and gives the best of these; in
+    /// place of the [configured number](crate::core::config::RecordConfig::read_quorum). How many hold that very value,
+    /// [`Found::holders`] says.
     pub fn quorum(mut self, quorum: Quorum) -> Query<Found> {
         self.call.set(|options| options.quorum = Some(quorum));
         self

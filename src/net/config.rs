@@ -15,8 +15,8 @@ use crate::core::{self, ConfigError, Mode, Namespaced, Validator};
 pub const AMINO_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 /// Default for [`DialConfig::at_once`]. Source: three lookups that each ask the 20 closest.
 pub const DEFAULT_DIALS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(64).unwrap();
-/// Default for [`DialConfig::waiting`]. Source: at 64 dials of 100 ms at once these take less than 2 s.
-pub const DEFAULT_DIALS_WAITING: usize = 1_024;
+/// Default for [`DialConfig::waiting`]. Source: three requests of each of the 10,000 queries that may run.
+pub const DEFAULT_DIALS_WAITING: usize = 30_000;
 /// Default for [`DialConfig::backoff_base`]: 5 s. Source: go-libp2p's swarm.
 pub const DEFAULT_BACKOFF_BASE: Duration = Duration::from_secs(5);
 /// Default for [`DialConfig::backoff_max`]: 5 min. Source: go-libp2p's swarm.
@@ -174,9 +174,18 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.core.validate()?;
         self.stream.validate()?;
+        if self.core.lookup.request_timeout > self.stream.request_timeout {
+            return Err(ConfigError::Greater("lookup.request_timeout", "stream.request_timeout"));
+        }
+        if self.core.record.max_value_len.saturating_add(MESSAGE_BESIDE_VALUE) > self.stream.max_message_out {
+            return Err(ConfigError::Greater("record.max_value_len", "stream.max_message_out less 4.5 KiB"));
+        }
         self.dial.validate()
     }
 }
+
+/// What a PUT_VALUE has beside its value: the key twice, ids and times.
+const MESSAGE_BESIDE_VALUE: usize = 2 * core::config::MAX_KEY_LEN + 512;
 
 /// How peers are dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,6 +257,10 @@ mod tests {
         assert_eq!(config.validate(), Err(ConfigError::Empty("stream.protocols")));
         let config = Config::amino().with_query_timeout(Duration::ZERO);
         assert_eq!(config.validate(), Err(ConfigError::Zero("lookup.query_timeout")));
+        let mut core = core::Config::default();
+        core.lookup.request_timeout = Duration::from_secs(30);
+        let cut_short = Err(ConfigError::Greater("lookup.request_timeout", "stream.request_timeout"));
+        assert_eq!(Config::amino().with_core(core).validate(), cut_short);
         let dial = |change: fn(&mut DialConfig)| {
             let mut dial = DialConfig::default();
             change(&mut dial);

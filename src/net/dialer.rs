@@ -289,12 +289,11 @@ impl Dialer {
             let Some((_, peer_id)) = self.queue.pop_first() else { return };
             let Some(peer) = self.peers.get_mut(&peer_id) else { continue };
             let Some(contact) = peer.contact() else { continue };
-            let contact = self.disproved.without(&contact).unwrap_or(contact);
-            let opts = DialOpts::peer_id(peer_id)
-                .condition(PeerCondition::DisconnectedAndNotDialing)
-                .addresses(contact.addrs().collect())
-                .extend_addresses_through_behaviour()
-                .build();
+            let good = self.disproved.without(&contact).filter(|contact| contact.has_addrs());
+            // Other behaviours may know the very address at which someone else answered, and would add it every time.
+            let with_others = good.is_none() || !self.disproved.knows(&peer_id);
+            let contact = good.unwrap_or(contact);
+            let opts = dial_opts(&contact, with_others);
             peer.dial = Dial::Own(opts.connection_id());
             self.dials.insert(opts.connection_id(), contact);
             self.actions.push_back(Action::Dial(opts));
@@ -389,6 +388,13 @@ impl Peer {
         let first = Arc::clone(&waiting.next()?.to);
         Some(waiting.fold(first, |contact, outgoing| contact.merged(&outgoing.to)))
     }
+}
+
+fn dial_opts(contact: &Contact, with_others: bool) -> DialOpts {
+    let opts = DialOpts::peer_id(*contact.peer())
+        .condition(PeerCondition::DisconnectedAndNotDialing)
+        .addresses(contact.addrs().collect());
+    if with_others { opts.extend_addresses_through_behaviour().build() } else { opts.build() }
 }
 
 fn why_unreachable(error: &DialError) -> Unreachable {

@@ -49,6 +49,11 @@ impl Disproved {
         (rest.has_addrs() || !contact.has_addrs()).then_some(rest)
     }
 
+    /// Whether any address of the peer is known to be wrong.
+    pub(super) fn knows(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// The application names the peer: it may know better.
     pub(super) fn on_named(&mut self, peer: &PeerId) {
         if self.peers.remove(peer).is_some() {

@@ -12,7 +12,7 @@ use libp2p_swarm::Stream;
 
 use super::framed::{Framed, ReadError};
 use super::stream_config::StreamConfig;
-use crate::core::{InboundId, Kind, Reply, Request};
+use crate::core::{InboundId, Kind, Reply, Request, RequestError, Response};
 use crate::wire;
 
 /// Where a stream is.
@@ -106,7 +106,7 @@ impl Served {
     pub(super) fn reply(&mut self, reply: Reply, config: &StreamConfig) -> bool {
         let State::Waiting(_, kind) = self.state else { return true };
         match reply {
-            Reply::Answer(response) => match wire::encode_response(&response, config.max_message_out) {
+            Reply::Answer(response) => match encode(response, config.max_message_out) {
                 Ok(bytes) => {
                     self.timer.reset(config.inbound_request_timeout);
                     self.state = State::Writing(bytes);
@@ -164,6 +164,10 @@ impl Served {
     fn poll_request(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Option<Progress>> {
         match self.framed.poll_message(cx, config.max_message_in) {
             Poll::Ready(Ok(Some(message))) => Poll::Ready(Some(match wire::decode_request(message) {
+                Ok(request) if !can_be_echoed(&request, config.max_message_out) => {
+                    tracing::debug!("resets a stream: a value too large to hand out");
+                    Progress::Over
+                }
                 Ok(request) => Progress::Asked(request),
                 Err(what) => {
                     tracing::debug!(%what, "resets a stream");
@@ -215,6 +219,22 @@ impl Served {
     fn close(&mut self, config: &StreamConfig) {
         self.timer.reset(config.inbound_request_timeout);
         self.state = State::Closing;
+    }
+}
+
+/// Whether a value that a peer wants kept could be handed out again; its echo is no longer than the request for it. What
+/// could not be must not be kept: its sender would be told that it was refused.
+fn can_be_echoed(request: &Request, limit: usize) -> bool {
+    !matches!(request, Request::PutValue { .. }) || wire::encode_request(request, limit).is_ok()
+}
+
+/// The answer within the limit. An own value can be too large for it; then others learn at least who is closer.
+fn encode(response: Response, limit: usize) -> Result<Bytes, RequestError> {
+    match (wire::encode_response(&response, limit), response) {
+        (Err(RequestError::TooLarge), Response::GetValue { key, value: Some(_), closer }) => {
+            wire::encode_response(&Response::GetValue { key, value: None, closer }, limit)
+        }
+        (encoded, _) => encoded,
     }
 }
 

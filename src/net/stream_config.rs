@@ -15,9 +15,9 @@ pub const DEFAULT_MAX_MESSAGE_OUT: usize = 16 * 1024;
 /// Default for [`StreamConfig::streams_per_peer`]. Source: the strictest known server (py-libp2p) takes 12 streams at
 /// once, js-libp2p and `libp2p-kad` take 32.
 pub const DEFAULT_STREAMS_PER_PEER: usize = 8;
-/// Default for [`StreamConfig::queued_per_peer`]. Source: 32 for each stream; a peer that answers in 100 ms drains them
-/// in about 3 s, well within a request's time.
-pub const DEFAULT_QUEUED_PER_PEER: usize = 256;
+/// Default for [`StreamConfig::queued_per_peer`]. Source: in a small network each of the 10,000 queries that may run
+/// asks the same peers.
+pub const DEFAULT_QUEUED_PER_PEER: usize = 10_000;
 /// Default for [`StreamConfig::inbound_streams`]. Source: js-libp2p and `libp2p-kad` take 32.
 pub const DEFAULT_INBOUND_STREAMS: usize = 32;
 /// Default for [`StreamConfig::inbound_buffer`]: 8 MiB. Source: two messages of the longest kind, or 256 KiB a stream.
@@ -35,6 +35,10 @@ pub const DEFAULT_OUTBOUND_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default for [`StreamConfig::announcement_settle`]: 200 ms. Source: a round trip within a continent and the time to
 /// check an announcement.
 pub const DEFAULT_ANNOUNCEMENT_SETTLE: Duration = Duration::from_millis(200);
+
+/// The longest that any time of a [`StreamConfig`] may be: a year. Source: longer than any connection lives, and far
+/// from where the addition of a system's clock overflows.
+pub const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How the streams of each connection are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +60,8 @@ pub struct StreamConfig {
     /// Bytes of unfinished requests that all streams of one connection may hold together; the stream that goes beyond
     /// is reset. Default: [`DEFAULT_INBOUND_BUFFER`].
     pub inbound_buffer: usize,
-    /// The time of a request from its sending to its answer. The core's own deadline normally comes first.
-    /// Default: [`DEFAULT_REQUEST_TIMEOUT`].
+    /// The time of a request from its sending to its answer: not less than the core's own deadline, which normally comes
+    /// first. Default: [`DEFAULT_REQUEST_TIMEOUT`].
     pub request_timeout: Duration,
     /// The time in which the first request on a new stream, and every later one after its first byte, must be complete,
     /// and in which a peer must have taken its answer. Default: [`DEFAULT_INBOUND_REQUEST_TIMEOUT`].
@@ -119,6 +123,16 @@ impl StreamConfig {
                 return Err(ConfigError::Zero(name));
             }
         }
+        for (name, value) in [
+            ("stream.request_timeout", self.request_timeout),
+            ("stream.inbound_request_timeout", self.inbound_request_timeout),
+            ("stream.inbound_idle_timeout", self.inbound_idle_timeout),
+            ("stream.outbound_idle_timeout", self.outbound_idle_timeout),
+        ] {
+            if value > MAX_TIME {
+                return Err(ConfigError::TooLong(name, MAX_TIME));
+            }
+        }
         if self.max_message_in > self.inbound_buffer {
             return Err(ConfigError::Greater("stream.max_message_in", "stream.inbound_buffer"));
         }
@@ -149,6 +163,10 @@ mod tests {
         assert_eq!(zero.validate(), Err(ConfigError::Zero("stream.streams_per_peer")));
         let zero = StreamConfig { inbound_idle_timeout: Duration::ZERO, ..config() };
         assert_eq!(zero.validate(), Err(ConfigError::Zero("stream.inbound_idle_timeout")));
+        let endless = StreamConfig { request_timeout: Duration::MAX, ..config() };
+        assert_eq!(endless.validate(), Err(ConfigError::TooLong("stream.request_timeout", MAX_TIME)));
+        let endless = StreamConfig { outbound_idle_timeout: Duration::MAX, ..config() };
+        assert_eq!(endless.validate(), Err(ConfigError::TooLong("stream.outbound_idle_timeout", MAX_TIME)));
         let small = StreamConfig { inbound_buffer: 1024, ..config() };
         assert!(matches!(small.validate(), Err(ConfigError::Greater("stream.max_message_in", _))));
         let slow = StreamConfig { announcement_settle: Duration::from_secs(12), ..config() };

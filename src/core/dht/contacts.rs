@@ -55,7 +55,7 @@ impl Dht {
         while let Some(contact) = self.probes.start_next() {
             if self.peers.wants(contact.key()) {
                 let key = Bytes::from(contact.peer().to_bytes());
-                self.send(now, Owner::Probe, contact, Request::FindNode { key });
+                self.send(now, Owner::Probe, Pace::Steady, contact, Request::FindNode { key });
             } else {
                 self.probes.finished(contact.peer());
             }

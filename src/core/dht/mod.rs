@@ -33,7 +33,7 @@ use super::query::{Context, Heard, Pool, QuerySnapshot, Step};
 use super::record::RecordKey;
 use super::requests::{Alarm, InFlight, Owner, Requests, Tag};
 use super::routing::{Offer, RoutingSnapshot};
-use super::rtt::Experience;
+use super::rtt::{Experience, Pace};
 use super::server::{Served, Server, ServerContext};
 use super::stats::Stats;
 use super::storage::{Asker, Outcome, Storage, Visit};

@@ -31,7 +31,8 @@ impl Dht {
         let kind = request.kind();
         let peer = *to.peer();
         let key = *to.key();
-        let request = self.send(now, Owner::Query(id, tag), to, request);
+        let pace = self.pool.get_mut(id).map_or(Pace::Steady, |query| query.machine.pace());
+        let request = self.send(now, Owner::Query(id, tag), pace, to, request);
         let Some(query) = self.pool.get_mut(id) else { return };
         query.in_flight.push(request);
         query.report.requests += 1;

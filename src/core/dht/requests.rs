@@ -6,10 +6,17 @@ use super::*;
 use crate::core::message::Unreachable;
 
 impl Dht {
-    pub(super) fn send(&mut self, now: Timestamp, owner: Owner, to: Arc<Contact>, request: Request) -> RequestId {
+    pub(super) fn send(
+        &mut self,
+        now: Timestamp,
+        owner: Owner,
+        pace: Pace,
+        to: Arc<Contact>,
+        request: Request,
+    ) -> RequestId {
         let warm = self.peers.connected.contains(to.peer());
         let rtt = self.peers.table.get(to.key()).map(|entry| entry.rtt);
-        let patience = self.experience.patience(rtt, warm, &self.config.lookup);
+        let patience = self.experience.patience(rtt, warm, pace, &self.config.lookup);
         self.stats.sent[request.kind() as usize] += 1;
         let id = self.requests.start(now, owner, Arc::clone(&to), request.clone(), warm, patience);
         self.outputs.push_back(Output::Send { to, id, request });

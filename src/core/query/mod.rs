@@ -27,14 +27,14 @@ pub use quorum::Quorum;
 
 use super::config::Config;
 use super::contact::Contact;
-use super::error::{QueryError, Report};
+use super::error::{PeerFailure, QueryError, Report};
 use super::io::{Answer, QueryEvent, QueryId, QueryOptions};
 use super::key::Key;
 use super::lookup::{Lookup, Shape, Tardy};
 use super::message::{Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::requests::Tag;
-use super::rtt::Experience;
+use super::rtt::{Experience, Pace};
 use super::storage::Outcome;
 use super::time::Timestamp;
 
@@ -115,6 +115,14 @@ impl Machine {
             Machine::Providers(_) => "providers",
             Machine::Bootstrap(_) => "bootstrap",
             Machine::Records(_) => "records",
+        }
+    }
+
+    /// How much it prefers being done to being exact: a publication is as good with the next closest.
+    pub(crate) fn pace(&self) -> Pace {
+        match self {
+            Machine::Publish(_) => Pace::Brisk,
+            _ => Pace::Steady,
         }
     }
 
@@ -209,9 +217,16 @@ impl Machine {
     }
 }
 
-/// The failure of a query that nobody answered.
+/// The failure of a query that had no answer of use: some peers may have answered, but broke the rules.
 fn unanswered(report: &mut Report) -> QueryError {
-    if report.requests == 0 { QueryError::NoPeers } else { QueryError::NoAnswer(take(report)) }
+    let misbehaved = |failure: &PeerFailure| matches!(failure.why, RequestError::Misbehaved(_));
+    if report.requests == 0 {
+        QueryError::NoPeers
+    } else if report.failed.iter().any(misbehaved) {
+        QueryError::NotFound(take(report))
+    } else {
+        QueryError::NoAnswer(take(report))
+    }
 }
 
 /// The report at its end.

@@ -12,8 +12,10 @@ pub use driven::Driven;
 use super::Store;
 
 /// How often a pending operation is polled before it counts as lost. Default of [`Conformance::with_polls`].
+/// Source: 10 s for a store that takes 1 ms between two polls.
 pub const DEFAULT_POLLS: usize = 10_000;
 /// How many remote records are written to fill a store. Default of [`Conformance::with_flood`].
+/// Source: enough to fill a store made small for the purpose, and soon done where each record is a write to a disk.
 pub const DEFAULT_FLOOD: usize = 2_000;
 
 /// Runs all checks on the stores that `make` makes, each of them empty.

@@ -48,6 +48,35 @@ fn a_put_reaches_the_k_closest_and_every_node_gets_it() {
 }
 
 #[test]
+fn a_publisher_can_change_its_value_to_lesser_bytes() {
+    let mut network = Network::joined(5, Config::default());
+    stored(network.run(1, put("/app/x", "9")).unwrap());
+    network.advance(Duration::from_secs(2)); // lifetimes travel in whole seconds
+    let report = stored(network.run(1, put("/app/x", "10")).unwrap());
+    assert_eq!((report.acknowledged.len(), report.failed.len()), (4, 0));
+    for i in 0..5 {
+        match network.run(i, get("/app/x")).unwrap() {
+            Answer::Value { record, .. } => assert_eq!(&record.value[..], b"10", "node {i}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_own_value_that_comes_back_stays_the_publishers() {
+    let mut network = Network::joined(5, Config::default());
+    for publisher in [1, 2] {
+        stored(network.run(publisher, put("/app/x", "same")).unwrap());
+    }
+    match network.run(1, get("/app/x")).unwrap() {
+        Answer::Value { record, from, .. } => {
+            assert_eq!((record.publisher, record.own, record.expires, from), (Some(peer(1)), true, None, None));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn closest_peers_are_the_closest_there_are() {
     let mut network = Network::joined(80, Config::default());
     for (i, target) in [(3, "a"), (40, "b"), (79, "c")] {
@@ -171,6 +200,18 @@ fn what_nobody_has_is_not_found_and_whom_nobody_knows_cannot_be_asked() {
         Answer::Value { from, .. } => assert_eq!(from, None, "it is kept here all the same"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_value_that_no_message_could_carry_is_refused_before_it_is_kept() {
+    let mut network = Network::joined(3, Config::default());
+    let value = |len: usize| Bytes::from(vec![1; len]);
+    let put = |len| Operation::Put { key: RecordKey::from("/app/long"), value: value(len) };
+    let limit = Config::default().record.max_value_len;
+    let refused = network.run(0, put(limit + 1)).unwrap_err();
+    assert_eq!(refused, QueryError::InvalidValue(crate::core::InvalidValue::TooLarge));
+    assert!(matches!(network.run(0, get("/app/long")), Err(QueryError::NotFound(_))));
+    network.run(0, put(limit)).unwrap();
 }
 
 #[test]

@@ -188,6 +188,21 @@ fn each_way_to_fail_has_its_name() {
 }
 
 #[test]
+fn a_wrong_address_that_others_add_is_met_once() {
+    let (peer, mut stage) = (peers(1)[0], Stage::new(4, 10));
+    let id = stage.send(peer, 1);
+    assert!(format!("{:?}", stage.dials).contains("extend_addresses_through_behaviour: true"));
+    let connection = stage.dial();
+    // Not an address that this node brought along.
+    let wrong = DialError::WrongPeerId { obtained: PeerId::random(), address: addr(9) };
+    stage.fail(peer, connection, &wrong);
+    assert!(format!("{:?}", stage.dials).contains("extend_addresses_through_behaviour: false"), "{:?}", stage.dials);
+    let connection = stage.dial();
+    stage.establish(peer, connection);
+    assert_eq!(stage.sent, [(connection, id)]);
+}
+
+#[test]
 fn a_dial_that_outlives_its_requests_still_counts_as_failed() {
     let (peer, mut stage) = (peers(1)[0], Stage::new(4, 10));
     let id = stage.send(peer, 1);

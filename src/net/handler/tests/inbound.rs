@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use libp2p_identity::PeerId;
+
 use super::rig::*;
-use crate::core::{Kind, Misbehaviour, Mode, Refusal, Reply, Request};
+use crate::core::{Contact, Kind, Misbehaviour, Mode, Refusal, Reply, Request, Response, Value};
 use crate::net::handler::FromHandler;
 use crate::net::stream_config::StreamConfig;
+use crate::wire;
 
 fn answer() -> Reply {
     Reply::Answer(empty_answer())
@@ -82,6 +85,31 @@ async fn what_is_no_request_resets_the_stream() {
     assert_eq!(read(&mut stream).await, None);
     // The connection and other streams do not suffer.
     serve(&mut node, &mut raw.open().await).await;
+}
+
+#[tokio::test]
+async fn a_value_too_large_to_hand_out_is_neither_taken_nor_in_the_way() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    let limit = config().max_message_out;
+    let value = |len: usize| Value::new("key", vec![1; len]);
+    let put = |len: usize| wire::encode_request(&Request::PutValue { value: value(len) }, wire::MAX_IN).unwrap();
+    let mut stream = raw.open().await;
+    write(&mut stream, &put(limit)).await;
+    assert!(ends_with_reset(&mut stream).await, "never handed up");
+    let mut stream = raw.open().await;
+    write(&mut stream, &put(limit - 100)).await;
+    let (id, request) = node.request().await;
+    assert_eq!(request, Request::PutValue { value: value(limit - 100) });
+    node.reply(id, Reply::Answer(Response::PutValue { value: value(limit - 100) })).await;
+    assert!(read(&mut stream).await.is_some(), "whatever is taken is echoed");
+
+    write(&mut stream, &request_bytes(&Request::GetValue { key: "key".into() })).await;
+    let (id, _) = node.request().await;
+    let closer = vec![Contact::new(PeerId::random(), ["/ip4/127.0.0.1/tcp/1".parse().unwrap()])];
+    let own = Response::GetValue { key: "key".into(), value: Some(value(limit)), closer: closer.clone() };
+    node.reply(id, Reply::Answer(own)).await;
+    let answer = wire::decode_response(Kind::GetValue, read(&mut stream).await.unwrap());
+    assert_eq!(answer, Ok(Response::GetValue { key: "key".into(), value: None, closer }));
 }
 
 #[tokio::test]
