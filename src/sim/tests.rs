@@ -86,13 +86,13 @@ fn storm(seed: u64) -> (Traffic, Vec<u64>) {
 
 #[test]
 fn laws_hold_in_a_storm_and_the_same_seed_repeats_it() {
-    for seed in [1, 2] {
-        let (traffic, bytes) = storm(seed);
+    let outcomes = [storm(1), storm(2)];
+    for (traffic, _) in &outcomes {
         assert!(traffic.lost > 100 && traffic.dials_failed > 10 && traffic.cancelled > 100, "{traffic:?}");
         assert!(traffic.abandoned > 0 && traffic.queries_abandoned > 0 && traffic.finished > 300, "{traffic:?}");
-        assert_eq!(storm(seed), (traffic, bytes), "seed {seed}");
     }
-    assert_ne!(storm(1), storm(2));
+    assert_eq!(storm(1), outcomes[0]);
+    assert_ne!(outcomes[0], outcomes[1]);
 }
 
 fn lookups(network: &mut Network, seed: u64, n: u32) -> (f64, f64) {

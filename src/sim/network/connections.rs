@@ -89,7 +89,10 @@ impl Network {
             self.depth = 0;
             let node = &mut self.slots[one as usize].node;
             node.handle_input(now, Input::Connected { peer, outbound_addr });
-            node.handle_input(now, Input::Discovered(contact));
+            // Whoever dialled knows by now where the other one is.
+            if !dialled {
+                node.handle_input(now, Input::Discovered(contact));
+            }
             node.handle_input(now, Input::Serves { peer, yes: serves });
             self.settle(one);
         }

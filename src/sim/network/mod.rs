@@ -84,7 +84,9 @@ pub(crate) struct Network {
     seed: u64,
     now: u64,
     sequence: u64,
-    queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    queue: Queue,
+    /// Looks at connections that may be idle: nearly all that is far ahead, kept apart so that the queue is short.
+    idle: Queue,
     flights: Flights,
     slots: Vec<Slot>,
     news: VecDeque<News>,
@@ -93,6 +95,9 @@ pub(crate) struct Network {
     /// How deep in a chain of requests the input is that is being handled.
     depth: u32,
 }
+
+/// What is to happen, in order of time, then of the order in which it was scheduled.
+type Queue = BinaryHeap<Reverse<(u64, u64, Happening)>>;
 
 /// How many events go by between two signs of life.
 const PULSE: u64 = 1 << 14;
@@ -105,7 +110,8 @@ impl Network {
             seed,
             now: 0,
             sequence: 0,
-            queue: BinaryHeap::new(),
+            queue: Queue::new(),
+            idle: Queue::new(),
             flights: Flights::default(),
             slots: Vec::new(),
             news: VecDeque::new(),
@@ -208,22 +214,28 @@ impl Network {
             if let Some(news) = self.news.pop_front() {
                 return Some(news);
             }
-            match self.queue.peek() {
-                Some(Reverse((at, _, _))) if *at <= until => {}
-                _ => {
-                    self.now = self.now.max(until);
-                    return None;
-                }
-            }
-            if let Some(Reverse((at, _, happening))) = self.queue.pop() {
-                self.now = at;
-                self.traffic.events += 1;
-                self.happen(happening);
-            }
+            let Some((at, happening)) = self.pop(until) else {
+                self.now = self.now.max(until);
+                return None;
+            };
+            self.now = at;
+            self.traffic.events += 1;
+            self.happen(happening);
             if self.traffic.events.is_multiple_of(PULSE) {
                 self.news.push_back(News::Pulse);
             }
         }
+    }
+
+    /// What happens first, if it does until then.
+    fn pop(&mut self, until: u64) -> Option<(u64, Happening)> {
+        let when = |queue: &Queue| queue.peek().map_or((u64::MAX, 0), |Reverse((at, sequence, _))| (*at, *sequence));
+        let (next, idle) = (when(&self.queue), when(&self.idle));
+        let (first, queue) = if idle < next { (idle, &mut self.idle) } else { (next, &mut self.queue) };
+        if first.0 > until {
+            return None;
+        }
+        queue.pop().map(|Reverse((at, _, happening))| (at, happening))
     }
 
     fn make_room(&mut self) {
@@ -245,7 +257,8 @@ impl Network {
 
     fn schedule(&mut self, at: u64, happening: Happening) {
         self.sequence += 1;
-        self.queue.push(Reverse((at, self.sequence, happening)));
+        let queue = if matches!(happening, Happening::Idle { .. }) { &mut self.idle } else { &mut self.queue };
+        queue.push(Reverse((at, self.sequence, happening)));
     }
 
     fn happen(&mut self, happening: Happening) {

@@ -50,7 +50,13 @@ impl Network {
     }
 
     /// Puts a message on the wire; how long it takes, or `None` where it gets lost.
-    pub(super) fn transmit(&mut self, (from, to): (Index, Index), round_trip: u64, size: u64, stale: bool) -> Option<u64> {
+    pub(super) fn transmit(
+        &mut self,
+        (from, to): (Index, Index),
+        round_trip: u64,
+        size: u64,
+        stale: bool,
+    ) -> Option<u64> {
         self.traffic.sent += 1;
         self.traffic.bytes += size;
         let apart = self.slots[from as usize].group != self.slots[to as usize].group;
