@@ -2,7 +2,9 @@
 
 #![cfg(feature = "sim")]
 
-use libp2p_kad_dht::sim::{Metric, Metrics, Observer, Outcome, Params, Pulse, Unobserved, scenarios};
+use std::time::Duration;
+
+use libp2p_kad_dht::sim::{Churn, Latency, Metric, Metrics, Observer, Outcome, Params, Pulse, Unobserved, scenarios};
 
 fn run(name: &str, nodes: usize, samples: usize) -> Outcome {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
@@ -127,5 +129,29 @@ fn an_observer_ends_a_run_with_what_is_known() {
         let outcome = scenario.run(&params, &mut Impatient(0));
         assert!(outcome.interrupted && !outcome.pass(), "{}", scenario.name);
         assert!(outcome.to_json().starts_with("{\"scenario\":"));
+    }
+}
+
+/// Otherwise whoever sizes a network with them learns nothing.
+#[test]
+fn every_setting_of_custom_changes_what_comes_out() {
+    let scenario = scenarios().iter().find(|scenario| scenario.name == "custom");
+    let run = |change: &dyn Fn(&mut Params)| {
+        let mut params = Params::new(1);
+        (params.nodes, params.samples) = (Some(40), Some(1));
+        change(&mut params);
+        scenario.map(|scenario| scenario.run(&params, &mut Unobserved).ours)
+    };
+    let plain = run(&|_| {});
+    assert!(plain.is_some());
+    let changes: [(&str, &dyn Fn(&mut Params)); 5] = [
+        ("churn", &|params| params.churn = Some(Churn::Poisson(Duration::from_secs(1_800)))),
+        ("loss", &|params| params.loss = Some(0.05)),
+        ("latency", &|params| params.latency = Some(Latency::Constant(100_000))),
+        ("k", &|params| params.k = Some(10)),
+        ("alpha", &|params| params.alpha = Some(3)),
+    ];
+    for (name, change) in changes {
+        assert_ne!(run(change), plain, "{name}");
     }
 }
