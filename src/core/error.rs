@@ -95,7 +95,7 @@ pub struct Report {
     pub answers: usize,
     /// The peers that acknowledged to keep what was published, nearest to the key first.
     pub acknowledged: Vec<PeerId>,
-    /// The peers to which an announcement was sent and that neither took nor refused it in time.
+    /// The peers to which what was published was sent and that neither took nor refused it by the end.
     pub sent: Vec<PeerId>,
     /// The peers that failed, in the order in which they did, with the reason of each.
     pub failed: Vec<PeerFailure>,

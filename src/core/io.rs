@@ -421,6 +421,8 @@ pub struct QueryOptions {
     pub limit: Option<NonZeroUsize>,
     /// Along how many disjoint paths to walk. Default: [`LookupConfig::paths`](super::config::LookupConfig).
     pub paths: Option<NonZeroUsize>,
+    /// Whether a get asks all of the k closest, however many holders it finds before. Default: it ends at its quorum.
+    pub thorough: bool,
     /// Whether to report each step.
     pub progress: bool,
 }
@@ -451,6 +453,13 @@ impl QueryOptions {
     #[must_use]
     pub fn with_paths(mut self, paths: NonZeroUsize) -> QueryOptions {
         self.paths = Some(paths);
+        self
+    }
+
+    /// Asking all of the k closest.
+    #[must_use]
+    pub fn with_all_asked(mut self) -> QueryOptions {
+        self.thorough = true;
         self
     }
 

@@ -210,6 +210,7 @@ impl RequestError {
             self,
             RequestError::Busy
                 | RequestError::TooLarge
+                | RequestError::Unacknowledged
                 | RequestError::Unreachable(Unreachable::Denied | Unreachable::BackingOff)
         )
     }

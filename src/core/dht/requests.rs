@@ -134,8 +134,16 @@ impl Dht {
 
     pub(super) fn on_query_expired(&mut self, now: Timestamp, id: QueryId) {
         let Some(query) = self.pool.get_mut(id) else { return };
-        let result = query.machine.expire(&mut query.report).unwrap_or_else(|| {
-            Err(QueryError::TimedOut { after: query.timeout, report: Box::new(std::mem::take(&mut query.report)) })
+        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        let result = query.machine.expire(&cx, &mut query.report).unwrap_or_else(|| {
+            let report = &mut query.report;
+            for request in query.in_flight.iter().filter_map(|id| self.requests.get(*id)) {
+                let peer = *request.to.peer();
+                if !report.sent.contains(&peer) && !report.failed.iter().any(|failure| failure.peer == peer) {
+                    report.failed.push(PeerFailure::new(peer, RequestError::Timeout));
+                }
+            }
+            Err(QueryError::TimedOut { after: query.timeout, report: Box::new(std::mem::take(report)) })
         });
         self.finish(now, id, result);
     }

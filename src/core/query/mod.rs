@@ -193,9 +193,9 @@ impl Machine {
     }
 
     /// The time is over: what there is to show for it, or `None` if that is nothing but a time-out.
-    pub(crate) fn expire(&mut self, report: &mut Report) -> Option<Result<Answer, QueryError>> {
+    pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
         match self {
-            Machine::Publish(publish) => publish.expire(report),
+            Machine::Publish(publish) => publish.expire(cx, report),
             Machine::Find(_)
             | Machine::GetValue(_)
             | Machine::Providers(_)
