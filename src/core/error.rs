@@ -43,6 +43,8 @@ pub enum QueryError {
     TimedOut {
         /// The time that it had.
         after: Duration,
+        /// The best value found until then, where it was a get.
+        best: Option<Box<Record>>,
         /// Who was asked until then and how each ended.
         report: Box<Report>,
     },
@@ -103,7 +105,12 @@ pub struct Report {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} requests, {} answers, {} failures", self.requests, self.answers, self.failed.len())
+        write!(f, "{} requests, {} answers, {} failures", self.requests, self.answers, self.failed.len())?;
+        match self.failed.first() {
+            Some(first) if self.failed.len() == 1 => write!(f, ": {first}"),
+            Some(first) => write!(f, ", the first: {first}"),
+            None => Ok(()),
+        }
     }
 }
 

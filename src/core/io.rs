@@ -199,6 +199,9 @@ pub enum Refusal {
     /// The peer broke a rule.
     #[error("misbehaved: {0}")]
     Misbehaved(#[from] Misbehaviour),
+    /// A better value than the one to keep is kept already; the peer may not know it.
+    #[error("a better value is kept")]
+    OldValue,
     /// This node does not serve at present.
     #[error("this node is a client")]
     NotServing,

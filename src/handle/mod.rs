@@ -55,7 +55,7 @@ impl DhtHandle {
         Values::new(self.start(Operation::Get { key: key.into() }, Finds::Values))
     }
 
-    /// Keeps a value here and at the k peers closest to its key. Ends once all of those have answered or failed.
+    /// Keeps a value here, where it stays whatever becomes of the rest, and at the k peers closest to its key. Ends once all of those have answered or failed.
     pub fn put(&self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> Query<Published> {
         let value = Bytes::copy_from_slice(value.as_ref());
         Query::new(self.start(Operation::Put { key: key.into(), value }, Finds::None))

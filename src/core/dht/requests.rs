@@ -16,7 +16,12 @@ impl Dht {
     ) -> RequestId {
         let warm = self.peers.connected.contains(to.peer());
         let rtt = self.peers.table.get(to.key()).map(|entry| entry.rtt);
-        let patience = self.experience.patience(rtt, warm, pace, &self.config.lookup);
+        let mut patience = self.experience.patience(rtt, warm, pace, &self.config.lookup);
+        if let Owner::Query(id, _) = owner
+            && let Some(query) = self.pool.get_mut(id)
+        {
+            patience = patience.within(query.timeout);
+        }
         self.stats.sent[request.kind() as usize] += 1;
         let id = self.requests.start(now, owner, Arc::clone(&to), request.clone(), warm, patience);
         self.outputs.push_back(Output::Send { to, id, request });
@@ -143,7 +148,8 @@ impl Dht {
                     report.failed.push(PeerFailure::new(peer, RequestError::Timeout));
                 }
             }
-            Err(QueryError::TimedOut { after: query.timeout, report: Box::new(std::mem::take(report)) })
+            let (after, report) = (query.timeout, Box::new(std::mem::take(report)));
+            Err(QueryError::TimedOut { after, best: query.machine.take_best().map(Box::new), report })
         });
         self.finish(now, id, result);
     }

@@ -114,6 +114,15 @@ impl GetValue {
         self.lookup.on_tardy(from.key(), how);
     }
 
+    /// The time is over: as many holders as were wanted may have been found by a get that asks everyone.
+    pub(crate) fn expire(&mut self, report: &mut Report) -> Option<Result<Answer, QueryError>> {
+        (self.best.is_some() && self.held >= self.quorum.get()).then(|| self.finish(report))
+    }
+
+    pub(crate) fn take_best(&mut self) -> Option<Record> {
+        self.best.take().map(|best| best.record)
+    }
+
     fn compare(&mut self, validator: &dyn Validator, record: Record, from: PeerId, out: &mut Vec<QueryEvent>) {
         self.held += 1;
         let Some(best) = &mut self.best else {
