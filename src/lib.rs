@@ -78,8 +78,9 @@ pub mod sim;
 pub mod wire;
 
 pub use crate::core::{
-    AcceptAny, ConfigError, Contact, Key, MemoryStore, Mode, Namespaced, ProviderRecord, QueryError, QueryEvent,
-    QueryId, Quorum, Record, RecordKey, Store, Timestamp, Validator,
+    AcceptAny, Answer, ConfigError, Contact, InvalidValue, Key, MemoryStore, Mode, Namespaced, Operation, Progress,
+    ProviderRecord, QueryError, QueryEvent, QueryId, QueryOptions, Quorum, Record, RecordKey, Store, StoreError,
+    Timestamp, Validator,
 };
 #[cfg(feature = "handle")]
 pub use crate::handle::{DhtHandle, Query};

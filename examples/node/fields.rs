@@ -12,7 +12,7 @@ const HEX: &str = "hex:";
 /// Bytes as text where they are UTF-8, else as `hex:`; text that looks like `hex:` too, so that there is no doubt.
 pub(crate) fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.starts_with(HEX) => text.to_owned(),
+        Ok(text) if !text.starts_with(HEX) && !text.contains(char::is_control) => text.to_owned(),
         _ => bytes.iter().fold(HEX.to_owned(), |text, byte| text + &format!("{byte:02x}")),
     }
 }

@@ -78,6 +78,15 @@ impl Contact {
         Arc::new(Contact::assemble(self.peer, self.key, raw))
     }
 
+    /// The same peer with addresses of both: those of `known` first. Returns `known` where that has them all.
+    pub fn with_known(&self, known: &Arc<Contact>) -> Arc<Contact> {
+        if self.addrs.iter().all(|addr| known.addrs.contains(addr)) {
+            return Arc::clone(known);
+        }
+        let raw = known.addrs.iter().chain(&self.addrs).cloned();
+        Arc::new(Contact::assemble(self.peer, self.key, raw))
+    }
+
     /// The same peer with other addresses, in binary form and without `/p2p` endings, its key not hashed again.
     pub fn with_addrs(&self, addrs: impl IntoIterator<Item = Bytes>) -> Arc<Contact> {
         Arc::new(Contact::assemble(self.peer, self.key, addrs.into_iter()))

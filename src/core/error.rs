@@ -43,6 +43,8 @@ pub enum QueryError {
     TimedOut {
         /// The time that it had.
         after: Duration,
+        /// The best value found until then, where it was a get.
+        best: Option<Box<Record>>,
         /// Who was asked until then and how each ended.
         report: Box<Report>,
     },
@@ -95,7 +97,7 @@ pub struct Report {
     pub answers: usize,
     /// The peers that acknowledged to keep what was published, nearest to the key first.
     pub acknowledged: Vec<PeerId>,
-    /// The peers to which an announcement was sent and that neither took nor refused it in time.
+    /// The peers to which what was published was sent and that neither took nor refused it by the end.
     pub sent: Vec<PeerId>,
     /// The peers that failed, in the order in which they did, with the reason of each.
     pub failed: Vec<PeerFailure>,
@@ -103,7 +105,12 @@ pub struct Report {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} requests, {} answers, {} failures", self.requests, self.answers, self.failed.len())
+        write!(f, "{} requests, {} answers, {} failures", self.requests, self.answers, self.failed.len())?;
+        match self.failed.first() {
+            Some(first) if self.failed.len() == 1 => write!(f, ": {first}"),
+            Some(first) => write!(f, ", the first: {first}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -199,6 +199,9 @@ pub enum Refusal {
     /// The peer broke a rule.
     #[error("misbehaved: {0}")]
     Misbehaved(#[from] Misbehaviour),
+    /// A better value than the one to keep is kept already; the peer may not know it.
+    #[error("a better value is kept")]
+    OldValue,
     /// This node does not serve at present.
     #[error("this node is a client")]
     NotServing,
@@ -421,6 +424,8 @@ pub struct QueryOptions {
     pub limit: Option<NonZeroUsize>,
     /// Along how many disjoint paths to walk. Default: [`LookupConfig::paths`](super::config::LookupConfig).
     pub paths: Option<NonZeroUsize>,
+    /// Whether a get asks all of the k closest, however many holders it finds before. Default: it ends at its quorum.
+    pub thorough: bool,
     /// Whether to report each step.
     pub progress: bool,
 }
@@ -451,6 +456,13 @@ impl QueryOptions {
     #[must_use]
     pub fn with_paths(mut self, paths: NonZeroUsize) -> QueryOptions {
         self.paths = Some(paths);
+        self
+    }
+
+    /// Asking all of the k closest.
+    #[must_use]
+    pub fn with_all_asked(mut self) -> QueryOptions {
+        self.thorough = true;
         self
     }
 

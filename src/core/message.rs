@@ -210,6 +210,7 @@ impl RequestError {
             self,
             RequestError::Busy
                 | RequestError::TooLarge
+                | RequestError::Unacknowledged
                 | RequestError::Unreachable(Unreachable::Denied | Unreachable::BackingOff)
         )
     }
@@ -264,7 +265,4 @@ pub enum Misbehaviour {
     /// An announcement names no provider that is its sender and can be reached.
     #[error("the announcement does not name its sender")]
     NotItsProvider,
-    /// The stored value is newer than the one that the peer wanted kept.
-    #[error("an older value than the one kept")]
-    OldValue,
 }

@@ -46,7 +46,8 @@ impl Peers {
         let noted = self.book.note(contact, named);
         match self.table.get_mut(noted.key()) {
             Some(entry) => {
-                entry.contact = entry.contact.merged(&noted);
+                // Where it answered comes before what is told of it, even by the application.
+                entry.contact = noted.with_known(&entry.contact);
                 Arc::clone(&entry.contact)
             }
             None => noted,

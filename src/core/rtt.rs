@@ -83,6 +83,13 @@ pub(crate) struct Patience {
     pub(crate) give_up: Duration,
 }
 
+impl Patience {
+    /// No more of it than leaves a query of this time the chance to ask someone else, and to follow up.
+    pub(crate) fn within(self, time: Duration) -> Patience {
+        Patience { late: self.late.min(time / 4), overdue: self.overdue.min(time / 2), give_up: self.give_up }
+    }
+}
+
 /// What all peers together taught about time, those connected and those to be dialled first apart.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Experience {

@@ -12,7 +12,7 @@ use std::fmt;
 
 use super::config::RecordConfig;
 use super::error::QueryError;
-use super::io::QueryId;
+use super::io::{QueryId, Refusal};
 use super::message::{Misbehaviour, Value};
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::store::{Item, Loaded, Read, Store, StoreError, Ticket, Write};
@@ -67,12 +67,12 @@ impl From<KeepError> for QueryError {
 }
 
 impl KeepError {
-    /// What a peer that asked for it is to blame for, if it is.
-    pub(crate) fn blame(self) -> Result<Misbehaviour, StoreError> {
+    /// Why a peer that asked for it is refused.
+    pub(crate) fn refusal(self) -> Refusal {
         match self {
-            KeepError::Invalid(why) => Ok(Misbehaviour::InvalidValue(why)),
-            KeepError::Old => Ok(Misbehaviour::OldValue),
-            KeepError::Store(why) => Err(why),
+            KeepError::Invalid(why) => Refusal::Misbehaved(Misbehaviour::InvalidValue(why)),
+            KeepError::Old => Refusal::OldValue,
+            KeepError::Store(why) => Refusal::Store(why),
         }
     }
 }

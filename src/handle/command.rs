@@ -11,6 +11,9 @@ use super::mailbox::{Command, Mailbox, Read, Taken, Ticket};
 use super::slot::{Reply, Writer};
 use crate::core::{Contact, Dht, Event, Mode, Operation, QueryError, QueryEvent, QueryId, QueryOptions, Timestamp};
 
+/// So many commands are served before the driver gets its turn. Source: as many as wait at most.
+const COMMANDS_AT_ONCE: usize = super::MAX_COMMANDS;
+
 /// What a driver needs in order to serve [`DhtHandle`]s: poll it with the rest of the node, and show it every event.
 ///
 /// When it is dropped, everything that handles still wait for ends with [`QueryError::Closed`].
@@ -74,9 +77,9 @@ impl Commands {
     }
 
     /// Serves what the handles ask for, until one asks for something that only the driver can do, or until there is
-    /// nothing left; then the task is woken when there is.
+    /// nothing left; then the task is woken when there is. However fast they ask, the driver gets its turn.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Timestamp, dht: &mut Dht) -> Poll<Wish> {
-        loop {
+        for _ in 0..COMMANDS_AT_ONCE {
             let wish = match self.mailbox.poll_take(cx) {
                 Poll::Ready(Taken::Command(ticket, command)) => self.serve(ticket, command, now, dht),
                 Poll::Ready(Taken::Cancel(ticket)) => self.cancel(ticket, dht),
@@ -86,6 +89,8 @@ impl Commands {
                 return Poll::Ready(wish);
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Passes news of the handles' own queries on to them, and returns every other event.

@@ -23,9 +23,7 @@ pub use query::{ProviderUpdate, Providers, Query, Values, Watched, WatchedProvid
 pub use slot::MAX_UNREAD_STEPS;
 
 use crate::core::store::Item;
-use crate::core::{
-    Contact, Key, Mode, Operation, QueryOptions, QuerySnapshot, Quorum, RecordKey, RoutingSnapshot, Stats,
-};
+use crate::core::{Contact, Key, Mode, Operation, QueryOptions, QuerySnapshot, RecordKey, RoutingSnapshot, Stats};
 use mailbox::{Command, Mailbox, Read};
 use query::Call;
 use slot::{Finds, Writer, slot};
@@ -54,10 +52,10 @@ impl DhtHandle {
     /// The same as a stream of ever better values, which goes on to all of the k closest peers unless its
     /// [quorum](Values::quorum) says otherwise.
     pub fn values(&self, key: impl Into<RecordKey>) -> Values {
-        Values::new(self.start(Operation::Get { key: key.into() }, Finds::Values)).quorum(Quorum::All)
+        Values::new(self.start(Operation::Get { key: key.into() }, Finds::Values))
     }
 
-    /// Keeps a value here and at the k peers closest to its key. Ends once all of those have answered or failed.
+    /// Keeps a value here, where it stays whatever becomes of the rest, and at the k peers closest to its key. Ends once all of those have answered or failed.
     pub fn put(&self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> Query<Published> {
         let value = Bytes::copy_from_slice(value.as_ref());
         Query::new(self.start(Operation::Put { key: key.into(), value }, Finds::None))

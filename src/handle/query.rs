@@ -235,7 +235,7 @@ impl IntoFuture for WatchedProviders {
 ///
 /// A reader that is slow sees the best one that it has not read yet. Await the stream for the end of the query, which
 /// names the best value with its holders, or is [`QueryError::QuorumMissed`] where the network has fewer of them than
-/// the [quorum](Values::quorum); the values that came are as good. Dropping it cancels the query.
+/// a [quorum](Values::quorum) that was asked for; the values that came are as good. Dropping it cancels the query.
 #[derive(Debug)]
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Values {
@@ -243,12 +243,14 @@ pub struct Values {
 }
 
 impl Values {
-    pub(super) fn new(call: Call) -> Values {
+    pub(super) fn new(mut call: Call) -> Values {
+        call.set(|options| options.thorough = true);
         Values { query: Query::new(call) }
     }
 
-    /// Ends once this many peers were found to hold the best value. Default: all of the k closest.
+    /// Ends once this many peers were found to hold a value. Default: not before all of the k closest were asked.
     pub fn quorum(mut self, quorum: Quorum) -> Values {
+        self.query.call.set(|options| options.thorough = false);
         self.query = self.query.quorum(quorum);
         self
     }

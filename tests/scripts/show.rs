@@ -158,7 +158,7 @@ impl Names {
                     .map_or(String::new(), |best| format!(" best={}", String::from_utf8_lossy(&best.value)));
                 format!("QuorumMissed {reached}/{wanted}{best}; {}", self.of_report(report))
             }
-            QueryError::TimedOut { after, report } => {
+            QueryError::TimedOut { after, report, .. } => {
                 format!("TimedOut {}; {}", span(*after), self.of_report(report))
             }
             other => format!("{other:?}"),

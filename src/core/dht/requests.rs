@@ -16,7 +16,12 @@ impl Dht {
     ) -> RequestId {
         let warm = self.peers.connected.contains(to.peer());
         let rtt = self.peers.table.get(to.key()).map(|entry| entry.rtt);
-        let patience = self.experience.patience(rtt, warm, pace, &self.config.lookup);
+        let mut patience = self.experience.patience(rtt, warm, pace, &self.config.lookup);
+        if let Owner::Query(id, _) = owner
+            && let Some(query) = self.pool.get_mut(id)
+        {
+            patience = patience.within(query.timeout);
+        }
         self.stats.sent[request.kind() as usize] += 1;
         let id = self.requests.start(now, owner, Arc::clone(&to), request.clone(), warm, patience);
         self.outputs.push_back(Output::Send { to, id, request });
@@ -134,8 +139,17 @@ impl Dht {
 
     pub(super) fn on_query_expired(&mut self, now: Timestamp, id: QueryId) {
         let Some(query) = self.pool.get_mut(id) else { return };
-        let result = query.machine.expire(&mut query.report).unwrap_or_else(|| {
-            Err(QueryError::TimedOut { after: query.timeout, report: Box::new(std::mem::take(&mut query.report)) })
+        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        let result = query.machine.expire(&cx, &mut query.report).unwrap_or_else(|| {
+            let report = &mut query.report;
+            for request in query.in_flight.iter().filter_map(|id| self.requests.get(*id)) {
+                let peer = *request.to.peer();
+                if !report.sent.contains(&peer) && !report.failed.iter().any(|failure| failure.peer == peer) {
+                    report.failed.push(PeerFailure::new(peer, RequestError::Timeout));
+                }
+            }
+            let (after, report) = (query.timeout, Box::new(std::mem::take(report)));
+            Err(QueryError::TimedOut { after, best: query.machine.take_best().map(Box::new), report })
         });
         self.finish(now, id, result);
     }

@@ -56,13 +56,15 @@ impl Frontier {
     pub(crate) fn hear(&mut self, contact: &Arc<Contact>) -> bool {
         let distance = self.target.distance(contact.key());
         if let Some(known) = self.peers.get_mut(&distance) {
-            let merged = known.contact.merged(contact);
-            let news = !Arc::ptr_eq(&merged, &known.contact);
-            if news && known.standing == Standing::Failed && known.chances > 0 {
-                known.chances -= 1;
-                known.standing = Standing::Heard;
+            let known_at = known.contact.raw_addrs();
+            if contact.raw_addrs().iter().any(|addr| !known_at.contains(addr)) {
+                // What was known comes first: whoever names a peer with many addresses must not push out the right ones.
+                known.contact = contact.merged(&known.contact);
+                if known.standing == Standing::Failed && known.chances > 0 {
+                    known.chances -= 1;
+                    known.standing = Standing::Heard;
+                }
             }
-            known.contact = merged;
             return false;
         }
         if self.peers.len() >= self.limit && !self.make_room(&distance) {

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use super::{DELIVERY, Step};
+use libp2p_identity::PeerId;
+
+use super::{Context, DELIVERY, Step};
 use crate::core::contact::Contact;
 use crate::core::error::{PeerFailure, Report};
 use crate::core::lookup::Tardy;
@@ -94,17 +96,19 @@ impl Delivery {
         }
     }
 
-    /// Writes into the report who took it, the best first, and accounts for those still under way; returns how many
-    /// took it.
-    pub(crate) fn conclude(&mut self, report: &mut Report) -> usize {
+    /// Writes into the report who took it, the best first, and accounts for those still under way: to the connected ones
+    /// it was sent, the others were not reached in time. Returns how many took it.
+    pub(crate) fn conclude(&mut self, cx: &Context<'_>, report: &mut Report) -> usize {
         let of = |state: State| move |target: &&Target| target.state == state;
         let peer = |target: &Target| *target.contact.peer();
         report.acknowledged = self.targets.iter().filter(of(State::Acknowledged)).map(peer).collect();
-        let announced = matches!(self.request, Request::AddProvider { .. });
-        let why = if announced { RequestError::Unacknowledged } else { RequestError::Timeout };
         let open = self.targets.iter().filter(|target| matches!(target.state, State::Waiting | State::Late));
-        report.failed.extend(open.map(|target| PeerFailure::new(peer(target), why)));
-        // An announcement that was sent and neither taken nor refused may well have arrived: that is no failure.
+        let why = |peer: &PeerId| match cx.peers.connected.contains(peer) {
+            true => RequestError::Unacknowledged,
+            false => RequestError::Timeout,
+        };
+        report.failed.extend(open.map(peer).map(|peer| PeerFailure::new(peer, why(&peer))));
+        // What was sent and neither taken nor refused may well have arrived: that is no failure.
         let failures = std::mem::take(&mut report.failed);
         let (sent, failed): (Vec<_>, Vec<_>) =
             failures.into_iter().partition(|failure| failure.why == RequestError::Unacknowledged);

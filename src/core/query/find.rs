@@ -37,13 +37,16 @@ impl Find {
         Find { lookup, preimage: key, wanted: Wanted::Closest }
     }
 
-    /// Looks for a peer; one that is connected, or in the routing table, is found at once.
+    /// Looks for a peer; one that is connected, or has answered and not failed since, is found at once, and so is this
+    /// node itself.
     pub(crate) fn peer(cx: &Context<'_>, peer: PeerId, options: &QueryOptions) -> Find {
         let key = Key::from(&peer);
         let known = cx.peers.contact(&peer).filter(|contact| contact.has_addrs());
         let reached = |contact: &Arc<Contact>| cx.peers.connected.contains(contact.peer());
         let found =
             known.filter(|contact| reached(contact) || cx.peers.table.get(&key).is_some_and(|e| e.failures == 0));
+        let itself = (peer == *cx.peers.local.peer()).then(|| Arc::clone(&cx.peers.local));
+        let found = found.or(itself.filter(|local| local.has_addrs()));
         let lookup = cx.walk(key, cx.replication(), options.paths);
         Find { lookup, preimage: peer.to_bytes().into(), wanted: Wanted::Peer { key, found } }
     }

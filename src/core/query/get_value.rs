@@ -1,7 +1,7 @@
 //! Find the best value under a key.
 //!
 //! The value kept here counts as the first; every further one is validated and compared. The query ends as soon as
-//! as many peers hold a value as the quorum asks for, else when the walk ends.
+//! as many peers hold a value as the quorum asks for, unless it is to be thorough, else when the walk ends.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub(crate) struct GetValue {
     key: RecordKey,
     lookup: Lookup,
     quorum: NonZeroUsize,
+    thorough: bool,
     /// Whether the store has answered.
     local: Option<Result<(), StoreError>>,
     best: Option<Best>,
@@ -46,7 +47,16 @@ impl GetValue {
     pub(crate) fn new(cx: &Context<'_>, key: RecordKey, options: &QueryOptions) -> GetValue {
         let quorum = options.quorum.unwrap_or(cx.config.record.read_quorum).of(cx.config.lookup.replication);
         let lookup = cx.walk(key.key(), cx.replication(), options.paths);
-        GetValue { key, lookup, quorum, local: None, best: None, held: 0, outdated: Vec::new() }
+        GetValue {
+            key,
+            lookup,
+            quorum,
+            thorough: options.thorough,
+            local: None,
+            best: None,
+            held: 0,
+            outdated: Vec::new(),
+        }
     }
 
     pub(crate) fn lookup(&self) -> &Lookup {
@@ -67,7 +77,7 @@ impl GetValue {
         if self.local.is_none() {
             return Step::Wait;
         }
-        if self.held >= self.quorum.get() {
+        if self.held >= self.quorum.get() && !self.thorough {
             return Step::Finish(self.finish(report));
         }
         let key = &self.key;
@@ -102,6 +112,15 @@ impl GetValue {
 
     pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, how: Tardy) {
         self.lookup.on_tardy(from.key(), how);
+    }
+
+    /// The time is over: as many holders as were wanted may have been found by a get that asks everyone.
+    pub(crate) fn expire(&mut self, report: &mut Report) -> Option<Result<Answer, QueryError>> {
+        (self.best.is_some() && self.held >= self.quorum.get()).then(|| self.finish(report))
+    }
+
+    pub(crate) fn take_best(&mut self) -> Option<Record> {
+        self.best.take().map(|best| best.record)
     }
 
     fn compare(&mut self, validator: &dyn Validator, record: Record, from: PeerId, out: &mut Vec<QueryEvent>) {

@@ -33,6 +33,7 @@ use super::key::Key;
 use super::lookup::{Lookup, Shape, Tardy};
 use super::message::{Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
+use super::record::Record;
 use super::requests::Tag;
 use super::rtt::{Experience, Pace};
 use super::storage::Outcome;
@@ -193,14 +194,19 @@ impl Machine {
     }
 
     /// The time is over: what there is to show for it, or `None` if that is nothing but a time-out.
-    pub(crate) fn expire(&mut self, report: &mut Report) -> Option<Result<Answer, QueryError>> {
+    pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
         match self {
-            Machine::Publish(publish) => publish.expire(report),
-            Machine::Find(_)
-            | Machine::GetValue(_)
-            | Machine::Providers(_)
-            | Machine::Bootstrap(_)
-            | Machine::Records(_) => None,
+            Machine::Publish(publish) => publish.expire(cx, report),
+            Machine::GetValue(get) => get.expire(report),
+            Machine::Find(_) | Machine::Providers(_) | Machine::Bootstrap(_) | Machine::Records(_) => None,
+        }
+    }
+
+    /// The best value that a get has found.
+    pub(crate) fn take_best(&mut self) -> Option<Record> {
+        match self {
+            Machine::GetValue(get) => get.take_best(),
+            _ => None,
         }
     }
 

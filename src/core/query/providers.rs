@@ -185,8 +185,9 @@ impl FindProviders {
         if reported == Some(true) || (reported.is_none() && self.heard.len() >= self.most) {
             return;
         }
-        let known = if provider.has_addrs() { None } else { cx.peers.contact(provider.peer()) };
-        let contact = known.unwrap_or_else(|| Arc::clone(provider));
+        // Where this node knows it to be comes first: it may have moved since it announced itself.
+        let known = cx.peers.contact(provider.peer());
+        let contact = known.map_or_else(|| Arc::clone(provider), |known| provider.with_known(&known));
         let reachable = contact.has_addrs();
         self.heard.insert(*contact.peer(), reachable);
         if reachable {

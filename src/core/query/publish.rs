@@ -104,7 +104,7 @@ impl Publish {
             }
             Stage::Delivering(delivery) => match delivery.next() {
                 Some(step) => step,
-                None if delivery.is_done() => Step::Finish(self.finish(report)),
+                None if delivery.is_done() => Step::Finish(self.finish(cx, report)),
                 None => Step::Wait,
             },
         }
@@ -140,9 +140,9 @@ impl Publish {
     }
 
     /// The time is over. Those who acknowledged by now have it, and may be enough.
-    pub(crate) fn expire(&mut self, report: &mut Report) -> Option<Result<Answer, QueryError>> {
+    pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
         let (Stage::Walking(_, delivery) | Stage::Delivering(delivery)) = &mut self.stage else { return None };
-        let reached = delivery.conclude(report);
+        let reached = delivery.conclude(cx, report);
         (reached >= self.quorum.get()).then(|| Ok(self.answer(report)))
     }
 
@@ -165,9 +165,9 @@ impl Publish {
         self.next(cx, report)
     }
 
-    fn finish(&mut self, report: &mut Report) -> Result<Answer, QueryError> {
+    fn finish(&mut self, cx: &Context<'_>, report: &mut Report) -> Result<Answer, QueryError> {
         let Stage::Delivering(delivery) = &mut self.stage else { return Err(QueryError::Cancelled) };
-        let reached = delivery.conclude(report);
+        let reached = delivery.conclude(cx, report);
         if reached < self.quorum.get() {
             let report = take(report);
             return Err(QueryError::QuorumMissed { wanted: self.quorum, reached, best: None, report });

@@ -19,7 +19,7 @@ use super::key::Key;
 use super::message::{Misbehaviour, Request, Response, Value};
 use super::peers::Peers;
 use super::record::{ProviderRecord, Record, RecordKey};
-use super::storage::{Asker, KeepError, Outcome, Storage, Visit, received};
+use super::storage::{Asker, Outcome, Storage, Visit, received};
 use super::time::Timestamp;
 
 /// What the server may use.
@@ -249,18 +249,11 @@ fn serve(cx: &ServerContext<'_>, from: PeerId, asked: Asked, outcome: Outcome) -
         (Asked::Announce(key), Outcome::Kept(Ok(()))) => {
             Served { reply: Reply::Nothing, event: Some(Event::ProviderStored { key, provider: from }) }
         }
-        (_, Outcome::Kept(Err(why))) => Served::refuse(blame(why)),
+        (_, Outcome::Kept(Err(why))) => Served::refuse(why.refusal()),
         (_, Outcome::Value(Err(why)) | Outcome::Providers(Err(why)) | Outcome::Items(Err(why))) => Served::refuse(why),
         (_, Outcome::Value(_) | Outcome::Providers(_) | Outcome::Items(_) | Outcome::Kept(_)) => {
             Served::refuse(super::store::StoreError::Failed)
         }
-    }
-}
-
-fn blame(why: KeepError) -> Refusal {
-    match why.blame() {
-        Ok(misbehaviour) => Refusal::Misbehaved(misbehaviour),
-        Err(store) => Refusal::Store(store),
     }
 }
 

@@ -180,9 +180,12 @@ fn a_peer_is_found_with_its_addresses_and_an_unknown_one_is_not() {
     for i in 1..40 {
         match network.run(i, Operation::FindPeer { peer: peer((i + 17) % 40) }) {
             Ok(Answer::Peer { peer: found, .. }) => assert_eq!(found, network.contact((i + 17) % 40)),
-            Err(why) if (i + 17) % 40 == i => assert!(matches!(why, QueryError::NotFound(_))),
             other => panic!("{other:?}"),
         }
+    }
+    match network.run(5, Operation::FindPeer { peer: peer(5) }).unwrap() {
+        Answer::Peer { peer: found, report } => assert_eq!((found, report.requests), (network.contact(5), 0)),
+        other => panic!("{other:?}"),
     }
     let unknown = network.run(5, Operation::FindPeer { peer: peer(99) });
     assert!(matches!(unknown, Err(QueryError::NotFound(_))), "{unknown:?}");
