@@ -144,7 +144,8 @@ fn every_setting_of_custom_changes_what_comes_out() {
     };
     let plain = run(&|_| {});
     assert!(plain.is_some());
-    let changes: [(&str, &dyn Fn(&mut Params)); 5] = [
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut Params));
+    let changes: [Change<'_>; 5] = [
         ("churn", &|params| params.churn = Some(Churn::Poisson(Duration::from_secs(1_800)))),
         ("loss", &|params| params.loss = Some(0.05)),
         ("latency", &|params| params.latency = Some(Latency::Constant(100_000))),
