@@ -28,6 +28,7 @@ pub(crate) enum News {
     /// A query told something.
     Query {
         node: Index,
+        id: QueryId,
         event: QueryEvent,
         /// The longest chain of requests, each caused by the one before, that the node sent since it last started a
         /// query with none running.
@@ -318,6 +319,6 @@ impl Network {
             self.traffic.finished += 1;
             slot.queries.remove(&id);
         }
-        self.news.push_back(News::Query { node, event, rounds });
+        self.news.push_back(News::Query { node, id, event, rounds });
     }
 }

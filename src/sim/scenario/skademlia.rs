@@ -170,12 +170,15 @@ pub(super) fn look_for(
         let near = honest.closest(place(&Key::hash(&key)), 2);
         let goal = near.into_iter().find(|peer| *peer != from);
         let goal = goal.map(|peer| *network.directory.contact(peer).peer());
-        if network.start(from, Operation::ClosestPeers { key }, options.clone()).is_none() {
-            continue;
-        }
+        let Some(lookup) = network.start(from, Operation::ClosestPeers { key }, options.clone()) else { continue };
         let answer = loop {
             match network.next(u64::MAX - 1) {
-                Some(News::Query { event: QueryEvent::Finished(result), .. }) => break result,
+                // Others may have queries of their own that end meanwhile.
+                Some(News::Query { node, id, event: QueryEvent::Finished(result), .. })
+                    if (node, id) == (from, lookup) =>
+                {
+                    break result;
+                }
                 Some(News::Pulse) => {
                     progress.tell(network.traffic().events, network.now(), i as f64 / samples as f64);
                 }
