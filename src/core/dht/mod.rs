@@ -66,6 +66,9 @@ pub struct Dht {
     outputs: VecDeque<Output>,
 }
 
+/// Room for so many outputs is kept between bursts. Source: a lookup sends its k requests at once, with an event or two.
+const KEPT_OUTPUTS: usize = 64;
+
 /// As many queries run as may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many queries at once")]
@@ -181,7 +184,12 @@ impl Dht {
     /// Hands out the next effect; `None` means: nothing more until the next input or timeout.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        // What a burst needed is not kept for ever: in a process of many nodes it would be most of their memory.
+        if output.is_none() && self.outputs.capacity() > KEPT_OUTPUTS {
+            self.outputs.shrink_to(KEPT_OUTPUTS / 4);
+        }
+        output
     }
 
     /// The earliest time at which [`Input::Timeout`] is worth sending; `None` means: not before some input.
