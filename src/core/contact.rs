@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::key::Key;
 
 /// The most addresses that a [`Contact`] holds; further ones are dropped. Source: real peers announce up to 25
-/// (`reference/libp2p-kad.md`, E16), rounded up.
+/// in the field, rounded up.
 pub const MAX_ADDRS: usize = 32;
 
 /// The longest address in bytes that a [`Contact`] holds; longer ones are dropped. Source: WebTransport addresses

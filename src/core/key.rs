@@ -166,7 +166,7 @@ mod tests {
         (0..s.len()).step_by(2).map(|i| u8::from_str_radix(&s[i..i + 2], 16).unwrap()).collect()
     }
 
-    /// specification.md, rules A15 and A41.
+    /// The vectors of the IPFS Kademlia specification, rules A15 and A41.
     #[test]
     fn vectors_of_the_amino_spec() {
         let peer = hex("0024080112209e3b433cbd31c2b8a6ebbdca998bd0f4c2141c9c9af5422e976051b1e63af14d");

@@ -1,6 +1,6 @@
 //! How long peers stay, and how long they are away.
 //!
-//! Knows: the session models of `published-results.md` § 0.2. Must not know: what a peer does in its session.
+//! Knows: session models as published (RFM2, ProbeLab 2022; Steiner 2009; Rhea 2004). Must not know: what a peer does in its session.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub enum Churn {
     Poisson(Duration),
 }
 
-/// The share of peers that come back under a new id (`published-results.md` § 0.2).
+/// The share of peers that come back under a new id (Steiner 2009: many change it each session).
 pub(crate) const NEW_IDENTITY: f64 = 0.3;
 
 impl Churn {

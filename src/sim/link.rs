@@ -1,6 +1,6 @@
 //! The links between peers: how long messages take, what dialling costs, what gets lost.
 //!
-//! Knows: the models of `published-results.md` § 0.3 and 0.4. Must not know: messages or who sends them. The round
+//! Knows: models of round trips and of what dialling costs. Must not know: messages or who sends them. The round
 //! trip of a pair is drawn from a hash of the pair, so that it needs no memory and never changes. All times are whole
 //! microseconds.
 

@@ -112,7 +112,10 @@ mod tests {
         for hours in [0.5, 2.0, 8.0, 24.0] {
             assert!((share_below(hours, |u| weibull(u, 0.61, 3.66)) - closed(hours)).abs() < 0.012, "{hours} h");
         }
-        assert!((closed(2.0) - 0.50).abs() < 0.01 && (closed(8.0) - 0.80).abs() < 0.01, "published-results.md, RFM2");
+        assert!(
+            (closed(2.0) - 0.50).abs() < 0.01 && (closed(8.0) - 0.80).abs() < 0.01,
+            "RFM2: half end within 2 h, four in five within 8 h"
+        );
         assert!((share_below(5.0, |u| exponential(u, 5.0)) - (1.0 - (-1.0f64).exp())).abs() < 0.012);
         assert!((share_below(145.0, |u| log_normal(u, 145.0, 0.55)) - 0.5).abs() < 0.012);
         let one_sigma = 145.0 * 0.55f64.exp();

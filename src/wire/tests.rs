@@ -14,9 +14,9 @@ use crate::core::{Contact, RecordKey, Timestamp, Value};
 mod cutting;
 mod properties;
 
-/// An Ed25519 peer: its key is in its id (specification.md, A15).
+/// An Ed25519 peer: its key is in its id (rule A15).
 const ED: &str = "0024080112209e3b433cbd31c2b8a6ebbdca998bd0f4c2141c9c9af5422e976051b1e63af14d";
-/// A peer whose id is a hash, as RSA peers have it (specification.md, msg-7).
+/// A peer whose id is a hash, as RSA peers have it (msg-7 below).
 const RSA: &str = "122090c9620a79a8ba913d9f84394a32488494f98cf0ce4dddbb86cb44519970c4e0";
 /// The peer looked up in msg-4 and provided in msg-7.
 const SOUGHT: &str = "1220d18f46f364ebeeec500929c72a4898feb2747730b129d970de15cf80626ebcbc";
@@ -220,7 +220,7 @@ fn a_peer_is_encoded_once() {
 
 // ── What others send ────────────────────────────────────────────────────────────────────────────────────────────
 
-/// specification.md §5.3: messages of go-libp2p, captured by js-libp2p.
+/// Messages of go-libp2p, captured by js-libp2p.
 #[test]
 fn captured_messages_mean_what_they_did() {
     let hello = || Bytes::from_static(b"/v/hello");

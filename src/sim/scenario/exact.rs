@@ -14,7 +14,7 @@ use super::{Params, Scenario};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "exact",
-    paper: "Maymounkov & Mazières, Kademlia, IPTPS 2002; reference values in published-results.md § 1",
+    paper: "Maymounkov & Mazières, Kademlia, IPTPS 2002; reference values of an idealised simulation of static tables",
     about: "requests and rounds to find exactly the 20 closest in a static network",
     nodes: 25_000,
     run,

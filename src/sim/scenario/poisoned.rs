@@ -22,7 +22,7 @@ use crate::core::Request;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "poisoned",
-    paper: "Baumgart & Mies, S/Kademlia, ICPADS 2007, with the poisoning of published-results.md § 2",
+    paper: "Baumgart & Mies, S/Kademlia, ICPADS 2007, with adversaries that poison tables for 24 h first",
     about: "lookups after 24 h (--samples hours) of table poisoning by 20 % adversaries under IPFS-2022 churn, k 16",
     nodes: 1_000,
     run,

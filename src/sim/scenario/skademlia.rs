@@ -21,7 +21,7 @@ use crate::core::{Answer, Key, Operation, QueryEvent, QueryOptions};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "skademlia",
-    paper: "Baumgart & Mies, S/Kademlia, ICPADS 2007; reference values in published-results.md § 2",
+    paper: "Baumgart & Mies, S/Kademlia, ICPADS 2007; reference values of a replica in which a path dies at its first adversary",
     about: "share of lookups that find the closest honest peer, by share of adversaries m and disjoint paths d",
     nodes: 10_000,
     run,

@@ -17,10 +17,10 @@ pub(crate) enum Rules {
     /// The textbook: rounds of α requests, the next round when all of one have ended, until the k closest answered.
     Rounds { alpha: usize, k: usize },
     /// go-libp2p-kad-dht: α in flight until the β closest answered; then whoever of the k closest was not asked is
-    /// asked, without looking at the answers (`landscape.md` § 1.5).
+    /// asked, without looking at the answers (go-libp2p-kad-dht 0.42, query.go).
     Go { alpha: usize, beta: usize, k: usize },
     /// libp2p-kad 0.49: α in flight, k once α answers in a row brought nothing closer, until the k closest that do
-    /// not fail have answered (`libp2p-kad.md` § 2).
+    /// not fail have answered (libp2p-kad 0.49, closest.rs).
     Rust { alpha: usize, k: usize },
 }
 
