@@ -16,7 +16,7 @@ use std::task::{Wake, Waker};
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::store::conformance::{self, Conformance};
 use libp2p_kad_dht::core::store::deferred::DeferredStore;
-use libp2p_kad_dht::core::store::{Done, Item, Loaded, Read, Ticket, Usage, Write};
+use libp2p_kad_dht::core::store::{Done, Item, Loaded, Read, Scan, Ticket, Usage, Write};
 use libp2p_kad_dht::core::{
     Key, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp,
 };
@@ -174,9 +174,13 @@ impl Store for Broken {
         self.inner.remove_provider(key, provider)
     }
 
-    fn scan(&mut self, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
+    fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError> {
+        self.inner.sequence(now, key)
+    }
+
+    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
         let after = after.filter(|_| self.fault != Fault::SkipsAfter);
-        match self.inner.scan(after, limit)? {
+        match self.inner.scan(what, after, limit)? {
             Read::Ready(mut items) if self.fault == Fault::SplitsPages => {
                 items.truncate(limit);
                 Ok(Read::Ready(items))

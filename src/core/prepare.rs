@@ -17,6 +17,7 @@ use super::peers::Peers;
 use super::query::{Bootstrap, Context, Find, FindProviders, GetValue, Machine, Publish, Query};
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::storage::{Asker, Now, Storage};
+use super::store::Scan;
 use super::time::Timestamp;
 use super::validate::InvalidValue;
 
@@ -85,7 +86,7 @@ pub(crate) fn prepare(
             (machine, *peers.local.key(), None)
         }
         Operation::Records { after, limit } => {
-            let local = storage.items(asker, after.as_ref(), limit.get());
+            let local = storage.items(asker, Scan::All, after.as_ref(), limit.get());
             (Machine::Records(None), *peers.local.key(), local)
         }
     };

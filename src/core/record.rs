@@ -119,12 +119,26 @@ pub struct Record {
     pub received: Timestamp,
     /// Whether this node published it: own records never compete with remote ones for room.
     pub own: bool,
+    /// When this node last told the closest peers of it; only own records are announced. `None` means never.
+    pub announced: Option<Timestamp>,
+    /// The value's place in a sequence, as its validator reads it; `None` where values have none. A store remembers it
+    /// for longer than the value, so that no older one comes back.
+    pub sequence: Option<u64>,
 }
 
 impl Record {
     /// A record received at `received` that does not expire, of no known publisher, and not one's own.
     pub fn new(key: impl Into<RecordKey>, value: impl Into<Bytes>, received: Timestamp) -> Record {
-        Record { key: key.into(), value: value.into(), publisher: None, expires: None, received, own: false }
+        Record {
+            key: key.into(),
+            value: value.into(),
+            publisher: None,
+            expires: None,
+            received,
+            own: false,
+            announced: None,
+            sequence: None,
+        }
     }
 
     /// Whether the record is over at `now`.
@@ -147,12 +161,14 @@ pub struct ProviderRecord {
     pub addrs_expire: Timestamp,
     /// Whether the provider is this node.
     pub own: bool,
+    /// When this node last told the closest peers of it; only own records are announced. `None` means never.
+    pub announced: Option<Timestamp>,
 }
 
 impl ProviderRecord {
     /// A record of a remote provider.
     pub fn new(key: RecordKey, provider: Arc<Contact>, expires: Timestamp, addrs_expire: Timestamp) -> ProviderRecord {
-        ProviderRecord { key, provider, expires, addrs_expire, own: false }
+        ProviderRecord { key, provider, expires, addrs_expire, own: false, announced: None }
     }
 
     /// Whether the record is over at `now`.

@@ -22,10 +22,30 @@ pub struct Stats {
     pub queries_succeeded: u64,
     /// Queries that failed, ran out of time or were cancelled.
     pub queries_failed: u64,
+    /// Records brought to other peers, by the reason for it.
+    pub stores: Stores,
     /// Peers in the routing table now.
     pub table: usize,
     /// Peers that ever entered the routing table.
     pub admitted: u64,
     /// Peers that ever left it.
     pub evicted: u64,
+}
+
+/// Values and provider records brought to other peers, each counted once for each peer that it was sent to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stores {
+    /// By the application's put or provide.
+    pub published: u64,
+    /// By the publisher, again: the interval was over, or a peer was new among the closest.
+    pub announced: u64,
+    /// By a holder, in the period in which nobody else did.
+    pub replicated: u64,
+    /// By the nearest holder, to a newcomer that is closer to the key.
+    pub joined: u64,
+    /// After a read, to those of the closest that held an older value or none.
+    pub corrected: u64,
+    /// After a read, to the closest peer on the path that did not hold the value.
+    pub cached: u64,
 }

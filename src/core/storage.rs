@@ -15,7 +15,7 @@ use super::error::QueryError;
 use super::io::{QueryId, Refusal};
 use super::message::{Misbehaviour, Value};
 use super::record::{ProviderRecord, Record, RecordKey};
-use super::store::{Item, Loaded, Read, Store, StoreError, Ticket, Write};
+use super::store::{Item, Loaded, Read, Scan, Store, StoreError, Ticket, Write};
 use super::time::Timestamp;
 use super::validate::{Candidate, InvalidValue};
 
@@ -82,6 +82,8 @@ impl KeepError {
 enum Job {
     /// A read that decides whether this value may be written.
     Compare(Asker, Record),
+    /// A read that decides the same where no value is kept, by the number of one that is over.
+    Recall(Asker, Record),
     WriteValue(Asker, RecordKey),
     Write(Asker),
     Value(Asker),
@@ -127,10 +129,11 @@ impl Storage {
     }
 
     /// Keeps a value, if it is valid and none is kept that is better.
-    pub(crate) fn keep_value(&mut self, now: Timestamp, asker: Asker, record: Record) -> Now {
+    pub(crate) fn keep_value(&mut self, now: Timestamp, asker: Asker, mut record: Record) -> Now {
         if let Err(why) = self.config.validator.validate(now, &record.key, &record.value) {
             return Some(Outcome::Kept(Err(KeepError::Invalid(why))));
         }
+        record.sequence = self.config.validator.sequence(&record.key, &record.value);
         if let Some(queue) = self.queues.get_mut(&record.key) {
             queue.push_back((asker, record));
             self.queued += 1;
@@ -146,10 +149,30 @@ impl Storage {
 
     fn compare(&mut self, now: Timestamp, asker: Asker, record: Record) -> Now {
         match self.store.get(now, &record.key) {
-            Ok(Read::Ready(old)) => self.write_value(now, asker, record, old),
+            Ok(Read::Ready(None)) => self.recall(now, asker, record),
+            Ok(Read::Ready(Some(old))) => self.write_value(now, asker, record, Some(old)),
             Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Compare(asker, record)),
             Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
         }
+    }
+
+    /// Keeps a value where none is kept, unless it is older than one that is over.
+    fn recall(&mut self, now: Timestamp, asker: Asker, record: Record) -> Now {
+        if record.sequence.is_none() {
+            return self.write_value(now, asker, record, None);
+        }
+        match self.store.sequence(now, &record.key) {
+            Ok(Read::Ready(remembered)) => self.write_unless_older(now, asker, record, remembered),
+            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Recall(asker, record)),
+            Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
+        }
+    }
+
+    fn write_unless_older(&mut self, now: Timestamp, asker: Asker, record: Record, remembered: Option<u64>) -> Now {
+        if record.sequence < remembered {
+            return Some(Outcome::Kept(Err(KeepError::Old)));
+        }
+        self.write_value(now, asker, record, None)
     }
 
     /// Keeps a provider record.
@@ -177,8 +200,8 @@ impl Storage {
     }
 
     /// Reads a page of all that is kept.
-    pub(crate) fn items(&mut self, asker: Asker, after: Option<&super::key::Key>, limit: usize) -> Now {
-        match self.store.scan(after, limit) {
+    pub(crate) fn items(&mut self, asker: Asker, what: Scan, after: Option<&super::key::Key>, limit: usize) -> Now {
+        match self.store.scan(what, after, limit) {
             Ok(Read::Ready(items)) => Some(Outcome::Items(Ok(items))),
             Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Items(asker)),
             Err(why) => Some(Outcome::Items(Err(why))),
@@ -223,6 +246,7 @@ impl Storage {
     ) -> Vec<(Asker, Outcome)> {
         match self.waiting.remove(&ticket) {
             Some(Job::Compare(asker, record)) => self.compared(now, asker, record, result),
+            Some(Job::Recall(asker, record)) => self.recalled(now, asker, record, result),
             Some(Job::Value(asker)) => {
                 let value = loaded_value(result).map(|record| self.still_valid(now, record));
                 vec![(asker, Outcome::Value(value))]
@@ -245,12 +269,33 @@ impl Storage {
         result: Result<Loaded, StoreError>,
     ) -> Vec<(Asker, Outcome)> {
         let key = record.key.clone();
-        let outcome = match loaded_value(result) {
-            Ok(old) => self.write_value(now, asker, record, old.filter(|old| !old.is_expired(now))),
+        let outcome = match loaded_value(result).map(|old| old.filter(|old| !old.is_expired(now))) {
+            Ok(Some(old)) => self.write_value(now, asker, record, Some(old)),
+            Ok(None) => self.recall(now, asker, record),
             Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
         };
+        self.after(now, asker, &key, outcome)
+    }
+
+    fn recalled(
+        &mut self,
+        now: Timestamp,
+        asker: Asker,
+        record: Record,
+        result: Result<Loaded, StoreError>,
+    ) -> Vec<(Asker, Outcome)> {
+        let key = record.key.clone();
+        let outcome = match loaded_sequence(result) {
+            Ok(remembered) => self.write_unless_older(now, asker, record, remembered),
+            Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
+        };
+        self.after(now, asker, &key, outcome)
+    }
+
+    /// What is done lets the next in the queue have its turn; what waits for the store does not.
+    fn after(&mut self, now: Timestamp, asker: Asker, key: &RecordKey, outcome: Now) -> Vec<(Asker, Outcome)> {
         match outcome {
-            Some(outcome) => self.next_in_queue(now, &key, (asker, outcome)),
+            Some(outcome) => self.next_in_queue(now, key, (asker, outcome)),
             None => Vec::new(),
         }
     }
@@ -325,7 +370,11 @@ impl Storage {
 /// nobody can make a value end earlier by sending it with a short lifetime, or put a name to what this node published.
 fn again(old: Record, new: Record) -> Record {
     let expires = old.expires.zip(new.expires).map(|(old, new)| old.max(new));
-    if old.own { Record { received: new.received, ..old } } else { Record { expires, ..new } }
+    if old.own {
+        Record { received: new.received, announced: old.announced.max(new.announced), ..old }
+    } else {
+        Record { expires, ..new }
+    }
 }
 
 fn loaded_providers(result: Result<Loaded, StoreError>) -> Result<Vec<ProviderRecord>, StoreError> {
@@ -338,6 +387,13 @@ fn loaded_providers(result: Result<Loaded, StoreError>) -> Result<Vec<ProviderRe
 fn loaded_items(result: Result<Loaded, StoreError>) -> Result<Vec<Item>, StoreError> {
     match result? {
         Loaded::Items(items) => Ok(items),
+        _ => Err(StoreError::Failed),
+    }
+}
+
+fn loaded_sequence(result: Result<Loaded, StoreError>) -> Result<Option<u64>, StoreError> {
+    match result? {
+        Loaded::Sequence(sequence) => Ok(sequence),
         _ => Err(StoreError::Failed),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::store::{Item, Read};
+use libp2p_kad_dht::core::store::{Item, Read, Scan};
 use libp2p_kad_dht::core::{
     Contact, MAX_ADDR_LEN, MAX_ADDRS, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store,
     StoreError, Timestamp,
@@ -56,7 +56,7 @@ fn records(store: &mut MemoryStore, now: Timestamp, key: &str) -> Vec<ProviderRe
 }
 
 fn scanned(store: &mut MemoryStore) -> Vec<Item> {
-    match store.scan(None, usize::MAX) {
+    match store.scan(Scan::All, None, usize::MAX) {
         Ok(Read::Ready(found)) => found,
         other => panic!("a memory store answers at once: {other:?}"),
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::store::Item;
 use libp2p_kad_dht::core::store::conformance::Conformance;
 use libp2p_kad_dht::core::store::deferred::DeferredStore;
+use libp2p_kad_dht::core::store::{Item, Scan};
 use libp2p_kad_dht::core::{Key, ProviderRecord, Record, RecordKey, Store, Timestamp};
 use proptest::prelude::*;
 
@@ -133,7 +133,7 @@ fn play(make: impl FnMut() -> Box<dyn Store>, ops: &[Op]) -> Result<(), TestCase
             Op::Advance { secs } => now = later(now, secs),
             Op::Scan { after, limit } => {
                 let after = after.map(|key| record_key(key).key());
-                let mut found: Vec<_> = store.scan(after.as_ref(), limit).unwrap().iter().map(row).collect();
+                let mut found: Vec<_> = store.scan(Scan::All, after.as_ref(), limit).unwrap().iter().map(row).collect();
                 found.sort();
                 let rest: Vec<_> = model.rows().into_iter().filter(|r| after.is_none_or(|a| r.0 > a)).collect();
                 let end = rest.iter().take(limit).next_back().map(|last| last.0);

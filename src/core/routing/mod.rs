@@ -7,6 +7,7 @@
 
 mod bucket;
 mod entry;
+mod estimate;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -157,7 +158,7 @@ impl RoutingTable {
             entries: bucket.entries().iter().map(|entry| entry_snapshot(entry, &connected)).collect(),
             waiting: bucket.waiting(),
         });
-        RoutingSnapshot { local, buckets: buckets.collect() }
+        RoutingSnapshot { local, buckets: buckets.collect(), estimated_nodes: self.estimated_nodes().round() as u64 }
     }
 
     /// How many entries a bucket may hold: k, or more in the low ones where the configuration widens them. The last one

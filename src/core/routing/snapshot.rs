@@ -15,6 +15,9 @@ pub struct RoutingSnapshot {
     pub local: PeerId,
     /// The buckets that exist, the farthest first.
     pub buckets: Vec<BucketSnapshot>,
+    /// How many nodes the network is likely to have, this one included; good to about a fifth once there are k
+    /// neighbours.
+    pub estimated_nodes: u64,
 }
 
 impl RoutingSnapshot {

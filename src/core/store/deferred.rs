@@ -12,7 +12,8 @@ use std::task::Waker;
 
 use libp2p_identity::PeerId;
 
-use super::{Done, Item, Loaded, Read, Store, StoreError, Ticket, Usage, Write};
+use super::{Done, Item, Loaded, Read, Scan, Store, StoreError, Ticket, Usage, Write};
+use crate::core::contact::Contact;
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::time::Timestamp;
@@ -75,7 +76,10 @@ enum Operation {
     Providers(Timestamp, RecordKey),
     AddProvider(Timestamp, ProviderRecord),
     RemoveProvider(RecordKey, PeerId),
-    Scan(Option<Key>, usize),
+    Scan(Scan, Option<Key>, usize),
+    Sequence(Timestamp, RecordKey),
+    SavePeers(Vec<Arc<Contact>>),
+    SavedPeers,
 }
 
 impl<S: Store> DeferredStore<S> {
@@ -163,9 +167,21 @@ impl<S: Store> DeferredStore<S> {
                 let read = failure.map_or_else(|| self.inner.providers(now, &key), Err);
                 self.loaded(ticket, read, Loaded::Providers);
             }
-            Operation::Scan(after, limit) => {
-                let read = failure.map_or_else(|| self.inner.scan(after.as_ref(), limit), Err);
+            Operation::Scan(what, after, limit) => {
+                let read = failure.map_or_else(|| self.inner.scan(what, after.as_ref(), limit), Err);
                 self.loaded(ticket, read, Loaded::Items);
+            }
+            Operation::Sequence(now, key) => {
+                let read = failure.map_or_else(|| self.inner.sequence(now, &key), Err);
+                self.loaded(ticket, read, Loaded::Sequence);
+            }
+            Operation::SavedPeers => {
+                let read = failure.map_or_else(|| self.inner.saved_peers(), Err);
+                self.loaded(ticket, read, Loaded::Peers);
+            }
+            Operation::SavePeers(peers) => {
+                let write = failure.map_or_else(|| self.inner.save_peers(peers), Err);
+                self.stored(ticket, write);
             }
             Operation::Put(now, record) => {
                 let write = failure.map_or_else(|| self.inner.put(now, record), Err);
@@ -251,8 +267,20 @@ impl<S: Store> Store for DeferredStore<S> {
         self.defer(Operation::RemoveProvider(key.clone(), *provider)).map(Write::Pending)
     }
 
-    fn scan(&mut self, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
-        self.defer(Operation::Scan(after.copied(), limit)).map(Read::Pending)
+    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
+        self.defer(Operation::Scan(what, after.copied(), limit)).map(Read::Pending)
+    }
+
+    fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError> {
+        self.defer(Operation::Sequence(now, key.clone())).map(Read::Pending)
+    }
+
+    fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {
+        self.defer(Operation::SavePeers(peers)).map(Write::Pending)
+    }
+
+    fn saved_peers(&mut self) -> Result<Read<Vec<Arc<Contact>>>, StoreError> {
+        self.defer(Operation::SavedPeers).map(Read::Pending)
     }
 
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {

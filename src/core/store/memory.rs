@@ -6,6 +6,7 @@
 mod config;
 mod peers;
 mod providers;
+mod sequences;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -21,7 +22,7 @@ use libp2p_identity::PeerId;
 
 use self::providers::Providers;
 use self::values::Values;
-use super::{Item, Read, Store, StoreError, Usage, Write};
+use super::{Item, Read, Scan, Store, StoreError, Usage, Write};
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
@@ -105,21 +106,22 @@ impl Store for MemoryStore {
         Ok(Write::Kept)
     }
 
-    fn scan(&mut self, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
+    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
         let mut items = Vec::new();
         let mut values = self.values.after(after).peekable();
         let mut provided = self.providers.after(after).peekable();
         while items.len() < limit {
             let places = [values.peek().map(|(place, _)| **place), provided.peek().map(|(place, _)| **place)];
             let Some(place) = places.into_iter().flatten().min() else { break };
-            if let Some((_, record)) = values.next_if(|(at, _)| **at == place) {
-                items.push(Item::Value(record.clone()));
-            }
-            if let Some((_, records)) = provided.next_if(|(at, _)| **at == place) {
-                items.extend(records.map(Item::Provider));
-            }
+            let value = values.next_if(|(at, _)| **at == place).map(|(_, record)| Item::Value(record.clone()));
+            let provided = provided.next_if(|(at, _)| **at == place).map(|(_, records)| records.map(Item::Provider));
+            items.extend(value.into_iter().chain(provided.into_iter().flatten()).filter(|item| what.wants(item)));
         }
         Ok(Read::Ready(items))
+    }
+
+    fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError> {
+        Ok(Read::Ready(self.values.sequence(now, &key.key())))
     }
 
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {

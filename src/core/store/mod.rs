@@ -10,10 +10,12 @@ pub mod conformance;
 pub mod deferred;
 pub mod memory;
 
+use std::sync::Arc;
 use std::task::Waker;
 
 pub use memory::{MemoryStore, MemoryStoreConfig};
 
+use super::contact::Contact;
 use super::key::Key;
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::time::Timestamp;
@@ -83,14 +85,42 @@ pub trait Store: Send {
     /// [`StoreError::Failed`] if it cannot.
     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError>;
 
-    /// Up to `limit` items in order of their place in the keyspace, from just after `after` (from the start without
-    /// it). Several items can lie at one place; a page never splits them, so it can be longer than `limit`. A page
+    /// Up to `limit` items of this kind in order of their place in the keyspace, from just after `after` (from the start
+    /// without it). Several items can lie at one place; a page never splits them, so it can be longer than `limit`. A page
     /// shorter than `limit` is the last one. Expired items that linger are among them, as they were written.
     ///
     /// # Errors
     ///
     /// [`StoreError::Failed`] if it cannot.
-    fn scan(&mut self, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError>;
+    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError>;
+
+    /// The highest sequence number of a value that was kept under `key` and is over by now, as far as it is remembered:
+    /// for as long again as the value lived, at least. Asked only where no value is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if the store cannot tell.
+    fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError>;
+
+    /// Keeps the peers of the routing table for the next start, in place of those kept before. A store that does not
+    /// outlive the process keeps this default, which forgets them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if it cannot.
+    fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {
+        let _ = peers;
+        Ok(Write::Kept)
+    }
+
+    /// The peers that were kept last; none with this default.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if the store cannot tell.
+    fn saved_peers(&mut self) -> Result<Read<Vec<Arc<Contact>>>, StoreError> {
+        Ok(Read::Ready(Vec::new()))
+    }
 
     /// Forgets up to `limit` items that are over at `now`, own ones too, and returns how many; fewer than `limit` means
     /// that none is left.
@@ -114,6 +144,30 @@ pub trait Store: Send {
     fn poll_done(&mut self, waker: &Waker) -> Option<Done> {
         let _ = waker;
         None
+    }
+}
+
+/// What a [`Store::scan`] looks for. A store skips the others at little cost: there can be a million of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
+pub enum Scan {
+    /// Everything.
+    #[default]
+    All,
+    /// Values, own ones included.
+    Values,
+    /// What this node published: its own values and its own provider records.
+    Own,
+}
+
+impl Scan {
+    /// Whether it looks for this.
+    pub fn wants(self, item: &Item) -> bool {
+        match self {
+            Scan::All => true,
+            Scan::Values => matches!(item, Item::Value(_)),
+            Scan::Own => item.is_own(),
+        }
     }
 }
 
@@ -212,6 +266,10 @@ pub enum Loaded {
     Providers(Vec<ProviderRecord>),
     /// The answer to a [`Store::scan`].
     Items(Vec<Item>),
+    /// The answer to a [`Store::sequence`].
+    Sequence(Option<u64>),
+    /// The answer to a [`Store::saved_peers`].
+    Peers(Vec<Arc<Contact>>),
 }
 
 /// How much a store keeps.

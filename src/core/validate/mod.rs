@@ -28,6 +28,13 @@ pub trait Validator: Send + Sync + fmt::Debug {
     /// `values` is never empty. The verdict must not depend on the order of the values, except among equal ones, so
     /// that all nodes agree.
     fn select(&self, key: &RecordKey, values: &[Candidate<'_>]) -> usize;
+
+    /// The place of a valid value in a sequence, for namespaces that have one. A store remembers it for longer than the
+    /// value, and a value with a lower one is refused. Without this, values have none.
+    fn sequence(&self, key: &RecordKey, value: &[u8]) -> Option<u64> {
+        let _ = (key, value);
+        None
+    }
 }
 
 /// One of several values under the same key.
@@ -136,6 +143,10 @@ impl Validator for Namespaced {
 
     fn select(&self, key: &RecordKey, values: &[Candidate<'_>]) -> usize {
         self.of(key).map_or(0, |validator| validator.select(key, values))
+    }
+
+    fn sequence(&self, key: &RecordKey, value: &[u8]) -> Option<u64> {
+        self.of(key)?.sequence(key, value)
     }
 }
 

@@ -11,7 +11,7 @@ use super::fixtures::{
 };
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use crate::core::record::{Record, RecordKey};
-use crate::core::store::{Done, Loaded, Read, StoreError, Write};
+use crate::core::store::{Done, Loaded, Read, Scan, StoreError, Write};
 use crate::core::time::Timestamp;
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
@@ -248,9 +248,15 @@ impl Conformance<'_> {
             assert!(places.iter().eq(&wanted), "a scan finds each item once, in order of the keyspace (limit {limit})");
             assert!(pages.iter().all(|len| *len <= limit), "a page without shared places keeps to its limit ({limit})");
         }
-        assert!(ok(store.scan(None, 0), "a page of none is possible").is_empty(), "a limit of zero finds nothing");
+        assert!(
+            ok(store.scan(Scan::All, None, 0), "a page of none is possible").is_empty(),
+            "a limit of zero finds nothing"
+        );
         let last = wanted.last().map(|(place, _)| *place);
-        assert!(ok(store.scan(last.as_ref(), 9), "a scan from the end").is_empty(), "nothing comes after the last");
+        assert!(
+            ok(store.scan(Scan::All, last.as_ref(), 9), "a scan from the end").is_empty(),
+            "nothing comes after the last"
+        );
     }
 
     /// "Several items can lie at one place; a page never splits them."

@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
-use crate::core::store::{Done, Item, Loaded, Read, Store, StoreError, Ticket, Usage, Write};
+use crate::core::store::{Done, Item, Loaded, Read, Scan, Store, StoreError, Ticket, Usage, Write};
 use crate::core::time::Timestamp;
 
 /// A store under test. Every operation returns when it is done, and every ticket is followed.
@@ -75,12 +75,27 @@ impl<'a> Driven<'a> {
     /// # Errors
     ///
     /// The store's own.
-    pub fn scan(&mut self, after: Option<&Key>, limit: usize) -> Result<Vec<Item>, StoreError> {
-        match self.store.scan(after, limit)? {
+    pub fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Vec<Item>, StoreError> {
+        match self.store.scan(what, after, limit)? {
             Read::Ready(found) => Ok(found),
             Read::Pending(ticket) => match self.loaded(ticket)? {
                 Loaded::Items(found) => Ok(found),
                 other => panic!("a pending scan is answered with items, not with {other:?}"),
+            },
+        }
+    }
+
+    /// [`Store::sequence`], to its end.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Option<u64>, StoreError> {
+        match self.store.sequence(now, key)? {
+            Read::Ready(found) => Ok(found),
+            Read::Pending(ticket) => match self.loaded(ticket)? {
+                Loaded::Sequence(found) => Ok(found),
+                other => panic!("a pending sequence is answered with a number, not with {other:?}"),
             },
         }
     }

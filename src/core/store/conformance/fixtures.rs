@@ -13,7 +13,7 @@ use super::Driven;
 use crate::core::contact::Contact;
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
-use crate::core::store::{Item, StoreError};
+use crate::core::store::{Item, Scan, StoreError};
 use crate::core::time::Timestamp;
 
 /// When the checks begin.
@@ -87,7 +87,7 @@ pub(super) fn kind(item: &Item) -> u64 {
 }
 
 pub(super) fn all(store: &mut Driven<'_>) -> Vec<Item> {
-    ok(store.scan(None, usize::MAX), "a scan finds everything")
+    ok(store.scan(Scan::All, None, usize::MAX), "a scan finds everything")
 }
 
 /// Everything that pages of `limit` find, and how long each of them was.
@@ -95,7 +95,7 @@ pub(super) fn pages(store: &mut Driven<'_>, limit: usize) -> (Vec<Item>, Vec<usi
     let (mut found, mut lens) = (Vec::new(), Vec::new());
     let mut after: Option<Key> = None;
     loop {
-        let page = ok(store.scan(after.as_ref(), limit), "a scan goes on");
+        let page = ok(store.scan(Scan::All, after.as_ref(), limit), "a scan goes on");
         after = page.last().map(|item| item.key().key());
         lens.push(page.len());
         let last = page.len() < limit;

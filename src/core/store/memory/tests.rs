@@ -84,7 +84,7 @@ fn every_count_returns_to_zero() {
     assert_eq!(store.usage(), Usage::default());
     assert_eq!((store.values.bytes(), store.next_expiry()), (0, None));
     assert_eq!((store.providers.peers().remote(), store.providers.peers().addr_bytes()), (0, 0));
-    assert!(ready(store.scan(None, 9)).is_empty());
+    assert!(ready(store.scan(Scan::All, None, 9)).is_empty());
 }
 
 /// An ordered map of the standard library holds 5 to 11 entries a node, and each node is pointed at.

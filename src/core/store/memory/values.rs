@@ -8,6 +8,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::config::MemoryStoreConfig;
+use super::sequences::Sequences;
 use crate::core::key::Key;
 use crate::core::record::{Record, RecordKey};
 use crate::core::store::StoreError;
@@ -22,6 +23,7 @@ pub(super) struct Values {
     own: usize,
     /// Of remote values and their keys.
     bytes: usize,
+    over: Sequences,
 }
 
 impl Values {
@@ -75,11 +77,21 @@ impl Values {
     pub(super) fn expire(&mut self, now: Timestamp, limit: usize) -> usize {
         for taken in 0..limit {
             match self.expiry.first() {
-                Some((at, place)) if *at <= now => self.remove(&{ *place }),
+                Some((at, place)) if *at <= now => {
+                    let place = *place;
+                    self.remember(&place);
+                    self.remove(&place);
+                }
                 _ => return taken,
             }
         }
         limit
+    }
+
+    /// The highest sequence number that is remembered of a value that is over.
+    pub(super) fn sequence(&self, now: Timestamp, place: &Key) -> Option<u64> {
+        let kept = self.kept.get(place).filter(|record| record.is_expired(now)).and_then(|record| record.sequence);
+        kept.max(self.over.get(now, place))
     }
 
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
@@ -101,6 +113,14 @@ impl Values {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Keeps in mind what sequence the value had that is over, for as long again as it lived.
+    fn remember(&mut self, place: &Key) {
+        let Some(record) = self.kept.get(place) else { return };
+        if let (Some(sequence), Some(expires)) = (record.sequence, record.expires) {
+            self.over.remember(*place, sequence, expires + expires.since(record.received));
+        }
     }
 
     /// Whether the bounds allow `record` in place of what is at `place` now.

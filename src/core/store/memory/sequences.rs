@@ -1,0 +1,59 @@
+//! The sequence numbers of values that are over, so that no older value comes back.
+//!
+//! Knows: numbers and until when to remember them. Must not know: values. Bounded: of too many, those that would be
+//! forgotten first go first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::key::Key;
+use crate::core::time::Timestamp;
+
+/// So many are remembered. Source: with their order they are about 12 MB.
+const MAX_SEQUENCES: usize = 65_536;
+
+#[derive(Default)]
+pub(super) struct Sequences {
+    known: BTreeMap<Key, (u64, Timestamp)>,
+    order: BTreeSet<(Timestamp, Key)>,
+}
+
+impl Sequences {
+    pub(super) fn get(&self, now: Timestamp, place: &Key) -> Option<u64> {
+        self.known.get(place).filter(|(_, until)| *until > now).map(|(sequence, _)| *sequence)
+    }
+
+    pub(super) fn remember(&mut self, place: Key, sequence: u64, until: Timestamp) {
+        let before = self.known.get(&place).copied();
+        let (sequence, until) = before.map_or((sequence, until), |(s, u)| (sequence.max(s), until.max(u)));
+        if let Some((_, until)) = self.known.insert(place, (sequence, until)) {
+            self.order.remove(&(until, place));
+        }
+        self.order.insert((until, place));
+        if self.known.len() > MAX_SEQUENCES
+            && let Some((_, first)) = self.order.pop_first()
+        {
+            self.known.remove(&first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_is_remembered_until_its_time_and_too_many_push_out_the_first_to_go() {
+        let mut sequences = Sequences::default();
+        let place = |i: usize| Key::hash(&i.to_be_bytes());
+        sequences.remember(place(0), 7, Timestamp::from_secs(10));
+        sequences.remember(place(0), 5, Timestamp::from_secs(20));
+        assert_eq!(sequences.get(Timestamp::from_secs(19), &place(0)), Some(7));
+        assert_eq!(sequences.get(Timestamp::from_secs(20), &place(0)), None);
+        for i in 1..=MAX_SEQUENCES {
+            sequences.remember(place(i), 1, Timestamp::from_secs(100));
+        }
+        assert_eq!(sequences.known.len(), MAX_SEQUENCES);
+        assert_eq!(sequences.order.len(), MAX_SEQUENCES);
+        assert_eq!(sequences.get(Timestamp::ZERO, &place(0)), None, "it was the first to be forgotten");
+    }
+}
