@@ -59,6 +59,10 @@ pub const DEFAULT_PROBES: usize = 3;
 /// Default for [`MaintenanceConfig::refresh_interval`]. Source: rule L27, 10 min.
 pub const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(600);
 
+/// Default for [`MaintenanceConfig::snapshot_interval`]. Source: half of the sessions in the IPFS network are longer
+/// than this by far, so that most of the peers of a table this old are there.
+pub const DEFAULT_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
+
 /// All parameters of a node's core.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -112,6 +116,9 @@ impl Config {
         nonzero_time("record.provider_addr_ttl", self.record.provider_addr_ttl)?;
         if let Some(interval) = self.maintenance.refresh_interval {
             nonzero_time("maintenance.refresh_interval", interval)?;
+        }
+        if let Some(interval) = self.maintenance.snapshot_interval {
+            nonzero_time("maintenance.snapshot_interval", interval)?;
         }
         let limit = &self.limit;
         for (name, value) in [
@@ -237,11 +244,18 @@ pub struct MaintenanceConfig {
     /// How often the node looks into all parts of its table; `None` for never. Default:
     /// [`DEFAULT_REFRESH_INTERVAL`].
     pub refresh_interval: Option<Duration>,
+    /// How often the peers of a routing table that changes are kept for the next start, by a store that outlives the
+    /// process; `None` for never. Default: [`DEFAULT_SNAPSHOT_INTERVAL`].
+    pub snapshot_interval: Option<Duration>,
 }
 
 impl Default for MaintenanceConfig {
     fn default() -> MaintenanceConfig {
-        MaintenanceConfig { probes: DEFAULT_PROBES, refresh_interval: Some(DEFAULT_REFRESH_INTERVAL) }
+        MaintenanceConfig {
+            probes: DEFAULT_PROBES,
+            refresh_interval: Some(DEFAULT_REFRESH_INTERVAL),
+            snapshot_interval: Some(DEFAULT_SNAPSHOT_INTERVAL),
+        }
     }
 }
 

@@ -9,8 +9,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
 use super::config::RecordConfig;
+use super::contact::Contact;
 use super::error::QueryError;
 use super::io::{QueryId, Refusal};
 use super::message::{Misbehaviour, Value};
@@ -31,8 +33,10 @@ pub(crate) enum Asker {
     Inbound(Visit),
     /// A query of this node.
     Query(QueryId),
-    /// Nobody: what the application forgets.
+    /// Nobody: what the application forgets, and the peers that are kept for the next start.
     Nobody,
+    /// The start, which wants the peers back that were kept.
+    Restore,
 }
 
 /// How a job ended.
@@ -46,6 +50,8 @@ pub(crate) enum Outcome {
     Providers(Result<Vec<ProviderRecord>, StoreError>),
     /// A page read.
     Items(Result<Vec<Item>, StoreError>),
+    /// The peers read that were kept for this start.
+    Peers(Result<Vec<Arc<Contact>>, StoreError>),
 }
 
 /// Why a record is not kept.
@@ -89,6 +95,7 @@ enum Job {
     Value(Asker),
     Providers(Asker),
     Items(Asker),
+    Peers(Asker),
 }
 
 /// Done at once, or later.
@@ -208,6 +215,22 @@ impl Storage {
         }
     }
 
+    /// Keeps the peers of the table for the next start.
+    pub(crate) fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<(), StoreError> {
+        let write = self.store.save_peers(peers)?;
+        let _ = self.written(Asker::Nobody, Ok(write));
+        Ok(())
+    }
+
+    /// Reads the peers that were kept for this start.
+    pub(crate) fn saved_peers(&mut self, asker: Asker) -> Now {
+        match self.store.saved_peers() {
+            Ok(Read::Ready(peers)) => Some(Outcome::Peers(Ok(peers))),
+            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Peers(asker)),
+            Err(why) => Some(Outcome::Peers(Err(why))),
+        }
+    }
+
     /// Forgets something at the application's word.
     pub(crate) fn forget(
         &mut self,
@@ -252,6 +275,7 @@ impl Storage {
                 vec![(asker, Outcome::Value(value))]
             }
             Some(Job::Providers(asker)) => vec![(asker, Outcome::Providers(loaded_providers(result)))],
+            Some(Job::Peers(asker)) => vec![(asker, Outcome::Peers(loaded_peers(result)))],
             Some(Job::Items(asker)) => vec![(asker, Outcome::Items(loaded_items(result)))],
             Some(write @ (Job::Write(_) | Job::WriteValue(..))) => {
                 self.waiting.insert(ticket, write);
@@ -380,6 +404,13 @@ fn again(old: Record, new: Record) -> Record {
 fn loaded_providers(result: Result<Loaded, StoreError>) -> Result<Vec<ProviderRecord>, StoreError> {
     match result? {
         Loaded::Providers(providers) => Ok(providers),
+        _ => Err(StoreError::Failed),
+    }
+}
+
+fn loaded_peers(result: Result<Loaded, StoreError>) -> Result<Vec<Arc<Contact>>, StoreError> {
+    match result? {
+        Loaded::Peers(peers) => Ok(peers),
         _ => Err(StoreError::Failed),
     }
 }

@@ -37,9 +37,41 @@ impl Dht {
             self.peers.serving.remove(&peer);
             let key = Key::from(&peer);
             if let Some(gone) = self.peers.table.remove(&key) {
-                self.left_table(gone);
+                self.left_table(now, gone);
                 self.offer_waiting(now, &key);
             }
+        }
+    }
+
+    /// Asks the store for the peers that were in the table when the process ended.
+    pub(super) fn restore(&mut self, now: Timestamp) {
+        if let Some(outcome) = self.storage.saved_peers(Asker::Restore) {
+            self.on_restored(now, outcome);
+        }
+    }
+
+    /// The peers that were in the table are first contacts, no more: each is tried before it is in the table again. The
+    /// node looks for its place among them at once.
+    pub(super) fn on_restored(&mut self, now: Timestamp, outcome: Outcome) {
+        let peers = match outcome {
+            Outcome::Peers(Ok(peers)) => peers,
+            Outcome::Peers(Err(why)) => return tracing::warn!(%why, "the peers that were known are lost"),
+            _ => return,
+        };
+        if peers.is_empty() {
+            return;
+        }
+        tracing::debug!(peers = peers.len(), "tries the peers that were known");
+        for contact in peers.iter().take(MAX_SAVED_PEERS) {
+            self.on_contact(now, contact, true);
+        }
+        self.refresh.hasten(now);
+    }
+
+    /// Has the peers of the table kept for the next start, the longest known first.
+    pub(super) fn save_peers(&mut self) {
+        if let Err(why) = self.storage.save_peers(self.peers.table.lasting(MAX_SAVED_PEERS)) {
+            tracing::warn!(%why, "the peers of the table are not kept for the next start");
         }
     }
 
@@ -71,22 +103,24 @@ impl Dht {
     pub(super) fn admit(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let peer = *contact.peer();
         match self.peers.table.offer(now, contact) {
-            Offer::Added => self.entered_table(peer),
+            Offer::Added => self.entered_table(now, peer),
             Offer::Replaced(old) => {
-                self.left_table(old);
-                self.entered_table(peer);
+                self.left_table(now, old);
+                self.entered_table(now, peer);
             }
             Offer::Known | Offer::Full => {}
         }
     }
 
-    pub(super) fn entered_table(&mut self, peer: PeerId) {
+    pub(super) fn entered_table(&mut self, now: Timestamp, peer: PeerId) {
+        self.snapshots.on_change(now);
         self.stats.admitted += 1;
         self.stats.table = self.peers.table.len();
         self.outputs.push_back(Output::Event(Event::RoutingChanged { peer, present: true }));
     }
 
-    pub(super) fn left_table(&mut self, peer: PeerId) {
+    pub(super) fn left_table(&mut self, now: Timestamp, peer: PeerId) {
+        self.snapshots.on_change(now);
         self.stats.evicted += 1;
         self.stats.table = self.peers.table.len();
         self.outputs.push_back(Output::Event(Event::RoutingChanged { peer, present: false }));

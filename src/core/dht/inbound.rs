@@ -42,6 +42,7 @@ impl Dht {
             match asker {
                 Asker::Query(id) => self.on_local(now, id, outcome),
                 Asker::Inbound(visit) => self.on_served(now, visit, outcome),
+                Asker::Restore => self.on_restored(now, outcome),
                 Asker::Nobody => {}
             }
         }

@@ -25,7 +25,7 @@ use super::io::{
 };
 use super::key::Key;
 use super::lookup::Tardy;
-use super::maintain::{Expiry, Probes, Refresh};
+use super::maintain::{Expiry, Probes, Refresh, Snapshots};
 use super::message::{Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, prepare};
@@ -62,12 +62,16 @@ pub struct Dht {
     probes: Probes,
     refresh: Refresh,
     expiry: Expiry,
+    snapshots: Snapshots,
     stats: Stats,
     outputs: VecDeque<Output>,
 }
 
 /// Room for so many outputs is kept between bursts. Source: a lookup sends its k requests at once, with an event or two.
 const KEPT_OUTPUTS: usize = 64;
+
+/// So many peers are kept for the next start at most. Source: more than a table of any but the widest buckets holds.
+const MAX_SAVED_PEERS: usize = 1_024;
 
 /// As many queries run as may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +94,8 @@ impl Dht {
     ) -> Result<Dht, ConfigError> {
         config.validate()?;
         let mut rng = ChaCha8Rng::from_seed(seed);
-        Ok(Dht {
+        let keeps_peers = store.keeps_peers();
+        let mut dht = Dht {
             mode: Mode::default(),
             peers: Peers::new(local, &config),
             storage: Storage::new(store, config.record.clone()),
@@ -101,11 +106,16 @@ impl Dht {
             probes: Probes::new(config.maintenance.probes, config.limit.candidates),
             refresh: Refresh::new(now, config.maintenance.refresh_interval, &mut rng),
             expiry: Expiry::default(),
+            snapshots: Snapshots::new(config.maintenance.snapshot_interval, keeps_peers),
             stats: Stats::default(),
             outputs: VecDeque::new(),
             rng,
             config,
-        })
+        };
+        if keeps_peers {
+            dht.restore(now);
+        }
+        Ok(dht)
     }
 
     /// Starts an operation and returns its id at once; its result is a later [`Event::Query`].
@@ -204,6 +214,7 @@ impl Dht {
             self.pool.next_wake().map(|(at, id)| (at, Wake::Query(id))),
             self.expiry.due(self.storage.peek()).map(|at| (at, Wake::Expiry)),
             self.refresh.due().map(|at| (at, Wake::Maintenance)),
+            self.snapshots.due().map(|at| (at, Wake::Maintenance)),
         ];
         wakes.into_iter().flatten().min_by_key(|(at, _)| *at)
     }

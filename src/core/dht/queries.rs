@@ -103,7 +103,7 @@ impl Dht {
                 _ => self.give_up(request),
             }
         }
-        self.refresh.finished(now, id, &mut self.rng);
+        self.refresh.finished(now, id, result.is_ok(), &mut self.rng);
         if query.asked {
             self.announce_end(id, result);
         }

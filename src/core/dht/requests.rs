@@ -94,7 +94,7 @@ impl Dht {
             _ => None,
         };
         if let Some(gone) = gone {
-            self.left_table(gone);
+            self.left_table(now, gone);
         }
         self.offer_waiting(now, peer.key());
     }
@@ -122,6 +122,9 @@ impl Dht {
             self.on_query_expired(now, id);
         }
         self.expiry.run(now, self.storage.store());
+        if self.snapshots.take_due(now) {
+            self.save_peers();
+        }
         if self.refresh.is_due(now) {
             self.start_refresh(now);
         }

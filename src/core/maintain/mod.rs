@@ -5,7 +5,9 @@
 mod expire;
 mod probe;
 mod refresh;
+mod snapshot;
 
 pub(crate) use expire::Expiry;
 pub(crate) use probe::Probes;
 pub(crate) use refresh::Refresh;
+pub(crate) use snapshot::Snapshots;

@@ -150,6 +150,15 @@ impl RoutingTable {
         found.into_iter().map(|entry| Arc::clone(&entry.contact)).collect()
     }
 
+    /// Up to `count` peers with addresses that are not questionable, the longest known first.
+    pub(crate) fn lasting(&self, count: usize) -> Vec<Arc<Contact>> {
+        let entries = self.buckets.iter().flat_map(Bucket::entries);
+        let mut entries: Vec<_> =
+            entries.filter(|entry| !entry.is_questionable() && entry.contact.has_addrs()).collect();
+        entries.sort_by_key(|entry| (entry.since, entry.key));
+        entries.into_iter().take(count).map(|entry| Arc::clone(&entry.contact)).collect()
+    }
+
     /// The table for people; `connected` tells to whom a connection is up.
     pub(crate) fn snapshot(&self, local: PeerId, connected: impl Fn(&PeerId) -> bool) -> RoutingSnapshot {
         let buckets = self.buckets.iter().enumerate().map(|(index, bucket)| BucketSnapshot {

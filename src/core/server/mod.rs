@@ -251,9 +251,8 @@ fn serve(cx: &ServerContext<'_>, from: PeerId, asked: Asked, outcome: Outcome) -
         }
         (_, Outcome::Kept(Err(why))) => Served::refuse(why.refusal()),
         (_, Outcome::Value(Err(why)) | Outcome::Providers(Err(why)) | Outcome::Items(Err(why))) => Served::refuse(why),
-        (_, Outcome::Value(_) | Outcome::Providers(_) | Outcome::Items(_) | Outcome::Kept(_)) => {
-            Served::refuse(super::store::StoreError::Failed)
-        }
+        // The answer to something else than was asked: no store gives it.
+        _ => Served::refuse(super::store::StoreError::Failed),
     }
 }
 

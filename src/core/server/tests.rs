@@ -49,7 +49,7 @@ impl Rig {
         let outcomes = self.storage.on_loaded(NOW, Ticket::new(ticket), result);
         let served = outcomes.into_iter().filter_map(|(asker, outcome)| match asker {
             Asker::Inbound(visit) => self.with(|server, cx| server.on_outcome(cx, visit, outcome)),
-            Asker::Query(_) | Asker::Nobody => None,
+            _ => None,
         });
         served.collect()
     }

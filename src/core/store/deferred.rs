@@ -275,6 +275,10 @@ impl<S: Store> Store for DeferredStore<S> {
         self.defer(Operation::Sequence(now, key.clone())).map(Read::Pending)
     }
 
+    fn keeps_peers(&self) -> bool {
+        self.inner.keeps_peers()
+    }
+
     fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {
         self.defer(Operation::SavePeers(peers)).map(Write::Pending)
     }

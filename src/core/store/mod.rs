@@ -102,6 +102,11 @@ pub trait Store: Send {
     /// [`StoreError::Failed`] if the store cannot tell.
     fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError>;
 
+    /// Whether this store outlives the process, so that peers are worth keeping in it. Not with this default.
+    fn keeps_peers(&self) -> bool {
+        false
+    }
+
     /// Keeps the peers of the routing table for the next start, in place of those kept before. A store that does not
     /// outlive the process keeps this default, which forgets them.
     ///

@@ -3,5 +3,6 @@
 mod extremes;
 mod network;
 mod operations;
+mod restart;
 
 pub(crate) use network::Network;
