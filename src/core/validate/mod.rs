@@ -35,6 +35,14 @@ pub trait Validator: Send + Sync + fmt::Debug {
         let _ = (key, value);
         None
     }
+
+    /// Whether `new` may take the place of `held`, for namespaces that have a compare-and-swap. Both are valid for
+    /// `key`, and they differ. Asked before [`Validator::select`], by whoever is to keep `new`; never of values that are
+    /// only read. Without this, any may.
+    fn succeeds(&self, key: &RecordKey, held: &[u8], new: &[u8]) -> bool {
+        let _ = (key, held, new);
+        true
+    }
 }
 
 /// One of several values under the same key.
@@ -147,6 +155,10 @@ impl Validator for Namespaced {
 
     fn sequence(&self, key: &RecordKey, value: &[u8]) -> Option<u64> {
         self.of(key)?.sequence(key, value)
+    }
+
+    fn succeeds(&self, key: &RecordKey, held: &[u8], new: &[u8]) -> bool {
+        self.of(key).is_none_or(|validator| validator.succeeds(key, held, new))
     }
 }
 
