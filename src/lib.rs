@@ -74,6 +74,8 @@ pub mod handle;
 pub mod net;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(any(feature = "ipns", feature = "signed"))]
+pub mod validators;
 #[cfg(feature = "wire")]
 pub mod wire;
 
