@@ -149,6 +149,9 @@ pub enum ConfigError {
     /// The time must not be longer than this.
     #[error("{0} must not be longer than {1:?}")]
     TooLong(&'static str, Duration),
+    /// The public network must not be served with this: it takes values that nobody can check.
+    #[error("{0} takes unknown values, which the public network forbids")]
+    Unchecked(&'static str),
     /// The list must not be empty.
     #[error("{0} must not be empty")]
     Empty(&'static str),
