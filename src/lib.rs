@@ -9,7 +9,7 @@
 //!       │  handle   │  typed futures          │  a driver │  over UDP, in virtual time, …
 //!       └─────┬─────┘                         └─────┬─────┘
 //!       ┌─────▼─────┐   ┌──────┐                    │
-//!       │    net    │──►│ wire │  bytes ⇄ messages  │
+//!       │    net    │──►│ wire │  bytes ⇄ messages  │   (and `validators`: what /pk, /ipns and /signed demand)
 //!       │ behaviour │   └──┬───┘                    │
 //!       │ handler   │      │                        │
 //!       └─────┬─────┘      │                        │

@@ -359,8 +359,12 @@ impl Storage {
     /// Why a new value may not take the place of the one that is kept.
     fn objection(&self, now: Timestamp, old: &Record, new: &Record) -> Option<KeepError> {
         let validator = &self.config.validator;
-        if old.value == new.value || validator.validate(now, &old.key, &old.value).is_err() {
+        if old.value == new.value {
             return None;
+        }
+        if validator.validate(now, &old.key, &old.value).is_err() {
+            // It is over, though the store still has it: its number counts as that of a forgotten one does.
+            return (new.sequence < old.sequence).then_some(KeepError::Old);
         }
         if !validator.succeeds(&new.key, &old.value, &new.value) {
             return Some(KeepError::Conflict);

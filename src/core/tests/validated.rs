@@ -78,6 +78,28 @@ fn a_signed_value_is_gone_when_it_is_over() {
 }
 
 #[test]
+fn a_value_that_is_over_is_not_followed_by_an_older_one() {
+    let mut network = network();
+    let sign = |signed: Signed| signed.sign(&keypair()).unwrap();
+    let (short, later) = (network.now + Duration::from_secs(60), network.now + Duration::from_secs(100 * 3600));
+    let newer = sign(signed(&network, 2).with_expiry(short));
+    let (older, next) = (sign(signed(&network, 1).with_expiry(later)), sign(signed(&network, 3).with_expiry(later)));
+    // First while the holders' stores still have the value, then when they have not.
+    for wait in [Duration::from_secs(60), Duration::from_secs(49 * 3600)] {
+        if network.now < short {
+            assert_eq!(put(&mut network, 1, newer.clone()), Ok(NODES - 1));
+        }
+        network.advance(wait);
+        assert!(matches!(get(&mut network, 4, &older.0), Err(QueryError::NotFound(_))));
+        for i in 0..NODES {
+            assert_eq!(put(&mut network, i, older.clone()), Err(QueryError::OldValue), "node {i} after {wait:?}");
+        }
+    }
+    assert_eq!(put(&mut network, 1, next.clone()), Ok(NODES - 1));
+    assert_eq!(get(&mut network, 4, &next.0), Ok(next.1));
+}
+
+#[test]
 fn of_two_swaps_the_second_is_refused() {
     let mut network = network();
     let sign = |signed: Signed| signed.sign(&keypair()).unwrap();

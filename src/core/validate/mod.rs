@@ -94,9 +94,11 @@ pub enum InvalidValue {
 
 /// Accepts every value, and prefers the one that claims the later expiry, then the greater bytes.
 ///
-/// The default of a private network, in which every peer is trusted. Peers of other implementations carry no expiry,
-/// so among their values the order is by bytes alone: for values that change, use a validator that knows a sequence.
-/// It is refused by the public preset.
+/// The default of a private network, in which every peer is trusted; the public preset refuses it. Between peers of this
+/// crate, which send the time that a value has left (field 777 of a record), the value that was put last wins. Peers of
+/// other implementations do not: nothing but the bytes, and when they arrive, then orders their values, and nodes may
+/// differ. For values that change use `/signed` (`validators::SignedValues`, feature `signed`), or a validator of your
+/// own that knows a sequence.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
 pub struct AcceptAny;
