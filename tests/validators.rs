@@ -1,7 +1,7 @@
 //! IPNS records of other implementations verify or fail exactly as the specification says, and ours with them.
 //!
-//! `tests/validators/ipns.txt` was printed by boxo 0.43 and js-ipns 10.1 (`tests/interop/peers`, `go run ./ipns make` and
-//! `node ipns.mjs make`): a name, the verdict, the key and the record in hexadecimal. The first six are those of the
+//! `tests/validators/ipns.txt` was printed by boxo 0.43 and js-ipns 10.1 (`tests/interop/peers`, `go run ./ipns make`
+//! and `node ipns.mjs make`): a name, the verdict, the key and the record in hexadecimal. The first six are those of the
 //! specification's section "Test Vectors". `OURS=FILE cargo test --test validators` writes records of this crate in the
 //! same form, for `check` of the other two.
 #![cfg(feature = "ipns")]

@@ -9,8 +9,8 @@
 //! | `/ipns/<name>` | a path that the owner of the name points it to | [`Ipns`] | `ipns` |
 //! | `/signed/<peer>/<salt>` | any bytes that the peer signed; they may change | [`SignedValues`] | `signed` |
 //!
-//! The names of `/pk` and `/ipns` are peer ids in binary form, as the specification has it; the peer of `/signed` is text,
-//! since applications print, compare and type such keys.
+//! The names of `/pk` and `/ipns` are peer ids in binary form, as the specification has it; the peer of `/signed` is
+//! text, since applications print, compare and type such keys.
 
 #[cfg(feature = "ipns")]
 pub mod ipns;

@@ -221,7 +221,10 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_the_values_does_not_matter(ranks in prop::collection::vec((0..3_u64, 0..3_u64, 0..3_u8), 1..6), turn: prop::sample::Index) {
+    fn the_order_of_the_values_does_not_matter(
+        ranks in prop::collection::vec((0..3_u64, 0..3_u64, 0..3_u8), 1..6),
+        turn: prop::sample::Index,
+    ) {
         let key = key(&keypair().public().to_peer_id());
         let records: Vec<Bytes> = ranks
             .iter()
