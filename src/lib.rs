@@ -9,7 +9,7 @@
 //!       │  handle   │  typed futures          │  a driver │  over UDP, in virtual time, …
 //!       └─────┬─────┘                         └─────┬─────┘
 //!       ┌─────▼─────┐   ┌──────┐                    │
-//!       │    net    │──►│ wire │  bytes ⇄ messages  │
+//!       │    net    │──►│ wire │  bytes ⇄ messages  │   (and `validators`: what /pk, /ipns and /signed demand)
 //!       │ behaviour │   └──┬───┘                    │
 //!       │ handler   │      │                        │
 //!       └─────┬─────┘      │                        │
@@ -74,6 +74,8 @@ pub mod handle;
 pub mod net;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(any(feature = "ipns", feature = "signed"))]
+pub mod validators;
 #[cfg(feature = "wire")]
 pub mod wire;
 

@@ -257,6 +257,8 @@ fn a_breach_is_seen() {
         ("sim/mod.rs", "use crate::persist::DiskStore;", &[down]),
         ("persist/mod.rs", "use crate::sim::Network;", &[down]),
         ("net/handler/inbound.rs", "use super::super::super::sim;", &[down]),
+        ("validators/mod.rs", "use crate::wire::MAX_IN;", &[down]),
+        ("core/validate/mod.rs", "use crate::validators::Ipns;", &[down]),
         ("stuff.rs", "", &[down]),
         // Within the core.
         ("core/routing/mod.rs", "use super::lookup::Lookup;", &[down]),

@@ -69,6 +69,10 @@ pub enum QueryError {
     /// The caller: a newer value than this one is kept under the key.
     #[error("a newer value is kept under this key")]
     OldValue,
+    /// The caller: the value is to replace another one than the one that is kept, which its validator forbids (see
+    /// [`Validator::succeeds`](super::validate::Validator::succeeds)). Read again, decide again.
+    #[error("another value is kept than the one to replace")]
+    Conflict,
     /// The caller: a provider must have an address, and this node knows none of its own.
     #[error("no own address to announce")]
     NoOwnAddress,
@@ -145,6 +149,9 @@ pub enum ConfigError {
     /// The time must not be longer than this.
     #[error("{0} must not be longer than {1:?}")]
     TooLong(&'static str, Duration),
+    /// The public network must not be served with this: it takes values that nobody can check.
+    #[error("{0} takes unknown values, which the public network forbids")]
+    Unchecked(&'static str),
     /// The list must not be empty.
     #[error("{0} must not be empty")]
     Empty(&'static str),

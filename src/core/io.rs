@@ -202,6 +202,9 @@ pub enum Refusal {
     /// A better value than the one to keep is kept already; the peer may not know it.
     #[error("a better value is kept")]
     OldValue,
+    /// Another value is kept than the one to replace; the peer may not know it.
+    #[error("another value is kept than the one to replace")]
+    Conflict,
     /// This node does not serve at present.
     #[error("this node is a client")]
     NotServing,

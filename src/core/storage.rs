@@ -59,6 +59,7 @@ pub(crate) enum Outcome {
 pub(crate) enum KeepError {
     Invalid(InvalidValue),
     Old,
+    Conflict,
     Store(StoreError),
 }
 
@@ -67,6 +68,7 @@ impl From<KeepError> for QueryError {
         match error {
             KeepError::Invalid(why) => QueryError::InvalidValue(why),
             KeepError::Old => QueryError::OldValue,
+            KeepError::Conflict => QueryError::Conflict,
             KeepError::Store(why) => QueryError::Store(why),
         }
     }
@@ -78,6 +80,7 @@ impl KeepError {
         match self {
             KeepError::Invalid(why) => Refusal::Misbehaved(Misbehaviour::InvalidValue(why)),
             KeepError::Old => Refusal::OldValue,
+            KeepError::Conflict => Refusal::Conflict,
             KeepError::Store(why) => Refusal::Store(why),
         }
     }
@@ -339,8 +342,8 @@ impl Storage {
     }
 
     fn write_value(&mut self, now: Timestamp, asker: Asker, record: Record, old: Option<Record>) -> Now {
-        if old.as_ref().is_some_and(|old| self.is_better(now, old, &record)) {
-            return Some(Outcome::Kept(Err(KeepError::Old)));
+        if let Some(why) = old.as_ref().and_then(|old| self.objection(now, old, &record)) {
+            return Some(Outcome::Kept(Err(why)));
         }
         let record = match old {
             Some(old) if old.value == record.value => again(old, record),
@@ -353,11 +356,18 @@ impl Storage {
         }
     }
 
-    /// Whether the value that is kept is valid, and better than a new one.
-    fn is_better(&self, now: Timestamp, old: &Record, new: &Record) -> bool {
+    /// Why a new value may not take the place of the one that is kept.
+    fn objection(&self, now: Timestamp, old: &Record, new: &Record) -> Option<KeepError> {
         let validator = &self.config.validator;
-        if old.value == new.value || validator.validate(now, &old.key, &old.value).is_err() {
-            return false;
+        if old.value == new.value {
+            return None;
+        }
+        if validator.validate(now, &old.key, &old.value).is_err() {
+            // It is over, though the store still has it: its number counts as that of a forgotten one does.
+            return (new.sequence < old.sequence).then_some(KeepError::Old);
+        }
+        if !validator.succeeds(&new.key, &old.value, &new.value) {
+            return Some(KeepError::Conflict);
         }
         // Own values have no expiry here, but go out with one that counts from their writing. By that their copies are
         // compared, and so must they be among themselves: else the publisher alone would refuse what all others took.
@@ -367,7 +377,7 @@ impl Storage {
             false => record.expires,
         };
         let candidates = [Candidate::new(&new.value, claimed(new)), Candidate::new(&old.value, claimed(old))];
-        validator.select(&new.key, &candidates) != 0
+        (validator.select(&new.key, &candidates) != 0).then_some(KeepError::Old)
     }
 
     fn still_valid(&self, now: Timestamp, record: Option<Record>) -> Option<Record> {

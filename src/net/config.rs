@@ -9,7 +9,7 @@ use std::time::Duration;
 use libp2p_swarm::StreamProtocol;
 
 use super::stream_config::StreamConfig;
-use crate::core::{self, ConfigError, Mode, Namespaced, Validator};
+use crate::core::{self, ConfigError, Mode, RecordKey, Timestamp, Validator};
 
 /// The protocol of the public IPFS network.
 pub const AMINO_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
@@ -26,7 +26,7 @@ pub const DEFAULT_BACKOFF_PEERS: usize = 4_096;
 
 /// The configuration of a [`Behaviour`](super::Behaviour).
 ///
-/// [`Config::new`] is right for a private network, [`Config::amino`] for the public IPFS network. What is not set
+/// [`Config::new`] is right for a private network, `Config::amino` (feature `ipns`) for the public IPFS network. What is not set
 /// keeps its documented default; what cannot work is refused when the behaviour is made, by the name of the field.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -53,12 +53,14 @@ impl Config {
         }
     }
 
-    /// For the public IPFS network: `/ipfs/kad/1.0.0`, k = 20, provider records of 48 h, automatic mode.
+    /// For the public IPFS network: `/ipfs/kad/1.0.0`, k = 20, values of `/pk` and `/ipns` alone
+    /// ([`Namespaced::public`](crate::core::Namespaced::public)), provider records of 48 h, automatic mode.
     ///
-    /// No validator for values is set, so that every value is refused, until [`Config::with_validator`] gives one;
-    /// peers and providers are found all the same.
+    /// A validator set afterwards may add namespaces. One that takes values under any key, such as
+    /// [`AcceptAny`](crate::core::AcceptAny), is refused when the behaviour is made.
+    #[cfg(feature = "ipns")]
     pub fn amino() -> Config {
-        Config::new(AMINO_PROTOCOL).with_mode(None).with_validator(Arc::new(Namespaced::new()))
+        Config::new(AMINO_PROTOCOL).with_mode(None).with_validator(Arc::new(core::Namespaced::public()))
     }
 
     /// Speaks the protocol under these names, the preferred one first.
@@ -180,7 +182,16 @@ impl Config {
         if self.core.record.max_value_len.saturating_add(MESSAGE_BESIDE_VALUE) > self.stream.max_message_out {
             return Err(ConfigError::Greater("record.max_value_len", "stream.max_message_out less 4.5 KiB"));
         }
+        if self.stream.protocols.contains(&AMINO_PROTOCOL) && self.takes_unknown_values() {
+            return Err(ConfigError::Unchecked("record.validator"));
+        }
         self.dial.validate()
+    }
+
+    /// Whether the validator takes a value that it cannot know: there is no namespace in its key.
+    fn takes_unknown_values(&self) -> bool {
+        let verdict = self.core.record.validator.validate(Timestamp::ZERO, &RecordKey::from("key"), b"value");
+        verdict.is_ok()
     }
 }
 
@@ -238,10 +249,10 @@ impl DialConfig {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "ipns"))]
 mod tests {
     use super::*;
-    use crate::core::{InvalidValue, RecordKey, Timestamp};
+    use crate::core::{AcceptAny, InvalidValue, Namespaced};
 
     #[test]
     fn both_presets_are_valid() {
@@ -258,6 +269,7 @@ mod tests {
         let config = Config::amino().with_query_timeout(Duration::ZERO);
         assert_eq!(config.validate(), Err(ConfigError::Zero("lookup.query_timeout")));
         let mut core = core::Config::default();
+        core.record.validator = Arc::new(Namespaced::public());
         core.lookup.request_timeout = Duration::from_secs(30);
         let cut_short = Err(ConfigError::Greater("lookup.request_timeout", "stream.request_timeout"));
         assert_eq!(Config::amino().with_core(core).validate(), cut_short);
@@ -281,8 +293,20 @@ mod tests {
     #[test]
     fn the_public_preset_refuses_values_it_cannot_check() {
         let validator = &Config::amino().core.record.validator;
-        let verdict = validator.validate(Timestamp::ZERO, &RecordKey::from("/any/key"), b"value");
-        assert_eq!(verdict, Err(InvalidValue::UnknownNamespace));
+        let check = |key: &str| validator.validate(Timestamp::ZERO, &RecordKey::from(key), b"value");
+        assert_eq!(check("/any/key"), Err(InvalidValue::UnknownNamespace));
+        assert_eq!(check("/pk/name"), Err(InvalidValue::MalformedKey));
+        assert_eq!(check("/ipns/name"), Err(InvalidValue::MalformedKey));
+    }
+
+    #[test]
+    fn the_public_network_is_not_for_those_who_trust() {
+        let unchecked = Err(ConfigError::Unchecked("record.validator"));
+        assert_eq!(Config::amino().with_validator(Arc::new(AcceptAny)).validate(), unchecked);
+        assert_eq!(Config::amino().with_core(core::Config::default()).validate(), unchecked, "its default trusts");
+        assert_eq!(Config::new(AMINO_PROTOCOL).validate(), unchecked);
+        let own = Namespaced::public().with("my-app", Arc::new(AcceptAny));
+        assert_eq!(Config::amino().with_validator(Arc::new(own)).validate(), Ok(()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(crate) const FLOORS: &[(&str, &[&str])] = &[
     ("persist", &["core"]),
     ("sim", &["core"]),
     ("metrics", &["core"]),
+    ("validators", &["core"]),
     ("net", &["core", "wire", "handle"]),
     ("manual", &[]),
 ];
@@ -91,6 +92,7 @@ const NEVER: &[(&str, &[&[&str]])] = &[
     ("core", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
     ("wire", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES]),
     ("sim", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
+    ("validators", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES]),
     ("handle", &[CLOCKS, OUTSIDE, STREAMS, DISORDER, RANDOM, SWARM, RUNTIMES, &["prost"]]),
     ("persist", &[DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
     ("net", &[OUTSIDE, DISORDER, RUNTIMES, &["prost"]]),
@@ -98,7 +100,7 @@ const NEVER: &[(&str, &[&[&str]])] = &[
 
 /// Whether statics that can change are forbidden on this floor: state belongs to a node and not to the process.
 pub(crate) fn is_pure(floor: &str) -> bool {
-    matches!(floor, "core" | "wire" | "sim")
+    matches!(floor, "core" | "wire" | "validators" | "sim")
 }
 
 /// What this floor must never name.

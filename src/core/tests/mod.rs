@@ -4,5 +4,7 @@ mod extremes;
 mod network;
 mod operations;
 mod restart;
+#[cfg(all(feature = "ipns", feature = "signed"))]
+mod validated;
 
 pub(crate) use network::Network;

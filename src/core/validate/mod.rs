@@ -35,6 +35,14 @@ pub trait Validator: Send + Sync + fmt::Debug {
         let _ = (key, value);
         None
     }
+
+    /// Whether `new` may take the place of `held`, for namespaces that have a compare-and-swap. Both are valid for
+    /// `key`, and they differ. Asked before [`Validator::select`], by whoever is to keep `new`; never of values that are
+    /// only read. Without this, any may.
+    fn succeeds(&self, key: &RecordKey, held: &[u8], new: &[u8]) -> bool {
+        let _ = (key, held, new);
+        true
+    }
 }
 
 /// One of several values under the same key.
@@ -86,9 +94,11 @@ pub enum InvalidValue {
 
 /// Accepts every value, and prefers the one that claims the later expiry, then the greater bytes.
 ///
-/// The default of a private network, in which every peer is trusted. Peers of other implementations carry no expiry,
-/// so among their values the order is by bytes alone: for values that change, use a validator that knows a sequence.
-/// It is refused by the public preset.
+/// The default of a private network, in which every peer is trusted; the public preset refuses it. Between peers of this
+/// crate, which send the time that a value has left (field 777 of a record), the value that was put last wins. Peers of
+/// other implementations do not: nothing but the bytes, and when they arrive, then orders their values, and nodes may
+/// differ. For values that change use `/signed` (`validators::SignedValues`, feature `signed`), or a validator of your
+/// own that knows a sequence.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
 pub struct AcceptAny;
@@ -147,6 +157,10 @@ impl Validator for Namespaced {
 
     fn sequence(&self, key: &RecordKey, value: &[u8]) -> Option<u64> {
         self.of(key)?.sequence(key, value)
+    }
+
+    fn succeeds(&self, key: &RecordKey, held: &[u8], new: &[u8]) -> bool {
+        self.of(key).is_none_or(|validator| validator.succeeds(key, held, new))
     }
 }
 

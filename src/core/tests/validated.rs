@@ -1,0 +1,199 @@
+//! Values under real rules in a small network: kept, handed out, replaced by newer ones, refused when wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_identity::Keypair;
+
+use super::Network;
+use crate::core::io::{Answer, InboundId, Input, Operation, Output, QueryOptions, Reply};
+use crate::core::message::{Request, Value};
+use crate::core::{
+    Config, InvalidValue, Misbehaviour, Namespaced, QueryError, Quorum, RecordKey, Refusal, RequestError, Timestamp,
+};
+use crate::validators::{Entry, Signed, SignedValues};
+
+const NODES: usize = 8;
+
+fn network() -> Network {
+    let mut config = Config::default();
+    config.record.validator = Arc::new(Namespaced::public().with("signed", Arc::new(SignedValues)));
+    Network::joined(NODES, config)
+}
+
+fn keypair() -> Keypair {
+    Keypair::ed25519_from_bytes([7; 32]).unwrap()
+}
+
+fn signed(network: &Network, sequence: u64) -> Signed {
+    let expires = network.now + Duration::from_secs(3600);
+    Signed::new(format!("number {sequence}")).with_salt("x").with_sequence(sequence).with_expiry(expires)
+}
+
+/// The peers that took it.
+fn put(network: &mut Network, i: usize, (key, value): (RecordKey, Bytes)) -> Result<usize, QueryError> {
+    match network.run(i, Operation::Put { key, value })? {
+        Answer::Stored { report } => Ok(report.acknowledged.len()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn get(network: &mut Network, i: usize, key: &RecordKey) -> Result<Bytes, QueryError> {
+    match network.run(i, Operation::Get { key: key.clone() })? {
+        Answer::Value { record, .. } => Ok(record.value),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_signed_value_is_kept_replaced_and_never_set_back() {
+    let mut network = network();
+    let (old, new) = (signed(&network, 1).sign(&keypair()).unwrap(), signed(&network, 2).sign(&keypair()).unwrap());
+    let key = old.0.clone();
+    assert_eq!(put(&mut network, 1, old.clone()), Ok(NODES - 1));
+    for i in 0..NODES {
+        assert_eq!(get(&mut network, i, &key).as_ref(), Ok(&old.1));
+    }
+    assert_eq!(put(&mut network, 2, new.clone()), Ok(NODES - 1));
+    for i in 0..NODES {
+        assert_eq!(get(&mut network, i, &key).as_ref(), Ok(&new.1), "node {i}");
+    }
+    // Whoever holds the newer one says so, whether it published either or not.
+    for i in [1, 2, 3] {
+        assert_eq!(put(&mut network, i, old.clone()), Err(QueryError::OldValue), "node {i}");
+    }
+}
+
+#[test]
+fn a_signed_value_is_gone_when_it_is_over() {
+    let mut network = network();
+    let (key, value) = signed(&network, 1).sign(&keypair()).unwrap();
+    put(&mut network, 1, (key.clone(), value.clone())).unwrap();
+    network.advance(Duration::from_secs(3600));
+    for i in 0..NODES {
+        assert!(matches!(get(&mut network, i, &key), Err(QueryError::NotFound(_))), "node {i}");
+    }
+    assert_eq!(put(&mut network, 1, (key, value)), Err(QueryError::InvalidValue(InvalidValue::Expired)));
+}
+
+#[test]
+fn a_value_that_is_over_is_not_followed_by_an_older_one() {
+    let mut network = network();
+    let sign = |signed: Signed| signed.sign(&keypair()).unwrap();
+    let (short, later) = (network.now + Duration::from_secs(60), network.now + Duration::from_secs(100 * 3600));
+    let newer = sign(signed(&network, 2).with_expiry(short));
+    let (older, next) = (sign(signed(&network, 1).with_expiry(later)), sign(signed(&network, 3).with_expiry(later)));
+    // First while the holders' stores still have the value, then when they have not.
+    for wait in [Duration::from_secs(60), Duration::from_secs(49 * 3600)] {
+        if network.now < short {
+            assert_eq!(put(&mut network, 1, newer.clone()), Ok(NODES - 1));
+        }
+        network.advance(wait);
+        assert!(matches!(get(&mut network, 4, &older.0), Err(QueryError::NotFound(_))));
+        for i in 0..NODES {
+            assert_eq!(put(&mut network, i, older.clone()), Err(QueryError::OldValue), "node {i} after {wait:?}");
+        }
+    }
+    assert_eq!(put(&mut network, 1, next.clone()), Ok(NODES - 1));
+    assert_eq!(get(&mut network, 4, &next.0), Ok(next.1));
+}
+
+#[test]
+fn of_two_swaps_the_second_is_refused() {
+    let mut network = network();
+    let sign = |signed: Signed| signed.sign(&keypair()).unwrap();
+    let zeroth = sign(signed(&network, 1));
+    put(&mut network, 1, zeroth).unwrap();
+    let first = sign(signed(&network, 2).replacing(1));
+    // It would be preferred by its number, and is from one who does not know of the first.
+    let second = sign(signed(&network, 3).replacing(1));
+    let key = first.0.clone();
+    assert_eq!(put(&mut network, 2, first.clone()), Ok(NODES - 1));
+    assert_eq!(put(&mut network, 3, second.clone()), Err(QueryError::Conflict));
+    for i in 0..NODES {
+        assert_eq!(get(&mut network, i, &key).as_ref(), Ok(&first.1), "node {i}");
+    }
+    // Once it has read the first, it can go on from there; and a repetition of a swap is none.
+    assert_eq!(put(&mut network, 2, first), Ok(NODES - 1));
+    let third = sign(signed(&network, 3).replacing(2));
+    assert_eq!(put(&mut network, 3, third.clone()), Ok(NODES - 1));
+    assert_eq!(get(&mut network, 4, &key).as_ref(), Ok(&third.1));
+}
+
+#[test]
+fn a_swap_is_refused_by_the_peers_that_hold_what_it_does_not_know() {
+    let mut network = network();
+    let sign = |signed: Signed| signed.sign(&keypair()).unwrap();
+    let first = sign(signed(&network, 2));
+    let key = first.0.clone();
+    put(&mut network, 1, first.clone()).unwrap();
+    // The writer's own node does not hold the value, so that only others can tell.
+    network.nodes[3].remove_value(&key).unwrap();
+    let all = QueryOptions::default().with_quorum(Quorum::All);
+    let (_, value) = sign(signed(&network, 3).replacing(1));
+    match network.run_with(3, Operation::Put { key: key.clone(), value }, all) {
+        Err(QueryError::QuorumMissed { reached: 0, report, .. }) => {
+            assert_eq!(report.failed.len(), NODES - 1);
+            assert!(report.failed.iter().all(|failure| failure.why == RequestError::Refused), "{report:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(get(&mut network, 4, &key).as_ref(), Ok(&first.1));
+}
+
+#[test]
+fn an_ipns_name_is_published_prolonged_and_changed() {
+    let mut network = network();
+    let day = Duration::from_secs(24 * 3600);
+    let sign = |value: &'static str, sequence, expires: Timestamp| {
+        Entry::new(value, sequence, expires, Duration::ZERO).sign(&keypair()).unwrap()
+    };
+    let now = network.now;
+    let (first, longer, second) =
+        (sign("/ipfs/a", 0, now + day), sign("/ipfs/a", 0, now + 2 * day), sign("/ipfs/b", 1, now + day));
+    let key = first.0.clone();
+    for record in [first.clone(), longer.clone(), second.clone()] {
+        assert_eq!(put(&mut network, 1, record.clone()), Ok(NODES - 1));
+        assert_eq!(get(&mut network, 5, &key), Ok(record.1));
+    }
+    for old in [first, longer] {
+        assert_eq!(put(&mut network, 1, old), Err(QueryError::OldValue));
+    }
+    let read = Entry::open(network.now, &key, &get(&mut network, 6, &key).unwrap()).unwrap();
+    assert_eq!((&read.value()[..], read.sequence()), (&b"/ipfs/b"[..], 1));
+}
+
+#[test]
+fn a_public_key_is_found_under_its_name() {
+    let mut network = network();
+    let public = keypair().public();
+    let key = RecordKey::from([b"/pk/", &public.to_peer_id().to_bytes()[..]].concat());
+    let value = Bytes::from(public.encode_protobuf());
+    assert_eq!(put(&mut network, 1, (key.clone(), value.clone())), Ok(NODES - 1));
+    assert_eq!(get(&mut network, 4, &key), Ok(value));
+}
+
+#[test]
+fn what_is_not_valid_is_neither_put_nor_taken_from_a_peer() {
+    let mut network = network();
+    let (key, record) = Entry::new("/ipfs/a", 0, network.now, Duration::ZERO).sign(&keypair()).unwrap();
+    let expired = QueryError::InvalidValue(InvalidValue::Expired);
+    assert_eq!(put(&mut network, 1, (key.clone(), record.clone())), Err(expired));
+    let stranger = QueryError::InvalidValue(InvalidValue::UnknownNamespace);
+    let unknown = (RecordKey::from("/app/x"), Bytes::from_static(b"x"));
+    assert_eq!(put(&mut network, 1, unknown), Err(stranger));
+
+    // A peer that sends it all the same is refused, and its fault is known.
+    let from = *network.contact(2).peer();
+    let request = Request::PutValue { value: Value::new(key.clone(), record) };
+    let node = &mut network.nodes[1];
+    node.handle_input(network.now, Input::Request { from, id: InboundId::new(u64::MAX), request });
+    let outputs: Vec<_> = std::iter::from_fn(|| node.poll_output()).collect();
+    let reset = Refusal::Misbehaved(Misbehaviour::InvalidValue(InvalidValue::Expired));
+    assert!(
+        outputs.iter().any(|output| matches!(output, Output::Reply { reply: Reply::Reset(why), .. } if *why == reset)),
+        "{outputs:?}"
+    );
+    assert!(matches!(get(&mut network, 1, &key), Err(QueryError::NotFound(_))));
+}

@@ -1,0 +1,109 @@
+//! Records made and read.
+//!
+//! Knows: what a record says. Must not know: whether it is the newest.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_identity::Keypair;
+use prost::Message as _;
+
+use super::data::Document;
+use super::pb::{IpnsEntry, ValidityType};
+use super::{MAX_LEN, key, signed, verify};
+use crate::core::{InvalidValue, RecordKey, Timestamp};
+use crate::validators::SignError;
+use crate::validators::key::{inlined, name_of};
+
+/// What an IPNS record says: where its name points to, since which change, until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    document: Document,
+}
+
+impl Entry {
+    /// A record that points its name to `value`, a path such as `/ipfs/<cid>`, until `expires`.
+    ///
+    /// A `sequence` number higher than that of every earlier record makes it replace them; an equal one with a later
+    /// end prolongs. In the DHT it is kept for 48 h at most, whatever `expires` says (rule N5), and again for as long
+    /// after each new put. `ttl` tells readers for how long they need not ask again; 5 minutes are usual.
+    pub fn new(value: impl Into<Bytes>, sequence: u64, expires: Timestamp, ttl: Duration) -> Entry {
+        let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+        Entry { document: Document::new(value.into(), sequence, expires, ttl) }
+    }
+
+    /// The key to put the record under, and the record: with signatures of both versions, for readers of all ages.
+    ///
+    /// # Errors
+    ///
+    /// [`SignError::TooLarge`] above [`MAX_LEN`], [`SignError::Key`] if the key cannot sign.
+    pub fn sign(&self, keypair: &Keypair) -> Result<(RecordKey, Bytes), SignError> {
+        let document = &self.document;
+        // Rule N13. It is for readers who know no better: nobody else verifies it.
+        let legacy = [&document.value[..], &document.validity[..], ValidityType::Eol.as_str_name().as_bytes()].concat();
+        let entry = IpnsEntry {
+            value: Some(document.value.clone()),
+            signature_v1: Some(keypair.sign(&legacy).map_err(|_| SignError::Key)?.into()),
+            validity_type: Some(ValidityType::Eol as i32),
+            validity: Some(document.validity.clone()),
+            sequence: Some(document.sequence),
+            ttl: Some(document.ttl),
+            ..IpnsEntry::default()
+        };
+        self.finish(keypair, entry)
+    }
+
+    /// The same with the signature of the second version alone: half as long, and all that today's readers need.
+    ///
+    /// # Errors
+    ///
+    /// As [`Entry::sign`].
+    pub fn sign_v2_only(&self, keypair: &Keypair) -> Result<(RecordKey, Bytes), SignError> {
+        self.finish(keypair, IpnsEntry::default())
+    }
+
+    fn finish(&self, keypair: &Keypair, mut entry: IpnsEntry) -> Result<(RecordKey, Bytes), SignError> {
+        let public = keypair.public();
+        let data = self.document.encode().ok_or(SignError::TooLarge)?;
+        entry.signature_v2 = Some(keypair.sign(&signed(&data)).map_err(|_| SignError::Key)?.into());
+        entry.data = Some(data.into());
+        let serialized = public.encode_protobuf();
+        if inlined(&name_of(&serialized)).is_none() {
+            entry.pub_key = Some(serialized.into());
+        }
+        if entry.encoded_len() > MAX_LEN {
+            return Err(SignError::TooLarge);
+        }
+        Ok((key(&public.to_peer_id()), entry.encode_to_vec().into()))
+    }
+
+    /// Verifies a record and reads it.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not valid for `key` at `now`.
+    pub fn open(now: Timestamp, key: &RecordKey, record: &[u8]) -> Result<Entry, InvalidValue> {
+        Ok(Entry { document: verify(now, key, record)? })
+    }
+
+    /// Where the name points to.
+    pub fn value(&self) -> &Bytes {
+        &self.document.value
+    }
+
+    /// Its place among the records of its name.
+    pub fn sequence(&self) -> u64 {
+        self.document.sequence
+    }
+
+    /// When it ends, to the microsecond before.
+    pub fn expires(&self) -> Timestamp {
+        let micros = self.document.ends.unix_timestamp_nanos() / 1_000;
+        Timestamp::from_micros(u64::try_from(micros).unwrap_or_default())
+    }
+
+    /// For how long a reader need not ask again.
+    pub fn ttl(&self) -> Duration {
+        Duration::from_nanos(self.document.ttl)
+    }
+}

@@ -1,0 +1,128 @@
+//! `/ipns/<name>`: where the owner of a key points its name to.
+//!
+//! Knows: the rules of the "IPNS Record and Protocol" specification; the numbers such as N15 are those of the project's
+//! table of them. Must not know: what a name is good for, or how its value is resolved further.
+//!
+//! ```
+//! use std::time::Duration;
+//! use libp2p_identity::Keypair;
+//! use libp2p_kad_dht::Timestamp;
+//! use libp2p_kad_dht::validators::ipns::Entry;
+//!
+//! # let now = Timestamp::from_secs(1_700_000_000);
+//! let keypair = Keypair::ed25519_from_bytes([7; 32])?;
+//! let day = Duration::from_secs(24 * 3600);
+//! // One more with each new value; an equal one only prolongs.
+//! let sequence = 0;
+//! let path = "/ipfs/bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4";
+//! let (key, record) = Entry::new(path, sequence, now + day, Duration::from_secs(300)).sign(&keypair)?;
+//! // dht.put(key, record).await?; and whoever gets it:
+//! assert_eq!(Entry::open(now, &key, &record)?.value(), path.as_bytes());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod data;
+mod entry;
+#[rustfmt::skip]
+#[expect(unreachable_pub, reason = "generated")]
+mod pb;
+#[cfg(test)]
+mod tests;
+
+use libp2p_identity::PeerId;
+use prost::Message as _;
+
+use self::data::Document;
+use self::pb::IpnsEntry;
+use super::key;
+use crate::core::validate::Candidate;
+use crate::core::{InvalidValue, RecordKey, Timestamp, Validator};
+
+pub use entry::Entry;
+
+/// The longest record in bytes: 10 KiB (rules N9, N15).
+pub const MAX_LEN: usize = 10 * 1024;
+
+/// What a key of this namespace begins with (rule N24).
+const PREFIX: &[u8] = b"/ipns/";
+/// What is signed in front of the document (rule N12).
+const SIGNATURE_PREFIX: &[u8] = b"ipns-signature:";
+
+/// The key under which the record of this peer's name is kept (rule N24).
+pub fn key(peer: &PeerId) -> RecordKey {
+    RecordKey::from([PREFIX, &peer.to_bytes()].concat())
+}
+
+/// Accepts under `/ipns/<binary name>` the records that the owner of the name signed and that are not over.
+///
+/// Of several it selects the one with the higher sequence number, then the later end, then the greater bytes, as
+/// other implementations do. Signatures of the first version are never verified: a record without one of the second
+/// is invalid (rules N7, N22).
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
+pub struct Ipns;
+
+impl Validator for Ipns {
+    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<(), InvalidValue> {
+        verify(now, key, value).map(drop)
+    }
+
+    fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
+        // Unreadable ones are the worst of all; none is among valid ones.
+        let rank = |candidate: &Candidate<'_>| {
+            let document = parse(candidate.value).ok().and_then(|entry| Document::decode(entry.data()).ok());
+            document.map(|document| (document.sequence, document.ends))
+        };
+        let mut best = (0, values.first().and_then(rank));
+        for (i, candidate) in values.iter().enumerate().skip(1) {
+            let rank = rank(candidate);
+            if (rank, candidate.value) > (best.1, values[best.0].value) {
+                best = (i, rank);
+            }
+        }
+        best.0
+    }
+
+    fn sequence(&self, _: &RecordKey, value: &[u8]) -> Option<u64> {
+        Some(Document::decode(parse(value).ok()?.data()).ok()?.sequence)
+    }
+}
+
+/// The document of a record that is valid for `key` at `now`: in the order of the specification, to the first error.
+fn verify(now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Document, InvalidValue> {
+    let name = key.as_bytes().strip_prefix(PREFIX).filter(|name| key::is_name(name));
+    let name = name.ok_or(InvalidValue::MalformedKey)?;
+    let entry = parse(value)?;
+    if entry.signature_v2().is_empty() {
+        return Err(InvalidValue::BadSignature);
+    }
+    if entry.data().is_empty() {
+        return Err(InvalidValue::MalformedValue);
+    }
+    let public = key::of(name, entry.pub_key.as_deref().filter(|key| !key.is_empty()))?;
+    let document = Document::decode(entry.data())?;
+    if !public.verify(&signed(entry.data()), entry.signature_v2()) {
+        return Err(InvalidValue::BadSignature);
+    }
+    let legacy = !entry.signature_v1().is_empty() || !entry.value().is_empty();
+    if legacy && !document.is_repeated_by(&entry) {
+        return Err(InvalidValue::MalformedValue);
+    }
+    if document.ends.unix_timestamp_nanos() <= i128::from(now.as_micros()) * 1_000 {
+        return Err(InvalidValue::Expired);
+    }
+    Ok(document)
+}
+
+/// Reads a record that is not too long (rule N15: before anything of it is parsed).
+fn parse(value: &[u8]) -> Result<IpnsEntry, InvalidValue> {
+    if value.len() > MAX_LEN {
+        return Err(InvalidValue::TooLarge);
+    }
+    IpnsEntry::decode(value).map_err(|_| InvalidValue::MalformedValue)
+}
+
+/// What is signed (rule N12).
+fn signed(data: &[u8]) -> Vec<u8> {
+    [SIGNATURE_PREFIX, data].concat()
+}
