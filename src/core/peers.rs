@@ -2,7 +2,7 @@
 //!
 //! Knows: which of these to ask for what. Must not know: queries, records.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
@@ -19,9 +19,15 @@ pub(crate) struct Peers {
     pub(crate) table: RoutingTable,
     pub(crate) book: AddressBook,
     /// Bounded by the connections that the driver allows.
-    pub(crate) connected: BTreeSet<PeerId>,
-    /// Connected peers that say to serve our protocol.
-    pub(crate) serving: BTreeSet<PeerId>,
+    links: BTreeMap<Key, Link>,
+}
+
+/// What the driver says of a peer, kept by its place, which is shorter than its id.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    connected: bool,
+    /// Whether it says to serve our protocol.
+    serves: bool,
 }
 
 impl Peers {
@@ -30,8 +36,32 @@ impl Peers {
             table: RoutingTable::new(*local.key(), config.routing.clone()),
             book: AddressBook::new(config.limit.address_book),
             local,
-            connected: BTreeSet::new(),
-            serving: BTreeSet::new(),
+            links: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn is_connected(&self, key: &Key) -> bool {
+        self.links.get(key).is_some_and(|link| link.connected)
+    }
+
+    pub(crate) fn connected(&mut self, key: &Key) {
+        self.links.entry(*key).or_default().connected = true;
+    }
+
+    pub(crate) fn disconnected(&mut self, key: &Key) {
+        self.links.remove(key);
+    }
+
+    /// Whether a peer says to serve our protocol.
+    pub(crate) fn serves(&self, key: &Key) -> bool {
+        self.links.get(key).is_some_and(|link| link.serves)
+    }
+
+    pub(crate) fn set_serves(&mut self, key: &Key, yes: bool) {
+        if yes {
+            self.links.entry(*key).or_default().serves = true;
+        } else if let Some(link) = self.links.get_mut(key) {
+            link.serves = false;
         }
     }
 
@@ -56,15 +86,19 @@ impl Peers {
 
     /// What is known of a peer that is not this node.
     pub(crate) fn contact(&self, peer: &PeerId) -> Option<Arc<Contact>> {
-        let key = Key::from(peer);
-        let entry = self.table.get(&key).map(|entry| &entry.contact);
-        entry.or_else(|| self.book.get(&key)).cloned()
+        self.contact_at(&Key::from(peer))
+    }
+
+    /// What is known of the peer at this place.
+    pub(crate) fn contact_at(&self, key: &Key) -> Option<Arc<Contact>> {
+        let entry = self.table.get(key).map(|entry| &entry.contact);
+        entry.or_else(|| self.book.get(key)).cloned()
     }
 
     /// The peers to begin a lookup with: the `count` closest of the table, and while it holds fewer, those that the
     /// application named.
     pub(crate) fn seeds(&self, target: &Key, count: usize) -> Vec<Arc<Contact>> {
-        let mut seeds = self.table.closest(target, count, |_| true);
+        let mut seeds = self.table.closest(target, count, |_, _| true);
         if seeds.len() < count {
             let named = self.book.named().filter(|contact| contact.peer() != self.local.peer());
             let fresh = named.filter(|contact| !seeds.iter().any(|seed| seed.peer() == contact.peer()));
@@ -81,11 +115,11 @@ impl Peers {
     /// must not make it look dead, nor push the right ones out of the table. Those of the book, which nobody tried, only
     /// stand in where it was named without any.
     pub(crate) fn askable(&self, named: &Arc<Contact>) -> Option<Arc<Contact>> {
-        if named.peer() == self.local.peer() {
+        if named.key() == self.local.key() {
             return None;
         }
         if let Some(entry) = self.table.get(named.key()) {
-            let news = named.raw_addrs().iter().any(|addr| !entry.contact.raw_addrs().contains(addr));
+            let news = !named.adds_nothing_to(&entry.contact);
             return Some(if news { named.merged(&entry.contact) } else { Arc::clone(&entry.contact) });
         }
         if named.has_addrs() {
@@ -93,7 +127,7 @@ impl Peers {
         }
         match self.book.get(named.key()) {
             Some(known) => Some(Arc::clone(known)),
-            None => self.connected.contains(named.peer()).then(|| Arc::clone(named)),
+            None => self.is_connected(named.key()).then(|| Arc::clone(named)),
         }
     }
 }

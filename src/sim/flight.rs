@@ -41,8 +41,15 @@ pub(super) struct Flight {
     pub(super) depth: u32,
     /// Tells the users of one place apart.
     pub(super) serial: u32,
-    pub(super) request: Option<Request>,
-    pub(super) result: Option<Result<Response, RequestError>>,
+    pub(super) load: Load,
+}
+
+/// What a flight carries at present: one thing, so that the many flights under way take little room.
+#[derive(Debug)]
+pub(super) enum Load {
+    Nothing,
+    Request(Request),
+    Result(Result<Response, RequestError>),
 }
 
 impl Flight {
@@ -66,8 +73,7 @@ impl Flight {
             scheduled: 0,
             depth,
             serial: 0,
-            request: Some(request),
-            result: None,
+            load: Load::Request(request),
         }
     }
 }
@@ -96,6 +102,11 @@ impl Flights {
 
     pub(super) fn get_mut(&mut self, at: u32) -> &mut Flight {
         &mut self.places[at as usize]
+    }
+
+    /// Takes out what it carries.
+    pub(super) fn unload(&mut self, at: u32) -> Load {
+        std::mem::replace(&mut self.places[at as usize].load, Load::Nothing)
     }
 
     /// The flight whose scheduled event has come.
@@ -130,8 +141,7 @@ impl Flights {
         let flight = &mut self.places[at as usize];
         flight.state = State::Lost;
         flight.wanted = false;
-        flight.request = None;
-        flight.result = None;
+        flight.load = Load::Nothing;
         if flight.scheduled == 0 {
             self.free.push(at);
         }

@@ -118,8 +118,7 @@ fn lookups(network: &mut Network, seed: u64, n: u32) -> (f64, f64) {
 /// The warm start is a short cut, not another network: tables and lookups are those of a network that grew by joins.
 #[test]
 fn a_warm_start_matches_a_network_grown_by_joins() {
-    // Growing takes a quarter of a million requests at full size: too many for a build without optimisation.
-    let (seed, n) = (5, if cfg!(debug_assertions) { 250 } else { 1_000 });
+    let (seed, n) = (5, 1_000);
     let mut config = Config::default();
     config.maintenance.refresh_interval = None;
     let config = Arc::new(config);

@@ -7,19 +7,22 @@ use super::*;
 impl Dht {
     /// Someone told of a peer; `named` if it was the application.
     pub(super) fn on_contact(&mut self, now: Timestamp, contact: &Arc<Contact>, named: bool) {
-        if contact.peer() == self.peers.local.peer() {
+        if contact.key() == self.peers.local.key() {
             return;
         }
         let contact = self.peers.note(contact, named);
-        if named || self.peers.serving.contains(contact.peer()) {
+        if named || self.peers.serves(contact.key()) {
             self.offer(now, contact);
         }
     }
 
     pub(super) fn on_connected(&mut self, now: Timestamp, peer: PeerId, outbound_addr: Option<multiaddr::Multiaddr>) {
-        self.peers.connected.insert(peer);
+        let key = Key::from(&peer);
+        self.peers.connected(&key);
         if let Some(addr) = outbound_addr {
-            let contact = match self.peers.contact(&peer) {
+            let contact = match self.peers.contact_at(&key) {
+                // The usual case, for which nothing is made anew: where it was dialled is all that was known.
+                Some(known) if known.raw_addrs() == [addr.as_ref()] => known,
                 Some(known) => known.with_multiaddrs([addr]),
                 None => Contact::new(peer, [addr]),
             };
@@ -28,18 +31,15 @@ impl Dht {
     }
 
     pub(super) fn on_serves(&mut self, now: Timestamp, peer: PeerId, yes: bool) {
+        let key = Key::from(&peer);
+        self.peers.set_serves(&key, yes);
         if yes {
-            self.peers.serving.insert(peer);
-            if let Some(contact) = self.peers.contact(&peer) {
+            if let Some(contact) = self.peers.contact_at(&key) {
                 self.offer(now, contact);
             }
-        } else {
-            self.peers.serving.remove(&peer);
-            let key = Key::from(&peer);
-            if let Some(gone) = self.peers.table.remove(&key) {
-                self.left_table(now, gone);
-                self.offer_waiting(now, &key);
-            }
+        } else if let Some(gone) = self.peers.table.remove(&key) {
+            self.left_table(now, gone);
+            self.offer_waiting(now, &key);
         }
     }
 

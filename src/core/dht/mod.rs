@@ -67,9 +67,6 @@ pub struct Dht {
     outputs: VecDeque<Output>,
 }
 
-/// Room for so many outputs is kept between bursts. Source: a lookup sends its k requests at once, with an event or two.
-const KEPT_OUTPUTS: usize = 64;
-
 /// So many peers are kept for the next start at most. Source: more than a table of any but the widest buckets holds.
 const MAX_SAVED_PEERS: usize = 1_024;
 
@@ -167,10 +164,7 @@ impl Dht {
             Input::AddPeer(contact) => self.on_contact(now, &contact, true),
             Input::Discovered(contact) => self.on_contact(now, &contact, false),
             Input::Connected { peer, outbound_addr } => self.on_connected(now, peer, outbound_addr),
-            Input::Disconnected { peer } => {
-                self.peers.connected.remove(&peer);
-                self.peers.serving.remove(&peer);
-            }
+            Input::Disconnected { peer } => self.peers.disconnected(&Key::from(&peer)),
             Input::Serves { peer, yes } => self.on_serves(now, peer, yes),
             Input::Request { from, id, request } => self.on_request(now, from, id, request),
             Input::RequestGone { id } => {
@@ -195,9 +189,10 @@ impl Dht {
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
-        // What a burst needed is not kept for ever: in a process of many nodes it would be most of their memory.
-        if output.is_none() && self.outputs.capacity() > KEPT_OUTPUTS {
-            self.outputs.shrink_to(KEPT_OUTPUTS / 4);
+        // What a burst needed is not kept: in a process of many nodes it would be most of their memory, and memory that
+        // was given back a moment ago is quicker to use than what was kept, which no cache holds any more.
+        if output.is_none() && self.outputs.capacity() > 0 {
+            self.outputs = VecDeque::new();
         }
         output
     }
@@ -269,7 +264,7 @@ impl Dht {
 
     /// What the routing table holds now, for people.
     pub fn routing_snapshot(&self) -> RoutingSnapshot {
-        self.peers.table.snapshot(*self.peers.local.peer(), |peer| self.peers.connected.contains(peer))
+        self.peers.table.snapshot(*self.peers.local.peer(), |key| self.peers.is_connected(key))
     }
 
     /// The queries that run now, for people.

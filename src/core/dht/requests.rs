@@ -14,7 +14,7 @@ impl Dht {
         to: Arc<Contact>,
         request: Request,
     ) -> RequestId {
-        let warm = self.peers.connected.contains(to.peer());
+        let warm = self.peers.is_connected(to.key());
         let rtt = self.peers.table.get(to.key()).map(|entry| entry.rtt);
         let mut patience = self.experience.patience(rtt, warm, pace, &self.config.lookup);
         if let Owner::Query(id, _) = owner
@@ -112,7 +112,7 @@ impl Dht {
                 Alarm::Tardy(id, how) => self.on_tardy(now, id, how),
                 Alarm::Over(id, request) => {
                     self.outputs.push_back(Output::Cancel { id });
-                    let sent = self.peers.connected.contains(request.to.peer());
+                    let sent = self.peers.is_connected(request.to.key());
                     let why = request.timed_out(sent);
                     self.on_failed(now, &Asked { id, request: *request }, why);
                 }

@@ -56,8 +56,7 @@ impl Frontier {
     pub(crate) fn hear(&mut self, contact: &Arc<Contact>) -> bool {
         let distance = self.target.distance(contact.key());
         if let Some(known) = self.peers.get_mut(&distance) {
-            let known_at = known.contact.raw_addrs();
-            if contact.raw_addrs().iter().any(|addr| !known_at.contains(addr)) {
+            if !contact.adds_nothing_to(&known.contact) {
                 // What was known comes first: whoever names a peer with many addresses must not push out the right ones.
                 known.contact = contact.merged(&known.contact);
                 if known.standing == Standing::Failed && known.chances > 0 {

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use libp2p_identity::PeerId;
-
 use super::{Context, DELIVERY, Step};
 use crate::core::contact::Contact;
 use crate::core::error::{PeerFailure, Report};
@@ -103,11 +101,11 @@ impl Delivery {
         let peer = |target: &Target| *target.contact.peer();
         report.acknowledged = self.targets.iter().filter(of(State::Acknowledged)).map(peer).collect();
         let open = self.targets.iter().filter(|target| matches!(target.state, State::Waiting | State::Late));
-        let why = |peer: &PeerId| match cx.peers.connected.contains(peer) {
+        let why = |target: &Target| match cx.peers.is_connected(target.contact.key()) {
             true => RequestError::Unacknowledged,
             false => RequestError::Timeout,
         };
-        report.failed.extend(open.map(peer).map(|peer| PeerFailure::new(peer, why(&peer))));
+        report.failed.extend(open.map(|target| PeerFailure::new(peer(target), why(target))));
         // What was sent and neither taken nor refused may well have arrived: that is no failure.
         let failures = std::mem::take(&mut report.failed);
         let (sent, failed): (Vec<_>, Vec<_>) =

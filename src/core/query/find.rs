@@ -42,7 +42,7 @@ impl Find {
     pub(crate) fn peer(cx: &Context<'_>, peer: PeerId, options: &QueryOptions) -> Find {
         let key = Key::from(&peer);
         let known = cx.peers.contact(&peer).filter(|contact| contact.has_addrs());
-        let reached = |contact: &Arc<Contact>| cx.peers.connected.contains(contact.peer());
+        let reached = |contact: &Arc<Contact>| cx.peers.is_connected(contact.key());
         let found =
             known.filter(|contact| reached(contact) || cx.peers.table.get(&key).is_some_and(|e| e.failures == 0));
         let itself = (peer == *cx.peers.local.peer()).then(|| Arc::clone(&cx.peers.local));

@@ -14,9 +14,16 @@ use crate::core::time::Timestamp;
 /// A k-bucket: entries in order of seniority.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
+    /// The entries' keys, in their order: a bucket is searched, and measured against a target, in one sweep of memory,
+    /// without a look at each entry or at its contact, which lies elsewhere.
+    keys: Vec<Key>,
     entries: Vec<Entry>,
-    waiting: Vec<Arc<Contact>>,
+    /// With their keys, for the same reason; the last began to wait last.
+    waiting: Vec<(Key, Arc<Contact>)>,
 }
+
+/// A bucket has room for so many entries at first.
+const FIRST_ROOM: usize = 4;
 
 /// What became of a peer that was offered to a bucket.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,12 +43,17 @@ impl Bucket {
         &self.entries
     }
 
+    /// The entries' keys, in their order.
+    pub(crate) fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
     pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.key == *key)
+        self.position(key).map(|at| &self.entries[at])
     }
 
     pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.key == *key)
+        self.position(key).map(|at| &mut self.entries[at])
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -63,16 +75,14 @@ impl Bucket {
             return Offer::Known;
         }
         if self.entries.len() < capacity {
-            self.entries.push(Entry::new(now, Arc::clone(contact)));
-            self.forget_waiting(contact.key());
+            self.push(now, contact, capacity);
             return Offer::Added;
         }
         let worst = (0..self.entries.len()).max_by_key(|i| self.entries[*i].failures);
         match worst.filter(|i| self.entries[*i].is_questionable()) {
             Some(worst) => {
-                let old = self.entries.remove(worst);
-                self.entries.push(Entry::new(now, Arc::clone(contact)));
-                self.forget_waiting(contact.key());
+                let old = self.take(worst);
+                self.push(now, contact, capacity);
                 Offer::Replaced(*old.contact.peer())
             }
             None => Offer::Full,
@@ -85,44 +95,72 @@ impl Bucket {
         if self.waiting.len() >= capacity {
             self.waiting.remove(0);
         }
-        self.waiting.push(contact);
+        self.waiting.push((*contact.key(), contact));
     }
 
     /// The peer that began to wait last, which is the likeliest to be alive.
     pub(crate) fn next_waiting(&mut self) -> Option<Arc<Contact>> {
-        self.waiting.pop()
+        self.waiting.pop().map(|(_, contact)| contact)
     }
 
     /// Notes that an entry failed a request; `Some` if it is forgotten for it. A failure in a row counts only if
     /// `answers`, the number of answers of all peers, has grown since the one before.
     pub(crate) fn fail(&mut self, key: &Key, answers: u64) -> Option<PeerId> {
-        let at = self.entries.iter().position(|entry| entry.key == *key)?;
+        let at = self.position(key)?;
         let entry = &mut self.entries[at];
         if entry.failures > 0 && entry.answers_at_failure == answers {
             return None;
         }
         entry.failures += 1;
         entry.answers_at_failure = answers;
-        (entry.failures >= FORGOTTEN_AFTER).then(|| *self.entries.remove(at).contact.peer())
+        (entry.failures >= FORGOTTEN_AFTER).then(|| *self.take(at).contact.peer())
     }
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<PeerId> {
         self.forget_waiting(key);
-        let at = self.entries.iter().position(|entry| entry.key == *key)?;
-        Some(*self.entries.remove(at).contact.peer())
+        let at = self.position(key)?;
+        Some(*self.take(at).contact.peer())
     }
 
     /// Moves what shares more than `prefix` bits with `local` into a bucket of its own.
     pub(crate) fn split(&mut self, local: &Key, prefix: u32) -> Bucket {
         let nearer = |key: &Key| key.common_prefix_len(local) > prefix;
-        let (near, far) = self.entries.drain(..).partition(|entry| nearer(&entry.key));
-        self.entries = far;
-        let (waiting_near, waiting_far) = self.waiting.drain(..).partition(|contact| nearer(contact.key()));
-        self.waiting = waiting_far;
-        Bucket { entries: near, waiting: waiting_near }
+        // What is near has come to stay and will grow: it gets the room that a full bucket needs.
+        let mut split = Bucket {
+            keys: Vec::with_capacity(self.keys.len()),
+            entries: Vec::with_capacity(self.keys.len()),
+            waiting: Vec::new(),
+        };
+        let mut keys = self.keys.iter();
+        split.entries.extend(self.entries.extract_if(.., |_| keys.next().is_some_and(nearer)));
+        split.keys.extend(self.keys.extract_if(.., |key| nearer(key)));
+        split.waiting.extend(self.waiting.extract_if(.., |(key, _)| nearer(key)));
+        split
+    }
+
+    fn position(&self, key: &Key) -> Option<usize> {
+        self.keys.iter().position(|other| other == key)
+    }
+
+    /// Adds a new entry; a bucket takes no more memory than its capacity needs.
+    fn push(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) {
+        let len = self.entries.len();
+        if len == self.entries.capacity() || len == self.keys.capacity() {
+            let room = (len * 2).clamp(FIRST_ROOM, capacity.max(FIRST_ROOM)).max(len + 1) - len;
+            self.keys.reserve_exact(room);
+            self.entries.reserve_exact(room);
+        }
+        self.keys.push(*contact.key());
+        self.entries.push(Entry::new(now, Arc::clone(contact)));
+        self.forget_waiting(contact.key());
+    }
+
+    fn take(&mut self, at: usize) -> Entry {
+        self.keys.remove(at);
+        self.entries.remove(at)
     }
 
     fn forget_waiting(&mut self, key: &Key) {
-        self.waiting.retain(|contact| contact.key() != key);
+        self.waiting.retain(|(other, _)| other != key);
     }
 }

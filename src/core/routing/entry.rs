@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use crate::core::contact::Contact;
-use crate::core::key::Key;
 use crate::core::rtt::RoundTrip;
 use crate::core::time::Timestamp;
 
@@ -16,8 +15,6 @@ pub(crate) const FORGOTTEN_AFTER: u32 = 5;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// The contact's place once more: a bucket is searched without a look at each contact, which lies elsewhere.
-    pub(crate) key: Key,
     pub(crate) contact: Arc<Contact>,
     /// When it entered the table.
     pub(crate) since: Timestamp,
@@ -36,7 +33,6 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn new(now: Timestamp, contact: Arc<Contact>) -> Entry {
         Entry {
-            key: *contact.key(),
             contact,
             since: now,
             last_seen: now,

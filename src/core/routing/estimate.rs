@@ -11,7 +11,7 @@ impl RoutingTable {
     /// How many nodes the network is likely to have, this one included: the closest neighbours lie as close as ids
     /// drawn at random would. While there are few neighbours it is their number.
     pub(crate) fn estimated_nodes(&self) -> f64 {
-        let closest = self.closest(&self.local, NEIGHBOURS, |_| true);
+        let closest = self.closest(&self.local, NEIGHBOURS, |_, _| true);
         let Some(farthest) = closest.last().filter(|_| closest.len() == NEIGHBOURS) else {
             return self.len as f64 + 1.0;
         };

@@ -23,7 +23,7 @@ pub use snapshot::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};
 
 use super::config::RoutingConfig;
 use super::contact::Contact;
-use super::key::Key;
+use super::key::{Distance, Key};
 use super::time::Timestamp;
 
 /// The routing table.
@@ -128,26 +128,41 @@ impl RoutingTable {
     /// The `count` entries nearest to `target` that are not questionable and that `admit` lets pass, nearest first.
     ///
     /// The buckets come in order of distance to the target: its own, then all nearer to the node (which are equally
-    /// far from the target), then the farther ones one by one.
+    /// far from the target), then the farther ones one by one. Keys are compared before entries are looked at, since
+    /// few entries are in the answer, and each look is one at memory that lies elsewhere.
     pub(crate) fn closest(
         &self,
         target: &Key,
         count: usize,
-        mut admit: impl FnMut(&Entry) -> bool,
+        mut admit: impl FnMut(&Key, &Entry) -> bool,
     ) -> Vec<Arc<Contact>> {
         let home = self.index(target);
-        let mut found: Vec<&Entry> = Vec::with_capacity(count.min(self.len));
+        let mut found = Vec::with_capacity(count.min(self.len));
+        let mut places: Vec<Place> = Vec::new();
         let groups = [home..home + 1, home + 1..self.buckets.len()];
         for group in groups.into_iter().chain((0..home).rev().map(|i| i..i + 1)) {
-            let start = found.len();
-            let usable = self.buckets[group].iter().flat_map(Bucket::entries).filter(|entry| !entry.is_questionable());
-            found.extend(usable.filter(|entry| admit(entry)));
-            nearest_first(&mut found, start, count, target);
+            places.clear();
+            for bucket in group {
+                let keys = self.buckets[bucket].keys().iter().enumerate();
+                places.extend(keys.map(|(entry, key)| Place { distance: key.distance(target), bucket, entry }));
+            }
+            let mut rest = &mut places[..];
+            while found.len() < count && !rest.is_empty() {
+                let (nearest, farther) = split_nearest(rest, count - found.len());
+                for place in nearest {
+                    let bucket = &self.buckets[place.bucket];
+                    let (key, entry) = (&bucket.keys()[place.entry], &bucket.entries()[place.entry]);
+                    if !entry.is_questionable() && admit(key, entry) {
+                        found.push(Arc::clone(&entry.contact));
+                    }
+                }
+                rest = farther;
+            }
             if found.len() >= count {
                 break;
             }
         }
-        found.into_iter().map(|entry| Arc::clone(&entry.contact)).collect()
+        found
     }
 
     /// Up to `count` peers with addresses that are not questionable, the longest known first.
@@ -155,12 +170,12 @@ impl RoutingTable {
         let entries = self.buckets.iter().flat_map(Bucket::entries);
         let mut entries: Vec<_> =
             entries.filter(|entry| !entry.is_questionable() && entry.contact.has_addrs()).collect();
-        entries.sort_by_key(|entry| (entry.since, entry.key));
+        entries.sort_by_key(|entry| (entry.since, *entry.contact.key()));
         entries.into_iter().take(count).map(|entry| Arc::clone(&entry.contact)).collect()
     }
 
     /// The table for people; `connected` tells to whom a connection is up.
-    pub(crate) fn snapshot(&self, local: PeerId, connected: impl Fn(&PeerId) -> bool) -> RoutingSnapshot {
+    pub(crate) fn snapshot(&self, local: PeerId, connected: impl Fn(&Key) -> bool) -> RoutingSnapshot {
         let buckets = self.buckets.iter().enumerate().map(|(index, bucket)| BucketSnapshot {
             prefix: index as u32,
             capacity: self.capacity(index),
@@ -193,23 +208,29 @@ impl RoutingTable {
     }
 }
 
-/// Orders `found[start..]` by distance and cuts `found` to `count`; only what is kept is sorted.
-fn nearest_first(found: &mut Vec<&Entry>, start: usize, count: usize, target: &Key) {
-    let tail = &mut found[start..];
-    let distance = |entry: &&Entry| entry.key.distance(target);
-    let room = count - start;
-    if tail.len() > room && room > 0 {
-        tail.select_nth_unstable_by_key(room - 1, distance);
-    }
-    found.truncate(count);
-    found[start..].sort_unstable_by_key(distance);
+/// An entry's distance to a target, and where in the table it is.
+struct Place {
+    distance: Distance,
+    bucket: usize,
+    entry: usize,
 }
 
-fn entry_snapshot(entry: &Entry, connected: &impl Fn(&PeerId) -> bool) -> EntrySnapshot {
+/// The `count` nearest in order, and the others; only the first are sorted.
+fn split_nearest(places: &mut [Place], count: usize) -> (&[Place], &mut [Place]) {
+    let count = count.min(places.len());
+    if 0 < count && count < places.len() {
+        places.select_nth_unstable_by_key(count - 1, |place| place.distance);
+    }
+    let (nearest, farther) = places.split_at_mut(count);
+    nearest.sort_unstable_by_key(|place| place.distance);
+    (nearest, farther)
+}
+
+fn entry_snapshot(entry: &Entry, connected: &impl Fn(&Key) -> bool) -> EntrySnapshot {
     EntrySnapshot {
         peer: *entry.contact.peer(),
         addrs: entry.contact.addrs().collect(),
-        connected: connected(entry.contact.peer()),
+        connected: connected(entry.contact.key()),
         since: entry.since,
         last_seen: entry.last_seen,
         failures: entry.failures,

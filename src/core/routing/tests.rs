@@ -76,9 +76,9 @@ fn an_answer_clears_failures_and_the_fifth_in_a_row_is_the_end() {
     for _ in 0..FORGOTTEN_AFTER - 1 {
         assert_eq!(fail(&mut table, peer.key()), None);
     }
-    assert_eq!(table.closest(peer.key(), 1, |_| true).len(), 0, "questionable entries are not handed out");
+    assert_eq!(table.closest(peer.key(), 1, |_, _| true).len(), 0, "questionable entries are not handed out");
     assert_eq!(table.offer(Timestamp::from_secs(1), &peer), Offer::Known);
-    assert_eq!(table.closest(peer.key(), 1, |_| true).len(), 1);
+    assert_eq!(table.closest(peer.key(), 1, |_, _| true).len(), 1);
     for _ in 0..FORGOTTEN_AFTER - 1 {
         assert_eq!(fail(&mut table, peer.key()), None);
     }
@@ -96,7 +96,7 @@ fn in_an_outage_nobody_is_forgotten() {
     for _ in 0..100 {
         assert!(peers.iter().all(|peer| table.fail(peer.key()).is_none()));
     }
-    assert_eq!(table.closest(&Key::from_bits("0"), 20, |_| true).len(), 10, "nor questionable");
+    assert_eq!(table.closest(&Key::from_bits("0"), 20, |_, _| true).len(), 10, "nor questionable");
     for _ in 1..FORGOTTEN_AFTER {
         table.offer(Timestamp::ZERO, &peers[0]);
         for peer in &peers[1..] {
@@ -119,7 +119,7 @@ fn closest_agrees_with_sorting_everything() {
             let mut all: Vec<_> = table.entries().map(|entry| *entry.contact.key()).collect();
             all.sort_by_key(|key| key.distance(&target));
             all.truncate(count);
-            let found: Vec<_> = table.closest(&target, count, |_| true).iter().map(|c| *c.key()).collect();
+            let found: Vec<_> = table.closest(&target, count, |_, _| true).iter().map(|c| *c.key()).collect();
             assert_eq!(found, all, "seed {seed}");
         }
     }

@@ -206,9 +206,8 @@ fn known(peers: &Peers, peer: &PeerId) -> Option<Arc<Contact>> {
 /// itself gives those another chance.
 fn closest(cx: &ServerContext<'_>, from: &PeerId, key: &Key) -> Vec<Arc<Contact>> {
     let count = cx.config.lookup.replication.get();
-    cx.peers
-        .table
-        .closest(key, count, |entry| entry.contact.peer() != from && entry.contact.has_addrs() && !entry.unreachable)
+    let from = Key::from(from);
+    cx.peers.table.closest(key, count, |key, entry| *key != from && !entry.unreachable && entry.contact.has_addrs())
 }
 
 /// What a peer announces of itself; what it says of others is ignored.

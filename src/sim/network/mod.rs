@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::directory::{Directory, Index};
-use super::flight::{Flight, Flights, State};
+use super::flight::{Flight, Flights, Load, State};
 use super::link::Link;
 use super::node::Node;
 use super::random::Random;
@@ -85,9 +85,11 @@ pub(crate) struct Network {
     seed: u64,
     now: u64,
     sequence: u64,
+    /// What happens soon.
     queue: Queue,
-    /// Looks at connections that may be idle: nearly all that is far ahead, kept apart so that the queue is short.
-    idle: Queue,
+    /// What was far ahead when it was scheduled: looks at idle connections, deadlines, maintenance. That is nearly all
+    /// there is, kept apart so that the queue of all the rest is short enough for a cache.
+    far: Queue,
     flights: Flights,
     slots: Vec<Slot>,
     news: VecDeque<News>,
@@ -99,6 +101,9 @@ pub(crate) struct Network {
 
 /// What is to happen, in order of time, then of the order in which it was scheduled.
 type Queue = BinaryHeap<Reverse<(u64, u64, Happening)>>;
+
+/// How far ahead, in microseconds, something may be and still happen soon: dials and messages mostly do.
+const SOON: u64 = 2_000_000;
 
 /// How many events go by between two signs of life.
 const PULSE: u64 = 1 << 14;
@@ -112,7 +117,7 @@ impl Network {
             now: 0,
             sequence: 0,
             queue: Queue::new(),
-            idle: Queue::new(),
+            far: Queue::new(),
             flights: Flights::default(),
             slots: Vec::new(),
             news: VecDeque::new(),
@@ -231,8 +236,8 @@ impl Network {
     /// What happens first, if it does until then.
     fn pop(&mut self, until: u64) -> Option<(u64, Happening)> {
         let when = |queue: &Queue| queue.peek().map_or((u64::MAX, 0), |Reverse((at, sequence, _))| (*at, *sequence));
-        let (next, idle) = (when(&self.queue), when(&self.idle));
-        let (first, queue) = if idle < next { (idle, &mut self.idle) } else { (next, &mut self.queue) };
+        let (next, far) = (when(&self.queue), when(&self.far));
+        let (first, queue) = if far < next { (far, &mut self.far) } else { (next, &mut self.queue) };
         if first.0 > until {
             return None;
         }
@@ -258,7 +263,7 @@ impl Network {
 
     fn schedule(&mut self, at: u64, happening: Happening) {
         self.sequence += 1;
-        let queue = if matches!(happening, Happening::Idle { .. }) { &mut self.idle } else { &mut self.queue };
+        let queue = if at - self.now > SOON { &mut self.far } else { &mut self.queue };
         queue.push(Reverse((at, self.sequence, happening)));
     }
 

@@ -30,7 +30,10 @@ impl Network {
 
     pub(super) fn transmit_request(&mut self, flight: u32) {
         let Flight { from, to, round_trip, .. } = *self.flights.get(flight);
-        let size = self.flights.get(flight).request.as_ref().map_or(0, request_size);
+        let size = match &self.flights.get(flight).load {
+            Load::Request(request) => request_size(request),
+            Load::Nothing | Load::Result(_) => 0,
+        };
         self.flights.get_mut(flight).state = State::Outbound;
         // Over a connection to a session that is over, nothing arrives.
         let stale = self.slots[from as usize]
@@ -81,8 +84,8 @@ impl Network {
         let Flight { from, to, to_session, serial, depth, .. } = *self.flights.landed(flight);
         let present = self.slots[to as usize].session == to_session && self.slots[to as usize].node.is_present();
         let apart = self.slots[from as usize].group != self.slots[to as usize].group;
-        let request = self.flights.get_mut(flight).request.take();
-        let (true, Some(request)) = (present && !apart, request) else {
+        let load = self.flights.unload(flight);
+        let (true, Load::Request(request)) = (present && !apart, load) else {
             self.traffic.lost += 1;
             return self.flights.lose(flight);
         };
@@ -122,7 +125,7 @@ impl Network {
         let Some(delay) = delay else { return self.flights.lose(flight) };
         let entry = self.flights.get_mut(flight);
         entry.state = State::Inbound;
-        entry.result = Some(result);
+        entry.load = Load::Result(result);
         self.later(delay, flight, Happening::Return { flight });
     }
 
@@ -136,9 +139,8 @@ impl Network {
             let count = if present && !apart { &mut self.traffic.delivered } else { &mut self.traffic.lost };
             *count += 1;
         }
-        let result = self.flights.get_mut(flight).result.take();
-        match result {
-            Some(result) if wanted && present && !apart => self.respond(flight, result),
+        match self.flights.unload(flight) {
+            Load::Result(result) if wanted && present && !apart => self.respond(flight, result),
             _ if wanted && present => self.flights.lose(flight),
             _ => self.flights.end(flight),
         }
