@@ -2,6 +2,8 @@
 //! floods that reach each bound of the memory store.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+#[path = "stores/fair.rs"]
+mod fair;
 #[path = "stores/flood.rs"]
 mod flood;
 #[path = "stores/model.rs"]
