@@ -43,7 +43,7 @@ impl Shape {
     /// The key and the peer of the `n`th announcement: keys in turn, so that no key is filled at once.
     fn announcement(self, n: u64) -> (u64, u64) {
         let (key, round) = (n % self.keys, n / self.keys);
-        (key, (key * 20 + round) % self.peers)
+        (key, (key * (RECORDS / self.keys) + round) % self.peers)
     }
 }
 

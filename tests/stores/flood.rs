@@ -77,7 +77,7 @@ fn values_are_bounded_in_number() {
         let taken = store.put(NOW, value(&format!("/v/{n}"), 10, NOW));
         let read = store.get(NOW, &RecordKey::from(format!("/v/{n}"))).unwrap();
         assert_eq!(taken.is_ok(), matches!(read, Read::Ready(Some(_))), "the answer says whether the value is kept");
-        assert_eq!(taken.is_err() && before != store.usage(), false);
+        assert!(taken.is_ok() || before == store.usage(), "a refused value changes nothing");
         assert_eq!((store.usage().values, scanned(&mut store).len()), ((n + 1).min(50), (n + 1).min(50)));
         late += usize::from(taken.is_ok() && n >= 50);
     }
@@ -377,7 +377,7 @@ fn the_sample_does_not_depend_on_the_order_of_arrival() {
 fn a_flooded_default_store_stays_within_its_bound() {
     let mut store = MemoryStore::new(MemoryStoreConfig::default(), [1; 32]);
     let bound = store.config().memory_bound();
-    assert_eq!(bound, 136 * 1024 * 1024, "the documentation says so");
+    assert_eq!(bound, 138 * 1024 * 1024, "the documentation says so");
     for n in 0..40_000_u64 {
         let _ = store.put(NOW, value(&format!("/v/{n}"), 8, NOW));
         let _ = store.add_provider(NOW, announced(&n.to_string(), n, NOW));

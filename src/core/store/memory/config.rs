@@ -31,7 +31,7 @@ pub const DEFAULT_MAX_ADDR_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes that one value costs beside its key and itself: three entries of ordered maps that are half empty, and
 /// the counters of two shared buffers. A test compares it with the sizes of the types.
-pub(super) const VALUE_OVERHEAD: usize = 768;
+pub(super) const VALUE_OVERHEAD: usize = 832;
 /// Bytes that one key with providers costs, its own included.
 pub(super) const KEY_OVERHEAD: usize = 512;
 /// Bytes that one provider record costs at most: an entry of a list that grows by doubling while it is short.
@@ -94,7 +94,7 @@ impl Default for MemoryStoreConfig {
 }
 
 impl MemoryStoreConfig {
-    /// The most bytes that remote peers can make such a store hold: 136 MiB for the defaults.
+    /// The most bytes that remote peers can make such a store hold: 138 MiB for the defaults.
     ///
     /// Counted from the sizes of the types and half-empty ordered maps, without the allocator's own overhead.
     pub fn memory_bound(&self) -> usize {
