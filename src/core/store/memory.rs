@@ -35,7 +35,7 @@ use crate::core::time::Timestamp;
 /// Keeps everything in memory, within the bounds of a [`MemoryStoreConfig`]; nothing outlives the process.
 ///
 /// Every answer is [`Read::Ready`] or [`Write::Kept`]; nothing is ever `Pending` and nothing is ever `Failed`.
-/// A default store that remote peers flood holds at most 138 MiB for them, see [`MemoryStoreConfig::memory_bound`].
+/// A default store that remote peers flood holds at most 143 MiB for them, see [`MemoryStoreConfig::memory_bound`].
 ///
 /// # What gives way when a bound is reached
 ///

@@ -4,6 +4,7 @@
 //! know: what these keys are.
 
 mod addrs;
+mod known;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use self::addrs::{affordable, copied};
+use self::addrs::affordable;
+use self::known::Known;
 use super::config::MemoryStoreConfig;
 use super::providers::KeySlot;
 use crate::core::contact::Contact;
@@ -42,7 +44,7 @@ pub(super) struct Peers {
 }
 
 pub(super) struct Peer {
-    contact: Arc<Contact>,
+    known: Known,
     addrs_expire: Timestamp,
     /// How much of `Peers::addr_bytes` is this peer's.
     addr_bytes: u32,
@@ -59,11 +61,11 @@ impl Peers {
     pub(super) fn slot(&self, peer: &PeerId) -> Option<Slot> {
         let tag = tag(peer);
         let same_end = self.by_id.range((tag, 0)..=(tag, Slot::MAX)).map(|(_, slot)| *slot);
-        same_end.into_iter().find(|slot| self.at(*slot).is_some_and(|known| known.contact.peer() == peer))
+        same_end.into_iter().find(|slot| self.at(*slot).is_some_and(|found| found.known.is(peer)))
     }
 
     /// A place for a peer that has none. It has to be given a key, or to leave.
-    pub(super) fn enter(&mut self, contact: &Arc<Contact>, lot: u32) -> Result<Slot, StoreError> {
+    pub(super) fn enter(&mut self, peer: &PeerId, lot: u32) -> Result<Slot, StoreError> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -73,11 +75,10 @@ impl Peers {
             }
         };
         let keys = SmallVec::new();
-        let contact = contact.with_addrs([]);
-        self.by_id.insert((tag(contact.peer()), slot));
+        self.by_id.insert((tag(peer), slot));
         self.drawn.insert((lot, slot));
-        let addrs_expire = Timestamp::ZERO;
-        self.slots[slot as usize] = Some(Peer { contact, addrs_expire, addr_bytes: 0, lot, keys, charged: 0 });
+        let (known, addrs_expire) = (Known::new(peer, &[]), Timestamp::ZERO);
+        self.slots[slot as usize] = Some(Peer { known, addrs_expire, addr_bytes: 0, lot, keys, charged: 0 });
         Ok(slot)
     }
 
@@ -112,8 +113,9 @@ impl Peers {
         self.change(slot, |peer| {
             peer.keys.swap_remove(at);
         });
-        if self.at(slot).is_some_and(|peer| peer.keys.is_empty()) {
-            self.leave(slot);
+        if let Some(peer) = self.at(slot).filter(|peer| peer.keys.is_empty()) {
+            let tag = peer.known.tag();
+            self.leave(slot, tag);
         }
         [moved.map_or(at, |[first, _]| first), at]
     }
@@ -171,18 +173,17 @@ impl Peers {
 
     /// The contact of a peer and when its addresses are over; without those that are over at `now`.
     pub(super) fn current(&mut self, slot: Slot, now: Timestamp) -> Option<(Arc<Contact>, Timestamp)> {
-        let (contact, addrs_expire) = self.kept(slot)?;
-        if addrs_expire > now || !contact.has_addrs() {
-            return Some((contact, addrs_expire));
+        if self.at(slot).is_some_and(|peer| peer.addrs_expire <= now && peer.known.has_addrs()) {
+            self.change(slot, Peer::drop_addrs);
         }
-        self.change(slot, Peer::drop_addrs);
-        self.kept(slot)
+        let peer = self.slots.get_mut(slot as usize)?.as_mut()?;
+        Some((peer.known.share()?, peer.addrs_expire))
     }
 
     /// The contact of a peer as it is kept, and when its addresses are over.
     pub(super) fn kept(&self, slot: Slot) -> Option<(Arc<Contact>, Timestamp)> {
         let peer = self.at(slot)?;
-        Some((Arc::clone(&peer.contact), peer.addrs_expire))
+        Some((peer.known.contact()?, peer.addrs_expire))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -194,14 +195,23 @@ impl Peers {
         self.addr_bytes
     }
 
+    /// Sees that nothing is left of anybody.
+    #[cfg(test)]
+    pub(super) fn assert_empty(&self) {
+        assert!(self.slots.iter().all(Option::is_none) && self.free.len() == self.slots.len());
+        assert!(
+            self.by_id.is_empty() && self.addr_expiry.is_empty() && self.charged.is_empty() && self.drawn.is_empty()
+        );
+    }
+
     fn at(&self, slot: Slot) -> Option<&Peer> {
         self.slots.get(slot as usize)?.as_ref()
     }
 
-    fn leave(&mut self, slot: Slot) {
+    fn leave(&mut self, slot: Slot, tag: u64) {
         self.change(slot, Peer::drop_addrs);
         let Some(peer) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
-        self.by_id.remove(&(tag(peer.contact.peer()), slot));
+        self.by_id.remove(&(tag, slot));
         self.drawn.remove(&(peer.lot, slot));
         self.free.push(slot);
     }
@@ -255,9 +265,7 @@ impl Peer {
     }
 
     fn drop_addrs(&mut self) {
-        if self.contact.has_addrs() {
-            self.contact = self.contact.with_addrs([]);
-        }
+        self.known.drop_addrs();
         self.addr_bytes = 0;
     }
 
@@ -266,15 +274,12 @@ impl Peer {
     fn take(&mut self, contact: &Contact, addrs_expire: Timestamp, allowed: usize) {
         let (count, cost) = affordable(contact.raw_addrs(), allowed);
         if count == 0 {
-            if !self.contact.has_addrs() {
+            if !self.known.has_addrs() {
                 self.addrs_expire = addrs_expire;
             }
             return;
         }
-        let addrs = &contact.raw_addrs()[..count];
-        if self.contact.raw_addrs() != addrs {
-            self.contact = contact.with_addrs(copied(addrs));
-        }
+        self.known.set_addrs(contact.peer(), &contact.raw_addrs()[..count]);
         // At most 32 addresses of 512 bytes.
         self.addr_bytes = cost as u32;
         self.addrs_expire = addrs_expire;
@@ -283,5 +288,7 @@ impl Peer {
 
 /// The last eight bytes of an id.
 fn tag(peer: &PeerId) -> u64 {
-    peer.as_ref().digest().iter().rev().take(8).fold(0, |tag, byte| (tag << 8) | u64::from(*byte))
+    let digest = peer.as_ref().digest();
+    // An id made up by hand can be shorter than that.
+    if digest.len() >= 8 { known::tag(digest) } else { known::tag(&peer.to_bytes()) }
 }

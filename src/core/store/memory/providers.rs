@@ -195,7 +195,7 @@ impl Providers {
         let id = record.provider.peer();
         let peer = match self.peers.slot(id) {
             Some(slot) => slot,
-            None => self.peers.enter(&record.provider, lots.of_peer(id))?,
+            None => self.peers.enter(id, lots.of_peer(id))?,
         };
         let before = self.tally(key);
         let at = self.peers.attach(peer, key);

@@ -65,6 +65,38 @@ fn a_peer_is_kept_once_however_much_it_provides() {
     assert_eq!(store.providers.peers().len(), 1);
 }
 
+/// Ids of any length, with any addresses, before and after they were read.
+#[test]
+fn peers_are_kept_as_bytes_and_come_back_whole() {
+    let mut store = store();
+    let addr = |n: usize| format!("/dns4/{}/tcp/1", "a".repeat(n)).parse::<multiaddr::Multiaddr>().unwrap();
+    let mut contacts: Vec<_> = (0..43_u8)
+        .map(|len| {
+            let id = [&[0, len], &vec![7; len.into()][..]].concat();
+            Contact::new(PeerId::from_bytes(&id).unwrap(), (0..usize::from(len) % 5).map(|n| addr(100 * n + 1)))
+        })
+        .collect();
+    contacts.push(Contact::new(PeerId::random(), [addr(200)]));
+    let key = |n: usize| RecordKey::from(n.to_be_bytes().as_slice());
+    for _ in 0..2 {
+        for (n, contact) in contacts.iter().enumerate() {
+            store.add_provider(NOW, ProviderRecord::new(key(n), contact.clone(), LATER, LATER)).unwrap();
+            let Item::Provider(scanned) = &ready(store.scan(Scan::All, None, 99))[0] else { panic!("no provider") };
+            assert_eq!(ready(store.providers(NOW, &scanned.key))[0].provider, scanned.provider);
+        }
+        for (n, contact) in contacts.iter().enumerate() {
+            let found = ready(store.providers(NOW, &key(n)));
+            assert_eq!((found.len(), &found[0].provider, found[0].provider.key()), (1, contact, contact.key()));
+        }
+    }
+    assert_eq!(store.providers.peers().len(), contacts.len());
+    for (n, contact) in contacts.iter().enumerate() {
+        store.remove_provider(&key(n), contact.peer()).unwrap();
+    }
+    assert_eq!((store.providers.peers().len(), store.usage()), (0, Usage::default()));
+    store.providers.peers().assert_empty();
+}
+
 #[test]
 fn every_count_returns_to_zero() {
     let mut store = store();
@@ -84,6 +116,7 @@ fn every_count_returns_to_zero() {
     assert_eq!(store.usage(), Usage::default());
     assert_eq!((store.values.bytes(), store.next_expiry()), (0, None));
     assert_eq!((store.providers.peers().len(), store.providers.peers().addr_bytes()), (0, 0));
+    store.providers.peers().assert_empty();
     assert!(ready(store.scan(Scan::All, None, 9)).is_empty());
 }
 
@@ -151,7 +184,7 @@ fn keys_are_charged_to_one_of_their_providers_whatever_happens() {
             1 => drop(store.expire(now, draw(5) as usize)),
             _ => {
                 let expires = now + std::time::Duration::from_secs(draw(200));
-                drop(store.add_provider(now, ProviderRecord::new(key, peer.clone(), expires, expires)));
+                let _ = store.add_provider(now, ProviderRecord::new(key, peer.clone(), expires, expires));
             }
         }
         store.providers.assert_sound(store.config());

@@ -18,7 +18,7 @@ pub(super) fn affordable(addrs: &[Bytes], allowed: usize) -> (usize, usize) {
 }
 
 /// The same bytes in one buffer of their own.
-pub(super) fn copied(addrs: &[Bytes]) -> impl Iterator<Item = Bytes> {
+pub(super) fn copied(addrs: &[&[u8]]) -> impl Iterator<Item = Bytes> {
     let all = Bytes::from(addrs.concat());
     let mut start = 0;
     addrs.iter().map(move |addr| {
