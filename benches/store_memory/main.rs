@@ -72,6 +72,8 @@ fn addr(n: u64) -> Multiaddr {
 #[derive(Default)]
 struct Costs {
     bytes: usize,
+    /// The same once everything was read.
+    bytes_read: usize,
     nanos: Vec<(&'static str, f64)>,
 }
 
@@ -79,12 +81,12 @@ impl Costs {
     fn print(&self, store: &str, shape: &str, records: u64) {
         let nanos: serde_json::Map<_, _> =
             self.nanos.iter().map(|(what, nanos)| ((*what).to_owned(), serde_json::json!(nanos.round()))).collect();
-        let bytes = self.bytes as f64 / records as f64;
+        let each = |bytes: usize| (bytes as f64 / records as f64 * 10.0).round() / 10.0;
         println!(
             "{}",
             serde_json::json!({
                 "store": store, "shape": shape, "records": records,
-                "bytes_per_record": (bytes * 10.0).round() / 10.0, "ns_per_operation": nanos,
+                "bytes_per_record": each(self.bytes), "after_reads": each(self.bytes.max(self.bytes_read)), "ns_per_operation": nanos,
             })
         );
     }

@@ -40,6 +40,7 @@ pub(super) struct Providers {
 pub(super) struct Provided {
     place: Key,
     name: RecordKey,
+    /// First that of the peer to whom the key is charged.
     entries: Vec<Entry>,
     lot: u32,
 }
@@ -74,11 +75,10 @@ impl Providers {
         config: &MemoryStoreConfig,
     ) -> Result<(), StoreError> {
         let id = record.provider.peer();
-        let lot = lots.of_record(&place, id);
-        let renewed = self.find(&place, id);
-        if let Some((key, index)) = renewed {
+        if let Some((key, index)) = self.find(&place, id) {
             self.renew(key, index, record.expires);
         } else {
+            let lot = lots.of_record(&place, id);
             self.make_room(now, &place, id, lot, lots, config)?;
             self.insert(place, record, lot, lots)?;
         }
@@ -150,7 +150,7 @@ impl Providers {
             }
             let mine = provided.entries.iter().filter(|entry| self.peers.is_charged(entry.peer, entry.at));
             let mine: Vec<_> = mine.map(|entry| entry.peer).collect();
-            assert_eq!(mine.len(), 1, "a key is charged to one");
+            assert_eq!(mine, [provided.entries[0].peer], "a key is charged to one, which is the first");
             *charged.entry(mine[0]).or_default() += 1;
         }
         assert!(charged.iter().all(|(peer, count)| self.peers.charged(*peer) as usize == *count));
@@ -208,7 +208,8 @@ impl Providers {
             entries.push(Entry { expires: halves(record.expires), lot, peer, at });
         }
         self.count(key, before);
-        self.charge_lightest(key);
+        let last = self.entries(key).len() - 1;
+        self.charge(key, last);
         Ok(())
     }
 
@@ -237,9 +238,13 @@ impl Providers {
         let moved = self.peers.detach(entry.peer, entry.at);
         self.settle(entry.peer, moved);
         self.count(key, before);
-        if left > 0 {
+        if index == 0 && left > 0 {
             self.charge_lightest(key);
-        } else if let Some(provided) = self.keys[key as usize].take() {
+        }
+        if left > 0 {
+            return;
+        }
+        if let Some(provided) = self.keys[key as usize].take() {
             self.places.remove(&provided.place);
             self.free.push(key);
         }
@@ -255,27 +260,34 @@ impl Providers {
         taken
     }
 
-    /// Whose charge a key is: that of one of its providers.
-    fn charged_entry(&self, key: KeySlot) -> Option<&Entry> {
-        self.entries(key).iter().find(|entry| self.peers.is_charged(entry.peer, entry.at))
-    }
-
     /// Charges a key to that of its providers that has the fewest, where that makes a difference.
     fn charge_lightest(&mut self, key: KeySlot) {
-        let Some(lightest) = self.entries(key).iter().min_by_key(|entry| self.peers.charged(entry.peer)) else {
+        let lightest = self.entries(key).iter().enumerate().min_by_key(|(_, entry)| self.peers.charged(entry.peer));
+        if let Some((index, _)) = lightest {
+            self.charge(key, index);
+        }
+    }
+
+    /// Charges a key to this one of its providers, if it is charged to nobody or to one that has more by two or more.
+    fn charge(&mut self, key: KeySlot, index: usize) {
+        let Some([now, to]) = self.key(key).and_then(|provided| {
+            let entry = |index: usize| provided.entries.get(index).map(|entry| (entry.peer, entry.at));
+            Some([entry(0)?, entry(index)?])
+        }) else {
             return;
         };
-        let (to, to_at) = (lightest.peer, lightest.at);
-        if let Some(now) = self.charged_entry(key) {
-            if self.peers.charged(to) + 1 >= self.peers.charged(now.peer) {
+        if self.peers.is_charged(now.0, now.1) {
+            if self.peers.charged(to.0) + 1 >= self.peers.charged(now.0) {
                 return;
             }
-            let (from, from_at) = (now.peer, now.at);
-            let moved = self.peers.discharge(from, from_at);
-            self.settle(from, moved);
+            let moved = self.peers.discharge(now.0, now.1);
+            self.settle(now.0, moved);
         }
-        let moved = self.peers.charge(to, to_at);
-        self.settle(to, moved);
+        let moved = self.peers.charge(to.0, to.1);
+        self.settle(to.0, moved);
+        if let Some(provided) = self.keys[key as usize].as_mut() {
+            provided.entries.swap(0, index);
+        }
     }
 
     /// Writes down where a peer's list has what now.

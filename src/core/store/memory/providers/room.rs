@@ -80,7 +80,6 @@ impl Providers {
     ) -> Result<Goes, StoreError> {
         let key = self.places.get(place).copied();
         let here = key.map_or(0, |key| self.entries(key).len());
-        let outdraws = key.and_then(|key| self.last_of(key)).is_some_and(|(last, _)| lot < last);
         if here < config.max_providers_per_key && self.records < config.max_providers {
             return Ok(Goes::Nobody);
         }
@@ -90,6 +89,7 @@ impl Providers {
         {
             return Ok(Goes::Elsewhere);
         }
+        let outdraws = key.and_then(|key| self.last_of(key)).is_some_and(|(last, _)| lot < last);
         if outdraws { Ok(Goes::Here) } else { Err(StoreError::Full) }
     }
 
