@@ -114,10 +114,12 @@ enum Fault {
     KeepsTheFirstPeers,
     AddsUpPeers,
     KeepsFewPeers,
+    DeniesItsPeers,
+    PromisesPeers,
 }
 
 impl Fault {
-    const ALL: [Fault; 26] = [
+    const ALL: [Fault; 28] = [
         Fault::ForgetsWrites,
         Fault::ReturnsExpired,
         Fault::EvictsOwn,
@@ -144,6 +146,8 @@ impl Fault {
         Fault::KeepsTheFirstPeers,
         Fault::AddsUpPeers,
         Fault::KeepsFewPeers,
+        Fault::DeniesItsPeers,
+        Fault::PromisesPeers,
     ];
 }
 
@@ -237,11 +241,20 @@ impl Store for Broken {
         }
     }
 
+    fn keeps_peers(&self) -> bool {
+        use Fault::{AddsUpPeers, DeniesItsPeers, KeepsFewPeers, KeepsTheFirstPeers, PromisesPeers};
+        match self.fault {
+            DeniesItsPeers => false,
+            fault => matches!(fault, KeepsTheFirstPeers | AddsUpPeers | KeepsFewPeers | PromisesPeers),
+        }
+    }
+
     fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {
         match self.fault {
             Fault::KeepsTheFirstPeers if self.peers.is_empty() => self.peers = peers,
             Fault::AddsUpPeers => self.peers.extend(peers),
             Fault::KeepsFewPeers => self.peers = peers.into_iter().take(20).collect(),
+            Fault::DeniesItsPeers => self.peers = peers,
             _ => {}
         }
         Ok(Write::Kept)

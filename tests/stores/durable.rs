@@ -146,6 +146,10 @@ impl Store for Durable {
         self.disk().records.sequence(now, key)
     }
 
+    fn keeps_peers(&self) -> bool {
+        true
+    }
+
     fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {
         self.disk().peers = peers;
         Ok(Write::Kept)
