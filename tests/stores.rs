@@ -2,12 +2,17 @@
 //! floods that reach each bound of the memory store.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+#[path = "stores/durable.rs"]
+mod durable;
+#[path = "stores/fair.rs"]
+mod fair;
 #[path = "stores/flood.rs"]
 mod flood;
 #[path = "stores/model.rs"]
 mod model;
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +23,7 @@ use libp2p_kad_dht::core::store::conformance::{self, Conformance};
 use libp2p_kad_dht::core::store::deferred::DeferredStore;
 use libp2p_kad_dht::core::store::{Done, Item, Loaded, Read, Scan, Ticket, Usage, Write};
 use libp2p_kad_dht::core::{
-    Key, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp,
+    Contact, Key, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp,
 };
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
@@ -75,7 +80,7 @@ fn a_deferred_store_can_wrap_another() {
 #[test]
 fn the_conformance_tests_catch_broken_stores() {
     for fault in Fault::ALL {
-        let run = || conformance::check(|| Box::new(Broken { inner: small(), fault, done: Vec::new(), dry: 0 }));
+        let run = || conformance::check(|| Box::new(Broken::new(fault)));
         let quiet = std::panic::AssertUnwindSafe(run);
         assert!(std::panic::catch_unwind(quiet).is_err(), "{fault:?} passes");
     }
@@ -95,10 +100,26 @@ enum Fault {
     NeverWakes,
     ServesOldAddresses,
     TakesOwnForRemote,
+    ScansEverything,
+    ScansRemoteValuesAlone,
+    ScansOwnValuesAlone,
+    EndsPagesEarly,
+    ForgetsAnnouncementsOfValues,
+    ForgetsAnnouncementsOfProviders,
+    ForgetsSequences,
+    NeverKnewSequences,
+    ForgetsSequencesTooSoon,
+    RemembersTheLastSequence,
+    ForgetsRemovedSequences,
+    KeepsTheFirstPeers,
+    AddsUpPeers,
+    KeepsFewPeers,
+    DeniesItsPeers,
+    PromisesPeers,
 }
 
 impl Fault {
-    const ALL: [Fault; 12] = [
+    const ALL: [Fault; 28] = [
         Fault::ForgetsWrites,
         Fault::ReturnsExpired,
         Fault::EvictsOwn,
@@ -111,6 +132,22 @@ impl Fault {
         Fault::NeverWakes,
         Fault::ServesOldAddresses,
         Fault::TakesOwnForRemote,
+        Fault::ScansEverything,
+        Fault::ScansRemoteValuesAlone,
+        Fault::ScansOwnValuesAlone,
+        Fault::EndsPagesEarly,
+        Fault::ForgetsAnnouncementsOfValues,
+        Fault::ForgetsAnnouncementsOfProviders,
+        Fault::ForgetsSequences,
+        Fault::NeverKnewSequences,
+        Fault::ForgetsSequencesTooSoon,
+        Fault::RemembersTheLastSequence,
+        Fault::ForgetsRemovedSequences,
+        Fault::KeepsTheFirstPeers,
+        Fault::AddsUpPeers,
+        Fault::KeepsFewPeers,
+        Fault::DeniesItsPeers,
+        Fault::PromisesPeers,
     ];
 }
 
@@ -121,6 +158,17 @@ struct Broken {
     done: Vec<Done>,
     /// How many polls bring nothing.
     dry: usize,
+    peers: Vec<Arc<Contact>>,
+    /// The sequence number written last under each key.
+    last: BTreeMap<RecordKey, Option<u64>>,
+    removed: BTreeSet<RecordKey>,
+}
+
+impl Broken {
+    fn new(fault: Fault) -> Broken {
+        let (done, peers, last, removed) = (Vec::new(), Vec::new(), BTreeMap::new(), BTreeSet::new());
+        Broken { inner: small(), fault, done, dry: 0, peers, last, removed }
+    }
 }
 
 impl Store for Broken {
@@ -132,6 +180,13 @@ impl Store for Broken {
     fn put(&mut self, now: Timestamp, mut record: Record) -> Result<Write, StoreError> {
         record.own &= self.fault != Fault::EvictsOwn;
         let key = record.key.clone();
+        self.last.insert(key.clone(), record.sequence);
+        self.removed.remove(&key);
+        match self.fault {
+            Fault::ForgetsAnnouncementsOfValues => record.announced = None,
+            Fault::NeverKnewSequences => record.sequence = None,
+            _ => {}
+        }
         let written = match self.fault {
             Fault::ForgetsWrites => Ok(Write::Kept),
             _ => self.inner.put(now, record),
@@ -154,6 +209,7 @@ impl Store for Broken {
     }
 
     fn remove(&mut self, key: &RecordKey) -> Result<Write, StoreError> {
+        self.removed.insert(key.clone());
         self.inner.remove(key)
     }
 
@@ -165,6 +221,7 @@ impl Store for Broken {
         match self.fault {
             Fault::ServesOldAddresses => record.addrs_expire = Timestamp::MAX,
             Fault::TakesOwnForRemote => record.own = false,
+            Fault::ForgetsAnnouncementsOfProviders => record.announced = None,
             _ => {}
         }
         self.inner.add_provider(now, record)
@@ -175,11 +232,62 @@ impl Store for Broken {
     }
 
     fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError> {
-        self.inner.sequence(now, key)
+        match self.fault {
+            Fault::ForgetsSequences => Ok(Read::Ready(None)),
+            Fault::ForgetsSequencesTooSoon => self.inner.sequence(now + std::time::Duration::from_micros(1), key),
+            Fault::RemembersTheLastSequence => Ok(Read::Ready(self.last.get(key).copied().flatten())),
+            Fault::ForgetsRemovedSequences if self.removed.contains(key) => Ok(Read::Ready(None)),
+            _ => self.inner.sequence(now, key),
+        }
+    }
+
+    fn keeps_peers(&self) -> bool {
+        use Fault::{AddsUpPeers, DeniesItsPeers, KeepsFewPeers, KeepsTheFirstPeers, PromisesPeers};
+        match self.fault {
+            DeniesItsPeers => false,
+            fault => matches!(fault, KeepsTheFirstPeers | AddsUpPeers | KeepsFewPeers | PromisesPeers),
+        }
+    }
+
+    fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {
+        match self.fault {
+            Fault::KeepsTheFirstPeers if self.peers.is_empty() => self.peers = peers,
+            Fault::AddsUpPeers => self.peers.extend(peers),
+            Fault::KeepsFewPeers => self.peers = peers.into_iter().take(20).collect(),
+            Fault::DeniesItsPeers => self.peers = peers,
+            _ => {}
+        }
+        Ok(Write::Kept)
+    }
+
+    fn saved_peers(&mut self) -> Result<Read<Vec<Arc<Contact>>>, StoreError> {
+        Ok(Read::Ready(self.peers.clone()))
     }
 
     fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
         let after = after.filter(|_| self.fault != Fault::SkipsAfter);
+        if what != Scan::All {
+            let all = |item: &Item| match self.fault {
+                Fault::ScansEverything => true,
+                Fault::ScansRemoteValuesAlone => what.wants(item) && (what == Scan::Own || !item.is_own()),
+                Fault::ScansOwnValuesAlone => {
+                    what.wants(item) && (what == Scan::Values || matches!(item, Item::Value(_)))
+                }
+                _ => what.wants(item),
+            };
+            match self.fault {
+                // A filter over pages of everything: a page with little of this kind looks like the last one.
+                Fault::EndsPagesEarly => {
+                    let Read::Ready(items) = self.inner.scan(Scan::All, after, limit)? else { unreachable!() };
+                    return Ok(Read::Ready(items.into_iter().filter(|item| what.wants(item)).collect()));
+                }
+                Fault::ScansEverything | Fault::ScansRemoteValuesAlone | Fault::ScansOwnValuesAlone => {
+                    let Read::Ready(items) = self.inner.scan(Scan::All, after, usize::MAX)? else { unreachable!() };
+                    return Ok(Read::Ready(items.into_iter().filter(all).take(limit).collect()));
+                }
+                _ => {}
+            }
+        }
         match self.inner.scan(what, after, limit)? {
             Read::Ready(mut items) if self.fault == Fault::SplitsPages => {
                 items.truncate(limit);

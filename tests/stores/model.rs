@@ -14,27 +14,33 @@ use super::{NOW, small};
 
 #[derive(Clone, Debug)]
 enum Op {
-    Put { key: u8, value: u8, lives: Option<u8>, own: bool },
+    Put { key: u8, value: u8, lives: Option<u8>, own: bool, sequence: Option<u8> },
     Remove { key: u8 },
-    Provide { key: u8, peer: u8, lives: u8, addrs_live: u8, own: bool },
+    Provide { key: u8, peer: u8, lives: u8, addrs_live: u8, own: bool, announced: Option<u8> },
     Unprovide { key: u8, peer: u8 },
     Expire { limit: usize },
     Advance { secs: u8 },
-    Scan { after: Option<u8>, limit: usize },
+    Scan { what: Scan, after: Option<u8>, limit: usize },
+    SavePeers { count: u8 },
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let (key, peer, lives) = (0..6_u8, 0..6_u8, 0..30_u8);
+    let small = || proptest::option::of(0..10_u8);
+    let what = prop_oneof![Just(Scan::All), Just(Scan::Values), Just(Scan::Own)];
     prop_oneof![
-        4 => (key.clone(), any::<u8>(), proptest::option::weighted(0.8, lives.clone()), any::<bool>())
-            .prop_map(|(key, value, lives, own)| Op::Put { key, value, lives, own }),
+        4 => (key.clone(), any::<u8>(), proptest::option::weighted(0.8, lives.clone()), any::<bool>(), small())
+            .prop_map(|(key, value, lives, own, sequence)| Op::Put { key, value, lives, own, sequence }),
         1 => key.clone().prop_map(|key| Op::Remove { key }),
-        6 => (key.clone(), peer.clone(), lives.clone(), lives, any::<bool>())
-            .prop_map(|(key, peer, lives, addrs_live, own)| Op::Provide { key, peer, lives, addrs_live, own }),
+        6 => (key.clone(), peer.clone(), lives.clone(), lives, any::<bool>(), small()).prop_map(
+            |(key, peer, lives, addrs_live, own, announced)| Op::Provide { key, peer, lives, addrs_live, own, announced }
+        ),
         1 => (key.clone(), peer).prop_map(|(key, peer)| Op::Unprovide { key, peer }),
         1 => (0..5_usize).prop_map(|limit| Op::Expire { limit }),
         2 => (0..10_u8).prop_map(|secs| Op::Advance { secs }),
-        1 => (proptest::option::of(key), 0..12_usize).prop_map(|(after, limit)| Op::Scan { after, limit }),
+        2 => (what, proptest::option::of(key), 0..12_usize)
+            .prop_map(|(what, after, limit)| Op::Scan { what, after, limit }),
+        1 => (0..5_u8).prop_map(|count| Op::SavePeers { count }),
     ]
 }
 
@@ -50,39 +56,57 @@ fn later(now: Timestamp, secs: u8) -> Timestamp {
 #[derive(Default)]
 struct Model {
     values: BTreeMap<RecordKey, Record>,
-    providers: BTreeMap<(RecordKey, PeerId), (Timestamp, bool)>,
-    /// Whoever announces last says how long the addresses of a peer live.
+    providers: BTreeMap<(RecordKey, PeerId), ProviderRecord>,
+    /// Whoever announces last says how long the addresses of a remote peer live.
     addrs: BTreeMap<PeerId, Timestamp>,
+    /// The highest sequence number of what is gone, and until when it is remembered.
+    gone: BTreeMap<RecordKey, (u64, Timestamp)>,
 }
 
-/// An item in a form that can be compared: place, kind, id, expiry, own.
-type Row = (Key, u8, Vec<u8>, Option<Timestamp>, bool);
+/// An item in a form that can be compared: place, kind, id, expiry, own, announced, sequence.
+type Row = (Key, u8, Vec<u8>, Option<Timestamp>, bool, Option<Timestamp>, Option<u64>);
 
 fn row(item: &Item) -> Row {
     match item {
-        Item::Value(r) => (r.key.key(), 0, r.value.to_vec(), r.expires, r.own),
-        Item::Provider(r) => (r.key.key(), 1, r.provider.peer().to_bytes(), Some(r.expires), r.own),
+        Item::Value(r) => (r.key.key(), 0, r.value.to_vec(), r.expires, r.own, r.announced, r.sequence),
+        Item::Provider(r) => (r.key.key(), 1, r.provider.peer().to_bytes(), Some(r.expires), r.own, r.announced, None),
         _ => unreachable!("no third kind"),
     }
 }
 
 impl Model {
-    fn rows(&self) -> Vec<Row> {
-        let values = self.values.values().map(|r| row(&Item::Value(r.clone())));
-        let providers = self
-            .providers
-            .iter()
-            .map(|((key, peer), (expires, own))| (key.key(), 1, peer.to_bytes(), Some(*expires), *own));
-        let mut rows: Vec<_> = values.chain(providers).collect();
+    fn rows(&self, what: Scan) -> Vec<Row> {
+        let values = self.values.values().cloned().map(Item::Value);
+        let items = values.chain(self.providers.values().cloned().map(Item::Provider));
+        let mut rows: Vec<_> = items.filter(|item| what.wants(item)).map(|item| row(&item)).collect();
         rows.sort();
         rows
     }
 
+    fn forget(&mut self, key: &RecordKey) {
+        let Some(record) = self.values.remove(key) else { return };
+        let Some(sequence) = record.sequence else { return };
+        let until = match record.expires {
+            Some(expires) => expires + expires.since(record.received),
+            // Longer than any of these runs.
+            None => Timestamp::MAX,
+        };
+        let known = self.gone.get(key).copied().unwrap_or_default();
+        self.gone.insert(key.clone(), (sequence.max(known.0), until.max(known.1)));
+    }
+
     fn drop_expired(&mut self, now: Timestamp) -> usize {
         let before = self.values.len() + self.providers.len();
-        self.values.retain(|_, r| !r.is_expired(now));
-        self.providers.retain(|_, (expires, _)| *expires > now);
+        let over: Vec<_> = self.values.values().filter(|r| r.is_expired(now)).map(|r| r.key.clone()).collect();
+        over.iter().for_each(|key| self.forget(key));
+        self.providers.retain(|_, record| !record.is_expired(now));
         before - self.values.len() - self.providers.len()
+    }
+
+    fn sequence(&self, now: Timestamp, key: &RecordKey) -> Option<u64> {
+        let lingers = self.values.get(key).filter(|r| r.is_expired(now)).and_then(|r| r.sequence);
+        let gone = self.gone.get(key).filter(|(_, until)| *until > now).map(|(sequence, _)| *sequence);
+        lingers.max(gone)
     }
 }
 
@@ -94,24 +118,31 @@ fn play(make: impl FnMut() -> Box<dyn Store>, ops: &[Op]) -> Result<(), TestCase
     let mut now = NOW;
     for op in ops {
         match op.clone() {
-            Op::Put { key, value, lives, own } => {
+            Op::Put { key, value, lives, own, sequence } => {
                 let mut record = Record::new(record_key(key), vec![value], now);
                 record.expires = lives.map(|secs| later(now, secs));
                 record.own = own;
+                record.sequence = sequence.map(u64::from);
                 prop_assert_eq!(store.put(now, record.clone()), Ok(()));
+                if model.values.get(&record.key).is_some_and(|old| old.is_expired(now)) {
+                    model.forget(&record.key);
+                }
                 model.values.insert(record.key.clone(), record);
             }
             Op::Remove { key } => {
                 prop_assert_eq!(store.remove(&record_key(key)), Ok(()));
-                model.values.remove(&record_key(key));
+                model.forget(&record_key(key));
             }
-            Op::Provide { key, peer: n, lives, addrs_live, own } => {
+            Op::Provide { key, peer: n, lives, addrs_live, own, announced } => {
                 let (expires, addrs_expire) = (later(now, lives), later(now, addrs_live));
                 let mut record = ProviderRecord::new(record_key(key), contact(n.into()), expires, addrs_expire);
                 record.own = own;
-                prop_assert_eq!(store.add_provider(now, record), Ok(()));
-                model.providers.insert((record_key(key), peer(n.into())), (expires, own));
-                model.addrs.insert(peer(n.into()), addrs_expire);
+                record.announced = announced.filter(|_| own).map(|secs| later(now, secs));
+                prop_assert_eq!(store.add_provider(now, record.clone()), Ok(()));
+                if !own {
+                    model.addrs.insert(peer(n.into()), addrs_expire);
+                }
+                model.providers.insert((record_key(key), peer(n.into())), record);
             }
             Op::Unprovide { key, peer: n } => {
                 prop_assert_eq!(store.remove_provider(&record_key(key), &peer(n.into())), Ok(()));
@@ -131,14 +162,18 @@ fn play(make: impl FnMut() -> Box<dyn Store>, ops: &[Op]) -> Result<(), TestCase
                 prop_assert_eq!(taken, model.drop_expired(now));
             }
             Op::Advance { secs } => now = later(now, secs),
-            Op::Scan { after, limit } => {
+            Op::Scan { what, after, limit } => {
                 let after = after.map(|key| record_key(key).key());
-                let mut found: Vec<_> = store.scan(Scan::All, after.as_ref(), limit).unwrap().iter().map(row).collect();
+                let mut found: Vec<_> = store.scan(what, after.as_ref(), limit).unwrap().iter().map(row).collect();
                 found.sort();
-                let rest: Vec<_> = model.rows().into_iter().filter(|r| after.is_none_or(|a| r.0 > a)).collect();
+                let rest: Vec<_> = model.rows(what).into_iter().filter(|r| after.is_none_or(|a| r.0 > a)).collect();
                 let end = rest.iter().take(limit).next_back().map(|last| last.0);
                 let page: Vec<_> = rest.into_iter().filter(|r| end.is_some_and(|end| r.0 <= end)).collect();
                 prop_assert_eq!(found, page);
+            }
+            Op::SavePeers { count } => {
+                store.save_peers((0..count.into()).map(contact).collect()).unwrap();
+                prop_assert!(store.saved_peers().unwrap().is_empty(), "it does not outlive the process");
             }
         }
         compare(&mut store, &model, now)?;
@@ -156,19 +191,21 @@ fn compare(
         prop_assert_eq!(store.get(now, &key).unwrap(), wanted);
         let mut found: Vec<_> = store.providers(now, &key).unwrap();
         found.sort_by_key(|r| *r.provider.peer());
-        let wanted = model.providers.iter().filter(|((k, _), (expires, _))| *k == key && *expires > now);
-        let ids: Vec<_> = wanted.map(|((_, peer), (expires, own))| (*peer, *expires, *own)).collect();
-        prop_assert_eq!(found.iter().map(|r| (*r.provider.peer(), r.expires, r.own)).collect::<Vec<_>>(), ids);
+        let wanted = model.providers.values().filter(|record| record.key == key && !record.is_expired(now));
+        let fields = |r: &ProviderRecord| (*r.provider.peer(), r.expires, r.own, r.announced);
+        prop_assert_eq!(found.iter().map(fields).collect::<Vec<_>>(), wanted.map(fields).collect::<Vec<_>>());
         for record in &found {
-            if let Some(until) = model.addrs.get(record.provider.peer()) {
-                prop_assert_eq!(record.provider.has_addrs(), *until > now);
-            }
+            let remote = model.addrs.get(record.provider.peer()).copied();
+            let until = if record.own { Some(record.addrs_expire) } else { remote };
+            prop_assert_eq!(record.provider.has_addrs(), until.is_some_and(|until| until > now));
+        }
+        if !model.values.get(&key).is_some_and(|record| !record.is_expired(now)) {
+            prop_assert_eq!(store.sequence(now, &key).unwrap(), model.sequence(now, &key));
         }
     }
-    let firsts = model.values.values().filter_map(|r| r.expires).chain(model.providers.values().map(|(at, _)| *at));
+    let firsts = model.values.values().filter_map(|r| r.expires).chain(model.providers.values().map(|r| r.expires));
     prop_assert_eq!(store.next_expiry(), firsts.min());
-    let own =
-        model.values.values().filter(|r| r.own).count() + model.providers.values().filter(|(_, own)| *own).count();
+    let own = model.values.values().filter(|r| r.own).count() + model.providers.values().filter(|r| r.own).count();
     let usage = store.usage();
     prop_assert_eq!(usage.own, own);
     prop_assert_eq!(usage.values + usage.providers + usage.own, model.values.len() + model.providers.len());

@@ -6,6 +6,8 @@
 mod checks;
 mod driven;
 mod fixtures;
+mod remembering;
+mod reopening;
 
 pub use driven::Driven;
 
@@ -29,10 +31,14 @@ pub fn check(make: impl FnMut() -> Box<dyn Store>) {
     Conformance::new(make).check_all();
 }
 
+/// Closes a store and opens it again.
+type Reopen<'a> = dyn FnMut(Box<dyn Store>) -> Box<dyn Store> + 'a;
+
 /// The checks one by one, and how to drive a store that answers later.
 pub struct Conformance<'a> {
     make: Box<dyn FnMut() -> Box<dyn Store> + 'a>,
     pump: std::rc::Rc<std::cell::RefCell<dyn FnMut() + 'a>>,
+    reopen: Option<Box<Reopen<'a>>>,
     polls: usize,
     flood: usize,
 }
@@ -44,6 +50,7 @@ impl<'a> Conformance<'a> {
         Conformance {
             make: Box::new(make),
             pump: std::rc::Rc::new(std::cell::RefCell::new(|| {})),
+            reopen: None,
             polls: DEFAULT_POLLS,
             flood: DEFAULT_FLOOD,
         }
@@ -54,6 +61,14 @@ impl<'a> Conformance<'a> {
     #[must_use]
     pub fn with_pump(mut self, pump: impl FnMut() + 'a) -> Conformance<'a> {
         self.pump = std::rc::Rc::new(std::cell::RefCell::new(pump));
+        self
+    }
+
+    /// How to close a store that outlives its process, and to open it again from where it kept everything. It gets the
+    /// store that was made last; every operation of it has ended. Without this the checks of reopening pass as they are.
+    #[must_use]
+    pub fn with_reopen(mut self, reopen: impl FnMut(Box<dyn Store>) -> Box<dyn Store> + 'a) -> Conformance<'a> {
+        self.reopen = Some(Box::new(reopen));
         self
     }
 
@@ -81,6 +96,12 @@ impl<'a> Conformance<'a> {
         for (_, check) in Conformance::CHECKS {
             check(self);
         }
+    }
+
+    /// The same store closed and opened again; `None` if nobody said how.
+    pub fn reopened(&mut self, store: Driven<'a>) -> Option<Driven<'a>> {
+        let reopen = self.reopen.as_mut()?;
+        Some(Driven::new(reopen(store.into_store()), std::rc::Rc::clone(&self.pump), self.polls))
     }
 
     /// A fresh store, driven to the end of each operation.

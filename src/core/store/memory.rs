@@ -4,6 +4,8 @@
 //! is kept. It copies what remote peers send, since bytes that came in a message keep all of that message alive.
 
 mod config;
+mod lots;
+mod own;
 mod peers;
 mod providers;
 mod sequences;
@@ -20,6 +22,8 @@ pub use config::{
 };
 use libp2p_identity::PeerId;
 
+use self::lots::Lots;
+use self::own::OwnProviders;
 use self::providers::Providers;
 use self::values::Values;
 use super::{Item, Read, Scan, Store, StoreError, Usage, Write};
@@ -31,36 +35,81 @@ use crate::core::time::Timestamp;
 /// Keeps everything in memory, within the bounds of a [`MemoryStoreConfig`]; nothing outlives the process.
 ///
 /// Every answer is [`Read::Ready`] or [`Write::Kept`]; nothing is ever `Pending` and nothing is ever `Failed`.
-/// A default store that remote peers flood holds at most 120 MiB for them, see [`MemoryStoreConfig::memory_bound`].
+/// A default store that remote peers flood holds at most 143 MiB for them, see [`MemoryStoreConfig::memory_bound`].
 ///
-/// What gives way when a bound is reached:
+/// # What gives way when a bound is reached
 ///
-/// * Expired records, first of all and wherever they are.
-/// * A key that has as many remote providers as it may: a sample of all that announce themselves is kept, drawn by a
-///   hash under the store's secret seed. So every provider has the same chance, late or early and however often it
-///   announces itself, and no peer can choose an id that wins. Who is not in the sample is refused with
-///   [`StoreError::Full`]; since each node draws with another seed, it is in the samples of others.
-/// * Nothing else: a value, a key or a peer too many is refused with [`StoreError::Full`].
+/// Expired records, first of all and wherever they are. Then lots decide: hashes under the store's secret seed. So
+/// late and early ones have the same chance, however often they come again, and nobody can choose a key or an id that
+/// wins. Who loses is refused with [`StoreError::Full`]; each node draws with another seed, so that it is in the samples
+/// of others. A refused write changes nothing, and a bound holds at every moment.
+///
+/// * **Providers of one key**: those with the best lots stay. Of n that announce themselves each is kept with chance
+///   [`max_providers_per_key`](MemoryStoreConfig::max_providers_per_key) / n.
+/// * **Provider records in all**: the key with the most of them loses its last one, so that no key has many where another
+///   has to do with few. Among equals the lots of the keys decide.
+/// * **Keys with providers**: each key is charged to one of its providers, to that which has the fewest to its charge. A
+///   newcomer takes the place of a key of the peer with the most, if it has fewer. So one peer, or a few, that announce
+///   any number of keys cannot displace others; an attacker with n ids that announce keys apart gets n shares. Among
+///   equals the lots of the peers decide. What a peer announces beyond its share is refused; its first keys stay.
+/// * **Peers that provide**: those with the best lots stay. Of n each is kept with chance
+///   [`max_peers`](MemoryStoreConfig::max_peers) / n. A peer with more than 64 records keeps its place.
+/// * **Values**: those with the best lots stay. Who publishes a value is unauthenticated, so that there is nothing to
+///   count by but keys and bytes: a value as large as several shares (a share is
+///   [`max_value_bytes`](MemoryStoreConfig::max_value_bytes) / [`max_values`](MemoryStoreConfig::max_values)) has as much
+///   less of a chance. With [`MemoryStore::near`] it is also in inverse proportion to the distance from this node: keys
+///   made without effort lie far away and lose, while to make near ones costs as much work as it gains. Nearness alone
+///   must not decide: whoever makes keys that are nearer than all others would displace them for certain.
+/// * **Sequence numbers of values that are over**: 65,536; those that would be forgotten first go first.
 ///
 /// Own records neither count nor give way. A value's length is bounded for them too.
 pub struct MemoryStore {
     config: MemoryStoreConfig,
+    lots: Lots,
     values: Values,
     providers: Providers,
+    own: OwnProviders,
 }
 
 impl MemoryStore {
     /// An empty store.
     ///
-    /// `seed` decides which providers are kept where there are too many. Make it from randomness and keep it to
-    /// yourself: who knows it can make peer ids that are always kept.
+    /// `seed` decides who stays where there is too much. Make it from randomness and keep it to yourself: who knows it
+    /// can make peer ids and keys that are always kept.
     pub fn new(config: MemoryStoreConfig, seed: [u8; 32]) -> MemoryStore {
-        MemoryStore { config, values: Values::default(), providers: Providers::new(seed) }
+        MemoryStore {
+            config,
+            lots: Lots::new(seed),
+            values: Values::default(),
+            providers: Providers::default(),
+            own: OwnProviders::default(),
+        }
+    }
+
+    /// Lets values near `place`, this node's own, have a better chance than distant ones where not all can stay. Without
+    /// it all have the same. It has to be set while the store is empty; later it is passed over.
+    #[must_use]
+    pub fn near(mut self, place: Key) -> MemoryStore {
+        if self.values.remote() == 0 {
+            self.lots.set_near(place);
+        }
+        self
     }
 
     /// The bounds of this store.
     pub fn config(&self) -> &MemoryStoreConfig {
         &self.config
+    }
+
+    /// The next place that has something of this kind, just after `after`.
+    fn next_place(&self, what: Scan, after: Option<&Key>) -> Option<Key> {
+        let own = self.own.after(after).next();
+        let places = match what {
+            Scan::All => [self.values.after(after).next(), self.providers.after(after).next(), own],
+            Scan::Values => [self.values.after(after).next(), None, None],
+            Scan::Own => [self.values.own_after(after).next(), None, own],
+        };
+        places.into_iter().flatten().min()
     }
 }
 
@@ -80,42 +129,58 @@ impl Store for MemoryStore {
         if record.key.as_bytes().len() > MAX_KEY_LEN || record.value.len() > self.config.max_value_len {
             return Err(StoreError::TooLarge);
         }
-        self.values.put(now, record, &self.config)?;
+        self.values.put(now, record, &self.lots, &self.config)?;
         Ok(Write::Kept)
     }
 
     fn remove(&mut self, key: &RecordKey) -> Result<Write, StoreError> {
-        self.values.remove(&key.key());
+        self.values.remove(&key.key(), &self.lots, &self.config);
         Ok(Write::Kept)
     }
 
     fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Vec<ProviderRecord>>, StoreError> {
-        Ok(Read::Ready(self.providers.get(now, &key.key())))
+        let place = key.key();
+        let mut found = self.providers.get(now, &place);
+        found.extend(self.own.get(now, &place));
+        Ok(Read::Ready(found))
     }
 
     fn add_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Result<Write, StoreError> {
         if record.key.as_bytes().len() > MAX_PROVIDER_KEY_LEN {
             return Err(StoreError::TooLarge);
         }
-        self.providers.add(now, record, &self.config)?;
+        let (place, peer) = (record.key.key(), *record.provider.peer());
+        if record.own {
+            self.providers.remove(&place, &peer);
+            self.own.add(record);
+        } else {
+            self.providers.add(now, place, &record, &self.lots, &self.config)?;
+            self.own.remove(&place, &peer);
+        }
         Ok(Write::Kept)
     }
 
     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError> {
-        self.providers.remove(&key.key(), provider);
+        let place = key.key();
+        self.providers.remove(&place, provider);
+        self.own.remove(&place, provider);
         Ok(Write::Kept)
     }
 
     fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
         let mut items = Vec::new();
-        let mut values = self.values.after(after).peekable();
-        let mut provided = self.providers.after(after).peekable();
+        let mut after = after.copied();
         while items.len() < limit {
-            let places = [values.peek().map(|(place, _)| **place), provided.peek().map(|(place, _)| **place)];
-            let Some(place) = places.into_iter().flatten().min() else { break };
-            let value = values.next_if(|(at, _)| **at == place).map(|(_, record)| Item::Value(record.clone()));
-            let provided = provided.next_if(|(at, _)| **at == place).map(|(_, records)| records.map(Item::Provider));
-            items.extend(value.into_iter().chain(provided.into_iter().flatten()).filter(|item| what.wants(item)));
+            let Some(place) = self.next_place(what, after.as_ref()) else { break };
+            let value = self.values.at(&place).cloned().map(Item::Value);
+            items.extend(value.filter(|item| what.wants(item)));
+            if what == Scan::All {
+                items.extend(self.providers.at(&place).map(Item::Provider));
+            }
+            if what != Scan::Values {
+                items.extend(self.own.at(&place).map(Item::Provider));
+            }
+            after = Some(place);
         }
         Ok(Read::Ready(items))
     }
@@ -125,19 +190,17 @@ impl Store for MemoryStore {
     }
 
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let values = self.values.expire(now, limit);
-        Ok(values + self.providers.expire(now, limit - values))
+        let values = self.values.expire(now, limit, &self.lots, &self.config);
+        let own = self.own.expire(now, limit - values);
+        Ok(values + own + self.providers.expire(now, limit - values - own))
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {
-        [self.values.next_expiry(), self.providers.next_expiry()].into_iter().flatten().min()
+        let first = [self.values.next_expiry(), self.own.next_expiry(), self.providers.next_expiry()];
+        first.into_iter().flatten().min()
     }
 
     fn usage(&self) -> Usage {
-        Usage {
-            values: self.values.remote(),
-            providers: self.providers.remote(),
-            own: self.values.own() + self.providers.own(),
-        }
+        Usage { values: self.values.remote(), providers: self.providers.len(), own: self.values.own() + self.own.len() }
     }
 }

@@ -26,12 +26,12 @@ use libp2p_identity::PeerId;
 /// The contract, which the tests in `conformance` check (feature `testing`):
 ///
 /// * A write that returned [`Write::Kept`], or was reported by [`Store::poll_done`] without an error, is read back by
-///   every later read until it is replaced, removed or expired. A write that failed changed nothing. Between the two,
-///   while a write is pending, a read may find the state before it or after it.
+///   every later read until it is replaced, removed, expired or has given way. A write that failed changed nothing.
+///   Between the two, while a write is pending, a read may find the state before it or after it.
 /// * Expired records may linger until [`Store::expire`] takes them, but are never returned by a read with a `now` at
 ///   or after their expiry. A store may also forget them of itself whenever it learns of a `now`.
 /// * Own records (`own == true`) do not count against the quotas of remote ones and are never evicted for them. Remote
-///   provider records may give way to other remote ones of the same key when it has too many; nothing else does.
+///   records may give way to other remote ones where there is no room for all; which ones, a store decides and says.
 /// * A store does not judge: who may replace what, how long it lives and whether it is valid is decided before. So a
 ///   remote value put under the key of an own one replaces it and is a remote one.
 /// * Keys are any bytes, up to [`MAX_KEY_LEN`](super::config::MAX_KEY_LEN) for values and up to
@@ -57,7 +57,8 @@ pub trait Store: Send {
     /// [`StoreError::Full`] or [`StoreError::TooLarge`] if there is no room, [`StoreError::Failed`] if it cannot.
     fn put(&mut self, now: Timestamp, record: Record) -> Result<Write, StoreError>;
 
-    /// Forgets the value under `key`; not an error if there is none.
+    /// Forgets the value under `key`, though not its sequence number, so that no copy of it that is still about comes
+    /// back in place of a newer one; not an error if there is none.
     ///
     /// # Errors
     ///
@@ -94,8 +95,10 @@ pub trait Store: Send {
     /// [`StoreError::Failed`] if it cannot.
     fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError>;
 
-    /// The highest sequence number of a value that was kept under `key` and is over by now, as far as it is remembered:
-    /// for as long again as the value lived, at least. Asked only where no value is kept.
+    /// The highest sequence number of a value that was kept under `key` and is over by now, or was removed, or had to
+    /// give way, as far as it is remembered: until as long after its expiry as that was after its receipt, at least,
+    /// and for two days from its receipt or announcement if it had no expiry. Where there are too
+    /// many, those that would be forgotten first go first. Asked only where no value is kept.
     ///
     /// # Errors
     ///
@@ -107,8 +110,8 @@ pub trait Store: Send {
         false
     }
 
-    /// Keeps the peers of the routing table for the next start, in place of those kept before. A store that does not
-    /// outlive the process keeps this default, which forgets them.
+    /// Keeps the peers of the routing table for the next start, in place of those kept before, with their addresses. A
+    /// store that does not outlive the process keeps this default, which forgets them.
     ///
     /// # Errors
     ///

@@ -38,8 +38,16 @@ impl Conformance<'_> {
         ("too_large_changes_nothing", |c| c.too_large_changes_nothing()),
         ("own_values_have_room_of_their_own", |c| c.own_values_have_room_of_their_own()),
         ("own_providers_have_room_of_their_own", |c| c.own_providers_have_room_of_their_own()),
-        ("a_full_store_keeps_what_it_has", |c| c.a_full_store_keeps_what_it_has()),
+        ("a_full_store_stays_sound", |c| c.a_full_store_stays_sound()),
         ("usage_counts_own_apart", |c| c.usage_counts_own_apart()),
+        ("each_scan_finds_its_kind", |c| c.each_scan_finds_its_kind()),
+        ("announcements_are_kept", |c| c.announcements_are_kept()),
+        ("a_sequence_outlives_its_value", |c| c.a_sequence_outlives_its_value()),
+        ("a_removed_value_leaves_its_sequence", |c| c.a_removed_value_leaves_its_sequence()),
+        ("saved_peers_are_the_last_or_none", |c| c.saved_peers_are_the_last_or_none()),
+        ("reopening_keeps_every_record", |c| c.reopening_keeps_every_record()),
+        ("reopening_keeps_sequences", |c| c.reopening_keeps_sequences()),
+        ("reopening_keeps_peers", |c| c.reopening_keeps_peers()),
         ("operations_overlap", |c| c.operations_overlap()),
         ("a_pending_operation_wakes", |c| c.a_pending_operation_wakes()),
     ];
@@ -51,6 +59,7 @@ impl Conformance<'_> {
         for own in [false, true] {
             let mut record = value(if own { "/a/own" } else { "/a/remote" }, b"\0\xffvalue", own);
             record.publisher = Some(peer(7));
+            record.sequence = Some(u64::MAX - 1);
             record.expires = Some(LATER);
             record.received = Timestamp::from_micros(999_999_999);
             ok(store.put(NOW, record.clone()), "a value is kept");
@@ -243,7 +252,7 @@ impl Conformance<'_> {
             }
         }
         for limit in [1, 7, 40, 1_000, usize::MAX] {
-            let (found, pages) = pages(&mut store, limit);
+            let (found, pages) = pages(&mut store, Scan::All, limit);
             let places: Vec<_> = found.iter().map(|item| (item.key().key(), kind(item))).collect();
             assert!(places.iter().eq(&wanted), "a scan finds each item once, in order of the keyspace (limit {limit})");
             assert!(pages.iter().all(|len| *len <= limit), "a page without shared places keeps to its limit ({limit})");
@@ -269,7 +278,7 @@ impl Conformance<'_> {
             }
         }
         for limit in [1, 2, 6, 7, 12, 100] {
-            let (found, pages) = pages(&mut store, limit);
+            let (found, pages) = pages(&mut store, Scan::All, limit);
             assert_eq!(found.len(), 24, "pages of {limit} find everything, and nothing twice");
             assert!(pages.iter().all(|len| len % 6 == 0), "a page never splits a place: {pages:?} at limit {limit}");
             let most = limit.div_ceil(6) * 6;
@@ -391,34 +400,43 @@ impl Conformance<'_> {
         assert_eq!(store.usage().own, 3, "own provider records are counted apart");
     }
 
-    /// "A write that failed changed nothing": what was kept before a store was full stays, and expiry makes room.
-    pub fn a_full_store_keeps_what_it_has(&mut self) {
+    /// "A write that failed changed nothing", "remote records may give way to other remote ones", and expiry makes room.
+    pub fn a_full_store_stays_sound(&mut self) {
         let flood = self.flood;
         let mut store = self.fresh();
-        let mut kept = 0;
         let record = |n: usize| {
             let mut record = value(&format!("/remote/{n}"), b"theirs", false);
             record.expires = Some(LATER);
             record
         };
-        while kept < flood && !refused(store.put(NOW, record(kept))) {
-            kept += 1;
+        for n in 0..flood {
+            let before = store.usage().values;
+            if !refused(store.put(NOW, record(n))) {
+                present(&mut store, NOW, &record(n));
+                continue;
+            }
+            assert_eq!(store.usage().values, before, "a write that failed changed nothing");
+            absent(&mut store, NOW, &format!("/remote/{n}"));
+            break;
         }
-        let usage = store.usage();
-        assert_eq!(usage.values, kept, "usage counts each value that was kept");
-        if kept < flood {
-            absent(&mut store, NOW, &format!("/remote/{kept}"));
+        let kept = all(&mut store);
+        assert_eq!(store.usage().values, kept.len(), "usage counts each value that is kept");
+        for item in &kept {
+            let found = ok(store.get(NOW, item.key()), "a value can be read");
+            assert!(found.is_some(), "what a scan finds can be read");
         }
-        for n in 0..kept {
-            present(&mut store, NOW, &record(n));
+        if let Some(some) = kept.first() {
+            let again = Record::new(some.key().clone(), b"others".to_vec(), NOW);
+            ok(store.put(NOW, again), "a value of the same size can be replaced in a full store");
+            assert_eq!(store.usage().values, kept.len(), "a replacement takes nobody's place");
         }
-        if kept > 0 {
-            ok(store.put(NOW, record(0)), "a value of the same size can be replaced in a full store");
+        let mut fresh = record(flood + 1);
+        fresh.expires = None;
+        if let Some(some) = kept.first() {
+            ok(store.remove(some.key()), "a value is removed");
         }
         while ok(store.expire(LATER, 1_000), "expiry goes on") == 1_000 {}
         assert_eq!(store.usage().values, 0, "expiry empties a full store");
-        let mut fresh = record(flood + 1);
-        fresh.expires = None;
         ok(store.put(LATER, fresh.clone()), "expiry makes room");
         present(&mut store, LATER, &fresh);
     }

@@ -12,6 +12,7 @@ use std::task::{Wake, Waker};
 
 use libp2p_identity::PeerId;
 
+use crate::core::contact::Contact;
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::store::{Done, Item, Loaded, Read, Scan, Store, StoreError, Ticket, Usage, Write};
@@ -33,6 +34,11 @@ pub struct Driven<'a> {
 impl<'a> Driven<'a> {
     pub(super) fn new(store: Box<dyn Store>, pump: Rc<RefCell<dyn FnMut() + 'a>>, polls: usize) -> Driven<'a> {
         Driven { store, pump, polls, open: BTreeSet::new(), done: BTreeMap::new() }
+    }
+
+    /// The store, to close it.
+    pub fn into_store(self) -> Box<dyn Store> {
+        self.store
     }
 
     /// The store itself.
@@ -98,6 +104,31 @@ impl<'a> Driven<'a> {
                 other => panic!("a pending sequence is answered with a number, not with {other:?}"),
             },
         }
+    }
+
+    /// [`Store::saved_peers`], to its end.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub fn saved_peers(&mut self) -> Result<Vec<Arc<Contact>>, StoreError> {
+        match self.store.saved_peers()? {
+            Read::Ready(found) => Ok(found),
+            Read::Pending(ticket) => match self.loaded(ticket)? {
+                Loaded::Peers(found) => Ok(found),
+                other => panic!("a pending read of peers is answered with peers, not with {other:?}"),
+            },
+        }
+    }
+
+    /// [`Store::save_peers`], to its end.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<(), StoreError> {
+        let write = self.store.save_peers(peers)?;
+        self.stored(write)
     }
 
     /// [`Store::put`], to its end.

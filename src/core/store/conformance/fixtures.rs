@@ -72,6 +72,7 @@ pub(super) fn same_provider(found: &ProviderRecord, wanted: &ProviderRecord) {
     assert_eq!(found.expires, wanted.expires, "a provider record keeps its expiry");
     assert_eq!(found.addrs_expire, wanted.addrs_expire, "a provider record keeps the expiry of its addresses");
     assert_eq!(found.own, wanted.own, "a provider record stays own or remote");
+    assert_eq!(found.announced, wanted.announced, "a provider record keeps when it was announced");
 }
 
 pub(super) fn provider_ids(store: &mut Driven<'_>, now: Timestamp, key: impl AsRef<[u8]>) -> Vec<PeerId> {
@@ -91,11 +92,11 @@ pub(super) fn all(store: &mut Driven<'_>) -> Vec<Item> {
 }
 
 /// Everything that pages of `limit` find, and how long each of them was.
-pub(super) fn pages(store: &mut Driven<'_>, limit: usize) -> (Vec<Item>, Vec<usize>) {
+pub(super) fn pages(store: &mut Driven<'_>, what: Scan, limit: usize) -> (Vec<Item>, Vec<usize>) {
     let (mut found, mut lens) = (Vec::new(), Vec::new());
     let mut after: Option<Key> = None;
     loop {
-        let page = ok(store.scan(Scan::All, after.as_ref(), limit), "a scan goes on");
+        let page = ok(store.scan(what, after.as_ref(), limit), "a scan goes on");
         after = page.last().map(|item| item.key().key());
         lens.push(page.len());
         let last = page.len() < limit;
@@ -105,4 +106,16 @@ pub(super) fn pages(store: &mut Driven<'_>, limit: usize) -> (Vec<Item>, Vec<usi
             return (found, lens);
         }
     }
+}
+
+/// An item as text with all its fields, to compare what was kept with what is read.
+pub(super) fn whole(item: &Item) -> String {
+    format!("{item:?}")
+}
+
+/// Everything that is kept, as text.
+pub(super) fn everything(store: &mut Driven<'_>) -> Vec<String> {
+    let mut rows: Vec<_> = all(store).iter().map(whole).collect();
+    rows.sort();
+    rows
 }

@@ -29,18 +29,23 @@ pub const DEFAULT_MAX_ADDR_BYTES_PER_PEER: usize = 4 * 1024;
 /// [`DEFAULT_MAX_PEERS`].
 pub const DEFAULT_MAX_ADDR_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes that one value costs beside its key and itself: two entries of ordered maps that are half empty, and the
-/// counters of two shared buffers. A test compares it with the sizes of the types.
-pub(super) const VALUE_OVERHEAD: usize = 768;
+/// Bytes that one value costs beside its key and itself: three entries of ordered maps that are half empty, and
+/// the counters of two shared buffers. A test compares it with the sizes of the types.
+pub(super) const VALUE_OVERHEAD: usize = 896;
 /// Bytes that one key with providers costs, its own included.
-pub(super) const KEY_OVERHEAD: usize = 512;
+pub(super) const KEY_OVERHEAD: usize = 544;
 /// Bytes that one provider record costs at most: an entry of a list that grows by doubling while it is short.
 pub(super) const PROVIDER_OVERHEAD: usize = 64;
 /// Bytes that one peer costs beside its addresses.
-pub(super) const PEER_OVERHEAD: usize = 768;
+pub(super) const PEER_OVERHEAD: usize = 832;
 /// Bytes that one address costs beside its own, which are there twice: as they are, and in the encoded form that a
 /// contact keeps once it was sent.
 pub(super) const ADDR_OVERHEAD: usize = 48;
+
+/// So many sequence numbers of values that are over are remembered. Source: twice as many as values.
+pub(super) const MAX_SEQUENCES: usize = 65_536;
+/// Bytes that one of them costs: two entries of ordered maps.
+pub(super) const SEQUENCE_OVERHEAD: usize = 256;
 
 /// How much a [`MemoryStore`](super::MemoryStore) keeps for remote peers. Own records count nowhere.
 ///
@@ -89,7 +94,7 @@ impl Default for MemoryStoreConfig {
 }
 
 impl MemoryStoreConfig {
-    /// The most bytes that remote peers can make such a store hold: 120 MiB for the defaults.
+    /// The most bytes that remote peers can make such a store hold: 143 MiB for the defaults.
     ///
     /// Counted from the sizes of the types and half-empty ordered maps, without the allocator's own overhead.
     pub fn memory_bound(&self) -> usize {
@@ -100,6 +105,7 @@ impl MemoryStoreConfig {
             (self.max_providers, PROVIDER_OVERHEAD),
             (self.max_peers, PEER_OVERHEAD),
             (self.max_addr_bytes, 1),
+            (MAX_SEQUENCES, SEQUENCE_OVERHEAD),
         ];
         parts.into_iter().fold(0, |sum: usize, (count, size)| sum.saturating_add(count.saturating_mul(size)))
     }

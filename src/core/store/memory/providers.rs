@@ -1,76 +1,67 @@
-//! The provider records of a memory store, by key and by expiry, and who gives way when a key has too many.
+//! The remote provider records of a memory store: by key, by expiry, and by how many a key has.
 //!
-//! Knows: the bounds of provider records. Must not know: values. The place stands for the key: it is its SHA-256.
+//! Knows: how to keep, find and drop them. Must not know: values, own records, or who gives way to whom (`room`). The
+//! place stands for the key: it is its SHA-256. Each key is kept once and named by four bytes, as each peer is.
+
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
-use sha2::{Digest, Sha256};
 
 use super::config::MemoryStoreConfig;
-use super::peers::{Peers, Slot};
+use super::lots::Lots;
+use super::peers::{Moved, Peers, Slot};
 use crate::core::contact::Contact;
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, RecordKey};
 use crate::core::store::StoreError;
 use crate::core::time::Timestamp;
 
+/// Where a key is in the table.
+pub(super) type KeySlot = u32;
+
+#[derive(Default)]
 pub(super) struct Providers {
-    kept: BTreeMap<Key, Provided>,
+    places: BTreeMap<Key, KeySlot>,
+    keys: Vec<Option<Provided>>,
+    free: Vec<KeySlot>,
     /// One entry for each key: when the first of its records is over.
-    expiry: BTreeSet<(Timestamp, Key)>,
+    expiry: BTreeSet<(Timestamp, KeySlot)>,
+    /// One entry for each key: how many records it has, and its lot.
+    sizes: BTreeSet<(u32, u32, KeySlot)>,
     peers: Peers,
-    seed: [u8; 32],
-    /// Keys that have remote providers.
-    keys: usize,
-    remote: usize,
-    own: usize,
+    records: usize,
 }
 
 /// A key and its providers.
 pub(super) struct Provided {
+    place: Key,
     name: RecordKey,
+    /// First that of the peer to whom the key is charged.
     entries: Vec<Entry>,
+    lot: u32,
 }
 
-/// One provider of one key.
+/// One provider of one key: 20 bytes.
 pub(super) struct Entry {
-    expires: Timestamp,
-    /// Its lot: of too many providers those with the lowest stay.
-    rank: u64,
+    /// In two halves, since a whole one would make the entry a multiple of eight bytes long.
+    expires: [u32; 2],
+    /// Of too many providers of this key those with the lowest stay.
+    lot: u32,
     peer: Slot,
-    own: bool,
-}
-
-/// Whether one more record is possible.
-enum Room {
-    Free,
-    /// If this peer's record of the same key goes.
-    InsteadOf(Slot),
-    /// Unless something expires.
-    Full,
-    /// Its lot is worse than those of all that are there.
-    Outdrawn,
+    /// Where the key is in the peer's list.
+    at: u32,
 }
 
 impl Providers {
-    pub(super) fn new(seed: [u8; 32]) -> Providers {
-        Providers {
-            kept: BTreeMap::new(),
-            expiry: BTreeSet::new(),
-            peers: Peers::default(),
-            seed,
-            keys: 0,
-            remote: 0,
-            own: 0,
-        }
-    }
-
     pub(super) fn get(&mut self, now: Timestamp, place: &Key) -> Vec<ProviderRecord> {
-        let Some(provided) = self.kept.get(place) else { return Vec::new() };
-        let current = provided.entries.iter().filter(|entry| entry.expires > now);
+        let Some(provided) = self.places.get(place).and_then(|key| self.keys[*key as usize].as_ref()) else {
+            return Vec::new();
+        };
+        let current = provided.entries.iter().filter(|entry| entry.expires() > now);
         current.filter_map(|entry| Some(entry.record(&provided.name, self.peers.current(entry.peer, now)?))).collect()
     }
 
@@ -78,35 +69,29 @@ impl Providers {
     pub(super) fn add(
         &mut self,
         now: Timestamp,
-        record: ProviderRecord,
+        place: Key,
+        record: &ProviderRecord,
+        lots: &Lots,
         config: &MemoryStoreConfig,
     ) -> Result<(), StoreError> {
-        let place = record.key.key();
-        let rank = self.rank(&place, record.provider.peer());
-        let victim = if record.own { None } else { self.make_room(now, &record, &place, rank, config)? };
-        let peer = self.peers.join(now, &record.provider, record.addrs_expire, record.own, config)?;
-        let entry = Entry { expires: record.expires, rank, peer, own: record.own };
-        let name = || if record.own { record.key.clone() } else { RecordKey::from(record.key.as_bytes()) };
-        self.kept.entry(place).or_insert_with(|| Provided { name: name(), entries: Vec::new() });
-        self.update(place, |entries, peers| {
-            if let Some(victim) = victim {
-                drop_where(entries, peers, usize::MAX, |entry| entry.peer == victim);
-            }
-            drop_where(entries, peers, usize::MAX, |old| old.peer == peer);
-            if entries.len() == entries.capacity() {
-                // Doubling wastes half of what most records of the store cost.
-                entries.reserve_exact(entries.len().clamp(1, 4));
-            }
-            entries.push(entry);
-        });
+        let id = record.provider.peer();
+        if let Some((key, index)) = self.find(&place, id) {
+            self.renew(key, index, record.expires);
+        } else {
+            let lot = lots.of_record(&place, id);
+            self.make_room(now, &place, id, lot, lots, config)?;
+            self.insert(place, record, lot, lots)?;
+        }
+        if let Some(slot) = self.peers.slot(id) {
+            self.peers.take_addrs(now, slot, &record.provider, record.addrs_expire, config);
+        }
         Ok(())
     }
 
     pub(super) fn remove(&mut self, place: &Key, provider: &PeerId) {
-        let Some(peer) = self.peers.slot(provider) else { return };
-        self.update(*place, |entries, peers| {
-            drop_where(entries, peers, usize::MAX, |entry| entry.peer == peer);
-        });
+        if let Some((key, index)) = self.find(place, provider) {
+            self.drop_entry(key, index);
+        }
     }
 
     /// Forgets up to `limit` records that are over at `now`.
@@ -114,7 +99,7 @@ impl Providers {
         let mut taken = 0;
         while taken < limit {
             match self.expiry.first() {
-                Some((at, place)) if *at <= now => taken += self.expire_at(*place, now, limit - taken),
+                Some((at, key)) if *at <= now => taken += self.expire_at(*key, now, limit - taken),
                 _ => break,
             }
         }
@@ -125,23 +110,22 @@ impl Providers {
         self.expiry.first().map(|(at, _)| *at)
     }
 
-    pub(super) fn after(
-        &self,
-        place: Option<&Key>,
-    ) -> impl Iterator<Item = (&Key, impl Iterator<Item = ProviderRecord>)> {
-        let range = self.kept.range((place.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-        range.map(|(place, provided)| {
+    /// The places of all keys, from just after this one.
+    pub(super) fn after(&self, place: Option<&Key>) -> impl Iterator<Item = Key> {
+        self.places.range((place.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)).map(|(place, _)| *place)
+    }
+
+    /// Those of a key as they are kept.
+    pub(super) fn at(&self, place: &Key) -> impl Iterator<Item = ProviderRecord> {
+        let provided = self.places.get(place).and_then(|key| self.keys[*key as usize].as_ref());
+        provided.into_iter().flat_map(|provided| {
             let record = |entry: &Entry| Some(entry.record(&provided.name, self.peers.kept(entry.peer)?));
-            (place, provided.entries.iter().filter_map(record))
+            provided.entries.iter().filter_map(record)
         })
     }
 
-    pub(super) fn remote(&self) -> usize {
-        self.remote
-    }
-
-    pub(super) fn own(&self) -> usize {
-        self.own
+    pub(super) fn len(&self) -> usize {
+        self.records
     }
 
     #[cfg(test)]
@@ -149,132 +133,211 @@ impl Providers {
         &self.peers
     }
 
-    /// A lot that nobody can foresee without the seed, and that does not change from one announcement to the next.
-    fn rank(&self, place: &Key, peer: &PeerId) -> u64 {
-        let hash = Sha256::new().chain_update(self.seed).chain_update(place.to_bytes()).chain_update(peer.to_bytes());
-        let digest: [u8; 32] = hash.finalize().into();
-        digest.iter().take(8).fold(0, |rank, byte| (rank << 8) | u64::from(*byte))
+    /// Sees that all that is counted is so.
+    #[cfg(test)]
+    pub(super) fn assert_sound(&self, config: &MemoryStoreConfig) {
+        let mut records = 0;
+        let mut charged = BTreeMap::<Slot, usize>::new();
+        for (place, key) in &self.places {
+            let provided = self.key(*key).expect("a key that is named is there");
+            assert_eq!(provided.place, *place);
+            records += provided.entries.len();
+            assert!((1..=config.max_providers_per_key).contains(&provided.entries.len()));
+            let (first, count, lot) = self.tally(*key).expect("a key has records");
+            assert!(self.expiry.contains(&(first, *key)) && self.sizes.contains(&(count, lot, *key)));
+            for entry in &provided.entries {
+                assert_eq!(self.peers.key_at(entry.peer, entry.at as usize), Some(*key), "each side names the other");
+            }
+            let mine = provided.entries.iter().filter(|entry| self.peers.is_charged(entry.peer, entry.at));
+            let mine: Vec<_> = mine.map(|entry| entry.peer).collect();
+            assert_eq!(mine, [provided.entries[0].peer], "a key is charged to one, which is the first");
+            *charged.entry(mine[0]).or_default() += 1;
+        }
+        assert!(charged.iter().all(|(peer, count)| self.peers.charged(*peer) as usize == *count));
+        assert_eq!(self.peers.most_charged().map(|(most, ..)| most as usize), charged.values().max().copied());
+        assert_eq!(
+            (self.records, self.expiry.len(), self.sizes.len()),
+            (records, self.places.len(), self.places.len())
+        );
+        assert!(self.places.len() <= config.max_provided_keys && records <= config.max_providers);
+        assert!(self.peers.len() <= config.max_peers);
     }
 
-    /// Sees to it that the bounds allow one more remote record. Returns the peer whose record of this key goes for it.
-    fn make_room(
-        &mut self,
-        now: Timestamp,
-        record: &ProviderRecord,
-        place: &Key,
-        rank: u64,
-        config: &MemoryStoreConfig,
-    ) -> Result<Option<Slot>, StoreError> {
-        let peer = record.provider.peer();
-        if self.remote_at(place) >= config.max_providers_per_key && !self.is_remote_at(place, peer) {
-            self.expire_at(*place, now, usize::MAX);
+    fn key(&self, key: KeySlot) -> Option<&Provided> {
+        self.keys.get(key as usize)?.as_ref()
+    }
+
+    fn entries(&self, key: KeySlot) -> &[Entry] {
+        self.key(key).map_or(&[], |provided| &provided.entries)
+    }
+
+    /// Where the record of this provider is.
+    fn find(&self, place: &Key, provider: &PeerId) -> Option<(KeySlot, usize)> {
+        let key = *self.places.get(place)?;
+        let slot = self.peers.slot(provider)?;
+        Some((key, self.entries(key).iter().position(|entry| entry.peer == slot)?))
+    }
+
+    fn renew(&mut self, key: KeySlot, index: usize, expires: Timestamp) {
+        let before = self.tally(key);
+        if let Some(provided) = self.keys[key as usize].as_mut() {
+            provided.entries[index].expires = halves(expires);
         }
-        loop {
-            match self.room(place, peer, rank, config) {
-                Room::Free => return Ok(None),
-                Room::InsteadOf(victim) => return Ok(Some(victim)),
-                Room::Outdrawn => return Err(StoreError::Full),
-                Room::Full if self.expire(now, 1) == 0 => return Err(StoreError::Full),
-                Room::Full => {}
+        self.count(key, before);
+    }
+
+    /// Adds a record for which there is room.
+    fn insert(&mut self, place: Key, record: &ProviderRecord, lot: u32, lots: &Lots) -> Result<(), StoreError> {
+        let key = match self.places.get(&place) {
+            Some(key) => *key,
+            None => self.enter(place, &record.key, lots)?,
+        };
+        let id = record.provider.peer();
+        let peer = match self.peers.slot(id) {
+            Some(slot) => slot,
+            None => self.peers.enter(id, lots.of_peer(id))?,
+        };
+        let before = self.tally(key);
+        let at = self.peers.attach(peer, key);
+        if let Some(provided) = self.keys[key as usize].as_mut() {
+            let entries = &mut provided.entries;
+            if entries.len() == entries.capacity() {
+                // Doubling wastes half of what most records of the store cost.
+                entries.reserve_exact(entries.len().clamp(1, 4));
+            }
+            entries.push(Entry { expires: halves(record.expires), lot, peer, at });
+        }
+        self.count(key, before);
+        let last = self.entries(key).len() - 1;
+        self.charge(key, last);
+        Ok(())
+    }
+
+    /// A place for a key that has none. It has to be given a record.
+    fn enter(&mut self, place: Key, name: &RecordKey, lots: &Lots) -> Result<KeySlot, StoreError> {
+        let key = match self.free.pop() {
+            Some(key) => key,
+            None => {
+                let key = KeySlot::try_from(self.keys.len()).map_err(|_| StoreError::Full)?;
+                self.keys.push(None);
+                key
+            }
+        };
+        let name = RecordKey::from(name.as_bytes());
+        self.keys[key as usize] = Some(Provided { place, name, entries: Vec::new(), lot: lots.of_key(&place) });
+        self.places.insert(place, key);
+        Ok(key)
+    }
+
+    /// Drops one record, and its key with the last one.
+    fn drop_entry(&mut self, key: KeySlot, index: usize) {
+        let before = self.tally(key);
+        let Some(provided) = self.keys[key as usize].as_mut() else { return };
+        let entry = provided.entries.swap_remove(index);
+        let left = provided.entries.len();
+        let moved = self.peers.detach(entry.peer, entry.at);
+        self.settle(entry.peer, moved);
+        self.count(key, before);
+        if index == 0 && left > 0 {
+            self.charge_lightest(key);
+        }
+        if left > 0 {
+            return;
+        }
+        if let Some(provided) = self.keys[key as usize].take() {
+            self.places.remove(&provided.place);
+            self.free.push(key);
+        }
+    }
+
+    fn expire_at(&mut self, key: KeySlot, now: Timestamp, limit: usize) -> usize {
+        let mut taken = 0;
+        while taken < limit {
+            let Some(index) = self.entries(key).iter().position(|entry| entry.expires() <= now) else { break };
+            self.drop_entry(key, index);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Charges a key to that of its providers that has the fewest, where that makes a difference.
+    fn charge_lightest(&mut self, key: KeySlot) {
+        let lightest = self.entries(key).iter().enumerate().min_by_key(|(_, entry)| self.peers.charged(entry.peer));
+        if let Some((index, _)) = lightest {
+            self.charge(key, index);
+        }
+    }
+
+    /// Charges a key to this one of its providers, if it is charged to nobody or to one that has more by two or more.
+    fn charge(&mut self, key: KeySlot, index: usize) {
+        let Some([now, to]) = self.key(key).and_then(|provided| {
+            let entry = |index: usize| provided.entries.get(index).map(|entry| (entry.peer, entry.at));
+            Some([entry(0)?, entry(index)?])
+        }) else {
+            return;
+        };
+        if self.peers.is_charged(now.0, now.1) {
+            if self.peers.charged(to.0) + 1 >= self.peers.charged(now.0) {
+                return;
+            }
+            let moved = self.peers.discharge(now.0, now.1);
+            self.settle(now.0, moved);
+        }
+        let moved = self.peers.charge(to.0, to.1);
+        self.settle(to.0, moved);
+        if let Some(provided) = self.keys[key as usize].as_mut() {
+            provided.entries.swap(0, index);
+        }
+    }
+
+    /// Writes down where a peer's list has what now.
+    fn settle(&mut self, peer: Slot, moved: Moved) {
+        for at in moved {
+            let Some(key) = self.peers.key_at(peer, at) else { continue };
+            let provided = self.keys.get_mut(key as usize).and_then(Option::as_mut);
+            let entry = provided.and_then(|provided| provided.entries.iter_mut().find(|entry| entry.peer == peer));
+            if let Some(entry) = entry {
+                entry.at = at as u32;
             }
         }
     }
 
-    fn room(&self, place: &Key, peer: &PeerId, rank: u64, config: &MemoryStoreConfig) -> Room {
-        if self.is_remote_at(place, peer) {
-            return Room::Free;
+    /// What is counted about a key: when its first record is over, how many there are, its lot.
+    fn tally(&self, key: KeySlot) -> Option<(Timestamp, u32, u32)> {
+        let provided = self.key(key)?;
+        let first = provided.entries.iter().map(Entry::expires).min()?;
+        Some((first, provided.entries.len() as u32, provided.lot))
+    }
+
+    /// Counts a key anew that was changed.
+    fn count(&mut self, key: KeySlot, before: Option<(Timestamp, u32, u32)>) {
+        let after = self.tally(key);
+        let first = |tally: Option<(Timestamp, u32, u32)>| tally.map(|(first, ..)| (first, key));
+        if first(before) != first(after) {
+            first(before).map(|entry| self.expiry.remove(&entry));
+            self.expiry.extend(first(after));
         }
-        let known = self.peers.slot(peer).is_some_and(|slot| self.peers.remote_records(slot) > 0);
-        let one_more_peer = known || self.peers.remote() < config.max_peers;
-        let here = self.remote_at(place);
-        if here >= config.max_providers_per_key {
-            return match self.last_at(place) {
-                Some(last) if rank < last.rank => {
-                    let frees_peer = self.peers.remote_records(last.peer) == 1;
-                    if one_more_peer || frees_peer { Room::InsteadOf(last.peer) } else { Room::Full }
-                }
-                _ => Room::Outdrawn,
-            };
+        let size = |tally: Option<(Timestamp, u32, u32)>| tally.map(|(_, count, lot)| (count, lot, key));
+        if size(before) != size(after) {
+            size(before).map(|entry| self.sizes.remove(&entry));
+            self.sizes.extend(size(after));
         }
-        let one_more_key = here > 0 || self.keys < config.max_provided_keys;
-        if one_more_peer && one_more_key && self.remote < config.max_providers { Room::Free } else { Room::Full }
-    }
-
-    fn entries_at(&self, place: &Key) -> &[Entry] {
-        self.kept.get(place).map_or(&[], |provided| &provided.entries)
-    }
-
-    fn remote_at(&self, place: &Key) -> usize {
-        self.entries_at(place).iter().filter(|entry| !entry.own).count()
-    }
-
-    fn is_remote_at(&self, place: &Key, peer: &PeerId) -> bool {
-        let slot = self.peers.slot(peer);
-        self.entries_at(place).iter().any(|entry| !entry.own && Some(entry.peer) == slot)
-    }
-
-    /// The remote record of this key that goes first.
-    fn last_at(&self, place: &Key) -> Option<&Entry> {
-        self.entries_at(place).iter().filter(|entry| !entry.own).max_by_key(|entry| entry.rank)
-    }
-
-    fn expire_at(&mut self, place: Key, now: Timestamp, limit: usize) -> usize {
-        let mut taken = 0;
-        self.update(place, |entries, peers| taken = drop_where(entries, peers, limit, |entry| entry.expires <= now));
-        taken
-    }
-
-    /// Changes the records of one key, and everything that is counted about them.
-    fn update(&mut self, place: Key, change: impl FnOnce(&mut Vec<Entry>, &mut Peers)) {
-        let Some(provided) = self.kept.get_mut(&place) else { return };
-        let before = Tally::of(&provided.entries);
-        change(&mut provided.entries, &mut self.peers);
-        let after = Tally::of(&provided.entries);
-        if provided.entries.is_empty() {
-            self.kept.remove(&place);
-        }
-        if before.first != after.first {
-            before.first.map(|at| self.expiry.remove(&(at, place)));
-            self.expiry.extend(after.first.map(|at| (at, place)));
-        }
-        self.remote = self.remote + after.remote - before.remote;
-        self.own = self.own + after.own - before.own;
-        self.keys = self.keys + usize::from(after.remote > 0) - usize::from(before.remote > 0);
+        let count = |tally: Option<(Timestamp, u32, u32)>| tally.map_or(0, |(_, count, _)| count as usize);
+        self.records = self.records + count(after) - count(before);
     }
 }
 
 impl Entry {
+    fn expires(&self) -> Timestamp {
+        Timestamp::from_micros((u64::from(self.expires[0]) << 32) | u64::from(self.expires[1]))
+    }
+
     fn record(&self, name: &RecordKey, (contact, addrs_expire): (Arc<Contact>, Timestamp)) -> ProviderRecord {
-        let mut record = ProviderRecord::new(name.clone(), contact, self.expires, addrs_expire);
-        record.own = self.own;
-        record
+        ProviderRecord::new(name.clone(), contact, self.expires(), addrs_expire)
     }
 }
 
-/// What is counted about the records of one key.
-struct Tally {
-    first: Option<Timestamp>,
-    remote: usize,
-    own: usize,
-}
-
-impl Tally {
-    fn of(entries: &[Entry]) -> Tally {
-        let own = entries.iter().filter(|entry| entry.own).count();
-        Tally { first: entries.iter().map(|entry| entry.expires).min(), remote: entries.len() - own, own }
-    }
-}
-
-/// Drops up to `limit` entries of this kind, and returns how many.
-fn drop_where(entries: &mut Vec<Entry>, peers: &mut Peers, limit: usize, over: impl Fn(&Entry) -> bool) -> usize {
-    let mut dropped = 0;
-    entries.retain(|entry| {
-        let goes = dropped < limit && over(entry);
-        if goes {
-            dropped += 1;
-            peers.leave(entry.peer, entry.own);
-        }
-        !goes
-    });
-    dropped
+fn halves(at: Timestamp) -> [u32; 2] {
+    let micros = at.as_micros();
+    [(micros >> 32) as u32, micros as u32]
 }

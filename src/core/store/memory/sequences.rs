@@ -5,11 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::config::MAX_SEQUENCES;
 use crate::core::key::Key;
 use crate::core::time::Timestamp;
-
-/// So many are remembered. Source: with their order they are about 12 MB.
-const MAX_SEQUENCES: usize = 65_536;
 
 #[derive(Default)]
 pub(super) struct Sequences {

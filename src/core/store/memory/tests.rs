@@ -5,7 +5,7 @@ use std::mem::size_of;
 
 use bytes::Bytes;
 
-use super::config::{KEY_OVERHEAD, PEER_OVERHEAD, PROVIDER_OVERHEAD, VALUE_OVERHEAD};
+use super::config::{KEY_OVERHEAD, PEER_OVERHEAD, PROVIDER_OVERHEAD, SEQUENCE_OVERHEAD, VALUE_OVERHEAD};
 use super::providers::{Entry, Provided};
 use super::*;
 use crate::core::contact::Contact;
@@ -62,7 +62,39 @@ fn a_peer_is_kept_once_however_much_it_provides() {
     let first = ready(store.providers(NOW, &RecordKey::from(vec![0])))[0].provider.clone();
     let last = ready(store.providers(NOW, &RecordKey::from(vec![9])))[0].provider.clone();
     assert!(std::sync::Arc::ptr_eq(&first, &last));
-    assert_eq!(store.providers.peers().remote(), 1);
+    assert_eq!(store.providers.peers().len(), 1);
+}
+
+/// Ids of any length, with any addresses, before and after they were read.
+#[test]
+fn peers_are_kept_as_bytes_and_come_back_whole() {
+    let mut store = store();
+    let addr = |n: usize| format!("/dns4/{}/tcp/1", "a".repeat(n)).parse::<multiaddr::Multiaddr>().unwrap();
+    let mut contacts: Vec<_> = (0..43_u8)
+        .map(|len| {
+            let id = [&[0, len], &vec![7; len.into()][..]].concat();
+            Contact::new(PeerId::from_bytes(&id).unwrap(), (0..usize::from(len) % 5).map(|n| addr(100 * n + 1)))
+        })
+        .collect();
+    contacts.push(Contact::new(PeerId::random(), [addr(200)]));
+    let key = |n: usize| RecordKey::from(n.to_be_bytes().as_slice());
+    for _ in 0..2 {
+        for (n, contact) in contacts.iter().enumerate() {
+            store.add_provider(NOW, ProviderRecord::new(key(n), contact.clone(), LATER, LATER)).unwrap();
+            let Item::Provider(scanned) = &ready(store.scan(Scan::All, None, 99))[0] else { panic!("no provider") };
+            assert_eq!(ready(store.providers(NOW, &scanned.key))[0].provider, scanned.provider);
+        }
+        for (n, contact) in contacts.iter().enumerate() {
+            let found = ready(store.providers(NOW, &key(n)));
+            assert_eq!((found.len(), &found[0].provider, found[0].provider.key()), (1, contact, contact.key()));
+        }
+    }
+    assert_eq!(store.providers.peers().len(), contacts.len());
+    for (n, contact) in contacts.iter().enumerate() {
+        store.remove_provider(&key(n), contact.peer()).unwrap();
+    }
+    assert_eq!((store.providers.peers().len(), store.usage()), (0, Usage::default()));
+    store.providers.peers().assert_empty();
 }
 
 #[test]
@@ -83,7 +115,8 @@ fn every_count_returns_to_zero() {
     while store.expire(LATER, 7).unwrap() == 7 {}
     assert_eq!(store.usage(), Usage::default());
     assert_eq!((store.values.bytes(), store.next_expiry()), (0, None));
-    assert_eq!((store.providers.peers().remote(), store.providers.peers().addr_bytes()), (0, 0));
+    assert_eq!((store.providers.peers().len(), store.providers.peers().addr_bytes()), (0, 0));
+    store.providers.peers().assert_empty();
     assert!(ready(store.scan(Scan::All, None, 9)).is_empty());
 }
 
@@ -95,26 +128,67 @@ fn in_a_map<K, V>() -> usize {
 /// What `Bytes` allocates beside its bytes once it is shared.
 const SHARED: usize = 32;
 
+/// Per entry of a table that grows by doubling.
+fn in_a_table<T>() -> usize {
+    2 * (size_of::<Option<T>>() + size_of::<u32>())
+}
+
 #[test]
 fn the_stated_costs_are_those_of_the_types() {
-    let value = in_a_map::<Key, Record>() + in_a_map::<(Timestamp, Key), ()>() + 2 * SHARED;
-    assert!(value <= VALUE_OVERHEAD, "{value}");
-    let key = in_a_map::<Key, Provided>() + in_a_map::<(Timestamp, Key), ()>() + SHARED + MAX_PROVIDER_KEY_LEN;
-    assert!(key <= KEY_OVERHEAD, "{key}");
-    // A list of three has room for four; longer ones waste less.
-    let provider = size_of::<Entry>() * 2;
+    let value = in_a_map::<Key, Record>() + in_a_map::<(Timestamp, Key), ()>() + in_a_map::<(u64, Key), ()>();
+    assert!(value + 2 * SHARED <= VALUE_OVERHEAD, "{value}");
+    let key = in_a_map::<Key, u32>()
+        + in_a_map::<(Timestamp, u32), ()>()
+        + in_a_map::<(u32, u32, u32), ()>()
+        + in_a_table::<Provided>();
+    assert!(key + SHARED + MAX_PROVIDER_KEY_LEN <= KEY_OVERHEAD, "{key}");
+    // A list of three has room for four; longer ones waste less. The peer's list doubles.
+    let provider = size_of::<Entry>() * 2 + 2 * size_of::<u32>();
     assert!(provider <= PROVIDER_OVERHEAD, "{provider}");
     let counters = 2 * size_of::<usize>();
     let contact = size_of::<Contact>() + counters + 2 * SHARED + 64;
-    let table = 2 * size_of::<Option<super::peers::Peer>>() + 2 * size_of::<u32>() + in_a_map::<PeerId, u32>();
-    let peer = contact + table + in_a_map::<(Timestamp, u32), ()>();
+    let orders = 2 * in_a_map::<(u64, u32), ()>() + in_a_map::<(u32, u32, u32), ()>() + in_a_map::<(u32, u32), ()>();
+    let peer = contact + in_a_table::<super::peers::Peer>() + orders;
     assert!(peer <= PEER_OVERHEAD, "{peer}");
+    let sequence = in_a_map::<Key, (u64, Timestamp)>() + in_a_map::<(Timestamp, Key), ()>();
+    assert!(sequence <= SEQUENCE_OVERHEAD, "{sequence}");
 }
 
 #[test]
 fn twenty_providers_of_a_key_cost_less_than_64_bytes_each() {
-    let key = in_a_map::<Key, Provided>() + in_a_map::<(Timestamp, Key), ()>() + SHARED + 34;
-    assert!(size_of::<Entry>() + key.div_ceil(20) <= 64, "{} + {key} / 20", size_of::<Entry>());
+    let orders = in_a_map::<Key, u32>() + in_a_map::<(Timestamp, u32), ()>() + in_a_map::<(u32, u32, u32), ()>();
+    let key = orders + in_a_table::<Provided>() + SHARED + 34;
+    let record = size_of::<Entry>() + 2 * size_of::<u32>() + key.div_ceil(20);
+    assert!(record <= 64, "{record}");
+}
+
+/// What every operation leaves behind must agree, or a later one drops the wrong record.
+#[test]
+fn keys_are_charged_to_one_of_their_providers_whatever_happens() {
+    let mut config = MemoryStoreConfig::default();
+    (config.max_provided_keys, config.max_providers, config.max_peers) = (30, 60, 20);
+    config.max_providers_per_key = 4;
+    let mut store = MemoryStore::new(config, [9; 32]);
+    let peers: Vec<_> = (0..60).map(|_| Contact::new(PeerId::random(), [])).collect();
+    let mut state = 1_u64;
+    let mut draw = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for step in 0..20_000_u64 {
+        let now = NOW + std::time::Duration::from_secs(step / 10);
+        let key = RecordKey::from(draw(80).to_be_bytes().as_slice());
+        let peer = &peers[draw(60) as usize];
+        match draw(10) {
+            0 => drop(store.remove_provider(&key, peer.peer())),
+            1 => drop(store.expire(now, draw(5) as usize)),
+            _ => {
+                let expires = now + std::time::Duration::from_secs(draw(200));
+                let _ = store.add_provider(now, ProviderRecord::new(key, peer.clone(), expires, expires));
+            }
+        }
+        store.providers.assert_sound(store.config());
+    }
 }
 
 #[test]

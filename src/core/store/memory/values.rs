@@ -1,26 +1,34 @@
-//! The values of a memory store, by their place in the keyspace and by their expiry.
+//! The values of a memory store, by their place in the keyspace, by their expiry and by their lot.
 //!
 //! Knows: the bounds of values. Must not know: provider records. The place stands for the key: it is its SHA-256.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::config::MemoryStoreConfig;
+use super::lots::Lots;
 use super::sequences::Sequences;
 use crate::core::key::Key;
 use crate::core::record::{Record, RecordKey};
 use crate::core::store::StoreError;
 use crate::core::time::Timestamp;
 
+/// How long the sequence number of a value without expiry is remembered once the application removed it. Source: copies
+/// at other nodes live 48 h from the last announcement, and as long again for one that was late.
+const REMOVED_FOR: Duration = Duration::from_secs(96 * 3600);
+
 #[derive(Default)]
 pub(super) struct Values {
     kept: BTreeMap<Key, Record>,
+    /// The places of own values.
+    own: BTreeSet<Key>,
     /// One entry for each value that expires.
     expiry: BTreeSet<(Timestamp, Key)>,
-    remote: usize,
-    own: usize,
+    /// One entry for each remote value: its lot.
+    lots: BTreeSet<(u64, Key)>,
     /// Of remote values and their keys.
     bytes: usize,
     over: Sequences,
@@ -36,51 +44,50 @@ impl Values {
         &mut self,
         now: Timestamp,
         mut record: Record,
+        lots: &Lots,
         config: &MemoryStoreConfig,
     ) -> Result<(), StoreError> {
         let place = record.key.key();
+        let lot = lot(&place, &record, lots, config);
         if !record.own {
-            while !self.has_room(&place, &record, config) {
-                if self.expire(now, 1) == 0 {
-                    return Err(StoreError::Full);
-                }
-            }
+            self.make_room(now, &place, &record, lot, lots, config)?;
             record.key = RecordKey::from(record.key.as_bytes());
             record.value = Bytes::copy_from_slice(&record.value);
         }
-        self.remove(&place);
+        match self.kept.get(&place) {
+            // Over, and nobody took it yet: what it leaves is remembered.
+            Some(old) if old.is_expired(now) => self.remove(&place, lots, config),
+            _ => drop(self.take(&place, lots, config)),
+        }
         self.expiry.extend(record.expires.map(|at| (at, place)));
         if record.own {
-            self.own += 1;
+            self.own.insert(place);
         } else {
-            self.remote += 1;
+            self.lots.insert((lot, place));
             self.bytes += size(&record);
         }
         self.kept.insert(place, record);
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, place: &Key) {
-        let Some(record) = self.kept.remove(place) else { return };
-        if let Some(at) = record.expires {
-            self.expiry.remove(&(at, *place));
-        }
-        if record.own {
-            self.own -= 1;
-        } else {
-            self.remote -= 1;
-            self.bytes -= size(&record);
-        }
+    /// Forgets a value, but not its sequence number: copies of it are still about.
+    pub(super) fn remove(&mut self, place: &Key, lots: &Lots, config: &MemoryStoreConfig) {
+        let Some(record) = self.take(place, lots, config) else { return };
+        let Some(sequence) = record.sequence else { return };
+        let until = match record.expires {
+            Some(expires) => expires + expires.since(record.received),
+            None => record.announced.unwrap_or_default().max(record.received) + REMOVED_FOR,
+        };
+        self.over.remember(*place, sequence, until);
     }
 
     /// Forgets up to `limit` values that are over at `now`.
-    pub(super) fn expire(&mut self, now: Timestamp, limit: usize) -> usize {
+    pub(super) fn expire(&mut self, now: Timestamp, limit: usize, lots: &Lots, config: &MemoryStoreConfig) -> usize {
         for taken in 0..limit {
             match self.expiry.first() {
                 Some((at, place)) if *at <= now => {
                     let place = *place;
-                    self.remember(&place);
-                    self.remove(&place);
+                    self.remove(&place, lots, config);
                 }
                 _ => return taken,
             }
@@ -98,16 +105,26 @@ impl Values {
         self.expiry.first().map(|(at, _)| *at)
     }
 
-    pub(super) fn after(&self, place: Option<&Key>) -> btree_map::Range<'_, Key, Record> {
-        self.kept.range((place.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
+    pub(super) fn at(&self, place: &Key) -> Option<&Record> {
+        self.kept.get(place)
+    }
+
+    /// The places of all values, from just after this one.
+    pub(super) fn after(&self, place: Option<&Key>) -> impl Iterator<Item = Key> {
+        self.kept.range(from(place)).map(|(place, _)| *place)
+    }
+
+    /// The places of own values, from just after this one.
+    pub(super) fn own_after(&self, place: Option<&Key>) -> impl Iterator<Item = Key> {
+        self.own.range(from(place)).copied()
     }
 
     pub(super) fn remote(&self) -> usize {
-        self.remote
+        self.lots.len()
     }
 
     pub(super) fn own(&self) -> usize {
-        self.own
+        self.own.len()
     }
 
     #[cfg(test)]
@@ -115,22 +132,66 @@ impl Values {
         self.bytes
     }
 
-    /// Keeps in mind what sequence the value had that is over, for as long again as it lived.
-    fn remember(&mut self, place: &Key) {
-        let Some(record) = self.kept.get(place) else { return };
-        if let (Some(sequence), Some(expires)) = (record.sequence, record.expires) {
-            self.over.remember(*place, sequence, expires + expires.since(record.received));
+    /// Takes a value out, and all that is counted about it.
+    fn take(&mut self, place: &Key, lots: &Lots, config: &MemoryStoreConfig) -> Option<Record> {
+        let record = self.kept.remove(place)?;
+        if let Some(at) = record.expires {
+            self.expiry.remove(&(at, *place));
         }
+        if record.own {
+            self.own.remove(place);
+        } else {
+            self.lots.remove(&(lot(place, &record, lots, config), *place));
+            self.bytes -= size(&record);
+        }
+        Some(record)
     }
 
-    /// Whether the bounds allow `record` in place of what is at `place` now.
-    fn has_room(&self, place: &Key, record: &Record, config: &MemoryStoreConfig) -> bool {
-        let (count, bytes) = match self.kept.get(place).filter(|old| !old.own) {
-            Some(old) => (self.remote - 1, self.bytes - size(old)),
-            None => (self.remote, self.bytes),
-        };
+    /// Makes room for a remote value, if what is over frees enough, or values with worse lots do.
+    fn make_room(
+        &mut self,
+        now: Timestamp,
+        place: &Key,
+        record: &Record,
+        lot: u64,
+        lots: &Lots,
+        config: &MemoryStoreConfig,
+    ) -> Result<(), StoreError> {
+        while !self.has_room(place, record, config, (0, 0)) && self.expire(now, 1, lots, config) > 0 {}
+        let (mut goes, mut bytes) = (Vec::new(), 0);
+        let mut others = self.lots.iter().rev().filter(|(_, other)| other != place);
+        while !self.has_room(place, record, config, (goes.len(), bytes)) {
+            let (_, other) = others.next().filter(|(their_lot, _)| *their_lot > lot).ok_or(StoreError::Full)?;
+            bytes += self.kept.get(other).map_or(0, size);
+            goes.push(*other);
+        }
+        goes.iter().for_each(|other| self.remove(other, lots, config));
+        Ok(())
+    }
+
+    /// Whether the bounds allow `record` in place of what is at `place` now, once so many others of so many bytes go.
+    fn has_room(
+        &self,
+        place: &Key,
+        record: &Record,
+        config: &MemoryStoreConfig,
+        (fewer, less): (usize, usize),
+    ) -> bool {
+        let old = self.kept.get(place).filter(|old| !old.own);
+        let count = self.lots.len() - usize::from(old.is_some()) - fewer;
+        let bytes = self.bytes - old.map_or(0, size) - less;
         count < config.max_values && bytes + size(record) <= config.max_value_bytes
     }
+}
+
+fn from(place: Option<&Key>) -> (Bound<&Key>, Bound<&Key>) {
+    (place.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
+
+/// A value that takes as much room as several may has as much the worse a lot.
+fn lot(place: &Key, record: &Record, lots: &Lots, config: &MemoryStoreConfig) -> u64 {
+    let fair = (config.max_value_bytes / config.max_values.max(1)).max(1);
+    lots.of_value(place, size(record).div_ceil(fair).max(1))
 }
 
 fn size(record: &Record) -> usize {

@@ -1,0 +1,124 @@
+//! Checks of a store that outlives its process: what was acknowledged is there when it is opened again.
+//!
+//! Knows: the contract. Must not know: any store, or how one is closed.
+
+use super::fixtures::{NOW, all, everything, ok, present, provider, value};
+use super::remembering::sorted;
+use super::{Conformance, Driven};
+use crate::core::record::{Record, RecordKey};
+use crate::core::store::Write;
+use crate::core::time::Timestamp;
+
+const LATER: Timestamp = Timestamp::from_secs(2_000);
+
+impl Conformance<'_> {
+    /// "As durably as this store keeps anything": values, provider records and own ones, with all their fields, and
+    /// neither what was removed nor what was replaced.
+    pub fn reopening_keeps_every_record(&mut self) {
+        let mut store = self.fresh();
+        fill(&mut store);
+        let before = (everything(&mut store), store.usage(), store.next_expiry());
+        for _ in 0..2 {
+            let Some(reopened) = self.reopened(store) else { return };
+            store = reopened;
+            let after = (everything(&mut store), store.usage(), store.next_expiry());
+            assert_eq!(after, before, "a reopened store has every record that was acknowledged, and no other");
+        }
+        let found = ok(store.providers(NOW, &RecordKey::from("content")), "providers can be read");
+        assert_eq!(found.len(), 7, "a reopened store finds the providers of a key");
+        for n in (0..20).filter(|n| n % 5 != 1) {
+            present(&mut store, NOW, &published(n, n % 3 == 0));
+        }
+        let fresh = value("/a/new", b"v", false);
+        ok(store.put(NOW, fresh.clone()), "a reopened store keeps more");
+        present(&mut store, NOW, &fresh);
+        while ok(store.expire(Timestamp::from_secs(9_000), 7), "expiry goes on") == 7 {}
+        assert!(
+            all(&mut store).iter().all(|item| item.is_own() || item.key() == &fresh.key),
+            "it expires what is over"
+        );
+        let left = everything(&mut store);
+        let Some(mut store) = self.reopened(store) else { return };
+        assert_eq!(everything(&mut store), left, "what expired does not come back");
+    }
+
+    /// Sequence numbers of values that are over, that linger, and that were removed.
+    pub fn reopening_keeps_sequences(&mut self) {
+        let mut store = self.fresh();
+        for (n, name) in ["/s/over", "/s/removed", "/s/lingers"].into_iter().enumerate() {
+            let mut record = value(name, b"v", false);
+            (record.sequence, record.expires) = (Some(7 + n as u64), Some(LATER));
+            if n == 2 {
+                while ok(store.expire(LATER, 7), "expiry goes on") == 7 {}
+            }
+            ok(store.put(NOW, record.clone()), "a value is kept");
+            if n == 1 {
+                ok(store.remove(&record.key), "a value is removed");
+            }
+        }
+        let Some(mut store) = self.reopened(store) else { return };
+        for (n, name) in ["/s/over", "/s/removed", "/s/lingers"].into_iter().enumerate() {
+            let found = ok(store.sequence(LATER, &RecordKey::from(name)), "a sequence can be read");
+            assert_eq!(found, Some(7 + n as u64), "a reopened store remembers sequences ({name})");
+        }
+    }
+
+    /// The peers that were saved last, if the store says that it keeps them.
+    pub fn reopening_keeps_peers(&mut self) {
+        let mut store = self.fresh();
+        if !store.store().keeps_peers() {
+            return;
+        }
+        for peers in [0..50, 30..60_u64] {
+            let saved: Vec<_> = peers.map(|n| provider("", n, LATER, false).provider).collect();
+            ok(store.save_peers(saved), "peers are saved");
+        }
+        let Some(mut store) = self.reopened(store) else { return };
+        let wanted: Vec<_> = (30..60).map(|n| provider("", n, LATER, false).provider).collect();
+        let found = sorted(ok(store.saved_peers(), "saved peers can be read"));
+        assert_eq!(found, sorted(wanted), "a reopened store has the peers that were saved last");
+    }
+}
+
+fn published(n: u64, own: bool) -> Record {
+    let mut record = value(&format!("/a/{n}"), &[n as u8; 100], own);
+    record.sequence = Some(n);
+    record.publisher = Some(super::fixtures::peer(n));
+    record.announced = own.then_some(Timestamp::from_micros(n + 1));
+    record.expires = (!own).then_some(Timestamp::from_secs(5_000 + n));
+    record
+}
+
+/// Writes of all kinds, several under way at once, each of them acknowledged.
+fn fill(store: &mut Driven<'_>) {
+    // The first round is replaced by the second; what a round writes is under way at once.
+    for round in 0..2 {
+        let mut writes = Vec::new();
+        for n in 0..20 {
+            let old = value(&format!("/a/{n}"), b"old", n % 2 == 0);
+            let record = if round == 0 { old } else { published(n, n % 3 == 0) };
+            let write = ok(store.store().put(NOW, record), "a value is kept");
+            if let Write::Pending(ticket) = write {
+                store.expect(ticket);
+            }
+            writes.push(write);
+        }
+        for write in writes {
+            ok(store.stored(write), "an overlapping write ends");
+        }
+    }
+    for n in (0..20).filter(|n| n % 5 == 1) {
+        ok(store.remove(&RecordKey::from(format!("/a/{n}"))), "a value is removed");
+    }
+    for n in 0..8 {
+        let mut record = provider("content", n, Timestamp::from_secs(6_000 + n), false);
+        record.addrs_expire = Timestamp::from_secs(5_500);
+        ok(store.add_provider(NOW, record), "a provider record is kept");
+    }
+    ok(store.remove_provider(&RecordKey::from("content"), &super::fixtures::peer(4)), "a record is removed");
+    for n in 100..105 {
+        let mut record = provider(format!("mine {n}"), 99, Timestamp::MAX, true);
+        record.announced = (n % 2 == 0).then_some(Timestamp::from_secs(n));
+        ok(store.add_provider(NOW, record), "an own provider record is kept");
+    }
+}
