@@ -199,7 +199,7 @@ fn compare(
             let until = if record.own { Some(record.addrs_expire) } else { remote };
             prop_assert_eq!(record.provider.has_addrs(), until.is_some_and(|until| until > now));
         }
-        if !model.values.get(&key).is_some_and(|record| !record.is_expired(now)) {
+        if model.values.get(&key).is_none_or(|record| record.is_expired(now)) {
             prop_assert_eq!(store.sequence(now, &key).unwrap(), model.sequence(now, &key));
         }
     }
