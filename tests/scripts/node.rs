@@ -89,6 +89,7 @@ impl Node {
             "cancel" => self.dht.cancel(QueryId::new(words.at(1).trim_start_matches('q').parse().unwrap())),
             "answer" | "fail" => self.end_request(verb, &words),
             "advance" => self.advance(time(words.at(1))),
+            "await" => self.wait(time(words.at(1))),
             "request" => self.request(&words),
             "gone" => {
                 let id = InboundId::new(words.at(1).trim_start_matches('i').parse().unwrap());
@@ -249,6 +250,21 @@ impl Node {
             self.drain();
             if self.lines.len() > before {
                 self.lines.insert(before, format!("+{}:", span(self.now - begin)));
+            }
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass until something happens, for so long at most; says after how many minutes it did.
+    fn wait(&mut self, time: Duration) {
+        let (begin, end) = (self.now, self.now + time);
+        while let Some(at) = self.dht.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.input(Input::Timeout);
+            self.drain();
+            if !self.lines.is_empty() {
+                let minutes = (self.now - begin).as_secs() / 60;
+                return self.lines.insert(0, format!("after {}h{:02}m:", minutes / 60, minutes % 60));
             }
         }
         self.now = end;

@@ -105,8 +105,7 @@ impl Dht {
     }
 
     fn on_announced(&mut self, now: Timestamp, ended: Ended) {
-        self.upkeep.on_announced(now, &ended);
-        if ended.to_all && !ended.reached.is_empty() {
+        if self.upkeep.on_announced(now, &ended) {
             self.storage.mark(now, ended.item, now);
         }
     }

@@ -73,6 +73,11 @@ impl Newcomers {
         self.due.filter(|_| usage.values + usage.own > 0)
     }
 
+    #[cfg(test)]
+    pub(crate) fn begin_if_due(&self, now: Timestamp) -> Option<Timestamp> {
+        self.due.filter(|at| *at <= now)
+    }
+
     /// The place after which to read the next page.
     pub(crate) fn begin(&mut self, table: &RoutingTable, local: &Key, k: usize) -> Option<Key> {
         self.due = None;

@@ -119,21 +119,28 @@ impl Republish {
         errands
     }
 
-    /// The application's own announcement, or one of ours, is over.
-    pub(crate) fn on_ended(&mut self, now: Timestamp, name: Name, ended: &Ended) {
+    /// The application's own announcement, or one of ours, is over. Returns whether to note that it was announced now.
+    pub(crate) fn on_ended(&mut self, now: Timestamp, name: Name, ended: &Ended) -> bool {
+        if self.sweep.is_none() {
+            return false;
+        }
         if ended.to_all {
             if ended.reached.is_empty() {
                 self.told.remove(&name);
-                return self.retry(now, name);
+                self.retry(now, name);
+                return false;
             }
             self.failures = 0;
             let peers = ended.reached.iter().copied().collect();
             self.told.insert(name, Told { at: now, peers });
-        } else if let (Some(told), Some(closest)) = (self.told.get_mut(&name), &ended.closest) {
+            return true;
+        }
+        if let (Some(told), Some(closest)) = (self.told.get_mut(&name), &ended.closest) {
             // Who is no longer among the closest is told again if it comes back: it may have lost what it had.
             let still = told.peers.iter().copied().filter(|peer| closest.contains(peer));
             told.peers = still.chain(ended.reached.iter().copied()).collect();
         }
+        false
     }
 
     /// It was told to one more peer.
@@ -150,7 +157,7 @@ impl Republish {
     }
 
     fn retry(&mut self, now: Timestamp, name: Name) {
-        if self.sweep.is_none() || (self.retries.len() >= MAX_RETRIES && !self.retries.contains(&name)) {
+        if self.retries.len() >= MAX_RETRIES && !self.retries.contains(&name) {
             return;
         }
         self.retries.insert(name);

@@ -113,9 +113,9 @@ impl Upkeep {
         self.running.len()
     }
 
-    /// Something published was announced, or not.
-    pub(crate) fn on_announced(&mut self, now: Timestamp, ended: &Ended) {
-        self.republish.on_ended(now, Name::of(&ended.item), ended);
+    /// Something published was announced, or not. Returns whether to note on it that it was announced now.
+    pub(crate) fn on_announced(&mut self, now: Timestamp, ended: &Ended) -> bool {
+        self.republish.on_ended(now, Name::of(&ended.item), ended)
     }
 
     /// Nobody at all could be told of what was to be announced.

@@ -6,5 +6,6 @@ mod operations;
 mod restart;
 #[cfg(all(feature = "ipns", feature = "signed"))]
 mod validated;
+mod upkeep;
 
 pub(crate) use network::Network;
