@@ -117,13 +117,8 @@ mod tests {
             let region = Key::random(&mut rng);
             let prefix = (nodes as f64 / 30.0).log2().max(0.0) as u32;
             let (mut coverage, mut walks) = (Coverage::default(), 0);
-            for _ in 0..100 {
-                let mut key = Key::random(&mut rng);
-                (0..prefix)
-                    .filter(|bit| key.flipped(*bit).common_prefix_len(&region) > key.common_prefix_len(&region))
-                    .collect::<Vec<_>>()
-                    .into_iter()
-                    .for_each(|bit| key = key.flipped(bit));
+            for i in 0..100 {
+                let key = region.random_with_prefix(prefix + i % 8, &mut rng);
                 let mut tries = 0;
                 while let Some(gap) = coverage.gap(&key, K) {
                     let target = Key::random(&mut rng);
