@@ -25,7 +25,7 @@ const MAX_WAITING: usize = 64;
 const BATCH: Duration = Duration::from_secs(5);
 /// The pause between two pages.
 const NEXT_PAGE: Duration = Duration::from_millis(100);
-/// For so long after its start everyone is new to a node, and nobody a newcomer.
+/// For so long after it met its first peer everyone is new to a node, and nobody a newcomer.
 const SETTLING: Duration = Duration::from_secs(300);
 /// A newcomer matters that is among so many times k closest to this node.
 pub(crate) const NEAR: usize = 2;
@@ -49,11 +49,14 @@ struct Batch {
 
 impl Newcomers {
     pub(crate) fn new(now: Timestamp, interval: Option<Duration>) -> Newcomers {
-        Newcomers { not_before: interval.map(|_| now + SETTLING), waiting: Vec::new(), due: None, batch: None }
+        Newcomers { not_before: interval.map(|_| now), waiting: Vec::new(), due: None, batch: None }
     }
 
     /// A peer entered the table.
     pub(crate) fn offer(&mut self, now: Timestamp, peer: &Arc<Contact>, table: &RoutingTable, local: &Key, k: usize) {
+        if let (Some(not_before), 1) = (&mut self.not_before, table.len()) {
+            *not_before = now + SETTLING;
+        }
         let full = self.waiting.len() >= MAX_WAITING || self.waiting.iter().any(|known| known.peer() == peer.peer());
         if self.not_before.is_none_or(|at| now < at) || full {
             return;
@@ -129,7 +132,7 @@ impl Batch {
         if record.is_expired(now) || place.common_prefix_len(local) < self.depth {
             return None;
         }
-        let mut known = table.closest(&place, k + self.peers.len(), |_| true);
+        let mut known = table.closest(&place, k + self.peers.len(), |entry| entry.failures == 0);
         known.retain(|peer| !is_among(&self.peers, peer));
         let nearest = known.first().map(|peer| peer.key().distance(&place));
         if nearest.is_some_and(|nearest| nearest < local.distance(&place)) {

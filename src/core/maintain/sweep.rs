@@ -125,7 +125,8 @@ impl Sweep {
     /// Where the hand is.
     fn hand(&self, now: Timestamp) -> u64 {
         let (since, from) = self.anchor;
-        let turned = (u128::from(now.since(since).as_secs()) << 64) / u128::from(self.interval.as_secs().max(1));
+        let since = now.since(since).as_micros().min(u64::MAX.into());
+        let turned = (since << 64) / self.interval.as_micros().max(1);
         from.saturating_add(u64::try_from(turned).unwrap_or(u64::MAX))
     }
 }

@@ -87,7 +87,8 @@ impl Upkeep {
             Duty::Retry => self.republish.on_retry(now, page),
             Duty::Replicate => {
                 let is_close = |place: &Key| {
-                    let near = table.closest(place, k, |_| true);
+                    // Who failed its last request does not count: where holders die, the next must notice that it is their turn.
+                    let near = table.closest(place, k, |entry| entry.failures == 0);
                     let farthest = near.last().filter(|_| near.len() >= k);
                     farthest.is_none_or(|far| local.distance(place) < far.key().distance(place))
                 };
