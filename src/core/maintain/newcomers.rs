@@ -61,7 +61,7 @@ impl Newcomers {
         if self.not_before.is_none_or(|at| now < at) || full {
             return;
         }
-        let near = table.closest(local, NEAR.saturating_mul(k), |_| true);
+        let near = table.closest(local, NEAR.saturating_mul(k), |_, _| true);
         if near.iter().any(|known| known.peer() == peer.peer()) {
             self.waiting.push(Arc::clone(peer));
             if self.batch.is_none() && self.due.is_none() {
@@ -86,7 +86,7 @@ impl Newcomers {
         self.due = None;
         if self.batch.is_none() {
             let peers = std::mem::take(&mut self.waiting);
-            let near = table.closest(local, NEAR.saturating_mul(k) + peers.len(), |_| true);
+            let near = table.closest(local, NEAR.saturating_mul(k) + peers.len(), |_, _| true);
             let all = near.len() == table.len();
             let farthest = near.last().filter(|_| !all).map_or(0, |far| far.key().common_prefix_len(local));
             let old: Vec<_> = near.iter().filter(|near| !is_among(&peers, near)).collect();
@@ -132,7 +132,7 @@ impl Batch {
         if record.is_expired(now) || place.common_prefix_len(local) < self.depth {
             return None;
         }
-        let mut known = table.closest(&place, k + self.peers.len(), |entry| entry.failures == 0);
+        let mut known = table.closest(&place, k + self.peers.len(), |_, entry| entry.failures == 0);
         known.retain(|peer| !is_among(&self.peers, peer));
         let nearest = known.first().map(|peer| peer.key().distance(&place));
         if nearest.is_some_and(|nearest| nearest < local.distance(&place)) {

@@ -118,7 +118,7 @@ impl Sweep {
         let (since, from) = self.anchor;
         let ahead = u128::from(place.saturating_sub(from));
         // Below 2^64 microseconds, or for ever.
-        let micros = self.interval.as_micros().min(u64::MAX.into()) * ahead >> 64;
+        let micros = (self.interval.as_micros().min(u64::MAX.into()) * ahead) >> 64;
         since + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 

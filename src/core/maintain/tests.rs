@@ -237,7 +237,7 @@ fn a_newcomer_gets_what_lies_nearest_to_this_node_of_all_holders() {
         newcomers.offer(BEGIN, peer, &first, &local, 20);
     }
     assert!(newcomers.begin_if_due(now + HOUR).is_none(), "to a node that has just joined everyone is new");
-    let mut nearest = table.closest(&local, 1, |_| true);
+    let mut nearest = table.closest(&local, 1, |_, _| true);
     let neighbour = nearest.pop().unwrap();
     let bits = neighbour.key().common_prefix_len(&local);
     let new = Contact::with_key(PeerId::random(), local.flipped(bits + 3), []);

@@ -4,8 +4,8 @@ mod extremes;
 mod network;
 mod operations;
 mod restart;
+mod upkeep;
 #[cfg(all(feature = "ipns", feature = "signed"))]
 mod validated;
-mod upkeep;
 
 pub(crate) use network::Network;
