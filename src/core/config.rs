@@ -58,6 +58,13 @@ pub const DEFAULT_PROVIDERS_PER_QUERY: usize = 1_000;
 pub const DEFAULT_PROBES: usize = 3;
 /// Default for [`MaintenanceConfig::refresh_interval`]. Source: rule L27, 10 min.
 pub const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(600);
+/// Default for [`MaintenanceConfig::announce_interval`]. Source: rules L20 and A48, 22 h.
+pub const DEFAULT_ANNOUNCE_INTERVAL: Duration = Duration::from_secs(22 * 3600);
+/// Default for [`MaintenanceConfig::region_interval`]. Source: half of the nodes of a network with sessions of median
+/// 1 h are others after it; of k = 20 holders the next look finds 10.
+pub const DEFAULT_REGION_INTERVAL: Duration = Duration::from_secs(3600);
+/// Default for [`MaintenanceConfig::replicate_interval`]. Source: the Kademlia paper, section 2.5, 1 h.
+pub const DEFAULT_REPLICATE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Default for [`MaintenanceConfig::snapshot_interval`]. Source: half of the sessions in the IPFS network are longer
 /// than this by far, so that most of the peers of a table this old are there.
@@ -114,8 +121,14 @@ impl Config {
         nonzero_time("record.value_ttl", self.record.value_ttl)?;
         nonzero_time("record.provider_ttl", self.record.provider_ttl)?;
         nonzero_time("record.provider_addr_ttl", self.record.provider_addr_ttl)?;
-        if let Some(interval) = self.maintenance.refresh_interval {
-            nonzero_time("maintenance.refresh_interval", interval)?;
+        let maintenance = &self.maintenance;
+        for (name, interval) in [
+            ("maintenance.refresh_interval", maintenance.refresh_interval),
+            ("maintenance.announce_interval", maintenance.announce_interval),
+            ("maintenance.region_interval", maintenance.region_interval),
+            ("maintenance.replicate_interval", maintenance.replicate_interval),
+        ] {
+            interval.map_or(Ok(()), |interval| nonzero_time(name, interval))?;
         }
         if let Some(interval) = self.maintenance.snapshot_interval {
             nonzero_time("maintenance.snapshot_interval", interval)?;
@@ -247,6 +260,17 @@ pub struct MaintenanceConfig {
     /// How often the peers of a routing table that changes are kept for the next start, by a store that outlives the
     /// process; `None` for never. Default: [`DEFAULT_SNAPSHOT_INTERVAL`].
     pub snapshot_interval: Option<Duration>,
+    /// How often what this node published is announced again to the k closest, a part of an eighth sooner so that
+    /// nodes and keys do not stay in step; `None` for never. Shorter than the lifetimes of records, or they end in
+    /// between. Default: [`DEFAULT_ANNOUNCE_INTERVAL`].
+    pub announce_interval: Option<Duration>,
+    /// How often this node looks who is closest to what it published, and announces it to those who are so newly;
+    /// `None` for never. Default: [`DEFAULT_REGION_INTERVAL`].
+    pub region_interval: Option<Duration>,
+    /// After what time without a store a value of another node is stored again at the closest, while this node is one
+    /// of them and a server; `None` for never, and then newcomers get nothing from this node either.
+    /// Default: [`DEFAULT_REPLICATE_INTERVAL`].
+    pub replicate_interval: Option<Duration>,
 }
 
 impl Default for MaintenanceConfig {
@@ -255,6 +279,9 @@ impl Default for MaintenanceConfig {
             probes: DEFAULT_PROBES,
             refresh_interval: Some(DEFAULT_REFRESH_INTERVAL),
             snapshot_interval: Some(DEFAULT_SNAPSHOT_INTERVAL),
+            announce_interval: Some(DEFAULT_ANNOUNCE_INTERVAL),
+            region_interval: Some(DEFAULT_REGION_INTERVAL),
+            replicate_interval: Some(DEFAULT_REPLICATE_INTERVAL),
         }
     }
 }
@@ -315,6 +342,17 @@ mod tests {
         let mut config = Config::default();
         config.maintenance.refresh_interval = Some(Duration::from_nanos(999));
         assert_eq!(config.validate(), Err(ConfigError::Zero("maintenance.refresh_interval")));
+        type Change = fn(&mut MaintenanceConfig);
+        let changes: [(&str, Change); 3] = [
+            ("maintenance.announce_interval", |m| m.announce_interval = Some(Duration::ZERO)),
+            ("maintenance.region_interval", |m| m.region_interval = Some(Duration::ZERO)),
+            ("maintenance.replicate_interval", |m| m.replicate_interval = Some(Duration::ZERO)),
+        ];
+        for (name, change) in changes {
+            let mut config = Config::default();
+            change(&mut config.maintenance);
+            assert_eq!(config.validate(), Err(ConfigError::Zero(name)));
+        }
         let mut config = Config::default();
         config.limit.frontier = 19;
         assert_eq!(config.validate(), Err(ConfigError::Greater("lookup.replication", "limit.frontier")));

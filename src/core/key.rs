@@ -76,6 +76,35 @@ impl Key {
         Key([a[0] ^ d[0], a[1] ^ d[1], a[2] ^ d[2], a[3] ^ d[3]])
     }
 
+    /// The first 64 bits: enough to tell peers apart, and to know how far into the keyspace a key lies.
+    pub const fn head(&self) -> u64 {
+        self.0[0]
+    }
+
+    /// The key just before this one; none is before zero.
+    pub const fn before(&self) -> Option<Key> {
+        let mut words = self.0;
+        let mut i = 4;
+        while i > 0 {
+            i -= 1;
+            let (word, borrowed) = words[i].overflowing_sub(1);
+            words[i] = word;
+            if !borrowed {
+                return Some(Key(words));
+            }
+        }
+        None
+    }
+
+    /// The same key with one bit the other way round; with the 256th or a later one it is this key itself.
+    pub const fn flipped(&self, bit: u32) -> Key {
+        let mut words = self.0;
+        if bit < Key::BITS {
+            words[(bit / 64) as usize] ^= 1 << (63 - bit % 64);
+        }
+        Key(words)
+    }
+
     /// A uniformly random key.
     pub fn random(rng: &mut impl Rng) -> Key {
         Key([rng.next_u64(), rng.next_u64(), rng.next_u64(), rng.next_u64()])
@@ -142,11 +171,35 @@ impl Distance {
         Key::BITS
     }
 
+    /// The greatest distance whose first `prefix` bits are those of this one.
+    pub fn at_most(&self, prefix: u32) -> Distance {
+        let mut words = self.0;
+        for (i, word) in words.iter_mut().enumerate() {
+            *word |= tail(i, prefix);
+        }
+        Distance(words)
+    }
+
+    /// The smallest distance whose first `prefix` bits are those of this one.
+    pub fn at_least(&self, prefix: u32) -> Distance {
+        let mut words = self.0;
+        for (i, word) in words.iter_mut().enumerate() {
+            *word &= !tail(i, prefix);
+        }
+        Distance(words)
+    }
+
     /// The distance as a share of the keyspace, from 0 to 1, as exact as an `f64` is.
     pub fn as_fraction(&self) -> f64 {
         const WORD: f64 = 18_446_744_073_709_551_616.0;
         (self.0[0] as f64 + self.0[1] as f64 / WORD) / WORD
     }
+}
+
+/// The bits of the `i`th word that come after the first `prefix` bits of all.
+fn tail(i: usize, prefix: u32) -> u64 {
+    let kept = prefix.saturating_sub(i as u32 * 64).min(64);
+    u64::MAX.checked_shr(kept).unwrap_or(0)
 }
 
 impl fmt::Debug for Distance {
@@ -198,6 +251,23 @@ mod tests {
             assert_eq!(own.common_prefix_len(&key), prefix);
         }
         assert_eq!(own.random_with_prefix(256, &mut rng), own);
+    }
+
+    #[test]
+    fn neighbours_flips_and_tails() {
+        let key = Key::from_bits("0100");
+        assert_eq!(key.flipped(1), Key::from_bits(""));
+        assert_eq!(key.flipped(255).before(), Some(key));
+        assert_eq!(Key::from_bits("").before(), None);
+        let before = key.before().unwrap();
+        assert_eq!((before.common_prefix_len(&key), before.head()), (1, (1 << 62) - 1));
+        let distance = Key::from_bits("").distance(&Key::from_bits("0101"));
+        assert_eq!(distance.at_most(256), distance);
+        assert_eq!(distance.at_most(0), Distance::MAX);
+        assert_eq!(distance.at_least(0), Distance::ZERO);
+        assert_eq!(distance.at_least(2), Key::from_bits("").distance(&Key::from_bits("01")));
+        assert!(distance.at_most(3) > distance && distance.at_most(3).leading_zeros() == 1);
+        assert_eq!(distance.at_most(70).at_least(70), distance);
     }
 
     #[test]

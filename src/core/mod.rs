@@ -18,6 +18,7 @@ mod address_book;
 pub mod config;
 mod contact;
 mod dht;
+mod errand;
 pub mod error;
 mod io;
 mod key;

@@ -49,3 +49,25 @@ pub struct Stores {
     /// After a read, to the closest peer on the path that did not hold the value.
     pub cached: u64,
 }
+
+/// Why a record is brought to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Published,
+    Announced,
+    Replicated,
+    Joined,
+}
+
+impl Stores {
+    /// One more.
+    pub(crate) fn count(&mut self, cause: Cause) {
+        let counter = match cause {
+            Cause::Published => &mut self.published,
+            Cause::Announced => &mut self.announced,
+            Cause::Replicated => &mut self.replicated,
+            Cause::Joined => &mut self.joined,
+        };
+        *counter += 1;
+    }
+}

@@ -7,9 +7,14 @@
 //! [`Storage::on_stored`] or [`Storage::on_loaded`], with the name of whoever asked. While one write of a value is
 //! pending, further ones under the same key queue behind it: each must be compared with what the one before left.
 
+mod marks;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+
+use libp2p_identity::PeerId;
+use marks::Mark;
 
 use super::config::RecordConfig;
 use super::contact::Contact;
@@ -33,10 +38,25 @@ pub(crate) enum Asker {
     Inbound(Visit),
     /// A query of this node.
     Query(QueryId),
+    /// A duty of this node.
+    Duty(Duty),
     /// Nobody: what the application forgets, and the peers that are kept for the next start.
     Nobody,
     /// The start, which wants the peers back that were kept.
     Restore,
+}
+
+/// What reads records to see what is to be done about them. Each reads one page at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Duty {
+    /// Announces again what this node published.
+    Republish,
+    /// The same of what could not be announced.
+    Retry,
+    /// Stores the values of others again.
+    Replicate,
+    /// Brings values to newcomers.
+    Newcomers,
 }
 
 /// How a job ended.
@@ -112,6 +132,8 @@ pub(crate) struct Storage {
     /// The values under whose keys a write is pending, with those that queue behind it. Bounded likewise.
     queues: BTreeMap<RecordKey, VecDeque<(Asker, Record)>>,
     queued: usize,
+    /// Marks that wait for the store. Bounded by what the duties have under way; nobody is refused for them.
+    marking: BTreeMap<Ticket, Mark>,
 }
 
 impl fmt::Debug for Storage {
@@ -122,7 +144,14 @@ impl fmt::Debug for Storage {
 
 impl Storage {
     pub(crate) fn new(store: Box<dyn Store>, config: RecordConfig) -> Storage {
-        Storage { store, config, waiting: BTreeMap::new(), queues: BTreeMap::new(), queued: 0 }
+        Storage {
+            store,
+            config,
+            waiting: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            queued: 0,
+            marking: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn store(&mut self) -> &mut dyn Store {
@@ -225,6 +254,14 @@ impl Storage {
         Ok(())
     }
 
+    /// Forgets a value at the application's word.
+    pub(crate) fn forget_value(&mut self, key: &RecordKey) -> Result<(), StoreError> {
+        self.unmark(key, false);
+        let write = self.store.remove(key)?;
+        let _ = self.written(Asker::Nobody, Ok(write));
+        Ok(())
+    }
+
     /// Reads the peers that were kept for this start.
     pub(crate) fn saved_peers(&mut self, asker: Asker) -> Now {
         match self.store.saved_peers() {
@@ -234,12 +271,10 @@ impl Storage {
         }
     }
 
-    /// Forgets something at the application's word.
-    pub(crate) fn forget(
-        &mut self,
-        remove: impl FnOnce(&mut dyn Store) -> Result<Write, StoreError>,
-    ) -> Result<(), StoreError> {
-        let write = remove(&mut *self.store)?;
+    /// Forgets at the application's word that `provider` provides `key`.
+    pub(crate) fn forget_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<(), StoreError> {
+        self.unmark(key, true);
+        let write = self.store.remove_provider(key, provider)?;
         let _ = self.written(Asker::Nobody, Ok(write));
         Ok(())
     }
@@ -252,6 +287,9 @@ impl Storage {
         result: Result<(), StoreError>,
     ) -> Vec<(Asker, Outcome)> {
         let outcome = Outcome::Kept(result.map_err(KeepError::Store));
+        if let Some(mark) = self.marking.remove(&ticket) {
+            return self.mark_stored(now, ticket, mark);
+        }
         match self.waiting.remove(&ticket) {
             Some(Job::Write(asker)) => vec![(asker, outcome)],
             Some(Job::WriteValue(asker, key)) => self.next_in_queue(now, &key, (asker, outcome)),
@@ -270,6 +308,9 @@ impl Storage {
         ticket: Ticket,
         result: Result<Loaded, StoreError>,
     ) -> Vec<(Asker, Outcome)> {
+        if let Some(mark) = self.marking.remove(&ticket) {
+            return self.mark_loaded(now, ticket, mark, result);
+        }
         match self.waiting.remove(&ticket) {
             Some(Job::Compare(asker, record)) => self.compared(now, asker, record, result),
             Some(Job::Recall(asker, record)) => self.recalled(now, asker, record, result),
@@ -330,6 +371,12 @@ impl Storage {
     /// Lets those that queue for `key` have their turn, now that one before them is done.
     fn next_in_queue(&mut self, now: Timestamp, key: &RecordKey, done: (Asker, Outcome)) -> Vec<(Asker, Outcome)> {
         let mut outcomes = vec![done];
+        outcomes.append(&mut self.rest_of_queue(now, key));
+        outcomes
+    }
+
+    fn rest_of_queue(&mut self, now: Timestamp, key: &RecordKey) -> Vec<(Asker, Outcome)> {
+        let mut outcomes = Vec::new();
         while let Some((asker, record)) = self.queues.get_mut(key).and_then(VecDeque::pop_front) {
             self.queued -= 1;
             match self.compare(now, asker, record) {

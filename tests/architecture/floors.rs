@@ -18,7 +18,7 @@ const VOCABULARY: &[&str] = &["time", "key", "contact", "record", "message", "er
 /// Floor 1: what the duties are made of.
 const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup"];
 /// Between the floors: what the duties share, and the doors, which are data.
-const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage"];
+const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "errand"];
 /// Floor 2: each knows nothing of the others.
 const DUTIES: &[&str] = &["query", "server", "maintain", "publish"];
 
@@ -42,6 +42,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("lookup", &[VOCABULARY]),
     ("io", &[VOCABULARY, &["store", "validate"]]),
     ("stats", &[VOCABULARY]),
+    ("errand", &[VOCABULARY, &["store"]]),
     ("requests", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("peers", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("storage", &[VOCABULARY, PARTS, &["io", "stats"]]),

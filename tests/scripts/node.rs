@@ -89,6 +89,7 @@ impl Node {
             "cancel" => self.dht.cancel(QueryId::new(words.at(1).trim_start_matches('q').parse().unwrap())),
             "answer" | "fail" => self.end_request(verb, &words),
             "advance" => self.advance(time(words.at(1))),
+            "await" => self.wait(time(words.at(1))),
             "request" => self.request(&words),
             "gone" => {
                 let id = InboundId::new(words.at(1).trim_start_matches('i').parse().unwrap());
@@ -107,6 +108,7 @@ impl Node {
             "remove" => self.dht.remove_value(&self.names.key(words.at(1))).unwrap(),
             "table" => self.lines.extend(self.names.of_table(&self.dht.routing_snapshot())),
             "wake" => self.show_wake(),
+            "stores" => self.show_stores(),
             verb => panic!("no such command: {verb}"),
         }
         self.dht.poll_store(self.now, Waker::noop());
@@ -253,6 +255,36 @@ impl Node {
         self.now = end;
     }
 
+    /// Lets time pass until something happens, for so long at most; says after how many minutes it did.
+    fn wait(&mut self, time: Duration) {
+        let (begin, end) = (self.now, self.now + time);
+        while let Some(at) = self.dht.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.input(Input::Timeout);
+            self.drain();
+            if !self.lines.is_empty() {
+                let minutes = (self.now - begin).as_secs() / 60;
+                return self.lines.insert(0, format!("after {}h{:02}m:", minutes / 60, minutes % 60));
+            }
+        }
+        self.now = end;
+    }
+
+    /// The counters of stores that are not zero.
+    fn show_stores(&mut self) {
+        let stores = &self.dht.stats().stores;
+        let all = [
+            ("published", stores.published),
+            ("announced", stores.announced),
+            ("replicated", stores.replicated),
+            ("joined", stores.joined),
+            ("corrected", stores.corrected),
+            ("cached", stores.cached),
+        ];
+        let some: Vec<_> = all.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+        self.lines.push(format!("stores: {}", if some.is_empty() { "none".to_owned() } else { some.join(", ") }));
+    }
+
     fn show_wake(&mut self) {
         let line = match self.dht.next_wake() {
             None => "no wake".to_owned(),
@@ -304,6 +336,9 @@ fn config(words: &Words<'_>) -> Config {
         "bucket",
         "wide",
         "refresh",
+        "announce",
+        "regions",
+        "replicate",
         "probes",
         "validator",
         "store",
@@ -336,6 +371,9 @@ fn config(words: &Words<'_>) -> Config {
     config.routing.bucket_size = words.number("bucket").unwrap_or(config.routing.bucket_size);
     config.routing.wide_low_buckets = words.number("wide").unwrap_or(0);
     config.maintenance.refresh_interval = words.time("refresh");
+    config.maintenance.announce_interval = words.time("announce");
+    config.maintenance.region_interval = words.time("regions");
+    config.maintenance.replicate_interval = words.time("replicate");
     config.maintenance.probes = words.number("probes").unwrap_or(config.maintenance.probes);
     config.record.read_quorum = words.quorum("read").unwrap_or(config.record.read_quorum);
     config.record.write_quorum = words.quorum("write").unwrap_or(config.record.write_quorum);

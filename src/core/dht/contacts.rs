@@ -108,8 +108,9 @@ impl Dht {
                 self.left_table(now, old);
                 self.entered_table(now, peer);
             }
-            Offer::Known | Offer::Full => {}
+            Offer::Known | Offer::Full => return,
         }
+        self.upkeep.on_newcomer(now, contact, &self.peers, self.config.lookup.replication.get());
     }
 
     pub(super) fn entered_table(&mut self, now: Timestamp, peer: PeerId) {

@@ -24,7 +24,7 @@ impl Dht {
             }
         }
         self.outputs.push_back(Output::Reply { to, id, reply: served.reply });
-        self.outputs.extend(served.event.map(Output::Event));
+        self.happened(served.event);
     }
 
     /// The store did what a peer asked for. A peer that is gone gets no reply, but what it stored is kept.
@@ -32,8 +32,15 @@ impl Dht {
         let mut cx = ServerContext { now, config: &self.config, peers: &self.peers, storage: &mut self.storage };
         match self.server.on_outcome(&mut cx, visit, outcome) {
             Some((to, Some(id), served)) => self.reply(to, id, served),
-            Some((_, None, served)) => self.outputs.extend(served.event.map(Output::Event)),
+            Some((_, None, served)) => self.happened(served.event),
             None => {}
+        }
+    }
+
+    fn happened(&mut self, event: Option<Event>) {
+        if let Some(event) = event {
+            self.on_stored_here(&event);
+            self.outputs.push_back(Output::Event(event));
         }
     }
 
@@ -43,6 +50,7 @@ impl Dht {
                 Asker::Query(id) => self.on_local(now, id, outcome),
                 Asker::Inbound(visit) => self.on_served(now, visit, outcome),
                 Asker::Restore => self.on_restored(now, outcome),
+                Asker::Duty(duty) => self.on_page(now, duty, outcome),
                 Asker::Nobody => {}
             }
         }

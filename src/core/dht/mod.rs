@@ -6,6 +6,7 @@ mod contacts;
 mod inbound;
 mod queries;
 mod requests;
+mod upkeep;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use rand_core::SeedableRng as _;
 
 use super::config::Config;
 use super::contact::Contact;
+use super::errand::Name;
 use super::error::{ConfigError, PeerFailure, QueryError};
 use super::io::{
     Answer, Event, InboundId, Input, Mode, Operation, Output, Progress, QueryEvent, QueryId, QueryOptions, Refusal,
@@ -25,8 +27,8 @@ use super::io::{
 };
 use super::key::Key;
 use super::lookup::Tardy;
-use super::maintain::{Expiry, Probes, Refresh, Snapshots};
-use super::message::{Misbehaviour, Request, RequestError, Response};
+use super::maintain::{Expiry, Probes, Refresh, Snapshots, Upkeep};
+use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, prepare};
 use super::query::{Context, Heard, Pool, QuerySnapshot, Step};
@@ -63,6 +65,7 @@ pub struct Dht {
     refresh: Refresh,
     expiry: Expiry,
     snapshots: Snapshots,
+    upkeep: Upkeep,
     stats: Stats,
     outputs: VecDeque<Output>,
 }
@@ -104,6 +107,7 @@ impl Dht {
             refresh: Refresh::new(now, config.maintenance.refresh_interval, &mut rng),
             expiry: Expiry::default(),
             snapshots: Snapshots::new(config.maintenance.snapshot_interval, keeps_peers),
+            upkeep: Upkeep::new(now, &config.maintenance, &mut rng),
             stats: Stats::default(),
             outputs: VecDeque::new(),
             rng,
@@ -125,11 +129,12 @@ impl Dht {
         let limit = &self.config.limit;
         // A query that ended early leaves its job with the store, which may be slow.
         let store_behind = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
-        if self.pool.len() >= limit.queries || store_behind {
+        if self.pool.len() - self.upkeep.runs() >= limit.queries || store_behind {
             return Err(Busy);
         }
         let id = self.pool.next_id();
         self.stats.queries_started += 1;
+        self.on_changed(&operation);
         match prepare(self.preparing(now), id, operation, &options) {
             Ok((mut query, local)) => {
                 query.progress = options.progress;
@@ -210,6 +215,7 @@ impl Dht {
             self.expiry.due(self.storage.peek()).map(|at| (at, Wake::Expiry)),
             self.refresh.due().map(|at| (at, Wake::Maintenance)),
             self.snapshots.due().map(|at| (at, Wake::Maintenance)),
+            self.upkeep.due(self.storage.peek(), self.mode).map(|(at, _)| (at, Wake::Maintenance)),
         ];
         wakes.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
@@ -235,7 +241,8 @@ impl Dht {
     /// The store's own.
     pub fn stop_providing(&mut self, key: &RecordKey) -> Result<(), StoreError> {
         let local = *self.peers.local.peer();
-        self.storage.forget(|store| store.remove_provider(key, &local))
+        self.withdraw(&Name { place: key.key(), provider: true });
+        self.storage.forget_provider(key, &local)
     }
 
     /// Forgets the value kept here under `key`. Peers that keep it forget it when its time is over.
@@ -244,7 +251,13 @@ impl Dht {
     ///
     /// The store's own.
     pub fn remove_value(&mut self, key: &RecordKey) -> Result<(), StoreError> {
-        self.storage.forget(|store| store.remove(key))
+        self.withdraw(&Name { place: key.key(), provider: false });
+        self.storage.forget_value(key)
+    }
+
+    fn withdraw(&mut self, name: &Name) {
+        self.upkeep.forget(name);
+        self.stop_errands(name, None);
     }
 
     /// Whether this node serves.

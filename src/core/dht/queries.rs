@@ -32,6 +32,11 @@ impl Dht {
         let peer = *to.peer();
         let key = *to.key();
         let pace = self.pool.get_mut(id).map_or(Pace::Steady, |query| query.machine.pace());
+        if matches!(kind, Kind::PutValue | Kind::AddProvider)
+            && let Some(cause) = self.pool.get_mut(id).and_then(|query| query.machine.cause())
+        {
+            self.stats.stores.count(cause);
+        }
         let request = self.send(now, Owner::Query(id, tag), pace, to, request);
         let Some(query) = self.pool.get_mut(id) else { return };
         query.in_flight.push(request);
@@ -104,6 +109,7 @@ impl Dht {
             }
         }
         self.refresh.finished(now, id, result.is_ok(), &mut self.rng);
+        self.on_brought(now, id, query.machine, &result);
         if query.asked {
             self.announce_end(id, result);
         }

@@ -128,6 +128,7 @@ impl Dht {
         if self.refresh.is_due(now) {
             self.start_refresh(now);
         }
+        self.run_upkeep(now);
     }
 
     pub(super) fn on_tardy(&mut self, now: Timestamp, id: RequestId, how: Tardy) {

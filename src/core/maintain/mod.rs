@@ -1,13 +1,26 @@
-//! What the node asks itself: who else belongs into the table, which parts of it went quiet, what is over.
+//! What the node asks itself: who else belongs into the table, which parts of it went quiet, what is over, what has to
+//! be told again.
 //!
 //! Knows: when each duty is due. Must not know: how a query runs; a duty only says that one is wanted.
 
 mod expire;
+mod newcomers;
 mod probe;
 mod refresh;
+mod replicate;
+mod republish;
 mod snapshot;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod upkeep;
 
 pub(crate) use expire::Expiry;
+pub(crate) use newcomers::Newcomers;
 pub(crate) use probe::Probes;
 pub(crate) use refresh::Refresh;
+pub(crate) use replicate::Replicate;
+pub(crate) use republish::Republish;
 pub(crate) use snapshot::Snapshots;
+pub(crate) use sweep::PAGE;
+pub(crate) use upkeep::{Run, Upkeep};

@@ -4,6 +4,7 @@
 //! it is other than as told. Each machine is one file and reads top to bottom.
 
 mod bootstrap;
+mod coverage;
 mod delivery;
 mod find;
 mod get_value;
@@ -11,6 +12,7 @@ mod pool;
 mod providers;
 mod publish;
 mod quorum;
+mod region;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ pub(crate) use pool::{Pool, Query};
 pub(crate) use providers::FindProviders;
 pub(crate) use publish::Publish;
 pub use quorum::Quorum;
+pub(crate) use region::Region;
 
 use super::config::Config;
 use super::contact::Contact;
@@ -36,6 +39,7 @@ use super::peers::Peers;
 use super::record::Record;
 use super::requests::Tag;
 use super::rtt::{Experience, Pace};
+use super::stats::Cause;
 use super::storage::Outcome;
 use super::time::Timestamp;
 
@@ -57,6 +61,18 @@ impl Context<'_> {
     /// A walk towards `target` that looks for `count` peers, begun with the closest that are known: twice as many as
     /// looked for, since where many are dead the neighbours name the same dead ones.
     pub(crate) fn walk(&self, target: Key, count: usize, paths: Option<NonZeroUsize>) -> Lookup {
+        let seeds = self.peers.seeds(&target, count.saturating_mul(2));
+        self.walk_with(target, count, paths, &seeds)
+    }
+
+    /// The same along one path, begun with these peers too.
+    pub(crate) fn walk_from(&self, target: Key, count: usize, known: &[Arc<Contact>]) -> Lookup {
+        let mut seeds = self.peers.seeds(&target, count.saturating_mul(2));
+        seeds.extend(known.iter().cloned());
+        self.walk_with(target, count, Some(NonZeroUsize::MIN), &seeds)
+    }
+
+    fn walk_with(&self, target: Key, count: usize, paths: Option<NonZeroUsize>, seeds: &[Arc<Contact>]) -> Lookup {
         let config = &self.config.lookup;
         let shape = Shape {
             count,
@@ -66,7 +82,7 @@ impl Context<'_> {
             spare: self.experience.failing_of(count),
             frontier: self.config.limit.frontier.max(count),
         };
-        Lookup::new(target, &self.peers.seeds(&target, count.saturating_mul(2)), shape)
+        Lookup::new(target, seeds, shape)
     }
 
     pub(crate) fn replication(&self) -> usize {
@@ -102,6 +118,7 @@ pub(crate) enum Machine {
     Publish(Publish),
     Providers(FindProviders),
     Bootstrap(Bootstrap),
+    Region(Box<Region>),
     /// A page of what is kept; it waits for nothing but the store.
     Records(Option<Result<Answer, QueryError>>),
 }
@@ -115,6 +132,7 @@ impl Machine {
             Machine::Publish(publish) => publish.kind(),
             Machine::Providers(_) => "providers",
             Machine::Bootstrap(_) => "bootstrap",
+            Machine::Region(region) => region.kind(),
             Machine::Records(_) => "records",
         }
     }
@@ -127,6 +145,15 @@ impl Machine {
         }
     }
 
+    /// Why it brings records to peers, if it does.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        match self {
+            Machine::Publish(_) => Some(Cause::Published),
+            Machine::Region(region) => Some(region.cause),
+            _ => None,
+        }
+    }
+
     /// What to do next. Called until it says to wait or to finish; never again after that last.
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report, out: &mut Vec<QueryEvent>) -> Step {
         match self {
@@ -135,6 +162,7 @@ impl Machine {
             Machine::Publish(publish) => publish.next(cx, report),
             Machine::Providers(providers) => providers.next(cx, report, out),
             Machine::Bootstrap(bootstrap) => bootstrap.next(cx, report),
+            Machine::Region(region) => region.next(cx, report),
             Machine::Records(page) => page.take().map_or(Step::Wait, Step::Finish),
         }
     }
@@ -152,6 +180,7 @@ impl Machine {
             Machine::Publish(publish) => Ok(publish.on_answer(heard)),
             Machine::Providers(providers) => Ok(providers.on_answer(cx, heard, out)),
             Machine::Bootstrap(bootstrap) => Ok(bootstrap.on_answer(heard)),
+            Machine::Region(region) => Ok(region.on_answer(heard)),
             Machine::Records(_) => Ok(0),
         }
     }
@@ -164,6 +193,7 @@ impl Machine {
             Machine::Publish(publish) => publish.on_failure(from, tag),
             Machine::Providers(providers) => providers.on_failure(from, tag),
             Machine::Bootstrap(bootstrap) => bootstrap.on_failure(from, tag),
+            Machine::Region(region) => region.on_failure(from, tag, why),
             Machine::Records(_) => {}
         }
     }
@@ -176,6 +206,7 @@ impl Machine {
             Machine::Publish(publish) => publish.on_tardy(from, tag, how),
             Machine::Providers(providers) => providers.on_tardy(from, tag, how),
             Machine::Bootstrap(bootstrap) => bootstrap.on_tardy(from, tag, how),
+            Machine::Region(region) => region.on_tardy(from, tag, how),
             Machine::Records(_) => {}
         }
     }
@@ -198,7 +229,8 @@ impl Machine {
         match self {
             Machine::Publish(publish) => publish.expire(cx, report),
             Machine::GetValue(get) => get.expire(report),
-            Machine::Find(_) | Machine::Providers(_) | Machine::Bootstrap(_) | Machine::Records(_) => None,
+            Machine::Find(_) | Machine::Providers(_) | Machine::Bootstrap(_) => None,
+            Machine::Region(_) | Machine::Records(_) => None,
         }
     }
 
@@ -218,6 +250,7 @@ impl Machine {
             Machine::Publish(publish) => publish.unasked(),
             Machine::Providers(providers) => providers.lookup().unasked(),
             Machine::Bootstrap(bootstrap) => bootstrap.unasked(),
+            Machine::Region(region) => region.unasked(),
             Machine::Records(_) => 0,
         }
     }

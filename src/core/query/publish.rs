@@ -14,9 +14,11 @@ use crate::core::io::{Answer, QueryOptions};
 use crate::core::key::Key;
 use crate::core::lookup::{Lookup, Tardy};
 use crate::core::message::{Request, Value};
-use crate::core::record::RecordKey;
+use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::requests::Tag;
 use crate::core::storage::KeepError;
+use crate::core::store::Item;
+use crate::core::time::Timestamp;
 
 #[derive(Debug)]
 pub(crate) struct Publish {
@@ -65,6 +67,23 @@ impl Publish {
         match self.what {
             What::Value(_) => "put",
             What::Provider => "provide",
+        }
+    }
+
+    /// The record as this node keeps it.
+    pub(crate) fn item(&self, now: Timestamp, local: &Arc<Contact>) -> Item {
+        match &self.what {
+            What::Value(value) => {
+                let mut record = Record::new(value.key.clone(), value.value.clone(), now);
+                record.own = true;
+                Item::Value(record)
+            }
+            What::Provider => {
+                let provider = Arc::clone(local);
+                let mut record = ProviderRecord::new(self.key.clone(), provider, Timestamp::MAX, Timestamp::MAX);
+                record.own = true;
+                Item::Provider(record)
+            }
         }
     }
 

@@ -4,6 +4,7 @@ mod extremes;
 mod network;
 mod operations;
 mod restart;
+mod upkeep;
 #[cfg(all(feature = "ipns", feature = "signed"))]
 mod validated;
 

@@ -21,7 +21,7 @@ enum Packet {
 pub(crate) struct Network {
     pub(crate) now: Timestamp,
     pub(crate) nodes: Vec<Dht>,
-    /// Do not answer, and are not reached.
+    /// Do nothing, and are not reached.
     pub(crate) dead: BTreeSet<usize>,
     /// Are reached and do not answer.
     pub(crate) silent: BTreeSet<usize>,
@@ -130,7 +130,7 @@ impl Network {
     /// Lets the next thing happen; `false` if there is none within an hour.
     pub(crate) fn step(&mut self) -> bool {
         let packet = self.packets.first_key_value().map(|((at, _), _)| *at);
-        let wake = (0..self.nodes.len()).filter_map(|i| Some((self.nodes[i].poll_timeout()?, i))).min();
+        let wake = self.next_wake();
         match (packet, wake) {
             (Some(at), wake) if wake.is_none_or(|(wake, _)| at <= wake) => {
                 let Some((_, (to, packet))) = self.packets.pop_first() else { return false };
@@ -151,13 +151,19 @@ impl Network {
         let end = self.now + time;
         loop {
             let packet = self.packets.first_key_value().map(|((at, _), _)| *at);
-            let wake = self.nodes.iter().filter_map(Dht::poll_timeout).min();
+            let wake = self.next_wake().map(|(at, _)| at);
             match packet.into_iter().chain(wake).min() {
                 Some(at) if at <= end => self.step(),
                 _ => break,
             };
         }
         self.now = end;
+    }
+
+    /// Which of the living wakes next, and when.
+    fn next_wake(&self) -> Option<(Timestamp, usize)> {
+        let living = (0..self.nodes.len()).filter(|i| !self.dead.contains(i));
+        living.filter_map(|i| Some((self.nodes[i].poll_timeout()?, i))).min()
     }
 
     fn drain(&mut self, i: usize) {

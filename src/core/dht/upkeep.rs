@@ -1,0 +1,151 @@
+//! How records are kept alive: pages for the duties, errands for the queries, and what came of them.
+//!
+//! Knows: whom each of these concerns. Must not know: when anything is due, or who is to have it.
+
+use std::time::Duration;
+
+use rand_core::Rng as _;
+
+use super::*;
+use crate::core::errand::{Ended, Errand, Name};
+use crate::core::maintain::{PAGE, Run};
+use crate::core::query::{Machine, Query, Region};
+use crate::core::stats::Cause;
+use crate::core::storage::Duty;
+
+/// The time of a run of errands. Source: a page of 256 records to 20 peers each, 60 deliveries at a time, takes a minute
+/// where each takes 0.7 s.
+const RUN_TIME: Duration = Duration::from_secs(300);
+
+impl Dht {
+    /// Lets every duty that is due read its next page.
+    pub(super) fn run_upkeep(&mut self, now: Timestamp) {
+        while let Some((_, duty)) = self.upkeep.due(self.storage.peek(), self.mode).filter(|(at, _)| *at <= now) {
+            let k = self.config.lookup.replication.get();
+            let (what, after) = self.upkeep.begin(now, duty, &self.peers, k);
+            if let Some(outcome) = self.storage.items(Asker::Duty(duty), what, after.as_ref(), PAGE) {
+                self.on_page(now, duty, outcome);
+            }
+        }
+    }
+
+    /// The store read a page for a duty.
+    pub(super) fn on_page(&mut self, now: Timestamp, duty: Duty, outcome: Outcome) {
+        let Outcome::Items(page) = outcome else { return };
+        let k = self.config.lookup.replication.get();
+        let errands = self.upkeep.on_page(now, duty, page.ok(), &self.peers, k);
+        if !errands.is_empty() {
+            self.run_errands(now, duty, errands);
+        }
+    }
+
+    fn run_errands(&mut self, now: Timestamp, duty: Duty, errands: Vec<Errand>) {
+        let id = self.pool.next_id();
+        tracing::debug!(query = %id, ?duty, records = errands.len(), "keeping records alive");
+        let k = self.config.lookup.replication.get();
+        // A holder is one of the k closest itself.
+        let (cause, wanted) = match duty {
+            Duty::Republish | Duty::Retry => (Cause::Announced, k),
+            Duty::Replicate => (Cause::Replicated, k - 1),
+            Duty::Newcomers => (Cause::Joined, k),
+        };
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let region = Region::new(cause, wanted, errands, ChaCha8Rng::from_seed(seed));
+        let target = region.target().unwrap_or(*self.peers.local.key());
+        let mut query = Query::new(Machine::Region(Box::new(region)), target);
+        query.asked = false;
+        self.pool.insert(now, id, RUN_TIME, query);
+        self.upkeep.started(id, Run { duty, started: now });
+        self.drive(now, id);
+    }
+
+    /// A query is over that may have brought records to peers.
+    pub(super) fn on_brought(
+        &mut self,
+        now: Timestamp,
+        id: QueryId,
+        machine: Machine,
+        result: &Result<Answer, QueryError>,
+    ) {
+        match machine {
+            Machine::Region(region) => {
+                if let Some(run) = self.upkeep.finished(id) {
+                    self.on_run_ended(now, run, *region);
+                }
+            }
+            Machine::Publish(publish) => {
+                if let Some(reached) = reached(result) {
+                    let item = publish.item(now, &self.peers.local);
+                    self.on_announced(now, Ended { item, reached, to_all: true, closest: None });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_run_ended(&mut self, now: Timestamp, run: Run, region: Region) {
+        let (mut announced, mut anyone) = (false, false);
+        for ended in region.ended() {
+            let reached = !ended.reached.is_empty();
+            match run.duty {
+                Duty::Republish | Duty::Retry => {
+                    announced |= ended.to_all;
+                    anyone |= ended.to_all && reached;
+                    self.on_announced(now, ended);
+                }
+                Duty::Replicate if reached => self.storage.mark(now, ended.item, run.started),
+                Duty::Newcomers => self.upkeep.on_brought(&ended),
+                Duty::Replicate => {}
+            }
+        }
+        if announced && !anyone {
+            self.upkeep.on_failed_run(now);
+        }
+    }
+
+    fn on_announced(&mut self, now: Timestamp, ended: Ended) {
+        if self.upkeep.on_announced(now, &ended) {
+            self.storage.mark(now, ended.item, now);
+        }
+    }
+
+    /// What is under way no longer tells anyone of it.
+    pub(super) fn stop_errands(&mut self, name: &Name, duty: Option<Duty>) {
+        for (id, of) in self.upkeep.running() {
+            if let (true, Some(query)) = (duty.is_none_or(|duty| duty == of), self.pool.get_mut(id))
+                && let Machine::Region(region) = &mut query.machine
+            {
+                region.stop(name);
+            }
+        }
+    }
+
+    /// A peer stored a value here: this node need not do so for others now.
+    pub(super) fn on_stored_here(&mut self, event: &Event) {
+        if let Event::RecordStored { key, .. } = event
+            && self.upkeep.running().any(|(_, duty)| duty == Duty::Replicate)
+        {
+            self.stop_errands(&Name { place: key.key(), provider: false }, Some(Duty::Replicate));
+        }
+    }
+
+    /// The application changes what it publishes.
+    pub(super) fn on_changed(&mut self, operation: &Operation) {
+        if let Operation::Put { key, .. } = operation {
+            self.stop_errands(&Name { place: key.key(), provider: false }, None);
+        }
+    }
+}
+
+/// Who was reached by a publication that was kept here; `None` if it was not kept.
+fn reached(result: &Result<Answer, QueryError>) -> Option<Vec<u64>> {
+    let report = match result {
+        Ok(Answer::Stored { report } | Answer::Provided { report }) => report,
+        Ok(_) => return None,
+        Err(QueryError::NoPeers) => return Some(Vec::new()),
+        Err(why) => why.report()?,
+    };
+    let reached = report.acknowledged.iter().chain(&report.sent);
+    Some(reached.map(|peer| Key::from(peer).head()).collect())
+}

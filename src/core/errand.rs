@@ -1,0 +1,57 @@
+//! What maintenance wants brought to whom, and what came of it: data on its way from a duty to a query and back.
+//!
+//! Knows: records and peers. Must not know: when an errand is due, or how it is run.
+
+use std::sync::Arc;
+
+use super::contact::Contact;
+use super::key::Key;
+use super::store::Item;
+
+/// One item to be brought to some peers.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    pub(crate) item: Item,
+    pub(crate) to: To,
+}
+
+/// To whom.
+#[derive(Debug)]
+pub(crate) enum To {
+    /// The k closest.
+    Closest,
+    /// Those of the k closest that are not among these, told apart by the first 64 bits of their keys.
+    NewOfClosest(Box<[u64]>),
+    /// These very ones.
+    Peers(Vec<Arc<Contact>>),
+}
+
+/// How an errand ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) item: Item,
+    /// Whether it was to go to all of the k closest.
+    pub(crate) to_all: bool,
+    /// Who was reached, by the first 64 bits of their keys.
+    pub(crate) reached: Vec<u64>,
+    /// Who the k closest are; `None` if that was not found out.
+    pub(crate) closest: Option<Vec<u64>>,
+}
+
+/// What is published, by its place and kind: at one place there can be a value and a provider record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name {
+    pub(crate) place: Key,
+    pub(crate) provider: bool,
+}
+
+impl Name {
+    pub(crate) fn of(item: &Item) -> Name {
+        Name { place: item.key().key(), provider: matches!(item, Item::Provider(_)) }
+    }
+
+    /// The place after which a scan finds it first.
+    pub(crate) fn before(&self) -> Option<Key> {
+        self.place.before()
+    }
+}

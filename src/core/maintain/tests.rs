@@ -1,0 +1,266 @@
+//! The schedules, with pages made by hand.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+
+use super::sweep::{PAGE, Sweep};
+use super::{Newcomers, Replicate, Republish};
+use crate::core::config::{MaintenanceConfig, RoutingConfig};
+use crate::core::contact::Contact;
+use crate::core::errand::{Ended, Errand, Name, To};
+use crate::core::key::Key;
+use crate::core::record::Record;
+use crate::core::routing::RoutingTable;
+use crate::core::store::Item;
+use crate::core::time::Timestamp;
+use libp2p_identity::PeerId;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const BEGIN: Timestamp = Timestamp::from_secs(1_000_000);
+
+fn rng() -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(11)
+}
+
+fn values(count: usize, own: bool) -> BTreeMap<Key, Item> {
+    let value = |i: usize| {
+        let mut record = Record::new(format!("/value/{i}"), "v", BEGIN);
+        record.own = own;
+        (record.key.key(), Item::Value(record))
+    };
+    (0..count).map(value).collect()
+}
+
+fn page(all: &BTreeMap<Key, Item>, after: Option<Key>) -> Vec<Item> {
+    let behind = |key: &&Key| after.is_none_or(|after| **key > after);
+    all.iter().filter(|(key, _)| behind(key)).map(|(_, item)| item.clone()).take(PAGE).collect()
+}
+
+/// Lets the hand go round until `end`; who was visited when.
+fn sweep(sweep: &mut Sweep, all: &BTreeMap<Key, Item>, end: Timestamp) -> Vec<(Timestamp, Key)> {
+    let mut visits = Vec::new();
+    let mut last = Timestamp::ZERO;
+    while let Some(now) = sweep.due().filter(|due| *due < end) {
+        assert!(now > last, "it goes on");
+        last = now;
+        let page = page(all, sweep.begin(now));
+        let visited = sweep.on_page(now, &page, 0);
+        visits.extend(page.iter().take(visited).map(|item| (now, item.key().key())));
+    }
+    visits
+}
+
+#[test]
+fn a_turn_visits_everyone_once_and_takes_its_time() {
+    for count in [1, 5, 2_000] {
+        let all = values(count, true);
+        let mut hand = Sweep::new(BEGIN, HOUR, &mut rng());
+        let visits = sweep(&mut hand, &all, BEGIN + 10 * HOUR);
+        let mut times: BTreeMap<Key, Vec<Timestamp>> = BTreeMap::new();
+        visits.iter().for_each(|(at, key)| times.entry(*key).or_default().push(*at));
+        assert_eq!(times.len(), count);
+        for times in times.values() {
+            assert!((9..=11).contains(&times.len()), "{} visits in ten turns", times.len());
+            let steady = |pair: &[Timestamp]| (54..=66).contains(&((pair[1] - pair[0]).as_secs() / 60));
+            assert!(times.windows(2).all(steady), "{times:?}");
+        }
+        let most = (0..60).map(|tenth| {
+            let begin = BEGIN + HOUR * tenth / 6;
+            visits.iter().filter(|(at, _)| *at >= begin && *at < begin + HOUR / 6).count()
+        });
+        assert!(most.max().unwrap() <= count / 6 + count / 10 + 5, "spread over the turn");
+    }
+}
+
+#[test]
+fn after_a_long_sleep_nothing_is_made_up_for_in_haste() {
+    let all = values(2_000, true);
+    let mut hand = Sweep::new(BEGIN, HOUR, &mut rng());
+    sweep(&mut hand, &all, BEGIN + HOUR / 3);
+    let wake = BEGIN + 10 * HOUR;
+    hand.begin(wake);
+    hand.failed(wake); // The store was asleep too; it is asked again a minute later.
+    let visits = sweep(&mut hand, &all, wake + HOUR / 4);
+    assert!((300..700).contains(&visits.len()), "{} of 2,000 in a quarter of a turn", visits.len());
+}
+
+#[test]
+fn a_page_of_a_region_ends_with_it() {
+    let all = values(500, true);
+    let mut hand = Sweep::new(BEGIN, HOUR, &mut rng());
+    let mut regions = 0;
+    while let Some(now) = hand.due().filter(|due| *due < BEGIN + HOUR) {
+        let page = page(&all, hand.begin(now));
+        let visited = hand.on_page(now, &page, 7);
+        let shared = |a: &Item, b: &Item| a.key().key().common_prefix_len(&b.key().key());
+        assert!(page.iter().take(visited).all(|item| shared(item, &page[0]) >= 7));
+        regions += usize::from(visited > 0);
+    }
+    assert!((100..=130).contains(&regions), "{regions} of 128 regions");
+}
+
+fn ended(item: Item, to_all: bool, reached: &[u64], closest: Option<&[u64]>) -> Ended {
+    Ended { item, to_all, reached: reached.to_vec(), closest: closest.map(<[u64]>::to_vec) }
+}
+
+/// Lets the hand go round for an hour; everything wanted meanwhile.
+fn hour(republish: &mut Republish, now: &mut Timestamp, all: &BTreeMap<Key, Item>) -> Vec<Errand> {
+    let mut errands = Vec::new();
+    let end = *now + HOUR;
+    let mut store = crate::core::MemoryStore::new(crate::core::MemoryStoreConfig::default(), [0; 32]);
+    for item in all.values() {
+        if let Item::Value(record) = item {
+            crate::core::Store::put(&mut store, *now, record.clone()).unwrap();
+        }
+    }
+    while let Some(at) = republish.sweep_due(&store).filter(|at| *at < end) {
+        *now = at;
+        let after = republish.begin_sweep(at);
+        errands.extend(republish.on_swept(at, &Key::from_bits("01"), 0, Some(page(all, after))));
+    }
+    *now = end;
+    errands
+}
+
+#[test]
+fn all_are_told_after_22_hours_and_newcomers_within_one() {
+    let all = values(1, true);
+    let item = all.values().next().unwrap().clone();
+    let name = Name::of(&item);
+    let mut now = BEGIN;
+    let mut republish = Republish::new(now, &MaintenanceConfig::default(), &mut rng());
+    let first = hour(&mut republish, &mut now, &all);
+    assert!(matches!(first[..], [Errand { to: To::Closest, .. }]), "announced in an earlier life, or never: {first:?}");
+    republish.on_ended(now, name, &ended(item.clone(), true, &[1, 2, 3], None));
+    for passed in 1..25 {
+        let errands = hour(&mut republish, &mut now, &all);
+        match &errands[..] {
+            [Errand { to: To::NewOfClosest(told), .. }] => {
+                assert!(passed < 23, "{passed} h");
+                assert_eq!(told.contains(&9), passed > 1, "who took it is told no more: {told:?}");
+                assert_eq!(told.contains(&3), passed == 1, "who was gone is told again: {told:?}");
+                let reached: &[u64] = if passed == 1 { &[9] } else { &[] };
+                republish.on_ended(now, name, &ended(item.clone(), false, reached, Some(&[1, 2, 9])));
+            }
+            [Errand { to: To::Closest, .. }] => return assert!((20..=23).contains(&passed), "after {passed} h"),
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("never announced again");
+}
+
+#[test]
+fn whom_nobody_hears_tries_again_with_a_growing_pause_and_never_for_what_is_withdrawn() {
+    let all = values(3_000, true);
+    let mut republish = Republish::new(BEGIN, &MaintenanceConfig::default(), &mut rng());
+    assert_eq!(republish.retry_due(), None);
+    let names: Vec<_> = all.values().map(Name::of).collect();
+    for (name, item) in names.iter().zip(all.values()) {
+        republish.on_ended(BEGIN, *name, &ended(item.clone(), true, &[], None));
+    }
+    let mut now = republish.retry_due().unwrap();
+    assert_eq!(now, BEGIN + Duration::from_secs(60));
+    let mut tried = Vec::new();
+    let mut pauses = Vec::new();
+    for _ in 0..20 {
+        let after = republish.begin_retry();
+        let errands = republish.on_retry(now, Some(page(&all, after)));
+        tried.push(errands.len());
+        for errand in errands {
+            republish.on_ended(now, Name::of(&errand.item), &ended(errand.item, true, &[], None));
+        }
+        republish.on_failed_run(now);
+        let next = republish.retry_due().unwrap();
+        pauses.push((next - now).as_secs() / 60);
+        now = next;
+    }
+    assert!(tried.iter().all(|tried| *tried <= PAGE), "{tried:?}");
+    assert_eq!(pauses[..7], [2, 4, 8, 16, 32, 64, 64]);
+    names.iter().for_each(|name| republish.forget(name));
+    assert_eq!(republish.retry_due(), None);
+}
+
+#[test]
+fn without_intervals_nothing_is_ever_due() {
+    let mut config = MaintenanceConfig::default();
+    (config.announce_interval, config.region_interval, config.replicate_interval) = (None, None, None);
+    let all = values(10, true);
+    let mut now = BEGIN;
+    let mut republish = Republish::new(now, &config, &mut rng());
+    let item = all.values().next().unwrap();
+    republish.on_ended(now, Name::of(item), &ended(item.clone(), true, &[], None));
+    assert_eq!(republish.retry_due(), None);
+    assert!(hour(&mut republish, &mut now, &all).is_empty());
+}
+
+#[test]
+fn a_value_is_replicated_after_an_hour_without_a_store_by_who_is_close_and_while_it_lives() {
+    let value = |received: Timestamp, expires: Option<Timestamp>, own: bool, close: bool| {
+        let mut record = Record::new("/a/b", "v", received);
+        (record.expires, record.own) = (expires, own);
+        let begin = BEGIN + 10 * HOUR;
+        let mut replicate = Replicate::new(begin, Some(HOUR), &mut rng());
+        let mut store = crate::core::MemoryStore::new(crate::core::MemoryStoreConfig::default(), [0; 32]);
+        crate::core::Store::put(&mut store, BEGIN, record.clone()).unwrap();
+        let all = BTreeMap::from([(record.key.key(), Item::Value(record))]);
+        let mut errands = 0;
+        while let Some(now) = replicate.due(&store).filter(|at| *at < begin + 3 * HOUR) {
+            let page = page(&all, replicate.begin(now));
+            errands += replicate.on_page(now, 0, Some(page), |_| close).len();
+        }
+        errands
+    };
+    let (old, late) = (BEGIN, Some(BEGIN + 100 * HOUR));
+    assert_eq!(value(old, late, false, true), 3);
+    assert_eq!(value(BEGIN + 20 * HOUR, late, false, true), 0, "a store came");
+    assert_eq!(value(old, Some(BEGIN + 10 * HOUR), false, true), 0, "it is all but over");
+    assert_eq!(value(old, None, true, true), 0, "its own");
+    assert_eq!(value(old, late, false, false), 0, "a copy on the path");
+}
+
+#[test]
+fn a_newcomer_gets_what_lies_nearest_to_this_node_of_all_holders() {
+    let mut rng = rng();
+    let all = values(4_000, false);
+    let local = Key::random(&mut rng);
+    let mut table = RoutingTable::new(local, RoutingConfig::default());
+    let others: Vec<_> = (0..300).map(|_| Contact::with_key(PeerId::random(), Key::random(&mut rng), [])).collect();
+    others.iter().for_each(|peer| _ = table.offer(BEGIN, peer));
+    let now = BEGIN + HOUR;
+    let mut newcomers = Newcomers::new(BEGIN, Some(HOUR));
+    let mut first = RoutingTable::new(local, RoutingConfig::default());
+    for peer in &others[..5] {
+        first.offer(BEGIN, peer);
+        newcomers.offer(BEGIN, peer, &first, &local, 20);
+    }
+    assert!(newcomers.begin_if_due(now + HOUR).is_none(), "to a node that has just joined everyone is new");
+    let mut nearest = table.closest(&local, 1, |_, _| true);
+    let neighbour = nearest.pop().unwrap();
+    let bits = neighbour.key().common_prefix_len(&local);
+    let new = Contact::with_key(PeerId::random(), local.flipped(bits + 3), []);
+    table.offer(now, &new);
+    newcomers.offer(now, &new, &table, &local, 20);
+    let mut brought = BTreeMap::new();
+    let mut pages = 0;
+    while newcomers.begin_if_due(now + 60 * Duration::from_secs(1)).is_some() {
+        let after = newcomers.begin(&table, &local, 20);
+        pages += 1;
+        for errand in newcomers.on_page(now, Some(page(&all, after)), &table, &local, 20) {
+            assert!(matches!(&errand.to, To::Peers(to) if to.len() == 1 && to[0].peer() == new.peer()));
+            brought.insert(errand.item.key().key(), ());
+        }
+    }
+    let nearer = |key: &Key| {
+        others
+            .iter()
+            .filter(|peer| table.get(peer.key()).is_some())
+            .any(|peer| peer.key().distance(key) < local.distance(key))
+    };
+    let expected: Vec<_> = all.keys().filter(|key| !nearer(key)).copied().collect();
+    assert!(!expected.is_empty() && expected.len() < 100, "{}", expected.len());
+    assert_eq!(brought.keys().copied().collect::<Vec<_>>(), expected);
+    assert!(pages <= 2, "{pages} pages of {} values", all.len());
+}

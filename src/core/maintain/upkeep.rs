@@ -1,0 +1,148 @@
+//! The duties that keep records alive, side by side: which is due next, and how many of their errands run.
+//!
+//! Knows: what each duty needs to see. Must not know: how an errand is run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+
+use super::{Newcomers, Replicate, Republish};
+use crate::core::config::MaintenanceConfig;
+use crate::core::contact::Contact;
+use crate::core::errand::{Ended, Errand, Name};
+use crate::core::io::{Mode, QueryId};
+use crate::core::key::Key;
+use crate::core::peers::Peers;
+use crate::core::storage::Duty;
+use crate::core::store::{Item, Scan, Store};
+use crate::core::time::Timestamp;
+
+/// So many runs of errands at a time; while as many run, no further page is read. They count against no limit of the
+/// application's queries, and it is not refused for them. Source: as many walks as a refresh has.
+pub(crate) const RUNS: usize = 3;
+
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    republish: Republish,
+    replicate: Replicate,
+    newcomers: Newcomers,
+    running: BTreeMap<QueryId, Run>,
+}
+
+/// Errands that are being run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) duty: Duty,
+    pub(crate) started: Timestamp,
+}
+
+impl Upkeep {
+    pub(crate) fn new(now: Timestamp, config: &MaintenanceConfig, rng: &mut ChaCha8Rng) -> Upkeep {
+        Upkeep {
+            republish: Republish::new(now, config, rng),
+            replicate: Replicate::new(now, config.replicate_interval, rng),
+            newcomers: Newcomers::new(now, config.replicate_interval),
+            running: BTreeMap::new(),
+        }
+    }
+
+    /// Which duty wants to read a page next, and when. A client keeps nothing alive but its own.
+    pub(crate) fn due(&self, store: &dyn Store, mode: Mode) -> Option<(Timestamp, Duty)> {
+        if self.running.len() >= RUNS {
+            return None;
+        }
+        let serving = |due: Option<Timestamp>| due.filter(|_| mode == Mode::Server);
+        let all = [
+            (self.republish.sweep_due(store), Duty::Republish),
+            (self.republish.retry_due(), Duty::Retry),
+            (serving(self.replicate.due(store)), Duty::Replicate),
+            (serving(self.newcomers.due(store)), Duty::Newcomers),
+        ];
+        all.into_iter().filter_map(|(at, duty)| Some((at?, duty))).min()
+    }
+
+    /// A page is being read for this duty. Returns what it consists of, and the place after which it begins.
+    pub(crate) fn begin(&mut self, now: Timestamp, duty: Duty, peers: &Peers, k: usize) -> (Scan, Option<Key>) {
+        match duty {
+            Duty::Republish => (Scan::Own, self.republish.begin_sweep(now)),
+            Duty::Retry => (Scan::Own, self.republish.begin_retry()),
+            Duty::Replicate => (Scan::Values, self.replicate.begin(now)),
+            Duty::Newcomers => (Scan::Values, self.newcomers.begin(&peers.table, peers.local.key(), k)),
+        }
+    }
+
+    /// The page was read, or could not be. Returns what is to be done about it.
+    pub(crate) fn on_page(
+        &mut self,
+        now: Timestamp,
+        duty: Duty,
+        page: Option<Vec<Item>>,
+        peers: &Peers,
+        k: usize,
+    ) -> Vec<Errand> {
+        let (table, local) = (&peers.table, peers.local.key());
+        match duty {
+            Duty::Republish => self.republish.on_swept(now, local, depth(peers, k), page),
+            Duty::Retry => self.republish.on_retry(now, page),
+            Duty::Replicate => {
+                let is_close = |place: &Key| {
+                    // Who failed its last request does not count: where holders die, the next must notice that it is their turn.
+                    let near = table.closest(place, k, |_, entry| entry.failures == 0);
+                    let farthest = near.last().filter(|_| near.len() >= k);
+                    farthest.is_none_or(|far| local.distance(place) < far.key().distance(place))
+                };
+                self.replicate.on_page(now, depth(peers, k), page, is_close)
+            }
+            Duty::Newcomers => self.newcomers.on_page(now, page, table, local, k),
+        }
+    }
+
+    pub(crate) fn started(&mut self, id: QueryId, run: Run) {
+        self.running.insert(id, run);
+    }
+
+    pub(crate) fn finished(&mut self, id: QueryId) -> Option<Run> {
+        self.running.remove(&id)
+    }
+
+    pub(crate) fn running(&self) -> impl Iterator<Item = (QueryId, Duty)> {
+        self.running.iter().map(|(id, run)| (*id, run.duty))
+    }
+
+    pub(crate) fn runs(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Something published was announced, or not. Returns whether to note on it that it was announced now.
+    pub(crate) fn on_announced(&mut self, now: Timestamp, ended: &Ended) -> bool {
+        self.republish.on_ended(now, Name::of(&ended.item), ended)
+    }
+
+    /// Nobody at all could be told of what was to be announced.
+    pub(crate) fn on_failed_run(&mut self, now: Timestamp) {
+        self.republish.on_failed_run(now);
+    }
+
+    /// An own record was brought to newcomers.
+    pub(crate) fn on_brought(&mut self, ended: &Ended) {
+        self.republish.on_told(Name::of(&ended.item), &ended.reached);
+    }
+
+    /// This node no longer publishes it.
+    pub(crate) fn forget(&mut self, name: &Name) {
+        self.republish.forget(name);
+    }
+
+    /// A peer entered the table.
+    pub(crate) fn on_newcomer(&mut self, now: Timestamp, peer: &Arc<Contact>, peers: &Peers, k: usize) {
+        self.newcomers.offer(now, peer, &peers.table, peers.local.key(), k);
+    }
+}
+
+/// How many bits keys share whose closest peers are nearly the same: so that between one and a half and three times k
+/// peers share them too.
+fn depth(peers: &Peers, k: usize) -> u32 {
+    let regions = peers.table.estimated_nodes() / (1.5 * k as f64);
+    regions.max(1.0).log2() as u32
+}

@@ -1,0 +1,140 @@
+//! Which parts of the keyspace are known completely, and who lives there.
+//!
+//! Knows: the results of walks. Must not know: what they are for.
+//!
+//! A walk that found the k closest peers to its target has seen everyone who is as near to it as the farthest of them:
+//! a ball. The k closest to another key are known as soon as the balls of some walks cover everything as near to it as
+//! the k-th closest known.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::core::contact::Contact;
+use crate::core::key::{Distance, Key};
+
+/// How many bits deeper than the prefix that a key shares with its k-th closest peer the balls are compared. Source: in
+/// a cell this small lives a sixteenth of k.
+const GRAIN: u32 = 4;
+
+/// What some walks found out.
+#[derive(Debug, Default)]
+pub(crate) struct Coverage {
+    peers: BTreeMap<Key, Arc<Contact>>,
+    balls: Vec<(Key, Distance)>,
+}
+
+/// A part of the keyspace of which it is not known who lives there: all keys that share so many bits with this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) key: Key,
+    pub(crate) bits: u32,
+}
+
+impl Coverage {
+    /// A walk towards `target` that looked for `count` peers found these, nearest first. In a small network, if they are
+    /// fewer, then they are all there are; elsewhere the rest failed, and nothing is known of what lies farther.
+    pub(crate) fn add(&mut self, target: &Key, found: &[Arc<Contact>], count: usize, small: bool) {
+        let all = small && found.len() < count;
+        let farthest = found.last().map_or(Distance::ZERO, |peer| peer.key().distance(target));
+        let radius = if all { Distance::MAX } else { farthest };
+        self.balls.push((*target, radius));
+        self.peers.extend(found.iter().map(|peer| (*peer.key(), Arc::clone(peer))));
+    }
+
+    /// Everyone found so far.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Arc<Contact>> {
+        self.peers.values()
+    }
+
+    /// The `count` closest to `key` of those found so far, nearest first.
+    pub(crate) fn nearest(&self, key: &Key, count: usize) -> Vec<Arc<Contact>> {
+        let mut all: Vec<_> = self.peers.values().collect();
+        let distance = |peer: &&Arc<Contact>| peer.key().distance(key);
+        if all.len() > count && count > 0 {
+            all.select_nth_unstable_by_key(count - 1, distance);
+            all.truncate(count);
+        }
+        all.sort_unstable_by_key(distance);
+        all.into_iter().cloned().collect()
+    }
+
+    /// Whether the `count` closest to `key` are known, or else where others may live that are as close.
+    pub(crate) fn gap(&self, key: &Key, count: usize) -> Option<Cell> {
+        if self.balls.iter().any(|(_, radius)| *radius == Distance::MAX) {
+            return None;
+        }
+        let nearest = self.nearest(key, count);
+        let Some(farthest) = nearest.last().filter(|_| nearest.len() >= count) else {
+            return Some(Cell { key: *key, bits: Key::BITS });
+        };
+        let radius = farthest.key().distance(key);
+        let bits = farthest.key().common_prefix_len(key);
+        self.gap_within(Cell { key: *key, bits }, (key, radius), bits + GRAIN)
+    }
+
+    /// A part of `cell` that lies in no ball and reaches into this one.
+    fn gap_within(&self, cell: Cell, wanted: (&Key, Distance), depth: u32) -> Option<Cell> {
+        let nearest = |target: &Key| target.distance(&cell.key).at_least(cell.bits);
+        let farthest = |target: &Key| target.distance(&cell.key).at_most(cell.bits);
+        let (key, radius) = wanted;
+        if nearest(key) > radius || self.balls.iter().any(|(target, radius)| farthest(target) <= *radius) {
+            return None;
+        }
+        let untouched = self.balls.iter().all(|(target, radius)| nearest(target) > *radius);
+        if untouched || cell.bits >= depth.min(Key::BITS) {
+            return Some(cell);
+        }
+        let (near, bits) = (cell.key, cell.bits + 1);
+        let here = self.gap_within(Cell { key: near, bits }, wanted, depth);
+        here.or_else(|| self.gap_within(Cell { key: near.flipped(cell.bits), bits }, wanted, depth))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::PeerId;
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    const K: usize = 20;
+
+    fn closest(all: &[Arc<Contact>], key: &Key, count: usize) -> Vec<Arc<Contact>> {
+        let mut all = all.to_vec();
+        all.sort_by_key(|peer| peer.key().distance(key));
+        all.truncate(count);
+        all
+    }
+
+    /// Walks that fill the gaps lead to the true k closest of every key, and to far fewer walks than keys.
+    #[test]
+    fn what_is_called_known_is_true_and_found_with_few_walks() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for nodes in [5, 30, 300, 3_000] {
+            let all: Vec<_> =
+                (0..nodes).map(|_| Contact::with_key(PeerId::random(), Key::random(&mut rng), [])).collect();
+            let region = Key::random(&mut rng);
+            let prefix = (nodes as f64 / 30.0).log2().max(0.0) as u32;
+            let (mut coverage, mut walks) = (Coverage::default(), 0);
+            for i in 0..100 {
+                let key = region.random_with_prefix(prefix + i % 8, &mut rng);
+                let mut tries = 0;
+                while let Some(gap) = coverage.gap(&key, K) {
+                    let target = Key::random(&mut rng);
+                    let target = (0..gap.bits.min(Key::BITS)).fold(target, |target, bit| {
+                        let differs = target.distance(&gap.key).at_least(bit + 1).at_most(bit + 1);
+                        if differs.leading_zeros() == bit { target.flipped(bit) } else { target }
+                    });
+                    coverage.add(&target, &closest(&all, &target, K), K, nodes < K);
+                    walks += 1;
+                    tries += 1;
+                    assert!(tries < 20, "{gap:?} stays");
+                }
+                let (found, truth) = (coverage.nearest(&key, K), closest(&all, &key, K));
+                assert!(found.iter().zip(&truth).all(|(a, b)| a.peer() == b.peer()) && found.len() == truth.len());
+            }
+            assert!(walks <= 12, "{walks} walks for 100 keys among {nodes} nodes");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Records that outlive those who keep them, in a small network.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Network;
+use super::network::peer;
+use crate::core::io::{Answer, Operation};
+use crate::core::store::Read;
+use crate::core::{Config, Contact, ProviderRecord, RecordKey, Timestamp};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn put(key: &str) -> Operation {
+    Operation::Put { key: RecordKey::from(key), value: Bytes::from_static(b"value") }
+}
+
+/// The living nodes other than `without` that keep a value, nearest first.
+fn holders(network: &mut Network, key: &RecordKey, without: usize) -> Vec<usize> {
+    let (now, place) = (network.now, key.key());
+    let mut holders: Vec<_> = (0..network.nodes.len())
+        .filter(|i| *i != without && !network.dead.contains(i))
+        .filter(|i| matches!(network.nodes[*i].store().get(now, key), Ok(Read::Ready(Some(_)))))
+        .collect();
+    holders.sort_by_key(|i| network.contact(*i).key().distance(&place));
+    holders
+}
+
+/// k = 8, so that few nodes are many.
+fn config() -> Config {
+    let mut config = Config::default();
+    config.lookup.replication = 8.try_into().unwrap();
+    config.routing.bucket_size = 8.try_into().unwrap();
+    config.maintenance.refresh_interval = None;
+    config
+}
+
+fn total(network: &Network, of: impl Fn(&crate::core::stats::Stores) -> u64) -> u64 {
+    network.nodes.iter().map(|node| of(&node.stats().stores)).sum()
+}
+
+/// 40 nodes of which the publisher dies at once, and then each hour some of those that hold the value.
+fn holders_die(config: Config) -> (bool, Vec<usize>) {
+    let key = RecordKey::from("/app/x");
+    let mut network = Network::joined(40, config);
+    network.run(7, put("/app/x")).unwrap();
+    network.dead.insert(7);
+    let mut counts = Vec::new();
+    for _ in 0..5 {
+        network.advance(HOUR * 2);
+        let holders = holders(&mut network, &key, 7);
+        counts.push(holders.len());
+        network.dead.extend(holders.iter().take(3));
+        network.dead.remove(&0); // The one that asks below.
+    }
+    let found = network.run(0, Operation::Get { key }).is_ok();
+    (found, counts)
+}
+
+#[test]
+fn a_value_outlives_its_publisher_and_all_its_first_holders() {
+    let mut config = config();
+    config.maintenance.refresh_interval = Some(HOUR / 2);
+    let (found, counts) = holders_die(config.clone());
+    assert!(found && counts.iter().all(|holders| *holders >= 6), "{counts:?}");
+    config.maintenance.replicate_interval = None;
+    let (found, counts) = holders_die(config);
+    assert!(!found, "{counts:?}: not by chance");
+}
+
+#[test]
+fn of_k_holders_one_stores_again_in_each_period() {
+    let mut config = config();
+    (config.maintenance.announce_interval, config.maintenance.region_interval) = (None, None);
+    let mut network = Network::joined(40, config);
+    let keys: Vec<_> = (0..20).map(|i| format!("/app/{i}")).collect();
+    for (i, key) in keys.iter().enumerate() {
+        network.run(i, put(key)).unwrap();
+    }
+    network.advance(2 * HOUR);
+    let before = total(&network, |stores| stores.replicated);
+    network.advance(10 * HOUR);
+    let a_value_hour = (total(&network, |stores| stores.replicated) - before) as f64 / 200.0;
+    assert!((6.0..8.8).contains(&a_value_hour), "{a_value_hour} stores a value and hour, k is 8");
+    let until = holders(&mut network, &RecordKey::from("/app/3"), 3).len();
+    assert!(until >= 8, "{until}");
+    network.advance(37 * HOUR);
+    assert!(holders(&mut network, &RecordKey::from("/app/3"), 3).is_empty(), "nothing delays its end");
+}
+
+#[test]
+fn what_was_published_in_an_earlier_life_is_announced_over_a_whole_turn() {
+    let (count, mut network) = (300, Network::new(40, config()));
+    let local = network.contact(0);
+    for i in 0..count {
+        let key = RecordKey::from(format!("content {i}"));
+        let mut record = ProviderRecord::new(key, Contact::new(*local.peer(), []), Timestamp::MAX, Timestamp::MAX);
+        record.own = true;
+        network.nodes[0].store().add_provider(Timestamp::ZERO, record).unwrap();
+    }
+    network.join();
+    let (mut told, mut walks) = (Vec::new(), network.nodes[0].stats().sent[4]);
+    for _ in 0..13 {
+        let before = total(&network, |stores| stores.announced);
+        network.advance(HOUR / 12);
+        told.push(total(&network, |stores| stores.announced) - before);
+    }
+    walks = network.nodes[0].stats().sent[4] - walks;
+    let all = 8 * count as u64;
+    assert!(told.iter().sum::<u64>() >= all && told.iter().sum::<u64>() <= all + all / 8, "{told:?}");
+    assert!(told.iter().all(|told| *told <= all / 6), "spread over the hour: {told:?}");
+    assert!(walks < 8 * count as u64 / 2, "{walks} requests: a walk is shared");
+    for i in 0..count {
+        let operation = Operation::Providers { key: RecordKey::from(format!("content {i}")) };
+        assert!(matches!(network.run(5, operation).unwrap(), Answer::Providers { found: 1, .. }));
+    }
+}
+
+#[test]
+fn who_is_newly_among_the_closest_is_told_and_nobody_else() {
+    let mut config = config();
+    config.maintenance.replicate_interval = None;
+    config.maintenance.refresh_interval = Some(HOUR / 2);
+    let mut network = Network::joined(40, config);
+    let key = RecordKey::from("content");
+    network.run(7, Operation::Provide { key: key.clone() }).unwrap();
+    network.advance(3 * HOUR);
+    assert_eq!(total(&network, |stores| stores.announced), 0, "all know");
+    let place = key.key();
+    let mut closest: Vec<_> = (0..40).filter(|i| *i != 7).collect();
+    closest.sort_by_key(|i| network.contact(*i).key().distance(&place));
+    network.dead.extend(closest.iter().take(5));
+    network.advance(3 * HOUR);
+    let announced = total(&network, |stores| stores.announced);
+    assert!((5..=7).contains(&announced), "{announced} to replace five");
+    let now = network.now;
+    let knows = |network: &mut Network, i: usize| match network.nodes[i].store().providers(now, &key) {
+        Ok(Read::Ready(records)) => records.iter().any(|record| *record.provider.peer() == peer(7)),
+        _ => false,
+    };
+    let all: BTreeSet<_> = closest[5..13].iter().filter(|i| knows(&mut network, **i)).collect();
+    assert_eq!(all.len(), 8);
+    network.nodes[7].stop_providing(&key).unwrap();
+    network.dead.extend(closest[5..10].iter());
+    network.advance(3 * HOUR);
+    assert_eq!(total(&network, |stores| stores.announced), announced, "no longer provided");
+}
+
+#[test]
+fn a_newcomer_gets_the_values_it_is_close_to_from_one_holder() {
+    let mut config = config();
+    config.maintenance.refresh_interval = Some(HOUR / 3);
+    config.maintenance.region_interval = None;
+    config.maintenance.replicate_interval = Some(24 * HOUR);
+    let mut network = Network::new(40, config);
+    network.dead.insert(39);
+    let boot = network.contact(0);
+    for i in 1..39 {
+        network.input(i, crate::core::io::Input::AddPeer(std::sync::Arc::clone(&boot)));
+        network.run(i, Operation::Bootstrap).unwrap();
+    }
+    let keys: Vec<_> = (0..40).map(|i| RecordKey::from(format!("/app/{i}"))).collect();
+    for key in &keys {
+        network.run(7, Operation::Put { key: key.clone(), value: Bytes::from_static(b"value") }).unwrap();
+    }
+    network.advance(HOUR);
+    assert_eq!(total(&network, |stores| stores.joined), 0, "nobody is new");
+    network.dead.remove(&39);
+    network.input(39, crate::core::io::Input::AddPeer(boot));
+    network.run(39, Operation::Bootstrap).unwrap();
+    network.advance(HOUR);
+    let now = network.now;
+    let among = |network: &Network, key: &RecordKey| {
+        let (place, new) = (key.key(), network.contact(39));
+        (0..39).filter(|i| network.contact(*i).key().distance(&place) < new.key().distance(&place)).count() < 8
+    };
+    let expected: Vec<_> = keys.iter().filter(|key| among(&network, key)).collect();
+    let got = keys.iter().filter(|key| matches!(network.nodes[39].store().get(now, key), Ok(Read::Ready(Some(_)))));
+    let (got, joined) = (got.count(), total(&network, |stores| stores.joined));
+    assert!(expected.len() > 5 && got + 1 >= expected.len(), "{got} of {} expected", expected.len());
+    assert!(joined <= got as u64 + 2, "{joined} stores for {got} values");
+}
