@@ -64,7 +64,7 @@ impl FollowUp {
         let closest = read.lookup.nearest(cx.replication());
         let keep = read.lacked_here && is_among(&target, &closest, cx.peers.local.key(), cx.replication());
         let corrected = read.to_correct(cx, &target, &closest);
-        let copy = if corrected.is_empty() { read.to_copy(cx, &target, &closest, remaining) } else { None };
+        let copy = if corrected.is_empty() { read.to_copy(cx, &target, remaining) } else { None };
         let mut requests = Vec::with_capacity(corrected.len() + usize::from(copy.is_some()));
         let ask = |ttl| Request::PutValue { value: read.value(cx, ttl) };
         requests.extend(corrected.iter().map(|peer| (Arc::clone(peer), ask(remaining))));
@@ -98,7 +98,6 @@ impl Read<'_> {
         &self,
         cx: &Context<'_>,
         target: &Key,
-        closest: &[Arc<Contact>],
         remaining: Option<Duration>,
     ) -> Option<(Arc<Contact>, Duration)> {
         if !cx.config.record.path_caching || !self.outdated.is_empty() {
@@ -107,7 +106,7 @@ impl Read<'_> {
         let nearest = self.missing.iter().min_by_key(|peer| target.distance(peer.key()))?;
         let distance = target.distance(nearest.key());
         let nearer = |peer: &&Arc<Contact>| target.distance(peer.key()) < distance;
-        let known = closest.iter().filter(nearer).count();
+        let known = self.lookup.nearest(usize::MAX).iter().filter(nearer).count();
         let estimated = cx.peers.table.estimated_nodes() * distance.as_fraction();
         let ttl = copy_ttl(remaining?, estimated.max(known as f64), cx.replication());
         (ttl >= MIN_CACHE_TTL).then(|| (Arc::clone(nearest), ttl))
@@ -173,5 +172,91 @@ impl Correct {
 
     pub(crate) fn unasked(&self) -> usize {
         self.to_send.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::PeerId;
+
+    use super::*;
+    use crate::core::config::Config;
+    use crate::core::lookup::Shape;
+    use crate::core::peers::Peers;
+    use crate::core::rtt::Experience;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+    fn contact(key: Key) -> Arc<Contact> {
+        Contact::with_key(PeerId::random(), key, ["/memory/1".parse().unwrap()])
+    }
+
+    /// A contact so many steps away from the key.
+    fn at(place: u8) -> Arc<Contact> {
+        let mut bytes = best().key.key().to_bytes();
+        bytes[0] ^= place;
+        contact(Key::from_bytes(bytes))
+    }
+
+    fn best() -> Record {
+        Record::new("/a/b", "v", NOW)
+    }
+
+    /// What follows a read at which all of `heard` answered, `invalid` with an invalid value.
+    fn follow_up(heard: &[Arc<Contact>], missing: &[Arc<Contact>], invalid: &[Arc<Contact>]) -> FollowUp {
+        let mut config = Config::default();
+        config.lookup.replication = 4.try_into().unwrap();
+        let peers = Peers::new(at(0xff), &config);
+        let cx = Context { now: NOW, config: &config, peers: &peers, experience: &Experience::default() };
+        let shape = Shape { count: 4, parallelism: 99, resiliency: 3, paths: 1, spare: 0, frontier: 512 };
+        let mut lookup = Lookup::new(best().key.key(), heard, shape);
+        while let crate::core::lookup::Next::Ask(peer) = lookup.next() {
+            match has(invalid, &peer) {
+                true => lookup.on_failure(peer.key()),
+                false => drop(lookup.on_answer(peer.key(), &[])),
+            }
+        }
+        let over = Some(NOW + HOUR);
+        let read =
+            Read { lookup: &lookup, best: &best(), over, missing, outdated: &[], invalid, lacked_here: true };
+        FollowUp::of(&cx, &read)
+    }
+
+    #[test]
+    fn k_at_most_are_corrected_those_in_good_order_before_the_others() {
+        let peers: Vec<_> = (1..=40).map(at).collect();
+        let all_lack = follow_up(&peers, &peers, &[]);
+        assert_eq!(all_lack.corrected, peers[..4]);
+        assert_eq!((all_lack.requests.len(), &all_lack.cached, &all_lack.keep), (4, &None, &None));
+        // Three liars nearer than everyone else take nothing from those who only lack it.
+        let (liars, honest) = (&peers[..3], &peers[3..]);
+        assert_eq!(follow_up(&peers, honest, liars).corrected, honest[..4]);
+        // Where the honest hold it, the liars are corrected, nearest first.
+        assert_eq!(follow_up(&peers, &[], liars).corrected, *liars);
+        // Far away they are none of the closest.
+        assert!(follow_up(&peers, &[], &peers[10..]).corrected.is_empty());
+    }
+
+    #[test]
+    fn a_copy_goes_to_the_nearest_that_held_none() {
+        let peers: Vec<_> = (1..=40).map(at).collect();
+        let follow_up = follow_up(&peers, &peers[8..], &[]);
+        assert_eq!((follow_up.corrected.len(), &follow_up.cached), (0, &Some(Arc::clone(&peers[8]))));
+        let [(to, Request::PutValue { value })] = &follow_up.requests[..] else { panic!("{follow_up:?}") };
+        assert_eq!(to, &peers[8]);
+        // Eight nodes are nearer, and seven of them between: 2^-(7/4) of an hour.
+        assert_eq!(value.ttl.map(|ttl| ttl.as_secs()), Some(1_070));
+    }
+
+    #[test]
+    fn copies_live_half_as_long_for_every_k_nodes_between() {
+        assert_eq!(copy_ttl(HOUR, 0.0, 20), HOUR);
+        assert_eq!(copy_ttl(HOUR, 1.0, 20), HOUR);
+        assert_eq!(copy_ttl(HOUR, 21.0, 20), HOUR / 2);
+        assert_eq!(copy_ttl(HOUR, 61.0, 20), HOUR / 8);
+        assert!(copy_ttl(48 * HOUR, 260.0, 20) < 6 * MIN_CACHE_TTL);
+        assert_eq!(copy_ttl(48 * HOUR, 1e9, 20), Duration::ZERO);
+        assert_eq!(copy_ttl(48 * HOUR, f64::INFINITY, 20), Duration::ZERO);
     }
 }

@@ -78,6 +78,7 @@ impl Context<'_> {
 
 /// What a query wants next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, and ends each query once")]
 pub(crate) enum Step {
     /// Send this request.
     Ask(Arc<Contact>, Request, Tag),
@@ -100,7 +101,7 @@ pub(crate) struct Heard<'a> {
 #[derive(Debug)]
 pub(crate) enum Machine {
     Find(Find),
-    GetValue(GetValue),
+    GetValue(Box<GetValue>),
     Publish(Publish),
     Providers(FindProviders),
     Bootstrap(Bootstrap),

@@ -3,6 +3,7 @@
 mod extremes;
 mod network;
 mod operations;
+mod reading;
 mod restart;
 #[cfg(all(feature = "ipns", feature = "signed"))]
 mod validated;
