@@ -271,7 +271,8 @@ impl Default for MaintenanceConfig {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LimitConfig {
-    /// Queries at once; one more is refused as busy. Default: [`DEFAULT_MAX_QUERIES`].
+    /// Queries at once; one more is refused as busy. The corrections after a get count, and give way.
+    /// Default: [`DEFAULT_MAX_QUERIES`].
     pub queries: usize,
     /// Inbound requests that wait for the store; one more is reset. Default: [`DEFAULT_MAX_INBOUND`].
     pub inbound: usize,

@@ -23,6 +23,9 @@ use crate::core::time::Timestamp;
 
 /// A lifetime travels in whole seconds, and none at all means the longest.
 const MIN_TTL: Duration = Duration::from_secs(1);
+/// So much of a lifetime is taken to be over: the value was on its way to this node, and it will be on its way to others,
+/// whose clocks begin when it is there.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 /// What a read found out.
 pub(crate) struct Read<'a> {
@@ -55,7 +58,7 @@ pub(crate) struct FollowUp {
 
 impl FollowUp {
     pub(crate) fn of(cx: &Context<'_>, read: &Read<'_>) -> FollowUp {
-        let remaining = read.over.map(|at| at.since(cx.now));
+        let remaining = read.over.map(|at| at.since(cx.now).saturating_sub(ON_THE_WAY));
         let too_large = read.best.value.len() > cx.config.record.max_value_len;
         if too_large || remaining.is_some_and(|remaining| remaining < MIN_TTL) {
             return FollowUp::default();
@@ -94,12 +97,7 @@ impl Read<'_> {
 
     /// The closest that held no value, if it is none of the k closest, and how long its copy is to live. A value that was
     /// seen to change is not copied, nor is one of which nobody says when it is over.
-    fn to_copy(
-        &self,
-        cx: &Context<'_>,
-        target: &Key,
-        remaining: Option<Duration>,
-    ) -> Option<(Arc<Contact>, Duration)> {
+    fn to_copy(&self, cx: &Context<'_>, target: &Key, remaining: Option<Duration>) -> Option<(Arc<Contact>, Duration)> {
         if !cx.config.record.path_caching || !self.outdated.is_empty() {
             return None;
         }
@@ -218,8 +216,7 @@ mod tests {
             }
         }
         let over = Some(NOW + HOUR);
-        let read =
-            Read { lookup: &lookup, best: &best(), over, missing, outdated: &[], invalid, lacked_here: true };
+        let read = Read { lookup: &lookup, best: &best(), over, missing, outdated: &[], invalid, lacked_here: true };
         FollowUp::of(&cx, &read)
     }
 
@@ -246,7 +243,7 @@ mod tests {
         let [(to, Request::PutValue { value })] = &follow_up.requests[..] else { panic!("{follow_up:?}") };
         assert_eq!(to, &peers[8]);
         // Eight nodes are nearer, and seven of them between: 2^-(7/4) of an hour.
-        assert_eq!(value.ttl.map(|ttl| ttl.as_secs()), Some(1_070));
+        assert_eq!(value.ttl.map(|ttl| ttl.as_secs()), Some(1_069));
     }
 
     #[test]

@@ -127,15 +127,16 @@ fn read_by_all(path_caching: bool) -> (Network, u64, Vec<usize>) {
     config.routing.bucket_size = NonZeroUsize::new(4).unwrap();
     config.maintenance.refresh_interval = None;
     config.record.path_caching = path_caching;
-    let mut network = Network::joined(150, config);
+    let mut network = Network::joined(70, config);
     network.run(7, put("v")).unwrap();
     let mut requests = 0;
-    for reader in (0..150).rev() {
+    for reader in (0..70).rev() {
         match network.run(reader, get()).unwrap() {
             Answer::Value { report, .. } => requests += report.requests as u64,
             other => panic!("{other:?}"),
         }
         settle(&mut network);
+        network.events.clear();
     }
     let cached: u64 = network.nodes.iter().map(|node| node.stats().stores.cached).sum();
     assert_eq!(cached > 0, path_caching, "{cached}");
