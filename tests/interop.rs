@@ -3,6 +3,8 @@
 
 #[path = "interop/addresses.rs"]
 mod addresses;
+#[path = "interop/corrections.rs"]
+mod corrections;
 #[path = "live/mod.rs"]
 mod live;
 #[path = "interop/mixed.rs"]

@@ -28,6 +28,9 @@ pub const DEFAULT_MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 pub const DEFAULT_MAX_VALUE_LEN: usize = 11 * 1024;
 /// Default lifetime of a value that another node stored here. Source: rule L20, 48 h.
 pub const DEFAULT_VALUE_TTL: Duration = Duration::from_secs(48 * 3600);
+/// A copy that would live for less than this is not left on the path of a get: 1 min. Source: a store costs a request
+/// whatever it is worth, and within a minute few keys are read twice along the same path.
+pub const MIN_CACHE_TTL: Duration = Duration::from_secs(60);
 /// Default lifetime of a provider record. Source: rule A47, 48 h.
 pub const DEFAULT_PROVIDER_TTL: Duration = Duration::from_secs(48 * 3600);
 /// Default lifetime of a provider's addresses. Source: rule A49, 24 h.
@@ -232,6 +235,10 @@ pub struct RecordConfig {
     pub read_quorum: Quorum,
     /// How many peers must acknowledge a put or a provide. Default: one.
     pub write_quorum: Quorum,
+    /// Whether a get leaves a copy at the closest peer that answered without the value, where that is none of the k
+    /// closest. The copy lives the shorter the more nodes are nearer to the key, and never longer than the value.
+    /// Default: yes. Source: the Kademlia paper, §4.1.
+    pub path_caching: bool,
 }
 
 impl Default for RecordConfig {
@@ -244,6 +251,7 @@ impl Default for RecordConfig {
             provider_addr_ttl: DEFAULT_PROVIDER_ADDR_TTL,
             read_quorum: Quorum::One,
             write_quorum: Quorum::One,
+            path_caching: true,
         }
     }
 }
@@ -290,7 +298,8 @@ impl Default for MaintenanceConfig {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LimitConfig {
-    /// Queries at once; one more is refused as busy. Default: [`DEFAULT_MAX_QUERIES`].
+    /// Queries at once; one more is refused as busy. The corrections after a get count, and give way.
+    /// Default: [`DEFAULT_MAX_QUERIES`].
     pub queries: usize,
     /// Inbound requests that wait for the store; one more is reset. Default: [`DEFAULT_MAX_INBOUND`].
     pub inbound: usize,

@@ -333,6 +333,15 @@ pub enum Answer {
         holders: Vec<PeerId>,
         /// The peers that held another value, older than this one.
         outdated: Vec<PeerId>,
+        /// The peers that answered without a value.
+        missing: Vec<PeerId>,
+        /// The peers that get this value now, since they are among the k closest known and held an older one, none, or
+        /// one that is not valid; nearest to the key first. Nobody waits for them, and whether they take it is not told.
+        corrected: Vec<PeerId>,
+        /// The peer that gets a copy of this value for a while, so that later reads end sooner: the closest that held
+        /// none, where it is not among the k closest
+        /// ([`RecordConfig::path_caching`](super::config::RecordConfig::path_caching)).
+        cached: Option<PeerId>,
         /// Who was asked.
         report: Report,
     },

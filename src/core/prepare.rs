@@ -53,7 +53,7 @@ pub(crate) fn prepare(
             check_key(key.as_bytes(), MAX_KEY_LEN)?;
             let local = storage.value(now, asker, &key);
             let target = key.key();
-            (Machine::GetValue(GetValue::new(&cx, key, options)), target, local)
+            (Machine::GetValue(Box::new(GetValue::new(&cx, key, options))), target, local)
         }
         Operation::Put { key, value } => {
             check_key(key.as_bytes(), MAX_KEY_LEN)?;

@@ -52,7 +52,7 @@ macro_rules! outcome {
 }
 
 outcome! {
-    Found: answer Answer::Value { record, from, holders, outdated, report } => Found {
+    Found: answer Answer::Value { record, from, holders, outdated, missing, corrected, cached, report } => Found {
         key: record.key,
         value: record.value,
         publisher: record.publisher,
@@ -60,6 +60,9 @@ outcome! {
         from,
         holders,
         outdated,
+        missing,
+        corrected,
+        cached,
         report,
     };
     Published: answer Answer::Stored { report } | Answer::Provided { report } => Published {
@@ -111,6 +114,14 @@ pub struct Found {
     pub holders: Vec<PeerId>,
     /// All peers that held an older value instead.
     pub outdated: Vec<PeerId>,
+    /// All peers that answered without a value.
+    pub missing: Vec<PeerId>,
+    /// The peers that get this value in the background, nearest to the key first: those of the k closest known that held
+    /// an older one, none, or one that is not valid.
+    pub corrected: Vec<PeerId>,
+    /// The peer that gets a short-lived copy in the background, so that later reads end sooner: the closest that held
+    /// none, where that is none of the k closest.
+    pub cached: Option<PeerId>,
     /// Who was asked, and how that ended.
     pub report: Report,
 }

@@ -163,7 +163,7 @@ impl Node {
     }
 
     fn response(&mut self, request: &Request, words: &Words<'_>) -> Response {
-        words.only(&["closer", "providers", "value", "key", "type"]);
+        words.only(&["closer", "providers", "value", "ttl", "key", "type"]);
         let closer = self.names.contacts(words.option("closer").unwrap_or(""));
         let providers = self.names.contacts(words.option("providers").unwrap_or(""));
         let other_key = words.option("key").map(|key| self.names.key(key));
@@ -175,7 +175,12 @@ impl Node {
             Request::FindNode { .. } => Response::FindNode { closer },
             Request::GetValue { key } => {
                 let key = other_key.unwrap_or_else(|| key.clone());
-                Response::GetValue { value: value.map(|value| Value::new(key.clone(), value)), key, closer }
+                let value = value.map(|value| {
+                    let mut value = Value::new(key.clone(), value);
+                    value.ttl = words.time("ttl");
+                    value
+                });
+                Response::GetValue { value, key, closer }
             }
             Request::PutValue { value: sent } => {
                 let key = other_key.unwrap_or_else(|| sent.key.clone());
@@ -357,6 +362,7 @@ fn config(words: &Words<'_>) -> Config {
         "queries",
         "providers",
         "candidates",
+        "caching",
     ]);
     let mut config = Config::default();
     let k = words.number("k").unwrap_or(config.lookup.replication);
@@ -387,6 +393,7 @@ fn config(words: &Words<'_>) -> Config {
     config.limit.queries = words.number("queries").unwrap_or(config.limit.queries);
     config.limit.candidates = words.number("candidates").unwrap_or(config.limit.candidates);
     config.limit.providers_per_query = words.number("providers").unwrap_or(config.limit.providers_per_query);
+    config.record.path_caching = words.option("caching") != Some("no");
     match words.option("validator") {
         None => {}
         Some("numbers") => config.record.validator = Arc::new(Numbers),

@@ -112,12 +112,20 @@ impl Names {
                 let peer = self.of_contacts(std::slice::from_ref(peer));
                 format!("finished Peer {peer}; {}", self.of_report(report))
             }
-            Answer::Value { record, from, holders, outdated, report } => {
+            Answer::Value { record, from, holders, outdated, missing, corrected, cached, report } => {
                 let from = from.as_ref().map_or("here".to_owned(), |peer| self.of_peer(peer));
                 let value = String::from_utf8_lossy(&record.value);
                 let (holders, outdated) = (self.of_peers(holders), self.of_peers(outdated));
-                let report = self.of_report(report);
-                format!("finished Value {value} from {from} holders={holders} outdated={outdated}; {report}")
+                let mut text = format!("finished Value {value} from {from} holders={holders} outdated={outdated}");
+                for (word, peers) in [("missing", missing), ("corrected", corrected)] {
+                    if !peers.is_empty() {
+                        text += &format!(" {word}={}", self.of_peers(peers));
+                    }
+                }
+                if let Some(cached) = cached {
+                    text += &format!(" cached={}", self.of_peer(cached));
+                }
+                format!("{text}; {}", self.of_report(report))
             }
             Answer::Stored { report } => format!("finished Stored; {}", self.of_report(report)),
             Answer::Provided { report } => format!("finished Provided; {}", self.of_report(report)),

@@ -10,7 +10,8 @@ impl Dht {
         if self.mode == Mode::Client {
             return self.reply(from, id, Served { reply: Reply::Reset(Refusal::NotServing), event: None });
         }
-        let mut cx = ServerContext { now, config: &self.config, peers: &self.peers, storage: &mut self.storage };
+        let Dht { config, peers, storage, rng, .. } = self;
+        let mut cx = ServerContext { now, config, peers, storage, rng };
         if let Some(served) = self.server.on_request(&mut cx, from, id, request) {
             self.reply(from, id, served);
         }
@@ -29,7 +30,8 @@ impl Dht {
 
     /// The store did what a peer asked for. A peer that is gone gets no reply, but what it stored is kept.
     pub(super) fn on_served(&mut self, now: Timestamp, visit: Visit, outcome: Outcome) {
-        let mut cx = ServerContext { now, config: &self.config, peers: &self.peers, storage: &mut self.storage };
+        let Dht { config, peers, storage, rng, .. } = self;
+        let mut cx = ServerContext { now, config, peers, storage, rng };
         match self.server.on_outcome(&mut cx, visit, outcome) {
             Some((to, Some(id), served)) => self.reply(to, id, served),
             Some((_, None, served)) => self.happened(served.event),

@@ -31,7 +31,7 @@ use super::maintain::{Expiry, Probes, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, prepare};
-use super::query::{Context, Heard, Pool, QuerySnapshot, Step};
+use super::query::{Context, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step};
 use super::record::RecordKey;
 use super::requests::{Alarm, InFlight, Owner, Requests, Tag};
 use super::routing::{Offer, RoutingSnapshot};
@@ -126,6 +126,7 @@ impl Dht {
     /// [`Busy`] if as many queries run as the configuration allows, or if the store is as many answers behind. What else
     /// is wrong with the operation is told by its [`QueryEvent::Finished`].
     pub fn start(&mut self, now: Timestamp, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
+        self.make_way();
         let limit = &self.config.limit;
         // A query that ended early leaves its job with the store, which may be slow.
         let store_behind = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
@@ -155,12 +156,8 @@ impl Dht {
         if self.pool.get_mut(id).is_none_or(|query| !query.asked) {
             return;
         }
-        if let Some(query) = self.pool.remove(id) {
-            for request in query.in_flight {
-                self.give_up(request);
-            }
-            self.announce_end(id, Err(QueryError::Cancelled));
-        }
+        self.abandon(id);
+        self.announce_end(id, Err(QueryError::Cancelled));
     }
 
     /// Tells the node what happened; never fails, never blocks, ignores what is late or unknown.
@@ -234,12 +231,14 @@ impl Dht {
         }
     }
 
-    /// Stops announcing that this node provides `key`. Peers that were told forget it when its time is over.
+    /// Stops announcing that this node provides `key`: a provide of it that still runs ends as cancelled. Peers that were
+    /// told forget it when its time is over.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn stop_providing(&mut self, key: &RecordKey) -> Result<(), StoreError> {
+        self.pool.announcing(key).into_iter().for_each(|id| self.cancel(id));
         let local = *self.peers.local.peer();
         self.withdraw(&Name { place: key.key(), provider: true });
         self.storage.forget_provider(key, &local)

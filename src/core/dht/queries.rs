@@ -101,18 +101,53 @@ impl Dht {
 
     /// Ends a query. Requests that are merely late run out their time, so that the table learns who is dead.
     pub(super) fn finish(&mut self, now: Timestamp, id: QueryId, result: Result<Answer, QueryError>) {
-        let Some(query) = self.pool.remove(id) else { return };
-        for request in query.in_flight {
+        let Some(mut query) = self.pool.remove(id) else { return };
+        for request in std::mem::take(&mut query.in_flight) {
             match self.requests.get(request) {
                 Some(late) if late.tardy.is_some() => self.requests.leave_to(request, Owner::Evidence),
                 _ => self.give_up(request),
             }
         }
         self.refresh.finished(now, id, result.is_ok(), &mut self.rng);
+        let follow_up = query.machine.take_follow_up();
         self.on_brought(now, id, query.machine, &result);
         if query.asked {
             self.announce_end(id, result);
         }
+        if let Some(follow_up) = follow_up {
+            self.follow_up(now, id, query.target, follow_up);
+        }
+    }
+
+    /// What is left to do when the result of a query is told goes on under the query's own name, though nobody waits for
+    /// it, and gives way to whatever is asked for.
+    fn follow_up(&mut self, now: Timestamp, id: QueryId, target: Key, mut follow_up: FollowUp) {
+        if let Some(record) = follow_up.keep.take().filter(|_| self.mode == Mode::Server) {
+            self.storage.keep_value(now, Asker::Nobody, record);
+        }
+        self.stats.stores.corrected += follow_up.corrected.len() as u64;
+        self.stats.stores.cached += u64::from(follow_up.cached.is_some());
+        if let Some(machine) = follow_up.into_machine() {
+            let mut query = Query::new(Machine::Correct(machine), target);
+            (query.asked, query.yields) = (false, true);
+            self.pool.insert(now, id, self.config.lookup.request_timeout, query);
+            self.drive(now, id);
+        }
+    }
+
+    /// Where as many queries run as may, one that nobody waits for gives way.
+    pub(super) fn make_way(&mut self) {
+        if self.pool.len() >= self.config.limit.queries
+            && let Some(id) = self.pool.yielding()
+        {
+            self.abandon(id);
+        }
+    }
+
+    /// Ends a query with all its requests, and tells nobody.
+    pub(super) fn abandon(&mut self, id: QueryId) {
+        let query = self.pool.remove(id);
+        query.into_iter().flat_map(|query| query.in_flight).for_each(|request| self.give_up(request));
     }
 
     pub(super) fn announce_end(&mut self, id: QueryId, result: Result<Answer, QueryError>) {

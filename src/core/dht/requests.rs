@@ -153,7 +153,7 @@ impl Dht {
                 }
             }
             let (after, report) = (query.timeout, Box::new(std::mem::take(report)));
-            Err(QueryError::TimedOut { after, best: query.machine.take_best().map(Box::new), report })
+            Err(QueryError::TimedOut { after, best: query.machine.take_best(&cx).map(Box::new), report })
         });
         self.finish(now, id, result);
     }

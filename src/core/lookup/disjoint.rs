@@ -112,6 +112,11 @@ impl Disjoint {
         self.in_turn(Some(State::Answered), self.shape.count)
     }
 
+    /// The nearest of each path in turn that are neither dead nor overdue.
+    pub(crate) fn nearest(&self, count: usize) -> Vec<Arc<Contact>> {
+        in_turn(self.paths.iter().map(Path::in_play), count)
+    }
+
     pub(crate) fn ranked(&self) -> Vec<Arc<Contact>> {
         let mut ranked = self.in_turn(Some(State::Answered), usize::MAX);
         ranked.extend(self.in_turn(None, usize::MAX));

@@ -128,6 +128,15 @@ impl Lookup {
         }
     }
 
+    /// The closest peers that the walk heard of and that are neither dead nor overdue, asked or not, the best first, at
+    /// most so many.
+    pub(crate) fn nearest(&self, count: usize) -> Vec<Arc<Contact>> {
+        match self {
+            Lookup::Single(path) => path.in_play().take(count).cloned().collect(),
+            Lookup::Disjoint(paths) => paths.nearest(count),
+        }
+    }
+
     /// What is known of a peer, if the walk heard of it.
     pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
         match self {

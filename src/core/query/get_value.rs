@@ -1,13 +1,15 @@
 //! Find the best value under a key.
 //!
 //! The value kept here counts as the first; every further one is validated and compared. The query ends as soon as
-//! as many peers hold a value as the quorum asks for, unless it is to be thorough, else when the walk ends.
+//! as many peers hold a value as the quorum asks for, unless it is to be thorough, else when the walk ends. However it
+//! ends, other than by being cancelled, those who lack the best value get it afterwards.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
+use super::correct::{FollowUp, Read};
 use super::{Context, Heard, Step, take, unanswered, walk_on};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
@@ -18,6 +20,7 @@ use crate::core::record::{Record, RecordKey};
 use crate::core::requests::Tag;
 use crate::core::storage::received;
 use crate::core::store::StoreError;
+use crate::core::time::Timestamp;
 use crate::core::validate::{Candidate, Validator};
 
 #[derive(Debug)]
@@ -31,7 +34,13 @@ pub(crate) struct GetValue {
     best: Option<Best>,
     /// How many hold a valid value, this node included.
     held: usize,
-    outdated: Vec<PeerId>,
+    /// Those that held an older value than the best.
+    outdated: Vec<Arc<Contact>>,
+    /// Those that answered without a value.
+    missing: Vec<Arc<Contact>>,
+    /// Those that sent a value that is not valid.
+    invalid: Vec<Arc<Contact>>,
+    follow_up: Option<FollowUp>,
 }
 
 #[derive(Debug)]
@@ -39,7 +48,11 @@ struct Best {
     record: Record,
     /// Who had it first; `None` for this node.
     from: Option<PeerId>,
-    holders: Vec<PeerId>,
+    holders: Vec<Arc<Contact>>,
+    /// Those that hold another value that is as good.
+    equals: Vec<Arc<Contact>>,
+    /// When it is over, by whoever says the latest; `None` while nobody does.
+    over: Option<Timestamp>,
 }
 
 impl GetValue {
@@ -56,6 +69,9 @@ impl GetValue {
             best: None,
             held: 0,
             outdated: Vec::new(),
+            missing: Vec::new(),
+            invalid: Vec::new(),
+            follow_up: None,
         }
     }
 
@@ -63,27 +79,35 @@ impl GetValue {
         &self.lookup
     }
 
-    pub(crate) fn on_local(&mut self, value: Result<Option<Record>, StoreError>, out: &mut Vec<QueryEvent>) {
+    pub(crate) fn on_local(
+        &mut self,
+        cx: &Context<'_>,
+        value: Result<Option<Record>, StoreError>,
+        out: &mut Vec<QueryEvent>,
+    ) {
         // A store that cannot tell is no reason not to ask others.
         self.local = Some(value.as_ref().map(|_| ()).map_err(|why| *why));
         if let Ok(Some(record)) = value {
             self.held += 1;
             out.push(QueryEvent::Value(record.clone()));
-            self.best = Some(Best { record, from: None, holders: Vec::new() });
+            // Copies of an own value live from when they were last sent out.
+            let sent = record.announced.max(Some(record.received));
+            let over = if record.own { sent.map(|at| at + cx.config.record.value_ttl) } else { record.expires };
+            self.best = Some(Best { record, from: None, holders: Vec::new(), equals: Vec::new(), over });
         }
     }
 
-    pub(crate) fn next(&mut self, _: &Context<'_>, report: &mut Report) -> Step {
+    pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
         if self.local.is_none() {
             return Step::Wait;
         }
         if self.held >= self.quorum.get() && !self.thorough {
-            return Step::Finish(self.finish(report));
+            return Step::Finish(self.finish(cx, report));
         }
         let key = &self.key;
         match walk_on(&mut self.lookup, Tag::default(), || Request::GetValue { key: key.clone() }) {
             Some(step) => step,
-            None => Step::Finish(self.finish(report)),
+            None => Step::Finish(self.finish(cx, report)),
         }
     }
 
@@ -94,14 +118,20 @@ impl GetValue {
         out: &mut Vec<QueryEvent>,
     ) -> Result<usize, Misbehaviour> {
         let Response::GetValue { value, .. } = heard.response else { return Err(Misbehaviour::WrongType) };
-        if let Some(value) = value {
-            let validator = &cx.config.record.validator;
-            if let Err(why) = validator.validate(cx.now, &self.key, &value.value) {
-                self.lookup.on_failure(heard.from.key());
-                return Err(Misbehaviour::InvalidValue(why));
+        self.invalid.retain(|peer| peer.peer() != heard.from.peer());
+        match value {
+            Some(value) => {
+                let validator = &cx.config.record.validator;
+                if let Err(why) = validator.validate(cx.now, &self.key, &value.value) {
+                    self.lookup.on_failure(heard.from.key());
+                    self.invalid.push(Arc::clone(heard.from));
+                    return Err(Misbehaviour::InvalidValue(why));
+                }
+                let said = value.ttl.is_some();
+                let record = received(cx.now, &cx.config.record, value);
+                self.compare(&**validator, record, said, heard.from, out);
             }
-            let record = received(cx.now, &cx.config.record, value);
-            self.compare(&**validator, record, *heard.from.peer(), out);
+            None => self.missing.push(Arc::clone(heard.from)),
         }
         Ok(self.lookup.on_answer(heard.from.key(), heard.closer))
     }
@@ -115,46 +145,96 @@ impl GetValue {
     }
 
     /// The time is over: as many holders as were wanted may have been found by a get that asks everyone.
-    pub(crate) fn expire(&mut self, report: &mut Report) -> Option<Result<Answer, QueryError>> {
-        (self.best.is_some() && self.held >= self.quorum.get()).then(|| self.finish(report))
+    pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
+        (self.best.is_some() && self.held >= self.quorum.get()).then(|| self.finish(cx, report))
     }
 
-    pub(crate) fn take_best(&mut self) -> Option<Record> {
-        self.best.take().map(|best| best.record)
+    pub(crate) fn take_best(&mut self, cx: &Context<'_>) -> Option<Record> {
+        self.conclude(cx).map(|best| best.record)
     }
 
-    fn compare(&mut self, validator: &dyn Validator, record: Record, from: PeerId, out: &mut Vec<QueryEvent>) {
+    /// What is to be done once the result is told.
+    pub(crate) fn take_follow_up(&mut self) -> Option<FollowUp> {
+        self.follow_up.take()
+    }
+
+    fn compare(
+        &mut self,
+        validator: &dyn Validator,
+        record: Record,
+        said: bool,
+        from: &Arc<Contact>,
+        out: &mut Vec<QueryEvent>,
+    ) {
         self.held += 1;
+        let over = record.expires.filter(|_| said);
         let Some(best) = &mut self.best else {
-            out.push(QueryEvent::Value(record.clone()));
-            self.best = Some(Best { record, from: Some(from), holders: vec![from] });
-            return;
+            return self.prefer(record, over, from, out);
         };
         if best.record.value == record.value {
-            best.holders.push(from);
+            best.holders.push(Arc::clone(from));
+            best.over = best.over.max(over);
+            best.record.expires = best.record.expires.map(|at| over.map_or(at, |over| at.max(over)));
             return;
         }
-        let candidate = |record: &Record| record.expires;
-        let old = Candidate::new(&best.record.value, candidate(&best.record));
-        let new = Candidate::new(&record.value, candidate(&record));
+        let old = Candidate::new(&best.record.value, best.record.expires);
+        let new = Candidate::new(&record.value, record.expires);
         if validator.select(&self.key, &[old, new]) == 1 {
-            out.push(QueryEvent::Value(record.clone()));
-            self.outdated.append(&mut best.holders);
-            *best = Best { record, from: Some(from), holders: vec![from] };
+            self.prefer(record, over, from, out);
+        } else if validator.select(&self.key, &[new, old]) == 1 {
+            self.outdated.push(Arc::clone(from));
         } else {
-            self.outdated.push(from);
+            best.equals.push(Arc::clone(from));
         }
     }
 
-    fn finish(&mut self, report: &mut Report) -> Result<Answer, QueryError> {
-        match self.best.take() {
-            Some(best) if self.held >= self.quorum.get() => Ok(Answer::Value {
-                record: best.record,
-                from: best.from,
-                holders: best.holders,
-                outdated: std::mem::take(&mut self.outdated),
-                report: std::mem::take(report),
-            }),
+    /// This one is better than all before it.
+    fn prefer(&mut self, record: Record, over: Option<Timestamp>, from: &Arc<Contact>, out: &mut Vec<QueryEvent>) {
+        out.push(QueryEvent::Value(record.clone()));
+        let holders = vec![Arc::clone(from)];
+        let best = Best { record, from: Some(*from.peer()), holders, equals: Vec::new(), over };
+        if let Some(mut old) = self.best.replace(best) {
+            self.outdated.append(&mut old.holders);
+            self.outdated.append(&mut old.equals);
+        }
+    }
+
+    /// The best value, and who is to get it now.
+    fn conclude(&mut self, cx: &Context<'_>) -> Option<Best> {
+        let best = self.best.take()?;
+        self.follow_up = Some(FollowUp::of(
+            cx,
+            &Read {
+                lookup: &self.lookup,
+                best: &best.record,
+                over: best.over,
+                missing: &self.missing,
+                outdated: &self.outdated,
+                invalid: &self.invalid,
+                lacked_here: best.from.is_some() && self.local == Some(Ok(())),
+            },
+        ));
+        Some(best)
+    }
+
+    fn finish(&mut self, cx: &Context<'_>, report: &mut Report) -> Result<Answer, QueryError> {
+        match self.conclude(cx) {
+            Some(best) if self.held >= self.quorum.get() => {
+                let (corrected, cached) = match &self.follow_up {
+                    Some(follow_up) => (peers(&follow_up.corrected), follow_up.cached.as_ref().map(|to| *to.peer())),
+                    None => (Vec::new(), None),
+                };
+                Ok(Answer::Value {
+                    record: best.record,
+                    from: best.from,
+                    holders: peers(&best.holders),
+                    outdated: peers(&self.outdated),
+                    missing: peers(&self.missing),
+                    corrected,
+                    cached,
+                    report: std::mem::take(report),
+                })
+            }
             Some(best) => Err(QueryError::QuorumMissed {
                 wanted: self.quorum,
                 reached: self.held,
@@ -168,4 +248,8 @@ impl GetValue {
             },
         }
     }
+}
+
+fn peers(contacts: &[Arc<Contact>]) -> Vec<PeerId> {
+    contacts.iter().map(|contact| *contact.peer()).collect()
 }

@@ -4,6 +4,7 @@
 //! it is other than as told. Each machine is one file and reads top to bottom.
 
 mod bootstrap;
+mod correct;
 mod coverage;
 mod delivery;
 mod find;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(crate) use bootstrap::Bootstrap;
+pub(crate) use correct::{Correct, FollowUp};
 pub(crate) use find::Find;
 pub(crate) use get_value::GetValue;
 pub(crate) use pool::{Pool, Query};
@@ -36,7 +38,7 @@ use super::key::Key;
 use super::lookup::{Lookup, Shape, Tardy};
 use super::message::{Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
-use super::record::Record;
+use super::record::{Record, RecordKey};
 use super::requests::Tag;
 use super::rtt::{Experience, Pace};
 use super::stats::Cause;
@@ -92,6 +94,7 @@ impl Context<'_> {
 
 /// What a query wants next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, and ends each query once")]
 pub(crate) enum Step {
     /// Send this request.
     Ask(Arc<Contact>, Request, Tag),
@@ -114,11 +117,13 @@ pub(crate) struct Heard<'a> {
 #[derive(Debug)]
 pub(crate) enum Machine {
     Find(Find),
-    GetValue(GetValue),
+    GetValue(Box<GetValue>),
     Publish(Publish),
     Providers(FindProviders),
     Bootstrap(Bootstrap),
     Region(Box<Region>),
+    /// What a read that is over leaves to be done.
+    Correct(Correct),
     /// A page of what is kept; it waits for nothing but the store.
     Records(Option<Result<Answer, QueryError>>),
 }
@@ -133,6 +138,7 @@ impl Machine {
             Machine::Providers(_) => "providers",
             Machine::Bootstrap(_) => "bootstrap",
             Machine::Region(region) => region.kind(),
+            Machine::Correct(_) => "correct",
             Machine::Records(_) => "records",
         }
     }
@@ -140,7 +146,7 @@ impl Machine {
     /// How much it prefers being done to being exact: a publication is as good with the next closest.
     pub(crate) fn pace(&self) -> Pace {
         match self {
-            Machine::Publish(_) => Pace::Brisk,
+            Machine::Publish(_) | Machine::Correct(_) => Pace::Brisk,
             _ => Pace::Steady,
         }
     }
@@ -163,6 +169,7 @@ impl Machine {
             Machine::Providers(providers) => providers.next(cx, report, out),
             Machine::Bootstrap(bootstrap) => bootstrap.next(cx, report),
             Machine::Region(region) => region.next(cx, report),
+            Machine::Correct(correct) => correct.next(report),
             Machine::Records(page) => page.take().map_or(Step::Wait, Step::Finish),
         }
     }
@@ -181,6 +188,10 @@ impl Machine {
             Machine::Providers(providers) => Ok(providers.on_answer(cx, heard, out)),
             Machine::Bootstrap(bootstrap) => Ok(bootstrap.on_answer(heard)),
             Machine::Region(region) => Ok(region.on_answer(heard)),
+            Machine::Correct(correct) => {
+                correct.on_end();
+                Ok(0)
+            }
             Machine::Records(_) => Ok(0),
         }
     }
@@ -194,6 +205,7 @@ impl Machine {
             Machine::Providers(providers) => providers.on_failure(from, tag),
             Machine::Bootstrap(bootstrap) => bootstrap.on_failure(from, tag),
             Machine::Region(region) => region.on_failure(from, tag, why),
+            Machine::Correct(correct) => correct.on_end(),
             Machine::Records(_) => {}
         }
     }
@@ -207,14 +219,14 @@ impl Machine {
             Machine::Providers(providers) => providers.on_tardy(from, tag, how),
             Machine::Bootstrap(bootstrap) => bootstrap.on_tardy(from, tag, how),
             Machine::Region(region) => region.on_tardy(from, tag, how),
-            Machine::Records(_) => {}
+            Machine::Correct(_) | Machine::Records(_) => {}
         }
     }
 
     /// The store did what the operation needs of it.
     pub(crate) fn on_local(&mut self, cx: &Context<'_>, outcome: Outcome, out: &mut Vec<QueryEvent>) {
         match (self, outcome) {
-            (Machine::GetValue(get), Outcome::Value(value)) => get.on_local(value, out),
+            (Machine::GetValue(get), Outcome::Value(value)) => get.on_local(cx, value, out),
             (Machine::Publish(publish), Outcome::Kept(kept)) => publish.on_local(cx, kept),
             (Machine::Providers(providers), Outcome::Providers(records)) => providers.on_local(cx, records, out),
             (Machine::Records(page), Outcome::Items(items)) => {
@@ -228,18 +240,30 @@ impl Machine {
     pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
         match self {
             Machine::Publish(publish) => publish.expire(cx, report),
-            Machine::GetValue(get) => get.expire(report),
-            Machine::Find(_) | Machine::Providers(_) | Machine::Bootstrap(_) => None,
-            Machine::Region(_) | Machine::Records(_) => None,
+            Machine::GetValue(get) => get.expire(cx, report),
+            _ => None,
         }
     }
 
     /// The best value that a get has found.
-    pub(crate) fn take_best(&mut self) -> Option<Record> {
+    pub(crate) fn take_best(&mut self, cx: &Context<'_>) -> Option<Record> {
         match self {
-            Machine::GetValue(get) => get.take_best(),
+            Machine::GetValue(get) => get.take_best(cx),
             _ => None,
         }
+    }
+
+    /// What is to be done once its result is told.
+    pub(crate) fn take_follow_up(&mut self) -> Option<FollowUp> {
+        match self {
+            Machine::GetValue(get) => get.take_follow_up(),
+            _ => None,
+        }
+    }
+
+    /// Whether it announces that this node provides `key`.
+    pub(crate) fn announces(&self, key: &RecordKey) -> bool {
+        matches!(self, Machine::Publish(publish) if publish.announces(key))
     }
 
     /// How many peers it knows and has not asked.
@@ -251,6 +275,7 @@ impl Machine {
             Machine::Providers(providers) => providers.lookup().unasked(),
             Machine::Bootstrap(bootstrap) => bootstrap.unasked(),
             Machine::Region(region) => region.unasked(),
+            Machine::Correct(correct) => correct.unasked(),
             Machine::Records(_) => 0,
         }
     }

@@ -1,7 +1,7 @@
 //! The queries that run: their ids, deadlines, reports and requests.
 //!
-//! Knows: which query a request belongs to, and whose time is over first. Must not know: what any of them does. No
-//! work here grows with the number of queries.
+//! Knows: which query a request belongs to, whose time is over first, and who gives way. Must not know: what any of
+//! them does. No work that a request causes grows with the number of queries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use super::{Machine, QuerySnapshot};
 use crate::core::error::Report;
 use crate::core::io::{QueryId, RequestId};
 use crate::core::key::Key;
+use crate::core::record::RecordKey;
 use crate::core::time::Timestamp;
 
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Query {
     pub(crate) progress: bool,
     /// Whether the application asked for it, rather than the node itself.
     pub(crate) asked: bool,
+    /// Whether it gives way where one that was asked for finds no place.
+    pub(crate) yields: bool,
     pub(crate) timeout: Duration,
     started: Timestamp,
     deadline: Timestamp,
@@ -36,6 +39,7 @@ impl Query {
             target,
             progress: false,
             asked: true,
+            yields: false,
             timeout: Duration::ZERO,
             started: Timestamp::ZERO,
             deadline: Timestamp::MAX,
@@ -49,6 +53,8 @@ pub(crate) struct Pool {
     next: u64,
     queries: BTreeMap<QueryId, Query>,
     deadlines: BTreeSet<(Timestamp, QueryId)>,
+    /// Those that give way.
+    yielding: BTreeSet<QueryId>,
 }
 
 impl Pool {
@@ -68,6 +74,9 @@ impl Pool {
         query.timeout = timeout;
         query.deadline = now + timeout;
         self.deadlines.insert((query.deadline, id));
+        if query.yields {
+            self.yielding.insert(id);
+        }
         self.queries.insert(id, query);
     }
 
@@ -78,7 +87,18 @@ impl Pool {
     pub(crate) fn remove(&mut self, id: QueryId) -> Option<Query> {
         let query = self.queries.remove(&id)?;
         self.deadlines.remove(&(query.deadline, id));
+        self.yielding.remove(&id);
         Some(query)
+    }
+
+    /// The first that gives way.
+    pub(crate) fn yielding(&self) -> Option<QueryId> {
+        self.yielding.first().copied()
+    }
+
+    /// Those that announce that this node provides `key`. Looks at all queries: for what is asked seldom.
+    pub(crate) fn announcing(&self, key: &RecordKey) -> Vec<QueryId> {
+        self.queries.iter().filter(|(_, query)| query.machine.announces(key)).map(|(id, _)| *id).collect()
     }
 
     /// A query whose time is over at `now`.

@@ -87,6 +87,11 @@ impl Publish {
         }
     }
 
+    /// Whether it announces that this node provides `key`.
+    pub(crate) fn announces(&self, key: &RecordKey) -> bool {
+        matches!(self.what, What::Provider) && self.key == *key
+    }
+
     pub(crate) fn unasked(&self) -> usize {
         match &self.stage {
             Stage::Keeping | Stage::Refused(_) => 0,

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng as _;
 
 use super::config::{Config, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use super::contact::Contact;
@@ -28,6 +30,7 @@ pub(crate) struct ServerContext<'a> {
     pub(crate) config: &'a Config,
     pub(crate) peers: &'a Peers,
     pub(crate) storage: &'a mut Storage,
+    pub(crate) rng: &'a mut ChaCha8Rng,
 }
 
 /// The end of a request, and what it means for the application.
@@ -224,7 +227,7 @@ fn announced(
 }
 
 /// The answer, once the store has spoken.
-fn serve(cx: &ServerContext<'_>, from: PeerId, asked: Asked, outcome: Outcome) -> Served {
+fn serve(cx: &mut ServerContext<'_>, from: PeerId, asked: Asked, outcome: Outcome) -> Served {
     match (asked, outcome) {
         (Asked::Value(key), Outcome::Value(Ok(record))) => {
             let closer = closest(cx, &from, &key.key());
@@ -233,11 +236,8 @@ fn serve(cx: &ServerContext<'_>, from: PeerId, asked: Asked, outcome: Outcome) -
         }
         (Asked::Providers(key), Outcome::Providers(Ok(records))) => {
             let closer = closest(cx, &from, &key.key());
-            let provider = |record: ProviderRecord| match record.own {
-                true => Arc::clone(&cx.peers.local),
-                false => record.provider,
-            };
-            let providers = records.into_iter().map(provider).collect();
+            let mut providers = records.into_iter().map(|record| as_reachable(cx.peers, record)).collect::<Vec<_>>();
+            shuffle(&mut providers, cx.rng);
             Served::answer(Response::GetProviders { key, providers, closer })
         }
         (Asked::Put(value), Outcome::Kept(Ok(()))) => {
@@ -252,6 +252,25 @@ fn serve(cx: &ServerContext<'_>, from: PeerId, asked: Asked, outcome: Outcome) -
         (_, Outcome::Value(Err(why)) | Outcome::Providers(Err(why)) | Outcome::Items(Err(why))) => Served::refuse(why),
         // The answer to something else than was asked: no store gives it.
         _ => Served::refuse(super::store::StoreError::Failed),
+    }
+}
+
+/// A provider as it is handed out: with the addresses that it announced, or where they are over, or it announced none,
+/// those at which this node knows it.
+fn as_reachable(peers: &Peers, record: ProviderRecord) -> Arc<Contact> {
+    match record.provider {
+        _ if record.own => Arc::clone(&peers.local),
+        provider if provider.has_addrs() => provider,
+        bare => peers.contact(bare.peer()).unwrap_or(bare),
+    }
+}
+
+/// In an order that nobody chose: not all of a long list fit into a message, and whoever asks may stop at the first.
+fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
+    for last in (1..items.len()).rev() {
+        // 32 random bits times the number of places, cut to its upper half: a bias that no list in memory shows.
+        let place = (u64::from(rng.next_u32()) * (last as u64 + 1)) >> 32;
+        items.swap(last, place as usize);
     }
 }
 

@@ -1,11 +1,14 @@
 use std::time::Duration;
 
+use rand_core::SeedableRng as _;
+
 use super::*;
 use crate::core::store::deferred::{DeferredControl, DeferredStore};
 use crate::core::store::{Loaded, StoreError, Ticket};
 use crate::core::{MemoryStore, MemoryStoreConfig, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
+const LATER: Timestamp = Timestamp::from_secs(2_000);
 
 fn contact(port: u16) -> Arc<Contact> {
     Contact::new(PeerId::random(), [format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()])
@@ -17,6 +20,7 @@ struct Rig {
     config: Config,
     peers: Peers,
     storage: Storage,
+    rng: ChaCha8Rng,
     _control: DeferredControl,
 }
 
@@ -30,14 +34,15 @@ fn rig(inbound: usize, per_peer: usize) -> Rig {
         peers: Peers::new(contact(1), &config),
         storage: Storage::new(Box::new(store), config.record.clone()),
         config,
+        rng: ChaCha8Rng::from_seed([1; 32]),
         _control: control,
     }
 }
 
 impl Rig {
     fn with<T>(&mut self, act: impl FnOnce(&mut Server, &mut ServerContext<'_>) -> T) -> T {
-        let storage = &mut self.storage;
-        act(&mut self.server, &mut ServerContext { now: NOW, config: &self.config, peers: &self.peers, storage })
+        let Rig { server, config, peers, storage, rng, .. } = self;
+        act(server, &mut ServerContext { now: NOW, config, peers, storage, rng })
     }
 
     fn ask(&mut self, from: &PeerId, id: u64, request: Request) -> Option<Reply> {
@@ -179,4 +184,44 @@ fn all_closer_peers_have_addresses() {
     };
     assert_eq!(closer.len(), 20);
     assert!(closer.iter().all(|contact| contact.has_addrs()));
+}
+
+#[test]
+fn providers_come_in_an_order_that_differs_each_time_and_that_the_seed_decides() {
+    let key = RecordKey::from("content");
+    let records: Vec<_> = (0..20).map(|n| ProviderRecord::new(key.clone(), contact(n + 100), LATER, LATER)).collect();
+    let order = |rig: &mut Rig, ticket: u64| -> Vec<usize> {
+        assert_eq!(rig.ask(&PeerId::random(), ticket, Request::GetProviders { key: key.clone() }), None);
+        let served = rig.load(ticket, Ok(Loaded::Providers(records.clone())));
+        let Reply::Answer(Response::GetProviders { providers, .. }) = &served[0].2.reply else { panic!("{served:?}") };
+        let place = |provider: &Arc<Contact>| records.iter().position(|record| record.provider == *provider).unwrap();
+        providers.iter().map(place).collect()
+    };
+    let (mut one, mut other) = (rig(10, 3), rig(10, 3));
+    let mut at_front = std::collections::BTreeSet::new();
+    for ticket in 0..400 {
+        let first = order(&mut one, ticket);
+        assert_eq!(first, order(&mut other, ticket), "the same seed, the same order");
+        assert_eq!(first.iter().collect::<std::collections::BTreeSet<_>>().len(), 20, "each once");
+        at_front.insert(first[0]);
+    }
+    assert_eq!(at_front.len(), 20, "everyone comes first at times");
+}
+
+#[test]
+fn a_provider_without_addresses_is_handed_out_with_those_that_are_known_of_it() {
+    let mut rig = rig(10, 3);
+    let key = RecordKey::from("content");
+    let (known, announced, unknown) = (contact(7), contact(8), Contact::new(PeerId::random(), []));
+    rig.peers.note(&known, false);
+    rig.peers.note(&Contact::new(*announced.peer(), ["/ip4/127.0.0.1/tcp/9".parse().unwrap()]), false);
+    assert_eq!(rig.ask(&PeerId::random(), 0, Request::GetProviders { key: key.clone() }), None);
+    let records = [Contact::new(*known.peer(), []), announced.clone(), unknown.clone()];
+    let record = |contact| ProviderRecord::new(key.clone(), contact, LATER, LATER);
+    let served = rig.load(0, Ok(Loaded::Providers(records.map(record).to_vec())));
+    let Reply::Answer(Response::GetProviders { providers, .. }) = &served[0].2.reply else { panic!("{served:?}") };
+    let mut ports: Vec<_> = providers.iter().map(|provider| provider.addrs().next().map(|a| a.to_string())).collect();
+    ports.sort();
+    let port = |port: u16| Some(format!("/ip4/127.0.0.1/tcp/{port}"));
+    assert_eq!(ports, [None, port(7), port(8)], "its own word comes first");
 }

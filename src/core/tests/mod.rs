@@ -3,6 +3,7 @@
 mod extremes;
 mod network;
 mod operations;
+mod reading;
 mod restart;
 mod upkeep;
 #[cfg(all(feature = "ipns", feature = "signed"))]

@@ -153,9 +153,11 @@ impl Network {
             let packet = self.packets.first_key_value().map(|((at, _), _)| *at);
             let wake = self.next_wake().map(|(at, _)| at);
             match packet.into_iter().chain(wake).min() {
-                Some(at) if at <= end => self.step(),
+                // What is more than an hour away needs the time to be brought nearer first.
+                Some(at) if at <= end && !self.step() => self.now = at,
+                Some(at) if at <= end => {}
                 _ => break,
-            };
+            }
         }
         self.now = end;
     }

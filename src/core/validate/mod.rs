@@ -97,7 +97,7 @@ pub enum InvalidValue {
 /// The default of a private network, in which every peer is trusted; the public preset refuses it. Between peers of this
 /// crate, which send the time that a value has left (field 777 of a record), the value that was put last wins. Peers of
 /// other implementations do not: nothing but the bytes, and when they arrive, then orders their values, and nodes may
-/// differ. For values that change use `/signed` (`validators::SignedValues`, feature `signed`), or a validator of your
+/// differ; and the copies that reads leave on their path claim a shorter time than the value has. For values that change use `/signed` (`validators::SignedValues`, feature `signed`), or a validator of your
 /// own that knows a sequence.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]

@@ -296,6 +296,9 @@ impl Walk {
                 from: Some(holder),
                 holders: vec![holder],
                 outdated: Vec::new(),
+                missing: Vec::new(),
+                corrected: Vec::new(),
+                cached: None,
                 report,
             });
         }

@@ -1,0 +1,259 @@
+//! After a read: the best value goes to those who lack it, while nobody waits.
+//!
+//! Knows: who of those that answered should have the value, and for how long. Must not know: what ended the read.
+//!
+//! A *correction* goes to each of the k closest known that answered without the value, with the lifetime that remains.
+//! A *copy* goes to the closest peer that answered without it where that is none of the k closest (Kademlia, §4.1), with
+//! a lifetime that halves with every k nodes that are nearer to the key. Neither makes the value live longer. At most k
+//! peers are addressed for a read, so that nobody gains by provoking reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Context, DELIVERY, Step};
+use crate::core::config::MIN_CACHE_TTL;
+use crate::core::contact::Contact;
+use crate::core::error::Report;
+use crate::core::io::Answer;
+use crate::core::key::Key;
+use crate::core::lookup::Lookup;
+use crate::core::message::{Request, Value};
+use crate::core::record::Record;
+use crate::core::time::Timestamp;
+
+/// A lifetime travels in whole seconds, and none at all means the longest.
+const MIN_TTL: Duration = Duration::from_secs(1);
+/// So much of a lifetime is taken to be over: the value was on its way to this node, and it will be on its way to others,
+/// whose clocks begin when it is there.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
+
+/// What a read found out.
+pub(crate) struct Read<'a> {
+    pub(crate) lookup: &'a Lookup,
+    pub(crate) best: &'a Record,
+    /// When the best value is over, as far as someone who holds it says.
+    pub(crate) over: Option<Timestamp>,
+    /// Those that answered without a value.
+    pub(crate) missing: &'a [Arc<Contact>],
+    /// Those that held an older one.
+    pub(crate) outdated: &'a [Arc<Contact>],
+    /// Those that sent one that is not valid, and count as failed in the walk.
+    pub(crate) invalid: &'a [Arc<Contact>],
+    /// Whether this node itself holds an older one, or none.
+    pub(crate) lacked_here: bool,
+}
+
+/// What a read leaves to be done.
+#[derive(Debug, Default)]
+pub(crate) struct FollowUp {
+    /// For the own store, if this node serves others.
+    pub(crate) keep: Option<Record>,
+    /// Who gets the value, nearest to the key first.
+    pub(crate) corrected: Vec<Arc<Contact>>,
+    /// Who gets a copy for a while.
+    pub(crate) cached: Option<Arc<Contact>>,
+    /// The messages to them.
+    requests: Vec<(Arc<Contact>, Request)>,
+}
+
+impl FollowUp {
+    pub(crate) fn of(cx: &Context<'_>, read: &Read<'_>) -> FollowUp {
+        let remaining = read.over.map(|at| at.since(cx.now).saturating_sub(ON_THE_WAY));
+        let too_large = read.best.value.len() > cx.config.record.max_value_len;
+        if too_large || remaining.is_some_and(|remaining| remaining < MIN_TTL) {
+            return FollowUp::default();
+        }
+        let target = read.best.key.key();
+        let closest = read.lookup.nearest(cx.replication());
+        let keep = read.lacked_here && is_among(&target, &closest, cx.peers.local.key(), cx.replication());
+        let corrected = read.to_correct(cx, &target, &closest);
+        let copy = if corrected.is_empty() { read.to_copy(cx, &target, remaining) } else { None };
+        let mut requests = Vec::with_capacity(corrected.len() + usize::from(copy.is_some()));
+        let ask = |ttl| Request::PutValue { value: read.value(cx, ttl) };
+        requests.extend(corrected.iter().map(|peer| (Arc::clone(peer), ask(remaining))));
+        requests.extend(copy.iter().map(|(peer, ttl)| (Arc::clone(peer), ask(Some(*ttl)))));
+        FollowUp { keep: keep.then(|| read.record(cx)), corrected, cached: copy.map(|(peer, _)| peer), requests }
+    }
+
+    /// The machine that brings it to them; `None` if there is nobody.
+    pub(crate) fn into_machine(self) -> Option<Correct> {
+        let mut to_send = self.requests;
+        to_send.reverse();
+        (!to_send.is_empty()).then_some(Correct { to_send, waiting: 0 })
+    }
+}
+
+impl Read<'_> {
+    /// Those of the closest that lack the value: at most k, and those that sent an invalid one only where that leaves room.
+    fn to_correct(&self, cx: &Context<'_>, target: &Key, closest: &[Arc<Contact>]) -> Vec<Arc<Contact>> {
+        let lacks = |peer: &Arc<Contact>| [self.missing, self.outdated].iter().any(|list| has(list, peer));
+        let mut chosen: Vec<_> = closest.iter().filter(|peer| lacks(peer)).cloned().collect();
+        let near = |peer: &Arc<Contact>| is_among(target, closest, peer.key(), cx.replication());
+        let fresh = self.invalid.iter().filter(|peer| !has(closest, peer) && near(peer));
+        chosen.extend(fresh.take(cx.replication() - chosen.len()).cloned());
+        chosen.sort_by_key(|peer| target.distance(peer.key()));
+        chosen
+    }
+
+    /// The closest that held no value, if it is none of the k closest, and how long its copy is to live. A value that was
+    /// seen to change is not copied, nor is one of which nobody says when it is over.
+    fn to_copy(&self, cx: &Context<'_>, target: &Key, remaining: Option<Duration>) -> Option<(Arc<Contact>, Duration)> {
+        if !cx.config.record.path_caching || !self.outdated.is_empty() {
+            return None;
+        }
+        let nearest = self.missing.iter().min_by_key(|peer| target.distance(peer.key()))?;
+        let distance = target.distance(nearest.key());
+        let nearer = |peer: &&Arc<Contact>| target.distance(peer.key()) < distance;
+        let known = self.lookup.nearest(usize::MAX).iter().filter(nearer).count();
+        let estimated = cx.peers.table.estimated_nodes() * distance.as_fraction();
+        let ttl = copy_ttl(remaining?, estimated.max(known as f64), cx.replication());
+        (ttl >= MIN_CACHE_TTL).then(|| (Arc::clone(nearest), ttl))
+    }
+
+    fn value(&self, cx: &Context<'_>, ttl: Option<Duration>) -> Value {
+        let mut value = Value::new(self.best.key.clone(), self.best.value.clone());
+        (value.publisher, value.ttl, value.received) = (self.best.publisher, ttl, Some(cx.now));
+        value
+    }
+
+    /// The best value as one that a peer stored here.
+    fn record(&self, cx: &Context<'_>) -> Record {
+        let mut record = Record::new(self.best.key.clone(), self.best.value.clone(), cx.now);
+        record.publisher = self.best.publisher;
+        let longest = cx.now + cx.config.record.value_ttl;
+        record.expires = Some(self.over.map_or(longest, |over| over.min(longest)));
+        record
+    }
+}
+
+fn has(list: &[Arc<Contact>], peer: &Arc<Contact>) -> bool {
+    list.iter().any(|other| other.peer() == peer.peer())
+}
+
+/// Whether `key` would be among the k closest of whom these are known.
+fn is_among(target: &Key, closest: &[Arc<Contact>], key: &Key, k: usize) -> bool {
+    let distance = target.distance(key);
+    closest.iter().filter(|peer| target.distance(peer.key()) < distance).count() < k
+}
+
+/// How long a copy lives at a peer to which so many nodes are nearer to the key: half as long for every k of those between
+/// it and the very closest. Source: the Kademlia paper, §4.1, asks for a lifetime exponentially inversely proportional to
+/// the number of nodes between; that k of them halve it makes the copies on all of a path live hardly longer than one.
+fn copy_ttl(remaining: Duration, nearer: f64, k: usize) -> Duration {
+    let between = (nearer - 1.0).max(0.0);
+    remaining.mul_f64(0.5_f64.powf(between / k as f64))
+}
+
+/// The delivery of a read's best value to those who lack it.
+#[derive(Debug)]
+pub(crate) struct Correct {
+    to_send: Vec<(Arc<Contact>, Request)>,
+    waiting: usize,
+}
+
+impl Correct {
+    pub(crate) fn next(&mut self, report: &mut Report) -> Step {
+        match self.to_send.pop() {
+            Some((to, request)) => {
+                self.waiting += 1;
+                Step::Ask(to, request, DELIVERY)
+            }
+            None if self.waiting == 0 => Step::Finish(Ok(Answer::Stored { report: std::mem::take(report) })),
+            None => Step::Wait,
+        }
+    }
+
+    /// One of them answered or failed: nobody is asked in its stead.
+    pub(crate) fn on_end(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
+    }
+
+    pub(crate) fn unasked(&self) -> usize {
+        self.to_send.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::PeerId;
+
+    use super::*;
+    use crate::core::config::Config;
+    use crate::core::lookup::Shape;
+    use crate::core::peers::Peers;
+    use crate::core::rtt::Experience;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+    fn contact(key: Key) -> Arc<Contact> {
+        Contact::with_key(PeerId::random(), key, ["/memory/1".parse().unwrap()])
+    }
+
+    /// A contact so many steps away from the key.
+    fn at(place: u8) -> Arc<Contact> {
+        let mut bytes = best().key.key().to_bytes();
+        bytes[0] ^= place;
+        contact(Key::from_bytes(bytes))
+    }
+
+    fn best() -> Record {
+        Record::new("/a/b", "v", NOW)
+    }
+
+    /// What follows a read at which all of `heard` answered, `invalid` with an invalid value.
+    fn follow_up(heard: &[Arc<Contact>], missing: &[Arc<Contact>], invalid: &[Arc<Contact>]) -> FollowUp {
+        let mut config = Config::default();
+        config.lookup.replication = 4.try_into().unwrap();
+        let peers = Peers::new(at(0xff), &config);
+        let cx = Context { now: NOW, config: &config, peers: &peers, experience: &Experience::default() };
+        let shape = Shape { count: 4, parallelism: 99, resiliency: 3, paths: 1, spare: 0, frontier: 512 };
+        let mut lookup = Lookup::new(best().key.key(), heard, shape);
+        while let crate::core::lookup::Next::Ask(peer) = lookup.next() {
+            match has(invalid, &peer) {
+                true => lookup.on_failure(peer.key()),
+                false => drop(lookup.on_answer(peer.key(), &[])),
+            }
+        }
+        let over = Some(NOW + HOUR);
+        let read = Read { lookup: &lookup, best: &best(), over, missing, outdated: &[], invalid, lacked_here: true };
+        FollowUp::of(&cx, &read)
+    }
+
+    #[test]
+    fn k_at_most_are_corrected_those_in_good_order_before_the_others() {
+        let peers: Vec<_> = (1..=40).map(at).collect();
+        let all_lack = follow_up(&peers, &peers, &[]);
+        assert_eq!(all_lack.corrected, peers[..4]);
+        assert_eq!((all_lack.requests.len(), &all_lack.cached, &all_lack.keep), (4, &None, &None));
+        // Three liars nearer than everyone else take nothing from those who only lack it.
+        let (liars, honest) = (&peers[..3], &peers[3..]);
+        assert_eq!(follow_up(&peers, honest, liars).corrected, honest[..4]);
+        // Where the honest hold it, the liars are corrected, nearest first.
+        assert_eq!(follow_up(&peers, &[], liars).corrected, *liars);
+        // Far away they are none of the closest.
+        assert!(follow_up(&peers, &[], &peers[10..]).corrected.is_empty());
+    }
+
+    #[test]
+    fn a_copy_goes_to_the_nearest_that_held_none() {
+        let peers: Vec<_> = (1..=40).map(at).collect();
+        let follow_up = follow_up(&peers, &peers[8..], &[]);
+        assert_eq!((follow_up.corrected.len(), &follow_up.cached), (0, &Some(Arc::clone(&peers[8]))));
+        let [(to, Request::PutValue { value })] = &follow_up.requests[..] else { panic!("{follow_up:?}") };
+        assert_eq!(to, &peers[8]);
+        // Eight nodes are nearer, and seven of them between: 2^-(7/4) of an hour.
+        assert_eq!(value.ttl.map(|ttl| ttl.as_secs()), Some(1_069));
+    }
+
+    #[test]
+    fn copies_live_half_as_long_for_every_k_nodes_between() {
+        assert_eq!(copy_ttl(HOUR, 0.0, 20), HOUR);
+        assert_eq!(copy_ttl(HOUR, 1.0, 20), HOUR);
+        assert_eq!(copy_ttl(HOUR, 21.0, 20), HOUR / 2);
+        assert_eq!(copy_ttl(HOUR, 61.0, 20), HOUR / 8);
+        assert!(copy_ttl(48 * HOUR, 260.0, 20) < 6 * MIN_CACHE_TTL);
+        assert_eq!(copy_ttl(48 * HOUR, 1e9, 20), Duration::ZERO);
+        assert_eq!(copy_ttl(48 * HOUR, f64::INFINITY, 20), Duration::ZERO);
+    }
+}
