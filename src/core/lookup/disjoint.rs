@@ -14,8 +14,8 @@
 //! have been misled by those who work together, and it takes more opinions; where they differ, liars and honest peers
 //! both had their say, or a path ended early at a peer that another asked.
 //!
-//! What is named during the fill stands beside what the path had found, with a turn of its own: a liar who is asked as
-//! late as that cannot push out what an honest search has found.
+//! What is named during the fill stands beside what the path had found, and the two take turns within the path's share:
+//! a liar who is asked as late as that cannot push out what an honest search has found.
 //!
 //! The α slots are shared by the paths that still search; a path that has ended, or found nobody alive, leaves its share
 //! to the others.
@@ -198,15 +198,17 @@ impl Disjoint {
         count > 0
     }
 
-    /// Whom each path may add to the results, nearest first.
+    /// Whom each path may add to the results: what its search found, nearest first, by turns with what it was told since.
     fn lists(&self) -> impl Iterator<Item = impl Iterator<Item = &Arc<Contact>>> {
         // A path that heard of a peer after another had asked it does not know how that went.
-        let gone = |contact: &&Arc<Contact>| {
+        let gone = |contact: &Arc<Contact>| {
             let state = self.claims.get(contact.key()).map(|claim| claim.state);
             matches!(state, Some(State::Failed | State::Tardy(Tardy::Overdue)))
         };
-        let paths = self.paths.iter().chain(&self.afterwards);
-        paths.map(move |path| path.in_play().filter(move |contact| !gone(contact)))
+        self.paths.iter().enumerate().map(move |(i, path)| {
+            let afterwards = self.afterwards.get(i).into_iter().flat_map(Path::in_play);
+            alternate(path.in_play(), afterwards).filter(move |contact| !gone(contact))
+        })
     }
 
     /// A path's next step. What another path has asked already it learns from there.
@@ -293,6 +295,15 @@ impl Disjoint {
         let share = (self.shape.parallelism / searching).max(1);
         self.paths.iter_mut().for_each(|path| path.set_parallelism(share));
     }
+}
+
+/// One of each by turns, then the rest of the longer one.
+fn alternate<T>(mut one: impl Iterator<Item = T>, mut other: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+    let mut turn = false;
+    std::iter::from_fn(move || {
+        turn = !turn;
+        if turn { one.next().or_else(|| other.next()) } else { other.next().or_else(|| one.next()) }
+    })
 }
 
 /// Up to `count` contacts, one of each list in turn, none twice.
