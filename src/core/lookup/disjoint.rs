@@ -4,15 +4,16 @@
 //!
 //! Each path searches for the nearest peer alone, from seeds of its own; a peer that one path asked is not asked by
 //! another, which only learns whether it lives. So whoever misleads one path misleads no other. When the searches are
-//! over, the k results are filled from all paths in turn, each giving its nearest: k/d liars' friends, and no more, get
-//! in for each path that was misled, however near to the key they claim to be.
+//! over, the k results are filled from all paths in turn, each giving its nearest: k/d (rounded up) liars' friends, and
+//! no more as long as the others have someone to name, get in for each path that was misled, however near to the key they
+//! claim to be.
 //!
 //! A path ends once its nearest peer has answered, and a liar's friend answers. So before the fill a few more paths
 //! seek a second opinion: each starts from the nearest peer that one of the paths knew before it heard of its nearest,
 //! and passed over. If whoever named that nearest lied, the second opinion does not depend on it. It costs less than a
 //! path from seeds does, since it starts where honest peers have led already. If all paths found the same peer, all may
-//! have been misled by those who work together, and it takes more opinions; where they differ, liars and honest peers
-//! both had their say, or a path ended early at a peer that another asked.
+//! have been misled by those who work together, and it takes d/2 opinions; where they differ, liars and honest peers
+//! both had their say, or a path ended early at a peer that another asked, and one is enough.
 //!
 //! What is named during the fill stands beside what the path had found, and the two take turns within the path's share:
 //! a liar who is asked as late as that cannot push out what an honest search has found.
@@ -136,7 +137,7 @@ impl Disjoint {
     /// The nearest that stand so (unasked for `None`) of each path in turn, whichever path asked them.
     fn in_turn(&self, state: Option<State>, count: usize) -> Vec<Arc<Contact>> {
         let stands = |contact: &&Arc<Contact>| self.claims.get(contact.key()).map(|claim| claim.state) == state;
-        in_turn(self.lists().map(|list| list.filter(stands)), count)
+        in_turn(self.lists().map(|pair| pair.map(|list| list.filter(stands))), count)
     }
 
     pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
@@ -178,7 +179,7 @@ impl Disjoint {
     fn seek_opinions(&mut self) -> bool {
         let found: BTreeSet<&Key> =
             self.paths.iter().filter_map(|path| path.in_play().next()).map(|c| c.key()).collect();
-        let wanted = if found.len() > 1 { self.shape.paths / 4 } else { self.shape.paths / 2 };
+        let wanted = if found.len() > 1 { 1 } else { self.shape.paths / 2 };
         let missing = wanted.saturating_sub(self.paths.len() - self.shape.paths);
         let mut starts: BTreeMap<Distance, &Arc<Contact>> = BTreeMap::new();
         for path in &self.paths[..self.shape.paths] {
@@ -198,16 +199,16 @@ impl Disjoint {
         count > 0
     }
 
-    /// Whom each path may add to the results: what its search found, nearest first, by turns with what it was told since.
-    fn lists(&self) -> impl Iterator<Item = impl Iterator<Item = &Arc<Contact>>> {
+    /// Whom each path may add to the results: what its search found, and what it was told since; nearest first.
+    fn lists(&self) -> impl Iterator<Item = [impl Iterator<Item = &Arc<Contact>>; 2]> {
         // A path that heard of a peer after another had asked it does not know how that went.
-        let gone = |contact: &Arc<Contact>| {
+        let gone = |contact: &&Arc<Contact>| {
             let state = self.claims.get(contact.key()).map(|claim| claim.state);
             matches!(state, Some(State::Failed | State::Tardy(Tardy::Overdue)))
         };
         self.paths.iter().enumerate().map(move |(i, path)| {
-            let afterwards = self.afterwards.get(i).into_iter().flat_map(Path::in_play);
-            alternate(path.in_play(), afterwards).filter(move |contact| !gone(contact))
+            [Some(path), self.afterwards.get(i)]
+                .map(|path| path.into_iter().flat_map(Path::in_play).filter(move |contact| !gone(contact)))
         })
     }
 
@@ -297,30 +298,23 @@ impl Disjoint {
     }
 }
 
-/// One of each by turns, then the rest of the longer one.
-fn alternate<T>(mut one: impl Iterator<Item = T>, mut other: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
-    let mut turn = false;
-    std::iter::from_fn(move || {
-        turn = !turn;
-        if turn { one.next().or_else(|| other.next()) } else { other.next().or_else(|| one.next()) }
-    })
-}
-
-/// Up to `count` contacts, one of each list in turn, none twice.
-fn in_turn<'a, I>(lists: impl Iterator<Item = I>, count: usize) -> Vec<Arc<Contact>>
+/// Up to `count` contacts, none twice, and one of each path in turn: by turns of its two lists, or of the one that has any.
+fn in_turn<'a, I>(lists: impl Iterator<Item = [I; 2]>, count: usize) -> Vec<Arc<Contact>>
 where
     I: Iterator<Item = &'a Arc<Contact>>,
 {
-    let mut lists: Vec<I> = lists.collect();
+    let mut lists: Vec<[I; 2]> = lists.collect();
     let mut seen = BTreeSet::new();
     let mut chosen = Vec::new();
     while chosen.len() < count {
         let before = chosen.len();
-        for list in &mut lists {
-            if let Some(next) = list.find(|contact| !seen.contains(contact.key())).filter(|_| chosen.len() < count) {
+        for pair in &mut lists {
+            let next = pair.iter_mut().find_map(|list| list.find(|contact| !seen.contains(contact.key())));
+            if let Some(next) = next.filter(|_| chosen.len() < count) {
                 seen.insert(*next.key());
                 chosen.push(Arc::clone(next));
             }
+            pair.reverse();
         }
         if chosen.len() == before {
             break;

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::slice;
 
@@ -266,6 +267,26 @@ mod along_several_paths {
         walk(&mut lookup, |_| peers.clone());
         assert_eq!(lookup.closest().iter().map(|c| *c.key()).collect::<BTreeSet<_>>().len(), 4);
         assert!(!lookup.closest().contains(&peers[0]));
+    }
+
+    #[test]
+    fn what_is_remembered_on_several_paths_is_bounded() {
+        let peers = ["0100", "0110", "0101", "0111"].map(contact);
+        let (seeds, nearest) = (peers.each_ref(), ["0010", "0011"].map(contact));
+        let mut lookup = lookup(Shape { count: 12, frontier: 8, ..TWO }, &seeds);
+        // Everyone names more peers than a path remembers, none of them twice.
+        let named = Cell::new(0);
+        let names = |key: &Key| {
+            let from = named.get();
+            named.set(from + 20);
+            let far = (from..from + 20).map(|i| contact(&format!("1{i:012b}")));
+            // Whoever is asked first on its path leads to the nearest.
+            let leads = [0, 2].iter().zip(&nearest).find(|(i, _)| peers[**i].key() == key);
+            leads.map(|(_, nearest)| nearest.clone()).into_iter().chain(far).collect()
+        };
+        walk(&mut lookup, names);
+        // Two paths and one opinion of eight each, and as many again for the fill. Where the opinion began counts once.
+        assert_eq!(lookup.ranked().len(), 6 * 8 - 1);
     }
 
     #[test]
