@@ -311,7 +311,9 @@ pub struct LimitConfig {
     /// Peers that wait to be probed before they enter the routing table; one more is dropped and can come again.
     /// Default: [`DEFAULT_CANDIDATES`].
     pub candidates: usize,
-    /// Peers that one lookup remembers; the farthest unasked are forgotten first. Default: [`DEFAULT_FRONTIER`].
+    /// Peers that one lookup remembers; the farthest unasked are forgotten first. A lookup over d > 1 paths remembers so
+    /// many on each of them, on each of up to d/2 second opinions, and as many again while it joins them: up to 3 d times
+    /// as many. Default: [`DEFAULT_FRONTIER`].
     pub frontier: usize,
     /// Providers that one query reports. Default: [`DEFAULT_PROVIDERS_PER_QUERY`].
     pub providers_per_query: usize,

@@ -4,8 +4,19 @@
 //!
 //! Each path searches for the nearest peer alone, from seeds of its own; a peer that one path asked is not asked by
 //! another, which only learns whether it lives. So whoever misleads one path misleads no other. When the searches are
-//! over, the k results are filled from all paths in turn, each giving its nearest: k/d liars' friends, and no more, get
-//! in for each path that was misled, however near to the key they claim to be.
+//! over, the k results are filled from all paths in turn, each giving its nearest: k/d (rounded up) liars' friends, and
+//! no more as long as the others have someone to name, get in for each path that was misled, however near to the key they
+//! claim to be.
+//!
+//! A path ends once its nearest peer has answered, and a liar's friend answers. So before the fill a few more paths
+//! seek a second opinion: each starts from the nearest peer that one of the paths knew before it heard of its nearest,
+//! and passed over. If whoever named that nearest lied, the second opinion does not depend on it. It costs less than a
+//! path from seeds does, since it starts where honest peers have led already. If all paths found the same peer, all may
+//! have been misled by those who work together, and it takes d/2 opinions; where they differ, liars and honest peers
+//! both had their say, or a path ended early at a peer that another asked, and one is enough.
+//!
+//! What is named during the fill stands beside what the path had found, and the two take turns within the path's share:
+//! a liar who is asked as late as that cannot push out what an honest search has found.
 //!
 //! The α slots are shared by the paths that still search; a path that has ended, or found nobody alive, leaves its share
 //! to the others.
@@ -16,12 +27,16 @@ use std::sync::Arc;
 use super::path::Path;
 use super::{Next, Shape, Tardy};
 use crate::core::contact::Contact;
-use crate::core::key::Key;
+use crate::core::key::{Distance, Key};
 
 #[derive(Debug)]
 pub(crate) struct Disjoint {
+    target: Key,
     shape: Shape,
+    /// Those from seeds, then the second opinions.
     paths: Vec<Path>,
+    /// Of each path what was named to it since the fill began; none before that.
+    afterwards: Vec<Path>,
     /// Whoever was asked: by which path, and how it stands.
     claims: BTreeMap<Key, Claim>,
     /// Whose turn to ask is next.
@@ -50,35 +65,36 @@ impl Disjoint {
         for (i, seed) in seeds.into_iter().enumerate() {
             shares[i % shape.paths].push(seed);
         }
-        let search = Shape { count: 1, resiliency: 1, paths: 1, spare: 0, ..shape };
-        let paths = shares.into_iter().map(|seeds| Path::new(target, seeds, search)).collect();
-        let mut disjoint = Disjoint { shape, paths, claims: BTreeMap::new(), turn: 0, waiting: 0, tardy: 0 };
+        let (paths, afterwards) = (Vec::new(), Vec::new());
+        let claims = BTreeMap::new();
+        let mut disjoint = Disjoint { target, shape, paths, afterwards, claims, turn: 0, waiting: 0, tardy: 0 };
+        disjoint.paths = shares.into_iter().map(|seeds| disjoint.path(seeds)).collect();
         disjoint.share_slots(shape.paths);
         disjoint
     }
 
     pub(crate) fn next(&mut self) -> Next {
-        let count = self.paths.len();
-        let mut searching = 0;
-        for path in (self.turn..self.turn + count).map(|i| i % count) {
-            match self.search(path) {
-                Next::Ask(contact) => {
-                    self.turn = path + 1;
-                    return Next::Ask(contact);
-                }
-                Next::Wait => searching += 1,
-                Next::Done => {}
+        loop {
+            match self.search_all() {
+                Next::Done if self.afterwards.is_empty() && self.seek_opinions() => {}
+                Next::Done => break,
+                other => return other,
             }
         }
-        if searching > 0 {
-            self.share_slots(searching);
-            return Next::Wait;
+        if self.afterwards.is_empty() {
+            self.afterwards = self.paths.iter().map(|_| self.path([])).collect();
         }
         self.fill()
     }
 
     pub(crate) fn on_answer(&mut self, from: &Key, closer: &[Arc<Contact>]) -> usize {
         let Some(owner) = self.settle(from, State::Answered) else { return 0 };
+        if let Some(afterwards) = self.afterwards.get_mut(owner) {
+            self.paths.iter_mut().for_each(|path| {
+                path.on_answer(from, &[]);
+            });
+            return afterwards.hear(closer);
+        }
         let mut news = 0;
         for (i, path) in self.paths.iter_mut().enumerate() {
             let named = if i == owner { closer } else { &[] };
@@ -126,15 +142,79 @@ impl Disjoint {
     /// The nearest that stand so (unasked for `None`) of each path in turn, whichever path asked them.
     fn in_turn(&self, state: Option<State>, count: usize) -> Vec<Arc<Contact>> {
         let stands = |contact: &&Arc<Contact>| self.claims.get(contact.key()).map(|claim| claim.state) == state;
-        in_turn(self.paths.iter().map(|path| path.in_play().filter(stands)), count)
+        in_turn(self.lists().map(|pair| pair.map(|list| list.filter(stands))), count)
     }
 
     pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
-        self.paths.iter().find_map(|path| path.contact(key))
+        self.paths.iter().chain(&self.afterwards).find_map(|path| path.contact(key))
     }
 
     pub(crate) fn unasked(&self) -> usize {
-        self.paths.iter().map(Path::unasked).sum()
+        self.in_turn(None, usize::MAX).len()
+    }
+
+    /// A path that looks for the nearest peer.
+    fn path<'a>(&self, seeds: impl IntoIterator<Item = &'a Arc<Contact>>) -> Path {
+        Path::new(self.target, seeds, Shape { count: 1, resiliency: 1, paths: 1, spare: 0, ..self.shape })
+    }
+
+    /// The next step of the paths that search, each in its turn.
+    fn search_all(&mut self) -> Next {
+        let count = self.paths.len();
+        let mut searching = 0;
+        for path in (self.turn..self.turn + count).map(|i| i % count) {
+            match self.search(path) {
+                Next::Ask(contact) => {
+                    self.turn = path + 1;
+                    return Next::Ask(contact);
+                }
+                Next::Wait => searching += 1,
+                Next::Done => {}
+            }
+        }
+        if searching == 0 {
+            return Next::Done;
+        }
+        self.share_slots(searching);
+        Next::Wait
+    }
+
+    /// Begins second opinions as long as there are too few of them and someone to ask for one. Those nearest to the
+    /// target come first, since from there it takes one honest answer; no path is asked for two before each was for one.
+    fn seek_opinions(&mut self) -> bool {
+        let found: BTreeSet<&Key> =
+            self.paths.iter().filter_map(|path| path.in_play().next()).map(|c| c.key()).collect();
+        let wanted = if found.len() > 1 { 1 } else { self.shape.paths / 2 };
+        let missing = wanted.saturating_sub(self.paths.len() - self.shape.paths);
+        let mut starts: BTreeMap<Distance, &Arc<Contact>> = BTreeMap::new();
+        for path in &self.paths[..self.shape.paths] {
+            let at = |contact: &Arc<Contact>| self.target.distance(contact.key());
+            let fresh = |contact: &&Arc<Contact>| {
+                !self.claims.contains_key(contact.key()) && !starts.contains_key(&at(contact))
+            };
+            let start = path.independent().find(fresh);
+            starts.extend(start.map(|contact| (at(contact), contact)));
+        }
+        let opinions: Vec<Path> = starts.into_values().take(missing).map(|start| self.path([start])).collect();
+        let count = opinions.len();
+        self.paths.extend(opinions);
+        if count > 0 {
+            self.share_slots(count);
+        }
+        count > 0
+    }
+
+    /// Whom each path may add to the results: what its search found, and what it was told since; nearest first.
+    fn lists(&self) -> impl Iterator<Item = [impl Iterator<Item = &Arc<Contact>>; 2]> {
+        // A path that heard of a peer after another had asked it does not know how that went.
+        let gone = |contact: &&Arc<Contact>| {
+            let state = self.claims.get(contact.key()).map(|claim| claim.state);
+            matches!(state, Some(State::Failed | State::Tardy(Tardy::Overdue)))
+        };
+        self.paths.iter().enumerate().map(move |(i, path)| {
+            [Some(path), self.afterwards.get(i)]
+                .map(|path| path.into_iter().flat_map(Path::in_play).filter(move |contact| !gone(contact)))
+        })
     }
 
     /// A path's next step. What another path has asked already it learns from there.
@@ -158,13 +238,13 @@ impl Disjoint {
     fn fill(&mut self) -> Next {
         let state = |contact: &Arc<Contact>| self.claims.get(contact.key()).map(|claim| claim.state);
         let late = |contact: &&Arc<Contact>| state(contact) == Some(State::Tardy(Tardy::Late));
-        let named = in_turn(self.paths.iter().map(Path::in_play), self.shape.count);
+        let named = in_turn(self.lists(), self.shape.count);
         let answered = named.iter().filter(|contact| state(contact) == Some(State::Answered)).count();
         if answered == self.shape.count {
             return Next::Done;
         }
         let places = self.shape.count + named.iter().filter(late).count() + self.shape.spare;
-        let named = in_turn(self.paths.iter().map(Path::in_play), places);
+        let named = in_turn(self.lists(), places);
         let unasked = named.iter().find(|contact| state(contact).is_none());
         match unasked.filter(|_| self.waiting < self.shape.count + self.shape.spare) {
             Some(contact) => self.ask(contact),
@@ -173,12 +253,13 @@ impl Disjoint {
         }
     }
 
+    /// The answer goes to the first path that knows the peer.
     fn ask(&mut self, contact: &Arc<Contact>) -> Next {
-        let owner = self.paths.iter().position(|path| path.contact(contact.key()).is_some());
-        match owner {
-            Some(owner) => {
-                self.claim(owner, contact.key());
-                self.paths[owner].ask(contact.key())
+        let mut lists = self.paths.iter().chain(&self.afterwards);
+        match lists.position(|path| path.contact(contact.key()).is_some()) {
+            Some(list) => {
+                self.claim(list % self.paths.len(), contact.key());
+                Next::Ask(Arc::clone(contact))
             }
             None => Next::Wait,
         }
@@ -222,21 +303,23 @@ impl Disjoint {
     }
 }
 
-/// Up to `count` contacts, one of each list in turn, none twice.
-fn in_turn<'a, I>(lists: impl Iterator<Item = I>, count: usize) -> Vec<Arc<Contact>>
+/// Up to `count` contacts, none twice, and one of each path in turn: by turns of its two lists, or of the one that has any.
+fn in_turn<'a, I>(lists: impl Iterator<Item = [I; 2]>, count: usize) -> Vec<Arc<Contact>>
 where
     I: Iterator<Item = &'a Arc<Contact>>,
 {
-    let mut lists: Vec<I> = lists.collect();
+    let mut lists: Vec<[I; 2]> = lists.collect();
     let mut seen = BTreeSet::new();
     let mut chosen = Vec::new();
     while chosen.len() < count {
         let before = chosen.len();
-        for list in &mut lists {
-            if let Some(next) = list.find(|contact| !seen.contains(contact.key())).filter(|_| chosen.len() < count) {
+        for pair in &mut lists {
+            let next = pair.iter_mut().find_map(|list| list.find(|contact| !seen.contains(contact.key())));
+            if let Some(next) = next.filter(|_| chosen.len() < count) {
                 seen.insert(*next.key());
                 chosen.push(Arc::clone(next));
             }
+            pair.reverse();
         }
         if chosen.len() == before {
             break;

@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     pub(crate) standing: Standing,
     /// How often it may still be tried at new addresses after it failed.
     chances: u8,
+    /// How many answers had named anyone when it was first heard of: it does not depend on a later one.
+    pub(crate) since: usize,
 }
 
 /// A failed peer is tried again at new addresses so many times in one lookup, so that liars cannot make it a target.
@@ -42,11 +44,17 @@ pub(crate) struct Frontier {
     target: Key,
     peers: BTreeMap<Distance, Peer>,
     limit: usize,
+    answers: usize,
 }
 
 impl Frontier {
     pub(crate) fn new(target: Key, limit: usize) -> Frontier {
-        Frontier { target, peers: BTreeMap::new(), limit }
+        Frontier { target, peers: BTreeMap::new(), limit, answers: 0 }
+    }
+
+    /// Notes that another answer names peers: whoever is heard of from now on depends on it.
+    pub(crate) fn begin_answer(&mut self) {
+        self.answers += 1;
     }
 
     /// Adds a peer that was not known, or addresses to one that was not asked. Tells whether it is new.
@@ -69,7 +77,8 @@ impl Frontier {
         if self.peers.len() >= self.limit && !self.make_room(&distance) {
             return false;
         }
-        self.peers.insert(distance, Peer { contact: Arc::clone(contact), standing: Standing::Heard, chances: CHANCES });
+        let (contact, standing, since) = (Arc::clone(contact), Standing::Heard, self.answers);
+        self.peers.insert(distance, Peer { contact, standing, chances: CHANCES, since });
         true
     }
 

@@ -60,7 +60,7 @@ impl Path {
             return 0;
         }
         let nearest = self.frontier.nearest().copied();
-        let news = closer.iter().filter(|contact| self.frontier.hear(contact)).count();
+        let news = self.hear(closer);
         if self.frontier.nearest().copied() == nearest {
             self.widen()
         } else {
@@ -136,6 +136,24 @@ impl Path {
         self.frontier.iter().filter(move |peer| in_play(peer.standing)).map(|peer| &peer.contact)
     }
 
+    /// Those never asked whom it knew before it asked the peer that named the nearest, nearest first: should that peer
+    /// have lied, these do not depend on it.
+    pub(crate) fn independent(&self) -> impl Iterator<Item = &Arc<Contact>> {
+        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Overdue);
+        let nearest = self.frontier.iter().find(|peer| in_play(peer.standing));
+        let since = nearest.map_or(0, |peer| peer.since);
+        let unasked = self.frontier.iter().filter(|peer| peer.standing == Standing::Heard);
+        unasked.filter(move |peer| peer.since < since).map(|peer| &peer.contact)
+    }
+
+    /// Learns that these exist. Returns how many of them are news.
+    pub(crate) fn hear(&mut self, named: &[Arc<Contact>]) -> usize {
+        if !named.is_empty() {
+            self.frontier.begin_answer();
+        }
+        named.iter().filter(|contact| self.frontier.hear(contact)).count()
+    }
+
     /// Lets the search have so many slots at most from now on.
     pub(crate) fn set_parallelism(&mut self, parallelism: usize) {
         self.shape.parallelism = parallelism;
@@ -145,8 +163,7 @@ impl Path {
         self.frontier.iter().filter(|peer| peer.standing == Standing::Answered).map(|peer| &peer.contact)
     }
 
-    /// Asks this peer, whoever would be next.
-    pub(crate) fn ask(&mut self, key: &Key) -> Next {
+    fn ask(&mut self, key: &Key) -> Next {
         match self.frontier.get_mut(key) {
             Some(peer) => {
                 peer.standing = Standing::Waiting;

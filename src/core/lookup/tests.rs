@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::slice;
 
@@ -220,6 +221,72 @@ mod along_several_paths {
         assert_eq!(closest.len(), 4);
         assert_eq!(closest.iter().filter(|contact| true_closest.contains(contact)).count(), 2);
         assert!(closest.contains(&true_closest[0]), "the true closest is among them");
+    }
+
+    #[test]
+    fn a_second_opinion_is_sought_where_all_paths_agree() {
+        let friends: Vec<_> = (1..9).map(|i| contact(&format!("0000 0000 {i:04b}"))).collect();
+        let true_closest: Vec<_> = (1..5).map(|i| contact(&format!("00{i:03b}"))).collect();
+        let seeds = ["1000", "1001"].map(contact);
+        // Each seed is honest, and the nearest that it knows lies.
+        let (liars, honest) = (["0100", "0101"].map(contact), ["0110", "0111"].map(contact));
+        let mut lookup = lookup(TWO, &[&seeds[0], &seeds[1]]);
+        let everyone = walk(&mut lookup, |key| match seeds.iter().position(|seed| seed.key() == key) {
+            Some(path) => vec![liars[path].clone(), honest[path].clone()],
+            None if honest.iter().chain(&true_closest).any(|peer| peer.key() == key) => true_closest.clone(),
+            None => friends.clone(),
+        });
+        assert!(lookup.closest().contains(&true_closest[0]));
+        assert_eq!(everyone.iter().filter(|peer| honest.contains(peer)).count(), 1, "one opinion for two paths");
+    }
+
+    #[test]
+    fn whoever_lies_during_the_fill_pushes_out_no_more_than_a_turn() {
+        let friends: Vec<_> = (1..9).map(|i| contact(&format!("0000 0000 {i:04b}"))).collect();
+        let true_closest: Vec<_> = (1..5).map(|i| contact(&format!("00{i:03b}"))).collect();
+        let seeds = ["1000", "1001"].map(contact);
+        let mut lookup = lookup(TWO, &[&seeds[0], &seeds[1]]);
+        let lies = |key: &Key| key == true_closest[1].key() || friends.iter().any(|friend| friend.key() == key);
+        walk(&mut lookup, |key| if lies(key) { friends.clone() } else { true_closest.clone() });
+        let closest = lookup.closest();
+        assert_eq!(closest.iter().filter(|contact| true_closest.contains(contact)).count(), 3);
+        assert!(closest.contains(&true_closest[0]));
+    }
+
+    #[test]
+    fn a_peer_that_failed_on_one_path_holds_no_place_on_another() {
+        let peers: Vec<_> = (1..8).map(|i| contact(&format!("00{i:03b}"))).collect();
+        let seeds = ["1000", "1001"].map(contact);
+        let mut lookup = lookup(TWO, &[&seeds[0], &seeds[1]]);
+        assert_eq!(asked(&mut lookup), seeds);
+        lookup.on_answer(seeds[0].key(), &peers);
+        let nearest = asked(&mut lookup);
+        assert_eq!(nearest, peers[..1]);
+        lookup.on_failure(peers[0].key());
+        lookup.on_answer(seeds[1].key(), &peers);
+        walk(&mut lookup, |_| peers.clone());
+        assert_eq!(lookup.closest().iter().map(|c| *c.key()).collect::<BTreeSet<_>>().len(), 4);
+        assert!(!lookup.closest().contains(&peers[0]));
+    }
+
+    #[test]
+    fn what_is_remembered_on_several_paths_is_bounded() {
+        let peers = ["0100", "0110", "0101", "0111"].map(contact);
+        let (seeds, nearest) = (peers.each_ref(), ["0010", "0011"].map(contact));
+        let mut lookup = lookup(Shape { count: 12, frontier: 8, ..TWO }, &seeds);
+        // Everyone names more peers than a path remembers, none of them twice.
+        let named = Cell::new(0);
+        let names = |key: &Key| {
+            let from = named.get();
+            named.set(from + 20);
+            let far = (from..from + 20).map(|i| contact(&format!("1{i:012b}")));
+            // Whoever is asked first on its path leads to the nearest.
+            let leads = [0, 2].iter().zip(&nearest).find(|(i, _)| peers[**i].key() == key);
+            leads.map(|(_, nearest)| nearest.clone()).into_iter().chain(far).collect()
+        };
+        walk(&mut lookup, names);
+        // Two paths and one opinion of eight each, and as many again for the fill. Where the opinion began counts once.
+        assert_eq!(lookup.ranked().len(), 6 * 8 - 1);
     }
 
     #[test]
