@@ -130,7 +130,7 @@ impl Disjoint {
 
     /// The nearest of each path in turn that are neither dead nor overdue.
     pub(crate) fn nearest(&self, count: usize) -> Vec<Arc<Contact>> {
-        in_turn(self.paths.iter().map(Path::in_play), count)
+        in_turn(self.lists(), count)
     }
 
     pub(crate) fn ranked(&self) -> Vec<Arc<Contact>> {
