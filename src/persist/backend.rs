@@ -5,9 +5,10 @@
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::backends::FileBackend;
-use redb::{BackendError, DatabaseError, StorageBackend};
+use redb::{BackendError, DatabaseError, StorageBackend, StorageError};
 
 #[cfg(any(test, feature = "testing"))]
 pub use faults::DiskFaults;
@@ -16,40 +17,104 @@ pub use faults::DiskFaults;
 #[derive(Debug)]
 pub(super) struct Disk {
     file: FileBackend,
+    /// Where writes go instead of the file, if they do: a database that is only read writes nevertheless while it is
+    /// opened, and a full disk has no room even for that. Few and small.
+    aside: Option<Mutex<Aside>>,
     #[cfg(any(test, feature = "testing"))]
     faults: DiskFaults,
 }
 
+/// Writes in their order, over the bytes of the file.
+#[derive(Debug)]
+struct Aside {
+    len: u64,
+    writes: Vec<(u64, Vec<u8>)>,
+}
+
 impl Disk {
-    pub(super) fn new(file: File, _config: &super::DiskStoreConfig) -> Result<Disk, DatabaseError> {
+    /// A disk that is written to if `writable`, and otherwise only seems to be.
+    pub(super) fn new(file: File, writable: bool, _config: &super::DiskStoreConfig) -> Result<Disk, DatabaseError> {
+        let file = FileBackend::new(file)?;
+        let aside = match writable {
+            true => None,
+            false => Some(Mutex::new(Aside { len: file.len().map_err(StorageError::Io)?, writes: Vec::new() })),
+        };
         Ok(Disk {
-            file: FileBackend::new(file)?,
+            file,
+            aside,
             #[cfg(any(test, feature = "testing"))]
             faults: _config.faults.clone(),
         })
     }
+
+    fn aside(&self) -> Option<MutexGuard<'_, Aside>> {
+        self.aside.as_ref().map(|aside| aside.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Aside {
+    fn read(&self, file: &FileBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let end = offset.saturating_add(wide(out.len()));
+        if end > self.len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let kept = usize::try_from(file.len()?.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
+        file.read(offset, &mut out[..kept])?;
+        out[kept..].fill(0);
+        for (at, bytes) in &self.writes {
+            let (from, to) = (offset.max(*at), end.min(at.saturating_add(wide(bytes.len()))));
+            if from < to {
+                let (source, target) = (narrow(from - at)..narrow(to - at), narrow(from - offset)..narrow(to - offset));
+                out[target].copy_from_slice(&bytes[source]);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// Within a buffer that is in memory.
+fn narrow(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        self.aside().map_or_else(|| self.file.len(), |aside| Ok(aside.len))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
+        match self.aside() {
+            Some(aside) => aside.read(&self.file, offset, out),
+            None => self.file.read(offset, out),
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        match self.aside() {
+            Some(mut aside) => aside.len = len,
+            None => self.file.set_len(len)?,
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.aside.is_some() {
+            return Ok(());
+        }
         #[cfg(any(test, feature = "testing"))]
         self.faults.wait();
         self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if let Some(mut aside) = self.aside() {
+            aside.writes.push((offset, data.to_vec()));
+            return Ok(());
+        }
         #[cfg(any(test, feature = "testing"))]
         self.faults.check()?;
         self.file.write(offset, data)

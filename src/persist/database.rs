@@ -50,6 +50,8 @@ struct Open {
     database: Option<Database>,
     /// How often it was opened again.
     generation: u64,
+    /// Why it can only be read.
+    only_read: Option<io::ErrorKind>,
 }
 
 impl Handle {
@@ -59,21 +61,38 @@ impl Handle {
             Err(error) => return Err(OpenError::io(path, error)),
             Ok(_) => {}
         }
-        let database = open(path, config)?;
+        let database = open(path, true, config)?;
         let head = guarded(|| read_head(&database, path)).unwrap_or_else(|cause| Err(damaged(path, cause)))?;
-        let open = RwLock::new(Open { database: Some(database), generation: 0 });
+        let open = RwLock::new(Open { database: Some(database), generation: 0, only_read: None });
         Ok((Handle { path: path.into(), config: config.clone(), open }, head))
     }
 
-    /// Works with the database. If that fails, the database is opened again for the next one.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
+    /// Reads from the database. If that fails, it is opened again for the next one.
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let generation = open.generation;
-        let result = match &open.database {
-            Some(database) => guarded(|| work(database))
-                .unwrap_or_else(|cause| Err(StorageError::Corrupted(format!("the database panicked: {cause}")))),
-            None => Err(StorageError::DatabaseClosed),
-        };
+        let result = open.work(work);
+        drop(open);
+        if result.is_err() {
+            self.reopen(generation);
+        }
+        result
+    }
+
+    /// Writes to the database. If that fails, it is opened again, for reading alone where nothing else is possible.
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let mut open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        if open.only_read.is_some() {
+            let generation = open.generation;
+            drop(open);
+            self.reopen(generation);
+            open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(why) = open.only_read {
+            return Err(StorageError::Io(why.into()));
+        }
+        let generation = open.generation;
+        let result = open.work(work);
         drop(open);
         if result.is_err() {
             self.reopen(generation);
@@ -94,10 +113,26 @@ impl Handle {
         }
         current.generation += 1;
         // Closed first: it holds the lock of the file.
-        current.database = None;
-        match open(&self.path, &self.config) {
+        (current.database, current.only_read) = (None, None);
+        match open(&self.path, true, &self.config) {
             Ok(database) => current.database = Some(database),
-            Err(error) => tracing::error!(%error, "the store cannot be opened again"),
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be opened again for writing");
+                current.only_read = Some(error.kind());
+                current.database = open(&self.path, false, &self.config)
+                    .inspect_err(|error| tracing::error!(%error, "the store cannot be opened again"))
+                    .ok();
+            }
+        }
+    }
+}
+
+impl Open {
+    fn work<T>(&self, work: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        match &self.database {
+            Some(database) => guarded(|| work(database))
+                .unwrap_or_else(|cause| Err(StorageError::Corrupted(format!("the database panicked: {cause}")))),
+            None => Err(StorageError::DatabaseClosed),
         }
     }
 }
@@ -144,7 +179,7 @@ pub(super) fn missing(error: TableError) -> StorageError {
     }
 }
 
-fn open(path: &Path, config: &DiskStoreConfig) -> Result<Database, OpenError> {
+fn open(path: &Path, writable: bool, config: &DiskStoreConfig) -> Result<Database, OpenError> {
     let foreign = |found| OpenError::Foreign { path: path.into(), found };
     let about = fs::metadata(path).map_err(|error| OpenError::io(path, error))?;
     if !about.is_file() {
@@ -160,14 +195,14 @@ fn open(path: &Path, config: &DiskStoreConfig) -> Result<Database, OpenError> {
         Ok(()) if magic == MAGIC => {}
         _ => return Err(foreign("a file of another program")),
     }
-    database(file, config)
+    database(file, writable, config)
         .unwrap_or_else(|cause| Err(DatabaseError::Storage(StorageError::Corrupted(cause))))
         .map_err(|error| database_error(path, error))
 }
 
-fn database(file: File, config: &DiskStoreConfig) -> Result<Result<Database, DatabaseError>, String> {
+fn database(file: File, writable: bool, config: &DiskStoreConfig) -> Result<Result<Database, DatabaseError>, String> {
     guarded(|| {
-        let disk = Disk::new(file, config)?;
+        let disk = Disk::new(file, writable, config)?;
         Builder::new().set_cache_size(config.database_cache_bytes).create_with_backend(disk)
     })
 }
@@ -249,7 +284,7 @@ fn draft(path: &Path) -> Result<(PathBuf, File), OpenError> {
 
 fn fill(draft: &Path, file: File, config: &DiskStoreConfig, path: &Path) -> Result<(), OpenError> {
     let work = || -> Result<(), DatabaseError> {
-        let database = database(file, config)
+        let database = database(file, true, config)
             .unwrap_or_else(|cause| Err(DatabaseError::Storage(StorageError::Corrupted(cause))))?;
         let transaction = begin_write(&database)?;
         {

@@ -78,6 +78,16 @@ impl OpenError {
             _ => OpenError::Io { path, source },
         }
     }
+
+    /// What the operating system's part in it is.
+    pub(super) fn kind(&self) -> io::ErrorKind {
+        match self {
+            OpenError::Denied { source, .. } | OpenError::Full { source, .. } | OpenError::Io { source, .. } => {
+                source.kind()
+            }
+            _ => io::ErrorKind::Other,
+        }
+    }
 }
 
 /// Whether the cause is a want of room.

@@ -38,9 +38,9 @@ pub(super) enum End {
 
 /// The writes of one transaction.
 pub(super) struct Group<'t, 'c> {
-    pub(super) tables: Tables<'t>,
-    pub(super) counts: Counts,
-    pub(super) changed: BTreeSet<Name>,
+    tables: Tables<'t>,
+    counts: Counts,
+    changed: BTreeSet<Name>,
     config: &'c DiskStoreConfig,
     seed: [u8; 32],
 }
@@ -100,6 +100,11 @@ impl<'t, 'c> Group<'t, 'c> {
     pub(super) fn finish(&mut self) -> Result<Option<Timestamp>, StorageError> {
         self.tables.meta.insert("counts", self.counts.encode().as_slice())?;
         super::tables::first_expiry(&self.tables.expiry)
+    }
+
+    /// Lets go of the tables. What is counted, and what changed.
+    pub(super) fn end(self) -> (Counts, BTreeSet<Name>) {
+        (self.counts, self.changed)
     }
 
     fn put(&mut self, now: Timestamp, record: &Record) -> Result<Result<(), StoreError>, StorageError> {

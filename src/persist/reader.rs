@@ -67,9 +67,9 @@ impl Reader {
             Ask::Sequence(now, _) => Ok(Loaded::Sequence(self.entry(ask)?.sequence(now))),
             Ask::Providers(now, _) => Ok(Loaded::Providers(self.entry(ask)?.providers(now))),
             Ask::Scan(what, after, limit) => {
-                self.handle.with(|database| scan(database, what, after, limit)).map(Loaded::Items)
+                self.handle.read(|database| scan(database, what, after, limit)).map(Loaded::Items)
             }
-            Ask::Peers => self.handle.with(|database| {
+            Ask::Peers => self.handle.read(|database| {
                 let meta = begin_read(database)?.open_table(META).map_err(missing)?;
                 let peers = meta.get("peers")?;
                 let peers = peers.and_then(|row| readable(row::decode_peers(row.value()), &[0; 32]));
@@ -85,7 +85,7 @@ impl Reader {
             return Ok(entry);
         }
         self.shared.begin_load(name);
-        let entry = self.handle.with(|database| load(database, name)).map(Arc::new);
+        let entry = self.handle.read(|database| load(database, name)).map(Arc::new);
         self.shared.end_load(name, entry.as_ref().ok());
         entry
     }

@@ -65,7 +65,7 @@ impl Writer {
             reads: 0,
         });
         let Writer { handle, config, shared, head, .. } = self;
-        match handle.with(|database| commit(database, config, head, group)) {
+        match handle.write(|database| commit(database, config, head, group)) {
             Ok(written) => {
                 *head = written.head;
                 let ended = group.iter().zip(written.ends).map(|(job, end)| done(job, end)).collect();
@@ -90,12 +90,10 @@ fn commit(
     jobs: &[Job],
 ) -> Result<Written, StorageError> {
     let transaction = begin_write(database)?;
-    let tables = Tables::open(&transaction).map_err(missing)?;
-    let mut group = Group::new(tables, head.counts, config, head.seed);
+    let mut group = Group::new(Tables::open(&transaction).map_err(missing)?, head.counts, config, head.seed);
     let ends = jobs.iter().map(|job| group.apply(&job.op)).collect::<Result<Vec<_>, _>>()?;
     let next_expiry = group.finish()?;
-    let Group { tables, counts, changed, .. } = group;
-    drop(tables);
+    let (counts, changed) = group.end();
     super::database::commit(transaction)?;
     Ok(Written { ends, changed, head: Head { counts, next_expiry, ..*head } })
 }
