@@ -2,7 +2,11 @@
 //! with nothing in the store's cache, and what it costs in memory. Prints JSON.
 //!
 //! `cargo bench --features disk --bench disk -- [KEYS] [DIRECTORY]`, 20 providers a key.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a measurement: it reads the clock and fails loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a measurement: it reads the clock and fails loudly"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
