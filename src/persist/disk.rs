@@ -118,8 +118,11 @@ impl DiskStore {
             return Err(StoreError::Full);
         }
         let ticket = self.ticket();
-        let sent = self.writes.as_ref().map(|writes| writes.try_send(Job { ticket, takes, op }));
-        if matches!(sent, Some(Ok(()))) { Ok(ticket) } else { Err(StoreError::Failed) }
+        let job = Job { ticket, takes, op };
+        if self.writes.as_ref().is_some_and(|writes| writes.try_send(job).is_ok()) {
+            return Ok(ticket);
+        }
+        Err(StoreError::Failed)
     }
 
     /// Answers from the cache, or hands a read to the threads.
@@ -141,8 +144,10 @@ impl DiskStore {
             return Err(StoreError::Failed);
         }
         let ticket = self.ticket();
-        let sent = self.reads.as_ref().map(|reads| reads.try_send((ticket, ask)));
-        if matches!(sent, Some(Ok(()))) { Ok(ticket) } else { Err(StoreError::Failed) }
+        if self.reads.as_ref().is_some_and(|reads| reads.try_send((ticket, ask)).is_ok()) {
+            return Ok(ticket);
+        }
+        Err(StoreError::Failed)
     }
 }
 

@@ -141,10 +141,13 @@ impl Tables {
     }
 }
 
+/// A place, and whether a value and whether providers are there.
+type Next = Result<(Place, [bool; 2]), StorageError>;
+
 fn scan(database: &Database, what: Scan, after: Option<Key>, limit: usize) -> Result<Vec<Item>, StorageError> {
     let read = begin_read(database)?;
     let tables = Tables::open(&read)?;
-    let mut places: Box<dyn Iterator<Item = Result<(Place, [bool; 2]), StorageError>>> = match what {
+    let mut places: Box<dyn Iterator<Item = Next>> = match what {
         Scan::Own => Box::new(own_places(&read, after)?),
         Scan::Values => Box::new(row_places(&tables.values, after)?.map(|place| Ok((place?, [true, false])))),
         Scan::All => {
@@ -174,10 +177,7 @@ fn row_places(
 }
 
 /// Places with own records: first all kinds of one, then those of the next.
-fn own_places(
-    read: &ReadTransaction,
-    after: Option<Key>,
-) -> Result<impl Iterator<Item = Result<(Place, [bool; 2]), StorageError>>, StorageError> {
+fn own_places(read: &ReadTransaction, after: Option<Key>) -> Result<impl Iterator<Item = Next>, StorageError> {
     let mut first = [0; 33];
     if let Some(after) = after {
         first[..32].copy_from_slice(&place_of(&after));
@@ -199,7 +199,7 @@ fn own_places(
 fn merged(
     left: impl Iterator<Item = Result<Place, StorageError>>,
     right: impl Iterator<Item = Result<Place, StorageError>>,
-) -> impl Iterator<Item = Result<(Place, [bool; 2]), StorageError>> {
+) -> impl Iterator<Item = Next> {
     let (mut left, mut right) = (left.peekable(), right.peekable());
     std::iter::from_fn(move || {
         let sides = [left.peek(), right.peek()];
