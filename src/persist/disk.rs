@@ -35,9 +35,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// that wait for one another share one transaction. Reads are answered from a cache, or are [`Read::Pending`] and come
 /// from the disk. The caller never waits for the disk, and the memory does not grow with what is kept.
 ///
-/// What gives way when a bound is reached is what gives way in a
-/// [`MemoryStore`](crate::core::MemoryStore): expired records first; of too many providers of a key all but a sample
-/// that nobody can foresee; nothing else. Addresses are kept with each record of their peer.
+/// What gives way when a bound is reached: expired records first; of too many providers of a key all but a sample that
+/// nobody can foresee without the seed, late and early ones alike; nothing else, a record too many is refused with
+/// [`StoreError::Full`]. Addresses are kept with each record of their peer.
 ///
 /// When the disk is full, writes end with [`StoreError::Full`] and reads go on; when it fails otherwise, they end with
 /// [`StoreError::Failed`]. The cause is in the log. A write that ended so is as a rule not there, but may be if the
@@ -216,6 +216,10 @@ impl Store for DiskStore {
 
     fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError> {
         self.read(Ask::Sequence(now, place_of(&key.key())), |entry| entry.sequence(now))
+    }
+
+    fn keeps_peers(&self) -> bool {
+        true
     }
 
     fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {

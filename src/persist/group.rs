@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use redb::{ReadableTable as _, StorageError};
@@ -17,6 +18,10 @@ use crate::core::Contact;
 use crate::core::Timestamp;
 use crate::core::store::StoreError;
 use crate::core::{ProviderRecord, Record, RecordKey};
+
+/// How long the sequence number of a value without expiry is remembered once the application removed it. Source: as the
+/// memory store.
+const REMOVED_FOR: Duration = Duration::from_secs(96 * 3600);
 
 /// One write.
 #[derive(Debug)]
@@ -80,6 +85,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(match op {
             Op::Put(now, record) => End::Stored(self.put(*now, record)?),
             Op::Remove(key) => {
+                self.leave_sequence(&place_of(&key.key()))?;
                 self.remove_value(&place_of(&key.key()))?;
                 End::Stored(Ok(()))
             }
@@ -115,6 +121,10 @@ impl<'t, 'c> Group<'t, 'c> {
                     return Ok(Err(StoreError::Full));
                 }
             }
+        }
+        if self.value_at(&place)?.is_some_and(|old| old.is_expired(now)) {
+            // Over, and nobody took it yet: what it leaves is remembered.
+            self.leave_sequence(&place)?;
         }
         self.remove_value(&place)?;
         if let Some(at) = record.expires {
@@ -206,11 +216,20 @@ impl<'t, 'c> Group<'t, 'c> {
         if old.expires != Some(at) {
             return Ok(0);
         }
-        if let Some(sequence) = old.sequence {
-            self.remember(place, sequence, at + at.since(old.received))?;
-        }
+        self.leave_sequence(place)?;
         self.remove_value(place)?;
         Ok(1)
+    }
+
+    /// Keeps in mind what sequence the value at this place has, before it goes: copies of it are still about.
+    fn leave_sequence(&mut self, place: &Place) -> Result<(), StorageError> {
+        let Some(old) = self.value_at(place)? else { return Ok(()) };
+        let Some(sequence) = old.sequence else { return Ok(()) };
+        let until = match old.expires {
+            Some(expires) => expires + expires.since(old.received),
+            None => old.announced.unwrap_or_default().max(old.received) + REMOVED_FOR,
+        };
+        self.remember(place, sequence, until)
     }
 
     /// Keeps in mind what sequence a value had that is over.

@@ -1,5 +1,6 @@
 //! The contract of every store, and what of it outlives a start.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use libp2p_kad_dht::core::store::conformance::Conformance;
@@ -20,15 +21,23 @@ fn small() -> DiskStoreConfig {
 fn the_disk_store_conforms() {
     for cache_bytes in [0, 1024 * 1024] {
         let dir = Dir::new();
-        let mut number = 0;
-        let make = || {
-            number += 1;
+        let number = Cell::new(0);
+        let open = || {
             let mut config = small();
             config.cache_bytes = cache_bytes;
-            Box::new(DiskStore::open(dir.0.join(number.to_string()), config).unwrap()) as Box<dyn Store>
+            Box::new(DiskStore::open(dir.0.join(number.get().to_string()), config).unwrap()) as Box<dyn Store>
+        };
+        let make = || {
+            number.set(number.get() + 1);
+            open()
+        };
+        let reopen = |store| {
+            drop(store);
+            open()
         };
         let pump = || std::thread::sleep(Duration::from_micros(500));
-        Conformance::new(make).with_pump(pump).with_polls(60_000).with_flood(500).check_all();
+        let checks = Conformance::new(make).with_reopen(reopen).with_pump(pump).with_polls(60_000);
+        checks.with_flood(500).check_all();
     }
 }
 
