@@ -72,6 +72,8 @@ pub mod core;
 pub mod handle;
 #[cfg(feature = "libp2p")]
 pub mod net;
+#[cfg(feature = "disk")]
+pub mod persist;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(any(feature = "ipns", feature = "signed"))]
@@ -88,3 +90,5 @@ pub use crate::core::{
 pub use crate::handle::{DhtHandle, Query};
 #[cfg(feature = "libp2p")]
 pub use crate::net::{Behaviour, Config, DialConfig, Event, StreamConfig};
+#[cfg(feature = "disk")]
+pub use crate::persist::{DiskStore, DiskStoreConfig, OpenError};

@@ -297,8 +297,8 @@ impl Store for Broken {
         }
     }
 
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        if self.fault == Fault::LeaksExpiry { Ok(0) } else { self.inner.expire(now, limit) }
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError> {
+        if self.fault == Fault::LeaksExpiry { Ok(Read::Ready(0)) } else { self.inner.expire(now, limit) }
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {

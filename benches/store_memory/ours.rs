@@ -56,7 +56,9 @@ pub(crate) fn providers(shape: Shape) -> Costs {
         let record = ProviderRecord::new(RecordKey::from(key(key_of)), contact, now + DAY * 2, now + DAY);
         store.add_provider(now, record).unwrap();
     });
-    costs.time("expire", RECORDS / 1000, |_| assert_eq!(store.expire(NOW + DAY * 3, 1000), Ok(1000)));
+    costs.time("expire", RECORDS / 1000, |_| {
+        assert!(matches!(store.expire(NOW + DAY * 3, 1000), Ok(Read::Ready(1000))))
+    });
     costs.nanos.last_mut().unwrap().1 /= 1000.0;
     costs
 }
@@ -75,7 +77,8 @@ pub(crate) fn values() -> Costs {
         let Ok(Read::Ready(Some(found))) = store.get(NOW, &RecordKey::from(key(n))) else { unreachable!() };
         black_box(found);
     });
-    costs.time("expire", VALUES / 1000, |_| assert_eq!(store.expire(NOW + DAY * 3, 1000), Ok(1000)));
+    costs
+        .time("expire", VALUES / 1000, |_| assert!(matches!(store.expire(NOW + DAY * 3, 1000), Ok(Read::Ready(1000)))));
     costs.nanos.last_mut().unwrap().1 /= 1000.0;
     costs
 }

@@ -159,7 +159,7 @@ impl Store for Durable {
         Ok(Read::Ready(self.disk().peers.clone()))
     }
 
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError> {
         self.disk().records.expire(now, limit)
     }
 

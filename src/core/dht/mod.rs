@@ -177,6 +177,9 @@ impl Dht {
                 self.on_outcomes(now, outcomes);
             }
             Input::Loaded { ticket, result } => {
+                if self.expiry.on_loaded(now, ticket, &result) {
+                    return;
+                }
                 let outcomes = self.storage.on_loaded(now, ticket, result);
                 self.on_outcomes(now, outcomes);
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::store::Store;
+use crate::core::store::{Loaded, Read, Store, StoreError, Ticket};
 use crate::core::time::Timestamp;
 
 /// So many items are forgotten at once, so that the loop is never held up for long.
@@ -13,11 +13,16 @@ const RETRY: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Expiry {
     not_before: Timestamp,
+    /// A page that the store still works at.
+    waiting: Option<Ticket>,
 }
 
 impl Expiry {
     /// When something is to be forgotten next.
     pub(crate) fn due(&self, store: &dyn Store) -> Option<Timestamp> {
+        if self.waiting.is_some() {
+            return None;
+        }
         store.next_expiry().map(|at| at.max(self.not_before))
     }
 
@@ -26,8 +31,29 @@ impl Expiry {
         if self.due(store).is_none_or(|due| due > now) {
             return;
         }
-        // A store that says that something is over, and then forgets nothing, must not keep the node awake.
-        if !store.expire(now, PAGE).is_ok_and(|forgotten| forgotten > 0) {
+        match store.expire(now, PAGE) {
+            Ok(Read::Pending(ticket)) => self.waiting = Some(ticket),
+            Ok(Read::Ready(forgotten)) => self.done(now, forgotten),
+            Err(_) => self.done(now, 0),
+        }
+    }
+
+    /// The store finished a read; whether it was a page of this.
+    pub(crate) fn on_loaded(&mut self, now: Timestamp, ticket: Ticket, result: &Result<Loaded, StoreError>) -> bool {
+        if self.waiting != Some(ticket) {
+            return false;
+        }
+        self.waiting = None;
+        match result {
+            Ok(Loaded::Expired(forgotten)) => self.done(now, *forgotten),
+            _ => self.done(now, 0),
+        }
+        true
+    }
+
+    /// A store that says that something is over, and then forgets nothing, must not keep the node awake.
+    fn done(&mut self, now: Timestamp, forgotten: usize) {
+        if forgotten == 0 {
             self.not_before = now + RETRY;
         }
     }

@@ -287,12 +287,19 @@ impl<S: Store> Store for DeferredStore<S> {
         self.defer(Operation::SavedPeers).map(Read::Pending)
     }
 
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError> {
         self.obey();
-        match self.refusals.pop_front() {
-            Some(error) => Err(error),
-            None => self.inner.expire(now, limit),
+        if let Some(error) = self.refusals.pop_front() {
+            return Err(error);
         }
+        let inner = match self.inner.expire(now, limit)? {
+            Read::Pending(inner) => inner,
+            ready @ Read::Ready(_) => return Ok(ready),
+        };
+        let ticket = Ticket::new(self.next_ticket);
+        self.next_ticket += 1;
+        self.passed_on.insert(inner, ticket);
+        Ok(Read::Pending(ticket))
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {

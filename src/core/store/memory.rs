@@ -189,10 +189,10 @@ impl Store for MemoryStore {
         Ok(Read::Ready(self.values.sequence(now, &key.key())))
     }
 
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError> {
         let values = self.values.expire(now, limit, &self.lots, &self.config);
         let own = self.own.expire(now, limit - values);
-        Ok(values + own + self.providers.expire(now, limit - values - own))
+        Ok(Read::Ready(values + own + self.providers.expire(now, limit - values - own)))
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {

@@ -136,7 +136,7 @@ pub trait Store: Send {
     /// # Errors
     ///
     /// [`StoreError::Failed`] if it cannot.
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError>;
 
     /// When the next item is over, so that the node can sleep until then; `None` if nothing expires. It is in the past
     /// while expired items linger.
@@ -278,6 +278,8 @@ pub enum Loaded {
     Sequence(Option<u64>),
     /// The answer to a [`Store::saved_peers`].
     Peers(Vec<Arc<Contact>>),
+    /// The answer to a [`Store::expire`].
+    Expired(usize),
 }
 
 /// How much a store keeps.

@@ -76,7 +76,7 @@ impl Store for Lasting {
         Ok(Read::Ready(self.saved.clone()))
     }
 
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError> {
         self.inner.expire(now, limit)
     }
 

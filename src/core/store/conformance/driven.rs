@@ -171,13 +171,19 @@ impl<'a> Driven<'a> {
         self.stored(write)
     }
 
-    /// [`Store::expire`].
+    /// [`Store::expire`], to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.store.expire(now, limit)
+        match self.store.expire(now, limit)? {
+            Read::Ready(count) => Ok(count),
+            Read::Pending(ticket) => match self.loaded(ticket)? {
+                Loaded::Expired(count) => Ok(count),
+                other => panic!("a pending expire is answered with a count, not with {other:?}"),
+            },
+        }
     }
 
     /// [`Store::next_expiry`].

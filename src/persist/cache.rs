@@ -1,0 +1,150 @@
+//! What was read lately, within a bound of bytes.
+//!
+//! Knows: which entry was used last, and what entries cost. Must not know: the database, or whether an entry is still
+//! true; whoever changes the database forgets what it changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::tables::{Kind, Place};
+use crate::core::Timestamp;
+use crate::core::store::Loaded;
+use crate::core::{ProviderRecord, Record};
+
+pub(super) type Name = (Kind, Place);
+
+/// What the database has at a place; nothing is worth knowing too.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Value {
+        record: Option<Record>,
+        /// The number of a value that is over, and until when to remember it.
+        over: Option<(u64, Timestamp)>,
+    },
+    Provided(Vec<ProviderRecord>),
+}
+
+impl Entry {
+    pub(super) fn value(&self, now: Timestamp) -> Loaded {
+        match self {
+            Entry::Value { record, .. } => Loaded::Value(record.clone().filter(|record| !record.is_expired(now))),
+            Entry::Provided(_) => Loaded::Value(None),
+        }
+    }
+
+    pub(super) fn sequence(&self, now: Timestamp) -> Option<u64> {
+        let Entry::Value { record, over } = self else { return None };
+        let lingering = record.as_ref().filter(|record| record.is_expired(now)).and_then(|record| record.sequence);
+        lingering.max(over.filter(|(_, until)| *until > now).map(|(number, _)| number))
+    }
+
+    pub(super) fn providers(&self, now: Timestamp) -> Vec<ProviderRecord> {
+        let Entry::Provided(records) = self else { return Vec::new() };
+        let current = records.iter().filter(|record| !record.is_expired(now)).cloned();
+        current
+            .map(|mut record| {
+                if record.addrs_expire <= now && record.provider.has_addrs() {
+                    record.provider = record.provider.with_addrs([]);
+                }
+                record
+            })
+            .collect()
+    }
+
+    /// About how many bytes of memory it takes: the types, the nodes of two maps, and for each address its own bytes
+    /// twice, as it is and encoded.
+    fn cost(&self) -> usize {
+        const NODES: usize = 256;
+        NODES
+            + match self {
+                Entry::Value { record: None, .. } => 0,
+                Entry::Value { record: Some(record), .. } => 64 + record.key.as_bytes().len() + record.value.len(),
+                Entry::Provided(records) => records.iter().map(provider_cost).sum(),
+            }
+    }
+}
+
+fn provider_cost(record: &ProviderRecord) -> usize {
+    let addrs: usize = record.provider.raw_addrs().iter().map(|addr| 2 * addr.len() + 64).sum();
+    512 + addrs
+}
+
+/// The entries, the one used longest ago first to go.
+#[derive(Debug)]
+pub(super) struct Cache {
+    entries: BTreeMap<Name, (u64, Arc<Entry>)>,
+    order: BTreeMap<u64, Name>,
+    clock: u64,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Cache {
+    pub(super) fn new(max_bytes: usize) -> Cache {
+        Cache { entries: BTreeMap::new(), order: BTreeMap::new(), clock: 0, bytes: 0, max_bytes }
+    }
+
+    pub(super) fn get(&mut self, name: &Name) -> Option<Arc<Entry>> {
+        let (used, entry) = self.entries.get_mut(name)?;
+        self.clock += 1;
+        self.order.remove(used);
+        self.order.insert(self.clock, *name);
+        *used = self.clock;
+        Some(Arc::clone(entry))
+    }
+
+    pub(super) fn insert(&mut self, name: Name, entry: Arc<Entry>) {
+        self.forget(&name);
+        let cost = entry.cost();
+        if cost > self.max_bytes {
+            return;
+        }
+        self.clock += 1;
+        self.bytes += cost;
+        self.order.insert(self.clock, name);
+        self.entries.insert(name, (self.clock, entry));
+        while self.bytes > self.max_bytes {
+            let Some((_, oldest)) = self.order.first_key_value() else { return };
+            let oldest = *oldest;
+            self.forget(&oldest);
+        }
+    }
+
+    pub(super) fn forget(&mut self, name: &Name) {
+        if let Some((used, entry)) = self.entries.remove(name) {
+            self.order.remove(&used);
+            self.bytes -= entry.cost();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Cache::new(self.max_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(len: usize) -> Arc<Entry> {
+        let record = Some(Record::new("", vec![0; len], Timestamp::ZERO));
+        Arc::new(Entry::Value { record, over: None })
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_when_the_bytes_are_too_many() {
+        let cost = entry(1_000).cost();
+        let mut cache = Cache::new(3 * cost);
+        let name = |n: u8| (Kind::Value, [n; 32]);
+        (0..3).for_each(|n| cache.insert(name(n), entry(1_000)));
+        assert!(cache.get(&name(0)).is_some());
+        cache.insert(name(3), entry(1_000));
+        assert!(cache.get(&name(1)).is_none() && cache.get(&name(0)).is_some(), "1 was used longest ago");
+        cache.insert(name(0), entry(10));
+        assert!(cache.bytes < 3 * cost);
+        cache.insert(name(9), entry(4 * cost));
+        assert!(cache.get(&name(9)).is_none(), "what is larger than all room is not kept");
+        (0..4).for_each(|n| cache.forget(&name(n)));
+        assert_eq!((cache.bytes, cache.order.len(), cache.entries.len()), (0, 0, 0));
+    }
+}

@@ -1,0 +1,132 @@
+//! The bounds of a store on a disk, and their defaults with the source.
+//!
+//! Knows: numbers. Must not know: how records are kept.
+
+#[cfg(any(test, feature = "testing"))]
+use super::backend::DiskFaults;
+
+/// Default for [`DiskStoreConfig::max_values`]. Source: four times what the memory store takes; a disk has the room.
+pub const DEFAULT_MAX_VALUES: usize = 131_072;
+/// Default for [`DiskStoreConfig::max_value_len`]: 64 KiB. Source: as the memory store.
+pub const DEFAULT_MAX_VALUE_LEN: usize = 64 * 1024;
+/// Default for [`DiskStoreConfig::max_value_bytes`]: 128 MiB. Source: 1 KiB for each of [`DEFAULT_MAX_VALUES`].
+pub const DEFAULT_MAX_VALUE_BYTES: usize = 128 * 1024 * 1024;
+/// Default for [`DiskStoreConfig::max_provided_keys`]. Source: four keys of few providers for each of the 50,000 keys
+/// that the measured workload has.
+pub const DEFAULT_MAX_PROVIDED_KEYS: usize = 200_000;
+/// Default for [`DiskStoreConfig::max_providers_per_key`]. Source: k, the number of peers that an answer is meant to
+/// name.
+pub const DEFAULT_MAX_PROVIDERS_PER_KEY: usize = 20;
+/// Default for [`DiskStoreConfig::max_providers`]. Source: the measured workload, rounded up.
+pub const DEFAULT_MAX_PROVIDERS: usize = 1_048_576;
+/// Default for [`DiskStoreConfig::max_addr_bytes_per_record`]: 2 KiB. Source: 25 addresses, the most that real peers
+/// announce, of 40 bytes each count 1,050 bytes; twice that for longer ones.
+pub const DEFAULT_MAX_ADDR_BYTES_PER_RECORD: usize = 2 * 1024;
+/// Default for [`DiskStoreConfig::max_addr_bytes`]: 256 MiB. Source: six addresses of 40 bytes for each of
+/// [`DEFAULT_MAX_PROVIDERS`].
+pub const DEFAULT_MAX_ADDR_BYTES: usize = 256 * 1024 * 1024;
+/// Default for [`DiskStoreConfig::max_sequences`]. Source: as the memory store.
+pub const DEFAULT_MAX_SEQUENCES: usize = 65_536;
+/// Default for [`DiskStoreConfig::cache_bytes`]: 16 MiB. Source: the answers of some 2,000 well-provided keys.
+pub const DEFAULT_CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// Default for [`DiskStoreConfig::database_cache_bytes`]: 32 MiB. Source: with it a process that keeps a million
+/// provider records was measured well below 200 MB.
+pub const DEFAULT_DATABASE_CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Default for [`DiskStoreConfig::max_pending_writes`]. Source: half a second of the measured rate of grouped writes.
+pub const DEFAULT_MAX_PENDING_WRITES: usize = 4_096;
+/// Default for [`DiskStoreConfig::max_pending_bytes`]: 8 MiB. Source: 2 KiB for each of
+/// [`DEFAULT_MAX_PENDING_WRITES`].
+pub const DEFAULT_MAX_PENDING_BYTES: usize = 8 * 1024 * 1024;
+/// Default for [`DiskStoreConfig::max_pending_reads`]. Source: as [`DEFAULT_MAX_PENDING_WRITES`].
+pub const DEFAULT_MAX_PENDING_READS: usize = 4_096;
+/// Default for [`DiskStoreConfig::readers`]. Source: one read that waits for the disk must not hold up all others.
+pub const DEFAULT_READERS: usize = 2;
+
+/// How much a [`DiskStore`](super::DiskStore) keeps for remote peers, and what it needs for it.
+///
+/// Own records count in no quota. A bound of zero keeps nothing of its kind. A store that was filled under larger
+/// bounds keeps what it has and takes nothing more until it is below them.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DiskStoreConfig {
+    /// Remote values. Default: [`DEFAULT_MAX_VALUES`].
+    pub max_values: usize,
+    /// The length of one value in bytes; holds for own values too. Default: [`DEFAULT_MAX_VALUE_LEN`].
+    pub max_value_len: usize,
+    /// The bytes of all remote values with their keys. Default: [`DEFAULT_MAX_VALUE_BYTES`].
+    pub max_value_bytes: usize,
+    /// Keys that have remote providers. Default: [`DEFAULT_MAX_PROVIDED_KEYS`].
+    pub max_provided_keys: usize,
+    /// Remote providers of one key. Default: [`DEFAULT_MAX_PROVIDERS_PER_KEY`].
+    pub max_providers_per_key: usize,
+    /// Remote provider records in all. Default: [`DEFAULT_MAX_PROVIDERS`].
+    pub max_providers: usize,
+    /// Bytes that the addresses of one remote record take, two for each address beside its own. Further addresses are
+    /// dropped; the record is kept. Default: [`DEFAULT_MAX_ADDR_BYTES_PER_RECORD`].
+    pub max_addr_bytes_per_record: usize,
+    /// The same of all remote records. A record that comes when nothing is left of it is kept without addresses.
+    /// Default: [`DEFAULT_MAX_ADDR_BYTES`].
+    pub max_addr_bytes: usize,
+    /// Sequence numbers that are remembered of values that are over. Of too many those that would be forgotten first
+    /// go first. Default: [`DEFAULT_MAX_SEQUENCES`].
+    pub max_sequences: usize,
+    /// Bytes of memory for records that were read lately. Default: [`DEFAULT_CACHE_BYTES`].
+    pub cache_bytes: usize,
+    /// Bytes of memory for the database's own pages. Default: [`DEFAULT_DATABASE_CACHE_BYTES`].
+    pub database_cache_bytes: usize,
+    /// Remote writes that wait for the disk; one more is refused with [`StoreError::Full`]. As many again have room
+    /// that are this node's own. Default: [`DEFAULT_MAX_PENDING_WRITES`].
+    ///
+    /// [`StoreError::Full`]: crate::core::StoreError::Full
+    pub max_pending_writes: usize,
+    /// The bytes of remote writes that wait. Default: [`DEFAULT_MAX_PENDING_BYTES`].
+    pub max_pending_bytes: usize,
+    /// Reads that wait for the disk; one more fails. Default: [`DEFAULT_MAX_PENDING_READS`].
+    pub max_pending_reads: usize,
+    /// Threads that read, at least one. Default: [`DEFAULT_READERS`].
+    pub readers: usize,
+    /// Decides which providers are kept where there are too many. Written into the database when that is made; later
+    /// ones change nothing.
+    pub(super) seed: [u8; 32],
+    /// What the disk does that disks do not do on command.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) faults: DiskFaults,
+}
+
+impl DiskStoreConfig {
+    /// The defaults.
+    ///
+    /// `seed` decides which providers of a key are kept where there are too many. Make it from randomness and keep it
+    /// to yourself: who knows it can make peer ids that are always kept. A database that exists already keeps the seed
+    /// that it was made with.
+    pub fn new(seed: [u8; 32]) -> DiskStoreConfig {
+        DiskStoreConfig {
+            max_values: DEFAULT_MAX_VALUES,
+            max_value_len: DEFAULT_MAX_VALUE_LEN,
+            max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
+            max_provided_keys: DEFAULT_MAX_PROVIDED_KEYS,
+            max_providers_per_key: DEFAULT_MAX_PROVIDERS_PER_KEY,
+            max_providers: DEFAULT_MAX_PROVIDERS,
+            max_addr_bytes_per_record: DEFAULT_MAX_ADDR_BYTES_PER_RECORD,
+            max_addr_bytes: DEFAULT_MAX_ADDR_BYTES,
+            max_sequences: DEFAULT_MAX_SEQUENCES,
+            cache_bytes: DEFAULT_CACHE_BYTES,
+            database_cache_bytes: DEFAULT_DATABASE_CACHE_BYTES,
+            max_pending_writes: DEFAULT_MAX_PENDING_WRITES,
+            max_pending_bytes: DEFAULT_MAX_PENDING_BYTES,
+            max_pending_reads: DEFAULT_MAX_PENDING_READS,
+            readers: DEFAULT_READERS,
+            seed,
+            #[cfg(any(test, feature = "testing"))]
+            faults: DiskFaults::default(),
+        }
+    }
+
+    /// A disk that is slow or full when the test says so.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn with_faults(mut self, faults: &DiskFaults) -> DiskStoreConfig {
+        self.faults = faults.clone();
+        self
+    }
+}

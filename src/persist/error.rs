@@ -1,0 +1,96 @@
+//! Why a store cannot be opened, and who must act.
+//!
+//! Knows: paths and causes. Must not know: how the store works.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a [`DiskStore`](super::DiskStore) was not opened. Nothing that was at the path is changed by a failure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another store of this one, has it open. Close that, or choose another path.
+    #[error("{path} is in use by another node; stop that one or choose another path")]
+    Locked {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The operating system does not let this process read and write there. Give it the right, or choose another path.
+    #[error("{path} cannot be read and written ({source}); check the permissions or choose another path")]
+    Denied {
+        /// The database, or where it was to be made.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Something else is there: a directory, an empty file, or a file of another program. Choose another path.
+    #[error("{path} is not a store of this library ({found}); it is left as it is, choose another path")]
+    Foreign {
+        /// What was to be opened.
+        path: PathBuf,
+        /// What is there instead.
+        found: &'static str,
+    },
+    /// A later version of this crate made it. Update the crate.
+    #[error("{path} has format {found}, this version reads up to format {known}; update the program")]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The latest format that this version knows.
+        known: u64,
+    },
+    /// It is a store, but part of it is missing or wrong. Bring back a copy, or move it away and begin anew: what
+    /// other nodes keep comes back by itself.
+    #[error("{path} is damaged ({cause}); restore it from a copy, or move it away to begin anew")]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The disk has no room for it. Make room.
+    #[error("there is no room for {path} ({source})")]
+    Full {
+        /// Where it was to be made or opened.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The path leads nowhere, or the disk failed.
+    #[error("{path} cannot be opened ({source})")]
+    Io {
+        /// What was to be opened.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// The operating system's answer as an error of this path.
+    pub(super) fn io(path: impl Into<PathBuf>, source: io::Error) -> OpenError {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => OpenError::Denied { path, source },
+            kind if is_full(kind) => OpenError::Full { path, source },
+            _ => OpenError::Io { path, source },
+        }
+    }
+
+    /// What the operating system's part in it is.
+    pub(super) fn kind(&self) -> io::ErrorKind {
+        match self {
+            OpenError::Denied { source, .. } | OpenError::Full { source, .. } | OpenError::Io { source, .. } => {
+                source.kind()
+            }
+            _ => io::ErrorKind::Other,
+        }
+    }
+}
+
+/// Whether the cause is a want of room.
+pub(super) fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}

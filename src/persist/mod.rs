@@ -1,0 +1,30 @@
+//! Keeps what a node keeps on a disk: values, provider records, own publications and the peers of the routing table.
+//!
+//! Knows: the store's contract, one embedded database, and threads. Must not know: the network, any clock (time comes
+//! with each call), or why something is kept.
+//!
+//! One thread writes, a few read; the caller's own never touches the disk. What waits between them is bounded.
+
+mod backend;
+mod cache;
+mod config;
+mod database;
+mod disk;
+mod error;
+mod group;
+mod reader;
+mod row;
+mod shared;
+mod tables;
+mod writer;
+
+#[cfg(any(test, feature = "testing"))]
+pub use backend::DiskFaults;
+pub use config::{
+    DEFAULT_CACHE_BYTES, DEFAULT_DATABASE_CACHE_BYTES, DEFAULT_MAX_ADDR_BYTES, DEFAULT_MAX_ADDR_BYTES_PER_RECORD,
+    DEFAULT_MAX_PENDING_BYTES, DEFAULT_MAX_PENDING_READS, DEFAULT_MAX_PENDING_WRITES, DEFAULT_MAX_PROVIDED_KEYS,
+    DEFAULT_MAX_PROVIDERS, DEFAULT_MAX_PROVIDERS_PER_KEY, DEFAULT_MAX_SEQUENCES, DEFAULT_MAX_VALUE_BYTES,
+    DEFAULT_MAX_VALUE_LEN, DEFAULT_MAX_VALUES, DEFAULT_READERS, DiskStoreConfig,
+};
+pub use disk::DiskStore;
+pub use error::OpenError;

@@ -1,0 +1,224 @@
+//! The threads that read: what is not in the cache comes from the last transaction that is on the disk.
+//!
+//! Knows: the tables, and how to walk them in order. Must not know: who asked.
+
+use std::ops::Bound;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redb::{Database, ReadTransaction, StorageError};
+
+use super::cache::{Entry, Name};
+use super::database::{Handle, begin_read, missing};
+use super::group::readable;
+use super::row::{self, Provided};
+use super::shared::Shared;
+use super::tables::{Kind, META, OWN, PROVIDED, Place, SEQUENCES, VALUES, own_of, place_of};
+use crate::core::Key;
+use crate::core::Timestamp;
+use crate::core::store::{Done, Item, Loaded, Scan, StoreError, Ticket};
+use crate::core::{ProviderRecord, Record};
+
+/// One read that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ask {
+    Value(Timestamp, Place),
+    Sequence(Timestamp, Place),
+    Providers(Timestamp, Place),
+    Scan(Scan, Option<Key>, usize),
+    Peers,
+}
+
+pub(super) struct Reader {
+    pub(super) handle: Arc<Handle>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) asks: Arc<Mutex<Receiver<(Ticket, Ask)>>>,
+}
+
+impl Ask {
+    /// The place that is read, for the cache.
+    pub(super) fn name(&self) -> Option<Name> {
+        match self {
+            Ask::Value(_, place) | Ask::Sequence(_, place) => Some((Kind::Value, *place)),
+            Ask::Providers(_, place) => Some((Kind::Provided, *place)),
+            Ask::Scan(..) | Ask::Peers => None,
+        }
+    }
+}
+
+impl Reader {
+    /// Reads until the store is gone.
+    pub(super) fn run(self) {
+        loop {
+            let next = self.asks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok((ticket, ask)) = next else { return };
+            // A failure may be that of an earlier write, after which the database had to be opened again.
+            let result = self.answer(ask).or_else(|_| self.answer(ask)).map_err(|error| {
+                tracing::error!(%error, "the store could not read");
+                StoreError::Failed
+            });
+            self.shared.loaded(Done::Loaded { ticket, result });
+        }
+    }
+
+    fn answer(&self, ask: Ask) -> Result<Loaded, StorageError> {
+        match ask {
+            Ask::Value(now, _) => Ok(self.entry(ask)?.value(now)),
+            Ask::Sequence(now, _) => Ok(Loaded::Sequence(self.entry(ask)?.sequence(now))),
+            Ask::Providers(now, _) => Ok(Loaded::Providers(self.entry(ask)?.providers(now))),
+            Ask::Scan(what, after, limit) => {
+                self.handle.read(|database| scan(database, what, after, limit)).map(Loaded::Items)
+            }
+            Ask::Peers => self.handle.read(|database| {
+                let meta = begin_read(database)?.open_table(META).map_err(missing)?;
+                let peers = meta.get("peers")?;
+                let peers = peers.and_then(|row| readable(row::decode_peers(row.value()), &[0; 32]));
+                Ok(Loaded::Peers(peers.unwrap_or_default()))
+            }),
+        }
+    }
+
+    /// What is at a place; it stays in the cache unless it changes meanwhile.
+    fn entry(&self, ask: Ask) -> Result<Arc<Entry>, StorageError> {
+        let Some(name) = ask.name() else { return Ok(Arc::new(Entry::Provided(Vec::new()))) };
+        if let Some(entry) = self.shared.cached(&name) {
+            return Ok(entry);
+        }
+        self.shared.begin_load(name);
+        let entry = self.handle.read(|database| load(database, name)).map(Arc::new);
+        self.shared.end_load(name, entry.as_ref().ok());
+        entry
+    }
+}
+
+fn load(database: &Database, (kind, place): Name) -> Result<Entry, StorageError> {
+    let read = begin_read(database)?;
+    Ok(match kind {
+        Kind::Value => {
+            let over = read.open_table(SEQUENCES).map_err(missing)?.get(place)?.map(|row| row.value());
+            let over = over.map(|(number, until)| (number, Timestamp::from_micros(until)));
+            Entry::Value { record: Tables::open(&read)?.value(&place)?, over }
+        }
+        Kind::Provided => Entry::Provided(Tables::open(&read)?.providers(&place)?),
+    })
+}
+
+/// The tables of records, for reading.
+struct Tables {
+    values: redb::ReadOnlyTable<Place, &'static [u8]>,
+    provided: redb::ReadOnlyTable<Place, &'static [u8]>,
+}
+
+impl Tables {
+    fn open(read: &ReadTransaction) -> Result<Tables, StorageError> {
+        Ok(Tables {
+            values: read.open_table(VALUES).map_err(missing)?,
+            provided: read.open_table(PROVIDED).map_err(missing)?,
+        })
+    }
+
+    fn value(&self, place: &Place) -> Result<Option<Record>, StorageError> {
+        let row = self.values.get(place)?;
+        Ok(row.and_then(|row| readable(row::decode_value(row.value()), place)))
+    }
+
+    fn providers(&self, place: &Place) -> Result<Vec<ProviderRecord>, StorageError> {
+        let row = self.provided.get(place)?;
+        let row = row.and_then(|row| readable(Provided::decode(row.value()), place));
+        Ok(row.iter().flat_map(Provided::records).collect())
+    }
+
+    /// What lies at one place.
+    fn items(&self, place: &Place, kinds: [bool; 2]) -> Result<Vec<Item>, StorageError> {
+        let mut items = Vec::new();
+        if kinds[0] {
+            items.extend(self.value(place)?.map(Item::Value));
+        }
+        if kinds[1] {
+            items.extend(self.providers(place)?.into_iter().map(Item::Provider));
+        }
+        Ok(items)
+    }
+}
+
+/// A place, and whether a value and whether providers are there.
+type Next = Result<(Place, [bool; 2]), StorageError>;
+
+fn scan(database: &Database, what: Scan, after: Option<Key>, limit: usize) -> Result<Vec<Item>, StorageError> {
+    let read = begin_read(database)?;
+    let tables = Tables::open(&read)?;
+    let mut places: Box<dyn Iterator<Item = Next>> = match what {
+        Scan::Own => Box::new(own_places(&read, after)?),
+        Scan::Values => Box::new(row_places(&tables.values, after)?.map(|place| Ok((place?, [true, false])))),
+        Scan::All => {
+            let (values, provided) = (row_places(&tables.values, after)?, row_places(&tables.provided, after)?);
+            Box::new(merged(values, provided))
+        }
+    };
+    let mut items = Vec::new();
+    while items.len() < limit {
+        let Some(place) = places.next() else { break };
+        let (place, kinds) = place?;
+        items.extend(tables.items(&place, kinds)?.into_iter().filter(|item| what.wants(item)));
+    }
+    Ok(items)
+}
+
+fn start(after: Option<Key>) -> Bound<Place> {
+    after.map_or(Bound::Unbounded, |key| Bound::Excluded(place_of(&key)))
+}
+
+fn row_places(
+    table: &redb::ReadOnlyTable<Place, &'static [u8]>,
+    after: Option<Key>,
+) -> Result<impl Iterator<Item = Result<Place, StorageError>>, StorageError> {
+    let range = table.range::<Place>((start(after), Bound::Unbounded))?;
+    Ok(range.map(|row| row.map(|(place, _)| place.value())))
+}
+
+/// Places with own records: first all kinds of one, then those of the next.
+fn own_places(read: &ReadTransaction, after: Option<Key>) -> Result<impl Iterator<Item = Next>, StorageError> {
+    let mut first = [0; 33];
+    if let Some(after) = after {
+        first[..32].copy_from_slice(&place_of(&after));
+        first[32] = u8::MAX;
+    }
+    let own = read.open_table(OWN).map_err(missing)?;
+    let mut rows = own.range(first..)?.map(|row| row.map(|(key, _)| own_of(&key.value()))).peekable();
+    Ok(std::iter::from_fn(move || {
+        let (place, kind) = match rows.next()? {
+            Ok(row) => row,
+            Err(error) => return Some(Err(error)),
+        };
+        let both = rows.next_if(|row| matches!(row, Ok((next, _)) if *next == place)).is_some();
+        Some(Ok((place, [both || kind == Kind::Value, both || kind == Kind::Provided])))
+    }))
+}
+
+/// Two orders of places in one, with which of the two each is in.
+fn merged(
+    left: impl Iterator<Item = Result<Place, StorageError>>,
+    right: impl Iterator<Item = Result<Place, StorageError>>,
+) -> impl Iterator<Item = Next> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || {
+        let sides = [left.peek(), right.peek()];
+        let first = sides.iter().filter_map(|side| side.and_then(|place| place.as_ref().ok())).min().copied();
+        let mut kinds = [false, false];
+        for (i, next) in
+            [left.next_if(|place| is(place, first)), right.next_if(|place| is(place, first))].into_iter().enumerate()
+        {
+            match next {
+                Some(Ok(_)) => kinds[i] = true,
+                Some(Err(error)) => return Some(Err(error)),
+                None => {}
+            }
+        }
+        first.map(|first| Ok((first, kinds)))
+    })
+}
+
+/// Errors come first, so that none is passed over.
+fn is(place: &Result<Place, StorageError>, first: Option<Place>) -> bool {
+    place.as_ref().map_or(true, |place| Some(*place) == first)
+}

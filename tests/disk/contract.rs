@@ -1,0 +1,203 @@
+//! The contract of every store, and what of it outlives a start.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use libp2p_kad_dht::core::store::conformance::Conformance;
+use libp2p_kad_dht::core::store::{Loaded, Scan};
+
+use super::*;
+
+/// Small enough for a flood to reach each bound.
+fn small() -> DiskStoreConfig {
+    let mut config = config();
+    config.max_values = 200;
+    config.max_provided_keys = 300;
+    config.max_providers = 400;
+    config
+}
+
+#[test]
+fn the_disk_store_conforms() {
+    for cache_bytes in [0, 1024 * 1024] {
+        let dir = Dir::new();
+        let number = Cell::new(0);
+        let open = || {
+            let mut config = small();
+            config.cache_bytes = cache_bytes;
+            Box::new(DiskStore::open(dir.0.join(number.get().to_string()), config).unwrap()) as Box<dyn Store>
+        };
+        let make = || {
+            number.set(number.get() + 1);
+            open()
+        };
+        let reopen = |store| {
+            drop(store);
+            open()
+        };
+        let pump = || std::thread::sleep(Duration::from_micros(500));
+        let checks = Conformance::new(make).with_reopen(reopen).with_pump(pump).with_polls(60_000);
+        checks.with_flood(500).check_all();
+    }
+}
+
+#[test]
+fn a_start_finds_everything_again() {
+    let dir = Dir::new();
+    let mut store = open(&dir.file());
+    let mut own = value("/a/own", b"mine");
+    (own.own, own.expires, own.announced) = (true, None, Some(NOW));
+    own.publisher = Some(peer(9));
+    let mut signed = value("/a/signed", b"seven");
+    signed.sequence = Some(7);
+    let mut mine = provider("content", 1);
+    (mine.own, mine.announced) = (true, Some(LATER));
+    let contacts: Vec<_> = (0..30).map(|n| provider("x", n).provider).collect();
+    for record in [value("/a/b", b"first"), own.clone(), signed, value("/a/b", b"second"), value("/a/gone", b"x")] {
+        let write = store.put(NOW, record);
+        stored(&mut store, write).unwrap();
+    }
+    for record in [mine, provider("content", 2), provider("content", 3)] {
+        let write = store.add_provider(NOW, record);
+        stored(&mut store, write).unwrap();
+    }
+    for write in [
+        store.remove(&"/a/gone".into()),
+        store.remove_provider(&"content".into(), &peer(3)),
+        store.save_peers(contacts.clone()),
+    ] {
+        stored(&mut store, write).unwrap();
+    }
+    let (usage, next) = (store.usage(), store.next_expiry());
+    assert_eq!((usage.values, usage.providers, usage.own), (2, 1, 2));
+    drop(store);
+
+    let mut store = open(&dir.file());
+    assert_eq!((store.usage(), store.next_expiry()), (usage, next), "counted without a look at all of it");
+    assert_eq!(get(&mut store, NOW, "/a/b"), Some(value("/a/b", b"second")));
+    assert_eq!(get(&mut store, NOW, "/a/own"), Some(own));
+    assert_eq!(get(&mut store, NOW, "/a/gone"), None);
+    let found = providers(&mut store, "content");
+    assert_eq!(
+        found.iter().map(|record| (record.own, record.announced)).collect::<Vec<_>>(),
+        [(true, Some(LATER)), (false, None)]
+    );
+    let own: Vec<_> = all(&mut store, Scan::Own);
+    assert!(own.len() == 2 && own.iter().all(Item::is_own), "{own:?}");
+    assert_eq!(all(&mut store, Scan::Values).len(), 3);
+    let Ok(Read::Pending(ticket)) = store.saved_peers() else { panic!("peers come from the disk") };
+    let Loaded::Peers(peers) = loaded(&mut store, ticket) else { panic!("not peers") };
+    assert_eq!(peers, contacts);
+
+    assert_eq!(expire(&mut store, LATER), 4, "two values, two providers");
+    drop(store);
+    let mut store = open(&dir.file());
+    assert_eq!(get(&mut store, LATER, "/a/signed"), None);
+    assert_eq!(sequence(&mut store, LATER, "/a/signed"), Some(7), "a number outlives its value and a start");
+    let until = LATER + (LATER - NOW);
+    assert_eq!(sequence(&mut store, until, "/a/signed"), None, "for as long again as the value lived");
+}
+
+#[test]
+fn of_too_many_sequence_numbers_the_first_to_be_forgotten_go() {
+    let dir = Dir::new();
+    let mut config = config();
+    config.max_sequences = 3;
+    let mut store = DiskStore::open(dir.file(), config).unwrap();
+    for n in 0..5_u64 {
+        let mut record = value(&format!("/a/{n}"), b"v");
+        (record.sequence, record.expires) = (Some(n), Some(LATER + Duration::from_secs(n)));
+        let write = store.put(NOW, record);
+        stored(&mut store, write).unwrap();
+    }
+    let now = LATER + Duration::from_secs(10);
+    assert_eq!(expire(&mut store, now), 5);
+    let known: Vec<_> = (0..5).map(|n| sequence(&mut store, now, &format!("/a/{n}"))).collect();
+    assert_eq!(known, [None, None, Some(2), Some(3), Some(4)]);
+}
+
+#[test]
+fn a_key_with_too_many_providers_keeps_a_fair_sample_and_its_own() {
+    let dir = Dir::new();
+    let mut config = small();
+    config.max_providers_per_key = 4;
+    let mut kept = [0; 2];
+    for seed in 0..24 {
+        let mut seeded = DiskStoreConfig::new([seed; 32]);
+        seeded.max_providers_per_key = config.max_providers_per_key;
+        let mut store = DiskStore::open(dir.0.join(seed.to_string()), seeded).unwrap();
+        let mut mine = provider("content", 1_000);
+        mine.own = true;
+        let writes: Vec<_> = std::iter::once(mine)
+            .chain((0..16).map(|n| provider("content", n)))
+            .map(|record| store.add_provider(NOW, record).unwrap())
+            .collect();
+        for write in writes {
+            let _ = stored(&mut store, Ok(write));
+        }
+        let found = providers(&mut store, "content");
+        assert_eq!((found.len(), found.iter().filter(|record| record.own).count()), (5, 1));
+        for n in 0..16 {
+            kept[n as usize / 8] += usize::from(found.iter().any(|record| *record.provider.peer() == peer(n)));
+        }
+    }
+    // 96 places, 48 expected for each half; a store that keeps the first or the last has none for the other.
+    assert!(kept.iter().all(|count| (24..=72).contains(count)), "early and late: {kept:?}");
+}
+
+#[test]
+fn addresses_are_bounded_and_the_record_is_kept() {
+    let dir = Dir::new();
+    let mut config = config();
+    config.max_addr_bytes_per_record = 30;
+    config.max_addr_bytes = 25;
+    let mut store = DiskStore::open(dir.file(), config).unwrap();
+    let addrs = |n: u64| (1..=9).map(move |port| format!("/ip4/10.0.0.{n}/tcp/{port}").parse().unwrap());
+    for n in 1..=2 {
+        let contact = Contact::new(peer(n), addrs(n));
+        let write = store.add_provider(NOW, ProviderRecord::new("content".into(), contact, LATER, LATER));
+        stored(&mut store, write).unwrap();
+    }
+    // An address of eight bytes costs ten.
+    let counts: Vec<_> = providers(&mut store, "content").iter().map(|r| r.provider.raw_addrs().len()).collect();
+    assert_eq!(counts, [2, 0], "25 bytes in all pay for two addresses");
+    let write = store.remove_provider(&"content".into(), &peer(1));
+    stored(&mut store, write).unwrap();
+    let write = store.add_provider(NOW, ProviderRecord::new("b".into(), Contact::new(peer(3), addrs(3)), LATER, LATER));
+    stored(&mut store, write).unwrap();
+    assert_eq!(providers(&mut store, "b")[0].provider.raw_addrs().len(), 2, "room comes back");
+}
+
+/// A row that somebody else wrote, or a bug, costs that row.
+#[test]
+fn rows_that_cannot_be_read_are_passed_over() {
+    let dir = Dir::new();
+    let mut store = open(&dir.file());
+    for key in ["/a/bad", "/a/good"] {
+        let write = store.put(NOW, value(key, b"v"));
+        stored(&mut store, write).unwrap();
+    }
+    let write = store.add_provider(NOW, provider("bad", 1));
+    stored(&mut store, write).unwrap();
+    drop(store);
+    let database = redb::Database::open(dir.file()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for (table, key) in [("kad-values", "/a/bad"), ("kad-provided", "bad")] {
+        let table = redb::TableDefinition::<[u8; 32], &[u8]>::new(table);
+        let place = RecordKey::from(key).key().to_bytes();
+        transaction.open_table(table).unwrap().insert(place, [9, 9, 9].as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+
+    let mut store = open(&dir.file());
+    assert_eq!(get(&mut store, NOW, "/a/bad"), None);
+    assert!(providers(&mut store, "bad").is_empty());
+    assert_eq!(all(&mut store, Scan::All).len(), 1);
+    let write = store.put(NOW, value("/a/bad", b"new"));
+    stored(&mut store, write).unwrap();
+    assert!(get(&mut store, NOW, "/a/bad").is_some());
+    expire(&mut store, LATER);
+    assert_eq!(store.next_expiry(), None, "its expiry is not met for ever");
+    assert!(all(&mut store, Scan::All).is_empty());
+}

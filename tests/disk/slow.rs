@@ -1,0 +1,109 @@
+//! A disk that takes half a second for a write: other requests do not notice, and what waits is bounded.
+
+use std::sync::Arc;
+
+use libp2p_kad_dht::core::{Config, Dht, InboundId, Input, Mode, Output, Reply, Request, Response, Value};
+use libp2p_kad_dht::persist::DiskFaults;
+
+use super::*;
+
+const SLOW: Duration = Duration::from_millis(500);
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long the loop takes is what is measured")]
+fn other_requests_do_not_wait_for_the_disk() {
+    let dir = Dir::new();
+    let mut store = open(&dir.file());
+    let write = store.put(NOW, value("/a/known", b"v"));
+    stored(&mut store, write).unwrap();
+    drop(store);
+    let faults = DiskFaults::default();
+    let mut store = DiskStore::open(dir.file(), config().with_faults(&faults)).unwrap();
+    // What was read once is in the cache; what was not waits while the file grows.
+    get(&mut store, NOW, "/a/known").unwrap();
+    providers(&mut store, "/a/known");
+    faults.set_sync_delay(SLOW);
+    let local = Contact::new(peer(0), ["/ip4/127.0.0.1/tcp/1".parse().unwrap()]);
+    let mut dht = Dht::new(NOW, local, Box::new(store), [2; 32], Arc::new(Config::default())).unwrap();
+    dht.handle_input(NOW, Input::Mode(Mode::Server));
+    let from = peer(1);
+    let (mut ids, mut longest) = (0, Duration::ZERO);
+    let started = std::time::Instant::now();
+    let mut put_ended = None;
+    let mut answered = 0;
+    let put = Request::PutValue { value: Value::new("/a/new", "v") };
+    dht.handle_input(NOW, Input::Request { from, id: InboundId::new(0), request: put });
+    while put_ended.is_none() {
+        assert!(started.elapsed() < Duration::from_secs(20), "the put ends");
+        ids += 1;
+        let request = match ids % 3 {
+            0 => Request::GetValue { key: "/a/known".into() },
+            1 => Request::GetProviders { key: "/a/known".into() },
+            _ => Request::FindNode { key: vec![1].into() },
+        };
+        let asked = std::time::Instant::now();
+        dht.handle_input(NOW, Input::Request { from, id: InboundId::new(ids), request });
+        let mut open = true;
+        while open && put_ended.is_none() {
+            let step = std::time::Instant::now();
+            dht.poll_store(NOW, Waker::noop());
+            while let Some(output) = dht.poll_output() {
+                let Output::Reply { id, reply, .. } = output else { continue };
+                assert!(matches!(reply, Reply::Answer(_)), "{reply:?}");
+                if id == InboundId::new(0) {
+                    assert!(matches!(reply, Reply::Answer(Response::PutValue { .. })), "{reply:?}");
+                    put_ended = Some(started.elapsed());
+                } else {
+                    answered += 1;
+                    open = false;
+                }
+            }
+            assert!(step.elapsed() < SLOW / 2, "the loop was held up for {:?}", step.elapsed());
+            assert!(asked.elapsed() < SLOW / 2 || !open, "a request waits for {:?}", asked.elapsed());
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        longest = longest.max(asked.elapsed());
+    }
+    let put_ended = put_ended.unwrap();
+    println!("put {put_ended:?}, {answered} other requests, the longest {longest:?}");
+    assert!(put_ended >= SLOW, "acknowledged means kept");
+    assert!(answered > 50, "{answered}");
+}
+
+#[test]
+fn what_waits_for_the_disk_is_bounded_and_own_writes_have_room_of_their_own() {
+    let dir = Dir::new();
+    let faults = DiskFaults::default();
+    let mut config = config().with_faults(&faults);
+    config.max_pending_writes = 8;
+    config.max_pending_bytes = 4_000;
+    let mut store = DiskStore::open(dir.file(), config).unwrap();
+    faults.set_sync_delay(Duration::from_millis(200));
+    let mut taken: Vec<_> = (0..8).map(|n| store.put(NOW, value(&format!("/a/{n}"), b"v")).unwrap()).collect();
+    assert_eq!(store.put(NOW, value("/a/8", b"v")), Err(StoreError::Full));
+    let mut own = value("/own", b"v");
+    own.own = true;
+    taken.push(store.put(NOW, own).unwrap());
+    for write in taken.drain(..) {
+        stored(&mut store, Ok(write)).unwrap();
+    }
+    taken.push(store.put(NOW, value("/big/1", &[0; 3_000])).unwrap());
+    assert_eq!(store.put(NOW, value("/big/2", &[0; 3_000])), Err(StoreError::Full), "bytes count too");
+    for write in taken {
+        stored(&mut store, Ok(write)).unwrap();
+    }
+    assert_eq!((store.usage().values, store.usage().own), (9, 1));
+}
+
+#[test]
+fn a_store_that_is_dropped_writes_what_waits() {
+    let dir = Dir::new();
+    let faults = DiskFaults::default();
+    let mut store = DiskStore::open(dir.file(), config().with_faults(&faults)).unwrap();
+    faults.set_sync_delay(Duration::from_millis(50));
+    for n in 0..600 {
+        store.put(NOW, value(&format!("/a/{n}"), b"v")).unwrap();
+    }
+    drop(store);
+    assert_eq!(all(&mut open(&dir.file()), Scan::All).len(), 600);
+}
