@@ -12,6 +12,8 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity};
 use libp2p_kad_dht as kad;
 
+use crate::home::Home;
+
 /// A node of a Kademlia DHT, on TCP and QUIC, for people and for scripts.
 #[derive(Debug, Parser)]
 #[command(name = "node", after_help = "Type `help` once it runs. RUST_LOG=libp2p_kad_dht=debug shows what it does.")]
@@ -36,9 +38,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR")]
     pub(crate) external: Vec<Multiaddr>,
 
-    /// Keep records on disk (not available yet)
+    /// Keep the identity, the records and the known peers in this directory; in memory without it
     #[arg(long, value_name = "PATH")]
-    store: Option<PathBuf>,
+    pub(crate) store: Option<PathBuf>,
 
     /// A fixed identity made from this number, for tests; random without it
     #[arg(long, value_name = "N")]
@@ -114,11 +116,10 @@ impl Args {
     /// The arguments of this process. Ends it, with exit code 2 and an error that names the fault, if they cannot work.
     pub(crate) fn from_command_line() -> Args {
         let args = Args::parse();
-        let fault = match (&args.store, args.metrics, args.network, args.config()) {
-            (Some(_), ..) => "--store is not available yet: this node keeps records in memory".to_owned(),
-            (_, Some(_), ..) => "--metrics is not available yet".to_owned(),
-            (_, _, Network::Amino, _) => "--network amino is not available yet: only private networks are".to_owned(),
-            (_, _, Network::Lan, _) => "--network lan is not available yet: only private networks are".to_owned(),
+        let fault = match (args.metrics, args.network, args.config()) {
+            (Some(_), ..) => "--metrics is not available yet".to_owned(),
+            (_, Network::Amino, _) => "--network amino is not available yet: only private networks are".to_owned(),
+            (_, Network::Lan, _) => "--network lan is not available yet: only private networks are".to_owned(),
             (.., Err(why)) => why.to_string(),
             (.., Ok(_)) => return args,
         };
@@ -152,11 +153,16 @@ impl Args {
         config.validate().map(|()| config)
     }
 
-    /// The node's identity.
-    pub(crate) fn keypair(&self) -> Result<identity::Keypair, identity::DecodingError> {
-        let Some(seed) = self.key_seed else { return Ok(identity::Keypair::generate_ed25519()) };
-        let secret = kad::Key::hash(format!("key seed {seed}").as_bytes()).to_bytes();
-        identity::Keypair::ed25519_from_bytes(secret)
+    /// The node's identity: of this number, else the one kept at home, else a new one.
+    pub(crate) fn keypair(&self, home: Option<&Home>) -> Result<identity::Keypair, String> {
+        match (self.key_seed, home) {
+            (Some(seed), _) => {
+                let secret = kad::Key::hash(format!("key seed {seed}").as_bytes()).to_bytes();
+                identity::Keypair::ed25519_from_bytes(secret).map_err(|why| why.to_string())
+            }
+            (None, Some(home)) => home.identity(),
+            (None, None) => Ok(identity::Keypair::generate_ed25519()),
+        }
     }
 }
 

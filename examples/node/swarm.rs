@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
-use kad::DhtHandle;
+use kad::{DhtHandle, Store};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::args::Args;
+use crate::home::Home;
 
 /// Connections that nobody uses are kept for this long, so that the next lookup need not dial.
 const IDLE: Duration = Duration::from_secs(60);
@@ -77,7 +78,11 @@ impl Control {
 /// Starts a node that listens everywhere it was told to.
 pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let config = args.config()?;
-    let mut swarm = SwarmBuilder::with_existing_identity(args.keypair()?)
+    let home = args.store.as_deref().map(Home::at).transpose()?;
+    // Opened before anything listens: a store that cannot be had is no reason to have been in the network.
+    let keypair = args.keypair(home.as_ref())?;
+    let store = home.as_ref().map(open).transpose()?;
+    let mut swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
         .with_quic()
@@ -87,7 +92,7 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
             Ok(Behaviour {
                 identify: identify::Behaviour::new(identify.with_agent_version("libp2p-kad-dht".into())),
                 ping: ping::Behaviour::default(),
-                kad: kad::Behaviour::new(key.public().to_peer_id(), config)?,
+                kad: kad(key.public().to_peer_id(), config, store)?,
             })
         })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
@@ -103,6 +108,23 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let swarm = tokio::spawn(drive(swarm, waiting));
     let addrs = addrs.into_iter().map(|addr| addr.with(Protocol::P2p(peer))).collect();
     Ok(Node { peer, addrs, dht, control: Control(requests), swarm })
+}
+
+fn open(home: &Home) -> Result<Box<dyn Store>, String> {
+    let path = home.records();
+    // Which records stay where there are too many is nobody else's business: a new number, of which a file keeps its own.
+    let seed = kad::Key::from(&PeerId::random()).to_bytes();
+    match kad::DiskStore::open(&path, kad::DiskStoreConfig::new(seed)) {
+        Ok(store) => Ok(Box::new(store)),
+        Err(why) => Err(format!("{}: {why}", path.display())),
+    }
+}
+
+fn kad(local: PeerId, config: kad::Config, store: Option<Box<dyn Store>>) -> Result<kad::Behaviour, kad::ConfigError> {
+    match store {
+        Some(store) => kad::Behaviour::with_store(local, config, store),
+        None => kad::Behaviour::new(local, config),
+    }
 }
 
 /// Waits until each listener has an address.

@@ -1,0 +1,146 @@
+//! A node with a directory of its own, killed and started again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{CID, MULTIHASH, Node, command};
+
+/// A directory that is gone after the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("libp2p-kad-dht-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Directory(path)
+    }
+
+    fn flag(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn start(directory: &Directory, flags: &[&str]) -> Node {
+    Node::start(&[&["--store", directory.flag()], flags].concat())
+}
+
+/// Ends a node as a power cut would.
+fn kill(mut node: Node) {
+    node.child.kill().unwrap();
+    node.child.wait().unwrap();
+}
+
+fn own(records: &Value, kind: &str) -> Vec<String> {
+    let own = records[kind].as_array().unwrap().iter().filter(|record| record["own"] == true);
+    own.map(|record| record["key"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Asks until the answer is as wanted, for as long as a test has patience.
+fn until(node: &mut Node, line: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let begun = Instant::now();
+    loop {
+        let answer = node.ask(line);
+        if wanted(&answer) {
+            return answer;
+        }
+        assert!(begun.elapsed() < super::PATIENCE, "{line}: still {answer}");
+        #[expect(clippy::disallowed_methods, reason = "a process can only be asked again")]
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let directory = Directory::new("kept");
+    let mut node = start(&directory, &[]);
+    let peer = node.peer().to_owned();
+    let mut other = Node::start(&["--bootstrap", node.addr()]);
+    until(&mut other, "peers", |peers| peers["routing_table"] == json!([peer]));
+    other.done("put /app/theirs kept for another");
+    let provider = other.peer().to_owned();
+    other.done(&format!("provide {CID}"));
+    node.done("put /app/mine kept for itself");
+    node.done("provide hex:1220aaaa");
+    kill(node);
+
+    let mut node = start(&directory, &[]);
+    assert_eq!(node.peer(), peer, "the identity is kept with the records");
+    let records = node.done("records");
+    assert_eq!(own(&records, "values"), ["/app/mine"]);
+    assert_eq!(own(&records, "providers"), ["hex:1220aaaa"]);
+    let found = node.done(&format!("findprovs {CID}"));
+    assert!(found["providers"].as_array().unwrap().iter().any(|found| found["id"] == provider.as_str()), "{found}");
+    assert!(records["providers"].as_array().unwrap().iter().any(|record| record["key"] == MULTIHASH), "{records}");
+    drop(other);
+    assert_eq!(node.done("get /app/theirs")["value"], "kept for another");
+    assert_eq!(node.done("get /app/mine")["value"], "kept for itself");
+}
+
+#[test]
+fn it_is_in_the_network_again_although_its_boot_node_is_gone() {
+    let directory = Directory::new("rejoin");
+    let boot = Node::start(&[]);
+    let mut others: Vec<_> = (0..4).map(|_| Node::start(&["--bootstrap", boot.addr()])).collect();
+    let mut node = start(&directory, &["--bootstrap", boot.addr()]);
+    until(&mut node, "peers", |peers| peers["routing_table"].as_array().unwrap().len() == 5);
+    // The peers are kept some seconds after the table changed; a restart before that would need the boot node.
+    let kept = Instant::now();
+    while kept.elapsed() < Duration::from_secs(7) {
+        node.done("stats");
+        #[expect(clippy::disallowed_methods, reason = "the interval is real time")]
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    kill(node);
+    kill(boot);
+
+    let begun = Instant::now();
+    let mut node = start(&directory, &[]);
+    until(&mut node, "peers", |peers| peers["routing_table"].as_array().unwrap().len() == 4);
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    others[0].done("put /app/after the restart");
+    assert_eq!(node.done("get /app/after")["value"], "the restart");
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_an_error_and_stays_as_it_is() {
+    let directory = Directory::new("unusable");
+    fs::create_dir_all(&directory.0).unwrap();
+    let foreign = directory.0.join("foreign");
+    fs::create_dir_all(&foreign).unwrap();
+    fs::write(foreign.join("records"), b"a letter to a friend").unwrap();
+    let file = directory.0.join("file");
+    fs::write(&file, b"no directory").unwrap();
+    let identity = directory.0.join("identity-is-none");
+    fs::create_dir_all(&identity).unwrap();
+    fs::write(identity.join("identity"), b"nobody").unwrap();
+    for (path, names) in [(&foreign, "records"), (&file.join("in"), "in"), (&identity, "identity")] {
+        let error = refused(path);
+        assert!(error.contains(names), "{path:?}: {error}");
+    }
+    assert_eq!(fs::read(foreign.join("records")).unwrap(), b"a letter to a friend");
+    assert_eq!(fs::read(identity.join("identity")).unwrap(), b"nobody");
+
+    let taken = Directory::new("taken");
+    let _node = start(&taken, &[]);
+    let error = refused(&taken.0);
+    assert!(error.contains("records"), "one process at a time: {error}");
+}
+
+/// What a node says that cannot start with this directory.
+fn refused(path: &Path) -> String {
+    let mut child = command(&["--json", "--store", path.to_str().unwrap()]).spawn().unwrap();
+    child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.stdout, b"");
+    String::from_utf8(output.stderr).unwrap()
+}
