@@ -63,7 +63,7 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     for (model, churn, line) in models {
         let lives = [
             Life { name: "ours", hours, republishes: true, reads_all: true },
-            Life { name: "unread", hours: hours.min(24), republishes: true, reads_all: false },
+            Life { name: "unread", hours: hours.min(12), republishes: true, reads_all: false },
             Life { name: "off", hours, republishes: false, reads_all: false },
         ];
         let mut all = Vec::new();
@@ -80,6 +80,9 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
             }
         }
         draw(&mut outcome, model, &all);
+        if progress.stopped() {
+            break;
+        }
     }
     note(&mut outcome);
     outcome
@@ -100,6 +103,9 @@ fn watch(params: &Params, churn: Churn, life: &Life, progress: &mut Progress<'_>
             News::Mark(TICK) => {
                 // No lookup takes an hour: whoever asked one that has not ended is gone.
                 seen.close_hour(&lived, std::mem::take(&mut lookups).len());
+                if !life.republishes && seen.nothing_left() {
+                    break;
+                }
                 let live = serving(&lived.network);
                 seen.look(&mut lived, &published, &live);
                 read(&mut lived, (&published, &live), life, &mut random, &mut lookups);
@@ -113,7 +119,9 @@ fn watch(params: &Params, churn: Churn, life: &Life, progress: &mut Progress<'_>
             _ => {}
         }
     }
-    seen.close_hour(&lived, lookups.len());
+    if lived.hour() > seen.hours {
+        seen.close_hour(&lived, lookups.len());
+    }
     seen.finish(&lived);
     outcome.laws_of(life.name, &lived.network.traffic());
     seen
@@ -221,7 +229,7 @@ fn draw(outcome: &mut Outcome, model: &str, all: &[(&str, Seen)]) {
 
 fn note(outcome: &mut Outcome) {
     outcome.note("A hundredth of the nodes (three at least) stay, and publish an equal share each of the values and of the provided keys. All others churn: three in ten come back under a new id, all with an empty store. ipfs_2022: as in churn; median_1h: exponential sessions and absences of median 1 h.");
-    outcome.note("ours: every record is looked for every hour, from a random node online that is not its publisher. unread (24 h at most), and off (without republication): each is looked for once in all, so that reads, which correct and cache, keep nothing alive.");
+    outcome.note("ours: every record is looked for every hour, from a random node online that is not its publisher. unread (12 h at most), and off (without republication; until the 20 closest hold nothing at all): each is looked for once in all, so that reads, which correct and cache, keep nothing alive.");
     outcome.note("holders, held: what the stores of the 20 nodes online closest to the key, other than the publisher, keep; looked at without a request. fewest: the fewest holders that any record had at any hour.");
     outcome.note("arrivals: how many newcomers an hour are among the k closest to a key: joins an hour × k / nodes online, of whom some are gone before the hour is over. Each costs one store when the nearest holder meets it and one when the publisher looks: that bounds joined and announced.");
 }

@@ -79,7 +79,7 @@ pub(super) struct Seen {
     pub(super) causes: Causes,
     /// How many values there are, and as many provided keys.
     count: f64,
-    hours: f64,
+    pub(super) hours: f64,
     joins: f64,
     online: Numbers,
     /// Values kept by others than their publishers, for each value published.
@@ -135,6 +135,13 @@ impl Seen {
         let everyone = 0..lived.network.directory.len() as Index;
         let copies: usize = everyone.map(|peer| lived.network.node_mut(peer).values_kept()).sum();
         self.copies.push(copies as f64 / self.count);
+    }
+
+    /// Whether none of those who should hold any record did at the last look.
+    pub(super) fn nothing_left(&self) -> bool {
+        [&self.values, &self.providers]
+            .iter()
+            .all(|kept| kept.holders.last().is_some_and(|(_, holders)| *holders == 0.0))
     }
 
     /// A lookup for this record ended.
