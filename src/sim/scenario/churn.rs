@@ -30,7 +30,7 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
         Setup { churn: Churn::Ipfs2022, link: Link::public(Latency::Geo6), config: config(20), hours, clients: 0.0 };
     progress.stage("churn");
     live(params, &setup, progress, &mut outcome);
-    outcome.note("Values and provider records are published once, by nodes that stay; nothing keeps them alive but the core's own duties.");
+    outcome.note("Values and provider records are published by nodes that stay; the core keeps them alive. What that costs, and what is left without it, is shown by the scenario records.");
     outcome
 }
 
