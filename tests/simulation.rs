@@ -105,7 +105,7 @@ fn records_outlive_those_who_keep_them() {
     assert!(outcome.broken_laws.is_empty(), "{}", describe(&outcome));
     assert_pass(&outcome);
     for what in ["values", "providers"] {
-        let holders = |life: &str| metric(&outcome.ours, &format!("given/{life}/{what}/holders_true20_last_hour"));
+        let holders = |life: &str| metric(&outcome.ours, &format!("median_1h/{life}/{what}/holders_true20_last_hour"));
         let (kept, left) = (holders("unread"), holders("off"));
         assert!(kept >= 10.0 && left < 6.0, "{what}: {kept} {left}\n{}", describe(&outcome));
     }

@@ -56,15 +56,17 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     let mut outcome = Outcome::new(SCENARIO.name, params.size(), params.seed);
     // `samples` is the number of hours here.
     let hours = params.samples.unwrap_or(48).max(1) as u64;
-    let models = match params.churn {
-        Some(churn) => vec![("given", churn, 0.999)],
-        None => vec![("ipfs_2022", Churn::Ipfs2022, 1.0), ("median_1h", HARDER, 0.999)],
-    };
-    for (model, churn, line) in models {
+    let models = params.churn.map_or(vec![Churn::Ipfs2022, HARDER], |churn| vec![churn]);
+    for churn in models {
+        let (model, line) = match churn {
+            Churn::Ipfs2022 => ("ipfs_2022", 1.0),
+            HARDER => ("median_1h", 0.999),
+            _ => ("given", 0.999),
+        };
         let lives = [
             Life { name: "ours", hours, republishes: true, reads_all: true },
-            Life { name: "unread", hours: hours.min(12), republishes: true, reads_all: false },
             Life { name: "off", hours, republishes: false, reads_all: false },
+            Life { name: "unread", hours: hours.min(12), republishes: true, reads_all: false },
         ];
         let mut all = Vec::new();
         for life in lives {
