@@ -42,7 +42,7 @@ const HARDER: Churn = Churn::Poisson(Duration::from_secs(5_194));
 const ANNOUNCEMENT: f64 = 22.0;
 
 /// One network, and how it is watched.
-struct Life {
+struct Watch {
     /// Its name in the report.
     name: &'static str,
     hours: u64,
@@ -63,20 +63,20 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
             HARDER => ("median_1h", 0.999),
             _ => ("given", 0.999),
         };
-        let lives = [
-            Life { name: "ours", hours, republishes: true, reads_all: true },
-            Life { name: "off", hours, republishes: false, reads_all: false },
-            Life { name: "unread", hours: hours.min(12), republishes: true, reads_all: false },
+        let watches = [
+            Watch { name: "ours", hours, republishes: true, reads_all: true },
+            Watch { name: "off", hours, republishes: false, reads_all: false },
+            Watch { name: "unread", hours: hours.min(12), republishes: true, reads_all: false },
         ];
         let mut all = Vec::new();
-        for life in lives {
-            progress.stage(life.name);
-            let seen = watch(params, churn, &life, progress, &mut outcome);
-            seen.put(outcome.ours.group(model).group(life.name));
-            if life.republishes {
-                judge(&mut outcome, &format!("{model}, {}", life.name), line, &seen);
+        for how in watches {
+            progress.stage(how.name);
+            let seen = watch(params, churn, &how, progress, &mut outcome);
+            seen.put(outcome.ours.group(model).group(how.name));
+            if how.republishes {
+                judge(&mut outcome, &format!("{model}, {}", how.name), line, &seen);
             }
-            all.push((life.name, seen));
+            all.push((how.name, seen));
             if progress.stopped() {
                 break;
             }
@@ -91,9 +91,9 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
 }
 
 /// Lets a network live, and looks every hour.
-fn watch(params: &Params, churn: Churn, life: &Life, progress: &mut Progress<'_>, outcome: &mut Outcome) -> Seen {
+fn watch(params: &Params, churn: Churn, how: &Watch, progress: &mut Progress<'_>, outcome: &mut Outcome) -> Seen {
     let setup =
-        Setup { churn, link: Link::public(Latency::Geo6), config: settings(life), hours: life.hours, clients: 0.0 };
+        Setup { churn, link: Link::public(Latency::Geo6), config: settings(how), hours: how.hours, clients: 0.0 };
     let mut lived = Lived::new(params, &setup, progress);
     let published = publish(&mut lived, params.size(), params.seed);
     let mut seen = Seen::new(params.size());
@@ -105,12 +105,12 @@ fn watch(params: &Params, churn: Churn, life: &Life, progress: &mut Progress<'_>
             News::Mark(TICK) => {
                 // No lookup takes an hour: whoever asked one that has not ended is gone.
                 seen.close_hour(&lived, std::mem::take(&mut lookups).len());
-                if !life.republishes && seen.nothing_left() {
+                if !how.republishes && seen.nothing_left() {
                     break;
                 }
                 let live = serving(&lived.network);
                 seen.look(&mut lived, &published, &live);
-                read(&mut lived, (&published, &live), life, &mut random, &mut lookups);
+                read(&mut lived, (&published, &live), how, &mut random, &mut lookups);
                 lived.network.mark(lived.network.now() + HOUR, TICK);
             }
             News::Query { node, id, event: QueryEvent::Finished(result), .. } => {
@@ -125,13 +125,18 @@ fn watch(params: &Params, churn: Churn, life: &Life, progress: &mut Progress<'_>
         seen.close_hour(&lived, lookups.len());
     }
     seen.finish(&lived);
-    outcome.laws_of(life.name, &lived.network.traffic());
+    outcome.laws_of(how.name, &lived.network.traffic());
     seen
 }
 
-fn settings(life: &Life) -> Config {
-    let _ = life.republishes;
-    config(K)
+fn settings(how: &Watch) -> Config {
+    let mut config = config(K);
+    if !how.republishes {
+        let maintenance = &mut config.maintenance;
+        (maintenance.announce_interval, maintenance.region_interval, maintenance.replicate_interval) =
+            (None, None, None);
+    }
+    config
 }
 
 /// What was published.
@@ -168,13 +173,13 @@ type Lookups = BTreeMap<(Index, QueryId), usize>;
 fn read(
     lived: &mut Lived,
     (published, live): (&[Entry], &Ranking),
-    life: &Life,
+    how: &Watch,
     random: &mut Random,
     lookups: &mut Lookups,
 ) {
     let hour = lived.network.now() / HOUR;
     for (which, entry) in published.iter().enumerate() {
-        if live.len() < 2 || !life.reads_all && which as u64 % life.hours != hour {
+        if live.len() < 2 || !how.reads_all && which as u64 % how.hours != hour {
             continue;
         }
         let from = loop {
