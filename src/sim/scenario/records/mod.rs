@@ -105,7 +105,7 @@ fn watch(params: &Params, churn: Churn, how: &Watch, progress: &mut Progress<'_>
             News::Mark(TICK) => {
                 // No lookup takes an hour: whoever asked one that has not ended is gone.
                 seen.close_hour(&lived, std::mem::take(&mut lookups).len());
-                if !how.republishes && seen.nothing_left() {
+                if !how.republishes && seen.nothing_left {
                     break;
                 }
                 let live = serving(&lived.network);
@@ -201,7 +201,7 @@ fn judge(outcome: &mut Outcome, who: &str, line: f64, seen: &Seen) {
     for (what, kept) in [("values", &seen.values), ("provided keys", &seen.providers)] {
         let (found, held) = (kept.found_share(), kept.held_share());
         outcome.check(format!("{who}: {what} found: ≥ {line}"), found, found >= line);
-        let words = format!("{who}: {what} held by one of the {K} closest beside the publisher: ≥ {line}");
+        let words = format!("{who}: {what} held by one of the {K} closest of those who churn: ≥ {line}");
         outcome.check(words, held, held >= line);
     }
     let replicated = seen.per_value_hour(seen.stores.replicated);
@@ -236,7 +236,7 @@ fn draw(outcome: &mut Outcome, model: &str, all: &[(&str, Seen)]) {
 
 fn note(outcome: &mut Outcome) {
     outcome.note("A hundredth of the nodes (three at least) stay, and publish an equal share each of the values and of the provided keys. All others churn: three in ten come back under a new id, all with an empty store. ipfs_2022: as in churn; median_1h: exponential sessions and absences of median 1 h.");
-    outcome.note("ours: every record is looked for every hour, from a random node online that is not its publisher. unread (12 h at most), and off (without republication; until the 20 closest hold nothing at all): each is looked for once in all, so that reads, which correct and cache, keep nothing alive.");
-    outcome.note("holders, held: what the stores of the 20 nodes online closest to the key, other than the publisher, keep; looked at without a request. fewest: the fewest holders that any record had at any hour.");
+    outcome.note("ours: every record is looked for every hour, from a random node online that is not its publisher. unread (12 h at most), and off (without republication; until only those who stay hold anything): each is looked for once in all, so that reads, which correct and cache, keep nothing alive.");
+    outcome.note("holders: how many of the 20 nodes online closest to the key, the publisher left out, have it in their stores; looked at without a request. held: one of them at least has it that is not one of those who stay. fewest: the fewest holders that any record had at any hour.");
     outcome.note("arrivals: how many newcomers an hour are among the k closest to a key: joins an hour × k / nodes online, of whom some are gone before the hour is over. Each costs one store when the nearest holder meets it and one when the publisher looks: that bounds joined and announced.");
 }

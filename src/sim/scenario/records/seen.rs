@@ -23,7 +23,8 @@ pub(super) struct Kept {
     by_publisher: usize,
     /// The fewest holders among the 20 closest.
     fewest: usize,
-    /// How many records were looked for in the stores, and how many of them none of the 20 closest held.
+    /// How many records were looked for in the stores, and how many of them none of the 20 closest held that come and
+    /// go: those who stay would hold them for good.
     looked_at: usize,
     lost: usize,
 }
@@ -77,6 +78,8 @@ pub(super) struct Seen {
     /// What was stored at other nodes in all.
     pub(super) stores: Stores,
     pub(super) causes: Causes,
+    /// Whether at the last look no record was held by anyone but those who stay.
+    pub(super) nothing_left: bool,
     /// How many values there are, and as many provided keys.
     count: f64,
     pub(super) hours: f64,
@@ -97,6 +100,7 @@ impl Seen {
             providers: Kept::default(),
             stores: Stores::default(),
             causes: ["replicated", "joined", "announced", "corrected", "cached"].map(|cause| (cause, Vec::new())),
+            nothing_left: false,
             count: count as f64,
             hours: 0.0,
             joins: 0.0,
@@ -112,6 +116,7 @@ impl Seen {
     pub(super) fn look(&mut self, lived: &mut Lived, published: &[Entry], live: &Ranking) {
         let (hour, now) = (lived.hour(), lived.network.now());
         let mut held = [0, 0];
+        let lost = self.lost();
         for entry in published {
             let publisher = *lived.network.directory.contact(entry.publisher).peer();
             let near = live.closest(entry.place, K + 1).into_iter().filter(|peer| *peer != entry.publisher);
@@ -122,26 +127,24 @@ impl Seen {
                     None => node.knows_provider(now, &entry.key, &publisher),
                 }
             });
-            let holders = holders.count();
+            let holders: Vec<Index> = holders.collect();
             let kept = self.kept(entry);
-            kept.fewest = kept.fewest.min(holders);
+            kept.fewest = kept.fewest.min(holders.len());
             kept.looked_at += 1;
-            kept.lost += usize::from(holders == 0);
-            held[usize::from(entry.value.is_none())] += holders;
+            kept.lost += usize::from(holders.iter().all(|holder| lived.boot.contains(holder)));
+            held[usize::from(entry.value.is_none())] += holders.len();
         }
         self.values.holders.push((hour, held[0] as f64 / self.count));
         self.providers.holders.push((hour, held[1] as f64 / self.count));
+        self.nothing_left = self.lost() - lost == published.len();
         self.online.push(live.len() as f64);
         let everyone = 0..lived.network.directory.len() as Index;
         let copies: usize = everyone.map(|peer| lived.network.node_mut(peer).values_kept()).sum();
         self.copies.push(copies as f64 / self.count);
     }
 
-    /// Whether none of those who should hold any record did at the last look.
-    pub(super) fn nothing_left(&self) -> bool {
-        [&self.values, &self.providers]
-            .iter()
-            .all(|kept| kept.holders.last().is_some_and(|(_, holders)| *holders == 0.0))
+    fn lost(&self) -> usize {
+        self.values.lost + self.providers.lost
     }
 
     /// A lookup for this record ended.
