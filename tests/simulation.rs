@@ -13,12 +13,16 @@ fn run(name: &str, nodes: usize, samples: usize) -> Outcome {
     outcome
 }
 
-#[expect(clippy::expect_used, reason = "a test that names no scenario is wrong")]
 fn run_with(seed: u64, name: &str, nodes: usize, samples: usize) -> Outcome {
-    let scenario = scenarios().iter().find(|scenario| scenario.name == name).expect("a scenario of this name");
     let mut params = Params::new(seed);
     (params.nodes, params.samples) = (Some(nodes), Some(samples));
-    scenario.run(&params, &mut Unobserved)
+    run_params(name, &params)
+}
+
+#[expect(clippy::expect_used, reason = "a test that names no scenario is wrong")]
+fn run_params(name: &str, params: &Params) -> Outcome {
+    let scenario = scenarios().iter().find(|scenario| scenario.name == name).expect("a scenario of this name");
+    scenario.run(params, &mut Unobserved)
 }
 
 /// What a failed assertion prints: enough to run it again.
@@ -89,6 +93,22 @@ fn churn_leaves_neighbours_known() {
     let outcome = run("churn", 60, 1);
     assert!(metric(&outcome.ours, "know20") >= 18.0, "{}", describe(&outcome));
     assert!(metric(&outcome.ours, "found_share") >= 0.95, "{}", describe(&outcome));
+}
+
+#[test]
+fn records_outlive_those_who_keep_them() {
+    let mut params = Params::new(1);
+    // As the harder of its two models. A build without optimisation has no time for more.
+    params.churn = Some(Churn::Poisson(Duration::from_secs(5_194)));
+    (params.nodes, params.samples) = if cfg!(debug_assertions) { (Some(40), Some(3)) } else { (Some(100), Some(6)) };
+    let outcome = run_params("records", &params);
+    assert!(outcome.broken_laws.is_empty(), "{}", describe(&outcome));
+    assert_pass(&outcome);
+    for what in ["values", "providers"] {
+        let holders = |life: &str| metric(&outcome.ours, &format!("median_1h/{life}/{what}/holders_true20_last_hour"));
+        let (kept, left) = (holders("unread"), holders("off"));
+        assert!(kept >= 10.0 && left < 6.0, "{what}: {kept} {left}\n{}", describe(&outcome));
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ struct Arguments {
     /// Writes a page with tables and plots.
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// Sessions of nodes in `custom`: none, ipfs-2022, kad, or a mean such as 90s, 30m, 1h.
+    /// Sessions of nodes in `custom` and `records`: none, ipfs-2022, kad, or a mean such as 90s, 30m, 1h.
     #[arg(long, value_parser = parse::churn)]
     churn: Option<Churn>,
     /// The share of packets lost in `custom`, from 0 to below 1.

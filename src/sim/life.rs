@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::churn::{Churn, NEW_IDENTITY};
 use super::directory::{Index, Ranking};
 use super::network::Network;
-use super::node::ours;
+use super::node::{Node, ours};
 use super::random::Random;
 use crate::core::{Config, Input, Mode, Operation, QueryOptions};
 
@@ -22,6 +22,14 @@ pub(crate) struct Life {
     boot: Vec<Index>,
     clients: f64,
     random: Random,
+}
+
+/// Which way someone went.
+pub(crate) enum Turn {
+    /// Online.
+    Came,
+    /// Away; this is what was left behind.
+    Went(Node),
 }
 
 /// How many of the boot nodes someone who joins tries.
@@ -44,20 +52,20 @@ impl Life {
         }
     }
 
-    /// A session or an absence is over.
-    pub(crate) fn on_mark(&mut self, network: &mut Network, peer: Index) {
-        let next = if network.node(peer).is_present() {
-            network.leave(peer);
-            peer
+    /// A session or an absence is over. Whoever comes back has forgotten everything but its id, and some that too.
+    pub(crate) fn on_mark(&mut self, network: &mut Network, peer: Index) -> Turn {
+        let (next, turn) = if network.node(peer).is_present() {
+            (peer, Turn::Went(network.leave(peer)))
         } else {
             let fresh = self.random.chance(NEW_IDENTITY);
             let peer = if fresh { network.directory.add() } else { peer };
             self.join(network, peer);
-            peer
+            (peer, Turn::Came)
         };
         if let Some(time) = self.churn.draw(&mut self.random) {
             network.mark(network.now() + time, next);
         }
+        turn
     }
 
     /// Brings a node online that knows only boot nodes, and has it bootstrap.

@@ -13,7 +13,7 @@ use super::stock::Player;
 use crate::core::store::Read;
 use crate::core::{
     BucketSnapshot, Config, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output, QueryId,
-    QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response, Timestamp,
+    QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response, Stats, Timestamp,
 };
 
 /// One node; `Absent` while it is offline, or for an id that nobody answers for.
@@ -49,6 +49,25 @@ impl Node {
             Node::Stock(player) => player.holds(key),
             Node::Absent | Node::Adversary(_) => false,
         }
+    }
+
+    /// Whether it keeps the record that this peer provides this key.
+    pub(crate) fn knows_provider(&mut self, now: u64, key: &RecordKey, provider: &PeerId) -> bool {
+        let Node::Ours(dht) = self else { return false };
+        let Ok(Read::Ready(records)) = dht.store().providers(Timestamp::from_micros(now), key) else { return false };
+        records.iter().any(|record| record.provider.peer() == provider)
+    }
+
+    /// How many values of others it keeps.
+    pub(crate) fn values_kept(&mut self) -> usize {
+        let Node::Ours(dht) = self else { return 0 };
+        dht.store().usage().values
+    }
+
+    /// What it did so far; only of our own nodes.
+    pub(crate) fn stats(&self) -> Option<&Stats> {
+        let Node::Ours(dht) = self else { return None };
+        Some(dht.stats())
     }
 
     /// The buckets of its table, and whether each is full; only of our own nodes.

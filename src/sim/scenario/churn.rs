@@ -1,20 +1,18 @@
 //! A network whose nodes come and go for two days.
 
-use std::sync::Arc;
-
 use super::super::churn::Churn;
-use super::super::directory::{Directory, Index};
-use super::super::life::{Health, Life, serving};
+use super::super::directory::Index;
+use super::super::life::{Health, serving};
 use super::super::link::{Latency, Link};
 use super::super::network::{Network, News};
 use super::super::numbers::Numbers;
 use super::super::outcome::{Outcome, Put};
 use super::super::progress::Progress;
 use super::super::random::Random;
-use super::super::table::Filling;
-use super::setup::{Kind, Population, config, populate};
+use super::lived::{HOUR, Lived, Setup, TICK};
+use super::setup::config;
 use super::{Params, Scenario};
-use crate::core::{Answer, Config, Operation, QueryEvent, QueryOptions, RecordKey};
+use crate::core::{Answer, Operation, QueryEvent, QueryOptions, RecordKey};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "churn",
@@ -24,36 +22,16 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-const HOUR: u64 = 3_600_000_000;
-
 fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     let mut outcome = Outcome::new(SCENARIO.name, params.size(), params.seed);
     // `samples` is the number of hours here.
     let hours = params.samples.unwrap_or(48) as u64;
-    let setup = Setup {
-        churn: Churn::Ipfs2022,
-        link: Link::public(Latency::Geo6),
-        config: config(20),
-        hours,
-        clients: 0.0,
-        records: 100,
-    };
+    let setup =
+        Setup { churn: Churn::Ipfs2022, link: Link::public(Latency::Geo6), config: config(20), hours, clients: 0.0 };
     progress.stage("churn");
     live(params, &setup, progress, &mut outcome);
-    outcome.note("Values and provider records are published once, by nodes that stay; nothing keeps them alive but the core's own duties.");
+    outcome.note("Values and provider records are published by nodes that stay; the core keeps them alive. What that costs, and what is left without it, is shown by the scenario records.");
     outcome
-}
-
-/// A network that lives for some hours.
-pub(super) struct Setup {
-    pub(super) churn: Churn,
-    pub(super) link: Link,
-    pub(super) config: Config,
-    pub(super) hours: u64,
-    /// The share of nodes that only ask.
-    pub(super) clients: f64,
-    /// How many values, and as many provider records, are published.
-    pub(super) records: usize,
 }
 
 /// What was seen, hour by hour.
@@ -68,47 +46,28 @@ struct Seen {
     asked: [usize; 2],
 }
 
-const TICK: u32 = Life::FIRST_FREE;
+/// How many values, and as many provider records, are published.
+const RECORDS: usize = 100;
 
 /// Lets the network live, and measures every hour.
 pub(super) fn live(params: &Params, setup: &Setup, progress: &mut Progress<'_>, outcome: &mut Outcome) {
-    let (n, seed) = (params.size(), params.seed);
-    // As many are away as are online, unless nobody ever leaves.
-    let away = if setup.churn == Churn::None { 0 } else { n };
-    let directory = Directory::new(seed, n + away);
-    let population = Population::new(&directory, n);
-    let mut network = Network::new(seed, directory, setup.link);
-    let shared = Arc::new(setup.config.clone());
-    let filling = Filling {
-        wide: setup.config.routing.wide_low_buckets,
-        ..Filling::plain(setup.config.routing.bucket_size.get())
-    };
-    populate(&mut network, &population, seed, &Kind::Ours(Arc::clone(&shared)), filling, progress);
-    let boot: Vec<Index> = (0..(n as Index / 100).max(3).min(n as Index)).collect();
-    let mut life = Life::new(seed, setup.churn, shared, boot.clone(), setup.clients);
-    life.begin(&mut network, 0..(n + away) as Index);
-    let keys = publish(&mut network, &boot, setup.records, seed);
+    let mut lived = Lived::new(params, setup, progress);
+    let keys = publish(&mut lived.network, &lived.boot, RECORDS, params.seed);
     let mut seen = Seen::default();
-    network.mark(HOUR / 2, TICK);
-    let end = setup.hours * HOUR;
-    let mut random = Random::new(seed, "gets", 0);
-    while !progress.stopped() {
-        match network.next(end) {
-            Some(News::Mark(TICK)) => {
-                tick(&mut network, &keys, &mut random, &mut seen);
-                network.mark(network.now() + HOUR, TICK);
+    lived.network.mark(HOUR / 2, TICK);
+    let mut random = Random::new(params.seed, "gets", 0);
+    while let Some(news) = lived.next(progress) {
+        match news {
+            News::Mark(TICK) => {
+                tick(&mut lived.network, &keys, &mut random, &mut seen);
+                lived.network.mark(lived.network.now() + HOUR, TICK);
             }
-            Some(News::Mark(peer)) => life.on_mark(&mut network, peer),
-            Some(News::Query { event: QueryEvent::Finished(result), .. }) => on_end(*result, &mut seen),
-            Some(News::Pulse) => {
-                progress.tell(network.traffic().events, network.now(), network.now() as f64 / end as f64);
-            }
-            Some(_) => {}
-            None => break,
+            News::Query { event: QueryEvent::Finished(result), .. } => on_end(*result, &mut seen),
+            _ => {}
         }
     }
-    note_found(network.now() as f64 / HOUR as f64, &mut seen);
-    tell(&network, &seen, outcome);
+    note_found(lived.hour(), &mut seen);
+    tell(&lived.network, &seen, outcome);
 }
 
 fn publish(network: &mut Network, boot: &[Index], records: usize, seed: u64) -> Vec<RecordKey> {

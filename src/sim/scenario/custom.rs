@@ -6,7 +6,8 @@ use super::super::churn::Churn;
 use super::super::link::{Latency, Link};
 use super::super::outcome::Outcome;
 use super::super::progress::Progress;
-use super::churn::{Setup, live};
+use super::churn::live;
+use super::lived::Setup;
 use super::setup::config;
 use super::{Params, Scenario};
 
@@ -32,7 +33,6 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
         config,
         hours: params.samples.unwrap_or(6) as u64,
         clients: 0.0,
-        records: 100,
     };
     progress.stage("custom");
     live(params, &setup, progress, &mut outcome);

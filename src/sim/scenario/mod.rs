@@ -7,8 +7,10 @@ mod churn;
 mod custom;
 mod exact;
 mod hops;
+mod lived;
 mod outage;
 mod poisoned;
+mod records;
 mod scale;
 mod setup;
 mod skademlia;
@@ -28,6 +30,7 @@ static SCENARIOS: &[Scenario] = &[
     skademlia::SCENARIO,
     poisoned::SCENARIO,
     churn::SCENARIO,
+    records::SCENARIO,
     outage::SCENARIO,
     scale::SCENARIO,
     custom::SCENARIO,
@@ -74,7 +77,7 @@ pub struct Params {
     pub seed: u64,
     /// How many lookups or other operations to measure.
     pub samples: Option<usize>,
-    /// How long nodes stay; only for `custom`.
+    /// How long nodes stay; for `custom`, and for `records`, which then does without its own two models.
     pub churn: Option<Churn>,
     /// The share of packets lost; only for `custom`.
     pub loss: Option<f64>,

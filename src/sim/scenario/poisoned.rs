@@ -108,7 +108,9 @@ fn poison(
                 }
                 network.mark(network.now() + POISON_INTERVAL, POISON);
             }
-            Some(News::Mark(peer)) => life.on_mark(network, peer),
+            Some(News::Mark(peer)) => {
+                life.on_mark(network, peer);
+            }
             Some(News::Pulse) => {
                 progress.tell(network.traffic().events, network.now(), network.now() as f64 / end as f64);
             }
