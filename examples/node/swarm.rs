@@ -116,7 +116,7 @@ fn open(home: &Home) -> Result<Box<dyn Store>, String> {
     let seed = kad::Key::from(&PeerId::random()).to_bytes();
     match kad::DiskStore::open(&path, kad::DiskStoreConfig::new(seed)) {
         Ok(store) => Ok(Box::new(store)),
-        Err(why) => Err(format!("{}: {why}", path.display())),
+        Err(why) => Err(why.to_string()),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -115,6 +116,9 @@ pub struct Record {
     pub publisher: Option<PeerId>,
     /// When it stops being served; `None` means never, and is the privilege of own records.
     pub expires: Option<Timestamp>,
+    /// Whether whoever sent it said when it expires (field 777 of a record). If not, this node's own rule set the time,
+    /// which says nothing about which of two values was put later.
+    pub claimed: bool,
     /// When this node received it, by this node's clock.
     pub received: Timestamp,
     /// Whether this node published it: own records never compete with remote ones for room.
@@ -134,10 +138,20 @@ impl Record {
             value: value.into(),
             publisher: None,
             expires: None,
+            claimed: false,
             received,
             own: false,
             announced: None,
             sequence: None,
+        }
+    }
+
+    /// When the value is said to expire, for a validator that prefers the later one. Own values have no expiry here, but
+    /// go out with one of `ttl` from their last writing or announcement, by which their copies are compared.
+    pub(crate) fn claim(&self, ttl: Duration) -> Option<Timestamp> {
+        match self.own {
+            true => Some(self.announced.unwrap_or_default().max(self.received) + ttl),
+            false => self.expires.filter(|_| self.claimed),
         }
     }
 

@@ -416,15 +416,17 @@ impl Storage {
         if !validator.succeeds(&new.key, &old.value, &new.value) {
             return Some(KeepError::Conflict);
         }
-        // Own values have no expiry here, but go out with one that counts from their writing. By that their copies are
-        // compared, and so must they be among themselves: else the publisher alone would refuse what all others took.
-        let both_own = old.own && new.own;
-        let claimed = |record: &Record| match both_own {
-            true => Some(record.received + self.config.value_ttl),
-            false => record.expires,
-        };
-        let candidates = [Candidate::new(&new.value, claimed(new)), Candidate::new(&old.value, claimed(old))];
+        let candidate = |record| Candidate::of(record, self.config.value_ttl);
+        let candidates = [candidate(new), candidate(old)];
         (validator.select(&new.key, &candidates) != 0).then_some(KeepError::Old)
+    }
+
+    /// Whether the validator would let it pass now; it says nothing about provider records.
+    pub(crate) fn is_valid(&self, now: Timestamp, item: &Item) -> bool {
+        match item {
+            Item::Value(record) => self.config.validator.validate(now, &record.key, &record.value).is_ok(),
+            Item::Provider(_) => true,
+        }
     }
 
     fn still_valid(&self, now: Timestamp, record: Option<Record>) -> Option<Record> {
@@ -450,11 +452,15 @@ impl Storage {
 /// The very value that is kept, come again. The publisher's own copy stays its own when a peer sends it back, and
 /// nobody can make a value end earlier by sending it with a short lifetime, or put a name to what this node published.
 fn again(old: Record, new: Record) -> Record {
-    let expires = old.expires.zip(new.expires).map(|(old, new)| old.max(new));
+    let (expires, claimed) = match (old.expires, new.expires) {
+        (Some(a), Some(b)) if a > b => (old.expires, old.claimed),
+        (Some(_), Some(_)) => (new.expires, new.claimed),
+        _ => (None, false),
+    };
     if old.own {
         Record { received: new.received, announced: old.announced.max(new.announced), ..old }
     } else {
-        Record { expires, ..new }
+        Record { expires, claimed, ..new }
     }
 }
 
@@ -499,5 +505,6 @@ pub(crate) fn received(now: Timestamp, config: &RecordConfig, value: Value) -> R
     let mut record = Record::new(value.key, value.value, now);
     record.publisher = value.publisher;
     record.expires = Some(now + ttl);
+    record.claimed = value.ttl.is_some();
     record
 }

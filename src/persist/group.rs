@@ -16,7 +16,7 @@ use super::row::{self, Entry, Provided};
 use super::tables::{Counts, Kind, Place, Tables, expiry_key, expiry_of, order_key, order_of, own_key, place_of};
 use crate::core::Contact;
 use crate::core::Timestamp;
-use crate::core::store::StoreError;
+use crate::core::store::{SEQUENCE_MEMORY, StoreError};
 use crate::core::{ProviderRecord, Record, RecordKey};
 
 /// How long the sequence number of a value without expiry is remembered once the application removed it. Source: as the
@@ -226,7 +226,7 @@ impl<'t, 'c> Group<'t, 'c> {
         let Some(old) = self.value_at(place)? else { return Ok(()) };
         let Some(sequence) = old.sequence else { return Ok(()) };
         let until = match old.expires {
-            Some(expires) => expires + expires.since(old.received),
+            Some(expires) => expires + expires.since(old.received).max(SEQUENCE_MEMORY),
             None => old.announced.unwrap_or_default().max(old.received) + REMOVED_FOR,
         };
         self.remember(place, sequence, until)

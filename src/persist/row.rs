@@ -18,6 +18,7 @@ const EXPIRES: u8 = 2;
 const ANNOUNCED: u8 = 4;
 const SEQUENCE: u8 = 8;
 const PUBLISHER: u8 = 16;
+const CLAIMED: u8 = 32;
 
 /// One provider of a key, as its row has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +120,8 @@ pub(super) fn encode_value(record: &Record) -> Vec<u8> {
             | flag(EXPIRES, record.expires.is_some())
             | flag(ANNOUNCED, record.announced.is_some())
             | flag(SEQUENCE, record.sequence.is_some())
-            | flag(PUBLISHER, record.publisher.is_some()),
+            | flag(PUBLISHER, record.publisher.is_some())
+            | flag(CLAIMED, record.claimed),
     );
     put_time(&mut row, record.received);
     record.expires.into_iter().for_each(|at| put_time(&mut row, at));
@@ -145,7 +147,8 @@ pub(super) fn decode_value(row: &[u8]) -> Option<Record> {
     let key = RecordKey::from(from.short()?);
     let mut record = Record::new(key, Bytes::copy_from_slice(from.0), received);
     (record.expires, record.announced) = (expires, announced);
-    (record.sequence, record.publisher, record.own) = (sequence, publisher, flags & OWN != 0);
+    (record.sequence, record.publisher) = (sequence, publisher);
+    (record.own, record.claimed) = (flags & OWN != 0, flags & CLAIMED != 0);
     Some(record)
 }
 
@@ -225,6 +228,7 @@ mod tests {
     fn value() -> Record {
         let mut record = Record::new("/a/b", "value", Timestamp::from_secs(5));
         (record.expires, record.announced) = (Some(Timestamp::from_secs(9)), Some(Timestamp::MAX));
+        record.claimed = true;
         (record.sequence, record.publisher, record.own) = (Some(7), Some(PeerId::random()), true);
         record
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::store::conformance::Conformance;
 use libp2p_kad_dht::core::store::deferred::DeferredStore;
-use libp2p_kad_dht::core::store::{Item, Scan};
+use libp2p_kad_dht::core::store::{Item, SEQUENCE_MEMORY, Scan};
 use libp2p_kad_dht::core::{Key, ProviderRecord, Record, RecordKey, Store, Timestamp};
 use proptest::prelude::*;
 
@@ -87,7 +87,7 @@ impl Model {
         let Some(record) = self.values.remove(key) else { return };
         let Some(sequence) = record.sequence else { return };
         let until = match record.expires {
-            Some(expires) => expires + expires.since(record.received),
+            Some(expires) => expires + expires.since(record.received).max(SEQUENCE_MEMORY),
             // Longer than any of these runs.
             None => Timestamp::MAX,
         };

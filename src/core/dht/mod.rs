@@ -253,6 +253,7 @@ impl Dht {
     ///
     /// The store's own.
     pub fn remove_value(&mut self, key: &RecordKey) -> Result<(), StoreError> {
+        self.pool.putting(key).into_iter().for_each(|id| self.cancel(id));
         self.withdraw(&Name { place: key.key(), provider: false });
         self.storage.forget_value(key)
     }

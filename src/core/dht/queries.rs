@@ -122,7 +122,7 @@ impl Dht {
     /// What is left to do when the result of a query is told goes on under the query's own name, though nobody waits for
     /// it, and gives way to whatever is asked for.
     fn follow_up(&mut self, now: Timestamp, id: QueryId, target: Key, mut follow_up: FollowUp) {
-        if let Some(record) = follow_up.keep.take().filter(|_| self.mode == Mode::Server) {
+        if let Some(record) = follow_up.keep.take().filter(|_| follow_up.replaces || self.mode == Mode::Server) {
             self.storage.keep_value(now, Asker::Nobody, record);
         }
         self.stats.stores.corrected += follow_up.corrected.len() as u64;

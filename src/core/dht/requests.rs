@@ -70,7 +70,11 @@ impl Dht {
         if let RequestError::Misbehaved(what) = why {
             self.misbehaved(*request.to.peer(), what);
         }
-        self.hold_against(now, &request.to, why);
+        // Who refuses a record is alive: its store may be full, or it may know a better one.
+        let refused = why == RequestError::Refused && matches!(request.kind(), Kind::PutValue | Kind::AddProvider);
+        if !refused {
+            self.hold_against(now, &request.to, why);
+        }
         match request.owner {
             Owner::Query(id, tag) => self.on_query_failure(now, id, tag, asked, why),
             Owner::Probe => self.on_probed(now, request.to.peer()),

@@ -33,7 +33,9 @@ impl Dht {
     pub(super) fn on_page(&mut self, now: Timestamp, duty: Duty, outcome: Outcome) {
         let Outcome::Items(page) = outcome else { return };
         let k = self.config.lookup.replication.get();
-        let errands = self.upkeep.on_page(now, duty, page.ok(), &self.peers, k);
+        let mut errands = self.upkeep.on_page(now, duty, page.ok(), &self.peers, k);
+        // What its own rules call over would be refused by all, and held against this node.
+        errands.retain(|errand| self.storage.is_valid(now, &errand.item));
         if !errands.is_empty() {
             self.run_errands(now, duty, errands);
         }

@@ -1,8 +1,8 @@
 //! Has the peers of the routing table kept for the next start.
 //!
 //! Knows: when that is due. Must not know: who the peers are, or how they are kept. A change of the table is kept soon
-//! after the start, when there is most to lose, and later once an interval; a table that does not change is not kept
-//! again.
+//! after the start, when there is most to lose, then after twice as long each time, up to once an interval; a table that
+//! does not change is not kept again.
 
 use std::time::Duration;
 
@@ -18,12 +18,14 @@ pub(crate) struct Snapshots {
     due: Option<Timestamp>,
     /// When the table was kept last.
     kept: Option<Timestamp>,
+    /// How often it was kept.
+    times: u32,
 }
 
 impl Snapshots {
     /// With an interval of `None`, or a store that keeps no peers, it is never due.
     pub(crate) fn new(interval: Option<Duration>, store_keeps_peers: bool) -> Snapshots {
-        Snapshots { interval: interval.filter(|_| store_keeps_peers), due: None, kept: None }
+        Snapshots { interval: interval.filter(|_| store_keeps_peers), due: None, kept: None, times: 0 }
     }
 
     pub(crate) fn due(&self) -> Option<Timestamp> {
@@ -34,7 +36,8 @@ impl Snapshots {
     pub(crate) fn on_change(&mut self, now: Timestamp) {
         if let (None, Some(interval)) = (self.due, self.interval) {
             let soon = now + FIRST.min(interval);
-            self.due = Some(self.kept.map_or(soon, |kept| soon.max(kept + interval)));
+            let pause = FIRST.saturating_mul(2u32.saturating_pow(self.times)).min(interval);
+            self.due = Some(self.kept.map_or(soon, |kept| soon.max(kept + pause)));
         }
     }
 
@@ -44,6 +47,7 @@ impl Snapshots {
         if is_due {
             self.due = None;
             self.kept = Some(now);
+            self.times = self.times.saturating_add(1);
         }
         is_due
     }
@@ -56,7 +60,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(600);
 
     #[test]
-    fn the_first_change_is_kept_soon_later_ones_once_an_interval() {
+    fn the_first_change_is_kept_soon_later_ones_ever_more_seldom() {
         let mut snapshots = Snapshots::new(Some(INTERVAL), true);
         assert!(!snapshots.take_due(Timestamp::from_secs(1_000)), "nothing changed");
         snapshots.on_change(Timestamp::from_secs(100));
@@ -65,11 +69,18 @@ mod tests {
         assert!(!snapshots.take_due(Timestamp::from_secs(104)));
         assert!(snapshots.take_due(Timestamp::from_secs(105)));
         assert_eq!(snapshots.due(), None);
-        snapshots.on_change(Timestamp::from_secs(106));
-        assert_eq!(snapshots.due(), Some(Timestamp::from_secs(705)));
-        assert!(snapshots.take_due(Timestamp::from_secs(705)));
-        snapshots.on_change(Timestamp::from_secs(5_000));
-        assert_eq!(snapshots.due(), Some(Timestamp::from_secs(5_005)));
+        let mut pauses = Vec::new();
+        let mut kept = Timestamp::from_secs(105);
+        for _ in 0..9 {
+            snapshots.on_change(kept);
+            let due = snapshots.due().unwrap();
+            assert!(snapshots.take_due(due));
+            pauses.push((due - kept).as_secs());
+            kept = due;
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
+        snapshots.on_change(kept + INTERVAL * 9);
+        assert_eq!(snapshots.due(), Some(kept + INTERVAL * 9 + FIRST), "after a long rest soon again");
     }
 
     #[test]

@@ -41,13 +41,17 @@ pub(crate) struct Read<'a> {
     pub(crate) invalid: &'a [Arc<Contact>],
     /// Whether this node itself holds an older one, or none.
     pub(crate) lacked_here: bool,
+    /// Whether this node keeps an older one.
+    pub(crate) older_here: bool,
 }
 
 /// What a read leaves to be done.
 #[derive(Debug, Default)]
 pub(crate) struct FollowUp {
-    /// For the own store, if this node serves others.
+    /// For the own store: in place of an older one, or if this node serves others.
     pub(crate) keep: Option<Record>,
+    /// Whether it is in place of an older one.
+    pub(crate) replaces: bool,
     /// Who gets the value, nearest to the key first.
     pub(crate) corrected: Vec<Arc<Contact>>,
     /// Who gets a copy for a while.
@@ -65,14 +69,16 @@ impl FollowUp {
         }
         let target = read.best.key.key();
         let closest = read.lookup.nearest(cx.replication());
-        let keep = read.lacked_here && is_among(&target, &closest, cx.peers.local.key(), cx.replication());
+        let near = is_among(&target, &closest, cx.peers.local.key(), cx.replication());
+        let keep = read.older_here || (read.lacked_here && near);
         let corrected = read.to_correct(cx, &target, &closest);
         let copy = if corrected.is_empty() { read.to_copy(cx, &target, remaining) } else { None };
         let mut requests = Vec::with_capacity(corrected.len() + usize::from(copy.is_some()));
         let ask = |ttl| Request::PutValue { value: read.value(cx, ttl) };
         requests.extend(corrected.iter().map(|peer| (Arc::clone(peer), ask(remaining))));
         requests.extend(copy.iter().map(|(peer, ttl)| (Arc::clone(peer), ask(Some(*ttl)))));
-        FollowUp { keep: keep.then(|| read.record(cx)), corrected, cached: copy.map(|(peer, _)| peer), requests }
+        let keep = keep.then(|| read.record(cx));
+        FollowUp { keep, replaces: read.older_here, corrected, cached: copy.map(|(peer, _)| peer), requests }
     }
 
     /// The machine that brings it to them; `None` if there is nobody.
@@ -216,7 +222,16 @@ mod tests {
             }
         }
         let over = Some(NOW + HOUR);
-        let read = Read { lookup: &lookup, best: &best(), over, missing, outdated: &[], invalid, lacked_here: true };
+        let read = Read {
+            lookup: &lookup,
+            best: &best(),
+            over,
+            missing,
+            outdated: &[],
+            invalid,
+            lacked_here: true,
+            older_here: false,
+        };
         FollowUp::of(&cx, &read)
     }
 

@@ -35,6 +35,7 @@ enum State {
     Waiting,
     Late,
     Acknowledged,
+    Refused,
     Failed,
 }
 
@@ -86,6 +87,11 @@ impl Delivery {
 
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>) {
         self.settle(from, State::Failed);
+    }
+
+    /// A peer does not want it, and nobody else gets it in its stead.
+    pub(crate) fn on_refusal(&mut self, from: &Arc<Contact>) {
+        self.settle(from, State::Refused);
     }
 
     pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, how: Tardy) {

@@ -11,6 +11,7 @@ use libp2p_identity::PeerId;
 
 use super::correct::{FollowUp, Read};
 use super::{Context, Heard, Step, take, unanswered, walk_on};
+use crate::core::config::RecordConfig;
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryEvent, QueryOptions};
@@ -21,7 +22,7 @@ use crate::core::requests::Tag;
 use crate::core::storage::received;
 use crate::core::store::StoreError;
 use crate::core::time::Timestamp;
-use crate::core::validate::{Candidate, Validator};
+use crate::core::validate::Candidate;
 
 #[derive(Debug)]
 pub(crate) struct GetValue {
@@ -31,6 +32,8 @@ pub(crate) struct GetValue {
     thorough: bool,
     /// Whether the store has answered.
     local: Option<Result<(), StoreError>>,
+    /// Whether it had a value.
+    held_here: bool,
     best: Option<Best>,
     /// How many hold a valid value, this node included.
     held: usize,
@@ -66,6 +69,7 @@ impl GetValue {
             quorum,
             thorough: options.thorough,
             local: None,
+            held_here: false,
             best: None,
             held: 0,
             outdated: Vec::new(),
@@ -89,6 +93,7 @@ impl GetValue {
         self.local = Some(value.as_ref().map(|_| ()).map_err(|why| *why));
         if let Ok(Some(record)) = value {
             self.held += 1;
+            self.held_here = true;
             out.push(QueryEvent::Value(record.clone()));
             // Copies of an own value live from when they were last sent out.
             let sent = record.announced.max(Some(record.received));
@@ -127,9 +132,8 @@ impl GetValue {
                     self.invalid.push(Arc::clone(heard.from));
                     return Err(Misbehaviour::InvalidValue(why));
                 }
-                let said = value.ttl.is_some();
                 let record = received(cx.now, &cx.config.record, value);
-                self.compare(&**validator, record, said, heard.from, out);
+                self.compare(&cx.config.record, record, heard.from, out);
             }
             None => self.missing.push(Arc::clone(heard.from)),
         }
@@ -158,16 +162,10 @@ impl GetValue {
         self.follow_up.take()
     }
 
-    fn compare(
-        &mut self,
-        validator: &dyn Validator,
-        record: Record,
-        said: bool,
-        from: &Arc<Contact>,
-        out: &mut Vec<QueryEvent>,
-    ) {
+    fn compare(&mut self, config: &RecordConfig, record: Record, from: &Arc<Contact>, out: &mut Vec<QueryEvent>) {
         self.held += 1;
-        let over = record.expires.filter(|_| said);
+        let validator = &config.validator;
+        let over = record.expires.filter(|_| record.claimed);
         let Some(best) = &mut self.best else {
             return self.prefer(record, over, from, out);
         };
@@ -177,8 +175,8 @@ impl GetValue {
             best.record.expires = best.record.expires.map(|at| over.map_or(at, |over| at.max(over)));
             return;
         }
-        let old = Candidate::new(&best.record.value, best.record.expires);
-        let new = Candidate::new(&record.value, record.expires);
+        let old = Candidate::of(&best.record, config.value_ttl);
+        let new = Candidate::of(&record, config.value_ttl);
         if validator.select(&self.key, &[old, new]) == 1 {
             self.prefer(record, over, from, out);
         } else if validator.select(&self.key, &[new, old]) == 1 {
@@ -212,6 +210,7 @@ impl GetValue {
                 outdated: &self.outdated,
                 invalid: &self.invalid,
                 lacked_here: best.from.is_some() && self.local == Some(Ok(())),
+                older_here: best.from.is_some() && self.held_here,
             },
         ));
         Some(best)

@@ -201,7 +201,7 @@ impl Machine {
         match self {
             Machine::Find(find) => find.on_failure(from, why),
             Machine::GetValue(get) => get.on_failure(from),
-            Machine::Publish(publish) => publish.on_failure(from, tag),
+            Machine::Publish(publish) => publish.on_failure(from, tag, why),
             Machine::Providers(providers) => providers.on_failure(from, tag),
             Machine::Bootstrap(bootstrap) => bootstrap.on_failure(from, tag),
             Machine::Region(region) => region.on_failure(from, tag, why),
@@ -264,6 +264,11 @@ impl Machine {
     /// Whether it announces that this node provides `key`.
     pub(crate) fn announces(&self, key: &RecordKey) -> bool {
         matches!(self, Machine::Publish(publish) if publish.announces(key))
+    }
+
+    /// Whether it puts a value under `key`.
+    pub(crate) fn puts(&self, key: &RecordKey) -> bool {
+        matches!(self, Machine::Publish(publish) if publish.puts(key))
     }
 
     /// How many peers it knows and has not asked.

@@ -101,6 +101,11 @@ impl Pool {
         self.queries.iter().filter(|(_, query)| query.machine.announces(key)).map(|(id, _)| *id).collect()
     }
 
+    /// Those that put a value under `key`. Looks at all queries likewise.
+    pub(crate) fn putting(&self, key: &RecordKey) -> Vec<QueryId> {
+        self.queries.iter().filter(|(_, query)| query.machine.puts(key)).map(|(id, _)| *id).collect()
+    }
+
     /// A query whose time is over at `now`.
     pub(crate) fn expired(&self, now: Timestamp) -> Option<QueryId> {
         self.deadlines.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)

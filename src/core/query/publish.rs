@@ -13,7 +13,7 @@ use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryOptions};
 use crate::core::key::Key;
 use crate::core::lookup::{Lookup, Tardy};
-use crate::core::message::{Request, Value};
+use crate::core::message::{Request, RequestError, Value};
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::requests::Tag;
 use crate::core::storage::KeepError;
@@ -92,6 +92,11 @@ impl Publish {
         matches!(self.what, What::Provider) && self.key == *key
     }
 
+    /// Whether it puts a value under `key`.
+    pub(crate) fn puts(&self, key: &RecordKey) -> bool {
+        matches!(self.what, What::Value(_)) && self.key == *key
+    }
+
     pub(crate) fn unasked(&self) -> usize {
         match &self.stage {
             Stage::Keeping | Stage::Refused(_) => 0,
@@ -145,10 +150,17 @@ impl Publish {
         }
     }
 
-    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag) {
+    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
         match &mut self.stage {
             Stage::Walking(lookup, _) if tag == WALK => lookup.on_failure(from.key()),
-            Stage::Walking(_, delivery) | Stage::Delivering(delivery) if tag == DELIVERY => delivery.on_failure(from),
+            Stage::Walking(_, delivery) | Stage::Delivering(delivery) if tag == DELIVERY => {
+                // One of the closest that refuses a value may know a better one; those farther off, who know none, are
+                // not the place for it then.
+                match (&self.what, why) {
+                    (What::Value(_), RequestError::Refused) => delivery.on_refusal(from),
+                    _ => delivery.on_failure(from),
+                }
+            }
             _ => {}
         }
     }

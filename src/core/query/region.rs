@@ -292,20 +292,27 @@ impl Parcel {
         }
         let in_play = self.recipients.iter_mut().filter(|(_, state)| *state != State::Failed).take(self.wanted);
         let (to, state) = { in_play }.find(|(_, state)| *state == State::Ranked)?;
-        let request = message(cx, &self.item)?;
+        let request = message(cx, &self.item, matches!(self.to, To::Closest))?;
         *state = State::Waiting;
         Some((Arc::clone(to), request))
     }
 }
 
-/// The record as it is sent; `None` if there is nothing to send: it is over, or this node has no address.
-fn message(cx: &Context<'_>, item: &Item) -> Option<Request> {
+/// The record as it is sent; `None` if there is nothing to send: it is over, or this node has no address. An own value
+/// that goes to all begins its lifetime anew; to some it goes with what is left of it, so that their copies are no newer
+/// than those that all others have.
+fn message(cx: &Context<'_>, item: &Item, to_all: bool) -> Option<Request> {
     match item {
         Item::Value(record) => {
             let mut value = Value::new(record.key.clone(), record.value.clone());
             value.publisher = record.publisher;
             value.received = Some(record.received);
-            value.ttl = if record.own { Some(cx.config.record.value_ttl) } else { remaining(cx.now, record.expires)? };
+            let ttl = cx.config.record.value_ttl;
+            value.ttl = match (record.own, to_all) {
+                (true, true) => Some(ttl),
+                (true, false) => remaining(cx.now, record.claim(ttl))?,
+                (false, _) => remaining(cx.now, record.expires)?,
+            };
             Some(Request::PutValue { value })
         }
         Item::Provider(record) => {

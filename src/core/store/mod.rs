@@ -12,6 +12,7 @@ pub mod memory;
 
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 pub use memory::{MemoryStore, MemoryStoreConfig};
 
@@ -96,9 +97,9 @@ pub trait Store: Send {
     fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError>;
 
     /// The highest sequence number of a value that was kept under `key` and is over by now, or was removed, or had to
-    /// give way, as far as it is remembered: until as long after its expiry as that was after its receipt, at least,
-    /// and for two days from its receipt or announcement if it had no expiry. Where there are too
-    /// many, those that would be forgotten first go first. Asked only where no value is kept.
+    /// give way, as far as it is remembered: for [`SEQUENCE_MEMORY`] after its expiry, or as long after it as that was after
+    /// its receipt if this is longer, and for two days from its receipt or announcement if it had no expiry. Where there
+    /// are too many, those that would be forgotten first go first. Asked only where no value is kept.
     ///
     /// # Errors
     ///
@@ -154,6 +155,10 @@ pub trait Store: Send {
         None
     }
 }
+
+/// A sequence number outlives its value for so long at least. Source: the lifetime of values, 48 h: whoever stored the
+/// value while it was alive has forgotten it by then.
+pub const SEQUENCE_MEMORY: Duration = Duration::from_secs(48 * 3600);
 
 /// What a [`Store::scan`] looks for. A store skips the others at little cost: there can be a million of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -62,6 +62,24 @@ fn a_publisher_can_change_its_value_to_lesser_bytes() {
     }
 }
 
+/// The value that was put last wins everywhere, at whom it replaces too: else two publishers of one key would each keep
+/// and announce their own.
+#[test]
+fn of_two_publishers_the_later_one_wins_at_the_earlier_one_too() {
+    let mut network = Network::joined(5, Config::default());
+    stored(network.run(1, put("/app/x", "9")).unwrap());
+    network.advance(Duration::from_secs(2)); // lifetimes travel in whole seconds
+    stored(network.run(2, put("/app/x", "10")).unwrap());
+    for i in 0..5 {
+        match network.run(i, get("/app/x")).unwrap() {
+            Answer::Value { record, .. } => {
+                assert_eq!((&record.value[..], record.own), (&b"10"[..], i == 2), "node {i}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn an_own_value_that_comes_back_stays_the_publishers() {
     let mut network = Network::joined(5, Config::default());

@@ -197,3 +197,37 @@ fn what_is_not_valid_is_neither_put_nor_taken_from_a_peer() {
     );
     assert!(matches!(get(&mut network, 1, &key), Err(QueryError::NotFound(_))));
 }
+
+/// In a network larger than k: whoever holds nothing must not place an older value beside those who hold the newer one.
+#[test]
+fn an_older_value_from_afar_is_refused_whole_and_given_up_after_a_read() {
+    let mut config = Config::default();
+    config.lookup.replication = std::num::NonZeroUsize::new(4).unwrap();
+    config.record.validator = Arc::new(Namespaced::public().with("signed", Arc::new(SignedValues)));
+    let mut network = Network::joined(30, config);
+    let sign = |signed: Signed| signed.sign(&keypair()).unwrap();
+    let (old, new) = (sign(signed(&network, 4)), sign(signed(&network, 5)));
+    let (place, key) = (new.0.key(), new.0.clone());
+    let mut far: Vec<_> = (0..30).collect();
+    far.sort_by_key(|i| network.contact(*i).key().distance(&place));
+    assert_eq!(put(&mut network, far[29], new.clone()), Ok(4));
+    let table =
+        |network: &Network| network.nodes[far[20]].routing_snapshot().entries().map(|entry| entry.failures).sum();
+    let failures: u32 = table(&network);
+    match put(&mut network, far[20], old.clone()) {
+        Err(QueryError::QuorumMissed { reached: 0, report, .. }) => {
+            assert_eq!(report.failed.len(), 4, "the four closest, and nobody in their stead: {report:?}");
+            assert!(report.failed.iter().all(|failure| failure.why == crate::core::RequestError::Refused));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(table(&network), failures, "who refuses is alive");
+    let all = QueryOptions::default().with_all_asked();
+    match network.run_with(far[20], Operation::Get { key: key.clone() }, all).unwrap() {
+        Answer::Value { record, .. } => assert_eq!(record.value, new.1),
+        other => panic!("{other:?}"),
+    }
+    for i in [far[20], far[29], far[10]] {
+        assert_eq!(get(&mut network, i, &key).as_ref(), Ok(&new.1), "its own older one has given way");
+    }
+}

@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::record::RecordKey;
+use super::record::{Record, RecordKey};
 use super::time::Timestamp;
 
 /// Decides what a valid value is and which of several is best.
@@ -60,6 +61,11 @@ impl<'a> Candidate<'a> {
     pub fn new(value: &'a Bytes, expires: Option<Timestamp>) -> Candidate<'a> {
         Candidate { value, expires }
     }
+
+    /// What this record is among others under its key, where own values go out with a lifetime of `ttl`.
+    pub(crate) fn of(record: &'a Record, ttl: Duration) -> Candidate<'a> {
+        Candidate::new(&record.value, record.claim(ttl))
+    }
 }
 
 /// Why a value is not valid.
@@ -95,10 +101,9 @@ pub enum InvalidValue {
 /// Accepts every value, and prefers the one that claims the later expiry, then the greater bytes.
 ///
 /// The default of a private network, in which every peer is trusted; the public preset refuses it. Between peers of this
-/// crate, which send the time that a value has left (field 777 of a record), the value that was put last wins. Peers of
-/// other implementations do not: nothing but the bytes, and when they arrive, then orders their values, and nodes may
-/// differ; and the copies that reads leave on their path claim a shorter time than the value has. For values that change use `/signed` (`validators::SignedValues`, feature `signed`), or a validator of your
-/// own that knows a sequence.
+/// crate, which send the time that a value has left (field 777 of a record), the value that was put last wins. Values of
+/// peers that do not send it come after all that have it, and among themselves the order is by bytes alone. For values that change use
+/// `/signed` (`validators::SignedValues`, feature `signed`), or a validator of your own that knows a sequence.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
 pub struct AcceptAny;
@@ -109,7 +114,8 @@ impl Validator for AcceptAny {
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
-        let rank = |c: &Candidate<'_>| (c.expires.is_none(), c.expires, Bytes::clone(c.value));
+        // One order for all, whichever two are compared first: who claims no expiry comes after all who do.
+        let rank = |candidate: &Candidate<'_>| (candidate.expires, Bytes::clone(candidate.value));
         let mut best = 0;
         for (i, candidate) in values.iter().enumerate().skip(1) {
             if rank(candidate) > rank(&values[best]) {
@@ -179,6 +185,9 @@ mod tests {
         let unknown = [Candidate::new(&a, None), Candidate::new(&b, None)];
         assert_eq!(AcceptAny.select(&key, &unknown), 1);
         assert_eq!(AcceptAny.select(&key, &[late, late]), 0, "the first of equals");
+        let unknown = Candidate::new(&a, None);
+        assert_eq!(AcceptAny.select(&key, &[unknown, soon]), 1, "who claims nothing comes last");
+        assert_eq!(AcceptAny.select(&key, &[Candidate::new(&b, None), late, soon]), 1, "who claims nothing comes last");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::lots::Lots;
 use super::sequences::Sequences;
 use crate::core::key::Key;
 use crate::core::record::{Record, RecordKey};
-use crate::core::store::StoreError;
+use crate::core::store::{SEQUENCE_MEMORY, StoreError};
 use crate::core::time::Timestamp;
 
 /// How long the sequence number of a value without expiry is remembered once the application removed it. Source: copies
@@ -75,7 +75,7 @@ impl Values {
         let Some(record) = self.take(place, lots, config) else { return };
         let Some(sequence) = record.sequence else { return };
         let until = match record.expires {
-            Some(expires) => expires + expires.since(record.received),
+            Some(expires) => expires + expires.since(record.received).max(SEQUENCE_MEMORY),
             None => record.announced.unwrap_or_default().max(record.received) + REMOVED_FOR,
         };
         self.over.remember(*place, sequence, until);
