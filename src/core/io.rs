@@ -369,6 +369,9 @@ pub enum Answer {
         /// Who was asked.
         report: Report,
     },
+    /// The end of [`Operation::Remove`] and of [`Operation::StopProviding`]: the store has forgotten it, as durably as it
+    /// keeps anything.
+    Forgotten,
     /// The end of [`Operation::Records`].
     Records {
         /// What is kept, in order of the keyspace; fewer than the limit means that the end is reached.
@@ -409,6 +412,17 @@ pub enum Operation {
     },
     /// Find who provides some content.
     Providers {
+        /// The content's multihash.
+        key: RecordKey,
+    },
+    /// Forget the value kept here. Peers that keep it forget it when its time is over.
+    Remove {
+        /// The key.
+        key: RecordKey,
+    },
+    /// Stop announcing that this node provides some content; a provide of it that still runs ends as cancelled. Peers that
+    /// were told forget it when its time is over.
+    StopProviding {
         /// The content's multihash.
         key: RecordKey,
     },

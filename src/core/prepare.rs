@@ -85,9 +85,17 @@ pub(crate) fn prepare(
             let machine = Machine::Bootstrap(Bootstrap::new(&cx, ChaCha8Rng::from_seed(seed)));
             (machine, *peers.local.key(), None)
         }
+        Operation::Remove { key } => {
+            let local = storage.forget_value(asker, &key);
+            (Machine::Local(None), key.key(), local)
+        }
+        Operation::StopProviding { key } => {
+            let local = storage.forget_provider(asker, &key, peers.local.peer());
+            (Machine::Local(None), key.key(), local)
+        }
         Operation::Records { after, limit } => {
             let local = storage.items(asker, Scan::All, after.as_ref(), limit.get());
-            (Machine::Records(None), *peers.local.key(), local)
+            (Machine::Local(None), *peers.local.key(), local)
         }
     };
     Ok((Query::new(machine, target), local))

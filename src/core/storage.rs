@@ -255,11 +255,10 @@ impl Storage {
     }
 
     /// Forgets a value at the application's word.
-    pub(crate) fn forget_value(&mut self, key: &RecordKey) -> Result<(), StoreError> {
+    pub(crate) fn forget_value(&mut self, asker: Asker, key: &RecordKey) -> Now {
         self.unmark(key, false);
-        let write = self.store.remove(key)?;
-        let _ = self.written(Asker::Nobody, Ok(write));
-        Ok(())
+        let write = self.store.remove(key);
+        self.written(asker, write)
     }
 
     /// Reads the peers that were kept for this start.
@@ -272,11 +271,10 @@ impl Storage {
     }
 
     /// Forgets at the application's word that `provider` provides `key`.
-    pub(crate) fn forget_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<(), StoreError> {
+    pub(crate) fn forget_provider(&mut self, asker: Asker, key: &RecordKey, provider: &PeerId) -> Now {
         self.unmark(key, true);
-        let write = self.store.remove_provider(key, provider)?;
-        let _ = self.written(Asker::Nobody, Ok(write));
-        Ok(())
+        let write = self.store.remove_provider(key, provider);
+        self.written(asker, write)
     }
 
     /// The store finished a write.

@@ -121,12 +121,6 @@ impl Commands {
         match command {
             Command::Start { operation, options, writer } => self.start(ticket, now, dht, operation, options, writer),
             Command::Read { what, writer } => writer.finish(Ok(read(what, dht))),
-            Command::StopProviding { key, writer } => {
-                writer.finish(dht.stop_providing(&key).map(|()| Reply::Done).map_err(QueryError::Store));
-            }
-            Command::Remove { key, writer } => {
-                writer.finish(dht.remove_value(&key).map(|()| Reply::Done).map_err(QueryError::Store));
-            }
             Command::AddPeer(contact) => return Some(Wish::AddPeer(contact)),
             Command::SetMode(mode) => return Some(Wish::SetMode(mode)),
         }

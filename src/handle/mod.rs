@@ -61,10 +61,9 @@ impl DhtHandle {
         Query::new(self.start(Operation::Put { key: key.into(), value }, Finds::None))
     }
 
-    /// Forgets a value that this node keeps. The copies that other peers hold expire in their time.
+    /// Forgets a value that this node keeps; ends once the store has forgotten it. The copies that other peers hold expire in their time.
     pub fn remove(&self, key: impl Into<RecordKey>) -> Query<()> {
-        let key = key.into();
-        Query::new(self.call(Finds::None, |writer| Command::Remove { key, writer }))
+        Query::new(self.start(Operation::Remove { key: key.into() }, Finds::None))
     }
 
     /// Tells the k peers closest to a key that this node provides its content, and everyone who asks here, until
@@ -73,10 +72,9 @@ impl DhtHandle {
         Query::new(self.start(Operation::Provide { key: key.into() }, Finds::None))
     }
 
-    /// Stops telling that this node provides some content. What other peers were told expires in its time.
+    /// Stops telling that this node provides some content; ends once the store has forgotten it. What other peers were told expires in its time.
     pub fn stop_providing(&self, key: impl Into<RecordKey>) -> Query<()> {
-        let key = key.into();
-        Query::new(self.call(Finds::None, |writer| Command::StopProviding { key, writer }))
+        Query::new(self.start(Operation::StopProviding { key: key.into() }, Finds::None))
     }
 
     /// Finds who provides some content. The first arrive before the lookup ends.

@@ -86,7 +86,7 @@ outcome! {
     Vec<QuerySnapshot>: reply Reply::Queries(snapshots) => snapshots;
     Stats: reply Reply::Stats(stats) => *stats;
     PeerRecord: reply Reply::Local(contact) => PeerRecord::from(&*contact);
-    (): reply Reply::Done => ();
+    (): answer Answer::Forgotten => ();
 }
 
 impl Walk for Found {}

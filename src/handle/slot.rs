@@ -21,8 +21,6 @@ pub enum Reply {
     Queries(Vec<QuerySnapshot>),
     Stats(Box<Stats>),
     Local(Arc<Contact>),
-    /// There is nothing to tell but that it is done.
-    Done,
 }
 
 type End = Result<Reply, QueryError>;
@@ -224,7 +222,7 @@ mod tests {
             writer.step(step(n));
             writer.provider(Contact::new(PeerId::random(), []));
         }
-        writer.finish(Ok(Reply::Done));
+        writer.finish(Ok(Reply::Queries(Vec::new())));
         let waker = noop_waker();
         let cx = &mut Context::from_waker(&waker);
         assert_eq!(reader.missed(), 1_000 - MAX_UNREAD_STEPS as u64);
@@ -237,7 +235,7 @@ mod tests {
             assert!(matches!(reader.poll_provider(cx), Poll::Ready(Some(_))));
         }
         assert!(matches!(reader.poll_provider(cx), Poll::Ready(None)));
-        assert!(matches!(reader.poll_end(cx), Poll::Ready(Ok(Reply::Done))));
+        assert!(matches!(reader.poll_end(cx), Poll::Ready(Ok(Reply::Queries(_)))));
         assert!(matches!(reader.poll_end(cx), Poll::Ready(Err(QueryError::Closed))), "never hangs after the end");
     }
 

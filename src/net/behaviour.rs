@@ -28,7 +28,7 @@ use super::mode::ModeSwitch;
 use super::stream_config::StreamConfig;
 use crate::core::{
     self, Busy, ConfigError, Contact, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output,
-    QueryId, QueryOptions, QuerySnapshot, RecordKey, Reply, RoutingSnapshot, Stats, Store, StoreError, Timestamp,
+    QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
 };
 use crate::handle::{Commands, DhtHandle, Wish};
 
@@ -126,24 +126,6 @@ impl Behaviour {
     /// Ends a query early; its last event says so. Nothing happens if it is over already.
     pub fn cancel(&mut self, id: QueryId) {
         self.dht.cancel(id);
-    }
-
-    /// Stops telling that this node provides some content.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::remove_provider`].
-    pub fn stop_providing(&mut self, key: impl Into<RecordKey>) -> Result<(), StoreError> {
-        self.dht.stop_providing(&key.into())
-    }
-
-    /// Forgets an own value.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::remove`].
-    pub fn remove(&mut self, key: impl Into<RecordKey>) -> Result<(), StoreError> {
-        self.dht.remove_value(&key.into())
     }
 
     /// Names a peer that serves the DHT, for a first contact.

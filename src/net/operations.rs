@@ -65,6 +65,25 @@ impl Behaviour {
         self.start(Operation::ClosestPeers { key: key.into().to_shared() }, QueryOptions::default())
     }
 
+    /// Stops telling that this node provides some content. As
+    /// [`DhtHandle::stop_providing`](crate::DhtHandle::stop_providing).
+    ///
+    /// # Errors
+    ///
+    /// As [`Behaviour::start`].
+    pub fn stop_providing(&mut self, key: impl Into<RecordKey>) -> Result<QueryId, Busy> {
+        self.start(Operation::StopProviding { key: key.into() }, QueryOptions::default())
+    }
+
+    /// Forgets a value that this node keeps. As [`DhtHandle::remove`](crate::DhtHandle::remove).
+    ///
+    /// # Errors
+    ///
+    /// As [`Behaviour::start`].
+    pub fn remove(&mut self, key: impl Into<RecordKey>) -> Result<QueryId, Busy> {
+        self.start(Operation::Remove { key: key.into() }, QueryOptions::default())
+    }
+
     /// Joins the network. As [`DhtHandle::bootstrap`](crate::DhtHandle::bootstrap).
     ///
     /// # Errors

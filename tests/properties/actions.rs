@@ -307,8 +307,10 @@ impl Lawful {
             0 => self.input(|| Input::Mode(Mode::Client)),
             1 => self.input(|| Input::Mode(Mode::Server)),
             2 => self.input(move || Input::LocalAddrs(contact(i.into()).addrs().take(i as usize % 2).collect())),
-            3 if self.pending() < FORGOTTEN => self.call(move |dht, _| _ = dht.stop_providing(&key(i))),
-            4 if self.pending() < FORGOTTEN => self.call(move |dht, _| _ = dht.remove_value(&key(i))),
+            3 if self.pending() < FORGOTTEN => {
+                self.start(Operation::StopProviding { key: key(i) }, QueryOptions::default())
+            }
+            4 if self.pending() < FORGOTTEN => self.start(Operation::Remove { key: key(i) }, QueryOptions::default()),
             _ => {}
         }
     }

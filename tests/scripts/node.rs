@@ -83,7 +83,8 @@ impl Node {
         let words = Words::new(line);
         let verb = words.at(0);
         match verb {
-            "get" | "put" | "provide" | "providers" | "find" | "closest" | "bootstrap" | "records" => {
+            "get" | "put" | "provide" | "providers" | "find" | "closest" | "bootstrap" | "records" | "stop"
+            | "remove" => {
                 self.start(verb, &words);
             }
             "cancel" => self.dht.cancel(QueryId::new(words.at(1).trim_start_matches('q').parse().unwrap())),
@@ -104,8 +105,6 @@ impl Node {
                 self.input(Input::LocalAddrs(addrs));
             }
             "store" => self.tell_store(&words),
-            "stop" => self.dht.stop_providing(&self.names.key(words.at(1))).unwrap(),
-            "remove" => self.dht.remove_value(&self.names.key(words.at(1))).unwrap(),
             "table" => self.lines.extend(self.names.of_table(&self.dht.routing_snapshot())),
             "wake" => self.show_wake(),
             "stores" => self.show_stores(),
@@ -129,6 +128,8 @@ impl Node {
         options.progress = words.has("progress");
         let operation = match verb {
             "get" => Operation::Get { key: self.names.key(words.at(1)) },
+            "stop" => Operation::StopProviding { key: self.names.key(words.at(1)) },
+            "remove" => Operation::Remove { key: self.names.key(words.at(1)) },
             "put" => {
                 let value = Bytes::from(words.at(2).to_owned());
                 Operation::Put { key: self.names.key(words.at(1)), value }

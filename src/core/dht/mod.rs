@@ -32,14 +32,13 @@ use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, prepare};
 use super::query::{Context, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step};
-use super::record::RecordKey;
 use super::requests::{Alarm, InFlight, Owner, Requests, Tag};
 use super::routing::{Offer, RoutingSnapshot};
 use super::rtt::{Experience, Pace};
 use super::server::{Served, Server, ServerContext};
 use super::stats::Stats;
 use super::storage::{Asker, Outcome, Storage, Visit};
-use super::store::{Done, Store, StoreError};
+use super::store::{Done, Store};
 use super::time::Timestamp;
 
 /// One node of the DHT: a state machine without a clock, a socket or a task.
@@ -232,30 +231,6 @@ impl Dht {
                 },
             );
         }
-    }
-
-    /// Stops announcing that this node provides `key`: a provide of it that still runs ends as cancelled. Peers that were
-    /// told forget it when its time is over.
-    ///
-    /// # Errors
-    ///
-    /// The store's own.
-    pub fn stop_providing(&mut self, key: &RecordKey) -> Result<(), StoreError> {
-        self.pool.announcing(key).into_iter().for_each(|id| self.cancel(id));
-        let local = *self.peers.local.peer();
-        self.withdraw(&Name { place: key.key(), provider: true });
-        self.storage.forget_provider(key, &local)
-    }
-
-    /// Forgets the value kept here under `key`. Peers that keep it forget it when its time is over.
-    ///
-    /// # Errors
-    ///
-    /// The store's own.
-    pub fn remove_value(&mut self, key: &RecordKey) -> Result<(), StoreError> {
-        self.pool.putting(key).into_iter().for_each(|id| self.cancel(id));
-        self.withdraw(&Name { place: key.key(), provider: false });
-        self.storage.forget_value(key)
     }
 
     fn withdraw(&mut self, name: &Name) {

@@ -134,8 +134,17 @@ impl Dht {
 
     /// The application changes what it publishes.
     pub(super) fn on_changed(&mut self, operation: &Operation) {
-        if let Operation::Put { key, .. } = operation {
-            self.stop_errands(&Name { place: key.key(), provider: false }, None);
+        match operation {
+            Operation::Put { key, .. } => self.stop_errands(&Name { place: key.key(), provider: false }, None),
+            Operation::Remove { key } => {
+                self.pool.putting(key).into_iter().for_each(|id| self.cancel(id));
+                self.withdraw(&Name { place: key.key(), provider: false });
+            }
+            Operation::StopProviding { key } => {
+                self.pool.announcing(key).into_iter().for_each(|id| self.cancel(id));
+                self.withdraw(&Name { place: key.key(), provider: true });
+            }
+            _ => {}
         }
     }
 }

@@ -124,8 +124,8 @@ pub(crate) enum Machine {
     Region(Box<Region>),
     /// What a read that is over leaves to be done.
     Correct(Correct),
-    /// A page of what is kept; it waits for nothing but the store.
-    Records(Option<Result<Answer, QueryError>>),
+    /// What waits for nothing but the store: a page of what is kept, or that something is forgotten.
+    Local(Option<Result<Answer, QueryError>>),
 }
 
 impl Machine {
@@ -139,7 +139,7 @@ impl Machine {
             Machine::Bootstrap(_) => "bootstrap",
             Machine::Region(region) => region.kind(),
             Machine::Correct(_) => "correct",
-            Machine::Records(_) => "records",
+            Machine::Local(_) => "local",
         }
     }
 
@@ -170,7 +170,7 @@ impl Machine {
             Machine::Bootstrap(bootstrap) => bootstrap.next(cx, report),
             Machine::Region(region) => region.next(cx, report),
             Machine::Correct(correct) => correct.next(report),
-            Machine::Records(page) => page.take().map_or(Step::Wait, Step::Finish),
+            Machine::Local(end) => end.take().map_or(Step::Wait, Step::Finish),
         }
     }
 
@@ -192,7 +192,7 @@ impl Machine {
                 correct.on_end();
                 Ok(0)
             }
-            Machine::Records(_) => Ok(0),
+            Machine::Local(_) => Ok(0),
         }
     }
 
@@ -206,7 +206,7 @@ impl Machine {
             Machine::Bootstrap(bootstrap) => bootstrap.on_failure(from, tag),
             Machine::Region(region) => region.on_failure(from, tag, why),
             Machine::Correct(correct) => correct.on_end(),
-            Machine::Records(_) => {}
+            Machine::Local(_) => {}
         }
     }
 
@@ -219,7 +219,7 @@ impl Machine {
             Machine::Providers(providers) => providers.on_tardy(from, tag, how),
             Machine::Bootstrap(bootstrap) => bootstrap.on_tardy(from, tag, how),
             Machine::Region(region) => region.on_tardy(from, tag, how),
-            Machine::Correct(_) | Machine::Records(_) => {}
+            Machine::Correct(_) | Machine::Local(_) => {}
         }
     }
 
@@ -229,8 +229,11 @@ impl Machine {
             (Machine::GetValue(get), Outcome::Value(value)) => get.on_local(cx, value, out),
             (Machine::Publish(publish), Outcome::Kept(kept)) => publish.on_local(cx, kept),
             (Machine::Providers(providers), Outcome::Providers(records)) => providers.on_local(cx, records, out),
-            (Machine::Records(page), Outcome::Items(items)) => {
-                *page = Some(items.map(|items| Answer::Records { items }).map_err(QueryError::Store));
+            (Machine::Local(end), Outcome::Kept(kept)) => {
+                *end = Some(kept.map(|()| Answer::Forgotten).map_err(QueryError::from));
+            }
+            (Machine::Local(end), Outcome::Items(items)) => {
+                *end = Some(items.map(|items| Answer::Records { items }).map_err(QueryError::Store));
             }
             _ => {}
         }
@@ -281,7 +284,7 @@ impl Machine {
             Machine::Bootstrap(bootstrap) => bootstrap.unasked(),
             Machine::Region(region) => region.unasked(),
             Machine::Correct(correct) => correct.unasked(),
-            Machine::Records(_) => 0,
+            Machine::Local(_) => 0,
         }
     }
 }

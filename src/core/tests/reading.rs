@@ -59,7 +59,7 @@ fn after_one_get_all_of_the_closest_hold_the_value() {
     let all = nearest(&network);
     let (closest, reader) = (&all[..20], all[59]);
     for i in [0, 3, 8, 9, 15] {
-        network.nodes[closest[i]].remove_value(&key()).unwrap();
+        network.run(closest[i], Operation::Remove { key: key() }).unwrap();
     }
     assert_eq!(holding(&mut network, closest, "v"), 15);
     let Answer::Value { corrected, missing, cached, .. } = network.run_with(reader, get(), everyone()).unwrap() else {
@@ -111,7 +111,7 @@ fn a_reader_among_the_closest_keeps_the_value_if_it_serves() {
         let mut network = Network::joined(60, Config::default());
         network.run(7, put("v")).unwrap();
         let near = nearest(&network).into_iter().find(|i| *i != 7).unwrap();
-        network.nodes[near].remove_value(&key()).unwrap();
+        network.run(near, Operation::Remove { key: key() }).unwrap();
         network.input(near, Input::Mode(mode));
         network.run(near, get()).unwrap();
         assert_eq!(held(&mut network, near).is_some(), kept, "{mode}");

@@ -142,7 +142,7 @@ fn who_is_newly_among_the_closest_is_told_and_nobody_else() {
     };
     let all: BTreeSet<_> = closest[5..13].iter().filter(|i| knows(&mut network, **i)).collect();
     assert_eq!(all.len(), 8);
-    network.nodes[7].stop_providing(&key).unwrap();
+    network.run(7, Operation::StopProviding { key: key.clone() }).unwrap();
     network.dead.extend(closest[5..10].iter());
     network.advance(3 * HOUR);
     assert_eq!(total(&network, |stores| stores.announced), announced, "no longer provided");

@@ -129,7 +129,7 @@ fn a_swap_is_refused_by_the_peers_that_hold_what_it_does_not_know() {
     let key = first.0.clone();
     put(&mut network, 1, first.clone()).unwrap();
     // The writer's own node does not hold the value, so that only others can tell.
-    network.nodes[3].remove_value(&key).unwrap();
+    network.run(3, Operation::Remove { key: key.clone() }).unwrap();
     let all = QueryOptions::default().with_quorum(Quorum::All);
     let (_, value) = sign(signed(&network, 3).replacing(1));
     match network.run_with(3, Operation::Put { key: key.clone(), value }, all) {
