@@ -26,8 +26,8 @@ pub const DEFAULT_BACKOFF_PEERS: usize = 4_096;
 
 /// The configuration of a [`Behaviour`](super::Behaviour).
 ///
-/// [`Config::new`] is right for a private network, `Config::amino` (feature `ipns`) for the public IPFS network. What is not set
-/// keeps its documented default; what cannot work is refused when the behaviour is made, by the name of the field.
+/// [`Config::new`] is right for a private network, `Config::amino` (feature `ipns`) for the public IPFS network. What is
+/// not set keeps its documented default; what cannot work is refused when the behaviour is made, by the name of the field.
 #[derive(Clone, Debug)]
 pub struct Config {
     core: core::Config,

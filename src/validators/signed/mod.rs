@@ -37,17 +37,17 @@
 //! A value that says which sequence number it [replaces](Signed::replacing) is refused by whoever holds one with a
 //! higher number than that: somebody else's, unknown to the writer. The writer's own node answers with
 //! [`QueryError::Conflict`](crate::QueryError::Conflict), other nodes by refusing the put. A holder that is behind, with
-//! a lower number, takes the value: it missed the one that was replaced. (BEP 44 asks for equality, but there the condition is no part
-//! of the value that is passed on.) Peers that hold nothing take anything. So two writers who race may both find
-//! takers among the k closest; who must know reads the value back from a majority.
+//! a lower number, takes the value: it missed the one that was replaced. (BEP 44 asks for equality, but there the
+//! condition is no part of the value that is passed on.) Peers that hold nothing take anything. So two writers who race
+//! may both find takers among the k closest; who must know reads the value back from a majority.
 //!
 //! # The envelope
 //!
 //! Integers are big-endian. `version` (1 byte, 1), `flags` (1 byte), `sequence` (8), `expires` (8, microseconds of
 //! Unix time), with flag 1 `replaces` (8), with flag 2 the length (2) of the serialized public key and the key, the
 //! length (2) of the signature and the signature; the rest is the value. The public key is there if and only if the peer
-//! id does not contain it. Signed are [`DOMAIN`], the length (2) of the record's key and that key, the fields from `version` to
-//! `replaces`, and the value.
+//! id does not contain it. Signed are [`DOMAIN`], the length (2) of the record's key and that key, the fields from
+//! `version` to `replaces`, and the value.
 
 #[cfg(test)]
 mod tests;
