@@ -78,8 +78,8 @@ impl DiskStore {
 
     fn start(handle: Arc<Handle>, head: Head, config: DiskStoreConfig) -> std::io::Result<DiskStore> {
         let shared = Arc::new(Shared::new(config.cache_bytes, head.kept()));
-        let capacity = config.max_pending_writes.saturating_add(own_writes(&config));
-        let (writes, jobs) = sync_channel(capacity.min(MAX_QUEUE));
+        // Room for all that `write` admits, so that nothing that was admitted is ever turned away.
+        let (writes, jobs) = sync_channel(config.max_pending_writes.min(MAX_QUEUE) + own_writes(&config));
         let (reads, asks) = sync_channel(config.max_pending_reads.clamp(1, MAX_QUEUE));
         let (alive, ended) = sync_channel::<()>(0);
         let mut threads = Vec::new();
@@ -112,7 +112,7 @@ impl DiskStore {
             }
             // One alone is always taken.
             let fits = pending.remote_bytes <= config.max_pending_bytes || pending.remote_writes == 1;
-            pending.remote_writes <= config.max_pending_writes && fits
+            pending.remote_writes <= config.max_pending_writes.min(MAX_QUEUE) && fits
         });
         if !admitted {
             return Err(StoreError::Full);

@@ -49,12 +49,7 @@ impl Replicate {
         is_close: impl Fn(&Key) -> bool,
     ) -> Vec<Errand> {
         let Some(sweep) = &mut self.sweep else { return Vec::new() };
-        let Some(mut page) = page else {
-            sweep.failed(now);
-            return Vec::new();
-        };
-        let visited = sweep.on_page(now, &page, depth);
-        page.truncate(visited);
+        let mut page = sweep.take_page(now, page, depth);
         page.retain(|item| self.is_due(now, item) && is_close(&item.key().key()));
         page.into_iter().map(|item| Errand { item, to: To::Closest }).collect()
     }

@@ -91,12 +91,7 @@ impl Republish {
     /// share their closest peers.
     pub(crate) fn on_swept(&mut self, now: Timestamp, local: &Key, depth: u32, page: Option<Vec<Item>>) -> Vec<Errand> {
         let Some(sweep) = &mut self.sweep else { return Vec::new() };
-        let Some(mut page) = page else {
-            sweep.failed(now);
-            return Vec::new();
-        };
-        let visited = sweep.on_page(now, &page, depth);
-        page.truncate(visited);
+        let page = sweep.take_page(now, page, depth);
         page.into_iter().filter_map(|item| self.errand(now, local, item)).collect()
     }
 

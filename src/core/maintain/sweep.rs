@@ -57,8 +57,19 @@ impl Sweep {
         self.cursor
     }
 
+    /// What is visited now of a page; nothing of one that could not be read.
+    pub(crate) fn take_page(&mut self, now: Timestamp, page: Option<Vec<Item>>, depth: u32) -> Vec<Item> {
+        let Some(mut page) = page else {
+            self.failed(now);
+            return Vec::new();
+        };
+        let visited = self.on_page(now, &page, depth);
+        page.truncate(visited);
+        page
+    }
+
     /// Here is the page. Returns how many of its first items are visited now; those visited together share `depth` bits.
-    pub(crate) fn on_page(&mut self, now: Timestamp, items: &[Item], depth: u32) -> usize {
+    pub(super) fn on_page(&mut self, now: Timestamp, items: &[Item], depth: u32) -> usize {
         self.reading = false;
         let soon = now + self.spacing();
         let Some(first) = items.first().map(|item| item.key().key()) else {
@@ -85,7 +96,7 @@ impl Sweep {
     }
 
     /// The page could not be read.
-    pub(crate) fn failed(&mut self, now: Timestamp) {
+    pub(super) fn failed(&mut self, now: Timestamp) {
         self.reading = false;
         self.due = now + RETRY;
     }
