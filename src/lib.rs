@@ -70,6 +70,8 @@
 pub mod core;
 #[cfg(feature = "handle")]
 pub mod handle;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "libp2p")]
 pub mod net;
 #[cfg(feature = "disk")]
