@@ -96,6 +96,11 @@ fn churn_leaves_neighbours_known() {
 }
 
 #[test]
+fn everyone_who_joins_finds_its_place() {
+    assert_pass(&run("join", 150, 1));
+}
+
+#[test]
 fn records_outlive_those_who_keep_them() {
     let mut params = Params::new(1);
     // As the harder of its two models. A build without optimisation has no time for more.

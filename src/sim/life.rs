@@ -101,6 +101,8 @@ pub(crate) struct Health {
     pub(crate) stale_open: f64,
     /// How many of the 20 servers closest to it a node has in its table, on average.
     pub(crate) know20: f64,
+    /// The share of nodes that know all of them.
+    pub(crate) know_all: f64,
 }
 
 impl Health {
@@ -119,11 +121,15 @@ impl Health {
             }
             let near = live.closest(network.directory.place(peer), 21).into_iter().filter(|other| *other != peer);
             let known = |other: &Index| buckets.iter().any(|(_, entries)| entries.contains(other));
-            health.know20 += near.take(20).filter(known).count() as f64;
+            let near: Vec<Index> = near.take(20).collect();
+            let knows = near.iter().filter(|other| known(other)).count();
+            health.know20 += knows as f64;
+            health.know_all += f64::from(u8::from(knows == near.len()));
             count += 1.0;
         }
         health.entries /= count;
         health.know20 /= count;
+        health.know_all /= count;
         health.stale_full = tally[1][0] / tally[1][1].max(1.0);
         health.stale_open = tally[0][0] / tally[0][1].max(1.0);
         health

@@ -6,7 +6,7 @@ use super::super::life::{Health, serving};
 use super::super::link::{Latency, Link};
 use super::super::network::{Network, News};
 use super::super::numbers::Numbers;
-use super::super::outcome::{Outcome, Put};
+use super::super::outcome::{Metric, Outcome, Put};
 use super::super::progress::Progress;
 use super::super::random::Random;
 use super::lived::{HOUR, Lived, Setup, TICK};
@@ -30,8 +30,27 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
         Setup { churn: Churn::Ipfs2022, link: Link::public(Latency::Geo6), config: config(20), hours, clients: 0.0 };
     progress.stage("churn");
     live(params, &setup, progress, &mut outcome);
+    judge(&mut outcome);
     outcome.note("Values and provider records are published by nodes that stay; the core keeps them alive. What that costs, and what is left without it, is shown by the scenario records.");
     outcome
+}
+
+/// The pass lines. Published: what a crawler measured in the tables of the live IPFS network (RFM19, 2022).
+fn judge(outcome: &mut Outcome) {
+    let (stale_full, stale_open, know_all) = (3.78, 15.0, 0.61);
+    outcome.published.put("stale_full", stale_full / 100.0);
+    outcome.published.put("stale_open", stale_open / 100.0);
+    outcome.published.put("know_all_20", know_all);
+    let reached = |outcome: &Outcome, name: &str| match outcome.ours.get(name) {
+        Some(Metric::Number(value)) => *value,
+        _ => f64::NAN,
+    };
+    let full = reached(outcome, "stale_full");
+    outcome.check("dead entries in full buckets: ≤ 0.02", full, full <= 0.02);
+    let open = reached(outcome, "stale_open");
+    outcome.check("dead entries in other buckets: ≤ 0.07", open, open <= 0.07);
+    let all = reached(outcome, "know_all_20");
+    outcome.check("nodes that know all of their 20 closest: ≥ 0.85", all, all >= 0.85);
 }
 
 /// What was seen, hour by hour.
@@ -145,6 +164,7 @@ fn tell(network: &Network, seen: &Seen, outcome: &mut Outcome) {
     ours.put("stale_full", average(|health| health.stale_full));
     ours.put("stale_open", average(|health| health.stale_open));
     ours.put("know20", average(|health| health.know20));
+    ours.put("know_all_20", average(|health| health.know_all));
     ours.put("entries", average(|health| health.entries));
     ours.put("bytes_per_node_s", traffic.bytes as f64 / seconds / outcome.nodes as f64);
     ours.put("bytes_per_node_s_p95", bytes.quantile(0.95));

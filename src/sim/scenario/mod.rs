@@ -7,6 +7,7 @@ mod churn;
 mod custom;
 mod exact;
 mod hops;
+mod join;
 mod lived;
 mod outage;
 mod poisoned;
@@ -29,6 +30,7 @@ static SCENARIOS: &[Scenario] = &[
     amino_put::SCENARIO,
     skademlia::SCENARIO,
     poisoned::SCENARIO,
+    join::SCENARIO,
     churn::SCENARIO,
     records::SCENARIO,
     outage::SCENARIO,

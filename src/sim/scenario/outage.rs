@@ -88,6 +88,11 @@ fn cut(
     ours.put("table_after", after.entries);
     ours.put("know20_before", before.know20);
     ours.put("know20_after", after.know20);
+    if name == "cut_off" {
+        let lost = before.entries - after.entries;
+        outcome.check("entries that an outage of 5 min costs: none", lost, lost <= 0.0);
+    }
+    let ours = outcome.ours.group(name);
     ours.put("heal_s", healed.map_or(f64::NAN, |(at, _)| at * 60.0 - healed_at as f64 / 1e6));
     outcome.laws_of(name, &network.traffic());
     curve
