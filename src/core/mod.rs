@@ -21,6 +21,8 @@ mod dht;
 mod errand;
 pub mod error;
 mod io;
+#[cfg_attr(not(test), expect(dead_code, reason = "the routing table is the first to count by it"))]
+mod ip_group;
 mod key;
 mod lookup;
 mod maintain;
@@ -49,6 +51,7 @@ pub use io::{
     Answer, Event, InboundId, Input, Mode, Operation, Output, Progress, QueryEvent, QueryId, QueryOptions, Refusal,
     Reply, RequestId, Wake,
 };
+pub use ip_group::AsnTable;
 pub use key::{Distance, Key};
 pub use message::{Kind, Misbehaviour, Request, RequestError, Response, Unreachable, Value};
 pub use query::{QuerySnapshot, Quorum};

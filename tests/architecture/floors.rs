@@ -14,7 +14,7 @@ pub(crate) const FLOORS: &[(&str, &[&str])] = &[
 ];
 
 /// Floor 0: what every other module of the core may name.
-const VOCABULARY: &[&str] = &["time", "key", "contact", "record", "message", "error", "config", "rtt"];
+const VOCABULARY: &[&str] = &["time", "key", "contact", "ip_group", "record", "message", "error", "config", "rtt"];
 /// Floor 1: what the duties are made of.
 const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup"];
 /// Between the floors: what the duties share, and the doors, which are data.
@@ -30,12 +30,13 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("time", &[]),
     ("key", &[]),
     ("contact", &[&["key"]]),
+    ("ip_group", &[&["contact"]]),
     ("record", &[&["time", "key", "contact"]]),
     ("validate", &[&["time", "key", "contact", "record"]]),
     ("message", &[&["time", "key", "contact", "record", "validate"]]),
     ("store", &[&["time", "key", "contact", "record", "config"]]),
     ("error", &[&["time", "key", "contact", "record", "message", "validate", "store"]]),
-    ("config", &[&["time", "key", "contact", "record", "error", "validate"]]),
+    ("config", &[&["time", "key", "contact", "ip_group", "record", "error", "validate"]]),
     ("rtt", &[&["time", "config"]]),
     ("routing", &[VOCABULARY]),
     ("address_book", &[VOCABULARY]),

@@ -1,0 +1,253 @@
+//! Which addresses are likely to be one operator's: the IP groups of a peer.
+//!
+//! Knows: how addresses are laid out in bytes, and which networks belong together. Must not know: how many peers of a
+//! group are too many.
+//!
+//! A group is what an attacker pays for: an IPv4 network of 16 bits (of 8 bits for the few blocks of that size that one
+//! owner holds), an IPv6 network of 32 bits, or an autonomous system where a table tells it. Ids are free.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::contact::Contact;
+
+/// Addresses that are likely to be one operator's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum IpGroup {
+    /// The first 16 bits of an IPv4 address.
+    V4(u16),
+    /// The first 8 bits of an IPv4 address, where one owner holds all of it.
+    V4Block(u8),
+    /// The first 32 bits of an IPv6 address.
+    V6(u32),
+    /// The autonomous system of an IPv6 address.
+    Asn(u32),
+    /// Peers that are known by names alone: the group of what a name stands for cannot be seen.
+    Named,
+}
+
+/// The groups of one peer, in order, each once.
+pub(crate) type IpGroups = SmallVec<[IpGroup; 2]>;
+
+impl IpGroup {
+    /// The groups of a peer over all its addresses.
+    ///
+    /// Addresses of the public internet count; only where a peer has none of them do private ones, and only where it has
+    /// neither do names, all of which are one group. So a peer that tells its address at home beside its public one is in
+    /// no group with everyone else's home. Loopback and memory have no group. Nothing is parsed beyond the first part
+    /// of each address; behind a relay the relay's address counts, which is the one that is dialled.
+    pub(crate) fn of(contact: &Contact, asns: Option<&AsnTable>) -> IpGroups {
+        let (mut public, mut private, mut named) = (IpGroups::new(), IpGroups::new(), false);
+        for addr in contact.raw_addrs() {
+            match Place::of(addr) {
+                Some(Place::Name) => named = true,
+                Some(Place::Ip(ip)) if is_private(&ip) => insert(&mut private, group(&ip, asns)),
+                Some(Place::Ip(ip)) => insert(&mut public, group(&ip, asns)),
+                None => {}
+            }
+        }
+        match (public.is_empty(), private.is_empty()) {
+            (false, _) => public,
+            (true, false) => private,
+            (true, true) => named.then_some(IpGroup::Named).into_iter().collect(),
+        }
+    }
+
+    /// The groups of one address alone.
+    pub(crate) fn of_addr(addr: &Bytes, asns: Option<&AsnTable>) -> Option<IpGroup> {
+        match Place::of(addr)? {
+            Place::Ip(ip) => Some(group(&ip, asns)),
+            Place::Name => Some(IpGroup::Named),
+        }
+    }
+}
+
+/// Where an address begins.
+enum Place {
+    Ip(IpAddr),
+    Name,
+}
+
+/// Codes of the parts of addresses. Source: the table of multicodec.
+const IP4: u8 = 4;
+const IP6: u8 = 41;
+const DNS: RangeInclusive<u8> = 53..=56;
+
+impl Place {
+    /// `None` for what is only reached from the same machine, and for what is not known.
+    fn of(addr: &[u8]) -> Option<Place> {
+        let ip = match addr {
+            [IP4, a, b, c, d, ..] => IpAddr::from([*a, *b, *c, *d]),
+            [IP6, rest @ ..] => IpAddr::from(*rest.first_chunk::<16>()?),
+            [code, ..] if DNS.contains(code) => return Some(Place::Name),
+            _ => return None,
+        };
+        let ip = match ip {
+            IpAddr::V6(v6) => embedded(&v6).map_or(ip, IpAddr::V4),
+            IpAddr::V4(_) => ip,
+        };
+        (!ip.is_loopback() && !ip.is_unspecified()).then_some(Place::Ip(ip))
+    }
+}
+
+/// The IPv4 address that an IPv6 address stands for: mapped, or 6to4.
+fn embedded(ip: &Ipv6Addr) -> Option<Ipv4Addr> {
+    let octets = ip.octets();
+    match octets {
+        [0x20, 0x02, a, b, c, d, ..] => Some(Ipv4Addr::new(a, b, c, d)),
+        _ => ip.to_ipv4_mapped(),
+    }
+}
+
+/// IPv4 blocks of 8 bits that are one owner's. Source: rule A22.
+const BLOCKS: [u8; 8] = [12, 17, 19, 38, 48, 53, 56, 73];
+
+fn group(ip: &IpAddr, asns: Option<&AsnTable>) -> IpGroup {
+    match ip {
+        IpAddr::V4(v4) => match v4.octets() {
+            [a, ..] if BLOCKS.contains(&a) => IpGroup::V4Block(a),
+            [a, b, ..] => IpGroup::V4(u16::from_be_bytes([a, b])),
+        },
+        IpAddr::V6(v6) => match asns.and_then(|asns| asns.lookup(v6)) {
+            Some(asn) => IpGroup::Asn(asn),
+            None => IpGroup::V6((v6.to_bits() >> 96) as u32),
+        },
+    }
+}
+
+/// Whether an address means another machine at every place.
+fn is_private(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let shared = matches!(v4.octets(), [100, b, ..] if b & 0xc0 == 64);
+            v4.is_private() || v4.is_link_local() || shared
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+fn insert(groups: &mut IpGroups, group: IpGroup) {
+    if let Err(at) = groups.binary_search(&group) {
+        groups.insert(at, group);
+    }
+}
+
+/// To which autonomous system an IPv6 address belongs.
+///
+/// IPv4 networks of 16 bits cost enough to be told apart by; an IPv6 network of 32 bits is what any provider gets for
+/// the asking, and large ones have many (rule A22). What no range contains is grouped by its first 32 bits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AsnTable {
+    /// First, last, system; in order.
+    ranges: Vec<(u128, u128, u32)>,
+}
+
+impl AsnTable {
+    /// A table of these ranges. Where two overlap, the one that begins later holds from its beginning on, as far as it
+    /// goes; an empty range is dropped. It takes 48 bytes a range.
+    pub fn new(ranges: impl IntoIterator<Item = (RangeInclusive<Ipv6Addr>, u32)>) -> AsnTable {
+        let ranges = ranges.into_iter().map(|(range, asn)| (range.start().to_bits(), range.end().to_bits(), asn));
+        let mut ranges: Vec<_> = ranges.filter(|(first, last, _)| first <= last).collect();
+        ranges.sort_unstable();
+        AsnTable { ranges }
+    }
+
+    /// The system that an address belongs to.
+    pub fn lookup(&self, ip: &Ipv6Addr) -> Option<u32> {
+        let ip = ip.to_bits();
+        let after = self.ranges.partition_point(|(first, ..)| *first <= ip);
+        let (_, last, asn) = self.ranges.get(after.checked_sub(1)?)?;
+        (ip <= *last).then_some(*asn)
+    }
+
+    /// How many ranges it has.
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::PeerId;
+
+    use super::*;
+
+    fn groups(addrs: &[&str]) -> Vec<IpGroup> {
+        groups_by(None, addrs)
+    }
+
+    fn groups_by(asns: Option<&AsnTable>, addrs: &[&str]) -> Vec<IpGroup> {
+        let contact = Contact::new(PeerId::random(), addrs.iter().map(|addr| addr.parse().unwrap()));
+        IpGroup::of(&contact, asns).into_vec()
+    }
+
+    #[test]
+    fn networks_are_groups_whatever_follows() {
+        let of = [IpGroup::V4(0x0506), IpGroup::V6(0x2a01_04f8)];
+        let addrs = ["/ip6/2a01:4f8::1/tcp/1", "/ip4/5.6.7.8/udp/1/quic-v1", "/ip4/5.6.99.8/tcp/2", "/dns4/a.b/tcp/1"];
+        assert_eq!(groups(&addrs), of);
+        assert_eq!(groups(&["/ip6/2a01:4f8:ffff::9/tcp/7"]), of[1..]);
+        assert_ne!(groups(&["/ip6/2a01:4f9::1/tcp/1"]), of[1..]);
+        assert_eq!(groups(&["/ip4/38.1.2.3/tcp/1", "/ip4/38.200.2.3/tcp/1"]), [IpGroup::V4Block(38)]);
+        let relay = format!("/ip4/5.6.7.8/tcp/1/p2p/{}/p2p-circuit", PeerId::random());
+        assert_eq!(groups(&[&relay]), of[..1]);
+    }
+
+    #[test]
+    fn ipv4_in_ipv6_is_the_same_group() {
+        for addr in ["/ip6/::ffff:5.6.7.8/tcp/1", "/ip6/2002:0506:0708::1/tcp/1"] {
+            assert_eq!(groups(&[addr]), [IpGroup::V4(0x0506)], "{addr}");
+        }
+        assert_eq!(groups(&["/ip6/::ffff:127.0.0.1/tcp/1"]), []);
+    }
+
+    #[test]
+    fn what_is_on_this_machine_has_no_group() {
+        for addr in ["/ip4/127.1.2.3/tcp/1", "/ip6/::1/tcp/1", "/memory/7", "/ip4/0.0.0.0/tcp/1", "/unix/a"] {
+            assert_eq!(groups(&[addr]), [], "{addr}");
+        }
+        assert_eq!(groups(&[]), []);
+    }
+
+    #[test]
+    fn private_networks_and_names_count_only_where_there_is_nothing_better() {
+        let (home, public, name) = ("/ip4/192.168.1.2/tcp/1", "/ip4/5.6.7.8/tcp/1", "/dns/example.com/tcp/1");
+        assert_eq!(groups(&[home, public, name]), [IpGroup::V4(0x0506)]);
+        assert_eq!(groups(&[home, name]), [IpGroup::V4(0xc0a8)]);
+        assert_eq!(groups(&["/ip6/fe80::1/tcp/1", name]), [IpGroup::V6(0xfe80_0000)]);
+        assert_eq!(groups(&[name, "/dnsaddr/example.org"]), [IpGroup::Named]);
+        assert_eq!(groups(&["/ip4/100.64.0.1/tcp/1", public]), [IpGroup::V4(0x0506)]);
+    }
+
+    #[test]
+    fn a_table_groups_ipv6_by_system_and_the_rest_stays() {
+        let ip = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+        let table = AsnTable::new([
+            (ip("2a01:4f8::")..=ip("2a01:4f9:ffff:ffff:ffff:ffff:ffff:ffff"), 24940),
+            (ip("2001:db8::")..=ip("2001:db8::ff"), 1),
+            (ip("2001:db8::9")..=ip("2001:db8::1"), 2),
+        ]);
+        assert_eq!(table.len(), 2);
+        let by = |addrs: &[&str]| groups_by(Some(&table), addrs);
+        assert_eq!(by(&["/ip6/2a01:4f8::1/tcp/1", "/ip6/2a01:4f9:1::1/tcp/1"]), [IpGroup::Asn(24940)]);
+        assert_eq!(by(&["/ip6/2a01:500::1/tcp/1"]), [IpGroup::V6(0x2a01_0500)]);
+        assert_eq!(by(&["/ip6/2001:db8::ff/tcp/1"]), [IpGroup::Asn(1)]);
+        assert_eq!(by(&["/ip6/2001:db8::100/tcp/1"]), [IpGroup::V6(0x2001_0db8)]);
+        assert_eq!(by(&["/ip4/5.6.7.8/tcp/1"]), [IpGroup::V4(0x0506)]);
+    }
+
+    #[test]
+    fn broken_bytes_have_no_group() {
+        for raw in [&[IP4, 1, 2][..], &[IP6; 16], &[], &[0xff]] {
+            assert_eq!(IpGroup::of_addr(&Bytes::copy_from_slice(raw), None), None);
+        }
+    }
+}
