@@ -291,7 +291,8 @@ async fn a_timeout_fires_in_an_idle_swarm() {
 
 #[tokio::test]
 async fn the_mode_follows_the_addresses_where_it_is_left_to_them() {
-    let config = kad::Config::new(PROTOCOL).with_mode(None);
+    let hold = Duration::from_millis(500);
+    let config = kad::Config::new(PROTOCOL).with_mode(None).with_server_hold(hold);
     let node = Node::with(Setup { config: Some(config), ..Setup::default() }).await;
     let changes = |node: &Node| {
         let events = node.events.lock().unwrap();
@@ -307,10 +308,27 @@ async fn the_mode_follows_the_addresses_where_it_is_left_to_them() {
     node.act(move |swarm| swarm.add_external_address(addr)).await;
     let second = (Mode::Server, ModeReason::ExternalAddr);
     until(async || (changes(&node) == [first, second]).then_some(())).await;
-    node.dht.set_mode(Some(Mode::Client));
-    let third = (Mode::Client, ModeReason::Chosen);
+    // It comes and goes for longer than the hold, and is then gone.
+    let started = Instant::now();
+    while started.elapsed() < 2 * hold {
+        let addr = node.addr.clone();
+        node.act(move |swarm| {
+            swarm.remove_external_address(&addr);
+            swarm.add_external_address(addr);
+        })
+        .await;
+    }
+    assert_eq!(changes(&node), [first, second]);
+    let addr = node.addr.clone();
+    let gone = Instant::now();
+    node.act(move |swarm| swarm.remove_external_address(&addr)).await;
+    let third = (Mode::Client, ModeReason::ExternalAddrLost);
     until(async || (changes(&node) == [first, second, third]).then_some(())).await;
-    assert_eq!(node.act(|swarm| swarm.behaviour().kad.mode()).await, Mode::Client);
+    assert!(gone.elapsed() >= hold && gone.elapsed() < hold + Duration::from_secs(1), "{:?}", gone.elapsed());
+    node.dht.set_mode(Some(Mode::Server));
+    let fourth = (Mode::Server, ModeReason::Chosen);
+    until(async || (changes(&node) == [first, second, third, fourth]).then_some(())).await;
+    assert_eq!(node.act(|swarm| swarm.behaviour().kad.mode()).await, Mode::Server);
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ impl Behaviour {
             clock,
             dialer: Dialer::new(local, config.dial().clone()),
             asked: Asked::default(),
-            mode: ModeSwitch::new(config.mode()),
+            mode: ModeSwitch::new(config.mode(), config.server_hold()),
             stream: Arc::new(config.stream().clone()),
             listening: Vec::new(),
             next_handler: 0,
@@ -206,7 +206,8 @@ impl Behaviour {
     }
 
     fn update_mode(&mut self) {
-        let Some((mode, why)) = self.mode.next_change() else { return };
+        let now = self.clock.now();
+        let Some((mode, why)) = self.mode.next_change(now) else { return };
         tracing::debug!(%mode, %why, "mode");
         self.input(Input::Mode(mode));
         for (peer, connection) in self.dialer.connections() {
@@ -234,7 +235,8 @@ impl Behaviour {
     }
 
     fn on_external_addr(&mut self, addr: &Multiaddr, confirmed: bool) {
-        let news = if confirmed { self.mode.on_confirmed(addr) } else { self.mode.on_expired(addr) };
+        let now = self.clock.now();
+        let news = if confirmed { self.mode.on_confirmed(addr) } else { self.mode.on_expired(now, addr) };
         if news {
             self.update_addrs();
             self.update_mode();
@@ -296,11 +298,14 @@ impl Behaviour {
         if self.dht.poll_timeout().is_some_and(|at| at <= now) {
             self.dht.handle_input(now, Input::Timeout);
         }
+        if self.mode.poll_timeout().is_some_and(|at| at <= now) {
+            self.update_mode();
+        }
     }
 
-    /// Arms the timer to the core's next wake, and is ready when it has gone off.
+    /// Arms the timer to the next wake of the core or the mode, and is ready when it has gone off.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let target = self.dht.poll_timeout();
+        let target = self.dht.poll_timeout().into_iter().chain(self.mode.poll_timeout()).min();
         if target != self.armed {
             self.armed = target;
             if let Some(at) = target {

@@ -23,6 +23,9 @@ pub const DEFAULT_BACKOFF_BASE: Duration = Duration::from_secs(5);
 pub const DEFAULT_BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// Default for [`DialConfig::backoff_peers`]. Source: as many as the core remembers addresses of.
 pub const DEFAULT_BACKOFF_PEERS: usize = 4_096;
+/// Default for [`Config::with_server_hold`]: 2 min. Source: AutoNAT, in Go and in Rust, tries an address again after 90 s
+/// and gives a probe 30 s, so that a node whose address changed or whose probe failed once has its next one by then.
+pub const DEFAULT_SERVER_HOLD: Duration = Duration::from_secs(120);
 
 /// The configuration of a [`Behaviour`](super::Behaviour).
 ///
@@ -34,6 +37,7 @@ pub struct Config {
     stream: StreamConfig,
     dial: DialConfig,
     mode: Option<Mode>,
+    server_hold: Duration,
     seed: Option<[u8; 32]>,
 }
 
@@ -49,6 +53,7 @@ impl Config {
             stream: StreamConfig::new([protocol]),
             dial: DialConfig::default(),
             mode: Some(Mode::Server),
+            server_hold: DEFAULT_SERVER_HOLD,
             seed: None,
         }
     }
@@ -71,10 +76,18 @@ impl Config {
     }
 
     /// Serves others always (`Some(Mode::Server)`), never (`Some(Mode::Client)`), or while at least one external
-    /// address is confirmed (`None`).
+    /// address is confirmed (`None`), and [for a while](Config::with_server_hold) after the last one.
     #[must_use]
     pub fn with_mode(mut self, mode: Option<Mode>) -> Config {
         self.mode = mode;
+        self
+    }
+
+    /// In automatic mode, goes on serving for this long after the last confirmed external address expired, so that one
+    /// that comes and goes does not change the mode each time. Zero stops at once. Default: [`DEFAULT_SERVER_HOLD`].
+    #[must_use]
+    pub fn with_server_hold(mut self, hold: Duration) -> Config {
+        self.server_hold = hold;
         self
     }
 
@@ -146,6 +159,11 @@ impl Config {
     /// The mode; `None` means automatic.
     pub fn mode(&self) -> Option<Mode> {
         self.mode
+    }
+
+    /// How long a server without a confirmed external address goes on in automatic mode.
+    pub fn server_hold(&self) -> Duration {
+        self.server_hold
     }
 
     /// The parameters of the core.

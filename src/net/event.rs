@@ -64,8 +64,11 @@ pub enum ModeReason {
     Chosen,
     /// It was left to the node, which has a confirmed external address: it can be reached.
     ExternalAddr,
-    /// It was left to the node, which has no confirmed external address.
+    /// It was left to the node, which has no confirmed external address, and had none while it was left to it.
     NoExternalAddr,
+    /// It was left to the node, and for as long as [`Config::with_server_hold`](super::Config::with_server_hold) says
+    /// no external address of it was confirmed any more.
+    ExternalAddrLost,
 }
 
 impl fmt::Display for ModeReason {
@@ -74,6 +77,7 @@ impl fmt::Display for ModeReason {
             ModeReason::Chosen => "chosen",
             ModeReason::ExternalAddr => "an external address is confirmed",
             ModeReason::NoExternalAddr => "no external address is confirmed",
+            ModeReason::ExternalAddrLost => "no external address is confirmed any more",
         })
     }
 }

@@ -24,7 +24,7 @@ mod upgrade;
 pub use behaviour::Behaviour;
 pub use config::{
     AMINO_PROTOCOL, Config, DEFAULT_BACKOFF_BASE, DEFAULT_BACKOFF_MAX, DEFAULT_BACKOFF_PEERS, DEFAULT_DIALS_AT_ONCE,
-    DEFAULT_DIALS_WAITING, DialConfig,
+    DEFAULT_DIALS_WAITING, DEFAULT_SERVER_HOLD, DialConfig,
 };
 pub use event::{Event, ModeReason};
 pub use handler::{FromHandler, Handler, ToHandler};

@@ -1,26 +1,37 @@
 //! Whether this node serves others: as it was told, or by what is known of its reachability.
 //!
-//! Knows: its confirmed external addresses and what the application wants. Must not know: peers.
+//! Knows: its confirmed external addresses, since when there are none, and what the application wants. Must not know:
+//! peers.
+
+use std::time::Duration;
 
 use libp2p_core::Multiaddr;
 
 use super::event::ModeReason;
-use crate::core::Mode;
+use crate::core::{Mode, Timestamp};
 
 /// Decides the mode. Pure: told of facts, asked for the decision.
+///
+/// Where it is left to the addresses, the first confirmed one makes a server at once: nobody loses by a peer that can be
+/// reached. A server stops only when none was confirmed for a while: each change sends all who know this node to tell
+/// others, and an address that is confirmed anew every few minutes must not do that every time.
 #[derive(Debug)]
 pub(crate) struct ModeSwitch {
     /// What the application wants; `None` leaves it to the addresses.
     wanted: Option<Mode>,
+    /// How long a server without a confirmed address goes on.
+    hold: Duration,
     /// The confirmed external addresses, the longest confirmed first.
     external: Vec<Multiaddr>,
+    /// When the last of them expired; `None` while there is one, and before the first.
+    lost: Option<Timestamp>,
     /// What was decided last; `None` before the first decision.
     current: Option<Mode>,
 }
 
 impl ModeSwitch {
-    pub(crate) fn new(wanted: Option<Mode>) -> ModeSwitch {
-        ModeSwitch { wanted, external: Vec::new(), current: None }
+    pub(crate) fn new(wanted: Option<Mode>, hold: Duration) -> ModeSwitch {
+        ModeSwitch { wanted, hold, external: Vec::new(), lost: None, current: None }
     }
 
     pub(crate) fn set(&mut self, wanted: Option<Mode>) {
@@ -32,15 +43,20 @@ impl ModeSwitch {
         let news = !self.external.contains(addr);
         if news {
             self.external.push(addr.clone());
+            self.lost = None;
         }
         news
     }
 
     /// Returns whether the address was known.
-    pub(crate) fn on_expired(&mut self, addr: &Multiaddr) -> bool {
+    pub(crate) fn on_expired(&mut self, now: Timestamp, addr: &Multiaddr) -> bool {
         let before = self.external.len();
         self.external.retain(|known| known != addr);
-        self.external.len() < before
+        let known = self.external.len() < before;
+        if known && self.external.is_empty() {
+            self.lost = Some(now);
+        }
+        known
     }
 
     pub(crate) fn external(&self) -> &[Multiaddr] {
@@ -49,12 +65,22 @@ impl ModeSwitch {
 
     /// The mode as it was last decided.
     pub(crate) fn current(&self) -> Mode {
-        self.current.unwrap_or(self.target().0)
+        self.current.unwrap_or(match self.wanted {
+            Some(mode) => mode,
+            None if self.external.is_empty() => Mode::Client,
+            None => Mode::Server,
+        })
+    }
+
+    /// When time alone would change the mode.
+    pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
+        let waits = self.wanted.is_none() && self.current == Some(Mode::Server) && self.external.is_empty();
+        if waits { self.lost.map(|lost| lost + self.hold) } else { None }
     }
 
     /// The mode to change to, and why; `None` if it stays. The first decision is a change.
-    pub(crate) fn next_change(&mut self) -> Option<(Mode, ModeReason)> {
-        let (mode, why) = self.target();
+    pub(crate) fn next_change(&mut self, now: Timestamp) -> Option<(Mode, ModeReason)> {
+        let (mode, why) = self.target(now)?;
         if self.current == Some(mode) {
             return None;
         }
@@ -62,11 +88,14 @@ impl ModeSwitch {
         Some((mode, why))
     }
 
-    fn target(&self) -> (Mode, ModeReason) {
-        match self.wanted {
-            Some(mode) => (mode, ModeReason::Chosen),
-            None if self.external.is_empty() => (Mode::Client, ModeReason::NoExternalAddr),
-            None => (Mode::Server, ModeReason::ExternalAddr),
+    /// `None` while a server waits for its next address.
+    fn target(&self, now: Timestamp) -> Option<(Mode, ModeReason)> {
+        match (self.wanted, self.poll_timeout()) {
+            (Some(mode), _) => Some((mode, ModeReason::Chosen)),
+            (None, _) if !self.external.is_empty() => Some((Mode::Server, ModeReason::ExternalAddr)),
+            (None, Some(end)) if now < end => None,
+            (None, Some(_)) => Some((Mode::Client, ModeReason::ExternalAddrLost)),
+            (None, None) => Some((Mode::Client, ModeReason::NoExternalAddr)),
         }
     }
 }
@@ -75,40 +104,95 @@ impl ModeSwitch {
 mod tests {
     use super::*;
 
+    const HOLD: Duration = Duration::from_secs(100);
+
     fn addr(port: u16) -> Multiaddr {
         format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
     }
 
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_secs(seconds)
+    }
+
+    /// A server since the second 0, by its one address.
+    fn server() -> ModeSwitch {
+        let mut mode = ModeSwitch::new(None, HOLD);
+        mode.on_confirmed(&addr(1));
+        assert_eq!(mode.next_change(at(0)), Some((Mode::Server, ModeReason::ExternalAddr)));
+        mode
+    }
+
     #[test]
     fn automatic_follows_the_confirmed_addresses() {
-        let mut mode = ModeSwitch::new(None);
-        assert_eq!(mode.next_change(), Some((Mode::Client, ModeReason::NoExternalAddr)), "the first is told too");
-        assert_eq!(mode.next_change(), None);
+        let mut mode = ModeSwitch::new(None, HOLD);
+        assert_eq!(mode.next_change(at(0)), Some((Mode::Client, ModeReason::NoExternalAddr)), "the first is told too");
+        assert_eq!((mode.next_change(at(1)), mode.poll_timeout()), (None, None));
         assert!(mode.on_confirmed(&addr(1)));
-        assert_eq!(mode.next_change(), Some((Mode::Server, ModeReason::ExternalAddr)));
+        assert_eq!(mode.next_change(at(1)), Some((Mode::Server, ModeReason::ExternalAddr)), "at once");
         assert!(mode.on_confirmed(&addr(2)));
         assert!(!mode.on_confirmed(&addr(2)));
-        assert!(mode.on_expired(&addr(1)));
-        assert!(!mode.on_expired(&addr(1)));
-        assert_eq!(mode.next_change(), None, "one is left");
-        assert!(mode.on_expired(&addr(2)));
-        assert_eq!(mode.next_change(), Some((Mode::Client, ModeReason::NoExternalAddr)));
+        assert!(mode.on_expired(at(2), &addr(1)));
+        assert!(!mode.on_expired(at(3), &addr(1)));
+        assert_eq!((mode.next_change(at(500)), mode.poll_timeout()), (None, None), "one is left");
+        assert!(mode.on_expired(at(500), &addr(2)));
+        assert_eq!((mode.next_change(at(599)), mode.poll_timeout()), (None, Some(at(600))));
+        assert!(!mode.on_expired(at(599), &addr(2)), "and that it expires again puts nothing off");
+        assert_eq!(mode.next_change(at(600)), Some((Mode::Client, ModeReason::ExternalAddrLost)));
+        assert_eq!((mode.next_change(at(601)), mode.poll_timeout()), (None, None));
+    }
+
+    #[test]
+    fn an_address_that_comes_and_goes_changes_nothing() {
+        let mut mode = server();
+        for second in 1..1_000 {
+            // Confirmed for one second of every 99 s.
+            match second % 99 {
+                0 => drop(mode.on_confirmed(&addr(second as u16))),
+                1 => drop(mode.on_expired(at(second), &addr(if second == 1 { 1 } else { second as u16 - 1 }))),
+                _ => {}
+            }
+            assert_eq!(mode.next_change(at(second)), None, "second {second}");
+            assert_eq!(mode.current(), Mode::Server);
+        }
+    }
+
+    #[test]
+    fn without_a_hold_it_changes_at_once() {
+        let mut mode = ModeSwitch::new(None, Duration::ZERO);
+        mode.on_confirmed(&addr(1));
+        mode.next_change(at(0));
+        mode.on_expired(at(1), &addr(1));
+        assert_eq!(mode.next_change(at(1)), Some((Mode::Client, ModeReason::ExternalAddrLost)));
     }
 
     #[test]
     fn what_is_chosen_overrides_until_it_is_taken_back() {
-        let mut mode = ModeSwitch::new(Some(Mode::Server));
+        let mut mode = ModeSwitch::new(Some(Mode::Server), HOLD);
         assert_eq!(mode.current(), Mode::Server);
-        assert_eq!(mode.next_change(), Some((Mode::Server, ModeReason::Chosen)));
+        assert_eq!(mode.next_change(at(0)), Some((Mode::Server, ModeReason::Chosen)));
         mode.on_confirmed(&addr(1));
-        mode.on_expired(&addr(1));
-        assert_eq!(mode.next_change(), None);
+        mode.on_expired(at(1), &addr(1));
+        assert_eq!((mode.next_change(at(500)), mode.poll_timeout()), (None, None));
         mode.set(Some(Mode::Client));
         mode.on_confirmed(&addr(1));
-        assert_eq!(mode.next_change(), Some((Mode::Client, ModeReason::Chosen)));
+        assert_eq!(mode.next_change(at(500)), Some((Mode::Client, ModeReason::Chosen)));
         mode.set(None);
-        assert_eq!(mode.next_change(), Some((Mode::Server, ModeReason::ExternalAddr)));
+        assert_eq!(mode.next_change(at(500)), Some((Mode::Server, ModeReason::ExternalAddr)));
         mode.set(Some(Mode::Server));
-        assert_eq!(mode.next_change(), None, "the same for another reason is no change");
+        assert_eq!(mode.next_change(at(500)), None, "the same for another reason is no change");
+    }
+
+    #[test]
+    fn the_wait_is_for_servers_that_had_an_address() {
+        let mut mode = server();
+        mode.on_expired(at(1), &addr(1));
+        mode.set(Some(Mode::Client));
+        assert_eq!(mode.next_change(at(2)), Some((Mode::Client, ModeReason::Chosen)));
+        mode.set(None);
+        assert_eq!((mode.next_change(at(3)), mode.poll_timeout()), (None, None), "it does not begin to serve again");
+        let mut mode = ModeSwitch::new(Some(Mode::Server), HOLD);
+        mode.next_change(at(0));
+        mode.set(None);
+        assert_eq!(mode.next_change(at(1)), Some((Mode::Client, ModeReason::NoExternalAddr)), "it never had one");
     }
 }

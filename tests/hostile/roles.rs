@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use libp2p_kad_dht as kad;
-use libp2p_kad_dht::Mode;
+use libp2p_kad_dht::core::Request;
+use libp2p_kad_dht::{Mode, wire};
 
-use crate::live::{Ours, PROTOCOL, Raw, soon, until};
+use crate::live::{Ours, PROTOCOL, Raw, read, soon, until, write};
 use crate::rules::{named_by, node, provided_at};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,4 +37,23 @@ async fn a_server_that_becomes_a_client_is_forgotten_within_a_second() {
     // And it comes back when it serves again.
     bob.dht.set_mode(Some(Mode::Server));
     until("it is known again", async || alice.table().await.contains(&bob.peer).then_some(())).await;
+}
+
+/// A stream that was served is reset when the node turns client, on a connection that stays, and no new one is taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaving_server_mode_resets_the_streams_of_peers() {
+    let server = node(kad::Config::new(PROTOCOL)).await;
+    let peer = Raw::mute().await;
+    assert!(peer.reaches(server.peer, vec![server.addr.clone()]).await);
+    let mut stream = peer.open(server.peer).await.unwrap();
+    let request = Request::FindNode { key: Bytes::from_static(b"point") };
+    let request = wire::encode_request(&request, wire::MAX_OUT).unwrap();
+    assert!(write(&mut stream, &request).await);
+    assert!(soon(read(&mut stream)).await.is_some());
+    server.dht.set_mode(Some(Mode::Client));
+    let ended = tokio::time::timeout(Duration::from_secs(1), read(&mut stream)).await;
+    assert_eq!(ended.unwrap(), None);
+    assert!(peer.open(server.peer).await.is_none());
+    let id = server.peer;
+    assert!(peer.act(move |swarm| swarm.is_connected(&id)).await, "the connection stays for the client's own requests");
 }
