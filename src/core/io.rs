@@ -17,6 +17,7 @@ use super::key::Key;
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::query::Quorum;
 use super::record::{Record, RecordKey};
+use super::stats::QueryKind;
 use super::store::{Item, Loaded, StoreError, Ticket};
 
 macro_rules! id {
@@ -435,6 +436,24 @@ pub enum Operation {
         /// How many items at most; items at one place are not split, so there can be a few more.
         limit: NonZeroUsize,
     },
+}
+
+impl Operation {
+    /// What it is for, in one word.
+    pub fn kind(&self) -> QueryKind {
+        match self {
+            Operation::ClosestPeers { .. } => QueryKind::ClosestPeers,
+            Operation::FindPeer { .. } => QueryKind::FindPeer,
+            Operation::Get { .. } => QueryKind::Get,
+            Operation::Put { .. } => QueryKind::Put,
+            Operation::Provide { .. } => QueryKind::Provide,
+            Operation::Providers { .. } => QueryKind::Providers,
+            Operation::Remove { .. } => QueryKind::Remove,
+            Operation::StopProviding { .. } => QueryKind::StopProviding,
+            Operation::Bootstrap => QueryKind::Bootstrap,
+            Operation::Records { .. } => QueryKind::Records,
+        }
+    }
 }
 
 /// How one query differs from what the configuration says.

@@ -116,6 +116,7 @@ impl Response {
 
 /// The six RPCs by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[expect(clippy::exhaustive_enums, reason = "the protocol has six RPCs and a new one would be a new protocol")]
 pub enum Kind {
     /// PUT_VALUE, 0 on the wire.
@@ -130,6 +131,12 @@ pub enum Kind {
     FindNode = 4,
     /// PING, 5 on the wire.
     Ping = 5,
+}
+
+impl Kind {
+    /// All six, in the order of their numbers.
+    pub const ALL: [Kind; 6] =
+        [Kind::PutValue, Kind::GetValue, Kind::AddProvider, Kind::GetProviders, Kind::FindNode, Kind::Ping];
 }
 
 impl std::fmt::Display for Kind {
@@ -204,6 +211,38 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// What all reasons are called, in one word each.
+    pub const REASONS: [&str; 9] = [
+        "unreachable",
+        "connection_closed",
+        "timed_out",
+        "unacknowledged",
+        "refused",
+        "unsupported",
+        "misbehaved",
+        "busy",
+        "too_large",
+    ];
+
+    /// The reason in one word: one of [`RequestError::REASONS`].
+    pub fn reason(&self) -> &'static str {
+        Self::REASONS[self.reason_index()]
+    }
+
+    pub(crate) fn reason_index(&self) -> usize {
+        match self {
+            RequestError::Unreachable(_) => 0,
+            RequestError::ConnectionClosed => 1,
+            RequestError::Timeout => 2,
+            RequestError::Unacknowledged => 3,
+            RequestError::Refused => 4,
+            RequestError::Unsupported => 5,
+            RequestError::Misbehaved(_) => 6,
+            RequestError::Busy => 7,
+            RequestError::TooLarge => 8,
+        }
+    }
+
     /// Whether the failure speaks against the peer, rather than against this node.
     pub fn is_the_peers(&self) -> bool {
         !matches!(

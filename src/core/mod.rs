@@ -35,6 +35,7 @@ mod requests;
 pub mod routing;
 mod rtt;
 mod server;
+mod spans;
 pub mod stats;
 mod storage;
 pub mod store;
@@ -57,7 +58,7 @@ pub use message::{Kind, Misbehaviour, Request, RequestError, Response, Unreachab
 pub use query::{QuerySnapshot, Quorum};
 pub use record::{ProviderRecord, Record, RecordKey};
 pub use routing::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};
-pub use stats::Stats;
+pub use stats::{QueryEnd, QueryKind, Stats};
 pub use store::{MemoryStore, MemoryStoreConfig, Store, StoreError};
 pub use time::Timestamp;
 pub use validate::{AcceptAny, InvalidValue, Namespaced, Validator};

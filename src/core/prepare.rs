@@ -42,6 +42,7 @@ pub(crate) fn prepare(
 ) -> Result<(Query, Now), QueryError> {
     let Preparing { cx, storage, rng } = with;
     let (now, peers, asker) = (cx.now, cx.peers, Asker::Query(id));
+    let kind = operation.kind();
     let (machine, target, local) = match operation {
         Operation::ClosestPeers { key } => {
             check_key(&key, MAX_KEY_LEN)?;
@@ -98,7 +99,9 @@ pub(crate) fn prepare(
             (Machine::Local(None), *peers.local.key(), local)
         }
     };
-    Ok((Query::new(machine, target), local))
+    let mut query = Query::new(machine, target);
+    query.kind = kind;
+    Ok((query, local))
 }
 
 fn check_key(key: &[u8], max: usize) -> Result<(), QueryError> {

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::contact::Contact;
 use super::io::{QueryId, RequestId};
 use super::lookup::Tardy;
@@ -42,6 +44,8 @@ pub(crate) struct InFlight {
     /// When time does the next thing to it.
     alarm: Timestamp,
     patience: Patience,
+    /// Empty where nobody looks.
+    pub(crate) span: Span,
 }
 
 impl InFlight {
@@ -123,8 +127,18 @@ impl Requests {
         self.next += 1;
         let alarm = now + patience.late;
         self.alarms.insert((alarm, id));
-        self.open.insert(id, InFlight { owner, to, sent: now, warm, tardy: None, request, alarm, patience });
+        self.open.insert(
+            id,
+            InFlight { owner, to, sent: now, warm, tardy: None, request, alarm, patience, span: Span::none() },
+        );
         id
+    }
+
+    /// The request's span, which lives as long as it does.
+    pub(crate) fn trace(&mut self, id: RequestId, span: Span) {
+        if let Some(request) = self.open.get_mut(&id).filter(|_| !span.is_disabled()) {
+            request.span = span;
+        }
     }
 
     /// Ends a request, whatever the reason; `None` if it has ended before.

@@ -1,5 +1,15 @@
 //! Plain counters: the core counts, the binding publishes, tests and simulations assert.
 
+mod durations;
+mod queries;
+
+use std::time::Duration;
+
+pub use durations::{BOUNDS, Durations};
+pub use queries::{QueryEnd, QueryKind};
+
+use super::message::{Kind, RequestError};
+
 /// What a node did since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -10,8 +20,12 @@ pub struct Stats {
     pub answered: [u64; 6],
     /// Of those, how many failed or ran out of time.
     pub failed: [u64; 6],
+    /// Why they failed, by the index of the reason in [`RequestError::REASONS`].
+    pub failures: [u64; 9],
     /// Of those, how many were given up before they ended.
     pub cancelled: [u64; 6],
+    /// How long the answered ones took, dialling included, for each kind that there was.
+    pub round_trips: Vec<RoundTrips>,
     /// Inbound requests, by kind.
     pub received: [u64; 6],
     /// Inbound requests that were reset.
@@ -22,6 +36,8 @@ pub struct Stats {
     pub queries_succeeded: u64,
     /// Queries that failed, ran out of time or were cancelled.
     pub queries_failed: u64,
+    /// How long queries took, the node's own among them, for each way in which one of a kind ended.
+    pub queries: Vec<QueryTimes>,
     /// Records brought to other peers, by the reason for it.
     pub stores: Stores,
     /// Peers in the routing table now.
@@ -30,6 +46,61 @@ pub struct Stats {
     pub admitted: u64,
     /// Peers that ever left it.
     pub evicted: u64,
+    /// How often peers broke the protocol.
+    pub misbehaved: u64,
+}
+
+/// How long requests of one kind took to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct RoundTrips {
+    /// The kind.
+    pub kind: Kind,
+    /// How long.
+    pub took: Durations,
+}
+
+/// How long queries of one kind took to end in one way. One that is cancelled is counted up to the last thing that the
+/// node heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct QueryTimes {
+    /// What they were for.
+    pub kind: QueryKind,
+    /// How they ended.
+    pub end: QueryEnd,
+    /// How long they took.
+    pub took: Durations,
+}
+
+impl Stats {
+    /// A request was answered.
+    pub(crate) fn on_answer(&mut self, kind: Kind, took: Duration) {
+        self.answered[kind as usize] += 1;
+        let at = self.round_trips.binary_search_by_key(&kind, |known| known.kind).unwrap_or_else(|at| {
+            self.round_trips.insert(at, RoundTrips { kind, took: Durations::default() });
+            at
+        });
+        self.round_trips[at].took.record(took);
+    }
+
+    /// A request failed.
+    pub(crate) fn on_failure(&mut self, kind: Kind, why: RequestError) {
+        self.failed[kind as usize] += 1;
+        self.failures[why.reason_index()] += 1;
+    }
+
+    /// A query ended.
+    pub(crate) fn on_query_end(&mut self, kind: QueryKind, end: QueryEnd, took: Duration) {
+        let at =
+            self.queries.binary_search_by_key(&(kind, end), |known| (known.kind, known.end)).unwrap_or_else(|at| {
+                self.queries.insert(at, QueryTimes { kind, end, took: Durations::default() });
+                at
+            });
+        self.queries[at].took.record(took);
+    }
 }
 
 /// Values and provider records brought to other peers, each counted once for each peer that it was sent to.

@@ -9,7 +9,7 @@ pub(crate) const FLOORS: &[(&str, &[&str])] = &[
     ("sim", &["core"]),
     ("metrics", &["core"]),
     ("validators", &["core"]),
-    ("net", &["core", "wire", "handle"]),
+    ("net", &["core", "wire", "handle", "metrics"]),
     ("manual", &[]),
 ];
 
@@ -18,7 +18,7 @@ const VOCABULARY: &[&str] = &["time", "key", "contact", "ip_group", "record", "m
 /// Floor 1: what the duties are made of.
 const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup"];
 /// Between the floors: what the duties share, and the doors, which are data.
-const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "errand"];
+const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "errand", "spans"];
 /// Floor 2: each knows nothing of the others.
 const DUTIES: &[&str] = &["query", "server", "maintain", "publish"];
 
@@ -41,8 +41,9 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("routing", &[VOCABULARY]),
     ("address_book", &[VOCABULARY]),
     ("lookup", &[VOCABULARY]),
-    ("io", &[VOCABULARY, &["store", "validate"]]),
+    ("io", &[VOCABULARY, &["store", "validate", "stats"]]),
     ("stats", &[VOCABULARY]),
+    ("spans", &[VOCABULARY, &["io", "stats"]]),
     ("errand", &[VOCABULARY, &["store"]]),
     ("requests", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("peers", &[VOCABULARY, PARTS, &["io", "stats"]]),

@@ -128,6 +128,7 @@ impl Dht {
     }
 
     pub(super) fn misbehaved(&mut self, peer: PeerId, what: Misbehaviour) {
+        self.stats.misbehaved += 1;
         tracing::debug!(%peer, %what, "peer misbehaved");
         self.outputs.push_back(Output::Event(Event::PeerMisbehaved { peer, what }));
     }

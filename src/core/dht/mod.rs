@@ -11,6 +11,7 @@ mod upkeep;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -36,7 +37,8 @@ use super::requests::{Alarm, InFlight, Owner, Requests, Tag};
 use super::routing::{Offer, RoutingSnapshot};
 use super::rtt::{Experience, Pace};
 use super::server::{Served, Server, ServerContext};
-use super::stats::Stats;
+use super::spans;
+use super::stats::{QueryEnd, QueryKind, Stats};
 use super::storage::{Asker, Outcome, Storage, Visit};
 use super::store::{Done, Store};
 use super::time::Timestamp;
@@ -66,6 +68,8 @@ pub struct Dht {
     snapshots: Snapshots,
     upkeep: Upkeep,
     stats: Stats,
+    /// The time as it was last told.
+    now: Timestamp,
     outputs: VecDeque<Output>,
 }
 
@@ -108,6 +112,7 @@ impl Dht {
             snapshots: Snapshots::new(config.maintenance.snapshot_interval, keeps_peers),
             upkeep: Upkeep::new(now, &config.maintenance, &mut rng),
             stats: Stats::default(),
+            now,
             outputs: VecDeque::new(),
             rng,
             config,
@@ -125,6 +130,7 @@ impl Dht {
     /// [`Busy`] if as many queries run as the configuration allows, or if the store is as many answers behind. What else
     /// is wrong with the operation is told by its [`QueryEvent::Finished`].
     pub fn start(&mut self, now: Timestamp, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
+        self.now = now;
         self.make_way();
         let limit = &self.config.limit;
         // A query that ended early leaves its job with the store, which may be slow.
@@ -134,6 +140,7 @@ impl Dht {
         }
         let id = self.pool.next_id();
         self.stats.queries_started += 1;
+        let kind = operation.kind();
         self.on_changed(&operation);
         match prepare(self.preparing(now), id, operation, &options) {
             Ok((mut query, local)) => {
@@ -145,7 +152,11 @@ impl Dht {
                     None => self.drive(now, id),
                 }
             }
-            Err(why) => self.announce_end(id, Err(why)),
+            Err(why) => {
+                let end = Err(why);
+                self.stats.on_query_end(kind, QueryEnd::of(&end), Duration::ZERO);
+                self.announce_end(id, end);
+            }
         }
         Ok(id)
     }
@@ -161,6 +172,7 @@ impl Dht {
 
     /// Tells the node what happened; never fails, never blocks, ignores what is late or unknown.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
+        self.now = now;
         match input {
             Input::AddPeer(contact) => self.on_contact(now, &contact, true),
             Input::Discovered(contact) => self.on_contact(now, &contact, false),

@@ -102,6 +102,7 @@ impl Dht {
     /// Ends a query. Requests that are merely late run out their time, so that the table learns who is dead.
     pub(super) fn finish(&mut self, now: Timestamp, id: QueryId, result: Result<Answer, QueryError>) {
         let Some(mut query) = self.pool.remove(id) else { return };
+        self.on_end(now, &query, QueryEnd::of(&result));
         for request in std::mem::take(&mut query.in_flight) {
             match self.requests.get(request) {
                 Some(late) if late.tardy.is_some() => self.requests.leave_to(request, Owner::Evidence),
@@ -144,10 +145,18 @@ impl Dht {
         }
     }
 
+    /// A query is over: counts it, and tells those who look.
+    fn on_end(&mut self, now: Timestamp, query: &Query, end: QueryEnd) {
+        let took = now.since(query.started);
+        self.stats.on_query_end(query.kind, end, took);
+        spans::end_query(&query.span, end, took);
+    }
+
     /// Ends a query with all its requests, and tells nobody.
     pub(super) fn abandon(&mut self, id: QueryId) {
-        let query = self.pool.remove(id);
-        query.into_iter().flat_map(|query| query.in_flight).for_each(|request| self.give_up(request));
+        let Some(query) = self.pool.remove(id) else { return };
+        self.on_end(self.now, &query, QueryEnd::Cancelled);
+        query.in_flight.into_iter().for_each(|request| self.give_up(request));
     }
 
     pub(super) fn announce_end(&mut self, id: QueryId, result: Result<Answer, QueryError>) {

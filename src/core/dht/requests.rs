@@ -17,13 +17,16 @@ impl Dht {
         let warm = self.peers.is_connected(to.key());
         let rtt = self.peers.table.get(to.key()).map(|entry| entry.rtt);
         let mut patience = self.experience.patience(rtt, warm, pace, &self.config.lookup);
+        let (mut of, mut parent) = (None, None);
         if let Owner::Query(id, _) = owner
             && let Some(query) = self.pool.get_mut(id)
         {
             patience = patience.within(query.timeout);
+            (of, parent) = (Some(id), query.span.id());
         }
         self.stats.sent[request.kind() as usize] += 1;
         let id = self.requests.start(now, owner, Arc::clone(&to), request.clone(), warm, patience);
+        self.requests.trace(id, spans::request(of, parent, id, request.kind(), &to));
         self.outputs.push_back(Output::Send { to, id, request });
         id
     }
@@ -32,6 +35,7 @@ impl Dht {
     pub(super) fn give_up(&mut self, id: RequestId) {
         if let Some(request) = self.requests.end(id) {
             self.stats.cancelled[request.kind() as usize] += 1;
+            spans::end_request(&request.span, "cancelled", None);
             self.outputs.push_back(Output::Cancel { id });
         }
     }
@@ -50,7 +54,8 @@ impl Dht {
 
     pub(super) fn on_answered(&mut self, now: Timestamp, asked: &Asked, response: Response) {
         let request = &asked.request;
-        self.stats.answered[request.kind() as usize] += 1;
+        self.stats.on_answer(request.kind(), request.took(now));
+        spans::end_request(&request.span, "answered", Some(request.took(now)));
         self.admit(now, &request.to);
         self.experience.record(request.warm, request.took(now));
         self.experience.record_end(false);
@@ -66,7 +71,8 @@ impl Dht {
 
     pub(super) fn on_failed(&mut self, now: Timestamp, asked: &Asked, why: RequestError) {
         let request = &asked.request;
-        self.stats.failed[request.kind() as usize] += 1;
+        self.stats.on_failure(request.kind(), why);
+        spans::end_request(&request.span, why.reason(), Some(request.took(now)));
         if let RequestError::Misbehaved(what) = why {
             self.misbehaved(*request.to.peer(), what);
         }
@@ -170,6 +176,7 @@ impl Dht {
         let bootstrap = prepare(self.preparing(now), id, Operation::Bootstrap, &QueryOptions::default());
         if let Ok((mut query, _)) = bootstrap {
             query.asked = false;
+            query.kind = QueryKind::Refresh;
             self.pool.insert(now, id, self.config.lookup.query_timeout, query);
             self.refresh.started(id);
             self.drive(now, id);

@@ -17,6 +17,7 @@ use crate::core::key::Key;
 use crate::core::lookup::{Lookup, Tardy};
 use crate::core::message::RequestError;
 use crate::core::requests::Tag;
+use crate::core::stats::QueryKind;
 
 #[derive(Debug)]
 pub(crate) struct Find {
@@ -51,10 +52,10 @@ impl Find {
         Find { lookup, preimage: peer.to_bytes().into(), wanted: Wanted::Peer { key, found } }
     }
 
-    pub(crate) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> QueryKind {
         match self.wanted {
-            Wanted::Closest => "closest",
-            Wanted::Peer { .. } => "find peer",
+            Wanted::Closest => QueryKind::ClosestPeers,
+            Wanted::Peer { .. } => QueryKind::FindPeer,
         }
     }
 

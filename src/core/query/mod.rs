@@ -41,7 +41,7 @@ use super::peers::Peers;
 use super::record::{Record, RecordKey};
 use super::requests::Tag;
 use super::rtt::{Experience, Pace};
-use super::stats::Cause;
+use super::stats::{Cause, QueryKind};
 use super::storage::Outcome;
 use super::time::Timestamp;
 
@@ -129,17 +129,18 @@ pub(crate) enum Machine {
 }
 
 impl Machine {
-    /// What the operation is called.
-    pub(crate) fn kind(&self) -> &'static str {
+    /// What it is for.
+    pub(crate) fn kind(&self) -> QueryKind {
         match self {
             Machine::Find(find) => find.kind(),
-            Machine::GetValue(_) => "get",
+            Machine::GetValue(_) => QueryKind::Get,
             Machine::Publish(publish) => publish.kind(),
-            Machine::Providers(_) => "providers",
-            Machine::Bootstrap(_) => "bootstrap",
+            Machine::Providers(_) => QueryKind::Providers,
+            Machine::Bootstrap(_) => QueryKind::Bootstrap,
             Machine::Region(region) => region.kind(),
-            Machine::Correct(_) => "correct",
-            Machine::Local(_) => "local",
+            Machine::Correct(_) => QueryKind::Correct,
+            // Whoever made it knows better.
+            Machine::Local(_) => QueryKind::Records,
         }
     }
 
@@ -331,8 +332,8 @@ fn find_node(key: &Bytes) -> Request {
 pub struct QuerySnapshot {
     /// Its id.
     pub id: QueryId,
-    /// What it does, in one word.
-    pub kind: &'static str,
+    /// What it is for.
+    pub kind: QueryKind,
     /// When it was started.
     pub started: Timestamp,
     /// When its time is over.

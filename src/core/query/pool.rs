@@ -6,16 +6,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::{Machine, QuerySnapshot};
 use crate::core::error::Report;
 use crate::core::io::{QueryId, RequestId};
 use crate::core::key::Key;
 use crate::core::record::RecordKey;
+use crate::core::spans;
+use crate::core::stats::QueryKind;
 use crate::core::time::Timestamp;
 
 #[derive(Debug)]
 pub(crate) struct Query {
     pub(crate) machine: Machine,
+    pub(crate) kind: QueryKind,
+    /// From the time that it is in the pool.
+    pub(crate) span: Span,
     pub(crate) report: Report,
     /// Its requests in flight.
     pub(crate) in_flight: Vec<RequestId>,
@@ -26,13 +33,15 @@ pub(crate) struct Query {
     /// Whether it gives way where one that was asked for finds no place.
     pub(crate) yields: bool,
     pub(crate) timeout: Duration,
-    started: Timestamp,
+    pub(crate) started: Timestamp,
     deadline: Timestamp,
 }
 
 impl Query {
     pub(crate) fn new(machine: Machine, target: Key) -> Query {
         Query {
+            kind: machine.kind(),
+            span: Span::none(),
             machine,
             report: Report::default(),
             in_flight: Vec::new(),
@@ -73,6 +82,7 @@ impl Pool {
         query.started = now;
         query.timeout = timeout;
         query.deadline = now + timeout;
+        query.span = spans::query(id, query.kind, &query.target);
         self.deadlines.insert((query.deadline, id));
         if query.yields {
             self.yielding.insert(id);
@@ -118,7 +128,7 @@ impl Pool {
     pub(crate) fn snapshots(&self) -> Vec<QuerySnapshot> {
         let shown = self.queries.iter().map(|(id, query)| QuerySnapshot {
             id: *id,
-            kind: query.machine.kind(),
+            kind: query.kind,
             started: query.started,
             deadline: query.deadline,
             requests: query.report.requests,

@@ -16,6 +16,7 @@ use crate::core::lookup::{Lookup, Tardy};
 use crate::core::message::{Request, RequestError, Value};
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::requests::Tag;
+use crate::core::stats::QueryKind;
 use crate::core::storage::KeepError;
 use crate::core::store::Item;
 use crate::core::time::Timestamp;
@@ -63,10 +64,10 @@ impl Publish {
         Publish { target: key.key(), key, what, quorum, paths: options.paths, stage: Stage::Keeping }
     }
 
-    pub(crate) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> QueryKind {
         match self.what {
-            What::Value(_) => "put",
-            What::Provider => "provide",
+            What::Value(_) => QueryKind::Put,
+            What::Provider => QueryKind::Provide,
         }
     }
 

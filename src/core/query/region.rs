@@ -24,7 +24,7 @@ use crate::core::key::Key;
 use crate::core::lookup::{Lookup, Tardy};
 use crate::core::message::{Request, RequestError, Value};
 use crate::core::requests::Tag;
-use crate::core::stats::Cause;
+use crate::core::stats::{Cause, QueryKind};
 use crate::core::store::Item;
 use crate::core::time::Timestamp;
 
@@ -108,11 +108,11 @@ impl Region {
         }
     }
 
-    pub(crate) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> QueryKind {
         match self.cause {
-            Cause::Published | Cause::Announced => "announce",
-            Cause::Replicated => "replicate",
-            Cause::Joined => "bring",
+            Cause::Published | Cause::Announced => QueryKind::Announce,
+            Cause::Replicated => QueryKind::Replicate,
+            Cause::Joined => QueryKind::Bring,
         }
     }
 

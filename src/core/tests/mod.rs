@@ -5,6 +5,7 @@ mod network;
 mod operations;
 mod reading;
 mod restart;
+mod spans;
 mod upkeep;
 #[cfg(all(feature = "ipns", feature = "signed"))]
 mod validated;
