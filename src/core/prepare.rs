@@ -87,11 +87,11 @@ pub(crate) fn prepare(
             (machine, *peers.local.key(), None)
         }
         Operation::Remove { key } => {
-            let local = storage.forget_value(asker, &key);
+            let local = storage.forget_value(now, asker, &key);
             (Machine::Local(None), key.key(), local)
         }
         Operation::StopProviding { key } => {
-            let local = storage.forget_provider(asker, &key, peers.local.peer());
+            let local = storage.forget_provider(now, asker, &key, peers.local.peer());
             (Machine::Local(None), key.key(), local)
         }
         Operation::Records { after, limit } => {

@@ -5,16 +5,18 @@
 //!
 //! A store may answer `Pending`; then the job waits here under the store's ticket and its outcome comes out of
 //! [`Storage::on_stored`] or [`Storage::on_loaded`], with the name of whoever asked. While one write of a value is
-//! pending, further ones under the same key queue behind it: each must be compared with what the one before left.
+//! pending, further ones under the same key queue behind it, removals too (`turns`).
 
 mod marks;
+mod turns;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 use marks::Mark;
+use turns::{Line, Turn, Turns};
 
 use super::config::RecordConfig;
 use super::contact::Contact;
@@ -113,7 +115,9 @@ enum Job {
     Compare(Asker, Record),
     /// A read that decides the same where no value is kept, by the number of one that is over.
     Recall(Asker, Record),
-    WriteValue(Asker, RecordKey),
+    /// A write in whose line others may wait.
+    InLine(Asker, Line),
+    /// A write that nobody waits behind.
     Write(Asker),
     Value(Asker),
     Providers(Asker),
@@ -129,9 +133,8 @@ pub(crate) struct Storage {
     config: RecordConfig,
     /// Bounded: the server limits the jobs of peers, and no query starts while there are too many.
     waiting: BTreeMap<Ticket, Job>,
-    /// The values under whose keys a write is pending, with those that queue behind it. Bounded likewise.
-    queues: BTreeMap<RecordKey, VecDeque<(Asker, Record)>>,
-    queued: usize,
+    /// Who waits behind a pending write. Bounded likewise.
+    turns: Turns,
     /// Marks that wait for the store. Bounded by what the duties have under way; nobody is refused for them.
     marking: BTreeMap<Ticket, Mark>,
 }
@@ -148,8 +151,7 @@ impl Storage {
             store,
             config,
             waiting: BTreeMap::new(),
-            queues: BTreeMap::new(),
-            queued: 0,
+            turns: Turns::default(),
             marking: BTreeMap::new(),
         }
     }
@@ -164,7 +166,7 @@ impl Storage {
 
     /// How many jobs wait here, those included whose asker has given up.
     pub(crate) fn jobs(&self) -> usize {
-        self.waiting.len() + self.queued
+        self.waiting.len() + self.turns.askers()
     }
 
     /// Keeps a value, if it is valid and none is kept that is better.
@@ -173,17 +175,7 @@ impl Storage {
             return Some(Outcome::Kept(Err(KeepError::Invalid(why))));
         }
         record.sequence = self.config.validator.sequence(&record.key, &record.value);
-        if let Some(queue) = self.queues.get_mut(&record.key) {
-            queue.push_back((asker, record));
-            self.queued += 1;
-            return None;
-        }
-        let key = record.key.clone();
-        let outcome = self.compare(now, asker, record);
-        if outcome.is_none() {
-            self.queues.insert(key, VecDeque::new());
-        }
-        outcome
+        self.enter(now, Line::value(&record.key), Turn::Keep(asker, record))
     }
 
     fn compare(&mut self, now: Timestamp, asker: Asker, record: Record) -> Now {
@@ -216,6 +208,9 @@ impl Storage {
 
     /// Keeps a provider record.
     pub(crate) fn keep_provider(&mut self, now: Timestamp, asker: Asker, record: ProviderRecord) -> Now {
+        if record.own {
+            return self.enter(now, Line::provider(&record.key), Turn::Provide(asker, record));
+        }
         let write = self.store.add_provider(now, record);
         self.written(asker, write)
     }
@@ -255,10 +250,8 @@ impl Storage {
     }
 
     /// Forgets a value at the application's word.
-    pub(crate) fn forget_value(&mut self, asker: Asker, key: &RecordKey) -> Now {
-        self.unmark(key, false);
-        let write = self.store.remove(key);
-        self.written(asker, write)
+    pub(crate) fn forget_value(&mut self, now: Timestamp, asker: Asker, key: &RecordKey) -> Now {
+        self.enter(now, Line::value(key), Turn::Forget(asker, key.clone()))
     }
 
     /// Reads the peers that were kept for this start.
@@ -270,11 +263,9 @@ impl Storage {
         }
     }
 
-    /// Forgets at the application's word that `provider` provides `key`.
-    pub(crate) fn forget_provider(&mut self, asker: Asker, key: &RecordKey, provider: &PeerId) -> Now {
-        self.unmark(key, true);
-        let write = self.store.remove_provider(key, provider);
-        self.written(asker, write)
+    /// Forgets at the application's word that this node, `local`, provides `key`.
+    pub(crate) fn forget_provider(&mut self, now: Timestamp, asker: Asker, key: &RecordKey, local: &PeerId) -> Now {
+        self.enter(now, Line::provider(key), Turn::Withdraw(asker, key.clone(), *local))
     }
 
     /// The store finished a write.
@@ -290,7 +281,7 @@ impl Storage {
         }
         match self.waiting.remove(&ticket) {
             Some(Job::Write(asker)) => vec![(asker, outcome)],
-            Some(Job::WriteValue(asker, key)) => self.next_in_queue(now, &key, (asker, outcome)),
+            Some(Job::InLine(asker, line)) => self.next_in_line(now, &line, (asker, outcome)),
             Some(read) => {
                 self.waiting.insert(ticket, read);
                 Vec::new()
@@ -319,7 +310,7 @@ impl Storage {
             Some(Job::Providers(asker)) => vec![(asker, Outcome::Providers(loaded_providers(result)))],
             Some(Job::Peers(asker)) => vec![(asker, Outcome::Peers(loaded_peers(result)))],
             Some(Job::Items(asker)) => vec![(asker, Outcome::Items(loaded_items(result)))],
-            Some(write @ (Job::Write(_) | Job::WriteValue(..))) => {
+            Some(write @ (Job::Write(_) | Job::InLine(..))) => {
                 self.waiting.insert(ticket, write);
                 Vec::new()
             }
@@ -334,13 +325,13 @@ impl Storage {
         record: Record,
         result: Result<Loaded, StoreError>,
     ) -> Vec<(Asker, Outcome)> {
-        let key = record.key.clone();
+        let line = Line::value(&record.key);
         let outcome = match loaded_value(result).map(|old| old.filter(|old| !old.is_expired(now))) {
             Ok(Some(old)) => self.write_value(now, asker, record, Some(old)),
             Ok(None) => self.recall(now, asker, record),
             Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
         };
-        self.after(now, asker, &key, outcome)
+        self.after(now, asker, &line, outcome)
     }
 
     fn recalled(
@@ -350,40 +341,12 @@ impl Storage {
         record: Record,
         result: Result<Loaded, StoreError>,
     ) -> Vec<(Asker, Outcome)> {
-        let key = record.key.clone();
+        let line = Line::value(&record.key);
         let outcome = match loaded_sequence(result) {
             Ok(remembered) => self.write_unless_older(now, asker, record, remembered),
             Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
         };
-        self.after(now, asker, &key, outcome)
-    }
-
-    /// What is done lets the next in the queue have its turn; what waits for the store does not.
-    fn after(&mut self, now: Timestamp, asker: Asker, key: &RecordKey, outcome: Now) -> Vec<(Asker, Outcome)> {
-        match outcome {
-            Some(outcome) => self.next_in_queue(now, key, (asker, outcome)),
-            None => Vec::new(),
-        }
-    }
-
-    /// Lets those that queue for `key` have their turn, now that one before them is done.
-    fn next_in_queue(&mut self, now: Timestamp, key: &RecordKey, done: (Asker, Outcome)) -> Vec<(Asker, Outcome)> {
-        let mut outcomes = vec![done];
-        outcomes.append(&mut self.rest_of_queue(now, key));
-        outcomes
-    }
-
-    fn rest_of_queue(&mut self, now: Timestamp, key: &RecordKey) -> Vec<(Asker, Outcome)> {
-        let mut outcomes = Vec::new();
-        while let Some((asker, record)) = self.queues.get_mut(key).and_then(VecDeque::pop_front) {
-            self.queued -= 1;
-            match self.compare(now, asker, record) {
-                Some(outcome) => outcomes.push((asker, outcome)),
-                None => return outcomes,
-            }
-        }
-        self.queues.remove(key);
-        outcomes
+        self.after(now, asker, &line, outcome)
     }
 
     fn write_value(&mut self, now: Timestamp, asker: Asker, record: Record, old: Option<Record>) -> Now {
@@ -394,11 +357,9 @@ impl Storage {
             Some(old) if old.value == record.value => again(old, record),
             _ => record,
         };
-        let key = record.key.clone();
-        match self.store.put(now, record) {
-            Ok(Write::Pending(ticket)) => self.wait(ticket, Job::WriteValue(asker, key)),
-            write => self.written(asker, write),
-        }
+        let line = Line::value(&record.key);
+        let write = self.store.put(now, record);
+        self.written_in_line(asker, line, write)
     }
 
     /// Why a new value may not take the place of the one that is kept.
@@ -431,6 +392,13 @@ impl Storage {
         record.filter(|record| {
             !record.is_expired(now) && self.config.validator.validate(now, &record.key, &record.value).is_ok()
         })
+    }
+
+    fn written_in_line(&mut self, asker: Asker, line: Line, write: Result<Write, StoreError>) -> Now {
+        match write {
+            Ok(Write::Pending(ticket)) => self.wait(ticket, Job::InLine(asker, line)),
+            write => self.written(asker, write),
+        }
     }
 
     fn written(&mut self, asker: Asker, write: Result<Write, StoreError>) -> Now {

@@ -20,7 +20,6 @@ use rand_core::SeedableRng as _;
 
 use super::config::Config;
 use super::contact::Contact;
-use super::errand::Name;
 use super::error::{ConfigError, PeerFailure, QueryError};
 use super::io::{
     Answer, Event, InboundId, Input, Mode, Operation, Output, Progress, QueryEvent, QueryId, QueryOptions, Refusal,
@@ -243,11 +242,6 @@ impl Dht {
                 },
             );
         }
-    }
-
-    fn withdraw(&mut self, name: &Name) {
-        self.upkeep.forget(name);
-        self.stop_errands(name, None);
     }
 
     /// Whether this node serves.

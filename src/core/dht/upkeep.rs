@@ -126,25 +126,28 @@ impl Dht {
     /// A peer stored a value here: this node need not do so for others now.
     pub(super) fn on_stored_here(&mut self, event: &Event) {
         if let Event::RecordStored { key, .. } = event
-            && self.upkeep.running().any(|(_, duty)| duty == Duty::Replicate)
+            && self.upkeep.replicates()
         {
-            self.stop_errands(&Name { place: key.key(), provider: false }, Some(Duty::Replicate));
+            let name = Name { place: key.key(), provider: false };
+            self.upkeep.on_stored(name);
+            self.stop_errands(&name, Some(Duty::Replicate));
         }
     }
 
     /// The application changes what it publishes.
     pub(super) fn on_changed(&mut self, operation: &Operation) {
-        match operation {
-            Operation::Put { key, .. } => self.stop_errands(&Name { place: key.key(), provider: false }, None),
-            Operation::Remove { key } => {
-                self.pool.putting(key).into_iter().for_each(|id| self.cancel(id));
-                self.withdraw(&Name { place: key.key(), provider: false });
-            }
-            Operation::StopProviding { key } => {
-                self.pool.announcing(key).into_iter().for_each(|id| self.cancel(id));
-                self.withdraw(&Name { place: key.key(), provider: true });
-            }
-            _ => {}
+        let (name, overtaken) = match operation {
+            Operation::Put { key, .. } => (Name { place: key.key(), provider: false }, Vec::new()),
+            Operation::Provide { key } => (Name { place: key.key(), provider: true }, Vec::new()),
+            Operation::Remove { key } => (Name { place: key.key(), provider: false }, self.pool.putting(key)),
+            Operation::StopProviding { key } => (Name { place: key.key(), provider: true }, self.pool.announcing(key)),
+            _ => return,
+        };
+        overtaken.into_iter().for_each(|id| self.cancel(id));
+        self.upkeep.on_changed(name);
+        self.stop_errands(&name, None);
+        if matches!(operation, Operation::Remove { .. } | Operation::StopProviding { .. }) {
+            self.upkeep.forget(&name);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows: what each duty needs to see. Must not know: how an errand is run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
@@ -28,6 +28,19 @@ pub(crate) struct Upkeep {
     replicate: Replicate,
     newcomers: Newcomers,
     running: BTreeMap<QueryId, Run>,
+    /// What was written while a page is being read, for each duty that reads one: the page may not know of it.
+    reading: BTreeMap<Duty, Overtaken>,
+}
+
+/// So much of that is remembered. Source: as many own records as a page has, four times.
+const MAX_OVERTAKEN: usize = 1_024;
+
+/// What a page that is being read may have wrong.
+#[derive(Debug, Default)]
+struct Overtaken {
+    names: BTreeSet<Name>,
+    /// More than that was changed: the page is not to be used at all.
+    page: bool,
 }
 
 /// Errands that are being run.
@@ -44,6 +57,7 @@ impl Upkeep {
             replicate: Replicate::new(now, config.replicate_interval, rng),
             newcomers: Newcomers::new(now, config.replicate_interval),
             running: BTreeMap::new(),
+            reading: BTreeMap::new(),
         }
     }
 
@@ -64,6 +78,7 @@ impl Upkeep {
 
     /// A page is being read for this duty. Returns what it consists of, and the place after which it begins.
     pub(crate) fn begin(&mut self, now: Timestamp, duty: Duty, peers: &Peers, k: usize) -> (Scan, Option<Key>) {
+        self.reading.insert(duty, Overtaken::default());
         match duty {
             Duty::Republish => (Scan::Own, self.republish.begin_sweep(now)),
             Duty::Retry => (Scan::Own, self.republish.begin_retry()),
@@ -82,7 +97,9 @@ impl Upkeep {
         k: usize,
     ) -> Vec<Errand> {
         let (table, local) = (&peers.table, peers.local.key());
-        match duty {
+        let overtaken = self.reading.remove(&duty).unwrap_or_default();
+        let page = page.filter(|_| !overtaken.page);
+        let mut errands = match duty {
             Duty::Republish => self.republish.on_swept(now, local, depth(peers, k), page),
             Duty::Retry => self.republish.on_retry(now, page),
             Duty::Replicate => {
@@ -95,6 +112,24 @@ impl Upkeep {
                 self.replicate.on_page(now, depth(peers, k), page, is_close)
             }
             Duty::Newcomers => self.newcomers.on_page(now, page, table, local, k),
+        };
+        errands.retain(|errand| !overtaken.names.contains(&Name::of(&errand.item)));
+        errands
+    }
+
+    /// The application changes this: a page that is being read does not know.
+    pub(crate) fn on_changed(&mut self, name: Name) {
+        for overtaken in self.reading.values_mut() {
+            overtaken.page |= overtaken.names.len() >= MAX_OVERTAKEN;
+            overtaken.names.extend(Some(name).filter(|_| !overtaken.page));
+        }
+    }
+
+    /// A peer stored this: a page that is being read does not know. That many come is no reason not to use the page.
+    pub(crate) fn on_stored(&mut self, name: Name) {
+        let reading = self.reading.get_mut(&Duty::Replicate);
+        if let Some(overtaken) = reading.filter(|overtaken| overtaken.names.len() < MAX_OVERTAKEN) {
+            overtaken.names.insert(name);
         }
     }
 
@@ -108,6 +143,11 @@ impl Upkeep {
 
     pub(crate) fn running(&self) -> impl Iterator<Item = (QueryId, Duty)> {
         self.running.iter().map(|(id, run)| (*id, run.duty))
+    }
+
+    /// Whether values of others are being stored again, or looked at for that.
+    pub(crate) fn replicates(&self) -> bool {
+        self.reading.contains_key(&Duty::Replicate) || self.running.values().any(|run| run.duty == Duty::Replicate)
     }
 
     pub(crate) fn runs(&self) -> usize {
