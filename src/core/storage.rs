@@ -8,6 +8,8 @@
 //! pending, further ones under the same key queue behind it, removals too (`turns`).
 
 mod marks;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -147,13 +149,7 @@ impl fmt::Debug for Storage {
 
 impl Storage {
     pub(crate) fn new(store: Box<dyn Store>, config: RecordConfig) -> Storage {
-        Storage {
-            store,
-            config,
-            waiting: BTreeMap::new(),
-            turns: Turns::default(),
-            marking: BTreeMap::new(),
-        }
+        Storage { store, config, waiting: BTreeMap::new(), turns: Turns::default(), marking: BTreeMap::new() }
     }
 
     pub(crate) fn store(&mut self) -> &mut dyn Store {

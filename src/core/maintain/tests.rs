@@ -7,13 +7,15 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use super::sweep::{PAGE, Sweep};
-use super::{Newcomers, Replicate, Republish};
+use super::{Newcomers, Replicate, Republish, Upkeep};
 use crate::core::config::{MaintenanceConfig, RoutingConfig};
 use crate::core::contact::Contact;
 use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::key::Key;
+use crate::core::peers::Peers;
 use crate::core::record::Record;
 use crate::core::routing::RoutingTable;
+use crate::core::storage::Duty;
 use crate::core::store::Item;
 use crate::core::time::Timestamp;
 use libp2p_identity::PeerId;
@@ -263,4 +265,36 @@ fn a_newcomer_gets_what_lies_nearest_to_this_node_of_all_holders() {
     assert!(!expected.is_empty() && expected.len() < 100, "{}", expected.len());
     assert_eq!(brought.keys().copied().collect::<Vec<_>>(), expected);
     assert!(pages <= 2, "{pages} pages of {} values", all.len());
+}
+
+/// What is withdrawn, put anew or stored by a peer while a page is read is left out of it, and where so much is that it
+/// cannot be remembered, the page.
+#[test]
+fn a_page_knows_nothing_of_what_was_changed_while_it_was_read() {
+    let config = crate::core::Config::default();
+    let peers = Peers::new(Contact::with_key(PeerId::random(), Key::from_bits("01"), []), &config);
+    // Whose errands a page leads to during two turns, if this happens while each page is read.
+    let errands = |duty: Duty, all: &BTreeMap<Key, Item>, change: &dyn Fn(&mut Upkeep)| {
+        let mut upkeep = Upkeep::new(BEGIN, &config.maintenance, &mut rng());
+        let mut names = std::collections::BTreeSet::new();
+        for minutes in 60..180 {
+            let now = BEGIN + minutes * Duration::from_secs(60);
+            let (_, after) = upkeep.begin(now, duty, &peers, 20);
+            change(&mut upkeep);
+            let errands = upkeep.on_page(now, duty, Some(page(all, after)), &peers, 20);
+            names.extend(errands.iter().map(|errand| Name::of(&errand.item)));
+        }
+        Vec::from_iter(names)
+    };
+    let (own, others) = (values(1, true), values(1, false));
+    let name = Name::of(own.values().next().unwrap());
+    let other = Name { provider: true, ..name };
+    assert_eq!(errands(Duty::Republish, &own, &|upkeep| upkeep.on_changed(other)), [name]);
+    assert_eq!(errands(Duty::Republish, &own, &|upkeep| upkeep.on_changed(name)), []);
+    let many_of = |upkeep: &mut Upkeep, of: fn(&mut Upkeep, Name)| {
+        (0u32..2_000).for_each(|i| of(upkeep, Name { place: Key::hash(&i.to_be_bytes()), provider: false }));
+    };
+    assert_eq!(errands(Duty::Republish, &own, &|upkeep| many_of(upkeep, Upkeep::on_changed)), []);
+    assert_eq!(errands(Duty::Replicate, &others, &|upkeep| upkeep.on_stored(name)), []);
+    assert_eq!(errands(Duty::Replicate, &others, &|upkeep| many_of(upkeep, Upkeep::on_stored)), [name]);
 }

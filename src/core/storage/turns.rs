@@ -59,8 +59,8 @@ impl Turns {
     fn join(&mut self, line: &Line, turn: Turn) -> Option<Turn> {
         let Some(waiting) = self.lines.get_mut(line) else { return Some(turn) };
         match (&turn, waiting.back_mut()) {
-            // Of marks in a row the last says it all: so they add one to what waits for an answer.
-            (Turn::Mark(..), Some(last @ Turn::Mark(..))) => *last = turn,
+            // Of marks in a row the last says it all: so there is one at most for each write that waits.
+            (Turn::Mark(item, at), Some(Turn::Mark(last, noted))) if same(item, last) => *noted = (*noted).max(*at),
             (Turn::Mark(..), _) => waiting.push_back(turn),
             _ => {
                 self.askers += 1;
@@ -78,6 +78,15 @@ impl Turns {
             None => drop(self.lines.remove(line)),
         }
         next
+    }
+}
+
+/// Whether both are the same value, or the same announcement.
+fn same(one: &Item, other: &Item) -> bool {
+    match (one, other) {
+        (Item::Value(one), Item::Value(other)) => one.own == other.own && one.value == other.value,
+        (Item::Provider(one), Item::Provider(other)) => one.provider.peer() == other.provider.peer(),
+        _ => false,
     }
 }
 
@@ -131,7 +140,12 @@ impl Storage {
     }
 
     /// Lets those that wait have their turn, now that one before them is done.
-    pub(super) fn next_in_line(&mut self, now: Timestamp, line: &Line, done: (Asker, Outcome)) -> Vec<(Asker, Outcome)> {
+    pub(super) fn next_in_line(
+        &mut self,
+        now: Timestamp,
+        line: &Line,
+        done: (Asker, Outcome),
+    ) -> Vec<(Asker, Outcome)> {
         let mut outcomes = vec![done];
         outcomes.append(&mut self.rest_of_line(now, line));
         outcomes
