@@ -21,7 +21,6 @@ mod dht;
 mod errand;
 pub mod error;
 mod io;
-#[cfg_attr(not(test), expect(dead_code, reason = "the routing table is the first to count by it"))]
 mod ip_group;
 mod key;
 mod lookup;

@@ -12,6 +12,7 @@ use super::config::Config;
 use super::contact::Contact;
 use super::key::Key;
 use super::routing::RoutingTable;
+use super::time::Timestamp;
 
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -66,22 +67,17 @@ impl Peers {
     }
 
     /// Whether a peer could enter the table now, and is not in it.
-    pub(crate) fn wants(&self, key: &Key) -> bool {
-        self.table.get(key).is_none() && self.table.has_room(key)
+    pub(crate) fn wants(&self, now: Timestamp, contact: &Contact) -> bool {
+        let key = contact.key();
+        self.table.get(key).is_none() && self.table.has_room(key) && self.table.welcomes(now, contact)
     }
 
     /// Takes a peer's addresses into the book, and into its entry of the table; returns all that are known. `named` if
     /// the application tells of it.
-    pub(crate) fn note(&mut self, contact: &Arc<Contact>, named: bool) -> Arc<Contact> {
+    pub(crate) fn note(&mut self, now: Timestamp, contact: &Arc<Contact>, named: bool) -> Arc<Contact> {
         let noted = self.book.note(contact, named);
-        match self.table.get_mut(noted.key()) {
-            Some(entry) => {
-                // Where it answered comes before what is told of it, even by the application.
-                entry.contact = noted.with_known(&entry.contact);
-                Arc::clone(&entry.contact)
-            }
-            None => noted,
-        }
+        // Where it answered comes before what is told of it, even by the application.
+        self.table.learn(now, &noted).unwrap_or(noted)
     }
 
     /// What is known of a peer that is not this node.
@@ -136,7 +132,6 @@ impl Peers {
 mod tests {
     use super::*;
     use crate::core::contact::MAX_ADDRS;
-    use crate::core::time::Timestamp;
 
     fn contact(peer: PeerId, ports: std::ops::Range<usize>) -> Arc<Contact> {
         Contact::new(peer, ports.map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()))

@@ -9,6 +9,7 @@ use std::time::Duration;
 use libp2p_swarm::StreamProtocol;
 
 use super::stream_config::StreamConfig;
+use crate::core::config::DiversityConfig;
 use crate::core::{self, ConfigError, Mode, RecordKey, Timestamp, Validator};
 
 /// The protocol of the public IPFS network.
@@ -59,13 +60,17 @@ impl Config {
     }
 
     /// For the public IPFS network: `/ipfs/kad/1.0.0`, k = 20, values of `/pk` and `/ipns` alone
-    /// ([`Namespaced::public`](crate::core::Namespaced::public)), provider records of 48 h, automatic mode.
+    /// ([`Namespaced::public`](crate::core::Namespaced::public)), provider records of 48 h, automatic mode, and limits on
+    /// how many places in the table one operator's peers get ([`DiversityConfig`]).
     ///
     /// A validator set afterwards may add namespaces. One that takes values under any key, such as
     /// [`AcceptAny`](crate::core::AcceptAny), is refused when the behaviour is made.
     #[cfg(feature = "ipns")]
     pub fn amino() -> Config {
-        Config::new(AMINO_PROTOCOL).with_mode(None).with_validator(Arc::new(core::Namespaced::public()))
+        Config::new(AMINO_PROTOCOL)
+            .with_mode(None)
+            .with_validator(Arc::new(core::Namespaced::public()))
+            .with_diversity(Some(DiversityConfig::default()))
     }
 
     /// Speaks the protocol under these names, the preferred one first.
@@ -112,6 +117,14 @@ impl Config {
     #[must_use]
     pub fn with_parallelism(mut self, alpha: NonZeroUsize) -> Config {
         self.core.lookup.parallelism = alpha;
+        self
+    }
+
+    /// Limits how many entries of the table, and peers of an answer, may be in one network; `None` for no limit, right
+    /// where all nodes are one operator's.
+    #[must_use]
+    pub fn with_diversity(mut self, diversity: Option<DiversityConfig>) -> Config {
+        self.core.routing.diversity = diversity;
         self
     }
 
@@ -306,6 +319,16 @@ mod tests {
     fn a_private_node_serves_and_a_public_one_waits_to_be_reachable() {
         assert_eq!(Config::new(StreamProtocol::new("/app/kad/1.0.0")).mode(), Some(Mode::Server));
         assert_eq!(Config::amino().mode(), None);
+    }
+
+    #[test]
+    fn the_public_preset_limits_what_one_operator_gets() {
+        assert!(Config::amino().core().routing.diversity.is_some());
+        assert!(Config::new(StreamProtocol::new("/app/kad/1.0.0")).core().routing.diversity.is_none());
+        assert!(Config::amino().with_diversity(None).core().routing.diversity.is_none());
+        let diversity = DiversityConfig { per_table: NonZeroUsize::MIN, ..DiversityConfig::default() };
+        let config = Config::amino().with_diversity(Some(diversity));
+        assert!(matches!(config.validate(), Err(ConfigError::Greater("routing.diversity.per_bucket", _))));
     }
 
     #[test]

@@ -10,7 +10,7 @@ impl Dht {
         if contact.key() == self.peers.local.key() {
             return;
         }
-        let contact = self.peers.note(contact, named);
+        let contact = self.peers.note(now, contact, named);
         if named || self.peers.serves(contact.key()) {
             self.offer(now, contact);
         }
@@ -77,7 +77,7 @@ impl Dht {
 
     /// Offers a peer for a trial, if the table has a place for it.
     pub(super) fn offer(&mut self, now: Timestamp, contact: Arc<Contact>) {
-        if self.peers.wants(contact.key()) {
+        if self.peers.wants(now, &contact) {
             self.probes.offer(contact);
             self.start_probes(now);
         }
@@ -85,7 +85,7 @@ impl Dht {
 
     pub(super) fn start_probes(&mut self, now: Timestamp) {
         while let Some(contact) = self.probes.start_next() {
-            if self.peers.wants(contact.key()) {
+            if self.peers.wants(now, &contact) {
                 let key = Bytes::from(contact.peer().to_bytes());
                 self.send(now, Owner::Probe, Pace::Steady, contact, Request::FindNode { key });
             } else {
@@ -108,7 +108,7 @@ impl Dht {
                 self.left_table(now, old);
                 self.entered_table(now, peer);
             }
-            Offer::Known | Offer::Full => return,
+            Offer::Known | Offer::Full | Offer::Crowded => return,
         }
         self.upkeep.on_newcomer(now, contact, &self.peers, self.config.lookup.replication.get());
     }

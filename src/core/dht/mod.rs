@@ -31,7 +31,7 @@ use super::maintain::{Expiry, Probes, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, prepare};
-use super::query::{Context, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step};
+use super::query::{Context, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step, trim};
 use super::requests::{Alarm, InFlight, Owner, Requests, Tag};
 use super::routing::{Offer, RoutingSnapshot};
 use super::rtt::{Experience, Pace};

@@ -60,7 +60,11 @@ impl Dht {
     /// A request of a query was answered, and the answer fits.
     pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(query) = self.pool.get_mut(id) else { return };
-        let closer = askable(&self.peers, &response, self.config.lookup.replication.get().saturating_mul(2));
+        let mut closer = askable(&self.peers, &response, self.config.lookup.replication.get().saturating_mul(2));
+        if let Some(diversity) = &self.config.routing.diversity {
+            self.peers.table.hear(now, &closer);
+            trim(&mut closer, &query.target, diversity);
+        }
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let heard = Heard { from: &asked.request.to, tag, response, closer: &closer };
         query.in_flight.retain(|request| *request != asked.id);

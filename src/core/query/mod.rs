@@ -14,6 +14,7 @@ mod providers;
 mod publish;
 mod quorum;
 mod region;
+mod trim;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(crate) use providers::FindProviders;
 pub(crate) use publish::Publish;
 pub use quorum::Quorum;
 pub(crate) use region::Region;
+pub(crate) use trim::trim;
 
 use super::config::Config;
 use super::contact::Contact;

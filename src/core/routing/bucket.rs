@@ -36,6 +36,8 @@ pub(crate) enum Offer {
     Known,
     /// There is no room.
     Full,
+    /// Its networks have as many entries as they may.
+    Crowded,
 }
 
 impl Bucket {

@@ -6,6 +6,7 @@
 //! the last can split, so parts of the keyspace without peers cost nothing.
 
 mod bucket;
+mod diversity;
 mod entry;
 mod estimate;
 mod snapshot;
@@ -18,6 +19,7 @@ use libp2p_identity::PeerId;
 
 use bucket::Bucket;
 pub(crate) use bucket::Offer;
+use diversity::Diversity;
 pub(crate) use entry::Entry;
 pub use snapshot::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};
 
@@ -35,11 +37,14 @@ pub(crate) struct RoutingTable {
     len: usize,
     /// How many answers there were, of all peers.
     answers: u64,
+    diversity: Option<Box<Diversity>>,
 }
 
 impl RoutingTable {
     pub(crate) fn new(local: Key, config: RoutingConfig) -> RoutingTable {
-        RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0, answers: 0 }
+        let size = config.bucket_size.get();
+        let diversity = config.diversity.clone().map(|config| Box::new(Diversity::new(config, size)));
+        RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0, answers: 0, diversity }
     }
 
     /// How many peers it holds.
@@ -79,6 +84,14 @@ impl RoutingTable {
         if *contact.key() == self.local {
             return Offer::Full;
         }
+        let Some(contact) = &self.screen(now, contact) else { return Offer::Crowded };
+        let offer = self.place(now, contact);
+        self.count(now, contact, &offer);
+        offer
+    }
+
+    /// Finds a place for a peer.
+    fn place(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Offer {
         loop {
             let index = self.index(contact.key());
             let capacity = self.capacity(index);
@@ -93,7 +106,7 @@ impl RoutingTable {
                     self.len += 1;
                     return offer;
                 }
-                Offer::Known | Offer::Replaced(_) => return offer,
+                Offer::Known | Offer::Replaced(_) | Offer::Crowded => return offer,
             }
         }
     }
@@ -105,7 +118,7 @@ impl RoutingTable {
         let index = self.index(key);
         let gone = self.buckets[index].fail(key, self.answers);
         self.len -= usize::from(gone.is_some());
-        gone
+        self.release(gone)
     }
 
     /// A peer that waits for the place of a questionable or missing entry in the bucket of `key`.
@@ -122,7 +135,7 @@ impl RoutingTable {
         let index = self.index(key);
         let gone = self.buckets[index].remove(key);
         self.len -= usize::from(gone.is_some());
-        gone
+        self.release(gone)
     }
 
     /// The `count` entries nearest to `target` that are not questionable and that `admit` lets pass, nearest first.

@@ -139,7 +139,7 @@ fn wide_low_buckets_hold_more_and_deep_ones_k() {
 
 #[test]
 fn wide_buckets_keep_their_capacity_however_the_peers_lie() {
-    let config = RoutingConfig { wide_low_buckets: 64, bucket_size: 4.try_into().unwrap() };
+    let config = RoutingConfig { wide_low_buckets: 64, bucket_size: 4.try_into().unwrap(), diversity: None };
     let mut table = RoutingTable::new(Key::from_bits("0"), config);
     for i in 0..64 {
         table.offer(Timestamp::ZERO, &contact(&format!("01{i:08b}")));

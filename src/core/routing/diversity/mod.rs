@@ -1,0 +1,175 @@
+//! How many entries of the table may be one operator's.
+//!
+//! Knows: the IP groups of each entry, and since when a group is known. Must not know: buckets, beyond who is in one.
+//!
+//! Two limits hold whatever is offered. Of one group there are few entries in a bucket and few in the table. And once the
+//! table has settled, groups that appeared together have few places together: an attacker who comes with ten networks
+//! at once does not get ten times as much as with one. Both are asked before a peer comes in, or an address into an
+//! entry; nobody is expelled.
+
+mod history;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use crate::core::config::DiversityConfig;
+use crate::core::contact::Contact;
+use crate::core::ip_group::{IpGroup, IpGroups};
+use crate::core::time::Timestamp;
+use history::History;
+
+/// The groups of the entries of a table.
+#[derive(Debug)]
+pub(super) struct Diversity {
+    config: DiversityConfig,
+    /// k.
+    size: usize,
+    members: BTreeMap<PeerId, Member>,
+    /// How many entries of each group there are.
+    counts: BTreeMap<IpGroup, usize>,
+    history: History,
+    /// When the table is settled; `None` while it is too small to say.
+    settled: Option<Timestamp>,
+}
+
+/// What one entry counts for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Member {
+    groups: IpGroups,
+    /// When the newest of its groups was first seen, if the table was settled then.
+    appeared: Option<Timestamp>,
+}
+
+impl Diversity {
+    pub(super) fn new(config: DiversityConfig, size: usize) -> Diversity {
+        Diversity {
+            config,
+            size,
+            members: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            history: History::default(),
+            settled: None,
+        }
+    }
+
+    fn groups(&self, contact: &Contact) -> IpGroups {
+        IpGroup::of(contact, self.config.asns.as_deref())
+    }
+
+    /// A peer of these groups was there, or heard of.
+    fn see(&mut self, now: Timestamp, groups: &[IpGroup]) {
+        let settled = self.is_settled(now);
+        groups.iter().for_each(|group| self.history.see(now, *group, settled, |group| self.counts.contains_key(group)));
+    }
+
+    fn is_settled(&self, now: Timestamp) -> bool {
+        self.settled.is_some_and(|at| at <= now)
+    }
+
+    /// Whether one more entry of these groups fits, into a bucket with these peers. `own` is the peer in question, which
+    /// does not count if it is an entry already.
+    fn admits<'a>(
+        &self,
+        now: Timestamp,
+        groups: &[IpGroup],
+        bucket: impl Iterator<Item = &'a PeerId>,
+        own: &PeerId,
+    ) -> bool {
+        let own_groups = self.members.get(own).map_or(&[][..], |member| &member.groups);
+        let crowded = |group: &IpGroup| {
+            let count = self.counts.get(group).map_or(0, |count| *count);
+            count - usize::from(own_groups.contains(group)) >= self.config.per_table.get()
+        };
+        if groups.iter().any(crowded) {
+            return false;
+        }
+        let near: Vec<&Member> = bucket.filter(|peer| *peer != own).filter_map(|peer| self.members.get(peer)).collect();
+        let of = |group: &IpGroup| near.iter().filter(|member| member.groups.contains(group)).count();
+        if groups.iter().any(|group| of(group) >= self.config.per_bucket.get()) {
+            return false;
+        }
+        let Some(appeared) = self.appeared(now, groups) else { return true };
+        let together = |member: &Member| {
+            let apart = member.appeared.map(|at| at.since(appeared).max(appeared.since(at)));
+            apart.is_some_and(|apart| apart < self.config.newcomers_within)
+        };
+        let others = self.members.iter().filter(|(peer, _)| *peer != own);
+        near.iter().filter(|member| together(member)).count() < (self.size / 4).max(1)
+            && others.filter(|(_, member)| together(member)).count() < self.config.newcomers.get()
+    }
+
+    /// When the newest of these groups was first seen; `None` if all are old.
+    fn appeared(&self, now: Timestamp, groups: &[IpGroup]) -> Option<Timestamp> {
+        let settled = self.is_settled(now);
+        groups.iter().filter_map(|group| self.history.first_seen(now, group, settled)).max()
+    }
+
+    /// What an entry's contact becomes when `news` of it come: all of them, where its groups then fit; or as many
+    /// addresses as do. `merge` tells in which order. It counts as that from now on.
+    fn extend<'a>(
+        &mut self,
+        now: Timestamp,
+        known: &Arc<Contact>,
+        news: &Arc<Contact>,
+        merge: impl Fn(&Arc<Contact>) -> Arc<Contact>,
+        bucket: impl Iterator<Item = &'a PeerId> + Clone,
+    ) -> Arc<Contact> {
+        if news.adds_nothing_to(known) {
+            return Arc::clone(known);
+        }
+        let own = known.peer();
+        let fits = |diversity: &Diversity, groups: &[IpGroup]| {
+            let member = diversity.members.get(own);
+            let has = |group: &IpGroup| member.is_some_and(|member| member.groups.contains(group));
+            groups.iter().all(has) || diversity.admits(now, groups, bucket.clone(), own)
+        };
+        let mut whole = merge(news);
+        if !fits(self, &self.groups(&whole)) {
+            let asns = self.config.asns.as_deref();
+            let may_come = |addr: &&Bytes| IpGroup::of_addr(addr, asns).is_none_or(|group| fits(self, &[group]));
+            whole = merge(&news.with_addrs(news.raw_addrs().iter().filter(may_come).cloned()));
+            if !fits(self, &self.groups(&whole)) {
+                return Arc::clone(known);
+            }
+        }
+        self.count(now, &whole);
+        whole
+    }
+
+    /// A peer is an entry with these addresses now.
+    fn count(&mut self, now: Timestamp, contact: &Contact) {
+        let groups = self.groups(contact);
+        self.see(now, &groups);
+        let member = Member { appeared: self.appeared(now, &groups), groups };
+        self.release(contact.peer());
+        member.groups.iter().for_each(|group| *self.counts.entry(*group).or_default() += 1);
+        self.members.insert(*contact.peer(), member);
+        if self.settled.is_none() && self.members.len() >= self.size {
+            self.settled = Some(now + self.config.settling);
+        }
+    }
+
+    /// A peer is no entry any more.
+    pub(super) fn left(&mut self, peer: &PeerId) {
+        self.release(peer);
+        if self.members.len() < self.size / 2 {
+            self.settled = None;
+        }
+    }
+
+    fn release(&mut self, peer: &PeerId) {
+        let Some(member) = self.members.remove(peer) else { return };
+        for group in member.groups {
+            match self.counts.get_mut(&group) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => _ = self.counts.remove(&group),
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Where a table asks whether a peer, or an address, is one too many of its kind.
+//!
+//! Knows: in which bucket a peer is, or would be. Must not know: the limits.
+
+use std::sync::Arc;
+
+use libp2p_identity::PeerId;
+
+use super::super::{Bucket, Offer, RoutingTable};
+use crate::core::contact::Contact;
+use crate::core::time::Timestamp;
+
+impl RoutingTable {
+    /// Whether a peer may come into the table, whatever room there is. Before the last bucket splits, its limit is that
+    /// of all peers in it.
+    pub(crate) fn welcomes(&self, now: Timestamp, contact: &Contact) -> bool {
+        self.diversity.as_ref().is_none_or(|diversity| {
+            let bucket = peers(&self.buckets[self.index(contact.key())]);
+            diversity.admits(now, &diversity.groups(contact), bucket, contact.peer())
+        })
+    }
+
+    /// Takes addresses that someone told into the entry of a peer, after those that are known; returns them all. `None`
+    /// where there is no such entry.
+    pub(crate) fn learn(&mut self, now: Timestamp, told: &Arc<Contact>) -> Option<Arc<Contact>> {
+        let index = self.index(told.key());
+        let known = Arc::clone(&self.buckets[index].get(told.key())?.contact);
+        let contact = match &mut self.diversity {
+            Some(diversity) => {
+                let merge = |news: &Arc<Contact>| news.with_known(&known);
+                diversity.extend(now, &known, told, merge, peers(&self.buckets[index]))
+            }
+            None => told.with_known(&known),
+        };
+        let entry = self.buckets[index].get_mut(told.key())?;
+        entry.contact = Arc::clone(&contact);
+        Some(contact)
+    }
+
+    /// Takes note of peers that someone named: while a table settles, all that it hears of is old to it afterwards.
+    pub(crate) fn hear(&mut self, now: Timestamp, named: &[Arc<Contact>]) {
+        let Some(diversity) = self.diversity.as_mut().filter(|diversity| !diversity.is_settled(now)) else { return };
+        for contact in named {
+            let groups = diversity.groups(contact);
+            diversity.see(now, &groups);
+        }
+    }
+
+    /// A peer that has answered, with those of its addresses that may come into the table; `None` if it may not itself.
+    pub(in super::super) fn screen(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Option<Arc<Contact>> {
+        let index = self.index(contact.key());
+        let Some(diversity) = &mut self.diversity else { return Some(Arc::clone(contact)) };
+        let bucket = &self.buckets[index];
+        if let Some(entry) = bucket.get(contact.key()) {
+            let known = &entry.contact;
+            return Some(diversity.extend(now, known, contact, |news| known.merged(news), peers(bucket)));
+        }
+        let groups = diversity.groups(contact);
+        diversity.see(now, &groups);
+        diversity.admits(now, &groups, peers(bucket), contact.peer()).then(|| Arc::clone(contact))
+    }
+
+    /// Counts what became of an offer.
+    pub(in super::super) fn count(&mut self, now: Timestamp, contact: &Arc<Contact>, offer: &Offer) {
+        let Some(diversity) = &mut self.diversity else { return };
+        match offer {
+            Offer::Added => diversity.count(now, contact),
+            Offer::Replaced(old) => {
+                diversity.left(old);
+                diversity.count(now, contact);
+            }
+            Offer::Known | Offer::Full | Offer::Crowded => {}
+        }
+    }
+
+    /// A peer is no entry any more; returns it.
+    pub(in super::super) fn release(&mut self, gone: Option<PeerId>) -> Option<PeerId> {
+        if let (Some(peer), Some(diversity)) = (&gone, &mut self.diversity) {
+            diversity.left(peer);
+        }
+        gone
+    }
+}
+
+fn peers(bucket: &Bucket) -> impl Iterator<Item = &PeerId> + Clone {
+    bucket.entries().iter().map(|entry| entry.contact.peer())
+}

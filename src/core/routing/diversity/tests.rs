@@ -1,0 +1,289 @@
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use multiaddr::Multiaddr;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::super::{Offer, RoutingTable};
+use super::*;
+use crate::core::config::RoutingConfig;
+use crate::core::key::Key;
+
+const HOUR: u64 = 3_600;
+const K: usize = 20;
+
+fn at(secs: u64) -> Timestamp {
+    Timestamp::from_secs(secs)
+}
+
+fn table_with(diversity: DiversityConfig, size: usize) -> RoutingTable {
+    let bucket_size = NonZeroUsize::new(size).unwrap();
+    let config = RoutingConfig { bucket_size, diversity: Some(diversity), ..RoutingConfig::default() };
+    RoutingTable::new(Key::from_bits("0"), config)
+}
+
+fn table() -> RoutingTable {
+    table_with(DiversityConfig::default(), K)
+}
+
+fn ip(group: u16, host: u16) -> Multiaddr {
+    // From 20.0 on, where there are neither private networks nor blocks of one owner.
+    format!("/ip4/20.{group}.{}.{}/tcp/1", host >> 8, host & 0xff).parse().unwrap()
+}
+
+fn at_key(bits: &str, addrs: &[Multiaddr]) -> Arc<Contact> {
+    Contact::with_key(PeerId::random(), Key::from_bits(bits), addrs.iter().cloned())
+}
+
+fn random(rng: &mut ChaCha8Rng, addrs: &[Multiaddr]) -> Arc<Contact> {
+    Contact::with_key(PeerId::random(), Key::random(rng), addrs.iter().cloned())
+}
+
+/// In the bucket that is full first, since it shares no bit with the node.
+fn far(rng: &mut ChaCha8Rng, addrs: &[Multiaddr]) -> Arc<Contact> {
+    loop {
+        let contact = random(rng, addrs);
+        if contact.key().to_bytes()[0] & 0x80 != 0 {
+            return contact;
+        }
+    }
+}
+
+/// A table that holds 100 peers, each of its own group, and has settled.
+fn settled(rng: &mut ChaCha8Rng) -> RoutingTable {
+    let mut table = table();
+    for group in 0..100 {
+        table.offer(at(0), &random(rng, &[ip(group, 1)]));
+    }
+    assert!(table.len() > 50);
+    table
+}
+
+/// Whether the limits hold, and the counts are those of the entries.
+#[track_caller]
+fn check(table: &RoutingTable) {
+    let diversity = table.diversity.as_ref().unwrap();
+    let config = &diversity.config;
+    let mut counts: BTreeMap<IpGroup, usize> = BTreeMap::new();
+    for bucket in &table.buckets {
+        let mut near: BTreeMap<IpGroup, usize> = BTreeMap::new();
+        for entry in bucket.entries() {
+            let groups = IpGroup::of(&entry.contact, None);
+            assert_eq!(diversity.members[entry.contact.peer()].groups, groups, "what it counts for");
+            for group in groups {
+                *near.entry(group).or_default() += 1;
+                *counts.entry(group).or_default() += 1;
+            }
+        }
+        assert!(near.values().all(|count| *count <= config.per_bucket.get()), "{near:?}");
+        let members = bucket.entries().iter().map(|entry| &diversity.members[entry.contact.peer()]);
+        check_newcomers(members, (diversity.size / 4).max(1), config);
+    }
+    assert_eq!(counts, diversity.counts, "counts drift");
+    assert!(counts.values().all(|count| *count <= config.per_table.get()), "{counts:?}");
+    assert_eq!(diversity.members.len(), table.len());
+    check_newcomers(diversity.members.values(), config.newcomers.get(), config);
+}
+
+/// Whether in no stretch of time more entries appeared than may.
+#[track_caller]
+fn check_newcomers<'a>(members: impl Iterator<Item = &'a Member>, limit: usize, config: &DiversityConfig) {
+    let mut appeared: Vec<_> = members.filter_map(|member| member.appeared).collect();
+    appeared.sort_unstable();
+    for (i, first) in appeared.iter().enumerate() {
+        let within = appeared[i..].iter().take_while(|at| at.since(*first) < config.newcomers_within);
+        assert!(within.count() <= limit, "{appeared:?}");
+    }
+}
+
+#[test]
+fn two_of_a_group_in_a_bucket_and_three_in_the_table() {
+    let mut table = table();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    // So many that the last bucket has split.
+    (10..60).for_each(|group| _ = table.offer(at(0), &random(&mut rng, &[ip(group, 1)])));
+    let offer = |table: &mut RoutingTable, bits: &str| table.offer(at(0), &at_key(bits, &[ip(7, 9)]));
+    // Someone else's place in each bucket, so that there is room.
+    for bits in ["1", "01"] {
+        let index = table.index(&Key::from_bits(bits));
+        let old: Vec<_> = table.buckets[index].entries().iter().map(|entry| *entry.contact.key()).collect();
+        old.iter().take(5).for_each(|key| _ = table.remove(key));
+    }
+    assert_eq!(offer(&mut table, "1000"), Offer::Added);
+    assert_eq!(offer(&mut table, "1001"), Offer::Added);
+    assert_eq!(offer(&mut table, "1010"), Offer::Crowded, "of the bucket");
+    assert!(!table.welcomes(at(0), &at_key("1010", &[ip(7, 1)])));
+    assert!(table.welcomes(at(0), &at_key("1010", &[ip(8, 1)])));
+    assert_eq!(offer(&mut table, "0100"), Offer::Added);
+    assert_eq!(offer(&mut table, "0110"), Offer::Crowded, "of the table");
+    check(&table);
+    table.remove(&Key::from_bits("1000"));
+    assert_eq!(offer(&mut table, "0110"), Offer::Added, "a place is free again");
+    check(&table);
+}
+
+#[test]
+fn one_address_too_many_keeps_a_peer_out() {
+    let mut table = table();
+    for bits in ["1000", "1001"] {
+        table.offer(at(0), &at_key(bits, &[ip(7, 1)]));
+    }
+    assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1), ip(7, 2)])), Offer::Crowded);
+    assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1)])), Offer::Added);
+    check(&table);
+}
+
+#[test]
+fn who_has_no_group_is_not_limited() {
+    let mut table = table();
+    for bits in ["1000", "1001", "1010", "1011"] {
+        let addrs = ["/ip4/127.0.0.1/tcp/1".parse().unwrap(), "/memory/5".parse().unwrap()];
+        assert_eq!(table.offer(at(0), &at_key(bits, &addrs)), Offer::Added);
+    }
+    check(&table);
+}
+
+#[test]
+fn an_entry_does_not_take_addresses_that_would_be_too_many() {
+    let mut table = table();
+    for bits in ["1000", "1001"] {
+        table.offer(at(0), &at_key(bits, &[ip(7, 1)]));
+    }
+    let entry = at_key("1010", &[ip(8, 1)]);
+    table.offer(at(0), &entry);
+    let addrs = |table: &RoutingTable| table.get(entry.key()).unwrap().contact.addrs().collect::<Vec<_>>();
+    let told = entry.with_multiaddrs([ip(7, 3), ip(9, 1)]);
+    let known = table.learn(at(0), &told).unwrap();
+    assert_eq!(known.addrs().collect::<Vec<_>>(), [ip(8, 1), ip(9, 1)], "what was told, but for one");
+    assert_eq!(addrs(&table), [ip(8, 1), ip(9, 1)]);
+    assert_eq!(table.offer(at(0), &entry.with_multiaddrs([ip(7, 4), ip(10, 1)])), Offer::Known, "it stays");
+    assert_eq!(addrs(&table), [ip(10, 1), ip(8, 1), ip(9, 1)]);
+    check(&table);
+    table.remove(&Key::from_bits("1000"));
+    assert_eq!(table.offer(at(0), &entry.with_multiaddrs([ip(7, 4)])), Offer::Known);
+    assert_eq!(addrs(&table)[0], ip(7, 4), "now there is a place");
+    check(&table);
+}
+
+#[test]
+fn groups_that_appear_together_share_few_places() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let mut table = settled(&mut rng);
+    let full: Vec<_> = table.buckets[0].entries().iter().map(|entry| *entry.contact.key()).collect();
+    full.iter().for_each(|key| _ = table.remove(key));
+    let before = table.len();
+    // Two of each of ten groups would be a whole bucket, and thirty of the table.
+    let flood = |table: &mut RoutingTable, rng: &mut ChaCha8Rng, groups: std::ops::Range<u16>, secs: u64| {
+        for host in 0..2_000 {
+            let group = groups.start + host % (groups.end - groups.start);
+            let addr = [ip(group, host)];
+            table.offer(at(secs), &if host % 2 == 0 { far(rng, &addr) } else { random(rng, &addr) });
+        }
+        check(table);
+    };
+    flood(&mut table, &mut rng, 200..210, 2 * HOUR);
+    assert_eq!(table.buckets[0].entries().len(), K / 4);
+    assert_eq!(table.len(), before + 10);
+    flood(&mut table, &mut rng, 200..210, 20 * HOUR);
+    flood(&mut table, &mut rng, 210..220, 25 * HOUR);
+    flood(&mut table, &mut rng, 200..210, 90 * HOUR);
+    assert_eq!(table.len(), before + 10, "waiting does not help those who came together, nor a second wave in a day");
+    let old = (0..100).filter(|group| table.offer(at(90 * HOUR), &far(&mut rng, &[ip(*group, 5)])) == Offer::Added);
+    assert_eq!(old.count(), K - K / 4, "the others have the rest");
+    check(&table);
+}
+
+#[test]
+fn a_cold_start_keeps_nobody_out_for_being_new() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut table = table();
+    // Fewer than k peers for days: nobody is old.
+    (0..10).for_each(|group| _ = table.offer(at(0), &random(&mut rng, &[ip(group, 1)])));
+    let came = (10..110).filter(|group| {
+        let secs = 100 * HOUR + u64::from(*group);
+        table.offer(at(secs), &random(&mut rng, &[ip(*group, 1)])) == Offer::Added
+    });
+    assert!(came.count() > 40, "the table fills with whoever comes");
+    check(&table);
+    // What it heard of while it settled is old too, whoever named it.
+    let named: Vec<_> = (150..160).map(|group| random(&mut rng, &[ip(group, 1)])).collect();
+    table.hear(at(100 * HOUR + 500), &named);
+    let full: Vec<_> = table.buckets[0].entries().iter().map(|entry| *entry.contact.key()).collect();
+    full.iter().for_each(|key| _ = table.remove(key));
+    let named =
+        (150..160).filter(|group| table.offer(at(103 * HOUR), &far(&mut rng, &[ip(*group, 1)])) == Offer::Added);
+    assert_eq!(named.count(), 10);
+    table.hear(at(103 * HOUR), &[random(&mut rng, &[ip(250, 1)])]);
+    assert!(table.diversity.as_ref().unwrap().appeared(at(104 * HOUR), &[IpGroup::V4(20 << 8 | 250)]).is_some());
+    check(&table);
+}
+
+#[test]
+fn a_table_that_lost_nearly_all_settles_anew() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let mut table = settled(&mut rng);
+    let all: Vec<_> = table.entries().map(|entry| *entry.contact.key()).collect();
+    all.iter().skip(5).for_each(|key| _ = table.remove(key));
+    let came =
+        (100..200).filter(|group| table.offer(at(9 * HOUR), &random(&mut rng, &[ip(*group, 1)])) == Offer::Added);
+    assert!(came.count() > 40);
+    check(&table);
+}
+
+#[test]
+fn the_history_is_bounded_and_keeps_what_is_in_use() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut table = settled(&mut rng);
+    for i in 0..3 * history::MAX_GROUPS as u32 {
+        let [_, _, a, b] = i.to_be_bytes();
+        let addr = format!("/ip4/{}.{b}.1.1/tcp/1", 100 + a).parse().unwrap();
+        table.offer(at(2 * HOUR + u64::from(i)), &far(&mut rng, &[addr]));
+    }
+    let diversity = table.diversity.as_ref().unwrap();
+    assert!(diversity.history.len() <= history::MAX_GROUPS);
+    let old = diversity.counts.keys().filter(|group| diversity.appeared(at(9 * HOUR), &[**group]).is_none());
+    assert!(old.count() > 50, "the groups of the table are still old");
+}
+
+/// Whatever is offered, told, fails or leaves, in any order.
+#[test]
+fn the_limits_hold_whatever_happens() {
+    for seed in 0..20 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let config = DiversityConfig {
+            newcomers: NonZeroUsize::new(4).unwrap(),
+            newcomers_within: Duration::from_secs(500),
+            settling: Duration::from_secs(50),
+            ..DiversityConfig::default()
+        };
+        let mut table = table_with(config, 8);
+        let mut contacts: Vec<Arc<Contact>> = Vec::new();
+        let below = |rng: &mut ChaCha8Rng, n: u32| rng.next_u32() % n;
+        for step in 0..3_000 {
+            let now = at(step);
+            let addrs: Vec<_> =
+                (0..below(&mut rng, 4)).map(|_| ip(below(&mut rng, 60) as u16, below(&mut rng, 9) as u16)).collect();
+            let known = contacts.get(below(&mut rng, contacts.len().max(1) as u32) as usize).cloned();
+            match (below(&mut rng, 8), known) {
+                (0..=2, _) | (_, None) => {
+                    let contact = random(&mut rng, &addrs);
+                    table.offer(now, &contact);
+                    contacts.push(contact);
+                }
+                (3, Some(known)) => _ = table.offer(now, &known.with_multiaddrs(addrs)),
+                (4, Some(known)) => _ = table.learn(now, &known.with_multiaddrs(addrs)),
+                (5, Some(known)) => (0..6).for_each(|_| {
+                    table.fail(known.key());
+                    table.answers += 1;
+                }),
+                (6, Some(known)) => _ = table.remove(known.key()),
+                (_, Some(known)) => table.hear(now, &[known]),
+            }
+            if step % 10 == 0 {
+                check(&table);
+            }
+        }
+        assert!(table.len() > 20, "seed {seed}: {}", table.len());
+    }
+}
