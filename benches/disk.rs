@@ -107,13 +107,13 @@ fn main() {
     let path = dir.join(format!("kad-disk-bench-{}", std::process::id()));
     let (ring, bell) = sync_channel(1);
     let waker = Waker::from(Arc::new(Bell(ring)));
-    let mut store = DiskStore::open(&path, DiskStoreConfig::new([7; 32])).unwrap();
+    let mut store = DiskStore::open(&path, DiskStoreConfig::default().with_seed([7; 32])).unwrap();
     let loaded = load(&mut store, &waker, &bell, keys);
     let after_load = resident();
     drop(store);
 
     let started = Instant::now();
-    let mut store = DiskStore::open(&path, DiskStoreConfig::new([7; 32])).unwrap();
+    let mut store = DiskStore::open(&path, DiskStoreConfig::default().with_seed([7; 32])).unwrap();
     let opened = started.elapsed();
     let records = store.usage().providers;
     let (mut random, mut times, mut found) = (7, Vec::new(), 0);

@@ -47,7 +47,7 @@ impl Drop for Dir {
 }
 
 fn config() -> DiskStoreConfig {
-    DiskStoreConfig::new([7; 32])
+    DiskStoreConfig::default().with_seed([7; 32])
 }
 
 fn open(path: &Path) -> DiskStore {

@@ -112,9 +112,7 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
 
 fn open(home: &Home) -> Result<Box<dyn Store>, String> {
     let path = home.records();
-    // Which records stay where there are too many is nobody else's business: a new number, of which a file keeps its own.
-    let seed = kad::Key::from(&PeerId::random()).to_bytes();
-    match kad::DiskStore::open(&path, kad::DiskStoreConfig::new(seed)) {
+    match kad::DiskStore::open(&path, kad::DiskStoreConfig::default()) {
         Ok(store) => Ok(Box::new(store)),
         Err(why) => Err(why.to_string()),
     }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::tables::{Kind, Place};
 use crate::core::Timestamp;
-use crate::core::store::Loaded;
 use crate::core::{ProviderRecord, Record};
 
 pub(super) type Name = (Kind, Place);
@@ -22,13 +21,15 @@ pub(super) enum Entry {
         over: Option<(u64, Timestamp)>,
     },
     Provided(Vec<ProviderRecord>),
+    /// A row that cannot be read. Not to be kept: it is about to be put aside.
+    Damaged,
 }
 
 impl Entry {
-    pub(super) fn value(&self, now: Timestamp) -> Loaded {
+    pub(super) fn value(&self, now: Timestamp) -> Option<Record> {
         match self {
-            Entry::Value { record, .. } => Loaded::Value(record.clone().filter(|record| !record.is_expired(now))),
-            Entry::Provided(_) => Loaded::Value(None),
+            Entry::Value { record, .. } => record.clone().filter(|record| !record.is_expired(now)),
+            Entry::Provided(_) | Entry::Damaged => None,
         }
     }
 
@@ -57,7 +58,7 @@ impl Entry {
         const NODES: usize = 256;
         NODES
             + match self {
-                Entry::Value { record: None, .. } => 0,
+                Entry::Value { record: None, .. } | Entry::Damaged => 0,
                 Entry::Value { record: Some(record), .. } => 64 + record.key.as_bytes().len() + record.value.len(),
                 Entry::Provided(records) => records.iter().map(provider_cost).sum(),
             }

@@ -85,21 +85,15 @@ pub struct DiskStoreConfig {
     pub max_pending_reads: usize,
     /// Threads that read, at least one. Default: [`DEFAULT_READERS`].
     pub readers: usize,
-    /// Decides which providers are kept where there are too many. Written into the database when that is made; later
-    /// ones change nothing.
-    pub(super) seed: [u8; 32],
+    /// In place of one that is drawn when the database is made.
+    pub(super) seed: Option<[u8; 32]>,
     /// What the disk does that disks do not do on command.
     #[cfg(any(test, feature = "testing"))]
     pub(super) faults: DiskFaults,
 }
 
-impl DiskStoreConfig {
-    /// The defaults.
-    ///
-    /// `seed` decides which providers of a key are kept where there are too many. Make it from randomness and keep it
-    /// to yourself: who knows it can make peer ids that are always kept. A database that exists already keeps the seed
-    /// that it was made with.
-    pub fn new(seed: [u8; 32]) -> DiskStoreConfig {
+impl Default for DiskStoreConfig {
+    fn default() -> DiskStoreConfig {
         DiskStoreConfig {
             max_values: DEFAULT_MAX_VALUES,
             max_value_len: DEFAULT_MAX_VALUE_LEN,
@@ -116,10 +110,22 @@ impl DiskStoreConfig {
             max_pending_bytes: DEFAULT_MAX_PENDING_BYTES,
             max_pending_reads: DEFAULT_MAX_PENDING_READS,
             readers: DEFAULT_READERS,
-            seed,
+            seed: None,
             #[cfg(any(test, feature = "testing"))]
             faults: DiskFaults::default(),
         }
+    }
+}
+
+impl DiskStoreConfig {
+    /// A database that is made anew draws lots under this seed; one that exists keeps the seed that it was made with.
+    ///
+    /// For tests that have to come out the same each time. Without it the seed is random and known to nobody, and so
+    /// it should be: who knows it can make peer ids and keys that are always kept.
+    #[must_use]
+    pub fn with_seed(mut self, seed: [u8; 32]) -> DiskStoreConfig {
+        self.seed = Some(seed);
+        self
     }
 
     /// A disk that is slow or full when the test says so.

@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::{
     Builder, CommitError, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError, TableError,
@@ -18,7 +18,7 @@ use redb::{
 
 use super::backend::Disk;
 use super::error::OpenError;
-use super::tables::{Counts, EXPIRY, FORMAT, META, Tables, first_expiry};
+use super::tables::{Counts, EXPIRY, FORMAT, META, Writable, first_expiry};
 use super::{DiskStoreConfig, shared};
 use crate::core::Timestamp;
 
@@ -47,6 +47,9 @@ pub(super) struct Handle {
 }
 
 struct Open {
+    /// The last transaction that is on the disk, begun for reading. To begin one may have to wait for a sync while the
+    /// file grows; the thread that writes waits anyway.
+    snapshot: Mutex<Option<Arc<ReadTransaction>>>,
     database: Option<Database>,
     /// How often it was opened again.
     generation: u64,
@@ -61,17 +64,30 @@ impl Handle {
             Err(error) => return Err(OpenError::io(path, error)),
             Ok(_) => {}
         }
+        let head = |database: &Database| {
+            guarded(|| read_head(database, path)).unwrap_or_else(|cause| Err(damaged(path, cause)))
+        };
+        // What opening writes goes into the file only once it is known whose it is and that all of it is there.
+        head(&open(path, false, config)?)?;
         let database = open(path, true, config)?;
-        let head = guarded(|| read_head(&database, path)).unwrap_or_else(|cause| Err(damaged(path, cause)))?;
-        let open = RwLock::new(Open { database: Some(database), generation: 0, only_read: None });
-        Ok((Handle { path: path.into(), config: config.clone(), open }, head))
+        let head = head(&database)?;
+        let open = Open { snapshot: Mutex::default(), database: Some(database), generation: 0, only_read: None };
+        open.renew_snapshot();
+        Ok((Handle { path: path.into(), config: config.clone(), open: RwLock::new(open) }, head))
     }
 
     /// Reads from the database. If that fails, it is opened again for the next one.
-    pub(super) fn read<T>(&self, work: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
+    pub(super) fn read<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let generation = open.generation;
-        let result = open.work(work);
+        let snapshot = open.snapshot().clone();
+        let result = open.work(|database| match snapshot {
+            Some(snapshot) => work(&snapshot),
+            None => work(&begin_read(database)?),
+        });
         drop(open);
         if result.is_err() {
             self.reopen(generation);
@@ -93,6 +109,9 @@ impl Handle {
         }
         let generation = open.generation;
         let result = open.work(work);
+        if result.is_ok() {
+            open.renew_snapshot();
+        }
         drop(open);
         if result.is_err() {
             self.reopen(generation);
@@ -113,6 +132,7 @@ impl Handle {
         }
         current.generation += 1;
         // Closed first: it holds the lock of the file.
+        *current.snapshot() = None;
         (current.database, current.only_read) = (None, None);
         match open(&self.path, true, &self.config) {
             Ok(database) => current.database = Some(database),
@@ -124,10 +144,22 @@ impl Handle {
                     .ok();
             }
         }
+        current.renew_snapshot();
     }
 }
 
 impl Open {
+    fn snapshot(&self) -> MutexGuard<'_, Option<Arc<ReadTransaction>>> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets later reads see what was written. Where that fails each begins a transaction of its own.
+    fn renew_snapshot(&self) {
+        let next = self.work(begin_read).ok().map(Arc::new);
+        let last = std::mem::replace(&mut *self.snapshot(), next);
+        drop(last);
+    }
+
     fn work<T>(&self, work: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
         match &self.database {
             Some(database) => guarded(|| work(database))
@@ -244,6 +276,7 @@ fn read_head(database: &Database, path: &Path) -> Result<Head, OpenError> {
         Some(Some(found)) if found > FORMAT => {
             return Err(OpenError::Newer { path: path.into(), found, known: FORMAT });
         }
+        Some(Some(found)) if found > 0 => return Err(OpenError::Older { path: path.into(), found, known: FORMAT }),
         Some(_) => return Err(damaged(path, "its format is none that ever was")),
         None => return Err(other()),
     }
@@ -256,8 +289,12 @@ fn read_head(database: &Database, path: &Path) -> Result<Head, OpenError> {
 
 /// Makes an empty database and moves it to `path`. If somebody else was quicker, theirs stays.
 fn create(path: &Path, config: &DiskStoreConfig) -> Result<(), OpenError> {
+    let seed = match config.seed {
+        Some(seed) => seed,
+        None => drawn().map_err(|error| OpenError::Io { path: path.into(), source: error })?,
+    };
     let (draft, file) = draft(path)?;
-    let result = fill(&draft, file, config, path).and_then(|()| publish(&draft, path));
+    let result = fill(&draft, file, seed, config, path).and_then(|()| publish(&draft, path));
     // After a success it is the second name of what is at `path` now, or the loser of a race.
     if let Err(error) = fs::remove_file(&draft)
         && error.kind() != io::ErrorKind::NotFound
@@ -282,16 +319,23 @@ fn draft(path: &Path) -> Result<(PathBuf, File), OpenError> {
     }
 }
 
-fn fill(draft: &Path, file: File, config: &DiskStoreConfig, path: &Path) -> Result<(), OpenError> {
+/// A seed that nobody knows.
+fn drawn() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(seed)
+}
+
+fn fill(draft: &Path, file: File, seed: [u8; 32], config: &DiskStoreConfig, path: &Path) -> Result<(), OpenError> {
     let work = || -> Result<(), DatabaseError> {
         let database = database(file, true, config)
             .unwrap_or_else(|cause| Err(DatabaseError::Storage(StorageError::Corrupted(cause))))?;
         let transaction = begin_write(&database)?;
         {
-            let mut tables = Tables::open(&transaction).map_err(missing)?;
+            let mut tables = Writable::open(&transaction).map_err(missing)?;
             tables.meta.insert("format", FORMAT.to_be_bytes().as_slice())?;
             tables.meta.insert("made_by", concat!("libp2p-kad-dht ", env!("CARGO_PKG_VERSION")).as_bytes())?;
-            tables.meta.insert("seed", config.seed.as_slice())?;
+            tables.meta.insert("seed", seed.as_slice())?;
             tables.meta.insert("counts", Counts::default().encode().as_slice())?;
         }
         commit(transaction)?;

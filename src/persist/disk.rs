@@ -23,7 +23,7 @@ use crate::core::Contact;
 use crate::core::Key;
 use crate::core::Timestamp;
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
-use crate::core::store::{Done, Item, Loaded, Read, Scan, Store, StoreError, Ticket, Usage, Write};
+use crate::core::store::{Done, Item, Read, Scan, Store, StoreError, Ticket, Usage, Write};
 use crate::core::{ProviderRecord, Record, RecordKey};
 
 /// So long a store that is dropped waits for its last writes.
@@ -102,6 +102,12 @@ impl DiskStore {
 
     /// Hands a write to its thread, unless too much waits there.
     fn write(&mut self, op: Op, takes: Pending) -> Result<Ticket, StoreError> {
+        let ticket = self.ticket();
+        self.hand_over(Some(ticket), op, takes)?;
+        Ok(ticket)
+    }
+
+    fn hand_over(&mut self, ticket: Option<Ticket>, op: Op, takes: Pending) -> Result<(), StoreError> {
         let config = &self.config;
         let admitted = self.shared.admit(|pending| {
             pending.remote_writes += takes.remote_writes;
@@ -117,12 +123,11 @@ impl DiskStore {
         if !admitted {
             return Err(StoreError::Full);
         }
-        let ticket = self.ticket();
         let job = Job { ticket, takes, op };
-        if self.writes.as_ref().is_some_and(|writes| writes.try_send(job).is_ok()) {
-            return Ok(ticket);
+        match self.writes.as_ref().map(|writes| writes.try_send(job)) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(StoreError::Failed),
         }
-        Err(StoreError::Failed)
     }
 
     /// Answers from the cache, or hands a read to the threads.
@@ -175,10 +180,7 @@ fn spawn(name: &str, alive: SyncSender<()>, run: impl FnOnce() + Send + 'static)
 
 impl Store for DiskStore {
     fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<Record>>, StoreError> {
-        self.read(Ask::Value(now, place_of(&key.key())), |entry| match entry.value(now) {
-            Loaded::Value(record) => record,
-            _ => None,
-        })
+        self.read(Ask::Value(now, place_of(&key.key())), |entry| entry.value(now))
     }
 
     fn put(&mut self, now: Timestamp, record: Record) -> Result<Write, StoreError> {
@@ -246,6 +248,10 @@ impl Store for DiskStore {
     }
 
     fn poll_done(&mut self, waker: &Waker) -> Option<Done> {
+        // Where there is no room for it, whoever reads the row next tries again.
+        while let Some(name) = self.shared.next_damaged()
+            && self.hand_over(None, Op::PutAside(name), OWN).is_ok()
+        {}
         self.shared.poll_done(waker)
     }
 }

@@ -32,13 +32,24 @@ pub enum OpenError {
         found: &'static str,
     },
     /// A later version of this crate made it. Update the crate.
-    #[error("{path} has format {found}, this version reads up to format {known}; update the program")]
+    #[error("{path} has format {found}, this version reads format {known}; update the program")]
     Newer {
         /// The database.
         path: PathBuf,
         /// Its format.
         found: u64,
-        /// The latest format that this version knows.
+        /// The format that this version reads.
+        known: u64,
+    },
+    /// A version of this crate made it that nobody was given; its records cannot be read any more. Move it away to begin
+    /// anew: what other nodes keep comes back by itself.
+    #[error("{path} has format {found}, this version reads format {known}; move it away to begin anew")]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The format that this version reads.
         known: u64,
     },
     /// It is a store, but part of it is missing or wrong. Bring back a copy, or move it away and begin anew: what

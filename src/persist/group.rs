@@ -1,27 +1,31 @@
-//! What each write does to the tables, within one transaction, and who gives way when a bound is reached.
+//! The writes of one transaction, each of them done to the tables.
 //!
-//! Knows: the bounds, the counts and the indices. Must not know: threads, tickets, or when a transaction ends.
+//! Knows: the bounds, the counts and what all kinds of records share. Must not know: threads, tickets, or when a
+//! transaction ends.
+
+mod charges;
+mod provided;
+mod room;
+mod values;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use libp2p_identity::PeerId;
-use redb::{ReadableTable as _, StorageError};
-use sha2::{Digest, Sha256};
+use redb::{ReadableTable as _, ReadableTableMetadata as _, StorageError};
 
 use super::DiskStoreConfig;
 use super::cache::Name;
-use super::row::{self, Entry, Provided};
-use super::tables::{Counts, Kind, Place, Tables, expiry_key, expiry_of, order_key, order_of, own_key, place_of};
+use super::row::{self, Provided};
+use super::tables::{Counts, Kind, Place, Writable, expiry_of, own_key, place_of};
 use crate::core::Contact;
 use crate::core::Timestamp;
-use crate::core::store::{SEQUENCE_MEMORY, StoreError};
+use crate::core::store::StoreError;
+use crate::core::store::lots::Lots;
 use crate::core::{ProviderRecord, Record, RecordKey};
 
-/// How long the sequence number of a value without expiry is remembered once the application removed it. Source: as the
-/// memory store.
-const REMOVED_FOR: Duration = Duration::from_secs(96 * 3600);
+/// So many rows that could not be read are put aside, for whoever wants to look into them; further ones are dropped.
+const MAX_DAMAGED: u64 = 1_024;
 
 /// One write.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(super) enum Op {
     RemoveProvider(RecordKey, PeerId),
     SavePeers(Vec<Arc<Contact>>),
     Expire(Timestamp, usize),
+    /// Puts a row aside that could not be read, if it still cannot.
+    PutAside(Name),
 }
 
 /// How one write of a group ends, if the group is kept.
@@ -43,41 +49,23 @@ pub(super) enum End {
 
 /// The writes of one transaction.
 pub(super) struct Group<'t, 'c> {
-    tables: Tables<'t>,
+    tables: Writable<'t>,
     counts: Counts,
     changed: BTreeSet<Name>,
     config: &'c DiskStoreConfig,
-    seed: [u8; 32],
-}
-
-/// Whether one more provider record is possible.
-enum Room {
-    Free,
-    /// If this entry of the same key goes.
-    InsteadOf(usize),
-    /// Unless something expires.
-    Full,
-    /// Its lot is worse than those of all that are there.
-    Outdrawn,
-}
-
-/// What is counted about the row of one key.
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    first: Option<Timestamp>,
-    remote: u64,
-    own: u64,
-    addr_bytes: u64,
+    lots: Lots,
+    /// A row was put aside: what was counted about it is not known.
+    recount: bool,
 }
 
 impl<'t, 'c> Group<'t, 'c> {
     pub(super) fn new(
-        tables: Tables<'t>,
+        tables: Writable<'t>,
         counts: Counts,
         config: &'c DiskStoreConfig,
         seed: [u8; 32],
     ) -> Group<'t, 'c> {
-        Group { tables, counts, changed: BTreeSet::new(), config, seed }
+        Group { tables, counts, changed: BTreeSet::new(), config, lots: Lots::new(seed), recount: false }
     }
 
     /// Makes one write. An error means that the whole group is lost.
@@ -85,8 +73,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(match op {
             Op::Put(now, record) => End::Stored(self.put(*now, record)?),
             Op::Remove(key) => {
-                self.leave_sequence(&place_of(&key.key()))?;
-                self.remove_value(&place_of(&key.key()))?;
+                self.forget_value(&place_of(&key.key()))?;
                 End::Stored(Ok(()))
             }
             Op::AddProvider(now, record) => End::Stored(self.add_provider(*now, record)?),
@@ -99,11 +86,18 @@ impl<'t, 'c> Group<'t, 'c> {
                 End::Stored(Ok(()))
             }
             Op::Expire(now, limit) => End::Expired(self.expire(*now, *limit)?),
+            Op::PutAside((kind, place)) => {
+                self.first_of(*kind, place)?;
+                End::Stored(Ok(()))
+            }
         })
     }
 
     /// Writes the counts, as the last act of the group.
     pub(super) fn finish(&mut self) -> Result<Option<Timestamp>, StorageError> {
+        if self.recount {
+            self.counts = self.counted()?;
+        }
         self.tables.meta.insert("counts", self.counts.encode().as_slice())?;
         super::tables::first_expiry(&self.tables.expiry)
     }
@@ -111,69 +105,6 @@ impl<'t, 'c> Group<'t, 'c> {
     /// Lets go of the tables. What is counted, and what changed.
     pub(super) fn end(self) -> (Counts, BTreeSet<Name>) {
         (self.counts, self.changed)
-    }
-
-    fn put(&mut self, now: Timestamp, record: &Record) -> Result<Result<(), StoreError>, StorageError> {
-        let place = place_of(&record.key.key());
-        if !record.own {
-            while !self.has_room(&place, record)? {
-                if self.expire(now, 1)? == 0 {
-                    return Ok(Err(StoreError::Full));
-                }
-            }
-        }
-        if self.value_at(&place)?.is_some_and(|old| old.is_expired(now)) {
-            // Over, and nobody took it yet: what it leaves is remembered.
-            self.leave_sequence(&place)?;
-        }
-        self.remove_value(&place)?;
-        if let Some(at) = record.expires {
-            self.tables.expiry.insert(expiry_key(at, Kind::Value, &place), ())?;
-        }
-        if record.own {
-            self.tables.own.insert(own_key(&place, Kind::Value), ())?;
-            self.counts.own += 1;
-        } else {
-            self.counts.values += 1;
-            self.counts.value_bytes += size(record);
-        }
-        self.tables.values.insert(place, row::encode_value(record).as_slice())?;
-        self.changed.insert((Kind::Value, place));
-        Ok(Ok(()))
-    }
-
-    /// Whether the bounds allow `record` in place of what is at `place` now.
-    fn has_room(&self, place: &Place, record: &Record) -> Result<bool, StorageError> {
-        let (values, bytes) = match self.value_at(place)?.filter(|old| !old.own) {
-            Some(old) => (self.counts.values.saturating_sub(1), self.counts.value_bytes.saturating_sub(size(&old))),
-            None => (self.counts.values, self.counts.value_bytes),
-        };
-        Ok(values < wide(self.config.max_values) && bytes + size(record) <= wide(self.config.max_value_bytes))
-    }
-
-    fn value_at(&self, place: &Place) -> Result<Option<Record>, StorageError> {
-        let Some(found) = self.tables.values.get(place)? else { return Ok(None) };
-        Ok(readable(row::decode_value(found.value()), place))
-    }
-
-    fn remove_value(&mut self, place: &Place) -> Result<(), StorageError> {
-        let old = self.value_at(place)?;
-        if self.tables.values.remove(place)?.is_none() {
-            return Ok(());
-        }
-        self.changed.insert((Kind::Value, *place));
-        let Some(old) = old else { return Ok(()) };
-        if let Some(at) = old.expires {
-            self.tables.expiry.remove(expiry_key(at, Kind::Value, place))?;
-        }
-        if old.own {
-            self.tables.own.remove(own_key(place, Kind::Value))?;
-            less(&mut self.counts.own, 1);
-        } else {
-            less(&mut self.counts.values, 1);
-            less(&mut self.counts.value_bytes, size(&old));
-        }
-        Ok(())
     }
 
     /// Forgets up to `limit` items that are over at `now`.
@@ -201,201 +132,93 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// When what is at this place is over first.
-    fn first_of(&self, kind: Kind, place: &Place) -> Result<Option<Timestamp>, StorageError> {
+    fn first_of(&mut self, kind: Kind, place: &Place) -> Result<Option<Timestamp>, StorageError> {
         Ok(match kind {
             Kind::Value => self.value_at(place)?.and_then(|record| record.expires),
-            Kind::Provided => Tally::of(&self.provided_at(place)?).first,
+            Kind::Provided => self.provided_at(place)?.first(),
         })
     }
 
-    fn expire_value(&mut self, at: Timestamp, place: &Place) -> Result<usize, StorageError> {
-        let Some(old) = self.value_at(place)? else {
-            self.remove_value(place)?;
-            return Ok(0);
-        };
-        if old.expires != Some(at) {
-            return Ok(0);
+    fn value_at(&mut self, place: &Place) -> Result<Option<Record>, StorageError> {
+        let Some(row) = self.tables.values.get(place)? else { return Ok(None) };
+        let found = row::decode_value(row.value());
+        drop(row);
+        if found.is_none() {
+            self.put_aside((Kind::Value, *place))?;
         }
-        self.leave_sequence(place)?;
-        self.remove_value(place)?;
-        Ok(1)
+        Ok(found)
     }
 
-    /// Keeps in mind what sequence the value at this place has, before it goes: copies of it are still about.
-    fn leave_sequence(&mut self, place: &Place) -> Result<(), StorageError> {
-        let Some(old) = self.value_at(place)? else { return Ok(()) };
-        let Some(sequence) = old.sequence else { return Ok(()) };
-        let until = match old.expires {
-            Some(expires) => expires + expires.since(old.received).max(SEQUENCE_MEMORY),
-            None => old.announced.unwrap_or_default().max(old.received) + REMOVED_FOR,
-        };
-        self.remember(place, sequence, until)
+    fn provided_at(&mut self, place: &Place) -> Result<Provided, StorageError> {
+        let Some(row) = self.tables.provided.get(place)? else { return Ok(Provided::default()) };
+        let found = Provided::decode(row.value());
+        drop(row);
+        if found.is_none() {
+            self.put_aside((Kind::Provided, *place))?;
+        }
+        Ok(found.unwrap_or_default())
     }
 
-    /// Keeps in mind what sequence a value had that is over.
-    fn remember(&mut self, place: &Place, sequence: u64, until: Timestamp) -> Result<(), StorageError> {
-        let before = self.tables.sequences.get(place)?.map(|found| found.value());
-        let until = until.as_micros();
-        let (sequence, until) = before.map_or((sequence, until), |(s, u)| (sequence.max(s), until.max(u)));
-        match before {
-            Some((_, before)) => drop(self.tables.sequence_order.remove(order_key(before, place))?),
-            None => self.counts.sequences += 1,
+    /// Moves a row that cannot be read to where it is in nobody's way. What else leads to it is cleared away by whoever
+    /// meets it.
+    fn put_aside(&mut self, (kind, place): Name) -> Result<(), StorageError> {
+        report(&place);
+        let key = own_key(&place, kind);
+        let table = match kind {
+            Kind::Value => &mut self.tables.values,
+            Kind::Provided => &mut self.tables.provided,
+        };
+        if let Some(row) = table.remove(place)?
+            && self.tables.damaged.len()? < MAX_DAMAGED
+        {
+            self.tables.damaged.insert(key, row.value())?;
         }
-        self.tables.sequences.insert(place, (sequence, until))?;
-        self.tables.sequence_order.insert(order_key(until, place), ())?;
-        self.changed.insert((Kind::Value, *place));
-        while self.counts.sequences > wide(self.config.max_sequences) {
-            let Some(first) = self.tables.sequence_order.pop_first()?.map(|(key, _)| order_of(&key.value())) else {
-                self.counts.sequences = 0;
-                break;
-            };
-            self.tables.sequences.remove(first)?;
-            self.changed.insert((Kind::Value, first));
-            less(&mut self.counts.sequences, 1);
-        }
+        self.tables.own.remove(key)?;
+        self.changed.insert((kind, place));
+        self.recount = true;
         Ok(())
     }
 
-    fn add_provider(
-        &mut self,
-        now: Timestamp,
-        record: &ProviderRecord,
-    ) -> Result<Result<(), StoreError>, StorageError> {
-        let place = place_of(&record.key.key());
-        let peer = record.provider.peer().to_bytes();
-        loop {
-            let mut row = self.provided_at(&place)?;
-            let before = Tally::of(&row);
-            row.name = record.key.as_bytes().to_vec();
-            if !record.own {
-                match self.room(now, &place, &peer, &mut row) {
-                    Room::Free => {}
-                    Room::InsteadOf(victim) => drop(row.entries.remove(victim)),
-                    Room::Outdrawn => return Ok(Err(StoreError::Full)),
-                    Room::Full if self.expire(now, 1)? == 0 => return Ok(Err(StoreError::Full)),
-                    Room::Full => continue,
-                }
+    /// Counts everything anew, which takes seconds with a million records; once for all rows of a group that went aside.
+    fn counted(&self) -> Result<Counts, StorageError> {
+        let mut counts = Counts { sequences: self.tables.sequences.len()?, ..Counts::default() };
+        for row in self.tables.values.iter()? {
+            if let Some(record) = row::decode_value(row?.1.value()) {
+                counts.add_value(&record);
             }
-            row.entries.retain(|entry| entry.peer != peer);
-            let others = Tally::of(&row).addr_bytes;
-            let elsewhere = self.counts.addr_bytes.saturating_sub(before.addr_bytes);
-            let left = wide(self.config.max_addr_bytes).saturating_sub(elsewhere + others);
-            let left = usize::try_from(left).unwrap_or(usize::MAX).min(self.config.max_addr_bytes_per_record);
-            row.entries.push(Entry::new(record, if record.own { usize::MAX } else { left }));
-            self.write_provided(&place, before, &row)?;
-            return Ok(Ok(()));
         }
-    }
-
-    /// Whether the bounds allow one more remote record of this key. Those of it that are over give way first.
-    fn room(&self, now: Timestamp, place: &Place, peer: &[u8], row: &mut Provided) -> Room {
-        let remote = |row: &Provided| row.entries.iter().filter(|entry| !entry.own).count();
-        if row.entries.iter().any(|entry| !entry.own && entry.peer == peer) {
-            return Room::Free;
+        for row in self.tables.provided.iter()? {
+            if let Some(row) = Provided::decode(row?.1.value()) {
+                counts.add_provided(&row);
+            }
         }
-        let had_remote = remote(row) > 0;
-        if remote(row) >= self.config.max_providers_per_key {
-            row.entries.retain(|entry| entry.expires > now);
-        }
-        if remote(row) >= self.config.max_providers_per_key {
-            let entries = row.entries.iter().enumerate().filter(|(_, entry)| !entry.own);
-            let last = entries.map(|(i, entry)| (self.rank(place, &entry.peer), i)).max();
-            return match last {
-                Some((worst, i)) if self.rank(place, peer) < worst => Room::InsteadOf(i),
-                _ => Room::Outdrawn,
-            };
-        }
-        let one_more_key = had_remote || self.counts.provided_keys < wide(self.config.max_provided_keys);
-        if one_more_key && self.counts.providers < wide(self.config.max_providers) { Room::Free } else { Room::Full }
+        Ok(counts)
     }
+}
 
-    /// A lot that nobody can foresee without the seed, and that does not change from one announcement to the next.
-    fn rank(&self, place: &Place, peer: &[u8]) -> u64 {
-        let digest = Sha256::new().chain_update(self.seed).chain_update(place).chain_update(peer).finalize();
-        digest.iter().take(8).fold(0, |rank, byte| (rank << 8) | u64::from(*byte))
-    }
-
-    fn remove_provider(&mut self, place: &Place, provider: &PeerId) -> Result<(), StorageError> {
-        let mut row = self.provided_at(place)?;
-        let before = Tally::of(&row);
-        let (peer, count) = (provider.to_bytes(), row.entries.len());
-        row.entries.retain(|entry| entry.peer != peer);
-        if row.entries.len() == count { Ok(()) } else { self.write_provided(place, before, &row) }
-    }
-
-    fn expire_provided(&mut self, now: Timestamp, place: &Place, limit: usize) -> Result<usize, StorageError> {
-        let mut row = self.provided_at(place)?;
-        let before = Tally::of(&row);
-        let mut taken = 0;
-        row.entries.retain(|entry| {
-            let goes = taken < limit && entry.expires <= now;
-            taken += usize::from(goes);
-            !goes
-        });
-        self.write_provided(place, before, &row)?;
-        Ok(taken)
-    }
-
-    fn provided_at(&self, place: &Place) -> Result<Provided, StorageError> {
-        let Some(found) = self.tables.provided.get(place)? else { return Ok(Provided::default()) };
-        Ok(readable(Provided::decode(found.value()), place).unwrap_or_default())
-    }
-
-    /// Writes the row of one key, and everything that is counted about it.
-    fn write_provided(&mut self, place: &Place, before: Tally, row: &Provided) -> Result<(), StorageError> {
-        let after = Tally::of(row);
-        if row.entries.is_empty() {
-            self.tables.provided.remove(place)?;
+impl Counts {
+    fn add_value(&mut self, record: &Record) {
+        if record.own {
+            self.own += 1;
         } else {
-            self.tables.provided.insert(place, row.encode().as_slice())?;
+            self.values += 1;
+            self.value_bytes += size(record);
         }
-        if before.first != after.first {
-            if let Some(at) = before.first {
-                self.tables.expiry.remove(expiry_key(at, Kind::Provided, place))?;
-            }
-            if let Some(at) = after.first {
-                self.tables.expiry.insert(expiry_key(at, Kind::Provided, place), ())?;
-            }
-        }
-        match (before.own > 0, after.own > 0) {
-            (false, true) => drop(self.tables.own.insert(own_key(place, Kind::Provided), ())?),
-            (true, false) => drop(self.tables.own.remove(own_key(place, Kind::Provided))?),
-            _ => {}
-        }
-        let counts = &mut self.counts;
-        counts.providers = (counts.providers + after.remote).saturating_sub(before.remote);
-        counts.own = (counts.own + after.own).saturating_sub(before.own);
-        counts.addr_bytes = (counts.addr_bytes + after.addr_bytes).saturating_sub(before.addr_bytes);
-        let keys = counts.provided_keys + u64::from(after.remote > 0);
-        counts.provided_keys = keys.saturating_sub(u64::from(before.remote > 0));
-        self.changed.insert((Kind::Provided, *place));
-        Ok(())
+    }
+
+    fn add_provided(&mut self, row: &Provided) {
+        let (remote, own) = (row.remote(), wide(row.entries.len()) - row.remote());
+        self.provided_keys += u64::from(remote > 0);
+        self.providers += remote;
+        self.own += own;
+        self.addr_bytes += row.addr_bytes();
     }
 }
 
-impl Tally {
-    fn of(row: &Provided) -> Tally {
-        let mut tally = Tally::default();
-        for entry in &row.entries {
-            tally.first = Some(tally.first.map_or(entry.expires, |first| first.min(entry.expires)));
-            if entry.own {
-                tally.own += 1;
-            } else {
-                tally.remote += 1;
-                tally.addr_bytes += wide(entry.addr_bytes());
-            }
-        }
-        tally
-    }
-}
-
-/// What was read, or a line in the log: a row that cannot be read is as good as none.
-pub(super) fn readable<T>(row: Option<T>, place: &Place) -> Option<T> {
-    if row.is_none() {
-        let start = u32::from_be_bytes([place[0], place[1], place[2], place[3]]);
-        tracing::error!(place = format!("{start:08x}"), "a row of the store cannot be read and is passed over");
-    }
-    row
+/// Says that a row cannot be read.
+pub(super) fn report(place: &Place) {
+    let start = u32::from_be_bytes([place[0], place[1], place[2], place[3]]);
+    tracing::error!(place = format!("{start:08x}"), "a row of the store cannot be read and is put aside");
 }
 
 fn size(record: &Record) -> u64 {

@@ -6,11 +6,11 @@ use std::ops::Bound;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{Database, ReadTransaction, StorageError};
+use redb::{ReadTransaction, StorageError};
 
 use super::cache::{Entry, Name};
-use super::database::{Handle, begin_read, missing};
-use super::group::readable;
+use super::database::{Handle, missing};
+use super::group::report;
 use super::row::{self, Provided};
 use super::shared::Shared;
 use super::tables::{Kind, META, OWN, PROVIDED, Place, SEQUENCES, VALUES, own_of, place_of};
@@ -53,29 +53,41 @@ impl Reader {
             let next = self.asks.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((ticket, ask)) = next else { return };
             // A failure may be that of an earlier write, after which the database had to be opened again.
-            let result = self.answer(ask).or_else(|_| self.answer(ask)).map_err(|error| {
+            let result = self.answer(ask).or_else(|_| self.answer(ask)).unwrap_or_else(|error| {
                 tracing::error!(%error, "the store could not read");
-                StoreError::Failed
+                Err(StoreError::Failed)
             });
             self.shared.loaded(Done::Loaded { ticket, result });
         }
     }
 
-    fn answer(&self, ask: Ask) -> Result<Loaded, StorageError> {
-        match ask {
-            Ask::Value(now, _) => Ok(self.entry(ask)?.value(now)),
-            Ask::Sequence(now, _) => Ok(Loaded::Sequence(self.entry(ask)?.sequence(now))),
-            Ask::Providers(now, _) => Ok(Loaded::Providers(self.entry(ask)?.providers(now))),
+    fn answer(&self, ask: Ask) -> Result<Result<Loaded, StoreError>, StorageError> {
+        let whole = |entry: Arc<Entry>| match &*entry {
+            Entry::Damaged => Err(StoreError::Damaged),
+            _ => Ok(entry),
+        };
+        Ok(match ask {
+            Ask::Value(now, _) => whole(self.entry(ask)?).map(|entry| Loaded::Value(entry.value(now))),
+            Ask::Sequence(now, _) => whole(self.entry(ask)?).map(|entry| Loaded::Sequence(entry.sequence(now))),
+            Ask::Providers(now, _) => whole(self.entry(ask)?).map(|entry| Loaded::Providers(entry.providers(now))),
             Ask::Scan(what, after, limit) => {
-                self.handle.read(|database| scan(database, what, after, limit)).map(Loaded::Items)
+                let (items, damaged) = self.handle.read(|read| scan(read, what, after, limit))?;
+                damaged.into_iter().for_each(|name| self.damaged(name));
+                Ok(Loaded::Items(items))
             }
-            Ask::Peers => self.handle.read(|database| {
-                let meta = begin_read(database)?.open_table(META).map_err(missing)?;
-                let peers = meta.get("peers")?;
-                let peers = peers.and_then(|row| readable(row::decode_peers(row.value()), &[0; 32]));
-                Ok(Loaded::Peers(peers.unwrap_or_default()))
-            }),
-        }
+            Ask::Peers => self.handle.read(|read| {
+                let meta = read.open_table(META).map_err(missing)?;
+                let Some(row) = meta.get("peers")? else { return Ok(Ok(Loaded::Peers(Vec::new()))) };
+                // The next ones that are saved take its place.
+                Ok(row::decode_peers(row.value()).map(Loaded::Peers).ok_or(StoreError::Damaged))
+            })?,
+        })
+    }
+
+    /// Has a row put aside by the thread that writes.
+    fn damaged(&self, name: Name) {
+        report(&name.1);
+        self.shared.damaged(name);
     }
 
     /// What is at a place; it stays in the cache unless it changes meanwhile.
@@ -85,21 +97,25 @@ impl Reader {
             return Ok(entry);
         }
         self.shared.begin_load(name);
-        let entry = self.handle.read(|database| load(database, name)).map(Arc::new);
-        self.shared.end_load(name, entry.as_ref().ok());
+        let entry = self.handle.read(|read| load(read, name)).map(Arc::new);
+        let damaged = matches!(entry.as_deref(), Ok(Entry::Damaged));
+        self.shared.end_load(name, entry.as_ref().ok().filter(|_| !damaged));
+        if damaged {
+            self.damaged(name);
+        }
         entry
     }
 }
 
-fn load(database: &Database, (kind, place): Name) -> Result<Entry, StorageError> {
-    let read = begin_read(database)?;
+fn load(read: &ReadTransaction, (kind, place): Name) -> Result<Entry, StorageError> {
+    let tables = Tables::open(read)?;
     Ok(match kind {
         Kind::Value => {
             let over = read.open_table(SEQUENCES).map_err(missing)?.get(place)?.map(|row| row.value());
             let over = over.map(|(number, until)| (number, Timestamp::from_micros(until)));
-            Entry::Value { record: Tables::open(&read)?.value(&place)?, over }
+            tables.value(&place)?.map_or(Entry::Damaged, |record| Entry::Value { record, over })
         }
-        Kind::Provided => Entry::Provided(Tables::open(&read)?.providers(&place)?),
+        Kind::Provided => tables.providers(&place)?.map_or(Entry::Damaged, Entry::Provided),
     })
 }
 
@@ -117,51 +133,65 @@ impl Tables {
         })
     }
 
-    fn value(&self, place: &Place) -> Result<Option<Record>, StorageError> {
-        let row = self.values.get(place)?;
-        Ok(row.and_then(|row| readable(row::decode_value(row.value()), place)))
+    /// `None` if the row cannot be read.
+    fn value(&self, place: &Place) -> Result<Option<Option<Record>>, StorageError> {
+        let Some(row) = self.values.get(place)? else { return Ok(Some(None)) };
+        Ok(row::decode_value(row.value()).map(Some))
     }
 
-    fn providers(&self, place: &Place) -> Result<Vec<ProviderRecord>, StorageError> {
-        let row = self.provided.get(place)?;
-        let row = row.and_then(|row| readable(Provided::decode(row.value()), place));
-        Ok(row.iter().flat_map(Provided::records).collect())
+    /// `None` if the row cannot be read.
+    fn providers(&self, place: &Place) -> Result<Option<Vec<ProviderRecord>>, StorageError> {
+        let Some(row) = self.provided.get(place)? else { return Ok(Some(Vec::new())) };
+        Ok(Provided::decode(row.value()).map(|row| row.records().collect()))
     }
 
-    /// What lies at one place.
-    fn items(&self, place: &Place, kinds: [bool; 2]) -> Result<Vec<Item>, StorageError> {
-        let mut items = Vec::new();
+    /// What lies at one place, and of which kinds a row there cannot be read.
+    fn items(&self, place: &Place, kinds: [bool; 2]) -> Result<(Vec<Item>, Vec<Name>), StorageError> {
+        let (mut items, mut damaged) = (Vec::new(), Vec::new());
         if kinds[0] {
-            items.extend(self.value(place)?.map(Item::Value));
+            match self.value(place)? {
+                Some(found) => items.extend(found.map(Item::Value)),
+                None => damaged.push((Kind::Value, *place)),
+            }
         }
         if kinds[1] {
-            items.extend(self.providers(place)?.into_iter().map(Item::Provider));
+            match self.providers(place)? {
+                Some(found) => items.extend(found.into_iter().map(Item::Provider)),
+                None => damaged.push((Kind::Provided, *place)),
+            }
         }
-        Ok(items)
+        Ok((items, damaged))
     }
 }
 
 /// A place, and whether a value and whether providers are there.
 type Next = Result<(Place, [bool; 2]), StorageError>;
 
-fn scan(database: &Database, what: Scan, after: Option<Key>, limit: usize) -> Result<Vec<Item>, StorageError> {
-    let read = begin_read(database)?;
-    let tables = Tables::open(&read)?;
+/// A page of what can be read, and what in it cannot.
+fn scan(
+    read: &ReadTransaction,
+    what: Scan,
+    after: Option<Key>,
+    limit: usize,
+) -> Result<(Vec<Item>, Vec<Name>), StorageError> {
+    let tables = Tables::open(read)?;
     let mut places: Box<dyn Iterator<Item = Next>> = match what {
-        Scan::Own => Box::new(own_places(&read, after)?),
+        Scan::Own => Box::new(own_places(read, after)?),
         Scan::Values => Box::new(row_places(&tables.values, after)?.map(|place| Ok((place?, [true, false])))),
         Scan::All => {
             let (values, provided) = (row_places(&tables.values, after)?, row_places(&tables.provided, after)?);
             Box::new(merged(values, provided))
         }
     };
-    let mut items = Vec::new();
+    let (mut items, mut damaged) = (Vec::new(), Vec::new());
     while items.len() < limit {
         let Some(place) = places.next() else { break };
         let (place, kinds) = place?;
-        items.extend(tables.items(&place, kinds)?.into_iter().filter(|item| what.wants(item)));
+        let (found, unreadable) = tables.items(&place, kinds)?;
+        items.extend(found.into_iter().filter(|item| what.wants(item)));
+        damaged.extend(unreadable);
     }
-    Ok(items)
+    Ok((items, damaged))
 }
 
 fn start(after: Option<Key>) -> Bound<Place> {

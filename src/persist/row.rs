@@ -31,7 +31,7 @@ pub(super) struct Entry {
     pub(super) addrs: Vec<Vec<u8>>,
 }
 
-/// A key with all its providers.
+/// A key with all its providers. It is charged to the first remote one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Provided {
     pub(super) name: Vec<u8>,
@@ -65,6 +65,39 @@ impl Entry {
 }
 
 impl Provided {
+    /// How many of them are other peers.
+    pub(super) fn remote(&self) -> u64 {
+        u64::try_from(self.entries.iter().filter(|entry| !entry.own).count()).unwrap_or(u64::MAX)
+    }
+
+    /// When the first of them is over.
+    pub(super) fn first(&self) -> Option<Timestamp> {
+        self.entries.iter().map(|entry| entry.expires).min()
+    }
+
+    /// What the addresses of the remote ones take.
+    pub(super) fn addr_bytes(&self) -> u64 {
+        let remote = self.entries.iter().filter(|entry| !entry.own);
+        u64::try_from(remote.map(Entry::addr_bytes).sum::<usize>()).unwrap_or(u64::MAX)
+    }
+
+    /// Where this peer is.
+    pub(super) fn position(&self, peer: &[u8]) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.peer == peer)
+    }
+
+    /// To whom the key is charged.
+    pub(super) fn charged(&self) -> Option<&Entry> {
+        self.entries.iter().find(|entry| !entry.own)
+    }
+
+    /// Charges the key to this remote entry.
+    pub(super) fn charge(&mut self, at: usize) {
+        if let Some(first) = self.entries.iter().position(|entry| !entry.own) {
+            self.entries.swap(first, at);
+        }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut row = vec![VERSION];
         put_short(&mut row, &self.name);

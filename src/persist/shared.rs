@@ -14,6 +14,10 @@ use crate::core::store::{Done, Usage};
 /// So many answers may wait to be fetched before nothing more is taken. Source: a driver fetches them all at once.
 const MAX_UNPOLLED: usize = 65_536;
 
+/// So many rows that cannot be read wait to be put aside; further ones are met again. Source: more at once is a file
+/// that is beyond help.
+const MAX_DAMAGED: usize = 1_024;
+
 pub(super) struct Shared(Mutex<State>);
 
 struct State {
@@ -23,6 +27,8 @@ struct State {
     /// Bounded by [`MAX_UNPOLLED`] and what may be pending.
     done: VecDeque<Done>,
     waker: Option<Waker>,
+    /// Rows that readers could not read. Bounded by [`MAX_DAMAGED`].
+    damaged: BTreeSet<Name>,
     kept: Kept,
     pending: Pending,
 }
@@ -56,6 +62,7 @@ impl Shared {
             loading: BTreeMap::new(),
             done: VecDeque::new(),
             waker: None,
+            damaged: BTreeSet::new(),
             kept,
             pending: Pending::default(),
         }))
@@ -87,6 +94,19 @@ impl Shared {
             state.waker = Some(waker.clone());
         }
         done
+    }
+
+    /// Notes a row that could not be read.
+    pub(super) fn damaged(&self, name: Name) {
+        let mut state = self.lock();
+        if state.damaged.len() < MAX_DAMAGED {
+            state.damaged.insert(name);
+        }
+    }
+
+    /// The next of them.
+    pub(super) fn next_damaged(&self) -> Option<Name> {
+        self.lock().damaged.pop_first()
     }
 
     /// Says that a place is about to be read; what changes from now on makes the reading stale.

@@ -8,8 +8,8 @@ use crate::core::Key;
 use crate::core::Timestamp;
 use crate::core::store::Usage;
 
-/// The format that this version writes and the only one there has been.
-pub(super) const FORMAT: u64 = 1;
+/// The format that this version reads and writes. Format 1 had no lots; nobody was given a version that wrote it.
+pub(super) const FORMAT: u64 = 2;
 
 pub(super) type Place = [u8; 32];
 
@@ -27,6 +27,22 @@ pub(super) const OWN: TableDefinition<'_, [u8; 33], ()> = TableDefinition::new("
 pub(super) const SEQUENCES: TableDefinition<'_, Place, (u64, u64)> = TableDefinition::new("kad-sequences");
 /// Until when to remember, place.
 pub(super) const SEQUENCE_ORDER: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-sequence-order");
+
+/// Lot and place of each remote value: the last is the first to give way.
+pub(super) const VALUE_LOTS: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-value-lots");
+/// How many remote providers a key has, its lot, its place: the last is the first to lose one.
+pub(super) const SIZES: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-sizes");
+/// Tag of a peer: how many keys are charged to it, if any are.
+pub(super) const CHARGES: TableDefinition<'_, Tag, u32> = TableDefinition::new("kad-charges");
+/// How many keys are charged to a peer, and its tag, which begins with its lot: the last is the first to lose one.
+pub(super) const CHARGE_ORDER: TableDefinition<'_, [u8; 20], ()> = TableDefinition::new("kad-charge-order");
+/// Tag of a peer, and the place of a key that is charged to it.
+pub(super) const CHARGED_KEYS: TableDefinition<'_, [u8; 48], ()> = TableDefinition::new("kad-charged-keys");
+/// Table and place of a row that could not be read, and the row.
+pub(super) const DAMAGED: TableDefinition<'_, [u8; 33], &[u8]> = TableDefinition::new("kad-damaged");
+
+/// Stands for a peer under the store's seed.
+pub(super) type Tag = [u8; 16];
 
 /// In which table of records something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,16 +92,47 @@ pub(super) fn own_of(key: &[u8; 33]) -> (Place, Kind) {
     (place, Kind::of(key[32]))
 }
 
-pub(super) fn order_key(until: u64, place: &Place) -> [u8; 40] {
+/// A place in the order of a number: a time, or a lot.
+pub(super) fn order_key(number: u64, place: &Place) -> [u8; 40] {
     let mut key = [0; 40];
-    key[..8].copy_from_slice(&until.to_be_bytes());
+    key[..8].copy_from_slice(&number.to_be_bytes());
     key[8..].copy_from_slice(place);
     key
 }
 
-pub(super) fn order_of(key: &[u8; 40]) -> Place {
+pub(super) fn order_of(key: &[u8; 40]) -> (u64, Place) {
     let mut place = [0; 32];
     place.copy_from_slice(&key[8..]);
+    (number(&key[..8]), place)
+}
+
+pub(super) fn size_key(count: u32, lot: u32, place: &Place) -> [u8; 40] {
+    order_key((u64::from(count) << 32) | u64::from(lot), place)
+}
+
+pub(super) fn charge_key(count: u32, tag: &Tag) -> [u8; 20] {
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&count.to_be_bytes());
+    key[4..].copy_from_slice(tag);
+    key
+}
+
+pub(super) fn charge_of(key: &[u8; 20]) -> (u32, Tag) {
+    let mut tag = [0; 16];
+    tag.copy_from_slice(&key[4..]);
+    (key[..4].iter().fold(0, |sum, byte| (sum << 8) | u32::from(*byte)), tag)
+}
+
+pub(super) fn charged_key(tag: &Tag, place: &Place) -> [u8; 48] {
+    let mut key = [0; 48];
+    key[..16].copy_from_slice(tag);
+    key[16..].copy_from_slice(place);
+    key
+}
+
+pub(super) fn charged_of(key: &[u8; 48]) -> Place {
+    let mut place = [0; 32];
+    place.copy_from_slice(&key[16..]);
     place
 }
 
@@ -94,7 +141,11 @@ pub(super) fn place_of(key: &Key) -> Place {
 }
 
 fn micros(bytes: &[u8]) -> Timestamp {
-    Timestamp::from_micros(bytes.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
+    Timestamp::from_micros(number(bytes))
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }
 
 /// What is counted, kept in the database so that no start needs to count it anew.
@@ -132,7 +183,7 @@ impl Counts {
         if bytes.len() != Counts::FIELDS * 8 {
             return None;
         }
-        let mut fields = bytes.chunks_exact(8).map(|field| micros(field).as_micros());
+        let mut fields = bytes.chunks_exact(8).map(number);
         Some(Counts {
             values: fields.next()?,
             value_bytes: fields.next()?,
@@ -150,8 +201,8 @@ impl Counts {
     }
 }
 
-/// All tables of one transaction.
-pub(super) struct Tables<'t> {
+/// All tables of one transaction that writes.
+pub(super) struct Writable<'t> {
     pub(super) meta: Table<'t, &'static str, &'static [u8]>,
     pub(super) values: Table<'t, Place, &'static [u8]>,
     pub(super) provided: Table<'t, Place, &'static [u8]>,
@@ -159,11 +210,18 @@ pub(super) struct Tables<'t> {
     pub(super) own: Table<'t, [u8; 33], ()>,
     pub(super) sequences: Table<'t, Place, (u64, u64)>,
     pub(super) sequence_order: Table<'t, [u8; 40], ()>,
+    pub(super) value_lots: Table<'t, [u8; 40], ()>,
+    pub(super) sizes: Table<'t, [u8; 40], ()>,
+    pub(super) charges: Table<'t, Tag, u32>,
+    pub(super) charge_order: Table<'t, [u8; 20], ()>,
+    pub(super) charged_keys: Table<'t, [u8; 48], ()>,
+    pub(super) damaged: Table<'t, [u8; 33], &'static [u8]>,
 }
 
-impl<'t> Tables<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Tables<'t>, TableError> {
-        Ok(Tables {
+impl<'t> Writable<'t> {
+    /// Opens them; those that are missing are made.
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Writable<'t>, TableError> {
+        Ok(Writable {
             meta: transaction.open_table(META)?,
             values: transaction.open_table(VALUES)?,
             provided: transaction.open_table(PROVIDED)?,
@@ -171,6 +229,12 @@ impl<'t> Tables<'t> {
             own: transaction.open_table(OWN)?,
             sequences: transaction.open_table(SEQUENCES)?,
             sequence_order: transaction.open_table(SEQUENCE_ORDER)?,
+            value_lots: transaction.open_table(VALUE_LOTS)?,
+            sizes: transaction.open_table(SIZES)?,
+            charges: transaction.open_table(CHARGES)?,
+            charge_order: transaction.open_table(CHARGE_ORDER)?,
+            charged_keys: transaction.open_table(CHARGED_KEYS)?,
+            damaged: transaction.open_table(DAMAGED)?,
         })
     }
 }

@@ -14,7 +14,7 @@ use super::database::{Handle, Head, begin_write, missing};
 use super::error::is_full;
 use super::group::{End, Group, Op};
 use super::shared::{Pending, Shared};
-use super::tables::Tables;
+use super::tables::Writable;
 use crate::core::store::{Done, Loaded, StoreError, Ticket};
 
 /// So many writes share a transaction at most, so that the first of them does not wait for long.
@@ -23,7 +23,8 @@ const MAX_GROUP: usize = 256;
 /// One write that waits.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) ticket: Ticket,
+    /// Under which it is reported; nobody waits for what the store does of itself.
+    pub(super) ticket: Option<Ticket>,
     /// What it takes of the room for what is pending.
     pub(super) takes: Pending,
     pub(super) op: Op,
@@ -68,7 +69,7 @@ impl Writer {
         match handle.write(|database| commit(database, config, head, group)) {
             Ok(written) => {
                 *head = written.head;
-                let ended = group.iter().zip(written.ends).map(|(job, end)| done(job, end)).collect();
+                let ended = group.iter().zip(written.ends).filter_map(|(job, end)| done(job, end)).collect();
                 shared.wrote(ended, freed, head.kept(), Some(&written.changed));
             }
             Err(error) => {
@@ -76,7 +77,7 @@ impl Writer {
                 // What a commit that failed has left is known only to the database.
                 *head = handle.head().unwrap_or(*head);
                 let why = reason(&error);
-                let ended = group.iter().map(|job| failed(job, why)).collect();
+                let ended = group.iter().filter_map(|job| failed(job, why)).collect();
                 shared.wrote(ended, freed, head.kept(), None);
             }
         }
@@ -90,7 +91,7 @@ fn commit(
     jobs: &[Job],
 ) -> Result<Written, StorageError> {
     let transaction = begin_write(database)?;
-    let mut group = Group::new(Tables::open(&transaction).map_err(missing)?, head.counts, config, head.seed);
+    let mut group = Group::new(Writable::open(&transaction).map_err(missing)?, head.counts, config, head.seed);
     let ends = jobs.iter().map(|job| group.apply(&job.op)).collect::<Result<Vec<_>, _>>()?;
     let next_expiry = group.finish()?;
     let (counts, changed) = group.end();
@@ -98,18 +99,20 @@ fn commit(
     Ok(Written { ends, changed, head: Head { counts, next_expiry, ..*head } })
 }
 
-fn done(job: &Job, end: End) -> Done {
-    match end {
-        End::Stored(result) => Done::Stored { ticket: job.ticket, result },
-        End::Expired(count) => Done::Loaded { ticket: job.ticket, result: Ok(Loaded::Expired(count)) },
-    }
+fn done(job: &Job, end: End) -> Option<Done> {
+    let ticket = job.ticket?;
+    Some(match end {
+        End::Stored(result) => Done::Stored { ticket, result },
+        End::Expired(count) => Done::Loaded { ticket, result: Ok(Loaded::Expired(count)) },
+    })
 }
 
-fn failed(job: &Job, why: StoreError) -> Done {
-    match job.op {
-        Op::Expire(..) => Done::Loaded { ticket: job.ticket, result: Err(why) },
-        _ => Done::Stored { ticket: job.ticket, result: Err(why) },
-    }
+fn failed(job: &Job, why: StoreError) -> Option<Done> {
+    let ticket = job.ticket?;
+    Some(match job.op {
+        Op::Expire(..) => Done::Loaded { ticket, result: Err(why) },
+        _ => Done::Stored { ticket, result: Err(why) },
+    })
 }
 
 /// A want of room on the disk is a want of room; everything else is a failure.

@@ -97,7 +97,7 @@ const NEVER: &[(&str, &[&[&str]])] = &[
     ("sim", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
     ("validators", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES]),
     ("handle", &[CLOCKS, OUTSIDE, STREAMS, DISORDER, RANDOM, SWARM, RUNTIMES, &["prost"]]),
-    ("persist", &[DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
+    ("persist", &[DISORDER, SWARM, RUNTIMES, FUTURES, &["prost"]]),
     ("net", &[OUTSIDE, DISORDER, RUNTIMES, &["prost"]]),
 ];
 

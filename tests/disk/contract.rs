@@ -123,7 +123,7 @@ fn a_key_with_too_many_providers_keeps_a_fair_sample_and_its_own() {
     config.max_providers_per_key = 4;
     let mut kept = [0; 2];
     for seed in 0..24 {
-        let mut seeded = DiskStoreConfig::new([seed; 32]);
+        let mut seeded = DiskStoreConfig::default().with_seed([seed; 32]);
         seeded.max_providers_per_key = config.max_providers_per_key;
         let mut store = DiskStore::open(dir.0.join(seed.to_string()), seeded).unwrap();
         let mut mine = provider("content", 1_000);

@@ -58,11 +58,11 @@ fn a_database_of_another_program_or_of_a_later_version_is_refused() {
     let database = redb::Database::open(dir.file()).unwrap();
     let transaction = database.begin_write().unwrap();
     let meta = redb::TableDefinition::<&str, &[u8]>::new("kad-meta");
-    transaction.open_table(meta).unwrap().insert("format", 2_u64.to_be_bytes().as_slice()).unwrap();
+    transaction.open_table(meta).unwrap().insert("format", 3_u64.to_be_bytes().as_slice()).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let error = error(&dir.file());
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! is kept. It copies what remote peers send, since bytes that came in a message keep all of that message alive.
 
 mod config;
-mod lots;
 mod own;
 mod peers;
 mod providers;
@@ -22,10 +21,10 @@ pub use config::{
 };
 use libp2p_identity::PeerId;
 
-use self::lots::Lots;
 use self::own::OwnProviders;
 use self::providers::Providers;
 use self::values::Values;
+use super::lots::Lots;
 use super::{Item, Read, Scan, Store, StoreError, Usage, Write};
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use crate::core::key::Key;

@@ -8,7 +8,9 @@
 pub mod conformance;
 #[cfg(any(test, feature = "testing"))]
 pub mod deferred;
+pub(crate) mod lots;
 pub mod memory;
+pub(crate) mod remember;
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -98,7 +100,7 @@ pub trait Store: Send {
 
     /// The highest sequence number of a value that was kept under `key` and is over by now, or was removed, or had to
     /// give way, as far as it is remembered: for [`SEQUENCE_MEMORY`] after its expiry, or as long after it as that was after
-    /// its receipt if this is longer, and for two days from its receipt or announcement if it had no expiry. Where there
+    /// its receipt if this is longer, and for four days from its receipt or announcement if it had no expiry. Where there
     /// are too many, those that would be forgotten first go first. Asked only where no value is kept.
     ///
     /// # Errors
@@ -312,4 +314,8 @@ pub enum StoreError {
     /// The store itself failed; its own log says why.
     #[error("the store failed")]
     Failed,
+    /// What is kept there cannot be read any more. The store puts it aside, so that the next read finds nothing and
+    /// the next write finds room.
+    #[error("what was kept there is damaged")]
+    Damaged,
 }

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 
 use super::config::MemoryStoreConfig;
-use super::lots::Lots;
 use super::peers::{Moved, Peers, Slot};
 use crate::core::contact::Contact;
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, RecordKey};
 use crate::core::store::StoreError;
+use crate::core::store::lots::Lots;
 use crate::core::time::Timestamp;
 
 /// Where a key is in the table.
@@ -78,7 +78,7 @@ impl Providers {
         if let Some((key, index)) = self.find(&place, id) {
             self.renew(key, index, record.expires);
         } else {
-            let lot = lots.of_record(&place, id);
+            let lot = lots.of_record(&place, &id.to_bytes());
             self.make_room(now, &place, id, lot, lots, config)?;
             self.insert(place, record, lot, lots)?;
         }
@@ -195,7 +195,7 @@ impl Providers {
         let id = record.provider.peer();
         let peer = match self.peers.slot(id) {
             Some(slot) => slot,
-            None => self.peers.enter(id, lots.of_peer(id))?,
+            None => self.peers.enter(id, lots.of_peer(&id.to_bytes()))?,
         };
         let before = self.tally(key);
         let at = self.peers.attach(peer, key);

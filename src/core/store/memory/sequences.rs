@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::MAX_SEQUENCES;
 use crate::core::key::Key;
+use crate::core::store::remember;
 use crate::core::time::Timestamp;
 
 #[derive(Default)]
@@ -20,9 +21,8 @@ impl Sequences {
         self.known.get(place).filter(|(_, until)| *until > now).map(|(sequence, _)| *sequence)
     }
 
-    pub(super) fn remember(&mut self, place: Key, sequence: u64, until: Timestamp) {
-        let before = self.known.get(&place).copied();
-        let (sequence, until) = before.map_or((sequence, until), |(s, u)| (sequence.max(s), until.max(u)));
+    pub(super) fn remember(&mut self, place: Key, left: (u64, Timestamp)) {
+        let (sequence, until) = remember::both(left, self.known.get(&place).copied());
         if let Some((_, until)) = self.known.insert(place, (sequence, until)) {
             self.order.remove(&(until, place));
         }
@@ -43,12 +43,12 @@ mod tests {
     fn the_highest_is_remembered_until_its_time_and_too_many_push_out_the_first_to_go() {
         let mut sequences = Sequences::default();
         let place = |i: usize| Key::hash(&i.to_be_bytes());
-        sequences.remember(place(0), 7, Timestamp::from_secs(10));
-        sequences.remember(place(0), 5, Timestamp::from_secs(20));
+        sequences.remember(place(0), (7, Timestamp::from_secs(10)));
+        sequences.remember(place(0), (5, Timestamp::from_secs(20)));
         assert_eq!(sequences.get(Timestamp::from_secs(19), &place(0)), Some(7));
         assert_eq!(sequences.get(Timestamp::from_secs(20), &place(0)), None);
         for i in 1..=MAX_SEQUENCES {
-            sequences.remember(place(i), 1, Timestamp::from_secs(100));
+            sequences.remember(place(i), (1, Timestamp::from_secs(100)));
         }
         assert_eq!(sequences.known.len(), MAX_SEQUENCES);
         assert_eq!(sequences.order.len(), MAX_SEQUENCES);

@@ -4,21 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::config::MemoryStoreConfig;
-use super::lots::Lots;
 use super::sequences::Sequences;
 use crate::core::key::Key;
 use crate::core::record::{Record, RecordKey};
-use crate::core::store::{SEQUENCE_MEMORY, StoreError};
+use crate::core::store::lots::Lots;
+use crate::core::store::{StoreError, remember};
 use crate::core::time::Timestamp;
-
-/// How long the sequence number of a value without expiry is remembered once the application removed it. Source: copies
-/// at other nodes live 48 h from the last announcement, and as long again for one that was late.
-const REMOVED_FOR: Duration = Duration::from_secs(96 * 3600);
 
 #[derive(Default)]
 pub(super) struct Values {
@@ -73,12 +68,9 @@ impl Values {
     /// Forgets a value, but not its sequence number: copies of it are still about.
     pub(super) fn remove(&mut self, place: &Key, lots: &Lots, config: &MemoryStoreConfig) {
         let Some(record) = self.take(place, lots, config) else { return };
-        let Some(sequence) = record.sequence else { return };
-        let until = match record.expires {
-            Some(expires) => expires + expires.since(record.received).max(SEQUENCE_MEMORY),
-            None => record.announced.unwrap_or_default().max(record.received) + REMOVED_FOR,
-        };
-        self.over.remember(*place, sequence, until);
+        if let Some(left) = remember::left_by(&record) {
+            self.over.remember(*place, left);
+        }
     }
 
     /// Forgets up to `limit` values that are over at `now`.

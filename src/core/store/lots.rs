@@ -3,44 +3,51 @@
 //! Knows: hashes and distances. Must not know: what is kept. A lot does not change from one announcement to the next,
 //! nobody can foresee it without the seed, and the lower one stays.
 
-use libp2p_identity::PeerId;
 use sha2::{Digest, Sha256};
 
 use crate::core::key::Key;
 
-pub(super) struct Lots {
+pub(crate) struct Lots {
     seed: [u8; 32],
     near: Option<Key>,
 }
 
 impl Lots {
-    pub(super) fn new(seed: [u8; 32]) -> Lots {
+    pub(crate) fn new(seed: [u8; 32]) -> Lots {
         Lots { seed, near: None }
     }
 
-    pub(super) fn set_near(&mut self, place: Key) {
+    pub(crate) fn set_near(&mut self, place: Key) {
         self.near = Some(place);
     }
 
-    /// Of a provider among those of one key.
-    pub(super) fn of_record(&self, place: &Key, peer: &PeerId) -> u32 {
-        self.draw(b'r', &place.to_bytes(), &peer.to_bytes()) as u32
+    /// Of a provider, by the bytes of its id, among those of one key.
+    pub(crate) fn of_record(&self, place: &Key, peer: &[u8]) -> u32 {
+        leading(&self.draw(b'r', &place.to_bytes(), peer)) as u32
     }
 
     /// Of a peer among all.
-    pub(super) fn of_peer(&self, peer: &PeerId) -> u32 {
-        self.draw(b'p', &peer.to_bytes(), &[]) as u32
+    pub(crate) fn of_peer(&self, peer: &[u8]) -> u32 {
+        leading(&self.draw(b'p', peer, &[])) as u32
+    }
+
+    /// The same in so many bytes that it stands for the peer: no two have the same one.
+    #[cfg(feature = "disk")]
+    pub(crate) fn tag_of_peer(&self, peer: &[u8]) -> [u8; 16] {
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&self.draw(b'p', peer, &[])[..16]);
+        tag
     }
 
     /// Of a key with providers among all.
-    pub(super) fn of_key(&self, place: &Key) -> u32 {
-        self.draw(b'k', &place.to_bytes(), &[]) as u32
+    pub(crate) fn of_key(&self, place: &Key) -> u32 {
+        leading(&self.draw(b'k', &place.to_bytes(), &[])) as u32
     }
 
     /// Of a value among all: times its distance where a place is set, and times the shares of room that it takes. So
     /// its chance is in proportion to its nearness and to its smallness.
-    pub(super) fn of_value(&self, place: &Key, shares: usize) -> u64 {
-        let lot = self.draw(b'v', &place.to_bytes(), &[]) >> 16;
+    pub(crate) fn of_value(&self, place: &Key, shares: usize) -> u64 {
+        let lot = leading(&self.draw(b'v', &place.to_bytes(), &[])) >> 16;
         let lot = match self.near.map(|near| leading(&near.to_bytes()) ^ leading(&place.to_bytes())) {
             Some(distance) => ((u128::from(lot) * u128::from(distance)) >> 64) as u64,
             None => lot,
@@ -48,9 +55,9 @@ impl Lots {
         lot.saturating_mul(shares as u64)
     }
 
-    fn draw(&self, kind: u8, what: &[u8], more: &[u8]) -> u64 {
+    fn draw(&self, kind: u8, what: &[u8], more: &[u8]) -> [u8; 32] {
         let hash = Sha256::new().chain_update(self.seed).chain_update([kind]).chain_update(what).chain_update(more);
-        leading(&hash.finalize().into())
+        hash.finalize().into()
     }
 }
 
