@@ -3,8 +3,12 @@
 
 #[path = "disk/contract.rs"]
 mod contract;
+#[path = "disk/damage.rs"]
+mod damage;
 #[path = "disk/errors.rs"]
 mod errors;
+#[path = "disk/fair.rs"]
+mod fair;
 #[path = "disk/kill.rs"]
 mod kill;
 #[path = "disk/slow.rs"]

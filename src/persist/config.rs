@@ -44,8 +44,9 @@ pub const DEFAULT_READERS: usize = 2;
 
 /// How much a [`DiskStore`](super::DiskStore) keeps for remote peers, and what it needs for it.
 ///
-/// Own records count in no quota. A bound of zero keeps nothing of its kind. A store that was filled under larger
-/// bounds keeps what it has and takes nothing more until it is below them.
+/// Own records count in no quota; what happens at each bound is said at [`DiskStore`](super::DiskStore). A bound of zero
+/// keeps nothing of its kind. A store that was filled under larger bounds keeps what it has and takes nothing more
+/// until it is below them, unless as much gives way.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DiskStoreConfig {

@@ -35,13 +35,29 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// that wait for one another share one transaction. Reads are answered from a cache, or are [`Read::Pending`] and come
 /// from the disk. The caller never waits for the disk, and the memory does not grow with what is kept.
 ///
-/// What gives way when a bound is reached: expired records first; of too many providers of a key all but a sample that
-/// nobody can foresee without the seed, late and early ones alike; nothing else, a record too many is refused with
-/// [`StoreError::Full`]. Addresses are kept with each record of their peer.
+/// # What gives way when a bound is reached
+///
+/// Expired records, first of all. Then lots decide, by the rules that [`MemoryStore`](crate::core::MemoryStore) states:
+/// late and early ones have the same chance, however often they come again, and nobody who does not know the store's
+/// seed can choose a key or an id that wins. Who loses is refused with [`StoreError::Full`].
+///
+/// * **Providers of one key**: those with the best lots stay.
+/// * **Provider records in all**: the key with the most of them loses its last one.
+/// * **Keys with providers**: each is charged to that of its providers which has the fewest; the peer with the most loses
+///   one first. Peers are not counted beside that: one of many made-up ids has the chance of one honest peer.
+/// * **Values**: those with the best lots stay. One of n KiB has an n-th of the chance of a small one, and one write
+///   displaces 64 others at most.
+/// * **Addresses** are kept with each record of their peer. What comes when there is no room for them is kept without.
+/// * **Sequence numbers**: those that would be forgotten first go first.
+///
+/// What gives way is found by a look into ordered tables, so a write costs the same however full the store is.
+///
+/// # What can go wrong
 ///
 /// When the disk is full, writes end with [`StoreError::Full`] and reads go on; when it fails otherwise, they end with
 /// [`StoreError::Failed`]. The cause is in the log. A write that ended so is as a rule not there, but may be if the
-/// disk failed at its very end.
+/// disk failed at its very end. A row that cannot be read is reported as [`StoreError::Damaged`] to whoever asks first,
+/// and put aside in the file with up to 1,023 others; from then on its place is empty.
 ///
 /// Dropping a store waits for its last writes, ten seconds at most.
 #[derive(Debug)]
@@ -124,10 +140,8 @@ impl DiskStore {
             return Err(StoreError::Full);
         }
         let job = Job { ticket, takes, op };
-        match self.writes.as_ref().map(|writes| writes.try_send(job)) {
-            Some(Ok(())) => Ok(()),
-            _ => Err(StoreError::Failed),
-        }
+        let sent = self.writes.as_ref().is_some_and(|writes| writes.try_send(job).is_ok());
+        if sent { Ok(()) } else { Err(StoreError::Failed) }
     }
 
     /// Answers from the cache, or hands a read to the threads.

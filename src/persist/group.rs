@@ -6,6 +6,8 @@
 mod charges;
 mod provided;
 mod room;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use std::collections::BTreeSet;

@@ -167,37 +167,3 @@ fn addresses_are_bounded_and_the_record_is_kept() {
     stored(&mut store, write).unwrap();
     assert_eq!(providers(&mut store, "b")[0].provider.raw_addrs().len(), 2, "room comes back");
 }
-
-/// A row that somebody else wrote, or a bug, costs that row.
-#[test]
-fn rows_that_cannot_be_read_are_passed_over() {
-    let dir = Dir::new();
-    let mut store = open(&dir.file());
-    for key in ["/a/bad", "/a/good"] {
-        let write = store.put(NOW, value(key, b"v"));
-        stored(&mut store, write).unwrap();
-    }
-    let write = store.add_provider(NOW, provider("bad", 1));
-    stored(&mut store, write).unwrap();
-    drop(store);
-    let database = redb::Database::open(dir.file()).unwrap();
-    let transaction = database.begin_write().unwrap();
-    for (table, key) in [("kad-values", "/a/bad"), ("kad-provided", "bad")] {
-        let table = redb::TableDefinition::<[u8; 32], &[u8]>::new(table);
-        let place = RecordKey::from(key).key().to_bytes();
-        transaction.open_table(table).unwrap().insert(place, [9, 9, 9].as_slice()).unwrap();
-    }
-    transaction.commit().unwrap();
-    drop(database);
-
-    let mut store = open(&dir.file());
-    assert_eq!(get(&mut store, NOW, "/a/bad"), None);
-    assert!(providers(&mut store, "bad").is_empty());
-    assert_eq!(all(&mut store, Scan::All).len(), 1);
-    let write = store.put(NOW, value("/a/bad", b"new"));
-    stored(&mut store, write).unwrap();
-    assert!(get(&mut store, NOW, "/a/bad").is_some());
-    expire(&mut store, LATER);
-    assert_eq!(store.next_expiry(), None, "its expiry is not met for ever");
-    assert!(all(&mut store, Scan::All).is_empty());
-}

@@ -42,27 +42,94 @@ fn what_is_not_a_store_is_left_as_it_is() {
     assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 2, "no drafts are left");
 }
 
-#[test]
-fn a_database_of_another_program_or_of_a_later_version_is_refused() {
-    let dir = Dir::new();
-    let other = dir.0.join("other");
-    let table = redb::TableDefinition::<&str, &[u8]>::new("theirs");
-    let database = redb::Database::create(&other).unwrap();
-    let transaction = database.begin_write().unwrap();
-    transaction.open_table(table).unwrap().insert("a", b"b".as_slice()).unwrap();
-    transaction.commit().unwrap();
-    drop(database);
-    assert!(matches!(error(&other), OpenError::Foreign { .. }));
+/// Refused, and not one byte of it is changed.
+fn refused(path: &Path) -> OpenError {
+    let before = fs::read(path).unwrap();
+    let error = error(path);
+    assert!(fs::read(path).unwrap() == before, "changed: {error}");
+    error
+}
 
-    filled(&dir.file());
-    let database = redb::Database::open(dir.file()).unwrap();
+/// What `path` looks like if the power fails after the change: redb repairs such a file when it opens it.
+fn changed_by_another_program(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) -> [PathBuf; 2] {
+    let database = redb::Database::create(path).unwrap();
     let transaction = database.begin_write().unwrap();
-    let meta = redb::TableDefinition::<&str, &[u8]>::new("kad-meta");
-    transaction.open_table(meta).unwrap().insert("format", 3_u64.to_be_bytes().as_slice()).unwrap();
+    change(&transaction);
     transaction.commit().unwrap();
+    let crashed = path.with_extension("crashed");
+    fs::copy(path, &crashed).unwrap();
     drop(database);
-    let error = error(&dir.file());
-    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
+    assert!(fs::read(path).unwrap() != fs::read(&crashed).unwrap(), "one was closed and the other was not");
+    [path.into(), crashed]
+}
+
+#[test]
+fn a_database_of_another_program_is_left_as_it_is() {
+    let dir = Dir::new();
+    let table = redb::TableDefinition::<&str, &[u8]>::new("theirs");
+    let files = changed_by_another_program(&dir.0.join("other"), |transaction| {
+        transaction.open_table(table).unwrap().insert("a", b"b".as_slice()).unwrap();
+    });
+    for file in files {
+        let error = refused(&file);
+        assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    }
+}
+
+#[test]
+fn another_format_is_left_as_it_is() {
+    for format in [0, 1, 3, u64::MAX] {
+        let dir = Dir::new();
+        filled(&dir.file());
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("kad-meta");
+        let files = changed_by_another_program(&dir.file(), |transaction| {
+            transaction.open_table(meta).unwrap().insert("format", format.to_be_bytes().as_slice()).unwrap();
+        });
+        for file in files {
+            let error = refused(&file);
+            match format {
+                0 => assert!(matches!(error, OpenError::Damaged { .. }), "{error}"),
+                1 => assert!(matches!(error, OpenError::Older { found: 1, known: 2, .. }), "{error}"),
+                _ => assert!(matches!(error, OpenError::Newer { found, known: 2, .. } if found == format), "{error}"),
+            }
+        }
+    }
+}
+
+/// Whatever is in the file: refused without a change, or opened because all that matters is there.
+#[test]
+fn random_bytes_are_left_as_they_are() {
+    let dir = Dir::new();
+    filled(&dir.file());
+    let whole = fs::read(dir.file()).unwrap();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let path = dir.0.join("random");
+    for round in 0..60 {
+        let mut bytes = match round % 3 {
+            0 => (0..whole.len()).map(|_| next() as u8).collect(),
+            _ => whole.clone(),
+        };
+        match round % 3 {
+            0 if round % 2 == 0 => bytes[..9].copy_from_slice(&whole[..9]),
+            1 => (0..200).for_each(|_| bytes[9 + next() as usize % 311] ^= 1 << (next() % 8)),
+            2 => (0..20_000).for_each(|_| bytes[320 + next() as usize % (whole.len() - 320)] = next() as u8),
+            _ => {}
+        }
+        fs::write(&path, &bytes).unwrap();
+        match DiskStore::open(&path, config()) {
+            Err(error) => {
+                assert!(matches!(error, OpenError::Damaged { .. } | OpenError::Foreign { .. }), "{round}: {error}");
+                assert!(fs::read(&path).unwrap() == bytes, "{round}: changed: {error}");
+            }
+            Ok(_) => assert!(round % 3 != 0, "{round}: random bytes are no store"),
+        }
+    }
 }
 
 #[test]
@@ -73,9 +140,8 @@ fn a_file_that_ends_too_early_is_damaged_and_left_as_it_is() {
     for len in [9, 100, 320, 4_096, whole.len() / 2, whole.len() - 4_096, whole.len() - 1] {
         let cut = dir.0.join(format!("cut-{len}"));
         fs::write(&cut, &whole[..len]).unwrap();
-        let error = error(&cut);
+        let error = refused(&cut);
         assert!(matches!(error, OpenError::Damaged { .. }), "{len} bytes: {error}");
-        assert!(fs::read(&cut).unwrap() == whole[..len], "{len} bytes: changed");
     }
     assert_eq!(all(&mut open(&dir.file()), Scan::All).len(), 10);
 }
@@ -84,7 +150,7 @@ fn a_file_that_ends_too_early_is_damaged_and_left_as_it_is() {
 fn a_store_is_open_once() {
     let dir = Dir::new();
     let store = open(&dir.file());
-    let error = error(&dir.file());
+    let error = refused(&dir.file());
     assert!(matches!(error, OpenError::Locked { .. }), "{error}");
     let output = helper("errors::helper_that_meets_a_lock", &dir.file()).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("@locked"), "{output:?}");
@@ -97,6 +163,48 @@ fn helper_that_meets_a_lock() {
     let Some(path) = helper_path() else { return };
     if matches!(error(&path), OpenError::Locked { .. }) {
         println!("@locked");
+    }
+}
+
+/// The right to write is missing, for the directory or for the file. Nothing is denied to the superuser, so that it has
+/// somebody else try.
+#[cfg(unix)]
+#[test]
+fn what_may_not_be_written_is_denied_and_left_as_it_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    const NOBODY: u32 = 65_534;
+    let allow = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let dir = Dir::new();
+    filled(&dir.file());
+    let whole = fs::read(dir.file()).unwrap();
+    let program = dir.0.join("program");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    for (path, mode) in [(&program, 0o555), (&dir.file(), 0o444), (&dir.0, 0o555)] {
+        allow(path, mode);
+    }
+    let superuser = fs::OpenOptions::new().write(true).open(dir.file()).is_ok();
+    for path in [dir.file(), dir.0.join("new")] {
+        let mut run = std::process::Command::new(&program);
+        run.args(["errors::helper_that_is_denied", "--exact", "--nocapture", "--test-threads=1"]);
+        run.env("KAD_DISK_PATH", &path);
+        if superuser {
+            run.gid(NOBODY).uid(NOBODY);
+        }
+        let output = run.output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("@denied"), "{path:?}: {output:?}");
+    }
+    assert!(fs::read(dir.file()).unwrap() == whole, "untouched");
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 2, "nothing is made");
+    allow(&dir.0, 0o755);
+}
+
+#[test]
+fn helper_that_is_denied() {
+    let Some(path) = helper_path() else { return };
+    match error(&path) {
+        OpenError::Denied { .. } => println!("@denied"),
+        error => println!("{error:?}"),
     }
 }
 

@@ -18,10 +18,7 @@ fn other_requests_do_not_wait_for_the_disk() {
     stored(&mut store, write).unwrap();
     drop(store);
     let faults = DiskFaults::default();
-    let mut store = DiskStore::open(dir.file(), config().with_faults(&faults)).unwrap();
-    // What was read once is in the cache; what was not waits while the file grows.
-    get(&mut store, NOW, "/a/known").unwrap();
-    providers(&mut store, "/a/known");
+    let store = DiskStore::open(dir.file(), config().with_faults(&faults)).unwrap();
     faults.set_sync_delay(SLOW);
     let local = Contact::new(peer(0), ["/ip4/127.0.0.1/tcp/1".parse().unwrap()]);
     let mut dht = Dht::new(NOW, local, Box::new(store), [2; 32], Arc::new(Config::default())).unwrap();
@@ -68,6 +65,50 @@ fn other_requests_do_not_wait_for_the_disk() {
     println!("put {put_ended:?}, {answered} other requests, the longest {longest:?}");
     assert!(put_ended >= SLOW, "acknowledged means kept");
     assert!(answered > 50, "{answered}");
+}
+
+/// The file has to become several times as large, which redb does under a lock that beginning a read needs.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long reads take is what is measured")]
+fn reads_from_the_disk_do_not_wait_while_the_file_grows() {
+    let dir = Dir::new();
+    let faults = DiskFaults::default();
+    let mut config = config().with_faults(&faults);
+    config.cache_bytes = 0;
+    let mut store = DiskStore::open(dir.file(), config).unwrap();
+    let write = store.put(NOW, value("/a/known", b"v"));
+    stored(&mut store, write).unwrap();
+    let before = std::fs::metadata(dir.file()).unwrap().len();
+    faults.set_sync_delay(SLOW);
+    let mut writes: Vec<_> = (0..100)
+        .map(|n| match store.put(NOW, value(&format!("/big/{n}"), &[n; 60_000])) {
+            Ok(Write::Pending(ticket)) => ticket,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let (mut reads, mut longest) = (0, Duration::ZERO);
+    while !writes.is_empty() {
+        let asked = std::time::Instant::now();
+        let Read::Pending(ticket) = store.get(NOW, &"/a/known".into()).unwrap() else { panic!("nothing is cached") };
+        let mut answered = false;
+        while !answered {
+            assert!(asked.elapsed() < Duration::from_secs(20), "the read ends");
+            std::thread::sleep(Duration::from_micros(200));
+            while let Some(done) = store.poll_done(Waker::noop()) {
+                match done {
+                    Done::Loaded { ticket: t, result: Ok(Loaded::Value(Some(_))) } if t == ticket => answered = true,
+                    Done::Stored { ticket, result: Ok(()) } => writes.retain(|t| *t != ticket),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        reads += 1;
+        longest = longest.max(asked.elapsed());
+    }
+    let after = std::fs::metadata(dir.file()).unwrap().len();
+    println!("{reads} reads, the longest {longest:?}, while the file grew from {before} to {after} bytes");
+    assert!(after > 2 * before, "the file grows");
+    assert!(longest < SLOW / 2, "a read waited for {longest:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod checks;
 mod driven;
+mod fairness;
 mod fixtures;
 mod remembering;
 mod reopening;
@@ -79,8 +80,9 @@ impl<'a> Conformance<'a> {
         self
     }
 
-    /// How many remote records are written, unless the store is full before, to see that own ones still find room.
-    /// Default: [`DEFAULT_FLOOD`]. More than the store's bounds says the most.
+    /// How many remote records are written, unless the store is full before, to see that own ones still find room; and
+    /// how many early and as many late ones, to see who stays. Default: [`DEFAULT_FLOOD`]. More than the store's bounds
+    /// says the most.
     #[must_use]
     pub fn with_flood(mut self, records: usize) -> Conformance<'a> {
         self.flood = records;

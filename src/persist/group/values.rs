@@ -134,7 +134,7 @@ impl Group<'_, '_> {
     }
 
     /// A value that takes as much room as several may has as much the worse a lot.
-    fn lot_of_value(&self, place: &Place, record: &Record) -> u64 {
+    pub(super) fn lot_of_value(&self, place: &Place, record: &Record) -> u64 {
         let shares = usize::try_from(size(record).div_ceil(SHARE).max(1)).unwrap_or(usize::MAX);
         self.lots.of_value(&Key::from_bytes(*place), shares)
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use libp2p_identity::Keypair;
 use prost::Message as _;
 
-use super::data::Document;
+use super::document::Document;
 use super::pb::{IpnsEntry, ValidityType};
 use super::{MAX_LEN, key, signed, verify};
 use crate::core::{InvalidValue, RecordKey, Timestamp};

@@ -21,7 +21,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod data;
+mod document;
 mod entry;
 #[rustfmt::skip]
 #[expect(unreachable_pub, reason = "generated")]
@@ -32,7 +32,7 @@ mod tests;
 use libp2p_identity::PeerId;
 use prost::Message as _;
 
-use self::data::Document;
+use self::document::Document;
 use self::pb::IpnsEntry;
 use super::key;
 use crate::core::validate::Candidate;

@@ -1,0 +1,97 @@
+//! Who stays where not all remote records can: late ones have the chance of early ones.
+//!
+//! Knows: the contract. Must not know: how a store chooses; it only counts who is left.
+
+use super::fixtures::{NOW, all, ok, provider, provider_ids, refused, value};
+use super::{Conformance, Driven};
+use crate::core::record::{ProviderRecord, Record};
+use crate::core::store::{Item, StoreError, Write};
+use crate::core::time::Timestamp;
+
+const LATER: Timestamp = Timestamp::from_secs(2_000);
+/// So many writes are under way at once.
+const BATCH: usize = 64;
+/// First provider of the late ones.
+const LATE: u64 = 1 << 32;
+
+impl Conformance<'_> {
+    /// "Late ones have the same chance as early ones": values.
+    pub fn late_values_have_their_chance(&mut self) {
+        let mut store = self.fresh();
+        for when in ["early", "late"] {
+            let records = (0..self.flood).map(|n| {
+                let mut record = value(&format!("/{when}/{n}"), b"theirs", false);
+                record.expires = Some(LATER);
+                record
+            });
+            write_all(&mut store, records, |store, record: Record| store.store().put(NOW, record));
+        }
+        self.share_of_late(&mut store, "values", b"/early");
+    }
+
+    /// The same of keys, each of which has one provider, and each provider one key.
+    pub fn late_keys_have_their_chance(&mut self) {
+        let mut store = self.fresh();
+        for (when, first) in [("early", 0), ("late", LATE)] {
+            let records = (0..self.flood as u64).map(|n| provider(format!("{when} {n}"), first + n, LATER, false));
+            write_all(&mut store, records, |store, record: ProviderRecord| store.store().add_provider(NOW, record));
+        }
+        self.share_of_late(&mut store, "keys with providers", b"early");
+    }
+
+    /// The same of the providers of one key. With room for 20 one in a million fair stores fails.
+    pub fn late_providers_of_a_key_have_their_chance(&mut self) {
+        let mut store = self.fresh();
+        for first in [0, LATE] {
+            let records = (0..self.flood as u64).map(|n| provider("content", first + n, LATER, false));
+            write_all(&mut store, records, |store, record: ProviderRecord| store.store().add_provider(NOW, record));
+        }
+        let kept = provider_ids(&mut store, NOW, "content");
+        let late = (0..self.flood as u64).map(|n| provider("content", LATE + n, LATER, false));
+        let late = late.filter(|record| kept.contains(record.provider.peer())).count();
+        let (all, early) = (kept.len(), kept.len() - late);
+        assert!(
+            all < 16 || (early > 0 && late > 0),
+            "late providers of a key have the chance of early ones: {early} early and {late} late ones are kept"
+        );
+    }
+
+    /// As many early as late ones were written. Of those that are kept about half are late.
+    fn share_of_late(&self, store: &mut Driven<'_>, what: &str, early_begins: &[u8]) {
+        let kept: Vec<Item> = all(store);
+        let early = kept.iter().filter(|item| item.key().as_bytes().starts_with(early_begins)).count();
+        let late = kept.len() - early;
+        // Five standard deviations of as many throws of a coin.
+        let most_apart = 5.0 * (kept.len() as f64).sqrt();
+        assert!(
+            kept.len() == 2 * self.flood || (early.abs_diff(late) as f64) <= most_apart,
+            "late {what} have the chance of early ones: {early} early and {late} late ones are kept"
+        );
+    }
+}
+
+/// Writes many, some at a time; each of them may be refused.
+fn write_all<T>(
+    store: &mut Driven<'_>,
+    records: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut Driven<'_>, T) -> Result<Write, StoreError>,
+) {
+    let mut records = records.peekable();
+    while records.peek().is_some() {
+        let mut under_way = Vec::new();
+        for record in records.by_ref().take(BATCH) {
+            let written = write(store, record);
+            if refused(written.map(drop)) {
+                continue;
+            }
+            let write = ok(written, "a record is kept");
+            if let Write::Pending(ticket) = write {
+                store.expect(ticket);
+            }
+            under_way.push(write);
+        }
+        for write in under_way {
+            refused(store.stored(write));
+        }
+    }
+}
