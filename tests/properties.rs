@@ -8,18 +8,20 @@ mod actions;
 mod lawful;
 #[path = "properties/network.rs"]
 mod network;
+#[path = "properties/places.rs"]
+mod places;
 
 use std::sync::Arc;
 
 use actions::{Action, action, contact};
 use lawful::{Lawful, small};
-use libp2p_kad_dht::core::Input;
+use libp2p_kad_dht::core::{AddressPolicy, Config, Input};
 use network::{Network, Plan, plan};
 use proptest::prelude::*;
 
 /// A node that begins with a few peers in its table.
-fn begin(deferred: bool) -> Lawful {
-    let mut node = Lawful::new(&contact(0), &small(), deferred);
+fn begin(config: &Config, deferred: bool) -> Lawful {
+    let mut node = Lawful::new(&contact(0), config, deferred);
     for i in 1..6 {
         node.call(move |dht, _| dht.admit_verified(lawful::BEGIN, &contact(i)));
     }
@@ -28,7 +30,11 @@ fn begin(deferred: bool) -> Lawful {
 }
 
 fn live(actions: &[Action], deferred: bool) -> Lawful {
-    let mut node = begin(deferred);
+    live_with(&small(), actions, deferred)
+}
+
+fn live_with(config: &Config, actions: &[Action], deferred: bool) -> Lawful {
+    let mut node = begin(config, deferred);
     actions.iter().for_each(|action| node.act(action));
     node.settle();
     node
@@ -50,6 +56,15 @@ proptest! {
     #[test]
     fn the_laws_hold_with_a_store_that_answers_later_and_fails(actions in lives()) {
         live(&actions, true);
+    }
+
+    /// Whatever it is told and asked, it tells, keeps and dials no address that the public network has no use for, and
+    /// none of its own as another's: `Lawful` looks at every output, and at all that the node knows and keeps.
+    #[test]
+    fn a_public_node_deals_with_public_addresses_alone(actions in lives(), deferred: bool) {
+        let mut config = small();
+        config.address_policy = AddressPolicy::Public;
+        live_with(&config, &actions, deferred);
     }
 
     /// The same calls give the same outputs, whenever they are taken.

@@ -62,6 +62,18 @@ impl AddressBook {
         self.notes.get(key).map(|noted| &noted.contact)
     }
 
+    /// All that is noted.
+    pub(crate) fn contacts(&self) -> impl Iterator<Item = &Arc<Contact>> {
+        self.notes.values().map(|noted| &noted.contact)
+    }
+
+    /// What is noted of a peer is this from now on.
+    pub(crate) fn replace(&mut self, contact: Arc<Contact>) {
+        if let Some(noted) = self.notes.get_mut(contact.key()) {
+            noted.contact = contact;
+        }
+    }
+
     /// The peers that the application named, the oldest first.
     pub(crate) fn named(&self) -> impl Iterator<Item = &Arc<Contact>> {
         let named = self.order.range((true, 0)..);

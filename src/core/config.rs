@@ -13,6 +13,7 @@ pub use diversity::{
     DEFAULT_SETTLING, DiversityConfig,
 };
 
+use super::address_policy::AddressPolicy;
 use super::error::ConfigError;
 use super::query::Quorum;
 use super::validate::{AcceptAny, Validator};
@@ -94,6 +95,9 @@ pub struct Config {
     pub maintenance: MaintenanceConfig,
     /// What others can make grow, and how far.
     pub limit: LimitConfig,
+    /// Which addresses the node keeps, dials and tells. Default: [`AddressPolicy::Any`], since a private network knows
+    /// best where its nodes are; the preset of the public network sets [`AddressPolicy::Public`] (rules A19 and A31).
+    pub address_policy: AddressPolicy,
 }
 
 impl Default for Config {
@@ -105,6 +109,7 @@ impl Default for Config {
             record: RecordConfig::default(),
             maintenance: MaintenanceConfig::default(),
             limit: LimitConfig::default(),
+            address_policy: AddressPolicy::default(),
         }
     }
 }

@@ -83,7 +83,8 @@ impl fmt::Display for Mode {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Input {
-    /// The application names a peer that serves the DHT: a first contact.
+    /// The application names a peer that serves the DHT: a first contact. What the address policy refuses of it is told
+    /// by [`Event::AddrsRefused`].
     AddPeer(Arc<Contact>),
     /// Addresses of a peer became known, for example through identify.
     Discovered(Arc<Contact>),
@@ -248,6 +249,14 @@ pub enum Event {
         key: RecordKey,
         /// Who provides it.
         provider: PeerId,
+    },
+    /// Addresses of a peer that the application named are refused by the
+    /// [policy](super::config::Config::address_policy), or are this node's own: it is not dialled there.
+    AddrsRefused {
+        /// The peer.
+        peer: PeerId,
+        /// The addresses that are refused.
+        addrs: Vec<Multiaddr>,
     },
     /// A peer broke the protocol.
     PeerMisbehaved {

@@ -10,11 +10,12 @@
 //! There are four outputs and no “dial”: connecting is how a driver keeps the promise of [`Output::Send`]. The core owns
 //! every deadline of the protocol; a driver owns one timer.
 //!
-//! Imports inside point downwards: vocabulary (`time`, `key`, `contact`, `record`, `message`, `error`, `config`); parts
+//! Imports inside point downwards: vocabulary (`time`, `key`, `contact`, `record`, `message`, `error`, `config`, `address_policy`); parts
 //! (`routing`, `lookup`, `store`, `validate`); what the duties share (`io`, `peers`, `requests`, `storage`); duties
 //! (`query`, `server`, `maintain`), which know nothing of each other; the composer.
 
 mod address_book;
+mod address_policy;
 pub mod config;
 mod contact;
 mod dht;
@@ -43,6 +44,7 @@ mod tests;
 mod time;
 pub mod validate;
 
+pub use address_policy::AddressPolicy;
 pub use config::Config;
 pub use contact::{Contact, MAX_ADDR_LEN, MAX_ADDRS};
 pub use dht::{Busy, Dht};

@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::address_book::AddressBook;
+use super::address_policy::{AddressPolicy, is_relayed};
 use super::config::Config;
 use super::contact::Contact;
 use super::key::Key;
@@ -19,6 +21,7 @@ pub(crate) struct Peers {
     pub(crate) local: Arc<Contact>,
     pub(crate) table: RoutingTable,
     pub(crate) book: AddressBook,
+    pub(crate) policy: AddressPolicy,
     /// Bounded by the connections that the driver allows.
     links: BTreeMap<Key, Link>,
 }
@@ -33,10 +36,16 @@ struct Link {
 
 impl Peers {
     pub(crate) fn new(local: Arc<Contact>, config: &Config) -> Peers {
+        let policy = config.address_policy;
+        let local = match policy {
+            AddressPolicy::Any => local,
+            policy => local.with_addrs(local.raw_addrs().iter().filter(|addr| policy.admits(addr)).cloned()),
+        };
         Peers {
             table: RoutingTable::new(*local.key(), config.routing.clone()),
             book: AddressBook::new(config.limit.address_book),
             local,
+            policy,
             links: BTreeMap::new(),
         }
     }
@@ -66,10 +75,53 @@ impl Peers {
         }
     }
 
+    /// The peer with the addresses alone that this node deals with: those that its policy admits, and not its own unless
+    /// the peer is the node itself. The very same where that is all of them.
+    pub(crate) fn admissible(&self, contact: &Arc<Contact>) -> Arc<Contact> {
+        let admitted = |addr: &&Bytes| self.policy.admits(addr) && !self.is_own(contact, addr);
+        if self.policy == AddressPolicy::Any || contact.raw_addrs().iter().all(|addr| admitted(&addr)) {
+            return Arc::clone(contact);
+        }
+        contact.with_addrs(contact.raw_addrs().iter().filter(admitted).cloned())
+    }
+
+    /// Whether an address of another peer is one of this node. Those who share a relay share its address.
+    fn is_own(&self, contact: &Contact, addr: &Bytes) -> bool {
+        contact.key() != self.local.key() && self.local.raw_addrs().contains(addr) && !is_relayed(addr)
+    }
+
+    /// Whether a peer may be in the table, and lead a lookup on: one that others can reach without a relay (rule A19).
+    pub(crate) fn is_routable(&self, contact: &Contact) -> bool {
+        self.policy == AddressPolicy::Any || contact.raw_addrs().iter().any(|addr| self.policy.routes(addr))
+    }
+
+    /// Looks through all that is known after the own addresses changed. Returns who had to leave the table.
+    pub(crate) fn screen_again(&mut self) -> Vec<PeerId> {
+        let changed = |contact: &Arc<Contact>| {
+            let admissible = self.admissible(contact);
+            (!Arc::ptr_eq(&admissible, contact)).then_some(admissible)
+        };
+        let entries: Vec<_> = self.table.entries().filter_map(|entry| changed(&entry.contact)).collect();
+        let notes: Vec<_> = self.book.contacts().filter_map(changed).collect();
+        let mut gone = Vec::new();
+        for contact in entries {
+            if !self.is_routable(&contact) {
+                gone.extend(self.table.remove(contact.key()));
+            } else if let Some(entry) = self.table.get_mut(contact.key()) {
+                entry.contact = contact;
+            }
+        }
+        notes.into_iter().for_each(|contact| self.book.replace(contact));
+        gone
+    }
+
     /// Whether a peer could enter the table now, and is not in it.
     pub(crate) fn wants(&self, now: Timestamp, contact: &Contact) -> bool {
         let key = contact.key();
-        self.table.get(key).is_none() && self.table.has_room(key) && self.table.welcomes(now, contact)
+        self.table.get(key).is_none()
+            && self.table.has_room(key)
+            && self.is_routable(contact)
+            && self.table.welcomes(now, contact)
     }
 
     /// Takes a peer's addresses into the book, and into its entry of the table; returns all that are known. `named` if

@@ -94,7 +94,7 @@ impl Behaviour {
             dht: Dht::new(now, Contact::new(local, []), store, seed, core)?,
             commands: Commands::new(),
             clock,
-            dialer: Dialer::new(local, config.dial().clone()),
+            dialer: Dialer::new(local, config.dial().clone(), config.core().address_policy),
             asked: Asked::default(),
             mode: ModeSwitch::new(config.mode(), config.server_hold()),
             stream: Arc::new(config.stream().clone()),
@@ -440,6 +440,7 @@ impl From<core::Event> for Event {
             core::Event::RoutingChanged { peer, present } => Event::RoutingChanged { peer, present },
             core::Event::RecordStored { key, from } => Event::RecordStored { key, from },
             core::Event::ProviderStored { key, provider } => Event::ProviderStored { key, provider },
+            core::Event::AddrsRefused { peer, addrs } => Event::AddrsRefused { peer, addrs },
             core::Event::PeerMisbehaved { peer, what } => Event::PeerMisbehaved { peer, what },
         }
     }

@@ -10,7 +10,7 @@ use libp2p_swarm::StreamProtocol;
 
 use super::stream_config::StreamConfig;
 use crate::core::config::DiversityConfig;
-use crate::core::{self, ConfigError, Mode, RecordKey, Timestamp, Validator};
+use crate::core::{self, AddressPolicy, ConfigError, Mode, RecordKey, Timestamp, Validator};
 
 /// The protocol of the public IPFS network.
 pub const AMINO_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
@@ -60,8 +60,9 @@ impl Config {
     }
 
     /// For the public IPFS network: `/ipfs/kad/1.0.0`, k = 20, values of `/pk` and `/ipns` alone
-    /// ([`Namespaced::public`](crate::core::Namespaced::public)), provider records of 48 h, automatic mode, and limits on
-    /// how many places in the table one operator's peers get ([`DiversityConfig`]).
+    /// ([`Namespaced::public`](crate::core::Namespaced::public)), provider records of 48 h, automatic mode, limits on how
+    /// many places in the table one operator's peers get ([`DiversityConfig`]), and public addresses alone
+    /// ([`AddressPolicy::Public`]): for tests on one machine, allow [`AddressPolicy::Any`].
     ///
     /// A validator set afterwards may add namespaces. One that takes values under any key, such as
     /// [`AcceptAny`](crate::core::AcceptAny), is refused when the behaviour is made.
@@ -71,6 +72,7 @@ impl Config {
             .with_mode(None)
             .with_validator(Arc::new(core::Namespaced::public()))
             .with_diversity(Some(DiversityConfig::default()))
+            .with_address_policy(AddressPolicy::Public)
     }
 
     /// Speaks the protocol under these names, the preferred one first.
@@ -93,6 +95,16 @@ impl Config {
     #[must_use]
     pub fn with_server_hold(mut self, hold: Duration) -> Config {
         self.server_hold = hold;
+        self
+    }
+
+    /// Keeps, dials and tells these addresses alone, of peers and of this node. A peer that the application names with
+    /// others is told of by [`Event::AddrsRefused`](super::Event::AddrsRefused). Default: [`AddressPolicy::Any`]; the
+    /// preset of the public network sets [`AddressPolicy::Public`]. Part of the core's parameters, which
+    /// [`Config::with_core`] replaces.
+    #[must_use]
+    pub fn with_address_policy(mut self, policy: AddressPolicy) -> Config {
+        self.core.address_policy = policy;
         self
     }
 
@@ -319,6 +331,8 @@ mod tests {
     fn a_private_node_serves_and_a_public_one_waits_to_be_reachable() {
         assert_eq!(Config::new(StreamProtocol::new("/app/kad/1.0.0")).mode(), Some(Mode::Server));
         assert_eq!(Config::amino().mode(), None);
+        assert_eq!(Config::amino().core().address_policy, AddressPolicy::Public);
+        assert_eq!(Config::new(AMINO_PROTOCOL).core().address_policy, AddressPolicy::Any);
     }
 
     #[test]

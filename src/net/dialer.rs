@@ -15,7 +15,7 @@ use super::backoff::BackOffs;
 use super::config::DialConfig;
 use super::disproved::Disproved;
 use super::handler::ToHandler;
-use crate::core::{Contact, Request, RequestError, RequestId, Timestamp, Unreachable};
+use crate::core::{AddressPolicy, Contact, Request, RequestError, RequestId, Timestamp, Unreachable};
 
 /// How many times `DialConfig::at_once` dials may be under way, those included that every request gave up waiting for.
 /// A dial cannot be taken back and may take longer than a request's time: dead peers must not hold up the others.
@@ -35,6 +35,7 @@ pub(super) enum Action {
 #[derive(Debug)]
 pub(super) struct Dialer {
     local: PeerId,
+    policy: AddressPolicy,
     config: DialConfig,
     /// Peers with a connection, a dial or a waiting request.
     peers: BTreeMap<PeerId, Peer>,
@@ -90,11 +91,12 @@ enum Dial {
 }
 
 impl Dialer {
-    pub(super) fn new(local: PeerId, config: DialConfig) -> Dialer {
+    pub(super) fn new(local: PeerId, config: DialConfig, policy: AddressPolicy) -> Dialer {
         let backoffs = BackOffs::new(&config);
         let disproved = Disproved::new(config.backoff_peers);
         Dialer {
             local,
+            policy,
             config,
             peers: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -291,7 +293,8 @@ impl Dialer {
             let Some(contact) = peer.contact() else { continue };
             let good = self.disproved.without(&contact).filter(|contact| contact.has_addrs());
             // Other behaviours may know the very address at which someone else answered, and would add it every time.
-            let with_others = good.is_none() || !self.disproved.knows(&peer_id);
+            // What they add under another policy than this node's is not for it to dial.
+            let with_others = self.policy == AddressPolicy::Any && (good.is_none() || !self.disproved.knows(&peer_id));
             let contact = good.unwrap_or(contact);
             let opts = dial_opts(&contact, with_others);
             peer.dial = Dial::Own(opts.connection_id());

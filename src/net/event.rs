@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::core::{Misbehaviour, Mode, QueryEvent, QueryId, RecordKey};
@@ -39,6 +40,14 @@ pub enum Event {
         key: RecordKey,
         /// Who provides it.
         provider: PeerId,
+    },
+    /// Addresses of a peer that the application named are refused by the
+    /// [address policy](super::Config::with_address_policy), or are this node's own: it is not dialled there.
+    AddrsRefused {
+        /// The peer.
+        peer: PeerId,
+        /// The addresses that are refused.
+        addrs: Vec<Multiaddr>,
     },
     /// A peer broke a rule of the protocol.
     PeerMisbehaved {

@@ -14,7 +14,8 @@ pub(crate) const FLOORS: &[(&str, &[&str])] = &[
 ];
 
 /// Floor 0: what every other module of the core may name.
-const VOCABULARY: &[&str] = &["time", "key", "contact", "ip_group", "record", "message", "error", "config", "rtt"];
+const VOCABULARY: &[&str] =
+    &["time", "key", "contact", "ip_group", "record", "message", "error", "config", "rtt", "address_policy"];
 /// Floor 1: what the duties are made of.
 const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup"];
 /// Between the floors: what the duties share, and the doors, which are data.
@@ -28,6 +29,7 @@ const DUTIES: &[&str] = &["query", "server", "maintain", "publish"];
 /// with the queries, `InvalidValue` and `StoreError` are failures that live with what fails.
 const CORE: &[(&str, &[&[&str]])] = &[
     ("time", &[]),
+    ("address_policy", &[]),
     ("key", &[]),
     ("contact", &[&["key"]]),
     ("ip_group", &[&["contact"]]),
@@ -36,7 +38,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("message", &[&["time", "key", "contact", "record", "validate"]]),
     ("store", &[&["time", "key", "contact", "record", "config"]]),
     ("error", &[&["time", "key", "contact", "record", "message", "validate", "store"]]),
-    ("config", &[&["time", "key", "contact", "ip_group", "record", "error", "validate"]]),
+    ("config", &[&["time", "key", "contact", "ip_group", "record", "error", "validate", "address_policy"]]),
     ("rtt", &[&["time", "config"]]),
     ("routing", &[VOCABULARY]),
     ("address_book", &[VOCABULARY]),

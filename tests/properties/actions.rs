@@ -14,6 +14,7 @@ use libp2p_kad_dht::core::{
 use proptest::prelude::*;
 
 use super::lawful::{FORGOTTEN, Lawful};
+use super::places;
 
 /// One thing that happens. The numbers pick from what there is.
 #[derive(Clone, Debug)]
@@ -92,8 +93,7 @@ pub(crate) fn peer(i: u32) -> PeerId {
 }
 
 pub(crate) fn contact(i: u32) -> Arc<Contact> {
-    let addr = format!("/ip4/10.0.{}.{}/tcp/1", i >> 8 & 0xff, i & 0xff);
-    Contact::new(peer(i), [addr.parse().unwrap()])
+    Contact::new(peer(i), places::addrs(i))
 }
 
 /// The peers of which a bit is set, some without addresses.
@@ -288,13 +288,18 @@ impl Lawful {
 
     fn on_peer(&mut self, what: u8, i: u8) {
         let contact = contact(u32::from(i) % PEERS);
+        match what % 8 {
+            3 | 4 => _ = self.connected.insert(*contact.peer()),
+            5 => _ = self.connected.remove(contact.peer()),
+            _ => {}
+        }
         self.input(move || {
             let peer = *contact.peer();
             match what % 8 {
                 0 | 1 => Input::AddPeer(Arc::clone(&contact)),
                 2 => Input::Discovered(Arc::clone(&contact)),
                 3 => Input::Connected { peer, outbound_addr: None },
-                4 => Input::Connected { peer, outbound_addr: contact.addrs().next() },
+                4 => Input::Connected { peer, outbound_addr: contact.addrs().nth(usize::from(what / 8) % 2) },
                 5 => Input::Disconnected { peer },
                 6 => Input::Serves { peer, yes: true },
                 _ => Input::Serves { peer, yes: false },
@@ -306,7 +311,10 @@ impl Lawful {
         match what % 5 {
             0 => self.input(|| Input::Mode(Mode::Client)),
             1 => self.input(|| Input::Mode(Mode::Server)),
-            2 => self.input(move || Input::LocalAddrs(contact(i.into()).addrs().take(i as usize % 2).collect())),
+            2 => {
+                self.moved = true;
+                self.input(move || Input::LocalAddrs(contact(i.into()).addrs().take(i as usize % 4).collect()));
+            }
             3 if self.pending() < FORGOTTEN => {
                 self.start(Operation::StopProviding { key: key(i) }, QueryOptions::default())
             }

@@ -90,8 +90,12 @@ pub(crate) struct Lawful {
     pub(crate) calls: Vec<Call>,
     /// All that came out, in order.
     pub(crate) trace: Vec<String>,
+    /// To whom a connection is up.
+    pub(crate) connected: BTreeSet<PeerId>,
+    /// Whether its own addresses changed.
+    pub(crate) moved: bool,
     control: Option<DeferredControl>,
-    config: Config,
+    pub(crate) config: Config,
     next_request: u64,
     table: BTreeSet<PeerId>,
 }
@@ -108,6 +112,8 @@ impl Lawful {
             inbound: BTreeMap::new(),
             calls: Vec::new(),
             trace: Vec::new(),
+            connected: BTreeSet::new(),
+            moved: false,
             control,
             config: config.clone(),
             next_request: 0,
@@ -162,11 +168,13 @@ impl Lawful {
         let outputs: Vec<_> = std::iter::from_fn(|| self.dht.poll_output()).collect();
         outputs.iter().for_each(|output| self.on_output(output));
         self.check();
+        self.check_kept();
         outputs
     }
 
     fn on_output(&mut self, output: &Output) {
         self.trace.push(format!("{output:?}"));
+        self.check_places(output);
         match output {
             Output::Send { to, id, request } => {
                 assert!(to.peer() != self.dht.local().peer(), "it asks itself");
@@ -218,6 +226,7 @@ impl Lawful {
     /// What holds whenever nothing is left to drain.
     fn check(&self) {
         let snapshot = self.dht.routing_snapshot();
+        self.check_known(&snapshot);
         let local = Key::from(self.dht.local().peer());
         let last = snapshot.buckets.len() - 1;
         for (i, bucket) in snapshot.buckets.iter().enumerate() {
@@ -268,6 +277,11 @@ impl Lawful {
     /// How many operations the store has not finished.
     pub(crate) fn pending(&self) -> usize {
         self.control.as_ref().map_or(0, DeferredControl::waiting)
+    }
+
+    /// Whether its store answers later.
+    pub(crate) fn answers_later(&self) -> bool {
+        self.control.is_some()
     }
 
     /// Lets all come to its end: the store finishes, time passes, nobody answers any more.

@@ -63,7 +63,7 @@ impl Dht {
         }
         tracing::debug!(peers = peers.len(), "tries the peers that were known");
         for contact in peers.iter().take(MAX_SAVED_PEERS) {
-            self.on_contact(now, contact, true);
+            self.on_contact(now, &self.peers.admissible(contact), true);
         }
         self.refresh.hasten(now);
     }
@@ -101,6 +101,9 @@ impl Dht {
 
     /// A peer answered: it belongs into the table if there is a place.
     pub(super) fn admit(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+        if !self.peers.is_routable(contact) {
+            return;
+        }
         let peer = *contact.peer();
         match self.peers.table.offer(now, contact) {
             Offer::Added => self.entered_table(now, peer),

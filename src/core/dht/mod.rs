@@ -3,6 +3,7 @@
 //! Knows: which part concerns what. Must not know: any policy; an `if` about the protocol belongs into a part.
 
 mod contacts;
+mod doors;
 mod inbound;
 mod queries;
 mod requests;
@@ -172,6 +173,7 @@ impl Dht {
     /// Tells the node what happened; never fails, never blocks, ignores what is late or unknown.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
         self.now = now;
+        let Some(input) = self.screen(input) else { return };
         match input {
             Input::AddPeer(contact) => self.on_contact(now, &contact, true),
             Input::Discovered(contact) => self.on_contact(now, &contact, false),
@@ -195,7 +197,7 @@ impl Dht {
             }
             Input::Response { id, result } => self.on_response(now, id, result),
             Input::Mode(mode) => self.mode = mode,
-            Input::LocalAddrs(addrs) => self.peers.local = self.peers.local.with_multiaddrs(addrs),
+            Input::LocalAddrs(addrs) => self.on_local_addrs(now, addrs),
             Input::Timeout => self.on_timeout(now),
         }
     }
@@ -284,6 +286,6 @@ impl Dht {
     /// For simulations that start warm: tables filled from global knowledge by the rules that joins follow.
     #[cfg(any(test, feature = "testing", feature = "sim"))]
     pub fn admit_verified(&mut self, now: Timestamp, contact: &Arc<Contact>) {
-        self.admit(now, contact);
+        self.admit(now, &self.peers.admissible(contact));
     }
 }

@@ -60,7 +60,8 @@ impl Dht {
     /// A request of a query was answered, and the answer fits.
     pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(query) = self.pool.get_mut(id) else { return };
-        let mut closer = askable(&self.peers, &response, self.config.lookup.replication.get().saturating_mul(2));
+        let most = self.config.lookup.replication.get().saturating_mul(2);
+        let mut closer = askable(&self.peers, &query.target, &response, most);
         if let Some(diversity) = &self.config.routing.diversity {
             self.peers.table.hear(now, &closer);
             trim(&mut closer, &query.target, diversity);
@@ -175,6 +176,7 @@ impl Dht {
     }
 
     pub(super) fn report(&mut self, id: QueryId, event: QueryEvent) {
+        let event = self.screen_event(event);
         self.outputs.push_back(Output::Event(Event::Query { id, event }));
     }
 
@@ -186,13 +188,15 @@ impl Dht {
     }
 }
 
-/// The peers that an answer names and that can be asked, at most `max` of them.
-fn askable(peers: &Peers, response: &Response, max: usize) -> Vec<Arc<Contact>> {
+/// The peers that an answer names and that can be asked, at most `max` of them: those that others can reach, and whoever
+/// is looked for.
+fn askable(peers: &Peers, target: &Key, response: &Response, max: usize) -> Vec<Arc<Contact>> {
     let named = match response {
         Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. } => {
             &closer[..]
         }
         Response::Ping | Response::PutValue { .. } | Response::AddProvider => &[],
     };
-    named.iter().filter_map(|contact| peers.askable(contact)).take(max).collect()
+    let worth = |contact: &Arc<Contact>| peers.is_routable(contact) || contact.key() == target;
+    named.iter().filter_map(|contact| peers.askable(contact)).filter(worth).take(max).collect()
 }

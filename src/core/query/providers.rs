@@ -89,7 +89,7 @@ impl FindProviders {
         self.local = true;
         // A store that cannot tell is no reason not to ask others.
         for record in records.unwrap_or_default() {
-            let provider = if record.own { Arc::clone(&cx.peers.local) } else { record.provider };
+            let provider = if record.own { Arc::clone(&cx.peers.local) } else { cx.peers.admissible(&record.provider) };
             self.hear(cx, &provider);
         }
         self.hand_out(out);

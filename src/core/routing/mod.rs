@@ -67,8 +67,7 @@ impl RoutingTable {
         self.buckets[index].get_mut(key)
     }
 
-    #[cfg(test)]
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.buckets.iter().flat_map(Bucket::entries)
     }
 

@@ -260,8 +260,10 @@ fn serve(cx: &mut ServerContext<'_>, from: PeerId, asked: Asked, outcome: Outcom
 fn as_reachable(peers: &Peers, record: ProviderRecord) -> Arc<Contact> {
     match record.provider {
         _ if record.own => Arc::clone(&peers.local),
-        provider if provider.has_addrs() => provider,
-        bare => peers.contact(bare.peer()).unwrap_or(bare),
+        provider => {
+            let provider = peers.admissible(&provider);
+            if provider.has_addrs() { provider } else { peers.contact(provider.peer()).unwrap_or(provider) }
+        }
     }
 }
 

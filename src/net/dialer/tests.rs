@@ -46,7 +46,7 @@ impl Stage {
         let at_once = NonZeroUsize::new(at_once).unwrap();
         let config = DialConfig { at_once, waiting, ..DialConfig::default() };
         Stage {
-            dialer: Dialer::new(PeerId::random(), config),
+            dialer: Dialer::new(PeerId::random(), config, AddressPolicy::Any),
             now: Timestamp::from_secs(1_000),
             next_id: 0,
             // Far from the ids that dial options draw.

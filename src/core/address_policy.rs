@@ -1,0 +1,360 @@
+//! Which addresses a node takes part with: what it keeps, dials and tells of itself and of others.
+//!
+//! Knows: where an address leads, by its bytes alone. Must not know: whose it is, or whether anyone answers there.
+//! Total: whatever does not parse leads nowhere.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use multiaddr::Protocol;
+
+/// Which addresses of peers, and of its own, a node deals with. What it refuses is neither kept nor dialled nor told to
+/// anyone, wherever it comes from.
+///
+/// | address | `Any` | `Public` | `Lan` |
+/// | --- | --- | --- | --- |
+/// | public IPv4 and IPv6; NAT64 (`64:ff9b::/96`) and 6to4 of public IPv4 | yes | yes | no |
+/// | `/dns*` names, but those below | yes | yes | no |
+/// | private IPv4 (`10/8`, `172.16/12`, `192.168/16`), carrier NAT (`100.64/10`), link-local (`169.254/16`) | yes | no | yes |
+/// | IPv6 unique local (`fc00::/7`), link-local (`fe80::/10`, `/ip6zone`), site-local, local NAT64 (`64:ff9b:1::/48`) | yes | no | yes |
+/// | names of one label, below `local`, `internal`, `private`, `lan`, `home`, `corp`, `intranet`, `localdomain`, `home.arpa` | yes | no | yes |
+/// | loopback, `localhost`, `/memory`, `/unix` | yes | no | yes |
+/// | unspecified, multicast, broadcast, reserved, benchmarking, documentation, Teredo, NAT64 and 6to4 of other than public IPv4 | yes | no | no |
+/// | names below `test`, `example`, `invalid`, `onion`, `alt`, `arpa`; numbers that a resolver may take for IPv4 | yes | no | no |
+/// | `/onion`, `/garlic`, no host at all, hosts of different kinds in one address | yes | no | no |
+/// | through a relay (`/p2p-circuit`) | yes | as the relay's | as the relay's |
+/// | this node's own, named as another peer's | yes | no | no |
+///
+/// IPv4 mapped into IPv6, and IP addresses written as names, are judged as what they stand for. A name of the public
+/// DNS is admitted without a look at what it resolves to.
+///
+/// **Relays.** An address through a relay is kept, handed out and dialled, but does not make its peer one for the routing
+/// table: a peer with none but such is no server for others (rule A19; the Go implementation does so in its public
+/// network).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AddressPolicy {
+    /// All: right for a private network, which knows best where its nodes are. It costs nothing.
+    #[default]
+    Any,
+    /// What can be reached from anywhere: for the public network (rules A18, A19 and A31).
+    Public,
+    /// What can be reached from the same network or the same machine: for the network beside the public one
+    /// (`/ipfs/lan/kad/1.0.0`). The Go implementation does not announce loopback addresses there; here a node on the
+    /// same machine is as local as one in the same room.
+    Lan,
+}
+
+impl AddressPolicy {
+    /// Whether an address, in binary form, may be kept, dialled and told.
+    pub fn admits(self, addr: &[u8]) -> bool {
+        self == AddressPolicy::Any || self.is_right(place(addr).0)
+    }
+
+    /// Whether an address makes its peer one for the routing table: it is admitted, and needs no relay.
+    pub fn routes(self, addr: &[u8]) -> bool {
+        if self == AddressPolicy::Any {
+            return true;
+        }
+        let (place, relayed) = place(addr);
+        self.is_right(place) && !relayed
+    }
+
+    fn is_right(self, place: Place) -> bool {
+        match self {
+            AddressPolicy::Any => true,
+            AddressPolicy::Public => place == Place::Internet,
+            AddressPolicy::Lan => matches!(place, Place::Network | Place::Machine),
+        }
+    }
+}
+
+/// Whether an address goes through a relay.
+pub(crate) fn is_relayed(addr: &[u8]) -> bool {
+    place(addr).1
+}
+
+/// From where an address can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// From anywhere.
+    Internet,
+    /// From the same network.
+    Network,
+    /// From the same machine.
+    Machine,
+    /// From nowhere, or nobody knows.
+    Nowhere,
+}
+
+/// Where an address leads, and whether through a relay.
+fn place(addr: &[u8]) -> (Place, bool) {
+    let (mut found, mut relayed) = (None, false);
+    let mut rest = addr;
+    while !rest.is_empty() {
+        let Ok((part, after)) = Protocol::from_bytes(rest) else { return (Place::Nowhere, relayed) };
+        rest = after;
+        let here = match part {
+            Protocol::Ip4(ip) => of_ip4(ip),
+            Protocol::Ip6(ip) => of_ip6(ip),
+            Protocol::Ip6zone(_) => Place::Network,
+            Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name) => {
+                of_name(&name)
+            }
+            Protocol::Memory(_) | Protocol::Unix(_) => Place::Machine,
+            Protocol::Onion(..) | Protocol::Onion3(_) | Protocol::Garlic32(_) | Protocol::Garlic64(_) => Place::Nowhere,
+            Protocol::Ipcidr(_) => Place::Nowhere,
+            Protocol::P2pCircuit => {
+                relayed = true;
+                continue;
+            }
+            _ => continue,
+        };
+        if *found.get_or_insert(here) != here {
+            return (Place::Nowhere, relayed);
+        }
+    }
+    (found.unwrap_or(Place::Nowhere), relayed)
+}
+
+/// By the IANA registry of special-purpose IPv4 addresses.
+fn of_ip4(ip: Ipv4Addr) -> Place {
+    match ip.octets() {
+        [127, ..] => Place::Machine,
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [169, 254, ..] | [100, 64..=127, ..] => Place::Network,
+        // This network, protocols, documentation, the 6to4 relays that were, benchmarks.
+        [0, ..] | [192, 0, 0 | 2, _] | [198, 51, 100, _] | [203, 0, 113, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => {
+            Place::Nowhere
+        }
+        // Multicast, reserved, broadcast.
+        [224..=255, ..] => Place::Nowhere,
+        _ => Place::Internet,
+    }
+}
+
+/// By the IANA registry of special-purpose IPv6 addresses.
+fn of_ip6(ip: Ipv6Addr) -> Place {
+    let embedded = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
+    // A translator or a tunnel on the way to anything else than a public address is none of ours.
+    let through = |ip: Ipv4Addr| if of_ip4(ip) == Place::Internet { Place::Internet } else { Place::Nowhere };
+    match ip.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 1] => Place::Machine,
+        [0, 0, 0, 0, 0, 0xffff, high, low] => of_ip4(embedded(high, low)),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => through(embedded(high, low)),
+        [0x64, 0xff9b, 1, ..] => Place::Network,
+        [0x2002, high, low, ..] => through(embedded(high, low)),
+        // Unique local, link-local, site-local.
+        [0xfc00..=0xfdff, ..] | [0xfe80..=0xfeff, ..] => Place::Network,
+        // Teredo and other protocols, documentation.
+        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Place::Nowhere,
+        [0x2000..=0x3fff, ..] => Place::Internet,
+        _ => Place::Nowhere,
+    }
+}
+
+/// By the special-use names of RFC 6761, 6762, 7686, 8375 and 9476, and those that networks use for themselves.
+fn of_name(name: &str) -> Place {
+    const NETWORK: &[&str] = &["local", "internal", "private", "lan", "home", "corp", "intranet", "localdomain"];
+    const NOWHERE: &[&str] = &["test", "example", "invalid", "onion", "alt", "arpa"];
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if let Ok(ip) = name.parse() {
+        return of_ip4(ip);
+    }
+    if name.contains(':') {
+        return name.parse().map_or(Place::Nowhere, of_ip6);
+    }
+    let mut labels = name.rsplit('.');
+    let last = labels.next().unwrap_or_default();
+    let is = |known: &&str| last.eq_ignore_ascii_case(known);
+    // No name of the DNS ends in a number, but resolvers read `127.1` and `0x7f000001` as addresses.
+    if name.split('.').any(str::is_empty) || is_number(last) {
+        return Place::Nowhere;
+    }
+    match labels.next() {
+        _ if is(&"localhost") => Place::Machine,
+        Some(home) if is(&"arpa") && home.eq_ignore_ascii_case("home") => Place::Network,
+        _ if NOWHERE.iter().any(is) => Place::Nowhere,
+        None => Place::Network,
+        Some(_) if NETWORK.iter().any(is) => Place::Network,
+        Some(_) => Place::Internet,
+    }
+}
+
+fn is_number(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+    match hex {
+        Some(digits) => digits.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        None => label.bytes().all(|digit| digit.is_ascii_digit()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use multiaddr::Multiaddr;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RELAY: &str = "p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA/p2p-circuit";
+
+    fn judge(text: &str) -> (bool, bool) {
+        let addr: Multiaddr = text.parse().unwrap();
+        assert!(AddressPolicy::Any.admits(addr.as_ref()) && AddressPolicy::Any.routes(addr.as_ref()), "{text}");
+        (AddressPolicy::Public.admits(addr.as_ref()), AddressPolicy::Lan.admits(addr.as_ref()))
+    }
+
+    fn all(texts: &[&str], public: bool, lan: bool) {
+        texts.iter().for_each(|text| assert_eq!(judge(text), (public, lan), "{text}"));
+    }
+
+    #[test]
+    fn what_is_public() {
+        all(
+            &[
+                "/ip4/1.2.3.4/tcp/4001",
+                "/ip4/100.63.255.255/tcp/1",
+                "/ip4/100.128.0.0/tcp/1",
+                "/ip4/172.15.255.255/tcp/1",
+                "/ip4/172.32.0.0/tcp/1",
+                "/ip4/11.0.0.1/tcp/1",
+                "/ip4/223.255.255.255/udp/1/quic-v1",
+                "/ip6/2a00:1450::1/udp/4001/quic-v1/webtransport",
+                "/ip6/2600::1/tcp/1",
+                "/ip6/::ffff:8.8.8.8/tcp/1",
+                "/ip6/64:ff9b::808:808/tcp/1",
+                "/ip6/2002:808:808::1/tcp/1",
+                "/dns4/bootstrap.libp2p.io/tcp/443/wss",
+                "/dnsaddr/bootstrap.libp2p.io",
+                "/dns/Node.Example.COM./tcp/1",
+                "/dns/8.8.8.8/tcp/1",
+                "/dns/notlocal.net/tcp/1",
+                "/dns/local.net/tcp/1",
+            ],
+            true,
+            false,
+        );
+    }
+
+    #[test]
+    fn what_is_of_the_same_network_or_machine() {
+        all(
+            &[
+                "/ip4/10.0.0.1/tcp/1",
+                "/ip4/172.16.0.1/tcp/1",
+                "/ip4/172.31.255.255/tcp/1",
+                "/ip4/192.168.1.1/udp/1/quic-v1",
+                "/ip4/169.254.1.1/tcp/1",
+                "/ip4/100.64.0.1/tcp/1",
+                "/ip4/100.127.255.255/tcp/1",
+                "/ip6/fc00::1/tcp/1",
+                "/ip6/fdff::1/tcp/1",
+                "/ip6/fe80::1/tcp/1",
+                "/ip6zone/eth0/ip6/fe80::1/tcp/1",
+                "/ip6/fec0::1/tcp/1",
+                "/ip6/64:ff9b:1::808:808/tcp/1",
+                "/ip6/::ffff:10.0.0.1/tcp/1",
+                "/dns4/printer.local/tcp/1",
+                "/dns4/PRINTER.LOCAL./tcp/1",
+                "/dns/db.internal/tcp/1",
+                "/dns/nas.home.arpa/tcp/1",
+                "/dns/nas/tcp/1",
+                "/dns/192.168.0.1/tcp/1",
+                "/ip4/127.0.0.1/tcp/1",
+                "/ip4/127.255.255.255/tcp/1",
+                "/ip6/::1/tcp/1",
+                "/ip6/::ffff:127.0.0.1/tcp/1",
+                "/dns4/localhost/tcp/1",
+                "/dns4/a.localhost/tcp/1",
+                "/dns6/::1/tcp/1",
+                "/memory/7",
+                "/unix/a",
+            ],
+            false,
+            true,
+        );
+    }
+
+    #[test]
+    fn what_leads_nowhere() {
+        all(
+            &[
+                "/ip4/0.0.0.0/tcp/1",
+                "/ip4/0.1.2.3/tcp/1",
+                "/ip4/192.0.0.1/tcp/1",
+                "/ip4/192.0.2.1/tcp/1",
+                "/ip4/198.51.100.1/tcp/1",
+                "/ip4/203.0.113.1/tcp/1",
+                "/ip4/192.88.99.1/tcp/1",
+                "/ip4/198.19.0.1/tcp/1",
+                "/ip4/224.0.0.1/udp/1",
+                "/ip4/239.255.255.250/udp/1",
+                "/ip4/240.0.0.1/tcp/1",
+                "/ip4/255.255.255.255/udp/1",
+                "/ip6/::/tcp/1",
+                "/ip6/::7f00:1/tcp/1",
+                "/ip6/ff02::1/udp/1",
+                "/ip6/2001:db8::1/tcp/1",
+                "/ip6/3fff::1/tcp/1",
+                "/ip6/2001:0:4136:e378::1/udp/1",
+                "/ip6/100::1/tcp/1",
+                "/ip6/5f00::1/tcp/1",
+                "/ip6/64:ff9b::a00:1/tcp/1",
+                "/ip6/64:ff9b::7f00:1/tcp/1",
+                "/ip6/2002:a00:1::1/tcp/1",
+                "/ip6/2002:7f00:1::1/tcp/1",
+                "/ip6/::ffff:0.0.0.0/tcp/1",
+                "/ip6/::ffff:224.0.0.1/tcp/1",
+                "/dns/127.1/tcp/1",
+                "/dns/2130706433/tcp/1",
+                "/dns/0x7f000001/tcp/1",
+                "/dns/0x7f.0x1/tcp/1",
+                "/dns/a..b/tcp/1",
+                "/dns/./tcp/1",
+                "/dns/x.onion/tcp/1",
+                "/dns/1.0.0.10.in-addr.arpa/tcp/1",
+                "/dns/x.test/tcp/1",
+                "/tcp/1",
+                "/p2p-circuit",
+            ],
+            false,
+            false,
+        );
+    }
+
+    #[test]
+    fn a_relay_is_judged_by_where_it_is_and_makes_no_server() {
+        for (host, public, lan) in [("/ip4/1.2.3.4/tcp/1", true, false), ("/ip4/10.0.0.1/tcp/1", false, true)] {
+            let relayed: Multiaddr = format!("{host}/{RELAY}").parse().unwrap();
+            assert_eq!(judge(&relayed.to_string()), (public, lan));
+            assert!(!AddressPolicy::Public.routes(relayed.as_ref()) && !AddressPolicy::Lan.routes(relayed.as_ref()));
+            assert!(is_relayed(relayed.as_ref()));
+            let direct: Multiaddr = host.parse().unwrap();
+            assert_eq!(AddressPolicy::Public.routes(direct.as_ref()), public);
+            assert_eq!(AddressPolicy::Lan.routes(direct.as_ref()), lan);
+        }
+        all(&[&format!("/{RELAY}"), &format!("/ip4/1.2.3.4/tcp/1/{RELAY}/ip4/10.0.0.1/tcp/1")], false, false);
+    }
+
+    proptest! {
+        /// Whatever comes, there is a verdict, and nothing is at two places.
+        #[test]
+        fn garbage_leads_nowhere_and_harms_nobody(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let (public, lan) = (AddressPolicy::Public.admits(&bytes), AddressPolicy::Lan.admits(&bytes));
+            prop_assert!(!(public && lan));
+            prop_assert!(AddressPolicy::Any.admits(&bytes));
+            if multiaddr::Multiaddr::try_from(bytes).is_err() {
+                prop_assert!(!public && !lan);
+            }
+        }
+
+        /// An address is not admitted because of what follows it.
+        #[test]
+        fn no_tail_makes_a_private_address_public(host: [u8; 4], tail in prop::collection::vec(any::<u8>(), 0..40)) {
+            for place in [vec![4, 127, host[0], host[1], host[2]], vec![4, 10, host[0], host[1], host[2]]] {
+                prop_assert!(!AddressPolicy::Public.admits(&[&place[..], &tail].concat()));
+            }
+        }
+    }
+}
