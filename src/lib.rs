@@ -65,11 +65,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `examples/own_driver` is the same over real sockets.
+//! `examples/own_driver` is the same over real sockets. Concepts, recipes, every default and what adversaries can do are in
+//! the `manual`.
 
 pub mod core;
 #[cfg(feature = "handle")]
 pub mod handle;
+#[cfg(feature = "handle")]
+pub mod manual;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 #[cfg(feature = "libp2p")]

@@ -1,0 +1,137 @@
+//! The manual's page of defaults against the code: every field of every configuration, and every number.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+/// Where configurations and their constants are.
+const SOURCES: [&str; 5] = [
+    "src/core/config.rs",
+    "src/net/config.rs",
+    "src/net/stream_config.rs",
+    "src/core/store/memory/config.rs",
+    "src/persist/config.rs",
+];
+
+fn read(path: &str) -> String {
+    fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_else(|why| panic!("{path}: {why}"))
+}
+
+/// One public field of a configuration, and the constant that its documentation names as the default.
+#[derive(Debug)]
+struct Field {
+    name: String,
+    constant: Option<String>,
+}
+
+/// The configurations of one source file with their fields; configurations of configurations are left out.
+fn configurations(source: &str) -> Vec<(String, Vec<Field>)> {
+    let mut all = Vec::new();
+    let mut lines = source.lines();
+    while let Some(line) = lines.next() {
+        let Some(name) = line.strip_prefix("pub struct ").and_then(|rest| rest.strip_suffix("Config {")) else {
+            continue;
+        };
+        let (mut fields, mut docs) = (Vec::new(), String::new());
+        for line in lines.by_ref().take_while(|line| *line != "}").map(str::trim) {
+            if let Some(doc) = line.strip_prefix("///") {
+                docs += doc;
+            } else if let Some((name, _)) = line.strip_prefix("pub ").and_then(|line| line.split_once(':')) {
+                let constant = docs.split_once("Default:").and_then(|(_, rest)| rest.trim().strip_prefix("[`DEFAULT_"));
+                let constant = constant.and_then(|rest| rest.split('`').next()).map(|rest| format!("DEFAULT_{rest}"));
+                fields.push(Field { name: name.to_owned(), constant });
+                docs.clear();
+            }
+        }
+        if !name.is_empty() && !fields.is_empty() {
+            all.push((format!("{name}Config"), fields));
+        }
+    }
+    all
+}
+
+/// The value of a constant in microseconds, bytes or pieces.
+fn constant(source: &str, name: &str) -> u128 {
+    let declared = format!("pub const {name}:");
+    let rest = source.split_once(&declared).unwrap_or_else(|| panic!("{name} is declared")).1;
+    let expression = rest.split_once('=').and_then(|(_, rest)| rest.split_once(';')).map(|(value, _)| value.trim());
+    let expression = expression.unwrap_or_else(|| panic!("{name} has a value"));
+    let inner = |prefix: &str, suffix: &str| expression.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
+    let units = [("Duration::from_secs(", ")", 1_000_000), ("Duration::from_millis(", ")", 1_000)];
+    for (prefix, suffix, unit) in units {
+        if let Some(product) = inner(prefix, suffix) {
+            return unit * multiplied(source, product);
+        }
+    }
+    let pieces = inner("NonZeroUsize::new(", ").unwrap()").unwrap_or(expression);
+    multiplied(source, pieces)
+}
+
+fn multiplied(source: &str, product: &str) -> u128 {
+    let factor = |factor: &str| {
+        let factor = factor.trim();
+        let number = factor.replace('_', "").parse();
+        number.unwrap_or_else(|_| constant(source, factor))
+    };
+    product.split('*').map(factor).product()
+}
+
+/// A number as people write it.
+fn written(text: &str) -> Option<u128> {
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let unit = match unit {
+        "" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "min" => 60_000_000,
+        "h" => 3_600_000_000,
+        "KiB" => 1_024,
+        "MiB" => 1_024 * 1_024,
+        _ => return None,
+    };
+    Some(number.parse::<u128>().ok()? * unit)
+}
+
+/// The page's tables: for each configuration its fields and their defaults as written.
+fn page() -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut page: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let mut section = String::new();
+    for line in read("src/manual/defaults.md").lines() {
+        if let Some(name) = line.strip_prefix("## `") {
+            section = name.trim_end_matches('`').to_owned();
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let mut cells = row.split('|').map(str::trim);
+            let (Some(name), Some(default), Some(_)) = (cells.next(), cells.next(), cells.next()) else { continue };
+            let of = page.entry(section.clone()).or_default();
+            of.insert(name.trim_end_matches('`').to_owned(), default.to_owned());
+        }
+    }
+    page
+}
+
+#[test]
+fn every_default_is_on_the_page_and_true() {
+    let mut page = page();
+    let mut numbers = 0;
+    for path in SOURCES {
+        let source = read(path);
+        for (name, fields) in configurations(&source) {
+            let mut rows = page.remove(&name).unwrap_or_else(|| panic!("{name} of {path} has no table"));
+            for field in fields {
+                let field_name = &field.name;
+                let row = rows.remove(field_name).unwrap_or_else(|| panic!("{name}::{field_name} has no row"));
+                if let Some(constant_name) = field.constant {
+                    let value = constant(&source, &constant_name);
+                    assert_eq!(
+                        written(&row),
+                        Some(value),
+                        "{name}::{field_name}, {constant_name}: the page says {row}"
+                    );
+                    numbers += 1;
+                }
+            }
+            assert!(rows.is_empty(), "{name} has no such fields: {:?}", rows.keys());
+        }
+    }
+    assert!(page.is_empty(), "no such configurations: {:?}", page.keys());
+    assert!(numbers >= 50, "only {numbers} numbers were compared: the sources are read wrongly");
+}
