@@ -8,8 +8,6 @@
 //! | [`security`] | who has adversaries: what they can do, what is done about it, what is not |
 //! | [`deviations`] | who knows the specification or another implementation: where this one differs, and why |
 
-#![expect(clippy::empty_docs, reason = "pages are files")]
-
 #[doc = include_str!("manual/concepts.md")]
 pub mod concepts {}
 
