@@ -2,18 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
-/// Where configurations and their constants are.
-const SOURCES: [&str; 5] = [
-    "src/core/config.rs",
-    "src/net/config.rs",
-    "src/net/stream_config.rs",
-    "src/core/store/memory/config.rs",
-    "src/persist/config.rs",
-];
+/// Every source file of the crate, the simulator left out: it has parameters, not configurations.
+fn sources() -> Vec<String> {
+    fn collect(directory: &Path, found: &mut Vec<String>) {
+        let entries = fs::read_dir(directory).unwrap_or_else(|why| panic!("{}: {why}", directory.display()));
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.is_dir() && !path.ends_with("src/sim") {
+                collect(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(read(&path));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found
+}
 
-fn read(path: &str) -> String {
-    fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_else(|why| panic!("{path}: {why}"))
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
 }
 
 /// One public field of a configuration, and the constant that its documentation names as the default.
@@ -95,7 +104,7 @@ fn written(text: &str) -> Option<u128> {
 fn page() -> BTreeMap<String, BTreeMap<String, String>> {
     let mut page: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     let mut section = String::new();
-    for line in read("src/manual/defaults.md").lines() {
+    for line in include_str!("../src/manual/defaults.md").lines() {
         if let Some(name) = line.strip_prefix("## `") {
             section = name.trim_end_matches('`').to_owned();
         } else if let Some(row) = line.strip_prefix("| `") {
@@ -112,10 +121,9 @@ fn page() -> BTreeMap<String, BTreeMap<String, String>> {
 fn every_default_is_on_the_page_and_true() {
     let mut page = page();
     let mut numbers = 0;
-    for path in SOURCES {
-        let source = read(path);
+    for source in sources() {
         for (name, fields) in configurations(&source) {
-            let mut rows = page.remove(&name).unwrap_or_else(|| panic!("{name} of {path} has no table"));
+            let mut rows = page.remove(&name).unwrap_or_else(|| panic!("{name} has no table"));
             for field in fields {
                 let field_name = &field.name;
                 let row = rows.remove(field_name).unwrap_or_else(|| panic!("{name}::{field_name} has no row"));
