@@ -22,6 +22,9 @@ pub(crate) enum To {
     Closest,
     /// Those of the k closest that are not among these, told apart by the first 64 bits of their keys.
     NewOfClosest(Box<[u64]>),
+    /// Those of the k closest that lack it, though it was announced: this node has forgotten who has it. Who that is shows
+    /// a sample; where it shows that most are gone, all of the k closest.
+    WhoeverLacksIt,
     /// These very ones.
     Peers(Vec<Arc<Contact>>),
 }
@@ -32,7 +35,7 @@ pub(crate) struct Ended {
     pub(crate) item: Item,
     /// Whether it was to go to all of the k closest.
     pub(crate) to_all: bool,
-    /// Who was reached, by the first 64 bits of their keys.
+    /// Who was reached, and who is taken to have it anyway, by the first 64 bits of their keys.
     pub(crate) reached: Vec<u64>,
     /// Who the k closest are; `None` if that was not found out.
     pub(crate) closest: Option<Vec<u64>>,

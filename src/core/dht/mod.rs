@@ -97,7 +97,7 @@ impl Dht {
     ) -> Result<Dht, ConfigError> {
         config.validate()?;
         let mut rng = ChaCha8Rng::from_seed(seed);
-        let keeps_peers = store.keeps_peers();
+        let (keeps_peers, publishes) = (store.keeps_peers(), store.usage().own > 0);
         let mut dht = Dht {
             mode: Mode::default(),
             peers: Peers::new(local, &config),
@@ -110,7 +110,7 @@ impl Dht {
             refresh: Refresh::new(now, config.maintenance.refresh_interval, &mut rng),
             expiry: Expiry::default(),
             snapshots: Snapshots::new(config.maintenance.snapshot_interval, keeps_peers),
-            upkeep: Upkeep::new(now, &config.maintenance, &mut rng),
+            upkeep: Upkeep::new(now, &config.maintenance, publishes, &mut rng),
             stats: Stats::default(),
             now,
             outputs: VecDeque::new(),

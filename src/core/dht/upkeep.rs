@@ -34,8 +34,14 @@ impl Dht {
         let Outcome::Items(page) = outcome else { return };
         let k = self.config.lookup.replication.get();
         let mut errands = self.upkeep.on_page(now, duty, page.ok(), &self.peers, k);
-        // What its own rules call over would be refused by all, and held against this node.
-        errands.retain(|errand| self.storage.is_valid(now, &errand.item));
+        errands.retain(|errand| {
+            // What its own rules call over would be refused by all, and held against this node.
+            let valid = self.storage.is_valid(now, &errand.item);
+            if !valid && errand.item.is_own() {
+                self.upkeep.forget(&Name::of(&errand.item));
+            }
+            valid && !self.pool.publishes(&errand.item)
+        });
         if !errands.is_empty() {
             self.run_errands(now, duty, errands);
         }
@@ -45,15 +51,14 @@ impl Dht {
         let id = self.pool.next_id();
         tracing::debug!(query = %id, ?duty, records = errands.len(), "keeping records alive");
         let k = self.config.lookup.replication.get();
-        // A holder is one of the k closest itself.
-        let (cause, wanted) = match duty {
-            Duty::Republish | Duty::Retry => (Cause::Announced, k),
-            Duty::Replicate => (Cause::Replicated, k - 1),
-            Duty::Newcomers => (Cause::Joined, k),
+        let cause = match duty {
+            Duty::Republish | Duty::Retry => Cause::Announced,
+            Duty::Replicate => Cause::Replicated,
+            Duty::Newcomers => Cause::Joined,
         };
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        let region = Region::new(cause, wanted, errands, ChaCha8Rng::from_seed(seed));
+        let region = Region::new(cause, k, errands, ChaCha8Rng::from_seed(seed));
         let target = region.target().unwrap_or(*self.peers.local.key());
         let mut query = Query::new(Machine::Region(Box::new(region)), target);
         query.asked = false;
@@ -87,22 +92,13 @@ impl Dht {
     }
 
     fn on_run_ended(&mut self, now: Timestamp, run: Run, region: Region) {
-        let (mut announced, mut anyone) = (false, false);
         for ended in region.ended() {
-            let reached = !ended.reached.is_empty();
             match run.duty {
-                Duty::Republish | Duty::Retry => {
-                    announced |= ended.to_all;
-                    anyone |= ended.to_all && reached;
-                    self.on_announced(now, ended);
-                }
-                Duty::Replicate if reached => self.storage.mark(now, ended.item, run.started),
+                Duty::Republish | Duty::Retry => self.on_announced(now, ended),
+                Duty::Replicate if !ended.reached.is_empty() => self.storage.mark(now, ended.item, run.started),
                 Duty::Newcomers => self.upkeep.on_brought(&ended),
                 Duty::Replicate => {}
             }
-        }
-        if announced && !anyone {
-            self.upkeep.on_failed_run(now);
         }
     }
 

@@ -9,6 +9,7 @@ mod probe;
 mod refresh;
 mod replicate;
 mod republish;
+mod retries;
 mod snapshot;
 mod sweep;
 #[cfg(test)]

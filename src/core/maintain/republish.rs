@@ -4,14 +4,16 @@
 //!
 //! A hand goes round the own records. What was not announced for an interval goes to all of the k closest, all else to
 //! those that are newly among them: who has a record is remembered, 8 bytes for each of k peers. With its entry this is
-//! about 300 bytes for each own record, which the application alone makes grow. What nobody could be told is tried again
-//! soon, with a growing pause.
+//! about 300 bytes for each own record, which the application alone makes grow. After a restart nobody remembers; then a
+//! look asks a sample of the holders (`query::region`). What was never announced, since the node stopped before, is
+//! looked for a minute after the start. What nobody could be told is tried again soon, with a growing pause.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
+use super::retries::{NEXT_PAGE, PAUSE, Retries};
 use super::sweep::{PAGE, Sweep};
 use crate::core::config::MaintenanceConfig;
 use crate::core::errand::{Ended, Errand, Name, To};
@@ -19,14 +21,6 @@ use crate::core::key::Key;
 use crate::core::store::{Item, Store};
 use crate::core::time::Timestamp;
 
-/// So many records are tried again before the hand comes to them.
-const MAX_RETRIES: usize = 1_024;
-/// The first pause before that; doubled up to [`MAX_DOUBLINGS`] times. Source: a node that starts without peers has some
-/// within a minute.
-const PAUSE: Duration = Duration::from_secs(60);
-const MAX_DOUBLINGS: u32 = 6;
-/// The pause between two pages that are tried again.
-const NEXT_PAGE: Duration = Duration::from_secs(1);
 /// Without a look into the regions the hand goes round so often in an announcement's interval.
 const TURNS: u32 = 22;
 
@@ -37,10 +31,17 @@ pub(crate) struct Republish {
     look: bool,
     sweep: Option<Sweep>,
     told: BTreeMap<Name, Told>,
-    retries: BTreeSet<Name>,
-    /// When to try again; `None` while a page is being read.
-    retry_at: Option<Timestamp>,
-    failures: u32,
+    retries: Retries,
+    unannounced: Option<Unannounced>,
+}
+
+/// The search, once after the start, for what was never announced.
+#[derive(Debug)]
+struct Unannounced {
+    /// The place after which it goes on.
+    cursor: Option<Key>,
+    /// When; `None` while its page is being read.
+    due: Option<Timestamp>,
 }
 
 /// Who was told of a record.
@@ -52,16 +53,16 @@ struct Told {
 }
 
 impl Republish {
-    pub(crate) fn new(now: Timestamp, config: &MaintenanceConfig, rng: &mut ChaCha8Rng) -> Republish {
+    /// `kept` tells whether there are own records from an earlier life.
+    pub(crate) fn new(now: Timestamp, config: &MaintenanceConfig, kept: bool, rng: &mut ChaCha8Rng) -> Republish {
         let turn = config.region_interval.or(config.announce_interval.map(|interval| interval / TURNS));
         Republish {
             announce: config.announce_interval,
             look: config.region_interval.is_some(),
             sweep: turn.map(|turn| Sweep::new(now, turn.max(Duration::from_micros(1)), rng)),
             told: BTreeMap::new(),
-            retries: BTreeSet::new(),
-            retry_at: None,
-            failures: 0,
+            retries: Retries::default(),
+            unannounced: turn.filter(|_| kept).map(|_| Unannounced { cursor: None, due: Some(now + PAUSE) }),
         }
     }
 
@@ -71,9 +72,10 @@ impl Republish {
         sweep.due()
     }
 
-    /// When something is to be tried again.
+    /// When something is to be told that nobody, or nobody yet, was told of.
     pub(crate) fn retry_due(&self) -> Option<Timestamp> {
-        self.retry_at.filter(|_| !self.retries.is_empty())
+        let unannounced = self.unannounced.as_ref().and_then(|search| search.due);
+        self.retries.due().into_iter().chain(unannounced).min()
     }
 
     /// The place after which to read the next page.
@@ -81,10 +83,15 @@ impl Republish {
         self.sweep.as_mut().and_then(|sweep| sweep.begin(now))
     }
 
-    /// The same of what is to be tried again.
-    pub(crate) fn begin_retry(&mut self) -> Option<Key> {
-        self.retry_at = None;
-        self.retries.first().and_then(Name::before)
+    /// The same of what nobody was told of.
+    pub(crate) fn begin_retry(&mut self, now: Timestamp) -> Option<Key> {
+        match &mut self.unannounced {
+            Some(search) if self.retries.due().is_none_or(|due| due > now) => {
+                search.due = None;
+                search.cursor
+            }
+            _ => self.retries.begin(),
+        }
     }
 
     /// The page that the hand came to; `None` if it could not be read. Records that share `depth` bits with each other
@@ -95,23 +102,33 @@ impl Republish {
         page.into_iter().filter_map(|item| self.errand(now, local, item)).collect()
     }
 
-    /// The page of what is to be tried again.
+    /// The page of what nobody was told of.
     pub(crate) fn on_retry(&mut self, now: Timestamp, page: Option<Vec<Item>>) -> Vec<Errand> {
-        let Some(page) = page else {
-            self.retry_at = Some(now + PAUSE);
+        let searching = self.unannounced.as_ref().is_some_and(|search| search.due.is_none());
+        let page = if searching { self.searched(now, page) } else { self.tried(now, page) };
+        page.into_iter().filter(Item::is_own).map(|item| Errand { item, to: To::Closest }).collect()
+    }
+
+    /// What of a page was never announced, nor tried in this life.
+    fn searched(&mut self, now: Timestamp, page: Option<Vec<Item>>) -> Vec<Item> {
+        let Some(mut page) = page else {
+            self.unannounced.iter_mut().for_each(|search| search.due = Some(now + PAUSE));
             return Vec::new();
         };
-        // Whatever is due and no longer kept would be first in line for ever.
-        let first = self.retries.pop_first();
-        let mut errands = Vec::new();
-        for item in page.into_iter().take(PAGE) {
-            let name = Name::of(&item);
-            if (Some(name) == first || self.retries.remove(&name)) && item.is_own() {
-                errands.push(Errand { item, to: To::Closest });
-            }
-        }
-        self.retry_at = Some(now + NEXT_PAGE);
-        errands
+        let last = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
+        self.unannounced = last.map(|last| Unannounced { cursor: Some(last), due: Some(now + NEXT_PAGE) });
+        page.retain(|item| announced(item).is_none() && !self.knows(&Name::of(item)));
+        page
+    }
+
+    fn tried(&mut self, now: Timestamp, page: Option<Vec<Item>>) -> Vec<Item> {
+        let names = page.as_ref().map(|page| page.iter().take(PAGE).map(Name::of).collect());
+        let tried = self.retries.take(now, names);
+        page.into_iter().flatten().filter(|item| tried.contains(&Name::of(item))).collect()
+    }
+
+    fn knows(&self, name: &Name) -> bool {
+        self.told.contains_key(name) || self.retries.knows(name)
     }
 
     /// The application's own announcement, or one of ours, is over. Returns whether to note that it was announced now.
@@ -119,23 +136,24 @@ impl Republish {
         if self.sweep.is_none() {
             return false;
         }
+        if ended.to_all && ended.reached.is_empty() {
+            self.told.remove(&name);
+            self.retries.failed(now, name);
+            return false;
+        }
+        let reached = ended.reached.iter().copied();
         if ended.to_all {
-            if ended.reached.is_empty() {
-                self.told.remove(&name);
-                self.retry(now, name);
-                return false;
-            }
-            self.failures = 0;
-            let peers = ended.reached.iter().copied().collect();
-            self.told.insert(name, Told { at: now, peers });
-            return true;
-        }
-        if let (Some(told), Some(closest)) = (self.told.get_mut(&name), &ended.closest) {
+            self.retries.forget(&name);
+            self.told.insert(name, Told { at: now, peers: reached.collect() });
+        } else if let Some(closest) = &ended.closest {
             // Who is no longer among the closest is told again if it comes back: it may have lost what it had.
-            let still = told.peers.iter().copied().filter(|peer| closest.contains(peer));
-            told.peers = still.chain(ended.reached.iter().copied()).collect();
+            let told = self.told.get(&name);
+            let still = told.iter().flat_map(|told| told.peers.iter().copied()).filter(|peer| closest.contains(peer));
+            let peers = still.chain(reached).collect();
+            let at = told.map(|told| told.at).or(announced(&ended.item));
+            self.told.extend(at.map(|at| (name, Told { at, peers })));
         }
-        false
+        ended.to_all
     }
 
     /// It was told to one more peer.
@@ -148,47 +166,39 @@ impl Republish {
     /// This node no longer publishes it.
     pub(crate) fn forget(&mut self, name: &Name) {
         self.told.remove(name);
-        self.retries.remove(name);
+        self.retries.forget(name);
     }
 
-    fn retry(&mut self, now: Timestamp, name: Name) {
-        if self.retries.len() >= MAX_RETRIES && !self.retries.contains(&name) {
-            return;
-        }
-        self.retries.insert(name);
-        let pause = self.pause();
-        self.retry_at.get_or_insert(now + pause);
-    }
-
-    /// Nobody at all could be told of what was to be announced.
-    pub(crate) fn on_failed_run(&mut self, now: Timestamp) {
-        self.failures = (self.failures + 1).min(MAX_DOUBLINGS);
-        self.retry_at = Some(now + self.pause());
-    }
-
-    fn pause(&self) -> Duration {
-        PAUSE * (1 << self.failures)
+    /// The application publishes it anew: what comes of that counts.
+    pub(crate) fn on_changed(&mut self, name: &Name) {
+        self.retries.forget(name);
     }
 
     fn errand(&self, now: Timestamp, local: &Key, item: Item) -> Option<Errand> {
         let name = Name::of(&item);
+        // What failed is tried in its own time.
+        if !item.is_own() || self.retries.knows(&name) {
+            return None;
+        }
         let told = self.told.get(&name);
-        let announced = match &item {
-            Item::Value(record) if record.own => record.announced,
-            Item::Provider(record) if record.own => record.announced,
-            _ => return None,
-        };
-        let last = announced.max(told.map(|told| told.at));
-        let over = self
-            .announce
-            .is_some_and(|interval| last.is_none_or(|last| last + sooner(interval, local, &name.place) <= now));
+        let last = announced(&item).max(told.map(|told| told.at));
+        let over = last.is_none_or(|last| {
+            self.announce.is_some_and(|interval| last + sooner(interval, local, &name.place) <= now)
+        });
         match told {
             _ if over => Some(Errand { item, to: To::Closest }),
             Some(told) if self.look => Some(Errand { item, to: To::NewOfClosest(told.peers.clone()) }),
-            // Announced in an earlier life: nobody knows to whom.
-            None if self.look => Some(Errand { item, to: To::Closest }),
+            None if self.look => Some(Errand { item, to: To::WhoeverLacksIt }),
             _ => None,
         }
+    }
+}
+
+/// When an own record was announced, as it is noted on it.
+fn announced(item: &Item) -> Option<Timestamp> {
+    match item {
+        Item::Value(record) => record.announced,
+        Item::Provider(record) => record.announced,
     }
 }
 

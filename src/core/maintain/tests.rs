@@ -133,7 +133,7 @@ fn all_are_told_after_22_hours_and_newcomers_within_one() {
     let item = all.values().next().unwrap().clone();
     let name = Name::of(&item);
     let mut now = BEGIN;
-    let mut republish = Republish::new(now, &MaintenanceConfig::default(), &mut rng());
+    let mut republish = Republish::new(now, &MaintenanceConfig::default(), false, &mut rng());
     let first = hour(&mut republish, &mut now, &all);
     assert!(matches!(first[..], [Errand { to: To::Closest, .. }]), "announced in an earlier life, or never: {first:?}");
     republish.on_ended(now, name, &ended(item.clone(), true, &[1, 2, 3], None));
@@ -154,35 +154,96 @@ fn all_are_told_after_22_hours_and_newcomers_within_one() {
     panic!("never announced again");
 }
 
+/// Tries again what failed until `end`; who was tried when. `fails` tells whose attempts fail.
+fn retry(
+    republish: &mut Republish,
+    all: &BTreeMap<Key, Item>,
+    end: Timestamp,
+    fails: impl Fn(&Name) -> bool,
+) -> BTreeMap<Name, Vec<Timestamp>> {
+    let (mut tried, mut last) = (BTreeMap::<Name, Vec<Timestamp>>::new(), Timestamp::ZERO);
+    while let Some(now) = republish.retry_due().filter(|due| *due < end) {
+        assert!(now >= last + Duration::from_secs(1), "a page a second at most");
+        last = now;
+        let after = republish.begin_retry(now);
+        assert_eq!(republish.retry_due(), None, "one page at a time");
+        let errands = republish.on_retry(now, Some(page(all, after)));
+        assert!(errands.len() <= PAGE);
+        for Errand { item, .. } in errands {
+            let name = Name::of(&item);
+            tried.entry(name).or_default().push(now);
+            let reached: &[u64] = if fails(&name) { &[] } else { &[1] };
+            republish.on_ended(now, name, &ended(item, true, reached, None));
+        }
+    }
+    tried
+}
+
 #[test]
-fn whom_nobody_hears_tries_again_with_a_growing_pause_and_never_for_what_is_withdrawn() {
+fn whom_nobody_hears_tries_again_each_record_with_a_pause_of_its_own_that_grows() {
     let all = values(3_000, true);
-    let mut republish = Republish::new(BEGIN, &MaintenanceConfig::default(), &mut rng());
+    let mut republish = Republish::new(BEGIN, &MaintenanceConfig::default(), false, &mut rng());
     assert_eq!(republish.retry_due(), None);
     let names: Vec<_> = all.values().map(Name::of).collect();
     for (name, item) in names.iter().zip(all.values()) {
         republish.on_ended(BEGIN, *name, &ended(item.clone(), true, &[], None));
     }
-    let mut now = republish.retry_due().unwrap();
-    assert_eq!(now, BEGIN + Duration::from_secs(60));
-    let mut tried = Vec::new();
-    let mut pauses = Vec::new();
-    for _ in 0..20 {
-        let after = republish.begin_retry();
-        let errands = republish.on_retry(now, Some(page(&all, after)));
-        tried.push(errands.len());
-        for errand in errands {
-            republish.on_ended(now, Name::of(&errand.item), &ended(errand.item, true, &[], None));
-        }
-        republish.on_failed_run(now);
-        let next = republish.retry_due().unwrap();
-        pauses.push((next - now).as_secs() / 60);
-        now = next;
+    let minute = Duration::from_secs(60);
+    assert_eq!(republish.retry_due(), Some(BEGIN + minute));
+    // Every tenth record is refused for ever, all others are taken the third time.
+    let bad = |name: &Name| names.iter().position(|other| other == name).unwrap() % 10 == 0;
+    let third = BEGIN + 5 * minute;
+    let mut tried = retry(&mut republish, &all, third, |_| true);
+    assert_eq!(tried.len(), 1_024, "the rest is left to the hand");
+    for (name, more) in retry(&mut republish, &all, BEGIN + 10 * HOUR, bad) {
+        tried.entry(name).or_default().extend(more);
     }
-    assert!(tried.iter().all(|tried| *tried <= PAGE), "{tried:?}");
-    assert_eq!(pauses[..7], [2, 4, 8, 16, 32, 64, 64]);
+    for (name, times) in &tried {
+        let pauses: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
+        let expected = [2u64, 4, 8, 16, 32, 64, 64, 64, 64, 64, 64].iter().map(|minutes| minutes * 60);
+        assert!(bad(name) || times.len() == 3, "taken is taken: {times:?}");
+        assert!(!bad(name) || (12..15).contains(&times.len()), "{} attempts in 10 h", times.len());
+        assert!(pauses.iter().zip(expected).all(|(pause, expected)| pause.abs_diff(expected) < 20), "{pauses:?}");
+    }
     names.iter().for_each(|name| republish.forget(name));
     assert_eq!(republish.retry_due(), None);
+}
+
+#[test]
+fn what_fails_is_left_to_its_own_time_by_the_hand_and_what_is_gone_holds_nothing_up() {
+    let all = values(2, true);
+    let mut now = BEGIN;
+    let mut republish = Republish::new(now, &MaintenanceConfig::default(), false, &mut rng());
+    let items: Vec<_> = all.values().collect();
+    let names: Vec<_> = all.values().map(Name::of).collect();
+    republish.on_ended(now, names[0], &ended(items[0].clone(), true, &[], None));
+    let first = hour(&mut republish, &mut now, &all);
+    assert_eq!(first.iter().map(|errand| Name::of(&errand.item)).collect::<Vec<_>>(), [names[1]]);
+    // It was due long ago. Its page cannot be read, then it is no longer there, while the other is.
+    republish.on_ended(now, names[1], &ended(items[1].clone(), true, &[], None));
+    republish.begin_retry(now);
+    assert!(republish.on_retry(now, None).is_empty());
+    assert_eq!(republish.retry_due(), Some(now + Duration::from_secs(60)));
+    let left = BTreeMap::from([(names[1].place, items[1].clone())]);
+    let tried = retry(&mut republish, &left, now + HOUR / 30, |_| false);
+    assert_eq!(tried.into_keys().collect::<Vec<_>>(), [names[1]]);
+    assert_eq!(republish.retry_due(), None);
+}
+
+#[test]
+fn what_was_never_announced_is_looked_for_once_a_minute_after_the_start() {
+    let mut all = values(600, true);
+    let mut never = Vec::new();
+    for (i, item) in all.values_mut().enumerate() {
+        let Item::Value(record) = item else { continue };
+        record.announced = Some(BEGIN).filter(|_| i % 60 != 0);
+        never.extend(record.announced.is_none().then(|| Name { place: record.key.key(), provider: false }));
+    }
+    let mut republish = Republish::new(BEGIN, &MaintenanceConfig::default(), true, &mut rng());
+    assert_eq!(republish.retry_due(), Some(BEGIN + Duration::from_secs(60)));
+    let tried = retry(&mut republish, &all, BEGIN + Duration::from_secs(90), |_| false);
+    assert_eq!(tried.into_keys().collect::<Vec<_>>(), never);
+    assert_eq!(republish.retry_due(), None, "once");
 }
 
 #[test]
@@ -191,7 +252,7 @@ fn without_intervals_nothing_is_ever_due() {
     (config.announce_interval, config.region_interval, config.replicate_interval) = (None, None, None);
     let all = values(10, true);
     let mut now = BEGIN;
-    let mut republish = Republish::new(now, &config, &mut rng());
+    let mut republish = Republish::new(now, &config, false, &mut rng());
     let item = all.values().next().unwrap();
     republish.on_ended(now, Name::of(item), &ended(item.clone(), true, &[], None));
     assert_eq!(republish.retry_due(), None);
@@ -275,7 +336,7 @@ fn a_page_knows_nothing_of_what_was_changed_while_it_was_read() {
     let peers = Peers::new(Contact::with_key(PeerId::random(), Key::from_bits("01"), []), &config);
     // Whose errands a page leads to during two turns, if this happens while each page is read.
     let errands = |duty: Duty, all: &BTreeMap<Key, Item>, change: &dyn Fn(&mut Upkeep)| {
-        let mut upkeep = Upkeep::new(BEGIN, &config.maintenance, &mut rng());
+        let mut upkeep = Upkeep::new(BEGIN, &config.maintenance, false, &mut rng());
         let mut names = std::collections::BTreeSet::new();
         for minutes in 60..180 {
             let now = BEGIN + minutes * Duration::from_secs(60);

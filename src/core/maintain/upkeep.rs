@@ -51,9 +51,10 @@ pub(crate) struct Run {
 }
 
 impl Upkeep {
-    pub(crate) fn new(now: Timestamp, config: &MaintenanceConfig, rng: &mut ChaCha8Rng) -> Upkeep {
+    /// `kept` tells whether there are own records from an earlier life.
+    pub(crate) fn new(now: Timestamp, config: &MaintenanceConfig, kept: bool, rng: &mut ChaCha8Rng) -> Upkeep {
         Upkeep {
-            republish: Republish::new(now, config, rng),
+            republish: Republish::new(now, config, kept, rng),
             replicate: Replicate::new(now, config.replicate_interval, rng),
             newcomers: Newcomers::new(now, config.replicate_interval),
             running: BTreeMap::new(),
@@ -81,7 +82,7 @@ impl Upkeep {
         self.reading.insert(duty, Overtaken::default());
         match duty {
             Duty::Republish => (Scan::Own, self.republish.begin_sweep(now)),
-            Duty::Retry => (Scan::Own, self.republish.begin_retry()),
+            Duty::Retry => (Scan::Own, self.republish.begin_retry(now)),
             Duty::Replicate => (Scan::Values, self.replicate.begin(now)),
             Duty::Newcomers => (Scan::Values, self.newcomers.begin(&peers.table, peers.local.key(), k)),
         }
@@ -104,9 +105,11 @@ impl Upkeep {
             Duty::Retry => self.republish.on_retry(now, page),
             Duty::Replicate => {
                 let is_close = |place: &Key| {
-                    // Who failed its last request does not count: where holders die, the next must notice that it is their turn.
-                    let near = table.closest(place, k, |_, entry| entry.failures == 0);
-                    let farthest = near.last().filter(|_| near.len() >= k);
+                    // Who failed its last request does not count: where holders die, the next must notice that it is
+                    // their turn. Where k is one the second acts too: the only holder may have been pushed out.
+                    let count = k.max(2);
+                    let near = table.closest(place, count, |_, entry| entry.failures == 0);
+                    let farthest = near.last().filter(|_| near.len() >= count);
                     farthest.is_none_or(|far| local.distance(place) < far.key().distance(place))
                 };
                 self.replicate.on_page(now, depth(peers, k), page, is_close)
@@ -119,6 +122,7 @@ impl Upkeep {
 
     /// The application changes this: a page that is being read does not know.
     pub(crate) fn on_changed(&mut self, name: Name) {
+        self.republish.on_changed(&name);
         for overtaken in self.reading.values_mut() {
             overtaken.page |= overtaken.names.len() >= MAX_OVERTAKEN;
             overtaken.names.extend(Some(name).filter(|_| !overtaken.page));
@@ -157,11 +161,6 @@ impl Upkeep {
     /// Something published was announced, or not. Returns whether to note on it that it was announced now.
     pub(crate) fn on_announced(&mut self, now: Timestamp, ended: &Ended) -> bool {
         self.republish.on_ended(now, Name::of(&ended.item), ended)
-    }
-
-    /// Nobody at all could be told of what was to be announced.
-    pub(crate) fn on_failed_run(&mut self, now: Timestamp) {
-        self.republish.on_failed_run(now);
     }
 
     /// An own record was brought to newcomers.

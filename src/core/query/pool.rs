@@ -15,6 +15,7 @@ use crate::core::key::Key;
 use crate::core::record::RecordKey;
 use crate::core::spans;
 use crate::core::stats::QueryKind;
+use crate::core::store::Item;
 use crate::core::time::Timestamp;
 
 #[derive(Debug)]
@@ -114,6 +115,16 @@ impl Pool {
     /// Those that put a value under `key`. Looks at all queries likewise.
     pub(crate) fn putting(&self, key: &RecordKey) -> Vec<QueryId> {
         self.queries.iter().filter(|(_, query)| query.machine.puts(key)).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether one of them publishes this, an own record.
+    pub(crate) fn publishes(&self, item: &Item) -> bool {
+        let key = item.key();
+        item.is_own()
+            && self.queries.values().any(|query| match item {
+                Item::Value(_) => query.machine.puts(key),
+                Item::Provider(_) => query.machine.announces(key),
+            })
     }
 
     /// A query whose time is over at `now`.

@@ -1,15 +1,16 @@
 //! Records that outlive those who keep them, in a small network.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Network;
 use super::network::peer;
-use crate::core::io::{Answer, Operation};
+use crate::core::io::{Answer, Input, Operation};
 use crate::core::store::Read;
-use crate::core::{Config, Contact, ProviderRecord, RecordKey, Timestamp};
+use crate::core::{Config, Contact, Dht, MemoryStore, MemoryStoreConfig, ProviderRecord, RecordKey, Store, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -90,17 +91,105 @@ fn of_k_holders_one_stores_again_in_each_period() {
     assert!(holders(&mut network, &RecordKey::from("/app/3"), 3).is_empty(), "nothing delays its end");
 }
 
-#[test]
-fn what_was_published_in_an_earlier_life_is_announced_over_a_whole_turn() {
-    let (count, mut network) = (300, Network::new(40, config()));
+/// Puts a node with these own provider records, announced so long ago, in the place of the first one, as after a restart.
+fn restart(network: &mut Network, records: impl Iterator<Item = (RecordKey, Option<Duration>)>) {
     let local = network.contact(0);
-    for i in 0..count {
-        let key = RecordKey::from(format!("content {i}"));
+    let mut store = MemoryStore::new(MemoryStoreConfig::default(), [9; 32]);
+    for (key, ago) in records {
         let mut record = ProviderRecord::new(key, Contact::new(*local.peer(), []), Timestamp::MAX, Timestamp::MAX);
         record.own = true;
-        network.nodes[0].store().add_provider(Timestamp::ZERO, record).unwrap();
+        record.announced = ago.map(|ago| Timestamp::ZERO + (network.now - Timestamp::ZERO - ago));
+        store.add_provider(network.now, record).unwrap();
     }
-    network.join();
+    network.nodes[0] = Dht::new(network.now, local, Box::new(store), [99; 32], Arc::new(config())).unwrap();
+    let boot = network.contact(1);
+    network.input(0, Input::AddPeer(boot));
+    network.run(0, Operation::Bootstrap).unwrap();
+}
+
+fn content(i: usize) -> RecordKey {
+    RecordKey::from(format!("content {i}"))
+}
+
+/// The stores of 40 nodes, of which `away` had not come yet when the first one announced these records.
+fn holders_of(network: &mut Network, count: usize, away: &[usize]) {
+    let (local, end) = (network.contact(0), network.now + 40 * HOUR);
+    for key in (0..count).map(content) {
+        for i in closest(network, &key).into_iter().filter(|i| !away.contains(i)).take(8) {
+            let record = ProviderRecord::new(key.clone(), Arc::clone(&local), end, end);
+            network.nodes[i].store().add_provider(Timestamp::from_secs(1), record).unwrap();
+        }
+    }
+}
+
+/// All other nodes, nearest first.
+fn closest(network: &Network, key: &RecordKey) -> Vec<usize> {
+    let place = key.key();
+    let mut all: Vec<_> = (1..network.nodes.len()).collect();
+    all.sort_by_key(|i| network.contact(*i).key().distance(&place));
+    all
+}
+
+/// How many of the records all of the k closest know.
+fn known(network: &mut Network, count: usize) -> usize {
+    let now = network.now;
+    let knows = |network: &mut Network, i: usize, key: &RecordKey| match network.nodes[i].store().providers(now, key) {
+        Ok(Read::Ready(records)) => !records.is_empty(),
+        _ => false,
+    };
+    let all = |key: &RecordKey| closest(network, key).into_iter().take(8).all(|i| knows(network, i, key));
+    (0..count).map(content).filter(all).count()
+}
+
+fn requests(network: &Network) -> u64 {
+    network.nodes[0].stats().sent.iter().sum()
+}
+
+const HOURS: u32 = 22;
+
+/// 1,000 publications of which ten are due; the number of announcements and of requests in the first hour.
+fn first_hour(away: &[usize], ten: Option<Duration>) -> (u64, u64, usize) {
+    let mut network = Network::joined(40, config());
+    holders_of(&mut network, 1_000, away);
+    let ago = |i: usize| if i.is_multiple_of(100) { ten } else { Some(5 * HOUR) };
+    restart(&mut network, (0..1_000).map(|i| (content(i), ago(i))));
+    let before = requests(&network);
+    network.advance(HOUR + HOUR / 20);
+    let known = known(&mut network, 1_000);
+    (total(&network, |stores| stores.announced), requests(&network) - before, known)
+}
+
+#[test]
+fn after_a_restart_what_is_due_is_announced_and_nothing_else() {
+    for ten in [Some(HOURS * HOUR), None] {
+        let (announced, requests, known) = first_hour(&[], ten);
+        assert!((80..=88).contains(&announced), "{announced} announcements");
+        assert!(requests < 8_000, "{requests} requests: fewer than it would take to announce all");
+        assert_eq!(known, 1_000);
+    }
+}
+
+#[test]
+fn after_a_restart_who_came_meanwhile_is_told() {
+    let (announced, requests, known) = first_hour(&[5, 17, 30], Some(HOURS * HOUR));
+    // Each of the three is among the closest to a fifth of the keys.
+    assert!((500..900).contains(&announced), "{announced} announcements");
+    assert_eq!(known, 1_000);
+    assert!(requests < announced + 7_500, "{requests} requests");
+}
+
+#[test]
+fn after_a_long_absence_all_is_announced_anew() {
+    let most: Vec<_> = (1..40).filter(|i| i % 3 != 0).collect();
+    let (announced, _, known) = first_hour(&most, Some(HOURS * HOUR));
+    assert!((7_800..=8_200).contains(&announced), "{announced} announcements");
+    assert_eq!(known, 1_000);
+}
+
+#[test]
+fn what_is_due_after_a_long_sleep_is_announced_over_a_whole_turn() {
+    let (count, mut network) = (300, Network::joined(40, config()));
+    restart(&mut network, (0..count).map(|i| (content(i), Some(30 * HOUR))));
     let (mut told, mut walks) = (Vec::new(), network.nodes[0].stats().sent[4]);
     for _ in 0..13 {
         let before = total(&network, |stores| stores.announced);
@@ -113,8 +202,10 @@ fn what_was_published_in_an_earlier_life_is_announced_over_a_whole_turn() {
     assert!(told.iter().all(|told| *told <= all / 6), "spread over the hour: {told:?}");
     assert!(walks < 8 * count as u64 / 2, "{walks} requests: a walk is shared");
     for i in 0..count {
-        let operation = Operation::Providers { key: RecordKey::from(format!("content {i}")) };
-        assert!(matches!(network.run(5, operation).unwrap(), Answer::Providers { found: 1, .. }));
+        assert!(matches!(
+            network.run(5, Operation::Providers { key: content(i) }).unwrap(),
+            Answer::Providers { found: 1, .. }
+        ));
     }
 }
 
@@ -158,7 +249,7 @@ fn a_newcomer_gets_the_values_it_is_close_to_from_one_holder() {
     network.dead.insert(39);
     let boot = network.contact(0);
     for i in 1..39 {
-        network.input(i, crate::core::io::Input::AddPeer(std::sync::Arc::clone(&boot)));
+        network.input(i, Input::AddPeer(std::sync::Arc::clone(&boot)));
         network.run(i, Operation::Bootstrap).unwrap();
     }
     let keys: Vec<_> = (0..40).map(|i| RecordKey::from(format!("/app/{i}"))).collect();
@@ -168,7 +259,7 @@ fn a_newcomer_gets_the_values_it_is_close_to_from_one_holder() {
     network.advance(HOUR);
     assert_eq!(total(&network, |stores| stores.joined), 0, "nobody is new");
     network.dead.remove(&39);
-    network.input(39, crate::core::io::Input::AddPeer(boot));
+    network.input(39, Input::AddPeer(boot));
     network.run(39, Operation::Bootstrap).unwrap();
     network.advance(HOUR);
     let now = network.now;
