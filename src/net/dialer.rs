@@ -147,6 +147,7 @@ impl Dialer {
     pub(super) fn on_established(&mut self, peer_id: PeerId, connection: ConnectionId) {
         self.dials.remove(&connection);
         self.backoffs.on_hope(&peer_id);
+        self.backoffs.on_reached();
         let peer = self.peers.entry(peer_id).or_default();
         match peer.dial {
             Dial::Own(id) if id != connection => {}
@@ -163,6 +164,11 @@ impl Dialer {
             self.hand(peer_id, connection, outgoing);
         }
         self.dial_next();
+    }
+
+    /// A peer answered on a connection that was up already.
+    pub(super) fn on_answer(&mut self) {
+        self.backoffs.on_reached();
     }
 
     /// A connection is gone; what was under way on it is tried once more.
