@@ -15,7 +15,8 @@ use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
 use libp2p_swarm::behaviour::{AddressChange, ConnectionClosed, ConnectionEstablished};
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandlerInEvent, ToSwarm,
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, StreamProtocol, THandlerInEvent,
+    ToSwarm,
 };
 
 use super::asked::Asked;
@@ -28,7 +29,7 @@ use super::mode::ModeSwitch;
 use super::stream_config::StreamConfig;
 use crate::core::{
     self, Busy, ConfigError, Contact, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output,
-    QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
+    QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp, Validator,
 };
 use crate::handle::{Commands, DhtHandle, Wish};
 
@@ -53,6 +54,7 @@ pub struct Behaviour {
     asked: Asked,
     mode: ModeSwitch,
     stream: Arc<StreamConfig>,
+    validator: Arc<dyn Validator>,
     listening: Vec<Multiaddr>,
     /// The number of the next connection handler; what it asks under is unique with it.
     next_handler: u32,
@@ -98,6 +100,7 @@ impl Behaviour {
             asked: Asked::default(),
             mode: ModeSwitch::new(config.mode(), config.server_hold()),
             stream: Arc::new(config.stream().clone()),
+            validator: Arc::clone(&config.core().record.validator),
             listening: Vec::new(),
             next_handler: 0,
             effects: VecDeque::new(),
@@ -167,6 +170,21 @@ impl Behaviour {
     /// Requests to peers that have no end yet, those that wait for a connection included.
     pub fn pending_requests(&self) -> usize {
         self.dialer.pending()
+    }
+
+    /// The names of the protocol.
+    pub(super) fn protocols(&self) -> &[StreamProtocol] {
+        &self.stream.protocols
+    }
+
+    /// What decides which values are valid.
+    pub(super) fn validator(&self) -> Arc<dyn Validator> {
+        Arc::clone(&self.validator)
+    }
+
+    /// Whether this node itself, and nobody else in the swarm, began this dial.
+    pub(super) fn is_own_dial(&self, connection: ConnectionId) -> bool {
+        self.dialer.is_own_dial(connection)
     }
 
     fn input(&mut self, input: Input) {
@@ -360,7 +378,7 @@ impl NetworkBehaviour for Behaviour {
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        if self.dialer.is_own_dial(connection) {
+        if self.is_own_dial(connection) {
             return Ok(Vec::new());
         }
         let contact = peer.and_then(|peer| self.dht.contact(&peer));
@@ -398,6 +416,9 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
             FromHandler::Response { id, result } => {
+                if result.is_ok() {
+                    self.dialer.on_answer();
+                }
                 if self.dialer.on_response(peer, connection, id) {
                     self.input(Input::Response { id, result });
                 }
