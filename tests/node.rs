@@ -341,7 +341,7 @@ fn each_network_has_its_own_protocol_and_values() {
         ("amino", "/ipfs/kad/1.0.0", Some("unknown namespace")),
         ("lan", "/ipfs/lan/kad/1.0.0", Some("unknown namespace")),
     ] {
-        let flags = ["--network", network, "--mode", "server", "--no-bootstrap"];
+        let flags = ["--network", network, "--mode", "server", "--no-bootstrap", "--addresses", "any"];
         let first = Node::start(&flags);
         assert_eq!(first.ready["protocol"], protocol);
         let mut second = Node::start(&flags);
@@ -356,6 +356,14 @@ fn each_network_has_its_own_protocol_and_values() {
         let own = Node::start(&["--network", network, "--no-bootstrap", "--protocol", "/own/kad/1.0.0"]);
         assert_eq!(own.ready["protocol"], "/own/kad/1.0.0");
     }
+    // With its own rules, a node of the public network has nothing to do with this machine.
+    let local = Node::start(&["--network", "lan"]);
+    let mut public = Node::start(&["--network", "amino", "--no-bootstrap", "--protocol", "/ipfs/lan/kad/1.0.0"]);
+    public.done(&format!("dial {}", local.addr()));
+    public.fault("get /pk/x", "no peers known");
+    assert_eq!(public.fault(&format!("provide {CID}"), "no own address")["kept"], false);
+    let mut beside = Node::start(&["--network", "lan", "--bootstrap", local.addr()]);
+    assert_eq!(beside.done(&format!("provide {CID}"))["announced"][0], local.peer());
 }
 
 /// Waits until a peer is in the routing table.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
+use kad::core::AddressPolicy;
 use kad::{ConfigError, Mode};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity};
@@ -52,6 +53,10 @@ pub(crate) struct Args {
     /// This node can be reached at this address from outside; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub(crate) external: Vec<Multiaddr>,
+
+    /// Deal with these addresses alone [default: amino: public; lan: lan; private: any]
+    #[arg(long, value_enum)]
+    addresses: Option<AddressesArg>,
 
     /// Keep the identity, the records and the known peers in this directory; in memory without it
     #[arg(long, value_name = "PATH")]
@@ -120,6 +125,13 @@ enum ModeArg {
     Auto,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AddressesArg {
+    Any,
+    Public,
+    Lan,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Network {
     Private,
@@ -170,6 +182,13 @@ impl Args {
             Network::Lan => kad::Config::lan(),
         };
         let config = self.protocol.iter().fold(config, |config, name| config.with_protocols([name.clone()]));
+        let config = self.addresses.iter().fold(config, |config, addresses| {
+            config.with_address_policy(match addresses {
+                AddressesArg::Any => AddressPolicy::Any,
+                AddressesArg::Public => AddressPolicy::Public,
+                AddressesArg::Lan => AddressPolicy::Lan,
+            })
+        });
         self.mode.iter().fold(config, |config, mode| {
             config.with_mode(match mode {
                 ModeArg::Client => Some(Mode::Client),

@@ -168,7 +168,7 @@ impl Posted {
         self.0
     }
 
-    fn and(self, other: Posted) -> Posted {
-        Posted(self.0.and(other.0))
+    fn all(posted: impl IntoIterator<Item = Posted>) -> Posted {
+        Posted(posted.into_iter().try_for_each(Posted::check))
     }
 }

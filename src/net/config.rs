@@ -77,11 +77,13 @@ impl Config {
             .with_address_policy(AddressPolicy::Public)
     }
 
-    /// For the local network beside the public IPFS network: `/ipfs/lan/kad/1.0.0`, local peers alone, all of them
-    /// servers (rule A3), and the public network's values. [`Dual`](super::Dual) runs both in one swarm.
+    /// For the local network beside the public IPFS network: `/ipfs/lan/kad/1.0.0`, local addresses and connections alone
+    /// ([`AddressPolicy::Lan`]), all peers servers (rule A3), and the public network's values.
+    /// [`Dual`](super::Dual) runs both in one swarm.
     #[cfg(feature = "ipns")]
     pub fn lan() -> Config {
-        Config::new(LAN_PROTOCOL).with_validator(Arc::new(core::Namespaced::public()))
+        let config = Config::new(LAN_PROTOCOL).with_address_policy(AddressPolicy::Lan);
+        config.with_validator(Arc::new(core::Namespaced::public()))
     }
 
     /// Speaks the protocol under these names, the preferred one first.
@@ -342,6 +344,7 @@ mod tests {
         assert_eq!(Config::new(StreamProtocol::new("/app/kad/1.0.0")).mode(), Some(Mode::Server));
         assert_eq!(Config::amino().mode(), None);
         assert_eq!(Config::amino().core().address_policy, AddressPolicy::Public);
+        assert_eq!(Config::lan().core().address_policy, AddressPolicy::Lan);
         assert_eq!(Config::new(AMINO_PROTOCOL).core().address_policy, AddressPolicy::Any);
         assert_eq!(Config::lan().mode(), Some(Mode::Server), "all in a local network serve");
     }

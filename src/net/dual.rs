@@ -20,7 +20,7 @@ use super::config::Config;
 use super::event::Event;
 use super::handler::Handler;
 use crate::core::ConfigError;
-use crate::handle::{DualHandle, Network};
+use crate::handle::{DualHandle, Network, PerNetwork};
 
 /// A node of two networks in a libp2p swarm: two [`Behaviour`]s side by side, behind one [`DualHandle`].
 ///
@@ -73,7 +73,8 @@ impl Dual {
         if wan.protocols().iter().any(|name| lan.protocols().contains(name)) {
             return Err(ConfigError::Shared("stream.protocols"));
         }
-        let handle = DualHandle::new(wan.handle(), lan.handle(), wan.validator());
+        let policies = PerNetwork { wan: wan.policy(), lan: lan.policy() };
+        let handle = DualHandle::new(wan.handle(), lan.handle(), wan.validator()).with_policies(policies);
         Ok(Dual { wan, lan, handle, lan_first: false })
     }
 
@@ -104,9 +105,9 @@ impl Dual {
 
     /// Names a peer that serves the DHT, for a first contact. As [`DualHandle::add_peer`].
     pub fn add_peer(&mut self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) {
-        let addrs: Vec<_> = addrs.into_iter().collect();
-        self.wan.add_peer(peer, addrs.clone());
-        self.lan.add_peer(peer, addrs);
+        let addrs = self.handle.shared_out(addrs);
+        addrs.wan.into_iter().for_each(|addrs| self.wan.add_peer(peer, addrs));
+        addrs.lan.into_iter().for_each(|addrs| self.lan.add_peer(peer, addrs));
     }
 }
 

@@ -10,6 +10,7 @@ mod config;
 mod dialer;
 mod disproved;
 mod dual;
+mod elsewhere;
 mod event;
 mod exchange;
 mod framed;

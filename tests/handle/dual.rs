@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::Input;
-use libp2p_kad_dht::handle::{DualHandle, Network as Which, Wish};
+use libp2p_kad_dht::core::{AddressPolicy, Input};
+use libp2p_kad_dht::handle::{DualHandle, Network as Which, PerNetwork, Wish};
 use libp2p_kad_dht::{AcceptAny, QueryError, Quorum};
+use multiaddr::Multiaddr;
 
 use super::{Network, poll, poll_next};
 
@@ -285,16 +286,28 @@ fn dropping_cancels_in_both() {
 }
 
 #[test]
-fn a_peer_is_named_to_both() {
-    let mut two = Two::of(1, 1);
-    let (peer, addrs) = (PeerId::random(), super::addrs(7));
-    two.dht.add_peer(peer, addrs.clone()).check().unwrap();
-    two.run();
-    for network in [&two.wan, &two.lan] {
-        let named = network.nodes[0].wishes.iter().filter(|wish| match wish {
-            Wish::AddPeer(contact) => *contact.peer() == peer && contact.addrs().eq(addrs.clone()),
-            _ => false,
-        });
-        assert_eq!(named.count(), 1);
-    }
+fn a_peer_is_named_where_its_addresses_are_admitted() {
+    let [far, near, none] =
+        ["/ip4/8.8.8.8/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/0.0.0.0/tcp/1"].map(|a| a.parse().unwrap());
+    let policies = PerNetwork { wan: AddressPolicy::Public, lan: AddressPolicy::Lan };
+    let given = |addrs: &[&Multiaddr], policies: PerNetwork<AddressPolicy>| {
+        let mut two = Two::of(1, 1);
+        let dht = two.dht.clone().with_policies(policies);
+        dht.add_peer(PeerId::random(), addrs.iter().map(|addr| (*addr).clone())).check().unwrap();
+        two.run();
+        [&two.wan, &two.lan].map(|network| {
+            let named = network.nodes[0].wishes.iter().map(|wish| match wish {
+                Wish::AddPeer(contact) => contact.addrs().collect::<Vec<_>>(),
+                other => panic!("{other:?}"),
+            });
+            named.collect::<Vec<_>>()
+        })
+    };
+    let one = |addr: &Multiaddr| vec![vec![addr.clone()]];
+    assert_eq!(given(&[&far, &near], policies), [one(&far), one(&near)]);
+    assert_eq!(given(&[&far], policies), [one(&far), vec![]]);
+    assert_eq!(given(&[&near], policies), [vec![], one(&near)]);
+    assert_eq!(given(&[&none], policies), [one(&none), vec![]], "refused there, and told");
+    assert_eq!(given(&[], policies), [vec![vec![]], vec![vec![]]]);
+    assert_eq!(given(&[&near], PerNetwork::default()), [one(&near), one(&near)]);
 }

@@ -15,7 +15,7 @@ pub use pair::{Both, Race};
 pub use streams::{DualProviders, DualValues};
 
 use super::{Bootstrapped, ClosestPeers, DhtHandle, Found, FoundPeer, Posted, Published};
-use crate::core::{QueryError, RecordKey, Validator};
+use crate::core::{AddressPolicy, QueryError, RecordKey, Validator};
 
 /// One of the two networks of a [`DualHandle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,12 +101,21 @@ pub struct DualHandle {
     wan: DhtHandle,
     lan: DhtHandle,
     validator: Arc<dyn Validator>,
+    policies: PerNetwork<AddressPolicy>,
 }
 
 impl DualHandle {
     /// Of a handle on each network. Where both have a value at the same time, `validator` decides which is better.
     pub fn new(wan: DhtHandle, lan: DhtHandle, validator: Arc<dyn Validator>) -> DualHandle {
-        DualHandle { wan, lan, validator }
+        DualHandle { wan, lan, validator, policies: PerNetwork::default() }
+    }
+
+    /// Shares out the addresses of peers that are named by these policies, which should be those of the nodes. Default:
+    /// each network gets them all.
+    #[must_use]
+    pub fn with_policies(mut self, policies: PerNetwork<AddressPolicy>) -> DualHandle {
+        self.policies = policies;
+        self
     }
 
     /// The wide network alone.
@@ -180,12 +189,26 @@ impl DualHandle {
         Both::either(self.wan.bootstrap(), self.lan.bootstrap())
     }
 
-    /// Names a peer that serves the DHT, for a first contact. Each network takes the addresses that its policy admits, and
-    /// the peer only if there is one. Sent at once, as [`DhtHandle::add_peer`].
+    /// Names a peer that serves the DHT, for a first contact, to each network whose policy admits an address of it; to the
+    /// wide one if none does, which then says so. Sent at once, as [`DhtHandle::add_peer`].
     pub fn add_peer(&self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Posted {
+        let addrs = self.shared_out(addrs);
+        let wan = addrs.wan.map(|addrs| self.wan.add_peer(peer, addrs));
+        let lan = addrs.lan.map(|addrs| self.lan.add_peer(peer, addrs));
+        Posted::all([wan, lan].into_iter().flatten())
+    }
+
+    /// Which addresses of a peer go to which network; `None` where it is not named at all.
+    pub(crate) fn shared_out(&self, addrs: impl IntoIterator<Item = Multiaddr>) -> PerNetwork<Option<Vec<Multiaddr>>> {
         let addrs: Vec<_> = addrs.into_iter().collect();
-        let wan = self.wan.add_peer(peer, addrs.clone());
-        let lan = self.lan.add_peer(peer, addrs);
-        wan.and(lan)
+        let admitted = |policy: AddressPolicy| -> Vec<_> {
+            addrs.iter().filter(|addr| policy.admits(addr.as_ref())).cloned().collect()
+        };
+        let (wan, lan) = (admitted(self.policies.wan), admitted(self.policies.lan));
+        if addrs.is_empty() {
+            return PerNetwork { wan: Some(wan), lan: Some(lan) };
+        }
+        let [wan, lan] = [wan, lan].map(|addrs| (!addrs.is_empty()).then_some(addrs));
+        if wan.is_none() && lan.is_none() { PerNetwork { wan: Some(addrs), lan } } else { PerNetwork { wan, lan } }
     }
 }
