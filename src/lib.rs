@@ -92,8 +92,8 @@ pub use crate::core::{
     Timestamp, Validator,
 };
 #[cfg(feature = "handle")]
-pub use crate::handle::{DhtHandle, Query};
+pub use crate::handle::{DhtHandle, DualHandle, Query};
 #[cfg(feature = "libp2p")]
-pub use crate::net::{Behaviour, Config, DialConfig, Event, StreamConfig};
+pub use crate::net::{Behaviour, Config, DialConfig, Dual, Event, StreamConfig};
 #[cfg(feature = "disk")]
 pub use crate::persist::{DiskStore, DiskStoreConfig, OpenError};

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "handle/dual.rs"]
+mod dual;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::pin::pin;

@@ -289,8 +289,9 @@ fn what_cannot_work_is_refused_at_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
     for (flags, code, names) in [
-        (&["--network", "amino"][..], 2, "--network amino"),
-        (&["--network", "lan"], 2, "--network lan"),
+        (&["--network", "moon"][..], 2, "--network"),
+        (&["--protocol", "/ipfs/kad/1.0.0"], 2, "record.validator"),
+        (&["--no-bootstrap", "--bootstrap", "/ip4/127.0.0.1/tcp/4001"], 2, "/p2p/PEERID"),
         (&["--metrics", "127.0.0.1:9000"], 2, "--metrics"),
         (&["--bootstrap", "/ip4/127.0.0.1/tcp/4001"], 2, "must end in /p2p/PEERID"),
         (&["--bootstrap", "nonsense"], 2, "not a multiaddress"),
@@ -313,6 +314,61 @@ fn what_cannot_work_is_refused_at_the_start() {
         assert!(error.contains(names), "{flags:?}: {error:?} does not name {names:?}");
         assert_eq!(out, "", "{flags:?}");
     }
+}
+
+#[test]
+fn what_no_peer_took_is_kept_and_said_to_be() {
+    let mut node = Node::start(&[]);
+    let put = node.fault("put /app/alone value", "no peers known");
+    assert_eq!((&put["kept"], &put["stored"]), (&true.into(), &serde_json::json!([])), "{put}");
+    let provide = node.fault(&format!("provide {CID}"), "no peers known");
+    assert_eq!((&provide["kept"], &provide["announced"]), (&true.into(), &serde_json::json!([])), "{provide}");
+    let records = node.done("records");
+    assert_eq!((&records["values"][0]["own"], &records["providers"][0]["own"]), (&true.into(), &true.into()));
+    assert_eq!(node.done("get /app/alone")["value"], "value");
+    let long = format!("put /app/long {}", "x".repeat(12 * 1024));
+    assert_eq!(node.fault(&long, "too large")["kept"], false);
+    let other = Node::start(&["--bootstrap", node.addr()]);
+    until_it_serves(&mut node, other.peer());
+    assert_eq!(node.done("put /app/alone value")["kept"], true);
+}
+
+/// The networks differ in protocol and in what they take as a value. Nobody here is on the public network.
+#[test]
+fn each_network_has_its_own_protocol_and_values() {
+    for (network, protocol, error) in [
+        ("private", "/my-app/kad/1.0.0", None),
+        ("amino", "/ipfs/kad/1.0.0", Some("unknown namespace")),
+        ("lan", "/ipfs/lan/kad/1.0.0", Some("unknown namespace")),
+    ] {
+        let flags = ["--network", network, "--mode", "server", "--no-bootstrap", "--addresses", "any"];
+        let first = Node::start(&flags);
+        assert_eq!(first.ready["protocol"], protocol);
+        let mut second = Node::start(&flags);
+        second.done(&format!("dial {}", first.addr()));
+        let put = second.ask("put /app/greeting hello");
+        match error {
+            None => assert_eq!(put["stored"][0], first.peer(), "{put}"),
+            Some(error) => assert!(put["error"].as_str().unwrap().contains(error), "{put}"),
+        }
+        let told = second.done(&format!("provide {CID}"));
+        assert_eq!(told["announced"][0], first.peer(), "{network}: {told}");
+        let own = Node::start(&["--network", network, "--no-bootstrap", "--protocol", "/own/kad/1.0.0"]);
+        assert_eq!(own.ready["protocol"], "/own/kad/1.0.0");
+    }
+    // With its own rules, a node of the public network has nothing to do with this machine.
+    let local = Node::start(&["--network", "lan"]);
+    let mut public = Node::start(&["--network", "amino", "--no-bootstrap", "--protocol", "/ipfs/lan/kad/1.0.0"]);
+    public.done(&format!("dial {}", local.addr()));
+    public.fault("get /pk/x", "no peers known");
+    assert_eq!(public.fault(&format!("provide {CID}"), "no own address")["kept"], false);
+    let mut beside = Node::start(&["--network", "lan", "--bootstrap", local.addr()]);
+    assert_eq!(beside.done(&format!("provide {CID}"))["announced"][0], local.peer());
+}
+
+/// Waits until a peer is in the routing table.
+fn until_it_serves(node: &mut Node, peer: &str) {
+    restart::until(node, "peers", |peers| peers["routing_table"].as_array().unwrap().iter().any(|known| known == peer));
 }
 
 #[test]

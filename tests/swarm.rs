@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "swarm/dual.rs"]
+mod dual;
+#[path = "swarm/internet.rs"]
+mod internet;
+
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -7,12 +7,24 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
+use kad::core::AddressPolicy;
 use kad::{ConfigError, Mode};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity};
 use libp2p_kad_dht as kad;
 
 use crate::home::Home;
+
+/// The protocol of a private network that was given no name.
+const PRIVATE_PROTOCOL: StreamProtocol = StreamProtocol::new("/my-app/kad/1.0.0");
+
+/// The boot nodes of the public network. Source: the documentation of Kubo, “Bootstrap list”.
+const AMINO_BOOT_NODES: [&str; 4] = [
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmQCU2EcMqAqQPR2i9bChDtGNJchTbq5TbXJJ16u19uLTa",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvbUcqanj75Nb",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
+];
 
 /// A node of a Kademlia DHT, on TCP and QUIC, for people and for scripts.
 #[derive(Debug, Parser)]
@@ -22,21 +34,29 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "/ip4/127.0.0.1/tcp/0")]
     pub(crate) listen: Vec<Multiaddr>,
 
-    /// The name of the protocol: the nodes of a network share it
-    #[arg(long, value_name = "NAME", default_value = "/my-app/kad/1.0.0", value_parser = protocol)]
-    pub(crate) protocol: StreamProtocol,
+    /// The name of the protocol: the nodes of a network share it [default: the network's; private: /my-app/kad/1.0.0]
+    #[arg(long, value_name = "NAME", value_parser = protocol)]
+    protocol: Option<StreamProtocol>,
 
-    /// Whether to serve others; auto: while an external address is confirmed
-    #[arg(long, value_enum, default_value_t = ModeArg::Server)]
-    mode: ModeArg,
+    /// Whether to serve others; auto: while an external address is confirmed [default: server; amino: auto]
+    #[arg(long, value_enum)]
+    mode: Option<ModeArg>,
 
-    /// Join through this peer; may be repeated; must end in /p2p/PEERID
+    /// Join through this peer; may be repeated; must end in /p2p/PEERID [default: none; amino: its public boot nodes]
     #[arg(long, value_name = "ADDR", value_parser = seed)]
-    pub(crate) bootstrap: Vec<Seed>,
+    bootstrap: Vec<Seed>,
+
+    /// Join through nobody: wait to be found, or for a `dial`
+    #[arg(long, conflicts_with = "bootstrap")]
+    no_bootstrap: bool,
 
     /// This node can be reached at this address from outside; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub(crate) external: Vec<Multiaddr>,
+
+    /// Deal with these addresses alone [default: amino: public; lan: lan; private: any]
+    #[arg(long, value_enum)]
+    addresses: Option<AddressesArg>,
 
     /// Keep the identity, the records and the known peers in this directory; in memory without it
     #[arg(long, value_name = "PATH")]
@@ -46,7 +66,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     key_seed: Option<u64>,
 
-    /// Which network's rules to follow (amino and lan: not available yet)
+    /// Whose rules to follow: those of a network of one's own, of the public IPFS network, or of its local networks
     #[arg(long, value_enum, default_value_t = Network::Private)]
     network: Network,
 
@@ -105,6 +125,13 @@ enum ModeArg {
     Auto,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AddressesArg {
+    Any,
+    Public,
+    Lan,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Network {
     Private,
@@ -116,23 +143,17 @@ impl Args {
     /// The arguments of this process. Ends it, with exit code 2 and an error that names the fault, if they cannot work.
     pub(crate) fn from_command_line() -> Args {
         let args = Args::parse();
-        let fault = match (args.metrics, args.network, args.config()) {
-            (Some(_), ..) => "--metrics is not available yet".to_owned(),
-            (_, Network::Amino, _) => "--network amino is not available yet: only private networks are".to_owned(),
-            (_, Network::Lan, _) => "--network lan is not available yet: only private networks are".to_owned(),
-            (.., Err(why)) => why.to_string(),
-            (.., Ok(_)) => return args,
+        let fault = match (args.metrics, args.config()) {
+            (Some(_), _) => "--metrics is not available yet".to_owned(),
+            (_, Err(why)) => why.to_string(),
+            (_, Ok(_)) => return args,
         };
         Args::command().error(ErrorKind::InvalidValue, fault).exit()
     }
 
     /// The DHT's configuration, checked.
     pub(crate) fn config(&self) -> Result<kad::Config, ConfigError> {
-        let config = kad::Config::new(self.protocol.clone()).with_mode(match self.mode {
-            ModeArg::Client => Some(Mode::Client),
-            ModeArg::Server => Some(Mode::Server),
-            ModeArg::Auto => None,
-        });
+        let config = self.preset();
         let config = self.k.into_iter().fold(config, kad::Config::with_replication);
         let config = self.alpha.into_iter().fold(config, kad::Config::with_parallelism);
         let mut core = config.core().clone();
@@ -153,14 +174,47 @@ impl Args {
         config.validate().map(|()| config)
     }
 
-    /// The node's identity: of this number, else the one kept at home, else a new one.
+    /// What the network asks for, and what was asked for instead.
+    fn preset(&self) -> kad::Config {
+        let config = match self.network {
+            Network::Private => kad::Config::new(PRIVATE_PROTOCOL),
+            Network::Amino => kad::Config::amino(),
+            Network::Lan => kad::Config::lan(),
+        };
+        let config = self.protocol.iter().fold(config, |config, name| config.with_protocols([name.clone()]));
+        let config = self.addresses.iter().fold(config, |config, addresses| {
+            config.with_address_policy(match addresses {
+                AddressesArg::Any => AddressPolicy::Any,
+                AddressesArg::Public => AddressPolicy::Public,
+                AddressesArg::Lan => AddressPolicy::Lan,
+            })
+        });
+        self.mode.iter().fold(config, |config, mode| {
+            config.with_mode(match mode {
+                ModeArg::Client => Some(Mode::Client),
+                ModeArg::Server => Some(Mode::Server),
+                ModeArg::Auto => None,
+            })
+        })
+    }
+
+    /// Through whom to join.
+    pub(crate) fn seeds(&self) -> Vec<Seed> {
+        if self.network != Network::Amino || self.no_bootstrap || !self.bootstrap.is_empty() {
+            return self.bootstrap.clone();
+        }
+        AMINO_BOOT_NODES.iter().filter_map(|addr| seed(addr).ok()).collect()
+    }
+
+    /// The node's identity: of the given number, else the one kept at home, else a new one.
     pub(crate) fn keypair(&self, home: Option<&Home>) -> Result<identity::Keypair, String> {
-        match (self.key_seed, home) {
-            (Some(seed), _) => {
-                let secret = kad::Key::hash(format!("key seed {seed}").as_bytes()).to_bytes();
-                identity::Keypair::ed25519_from_bytes(secret).map_err(|why| why.to_string())
-            }
-            (None, Some(home)) => home.identity(),
+        let wanted = self.key_seed.map(|seed| {
+            let secret = kad::Key::hash(format!("key seed {seed}").as_bytes()).to_bytes();
+            identity::Keypair::ed25519_from_bytes(secret).map_err(|why| why.to_string())
+        });
+        match (wanted.transpose()?, home) {
+            (wanted, Some(home)) => home.identity(wanted),
+            (Some(wanted), None) => Ok(wanted),
             (None, None) => Ok(identity::Keypair::generate_ed25519()),
         }
     }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
 use kad::core::store::Item;
-use kad::core::{Kind, Stats};
+use kad::core::{Kind, Report, Stats};
 use kad::handle::{PeerRecord, ProviderUpdate, Published, Walk};
 use kad::{DhtHandle, Key, Query, QueryError, Timestamp};
 use libp2p::{Multiaddr, PeerId};
@@ -180,19 +180,23 @@ impl Runner {
     }
 }
 
+/// `kept` says whether the record is on this node, which publishes it again in time; peers or not.
 fn published(reached: &'static str, outcome: Result<Published, QueryError>) -> Outcome {
-    let told = |acknowledged: &[PeerId], sent: &[PeerId], failed: &[_]| {
+    let told = |acknowledged: &[PeerId], sent: &[PeerId], failed: &[_], kept: bool| {
         let mut fields = vec![(reached, fields::ids(acknowledged)), ("failed", fields::failures(failed))];
         if !sent.is_empty() {
             fields.push(("sent", fields::ids(sent)));
         }
+        fields.push(("kept", kept.into()));
         fields
     };
     match outcome {
-        Ok(published) => Ok(told(&published.acknowledged, &published.sent, &published.failed)),
+        Ok(published) => Ok(told(&published.acknowledged, &published.sent, &published.failed, true)),
         Err(why) => {
-            let fields = why.report().map(|report| told(&report.acknowledged, &report.sent, &report.failed));
-            Err(Failure { error: why.to_string(), fields: fields.unwrap_or_default() })
+            let nobody = Report::default();
+            let report = why.report().unwrap_or(&nobody);
+            let fields = told(&report.acknowledged, &report.sent, &report.failed, why.is_kept());
+            Err(Failure { error: why.to_string(), fields })
         }
     }
 }

@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Serves commands until the end of the input, `quit` or a signal.
 pub(crate) async fn run(node: Node, args: &Args) -> io::Result<()> {
     let mut console = Console { node, json: args.json, running: JoinSet::new() };
-    console.greet(args).await?;
-    if !args.bootstrap.is_empty() {
+    console.greet().await?;
+    if !args.seeds().is_empty() {
         tokio::spawn(join(console.node.dht.clone()));
     }
     let mut lines = Lines::new(BufReader::new(tokio::io::stdin()));
@@ -58,19 +58,19 @@ struct Console {
 }
 
 impl Console {
-    async fn greet(&self, args: &Args) -> io::Result<()> {
+    async fn greet(&self) -> io::Result<()> {
         let addrs: Vec<_> = self.node.addrs.iter().map(ToString::to_string).collect();
+        let protocol = self.node.protocols.first().map(AsRef::as_ref).unwrap_or_default();
         if !self.json {
             let addrs = addrs.join("\n  ");
-            return write(&format!("A node of {}, at\n  {addrs}\nType `help` for what it can do.\n", args.protocol))
-                .await;
+            return write(&format!("A node of {protocol}, at\n  {addrs}\nType `help` for what it can do.\n")).await;
         }
         let ready = vec![
             ("event", "ready".into()),
             ("impl", "libp2p-kad-dht".into()),
             ("peer", self.node.peer.to_string().into()),
             ("addrs", addrs.into()),
-            ("protocol", args.protocol.as_ref().into()),
+            ("protocol", protocol.into()),
         ];
         write(&object(&ready)).await
     }

@@ -23,21 +23,46 @@ impl Home {
         self.0.join("records")
     }
 
-    /// The identity kept here; a new one is kept first. What is there and is no identity is left as it is.
-    pub(crate) fn identity(&self) -> Result<Keypair, String> {
+    /// The identity kept here, which must be `wanted` where one is given: what is published from here is published in
+    /// its name. Where none is kept, `wanted` or a new one is kept first. What is there and is no identity is left as it
+    /// is.
+    pub(crate) fn identity(&self, wanted: Option<Keypair>) -> Result<Keypair, String> {
         let path = self.0.join("identity");
-        match fs::read(&path) {
-            Ok(bytes) => Keypair::from_protobuf_encoding(&bytes)
-                .map_err(|why| format!("{} holds no identity: {why}", path.display())),
-            Err(why) if why.kind() == io::ErrorKind::NotFound => {
-                let keypair = Keypair::generate_ed25519();
-                let bytes = keypair.to_protobuf_encoding().map_err(|why| why.to_string())?;
-                keep_secret(&path, &bytes).map_err(|why| format!("cannot keep {}: {why}", path.display()))?;
-                Ok(keypair)
-            }
-            Err(why) => Err(format!("cannot read {}: {why}", path.display())),
+        let kept = match fs::read(&path) {
+            Ok(bytes) => read(&path, &bytes)?,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return self.begin(&path, wanted),
+            Err(why) => return Err(format!("cannot read {}: {why}", path.display())),
+        };
+        match wanted {
+            Some(wanted) if wanted.public() != kept.public() => Err(format!(
+                "{} belongs to the node {}, and --key-seed makes the node {}: a directory is for one of them",
+                self.0.display(),
+                kept.public().to_peer_id(),
+                wanted.public().to_peer_id(),
+            )),
+            _ => Ok(kept),
         }
     }
+
+    fn begin(&self, path: &Path, wanted: Option<Keypair>) -> Result<Keypair, String> {
+        if self.records().exists() {
+            let dir = self.0.display();
+            return Err(format!("{dir} holds records, but not the identity of the node that they belong to"));
+        }
+        let keypair = wanted.unwrap_or_else(Keypair::generate_ed25519);
+        let bytes = keypair.to_protobuf_encoding().map_err(|why| why.to_string())?;
+        keep_secret(path, &bytes).map_err(|why| format!("cannot keep {}: {why}", path.display()))?;
+        Ok(keypair)
+    }
+}
+
+fn read(path: &Path, bytes: &[u8]) -> Result<Keypair, String> {
+    if bytes.is_empty() {
+        return Err(format!("{} is empty: the identity of the node that it belongs to is lost", path.display()));
+    }
+    Keypair::from_protobuf_encoding(bytes).map_err(|why| {
+        format!("{} holds no identity, or one that was cut short ({} bytes): {why}", path.display(), bytes.len())
+    })
 }
 
 /// Writes a new file that only its owner can read, whole or not at all.

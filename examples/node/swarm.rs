@@ -9,7 +9,7 @@ use kad::{DhtHandle, Store};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, noise, ping, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use libp2p_kad_dht as kad;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) peer: PeerId,
     /// Where it listens, with its id.
     pub(crate) addrs: Vec<Multiaddr>,
+    /// The names of the protocol, the preferred one first.
+    pub(crate) protocols: Vec<StreamProtocol>,
     pub(crate) dht: DhtHandle,
     pub(crate) control: Control,
     swarm: JoinHandle<()>,
@@ -78,6 +80,7 @@ impl Control {
 /// Starts a node that listens everywhere it was told to.
 pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let config = args.config()?;
+    let protocols = config.protocols().to_vec();
     let home = args.store.as_deref().map(Home::at).transpose()?;
     // Opened before anything listens: a store that cannot be had is no reason to have been in the network.
     let keypair = args.keypair(home.as_ref())?;
@@ -101,13 +104,13 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let addrs = listen(&mut swarm, &args.listen).await?;
     args.external.iter().for_each(|addr| swarm.add_external_address(addr.clone()));
     let dht = swarm.behaviour().kad.handle();
-    for seed in &args.bootstrap {
-        dht.add_peer(seed.peer, [seed.addr.clone()]).check()?;
+    for seed in args.seeds() {
+        dht.add_peer(seed.peer, [seed.addr]).check()?;
     }
     let (requests, waiting) = mpsc::channel(REQUESTS);
     let swarm = tokio::spawn(drive(swarm, waiting));
     let addrs = addrs.into_iter().map(|addr| addr.with(Protocol::P2p(peer))).collect();
-    Ok(Node { peer, addrs, dht, control: Control(requests), swarm })
+    Ok(Node { peer, addrs, protocols, dht, control: Control(requests), swarm })
 }
 
 fn open(home: &Home) -> Result<Box<dyn Store>, String> {

@@ -79,6 +79,17 @@ pub enum QueryError {
 }
 
 impl QueryError {
+    /// Whether a put or a provide that failed so has kept its record on this node, from where it is published again in
+    /// time. `false` where the failure came before that, or where the node is gone and nobody knows.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            QueryError::NoPeers | QueryError::NoAnswer(_) | QueryError::QuorumMissed { .. } => true,
+            // Nobody is asked before the own store has answered.
+            QueryError::TimedOut { report, .. } => report.requests > 0,
+            _ => false,
+        }
+    }
+
     /// Who was asked before the query failed, and how each of them ended; `None` where nobody was.
     pub fn report(&self) -> Option<&Report> {
         match self {
@@ -155,4 +166,7 @@ pub enum ConfigError {
     /// The list must not be empty.
     #[error("{0} must not be empty")]
     Empty(&'static str),
+    /// Two nodes in one swarm must have nothing of this in common.
+    #[error("{0} must have nothing in common")]
+    Shared(&'static str),
 }

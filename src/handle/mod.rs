@@ -4,6 +4,7 @@
 //! [`Commands`] serves it; `net::Behaviour` holds one, and so can a driver of your own.
 
 mod command;
+mod dual;
 mod mailbox;
 mod outcome;
 mod query;
@@ -17,6 +18,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 pub use command::{Commands, Wish};
+pub use dual::{Both, DualError, DualHandle, DualProviders, DualValues, Network, PerNetwork, Race};
 pub use mailbox::{HandleError, MAX_COMMANDS};
 pub use outcome::{Bootstrapped, ClosestPeers, Found, FoundPeer, Outcome, PeerRecord, ProvidersFound, Published, Walk};
 pub use query::{ProviderUpdate, Providers, Query, Values, Watched, WatchedProviders};
@@ -164,5 +166,9 @@ impl Posted {
     /// [`HandleError::Busy`] if [`MAX_COMMANDS`] commands wait already, [`HandleError::Closed`] if the node is gone.
     pub fn check(self) -> Result<(), HandleError> {
         self.0
+    }
+
+    fn all(posted: impl IntoIterator<Item = Posted>) -> Posted {
+        Posted(posted.into_iter().try_for_each(Posted::check))
     }
 }

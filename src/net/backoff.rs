@@ -17,6 +17,8 @@ pub(super) struct BackOffs {
     base: Duration,
     max: Duration,
     limit: usize,
+    /// How often anyone was reached.
+    reached: u64,
     peers: BTreeMap<PeerId, BackOff>,
     /// The same in order of their end.
     ends: BTreeSet<(Timestamp, PeerId)>,
@@ -30,6 +32,8 @@ struct BackOff {
     end: Timestamp,
     /// Failed dials in a row, at least one.
     failures: u32,
+    /// What `reached` was at the last failure.
+    reached: u64,
     /// The addresses that failed.
     tried: Arc<Contact>,
 }
@@ -40,6 +44,7 @@ impl BackOffs {
             base: config.backoff_base,
             max: config.backoff_max,
             limit: config.backoff_peers,
+            reached: 0,
             peers: BTreeMap::new(),
             ends: BTreeSet::new(),
         }
@@ -53,22 +58,41 @@ impl BackOffs {
     }
 
     /// A dial at these addresses failed.
+    ///
+    /// Where nobody at all was reached since the last one failed, it is this node's own network that is out, as far as
+    /// anyone can tell. Such a failure is not counted, and the peer is tried again after half the shortest time: whoever
+    /// doubles through an outage of five minutes finds nobody for five minutes more.
     pub(super) fn on_failure(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         self.expire(now);
-        let (before, tried) = match self.forget(contact.peer()) {
-            Some(backoff) => (backoff.failures, backoff.tried.merged(contact)),
-            None => (0, Arc::clone(contact)),
+        let (failures, hold, tried) = match self.forget(contact.peer()) {
+            Some(backoff) if backoff.reached == self.reached => {
+                (backoff.failures, self.base / 2, backoff.tried.merged(contact))
+            }
+            Some(backoff) => {
+                (backoff.failures.saturating_add(1), self.hold(backoff.failures), backoff.tried.merged(contact))
+            }
+            None => (1, self.hold(0), Arc::clone(contact)),
         };
         while self.peers.len() >= self.limit {
             let Some((_, soonest)) = self.ends.pop_first() else { break };
             self.peers.remove(&soonest);
         }
-        let factor = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
-        let until = now + self.base.saturating_mul(factor).min(self.max);
+        let until = now + hold;
         let end = until + self.max;
         self.ends.insert((end, *contact.peer()));
-        let backoff = BackOff { until, end, failures: before.saturating_add(1), tried };
+        let backoff = BackOff { until, end, failures, reached: self.reached, tried };
         self.peers.insert(*contact.peer(), backoff);
+    }
+
+    /// How long a peer is left alone that failed once more than this often.
+    fn hold(&self, before: u32) -> Duration {
+        let factor = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
+        self.base.saturating_mul(factor).min(self.max)
+    }
+
+    /// Somebody was reached: the network is there.
+    pub(super) fn on_reached(&mut self) {
+        self.reached = self.reached.wrapping_add(1);
     }
 
     /// The peer can be reached after all, or might be.
@@ -109,6 +133,7 @@ mod tests {
         let (peer, mut backoffs) = (contact(PeerId::random(), &[1]), backoffs(10));
         let mut now = Timestamp::from_secs(1_000);
         for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
+            backoffs.on_reached();
             backoffs.on_failure(now, &peer);
             assert!(backoffs.holds(now + Duration::from_secs(seconds - 1), &peer));
             now += Duration::from_secs(seconds);
@@ -118,9 +143,30 @@ mod tests {
         backoffs.on_failure(now, &peer);
         assert!(!backoffs.holds(now + Duration::from_secs(5), &peer), "an old failure does not count");
         for _ in 0..100 {
+            backoffs.on_reached();
             backoffs.on_failure(now, &peer);
         }
         assert!(backoffs.holds(now, &peer));
+    }
+
+    #[test]
+    fn an_outage_doubles_nothing() {
+        let (peer, other, mut backoffs) =
+            (contact(PeerId::random(), &[1]), contact(PeerId::random(), &[2]), backoffs(10));
+        let mut now = Timestamp::from_secs(1_000);
+        backoffs.on_failure(now, &peer);
+        assert!(backoffs.holds(now + Duration::from_secs(4), &peer));
+        for _ in 0..100 {
+            now += Duration::from_secs(5);
+            backoffs.on_failure(now, &peer);
+            backoffs.on_failure(now, &other);
+            assert!(backoffs.holds(now + Duration::from_secs(2), &peer));
+            assert!(!backoffs.holds(now + Duration::from_millis(2_500), &peer));
+        }
+        backoffs.on_reached();
+        backoffs.on_failure(now, &peer);
+        assert!(backoffs.holds(now + Duration::from_secs(9), &peer), "the second that counts");
+        assert!(!backoffs.holds(now + Duration::from_secs(10), &peer));
     }
 
     #[test]
@@ -131,6 +177,7 @@ mod tests {
         assert!(backoffs.holds(now, &contact(peer, &[1])));
         assert!(backoffs.holds(now, &contact(peer, &[])));
         assert!(!backoffs.holds(now, &contact(peer, &[1, 2])));
+        backoffs.on_reached();
         backoffs.on_failure(now, &contact(peer, &[2]));
         assert!(backoffs.holds(now + Duration::from_secs(9), &contact(peer, &[1, 2])), "the second in a row");
         backoffs.on_hope(&peer);

@@ -15,20 +15,23 @@ use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
 use libp2p_swarm::behaviour::{AddressChange, ConnectionClosed, ConnectionEstablished};
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandlerInEvent, ToSwarm,
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, StreamProtocol, THandlerInEvent,
+    ToSwarm,
 };
 
 use super::asked::Asked;
 use super::clock::Clock;
 use super::config::Config;
 use super::dialer::{Action, Dialer};
+use super::elsewhere::Elsewhere;
 use super::event::Event;
 use super::handler::{FromHandler, Handler, ToHandler};
 use super::mode::ModeSwitch;
 use super::stream_config::StreamConfig;
 use crate::core::{
-    self, Busy, ConfigError, Contact, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output,
-    QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
+    self, AddressPolicy, Busy, ConfigError, Contact, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode,
+    Operation, Output, QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
+    Validator,
 };
 use crate::handle::{Commands, DhtHandle, Wish};
 
@@ -53,6 +56,9 @@ pub struct Behaviour {
     asked: Asked,
     mode: ModeSwitch,
     stream: Arc<StreamConfig>,
+    validator: Arc<dyn Validator>,
+    policy: AddressPolicy,
+    elsewhere: Elsewhere,
     listening: Vec<Multiaddr>,
     /// The number of the next connection handler; what it asks under is unique with it.
     next_handler: u32,
@@ -98,6 +104,9 @@ impl Behaviour {
             asked: Asked::default(),
             mode: ModeSwitch::new(config.mode(), config.server_hold()),
             stream: Arc::new(config.stream().clone()),
+            validator: Arc::clone(&config.core().record.validator),
+            policy: config.core().address_policy,
+            elsewhere: Elsewhere::default(),
             listening: Vec::new(),
             next_handler: 0,
             effects: VecDeque::new(),
@@ -167,6 +176,26 @@ impl Behaviour {
     /// Requests to peers that have no end yet, those that wait for a connection included.
     pub fn pending_requests(&self) -> usize {
         self.dialer.pending()
+    }
+
+    /// The names of the protocol.
+    pub(super) fn protocols(&self) -> &[StreamProtocol] {
+        &self.stream.protocols
+    }
+
+    /// What decides which values are valid.
+    pub(super) fn validator(&self) -> Arc<dyn Validator> {
+        Arc::clone(&self.validator)
+    }
+
+    /// Which addresses it deals with.
+    pub(super) fn policy(&self) -> AddressPolicy {
+        self.policy
+    }
+
+    /// Whether this node itself, and nobody else in the swarm, began this dial.
+    pub(super) fn is_own_dial(&self, connection: ConnectionId) -> bool {
+        self.dialer.is_own_dial(connection)
     }
 
     fn input(&mut self, input: Input) {
@@ -245,6 +274,10 @@ impl Behaviour {
 
     fn on_established(&mut self, event: ConnectionEstablished<'_>) {
         let ConnectionEstablished { peer_id: peer, connection_id, endpoint, .. } = event;
+        if !self.is_of_network(endpoint.get_remote_address()) {
+            self.elsewhere.on_established(peer, connection_id);
+            return self.dialer.on_other_connection(peer);
+        }
         let first = !self.dialer.is_connected(&peer);
         self.dialer.on_established(peer, connection_id);
         let outbound_addr = dialled_addr(endpoint).cloned();
@@ -253,10 +286,16 @@ impl Behaviour {
         } else if let Some(addr) = outbound_addr {
             self.on_discovered(peer, addr);
         }
+        if let Some(said) = self.elsewhere.take_said(&peer) {
+            self.input(Input::Discovered(said));
+        }
     }
 
     fn on_closed(&mut self, event: ConnectionClosed<'_>) {
         let ConnectionClosed { peer_id: peer, connection_id, .. } = event;
+        if self.elsewhere.on_closed(peer, connection_id) {
+            return;
+        }
         for id in self.asked.close(connection_id) {
             self.input(Input::RequestGone { id });
         }
@@ -274,9 +313,15 @@ impl Behaviour {
     }
 
     fn on_discovered(&mut self, peer: PeerId, addr: Multiaddr) {
-        if peer != self.local {
-            self.input(Input::Discovered(Contact::new(peer, [addr])));
+        if peer == self.local || !self.policy.admits(addr.as_ref()) {
+            return;
         }
+        let contact = Contact::new(peer, [addr]);
+        // Who is somewhere else is not of this network, whatever address it has there; unless it turns up here too.
+        if !self.dialer.is_connected(&peer) && self.elsewhere.on_discovered(&contact) {
+            return;
+        }
+        self.input(Input::Discovered(contact));
     }
 
     fn next_effect(&mut self) -> Option<Effect> {
@@ -319,9 +364,17 @@ impl Behaviour {
         Poll::Ready(())
     }
 
-    fn handler(&mut self) -> Handler {
+    /// Whether a connection counts. In a local network only those do that are local: every host on earth has a local
+    /// address, and would be one of this network as soon as it said so on a connection from afar.
+    fn is_of_network(&self, remote: &Multiaddr) -> bool {
+        self.policy != AddressPolicy::Lan || self.policy.admits(remote.as_ref())
+    }
+
+    /// On a connection that does not count the node takes no streams, whatever its mode.
+    fn handler(&mut self, remote: &Multiaddr) -> Handler {
         self.next_handler = self.next_handler.wrapping_add(1);
-        Handler::new(Arc::clone(&self.stream), self.mode.current(), self.next_handler)
+        let mode = if self.is_of_network(remote) { self.mode.current() } else { Mode::Client };
+        Handler::new(Arc::clone(&self.stream), mode, self.next_handler)
     }
 }
 
@@ -335,9 +388,9 @@ impl NetworkBehaviour for Behaviour {
         _: ConnectionId,
         _: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(self.handler())
+        Ok(self.handler(remote))
     }
 
     /// Only makes a handler: a behaviour after this one may still deny the connection.
@@ -345,11 +398,11 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         _: ConnectionId,
         _: PeerId,
-        _: &Multiaddr,
+        addr: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(self.handler())
+        Ok(self.handler(addr))
     }
 
     /// Lends what is known of a peer's addresses to those who dial it by its id alone. Own dials bring them along.
@@ -360,7 +413,7 @@ impl NetworkBehaviour for Behaviour {
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        if self.dialer.is_own_dial(connection) {
+        if self.is_own_dial(connection) {
             return Ok(Vec::new());
         }
         let contact = peer.and_then(|peer| self.dht.contact(&peer));
@@ -398,10 +451,14 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
             FromHandler::Response { id, result } => {
+                if result.is_ok() {
+                    self.dialer.on_answer();
+                }
                 if self.dialer.on_response(peer, connection, id) {
                     self.input(Input::Response { id, result });
                 }
             }
+            FromHandler::Serves(_) if self.elsewhere.has(peer, connection) => {}
             FromHandler::Serves(yes) => self.input(Input::Serves { peer, yes }),
         }
     }

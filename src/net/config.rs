@@ -1,4 +1,4 @@
-//! Everything that a node on libp2p can be told, with the defaults of two networks.
+//! Everything that a node on libp2p can be told, with the defaults of three kinds of network.
 //!
 //! Knows: the parts and their defaults. Must not know: who reads them.
 
@@ -14,6 +14,8 @@ use crate::core::{self, AddressPolicy, ConfigError, Mode, RecordKey, Timestamp, 
 
 /// The protocol of the public IPFS network.
 pub const AMINO_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
+/// The protocol of the local networks beside the public IPFS network (rule A3).
+pub const LAN_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/lan/kad/1.0.0");
 /// Default for [`DialConfig::at_once`]. Source: three lookups that each ask the 20 closest.
 pub const DEFAULT_DIALS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// Default for [`DialConfig::waiting`]. Source: three requests of each of the 10,000 queries that may run.
@@ -30,8 +32,8 @@ pub const DEFAULT_SERVER_HOLD: Duration = Duration::from_secs(120);
 
 /// The configuration of a [`Behaviour`](super::Behaviour).
 ///
-/// [`Config::new`] is right for a private network, `Config::amino` (feature `ipns`) for the public IPFS network. What is
-/// not set keeps its documented default; what cannot work is refused when the behaviour is made, by the name of the field.
+/// [`Config::new`] is right for a private network, `Config::amino` (feature `ipns`) for the public IPFS network and
+/// `Config::lan` for the local one beside it. What is not set keeps its documented default; what cannot work is refused when the behaviour is made, by the name of the field.
 #[derive(Clone, Debug)]
 pub struct Config {
     core: core::Config,
@@ -73,6 +75,15 @@ impl Config {
             .with_validator(Arc::new(core::Namespaced::public()))
             .with_diversity(Some(DiversityConfig::default()))
             .with_address_policy(AddressPolicy::Public)
+    }
+
+    /// For the local network beside the public IPFS network: `/ipfs/lan/kad/1.0.0`, local addresses and connections alone
+    /// ([`AddressPolicy::Lan`]), all peers servers (rule A3), and the public network's values.
+    /// [`Dual`](super::Dual) runs both in one swarm.
+    #[cfg(feature = "ipns")]
+    pub fn lan() -> Config {
+        let config = Config::new(LAN_PROTOCOL).with_address_policy(AddressPolicy::Lan);
+        config.with_validator(Arc::new(core::Namespaced::public()))
     }
 
     /// Speaks the protocol under these names, the preferred one first.
@@ -298,9 +309,10 @@ mod tests {
     use crate::core::{AcceptAny, InvalidValue, Namespaced};
 
     #[test]
-    fn both_presets_are_valid() {
+    fn all_presets_are_valid() {
         assert_eq!(Config::new(StreamProtocol::new("/app/kad/1.0.0")).validate(), Ok(()));
         assert_eq!(Config::amino().validate(), Ok(()));
+        assert_eq!(Config::lan().validate(), Ok(()));
         let one = NonZeroUsize::MIN;
         assert_eq!(Config::amino().with_replication(one).validate(), Ok(()), "β is not left above k");
     }
@@ -332,7 +344,9 @@ mod tests {
         assert_eq!(Config::new(StreamProtocol::new("/app/kad/1.0.0")).mode(), Some(Mode::Server));
         assert_eq!(Config::amino().mode(), None);
         assert_eq!(Config::amino().core().address_policy, AddressPolicy::Public);
+        assert_eq!(Config::lan().core().address_policy, AddressPolicy::Lan);
         assert_eq!(Config::new(AMINO_PROTOCOL).core().address_policy, AddressPolicy::Any);
+        assert_eq!(Config::lan().mode(), Some(Mode::Server), "all in a local network serve");
     }
 
     #[test]

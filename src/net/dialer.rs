@@ -147,6 +147,7 @@ impl Dialer {
     pub(super) fn on_established(&mut self, peer_id: PeerId, connection: ConnectionId) {
         self.dials.remove(&connection);
         self.backoffs.on_hope(&peer_id);
+        self.backoffs.on_reached();
         let peer = self.peers.entry(peer_id).or_default();
         match peer.dial {
             Dial::Own(id) if id != connection => {}
@@ -163,6 +164,19 @@ impl Dialer {
             self.hand(peer_id, connection, outgoing);
         }
         self.dial_next();
+    }
+
+    /// A connection to the peer is up that does not count. Who hoped for it dials.
+    pub(super) fn on_other_connection(&mut self, peer_id: PeerId) {
+        if self.peers.get(&peer_id).is_some_and(|peer| peer.dial == Dial::Foreign) {
+            self.enqueue(peer_id);
+            self.dial_next();
+        }
+    }
+
+    /// A peer answered on a connection that was up already.
+    pub(super) fn on_answer(&mut self) {
+        self.backoffs.on_reached();
     }
 
     /// A connection is gone; what was under way on it is tried once more.
@@ -296,7 +310,7 @@ impl Dialer {
             // What they add under another policy than this node's is not for it to dial.
             let with_others = self.policy == AddressPolicy::Any && (good.is_none() || !self.disproved.knows(&peer_id));
             let contact = good.unwrap_or(contact);
-            let opts = dial_opts(&contact, with_others);
+            let opts = dial_opts(&contact, self.policy, with_others);
             peer.dial = Dial::Own(opts.connection_id());
             self.dials.insert(opts.connection_id(), contact);
             self.actions.push_back(Action::Dial(opts));
@@ -393,10 +407,13 @@ impl Peer {
     }
 }
 
-fn dial_opts(contact: &Contact, with_others: bool) -> DialOpts {
-    let opts = DialOpts::peer_id(*contact.peer())
-        .condition(PeerCondition::DisconnectedAndNotDialing)
-        .addresses(contact.addrs().collect());
+fn dial_opts(contact: &Contact, policy: AddressPolicy, with_others: bool) -> DialOpts {
+    // In a local network there may be a connection that does not count.
+    let condition = match policy {
+        AddressPolicy::Lan => PeerCondition::NotDialing,
+        _ => PeerCondition::DisconnectedAndNotDialing,
+    };
+    let opts = DialOpts::peer_id(*contact.peer()).condition(condition).addresses(contact.addrs().collect());
     if with_others { opts.extend_addresses_through_behaviour().build() } else { opts.build() }
 }
 

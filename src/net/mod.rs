@@ -9,6 +9,8 @@ mod clock;
 mod config;
 mod dialer;
 mod disproved;
+mod dual;
+mod elsewhere;
 mod event;
 mod exchange;
 mod framed;
@@ -24,8 +26,9 @@ mod upgrade;
 pub use behaviour::Behaviour;
 pub use config::{
     AMINO_PROTOCOL, Config, DEFAULT_BACKOFF_BASE, DEFAULT_BACKOFF_MAX, DEFAULT_BACKOFF_PEERS, DEFAULT_DIALS_AT_ONCE,
-    DEFAULT_DIALS_WAITING, DEFAULT_SERVER_HOLD, DialConfig,
+    DEFAULT_DIALS_WAITING, DEFAULT_SERVER_HOLD, DialConfig, LAN_PROTOCOL,
 };
+pub use dual::{Dual, DualEvent};
 pub use event::{Event, ModeReason};
 pub use handler::{FromHandler, Handler, ToHandler};
 pub use stream_config::*;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use libp2p::identity::Keypair;
 use serde_json::{Value, json};
 
 use super::{CID, MULTIHASH, Node, command};
@@ -48,7 +49,7 @@ fn own(records: &Value, kind: &str) -> Vec<String> {
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Asks until the answer is as wanted, for half a minute.
-fn until(node: &mut Node, line: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(super) fn until(node: &mut Node, line: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     for _ in 0..600 {
         let answer = node.ask(line);
         if wanted(&answer) {
@@ -116,22 +117,63 @@ fn a_directory_that_cannot_be_used_is_an_error_and_stays_as_it_is() {
     let identity = directory.0.join("identity-is-none");
     fs::create_dir_all(&identity).unwrap();
     fs::write(identity.join("identity"), b"nobody").unwrap();
-    for (path, names) in [(&foreign, "records"), (&file.join("in"), "in"), (&identity, "identity")] {
-        let error = refused(path);
+    let empty = directory.0.join("identity-is-empty");
+    fs::create_dir_all(&empty).unwrap();
+    fs::write(empty.join("identity"), b"").unwrap();
+    let (short, whole) = (directory.0.join("identity-is-short"), Keypair::generate_ed25519());
+    fs::create_dir_all(&short).unwrap();
+    fs::write(short.join("identity"), &whole.to_protobuf_encoding().unwrap()[..20]).unwrap();
+    let no_database = directory.0.join("no-database");
+    fs::create_dir_all(&no_database).unwrap();
+    fs::write(no_database.join("identity"), whole.to_protobuf_encoding().unwrap()).unwrap();
+    fs::write(no_database.join("records"), b"a letter to a friend").unwrap();
+    for (path, names) in [
+        (&foreign, "but not the identity"),
+        (&file.join("in"), "in"),
+        (&identity, "holds no identity"),
+        (&empty, "is empty"),
+        (&short, "cut short (20 bytes)"),
+        (&no_database, "records"),
+    ] {
+        let error = refused(path, &[]);
         assert!(error.contains(names), "{path:?}: {error}");
     }
-    assert_eq!(fs::read(foreign.join("records")).unwrap(), b"a letter to a friend");
+    for path in [&foreign, &no_database] {
+        assert_eq!(fs::read(path.join("records")).unwrap(), b"a letter to a friend");
+    }
     assert_eq!(fs::read(identity.join("identity")).unwrap(), b"nobody");
 
     let taken = Directory::new("taken");
     let _node = start(&taken, &[]);
-    let error = refused(&taken.0);
+    let error = refused(&taken.0, &[]);
     assert!(error.contains("records"), "one process at a time: {error}");
 }
 
+/// What a node publishes is published in its name: nobody else may take it over.
+#[test]
+fn a_directory_is_for_one_identity() {
+    let directory = Directory::new("owned");
+    let mut node = start(&directory, &["--key-seed", "1"]);
+    let peer = node.peer().to_owned();
+    node.fault("provide hex:1220aaaa", "no peers known");
+    kill(node);
+    let error = refused(&directory.0, &["--key-seed", "2"]);
+    assert!(error.contains("belongs to the node") && error.contains(&peer), "{error}");
+    for flags in [&["--key-seed", "1"][..], &[]] {
+        let mut node = start(&directory, flags);
+        assert_eq!(node.peer(), peer);
+        let records = node.done("records");
+        assert_eq!(own(&records, "providers"), ["hex:1220aaaa"]);
+        assert_eq!(records["providers"][0]["id"], peer);
+        kill(node);
+    }
+    fs::remove_file(directory.0.join("identity")).unwrap();
+    assert!(refused(&directory.0, &[]).contains("but not the identity"));
+}
+
 /// What a node says that cannot start with this directory.
-fn refused(path: &Path) -> String {
-    let mut child = command(&["--json", "--store", path.to_str().unwrap()]).spawn().unwrap();
+fn refused(path: &Path, flags: &[&str]) -> String {
+    let mut child = command(&[&["--json", "--store", path.to_str().unwrap()], flags].concat()).spawn().unwrap();
     child.stdin.take();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -154,6 +154,7 @@ fn a_failed_dial_fails_all_and_holds_the_peer_back() {
     assert_eq!(stage.failed[2], (three, Unreachable::BackingOff.into()));
     stage.send(peer, 2);
     let connection = stage.dial();
+    stage.dialer.on_answer(); // somebody else is there
     stage.fail(peer, connection, &failed());
     stage.now += Duration::from_secs(9);
     stage.send(peer, 2);

@@ -1,0 +1,214 @@
+//! One handle on two networks: the public one, and the local one beside it.
+//!
+//! Knows: two handles, and how what they give is put together. Must not know: what is asked of either network.
+
+mod pair;
+mod streams;
+
+use std::fmt;
+use std::sync::Arc;
+
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+
+pub use pair::{Both, Race};
+pub use streams::{DualProviders, DualValues};
+
+use super::{Bootstrapped, ClosestPeers, DhtHandle, Found, FoundPeer, Posted, Published};
+use crate::core::{AddressPolicy, QueryError, RecordKey, Validator};
+
+/// One of the two networks of a [`DualHandle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there are two")]
+pub enum Network {
+    /// The wide one: public.
+    Wan,
+    /// The local one.
+    Lan,
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Network::Wan => "wan",
+            Network::Lan => "lan",
+        })
+    }
+}
+
+/// What there is of something in each network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "there are two")]
+pub struct PerNetwork<T> {
+    /// In the wide one.
+    pub wan: T,
+    /// In the local one.
+    pub lan: T,
+}
+
+impl<T> PerNetwork<T> {
+    /// What there is in this one.
+    pub fn get(&self, network: Network) -> &T {
+        match network {
+            Network::Wan => &self.wan,
+            Network::Lan => &self.lan,
+        }
+    }
+
+    fn get_mut(&mut self, network: Network) -> &mut T {
+        match network {
+            Network::Wan => &mut self.wan,
+            Network::Lan => &mut self.lan,
+        }
+    }
+}
+
+/// An operation that worked in neither network, or, where both had to, not in both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DualError {
+    /// Why not in the wide one; `None` if it worked there.
+    pub wan: Option<QueryError>,
+    /// Why not in the local one; `None` if it worked there.
+    pub lan: Option<QueryError>,
+}
+
+impl fmt::Display for DualError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.wan, &self.lan) {
+            (Some(wan), Some(lan)) => write!(f, "wan: {wan}; lan: {lan}"),
+            (Some(wan), None) => write!(f, "wan: {wan}"),
+            (None, Some(lan)) => write!(f, "lan: {lan}"),
+            (None, None) => f.write_str("nothing failed"),
+        }
+    }
+}
+
+impl std::error::Error for DualError {}
+
+/// A node of two networks, as an application uses it (rules A3 and A64).
+///
+/// * **Reads race**: the first network with a good answer wins, and the query in the other one is cancelled.
+/// * **Writes go to both**, and tell of each. A network without peers keeps the record on this node alone, and tells others
+///   once there are any.
+/// * **Nothing passes between them**: what one network says is neither asked for nor told in the other.
+///
+/// As cheap to clone as a [`DhtHandle`], and as ignorant of the swarm. What it gives back starts when it is polled, and is
+/// cancelled in both networks when it is dropped. For whatever concerns one network alone there are
+/// [`DualHandle::wan`] and [`DualHandle::lan`].
+#[derive(Clone, Debug)]
+pub struct DualHandle {
+    wan: DhtHandle,
+    lan: DhtHandle,
+    validator: Arc<dyn Validator>,
+    policies: PerNetwork<AddressPolicy>,
+}
+
+impl DualHandle {
+    /// Of a handle on each network. Where both have a value at the same time, `validator` decides which is better.
+    pub fn new(wan: DhtHandle, lan: DhtHandle, validator: Arc<dyn Validator>) -> DualHandle {
+        DualHandle { wan, lan, validator, policies: PerNetwork::default() }
+    }
+
+    /// Shares out the addresses of peers that are named by these policies, which should be those of the nodes. Default:
+    /// each network gets them all.
+    #[must_use]
+    pub fn with_policies(mut self, policies: PerNetwork<AddressPolicy>) -> DualHandle {
+        self.policies = policies;
+        self
+    }
+
+    /// The wide network alone.
+    pub fn wan(&self) -> &DhtHandle {
+        &self.wan
+    }
+
+    /// The local network alone.
+    pub fn lan(&self) -> &DhtHandle {
+        &self.lan
+    }
+
+    /// Finds a value under a key, in whichever network has it first. As with any get that ends with the first one found,
+    /// there may be a better one elsewhere: [`DualHandle::values`] looks for the best of both networks.
+    pub fn get(&self, key: impl Into<RecordKey>) -> Race<Found> {
+        let key = key.into();
+        Race::first(self.wan.get(key.clone()), self.lan.get(key), Arc::clone(&self.validator))
+    }
+
+    /// The values of both networks as a stream of ever better ones, which ends when both have nothing better.
+    pub fn values(&self, key: impl Into<RecordKey>) -> DualValues {
+        let key = key.into();
+        DualValues::new(self.wan.values(key.clone()), self.lan.values(key.clone()), Arc::clone(&self.validator), key)
+    }
+
+    /// Keeps a value here and at the k closest peers of each network. Works if it does in one of them.
+    pub fn put(&self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> Both<Published> {
+        let (key, value) = (key.into(), value.as_ref());
+        Both::either(self.wan.put(key.clone(), value), self.lan.put(key, value))
+    }
+
+    /// Forgets a value that this node keeps for either network. Works if it does for both.
+    pub fn remove(&self, key: impl Into<RecordKey>) -> Both<()> {
+        let key = key.into();
+        Both::each(self.wan.remove(key.clone()), self.lan.remove(key))
+    }
+
+    /// Tells each network that this node provides some content, at the addresses that it has there. Works if it does in
+    /// one of them.
+    pub fn provide(&self, key: impl Into<RecordKey>) -> Both<Published> {
+        let key = key.into();
+        Both::either(self.wan.provide(key.clone()), self.lan.provide(key))
+    }
+
+    /// Stops telling either network that this node provides some content. Works if it does for both.
+    pub fn stop_providing(&self, key: impl Into<RecordKey>) -> Both<()> {
+        let key = key.into();
+        Both::each(self.wan.stop_providing(key.clone()), self.lan.stop_providing(key))
+    }
+
+    /// Finds who provides some content in either network, each as soon as it is found.
+    pub fn providers(&self, key: impl Into<RecordKey>) -> DualProviders {
+        let key = key.into();
+        DualProviders::new(self.wan.providers(key.clone()), self.lan.providers(key))
+    }
+
+    /// Finds a peer's addresses, in whichever network has them first; at the same time, the local ones.
+    pub fn find_peer(&self, peer: PeerId) -> Race<FoundPeer> {
+        Race::first(self.wan.find_peer(peer), self.lan.find_peer(peer), Arc::clone(&self.validator))
+    }
+
+    /// Finds the k peers closest to a key in each network: near and far are matters of one network. Works if it does in
+    /// one of them.
+    pub fn closest_peers(&self, key: impl Into<RecordKey>) -> Both<ClosestPeers> {
+        let key = key.into();
+        Both::either(self.wan.closest_peers(key.clone()), self.lan.closest_peers(key))
+    }
+
+    /// Joins both networks through the peers that are known. Works if it does in one of them.
+    pub fn bootstrap(&self) -> Both<Bootstrapped> {
+        Both::either(self.wan.bootstrap(), self.lan.bootstrap())
+    }
+
+    /// Names a peer that serves the DHT, for a first contact, to each network whose policy admits an address of it; to the
+    /// wide one if none does, which then says so. Sent at once, as [`DhtHandle::add_peer`].
+    pub fn add_peer(&self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Posted {
+        let addrs = self.shared_out(addrs);
+        let wan = addrs.wan.map(|addrs| self.wan.add_peer(peer, addrs));
+        let lan = addrs.lan.map(|addrs| self.lan.add_peer(peer, addrs));
+        Posted::all([wan, lan].into_iter().flatten())
+    }
+
+    /// Which addresses of a peer go to which network; `None` where it is not named at all.
+    pub(crate) fn shared_out(&self, addrs: impl IntoIterator<Item = Multiaddr>) -> PerNetwork<Option<Vec<Multiaddr>>> {
+        let addrs: Vec<_> = addrs.into_iter().collect();
+        let admitted = |policy: AddressPolicy| -> Vec<_> {
+            addrs.iter().filter(|addr| policy.admits(addr.as_ref())).cloned().collect()
+        };
+        let (wan, lan) = (admitted(self.policies.wan), admitted(self.policies.lan));
+        if addrs.is_empty() {
+            return PerNetwork { wan: Some(wan), lan: Some(lan) };
+        }
+        let [wan, lan] = [wan, lan].map(|addrs| (!addrs.is_empty()).then_some(addrs));
+        if wan.is_none() && lan.is_none() { PerNetwork { wan: Some(addrs), lan } } else { PerNetwork { wan, lan } }
+    }
+}

@@ -1,0 +1,93 @@
+//! Connections of the swarm that are none of this node's network.
+//!
+//! Knows: who is at their other ends, and what addresses they say to have here. Must not know: why they do not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use libp2p_identity::PeerId;
+use libp2p_swarm::ConnectionId;
+
+use crate::core::Contact;
+
+/// As many as the swarm has connections at most, and one contact for each peer.
+#[derive(Debug, Default)]
+pub(super) struct Elsewhere {
+    peers: BTreeMap<PeerId, Peer>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    connections: BTreeSet<ConnectionId>,
+    said: Option<Arc<Contact>>,
+}
+
+impl Elsewhere {
+    pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.peers.entry(peer).or_default().connections.insert(connection);
+    }
+
+    /// Whether it was one of these.
+    pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) -> bool {
+        let Some(known) = self.peers.get_mut(&peer) else { return false };
+        let removed = known.connections.remove(&connection);
+        if known.connections.is_empty() {
+            self.peers.remove(&peer);
+        }
+        removed
+    }
+
+    pub(super) fn has(&self, peer: PeerId, connection: ConnectionId) -> bool {
+        self.peers.get(&peer).is_some_and(|known| known.connections.contains(&connection))
+    }
+
+    /// Keeps addresses of a peer that is connected here for when it turns out to be of this network; whether it is.
+    pub(super) fn on_discovered(&mut self, contact: &Arc<Contact>) -> bool {
+        let Some(known) = self.peers.get_mut(contact.peer()) else { return false };
+        known.said = Some(match &known.said {
+            Some(said) => said.merged(contact),
+            None => Arc::clone(contact),
+        });
+        true
+    }
+
+    /// The peer is of this network after all: what was kept of it.
+    pub(super) fn take_said(&mut self, peer: &PeerId) -> Option<Arc<Contact>> {
+        self.peers.get_mut(peer)?.said.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_peer_has_its_own() {
+        let (one, two) = (PeerId::random(), PeerId::random());
+        let [a, b] = [7, 8].map(ConnectionId::new_unchecked);
+        let contact = |peer, port: u16| Contact::new(peer, [format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap()]);
+        let mut elsewhere = Elsewhere::default();
+        assert!(!elsewhere.on_discovered(&contact(one, 1)), "nothing is kept of who is not there");
+        elsewhere.on_established(one, a);
+        elsewhere.on_established(one, b);
+        assert!(elsewhere.has(one, a) && !elsewhere.has(two, a));
+        assert!(elsewhere.on_discovered(&contact(one, 1)) && elsewhere.on_discovered(&contact(one, 2)));
+        assert!(!elsewhere.on_discovered(&contact(two, 1)));
+        assert_eq!(elsewhere.take_said(&one).unwrap().addrs().count(), 2);
+        assert_eq!(elsewhere.take_said(&one), None);
+        assert!(elsewhere.on_closed(one, a) && !elsewhere.on_closed(one, a) && !elsewhere.on_closed(two, b));
+        elsewhere.on_discovered(&contact(one, 3));
+        assert!(elsewhere.on_closed(one, b));
+        assert_eq!(elsewhere.peers.len(), 0, "and all of it is forgotten with the last connection");
+    }
+
+    #[test]
+    fn what_a_peer_says_is_bounded() {
+        let (peer, mut elsewhere) = (PeerId::random(), Elsewhere::default());
+        elsewhere.on_established(peer, ConnectionId::new_unchecked(1));
+        for port in 0..1_000 {
+            elsewhere.on_discovered(&Contact::new(peer, [format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap()]));
+        }
+        assert!(elsewhere.take_said(&peer).unwrap().addrs().count() <= crate::core::MAX_ADDRS);
+    }
+}
