@@ -1,5 +1,7 @@
-//! A million provider records on a disk: how fast they are written, how soon a start is done, how long a read takes
-//! with nothing in the store's cache, and what it costs in memory. Prints JSON.
+//! A million provider records on a disk: how fast they are written, how soon a start is done after `kill -9`, how long a
+//! read takes with nothing in the store's cache, and what it costs in memory. Prints JSON.
+//!
+//! The records are written by a child process, which goes on writing until it is killed.
 //!
 //! `cargo bench --features disk --bench disk -- [KEYS] [DIRECTORY]`, 20 providers a key.
 #![expect(
@@ -8,7 +10,9 @@
     reason = "a measurement: it reads the clock and fails loudly"
 )]
 
-use std::path::PathBuf;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Wake, Waker};
@@ -16,13 +20,16 @@ use std::time::{Duration, Instant};
 
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::store::{Done, Loaded, Read, Write};
-use libp2p_kad_dht::core::{Contact, ProviderRecord, RecordKey, Store, Timestamp};
+use libp2p_kad_dht::core::{Contact, ProviderRecord, Record, RecordKey, Store, Timestamp};
 use libp2p_kad_dht::{DiskStore, DiskStoreConfig};
 
 const PROVIDERS: u64 = 20;
 const PEERS: u64 = 5_000;
 const READS: u64 = 20_000;
 const NOW: Timestamp = Timestamp::from_secs(1_000);
+
+/// As its first argument the program is the child.
+const CHILD: &str = "--child";
 
 struct Bell(SyncSender<()>);
 
@@ -100,21 +107,59 @@ fn load(store: &mut DiskStore, waker: &Waker, bell: &Receiver<()>, keys: u64) ->
     started.elapsed()
 }
 
+/// Opens a store, fills it, says so, and then says of each further write that it was kept, until it is killed.
+fn child(path: &Path, keys: u64) {
+    let (ring, bell) = sync_channel(1);
+    let waker = Waker::from(Arc::new(Bell(ring)));
+    let mut store = DiskStore::open(path, DiskStoreConfig::default().with_seed([7; 32])).unwrap();
+    let loaded = load(&mut store, &waker, &bell, keys);
+    let (rss, anon) = resident();
+    println!("loaded {:.1} {rss} {anon}", loaded.as_secs_f64());
+    for n in 0.. {
+        let mut record = Record::new(format!("/after/{n}").as_str(), vec![7; 100], NOW);
+        record.expires = Some(NOW + Duration::from_secs(86_400));
+        assert!(matches!(store.put(NOW, record), Ok(Write::Pending(_))));
+        assert!(matches!(wait(&mut store, &waker, &bell), Done::Stored { result: Ok(()), .. }));
+        println!("kept {n}");
+    }
+}
+
+/// What the child said after it was filled, and how many of its further writes were acknowledged before its end.
+fn fill_and_kill(path: &Path, keys: u64) -> (Vec<f64>, usize) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([CHILD, &keys.to_string()])
+        .arg(path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let loaded = lines.next().unwrap();
+    let figures = loaded.split(' ').skip(1).map(|figure| figure.parse().unwrap()).collect();
+    let mut kept = lines.by_ref().take(100).count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    kept += lines.filter(|line| line.starts_with("kept ")).count();
+    (figures, kept)
+}
+
 fn main() {
-    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench").peekable();
+    let is_child = args.next_if(|arg| arg == CHILD).is_some();
     let keys: u64 = args.next().map_or(50_000, |text| text.parse().unwrap());
     let dir = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    if is_child {
+        return child(&dir, keys);
+    }
     let path = dir.join(format!("kad-disk-bench-{}", std::process::id()));
     let (ring, bell) = sync_channel(1);
     let waker = Waker::from(Arc::new(Bell(ring)));
-    let mut store = DiskStore::open(&path, DiskStoreConfig::default().with_seed([7; 32])).unwrap();
-    let loaded = load(&mut store, &waker, &bell, keys);
-    let after_load = resident();
-    drop(store);
+    let (loaded, kept) = fill_and_kill(&path, keys);
 
     let started = Instant::now();
     let mut store = DiskStore::open(&path, DiskStoreConfig::default().with_seed([7; 32])).unwrap();
     let opened = started.elapsed();
+    assert_eq!(store.usage().providers as u64, keys * PROVIDERS, "nothing acknowledged is lost");
+    assert!(store.usage().values >= kept, "{kept} were acknowledged, {} are there", store.usage().values);
     let records = store.usage().providers;
     let (mut random, mut times, mut found) = (7, Vec::new(), 0);
     for _ in 0..READS {
@@ -136,17 +181,17 @@ fn main() {
     drop(store);
     std::fs::remove_file(&path).unwrap();
     println!(
-        "{{\"records\":{records},\"load_s\":{:.1},\"open_ms\":{:.1},\"file_mb\":{size},\"read_us\":{{\"p50\":{},\"p99\":{},\
+        "{{\"records\":{records},\"load_s\":{:.1},\"kept_before_the_kill\":{kept},\"open_after_kill_ms\":{:.1},\"file_mb\":{size},\"read_us\":{{\"p50\":{},\"p99\":{},\
          \"max\":{}}},\"providers_a_read\":{:.1},\"rss_mb_after_load\":{},\"anon_mb_after_load\":{},\
          \"rss_mb_after_reads\":{}}}",
-        loaded.as_secs_f64(),
+        loaded[0],
         opened.as_secs_f64() * 1_000.0,
         percentile(50),
         percentile(99),
         percentile(100),
         found as f64 / READS as f64,
-        after_load.0,
-        after_load.1,
+        loaded[1],
+        loaded[2],
         after_reads.0,
     );
 }
