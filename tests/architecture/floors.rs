@@ -14,7 +14,8 @@ pub(crate) const FLOORS: &[(&str, &[&str])] = &[
 ];
 
 /// Floor 0: what every other module of the core may name.
-const VOCABULARY: &[&str] = &["time", "key", "contact", "ip_group", "record", "message", "error", "config", "rtt"];
+const VOCABULARY: &[&str] =
+    &["time", "key", "contact", "ip_group", "record", "message", "error", "config", "rtt", "text"];
 /// Floor 1: what the duties are made of.
 const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup"];
 /// Between the floors: what the duties share, and the doors, which are data.
@@ -29,6 +30,7 @@ const DUTIES: &[&str] = &["query", "server", "maintain", "publish"];
 const CORE: &[(&str, &[&[&str]])] = &[
     ("time", &[]),
     ("key", &[]),
+    ("text", &[&["key"]]),
     ("contact", &[&["key"]]),
     ("ip_group", &[&["contact"]]),
     ("record", &[&["time", "key", "contact"]]),
