@@ -26,6 +26,8 @@ use super::event::Event;
 use super::handler::{FromHandler, Handler, ToHandler};
 use super::mode::ModeSwitch;
 use super::stream_config::StreamConfig;
+use super::stream_counts::StreamCounts;
+use crate::core::stats::DriverStats;
 use crate::core::{
     self, Busy, ConfigError, Contact, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output,
     QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
@@ -53,6 +55,9 @@ pub struct Behaviour {
     asked: Asked,
     mode: ModeSwitch,
     stream: Arc<StreamConfig>,
+    streams: Arc<StreamCounts>,
+    #[cfg(feature = "metrics")]
+    metrics: Option<crate::metrics::Metrics>,
     listening: Vec<Multiaddr>,
     /// The number of the next connection handler; what it asks under is unique with it.
     next_handler: u32,
@@ -98,6 +103,9 @@ impl Behaviour {
             asked: Asked::default(),
             mode: ModeSwitch::new(config.mode(), config.server_hold()),
             stream: Arc::new(config.stream().clone()),
+            streams: Arc::default(),
+            #[cfg(feature = "metrics")]
+            metrics: None,
             listening: Vec::new(),
             next_handler: 0,
             effects: VecDeque::new(),
@@ -163,6 +171,24 @@ impl Behaviour {
     /// What the node has done since it started.
     pub fn stats(&self) -> &Stats {
         self.dht.stats()
+    }
+
+    /// What carrying requests took since the node started: dials and streams.
+    pub fn driver_stats(&self) -> DriverStats {
+        DriverStats {
+            streams_inbound: self.streams.inbound.get(),
+            streams_refused: self.streams.refused.get(),
+            streams_outbound: self.streams.outbound.get(),
+            streams_reused: self.streams.reused.get(),
+            ..self.dialer.counts()
+        }
+    }
+
+    /// Publishes what this node does as metrics from now on, at most once each time that it is polled.
+    #[cfg(feature = "metrics")]
+    pub fn publish_to(&mut self, metrics: crate::metrics::Metrics) {
+        self.metrics = Some(metrics);
+        self.publish();
     }
 
     /// What is kept.
@@ -327,7 +353,8 @@ impl Behaviour {
 
     fn handler(&mut self) -> Handler {
         self.next_handler = self.next_handler.wrapping_add(1);
-        Handler::new(Arc::clone(&self.stream), self.mode.current(), self.next_handler)
+        let (config, counts) = (Arc::clone(&self.stream), Arc::clone(&self.streams));
+        Handler::new(config, self.mode.current(), self.next_handler, counts)
     }
 }
 
@@ -426,6 +453,8 @@ impl NetworkBehaviour for Behaviour {
             } else if self.poll_timer(cx).is_ready() {
                 self.tick();
             } else {
+                #[cfg(feature = "metrics")]
+                self.publish();
                 return Poll::Pending;
             }
         }
@@ -433,6 +462,13 @@ impl NetworkBehaviour for Behaviour {
 }
 
 impl Behaviour {
+    #[cfg(feature = "metrics")]
+    fn publish(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.publish(&self.dht, &self.driver_stats());
+        }
+    }
+
     fn next_output(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<Output> {
         self.dht.poll_store(now, cx.waker());
         self.dht.poll_output()
