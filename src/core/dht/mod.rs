@@ -39,7 +39,7 @@ use super::routing::{Offer, RoutingSnapshot};
 use super::rtt::{Experience, Pace};
 use super::server::{Served, Server, ServerContext};
 use super::spans;
-use super::stats::{QueryEnd, Stats};
+use super::stats::{Levels, QueryEnd, QueryKind, Stats};
 use super::storage::{Asker, Outcome, Storage, Visit};
 use super::store::{Done, Store};
 use super::time::Timestamp;
@@ -119,7 +119,7 @@ impl Dht {
             config,
         };
         if keeps_peers {
-            dht.restore(now);
+            dht.restore_saved(now);
         }
         Ok(dht)
     }
@@ -164,6 +164,18 @@ impl Dht {
             }
         }
         Ok(id)
+    }
+
+    /// Tries the peers of a routing table that was kept, this node's own of an earlier life or another's. None of them is
+    /// believed: each is a first contact, and enters the table once it has answered. Returns how many are tried: those that
+    /// have an address and did not fail, 1024 at most. The node looks for its place among them at once.
+    ///
+    /// A store that keeps peers ([`Store::keeps_peers`]) does this by itself.
+    pub fn restore(&mut self, now: Timestamp, table: &RoutingSnapshot) -> usize {
+        self.now = now;
+        let peers = table.lasting(MAX_SAVED_PEERS);
+        self.try_known(now, &peers);
+        peers.len()
     }
 
     /// Ends an operation early, with all its requests; idempotent. Has no effect on what the node asks of itself.
@@ -279,6 +291,25 @@ impl Dht {
     /// What this node did since it started.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// How much of everything there is now.
+    pub fn levels(&self) -> Levels {
+        let mut levels = Levels::default();
+        self.update_levels(&mut levels, true);
+        levels
+    }
+
+    /// The same in place, and what follows from the table only if that changed: it takes longer than all the rest.
+    pub(crate) fn update_levels(&self, levels: &mut Levels, table_changed: bool) {
+        let usage = self.storage.peek().usage();
+        (levels.queries, levels.requests) = (self.pool.len(), self.requests.len());
+        (levels.values, levels.providers, levels.own) = (usage.values, usage.providers, usage.own);
+        if table_changed {
+            levels.buckets.clear();
+            levels.buckets.extend(self.peers.table.bucket_sizes());
+            levels.estimated_nodes = self.peers.table.estimated_nodes().round() as u64;
+        }
     }
 
     /// What is kept.

@@ -9,6 +9,8 @@ mod bucket;
 mod diversity;
 mod entry;
 mod estimate;
+#[cfg(feature = "serde")]
+mod form;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -55,6 +57,11 @@ impl RoutingTable {
     #[cfg(test)]
     fn depth(&self) -> usize {
         self.buckets.len()
+    }
+
+    /// How many peers each bucket holds, the farthest first.
+    pub(crate) fn bucket_sizes(&self) -> impl Iterator<Item = usize> {
+        self.buckets.iter().map(|bucket| bucket.entries().len())
     }
 
     /// The entry of a peer.
