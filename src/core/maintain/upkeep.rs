@@ -105,7 +105,7 @@ impl Upkeep {
             Duty::Replicate => {
                 let is_close = |place: &Key| {
                     // Who failed its last request does not count: where holders die, the next must notice that it is their turn.
-                    let near = table.closest(place, k, |_, entry| entry.failures == 0);
+                    let near = table.closest(place, k, |_, entry| entry.failures() == 0);
                     let farthest = near.last().filter(|_| near.len() >= k);
                     farthest.is_none_or(|far| local.distance(place) < far.key().distance(place))
                 };
