@@ -112,6 +112,15 @@ impl Response {
             Response::AddProvider => Kind::AddProvider,
         }
     }
+
+    /// Whether it has a value or providers.
+    pub(crate) fn has_records(&self) -> bool {
+        match self {
+            Response::GetValue { value, .. } => value.is_some(),
+            Response::GetProviders { providers, .. } => !providers.is_empty(),
+            _ => false,
+        }
+    }
 }
 
 /// The six RPCs by name.

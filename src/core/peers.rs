@@ -30,8 +30,8 @@ pub(crate) struct Peers {
 #[derive(Clone, Copy, Debug, Default)]
 struct Link {
     connected: bool,
-    /// Whether it says to serve our protocol.
-    serves: bool,
+    /// Whether it serves our protocol, once it has said so.
+    serves: Option<bool>,
 }
 
 impl Peers {
@@ -64,14 +64,19 @@ impl Peers {
 
     /// Whether a peer says to serve our protocol.
     pub(crate) fn serves(&self, key: &Key) -> bool {
-        self.links.get(key).is_some_and(|link| link.serves)
+        self.links.get(key).is_some_and(|link| link.serves == Some(true))
+    }
+
+    /// Whether a peer says not to serve our protocol.
+    pub(crate) fn declines(&self, key: &Key) -> bool {
+        self.links.get(key).is_some_and(|link| link.serves == Some(false))
     }
 
     pub(crate) fn set_serves(&mut self, key: &Key, yes: bool) {
         if yes {
-            self.links.entry(*key).or_default().serves = true;
+            self.links.entry(*key).or_default().serves = Some(true);
         } else if let Some(link) = self.links.get_mut(key) {
-            link.serves = false;
+            link.serves = Some(false);
         }
     }
 
@@ -120,6 +125,7 @@ impl Peers {
         let key = contact.key();
         self.table.get(key).is_none()
             && self.table.has_room(key)
+            && !self.declines(key)
             && self.is_routable(contact)
             && self.table.welcomes(now, contact)
     }
@@ -144,9 +150,13 @@ impl Peers {
     }
 
     /// The peers to begin a lookup with: the `count` closest of the table, and while it holds fewer, those that the
-    /// application named.
-    pub(crate) fn seeds(&self, target: &Key, count: usize) -> Vec<Arc<Contact>> {
-        let mut seeds = self.table.closest(target, count, |_, _| true);
+    /// application named. Entries that failed and whose back-off is not over are left alone, unless there are no others, as
+    /// after an outage.
+    pub(crate) fn seeds(&self, now: Timestamp, target: &Key, count: usize) -> Vec<Arc<Contact>> {
+        let mut seeds = self.table.closest(target, count, |_, entry| entry.may_be_asked(now));
+        if seeds.is_empty() {
+            seeds = self.table.closest(target, count, |_, _| true);
+        }
         if seeds.len() < count {
             let named = self.book.named().filter(|contact| contact.peer() != self.local.peer());
             let fresh = named.filter(|contact| !seeds.iter().any(|seed| seed.peer() == contact.peer()));
@@ -157,17 +167,20 @@ impl Peers {
     }
 
     /// A peer that someone named, as it is to be asked; `None` for this node itself, and for one that could not be asked
-    /// since nobody knows where it is.
+    /// since nobody knows where it is, or that is left alone since it failed and is named without anything new.
     ///
     /// Addresses at which it answered come before those that it was named with: whoever names a peer with wrong ones
     /// must not make it look dead, nor push the right ones out of the table. Those of the book, which nobody tried, only
     /// stand in where it was named without any.
-    pub(crate) fn askable(&self, named: &Arc<Contact>) -> Option<Arc<Contact>> {
+    pub(crate) fn askable(&self, now: Timestamp, named: &Arc<Contact>) -> Option<Arc<Contact>> {
         if named.key() == self.local.key() {
             return None;
         }
         if let Some(entry) = self.table.get(named.key()) {
             let news = !named.adds_nothing_to(&entry.contact);
+            if !news && !entry.may_be_asked(now) {
+                return None;
+            }
             return Some(if news { named.merged(&entry.contact) } else { Arc::clone(&entry.contact) });
         }
         if named.has_addrs() {
@@ -194,11 +207,14 @@ mod tests {
         let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
         let good = contact(PeerId::random(), 1..2);
         peers.table.offer(Timestamp::ZERO, &good);
-        let asked = peers.askable(&contact(*good.peer(), 100..100 + MAX_ADDRS)).unwrap();
+        let asked = peers.askable(Timestamp::ZERO, &contact(*good.peer(), 100..100 + MAX_ADDRS)).unwrap();
         assert_eq!(asked.raw_addrs()[0], good.raw_addrs()[0], "asked where it is known to be");
         assert_eq!(asked.raw_addrs().len(), MAX_ADDRS, "and at the others too: it may have moved");
         peers.table.offer(Timestamp::ZERO, &asked); // it answered, on whatever connection
         assert_eq!(peers.contact(good.peer()).unwrap().raw_addrs()[0], good.raw_addrs()[0]);
-        assert!(Arc::ptr_eq(&peers.askable(&good).unwrap(), &peers.table.get(good.key()).unwrap().contact));
+        assert!(Arc::ptr_eq(
+            &peers.askable(Timestamp::ZERO, &good).unwrap(),
+            &peers.table.get(good.key()).unwrap().contact
+        ));
     }
 }

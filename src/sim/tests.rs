@@ -121,6 +121,7 @@ fn a_warm_start_matches_a_network_grown_by_joins() {
     let (seed, n) = (5, 1_000);
     let mut config = Config::default();
     config.maintenance.refresh_interval = None;
+    config.maintenance.check_interval = None;
     let config = Arc::new(config);
     let link = Link::public(Latency::Constant(20_000));
 

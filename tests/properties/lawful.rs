@@ -12,9 +12,9 @@ use libp2p_kad_dht::core::stats::QueryKind;
 use libp2p_kad_dht::core::store::deferred::{DeferredControl, DeferredStore};
 use libp2p_kad_dht::core::validate::Candidate;
 use libp2p_kad_dht::core::{
-    Config, Contact, Dht, Event, InboundId, Input, InvalidValue, Key, MemoryStore, MemoryStoreConfig, Operation,
-    Output, QueryEvent, QueryId, QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response, Store,
-    Timestamp, Validator,
+    BucketSnapshot, Config, Contact, Dht, Event, InboundId, Input, InvalidValue, Key, MemoryStore, MemoryStoreConfig,
+    Operation, Output, QueryEvent, QueryId, QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response,
+    Store, Timestamp, Validator,
 };
 
 pub(crate) const BEGIN: Timestamp = Timestamp::from_secs(1_000_000);
@@ -50,6 +50,7 @@ pub(crate) fn small() -> Config {
     config.routing.wide_low_buckets = 5;
     config.record.validator = Arc::new(Picky);
     config.maintenance.probes = 2;
+    config.maintenance.check_interval = Some(Duration::from_secs(20));
     config.maintenance.refresh_interval = Some(Duration::from_secs(30));
     config.maintenance.announce_interval = Some(Duration::from_secs(40));
     config.maintenance.region_interval = Some(Duration::from_secs(8));
@@ -231,12 +232,16 @@ impl Lawful {
         let local = Key::from(self.dht.local().peer());
         let last = snapshot.buckets.len() - 1;
         for (i, bucket) in snapshot.buckets.iter().enumerate() {
-            assert!(bucket.entries.len() <= bucket.capacity && bucket.waiting <= bucket.capacity, "{bucket:?}");
+            assert!(bucket.waiting <= bucket.capacity, "{bucket:?}");
             for entry in &bucket.entries {
                 let shared = Key::from(&entry.peer).common_prefix_len(&local) as usize;
                 assert!(shared == i || (i == last && shared > i), "{shared} bits in bucket {i}");
             }
         }
+        // Beyond the capacity there are neighbours only, of whom there are k.
+        let beyond = |bucket: &BucketSnapshot| bucket.entries.len().saturating_sub(bucket.capacity);
+        let beyond: usize = snapshot.buckets.iter().map(beyond).sum();
+        assert!(beyond <= self.config.routing.bucket_size.get(), "{snapshot:?}");
         let entries: BTreeSet<_> = snapshot.entries().map(|entry| entry.peer).collect();
         assert_eq!(entries.len(), snapshot.entries().count(), "twice in the table");
         assert!(!entries.contains(self.dht.local().peer()), "it is in its own table");

@@ -342,6 +342,7 @@ fn config(words: &Words<'_>) -> Config {
         "bucket",
         "wide",
         "refresh",
+        "checks",
         "announce",
         "regions",
         "replicate",
@@ -378,6 +379,7 @@ fn config(words: &Words<'_>) -> Config {
     config.routing.bucket_size = words.number("bucket").unwrap_or(config.routing.bucket_size);
     config.routing.wide_low_buckets = words.number("wide").unwrap_or(0);
     config.maintenance.refresh_interval = words.time("refresh");
+    config.maintenance.check_interval = words.time("checks");
     config.maintenance.announce_interval = words.time("announce");
     config.maintenance.region_interval = words.time("regions");
     config.maintenance.replicate_interval = words.time("replicate");

@@ -2,7 +2,9 @@
 //!
 //! Knows: whom to offer to the table. Must not know: how the table judges.
 
+use super::queries::askable;
 use super::*;
+use crate::core::ip_group::IpGroup;
 
 impl Dht {
     /// Someone told of a peer; `named` if it was the application.
@@ -22,6 +24,7 @@ impl Dht {
     pub(super) fn on_connected(&mut self, now: Timestamp, peer: PeerId, outbound_addr: Option<multiaddr::Multiaddr>) {
         let key = Key::from(&peer);
         self.peers.connected(&key);
+        self.on_sign_of_life(now, &key);
         if let Some(addr) = outbound_addr {
             let contact = match self.peers.contact_at(&key) {
                 // The usual case, for which nothing is made anew: where it was dialled is all that was known.
@@ -40,9 +43,12 @@ impl Dht {
             if let Some(contact) = self.peers.contact_at(&key) {
                 self.offer(now, contact);
             }
-        } else if let Some(gone) = self.peers.table.remove(&key) {
-            self.left_table(now, gone);
-            self.offer_waiting(now, &key);
+        } else {
+            self.probes.forget(&peer);
+            if let Some(gone) = self.peers.table.remove(&key) {
+                self.left_table(now, gone);
+                self.offer_waiting(now, &key);
+            }
         }
     }
 
@@ -84,15 +90,30 @@ impl Dht {
 
     /// Offers a peer for a trial, if the table has a place for it.
     pub(super) fn offer(&mut self, now: Timestamp, contact: Arc<Contact>) {
-        if self.peers.wants(now, &contact) {
-            self.probes.offer(contact);
+        if self.queue(now, contact) {
             self.start_probes(now);
         }
     }
 
+    /// Has a peer wait for its trial, if the table has a place for it. Candidates of one group of addresses take turns
+    /// with those of others; a peer of several groups counts for the first.
+    fn queue(&mut self, now: Timestamp, contact: Arc<Contact>) -> bool {
+        let wanted = self.peers.wants(now, &contact);
+        if wanted {
+            let asns = self.config.routing.diversity.as_ref().and_then(|diversity| diversity.asns.as_deref());
+            let group = IpGroup::of(&contact, asns).first().copied();
+            self.probes.offer(contact, group);
+        }
+        wanted
+    }
+
     pub(super) fn start_probes(&mut self, now: Timestamp) {
-        while let Some(contact) = self.probes.start_next() {
-            if self.peers.wants(now, &contact) {
+        while let Some((contact, purpose)) = self.probes.start_next() {
+            let wanted = match purpose {
+                Purpose::Trial => self.peers.wants(now, &contact),
+                Purpose::Check => self.checks.wants(now, &contact, &self.peers.table),
+            };
+            if wanted {
                 let key = Bytes::from(contact.peer().to_bytes());
                 self.send(now, Owner::Probe, Pace::Steady, contact, Request::FindNode { key });
             } else {
@@ -101,9 +122,46 @@ impl Dht {
         }
     }
 
-    pub(super) fn on_probed(&mut self, now: Timestamp, peer: &PeerId) {
-        self.probes.finished(peer);
+    /// A peer was asked for the table's sake, and answered or failed. Whom a neighbour names may be a neighbour too, whom
+    /// no lookup of this node comes across.
+    pub(super) fn on_probed(&mut self, now: Timestamp, peer: &PeerId, response: Option<&Response>) {
+        let purpose = self.probes.finished(peer);
+        if let (Some(Purpose::Check), Some(response)) = (purpose, response) {
+            let most = self.config.lookup.replication.get().saturating_mul(2);
+            let named = askable(now, &self.peers, &Key::from(peer), response, most);
+            for contact in named {
+                if self.peers.table.is_neighbour(contact.key()) {
+                    self.queue(now, contact);
+                }
+            }
+        }
         self.start_probes(now);
+    }
+
+    /// Asks those entries whether they are there from which nothing was heard for a while.
+    pub(super) fn run_checks(&mut self, now: Timestamp) {
+        if self.checks.due(&self.peers.table).is_some_and(|at| at <= now) {
+            for contact in self.checks.run(now, &self.peers.table) {
+                self.probes.check(contact);
+            }
+            self.start_probes(now);
+        }
+    }
+
+    /// A peer is there, whether it answers or not.
+    pub(super) fn on_sign_of_life(&mut self, now: Timestamp, key: &Key) {
+        if let Some(entry) = self.peers.table.get_mut(key) {
+            entry.on_sign_of_life(now);
+        }
+    }
+
+    /// Where someone waits for a place in a bucket that is full, asks the entry that was silent for longest.
+    fn check_oldest(&mut self, now: Timestamp, key: &Key) {
+        let oldest = self.checks.quiet().and_then(|quiet| self.peers.table.quiet(now, key, quiet));
+        if let Some(oldest) = oldest {
+            self.probes.check(oldest);
+            self.start_probes(now);
+        }
     }
 
     /// A peer answered: it belongs into the table if there is a place.
@@ -112,14 +170,22 @@ impl Dht {
             return;
         }
         let peer = *contact.peer();
-        match self.peers.table.offer(now, contact) {
-            Offer::Added => self.entered_table(now, peer),
-            Offer::Replaced(old) => {
-                self.left_table(now, old);
-                self.entered_table(now, peer);
-            }
-            Offer::Known | Offer::Full | Offer::Crowded => return,
+        let gone = match self.peers.table.offer(now, contact) {
+            Offer::Added => Vec::new(),
+            Offer::Replaced(gone) => gone,
+            Offer::Known | Offer::Crowded => return,
+            Offer::Full => return self.check_oldest(now, contact.key()),
+        };
+        // It answered what it was asked before it said that it serves no longer.
+        let declines = self.peers.declines(contact.key());
+        if declines {
+            self.peers.table.remove(contact.key());
         }
+        gone.into_iter().for_each(|old| self.left_table(now, old));
+        if declines {
+            return self.offer_waiting(now, contact.key());
+        }
+        self.entered_table(now, peer);
         self.upkeep.on_newcomer(now, contact, &self.peers, self.config.lookup.replication.get());
     }
 

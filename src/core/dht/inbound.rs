@@ -10,9 +10,11 @@ impl Dht {
         if self.mode == Mode::Client {
             return self.reply(from, id, Served { reply: Reply::Reset(Refusal::NotServing), event: None });
         }
+        let place = Key::from(&from);
+        self.on_sign_of_life(now, &place);
         let Dht { config, peers, storage, rng, .. } = self;
         let mut cx = ServerContext { now, config, peers, storage, rng };
-        if let Some(served) = self.server.on_request(&mut cx, from, id, request) {
+        if let Some(served) = self.server.on_request(&mut cx, (from, place), id, request) {
             self.reply(from, id, served);
         }
     }

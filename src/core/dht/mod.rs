@@ -29,7 +29,7 @@ use super::io::{
 };
 use super::key::Key;
 use super::lookup::Tardy;
-use super::maintain::{Expiry, Probes, Refresh, Snapshots, Upkeep};
+use super::maintain::{Checks, Expiry, Probes, Purpose, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, prepare};
@@ -64,6 +64,7 @@ pub struct Dht {
     pool: Pool,
     server: Server,
     probes: Probes,
+    checks: Checks,
     refresh: Refresh,
     expiry: Expiry,
     snapshots: Snapshots,
@@ -108,6 +109,7 @@ impl Dht {
             pool: Pool::default(),
             server: Server::default(),
             probes: Probes::new(config.maintenance.probes, config.limit.candidates),
+            checks: Checks::new(config.maintenance.check_interval),
             refresh: Refresh::new(now, config.maintenance.refresh_interval, &mut rng),
             expiry: Expiry::default(),
             snapshots: Snapshots::new(config.maintenance.snapshot_interval, keeps_peers),
@@ -243,6 +245,7 @@ impl Dht {
             self.pool.next_wake().map(|(at, id)| (at, Wake::Query(id))),
             self.expiry.due(self.storage.peek()).map(|at| (at, Wake::Expiry)),
             self.refresh.due().map(|at| (at, Wake::Maintenance)),
+            self.checks.due(&self.peers.table).map(|at| (at, Wake::Maintenance)),
             self.snapshots.due().map(|at| (at, Wake::Maintenance)),
             self.upkeep.due(self.storage.peek(), self.mode).map(|(at, _)| (at, Wake::Maintenance)),
         ];

@@ -61,18 +61,23 @@ impl Dht {
     pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(query) = self.pool.get_mut(id) else { return };
         let most = self.config.lookup.replication.get().saturating_mul(2);
-        let mut closer = askable(&self.peers, &query.target, &response, most);
+        let mut closer = askable(now, &self.peers, &query.target, &response, most);
         if let Some(diversity) = &self.config.routing.diversity {
             self.peers.table.hear(now, &closer);
             trim(&mut closer, &query.target, diversity);
         }
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        let found = response.has_records();
         let heard = Heard { from: &asked.request.to, tag, response, closer: &closer };
         query.in_flight.retain(|request| *request != asked.id);
         let mut events = Vec::new();
         let news = query.machine.on_answer(&cx, heard, &mut events);
         match news {
             Ok(news) => {
+                let helped = news > 0 || found;
+                if let Some(entry) = self.peers.table.get_mut(asked.request.to.key()).filter(|_| helped) {
+                    entry.on_useful(now);
+                }
                 query.report.answers += 1;
                 query.answered = true;
                 if query.progress {
@@ -192,7 +197,13 @@ impl Dht {
 
 /// The peers that an answer names and that can be asked, at most `max` of them: those that others can reach, and whoever
 /// is looked for.
-fn askable(peers: &Peers, target: &Key, response: &Response, max: usize) -> Vec<Arc<Contact>> {
+pub(super) fn askable(
+    now: Timestamp,
+    peers: &Peers,
+    target: &Key,
+    response: &Response,
+    max: usize,
+) -> Vec<Arc<Contact>> {
     let named = match response {
         Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. } => {
             &closer[..]
@@ -200,5 +211,5 @@ fn askable(peers: &Peers, target: &Key, response: &Response, max: usize) -> Vec<
         Response::Ping | Response::PutValue { .. } | Response::AddProvider => &[],
     };
     let worth = |contact: &Arc<Contact>| peers.is_routable(contact) || contact.key() == target;
-    named.iter().filter_map(|contact| peers.askable(contact)).filter(worth).take(max).collect()
+    named.iter().filter_map(|contact| peers.askable(now, contact)).filter(worth).take(max).collect()
 }

@@ -10,7 +10,7 @@ impl Dht {
     /// Starts what is due.
     pub(super) fn run_refresh(&mut self, now: Timestamp) {
         while let Some(aim) = self.refresh.next(now) {
-            if self.peers.seeds(self.peers.local.key(), 1).is_empty() {
+            if self.peers.seeds(now, self.peers.local.key(), 1).is_empty() {
                 self.refresh.postponed(now, aim, &mut self.rng);
             } else {
                 self.look_into(now, aim);
@@ -27,6 +27,7 @@ impl Dht {
         tracing::debug!(query = %id, ?aim, "looking into a quiet part of the table");
         let mut query = Query::new(machine, *self.peers.local.key());
         query.asked = false;
+        query.kind = QueryKind::Refresh;
         self.pool.insert(now, id, self.config.lookup.query_timeout, query);
         self.refresh.started(id, aim);
         self.drive(now, id);
@@ -62,16 +63,14 @@ impl Dht {
         }
     }
 
-    /// The addresses at which this node can be reached are these from now on.
-    pub(super) fn on_local_addrs(&mut self, now: Timestamp, addrs: Vec<multiaddr::Multiaddr>) {
-        let after = self.peers.local.with_multiaddrs(addrs);
-        let before = std::mem::replace(&mut self.peers.local, after);
-        let sorted = |contact: &Arc<Contact>| {
+    /// The node can be reached elsewhere than before.
+    pub(super) fn on_moved(&mut self, now: Timestamp, before: &Contact) {
+        let sorted = |contact: &Contact| {
             let mut addrs = contact.raw_addrs().to_vec();
             addrs.sort_unstable();
             addrs
         };
-        if self.peers.table.len() > 0 && sorted(&before) != sorted(&self.peers.local) {
+        if self.peers.table.len() > 0 && sorted(before) != sorted(&self.peers.local) {
             self.refresh.on_moved(now);
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Knows: who is to hear of each end. Must not know: what an answer means.
 
+use std::time::Duration;
+
 use super::*;
 use crate::core::message::Unreachable;
 
@@ -62,12 +64,12 @@ impl Dht {
         self.on_growth(now, known);
         self.experience.record(request.warm, request.took(now));
         self.experience.record_end(false);
-        if let Some(entry) = self.peers.table.get_mut(request.to.key()).filter(|_| request.warm) {
-            entry.rtt.record(request.took(now));
+        if request.warm {
+            self.peers.table.record(request.to.key(), request.took(now));
         }
         match request.owner {
             Owner::Query(id, tag) => self.on_query_answer(now, id, tag, asked, response),
-            Owner::Probe => self.on_probed(now, request.to.peer()),
+            Owner::Probe => self.on_probed(now, request.to.peer(), Some(&response)),
             Owner::Evidence => {}
         }
     }
@@ -86,7 +88,7 @@ impl Dht {
         }
         match request.owner {
             Owner::Query(id, tag) => self.on_query_failure(now, id, tag, asked, why),
-            Owner::Probe => self.on_probed(now, request.to.peer()),
+            Owner::Probe => self.on_probed(now, request.to.peer(), None),
             Owner::Evidence => {}
         }
     }
@@ -96,25 +98,26 @@ impl Dht {
         if why.is_the_peers() {
             self.experience.record_end(true);
         }
-        if let (RequestError::Unreachable(Unreachable::DialFailed | Unreachable::WrongPeer), Some(entry)) =
-            (why, self.peers.table.get_mut(peer.key()))
-        {
-            entry.unreachable = true;
-        }
+        let unreachable = matches!(why, RequestError::Unreachable(Unreachable::DialFailed | Unreachable::WrongPeer));
+        let table = &mut self.peers.table;
         let gone = match why {
-            RequestError::Unsupported => self.peers.table.remove(peer.key()),
-            why if why.is_the_peers() => self.peers.table.fail(peer.key()),
+            RequestError::Unsupported => table.remove(peer.key()),
+            why if why.is_the_peers() => table.fail(now, peer.key(), unreachable),
             _ => None,
         };
-        if let Some(gone) = gone {
-            self.left_table(now, gone);
+        match gone {
+            Some(gone) => self.left_table(now, gone),
+            None => {
+                let failing = self.peers.table.get(peer.key()).filter(|entry| entry.failures() > 0);
+                failing.into_iter().for_each(|entry| self.checks.on_failure(entry.check_at(Duration::MAX)));
+            }
         }
         self.offer_waiting(now, peer.key());
     }
 
     /// Tries a peer that waits for a place in the bucket of `key`, if there is one now.
     pub(super) fn offer_waiting(&mut self, now: Timestamp, key: &Key) {
-        if let Some(next) = self.peers.table.next_waiting(key) {
+        if let Some(next) = self.peers.table.next_waiting(now, key) {
             self.offer(now, next);
         }
     }
@@ -134,6 +137,7 @@ impl Dht {
         while let Some(id) = self.pool.expired(now) {
             self.on_query_expired(now, id);
         }
+        self.run_checks(now);
         self.expiry.run(now, self.storage.store());
         if self.snapshots.take_due(now) {
             self.save_peers();

@@ -3,6 +3,7 @@
 //!
 //! Knows: when each duty is due. Must not know: how a query runs; a duty only says that one is wanted.
 
+mod check;
 mod expire;
 mod newcomers;
 mod probe;
@@ -16,9 +17,10 @@ mod sweep;
 mod tests;
 mod upkeep;
 
+pub(crate) use check::Checks;
 pub(crate) use expire::Expiry;
 pub(crate) use newcomers::Newcomers;
-pub(crate) use probe::Probes;
+pub(crate) use probe::{Probes, Purpose};
 pub(crate) use refresh::Refresh;
 pub(crate) use replicate::Replicate;
 pub(crate) use republish::Republish;

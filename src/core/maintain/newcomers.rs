@@ -132,7 +132,7 @@ impl Batch {
         if record.is_expired(now) || place.common_prefix_len(local) < self.depth {
             return None;
         }
-        let mut known = table.closest(&place, k + self.peers.len(), |_, entry| entry.failures == 0);
+        let mut known = table.closest(&place, k + self.peers.len(), |_, entry| entry.failures() == 0);
         known.retain(|peer| !is_among(&self.peers, peer));
         let nearest = known.first().map(|peer| peer.key().distance(&place));
         if nearest.is_some_and(|nearest| nearest < local.distance(&place)) {

@@ -1,52 +1,111 @@
-//! Candidates for the routing table, and their trial.
+//! Questions that the table asks: candidates on trial, and entries that are checked.
 //!
-//! A trial starts when a candidate has been offered and fewer than the configured number are under way. It is a
-//! FIND_NODE for the candidate's own id, and ends with its answer, which admits it, or with its failure, which forgets
-//! it until it is offered again. Bounded: an offer beyond the limit is dropped.
+//! Knows: who waits to be asked, and how many may be asked at a time. Must not know: what an answer means.
+//!
+//! Each question is a FIND_NODE for the asked peer's own id. A trial ends with its answer, which admits the candidate, or
+//! with its failure, which forgets it until it is offered again. Candidates wait in a bounded queue, entries that are to be
+//! checked in another, bounded by the table; neither holds up the other.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
 use crate::core::contact::Contact;
+use crate::core::ip_group::IpGroup;
+use crate::core::routing::Candidates;
+
+/// Why a peer is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It is a candidate for the table.
+    Trial,
+    /// It is in the table.
+    Check,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waits(Purpose),
+    Asked(Purpose),
+}
 
 #[derive(Debug)]
 pub(crate) struct Probes {
-    queue: VecDeque<Arc<Contact>>,
-    /// Those in the queue and those on trial.
-    known: BTreeSet<PeerId>,
-    running: usize,
+    candidates: Candidates<IpGroup>,
+    checks: VecDeque<Arc<Contact>>,
+    /// Everyone in these queues, and everyone asked.
+    stages: BTreeMap<PeerId, Stage>,
+    trials_running: usize,
+    checks_running: usize,
+    /// Of each purpose.
     at_once: usize,
-    limit: usize,
 }
 
 impl Probes {
     pub(crate) fn new(at_once: usize, limit: usize) -> Probes {
-        Probes { queue: VecDeque::new(), known: BTreeSet::new(), running: 0, at_once, limit }
-    }
-
-    /// Offers a candidate.
-    pub(crate) fn offer(&mut self, contact: Arc<Contact>) {
-        if self.queue.len() < self.limit && self.known.insert(*contact.peer()) {
-            self.queue.push_back(contact);
+        Probes {
+            candidates: Candidates::new(limit),
+            checks: VecDeque::new(),
+            stages: BTreeMap::new(),
+            trials_running: 0,
+            checks_running: 0,
+            at_once,
         }
     }
 
-    /// The next candidate whose trial may start; it is on trial from now on.
-    pub(crate) fn start_next(&mut self) -> Option<Arc<Contact>> {
-        if self.running >= self.at_once {
-            return None;
+    /// Offers a candidate for a trial, with the group that it takes its turn in.
+    pub(crate) fn offer(&mut self, contact: Arc<Contact>, group: Option<IpGroup>) {
+        if self.stages.contains_key(contact.peer()) {
+            return;
         }
-        let next = self.queue.pop_front()?;
-        self.running += 1;
-        Some(next)
+        self.stages.insert(*contact.peer(), Stage::Waits(Purpose::Trial));
+        if let Some(gone) = self.candidates.push(contact, group) {
+            self.stages.remove(gone.peer());
+        }
     }
 
-    /// A trial is over, however it went.
-    pub(crate) fn finished(&mut self, peer: &PeerId) {
-        if self.known.remove(peer) {
-            self.running -= 1;
+    /// Has an entry of the table checked.
+    pub(crate) fn check(&mut self, contact: Arc<Contact>) {
+        if !self.stages.contains_key(contact.peer()) {
+            self.stages.insert(*contact.peer(), Stage::Waits(Purpose::Check));
+            self.checks.push_back(contact);
+        }
+    }
+
+    /// The next peer that may be asked; it counts as being asked from now on.
+    pub(crate) fn start_next(&mut self) -> Option<(Arc<Contact>, Purpose)> {
+        let check = if self.checks_running < self.at_once { self.checks.pop_front() } else { None };
+        let (next, purpose) = match check {
+            Some(contact) => (contact, Purpose::Check),
+            None if self.trials_running < self.at_once => (self.candidates.pop_next()?, Purpose::Trial),
+            None => return None,
+        };
+        *self.running(purpose) += 1;
+        self.stages.insert(*next.peer(), Stage::Asked(purpose));
+        Some((next, purpose))
+    }
+
+    /// The question is over, however it went. Tells what it was for.
+    pub(crate) fn finished(&mut self, peer: &PeerId) -> Option<Purpose> {
+        let Some(Stage::Asked(purpose)) = self.stages.get(peer).copied() else { return None };
+        self.stages.remove(peer);
+        *self.running(purpose) -= 1;
+        Some(purpose)
+    }
+
+    /// A peer is no longer a candidate. A trial that is under way goes on.
+    pub(crate) fn forget(&mut self, peer: &PeerId) {
+        if self.stages.get(peer) == Some(&Stage::Waits(Purpose::Trial)) {
+            self.stages.remove(peer);
+            self.candidates.forget(peer);
+        }
+    }
+
+    fn running(&mut self, purpose: Purpose) -> &mut usize {
+        match purpose {
+            Purpose::Trial => &mut self.trials_running,
+            Purpose::Check => &mut self.checks_running,
         }
     }
 }
@@ -55,24 +114,55 @@ impl Probes {
 mod tests {
     use super::*;
 
+    fn contacts(count: usize) -> Vec<Arc<Contact>> {
+        (0..count).map(|_| Contact::new(PeerId::random(), [])).collect()
+    }
+
     #[test]
     fn few_at_once_each_once_and_the_queue_is_bounded() {
         let mut probes = Probes::new(2, 5);
-        let contacts: Vec<_> = (0..50).map(|_| Contact::new(PeerId::random(), [])).collect();
+        let contacts = contacts(50);
         for contact in contacts.iter().chain(&contacts) {
-            probes.offer(Arc::clone(contact));
+            probes.offer(Arc::clone(contact), None);
         }
-        assert_eq!(probes.queue.len(), 5);
-        let first = probes.start_next().unwrap();
+        assert_eq!((probes.candidates.len(), probes.stages.len()), (5, 5));
+        let (first, purpose) = probes.start_next().unwrap();
+        assert_eq!(purpose, Purpose::Trial);
         assert!(probes.start_next().is_some());
         assert!(probes.start_next().is_none());
-        probes.offer(Arc::clone(&first));
-        assert_eq!(probes.queue.len(), 3, "on trial already");
-        probes.finished(first.peer());
-        probes.finished(first.peer());
+        probes.offer(Arc::clone(&first), None);
+        assert_eq!(probes.candidates.len(), 3, "on trial already");
+        assert_eq!(probes.finished(first.peer()), Some(Purpose::Trial));
+        assert_eq!(probes.finished(first.peer()), None);
         assert!(probes.start_next().is_some());
         assert!(probes.start_next().is_none());
-        probes.offer(first);
-        assert_eq!(probes.queue.len(), 3);
+        probes.offer(first, None);
+        assert_eq!(probes.candidates.len(), 3);
+    }
+
+    #[test]
+    fn checks_and_trials_do_not_hold_up_each_other() {
+        let mut probes = Probes::new(1, 5);
+        let peers = contacts(4);
+        peers[..2].iter().for_each(|peer| probes.offer(Arc::clone(peer), None));
+        peers[2..].iter().for_each(|peer| probes.check(Arc::clone(peer)));
+        probes.check(Arc::clone(&peers[2]));
+        let started: Vec<_> = std::iter::from_fn(|| probes.start_next()).collect();
+        assert_eq!(started, [(Arc::clone(&peers[2]), Purpose::Check), (Arc::clone(&peers[0]), Purpose::Trial)]);
+        assert_eq!(probes.finished(peers[2].peer()), Some(Purpose::Check));
+        assert_eq!(probes.start_next(), Some((Arc::clone(&peers[3]), Purpose::Check)));
+        assert_eq!(probes.start_next(), None);
+    }
+
+    #[test]
+    fn who_is_no_longer_a_candidate_is_not_tried() {
+        let mut probes = Probes::new(1, 5);
+        let peers = contacts(3);
+        peers.iter().for_each(|peer| probes.offer(Arc::clone(peer), None));
+        assert!(probes.start_next().is_some());
+        peers.iter().for_each(|peer| probes.forget(peer.peer()));
+        assert_eq!(probes.finished(peers[0].peer()), Some(Purpose::Trial), "a trial goes on");
+        assert!(probes.start_next().is_none());
+        assert!(probes.stages.is_empty());
     }
 }

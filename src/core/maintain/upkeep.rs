@@ -108,7 +108,7 @@ impl Upkeep {
                     // Who failed its last request does not count: where holders die, the next must notice that it is
                     // their turn. Where k is one the second acts too: the only holder may have been pushed out.
                     let count = k.max(2);
-                    let near = table.closest(place, count, |_, entry| entry.failures == 0);
+                    let near = table.closest(place, count, |_, entry| entry.failures() == 0);
                     let farthest = near.last().filter(|_| near.len() >= count);
                     farthest.is_none_or(|far| local.distance(place) < far.key().distance(place))
                 };

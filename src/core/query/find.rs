@@ -45,7 +45,7 @@ impl Find {
         let known = cx.peers.contact(&peer).filter(|contact| contact.has_addrs());
         let reached = |contact: &Arc<Contact>| cx.peers.is_connected(contact.key());
         let found =
-            known.filter(|contact| reached(contact) || cx.peers.table.get(&key).is_some_and(|e| e.failures == 0));
+            known.filter(|contact| reached(contact) || cx.peers.table.get(&key).is_some_and(|e| e.failures() == 0));
         let itself = (peer == *cx.peers.local.peer()).then(|| Arc::clone(&cx.peers.local));
         let found = found.or(itself.filter(|local| local.has_addrs()));
         let lookup = cx.walk(key, cx.replication(), options.paths);

@@ -65,13 +65,13 @@ impl Context<'_> {
     /// A walk towards `target` that looks for `count` peers, begun with the closest that are known: twice as many as
     /// looked for, since where many are dead the neighbours name the same dead ones.
     pub(crate) fn walk(&self, target: Key, count: usize, paths: Option<NonZeroUsize>) -> Lookup {
-        let seeds = self.peers.seeds(&target, count.saturating_mul(2));
+        let seeds = self.peers.seeds(self.now, &target, count.saturating_mul(2));
         self.walk_with(target, count, paths, &seeds)
     }
 
     /// The same along one path, begun with these peers too.
     pub(crate) fn walk_from(&self, target: Key, count: usize, known: &[Arc<Contact>]) -> Lookup {
-        let mut seeds = self.peers.seeds(&target, count.saturating_mul(2));
+        let mut seeds = self.peers.seeds(self.now, &target, count.saturating_mul(2));
         seeds.extend(known.iter().cloned());
         self.walk_with(target, count, Some(NonZeroUsize::MIN), &seeds)
     }

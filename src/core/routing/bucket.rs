@@ -1,25 +1,31 @@
-//! The peers of one distance range: up to k of them, and those that wait for a place.
+//! The peers of one distance range: up to k of them, neighbours beyond that, and those that wait for a place.
 //!
-//! Knows: seniority and failures. Must not know: which range it is.
+//! Knows: seniority and failures. Must not know: which range it is, or who is a neighbour.
+//!
+//! Entries are in order of seniority. Those beyond the capacity are there because they are among the closest of all to
+//! the node; where an entry leaves, the most senior of them has its place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
 use super::entry::{Entry, FORGOTTEN_AFTER};
+use super::waiting::WaitingList;
 use crate::core::contact::Contact;
-use crate::core::key::Key;
+use crate::core::key::{Distance, Key};
 use crate::core::time::Timestamp;
 
-/// A k-bucket: entries in order of seniority.
+/// A k-bucket.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     /// The entries' keys, in their order: a bucket is searched, and measured against a target, in one sweep of memory,
     /// without a look at each entry or at its contact, which lies elsewhere.
     keys: Vec<Key>,
     entries: Vec<Entry>,
-    /// With their keys, for the same reason; the last began to wait last.
-    waiting: Vec<(Key, Arc<Contact>)>,
+    waiting: WaitingList,
+    /// How many entries have failed since they last answered.
+    failing: usize,
 }
 
 /// A bucket has room for so many entries at first.
@@ -30,8 +36,8 @@ const FIRST_ROOM: usize = 4;
 pub(crate) enum Offer {
     /// It is a new entry.
     Added,
-    /// It is a new entry, in place of a questionable one.
-    Replaced(PeerId),
+    /// It is a new entry, and these gave way to it: a questionable one, or who is no longer a neighbour.
+    Replaced(Vec<PeerId>),
     /// It was an entry before.
     Known,
     /// There is no room.
@@ -62,64 +68,116 @@ impl Bucket {
         self.waiting.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn waiting_keys(&self) -> impl Iterator<Item = &Key> {
+        self.waiting.keys()
+    }
+
+    /// How many entries have failed since they last answered.
+    pub(crate) fn failing(&self) -> usize {
+        self.failing
+    }
+
+    /// Lets those that failed be asked again at once.
+    pub(crate) fn end_back_offs(&mut self, now: Timestamp) {
+        self.entries.iter_mut().filter(|_| self.failing > 0).for_each(|entry| entry.end_back_off(now));
+    }
+
+    /// How many entries are not questionable.
+    pub(crate) fn live(&self) -> usize {
+        if self.failing == 0 {
+            return self.entries.len();
+        }
+        self.entries.iter().filter(|entry| !entry.is_questionable()).count()
+    }
+
+    /// How many entries that are not questionable are nearer to `to` than `distance`.
+    pub(crate) fn live_within(&self, to: &Key, distance: &Distance) -> usize {
+        let near = (0..self.keys.len()).filter(|at| self.keys[*at].distance(to) < *distance);
+        near.filter(|at| self.failing == 0 || !self.entries[*at].is_questionable()).count()
+    }
+
     /// Whether a peer that is no entry could become one now.
     pub(crate) fn has_room(&self, capacity: usize) -> bool {
-        self.entries.len() < capacity || self.entries.iter().any(Entry::is_questionable)
+        self.live() < capacity
     }
 
-    /// Offers a peer that has just answered. A live entry never gives way to it.
-    pub(crate) fn offer(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) -> Offer {
-        if let Some(entry) = self.get_mut(contact.key()) {
-            entry.contact = entry.contact.merged(contact);
-            entry.last_seen = now;
-            entry.failures = 0;
-            entry.unreachable = false;
-            return Offer::Known;
-        }
-        if self.entries.len() < capacity {
-            self.push(now, contact, capacity);
-            return Offer::Added;
-        }
-        let worst = (0..self.entries.len()).max_by_key(|i| self.entries[*i].failures);
-        match worst.filter(|i| self.entries[*i].is_questionable()) {
-            Some(worst) => {
-                let old = self.take(worst);
-                self.push(now, contact, capacity);
-                Offer::Replaced(*old.contact.peer())
-            }
-            None => Offer::Full,
-        }
+    /// A peer has just answered. Tells whether it is an entry.
+    pub(crate) fn answered(&mut self, now: Timestamp, contact: &Contact) -> bool {
+        let Some(at) = self.position(contact.key()) else { return false };
+        let entry = &mut self.entries[at];
+        self.failing -= usize::from(entry.failures() > 0);
+        entry.on_answer(now, contact);
+        true
     }
 
-    /// Remembers a peer that found no room; the longest waiting makes room for it.
-    pub(crate) fn wait(&mut self, contact: Arc<Contact>, capacity: usize) {
-        self.forget_waiting(contact.key());
-        if self.waiting.len() >= capacity {
-            self.waiting.remove(0);
+    /// Makes an entry of a peer that is none and has just answered, if there is room. A live entry never gives way to it.
+    pub(crate) fn place(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) -> Offer {
+        if !self.has_room(capacity) {
+            return Offer::Full;
         }
-        self.waiting.push((*contact.key(), contact));
+        let mut gone = Vec::new();
+        while self.entries.len() >= capacity {
+            let worst = (0..self.entries.len()).max_by_key(|at| self.entries[*at].failures());
+            gone.extend(worst.map(|worst| *self.take(worst).contact.peer()));
+        }
+        self.push(now, contact, capacity);
+        if gone.is_empty() { Offer::Added } else { Offer::Replaced(gone) }
     }
 
-    /// The peer that began to wait last, which is the likeliest to be alive.
-    pub(crate) fn next_waiting(&mut self) -> Option<Arc<Contact>> {
-        self.waiting.pop().map(|(_, contact)| contact)
+    /// Adds a new entry, which is no entry yet, whether there is room or not; a bucket takes no more memory than its
+    /// capacity needs.
+    pub(crate) fn push(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) {
+        let len = self.entries.len();
+        if len == self.entries.capacity() || len == self.keys.capacity() {
+            let room = (len * 2).clamp(FIRST_ROOM, capacity.max(FIRST_ROOM)).max(len + 1) - len;
+            self.keys.reserve_exact(room);
+            self.entries.reserve_exact(room);
+        }
+        self.keys.push(*contact.key());
+        self.entries.push(Entry::new(now, Arc::clone(contact)));
+        self.waiting.forget(contact.key());
     }
 
-    /// Notes that an entry failed a request; `Some` if it is forgotten for it. A failure in a row counts only if
-    /// `answers`, the number of answers of all peers, has grown since the one before.
-    pub(crate) fn fail(&mut self, key: &Key, answers: u64) -> Option<PeerId> {
+    /// Has an entry wait for a place again.
+    pub(crate) fn demote(&mut self, at: usize, capacity: usize) -> PeerId {
+        let entry = self.take(at);
+        let peer = *entry.contact.peer();
+        self.waiting.push_entry(entry, capacity);
+        peer
+    }
+
+    /// Remembers a peer that has just answered and found no room.
+    pub(crate) fn wait(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) {
+        self.waiting.push(now, contact, capacity);
+    }
+
+    /// Takes the time of an answer of the peer that waits since just now into account.
+    pub(crate) fn record_waiting(&mut self, key: &Key, took: Duration) {
+        self.waiting.record(key, took);
+    }
+
+    /// The peer to try for a place that is free.
+    pub(crate) fn next_waiting(&mut self, now: Timestamp) -> Option<Arc<Contact>> {
+        self.waiting.pop_best(now)
+    }
+
+    /// The peer that waits nearest to `to`, if it is nearer than `within`.
+    pub(crate) fn nearest_waiting(&mut self, to: &Key, within: &Distance) -> Option<Arc<Contact>> {
+        self.waiting.pop_nearest(to, within)
+    }
+
+    /// Notes that an entry failed a request; `Some` if it is forgotten for it.
+    pub(crate) fn fail(&mut self, now: Timestamp, key: &Key, answers: u64, unreachable: bool) -> Option<PeerId> {
         let at = self.position(key)?;
         let entry = &mut self.entries[at];
-        if entry.failures > 0 && entry.answers_at_failure == answers {
-            return None;
-        }
-        entry.failures += 1;
-        entry.answers_at_failure = answers;
-        (entry.failures >= FORGOTTEN_AFTER).then(|| *self.take(at).contact.peer())
+        self.failing += usize::from(entry.failures() == 0);
+        entry.on_failure(now, answers, unreachable);
+        (entry.failures() >= FORGOTTEN_AFTER).then(|| *self.take(at).contact.peer())
     }
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<PeerId> {
-        self.forget_waiting(key);
+        self.waiting.forget(key);
         let at = self.position(key)?;
         Some(*self.take(at).contact.peer())
     }
@@ -131,12 +189,14 @@ impl Bucket {
         let mut split = Bucket {
             keys: Vec::with_capacity(self.keys.len()),
             entries: Vec::with_capacity(self.keys.len()),
-            waiting: Vec::new(),
+            waiting: self.waiting.split(nearer),
+            failing: 0,
         };
         let mut keys = self.keys.iter();
         split.entries.extend(self.entries.extract_if(.., |_| keys.next().is_some_and(nearer)));
         split.keys.extend(self.keys.extract_if(.., |key| nearer(key)));
-        split.waiting.extend(self.waiting.extract_if(.., |(key, _)| nearer(key)));
+        split.failing = split.entries.iter().filter(|entry| entry.failures() > 0).count();
+        self.failing -= split.failing;
         split
     }
 
@@ -144,25 +204,10 @@ impl Bucket {
         self.keys.iter().position(|other| other == key)
     }
 
-    /// Adds a new entry; a bucket takes no more memory than its capacity needs.
-    fn push(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) {
-        let len = self.entries.len();
-        if len == self.entries.capacity() || len == self.keys.capacity() {
-            let room = (len * 2).clamp(FIRST_ROOM, capacity.max(FIRST_ROOM)).max(len + 1) - len;
-            self.keys.reserve_exact(room);
-            self.entries.reserve_exact(room);
-        }
-        self.keys.push(*contact.key());
-        self.entries.push(Entry::new(now, Arc::clone(contact)));
-        self.forget_waiting(contact.key());
-    }
-
     fn take(&mut self, at: usize) -> Entry {
         self.keys.remove(at);
-        self.entries.remove(at)
-    }
-
-    fn forget_waiting(&mut self, key: &Key) {
-        self.waiting.retain(|(other, _)| other != key);
+        let entry = self.entries.remove(at);
+        self.failing -= usize::from(entry.failures() > 0);
+        entry
     }
 }

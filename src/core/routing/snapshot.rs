@@ -50,7 +50,8 @@ pub struct BucketSnapshot {
     pub prefix: u32,
     /// How many entries it may hold.
     pub capacity: usize,
-    /// Its entries, the longest known first.
+    /// Its entries, the longest known first: more than the capacity only where those beyond it are among the k closest of
+    /// the whole table.
     pub entries: Vec<EntrySnapshot>,
     /// How many peers wait for a place in it.
     pub waiting: usize,
@@ -71,8 +72,11 @@ pub struct EntrySnapshot {
     pub connected: bool,
     /// When it entered the table.
     pub since: Timestamp,
-    /// When it last answered.
+    /// When it last answered, or asked.
     pub last_seen: Timestamp,
+    /// When its answer last helped: it named peers that were news to a lookup, or had the value or the providers that were
+    /// looked for. `None` if it never did.
+    pub last_useful: Option<Timestamp>,
     /// How many requests in a row it failed since.
     pub failures: u32,
     /// How long its answers take, smoothed; `None` until measured.

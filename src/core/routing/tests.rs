@@ -1,7 +1,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-use super::entry::{FORGOTTEN_AFTER, QUESTIONABLE_AFTER};
+use super::entry::{BACK_OFF, FORGOTTEN_AFTER, QUESTIONABLE_AFTER};
 use super::*;
 
 fn contact(bits: &str) -> Arc<Contact> {
@@ -13,11 +13,12 @@ fn table(local: &str, bucket_size: usize) -> RoutingTable {
     RoutingTable::new(Key::from_bits(local), config)
 }
 
-/// A peer fails while another one answers.
+/// A peer fails while another one answers, once its back-off is over.
 fn fail(table: &mut RoutingTable, key: &Key) -> Option<PeerId> {
     let alive = contact("0000 1111");
+    let failures = table.get(key).map_or(0, Entry::failures);
     table.offer(Timestamp::ZERO, &alive);
-    let gone = table.fail(key);
+    let gone = table.fail(Timestamp::ZERO + BACK_OFF * 10 * failures, key, false);
     table.remove(alive.key());
     gone
 }
@@ -58,18 +59,18 @@ fn a_live_entry_is_never_displaced_and_a_questionable_one_is() {
     table.offer(Timestamp::ZERO, &old);
     table.offer(Timestamp::ZERO, &contact("0000 1"));
     assert_eq!(table.offer(Timestamp::ZERO, &new), Offer::Full);
-    assert!(table.next_waiting(new.key()).is_none(), "no place to wait for yet");
+    assert!(table.next_waiting(Timestamp::ZERO, new.key()).is_none(), "no place to wait for yet");
     for _ in 0..QUESTIONABLE_AFTER {
         assert_eq!(fail(&mut table, old.key()), None);
     }
-    assert_eq!(table.next_waiting(new.key()).as_deref(), Some(&*new));
-    assert_eq!(table.offer(Timestamp::ZERO, &new), Offer::Replaced(*old.peer()));
+    assert_eq!(table.next_waiting(Timestamp::ZERO, new.key()).as_deref(), Some(&*new));
+    assert_eq!(table.offer(Timestamp::ZERO, &new), Offer::Replaced(vec![*old.peer()]));
     assert!(table.get(old.key()).is_none());
     assert_eq!(table.len(), 2);
 }
 
 #[test]
-fn an_answer_clears_failures_and_the_fifth_in_a_row_is_the_end() {
+fn an_answer_clears_failures_and_the_third_in_a_row_is_the_end() {
     let mut table = table("0000", 1);
     let peer = contact("1000");
     table.offer(Timestamp::ZERO, &peer);
@@ -93,14 +94,17 @@ fn in_an_outage_nobody_is_forgotten() {
     for peer in &peers {
         assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Added);
     }
+    let mut now = Timestamp::ZERO;
     for _ in 0..100 {
-        assert!(peers.iter().all(|peer| table.fail(peer.key()).is_none()));
+        now += 10 * BACK_OFF;
+        assert!(peers.iter().all(|peer| table.fail(now, peer.key(), true).is_none()));
     }
     assert_eq!(table.closest(&Key::from_bits("0"), 20, |_, _| true).len(), 10, "nor questionable");
     for _ in 1..FORGOTTEN_AFTER {
-        table.offer(Timestamp::ZERO, &peers[0]);
+        now += 10 * BACK_OFF;
+        table.offer(now, &peers[0]);
         for peer in &peers[1..] {
-            table.fail(peer.key());
+            table.fail(now, peer.key(), true);
         }
     }
     assert_eq!(table.len(), 1, "it is over for one, so the others are dead");
@@ -161,4 +165,142 @@ fn those_who_wait_are_bounded() {
     let snapshot = table.snapshot(PeerId::random(), |_| true);
     assert!(snapshot.buckets.iter().all(|bucket| bucket.waiting <= 3 && bucket.entries.len() <= 3));
     assert_eq!(snapshot.entries().count(), table.len());
+}
+
+/// The `count` nearest to zero.
+fn nearest<'a>(keys: impl IntoIterator<Item = &'a Key>, count: usize) -> Vec<Key> {
+    let mut keys: Vec<_> = keys.into_iter().copied().collect();
+    keys.sort_by_key(|key| key.distance(&Key::from_bits("0")));
+    keys.truncate(count);
+    keys
+}
+
+#[test]
+fn the_k_closest_of_all_that_answered_are_known_whatever_the_room() {
+    for seed in 0..20 {
+        let mut table = table("0", 5);
+        // Many in the second half of what is near, so that a bucket is full where the neighbours are.
+        let contacts: Vec<_> = random_contacts(300, seed)
+            .into_iter()
+            .enumerate()
+            .map(|(i, contact)| {
+                let prefix = [1, 2, 3, 3, 3][i % 5];
+                let key = Key::from_bits("0")
+                    .random_with_prefix(prefix, &mut ChaCha8Rng::seed_from_u64(seed * 1_000 + i as u64));
+                Contact::with_key(*contact.peer(), key, [])
+            })
+            .collect();
+        for (i, contact) in contacts.iter().enumerate() {
+            let before: Vec<_> = table.entries().map(|entry| *entry.contact.key()).collect();
+            table.offer(Timestamp::ZERO, contact);
+            let known: Vec<_> = nearest(table.entries().map(|entry| entry.contact.key()), 5);
+            assert_eq!(known, nearest(before.iter().chain([contact.key()]), 5), "seed {seed}, after {i}");
+            if i % 7 == 6 {
+                // The nearest dies; whoever waits is tried in its place.
+                while table.get(&known[0]).is_some() {
+                    fail(&mut table, &known[0]);
+                }
+                while let Some(next) = table.next_waiting(Timestamp::ZERO, &known[0]) {
+                    table.offer(Timestamp::ZERO, &next);
+                }
+            }
+            let known: Vec<_> = nearest(table.entries().map(|entry| entry.contact.key()), 5);
+            let waiting = table.buckets.iter().flat_map(Bucket::waiting_keys);
+            assert_eq!(known, nearest(known.iter().chain(waiting), 5), "seed {seed}, after {i}");
+            for (index, bucket) in table.buckets.iter().enumerate() {
+                let beyond = bucket.keys().iter().skip(table.capacity(index));
+                assert!(beyond.into_iter().all(|key| known.contains(key)), "seed {seed}, after {i}");
+            }
+            assert_eq!(table.len(), table.entries().count());
+        }
+    }
+}
+
+#[test]
+fn a_dead_neighbour_does_not_keep_out_the_next_closest() {
+    let mut table = table("0", 1);
+    let (near, next) = (contact("01001"), contact("01010"));
+    for peer in [&contact("1"), &contact("011"), &near] {
+        table.offer(Timestamp::ZERO, peer);
+    }
+    assert!(table.get(near.key()).is_some(), "though its bucket is full");
+    assert_eq!(table.offer(Timestamp::ZERO, &next), Offer::Full);
+    for _ in 0..QUESTIONABLE_AFTER {
+        fail(&mut table, near.key());
+    }
+    assert!(table.has_room(next.key()));
+}
+
+#[test]
+fn who_is_no_longer_a_neighbour_waits_and_the_senior_stay() {
+    let mut table = table("0", 2);
+    let senior = ["0110", "0111"].map(contact);
+    let far = ["1000", "1001"].map(contact);
+    let beyond = contact("0101");
+    for peer in far.iter().chain(&senior).chain([&beyond]) {
+        assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Added);
+    }
+    assert_eq!(table.offer(Timestamp::ZERO, &contact("0001")), Offer::Added);
+    assert_eq!(table.offer(Timestamp::ZERO, &contact("0010")), Offer::Replaced(vec![*beyond.peer()]));
+    assert!(senior.iter().all(|peer| table.get(peer.key()).is_some()));
+    assert_eq!(table.len(), 6);
+    // One of the senior leaves: the place is for the one that waits.
+    table.remove(senior[0].key());
+    assert_eq!(table.next_waiting(Timestamp::ZERO, senior[0].key()), Some(beyond));
+}
+
+#[test]
+fn of_those_who_wait_the_fastest_is_tried_first() {
+    let mut table = table("0", 1);
+    table.offer(Timestamp::ZERO, &contact("00"));
+    let peers = ["100", "101", "110"].map(contact);
+    for (peer, millis) in peers.iter().zip([50, 200, 90]) {
+        table.offer(Timestamp::ZERO, peer);
+        table.record(peer.key(), Duration::from_millis(millis));
+    }
+    table.remove(peers[0].key());
+    let waiting = table.next_waiting(Timestamp::ZERO, peers[0].key());
+    assert_eq!(waiting.as_ref(), Some(&peers[2]), "one waits in a bucket of one: whoever answered last");
+}
+
+#[test]
+fn those_to_be_checked_are_the_failing_then_the_longest_silent() {
+    let mut table = table("0", 20);
+    let (at, quiet) = (Timestamp::from_secs, Duration::from_secs(600));
+    let peers = ["100", "101", "110", "111"].map(contact);
+    for (peer, second) in peers.iter().zip([300, 100, 200, 400]) {
+        table.offer(at(second), peer);
+    }
+    assert_eq!(table.next_due(quiet), Some(at(700)));
+    table.fail(at(500), peers[3].key(), false);
+    assert_eq!(table.next_due(quiet), Some(at(530)));
+    assert_eq!(table.due(at(530), quiet, 9), [Arc::clone(&peers[3])]);
+    let order = [3, 1, 2].map(|i: usize| Arc::clone(&peers[i]));
+    assert_eq!(table.due(at(800), quiet, 9), order);
+    assert_eq!(table.due(at(800), quiet, 2), order[..2]);
+    assert_eq!(table.quiet(at(699), peers[0].key(), quiet), None);
+    assert_eq!(table.quiet(at(700), peers[0].key(), quiet).as_ref(), Some(&peers[1]));
+}
+
+#[test]
+fn at_the_end_of_an_outage_everyone_may_be_asked() {
+    let mut table = table("0", 20);
+    let peers = random_contacts(30, 6);
+    for peer in &peers {
+        table.offer(Timestamp::ZERO, peer);
+    }
+    let known: Vec<_> = peers.iter().filter(|peer| table.get(peer.key()).is_some()).collect();
+    let now = Timestamp::from_secs(10);
+    let held = |table: &RoutingTable| known.iter().filter(|p| !table.get(p.key()).unwrap().may_be_asked(now)).count();
+    for peer in &known[..3] {
+        table.fail(now, peer.key(), true);
+    }
+    table.offer(now, known[3]);
+    assert_eq!(held(&table), 3, "three dead peers are no outage");
+    for peer in &known[5..13] {
+        table.fail(now, peer.key(), true);
+    }
+    assert_eq!(held(&table), 11);
+    table.offer(now, known[3]);
+    assert_eq!(held(&table), 0);
 }

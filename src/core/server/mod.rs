@@ -79,11 +79,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A peer asks. `None` if the answer waits for the store.
+    /// A peer asks, whose place in the keyspace is `place`. `None` if the answer waits for the store.
     pub(crate) fn on_request(
         &mut self,
         cx: &mut ServerContext<'_>,
-        from: PeerId,
+        (from, place): (PeerId, Key),
         id: InboundId,
         request: Request,
     ) -> Option<Served> {
@@ -92,18 +92,18 @@ impl Server {
         }
         let asked = match request {
             Request::Ping => return Some(Served::answer(Response::Ping)),
-            Request::FindNode { key } => return Some(find_node(cx, &from, &key)),
+            Request::FindNode { key } => return Some(find_node(cx, &place, &key)),
             Request::GetValue { key } => Asked::Value(key),
             Request::PutValue { value } => Asked::Put(value),
             Request::GetProviders { key } => Asked::Providers(key),
             Request::AddProvider { key, providers } => {
                 return match announced(cx, &from, &key, providers) {
-                    Ok(record) => self.ask_store(cx, from, id, Asked::Announce(key), Some(record)),
+                    Ok(record) => self.ask_store(cx, (from, place), id, Asked::Announce(key), Some(record)),
                     Err(why) => Some(Served::refuse(why)),
                 };
             }
         };
-        self.ask_store(cx, from, id, asked, None)
+        self.ask_store(cx, (from, place), id, asked, None)
     }
 
     /// The store did what a request waited for. Names the request if its peer still waits.
@@ -114,7 +114,7 @@ impl Server {
         outcome: Outcome,
     ) -> Option<(PeerId, Option<InboundId>, Served)> {
         let Waiting { from, id, asked } = self.forget(visit)?;
-        Some((from, id, serve(cx, from, asked, outcome)))
+        Some((from, id, serve(cx, (from, Key::from(&from)), asked, outcome)))
     }
 
     /// The peer no longer waits.
@@ -141,7 +141,7 @@ impl Server {
     fn ask_store(
         &mut self,
         cx: &mut ServerContext<'_>,
-        from: PeerId,
+        (from, place): (PeerId, Key),
         id: InboundId,
         asked: Asked,
         record: Option<ProviderRecord>,
@@ -164,7 +164,7 @@ impl Server {
             (Asked::Announce(_), None) => return Some(Served::refuse(Misbehaviour::NotItsProvider)),
         };
         match outcome {
-            Some(outcome) => Some(serve(cx, from, asked, outcome)),
+            Some(outcome) => Some(serve(cx, (from, place), asked, outcome)),
             None => {
                 *self.per_peer.entry(from).or_default() += 1;
                 self.by_id.insert(id, visit);
@@ -191,7 +191,7 @@ fn check_key(request: &Request) -> Result<(), Misbehaviour> {
 
 /// The k closest with addresses, without whoever asks, and first of all the very peer that is asked for, where its
 /// addresses are known: this node itself, a client, whoever asks (A38).
-fn find_node(cx: &ServerContext<'_>, from: &PeerId, preimage: &Bytes) -> Served {
+fn find_node(cx: &ServerContext<'_>, from: &Key, preimage: &Bytes) -> Served {
     let mut closer = closest(cx, from, &Key::hash(preimage));
     if let Some(target) = PeerId::from_bytes(preimage).ok().and_then(|peer| known(cx.peers, &peer)) {
         closer.retain(|contact| contact.peer() != target.peer());
@@ -207,10 +207,9 @@ fn known(peers: &Peers, peer: &PeerId) -> Option<Arc<Contact>> {
 
 /// Peers worth handing out (rule A30): none that could not be connected to since it last answered, although the node
 /// itself gives those another chance.
-fn closest(cx: &ServerContext<'_>, from: &PeerId, key: &Key) -> Vec<Arc<Contact>> {
+fn closest(cx: &ServerContext<'_>, from: &Key, key: &Key) -> Vec<Arc<Contact>> {
     let count = cx.config.lookup.replication.get();
-    let from = Key::from(from);
-    cx.peers.table.closest(key, count, |key, entry| *key != from && !entry.unreachable && entry.contact.has_addrs())
+    cx.peers.table.closest(key, count, |key, entry| key != from && !entry.is_unreachable() && entry.contact.has_addrs())
 }
 
 /// What a peer announces of itself; what it says of others is ignored.
@@ -227,15 +226,15 @@ fn announced(
 }
 
 /// The answer, once the store has spoken.
-fn serve(cx: &mut ServerContext<'_>, from: PeerId, asked: Asked, outcome: Outcome) -> Served {
+fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked, outcome: Outcome) -> Served {
     match (asked, outcome) {
         (Asked::Value(key), Outcome::Value(Ok(record))) => {
-            let closer = closest(cx, &from, &key.key());
+            let closer = closest(cx, &place, &key.key());
             let value = record.map(|record| as_sent(cx.now, record));
             Served::answer(Response::GetValue { key, value, closer })
         }
         (Asked::Providers(key), Outcome::Providers(Ok(records))) => {
-            let closer = closest(cx, &from, &key.key());
+            let closer = closest(cx, &place, &key.key());
             let mut providers = records.into_iter().map(|record| as_reachable(cx.peers, record)).collect::<Vec<_>>();
             shuffle(&mut providers, cx.rng);
             Served::answer(Response::GetProviders { key, providers, closer })

@@ -46,7 +46,8 @@ impl Rig {
     }
 
     fn ask(&mut self, from: &PeerId, id: u64, request: Request) -> Option<Reply> {
-        self.with(|server, cx| server.on_request(cx, *from, InboundId::new(id), request)).map(|served| served.reply)
+        let asker = (*from, Key::from(from));
+        self.with(|server, cx| server.on_request(cx, asker, InboundId::new(id), request)).map(|served| served.reply)
     }
 
     /// The store answers what came as the so-manieth.

@@ -20,6 +20,7 @@ fn the_largest_numbers_work() {
     config.lookup.query_timeout = Duration::MAX;
     config.record.value_ttl = Duration::MAX;
     config.maintenance.refresh_interval = Some(Duration::MAX);
+    config.maintenance.check_interval = Some(Duration::MAX);
     let mut network = Network::joined(5, config);
     let options = QueryOptions::default().with_limit(usize::MAX.try_into().unwrap());
     let operation = Operation::ClosestPeers { key: Bytes::from_static(b"x") };

@@ -126,6 +126,7 @@ fn read_by_all(path_caching: bool) -> (Network, u64, Vec<usize>) {
     config.lookup.resiliency = NonZeroUsize::new(2).unwrap();
     config.routing.bucket_size = NonZeroUsize::new(4).unwrap();
     config.maintenance.refresh_interval = None;
+    config.maintenance.check_interval = None;
     config.record.path_caching = path_caching;
     let mut network = Network::joined(70, config);
     network.run(7, put("v")).unwrap();

@@ -35,6 +35,7 @@ fn config() -> Config {
     config.lookup.replication = 8.try_into().unwrap();
     config.routing.bucket_size = 8.try_into().unwrap();
     config.maintenance.refresh_interval = None;
+    config.maintenance.check_interval = None;
     config
 }
 
@@ -64,6 +65,7 @@ fn holders_die(config: Config) -> (bool, Vec<usize>) {
 fn a_value_outlives_its_publisher_and_all_its_first_holders() {
     let mut config = config();
     config.maintenance.refresh_interval = Some(HOUR / 2);
+    config.maintenance.check_interval = Some(HOUR / 2);
     let (found, counts) = holders_die(config.clone());
     assert!(found && counts.iter().all(|holders| *holders >= 6), "{counts:?}");
     config.maintenance.replicate_interval = None;
@@ -214,6 +216,7 @@ fn who_is_newly_among_the_closest_is_told_and_nobody_else() {
     let mut config = config();
     config.maintenance.replicate_interval = None;
     config.maintenance.refresh_interval = Some(HOUR / 2);
+    config.maintenance.check_interval = Some(HOUR / 2);
     let mut network = Network::joined(40, config);
     let key = RecordKey::from("content");
     network.run(7, Operation::Provide { key: key.clone() }).unwrap();
@@ -243,6 +246,7 @@ fn who_is_newly_among_the_closest_is_told_and_nobody_else() {
 fn a_newcomer_gets_the_values_it_is_close_to_from_one_holder() {
     let mut config = config();
     config.maintenance.refresh_interval = Some(HOUR / 3);
+    config.maintenance.check_interval = Some(HOUR / 3);
     config.maintenance.region_interval = None;
     config.maintenance.replicate_interval = Some(24 * HOUR);
     let mut network = Network::new(40, config);

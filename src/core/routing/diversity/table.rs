@@ -65,8 +65,8 @@ impl RoutingTable {
         let Some(diversity) = &mut self.diversity else { return };
         match offer {
             Offer::Added => diversity.count(now, contact),
-            Offer::Replaced(old) => {
-                diversity.left(old);
+            Offer::Replaced(gone) => {
+                gone.iter().for_each(|old| diversity.left(old));
                 diversity.count(now, contact);
             }
             Offer::Known | Offer::Full | Offer::Crowded => {}

@@ -273,8 +273,8 @@ fn the_limits_hold_whatever_happens() {
                 }
                 (3, Some(known)) => _ = table.offer(now, &known.with_multiaddrs(addrs)),
                 (4, Some(known)) => _ = table.learn(now, &known.with_multiaddrs(addrs)),
-                (5, Some(known)) => (0..6).for_each(|_| {
-                    table.fail(known.key());
+                (5, Some(known)) => (0..6).for_each(|hour| {
+                    table.fail(now + hour * Duration::from_secs(HOUR), known.key(), false);
                     table.answers += 1;
                 }),
                 (6, Some(known)) => _ = table.remove(known.key()),

@@ -1,0 +1,114 @@
+//! Asks the entries of the table from which nothing was heard for a while, and those that failed, whether they are there.
+//!
+//! Knows: when to look through the table, and how many to ask at a time. Must not know: what an answer means.
+//!
+//! An entry that is silent for the interval is asked (rule A24); whoever asks something of this node in the meantime need
+//! not be. One that failed is asked again once its back-off is over, so that a dead one is gone in minutes though no
+//! lookup meets it. Checks are spread over the interval: they never come in a burst, whatever came in one before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::contact::Contact;
+use crate::core::routing::RoutingTable;
+use crate::core::time::Timestamp;
+
+/// The table is looked through this often at most. Source: half of the first back-off.
+const PERIOD: Duration = Duration::from_secs(15);
+
+#[derive(Debug)]
+pub(crate) struct Checks {
+    /// Without a sign of life for so long an entry is asked; `None` for never, and then nobody is.
+    interval: Option<Duration>,
+    /// When to look through the table next, if anyone is in it.
+    next: Timestamp,
+    /// When it was last looked through.
+    last: Option<Timestamp>,
+}
+
+impl Checks {
+    pub(crate) fn new(interval: Option<Duration>) -> Checks {
+        Checks { interval, next: Timestamp::ZERO, last: None }
+    }
+
+    /// When to look through the table; `None` for never, as it is.
+    pub(crate) fn due(&self, table: &RoutingTable) -> Option<Timestamp> {
+        self.interval.filter(|_| table.len() > 0).map(|_| self.next)
+    }
+
+    /// An entry failed: it is to be asked again after its back-off.
+    pub(crate) fn on_failure(&mut self, retry_at: Timestamp) {
+        let soonest = self.last.map_or(retry_at, |last| (last + PERIOD).max(retry_at));
+        self.next = self.next.min(soonest);
+    }
+
+    /// Looks through the table: whom to ask now. At most twice as many as keep pace with a table in which everyone is
+    /// silent.
+    pub(crate) fn run(&mut self, now: Timestamp, table: &RoutingTable) -> Vec<Arc<Contact>> {
+        let Some(interval) = self.interval else { return Vec::new() };
+        let rounds = (interval.as_micros() / PERIOD.as_micros()).max(1);
+        let quota = table.len() * 2 / usize::try_from(rounds).unwrap_or(usize::MAX) + 1;
+        let due = table.due(now, interval, quota);
+        let next = table.next_due(interval).unwrap_or(now + interval);
+        self.last = Some(now);
+        self.next = next.max(now + PERIOD);
+        due
+    }
+
+    /// The least time of silence after which an entry is asked because someone waits for a place in its bucket: half of
+    /// the interval.
+    pub(crate) fn quiet(&self) -> Option<Duration> {
+        self.interval.map(|interval| interval / 2)
+    }
+
+    /// Whether an entry that was to be asked is to be asked still: it may have answered, or asked, in the meantime.
+    pub(crate) fn wants(&self, now: Timestamp, contact: &Contact, table: &RoutingTable) -> bool {
+        let quiet = self.quiet().unwrap_or(Duration::MAX);
+        table.get(contact.key()).is_some_and(|entry| entry.check_at(quiet) <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::PeerId;
+
+    use super::*;
+    use crate::core::config::RoutingConfig;
+    use crate::core::key::Key;
+
+    #[test]
+    fn everyone_silent_is_asked_once_an_interval_and_never_in_a_burst() {
+        let mut table = RoutingTable::new(Key::from_bits("0"), RoutingConfig::default());
+        let interval = Duration::from_secs(600);
+        let mut checks = Checks::new(Some(interval));
+        assert_eq!(checks.due(&table), None, "nobody is there");
+        for _ in 0..100 {
+            table.offer(Timestamp::ZERO, &Contact::new(PeerId::random(), []));
+        }
+        let (mut asked, mut most, mut wakes) = (0, 0, 0);
+        while let Some(at) = checks.due(&table).filter(|at| *at < Timestamp::from_secs(6_000)) {
+            let due = checks.run(at, &table);
+            (asked, most, wakes) = (asked + due.len(), most.max(due.len()), wakes + 1);
+            due.iter().for_each(|peer| _ = table.offer(at, peer));
+        }
+        let each = asked as f64 / table.len() as f64;
+        assert!((8.0..=9.5).contains(&each), "{each} times each in nine intervals");
+        assert!(most <= table.len() / 10, "{most} at once");
+        assert!(wakes < 450, "{wakes}");
+    }
+
+    #[test]
+    fn a_failure_is_followed_up_when_its_back_off_is_over() {
+        let mut table = RoutingTable::new(Key::from_bits("0"), RoutingConfig::default());
+        let peer = Contact::new(PeerId::random(), []);
+        table.offer(Timestamp::ZERO, &peer);
+        let mut checks = Checks::new(Some(Duration::from_secs(600)));
+        assert!(checks.run(Timestamp::ZERO, &table).is_empty());
+        assert_eq!(checks.due(&table), Some(Timestamp::from_secs(600)));
+        table.fail(Timestamp::from_secs(100), peer.key(), false);
+        checks.on_failure(Timestamp::from_secs(130));
+        assert_eq!(checks.due(&table), Some(Timestamp::from_secs(130)));
+        assert!(checks.wants(Timestamp::from_secs(130), &peer, &table));
+        assert_eq!(checks.run(Timestamp::from_secs(130), &table), [peer]);
+    }
+}
