@@ -288,7 +288,8 @@ pub struct MaintenanceConfig {
     /// it if another peer waits for a place in its bucket; `None` for never, and then entries that failed are not tried
     /// again either unless a lookup meets them. Default: [`DEFAULT_CHECK_INTERVAL`].
     pub check_interval: Option<Duration>,
-    /// How often the node looks into all parts of its table; `None` for never. Default:
+    /// After what time without a lookup a part of the table is looked into, up to half as long later so that parts and
+    /// nodes do not stay in step; `None` for never, and then the node does not join by itself either. Default:
     /// [`DEFAULT_REFRESH_INTERVAL`].
     pub refresh_interval: Option<Duration>,
     /// How often the peers of a routing table that changes are kept for the next start, by a store that outlives the

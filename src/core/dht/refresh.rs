@@ -63,7 +63,7 @@ impl Dht {
         }
     }
 
-    /// The node can be reached elsewhere than before.
+    /// The addresses at which this node can be reached are no longer those that it had before.
     pub(super) fn on_moved(&mut self, now: Timestamp, before: &Contact) {
         let sorted = |contact: &Contact| {
             let mut addrs = contact.raw_addrs().to_vec();
