@@ -86,6 +86,14 @@ pub mod validators;
 #[cfg(feature = "wire")]
 pub mod wire;
 
+/// The same moment, for drivers that read the system's clock; what lies before 1970 becomes [`Timestamp::ZERO`]. Reads no
+/// clock itself. A driver must see to it that its time never goes back within a run, which the system's clock may do.
+impl From<std::time::SystemTime> for Timestamp {
+    fn from(time: std::time::SystemTime) -> Timestamp {
+        Timestamp::ZERO + time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
 pub use crate::core::{
     AcceptAny, Answer, ConfigError, Contact, InvalidValue, Key, MemoryStore, Mode, Namespaced, Operation, Progress,
     ProviderRecord, QueryError, QueryEvent, QueryId, QueryOptions, Quorum, Record, RecordKey, Store, StoreError,

@@ -207,6 +207,58 @@ fn what_one_puts_another_gets() {
     network.assert_idle();
 }
 
+/// Nodes with k = 4, so that not everyone is among the closest; their numbers, nearest to the key first.
+fn with_k_of_four(count: usize, key: &str) -> (Network, Vec<usize>) {
+    let mut config = Config::default();
+    config.lookup.replication = NonZeroUsize::new(4).unwrap();
+    config.lookup.resiliency = NonZeroUsize::new(3).unwrap();
+    let mut network = Network::with(count, config);
+    network.introduce();
+    let place = libp2p_kad_dht::RecordKey::from(key).key();
+    let mut nearest: Vec<_> = (0..count).collect();
+    nearest.sort_by_key(|n| libp2p_kad_dht::Key::from(&network.nodes[*n].peer).distance(&place));
+    (network, nearest)
+}
+
+#[test]
+fn a_get_tells_who_held_what_who_is_corrected_and_who_gets_a_copy() {
+    let key = "/my-app/x";
+    let (mut network, nearest) = with_k_of_four(30, key);
+    let peer = |network: &Network, i: usize| network.nodes[nearest[i]].peer;
+    let begin = network.now;
+    network.finish(network.handle(nearest[20]).put(key, "v")).unwrap();
+    network.now = begin + Duration::from_secs(10);
+    // Two of the closest have lost it.
+    network.finish(network.handle(nearest[1]).remove(key)).unwrap();
+    network.finish(network.handle(nearest[2]).remove(key)).unwrap();
+    let reader = network.handle(nearest[25]);
+    let found = network.finish(reader.values(key)).unwrap();
+    assert_eq!(found.expires, Some(begin + Duration::from_secs(48 * 3600)), "as the publisher says, not from now");
+    let (first, lost) = ([peer(&network, 0), peer(&network, 3)], [peer(&network, 1), peer(&network, 2)]);
+    assert!(first.iter().all(|peer| found.holders.contains(peer)) && found.outdated.is_empty());
+    assert!(lost.iter().all(|peer| found.missing.contains(peer)));
+    assert_eq!((&found.corrected[..], found.cached), (&lost[..], None));
+    // The next reader finds nothing to correct, and leaves a copy with the closest that had none.
+    let found = network.finish(network.handle(nearest[26]).values(key)).unwrap();
+    assert!(found.corrected.is_empty() && lost.iter().all(|peer| found.holders.contains(peer)));
+    assert_eq!(found.cached, found.missing.first().copied().map(|_| peer(&network, 4)));
+    // The publisher's own copy says no end.
+    assert_eq!(network.finish(network.handle(nearest[20]).get(key)).unwrap().expires, None);
+}
+
+#[test]
+fn a_read_that_misses_its_quorum_names_the_holders() {
+    let key = "/my-app/x";
+    let (mut network, nearest) = with_k_of_four(12, key);
+    network.finish(network.handle(nearest[10]).put(key, "v")).unwrap();
+    network.finish(network.handle(nearest[1]).remove(key)).unwrap();
+    let missed = network.finish(network.handle(nearest[9]).get(key).quorum(Quorum::All));
+    let Err(QueryError::QuorumMissed { reached, best: Some(best), holders, .. }) = missed else { panic!("{missed:?}") };
+    let expected: std::collections::BTreeSet<_> = [0, 2, 3].map(|i| network.nodes[nearest[i]].peer).into();
+    assert_eq!((reached, &best.value[..]), (3, &b"v"[..]));
+    assert_eq!(holders.into_iter().collect::<std::collections::BTreeSet<_>>(), expected);
+}
+
 #[test]
 fn providers_are_a_stream_with_an_end_that_can_be_asked_for() {
     let mut network = Network::new(6);

@@ -35,6 +35,8 @@ pub enum QueryError {
         reached: usize,
         /// The best value found, where a get missed its quorum.
         best: Option<Box<Record>>,
+        /// The peers that hold that very value; none where it was a publication, whose report names those who took it.
+        holders: Vec<PeerId>,
         /// Who was asked and how each ended.
         report: Box<Report>,
     },

@@ -337,7 +337,10 @@ pub enum Answer {
     },
     /// The end of [`Operation::Get`].
     Value {
-        /// The best value found.
+        /// The best value found. Its `expires` is when its copies are over, by whichever holder says the latest (field 777
+        /// of a record); `None` if none says, and for an own value, which this node keeps alive. How long this node keeps
+        /// a copy of a value that says nothing is not told, nor what the value itself says in a form of its own, as an
+        /// IPNS record does.
         record: Record,
         /// Who had it; `None` if it was kept here.
         from: Option<PeerId>,

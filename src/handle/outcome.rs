@@ -106,7 +106,8 @@ pub struct Found {
     pub value: Bytes,
     /// Who says to have published it; unauthenticated.
     pub publisher: Option<PeerId>,
-    /// When it is over; `None` if it does not say.
+    /// When its copies are over, by whichever holder says the latest; `None` if none says, and for a value that this node
+    /// published and keeps alive. A value may say another end in a form of its own, as an IPNS record does.
     pub expires: Option<Timestamp>,
     /// Who had it first; `None` if it was kept on this node.
     pub from: Option<PeerId>,

@@ -161,11 +161,12 @@ impl Names {
         match error {
             QueryError::NoAnswer(report) => format!("NoAnswer; {}", self.of_report(report)),
             QueryError::NotFound(report) => format!("NotFound; {}", self.of_report(report)),
-            QueryError::QuorumMissed { wanted, reached, best, report } => {
+            QueryError::QuorumMissed { wanted, reached, best, holders, report } => {
                 let best = best
                     .as_ref()
                     .map_or(String::new(), |best| format!(" best={}", String::from_utf8_lossy(&best.value)));
-                format!("QuorumMissed {reached}/{wanted}{best}; {}", self.of_report(report))
+                let held = if holders.is_empty() { String::new() } else { format!(" at {}", self.of_peers(holders)) };
+                format!("QuorumMissed {reached}/{wanted}{best}{held}; {}", self.of_report(report))
             }
             QueryError::TimedOut { after, report, .. } => {
                 format!("TimedOut {}; {}", span(*after), self.of_report(report))

@@ -56,6 +56,15 @@ struct Best {
     equals: Vec<Arc<Contact>>,
     /// When it is over, by whoever says the latest; `None` while nobody does.
     over: Option<Timestamp>,
+    /// The same as it is told: without what only this node's own rule says of a copy that it keeps, and none for an own
+    /// value, which it keeps alive.
+    said: Option<Timestamp>,
+}
+
+impl Best {
+    fn told(&self) -> Record {
+        Record { expires: self.said, ..self.record.clone() }
+    }
 }
 
 impl GetValue {
@@ -94,11 +103,13 @@ impl GetValue {
         if let Ok(Some(record)) = value {
             self.held += 1;
             self.held_here = true;
-            out.push(QueryEvent::Value(record.clone()));
             // Copies of an own value live from when they were last sent out.
             let sent = record.announced.max(Some(record.received));
             let over = if record.own { sent.map(|at| at + cx.config.record.value_ttl) } else { record.expires };
-            self.best = Some(Best { record, from: None, holders: Vec::new(), equals: Vec::new(), over });
+            let said = record.expires.filter(|_| record.claimed);
+            let best = Best { record, from: None, holders: Vec::new(), equals: Vec::new(), over, said };
+            out.push(QueryEvent::Value(best.told()));
+            self.best = Some(best);
         }
     }
 
@@ -154,7 +165,7 @@ impl GetValue {
     }
 
     pub(crate) fn take_best(&mut self, cx: &Context<'_>) -> Option<Record> {
-        self.conclude(cx).map(|best| best.record)
+        self.conclude(cx).map(|best| best.told())
     }
 
     /// What is to be done once the result is told.
@@ -172,6 +183,7 @@ impl GetValue {
         if best.record.value == record.value {
             best.holders.push(Arc::clone(from));
             best.over = best.over.max(over);
+            best.said = best.said.max(over.filter(|_| !best.record.own));
             best.record.expires = best.record.expires.map(|at| over.map_or(at, |over| at.max(over)));
             return;
         }
@@ -188,9 +200,9 @@ impl GetValue {
 
     /// This one is better than all before it.
     fn prefer(&mut self, record: Record, over: Option<Timestamp>, from: &Arc<Contact>, out: &mut Vec<QueryEvent>) {
-        out.push(QueryEvent::Value(record.clone()));
         let holders = vec![Arc::clone(from)];
-        let best = Best { record, from: Some(*from.peer()), holders, equals: Vec::new(), over };
+        let best = Best { record, from: Some(*from.peer()), holders, equals: Vec::new(), over, said: over };
+        out.push(QueryEvent::Value(best.told()));
         if let Some(mut old) = self.best.replace(best) {
             self.outdated.append(&mut old.holders);
             self.outdated.append(&mut old.equals);
@@ -224,7 +236,7 @@ impl GetValue {
                     None => (Vec::new(), None),
                 };
                 Ok(Answer::Value {
-                    record: best.record,
+                    record: best.told(),
                     from: best.from,
                     holders: peers(&best.holders),
                     outdated: peers(&self.outdated),
@@ -237,7 +249,8 @@ impl GetValue {
             Some(best) => Err(QueryError::QuorumMissed {
                 wanted: self.quorum,
                 reached: self.held,
-                best: Some(Box::new(best.record)),
+                best: Some(Box::new(best.told())),
+                holders: peers(&best.holders),
                 report: take(report),
             }),
             None if report.answers > 0 => Err(QueryError::NotFound(take(report))),

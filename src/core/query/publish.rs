@@ -207,7 +207,13 @@ impl Publish {
         let reached = delivery.conclude(cx, report);
         if reached < self.quorum.get() {
             let report = take(report);
-            return Err(QueryError::QuorumMissed { wanted: self.quorum, reached, best: None, report });
+            return Err(QueryError::QuorumMissed {
+                wanted: self.quorum,
+                reached,
+                best: None,
+                holders: Vec::new(),
+                report,
+            });
         }
         Ok(self.answer(report))
     }
