@@ -1,4 +1,4 @@
-//! What is generated from `proto/` is committed, byte for byte.
+//! What is generated, from `proto/` and by hashing, is committed, byte for byte.
 //!
 //! After a change to the schema, or to prost-build: `UPDATE=1 cargo test --test generated`, and commit the result.
 //! The compiler is protox, so nobody needs `protoc`.
@@ -7,6 +7,8 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
+
+use libp2p_kad_dht::core::Key;
 
 /// A schema, the code that it generates, and what that code is.
 const GENERATED: &[(&str, &str, &str)] = &[
@@ -47,5 +49,35 @@ fn the_committed_code_is_the_generated_code() -> Result<(), Box<dyn Error>> {
         assert!(committed == fresh, "{path} is stale: run `UPDATE=1 cargo test --test generated` and commit it");
     }
     fs::remove_dir_all(&out)?;
+    Ok(())
+}
+
+/// For each of 2^16 prefixes the least number whose preimage hashes there, as `src/core/preimage.rs` describes it.
+fn preimages() -> Vec<u8> {
+    let mut found = vec![None; 1 << 16];
+    let mut missing = found.len();
+    for number in 0u32.. {
+        let number = &number.to_be_bytes()[1..];
+        let key = Key::hash(&[&[0x12, 0x20], &[0; 29][..], number].concat());
+        let found: &mut Option<Vec<u8>> = &mut found[(key.head() >> 48) as usize];
+        if found.is_none() {
+            *found = Some(number.to_vec());
+            missing -= 1;
+        }
+        if missing == 0 {
+            break;
+        }
+    }
+    found.into_iter().flatten().flatten().collect()
+}
+
+#[test]
+fn the_committed_preimages_are_the_first_of_each_prefix() -> Result<(), Box<dyn Error>> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/core/preimages.bin");
+    let fresh = preimages();
+    if env::var_os("UPDATE").is_some() {
+        fs::write(&path, &fresh)?;
+    }
+    assert!(fs::read(path)? == fresh, "it is stale: run `UPDATE=1 cargo test --test generated` and commit it");
     Ok(())
 }

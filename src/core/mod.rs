@@ -28,6 +28,7 @@ mod lookup;
 mod maintain;
 pub mod message;
 mod peers;
+mod preimage;
 mod prepare;
 pub mod query;
 mod record;

@@ -17,7 +17,7 @@ pub(crate) const FLOORS: &[(&str, &[&str])] = &[
 const VOCABULARY: &[&str] =
     &["time", "key", "contact", "ip_group", "record", "message", "error", "config", "rtt", "address_policy"];
 /// Floor 1: what the duties are made of.
-const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup"];
+const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup", "preimage"];
 /// Between the floors: what the duties share, and the doors, which are data.
 const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "errand", "spans"];
 /// Floor 2: each knows nothing of the others.
@@ -43,6 +43,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("routing", &[VOCABULARY]),
     ("address_book", &[VOCABULARY]),
     ("lookup", &[VOCABULARY]),
+    ("preimage", &[&["key"]]),
     ("io", &[VOCABULARY, &["store", "validate", "stats"]]),
     ("stats", &[VOCABULARY]),
     ("spans", &[VOCABULARY, &["io", "stats"]]),

@@ -6,19 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
-use rand_core::Rng;
 
 use super::{Context, Heard, Step, find_node, unanswered, walk_on};
 use crate::core::contact::Contact;
 use crate::core::error::Report;
 use crate::core::io::Answer;
-use crate::core::key::Key;
 use crate::core::lookup::{Lookup, Tardy};
+use crate::core::preimage;
 use crate::core::requests::Tag;
 
-/// The nearest part of the keyspace that is looked into: a target for it is found by trying, 2^16 hashes at most on
-/// average. Source: the Go implementation's table ends at the same prefix.
-const MAX_PREFIX: u32 = 15;
 /// So many parts are looked into at a time. Source: enough to hide a slow one, few enough not to be a burst.
 const WALKS: usize = 3;
 
@@ -104,7 +100,7 @@ impl Bootstrap {
         if self.prefixes.is_none() {
             let neighbours = lookup.closest();
             let nearest = neighbours.first().map_or(0, |n| n.key().common_prefix_len(cx.peers.local.key()));
-            let parts = if neighbours.len() < cx.replication() { 0 } else { nearest.min(MAX_PREFIX + 1) };
+            let parts = if neighbours.len() < cx.replication() { 0 } else { nearest.min(preimage::DEPTH) };
             self.prefixes = Some((0..parts).rev().collect());
         }
     }
@@ -115,47 +111,11 @@ impl Bootstrap {
             return false;
         }
         let Some(prefix) = self.prefixes.as_mut().and_then(Vec::pop) else { return false };
-        if let Some((key, preimage)) = preimage_with_prefix(cx.peers.local.key(), prefix, &mut self.rng) {
+        if let Some((key, preimage)) = preimage::beside(cx.peers.local.key(), prefix, &mut self.rng) {
             let tag = Tag(self.next_tag);
             self.next_tag = self.next_tag.wrapping_add(1);
             self.walks.push(Walk { tag, preimage, lookup: cx.walk(key, cx.replication(), None) });
         }
         true
-    }
-}
-
-/// Bytes, in the form of a peer id, whose key shares exactly `prefix` leading bits with `local`.
-///
-/// Found by trying. One try hits with probability 2^-(prefix+1); after sixteen times as many as expected it gives up,
-/// which happens once in nine million times.
-fn preimage_with_prefix(local: &Key, prefix: u32, rng: &mut ChaCha8Rng) -> Option<(Key, Bytes)> {
-    let mut preimage = [0u8; 34];
-    preimage[..2].copy_from_slice(&[0x12, 0x20]);
-    for _ in 0..1u64 << (prefix + 5) {
-        rng.fill_bytes(&mut preimage[2..]);
-        let key = Key::hash(&preimage);
-        if key.common_prefix_len(local) == prefix {
-            return Some((key, Bytes::copy_from_slice(&preimage)));
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use rand_core::SeedableRng;
-
-    use super::*;
-
-    #[test]
-    fn preimages_fall_into_the_part_asked_for() {
-        let mut rng = ChaCha8Rng::seed_from_u64(5);
-        let local = Key::random(&mut rng);
-        for prefix in 0..12 {
-            let (key, preimage) = preimage_with_prefix(&local, prefix, &mut rng).unwrap();
-            assert_eq!(Key::hash(&preimage), key);
-            assert_eq!(key.common_prefix_len(&local), prefix);
-            assert!(libp2p_identity::PeerId::from_bytes(&preimage).is_ok(), "peers expect the form of an id");
-        }
     }
 }

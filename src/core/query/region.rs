@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
-use rand_core::Rng;
 
-use super::coverage::{Cell, Coverage};
+use super::coverage::Coverage;
 use super::{Context, Heard, Step, find_node, walk_on};
 use crate::core::contact::Contact;
 use crate::core::errand::{Ended, Errand, Name, To};
@@ -23,6 +22,7 @@ use crate::core::error::{QueryError, Report};
 use crate::core::key::Key;
 use crate::core::lookup::{Lookup, Tardy};
 use crate::core::message::{Request, RequestError, Value};
+use crate::core::preimage;
 use crate::core::requests::Tag;
 use crate::core::stats::{Cause, QueryKind};
 use crate::core::store::Item;
@@ -30,8 +30,6 @@ use crate::core::time::Timestamp;
 
 /// So many deliveries are under way at a time. Source: three lookups that each ask the 20 closest.
 const AT_ONCE: usize = 60;
-/// A gap whose keys share more bits than this is not looked into: a target is found by trying, 2^14 hashes on average.
-const MAX_PREFIX: u32 = 14;
 /// After so many walks into gaps for one record the next goes to its own key.
 const GAPS: u32 = 3;
 /// Walks have this tag and higher ones, the delivery of the nth record the tag n.
@@ -210,8 +208,8 @@ impl Region {
         let Some(i) = self.dark.front() else { return false };
         let name = self.parcels[*i].name;
         let gap = self.coverage.gap(&name.place, self.wanted).filter(|_| self.gaps < GAPS);
-        let known_bits = gap.filter(|gap| gap.bits <= MAX_PREFIX);
-        let (direct, (target, preimage)) = match known_bits.and_then(|gap| preimage_in(gap, &mut self.rng)) {
+        let found = gap.and_then(|gap| preimage::within(&gap.key, gap.bits, &mut self.rng));
+        let (direct, (target, preimage)) = match found {
             Some(found) => (false, found),
             None => (true, (name.place, self.parcels[*i].item.key().to_shared())),
         };
@@ -328,18 +326,4 @@ fn remaining(now: Timestamp, expires: Option<Timestamp>) -> Option<Option<Durati
         Some(0) => None,
         left => Some(left.map(Duration::from_secs)),
     }
-}
-
-/// Bytes, in the form of a peer id, whose key lies in `cell`; found by trying, sixteen times as often as expected.
-fn preimage_in(cell: Cell, rng: &mut ChaCha8Rng) -> Option<(Key, Bytes)> {
-    let mut preimage = [0u8; 34];
-    preimage[..2].copy_from_slice(&[0x12, 0x20]);
-    for _ in 0..1u64 << (cell.bits + 4) {
-        rng.fill_bytes(&mut preimage[2..]);
-        let key = Key::hash(&preimage);
-        if key.common_prefix_len(&cell.key) >= cell.bits {
-            return Some((key, Bytes::copy_from_slice(&preimage)));
-        }
-    }
-    None
 }

@@ -1,0 +1,102 @@
+//! Bytes whose key lies in a given part of the keyspace.
+//!
+//! Knows: a table. Must not know: who looks for such a key, or why.
+//!
+//! A FIND_NODE for a part of the keyspace needs bytes that hash into it, and a hash cannot be run backwards. Trying
+//! takes `2^bits` hashes: for 16 bits some 10 ms, in which a node does nothing else. So the tries are made once and for
+//! all: `preimages.bin` has for each of the 2^16 prefixes the least number whose preimage hashes there, in 3 bytes.
+//! `tests/generated.rs` makes it anew and compares.
+//!
+//! Sixteen bits are enough. What shares more with a node than the farthest of its k closest neighbours is known once it
+//! has looked for itself, and with 16 bits that is so up to some twenty times 2^16 nodes.
+
+use bytes::Bytes;
+use rand_core::Rng;
+
+use super::key::Key;
+
+/// For so many leading bits a preimage is known. Source: 192 KiB are 1 % of a program that speaks to this network; each
+/// bit more doubles them.
+pub(crate) const DEPTH: u32 = 16;
+
+/// What comes before the number: the form of a peer id that is a SHA-256 hash, since peers may expect one. The same in
+/// `tests/generated.rs`.
+const FORM: [u8; 2] = [0x12, 0x20];
+/// The length of a preimage.
+const LEN: usize = 34;
+
+static TABLE: &[u8; 3 << DEPTH] = include_bytes!("preimages.bin");
+
+/// Bytes whose key shares at least the first `bits` bits with `key`, one of all the prefixes there by lot; `None` beyond
+/// [`DEPTH`].
+pub(crate) fn within(key: &Key, bits: u32, rng: &mut impl Rng) -> Option<(Key, Bytes)> {
+    if bits > DEPTH {
+        return None;
+    }
+    let free = ((1 << DEPTH) - 1) >> bits;
+    let prefix = (key.head() >> (64 - DEPTH)) as u32;
+    let preimage = preimage((prefix & !free) | (rng.next_u32() & free))?;
+    Some((Key::hash(&preimage), Bytes::copy_from_slice(&preimage)))
+}
+
+/// Bytes whose key shares exactly the first `prefix` bits with `key`: a target in that bucket of its table. `None` from
+/// [`DEPTH`] on.
+pub(crate) fn beside(key: &Key, prefix: u32, rng: &mut impl Rng) -> Option<(Key, Bytes)> {
+    within(&key.flipped(prefix), prefix.saturating_add(1), rng)
+}
+
+/// The bytes that hash to this prefix.
+fn preimage(prefix: u32) -> Option<[u8; LEN]> {
+    let number = TABLE.chunks_exact(3).nth(prefix as usize)?;
+    let mut preimage = [0; LEN];
+    preimage[..FORM.len()].copy_from_slice(&FORM);
+    preimage[LEN - 3..].copy_from_slice(number);
+    Some(preimage)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn every_part_of_every_depth_has_a_preimage_in_the_form_of_a_peer_id() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for _ in 0..50 {
+            let local = Key::random(&mut rng);
+            for bits in 0..=DEPTH {
+                let (key, preimage) = within(&local, bits, &mut rng).unwrap();
+                assert_eq!(Key::hash(&preimage), key);
+                assert!(key.common_prefix_len(&local) >= bits);
+                assert!(libp2p_identity::PeerId::from_bytes(&preimage).is_ok());
+            }
+            for prefix in 0..DEPTH {
+                let (key, _) = beside(&local, prefix, &mut rng).unwrap();
+                assert_eq!(key.common_prefix_len(&local), prefix);
+            }
+        }
+        assert_eq!(within(&Key::from_bits(""), DEPTH + 1, &mut rng), None);
+        assert_eq!(beside(&Key::from_bits(""), DEPTH, &mut rng), None);
+        assert_eq!(beside(&Key::from_bits(""), Key::BITS, &mut rng), None);
+    }
+
+    #[test]
+    fn targets_in_one_bucket_differ_and_are_spread_over_all_of_it() {
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let local = Key::random(&mut rng);
+        let keys: BTreeSet<_> = (0..200).filter_map(|_| beside(&local, 3, &mut rng)).map(|(key, _)| key).collect();
+        assert!(keys.len() > 180, "{} of 4,096", keys.len());
+        for bit in 4..DEPTH {
+            let ones = keys.iter().filter(|key| key.common_prefix_len(&key.flipped(bit)) == bit && bit_of(key, bit));
+            assert!((60..140).contains(&ones.count()), "bit {bit}");
+        }
+    }
+
+    fn bit_of(key: &Key, bit: u32) -> bool {
+        key.head() >> (63 - bit) & 1 == 1
+    }
+}
