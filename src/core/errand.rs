@@ -1,6 +1,7 @@
-//! What maintenance wants brought to whom, and what came of it: data on its way from a duty to a query and back.
+//! What maintenance wants brought to whom or looked into, and what came of it: data on its way from a duty to a query and
+//! back.
 //!
-//! Knows: records and peers. Must not know: when an errand is due, or how it is run.
+//! Knows: records, peers and parts of the keyspace. Must not know: when an errand is due, or how it is run.
 
 use std::sync::Arc;
 
@@ -36,6 +37,26 @@ pub(crate) struct Ended {
     pub(crate) reached: Vec<u64>,
     /// Who the k closest are; `None` if that was not found out.
     pub(crate) closest: Option<Vec<u64>>,
+}
+
+/// A part of the keyspace, seen from this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// The nearest, around the node itself.
+    Own,
+    /// What shares exactly so many leading bits with the node.
+    Part(u32),
+}
+
+/// What a join or a refresh looked into.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Explored {
+    /// How many parts lie farther away than the closest neighbour; `None` while that was not found out.
+    pub(crate) parts: Option<u32>,
+    /// Whether fewer than k answered: they are the whole network, and all parts were looked into.
+    pub(crate) everyone: bool,
+    /// The parts in which someone answered.
+    pub(crate) looked_into: Vec<u32>,
 }
 
 /// What is published, by its place and kind: at one place there can be a value and a provider record.

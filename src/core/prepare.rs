@@ -83,7 +83,7 @@ pub(crate) fn prepare(
         Operation::Bootstrap => {
             let mut seed = [0; 32];
             rng.fill_bytes(&mut seed);
-            let machine = Machine::Bootstrap(Bootstrap::new(&cx, ChaCha8Rng::from_seed(seed)));
+            let machine = Machine::Bootstrap(Bootstrap::join(&cx, ChaCha8Rng::from_seed(seed)));
             (machine, *peers.local.key(), None)
         }
         Operation::Remove { key } => {

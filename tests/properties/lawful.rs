@@ -8,6 +8,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
+use libp2p_kad_dht::core::stats::QueryKind;
 use libp2p_kad_dht::core::store::deferred::{DeferredControl, DeferredStore};
 use libp2p_kad_dht::core::validate::Candidate;
 use libp2p_kad_dht::core::{
@@ -246,8 +247,10 @@ impl Lawful {
 
     fn check_bounds(&self) {
         let (limit, queries) = (&self.config.limit, self.dht.query_snapshots());
-        // A refresh is not asked for, and so not refused; neither is what keeps records alive.
-        assert!(queries.len() <= limit.queries + 1 + RUNS);
+        // What keeps the table fresh is not asked for, and so not refused; neither is what keeps records alive.
+        assert!(queries.len() <= limit.queries + REFRESHES + RUNS);
+        let refreshes = queries.iter().filter(|query| query.kind == QueryKind::Refresh).count();
+        assert!(refreshes <= REFRESHES, "{refreshes} at a time");
         // A bootstrap has three walks at most.
         assert!(queries.iter().all(|query| query.unasked <= 3 * limit.frontier), "{queries:?}");
         let running = self.queries.values().filter(|until| until.is_some()).count();
@@ -304,5 +307,7 @@ impl Lawful {
 
 /// So many runs keep records alive at most.
 const RUNS: usize = 3;
+/// So many lookups keep the table fresh at a time.
+const REFRESHES: usize = 3;
 /// So many removals wait for a deferred store at most.
 pub(crate) const FORGOTTEN: usize = 4;

@@ -14,6 +14,9 @@ impl Dht {
         if named || self.peers.serves(contact.key()) {
             self.offer(now, contact);
         }
+        if named {
+            self.want_more(now);
+        }
     }
 
     pub(super) fn on_connected(&mut self, now: Timestamp, peer: PeerId, outbound_addr: Option<multiaddr::Multiaddr>) {
@@ -127,6 +130,7 @@ impl Dht {
         self.snapshots.on_change(now);
         self.stats.evicted += 1;
         self.stats.table = self.peers.table.len();
+        self.want_more(now);
         self.outputs.push_back(Output::Event(Event::RoutingChanged { peer, present: false }));
     }
 

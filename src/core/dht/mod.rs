@@ -6,6 +6,7 @@ mod contacts;
 mod doors;
 mod inbound;
 mod queries;
+mod refresh;
 mod requests;
 mod upkeep;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng as _;
+use rand_core::{Rng as _, SeedableRng as _};
 
 use super::config::Config;
 use super::contact::Contact;
@@ -38,7 +39,7 @@ use super::routing::{Offer, RoutingSnapshot};
 use super::rtt::{Experience, Pace};
 use super::server::{Served, Server, ServerContext};
 use super::spans;
-use super::stats::{QueryEnd, QueryKind, Stats};
+use super::stats::{QueryEnd, Stats};
 use super::storage::{Asker, Outcome, Storage, Visit};
 use super::store::{Done, Store};
 use super::time::Timestamp;
@@ -135,18 +136,22 @@ impl Dht {
         let limit = &self.config.limit;
         // A query that ended early leaves its job with the store, which may be slow.
         let store_behind = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
-        if self.pool.len() - self.upkeep.runs() >= limit.queries || store_behind {
+        if self.pool.len() - self.upkeep.runs() - self.refresh.runs() >= limit.queries || store_behind {
             return Err(Busy);
         }
         let id = self.pool.next_id();
         self.stats.queries_started += 1;
         let kind = operation.kind();
         self.on_changed(&operation);
+        let joins = matches!(operation, Operation::Bootstrap);
         match prepare(self.preparing(now), id, operation, &options) {
             Ok((mut query, local)) => {
                 query.progress = options.progress;
                 let timeout = options.timeout.unwrap_or(self.config.lookup.query_timeout);
                 self.pool.insert(now, id, timeout, query);
+                if joins {
+                    self.refresh.join_started(id);
+                }
                 match local {
                     Some(outcome) => self.on_local(now, id, outcome),
                     None => self.drive(now, id),

@@ -74,6 +74,7 @@ impl Dht {
         match news {
             Ok(news) => {
                 query.report.answers += 1;
+                query.answered = true;
                 if query.progress {
                     let took = asked.request.took(now);
                     let shared_bits = query.target.common_prefix_len(asked.request.to.key());
@@ -114,7 +115,7 @@ impl Dht {
                 _ => self.give_up(request),
             }
         }
-        self.refresh.finished(now, id, result.is_ok(), &mut self.rng);
+        self.on_looked_into(now, id, &query);
         let follow_up = query.machine.take_follow_up();
         self.on_brought(now, id, query.machine, &result);
         if query.asked {
@@ -143,7 +144,7 @@ impl Dht {
 
     /// Where as many queries run as may, one that nobody waits for gives way.
     pub(super) fn make_way(&mut self) {
-        if self.pool.len() >= self.config.limit.queries
+        if self.pool.len() - self.refresh.runs() >= self.config.limit.queries
             && let Some(id) = self.pool.yielding()
         {
             self.abandon(id);
@@ -159,6 +160,7 @@ impl Dht {
 
     /// Ends a query with all its requests, and tells nobody.
     pub(super) fn abandon(&mut self, id: QueryId) {
+        self.refresh.abandoned(id);
         let Some(query) = self.pool.remove(id) else { return };
         self.on_end(self.now, &query, QueryEnd::Cancelled);
         query.in_flight.into_iter().for_each(|request| self.give_up(request));

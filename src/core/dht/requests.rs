@@ -57,7 +57,9 @@ impl Dht {
         let request = &asked.request;
         self.stats.on_answer(request.kind(), request.took(now));
         spans::end_request(&request.span, "answered", Some(request.took(now)));
+        let known = self.peers.table.len();
         self.admit(now, &request.to);
+        self.on_growth(now, known);
         self.experience.record(request.warm, request.took(now));
         self.experience.record_end(false);
         if let Some(entry) = self.peers.table.get_mut(request.to.key()).filter(|_| request.warm) {
@@ -136,9 +138,7 @@ impl Dht {
         if self.snapshots.take_due(now) {
             self.save_peers();
         }
-        if self.refresh.is_due(now) {
-            self.start_refresh(now);
-        }
+        self.run_refresh(now);
         self.run_upkeep(now);
     }
 
@@ -167,21 +167,6 @@ impl Dht {
             Err(QueryError::TimedOut { after, best: query.machine.take_best(&cx).map(Box::new), report })
         });
         self.finish(now, id, result);
-    }
-
-    pub(super) fn start_refresh(&mut self, now: Timestamp) {
-        if self.peers.seeds(self.peers.local.key(), 1).is_empty() {
-            return self.refresh.postponed(now, &mut self.rng);
-        }
-        let id = self.pool.next_id();
-        let bootstrap = prepare(self.preparing(now), id, Operation::Bootstrap, &QueryOptions::default());
-        if let Ok((mut query, _)) = bootstrap {
-            query.asked = false;
-            query.kind = QueryKind::Refresh;
-            self.pool.insert(now, id, self.config.lookup.query_timeout, query);
-            self.refresh.started(id);
-            self.drive(now, id);
-        }
     }
 }
 

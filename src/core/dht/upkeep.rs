@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use rand_core::Rng as _;
-
 use super::*;
 use crate::core::errand::{Ended, Errand, Name};
 use crate::core::maintain::{PAGE, Run};

@@ -1,146 +1,235 @@
-//! Looks into the whole table from time to time, so that it follows the network.
+//! Looks into the parts of the keyspace that went quiet, so that the table follows the network.
 //!
-//! A refresh is due one interval after the last one, with jitter so that nodes started together do not stay in step;
-//! it is a bootstrap that nobody asked for. It waits while one runs.
+//! Knows: when each part is due. Must not know: how a lookup goes, or who is in the table.
+//!
+//! There is one part for each bucket farther away than the closest neighbour, and the nearest part of all, which a lookup
+//! towards the node itself looks into. A part counts as looked into when a lookup towards a target in it, whoever asked
+//! for it, ended by itself and someone had answered. One interval and up to half of it later it is due: never sooner, so
+//! that no part costs more than one lookup an interval, and at times drawn apart for each node and part, so that nodes
+//! that started together do not stay in step.
+//!
+//! The first lookup towards the node itself finds how many parts there are; those never looked into are due at once. So
+//! a node joins by itself, seconds after it heard of its first peer, unless the application has it join. Where too few
+//! are known the nearest part comes sooner, with ever longer pauses: its lookup tries those that the application named.
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
+use crate::core::errand::{Aim, Explored};
 use crate::core::io::QueryId;
 use crate::core::time::Timestamp;
 
-/// A refresh that found nobody is tried again after this, then after twice this, and so on up to the interval. Source:
-/// the boot nodes of a small network are often started together with the others.
+/// A lookup that found nobody, or too few, is tried again after this, then after twice this, and so on up to the
+/// interval. Source: the boot nodes of a small network are often started together with the others.
 const RETRY: Duration = Duration::from_secs(5);
+/// A change of this node's addresses is told to the closest peers after this, with those that follow at once. Source: a
+/// new network brings several addresses within a second or two.
+const SETTLE: Duration = Duration::from_secs(5);
+/// Changes of addresses cause no more than one lookup in this time, so that an address that comes and goes is cheap.
+const MOVES: Duration = Duration::from_secs(60);
+/// So many lookups run at a time. Source: enough to hide a slow one, few enough not to be a burst.
+pub(crate) const AT_ONCE: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct Refresh {
     interval: Option<Duration>,
+    /// The nearest part.
+    own: Part,
+    /// The others, the farthest first; those that are no longer any stay, since the closest neighbour may go and come.
+    parts: Vec<Part>,
+    /// How many of them there are.
+    count: usize,
+    running: Vec<(QueryId, Aim)>,
+    /// The application has the node join: nothing else is due meanwhile.
+    join: Option<QueryId>,
+    /// Whether the last lookup towards the node itself found the whole network, since that was small.
+    small: bool,
+    /// When addresses last changed so that a lookup followed.
+    moved: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Part {
+    /// `None` while it is being looked into, or if it never is.
     due: Option<Timestamp>,
-    running: Option<QueryId>,
-    /// How many in a row failed.
+    /// How many lookups in a row found nobody.
     failed: u32,
 }
 
 impl Refresh {
+    /// Where the interval is `None` nothing is ever due.
     pub(crate) fn new(now: Timestamp, interval: Option<Duration>, rng: &mut ChaCha8Rng) -> Refresh {
-        let mut refresh = Refresh { interval, due: None, running: None, failed: 0 };
-        refresh.schedule(now, rng);
-        refresh
-    }
-
-    pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.due
-    }
-
-    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        self.due.is_some_and(|due| due <= now)
-    }
-
-    /// It runs, as this query; the next comes after it.
-    pub(crate) fn started(&mut self, id: QueryId) {
-        self.due = None;
-        self.running = Some(id);
-    }
-
-    /// It is wanted at once, unless it runs or is never to run.
-    pub(crate) fn hasten(&mut self, now: Timestamp) {
-        self.due = self.due.map(|due| due.min(now));
-    }
-
-    /// It could not run now.
-    pub(crate) fn postponed(&mut self, now: Timestamp, rng: &mut ChaCha8Rng) {
-        self.schedule(now, rng);
-    }
-
-    /// A query ended. Where it was the refresh, and found nobody, the next comes soon, and then ever later.
-    pub(crate) fn finished(&mut self, now: Timestamp, id: QueryId, found: bool, rng: &mut ChaCha8Rng) {
-        if self.running == Some(id) {
-            self.running = None;
-            self.failed = if found { 0 } else { self.failed.saturating_add(1) };
-            self.schedule(now, rng);
+        let own = Part { due: interval.map(|interval| later(now, interval, rng)), failed: 0 };
+        Refresh {
+            interval,
+            own,
+            parts: Vec::new(),
+            count: 0,
+            running: Vec::new(),
+            join: None,
+            small: false,
+            moved: None,
         }
     }
 
-    /// Between three quarters and five quarters of the interval from now; of less than it after a failure.
-    fn schedule(&mut self, now: Timestamp, rng: &mut ChaCha8Rng) {
-        let patience = match self.failed {
-            0 => Duration::MAX,
-            failed => RETRY.saturating_mul(2u32.saturating_pow(failed - 1)),
-        };
-        self.due = self.interval.map(|interval| {
-            let interval = interval.min(patience);
-            let share = 0.75 + 0.5 * f64::from(rng.next_u32()) / f64::from(u32::MAX);
-            let wait = Duration::try_from_secs_f64(interval.as_secs_f64() * share).unwrap_or(Duration::MAX);
-            now + wait.max(Duration::from_micros(1))
-        });
+    /// When the next lookup is to start.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        if self.join.is_some() || self.running.len() >= AT_ONCE {
+            return None;
+        }
+        self.parts.iter().take(self.count).chain([&self.own]).filter_map(|part| part.due).min()
+    }
+
+    /// What is to be looked into now, if anything: the nearest part before others.
+    pub(crate) fn next(&self, now: Timestamp) -> Option<Aim> {
+        let due = self.due().filter(|due| *due <= now)?;
+        if self.own.due.is_some_and(|own| own <= now) {
+            return Some(Aim::Own);
+        }
+        let part = self.parts.iter().take(self.count).position(|part| part.due == Some(due))?;
+        Some(Aim::Part(part as u32))
+    }
+
+    /// How many of its lookups run.
+    pub(crate) fn runs(&self) -> usize {
+        self.running.len()
+    }
+
+    /// It is looked into, by this query.
+    pub(crate) fn started(&mut self, id: QueryId, aim: Aim) {
+        if let Some(part) = self.part(aim) {
+            part.due = None;
+            self.running.push((id, aim));
+        }
+    }
+
+    /// The application has the node join, by this query.
+    pub(crate) fn join_started(&mut self, id: QueryId) {
+        self.join = self.interval.map(|_| id);
+    }
+
+    /// A query ended early.
+    pub(crate) fn abandoned(&mut self, id: QueryId) {
+        self.join = self.join.filter(|join| *join != id);
+    }
+
+    /// Nobody is known whom to ask: it is due when one is known, or an interval later.
+    pub(crate) fn postponed(&mut self, now: Timestamp, aim: Aim, rng: &mut ChaCha8Rng) {
+        if let (Some(interval), Some(part)) = (self.interval, self.part(aim)) {
+            part.due = Some(later(now, interval, rng));
+        }
+    }
+
+    /// The nearest part is due at once, unless it is being looked into or never to be.
+    pub(crate) fn hasten(&mut self, now: Timestamp) {
+        self.own.due = self.own.due.map(|due| due.min(now));
+    }
+
+    /// Few peers are known, or one came where nobody was known: the nearest part is due soon, or as soon as the last
+    /// failures allow.
+    pub(crate) fn want_more(&mut self, now: Timestamp, rng: &mut ChaCha8Rng) {
+        if let (Some(interval), Some(due)) = (self.interval, self.own.due) {
+            let pause = pause(self.own.failed.max(1)).min(interval);
+            if due > now + pause.saturating_mul(2) {
+                self.own.due = Some(later(now, pause, rng));
+            }
+        }
+    }
+
+    /// The table has `len` peers now; where the network was small when last looked at, and is not any more, it is worth a
+    /// look.
+    pub(crate) fn on_growth(&mut self, now: Timestamp, len: usize, k: usize, rng: &mut ChaCha8Rng) {
+        if len == 1 || (self.small && len >= k) {
+            self.small = false;
+            self.want_more(now, rng);
+        }
+    }
+
+    /// This node's addresses changed: the closest peers are to know them.
+    pub(crate) fn on_moved(&mut self, now: Timestamp) {
+        let soon = (now + SETTLE).max(self.moved.map_or(now, |moved| moved + MOVES));
+        if let Some(due) = self.own.due.filter(|due| *due > soon) {
+            self.own.due = Some(due.min(soon));
+            self.moved = Some(soon);
+        }
+    }
+
+    /// A lookup that was not started for this ended, and someone had answered: its target shares so many bits with the
+    /// node.
+    pub(crate) fn passed(&mut self, now: Timestamp, bits: u32, rng: &mut ChaCha8Rng) {
+        let Some(interval) = self.interval else { return };
+        let aim = if (bits as usize) < self.count { Aim::Part(bits) } else { Aim::Own };
+        // Whoever has not looked for itself yet does not know which parts there are.
+        let known = self.count > 0;
+        if let Some(part) = self.part(aim).filter(|part| known && part.due.is_some()) {
+            *part = Part { due: Some(later(now, interval, rng)), failed: 0 };
+        }
+    }
+
+    /// A lookup that was started for this, or a join, is over. `few`: peers that the application named are not among
+    /// those known, though there is room for them.
+    pub(crate) fn explored(
+        &mut self,
+        now: Timestamp,
+        id: QueryId,
+        explored: &Explored,
+        few: bool,
+        rng: &mut ChaCha8Rng,
+    ) {
+        let at = self.running.iter().position(|(running, _)| *running == id);
+        let aim = at.map(|at| self.running.swap_remove(at).1);
+        self.abandoned(id);
+        let Some(interval) = self.interval else { return };
+        if let Some(count) = explored.parts {
+            self.count = count as usize;
+            let known = self.parts.len().max(self.count);
+            self.parts.resize(known, Part { due: Some(now), failed: 0 });
+            self.small = explored.everyone;
+        }
+        for part in &explored.looked_into {
+            if let Some(part) = self.parts.get_mut(*part as usize) {
+                *part = Part { due: Some(later(now, interval, rng)), failed: 0 };
+            }
+        }
+        match aim {
+            Some(Aim::Part(part)) => {
+                if let Some(part) = self.parts.get_mut(part as usize).filter(|part| part.due.is_none()) {
+                    part.fail(now, interval, rng);
+                }
+            }
+            _ if explored.parts.is_none() || few => self.own.fail(now, interval, rng),
+            _ => self.own = Part { due: Some(later(now, interval, rng)), failed: 0 },
+        }
+    }
+
+    fn part(&mut self, aim: Aim) -> Option<&mut Part> {
+        match aim {
+            Aim::Own => Some(&mut self.own),
+            Aim::Part(part) => self.parts.get_mut(part as usize),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use rand_core::SeedableRng;
-
-    use super::*;
-
-    #[test]
-    fn comes_again_after_it_ended_never_in_step() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let interval = Duration::from_secs(600);
-        let mut refresh = Refresh::new(Timestamp::ZERO, Some(interval), &mut rng);
-        let first = refresh.due().unwrap();
-        assert!(first >= Timestamp::from_secs(450) && first <= Timestamp::from_secs(750));
-        refresh.started(QueryId::new(1));
-        assert_eq!(refresh.due(), None);
-        refresh.finished(first, QueryId::new(2), true, &mut rng);
-        assert_eq!(refresh.due(), None, "another query");
-        refresh.finished(first, QueryId::new(1), true, &mut rng);
-        assert_ne!(refresh.due().unwrap() - first, first - Timestamp::ZERO);
-        assert_eq!(Refresh::new(Timestamp::ZERO, None, &mut rng).due(), None);
+impl Part {
+    fn fail(&mut self, now: Timestamp, interval: Duration, rng: &mut ChaCha8Rng) {
+        self.failed = self.failed.saturating_add(1);
+        self.due = Some(later(now, pause(self.failed).min(interval), rng));
     }
+}
 
-    #[test]
-    fn comes_back_soon_after_finding_nobody_and_then_ever_later() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut refresh = Refresh::new(Timestamp::ZERO, Some(Duration::from_secs(600)), &mut rng);
-        let mut now = Timestamp::ZERO;
-        let mut waits = Vec::new();
-        for i in 0..9 {
-            refresh.started(QueryId::new(i));
-            refresh.finished(now, QueryId::new(i), i == 8, &mut rng);
-            let due = refresh.due().unwrap();
-            waits.push((due - now).as_secs());
-            now = due;
-        }
-        assert!((3..=6).contains(&waits[0]) && (7..=12).contains(&waits[1]), "{waits:?}");
-        assert!(waits[7..].iter().all(|wait| (450..=750).contains(wait)), "{waits:?}");
-        assert!(waits.windows(2).take(6).all(|pair| pair[0] < pair[1]), "{waits:?}");
-    }
+/// The pause after so many failures.
+fn pause(failed: u32) -> Duration {
+    RETRY.saturating_mul(2u32.saturating_pow(failed.saturating_sub(1)))
+}
 
-    #[test]
-    fn is_hastened_unless_it_never_comes() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let now = Timestamp::from_secs(3);
-        let mut refresh = Refresh::new(Timestamp::ZERO, Some(Duration::from_secs(600)), &mut rng);
-        refresh.hasten(now);
-        assert!(refresh.is_due(now));
-        let mut never = Refresh::new(Timestamp::ZERO, None, &mut rng);
-        never.hasten(now);
-        assert_eq!(never.due(), None);
-    }
-
-    #[test]
-    fn an_interval_without_end_never_comes_and_the_shortest_comes_later() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let now = Timestamp::from_secs(1_000_000);
-        assert_eq!(Refresh::new(now, Some(Duration::MAX), &mut rng).due(), Some(Timestamp::MAX));
-        for _ in 0..10 {
-            let mut refresh = Refresh::new(now, Some(Duration::from_micros(1)), &mut rng);
-            assert!(refresh.due() > Some(now));
-            refresh.postponed(now, &mut rng);
-            assert!(refresh.due() > Some(now), "or the node would spin");
-        }
-    }
+/// Once to one and a half times this later.
+fn later(now: Timestamp, wait: Duration, rng: &mut ChaCha8Rng) -> Timestamp {
+    let share = 1.0 + 0.5 * f64::from(rng.next_u32()) / f64::from(u32::MAX);
+    let wait = Duration::try_from_secs_f64(wait.as_secs_f64() * share).unwrap_or(Duration::MAX);
+    now + wait.max(Duration::from_micros(1))
 }

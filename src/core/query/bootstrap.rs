@@ -1,4 +1,5 @@
-//! Join the network: look for oneself, then into every part of the keyspace farther away than the closest neighbour.
+//! Join the network: look for oneself, then into every part of the keyspace farther away than the closest neighbour. Or
+//! look into one of them again.
 //!
 //! Where fewer than k peers answered the first walk, they are the whole network and there is nothing more to find.
 
@@ -9,11 +10,13 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Context, Heard, Step, find_node, unanswered, walk_on};
 use crate::core::contact::Contact;
+use crate::core::errand::{Aim, Explored};
 use crate::core::error::Report;
 use crate::core::io::Answer;
 use crate::core::lookup::{Lookup, Tardy};
 use crate::core::preimage;
 use crate::core::requests::Tag;
+use crate::core::stats::QueryKind;
 
 /// So many parts are looked into at a time. Source: enough to hide a slow one, few enough not to be a burst.
 const WALKS: usize = 3;
@@ -22,24 +25,45 @@ const WALKS: usize = 3;
 pub(crate) struct Bootstrap {
     rng: ChaCha8Rng,
     walks: Vec<Walk>,
-    /// The prefixes not looked into yet, the farthest last; `None` before the first walk is over.
-    prefixes: Option<Vec<u32>>,
+    /// Whether the parts farther away than the closest neighbour are looked into too, once they are known.
+    all: bool,
+    /// The parts not looked into yet, the farthest last.
+    ahead: Vec<u32>,
+    explored: Explored,
     next_tag: u16,
 }
 
 #[derive(Debug)]
 struct Walk {
     tag: Tag,
+    aim: Aim,
     preimage: Bytes,
     lookup: Lookup,
 }
 
 impl Bootstrap {
-    pub(crate) fn new(cx: &Context<'_>, rng: ChaCha8Rng) -> Bootstrap {
-        let local = &cx.peers.local;
-        let lookup = cx.walk(*local.key(), cx.replication(), None);
-        let walk = Walk { tag: Tag(0), preimage: local.peer().to_bytes().into(), lookup };
-        Bootstrap { rng, walks: vec![walk], prefixes: None, next_tag: 1 }
+    /// Looks for oneself, then into all other parts.
+    pub(crate) fn join(cx: &Context<'_>, rng: ChaCha8Rng) -> Bootstrap {
+        let mut bootstrap = Bootstrap::look_into(cx, Aim::Own, rng);
+        bootstrap.all = true;
+        bootstrap
+    }
+
+    /// Looks into one part.
+    pub(crate) fn look_into(cx: &Context<'_>, aim: Aim, rng: ChaCha8Rng) -> Bootstrap {
+        let explored = Explored::default();
+        let mut bootstrap = Bootstrap { rng, walks: Vec::new(), all: false, ahead: Vec::new(), explored, next_tag: 0 };
+        bootstrap.start(cx, aim);
+        bootstrap
+    }
+
+    pub(crate) fn kind(&self) -> QueryKind {
+        if self.all { QueryKind::Bootstrap } else { QueryKind::Refresh }
+    }
+
+    /// What was looked into so far.
+    pub(crate) fn explored(&self) -> &Explored {
+        &self.explored
     }
 
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
@@ -57,8 +81,8 @@ impl Bootstrap {
             }
             if let Some(i) = done {
                 let walk = self.walks.swap_remove(i);
-                self.on_walk_done(cx, &walk.lookup);
-            } else if !self.start_walk(cx) {
+                self.on_walk_done(cx, &walk);
+            } else if !self.start_next(cx) {
                 break;
             }
         }
@@ -95,27 +119,41 @@ impl Bootstrap {
         self.walks.iter_mut().find(|walk| walk.tag == tag).map(|walk| &mut walk.lookup)
     }
 
-    /// After the first walk the parts to look into are known.
-    fn on_walk_done(&mut self, cx: &Context<'_>, lookup: &Lookup) {
-        if self.prefixes.is_none() {
-            let neighbours = lookup.closest();
-            let nearest = neighbours.first().map_or(0, |n| n.key().common_prefix_len(cx.peers.local.key()));
-            let parts = if neighbours.len() < cx.replication() { 0 } else { nearest.min(preimage::DEPTH) };
-            self.prefixes = Some((0..parts).rev().collect());
+    /// Notes what was looked into; after the walk towards oneself the other parts are known.
+    fn on_walk_done(&mut self, cx: &Context<'_>, walk: &Walk) {
+        let found = walk.lookup.closest();
+        let Some(closest) = found.first() else { return };
+        match walk.aim {
+            Aim::Part(part) => self.explored.looked_into.push(part),
+            Aim::Own => {
+                let parts = closest.key().common_prefix_len(cx.peers.local.key()).min(preimage::DEPTH);
+                self.explored.parts = Some(parts);
+                self.explored.everyone = found.len() < cx.replication();
+                if self.explored.everyone {
+                    self.explored.looked_into.extend(0..parts);
+                } else if self.all {
+                    self.ahead = (0..parts).rev().collect();
+                }
+            }
         }
     }
 
     /// Starts the walk into the next part; `false` if there is none, or no room for it now.
-    fn start_walk(&mut self, cx: &Context<'_>) -> bool {
-        if self.walks.len() >= WALKS {
-            return false;
-        }
-        let Some(prefix) = self.prefixes.as_mut().and_then(Vec::pop) else { return false };
-        if let Some((key, preimage)) = preimage::beside(cx.peers.local.key(), prefix, &mut self.rng) {
+    fn start_next(&mut self, cx: &Context<'_>) -> bool {
+        let next = if self.walks.len() < WALKS { self.ahead.pop() } else { None };
+        next.inspect(|part| self.start(cx, Aim::Part(*part))).is_some()
+    }
+
+    fn start(&mut self, cx: &Context<'_>, aim: Aim) {
+        let local = &cx.peers.local;
+        let target = match aim {
+            Aim::Own => Some((*local.key(), local.peer().to_bytes().into())),
+            Aim::Part(part) => preimage::beside(local.key(), part, &mut self.rng),
+        };
+        if let Some((key, preimage)) = target {
             let tag = Tag(self.next_tag);
             self.next_tag = self.next_tag.wrapping_add(1);
-            self.walks.push(Walk { tag, preimage, lookup: cx.walk(key, cx.replication(), None) });
+            self.walks.push(Walk { tag, aim, preimage, lookup: cx.walk(key, cx.replication(), None) });
         }
-        true
     }
 }

@@ -138,7 +138,7 @@ impl Machine {
             Machine::GetValue(_) => QueryKind::Get,
             Machine::Publish(publish) => publish.kind(),
             Machine::Providers(_) => QueryKind::Providers,
-            Machine::Bootstrap(_) => QueryKind::Bootstrap,
+            Machine::Bootstrap(bootstrap) => bootstrap.kind(),
             Machine::Region(region) => region.kind(),
             Machine::Correct(_) => QueryKind::Correct,
             // Whoever made it knows better.
@@ -275,6 +275,11 @@ impl Machine {
     /// Whether it puts a value under `key`.
     pub(crate) fn puts(&self, key: &RecordKey) -> bool {
         matches!(self, Machine::Publish(publish) if publish.puts(key))
+    }
+
+    /// Whether it is a lookup towards its query's target, and what follows from that.
+    pub(crate) fn looks_up(&self) -> bool {
+        matches!(self, Machine::Find(_) | Machine::GetValue(_) | Machine::Publish(_) | Machine::Providers(_))
     }
 
     /// How many peers it knows and has not asked.

@@ -32,6 +32,8 @@ pub(crate) struct Query {
     pub(crate) asked: bool,
     /// Whether it gives way where one that was asked for finds no place.
     pub(crate) yields: bool,
+    /// Whether anyone answered it so that it was of use.
+    pub(crate) answered: bool,
     pub(crate) timeout: Duration,
     pub(crate) started: Timestamp,
     deadline: Timestamp,
@@ -49,6 +51,7 @@ impl Query {
             progress: false,
             asked: true,
             yields: false,
+            answered: false,
             timeout: Duration::ZERO,
             started: Timestamp::ZERO,
             deadline: Timestamp::MAX,

@@ -1,0 +1,85 @@
+//! How the table is kept fresh: the lookups for it, and what tells that they are needed sooner or later.
+//!
+//! Knows: which lookup passed through which part of the keyspace. Must not know: when a part is due.
+
+use super::*;
+use crate::core::errand::Aim;
+use crate::core::query::Bootstrap;
+
+impl Dht {
+    /// Starts what is due.
+    pub(super) fn run_refresh(&mut self, now: Timestamp) {
+        while let Some(aim) = self.refresh.next(now) {
+            if self.peers.seeds(self.peers.local.key(), 1).is_empty() {
+                self.refresh.postponed(now, aim, &mut self.rng);
+            } else {
+                self.look_into(now, aim);
+            }
+        }
+    }
+
+    fn look_into(&mut self, now: Timestamp, aim: Aim) {
+        let id = self.pool.next_id();
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        let machine = Machine::Bootstrap(Bootstrap::look_into(&cx, aim, ChaCha8Rng::from_seed(seed)));
+        tracing::debug!(query = %id, ?aim, "looking into a quiet part of the table");
+        let mut query = Query::new(machine, *self.peers.local.key());
+        query.asked = false;
+        self.pool.insert(now, id, self.config.lookup.query_timeout, query);
+        self.refresh.started(id, aim);
+        self.drive(now, id);
+    }
+
+    /// A query ended by itself, or since its time was over: it may have passed through a part of the keyspace.
+    pub(super) fn on_looked_into(&mut self, now: Timestamp, id: QueryId, query: &Query) {
+        match &query.machine {
+            Machine::Bootstrap(bootstrap) => {
+                let few = self.knows_few();
+                self.refresh.explored(now, id, bootstrap.explored(), few, &mut self.rng);
+            }
+            machine if machine.looks_up() && query.answered => {
+                let bits = query.target.common_prefix_len(self.peers.local.key());
+                self.refresh.passed(now, bits, &mut self.rng);
+            }
+            _ => {}
+        }
+    }
+
+    /// A peer answered; before that there were `known` in the table.
+    pub(super) fn on_growth(&mut self, now: Timestamp, known: usize) {
+        let len = self.peers.table.len();
+        if len > known {
+            self.refresh.on_growth(now, len, self.config.lookup.replication.get(), &mut self.rng);
+        }
+    }
+
+    /// Looks for more peers soon if there are few, and some that the application named are not among them.
+    pub(super) fn want_more(&mut self, now: Timestamp) {
+        if self.knows_few() {
+            self.refresh.want_more(now, &mut self.rng);
+        }
+    }
+
+    /// The addresses at which this node can be reached are these from now on.
+    pub(super) fn on_local_addrs(&mut self, now: Timestamp, addrs: Vec<multiaddr::Multiaddr>) {
+        let after = self.peers.local.with_multiaddrs(addrs);
+        let before = std::mem::replace(&mut self.peers.local, after);
+        let sorted = |contact: &Arc<Contact>| {
+            let mut addrs = contact.raw_addrs().to_vec();
+            addrs.sort_unstable();
+            addrs
+        };
+        if self.peers.table.len() > 0 && sorted(&before) != sorted(&self.peers.local) {
+            self.refresh.on_moved(now);
+        }
+    }
+
+    /// A network without anyone else to name is small, and asking again does not make it larger.
+    fn knows_few(&self) -> bool {
+        let Peers { table, book, local, .. } = &self.peers;
+        let missing = |named: &Arc<Contact>| named.key() != local.key() && table.get(named.key()).is_none();
+        table.len() < self.config.lookup.replication.get() && book.named().any(missing)
+    }
+}

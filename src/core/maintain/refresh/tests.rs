@@ -1,0 +1,228 @@
+use rand_core::SeedableRng;
+
+use super::*;
+
+const INTERVAL: Duration = Duration::from_secs(600);
+const K: usize = 20;
+
+fn rng() -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(1)
+}
+
+fn secs(secs: u64) -> Timestamp {
+    Timestamp::from_secs(secs)
+}
+
+fn found(parts: u32) -> Explored {
+    Explored { parts: Some(parts), ..Explored::default() }
+}
+
+fn answered(part: u32) -> Explored {
+    Explored { looked_into: vec![part], ..Explored::default() }
+}
+
+/// Starts all that is due.
+fn start(refresh: &mut Refresh, now: Timestamp, next: &mut u64) -> Vec<(QueryId, Aim)> {
+    let mut started = Vec::new();
+    while let Some(aim) = refresh.next(now) {
+        let id = QueryId::new(*next);
+        *next += 1;
+        refresh.started(id, aim);
+        started.push((id, aim));
+    }
+    started
+}
+
+/// A node that looked for itself at the time zero and has looked into all of its parts.
+fn joined(parts: u32, rng: &mut ChaCha8Rng) -> Refresh {
+    let mut refresh = Refresh::new(secs(0), Some(INTERVAL), rng);
+    refresh.join_started(QueryId::new(1_000));
+    let explored = Explored { looked_into: (0..parts).collect(), ..found(parts) };
+    refresh.explored(secs(0), QueryId::new(1_000), &explored, false, rng);
+    refresh
+}
+
+#[test]
+fn a_node_that_nobody_has_join_looks_for_itself_and_then_into_all_parts_a_few_at_a_time() {
+    let (mut rng, mut ids) = (rng(), 0);
+    let mut refresh = Refresh::new(secs(0), Some(INTERVAL), &mut rng);
+    refresh.on_growth(secs(1), 1, K, &mut rng);
+    let due = refresh.due().unwrap();
+    assert!(due >= secs(6) && due <= secs(9), "soon after its first peer: {due}");
+    assert_eq!(start(&mut refresh, due, &mut ids), [(QueryId::new(0), Aim::Own)]);
+    refresh.explored(due, QueryId::new(0), &found(5), false, &mut rng);
+    let mut running = start(&mut refresh, due, &mut ids);
+    assert_eq!(running.len(), AT_ONCE);
+    assert_eq!(refresh.due(), None, "no wake while there is no room");
+    let mut parts = Vec::new();
+    while let Some((id, aim)) = running.pop() {
+        let Aim::Part(part) = aim else { panic!("{aim:?}") };
+        parts.push(part);
+        refresh.explored(due, id, &answered(part), false, &mut rng);
+        running.extend(start(&mut refresh, due, &mut ids));
+        assert!(running.len() <= AT_ONCE);
+    }
+    parts.sort_unstable();
+    assert_eq!(parts, [0, 1, 2, 3, 4]);
+    assert!(refresh.due().unwrap() >= due + INTERVAL, "and all is quiet for an interval");
+}
+
+#[test]
+fn each_part_is_looked_into_once_in_an_interval_at_most_and_no_two_in_step() {
+    let (mut rng, mut ids, mut last) = (rng(), 0, vec![secs(0); 9]);
+    let mut refresh = joined(8, &mut rng);
+    let (mut times, mut dues) = (0, Vec::new());
+    while let Some(now) = refresh.due().filter(|at| *at < secs(36_000)) {
+        dues.push(now);
+        for (id, aim) in start(&mut refresh, now, &mut ids) {
+            let (part, explored) = match aim {
+                Aim::Own => (8, found(8)),
+                Aim::Part(part) => (part as usize, answered(part)),
+            };
+            let wait = now - last[part];
+            assert!(wait >= INTERVAL && wait <= INTERVAL * 3 / 2, "{part}: {wait:?}");
+            last[part] = now;
+            times += 1;
+            refresh.explored(now, id, &explored, false, &mut rng);
+        }
+    }
+    assert!((9 * 44..9 * 52).contains(&times), "{times} in ten hours");
+    dues.dedup();
+    assert_eq!(dues.len(), times, "each at a time of its own");
+}
+
+#[test]
+fn what_a_lookup_of_any_query_passed_through_is_put_off() {
+    let (mut rng, mut ids) = (rng(), 0);
+    let mut refresh = joined(4, &mut rng);
+    for now in (0..36_000).step_by(300).map(secs) {
+        refresh.passed(now, 2, &mut rng);
+        refresh.passed(now, 200, &mut rng);
+        for (id, aim) in start(&mut refresh, now, &mut ids) {
+            let Aim::Part(part) = aim else { panic!("the nearest part was passed through too") };
+            assert_ne!(part, 2);
+            refresh.explored(now, id, &answered(part), false, &mut rng);
+        }
+    }
+    assert!(ids > 3 * 35, "the others were looked into: {ids}");
+}
+
+#[test]
+fn what_found_nobody_comes_back_soon_and_then_ever_later() {
+    for part in [Aim::Own, Aim::Part(1)] {
+        let (mut rng, mut waits) = (rng(), Vec::new());
+        let mut refresh = joined(3, &mut rng);
+        let mut now = refresh.part(part).unwrap().due.unwrap();
+        for id in 0..9 {
+            refresh.started(QueryId::new(id), part);
+            let good = if part == Aim::Own { found(3) } else { answered(1) };
+            let explored = if id == 8 { good } else { Explored::default() };
+            refresh.explored(now, QueryId::new(id), &explored, false, &mut rng);
+            let due = refresh.part(part).unwrap().due.unwrap();
+            waits.push((due - now).as_secs());
+            now = due;
+        }
+        assert!((5..=7).contains(&waits[0]) && (10..=15).contains(&waits[1]), "{waits:?}");
+        assert!(waits[7..].iter().all(|wait| (600..=900).contains(wait)), "{waits:?}");
+    }
+}
+
+#[test]
+fn where_few_are_known_it_comes_back_soon_and_never_in_a_tight_loop() {
+    let (mut rng, mut ids, mut times) = (rng(), 0, 0);
+    let mut refresh = joined(0, &mut rng);
+    let mut now = secs(0);
+    while now < secs(3_600) {
+        refresh.want_more(now, &mut rng);
+        for (id, _) in start(&mut refresh, now, &mut ids) {
+            times += 1;
+            refresh.explored(now, id, &found(0), true, &mut rng);
+        }
+        now += Duration::from_secs(1);
+    }
+    assert!((8..=14).contains(&times), "{times} in an hour in which a boot node was missing");
+    let at = refresh.due().unwrap();
+    refresh.started(QueryId::new(99), Aim::Own);
+    refresh.explored(at, QueryId::new(99), &found(0), false, &mut rng);
+    refresh.want_more(at, &mut rng);
+    assert!(refresh.due().unwrap() <= at + RETRY * 3 / 2, "after all were known it begins anew");
+}
+
+#[test]
+fn a_network_that_was_small_is_looked_at_again_when_it_has_grown() {
+    let mut rng = rng();
+    let mut refresh = Refresh::new(secs(0), Some(INTERVAL), &mut rng);
+    let small = Explored { everyone: true, looked_into: vec![0, 1], ..found(2) };
+    refresh.explored(secs(0), QueryId::new(7), &small, false, &mut rng);
+    refresh.on_growth(secs(10), K - 1, K, &mut rng);
+    assert!(refresh.due().unwrap() >= secs(600), "all of the parts count as looked into");
+    refresh.on_growth(secs(20), K, K, &mut rng);
+    assert!(refresh.due().unwrap() <= secs(28));
+}
+
+#[test]
+fn a_change_of_addresses_is_told_soon_and_a_stream_of_them_once_a_minute() {
+    let (mut rng, mut ids, mut times) = (rng(), 0, 0);
+    let mut refresh = joined(0, &mut rng);
+    refresh.on_moved(secs(0));
+    refresh.on_moved(secs(4));
+    assert_eq!(refresh.due(), Some(secs(5)), "a stream of changes does not put it off");
+    for now in (0..600).map(secs) {
+        refresh.on_moved(now);
+        for (id, _) in start(&mut refresh, now, &mut ids) {
+            times += 1;
+            refresh.explored(now, id, &found(0), false, &mut rng);
+        }
+    }
+    assert!((9..=11).contains(&times), "{times} in ten minutes");
+}
+
+#[test]
+fn nothing_is_due_while_the_application_has_it_join() {
+    let mut rng = rng();
+    let mut refresh = joined(3, &mut rng);
+    refresh.join_started(QueryId::new(5));
+    assert_eq!((refresh.due(), refresh.next(secs(9_999))), (None, None));
+    refresh.abandoned(QueryId::new(4));
+    assert_eq!(refresh.due(), None, "another query");
+    refresh.abandoned(QueryId::new(5));
+    assert!(refresh.due().is_some());
+}
+
+#[test]
+fn a_part_that_comes_and_goes_is_looked_into_no_more_often() {
+    let (mut rng, mut ids) = (rng(), 0);
+    let mut refresh = joined(4, &mut rng);
+    for now in (1..600).map(secs) {
+        let id = QueryId::new(10_000 + now.as_secs());
+        refresh.explored(now, id, &found(3 + (now.as_secs() % 2) as u32), false, &mut rng);
+        assert_eq!(start(&mut refresh, now, &mut ids), []);
+    }
+}
+
+#[test]
+fn without_an_interval_nothing_is_ever_due() {
+    let mut rng = rng();
+    let mut refresh = Refresh::new(secs(0), None, &mut rng);
+    refresh.hasten(secs(1));
+    refresh.on_growth(secs(1), 1, K, &mut rng);
+    refresh.want_more(secs(1), &mut rng);
+    refresh.on_moved(secs(1));
+    refresh.join_started(QueryId::new(1));
+    refresh.explored(secs(1), QueryId::new(1), &found(9), true, &mut rng);
+    refresh.passed(secs(1), 3, &mut rng);
+    assert_eq!((refresh.due(), refresh.next(secs(9_999))), (None, None));
+}
+
+#[test]
+fn an_interval_without_end_never_comes_and_the_shortest_comes_later() {
+    let mut rng = rng();
+    let now = secs(1_000_000);
+    assert_eq!(Refresh::new(now, Some(Duration::MAX), &mut rng).due(), Some(Timestamp::MAX));
+    for _ in 0..10 {
+        let mut refresh = Refresh::new(now, Some(Duration::from_micros(1)), &mut rng);
+        assert!(refresh.due() > Some(now));
+        refresh.postponed(now, Aim::Own, &mut rng);
+        assert!(refresh.due() > Some(now), "or the node would spin");
+    }
+}
