@@ -280,7 +280,8 @@ impl Default for RecordConfig {
 pub struct MaintenanceConfig {
     /// How many candidates for the routing table are probed at a time. Default: [`DEFAULT_PROBES`].
     pub probes: usize,
-    /// How often the node looks into all parts of its table; `None` for never. Default:
+    /// After what time without a lookup a part of the table is looked into, up to half as long later so that parts and
+    /// nodes do not stay in step; `None` for never, and then the node does not join by itself either. Default:
     /// [`DEFAULT_REFRESH_INTERVAL`].
     pub refresh_interval: Option<Duration>,
     /// How often the peers of a routing table that changes are kept for the next start, by a store that outlives the

@@ -58,10 +58,11 @@ impl Dht {
         if *local == *self.peers.local {
             return;
         }
-        self.peers.local = local;
+        let before = std::mem::replace(&mut self.peers.local, local);
         for gone in self.peers.screen_again() {
             self.left_table(now, gone);
         }
+        self.on_moved(now, &before);
     }
 
     /// The news of a query, which may have run since before the own addresses changed.

@@ -62,16 +62,14 @@ impl Dht {
         }
     }
 
-    /// The addresses at which this node can be reached are these from now on.
-    pub(super) fn on_local_addrs(&mut self, now: Timestamp, addrs: Vec<multiaddr::Multiaddr>) {
-        let after = self.peers.local.with_multiaddrs(addrs);
-        let before = std::mem::replace(&mut self.peers.local, after);
-        let sorted = |contact: &Arc<Contact>| {
+    /// The addresses at which this node can be reached are no longer those that it had before.
+    pub(super) fn on_moved(&mut self, now: Timestamp, before: &Contact) {
+        let sorted = |contact: &Contact| {
             let mut addrs = contact.raw_addrs().to_vec();
             addrs.sort_unstable();
             addrs
         };
-        if self.peers.table.len() > 0 && sorted(&before) != sorted(&self.peers.local) {
+        if self.peers.table.len() > 0 && sorted(before) != sorted(&self.peers.local) {
             self.refresh.on_moved(now);
         }
     }
