@@ -543,7 +543,10 @@ proptest! {
     /// cancelled, and in the end nothing is left.
     #[test]
     fn nothing_is_left_in_any_order(turns in prop::collection::vec(turn(), 1..80)) {
-        let mut network = Network::new(1);
+        let mut config = Config::default();
+        // What the node asks of itself goes on, whatever the application does.
+        config.maintenance.check_interval = None;
+        let mut network = Network::with(1, config);
         network.nodes[0].dht.admit_verified(network.now, &Contact::new(PeerId::random(), addrs(77)));
         let dht = network.handle(0);
         let mut held: Vec<Held> = Vec::new();
