@@ -101,6 +101,21 @@ fn everyone_who_joins_finds_its_place() {
 }
 
 #[test]
+fn a_flood_from_ten_networks_gets_few_places() {
+    let (nodes, hours) = if cfg!(debug_assertions) { (40, 1) } else { (150, 3) };
+    let outcome = run("flood", nodes, hours);
+    // Ten entries are more than a twentieth of the table of a network of 40.
+    if nodes >= 150 {
+        assert_pass(&outcome);
+    }
+    assert!(metric(&outcome.ours, "success") >= 0.99, "{}", describe(&outcome));
+    assert!(metric(&outcome.ours, "warm_nodes") > 5.0, "{}", describe(&outcome));
+    assert!(metric(&outcome.ours, "warm/most_in_bucket") <= 5.0, "{}", describe(&outcome));
+    assert!(metric(&outcome.ours, "warm/most_in_table") <= 10.0, "{}", describe(&outcome));
+    assert!(metric(&outcome.ours, "cold/most_in_table") >= 1.0, "the attacker is there: {}", describe(&outcome));
+}
+
+#[test]
 fn records_outlive_those_who_keep_them() {
     let mut params = Params::new(1);
     // As the harder of its two models. A build without optimisation has no time for more.

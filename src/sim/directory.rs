@@ -9,6 +9,7 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
+use super::networks::{Networks, address_in};
 use super::random::{Random, mix};
 use crate::core::{Contact, Key};
 
@@ -20,12 +21,24 @@ pub(crate) struct Directory {
     seed: u64,
     contacts: Vec<Arc<Contact>>,
     places: Vec<u64>,
+    /// Where addresses are drawn from; `None` for nearly as many networks as peers.
+    networks: Option<Networks>,
 }
 
 impl Directory {
     /// `n` peers with ids drawn from the seed.
     pub(crate) fn new(seed: u64, n: usize) -> Directory {
-        let mut directory = Directory { seed, contacts: Vec::with_capacity(n), places: Vec::with_capacity(n) };
+        Directory::drawn(seed, n, None)
+    }
+
+    /// `n` peers with ids drawn from the seed, and with addresses in these networks.
+    pub(crate) fn in_networks(seed: u64, n: usize, networks: Networks) -> Directory {
+        Directory::drawn(seed, n, Some(networks))
+    }
+
+    fn drawn(seed: u64, n: usize, networks: Option<Networks>) -> Directory {
+        let (contacts, places) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        let mut directory = Directory { seed, contacts, places, networks };
         for _ in 0..n {
             directory.add();
         }
@@ -34,8 +47,18 @@ impl Directory {
 
     /// One more peer, with a fresh id.
     pub(crate) fn add(&mut self) -> Index {
-        let salt = mix(self.seed ^ mix(self.contacts.len() as u64));
+        let salt = self.next_salt();
         self.insert(salt)
+    }
+
+    /// One more peer, with a fresh id and an address in this network of 16 bits.
+    pub(crate) fn add_in(&mut self, network: [u8; 2]) -> Index {
+        let (index, salt) = (self.contacts.len() as Index, self.next_salt());
+        self.insert_at(salt, address_in(network, index))
+    }
+
+    fn next_salt(&self) -> u64 {
+        mix(self.seed ^ mix(self.contacts.len() as u64))
     }
 
     /// One more peer whose id was tried out until its key shares at least `bits` leading bits with `target`: what a
@@ -58,9 +81,15 @@ impl Directory {
 
     fn insert(&mut self, salt: u64) -> Index {
         let index = self.contacts.len() as Index;
+        let addr = self.networks.as_ref().map(|networks| networks.address(index, salt));
+        self.insert_at(salt, addr.unwrap_or_else(|| address_of(index, salt)))
+    }
+
+    fn insert_at(&mut self, salt: u64, addr: Multiaddr) -> Index {
+        let index = self.contacts.len() as Index;
         let peer = peer_of(index, salt);
         let key = Key::from(&peer);
-        self.contacts.push(Contact::with_key(peer, key, [address_of(index, salt)]));
+        self.contacts.push(Contact::with_key(peer, key, [addr]));
         self.places.push(place(&key));
         index
     }

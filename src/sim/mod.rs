@@ -13,7 +13,7 @@
 //! network ── one queue of events; nodes behind the doors Input and Output
 //!    ├── node: ours · stock (rules of go and of libp2p-kad) · adversary
 //!    ├── link: latency, dials, loss            churn: sessions
-//!    └── directory: everyone, by number        table: tables from global knowledge
+//!    └── directory: everyone, by number        table: tables from global knowledge    networks: who is where
 //! ```
 
 mod adversary;
@@ -24,6 +24,7 @@ mod life;
 mod link;
 mod math;
 mod network;
+mod networks;
 mod node;
 mod numbers;
 mod outcome;

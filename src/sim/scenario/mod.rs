@@ -6,6 +6,7 @@ mod amino_put;
 mod churn;
 mod custom;
 mod exact;
+mod flood;
 mod hops;
 mod join;
 mod lived;
@@ -30,6 +31,7 @@ static SCENARIOS: &[Scenario] = &[
     amino_put::SCENARIO,
     skademlia::SCENARIO,
     poisoned::SCENARIO,
+    flood::SCENARIO,
     join::SCENARIO,
     churn::SCENARIO,
     records::SCENARIO,
