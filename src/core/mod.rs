@@ -42,6 +42,8 @@ mod storage;
 pub mod store;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "serde")]
+mod text;
 mod time;
 pub mod validate;
 

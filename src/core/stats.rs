@@ -12,6 +12,7 @@ use super::message::{Kind, RequestError};
 
 /// What a node did since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct Stats {
     /// Requests sent, by [`Kind`](super::message::Kind) as index.
@@ -105,6 +106,7 @@ impl Stats {
 
 /// Values and provider records brought to other peers, each counted once for each peer that it was sent to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct Stores {
     /// By the application's put or provide.

@@ -12,6 +12,7 @@ use std::time::Duration;
 /// It can be written to disk, compared between nodes and made from a constant, none of which `std::time::Instant`
 /// allows. Additions saturate, so that an absurd lifetime cannot panic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Timestamp(u64);
 
 impl Timestamp {

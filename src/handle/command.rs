@@ -121,6 +121,9 @@ impl Commands {
         match command {
             Command::Start { operation, options, writer } => self.start(ticket, now, dht, operation, options, writer),
             Command::Read { what, writer } => writer.finish(Ok(read(what, dht))),
+            Command::Restore(table) => {
+                dht.restore(now, &table);
+            }
             Command::AddPeer(contact) => return Some(Wish::AddPeer(contact)),
             Command::SetMode(mode) => return Some(Wish::SetMode(mode)),
         }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::slot::Writer;
-use crate::core::{Contact, Mode, Operation, QueryOptions};
+use crate::core::{Contact, Mode, Operation, QueryOptions, RoutingSnapshot};
 
 /// How many commands of all handles of a node may wait for the driver. A driver that is polled takes all of them at
 /// once, so this is reached only by a program that asks faster than it polls.
@@ -23,6 +23,7 @@ pub(super) enum Command {
     Start { operation: Operation, options: QueryOptions, writer: Writer },
     Read { what: Read, writer: Writer },
     AddPeer(Arc<Contact>),
+    Restore(Box<RoutingSnapshot>),
     SetMode(Option<Mode>),
 }
 

@@ -114,6 +114,13 @@ impl DhtHandle {
         Posted(self.mailbox.post(Command::AddPeer(Contact::new(peer, addrs))))
     }
 
+    /// Tries the peers of a routing table that was kept, for example of this node's earlier life: each enters the table once
+    /// it has answered, none before. A store that outlives the process does so by itself. Sent at once, as
+    /// [`DhtHandle::add_peer`].
+    pub fn restore(&self, table: RoutingSnapshot) -> Posted {
+        Posted(self.mailbox.post(Command::Restore(Box::new(table))))
+    }
+
     /// Chooses whether this node serves others; `None` leaves that to the node, which then serves while it has a
     /// confirmed external address. Sent at once, as [`DhtHandle::add_peer`].
     pub fn set_mode(&self, mode: Option<Mode>) -> Posted {

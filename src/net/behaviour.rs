@@ -142,6 +142,12 @@ impl Behaviour {
         self.on_added(Contact::new(peer, addrs));
     }
 
+    /// Tries the peers of a routing table that was kept; see [`Dht::restore`].
+    pub fn restore(&mut self, table: &RoutingSnapshot) -> usize {
+        let now = self.clock.now();
+        self.dht.restore(now, table)
+    }
+
     /// Chooses the mode; `None` leaves it to the confirmed external addresses.
     pub fn set_mode(&mut self, mode: Option<Mode>) {
         self.mode.set(mode);

@@ -15,7 +15,7 @@ pub(crate) const FLOORS: &[(&str, &[&str])] = &[
 
 /// Floor 0: what every other module of the core may name.
 const VOCABULARY: &[&str] =
-    &["time", "key", "contact", "ip_group", "record", "message", "error", "config", "rtt", "address_policy"];
+    &["time", "key", "contact", "ip_group", "record", "message", "error", "config", "rtt", "address_policy", "text"];
 /// Floor 1: what the duties are made of.
 const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup", "preimage"];
 /// Between the floors: what the duties share, and the doors, which are data.
@@ -31,6 +31,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("time", &[]),
     ("address_policy", &[]),
     ("key", &[]),
+    ("text", &[&["key"]]),
     ("contact", &[&["key"]]),
     ("ip_group", &[&["contact"]]),
     ("record", &[&["time", "key", "contact"]]),

@@ -47,7 +47,7 @@ impl Dht {
     }
 
     /// Asks the store for the peers that were in the table when the process ended.
-    pub(super) fn restore(&mut self, now: Timestamp) {
+    pub(super) fn restore_saved(&mut self, now: Timestamp) {
         if let Some(outcome) = self.storage.saved_peers(Asker::Restore) {
             self.on_restored(now, outcome);
         }
@@ -61,6 +61,10 @@ impl Dht {
             Outcome::Peers(Err(why)) => return tracing::warn!(%why, "the peers that were known are lost"),
             _ => return,
         };
+        self.try_known(now, &peers);
+    }
+
+    pub(super) fn try_known(&mut self, now: Timestamp, peers: &[Arc<Contact>]) {
         if peers.is_empty() {
             return;
         }

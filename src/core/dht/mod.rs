@@ -119,7 +119,7 @@ impl Dht {
             config,
         };
         if keeps_peers {
-            dht.restore(now);
+            dht.restore_saved(now);
         }
         Ok(dht)
     }
@@ -164,6 +164,18 @@ impl Dht {
             }
         }
         Ok(id)
+    }
+
+    /// Tries the peers of a routing table that was kept, this node's own of an earlier life or another's. None of them is
+    /// believed: each is a first contact, and enters the table once it has answered. Returns how many are tried: those that
+    /// have an address and did not fail, 1024 at most. The node looks for its place among them at once.
+    ///
+    /// A store that keeps peers ([`Store::keeps_peers`]) does this by itself.
+    pub fn restore(&mut self, now: Timestamp, table: &RoutingSnapshot) -> usize {
+        self.now = now;
+        let peers = table.lasting(MAX_SAVED_PEERS);
+        self.try_known(now, &peers);
+        peers.len()
     }
 
     /// Ends an operation early, with all its requests; idempotent. Has no effect on what the node asks of itself.

@@ -335,6 +335,7 @@ fn find_node(key: &Bytes) -> Request {
 
 /// A query that runs, as shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct QuerySnapshot {
     /// Its id.

@@ -9,6 +9,8 @@ mod bucket;
 mod diversity;
 mod entry;
 mod estimate;
+#[cfg(feature = "serde")]
+mod form;
 mod snapshot;
 #[cfg(test)]
 mod tests;

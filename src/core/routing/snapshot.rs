@@ -1,13 +1,17 @@
 //! The routing table as shown to people: plain values, detached from the table.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
+use super::entry::QUESTIONABLE_AFTER;
+use crate::core::contact::Contact;
 use crate::core::time::Timestamp;
 
-/// The routing table at one moment.
+/// The routing table at one moment. With the feature `serde` it has a form of its own, with a `version`: it can be kept and
+/// given back to [`Dht::restore`](crate::core::Dht::restore); another version than the present one is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RoutingSnapshot {
@@ -21,6 +25,16 @@ pub struct RoutingSnapshot {
 }
 
 impl RoutingSnapshot {
+    /// The peers worth a trial when the table is restored: those with addresses that did not fail in a row, the longest
+    /// known first, at most `count`.
+    pub(crate) fn lasting(&self, count: usize) -> Vec<Arc<Contact>> {
+        let mut entries: Vec<_> =
+            self.entries().filter(|entry| entry.failures < QUESTIONABLE_AFTER && !entry.addrs.is_empty()).collect();
+        entries.sort_by_key(|entry| (entry.since, entry.peer));
+        let contacts = entries.into_iter().map(|entry| Contact::new(entry.peer, entry.addrs.iter().cloned()));
+        contacts.filter(|contact| contact.has_addrs()).take(count).collect()
+    }
+
     /// All entries, bucket by bucket.
     pub fn entries(&self) -> impl Iterator<Item = &EntrySnapshot> {
         self.buckets.iter().flat_map(|bucket| &bucket.entries)
@@ -29,6 +43,7 @@ impl RoutingSnapshot {
 
 /// One bucket at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct BucketSnapshot {
     /// How many leading bits its keys share with the node's own; the last bucket holds all that share more too.
@@ -43,11 +58,14 @@ pub struct BucketSnapshot {
 
 /// One peer of the routing table at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct EntrySnapshot {
     /// The peer.
+    #[cfg_attr(feature = "serde", serde(with = "crate::core::text::peer"))]
     pub peer: PeerId,
     /// Its addresses.
+    #[cfg_attr(feature = "serde", serde(with = "crate::core::text::addrs"))]
     pub addrs: Vec<Multiaddr>,
     /// Whether a connection to it is up.
     pub connected: bool,
@@ -58,5 +76,6 @@ pub struct EntrySnapshot {
     /// How many requests in a row it failed since.
     pub failures: u32,
     /// How long its answers take, smoothed; `None` until measured.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::core::text::micros"))]
     pub rtt: Option<Duration>,
 }

@@ -173,3 +173,75 @@ fn a_store_in_memory_never_wakes_the_node_for_it() {
     }
     assert!(network.events.iter().any(|(_, event)| matches!(event, Event::RoutingChanged { present: true, .. })));
 }
+
+/// As an application does it that keeps the table itself.
+#[cfg(feature = "serde")]
+#[test]
+fn a_table_written_down_and_given_back_is_tried_and_not_believed() {
+    const NODES: usize = 20;
+    let mut network = Network::joined(NODES, Config::default());
+    let kept = network.nodes[7].routing_snapshot();
+    let text = serde_json::to_string(&kept).unwrap();
+    assert!(text.starts_with(&format!("{{\"version\":1,\"local\":\"{}\"", peer(7))), "{text}");
+    assert!(text.contains("\"addrs\":[\"/memory/1\"]") && text.contains("\"rtt\":100000"), "{text}");
+    let read: crate::core::RoutingSnapshot = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, kept);
+
+    network.dead.extend([0, 3, 5]);
+    let memory = || Box::new(MemoryStore::new(MemoryStoreConfig::default(), [7; 32]));
+    restart(&mut network, 7, memory(), Config::default());
+    let now = network.now;
+    assert_eq!(network.nodes[7].restore(now, &read), kept.entries().count());
+    assert_eq!(table(&network, 7), [], "nothing is trusted before it answered");
+    network.input(7, crate::core::Input::Timeout);
+    network.advance(Duration::from_secs(5));
+    let known = table(&network, 7);
+    let dead = [0, 3, 5].map(peer);
+    assert!(!known.iter().any(|peer| dead.contains(peer)), "the dead did not come back: {known:?}");
+    let missing: Vec<_> = kept.entries().map(|entry| entry.peer).filter(|peer| !known.contains(peer)).collect();
+    assert!(kept.entries().count() > 10 && missing.iter().all(|peer| dead.contains(peer)), "{missing:?} do not");
+
+    let hostile = text.replace("\"failures\":0", "\"failures\":2");
+    restart(&mut network, 7, memory(), Config::default());
+    assert_eq!(network.nodes[7].restore(now, &serde_json::from_str(&hostile).unwrap()), 0, "who failed is left out");
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn what_was_written_otherwise_is_refused_by_name() {
+    let network = Network::joined(5, Config::default());
+    let text = serde_json::to_string(&network.nodes[2].routing_snapshot()).unwrap();
+    let fault = |text: &str| serde_json::from_str::<crate::core::RoutingSnapshot>(text).unwrap_err().to_string();
+    let newer = fault(&text.replacen("\"version\":1", "\"version\":2,\"seats\":[]", 1));
+    assert!(newer.contains("version 2 is unknown: this crate reads version 1"), "{newer}");
+    assert!(fault(&text.replacen("\"version\":1,", "", 1)).contains("missing field `version`"));
+    assert!(fault(&text.replacen("/memory/1", "memory", 1)).contains("not a multiaddress"));
+    let id = peer(0).to_string();
+    assert!(fault(&text.replacen(&id, "Q", 1)).contains("not a peer id"));
+    let added = text.replacen("\"failures\":", "\"added_later\":[1],\"failures\":", 1);
+    assert!(serde_json::from_str::<crate::core::RoutingSnapshot>(&added).is_ok(), "a version only grows");
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn queries_counters_and_keys_can_be_written_and_read() {
+    fn round<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(of: &T) -> String {
+        let text = serde_json::to_string(of).unwrap();
+        assert_eq!(serde_json::from_str::<T>(&text).unwrap(), *of);
+        text
+    }
+    let mut network = Network::joined(5, Config::default());
+    let get = crate::core::Operation::Get { key: RecordKey::from("/app/x") };
+    network.start(1, get, crate::core::QueryOptions::default());
+    let queries = round(&network.nodes[1].query_snapshots());
+    assert!(queries.contains("\"kind\":\"get\""), "{queries}");
+    let stats = round(network.nodes[1].stats());
+    assert!(stats.contains("\"kind\":\"bootstrap\",\"end\":\"succeeded\""), "{stats}");
+    assert_eq!(round(&Timestamp::from_secs(1)), "1000000");
+    let key = round(&Key::hash(b""));
+    assert_eq!(key, "\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"");
+    assert!(
+        serde_json::from_str::<Key>("\"e3b0\"").is_err()
+            && serde_json::from_str::<Key>(&key.replace('e', "g")).is_err()
+    );
+}

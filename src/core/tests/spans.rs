@@ -154,9 +154,9 @@ fn whatever_ends_a_query_or_request_ends_its_span_and_is_counted() {
         found.map_or(0, |times| times.took.count())
     };
     assert_eq!((count(QueryEnd::Cancelled), count(QueryEnd::NoAnswer), count(QueryEnd::Refused)), (1, 1, 1));
-    assert_eq!(stats.failures.iter().sum::<u64>(), stats.failed.iter().sum());
+    assert_eq!(stats.failures.iter().sum::<u64>(), stats.failed.iter().sum::<u64>());
     assert_eq!(stats.failures[2], stats.failed[Kind::GetValue as usize] + stats.failed[Kind::FindNode as usize]);
     let answered: u64 = stats.round_trips.iter().map(|kind| kind.took.count()).sum();
-    assert_eq!(answered, stats.answered.iter().sum());
+    assert_eq!(answered, stats.answered.iter().sum::<u64>());
     assert!(stats.round_trips.iter().all(|kind| kind.took.counts[4] == kind.took.count()), "each took 100 ms");
 }
