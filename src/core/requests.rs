@@ -148,6 +148,11 @@ impl Requests {
         Some(request)
     }
 
+    /// How many have no end yet.
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     pub(crate) fn get(&self, id: RequestId) -> Option<&InFlight> {
         self.open.get(&id)
     }

@@ -123,6 +123,57 @@ pub struct Stores {
     pub cached: u64,
 }
 
+/// How much of everything there is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[non_exhaustive]
+pub struct Levels {
+    /// Queries that run, the node's own among them.
+    pub queries: usize,
+    /// Requests that have no end yet.
+    pub requests: usize,
+    /// Peers in each bucket of the table, the farthest first.
+    pub buckets: Vec<usize>,
+    /// How many nodes the network is likely to have, this one included.
+    pub estimated_nodes: u64,
+    /// Values of other peers that are kept.
+    pub values: usize,
+    /// Provider records of other peers that are kept.
+    pub providers: usize,
+    /// Own values and own provider records.
+    pub own: usize,
+}
+
+/// Why a dial did not lead to a connection, in one word each; `already_dialled`: another part of the program was at it.
+pub const DIAL_FAILURES: [&str; 5] = ["no_address", "unreachable", "wrong_peer", "denied", "already_dialled"];
+
+/// What a driver did to carry requests: plain counters, which are the driver's to keep, and what there is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[non_exhaustive]
+pub struct DriverStats {
+    /// Dials begun for a request.
+    pub dials_started: u64,
+    /// Of those, how many led to a connection.
+    pub dials_succeeded: u64,
+    /// Of those, how many did not, by the index of the reason in [`DIAL_FAILURES`].
+    pub dials_failed: [u64; DIAL_FAILURES.len()],
+    /// Requests not dialled for, since a dial failed a moment ago.
+    pub dials_held_back: u64,
+    /// Streams that peers opened.
+    pub streams_inbound: u64,
+    /// Of those, how many were refused since there were too many on the connection.
+    pub streams_refused: u64,
+    /// Streams opened for requests.
+    pub streams_outbound: u64,
+    /// Requests sent on a stream that was open already.
+    pub streams_reused: u64,
+    /// Peers to which a connection is up.
+    pub connected_peers: u64,
+    /// Requests that wait for a connection.
+    pub requests_waiting: u64,
+}
+
 /// Why a record is brought to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -133,6 +184,18 @@ pub(crate) enum Cause {
 }
 
 impl Stores {
+    /// All of them, each with the name of its cause.
+    pub fn by_cause(&self) -> [(&'static str, u64); 6] {
+        [
+            ("published", self.published),
+            ("announced", self.announced),
+            ("replicated", self.replicated),
+            ("joined", self.joined),
+            ("corrected", self.corrected),
+            ("cached", self.cached),
+        ]
+    }
+
     /// One more.
     pub(crate) fn count(&mut self, cause: Cause) {
         let counter = match cause {

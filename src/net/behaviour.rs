@@ -28,6 +28,8 @@ use super::event::Event;
 use super::handler::{FromHandler, Handler, ToHandler};
 use super::mode::ModeSwitch;
 use super::stream_config::StreamConfig;
+use super::stream_counts::StreamCounts;
+use crate::core::stats::DriverStats;
 use crate::core::{
     self, AddressPolicy, Busy, ConfigError, Contact, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode,
     Operation, Output, QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
@@ -59,6 +61,9 @@ pub struct Behaviour {
     validator: Arc<dyn Validator>,
     policy: AddressPolicy,
     elsewhere: Elsewhere,
+    streams: Arc<StreamCounts>,
+    #[cfg(feature = "metrics")]
+    metrics: Option<crate::metrics::Metrics>,
     listening: Vec<Multiaddr>,
     /// The number of the next connection handler; what it asks under is unique with it.
     next_handler: u32,
@@ -107,6 +112,9 @@ impl Behaviour {
             validator: Arc::clone(&config.core().record.validator),
             policy: config.core().address_policy,
             elsewhere: Elsewhere::default(),
+            streams: Arc::default(),
+            #[cfg(feature = "metrics")]
+            metrics: None,
             listening: Vec::new(),
             next_handler: 0,
             effects: VecDeque::new(),
@@ -172,6 +180,24 @@ impl Behaviour {
     /// What the node has done since it started.
     pub fn stats(&self) -> &Stats {
         self.dht.stats()
+    }
+
+    /// What carrying requests took since the node started: dials and streams.
+    pub fn driver_stats(&self) -> DriverStats {
+        DriverStats {
+            streams_inbound: self.streams.inbound.get(),
+            streams_refused: self.streams.refused.get(),
+            streams_outbound: self.streams.outbound.get(),
+            streams_reused: self.streams.reused.get(),
+            ..self.dialer.counts()
+        }
+    }
+
+    /// Publishes what this node does as metrics from now on, at most once each time that it is polled.
+    #[cfg(feature = "metrics")]
+    pub fn publish_to(&mut self, metrics: crate::metrics::Metrics) {
+        self.metrics = Some(metrics);
+        self.publish();
     }
 
     /// What is kept.
@@ -380,7 +406,7 @@ impl Behaviour {
     fn handler(&mut self, remote: &Multiaddr) -> Handler {
         self.next_handler = self.next_handler.wrapping_add(1);
         let mode = if self.is_of_network(remote) { self.mode.current() } else { Mode::Client };
-        Handler::new(Arc::clone(&self.stream), mode, self.next_handler)
+        Handler::new(Arc::clone(&self.stream), mode, self.next_handler, Arc::clone(&self.streams))
     }
 }
 
@@ -483,6 +509,8 @@ impl NetworkBehaviour for Behaviour {
             } else if self.poll_timer(cx).is_ready() {
                 self.tick();
             } else {
+                #[cfg(feature = "metrics")]
+                self.publish();
                 return Poll::Pending;
             }
         }
@@ -490,6 +518,13 @@ impl NetworkBehaviour for Behaviour {
 }
 
 impl Behaviour {
+    #[cfg(feature = "metrics")]
+    fn publish(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.publish(&self.dht, &self.driver_stats());
+        }
+    }
+
     fn next_output(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Option<Output> {
         self.dht.poll_store(now, cx.waker());
         self.dht.poll_output()

@@ -15,6 +15,7 @@ use super::backoff::BackOffs;
 use super::config::DialConfig;
 use super::disproved::Disproved;
 use super::handler::ToHandler;
+use crate::core::stats::DriverStats;
 use crate::core::{AddressPolicy, Contact, Request, RequestError, RequestId, Timestamp, Unreachable};
 
 /// How many times `DialConfig::at_once` dials may be under way, those included that every request gave up waiting for.
@@ -49,6 +50,10 @@ pub(super) struct Dialer {
     /// Requests that wait for a connection: at most `config.waiting`.
     waiting: usize,
     backoffs: BackOffs,
+    /// How many of `peers` have a connection.
+    connected: u64,
+    /// What it did so far.
+    counts: DriverStats,
     /// As many peers as `backoffs`.
     disproved: Disproved,
     actions: VecDeque<Action>,
@@ -105,6 +110,8 @@ impl Dialer {
             dials: BTreeMap::new(),
             waiting: 0,
             backoffs,
+            connected: 0,
+            counts: DriverStats::default(),
             disproved,
             actions: VecDeque::new(),
         }
@@ -145,7 +152,9 @@ impl Dialer {
 
     /// A connection is up, whoever dialled.
     pub(super) fn on_established(&mut self, peer_id: PeerId, connection: ConnectionId) {
-        self.dials.remove(&connection);
+        let own = self.dials.remove(&connection).is_some();
+        self.counts.dials_succeeded += u64::from(own);
+        tracing::debug!(peer = %peer_id, %connection, own, "connected");
         self.backoffs.on_hope(&peer_id);
         self.backoffs.on_reached();
         let peer = self.peers.entry(peer_id).or_default();
@@ -157,6 +166,7 @@ impl Dialer {
             }
             _ => peer.dial = Dial::None,
         }
+        self.connected += u64::from(peer.connections.is_empty());
         peer.connections.push(Connection { id: connection, sent: BTreeMap::new() });
         let waiting = std::mem::take(&mut peer.waiting);
         self.waiting -= waiting.len();
@@ -184,6 +194,8 @@ impl Dialer {
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         let Some(index) = peer.connections.iter().position(|known| known.id == connection) else { return };
         let closed = peer.connections.remove(index);
+        self.connected -= u64::from(peer.connections.is_empty());
+        tracing::debug!(peer = %peer_id, %connection, unanswered = closed.sent.len(), "connection closed");
         for (id, outgoing) in closed.sent {
             self.requests.remove(&id);
             if outgoing.retried {
@@ -207,6 +219,8 @@ impl Dialer {
             self.disproved.on_stranger(peer_id, addr);
         }
         if let Some(dialled) = self.dials.remove(&connection) {
+            self.counts.dials_failed[failure_index(error)] += 1;
+            tracing::debug!(peer = %dialled.peer(), %connection, %error, "dial failed");
             self.on_own_dial_failure(now, &dialled, error);
         } else if let Some(peer_id) = peer
             && self.peers.get(&peer_id).is_some_and(|known| known.dial == Dial::Foreign)
@@ -243,6 +257,12 @@ impl Dialer {
     /// Requests without an end yet.
     pub(super) fn pending(&self) -> usize {
         self.requests.len()
+    }
+
+    /// What it did so far, and what there is now.
+    pub(super) fn counts(&self) -> DriverStats {
+        let requests_waiting = u64::try_from(self.waiting).unwrap_or(u64::MAX);
+        DriverStats { requests_waiting, connected_peers: self.connected, ..self.counts }
     }
 
     /// Peers with a connection, a dial or a waiting request.
@@ -282,6 +302,8 @@ impl Dialer {
         }
         let idle = self.peers.get(&peer_id).is_none_or(|peer| peer.dial == Dial::None);
         if idle && self.backoffs.holds(now, &outgoing.to) {
+            self.counts.dials_held_back += 1;
+            tracing::debug!(peer = %peer_id, request = %outgoing.id, "dial held back");
             return self.fail(outgoing.id, Unreachable::BackingOff.into());
         }
         self.waiting += 1;
@@ -312,6 +334,8 @@ impl Dialer {
             let contact = good.unwrap_or(contact);
             let opts = dial_opts(&contact, self.policy, with_others);
             peer.dial = Dial::Own(opts.connection_id());
+            self.counts.dials_started += 1;
+            tracing::debug!(peer = %peer_id, connection = %opts.connection_id(), "dials");
             self.dials.insert(opts.connection_id(), contact);
             self.actions.push_back(Action::Dial(opts));
         }
@@ -423,6 +447,17 @@ fn why_unreachable(error: &DialError) -> Unreachable {
         DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => Unreachable::WrongPeer,
         DialError::Denied { .. } => Unreachable::Denied,
         DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Transport(_) => Unreachable::DialFailed,
+    }
+}
+
+/// The index of the failure in `DIAL_FAILURES`.
+fn failure_index(error: &DialError) -> usize {
+    match error {
+        DialError::NoAddresses => 0,
+        DialError::Aborted | DialError::Transport(_) => 1,
+        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => 2,
+        DialError::Denied { .. } => 3,
+        DialError::DialPeerConditionFalse(_) => 4,
     }
 }
 

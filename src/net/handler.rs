@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use super::inbound::{Asked, Inbound};
 use super::outbound::Outbound;
 use super::stream_config::StreamConfig;
+use super::stream_counts::StreamCounts;
 use super::upgrade::Names;
 use crate::core::{InboundId, Mode, Reply, Request, RequestError, RequestId, Response};
 
@@ -91,11 +92,11 @@ pub struct Handler {
 
 impl Handler {
     /// The handler of a new connection; `number` is the upper half of the names that it gives to inbound requests.
-    pub(crate) fn new(config: Arc<StreamConfig>, mode: Mode, number: u32) -> Handler {
+    pub(crate) fn new(config: Arc<StreamConfig>, mode: Mode, number: u32, counts: Arc<StreamCounts>) -> Handler {
         Handler {
             mode,
-            outbound: Outbound::new(config.clone()),
-            inbound: Inbound::new(config.clone(), number),
+            outbound: Outbound::new(config.clone(), Arc::clone(&counts)),
+            inbound: Inbound::new(config.clone(), number, counts),
             serves: Serves::new(config.protocols.len()),
             config,
         }

@@ -10,6 +10,7 @@ use libp2p_swarm::Stream;
 
 use super::served::{Progress, Served};
 use super::stream_config::StreamConfig;
+use super::stream_counts::StreamCounts;
 use crate::core::{InboundId, Reply, Request};
 
 /// News for the core.
@@ -25,6 +26,7 @@ pub(super) enum Asked {
 #[derive(Debug)]
 pub(super) struct Inbound {
     config: Arc<StreamConfig>,
+    counts: Arc<StreamCounts>,
     /// The upper half of each name: the connection's number.
     connection: u32,
     /// The lower half of the next name.
@@ -35,14 +37,16 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn new(config: Arc<StreamConfig>, connection: u32) -> Inbound {
-        Inbound { config, connection, next: 0, streams: VecDeque::new(), news: VecDeque::new() }
+    pub(super) fn new(config: Arc<StreamConfig>, connection: u32, counts: Arc<StreamCounts>) -> Inbound {
+        Inbound { config, counts, connection, next: 0, streams: VecDeque::new(), news: VecDeque::new() }
     }
 
     /// The peer opened a stream. At the limit the longest idle one makes room; where none is idle, the new one is reset.
     pub(super) fn on_stream(&mut self, stream: Stream) {
+        self.counts.inbound.add();
         if self.streams.len() >= self.config.inbound_streams {
             let Some(idle) = self.streams.iter().position(Served::is_idle) else {
+                self.counts.refused.add();
                 tracing::debug!(limit = self.config.inbound_streams, "resets a stream beyond the limit");
                 return;
             };

@@ -21,6 +21,7 @@ mod operations;
 mod outbound;
 mod served;
 mod stream_config;
+mod stream_counts;
 mod upgrade;
 
 pub use behaviour::Behaviour;

@@ -14,6 +14,7 @@ use libp2p_swarm::{Stream, StreamUpgradeError};
 use super::exchange::{End, Exchange, Outgoing};
 use super::framed::Framed;
 use super::stream_config::StreamConfig;
+use super::stream_counts::StreamCounts;
 use crate::core::{Kind, Request, RequestError, RequestId, Response};
 use crate::wire;
 
@@ -24,6 +25,7 @@ pub(super) type Ended = (RequestId, Result<Response, RequestError>);
 #[derive(Debug)]
 pub(super) struct Outbound {
     config: Arc<StreamConfig>,
+    counts: Arc<StreamCounts>,
     /// In order of arrival, but what is tried again comes first.
     queue: VecDeque<Outgoing>,
     exchanges: Vec<Exchange>,
@@ -42,9 +44,10 @@ struct Idle {
 }
 
 impl Outbound {
-    pub(super) fn new(config: Arc<StreamConfig>) -> Outbound {
+    pub(super) fn new(config: Arc<StreamConfig>, counts: Arc<StreamCounts>) -> Outbound {
         Outbound {
             config,
+            counts,
             queue: VecDeque::new(),
             exchanges: Vec::new(),
             idle: VecDeque::new(),
@@ -81,6 +84,7 @@ impl Outbound {
     /// The swarm opened a stream.
     pub(super) fn on_stream(&mut self, stream: Stream) {
         self.opening = self.opening.saturating_sub(1);
+        self.counts.outbound.add();
         let framed = Framed::new(stream);
         match self.queue.pop_front() {
             Some(request) => self.exchanges.push(Exchange::new(request, framed, false)),
@@ -187,6 +191,7 @@ impl Outbound {
         }
         let Some(index) = self.queue.iter().position(|request| !request.fresh) else { return false };
         let (Some(idle), Some(request)) = (self.idle.pop_back(), self.queue.remove(index)) else { return false };
+        self.counts.reused.add();
         self.exchanges.push(Exchange::new(request, idle.framed, true));
         true
     }

@@ -39,7 +39,7 @@ use super::routing::{Offer, RoutingSnapshot};
 use super::rtt::{Experience, Pace};
 use super::server::{Served, Server, ServerContext};
 use super::spans;
-use super::stats::{QueryEnd, Stats};
+use super::stats::{Levels, QueryEnd, Stats};
 use super::storage::{Asker, Outcome, Storage, Visit};
 use super::store::{Done, Store};
 use super::time::Timestamp;
@@ -291,6 +291,25 @@ impl Dht {
     /// What this node did since it started.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// How much of everything there is now.
+    pub fn levels(&self) -> Levels {
+        let mut levels = Levels::default();
+        self.update_levels(&mut levels, true);
+        levels
+    }
+
+    /// The same in place, and what follows from the table only if that changed: it takes longer than all the rest.
+    pub(crate) fn update_levels(&self, levels: &mut Levels, table_changed: bool) {
+        let usage = self.storage.peek().usage();
+        (levels.queries, levels.requests) = (self.pool.len(), self.requests.len());
+        (levels.values, levels.providers, levels.own) = (usage.values, usage.providers, usage.own);
+        if table_changed {
+            levels.buckets.clear();
+            levels.buckets.extend(self.peers.table.bucket_sizes());
+            levels.estimated_nodes = self.peers.table.estimated_nodes().round() as u64;
+        }
     }
 
     /// What is kept.

@@ -59,6 +59,11 @@ impl RoutingTable {
         self.buckets.len()
     }
 
+    /// How many peers each bucket holds, the farthest first.
+    pub(crate) fn bucket_sizes(&self) -> impl Iterator<Item = usize> {
+        self.buckets.iter().map(|bucket| bucket.entries().len())
+    }
+
     /// The entry of a peer.
     pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
         self.buckets[self.index(key)].get(key)

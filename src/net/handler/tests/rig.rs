@@ -343,7 +343,7 @@ struct RigHandler {
 impl RigHandler {
     fn new(part: &Part) -> RigHandler {
         let (node, raw) = match part {
-            Part::Node(config) => (Some(Handler::new(config.clone(), Mode::Server, 7)), config.clone()),
+            Part::Node(config) => (Some(Handler::new(config.clone(), Mode::Server, 7, Arc::default())), config.clone()),
             Part::Raw(config) => (None, config.clone()),
         };
         RigHandler { node, raw, reports: VecDeque::new(), opens: 0, heard: VecDeque::new() }

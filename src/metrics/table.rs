@@ -1,0 +1,185 @@
+//! All metrics: name, meaning, and where each is read from.
+//!
+//! Knows: names and labels after the OpenMetrics conventions. Must not know: any text format. The encoder adds
+//! `_total` to counters, `_info` to infos and the unit's name. Who adds a metric here explains it in `docs/metrics.md`
+//! and, if people should see it, shows it in `docs/grafana/dashboard.json`; tests check both.
+
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::Published;
+use crate::core::stats::{DIAL_FAILURES, Durations};
+use crate::core::{Kind, Mode, RequestError};
+
+/// One number, or one histogram.
+pub(super) enum Value<'a> {
+    Count(u64),
+    Level(u64),
+    Times(&'a Durations),
+    /// All that there is to tell are its labels.
+    Info,
+}
+
+/// Takes the samples of a metric, each with its labels.
+pub(super) type Take<'a> = &'a mut dyn FnMut(&[(&str, &str)], Value<'_>);
+
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: MetricType,
+    pub(super) unit: Option<Unit>,
+    pub(super) read: fn(&Published, Take<'_>),
+}
+
+const fn counter(name: &'static str, help: &'static str, read: fn(&Published, Take<'_>)) -> Metric {
+    Metric { name, help, kind: MetricType::Counter, unit: None, read }
+}
+
+const fn gauge(name: &'static str, help: &'static str, read: fn(&Published, Take<'_>)) -> Metric {
+    Metric { name, help, kind: MetricType::Gauge, unit: None, read }
+}
+
+const fn seconds(name: &'static str, help: &'static str, read: fn(&Published, Take<'_>)) -> Metric {
+    Metric { name, help, kind: MetricType::Histogram, unit: Some(Unit::Seconds), read }
+}
+
+pub(super) const METRICS: &[Metric] = &[
+    Metric {
+        name: "node",
+        help: "Who the node is.",
+        kind: MetricType::Info,
+        unit: None,
+        read: |from, take| take(&[("peer", &from.peer), ("version", env!("CARGO_PKG_VERSION"))], Value::Info),
+    },
+    gauge("mode", "1 for the mode that the node is in, 0 for the other.", |from, take| {
+        for (mode, name) in [(Mode::Client, "client"), (Mode::Server, "server")] {
+            take(&[("mode", name)], Value::Level((mode == from.mode).into()));
+        }
+    }),
+    // Queries.
+    counter("queries_started", "Queries that the application started.", |from, take| {
+        take(&[], Value::Count(from.stats.queries_started));
+    }),
+    counter("queries_succeeded", "Of those, how many succeeded.", |from, take| {
+        take(&[], Value::Count(from.stats.queries_succeeded));
+    }),
+    counter("queries_failed", "Of those, how many failed, timed out or were cancelled.", |from, take| {
+        take(&[], Value::Count(from.stats.queries_failed));
+    }),
+    gauge("queries_running", "Queries that run now, the node's own among them.", |from, take| {
+        take(&[], Value::Level(from.levels.queries as u64));
+    }),
+    seconds("query_duration", "How long queries took to end, the node's own among them.", |from, take| {
+        for times in &from.stats.queries {
+            take(&[("operation", times.kind.name()), ("outcome", times.end.name())], Value::Times(&times.took));
+        }
+    }),
+    // Requests.
+    counter("requests_sent", "Requests sent to peers.", |from, take| by_kind(&from.stats.sent, take)),
+    counter("requests_answered", "Of those, how many were answered.", |from, take| {
+        by_kind(&from.stats.answered, take);
+    }),
+    counter("requests_failed", "Of those, how many failed.", |from, take| by_kind(&from.stats.failed, take)),
+    counter("requests_cancelled", "Of those, how many were given up before they ended.", |from, take| {
+        by_kind(&from.stats.cancelled, take);
+    }),
+    counter("request_failures", "Failed requests by the reason.", |from, take| {
+        for (reason, count) in RequestError::REASONS.iter().zip(from.stats.failures) {
+            take(&[("reason", reason)], Value::Count(count));
+        }
+    }),
+    gauge("requests_running", "Requests that have no end yet.", |from, take| {
+        take(&[], Value::Level(from.levels.requests as u64));
+    }),
+    gauge("requests_waiting", "Of those, how many wait for a connection.", |from, take| {
+        take(&[], Value::Level(from.driver.requests_waiting));
+    }),
+    seconds("request_duration", "How long answered requests took, dialling included.", |from, take| {
+        for times in &from.stats.round_trips {
+            take(&[("kind", kind_name(times.kind))], Value::Times(&times.took));
+        }
+    }),
+    counter("requests_received", "Requests of peers.", |from, take| by_kind(&from.stats.received, take)),
+    counter("requests_refused", "Of those, how many were refused.", |from, take| {
+        take(&[], Value::Count(from.stats.refused));
+    }),
+    counter("misbehaviours", "How often peers broke the protocol.", |from, take| {
+        take(&[], Value::Count(from.stats.misbehaved));
+    }),
+    // The table.
+    gauge("table_peers", "Peers in the routing table.", |from, take| {
+        take(&[], Value::Level(from.stats.table as u64));
+    }),
+    gauge("table_bucket_peers", "Peers in each bucket, by the leading bits that they share.", |from, take| {
+        for (prefix, peers) in from.levels.buckets.iter().enumerate() {
+            take(&[("bucket", &prefix.to_string())], Value::Level(*peers as u64));
+        }
+    }),
+    counter("table_admitted", "Peers that entered the routing table.", |from, take| {
+        take(&[], Value::Count(from.stats.admitted));
+    }),
+    counter("table_evicted", "Peers that left the routing table.", |from, take| {
+        take(&[], Value::Count(from.stats.evicted));
+    }),
+    gauge("network_nodes", "How many nodes the network is likely to have.", |from, take| {
+        take(&[], Value::Level(from.levels.estimated_nodes));
+    }),
+    // Records.
+    gauge("store_records", "What is kept: values and provider records of others, and all own ones.", |from, take| {
+        for (what, count) in
+            [("values", from.levels.values), ("providers", from.levels.providers), ("own", from.levels.own)]
+        {
+            take(&[("what", what)], Value::Level(count as u64));
+        }
+    }),
+    counter("records_brought", "Records brought to peers, by the cause.", |from, take| {
+        for (cause, count) in from.stats.stores.by_cause() {
+            take(&[("cause", cause)], Value::Count(count));
+        }
+    }),
+    // Connections.
+    gauge("connected_peers", "Peers to which a connection is up.", |from, take| {
+        take(&[], Value::Level(from.driver.connected_peers));
+    }),
+    counter("dials_started", "Dials begun for a request.", |from, take| {
+        take(&[], Value::Count(from.driver.dials_started));
+    }),
+    counter("dials_succeeded", "Of those, how many led to a connection.", |from, take| {
+        take(&[], Value::Count(from.driver.dials_succeeded));
+    }),
+    counter("dials_failed", "Of those, how many did not, by the reason.", |from, take| {
+        for (reason, count) in DIAL_FAILURES.iter().zip(from.driver.dials_failed) {
+            take(&[("reason", reason)], Value::Count(count));
+        }
+    }),
+    counter("dials_held_back", "Requests not dialled for, since a dial failed a moment ago.", |from, take| {
+        take(&[], Value::Count(from.driver.dials_held_back));
+    }),
+    counter("streams_opened", "Streams opened, by who asks on them.", |from, take| {
+        take(&[("direction", "inbound")], Value::Count(from.driver.streams_inbound));
+        take(&[("direction", "outbound")], Value::Count(from.driver.streams_outbound));
+    }),
+    counter("streams_reused", "Requests sent on a stream that was open.", |from, take| {
+        take(&[], Value::Count(from.driver.streams_reused));
+    }),
+    counter("streams_refused", "Streams of peers beyond the limit.", |from, take| {
+        take(&[], Value::Count(from.driver.streams_refused));
+    }),
+];
+
+fn by_kind(counts: &[u64; 6], take: Take<'_>) {
+    for kind in Kind::ALL {
+        take(&[("kind", kind_name(kind))], Value::Count(counts[kind as usize]));
+    }
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::PutValue => "put_value",
+        Kind::GetValue => "get_value",
+        Kind::AddProvider => "add_provider",
+        Kind::GetProviders => "get_providers",
+        Kind::FindNode => "find_node",
+        Kind::Ping => "ping",
+    }
+}
