@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 
 CID = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
 
@@ -33,8 +34,21 @@ class Node:
         assert self.process.wait(10) == 0
 
 
+def check_metrics(url, peer):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text"), answer.headers
+        text = answer.read().decode()
+    assert text.endswith("# EOF\n") and f'kad_node_info{{peer="{peer}"' in text, text
+    types = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(types) == len(set(types)) > 30, types
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert samples['kad_requests_received_total{kind="put_value"}'] == "2", text
+    assert samples["kad_connected_peers"] == "1" and samples["kad_table_peers"] == "1", text
+    assert samples['kad_store_records{what="values"}'] == "2", text
+
+
 def main():
-    first = Node("--key-seed", "1")
+    first = Node("--key-seed", "1", "--metrics", "0")
     second = Node("--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--bootstrap", first.addr)
     assert second.ask("put /app/greeting hello, world")["stored"] == [first.peer]
     assert first.ask("get /app/greeting")["value"] == "hello, world"
@@ -53,6 +67,7 @@ def main():
     assert [record["id"] for record in records["providers"]] == [second.peer], records
     assert "not found" in second.ask("get /app/nothing", ok=False)["error"]
     assert "unknown command" in second.ask("nonsense", ok=False)["error"]
+    check_metrics(first.ready["metrics"], first.peer)
     second.quit()
     first.quit()
     refused = subprocess.run([sys.argv[1], "--network", "amino"], stdin=subprocess.DEVNULL, capture_output=True)

@@ -5,7 +5,7 @@
 mod restart;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
@@ -207,8 +207,64 @@ fn providers_and_peers_are_found_with_addresses() {
     let peers = third.done("peers");
     assert_eq!(peers["routing_table"].as_array().unwrap().len(), 2, "{peers}");
     assert_eq!(peers["connected"].as_array().unwrap().len(), 2, "{peers}");
-    assert!(third.done("table")["buckets"].is_array());
+    let table = third.done("table");
+    let entry = &table["buckets"][0]["peers"][0];
+    assert!(entry["since_s"].is_u64() && entry["seen_s"].is_u64() && entry["connected"] == true, "{table}");
+    assert!(entry.get("rtt_ms").is_some(), "{table}");
+    let stats = third.done("stats");
+    assert_eq!(stats["stores"]["published"], 0, "{stats}");
+    assert_eq!(second.done("stats")["stores"]["published"], 1);
     assert!(third.done("stats")["sent"]["FindNode"].as_u64() > Some(0));
+}
+
+/// What the node serves at this path, whole.
+fn fetch(node: &Node, request: &str) -> String {
+    let url = node.ready["metrics"].as_str().unwrap();
+    let mut stream =
+        TcpStream::connect(url.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn metrics_are_served_whoever_asks_badly() {
+    let (mut first, _second) = pair();
+    let mut node = Node::start(&["--metrics", "0", "--bootstrap", first.addr()]);
+    assert!(node.ready["metrics"].as_str().unwrap().starts_with("http://127.0.0.1:"), "on loopback: {}", node.ready);
+    assert!(first.ready.get("metrics").is_none());
+    node.done("put /app/x hello");
+    first.done("stats");
+
+    // As many as are served at once say nothing, and one more does not stop talking.
+    let url = node.ready["metrics"].as_str().unwrap();
+    let addr = url.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap();
+    let mut held: Vec<_> = (0..7).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    let mut talker = TcpStream::connect(addr).unwrap();
+    let written = (0..64).map_while(|_| talker.write_all(&[b'x'; 1024]).ok()).count();
+    assert!(written > 0);
+    held.push(talker);
+
+    let answer = fetch(&node, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text"), "{head}");
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+    assert!(body.ends_with("# EOF\n"), "{body}");
+    assert!(body.contains("\nkad_queries_started_total ") && body.contains("\nkad_table_peers "), "{body}");
+    assert!(body.contains(&format!("kad_node_info{{peer=\"{}\"", node.peer())), "{body}");
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", "404"),
+        ("POST /metrics HTTP/1.1\r\n\r\n", "405"),
+        ("nonsense\r\n\r\n", "400"),
+        ("GET /metrics SMTP\r\n\r\n", "400"),
+    ] {
+        let answer = fetch(&node, request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer:?}");
+    }
+    drop(held);
+    node.done("stats");
 }
 
 #[test]
@@ -287,12 +343,14 @@ fn the_end_of_the_input_lets_commands_finish() {
 #[test]
 fn what_cannot_work_is_refused_at_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+    let port = taken.local_addr().unwrap().port();
+    let taken = format!("/ip4/127.0.0.1/tcp/{port}");
     for (flags, code, names) in [
         (&["--network", "moon"][..], 2, "--network"),
         (&["--protocol", "/ipfs/kad/1.0.0"], 2, "record.validator"),
         (&["--no-bootstrap", "--bootstrap", "/ip4/127.0.0.1/tcp/4001"], 2, "/p2p/PEERID"),
-        (&["--metrics", "127.0.0.1:9000"], 2, "--metrics"),
+        (&["--metrics", "nonsense"], 2, "--metrics"),
+        (&["--metrics", &format!("127.0.0.1:{port}")], 1, "cannot serve metrics"),
         (&["--bootstrap", "/ip4/127.0.0.1/tcp/4001"], 2, "must end in /p2p/PEERID"),
         (&["--bootstrap", "nonsense"], 2, "not a multiaddress"),
         (&["--mode", "both"], 2, "--mode"),

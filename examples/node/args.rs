@@ -1,6 +1,6 @@
 //! The command line: what can be set, and what is refused with an error that names it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,9 +70,9 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Network::Private)]
     network: Network,
 
-    /// Serve metrics for Prometheus here (not available yet)
-    #[arg(long, value_name = "ADDR")]
-    metrics: Option<SocketAddr>,
+    /// Serve metrics for Prometheus at http://ADDR/metrics; a port alone is one on loopback
+    #[arg(long, value_name = "ADDR", value_parser = metrics_addr)]
+    pub(crate) metrics: Option<SocketAddr>,
 
     /// k: how many peers keep a record [default: 20]
     #[arg(long, value_name = "N")]
@@ -143,10 +143,9 @@ impl Args {
     /// The arguments of this process. Ends it, with exit code 2 and an error that names the fault, if they cannot work.
     pub(crate) fn from_command_line() -> Args {
         let args = Args::parse();
-        let fault = match (args.metrics, args.config()) {
-            (Some(_), _) => "--metrics is not available yet".to_owned(),
-            (_, Err(why)) => why.to_string(),
-            (_, Ok(_)) => return args,
+        let fault = match args.config() {
+            Err(why) => why.to_string(),
+            Ok(_) => return args,
         };
         Args::command().error(ErrorKind::InvalidValue, fault).exit()
     }
@@ -228,6 +227,14 @@ fn set<T>(field: &mut T, value: Option<T>) {
 
 fn protocol(text: &str) -> Result<StreamProtocol, String> {
     StreamProtocol::try_from_owned(text.to_owned()).map_err(|_| "a protocol name begins with '/'".to_owned())
+}
+
+/// An address and port, or a port on loopback.
+fn metrics_addr(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    port.or_else(|_| {
+        text.parse().map_err(|_| "expected an address and port, or a port, such as 127.0.0.1:9100".to_owned())
+    })
 }
 
 fn seed(text: &str) -> Result<Seed, String> {

@@ -50,6 +50,7 @@ impl Runner {
             Command::Records => self.records().await,
             Command::Bootstrap => self.bootstrap().await,
             Command::Table => self.table().await,
+            Command::Queries => self.queries().await,
             Command::Stats => Ok(counters(&self.dht.stats().await.map_err(failed)?)),
             Command::Help => Ok(COMMANDS.iter().map(|(usage, what)| (*usage, (*what).into())).collect()),
             Command::Quit => Ok(Fields::new()),
@@ -159,6 +160,7 @@ impl Runner {
                     json!({
                         "id": entry.peer.to_string(),
                         "connected": entry.connected,
+                        "since_s": now.since(entry.since).as_secs(),
                         "rtt_ms": entry.rtt.map(|rtt| rtt.as_millis() as u64),
                         "seen_s": now.since(entry.last_seen).as_secs(),
                         "failures": entry.failures,
@@ -167,7 +169,24 @@ impl Runner {
                 .collect();
             json!({ "prefix": bucket.prefix, "capacity": bucket.capacity, "waiting": bucket.waiting, "peers": peers })
         });
-        Ok(vec![("buckets", buckets.collect())])
+        Ok(vec![("nodes", table.estimated_nodes.into()), ("buckets", buckets.collect())])
+    }
+
+    async fn queries(&self) -> Outcome {
+        let queries = self.dht.queries().await.map_err(failed)?;
+        let now = now();
+        let queries = queries.iter().map(|query| {
+            json!({
+                "id": query.id.to_string(),
+                "kind": query.kind.name(),
+                "since_s": now.since(query.started).as_secs(),
+                "left_s": query.deadline.since(now).as_secs(),
+                "requests": query.requests,
+                "answers": query.answers,
+                "unasked": query.unasked,
+            })
+        });
+        Ok(vec![("queries", queries.collect())])
     }
 
     /// Runs a query to its end and shows its steps to people.
@@ -207,17 +226,18 @@ fn failed(why: QueryError) -> Failure {
 }
 
 fn counters(stats: &Stats) -> Fields {
-    let kinds = [Kind::PutValue, Kind::GetValue, Kind::AddProvider, Kind::GetProviders, Kind::FindNode, Kind::Ping];
     let by_kind = |counts: &[u64; 6]| -> Value {
-        let counts = kinds.iter().map(|kind| (kind.to_string(), counts[*kind as usize].into()));
+        let counts = Kind::ALL.iter().map(|kind| (kind.to_string(), counts[*kind as usize].into()));
         Value::Object(counts.collect())
     };
+    let stores = stats.stores.by_cause().into_iter().map(|(cause, count)| (cause.to_owned(), count.into()));
     vec![
         ("sent", by_kind(&stats.sent)),
         ("answered", by_kind(&stats.answered)),
         ("failed", by_kind(&stats.failed)),
         ("cancelled", by_kind(&stats.cancelled)),
         ("received", by_kind(&stats.received)),
+        ("stores", Value::Object(stores.collect())),
         ("refused", stats.refused.into()),
         ("queries_started", stats.queries_started.into()),
         ("queries_succeeded", stats.queries_succeeded.into()),

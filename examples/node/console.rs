@@ -61,17 +61,21 @@ impl Console {
     async fn greet(&self) -> io::Result<()> {
         let addrs: Vec<_> = self.node.addrs.iter().map(ToString::to_string).collect();
         let protocol = self.node.protocols.first().map(AsRef::as_ref).unwrap_or_default();
+        let metrics = self.node.metrics.map(|addr| format!("http://{addr}/metrics"));
         if !self.json {
             let addrs = addrs.join("\n  ");
-            return write(&format!("A node of {protocol}, at\n  {addrs}\nType `help` for what it can do.\n")).await;
+            let shown = metrics.map(|url| format!("Metrics: {url}\n")).unwrap_or_default();
+            return write(&format!("A node of {protocol}, at\n  {addrs}\n{shown}Type `help` for what it can do.\n"))
+                .await;
         }
-        let ready = vec![
+        let mut ready = vec![
             ("event", "ready".into()),
             ("impl", "libp2p-kad-dht".into()),
             ("peer", self.node.peer.to_string().into()),
             ("addrs", addrs.into()),
             ("protocol", protocol.into()),
         ];
+        ready.extend(metrics.map(|url| ("metrics", url.into())));
         write(&object(&ready)).await
     }
 

@@ -22,6 +22,7 @@ mod home;
 mod input;
 mod parse;
 mod people;
+mod serve;
 mod swarm;
 
 use std::process::ExitCode;

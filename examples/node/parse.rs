@@ -6,7 +6,7 @@ use crate::fields;
 use crate::input::{Line, MAX_LINE};
 
 /// What can be asked, with its arguments, for people.
-pub(crate) const COMMANDS: [(&str, &str); 14] = [
+pub(crate) const COMMANDS: [(&str, &str); 15] = [
     ("dial ADDR", "connect to a peer and take it into the DHT"),
     ("put KEY VALUE", "keep a value at the peers closest to its key"),
     ("get KEY", "find the value under a key"),
@@ -18,6 +18,7 @@ pub(crate) const COMMANDS: [(&str, &str); 14] = [
     ("records", "what is kept here"),
     ("bootstrap", "find this node's place in the network anew"),
     ("table", "the routing table, bucket by bucket"),
+    ("queries", "the queries that run"),
     ("stats", "what this node did so far"),
     ("help", "these lines"),
     ("quit", "leave at once"),
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Records,
     Bootstrap,
     Table,
+    Queries,
     Stats,
     Help,
     Quit,
@@ -104,6 +106,7 @@ fn command(name: &str, arguments: &str) -> Result<Command, String> {
         "records" => none(arguments, Command::Records)?,
         "bootstrap" => none(arguments, Command::Bootstrap)?,
         "table" => none(arguments, Command::Table)?,
+        "queries" => none(arguments, Command::Queries)?,
         "stats" => none(arguments, Command::Stats)?,
         "help" => none(arguments, Command::Help)?,
         "quit" => none(arguments, Command::Quit)?,

@@ -71,18 +71,37 @@ pub(crate) fn show(answer: &Answer) -> String {
     let verdict = answer.error.as_ref().map(|error| format!("FAILED: {error} ")).unwrap_or_default();
     let mut text = format!("{id}{}{key}  {verdict}({} ms)\n", answer.cmd, answer.took.as_millis());
     let (rows, fields): (Vec<_>, Vec<_>) = answer.fields.iter().partition(|(_, value)| value.is_object());
-    if !rows.is_empty() {
-        let rows: Vec<_> = rows.into_iter().map(named).collect();
+    // Those of the same columns are one table.
+    for rows in rows.chunk_by(|(_, one), (_, other)| keys(one).eq(keys(other))) {
+        let rows: Vec<_> = rows.iter().copied().map(named).collect();
         let _ =
             writeln!(text, "{}", table(&rows).lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"));
     }
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in fields {
-        let shown = field(value);
+        let shown = if *name == "buckets" { buckets(value) } else { field(value) };
         let mut lines = shown.lines();
         let _ = writeln!(text, "  {name:<width$}  {}", lines.next().unwrap_or_default());
         for line in lines {
             let _ = writeln!(text, "  {:<width$}  {line}", "");
+        }
+    }
+    text
+}
+
+fn keys(value: &Value) -> impl Iterator<Item = &String> {
+    value.as_object().into_iter().flat_map(|fields| fields.keys())
+}
+
+/// The routing table: a line for each bucket, and one for each peer in it.
+fn buckets(value: &Value) -> String {
+    let mut text = String::new();
+    for bucket in value.as_array().into_iter().flatten() {
+        let peers = bucket["peers"].as_array().map_or(&[][..], Vec::as_slice);
+        let (prefix, capacity, waiting) = (&bucket["prefix"], &bucket["capacity"], &bucket["waiting"]);
+        let _ = writeln!(text, "{prefix} bits shared: {} of {capacity}, {waiting} waiting", peers.len());
+        for line in table(peers).lines() {
+            let _ = writeln!(text, "  {line}");
         }
     }
     text
@@ -108,9 +127,13 @@ fn named((name, value): &(&str, Value)) -> Value {
 fn table(items: &[Value]) -> String {
     let Some(Value::Object(first)) = items.first() else { return String::new() };
     let mut names: Vec<&String> = first.keys().collect();
-    names.sort_by_key(|name| !matches!(name.as_str(), NAME | "id" | "key" | "prefix"));
-    let mut rows = vec![names.iter().map(ToString::to_string).collect::<Vec<_>>()];
-    rows.extend(items.iter().map(|item| names.iter().map(|name| cell(&item[name.as_str()])).collect()));
+    names.sort_by_key(|name| !matches!(name.as_str(), NAME | "id" | "key"));
+    let mut rows = vec![names.iter().map(|name| name.trim_end_matches("_s").to_owned()).collect::<Vec<_>>()];
+    let shown = |item: &Value, name: &str| match &item[name] {
+        Value::Number(seconds) if name.ends_with("_s") => age(seconds.as_u64().unwrap_or(u64::MAX)),
+        value => cell(value),
+    };
+    rows.extend(items.iter().map(|item| names.iter().map(|name| shown(item, name)).collect()));
     let width = |column: usize| rows.iter().map(|row: &Vec<String>| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..names.len()).map(width).collect();
     let line = |row: &Vec<String>| {
@@ -118,6 +141,16 @@ fn table(items: &[Value]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A number of seconds in the unit that says most.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }
 
 /// A value on one line; what could move the cursor of a terminal is escaped.

@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
+use kad::metrics::Metrics;
 use kad::{DhtHandle, Store};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use libp2p_kad_dht as kad;
+use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::args::Args;
 use crate::home::Home;
+use crate::serve;
 
 /// Connections that nobody uses are kept for this long, so that the next lookup need not dial.
 const IDLE: Duration = Duration::from_secs(60);
@@ -38,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) protocols: Vec<StreamProtocol>,
     pub(crate) dht: DhtHandle,
     pub(crate) control: Control,
+    /// Where it serves metrics.
+    pub(crate) metrics: Option<SocketAddr>,
     swarm: JoinHandle<()>,
 }
 
@@ -82,6 +88,8 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let config = args.config()?;
     let protocols = config.protocols().to_vec();
     let home = args.store.as_deref().map(Home::at).transpose()?;
+    let mut registry = Registry::default();
+    let metrics = args.metrics.map(|_| Metrics::register(&mut registry));
     // Opened before anything listens: a store that cannot be had is no reason to have been in the network.
     let keypair = args.keypair(home.as_ref())?;
     let store = home.as_ref().map(open).transpose()?;
@@ -95,7 +103,7 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
             Ok(Behaviour {
                 identify: identify::Behaviour::new(identify.with_agent_version("libp2p-kad-dht".into())),
                 ping: ping::Behaviour::default(),
-                kad: kad(key.public().to_peer_id(), config, store)?,
+                kad: kad(key.public().to_peer_id(), config, store, metrics)?,
             })
         })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
@@ -103,6 +111,10 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let peer = *swarm.local_peer_id();
     let addrs = listen(&mut swarm, &args.listen).await?;
     args.external.iter().for_each(|addr| swarm.add_external_address(addr.clone()));
+    let metrics = match args.metrics {
+        Some(addr) => Some(serve::start(addr, registry).await?),
+        None => None,
+    };
     let dht = swarm.behaviour().kad.handle();
     for seed in args.seeds() {
         dht.add_peer(seed.peer, [seed.addr]).check()?;
@@ -110,7 +122,7 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let (requests, waiting) = mpsc::channel(REQUESTS);
     let swarm = tokio::spawn(drive(swarm, waiting));
     let addrs = addrs.into_iter().map(|addr| addr.with(Protocol::P2p(peer))).collect();
-    Ok(Node { peer, addrs, protocols, dht, control: Control(requests), swarm })
+    Ok(Node { peer, addrs, protocols, dht, control: Control(requests), metrics, swarm })
 }
 
 fn open(home: &Home) -> Result<Box<dyn Store>, String> {
@@ -121,11 +133,18 @@ fn open(home: &Home) -> Result<Box<dyn Store>, String> {
     }
 }
 
-fn kad(local: PeerId, config: kad::Config, store: Option<Box<dyn Store>>) -> Result<kad::Behaviour, kad::ConfigError> {
-    match store {
-        Some(store) => kad::Behaviour::with_store(local, config, store),
-        None => kad::Behaviour::new(local, config),
-    }
+fn kad(
+    local: PeerId,
+    config: kad::Config,
+    store: Option<Box<dyn Store>>,
+    metrics: Option<Metrics>,
+) -> Result<kad::Behaviour, kad::ConfigError> {
+    let mut node = match store {
+        Some(store) => kad::Behaviour::with_store(local, config, store)?,
+        None => kad::Behaviour::new(local, config)?,
+    };
+    metrics.into_iter().for_each(|metrics| node.publish_to(metrics));
+    Ok(node)
 }
 
 /// Waits until each listener has an address.
