@@ -22,7 +22,7 @@ impl collector::Collector for Collector {
         // A copy, so that no node waits for an encoding.
         let all = lock(&self.shared).clone();
         for metric in METRICS {
-            let kind = metric.kind.clone();
+            let kind = metric.kind;
             let mut family = encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), kind)?;
             for published in all.iter().filter(|published| published.begun) {
                 let mut result = Ok(());
