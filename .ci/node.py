@@ -70,8 +70,8 @@ def main():
     check_metrics(first.ready["metrics"], first.peer)
     second.quit()
     first.quit()
-    refused = subprocess.run([sys.argv[1], "--network", "amino"], stdin=subprocess.DEVNULL, capture_output=True)
-    assert refused.returncode == 2 and b"--network amino" in refused.stderr, refused
+    refused = subprocess.run([sys.argv[1], "--network", "moon"], stdin=subprocess.DEVNULL, capture_output=True)
+    assert refused.returncode == 2 and b"--network" in refused.stderr, refused
     print(f"node         ready after {first.took:.3f} s and {second.took:.3f} s")
     assert min(first.took, second.took) < 1, "a node is ready in less than a second"
 

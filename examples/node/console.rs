@@ -65,8 +65,8 @@ impl Console {
         if !self.json {
             let addrs = addrs.join("\n  ");
             let shown = metrics.map(|url| format!("Metrics: {url}\n")).unwrap_or_default();
-            let text = format!("A node of {protocol}, at\n  {addrs}\n{shown}Type `help` for what it can do.\n");
-            return write(&text).await;
+            return write(&format!("A node of {protocol}, at\n  {addrs}\n{shown}Type `help` for what it can do.\n"))
+                .await;
         }
         let mut ready = vec![
             ("event", "ready".into()),

@@ -406,8 +406,7 @@ impl Behaviour {
     fn handler(&mut self, remote: &Multiaddr) -> Handler {
         self.next_handler = self.next_handler.wrapping_add(1);
         let mode = if self.is_of_network(remote) { self.mode.current() } else { Mode::Client };
-        let (config, counts) = (Arc::clone(&self.stream), Arc::clone(&self.streams));
-        Handler::new(config, mode, self.next_handler, counts)
+        Handler::new(Arc::clone(&self.stream), mode, self.next_handler, Arc::clone(&self.streams))
     }
 }
 
