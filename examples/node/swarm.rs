@@ -88,8 +88,6 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let config = args.config()?;
     let protocols = config.protocols().to_vec();
     let home = args.store.as_deref().map(Home::at).transpose()?;
-    let mut registry = Registry::default();
-    let metrics = args.metrics.map(|_| Metrics::register(&mut registry));
     // Opened before anything listens: a store that cannot be had is no reason to have been in the network.
     let mut registry = Registry::default();
     let metrics = args.metrics.map(|_| Metrics::register(&mut registry));
