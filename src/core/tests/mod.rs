@@ -4,6 +4,7 @@ mod extremes;
 mod network;
 mod operations;
 mod reading;
+mod refreshing;
 mod restart;
 mod spans;
 mod upkeep;

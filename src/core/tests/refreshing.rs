@@ -1,0 +1,49 @@
+//! What keeping tables fresh costs a network that does nothing else.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Network;
+use crate::core::io::Operation;
+use crate::core::{Config, Key, QueryKind};
+
+/// How many lookups a node has started to keep its table fresh.
+fn refreshes(network: &Network, i: usize) -> u64 {
+    let queries = network.nodes[i].stats().queries.iter();
+    queries.filter(|times| times.kind == QueryKind::Refresh).map(|times| times.took.count()).sum()
+}
+
+/// How many buckets lie farther away than the closest neighbour.
+fn parts(network: &Network, i: usize) -> u64 {
+    let local = *network.nodes[i].local().key();
+    let table = network.nodes[i].routing_snapshot();
+    table.entries().map(|entry| Key::from(&entry.peer).common_prefix_len(&local)).max().unwrap_or(0).into()
+}
+
+#[test]
+fn an_idle_hour_costs_no_more_than_a_lookup_per_bucket_and_ten_minutes_and_a_busy_one_less() {
+    const NODES: usize = 40;
+    let mut network = Network::joined(NODES, Config::default());
+    // The node that all joined through has looked for its place by itself.
+    network.advance(Duration::from_secs(60));
+    let before: Vec<_> = (0..NODES).map(|i| refreshes(&network, i)).collect();
+    for minute in 0..60u32 {
+        // One node looks for something every minute, somewhere.
+        network.run(7, Operation::ClosestPeers { key: Bytes::copy_from_slice(&minute.to_be_bytes()) }).unwrap();
+        network.advance(Duration::from_secs(60));
+    }
+    for (i, before) in before.iter().enumerate() {
+        // And the nearest part.
+        let (count, buckets) = (refreshes(&network, i) - before, parts(&network, i) + 1);
+        if i == 7 {
+            assert!(
+                count <= 6 * (buckets - 2),
+                "{count} for {buckets} buckets: half of all it looks for is in the first"
+            );
+        } else {
+            assert!(count >= 3 * buckets, "{count} of node {i} for {buckets} buckets");
+            assert!(count <= 6 * buckets, "{count} of node {i} for {buckets} buckets");
+        }
+    }
+}
