@@ -5,6 +5,8 @@
 mod addresses;
 #[path = "interop/corrections.rs"]
 mod corrections;
+#[path = "interop/dead.rs"]
+mod dead;
 #[path = "live/mod.rs"]
 mod live;
 #[path = "interop/mixed.rs"]

@@ -24,15 +24,31 @@ use crate::handle::{DualHandle, Network, PerNetwork};
 
 /// A node of two networks in a libp2p swarm: two [`Behaviour`]s side by side, behind one [`DualHandle`].
 ///
-/// The local one is for peers on the same network (rule A3): it works without the internet, and finds what is near. Each
+/// The local one is for peers on the same network (rule A3): it works without the internet, and finds what is near. Peers
+/// for it come from mDNS, beside it in the swarm, or are named. Each
 /// has its own protocol name, routing table, store and [address policy](Config::with_address_policy); they share the
 /// swarm's connections and nothing else.
 ///
 /// ```no_run
+/// use futures::StreamExt as _;
+/// use libp2p::{identify, swarm::NetworkBehaviour};
 /// use libp2p_kad_dht as kad;
-/// # fn dht(peer_id: libp2p_identity::PeerId) -> Result<(), kad::ConfigError> {
+///
+/// #[derive(NetworkBehaviour)]
+/// struct App { identify: identify::Behaviour, kad: kad::Dual }
+///
+/// # async fn f(peer_id: libp2p::PeerId) -> Result<(), Box<dyn std::error::Error>> {
 /// let kad = kad::Dual::new(peer_id, kad::Config::amino(), kad::Config::lan())?;
 /// let dht = kad.handle();
+/// // ... the swarm is polled somewhere, as always in libp2p ...
+///
+/// let (network, found) = dht.get("/pk/...").await?;          // whichever network has it first
+/// println!("{:?} from the {network}", found.value);
+/// let told = dht.provide("content").await?;                  // in both
+/// println!("{:?} {:?}", told.wan, told.lan);
+/// let mut providers = dht.providers("content");              // of both, as they are found
+/// while let Some(provider) = providers.next().await { println!("{provider:?}"); }
+/// dht.lan().put("/pk/...", "for this room alone").await?;
 /// # Ok(()) }
 /// ```
 pub struct Dual {
