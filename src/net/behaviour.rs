@@ -21,7 +21,7 @@ use libp2p_swarm::{
 use super::asked::Asked;
 use super::clock::Clock;
 use super::config::Config;
-use super::dialer::{Action, Dialer};
+use super::dialer::{self, Action, Dialer};
 use super::event::Event;
 use super::handler::{FromHandler, Handler, ToHandler};
 use super::mode::ModeSwitch;
@@ -244,7 +244,7 @@ impl Behaviour {
     }
 
     fn on_established(&mut self, event: ConnectionEstablished<'_>) {
-        let ConnectionEstablished { peer_id: peer, connection_id, endpoint, .. } = event;
+        let ConnectionEstablished { peer_id: peer, connection_id, endpoint, failed_addresses, .. } = event;
         let first = !self.dialer.is_connected(&peer);
         self.dialer.on_established(peer, connection_id);
         let outbound_addr = dialled_addr(endpoint).cloned();
@@ -252,6 +252,9 @@ impl Behaviour {
             self.input(Input::Connected { peer, outbound_addr });
         } else if let Some(addr) = outbound_addr {
             self.on_discovered(peer, addr);
+        }
+        if !failed_addresses.is_empty() {
+            self.input(Input::NotThere { peer, addrs: failed_addresses.to_vec(), strangers: false });
         }
     }
 
@@ -374,6 +377,9 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::AddressChange(event) => self.on_address_change(event),
             FromSwarm::DialFailure(event) => {
                 let now = self.clock.now();
+                if let (Some(peer), Some(addr)) = (event.peer_id, dialer::strangers_addr(event.error)) {
+                    self.input(Input::NotThere { peer, addrs: vec![addr.clone()], strangers: true });
+                }
                 self.dialer.on_dial_failure(now, event.peer_id, event.connection_id, event.error);
             }
             FromSwarm::NewListenAddr(event) => self.on_listen_addr(event.addr, true),

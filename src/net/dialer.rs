@@ -410,7 +410,7 @@ fn why_unreachable(error: &DialError) -> Unreachable {
 }
 
 /// The address at which someone else answered than who was dialled.
-fn strangers_addr(error: &DialError) -> Option<&Multiaddr> {
+pub(super) fn strangers_addr(error: &DialError) -> Option<&Multiaddr> {
     match error {
         DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => Some(address),
         _ => None,
