@@ -510,3 +510,62 @@ fn what_cannot_work_is_refused_by_name() {
     let error = kad::Behaviour::new(PeerId::random(), config).unwrap_err();
     assert_eq!(error, kad::ConfigError::Empty("stream.protocols"));
 }
+
+/// The client serves nobody, so it is in no table; the peer that it dialled has its addresses from identify.
+#[tokio::test]
+async fn a_client_that_only_dialled_in_is_found_through_that_peer() {
+    let setup =
+        |mode| Setup { config: Some(kad::Config::new(PROTOCOL).with_mode(mode)), identify: true, ..Setup::default() };
+    let hub = Node::with(setup(Some(Mode::Server))).await;
+    let client = Node::with(setup(Some(Mode::Client))).await;
+    let seeker = Node::with(setup(Some(Mode::Server))).await;
+    client.knows(&hub).await;
+    seeker.knows(&hub).await;
+    let found = until(async || soon(seeker.dht.find_peer(client.peer)).await.ok()).await;
+    assert_eq!(found.addrs, std::slice::from_ref(&client.addr));
+    let table = soon(hub.dht.routing_table()).await.unwrap();
+    assert!(table.entries().all(|entry| entry.peer != client.peer), "it is no server");
+}
+
+#[tokio::test]
+async fn a_wrong_address_that_others_name_goes_when_the_peer_is_reached_at_another() {
+    let setup = Setup { identify: true, ..Setup::default() };
+    let (hub, bob, alice) = (Node::with(setup.clone()).await, Node::with(setup.clone()).await, Node::with(setup).await);
+    let wrong: Multiaddr = "/memory/18446744073709551615".parse().unwrap();
+    hub.dht.add_peer(bob.peer, [wrong.clone(), bob.addr.clone()]);
+    hub.knows(&bob).await;
+    let told = soon(hub.dht.find_peer(bob.peer)).await.unwrap();
+    assert!(told.addrs.contains(&wrong), "it is what the application said: {told:?}");
+    alice.knows(&hub).await;
+    let named = soon(alice.dht.closest_peers(bob.peer.to_bytes())).await.unwrap();
+    assert!(named.peers.iter().any(|peer| peer.id == bob.peer && peer.addrs.contains(&wrong)), "{named:?}");
+    let table = soon(alice.dht.routing_table()).await.unwrap();
+    let entry = table.entries().find(|entry| entry.peer == bob.peer).unwrap();
+    assert_eq!(entry.addrs, std::slice::from_ref(&bob.addr));
+}
+
+#[tokio::test]
+async fn a_public_node_says_which_addresses_it_refuses_and_dials_none_of_them() {
+    let config = kad::Config::new(PROTOCOL).with_address_policy(kad::core::AddressPolicy::Public);
+    let (alice, bob) =
+        (Node::with(Setup { config: Some(config), identify: true, ..Setup::default() }).await, Node::new().await);
+    alice.dht.add_peer(bob.peer, [bob.addr.clone()]).check().unwrap();
+    let refused = |event: &SwarmEvent<AppEvent>| {
+        matches!(event, SwarmEvent::Behaviour(AppEvent::Kad(kad::Event::AddrsRefused { peer, addrs }))
+            if *peer == bob.peer && addrs[..] == [bob.addr.clone()])
+    };
+    until(async || (alice.count(refused) == 1).then_some(())).await;
+    assert!(matches!(soon(alice.dht.bootstrap()).await, Err(QueryError::NoPeers)));
+    assert!(
+        matches!(soon(alice.dht.provide(b"content")).await, Err(QueryError::NoOwnAddress)),
+        "its own is none either"
+    );
+    // Even on a connection that is up it is not taken for a server: nobody else could get there.
+    let addr = bob.addr.clone();
+    alice.act(move |swarm| swarm.dial(addr)).await.unwrap();
+    until(async || (bob.count(|event| matches!(event, SwarmEvent::ConnectionEstablished { .. })) > 0).then_some(()))
+        .await;
+    alice.idle().await;
+    assert_eq!(soon(alice.dht.routing_table()).await.unwrap().entries().count(), 0);
+    assert_eq!(alice.count(|event| matches!(event, SwarmEvent::Dialing { .. })), 0, "nobody dials but the application");
+}

@@ -90,6 +90,23 @@ impl Contact {
         Arc::new(Contact::assemble(self.peer, self.key, raw))
     }
 
+    /// The same peer with so many of its addresses at most.
+    pub(crate) fn at_most(self: &Arc<Contact>, count: usize) -> Arc<Contact> {
+        if self.addrs.len() <= count {
+            return Arc::clone(self);
+        }
+        self.with_addrs(self.addrs.iter().take(count).cloned())
+    }
+
+    /// The same peer with so many addresses of another contact of it at most, after its own.
+    pub(crate) fn joined(self: &Arc<Contact>, others: &Contact, most: usize) -> Arc<Contact> {
+        if most == 0 || others.adds_nothing_to(self) {
+            return Arc::clone(self);
+        }
+        let news = others.addrs.iter().filter(|addr| !self.addrs.contains(addr)).take(most);
+        self.with_addrs(self.addrs.iter().chain(news).cloned())
+    }
+
     /// The same peer with other addresses, in binary form and without `/p2p` endings, its key not hashed again.
     pub fn with_addrs(&self, addrs: impl IntoIterator<Item = Bytes>) -> Arc<Contact> {
         Arc::new(Contact::assemble(self.peer, self.key, addrs.into_iter()))

@@ -88,7 +88,8 @@ pub enum Input {
     /// The application names a peer that serves the DHT: a first contact. What the address policy refuses of it is told
     /// by [`Event::AddrsRefused`].
     AddPeer(Arc<Contact>),
-    /// Addresses of a peer became known, for example through identify.
+    /// Addresses of a peer became known, for example through identify. While the peer is connected they are taken for its
+    /// own word, else for a rumour.
     Discovered(Arc<Contact>),
     /// A connection to a peer is up, where there was none.
     Connected {
@@ -96,6 +97,16 @@ pub enum Input {
         peer: PeerId,
         /// The address at which it was dialled; `None` if it dialled us.
         outbound_addr: Option<Multiaddr>,
+    },
+    /// A peer was dialled at these addresses and not reached there: someone else answered, or it was reached at another
+    /// address while these failed. What others say of its addresses is forgotten for it.
+    NotThere {
+        /// The peer.
+        peer: PeerId,
+        /// Where it is not.
+        addrs: Vec<Multiaddr>,
+        /// Whether someone else answered there: then nobody's word for these addresses is worth anything.
+        strangers: bool,
     },
     /// The last connection to a peer is gone.
     Disconnected {

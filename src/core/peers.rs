@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::address_book::AddressBook;
+use super::address_book::{AddressBook, MAX_RUMOURS, Source};
 use super::address_policy::{AddressPolicy, is_relayed};
 use super::config::Config;
 use super::contact::Contact;
@@ -43,7 +43,7 @@ impl Peers {
         };
         Peers {
             table: RoutingTable::new(*local.key(), config.routing.clone()),
-            book: AddressBook::new(config.limit.address_book),
+            book: AddressBook::new(config.limit.address_book, policy == AddressPolicy::Public),
             local,
             policy,
             links: BTreeMap::new(),
@@ -56,10 +56,12 @@ impl Peers {
 
     pub(crate) fn connected(&mut self, key: &Key) {
         self.links.entry(*key).or_default().connected = true;
+        self.book.set_connected(key, true);
     }
 
     pub(crate) fn disconnected(&mut self, key: &Key) {
         self.links.remove(key);
+        self.book.set_connected(key, false);
     }
 
     /// Whether a peer says to serve our protocol.
@@ -116,7 +118,7 @@ impl Peers {
                 entry.contact = contact;
             }
         }
-        notes.into_iter().for_each(|contact| self.book.replace(contact));
+        notes.iter().for_each(|contact| self.book.keep(contact));
         gone
     }
 
@@ -130,12 +132,68 @@ impl Peers {
             && self.table.welcomes(now, contact)
     }
 
-    /// Takes a peer's addresses into the book, and into its entry of the table; returns all that are known. `named` if
-    /// the application tells of it.
-    pub(crate) fn note(&mut self, now: Timestamp, contact: &Arc<Contact>, named: bool) -> Arc<Contact> {
-        let noted = self.book.note(contact, named);
-        // Where it answered comes before what is told of it, even by the application.
-        self.table.learn(now, &noted).unwrap_or(noted)
+    /// Takes a peer's addresses into the book, and into its entry of the table; returns all that are known.
+    pub(crate) fn note(&mut self, now: Timestamp, contact: &Arc<Contact>, source: Source) -> Arc<Contact> {
+        let connected = self.is_connected(contact.key());
+        let noted = self.book.note(contact, source, connected);
+        let Some(learnt) = self.table.learn(now, &noted) else { return noted };
+        let arranged = self.arranged(&learnt);
+        if let Some(entry) = self.table.get_mut(contact.key()) {
+            entry.contact = Arc::clone(&arranged);
+        }
+        arranged
+    }
+
+    /// What someone says of a peer: the peer itself, if it is connected, since other behaviours tell of it what it said.
+    pub(crate) fn word_on(&self, key: &Key) -> Source {
+        if self.is_connected(key) { Source::Itself } else { Source::Rumour }
+    }
+
+    /// A peer that answered, as it comes into the table: with the addresses that the book has, then those it was asked at.
+    /// One that is in the table keeps its addresses: where it answered is told by the connection.
+    pub(crate) fn as_answered(&self, asked: &Arc<Contact>) -> Arc<Contact> {
+        match self.table.get(asked.key()).map(|entry| &entry.contact).filter(|contact| contact.has_addrs()) {
+            Some(known) => Arc::clone(known),
+            None => {
+                // The own addresses may have changed while it was asked.
+                let asked = self.admissible(asked);
+                self.book.get(asked.key()).map_or_else(|| Arc::clone(&asked), |known| self.with_rumours(known, &asked))
+            }
+        }
+    }
+
+    /// A peer is not at these addresses ([`Input::NotThere`](super::io::Input::NotThere)). An entry of the table keeps
+    /// them where it would be out of reach without: it is for its failures to remove it.
+    pub(crate) fn not_there(&mut self, wrong: &Contact, strangers: bool) {
+        self.book.forget(wrong.key(), wrong.raw_addrs(), strangers);
+        let Some(entry) = self.table.get(wrong.key()) else { return };
+        let known = self.book.known(wrong.key());
+        let stays = |addr: &&Bytes| !wrong.raw_addrs().contains(addr) || (!strangers && known.contains(addr));
+        let left = entry.contact.with_addrs(entry.contact.raw_addrs().iter().filter(stays).cloned());
+        if left.has_addrs()
+            && self.is_routable(&left)
+            && let Some(entry) = self.table.get_mut(wrong.key())
+        {
+            entry.contact = left;
+        }
+    }
+
+    /// A peer with what else is said of it, as far as it may have rumours.
+    fn with_rumours(&self, known: &Arc<Contact>, said: &Arc<Contact>) -> Arc<Contact> {
+        if said.adds_nothing_to(known) {
+            return Arc::clone(known);
+        }
+        let sure = self.book.known(known.key());
+        let rumours = known.raw_addrs().iter().filter(|addr| !sure.contains(addr)).count();
+        known.joined(&self.book.plausible(said), MAX_RUMOURS.saturating_sub(rumours))
+    }
+
+    /// The same addresses, those that are no rumours first, and not too many of the others.
+    fn arranged(&self, contact: &Arc<Contact>) -> Arc<Contact> {
+        let known = self.book.known(contact.key());
+        let (sure, rumours): (Vec<_>, Vec<_>) = contact.raw_addrs().iter().partition(|addr| known.contains(addr));
+        let all = sure.into_iter().chain(rumours.into_iter().take(MAX_RUMOURS));
+        if all.clone().eq(contact.raw_addrs()) { Arc::clone(contact) } else { contact.with_addrs(all.cloned()) }
     }
 
     /// What is known of a peer that is not this node.
@@ -169,26 +227,21 @@ impl Peers {
     /// A peer that someone named, as it is to be asked; `None` for this node itself, and for one that could not be asked
     /// since nobody knows where it is, or that is left alone since it failed and is named without anything new.
     ///
-    /// Addresses at which it answered come before those that it was named with: whoever names a peer with wrong ones
-    /// must not make it look dead, nor push the right ones out of the table. Those of the book, which nobody tried, only
-    /// stand in where it was named without any.
+    /// What is known of its addresses comes before those that it was named with: whoever names a peer with wrong ones must
+    /// not make it look dead, nor have it dialled at more than a few.
     pub(crate) fn askable(&self, now: Timestamp, named: &Arc<Contact>) -> Option<Arc<Contact>> {
-        if named.key() == self.local.key() {
+        let key = named.key();
+        if key == self.local.key() {
             return None;
         }
-        if let Some(entry) = self.table.get(named.key()) {
-            let news = !named.adds_nothing_to(&entry.contact);
-            if !news && !entry.may_be_asked(now) {
-                return None;
-            }
-            return Some(if news { named.merged(&entry.contact) } else { Arc::clone(&entry.contact) });
+        let entry = self.table.get(key);
+        if entry.is_some_and(|entry| !entry.may_be_asked(now) && named.adds_nothing_to(&entry.contact)) {
+            return None;
         }
-        if named.has_addrs() {
-            return Some(Arc::clone(named));
-        }
-        match self.book.get(named.key()) {
-            Some(known) => Some(Arc::clone(known)),
-            None => self.is_connected(named.key()).then(|| Arc::clone(named)),
+        match entry.map(|entry| &entry.contact).or_else(|| self.book.get(key)) {
+            Some(known) => Some(self.with_rumours(known, named)),
+            None if named.has_addrs() => Some(named.at_most(MAX_RUMOURS)),
+            None => self.is_connected(key).then(|| Arc::clone(named)),
         }
     }
 }
@@ -206,15 +259,15 @@ mod tests {
     fn an_address_at_which_a_peer_answered_is_never_displaced_by_hearsay() {
         let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
         let good = contact(PeerId::random(), 1..2);
+        peers.note(Timestamp::ZERO, &good, Source::Reached);
         peers.table.offer(Timestamp::ZERO, &good);
         let asked = peers.askable(Timestamp::ZERO, &contact(*good.peer(), 100..100 + MAX_ADDRS)).unwrap();
         assert_eq!(asked.raw_addrs()[0], good.raw_addrs()[0], "asked where it is known to be");
-        assert_eq!(asked.raw_addrs().len(), MAX_ADDRS, "and at the others too: it may have moved");
-        peers.table.offer(Timestamp::ZERO, &asked); // it answered, on whatever connection
-        assert_eq!(peers.contact(good.peer()).unwrap().raw_addrs()[0], good.raw_addrs()[0]);
-        assert!(Arc::ptr_eq(
-            &peers.askable(Timestamp::ZERO, &good).unwrap(),
-            &peers.table.get(good.key()).unwrap().contact
-        ));
+        assert_eq!(asked.raw_addrs().len(), 1 + MAX_RUMOURS, "and at some of the others: it may have moved");
+        let answered = peers.as_answered(&asked); // on whatever connection
+        peers.table.offer(Timestamp::ZERO, &answered);
+        assert_eq!(peers.contact(good.peer()), Some(Arc::clone(&good)), "hearsay stays out of the table");
+        let again = peers.askable(Timestamp::ZERO, &good).unwrap();
+        assert!(Arc::ptr_eq(&again, &peers.table.get(good.key()).unwrap().contact));
     }
 }

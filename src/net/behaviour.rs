@@ -22,7 +22,7 @@ use libp2p_swarm::{
 use super::asked::Asked;
 use super::clock::Clock;
 use super::config::Config;
-use super::dialer::{Action, Dialer};
+use super::dialer::{self, Action, Dialer};
 use super::elsewhere::Elsewhere;
 use super::event::Event;
 use super::handler::{FromHandler, Handler, ToHandler};
@@ -305,7 +305,7 @@ impl Behaviour {
     }
 
     fn on_established(&mut self, event: ConnectionEstablished<'_>) {
-        let ConnectionEstablished { peer_id: peer, connection_id, endpoint, .. } = event;
+        let ConnectionEstablished { peer_id: peer, connection_id, endpoint, failed_addresses, .. } = event;
         if !self.is_of_network(endpoint.get_remote_address()) {
             self.elsewhere.on_established(peer, connection_id);
             return self.dialer.on_other_connection(peer);
@@ -320,6 +320,9 @@ impl Behaviour {
         }
         if let Some(said) = self.elsewhere.take_said(&peer) {
             self.input(Input::Discovered(said));
+        }
+        if !failed_addresses.is_empty() {
+            self.input(Input::NotThere { peer, addrs: failed_addresses.to_vec(), strangers: false });
         }
     }
 
@@ -459,6 +462,9 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::AddressChange(event) => self.on_address_change(event),
             FromSwarm::DialFailure(event) => {
                 let now = self.clock.now();
+                if let (Some(peer), Some(addr)) = (event.peer_id, dialer::strangers_addr(event.error)) {
+                    self.input(Input::NotThere { peer, addrs: vec![addr.clone()], strangers: true });
+                }
                 self.dialer.on_dial_failure(now, event.peer_id, event.connection_id, event.error);
             }
             FromSwarm::NewListenAddr(event) => self.on_listen_addr(event.addr, true),

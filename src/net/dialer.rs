@@ -462,7 +462,7 @@ fn failure_index(error: &DialError) -> usize {
 }
 
 /// The address at which someone else answered than who was dialled.
-fn strangers_addr(error: &DialError) -> Option<&Multiaddr> {
+pub(super) fn strangers_addr(error: &DialError) -> Option<&Multiaddr> {
     match error {
         DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => Some(address),
         _ => None,

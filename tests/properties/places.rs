@@ -110,7 +110,10 @@ impl Lawful {
                 assert!(to.has_addrs() || connected || self.moved, "nobody knows where {to:?} is: {request:?}");
                 if let Request::AddProvider { providers, .. } = request {
                     providers.iter().for_each(|provider| self.good(provider, "announcement"));
-                    assert!(providers.iter().all(|provider| provider.has_addrs()), "it announces no address");
+                    assert!(
+                        self.moved || providers.iter().all(|provider| provider.has_addrs()),
+                        "it announces no address"
+                    );
                 }
             }
             Output::Reply { reply: Reply::Answer(response), id, .. } => self.check_answer(response, *id),

@@ -7,16 +7,16 @@ use super::*;
 use crate::core::ip_group::IpGroup;
 
 impl Dht {
-    /// Someone told of a peer; `named` if it was the application.
-    pub(super) fn on_contact(&mut self, now: Timestamp, contact: &Arc<Contact>, named: bool) {
+    /// Someone told of a peer.
+    pub(super) fn on_contact(&mut self, now: Timestamp, contact: &Arc<Contact>, source: Source) {
         if contact.key() == self.peers.local.key() {
             return;
         }
-        let contact = self.peers.note(now, contact, named);
-        if named || self.peers.serves(contact.key()) {
+        let contact = self.peers.note(now, contact, source);
+        if source == Source::Application || self.peers.serves(contact.key()) {
             self.offer(now, contact);
         }
-        if named {
+        if source == Source::Application {
             self.want_more(now);
         }
     }
@@ -32,7 +32,7 @@ impl Dht {
                 Some(known) => known.with_multiaddrs([addr]),
                 None => Contact::new(peer, [addr]),
             };
-            self.on_contact(now, &contact, false);
+            self.on_contact(now, &contact, Source::Reached);
         }
     }
 
@@ -76,7 +76,7 @@ impl Dht {
         }
         tracing::debug!(peers = peers.len(), "tries the peers that were known");
         for contact in peers.iter().take(MAX_SAVED_PEERS) {
-            self.on_contact(now, &self.peers.admissible(contact), true);
+            self.on_contact(now, &self.peers.admissible(contact), Source::Application);
         }
         self.refresh.hasten(now);
     }
@@ -166,6 +166,7 @@ impl Dht {
 
     /// A peer answered: it belongs into the table if there is a place.
     pub(super) fn admit(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+        let contact = &self.peers.as_answered(contact);
         if !self.peers.is_routable(contact) {
             return;
         }

@@ -20,6 +20,7 @@ use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
+use super::address_book::Source;
 use super::config::Config;
 use super::contact::Contact;
 use super::error::{ConfigError, PeerFailure, QueryError};
@@ -134,6 +135,7 @@ impl Dht {
     /// is wrong with the operation is told by its [`QueryEvent::Finished`].
     pub fn start(&mut self, now: Timestamp, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
         self.now = now;
+        self.peers.book.advance(now);
         self.make_way();
         let limit = &self.config.limit;
         // A query that ended early leaves its job with the store, which may be slow.
@@ -192,10 +194,12 @@ impl Dht {
     /// Tells the node what happened; never fails, never blocks, ignores what is late or unknown.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
         self.now = now;
+        self.peers.book.advance(now);
         let Some(input) = self.screen(input) else { return };
         match input {
-            Input::AddPeer(contact) => self.on_contact(now, &contact, true),
-            Input::Discovered(contact) => self.on_contact(now, &contact, false),
+            Input::AddPeer(contact) => self.on_contact(now, &contact, Source::Application),
+            Input::Discovered(contact) => self.on_contact(now, &contact, self.peers.word_on(contact.key())),
+            Input::NotThere { peer, addrs, strangers } => self.peers.not_there(&Contact::new(peer, addrs), strangers),
             Input::Connected { peer, outbound_addr } => self.on_connected(now, peer, outbound_addr),
             Input::Disconnected { peer } => self.peers.disconnected(&Key::from(&peer)),
             Input::Serves { peer, yes } => self.on_serves(now, peer, yes),

@@ -28,7 +28,7 @@ use super::time::Timestamp;
 pub(crate) struct ServerContext<'a> {
     pub(crate) now: Timestamp,
     pub(crate) config: &'a Config,
-    pub(crate) peers: &'a Peers,
+    pub(crate) peers: &'a mut Peers,
     pub(crate) storage: &'a mut Storage,
     pub(crate) rng: &'a mut ChaCha8Rng,
 }
@@ -191,17 +191,20 @@ fn check_key(request: &Request) -> Result<(), Misbehaviour> {
 
 /// The k closest with addresses, without whoever asks, and first of all the very peer that is asked for, where its
 /// addresses are known: this node itself, a client, whoever asks (A38).
-fn find_node(cx: &ServerContext<'_>, from: &Key, preimage: &Bytes) -> Served {
+fn find_node(cx: &mut ServerContext<'_>, from: &Key, preimage: &Bytes) -> Served {
     let mut closer = closest(cx, from, &Key::hash(preimage));
-    if let Some(target) = PeerId::from_bytes(preimage).ok().and_then(|peer| known(cx.peers, &peer)) {
+    if let Some(target) = PeerId::from_bytes(preimage).ok().and_then(|peer| wanted(cx.peers, &peer)) {
         closer.retain(|contact| contact.peer() != target.peer());
         closer.insert(0, target);
     }
     Served::answer(Response::FindNode { closer })
 }
 
-fn known(peers: &Peers, peer: &PeerId) -> Option<Arc<Contact>> {
+fn wanted(peers: &mut Peers, peer: &PeerId) -> Option<Arc<Contact>> {
     let contact = if peer == peers.local.peer() { Some(Arc::clone(&peers.local)) } else { peers.contact(peer) };
+    if let Some(contact) = &contact {
+        peers.book.used(contact.key());
+    }
     contact.filter(|contact| contact.has_addrs())
 }
 
