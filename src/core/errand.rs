@@ -60,6 +60,8 @@ pub(crate) struct Explored {
     pub(crate) everyone: bool,
     /// The parts in which someone answered.
     pub(crate) looked_into: Vec<u32>,
+    /// Peers that were heard of and not asked, and for whom the table has room.
+    pub(crate) candidates: Vec<Arc<Contact>>,
 }
 
 /// What is published, by its place and kind: at one place there can be a value and a provider record.

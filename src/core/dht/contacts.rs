@@ -97,7 +97,7 @@ impl Dht {
 
     /// Has a peer wait for its trial, if the table has a place for it. Candidates of one group of addresses take turns
     /// with those of others; a peer of several groups counts for the first.
-    fn queue(&mut self, now: Timestamp, contact: Arc<Contact>) -> bool {
+    pub(super) fn queue(&mut self, now: Timestamp, contact: Arc<Contact>) -> bool {
         let wanted = self.peers.wants(now, &contact);
         if wanted {
             let asns = self.config.routing.diversity.as_ref().and_then(|diversity| diversity.asns.as_deref());

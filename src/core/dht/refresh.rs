@@ -38,7 +38,12 @@ impl Dht {
         match &query.machine {
             Machine::Bootstrap(bootstrap) => {
                 let few = self.knows_few();
-                self.refresh.explored(now, id, bootstrap.explored(), few, &mut self.rng);
+                let explored = bootstrap.explored();
+                self.refresh.explored(now, id, explored, few, &mut self.rng);
+                explored.candidates.iter().for_each(|contact| {
+                    self.queue(now, Arc::clone(contact));
+                });
+                self.start_probes(now);
             }
             machine if machine.looks_up() && query.answered => {
                 let bits = query.target.common_prefix_len(self.peers.local.key());

@@ -123,6 +123,8 @@ impl Bootstrap {
     fn on_walk_done(&mut self, cx: &Context<'_>, walk: &Walk) {
         let found = walk.lookup.closest();
         let Some(closest) = found.first() else { return };
+        let wanted = |contact: &Arc<Contact>| cx.peers.wants(cx.now, contact);
+        self.explored.candidates.extend(walk.lookup.ranked().into_iter().filter(wanted));
         match walk.aim {
             Aim::Part(part) => self.explored.looked_into.push(part),
             Aim::Own => {
