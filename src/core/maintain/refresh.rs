@@ -6,7 +6,8 @@
 //! towards the node itself looks into. A part counts as looked into when a lookup towards a target in it, whoever asked
 //! for it, ended by itself and someone had answered. One interval and up to half of it later it is due: never sooner, so
 //! that no part costs more than one lookup an interval, and at times drawn apart for each node and part, so that nodes
-//! that started together do not stay in step.
+//! that started together do not stay in step. Only after the first look, which may have been at a network that was
+//! itself just forming, the second comes after a third of that.
 //!
 //! The first lookup towards the node itself finds how many parts there are; those never looked into are due at once. So
 //! a node joins by itself, seconds after it heard of its first peer, unless the application has it join. Where too few
@@ -32,6 +33,9 @@ const RETRY: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(5);
 /// Changes of addresses cause no more than one lookup in this time, so that an address that comes and goes is cheap.
 const MOVES: Duration = Duration::from_secs(60);
+/// After the first look into a part the second comes after this part of the interval. Source: of 1,000 nodes that joined
+/// within a minute, those that came early lacked up to 4 of 20 peers in parts of just over 20.
+const YOUNG: u32 = 3;
 /// So many lookups run at a time. Source: enough to hide a slow one, few enough not to be a burst.
 pub(crate) const AT_ONCE: usize = 3;
 
@@ -59,12 +63,14 @@ struct Part {
     due: Option<Timestamp>,
     /// How many lookups in a row found nobody.
     failed: u32,
+    /// Whether it was looked into before.
+    seen: bool,
 }
 
 impl Refresh {
     /// Where the interval is `None` nothing is ever due.
     pub(crate) fn new(now: Timestamp, interval: Option<Duration>, rng: &mut ChaCha8Rng) -> Refresh {
-        let own = Part { due: interval.map(|interval| later(now, interval, rng)), failed: 0 };
+        let own = Part { due: interval.map(|interval| later(now, interval, rng)), ..Part::default() };
         Refresh {
             interval,
             own,
@@ -167,7 +173,7 @@ impl Refresh {
         // Whoever has not looked for itself yet does not know which parts there are.
         let known = self.count > 0;
         if let Some(part) = self.part(aim).filter(|part| known && part.due.is_some()) {
-            *part = Part { due: Some(later(now, interval, rng)), failed: 0 };
+            *part = Part::seen(later(now, interval, rng));
         }
     }
 
@@ -188,12 +194,14 @@ impl Refresh {
         if let Some(count) = explored.parts {
             self.count = count as usize;
             let known = self.parts.len().max(self.count);
-            self.parts.resize(known, Part { due: Some(now), failed: 0 });
+            self.parts.resize(known, Part { due: Some(now), ..Part::default() });
             self.small = explored.everyone;
         }
         for part in &explored.looked_into {
             if let Some(part) = self.parts.get_mut(*part as usize) {
-                *part = Part { due: Some(later(now, interval, rng)), failed: 0 };
+                let first = !part.seen && !explored.everyone;
+                let wait = if first { interval / YOUNG } else { interval };
+                *part = Part::seen(later(now, wait, rng));
             }
         }
         match aim {
@@ -203,7 +211,7 @@ impl Refresh {
                 }
             }
             _ if explored.parts.is_none() || few => self.own.fail(now, interval, rng),
-            _ => self.own = Part { due: Some(later(now, interval, rng)), failed: 0 },
+            _ => self.own = Part::seen(later(now, interval, rng)),
         }
     }
 
@@ -216,6 +224,10 @@ impl Refresh {
 }
 
 impl Part {
+    fn seen(due: Timestamp) -> Part {
+        Part { due: Some(due), failed: 0, seen: true }
+    }
+
     fn fail(&mut self, now: Timestamp, interval: Duration, rng: &mut ChaCha8Rng) {
         self.failed = self.failed.saturating_add(1);
         self.due = Some(later(now, pause(self.failed).min(interval), rng));
