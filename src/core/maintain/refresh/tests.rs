@@ -38,7 +38,8 @@ fn joined(parts: u32, rng: &mut ChaCha8Rng) -> Refresh {
     let mut refresh = Refresh::new(secs(0), Some(INTERVAL), rng);
     refresh.join_started(QueryId::new(1_000));
     let explored = Explored { looked_into: (0..parts).collect(), ..found(parts) };
-    refresh.explored(secs(0), QueryId::new(1_000), &explored, false, rng);
+    // Twice, so that it is young no more.
+    (1_000..1_002).for_each(|id| refresh.explored(secs(0), QueryId::new(id), &explored, false, rng));
     refresh
 }
 
@@ -64,7 +65,18 @@ fn a_node_that_nobody_has_join_looks_for_itself_and_then_into_all_parts_a_few_at
     }
     parts.sort_unstable();
     assert_eq!(parts, [0, 1, 2, 3, 4]);
-    assert!(refresh.due().unwrap() >= due + INTERVAL, "and all is quiet for an interval");
+    let second = refresh.due().unwrap();
+    assert!(second >= due + INTERVAL / YOUNG, "and all is quiet for a third of an interval");
+    let mut looks = 0;
+    while let Some(now) = refresh.due().filter(|at| *at < due + INTERVAL / 2) {
+        for (id, aim) in start(&mut refresh, now, &mut ids) {
+            let Aim::Part(part) = aim else { panic!("{aim:?}") };
+            refresh.explored(now, id, &answered(part), false, &mut rng);
+            looks += 1;
+        }
+    }
+    assert_eq!(looks, 5, "in which the network may have grown");
+    assert!(refresh.due().unwrap() >= due + INTERVAL, "then for a whole one");
 }
 
 #[test]
