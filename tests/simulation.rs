@@ -102,9 +102,9 @@ fn everyone_who_joins_finds_its_place() {
 
 #[test]
 fn a_flood_from_ten_networks_gets_few_places() {
-    let (nodes, hours) = if cfg!(debug_assertions) { (40, 1) } else { (150, 3) };
+    let (nodes, hours) = if cfg!(debug_assertions) { (80, 1) } else { (150, 3) };
     let outcome = run("flood", nodes, hours);
-    // Ten entries are more than a twentieth of the table of a network of 40.
+    // Ten entries are more than a twentieth of the table of a network of 80.
     if nodes >= 150 {
         assert_pass(&outcome);
     }

@@ -107,7 +107,7 @@ impl Behaviour {
             clock,
             dialer: Dialer::new(local, config.dial().clone(), config.core().address_policy),
             asked: Asked::default(),
-            mode: ModeSwitch::new(config.mode(), config.server_hold()),
+            mode: ModeSwitch::new(config.mode(), config.server_hold(), config.core().address_policy),
             stream: Arc::new(config.stream().clone()),
             validator: Arc::clone(&config.core().record.validator),
             policy: config.core().address_policy,

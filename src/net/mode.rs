@@ -8,30 +8,33 @@ use std::time::Duration;
 use libp2p_core::Multiaddr;
 
 use super::event::ModeReason;
-use crate::core::{Mode, Timestamp};
+use crate::core::{AddressPolicy, Mode, Timestamp};
 
 /// Decides the mode. Pure: told of facts, asked for the decision.
 ///
 /// Where it is left to the addresses, the first confirmed one makes a server at once: nobody loses by a peer that can be
 /// reached. A server stops only when none was confirmed for a while: each change sends all who know this node to tell
-/// others, and an address that is confirmed anew every few minutes must not do that every time.
+/// others, and an address that is confirmed anew every few minutes must not do that every time. An address that makes
+/// nobody one for a routing table, such as one through a relay in the public network, makes no server.
 #[derive(Debug)]
 pub(crate) struct ModeSwitch {
     /// What the application wants; `None` leaves it to the addresses.
     wanted: Option<Mode>,
     /// How long a server without a confirmed address goes on.
     hold: Duration,
+    /// Which addresses count.
+    policy: AddressPolicy,
     /// The confirmed external addresses, the longest confirmed first.
     external: Vec<Multiaddr>,
-    /// When the last of them expired; `None` while there is one, and before the first.
+    /// When the last of them that counts expired; `None` while there is one, and before the first.
     lost: Option<Timestamp>,
     /// What was decided last; `None` before the first decision.
     current: Option<Mode>,
 }
 
 impl ModeSwitch {
-    pub(crate) fn new(wanted: Option<Mode>, hold: Duration) -> ModeSwitch {
-        ModeSwitch { wanted, hold, external: Vec::new(), lost: None, current: None }
+    pub(crate) fn new(wanted: Option<Mode>, hold: Duration, policy: AddressPolicy) -> ModeSwitch {
+        ModeSwitch { wanted, hold, policy, external: Vec::new(), lost: None, current: None }
     }
 
     pub(crate) fn set(&mut self, wanted: Option<Mode>) {
@@ -43,20 +46,19 @@ impl ModeSwitch {
         let news = !self.external.contains(addr);
         if news {
             self.external.push(addr.clone());
-            self.lost = None;
+            self.lost = self.lost.filter(|_| !self.is_reachable());
         }
         news
     }
 
     /// Returns whether the address was known.
     pub(crate) fn on_expired(&mut self, now: Timestamp, addr: &Multiaddr) -> bool {
-        let before = self.external.len();
+        let (before, reachable) = (self.external.len(), self.is_reachable());
         self.external.retain(|known| known != addr);
-        let known = self.external.len() < before;
-        if known && self.external.is_empty() {
+        if reachable && !self.is_reachable() {
             self.lost = Some(now);
         }
-        known
+        self.external.len() < before
     }
 
     pub(crate) fn external(&self) -> &[Multiaddr] {
@@ -67,14 +69,14 @@ impl ModeSwitch {
     pub(crate) fn current(&self) -> Mode {
         self.current.unwrap_or(match self.wanted {
             Some(mode) => mode,
-            None if self.external.is_empty() => Mode::Client,
-            None => Mode::Server,
+            None if self.is_reachable() => Mode::Server,
+            None => Mode::Client,
         })
     }
 
     /// When time alone would change the mode.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
-        let waits = self.wanted.is_none() && self.current == Some(Mode::Server) && self.external.is_empty();
+        let waits = self.wanted.is_none() && self.current == Some(Mode::Server) && !self.is_reachable();
         if waits { self.lost.map(|lost| lost + self.hold) } else { None }
     }
 
@@ -88,11 +90,15 @@ impl ModeSwitch {
         Some((mode, why))
     }
 
+    fn is_reachable(&self) -> bool {
+        self.external.iter().any(|addr| self.policy.routes(addr.as_ref()))
+    }
+
     /// `None` while a server waits for its next address.
     fn target(&self, now: Timestamp) -> Option<(Mode, ModeReason)> {
         match (self.wanted, self.poll_timeout()) {
             (Some(mode), _) => Some((mode, ModeReason::Chosen)),
-            (None, _) if !self.external.is_empty() => Some((Mode::Server, ModeReason::ExternalAddr)),
+            (None, _) if self.is_reachable() => Some((Mode::Server, ModeReason::ExternalAddr)),
             (None, Some(end)) if now < end => None,
             (None, Some(_)) => Some((Mode::Client, ModeReason::ExternalAddrLost)),
             (None, None) => Some((Mode::Client, ModeReason::NoExternalAddr)),
@@ -116,7 +122,7 @@ mod tests {
 
     /// A server since the second 0, by its one address.
     fn server() -> ModeSwitch {
-        let mut mode = ModeSwitch::new(None, HOLD);
+        let mut mode = ModeSwitch::new(None, HOLD, AddressPolicy::Any);
         mode.on_confirmed(&addr(1));
         assert_eq!(mode.next_change(at(0)), Some((Mode::Server, ModeReason::ExternalAddr)));
         mode
@@ -124,7 +130,7 @@ mod tests {
 
     #[test]
     fn automatic_follows_the_confirmed_addresses() {
-        let mut mode = ModeSwitch::new(None, HOLD);
+        let mut mode = ModeSwitch::new(None, HOLD, AddressPolicy::Any);
         assert_eq!(mode.next_change(at(0)), Some((Mode::Client, ModeReason::NoExternalAddr)), "the first is told too");
         assert_eq!((mode.next_change(at(1)), mode.poll_timeout()), (None, None));
         assert!(mode.on_confirmed(&addr(1)));
@@ -158,7 +164,7 @@ mod tests {
 
     #[test]
     fn without_a_hold_it_changes_at_once() {
-        let mut mode = ModeSwitch::new(None, Duration::ZERO);
+        let mut mode = ModeSwitch::new(None, Duration::ZERO, AddressPolicy::Any);
         mode.on_confirmed(&addr(1));
         mode.next_change(at(0));
         mode.on_expired(at(1), &addr(1));
@@ -167,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_is_chosen_overrides_until_it_is_taken_back() {
-        let mut mode = ModeSwitch::new(Some(Mode::Server), HOLD);
+        let mut mode = ModeSwitch::new(Some(Mode::Server), HOLD, AddressPolicy::Any);
         assert_eq!(mode.current(), Mode::Server);
         assert_eq!(mode.next_change(at(0)), Some((Mode::Server, ModeReason::Chosen)));
         mode.on_confirmed(&addr(1));
@@ -190,9 +196,24 @@ mod tests {
         assert_eq!(mode.next_change(at(2)), Some((Mode::Client, ModeReason::Chosen)));
         mode.set(None);
         assert_eq!((mode.next_change(at(3)), mode.poll_timeout()), (None, None), "it does not begin to serve again");
-        let mut mode = ModeSwitch::new(Some(Mode::Server), HOLD);
+        let mut mode = ModeSwitch::new(Some(Mode::Server), HOLD, AddressPolicy::Any);
         mode.next_change(at(0));
         mode.set(None);
         assert_eq!(mode.next_change(at(1)), Some((Mode::Client, ModeReason::NoExternalAddr)), "it never had one");
+    }
+
+    #[test]
+    fn in_the_public_network_neither_a_relay_nor_a_private_address_makes_a_server() {
+        let mut mode = ModeSwitch::new(None, HOLD, AddressPolicy::Public);
+        let relay = "/ip4/8.8.8.8/tcp/1/p2p/12D3KooWHdiAxVd8uMQR1hGWXccidmfCwLqcMpGwR6QcTP6QRMuD/p2p-circuit";
+        for addr in [addr(1), relay.parse().unwrap()] {
+            assert!(mode.on_confirmed(&addr), "kept, since it may be told");
+        }
+        assert_eq!(mode.next_change(at(0)), Some((Mode::Client, ModeReason::NoExternalAddr)));
+        let public = "/ip4/8.8.8.8/tcp/2".parse().unwrap();
+        mode.on_confirmed(&public);
+        assert_eq!(mode.next_change(at(1)), Some((Mode::Server, ModeReason::ExternalAddr)));
+        mode.on_expired(at(2), &public);
+        assert_eq!(mode.poll_timeout(), Some(at(2) + HOLD), "the others do not hold it");
     }
 }

@@ -107,7 +107,10 @@ impl Publish {
     }
 
     pub(crate) fn on_local(&mut self, cx: &Context<'_>, kept: Result<(), KeepError>) {
+        // The store may have answered late: what the node had then it may have no more.
+        let unreachable = matches!(self.what, What::Provider) && !cx.peers.local.has_addrs();
         self.stage = match kept {
+            Ok(()) if unreachable => Stage::Refused(QueryError::NoOwnAddress),
             Ok(()) => {
                 let delivery = Delivery::new(self.message(cx), cx.replication());
                 Stage::Walking(cx.walk(self.target, cx.replication(), self.paths), delivery)
