@@ -217,6 +217,8 @@ impl Peers {
         }
         if seeds.len() < count {
             let named = self.book.named().filter(|contact| contact.peer() != self.local.peer());
+            let left_alone = |key: &Key| self.table.get(key).is_some_and(|entry| !entry.may_be_asked(now));
+            let named = named.filter(|contact| seeds.is_empty() || !left_alone(contact.key()));
             let fresh = named.filter(|contact| !seeds.iter().any(|seed| seed.peer() == contact.peer()));
             let fresh: Vec<_> = fresh.take(count - seeds.len()).cloned().collect();
             seeds.extend(fresh);
@@ -269,5 +271,22 @@ mod tests {
         assert_eq!(peers.contact(good.peer()), Some(Arc::clone(&good)), "hearsay stays out of the table");
         let again = peers.askable(Timestamp::ZERO, &good).unwrap();
         assert!(Arc::ptr_eq(&again, &peers.table.get(good.key()).unwrap().contact));
+    }
+
+    #[test]
+    fn a_named_peer_that_failed_is_left_alone_as_others_are() {
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
+        let at = Timestamp::from_secs;
+        let (good, dead) = (contact(PeerId::random(), 1..2), contact(PeerId::random(), 2..3));
+        for peer in [&good, &dead] {
+            peers.note(at(0), peer, Source::Application);
+            peers.table.offer(at(0), peer);
+        }
+        peers.table.fail(at(10), dead.key(), true);
+        assert_eq!(peers.seeds(at(11), dead.key(), 20), [Arc::clone(&good)]);
+        assert_eq!(peers.seeds(at(40), dead.key(), 20), [dead.clone(), good.clone()], "the back-off is over");
+        peers.table.remove(good.key());
+        peers.book.keep(&good.with_addrs([]));
+        assert_eq!(peers.seeds(at(11), dead.key(), 20), [dead], "there is nobody else");
     }
 }
