@@ -103,7 +103,7 @@ impl Peers {
     }
 
     /// Looks through all that is known after the own addresses changed. Returns who had to leave the table.
-    pub(crate) fn screen_again(&mut self) -> Vec<PeerId> {
+    pub(crate) fn screen_again(&mut self, now: Timestamp) -> Vec<PeerId> {
         let changed = |contact: &Arc<Contact>| {
             let admissible = self.admissible(contact);
             (!Arc::ptr_eq(&admissible, contact)).then_some(admissible)
@@ -114,8 +114,8 @@ impl Peers {
         for contact in entries {
             if !self.is_routable(&contact) {
                 gone.extend(self.table.remove(contact.key()));
-            } else if let Some(entry) = self.table.get_mut(contact.key()) {
-                entry.contact = contact;
+            } else {
+                self.table.readdress(now, contact);
             }
         }
         notes.iter().for_each(|contact| self.book.keep(contact));
@@ -138,9 +138,7 @@ impl Peers {
         let noted = self.book.note(contact, source, connected);
         let Some(learnt) = self.table.learn(now, &noted) else { return noted };
         let arranged = self.arranged(&learnt);
-        if let Some(entry) = self.table.get_mut(contact.key()) {
-            entry.contact = Arc::clone(&arranged);
-        }
+        self.table.readdress(now, Arc::clone(&arranged));
         arranged
     }
 
@@ -164,17 +162,14 @@ impl Peers {
 
     /// A peer is not at these addresses ([`Input::NotThere`](super::io::Input::NotThere)). An entry of the table keeps
     /// them where it would be out of reach without: it is for its failures to remove it.
-    pub(crate) fn not_there(&mut self, wrong: &Contact, strangers: bool) {
+    pub(crate) fn not_there(&mut self, now: Timestamp, wrong: &Contact, strangers: bool) {
         self.book.forget(wrong.key(), wrong.raw_addrs(), strangers);
         let Some(entry) = self.table.get(wrong.key()) else { return };
         let known = self.book.known(wrong.key());
         let stays = |addr: &&Bytes| !wrong.raw_addrs().contains(addr) || (!strangers && known.contains(addr));
         let left = entry.contact.with_addrs(entry.contact.raw_addrs().iter().filter(stays).cloned());
-        if left.has_addrs()
-            && self.is_routable(&left)
-            && let Some(entry) = self.table.get_mut(wrong.key())
-        {
-            entry.contact = left;
+        if left.has_addrs() && self.is_routable(&left) {
+            self.table.readdress(now, left);
         }
     }
 
@@ -288,5 +283,32 @@ mod tests {
         peers.table.remove(good.key());
         peers.book.keep(&good.with_addrs([]));
         assert_eq!(peers.seeds(at(11), dead.key(), 20), [dead], "there is nobody else");
+    }
+
+    #[test]
+    fn an_address_that_an_entry_loses_leaves_its_place_to_others_of_its_group() {
+        use std::num::NonZeroUsize;
+
+        use crate::core::config::DiversityConfig;
+
+        let one = NonZeroUsize::MIN;
+        let mut config = Config { address_policy: AddressPolicy::Public, ..Config::default() };
+        config.routing.diversity =
+            Some(DiversityConfig { per_bucket: one, per_table: one, ..DiversityConfig::default() });
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &config);
+        let at = |groups: &[usize]| {
+            let addr = |group: &usize| format!("/ip4/20.{group}.0.1/tcp/1").parse().unwrap();
+            Contact::new(PeerId::random(), groups.iter().map(addr))
+        };
+        let now = Timestamp::ZERO;
+        let (entry, second, third) = (at(&[1, 2, 3]), at(&[2]), at(&[3]));
+        peers.table.offer(now, &entry);
+        assert!(!peers.wants(now, &second) && !peers.wants(now, &third));
+        peers.not_there(now, &entry.with_addrs(second.raw_addrs().to_vec()), true);
+        assert!(peers.wants(now, &second) && !peers.wants(now, &third));
+        peers.local = peers.local.with_addrs(third.raw_addrs().to_vec());
+        assert!(peers.screen_again(now).is_empty());
+        assert!(peers.table.welcomes(now, &third));
+        assert!(!peers.wants(now, &at(&[1])));
     }
 }
