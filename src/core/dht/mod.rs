@@ -8,6 +8,8 @@ mod inbound;
 mod queries;
 mod refresh;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::collections::VecDeque;

@@ -1,0 +1,66 @@
+//! What one node does that is told everything by hand.
+
+use std::num::NonZeroUsize;
+
+use super::*;
+use crate::core::config::DiversityConfig;
+use crate::core::{MemoryStore, MemoryStoreConfig};
+
+const NOW: Timestamp = Timestamp::from_secs(1);
+
+fn node(change: impl FnOnce(&mut Config)) -> Dht {
+    let mut config = Config::default();
+    change(&mut config);
+    let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
+    Dht::new(NOW, contact(0, |_| true), store, [1; 32], Arc::new(config)).unwrap()
+}
+
+/// One of each group, in a bucket, in the table and in an answer.
+fn one_of_each_group() -> Option<DiversityConfig> {
+    let one = NonZeroUsize::MIN;
+    Some(DiversityConfig { per_answer: one, per_bucket: one, per_table: one, ..DiversityConfig::default() })
+}
+
+/// A peer of this group of addresses, at such a place.
+fn contact(group: usize, place: impl Fn(&Key) -> bool) -> Arc<Contact> {
+    let addr = format!("/ip4/20.{group}.0.1/tcp/1").parse().unwrap();
+    let peer = std::iter::repeat_with(PeerId::random).find(|peer| place(&Key::from(peer))).unwrap();
+    Contact::new(peer, [addr])
+}
+
+/// A table of two neighbours, of groups 1 and 2, beside a full bucket with two entries, of groups 3 and 4, in which two
+/// peers wait, of groups 5 and 6. Returns those of the bucket.
+fn crowd(dht: &mut Dht) -> Vec<Arc<Contact>> {
+    let local = *dht.local().key();
+    let bits = [1, 2, 0, 0, 0, 0].into_iter().enumerate();
+    let peers: Vec<_> = bits.map(|(i, bits)| contact(i + 1, |key| key.common_prefix_len(&local) == bits)).collect();
+    peers.iter().for_each(|peer| dht.admit_verified(NOW, peer));
+    assert_eq!((dht.peers.table.len(), dht.routing_snapshot().buckets[0].waiting), (4, 2));
+    while dht.poll_output().is_some() {}
+    peers[2..].to_vec()
+}
+
+fn asked(dht: &mut Dht) -> Vec<PeerId> {
+    let outputs = std::iter::from_fn(|| dht.poll_output());
+    let asked = outputs.filter_map(|output| match output {
+        Output::Send { to, .. } => Some(*to.peer()),
+        _ => None,
+    });
+    asked.collect()
+}
+
+#[test]
+fn where_the_first_that_waits_may_not_have_the_place_the_next_is_tried() {
+    let mut dht = node(|config| {
+        config.routing.bucket_size = NonZeroUsize::new(2).unwrap();
+        config.routing.diversity = one_of_each_group();
+    });
+    let peers = crowd(&mut dht);
+    let local = *dht.local().key();
+    let rival = contact(6, |key| key.common_prefix_len(&local) == 3);
+    dht.admit_verified(NOW, &rival);
+    assert!(dht.peers.table.get(rival.key()).is_some());
+    dht.handle_input(NOW, Input::Connected { peer: *peers[0].peer(), outbound_addr: None });
+    dht.handle_input(NOW, Input::Serves { peer: *peers[0].peer(), yes: false });
+    assert_eq!(asked(&mut dht), [*peers[2].peer()], "there is one of the other's group");
+}
