@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
+use crate::core::address_policy::AddressPolicy;
 use crate::core::config::DiversityConfig;
 use crate::core::{MemoryStore, MemoryStoreConfig};
 
@@ -63,4 +64,16 @@ fn where_the_first_that_waits_may_not_have_the_place_the_next_is_tried() {
     dht.handle_input(NOW, Input::Connected { peer: *peers[0].peer(), outbound_addr: None });
     dht.handle_input(NOW, Input::Serves { peer: *peers[0].peer(), yes: false });
     assert_eq!(asked(&mut dht), [*peers[2].peer()], "there is one of the other's group");
+}
+
+#[test]
+fn who_is_at_the_nodes_own_address_leaves_its_place_to_one_that_waits() {
+    let mut dht = node(|config| {
+        config.routing.bucket_size = NonZeroUsize::new(2).unwrap();
+        config.address_policy = AddressPolicy::Public;
+    });
+    let peers = crowd(&mut dht);
+    dht.handle_input(NOW, Input::LocalAddrs(peers[0].addrs().collect()));
+    assert!(dht.peers.table.get(peers[0].key()).is_none());
+    assert_eq!(asked(&mut dht), [*peers[3].peer()]);
 }
