@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use super::*;
 use crate::core::address_policy::AddressPolicy;
 use crate::core::config::DiversityConfig;
+use crate::core::maintain::Run;
+use crate::core::storage::Duty;
 use crate::core::{MemoryStore, MemoryStoreConfig};
 
 const NOW: Timestamp = Timestamp::from_secs(1);
@@ -76,4 +78,23 @@ fn who_is_at_the_nodes_own_address_leaves_its_place_to_one_that_waits() {
     dht.handle_input(NOW, Input::LocalAddrs(peers[0].addrs().collect()));
     assert!(dht.peers.table.get(peers[0].key()).is_none());
     assert_eq!(asked(&mut dht), [*peers[3].peer()]);
+}
+
+#[test]
+fn what_nobody_waits_for_gives_way_only_where_there_is_no_room() {
+    let mut dht = node(|config| config.limit.queries = 2);
+    let mut insert = |yields: bool| {
+        let id = dht.pool.next_id();
+        let mut query = Query::new(Machine::Local(None), Key::hash(b"x"));
+        (query.asked, query.yields) = (false, yields);
+        dht.pool.insert(NOW, id, Duration::from_secs(10), query);
+        id
+    };
+    let (correction, run) = (insert(true), insert(false));
+    dht.upkeep.started(run, Run { duty: Duty::Republish, started: NOW });
+    dht.make_way();
+    assert!(dht.pool.get_mut(correction).is_some(), "runs of the upkeep do not count");
+    dht.upkeep.finished(run);
+    dht.make_way();
+    assert!(dht.pool.get_mut(correction).is_none());
 }
