@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use super::*;
 use crate::core::address_policy::AddressPolicy;
 use crate::core::config::DiversityConfig;
+use crate::core::errand::Aim;
 use crate::core::maintain::Run;
 use crate::core::storage::Duty;
 use crate::core::{MemoryStore, MemoryStoreConfig};
@@ -97,4 +98,21 @@ fn what_nobody_waits_for_gives_way_only_where_there_is_no_room() {
     dht.upkeep.finished(run);
     dht.make_way();
     assert!(dht.pool.get_mut(correction).is_none());
+}
+
+#[test]
+fn of_one_group_those_are_asked_that_are_nearest_to_where_the_walk_leads() {
+    let mut dht = node(|config| config.routing.diversity = one_of_each_group());
+    dht.admit_verified(NOW, &contact(2, |_| true));
+    dht.look_into(NOW, Aim::Part(0));
+    let sent = std::iter::from_fn(|| dht.poll_output()).find_map(|output| match output {
+        Output::Send { id, request: Request::FindNode { key }, .. } => Some((id, Key::hash(&key))),
+        _ => None,
+    });
+    let ((id, target), local) = (sent.unwrap(), *dht.local().key());
+    let there = contact(3, |key| key.common_prefix_len(&target) > 0);
+    let here = contact(3, |key| key.common_prefix_len(&local) > 0);
+    let closer = vec![here, Arc::clone(&there)];
+    dht.handle_input(NOW, Input::Response { id, result: Ok(Response::FindNode { closer }) });
+    assert_eq!(asked(&mut dht), [*there.peer()]);
 }
