@@ -147,16 +147,20 @@ impl Peers {
         if self.is_connected(key) { Source::Itself } else { Source::Rumour }
     }
 
-    /// A peer that answered, as it comes into the table: with the addresses that the book has, then those it was asked at.
-    /// One that is in the table keeps its addresses: where it answered is told by the connection.
+    /// A peer that answered, as it comes into the table: with the addresses that are no rumours, or, where there are none,
+    /// with those that the book has and those it was asked at. Hearsay counts for groups that the peer may have nothing to
+    /// do with, and would keep it out where they are crowded. One that is in the table keeps its addresses: where it
+    /// answered is told by the connection.
     pub(crate) fn as_answered(&self, asked: &Arc<Contact>) -> Arc<Contact> {
-        match self.table.get(asked.key()).map(|entry| &entry.contact).filter(|contact| contact.has_addrs()) {
-            Some(known) => Arc::clone(known),
-            None => {
-                // The own addresses may have changed while it was asked.
-                let asked = self.admissible(asked);
-                self.book.get(asked.key()).map_or_else(|| Arc::clone(&asked), |known| self.with_rumours(known, &asked))
-            }
+        if let Some(entry) = self.table.get(asked.key()).filter(|entry| entry.contact.has_addrs()) {
+            return Arc::clone(&entry.contact);
+        }
+        // The own addresses may have changed while it was asked.
+        let asked = self.admissible(asked);
+        match (self.book.known(asked.key()), self.book.get(asked.key())) {
+            (_, None) => asked,
+            ([], Some(rumoured)) => self.with_rumours(rumoured, &asked),
+            (known, Some(contact)) => contact.at_most(known.len()),
         }
     }
 

@@ -116,3 +116,31 @@ fn of_one_group_those_are_asked_that_are_nearest_to_where_the_walk_leads() {
     dht.handle_input(NOW, Input::Response { id, result: Ok(Response::FindNode { closer }) });
     assert_eq!(asked(&mut dht), [*there.peer()]);
 }
+
+#[test]
+fn nobody_is_kept_out_by_what_others_say_of_it() {
+    let mut dht = node(|config| {
+        config.routing.diversity = one_of_each_group();
+        config.address_policy = AddressPolicy::Public;
+    });
+    let (boot, crowding) = (contact(1, |_| true), contact(2, |_| true));
+    [&boot, &crowding].into_iter().for_each(|peer| dht.admit_verified(NOW, peer));
+    let honest = contact(3, |_| true);
+    let other = contact(4, |_| true);
+    let named = honest.with_multiaddrs([&honest, &crowding, &other].into_iter().flat_map(|peer| peer.addrs()));
+    let operation = Operation::ClosestPeers { key: honest.peer().to_bytes().into() };
+    dht.start(NOW, operation, QueryOptions::default()).unwrap();
+    while let Some(output) = dht.poll_output() {
+        let Output::Send { to, id, .. } = output else { continue };
+        let closer = if to.peer() == honest.peer() {
+            let outbound_addr = honest.addrs().next();
+            dht.handle_input(NOW, Input::Connected { peer: *to.peer(), outbound_addr });
+            Vec::new()
+        } else {
+            vec![Arc::clone(&named)]
+        };
+        dht.handle_input(NOW, Input::Response { id, result: Ok(Response::FindNode { closer }) });
+    }
+    assert_eq!(dht.peers.table.get(honest.key()).map(|entry| &entry.contact), Some(&honest));
+    assert!(dht.peers.wants(NOW, &other), "nor are others");
+}
