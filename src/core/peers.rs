@@ -103,7 +103,7 @@ impl Peers {
     }
 
     /// Looks through all that is known after the own addresses changed. Returns who had to leave the table.
-    pub(crate) fn screen_again(&mut self) -> Vec<PeerId> {
+    pub(crate) fn screen_again(&mut self, now: Timestamp) -> Vec<PeerId> {
         let changed = |contact: &Arc<Contact>| {
             let admissible = self.admissible(contact);
             (!Arc::ptr_eq(&admissible, contact)).then_some(admissible)
@@ -114,8 +114,8 @@ impl Peers {
         for contact in entries {
             if !self.is_routable(&contact) {
                 gone.extend(self.table.remove(contact.key()));
-            } else if let Some(entry) = self.table.get_mut(contact.key()) {
-                entry.contact = contact;
+            } else {
+                self.table.readdress(now, contact);
             }
         }
         notes.iter().for_each(|contact| self.book.keep(contact));
@@ -138,9 +138,7 @@ impl Peers {
         let noted = self.book.note(contact, source, connected);
         let Some(learnt) = self.table.learn(now, &noted) else { return noted };
         let arranged = self.arranged(&learnt);
-        if let Some(entry) = self.table.get_mut(contact.key()) {
-            entry.contact = Arc::clone(&arranged);
-        }
+        self.table.readdress(now, Arc::clone(&arranged));
         arranged
     }
 
@@ -149,32 +147,33 @@ impl Peers {
         if self.is_connected(key) { Source::Itself } else { Source::Rumour }
     }
 
-    /// A peer that answered, as it comes into the table: with the addresses that the book has, then those it was asked at.
-    /// One that is in the table keeps its addresses: where it answered is told by the connection.
+    /// A peer that answered, as it comes into the table: with the addresses that are no rumours, or, where there are none,
+    /// with those that the book has and those it was asked at. Hearsay counts for groups that the peer may have nothing to
+    /// do with, and would keep it out where they are crowded. One that is in the table keeps its addresses: where it
+    /// answered is told by the connection.
     pub(crate) fn as_answered(&self, asked: &Arc<Contact>) -> Arc<Contact> {
-        match self.table.get(asked.key()).map(|entry| &entry.contact).filter(|contact| contact.has_addrs()) {
-            Some(known) => Arc::clone(known),
-            None => {
-                // The own addresses may have changed while it was asked.
-                let asked = self.admissible(asked);
-                self.book.get(asked.key()).map_or_else(|| Arc::clone(&asked), |known| self.with_rumours(known, &asked))
-            }
+        if let Some(entry) = self.table.get(asked.key()).filter(|entry| entry.contact.has_addrs()) {
+            return Arc::clone(&entry.contact);
+        }
+        // The own addresses may have changed while it was asked.
+        let asked = self.admissible(asked);
+        match (self.book.known(asked.key()), self.book.get(asked.key())) {
+            (_, None) => asked,
+            ([], Some(rumoured)) => self.with_rumours(rumoured, &asked),
+            (known, Some(contact)) => contact.at_most(known.len()),
         }
     }
 
     /// A peer is not at these addresses ([`Input::NotThere`](super::io::Input::NotThere)). An entry of the table keeps
     /// them where it would be out of reach without: it is for its failures to remove it.
-    pub(crate) fn not_there(&mut self, wrong: &Contact, strangers: bool) {
+    pub(crate) fn not_there(&mut self, now: Timestamp, wrong: &Contact, strangers: bool) {
         self.book.forget(wrong.key(), wrong.raw_addrs(), strangers);
         let Some(entry) = self.table.get(wrong.key()) else { return };
         let known = self.book.known(wrong.key());
         let stays = |addr: &&Bytes| !wrong.raw_addrs().contains(addr) || (!strangers && known.contains(addr));
         let left = entry.contact.with_addrs(entry.contact.raw_addrs().iter().filter(stays).cloned());
-        if left.has_addrs()
-            && self.is_routable(&left)
-            && let Some(entry) = self.table.get_mut(wrong.key())
-        {
-            entry.contact = left;
+        if left.has_addrs() && self.is_routable(&left) {
+            self.table.readdress(now, left);
         }
     }
 
@@ -217,6 +216,8 @@ impl Peers {
         }
         if seeds.len() < count {
             let named = self.book.named().filter(|contact| contact.peer() != self.local.peer());
+            let left_alone = |key: &Key| self.table.get(key).is_some_and(|entry| !entry.may_be_asked(now));
+            let named = named.filter(|contact| seeds.is_empty() || !left_alone(contact.key()));
             let fresh = named.filter(|contact| !seeds.iter().any(|seed| seed.peer() == contact.peer()));
             let fresh: Vec<_> = fresh.take(count - seeds.len()).cloned().collect();
             seeds.extend(fresh);
@@ -269,5 +270,49 @@ mod tests {
         assert_eq!(peers.contact(good.peer()), Some(Arc::clone(&good)), "hearsay stays out of the table");
         let again = peers.askable(Timestamp::ZERO, &good).unwrap();
         assert!(Arc::ptr_eq(&again, &peers.table.get(good.key()).unwrap().contact));
+    }
+
+    #[test]
+    fn a_named_peer_that_failed_is_left_alone_as_others_are() {
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
+        let at = Timestamp::from_secs;
+        let (good, dead) = (contact(PeerId::random(), 1..2), contact(PeerId::random(), 2..3));
+        for peer in [&good, &dead] {
+            peers.note(at(0), peer, Source::Application);
+            peers.table.offer(at(0), peer);
+        }
+        peers.table.fail(at(10), dead.key(), true);
+        assert_eq!(peers.seeds(at(11), dead.key(), 20), [Arc::clone(&good)]);
+        assert_eq!(peers.seeds(at(40), dead.key(), 20), [dead.clone(), good.clone()], "the back-off is over");
+        peers.table.remove(good.key());
+        peers.book.keep(&good.with_addrs([]));
+        assert_eq!(peers.seeds(at(11), dead.key(), 20), [dead], "there is nobody else");
+    }
+
+    #[test]
+    fn an_address_that_an_entry_loses_leaves_its_place_to_others_of_its_group() {
+        use std::num::NonZeroUsize;
+
+        use crate::core::config::DiversityConfig;
+
+        let one = NonZeroUsize::MIN;
+        let mut config = Config { address_policy: AddressPolicy::Public, ..Config::default() };
+        config.routing.diversity =
+            Some(DiversityConfig { per_bucket: one, per_table: one, ..DiversityConfig::default() });
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &config);
+        let at = |groups: &[usize]| {
+            let addr = |group: &usize| format!("/ip4/20.{group}.0.1/tcp/1").parse().unwrap();
+            Contact::new(PeerId::random(), groups.iter().map(addr))
+        };
+        let now = Timestamp::ZERO;
+        let (entry, second, third) = (at(&[1, 2, 3]), at(&[2]), at(&[3]));
+        peers.table.offer(now, &entry);
+        assert!(!peers.wants(now, &second) && !peers.wants(now, &third));
+        peers.not_there(now, &entry.with_addrs(second.raw_addrs().to_vec()), true);
+        assert!(peers.wants(now, &second) && !peers.wants(now, &third));
+        peers.local = peers.local.with_addrs(third.raw_addrs().to_vec());
+        assert!(peers.screen_again(now).is_empty());
+        assert!(peers.table.welcomes(now, &third));
+        assert!(!peers.wants(now, &at(&[1])));
     }
 }

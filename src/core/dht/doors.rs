@@ -59,8 +59,9 @@ impl Dht {
             return;
         }
         let before = std::mem::replace(&mut self.peers.local, local);
-        for gone in self.peers.screen_again() {
+        for gone in self.peers.screen_again(now) {
             self.left_table(now, gone);
+            self.offer_waiting(now, &Key::from(&gone));
         }
         self.on_moved(now, &before);
     }

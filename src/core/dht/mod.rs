@@ -8,6 +8,8 @@ mod inbound;
 mod queries;
 mod refresh;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::collections::VecDeque;
@@ -199,7 +201,9 @@ impl Dht {
         match input {
             Input::AddPeer(contact) => self.on_contact(now, &contact, Source::Application),
             Input::Discovered(contact) => self.on_contact(now, &contact, self.peers.word_on(contact.key())),
-            Input::NotThere { peer, addrs, strangers } => self.peers.not_there(&Contact::new(peer, addrs), strangers),
+            Input::NotThere { peer, addrs, strangers } => {
+                self.peers.not_there(now, &Contact::new(peer, addrs), strangers);
+            }
             Input::Connected { peer, outbound_addr } => self.on_connected(now, peer, outbound_addr),
             Input::Disconnected { peer } => self.peers.disconnected(&Key::from(&peer)),
             Input::Serves { peer, yes } => self.on_serves(now, peer, yes),

@@ -61,10 +61,11 @@ impl Dht {
     pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(query) = self.pool.get_mut(id) else { return };
         let most = self.config.lookup.replication.get().saturating_mul(2);
-        let mut closer = askable(now, &self.peers, &query.target, &response, most);
+        let target = query.machine.walk_target(tag).unwrap_or(query.target);
+        let mut closer = askable(now, &self.peers, &target, &response, most);
         if let Some(diversity) = &self.config.routing.diversity {
             self.peers.table.hear(now, &closer);
-            trim(&mut closer, &query.target, diversity);
+            trim(&mut closer, &target, diversity);
         }
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let found = response.has_records();
@@ -149,7 +150,7 @@ impl Dht {
 
     /// Where as many queries run as may, one that nobody waits for gives way.
     pub(super) fn make_way(&mut self) {
-        if self.pool.len() - self.refresh.runs() >= self.config.limit.queries
+        if self.pool.len() - self.upkeep.runs() - self.refresh.runs() >= self.config.limit.queries
             && let Some(id) = self.pool.yielding()
         {
             self.abandon(id);

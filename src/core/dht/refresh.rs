@@ -18,7 +18,7 @@ impl Dht {
         }
     }
 
-    fn look_into(&mut self, now: Timestamp, aim: Aim) {
+    pub(super) fn look_into(&mut self, now: Timestamp, aim: Aim) {
         let id = self.pool.next_id();
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);

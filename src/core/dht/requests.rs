@@ -115,10 +115,12 @@ impl Dht {
         self.offer_waiting(now, peer.key());
     }
 
-    /// Tries a peer that waits for a place in the bucket of `key`, if there is one now.
+    /// Tries a peer that waits for a place in the bucket of `key`, if there is one now: the first that may have it.
     pub(super) fn offer_waiting(&mut self, now: Timestamp, key: &Key) {
-        if let Some(next) = self.peers.table.next_waiting(now, key) {
-            self.offer(now, next);
+        while let Some(next) = self.peers.table.next_waiting(now, key) {
+            if self.queue(now, next) {
+                return self.start_probes(now);
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use crate::core::contact::Contact;
 use crate::core::errand::{Aim, Explored};
 use crate::core::error::Report;
 use crate::core::io::Answer;
+use crate::core::key::Key;
 use crate::core::lookup::{Lookup, Tardy};
 use crate::core::preimage;
 use crate::core::requests::Tag;
@@ -37,6 +38,7 @@ pub(crate) struct Bootstrap {
 struct Walk {
     tag: Tag,
     aim: Aim,
+    target: Key,
     preimage: Bytes,
     lookup: Lookup,
 }
@@ -115,6 +117,10 @@ impl Bootstrap {
         self.walks.iter().map(|walk| walk.lookup.unasked()).sum()
     }
 
+    pub(crate) fn walk_target(&self, tag: Tag) -> Option<Key> {
+        self.walks.iter().find(|walk| walk.tag == tag).map(|walk| walk.target)
+    }
+
     fn walk(&mut self, tag: Tag) -> Option<&mut Lookup> {
         self.walks.iter_mut().find(|walk| walk.tag == tag).map(|walk| &mut walk.lookup)
     }
@@ -155,7 +161,8 @@ impl Bootstrap {
         if let Some((key, preimage)) = target {
             let tag = Tag(self.next_tag);
             self.next_tag = self.next_tag.wrapping_add(1);
-            self.walks.push(Walk { tag, aim, preimage, lookup: cx.walk(key, cx.replication(), None) });
+            let lookup = cx.walk(key, cx.replication(), None);
+            self.walks.push(Walk { tag, aim, target: key, preimage, lookup });
         }
     }
 }

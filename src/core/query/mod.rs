@@ -282,6 +282,15 @@ impl Machine {
         matches!(self, Machine::Find(_) | Machine::GetValue(_) | Machine::Publish(_) | Machine::Providers(_))
     }
 
+    /// Where the walk leads that this request is part of, where that is not its query's target.
+    pub(crate) fn walk_target(&self, tag: Tag) -> Option<Key> {
+        match self {
+            Machine::Bootstrap(bootstrap) => bootstrap.walk_target(tag),
+            Machine::Region(region) => region.walk_target(tag),
+            _ => None,
+        }
+    }
+
     /// How many peers it knows and has not asked.
     pub(crate) fn unasked(&self) -> usize {
         match self {

@@ -198,6 +198,10 @@ impl Region {
         }
     }
 
+    pub(crate) fn walk_target(&self, tag: Tag) -> Option<Key> {
+        self.walk.as_ref().filter(|walk| walk.tag == tag).map(|walk| walk.target)
+    }
+
     /// What came of each errand; those that were stopped are left out.
     pub(crate) fn ended(self) -> impl Iterator<Item = Ended> {
         self.parcels.into_iter().filter(|parcel| !parcel.stopped).map(|parcel| {

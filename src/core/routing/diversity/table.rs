@@ -37,6 +37,20 @@ impl RoutingTable {
         Some(contact)
     }
 
+    /// Leaves an entry with fewer addresses, or with the same in another order. From now on it counts for those that are
+    /// left.
+    pub(crate) fn readdress(&mut self, now: Timestamp, contact: Arc<Contact>) {
+        let index = self.index(contact.key());
+        let Some(entry) = self.buckets[index].get_mut(contact.key()) else { return };
+        if Arc::ptr_eq(&entry.contact, &contact) {
+            return;
+        }
+        if let Some(diversity) = &mut self.diversity {
+            diversity.count(now, &contact);
+        }
+        entry.contact = contact;
+    }
+
     /// Takes note of peers that someone named: while a table settles, all that it hears of is old to it afterwards.
     pub(crate) fn hear(&mut self, now: Timestamp, named: &[Arc<Contact>]) {
         let Some(diversity) = self.diversity.as_mut().filter(|diversity| !diversity.is_settled(now)) else { return };

@@ -1,0 +1,146 @@
+//! What one node does that is told everything by hand.
+
+use std::num::NonZeroUsize;
+
+use super::*;
+use crate::core::address_policy::AddressPolicy;
+use crate::core::config::DiversityConfig;
+use crate::core::errand::Aim;
+use crate::core::maintain::Run;
+use crate::core::storage::Duty;
+use crate::core::{MemoryStore, MemoryStoreConfig};
+
+const NOW: Timestamp = Timestamp::from_secs(1);
+
+fn node(change: impl FnOnce(&mut Config)) -> Dht {
+    let mut config = Config::default();
+    change(&mut config);
+    let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
+    Dht::new(NOW, contact(0, |_| true), store, [1; 32], Arc::new(config)).unwrap()
+}
+
+/// One of each group, in a bucket, in the table and in an answer.
+fn one_of_each_group() -> Option<DiversityConfig> {
+    let one = NonZeroUsize::MIN;
+    Some(DiversityConfig { per_answer: one, per_bucket: one, per_table: one, ..DiversityConfig::default() })
+}
+
+/// A peer of this group of addresses, at such a place.
+fn contact(group: usize, place: impl Fn(&Key) -> bool) -> Arc<Contact> {
+    let addr = format!("/ip4/20.{group}.0.1/tcp/1").parse().unwrap();
+    let peer = std::iter::repeat_with(PeerId::random).find(|peer| place(&Key::from(peer))).unwrap();
+    Contact::new(peer, [addr])
+}
+
+/// A table of two neighbours, of groups 1 and 2, beside a full bucket with two entries, of groups 3 and 4, in which two
+/// peers wait, of groups 5 and 6. Returns those of the bucket.
+fn crowd(dht: &mut Dht) -> Vec<Arc<Contact>> {
+    let local = *dht.local().key();
+    let bits = [1, 2, 0, 0, 0, 0].into_iter().enumerate();
+    let peers: Vec<_> = bits.map(|(i, bits)| contact(i + 1, |key| key.common_prefix_len(&local) == bits)).collect();
+    peers.iter().for_each(|peer| dht.admit_verified(NOW, peer));
+    assert_eq!((dht.peers.table.len(), dht.routing_snapshot().buckets[0].waiting), (4, 2));
+    while dht.poll_output().is_some() {}
+    peers[2..].to_vec()
+}
+
+fn asked(dht: &mut Dht) -> Vec<PeerId> {
+    let outputs = std::iter::from_fn(|| dht.poll_output());
+    let asked = outputs.filter_map(|output| match output {
+        Output::Send { to, .. } => Some(*to.peer()),
+        _ => None,
+    });
+    asked.collect()
+}
+
+#[test]
+fn where_the_first_that_waits_may_not_have_the_place_the_next_is_tried() {
+    let mut dht = node(|config| {
+        config.routing.bucket_size = NonZeroUsize::new(2).unwrap();
+        config.routing.diversity = one_of_each_group();
+    });
+    let peers = crowd(&mut dht);
+    let local = *dht.local().key();
+    let rival = contact(6, |key| key.common_prefix_len(&local) == 3);
+    dht.admit_verified(NOW, &rival);
+    assert!(dht.peers.table.get(rival.key()).is_some());
+    dht.handle_input(NOW, Input::Connected { peer: *peers[0].peer(), outbound_addr: None });
+    dht.handle_input(NOW, Input::Serves { peer: *peers[0].peer(), yes: false });
+    assert_eq!(asked(&mut dht), [*peers[2].peer()], "there is one of the other's group");
+}
+
+#[test]
+fn who_is_at_the_nodes_own_address_leaves_its_place_to_one_that_waits() {
+    let mut dht = node(|config| {
+        config.routing.bucket_size = NonZeroUsize::new(2).unwrap();
+        config.address_policy = AddressPolicy::Public;
+    });
+    let peers = crowd(&mut dht);
+    dht.handle_input(NOW, Input::LocalAddrs(peers[0].addrs().collect()));
+    assert!(dht.peers.table.get(peers[0].key()).is_none());
+    assert_eq!(asked(&mut dht), [*peers[3].peer()]);
+}
+
+#[test]
+fn what_nobody_waits_for_gives_way_only_where_there_is_no_room() {
+    let mut dht = node(|config| config.limit.queries = 2);
+    let mut insert = |yields: bool| {
+        let id = dht.pool.next_id();
+        let mut query = Query::new(Machine::Local(None), Key::hash(b"x"));
+        (query.asked, query.yields) = (false, yields);
+        dht.pool.insert(NOW, id, Duration::from_secs(10), query);
+        id
+    };
+    let (correction, run) = (insert(true), insert(false));
+    dht.upkeep.started(run, Run { duty: Duty::Republish, started: NOW });
+    dht.make_way();
+    assert!(dht.pool.get_mut(correction).is_some(), "runs of the upkeep do not count");
+    dht.upkeep.finished(run);
+    dht.make_way();
+    assert!(dht.pool.get_mut(correction).is_none());
+}
+
+#[test]
+fn of_one_group_those_are_asked_that_are_nearest_to_where_the_walk_leads() {
+    let mut dht = node(|config| config.routing.diversity = one_of_each_group());
+    dht.admit_verified(NOW, &contact(2, |_| true));
+    dht.look_into(NOW, Aim::Part(0));
+    let sent = std::iter::from_fn(|| dht.poll_output()).find_map(|output| match output {
+        Output::Send { id, request: Request::FindNode { key }, .. } => Some((id, Key::hash(&key))),
+        _ => None,
+    });
+    let ((id, target), local) = (sent.unwrap(), *dht.local().key());
+    let there = contact(3, |key| key.common_prefix_len(&target) > 0);
+    let here = contact(3, |key| key.common_prefix_len(&local) > 0);
+    let closer = vec![here, Arc::clone(&there)];
+    dht.handle_input(NOW, Input::Response { id, result: Ok(Response::FindNode { closer }) });
+    assert_eq!(asked(&mut dht), [*there.peer()]);
+}
+
+#[test]
+fn nobody_is_kept_out_by_what_others_say_of_it() {
+    let mut dht = node(|config| {
+        config.routing.diversity = one_of_each_group();
+        config.address_policy = AddressPolicy::Public;
+    });
+    let (boot, crowding) = (contact(1, |_| true), contact(2, |_| true));
+    [&boot, &crowding].into_iter().for_each(|peer| dht.admit_verified(NOW, peer));
+    let honest = contact(3, |_| true);
+    let other = contact(4, |_| true);
+    let named = honest.with_multiaddrs([&honest, &crowding, &other].into_iter().flat_map(|peer| peer.addrs()));
+    let operation = Operation::ClosestPeers { key: honest.peer().to_bytes().into() };
+    dht.start(NOW, operation, QueryOptions::default()).unwrap();
+    while let Some(output) = dht.poll_output() {
+        let Output::Send { to, id, .. } = output else { continue };
+        let closer = if to.peer() == honest.peer() {
+            let outbound_addr = honest.addrs().next();
+            dht.handle_input(NOW, Input::Connected { peer: *to.peer(), outbound_addr });
+            Vec::new()
+        } else {
+            vec![Arc::clone(&named)]
+        };
+        dht.handle_input(NOW, Input::Response { id, result: Ok(Response::FindNode { closer }) });
+    }
+    assert_eq!(dht.peers.table.get(honest.key()).map(|entry| &entry.contact), Some(&honest));
+    assert!(dht.peers.wants(NOW, &other), "nor are others");
+}
