@@ -145,3 +145,11 @@ fn every_default_is_on_the_page_and_true() {
     assert!(page.is_empty(), "no such configurations: {:?}", page.keys());
     assert!(numbers >= 50, "only {numbers} numbers were compared: the sources are read wrongly");
 }
+
+#[test]
+fn what_no_table_has_is_true_too() {
+    let source = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/net/config.rs"));
+    let page = include_str!("../src/manual/defaults.md");
+    let hold = page.lines().find_map(|line| line.strip_prefix("* `with_server_hold`: ")?.split('.').next());
+    assert_eq!(hold.and_then(written), Some(constant(&source, "DEFAULT_SERVER_HOLD")), "{hold:?}");
+}

@@ -121,6 +121,19 @@ async fn two_nodes_in_one_registry_say_what_they_did() {
     assert!(sum > 0.0 && sum < 30.0, "in seconds: {sum}");
 }
 
+#[test]
+fn a_node_in_the_place_of_another_goes_by_its_own_name() {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    for _ in 0..2 {
+        let local = libp2p::PeerId::random();
+        let mut node = kad::Behaviour::new(local, kad::Config::new(PROTOCOL)).unwrap();
+        node.publish_to(metrics.clone());
+        let text = text(&registry);
+        assert!(text.contains(&format!("kad_node_info{{peer=\"{local}\",")), "{local}: {text}");
+    }
+}
+
 /// Name and type of each metric, as a scrape tells.
 fn families() -> BTreeMap<String, String> {
     let mut registry = Registry::default();

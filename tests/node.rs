@@ -170,6 +170,14 @@ fn values_go_round_as_text_and_as_bytes() {
     assert_eq!(got["value"], "hello  world");
     assert!([first.peer(), second.peer()].contains(&got["from"].as_str().unwrap()), "{got}");
     assert!(got["answers"].as_u64().unwrap() >= 1, "{got}");
+    let table = third.done("table");
+    let mut entries =
+        table["buckets"].as_array().unwrap().iter().flat_map(|bucket| bucket["peers"].as_array().unwrap());
+    let holder = entries.find(|entry| entry["id"] == got["from"]).expect("in the table, since it answered");
+    assert!(
+        holder["useful_s"].as_u64().is_some_and(|seconds| seconds < 60),
+        "whoever had the value was of use just now: {table}"
+    );
     assert!(third.fault("get /app/nothing", "not found")["failed"].is_array());
 
     let records = second.done("records");
@@ -210,7 +218,7 @@ fn providers_and_peers_are_found_with_addresses() {
     let table = third.done("table");
     let entry = &table["buckets"][0]["peers"][0];
     assert!(entry["since_s"].is_u64() && entry["seen_s"].is_u64() && entry["connected"] == true, "{table}");
-    assert!(entry.get("rtt_ms").is_some(), "{table}");
+    assert!(entry.get("rtt_ms").is_some() && entry.get("useful_s").is_some(), "{table}");
     let stats = third.done("stats");
     assert_eq!(stats["stores"]["published"], 0, "{stats}");
     assert_eq!(second.done("stats")["stores"]["published"], 1);

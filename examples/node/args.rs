@@ -102,7 +102,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     provider_ttl: Option<Duration>,
 
-    /// How often to look into all parts of the routing table; 0 for never [default: 10m]
+    /// Look into each part of the routing table that no lookup went into for so long; 0 for never [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     refresh_interval: Option<Duration>,
 

@@ -163,6 +163,7 @@ impl Runner {
                         "since_s": now.since(entry.since).as_secs(),
                         "rtt_ms": entry.rtt.map(|rtt| rtt.as_millis() as u64),
                         "seen_s": now.since(entry.last_seen).as_secs(),
+                        "useful_s": entry.last_useful.map(|at| now.since(at).as_secs()),
                         "failures": entry.failures,
                     })
                 })

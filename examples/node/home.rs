@@ -75,5 +75,10 @@ fn keep_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = options.open(&draft)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(draft, path)
+    fs::rename(draft, path)?;
+    // The name too has to be there after the power failed: without it the records are nobody's. Not every system can.
+    if let Some(Ok(directory)) = path.parent().map(fs::File::open) {
+        let _ = directory.sync_all();
+    }
+    Ok(())
 }

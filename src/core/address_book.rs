@@ -42,8 +42,8 @@ pub(crate) enum Source {
     Application,
 }
 
-/// Which go first when there is no room: those that the application did not name, of them those that are not connected,
-/// of them the longest unused.
+/// Which go first when there is no room: those that the application did not name, nor this node remembers, of them those
+/// that are not connected, of them the longest unused.
 type Rank = (bool, bool, u64);
 
 #[derive(Debug)]
@@ -58,6 +58,8 @@ struct Note {
     /// Where it is not, whatever others say.
     wrong: Option<Arc<Contact>>,
     rank: Rank,
+    /// It counts as named since it was in the table of an earlier life, and only until it fails.
+    remembered: bool,
     heard: Timestamp,
     group: Option<IpGroup>,
 }
@@ -108,10 +110,11 @@ impl AddressBook {
             Some(old) => old.with(contact, source),
             None => first(contact, source),
         };
+        let remembered = source != Source::Application && old.as_ref().is_some_and(|old| old.remembered);
         let (rank, heard) = ((named, connected, self.next), self.now);
         let group = if self.by_group { group_of(&noted) } else { None };
         self.next += 1;
-        self.put(key, Note { contact: Arc::clone(&noted), sure, known, wrong, rank, heard, group });
+        self.put(key, Note { contact: Arc::clone(&noted), sure, known, wrong, rank, remembered, heard, group });
         self.make_room(group);
         noted
     }
@@ -143,6 +146,26 @@ impl AddressBook {
         if let Some(mut note) = self.take(key) {
             note.rank.2 = self.next;
             self.next += 1;
+            self.put(*key, note);
+        }
+    }
+
+    /// A noted peer was in the table of an earlier life: it counts as named, until it fails.
+    pub(crate) fn remember(&mut self, key: &Key) {
+        if let Some(mut note) = self.take(key) {
+            note.remembered |= !note.rank.0;
+            note.rank.0 = true;
+            self.put(*key, note);
+        }
+    }
+
+    /// A peer failed where others answer: if it was only remembered, it is a peer like any other from now on.
+    pub(crate) fn give_up(&mut self, key: &Key) {
+        if !self.notes.get(key).is_some_and(|note| note.remembered) {
+            return;
+        }
+        if let Some(mut note) = self.take(key) {
+            (note.remembered, note.rank.0) = (false, false);
             self.put(*key, note);
         }
     }
@@ -191,7 +214,7 @@ impl AddressBook {
         self.notes.values().map(|note| &note.contact)
     }
 
-    /// The peers that the application named, the longest unused first.
+    /// The peers that the application named, and those that are remembered, the longest unused first.
     pub(crate) fn named(&self) -> impl Iterator<Item = &Arc<Contact>> {
         let named = self.order.range((true, false, 0)..);
         named.filter_map(|(_, key)| self.get(key))

@@ -289,7 +289,7 @@ pub struct MaintenanceConfig {
     /// again either unless a lookup meets them. Default: [`DEFAULT_CHECK_INTERVAL`].
     pub check_interval: Option<Duration>,
     /// After what time without a lookup a part of the table is looked into, up to half as long later so that parts and
-    /// nodes do not stay in step; `None` for never, and then the node does not join by itself either. Default:
+    /// nodes do not stay in step, and the second time after a third of that; `None` for never, and then the node does not join by itself either. Default:
     /// [`DEFAULT_REFRESH_INTERVAL`].
     pub refresh_interval: Option<Duration>,
     /// How often the peers of a routing table that changes are kept for the next start, by a store that outlives the

@@ -10,8 +10,8 @@
 //! There are four outputs and no “dial”: connecting is how a driver keeps the promise of [`Output::Send`]. The core owns
 //! every deadline of the protocol; a driver owns one timer.
 //!
-//! Imports inside point downwards: vocabulary (`time`, `key`, `contact`, `record`, `message`, `error`, `config`, `address_policy`); parts
-//! (`routing`, `lookup`, `store`, `validate`); what the duties share (`io`, `peers`, `requests`, `storage`); duties
+//! Imports inside point downwards: vocabulary (`time`, `key`, `contact`, `record`, `message`, `error`, `config`,
+//! `address_policy`); parts (`routing`, `lookup`, `store`, `validate`); what the duties share (`io`, `peers`, `requests`, `storage`); duties
 //! (`query`, `server`, `maintain`), which know nothing of each other; the composer.
 
 mod address_book;

@@ -29,6 +29,7 @@ mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use libp2p_identity::PeerId;
 use prometheus_client::registry::Registry;
 
 use crate::core::stats::{DriverStats, Levels};
@@ -80,6 +81,8 @@ struct Published {
     /// Whether anything was published yet: before that there are no samples.
     begun: bool,
     mode: Mode,
+    local: Option<PeerId>,
+    /// The same as text.
     peer: String,
     stats: Stats,
     levels: Levels,
@@ -89,15 +92,17 @@ struct Published {
 impl Published {
     fn update(&mut self, dht: &Dht, driver: &DriverStats) {
         let stats = dht.stats();
+        let local = *dht.local().peer();
+        // The first time, and where another node took the place of one that is gone.
+        let fresh = self.local != Some(local);
         let changes = |stats: &Stats| (stats.admitted, stats.evicted);
-        dht.update_levels(&mut self.levels, !self.begun || changes(stats) != changes(&self.stats));
+        dht.update_levels(&mut self.levels, fresh || changes(stats) != changes(&self.stats));
         // Most polls change nothing here, and comparing is cheaper than copying.
         if self.stats != *stats {
             self.stats.clone_from(stats);
         }
-        if !self.begun {
-            self.begun = true;
-            self.peer = dht.local().peer().to_string();
+        if fresh {
+            (self.begun, self.local, self.peer) = (true, Some(local), local.to_string());
         }
         self.mode = dht.mode();
         self.driver = *driver;

@@ -33,7 +33,8 @@ pub const DEFAULT_SERVER_HOLD: Duration = Duration::from_secs(120);
 /// The configuration of a [`Behaviour`](super::Behaviour).
 ///
 /// [`Config::new`] is right for a private network, `Config::amino` (feature `ipns`) for the public IPFS network and
-/// `Config::lan` for the local one beside it. What is not set keeps its documented default; what cannot work is refused when the behaviour is made, by the name of the field.
+/// `Config::lan` for the local one beside it. What is not set keeps its documented default; what cannot work is refused
+/// when the behaviour is made, by the name of the field.
 #[derive(Clone, Debug)]
 pub struct Config {
     core: core::Config,

@@ -54,6 +54,29 @@ fn a_named_peer_stays_named_and_gathers_addresses() {
 }
 
 #[test]
+fn who_is_remembered_counts_as_named_until_it_fails() {
+    let mut book = AddressBook::new(10, false);
+    let (kept, failed, both) = (at([1]), at([2]), at([3]));
+    for peer in [&kept, &failed, &both] {
+        book.note(peer, Source::Itself, false);
+        book.remember(peer.key());
+    }
+    book.note(&both, Source::Application, false);
+    assert_eq!(book.named().count(), 3);
+    for peer in [&failed, &both] {
+        book.give_up(peer.key());
+    }
+    assert_eq!(book.named().map(|peer| peer.key()).collect::<Vec<_>>(), [kept.key(), both.key()]);
+    book.advance(Timestamp::ZERO + ADDRESS_TIME);
+    assert!(book.get(failed.key()).is_none() && book.get(kept.key()).is_some() && book.get(both.key()).is_some());
+    // What the application says is not taken back by what this node remembers.
+    book.remember(both.key());
+    book.give_up(both.key());
+    assert_eq!(count(&book), 3);
+    assert_eq!(book.named().count(), 2);
+}
+
+#[test]
 fn what_is_worth_more_comes_first_and_rumours_are_few() {
     let mut book = AddressBook::new(10, false);
     let peer = PeerId::random();

@@ -76,7 +76,14 @@ impl Dht {
         }
         tracing::debug!(peers = peers.len(), "tries the peers that were known");
         for contact in peers.iter().take(MAX_SAVED_PEERS) {
-            self.on_contact(now, &self.peers.admissible(contact), Source::Application);
+            let contact = self.peers.admissible(contact);
+            if contact.key() == self.peers.local.key() {
+                continue;
+            }
+            let contact = self.peers.note(now, &contact, Source::Itself);
+            self.peers.book.remember(contact.key());
+            self.offer(now, contact);
+            self.want_more(now);
         }
         self.refresh.hasten(now);
     }

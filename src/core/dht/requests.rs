@@ -98,6 +98,9 @@ impl Dht {
         if why.is_the_peers() {
             self.experience.record_end(true);
         }
+        if why.is_the_peers() && self.peers.table.len() > 0 {
+            self.peers.book.give_up(peer.key());
+        }
         let unreachable = matches!(why, RequestError::Unreachable(Unreachable::DialFailed | Unreachable::WrongPeer));
         let table = &mut self.peers.table;
         let gone = match why {

@@ -126,6 +126,16 @@ fn the_table_is_kept_soon_after_a_change_and_a_restart_rejoins_without_the_boot_
     let known = table(&network, 7);
     assert!(known.iter().all(|peer| live.contains(peer)), "the dead did not come back: {known:?}");
     assert!(known.len() >= live.len() - 1, "{} of {} within seconds", known.len(), live.len());
+
+    // Those who are gone are gone: later lookups do not try them again.
+    network.advance(Duration::from_secs(2 * 3600));
+    let failed = |network: &Network| network.nodes[7].stats().failed.iter().sum::<u64>();
+    let before = failed(&network);
+    for n in 0..20_u8 {
+        let found = network.run(7, crate::core::Operation::ClosestPeers { key: vec![n].into() });
+        assert!(found.is_ok(), "{found:?}");
+    }
+    assert_eq!(failed(&network) - before, 0, "requests to those who were gone two hours ago");
 }
 
 #[test]
