@@ -28,6 +28,15 @@ pub(super) struct Outgoing {
     pub(super) deadline: Delay,
     /// Whether it must not go on a stream that was used before.
     pub(super) fresh: bool,
+    /// Whether it must not share a stream with others: it did, and something was wrong with one of them.
+    pub(super) alone: bool,
+}
+
+impl Outgoing {
+    /// Whether it may go on one stream with others like it.
+    pub(super) fn is_sociable(&self) -> bool {
+        self.kind == Kind::AddProvider && !self.alone
+    }
 }
 
 /// How an exchange ended.
@@ -38,6 +47,11 @@ pub(super) enum End {
     Finished(Result<Response, RequestError>, Option<(Framed, Delay)>),
     /// The stream had been used before and the peer gave it up without a word on this request: try another one.
     Stale(Outgoing),
+    /// So ended all announcements that shared the stream.
+    Shared(Vec<RequestId>, Result<Response, RequestError>),
+    /// Something was wrong with one of the announcements that shared the stream, and nothing tells with which. The first
+    /// may have ended all the same; the others are to be tried each on its own.
+    Apart(Option<RequestId>, Vec<Outgoing>),
 }
 
 /// What comes next.
@@ -63,9 +77,14 @@ enum Step {
 /// and QUIC turns into one always. A peer that refuses resets instead; yamux shows that to the reader as an end of
 /// input as well, and only before this node closes its own side can one tell (see [`Framed::was_reset`]): so the
 /// closing waits for [`StreamConfig::announcement_settle`].
+///
+/// Announcements to one peer that wait together share a stream, since each would hold one for that long: every peer reads
+/// on after one (specification, A60). What ends such a stream well acknowledges all that were written to it.
 #[derive(Debug)]
 pub(super) struct Exchange {
     request: Outgoing,
+    /// Announcements that were written after it, in order.
+    others: Vec<Outgoing>,
     framed: Framed,
     /// Whether the stream was used before.
     reused: bool,
@@ -75,11 +94,33 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(request: Outgoing, framed: Framed, reused: bool) -> Exchange {
         let step = Step::Write(request.message.clone());
-        Exchange { request, framed, reused, step }
+        Exchange { request, others: Vec::new(), framed, reused, step }
+    }
+
+    /// Announcements on one stream, this one first.
+    pub(super) fn shared(request: Outgoing, others: Vec<Outgoing>, framed: Framed) -> Exchange {
+        let all = [&request].into_iter().chain(&others).flat_map(|one| one.message.iter().copied());
+        let step = Step::Write(all.collect::<Vec<_>>().into());
+        Exchange { request, others, framed, reused: false, step }
     }
 
     pub(super) fn id(&self) -> RequestId {
         self.request.id
+    }
+
+    /// Nobody waits for this request any more. Says whether that leaves nothing that the stream is for.
+    pub(super) fn give_up(&mut self, id: RequestId) -> bool {
+        self.others.retain(|other| other.id != id);
+        if self.request.id != id {
+            return false;
+        }
+        match self.others.is_empty() {
+            true => true,
+            false => {
+                self.request = self.others.remove(0);
+                false
+            }
+        }
     }
 
     /// Goes on as far as the stream allows. The result is final: the exchange must be dropped, or taken apart by
@@ -97,11 +138,34 @@ impl Exchange {
 
     /// Takes the exchange apart, after [`Exchange::poll`] told its outcome.
     pub(super) fn end(self, outcome: Outcome) -> End {
+        if !self.others.is_empty() {
+            return self.end_shared(outcome);
+        }
         match outcome {
+            Outcome::Early => End::Finished(Ok(Response::AddProvider), None),
             Outcome::Answered(response) => End::Finished(Ok(response), Some((self.framed, self.request.deadline))),
             Outcome::Over(response) => End::Finished(Ok(response), None),
             Outcome::Failed(error) => End::Finished(Err(error), None),
             Outcome::Stale => End::Stale(Outgoing { fresh: true, ..self.request }),
+        }
+    }
+
+    fn end_shared(self, outcome: Outcome) -> End {
+        let Exchange { request, others, .. } = self;
+        let apart = |one: Outgoing| Outgoing { alone: true, ..one };
+        match outcome {
+            Outcome::Early => End::Apart(Some(request.id), others.into_iter().map(apart).collect()),
+            Outcome::Failed(RequestError::Refused) | Outcome::Stale => {
+                End::Apart(None, [request].into_iter().chain(others).map(apart).collect())
+            }
+            outcome => {
+                let ids = [request.id].into_iter().chain(others.iter().map(|other| other.id)).collect();
+                let result = match outcome {
+                    Outcome::Failed(error) => Err(error),
+                    _ => Ok(Response::AddProvider),
+                };
+                End::Shared(ids, result)
+            }
         }
     }
 
@@ -166,8 +230,8 @@ impl Exchange {
             Poll::Ready(Ok(0)) if self.framed.was_reset(cx) => {
                 Poll::Ready(Some(Outcome::Failed(RequestError::Refused)))
             }
-            // An end, or bytes: the specification wants an echo and py-libp2p sends one.
-            Poll::Ready(Ok(_)) => Poll::Ready(Some(Outcome::Over(Response::AddProvider))),
+            // An end, or bytes: the specification wants an echo and py-libp2p sends one. It stands for the first alone.
+            Poll::Ready(Ok(_)) => Poll::Ready(Some(Outcome::Early)),
             Poll::Ready(Err(error)) => Poll::Ready(Some(self.on_broken(&error))),
             Poll::Pending => match &mut self.step {
                 Step::Settle(Some(delay)) => delay.poll_unpin(cx).map(|()| None),
@@ -202,6 +266,8 @@ pub(super) enum Outcome {
     Answered(Response),
     /// It went well and the stream is done with.
     Over(Response),
+    /// The peer ended the stream, or said something, before this node was done: it took the first announcement.
+    Early,
     /// It failed; the stream is to be reset.
     Failed(RequestError),
     /// See [`End::Stale`].

@@ -18,6 +18,10 @@ use super::stream_counts::StreamCounts;
 use crate::core::{Kind, Request, RequestError, RequestId, Response};
 use crate::wire;
 
+/// So many announcements share a stream at most. Source: a peer keeps them one after the other, and one whose disk takes
+/// 30 ms for each is done in half a second; eight streams carry 640 a second to one that is quicker.
+const SHARING: usize = 16;
+
 /// The end of a request.
 pub(super) type Ended = (RequestId, Result<Response, RequestError>);
 
@@ -69,6 +73,7 @@ impl Outbound {
                 message,
                 deadline: Delay::new(self.config.request_timeout),
                 fresh: kind == Kind::AddProvider,
+                alone: false,
             }),
             Err(error) => self.ended.push_back((id, Err(error))),
         }
@@ -77,7 +82,7 @@ impl Outbound {
     /// Gives up a request, wherever it is; nothing is reported of it from now on.
     pub(super) fn cancel(&mut self, id: RequestId) {
         self.queue.retain(|request| request.id != id);
-        self.exchanges.retain(|exchange| exchange.id() != id); // dropping its stream resets it
+        self.exchanges.retain_mut(|exchange| !exchange.give_up(id)); // dropping its stream resets it
         self.ended.retain(|(ended, _)| *ended != id);
     }
 
@@ -87,9 +92,29 @@ impl Outbound {
         self.counts.outbound.add();
         let framed = Framed::new(stream);
         match self.queue.pop_front() {
-            Some(request) => self.exchanges.push(Exchange::new(request, framed, false)),
+            Some(request) => {
+                let others = self.take_like(&request);
+                self.exchanges.push(match others.is_empty() {
+                    true => Exchange::new(request, framed, false),
+                    false => Exchange::shared(request, others, framed),
+                });
+            }
             None => self.idle.push_back(Idle { framed, expiry: Delay::new(self.config.outbound_idle_timeout) }),
         }
+    }
+
+    /// Takes those out of the queue that may share the stream of this request.
+    fn take_like(&mut self, request: &Outgoing) -> Vec<Outgoing> {
+        let mut others = Vec::new();
+        if request.is_sociable() {
+            for other in std::mem::take(&mut self.queue) {
+                match other.is_sociable() && others.len() + 1 < SHARING {
+                    true => others.push(other),
+                    false => self.queue.push_back(other),
+                }
+            }
+        }
+        others
     }
 
     /// The swarm could not open a stream. Says whether that shows that the peer does not speak the protocol: no stream
@@ -157,6 +182,11 @@ impl Outbound {
             let id = exchange.id();
             match exchange.end(outcome) {
                 End::Stale(request) => self.queue.push_front(request),
+                End::Shared(ids, result) => self.ended.extend(ids.into_iter().map(|id| (id, result.clone()))),
+                End::Apart(first, others) => {
+                    self.ended.extend(first.map(|id| (id, Ok(Response::AddProvider))));
+                    others.into_iter().rev().for_each(|other| self.queue.push_front(other));
+                }
                 End::Finished(result, stream) => {
                     self.ended.push_back((id, result));
                     if let Some((framed, mut expiry)) = stream {

@@ -263,6 +263,86 @@ async fn announcements_can_be_refused_or_left_unacknowledged() {
     assert_eq!(node.response().await, (1, Err(RequestError::Unacknowledged)));
 }
 
+/// A node with one stream, and so many announcements that wait for it to be free.
+async fn announcements_in_line(count: u64) -> (Side, Side) {
+    let (mut node, mut raw) = rig(StreamConfig { streams_per_peer: 1, ..config() }, &[NAME]).await;
+    node.send(1_000, find_node(b"key")).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    for id in 0..count {
+        node.send(id, announcement()).await;
+    }
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (1_000, Ok(empty_answer())));
+    (node, raw)
+}
+
+#[tokio::test]
+async fn announcements_that_wait_together_share_streams() {
+    let (mut node, mut raw) = announcements_in_line(20).await;
+    let mut ended = BTreeSet::new();
+    for wanted in [16, 4] {
+        let mut stream = raw.accept().await;
+        for _ in 0..wanted {
+            assert_eq!(read_request(&mut stream).await.kind(), Kind::AddProvider);
+        }
+        assert_eq!(read(&mut stream).await, None, "the node closes its side");
+        close(&mut stream).await;
+        for _ in 0..wanted {
+            let (id, result) = node.response().await;
+            assert_eq!(result, Ok(Response::AddProvider));
+            assert!(ended.insert(id), "{id} ended twice");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_ends_the_stream_after_one_announcement_gets_the_others_one_by_one() {
+    let (mut node, mut raw) = announcements_in_line(4).await;
+    for id in 0..4 {
+        let mut stream = raw.accept().await;
+        read_request(&mut stream).await;
+        close(&mut stream).await;
+        assert_eq!(node.response().await, (id, Ok(Response::AddProvider)));
+    }
+}
+
+#[tokio::test]
+async fn one_refusal_does_not_refuse_those_that_share_the_stream() {
+    let (mut node, mut raw) = announcements_in_line(3).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    drop(stream);
+    for (id, refuses) in [(0, false), (1, true), (2, false)] {
+        let mut stream = raw.accept().await;
+        read_request(&mut stream).await;
+        let result = match refuses {
+            true => {
+                drop(stream);
+                Err(RequestError::Refused)
+            }
+            false => {
+                close(&mut stream).await;
+                Ok(Response::AddProvider)
+            }
+        };
+        assert_eq!(node.response().await, (id, result));
+    }
+}
+
+#[tokio::test]
+async fn who_gives_up_one_announcement_does_not_give_up_those_that_share_its_stream() {
+    let (mut node, mut raw) = announcements_in_line(3).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    node.cancel(0).await;
+    while read(&mut stream).await.is_some() {}
+    close(&mut stream).await;
+    for id in [1, 2] {
+        assert_eq!(node.response().await, (id, Ok(Response::AddProvider)));
+    }
+}
+
 #[tokio::test]
 async fn a_refused_announcement_is_never_acknowledged_between_nodes() {
     let (long, short) = (Duration::from_secs(10), Duration::from_millis(600));
