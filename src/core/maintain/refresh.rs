@@ -55,6 +55,8 @@ pub(crate) struct Refresh {
     small: bool,
     /// When addresses last changed so that a lookup followed.
     moved: Option<Timestamp>,
+    /// When the lookup is due that follows the last change, until it starts.
+    untold: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -80,6 +82,7 @@ impl Refresh {
             join: None,
             small: false,
             moved: None,
+            untold: None,
         }
     }
 
@@ -108,6 +111,9 @@ impl Refresh {
 
     /// It is looked into, by this query.
     pub(crate) fn started(&mut self, id: QueryId, aim: Aim) {
+        if aim == Aim::Own {
+            self.untold = None;
+        }
         if let Some(part) = self.part(aim) {
             part.due = None;
             self.running.push((id, aim));
@@ -129,6 +135,7 @@ impl Refresh {
         if let (Some(interval), Some(part)) = (self.interval, self.part(aim)) {
             part.due = Some(later(now, interval, rng));
         }
+        self.untold = None;
     }
 
     /// The nearest part is due at once, unless it is being looked into or never to be.
@@ -156,12 +163,21 @@ impl Refresh {
         }
     }
 
-    /// This node's addresses changed: the closest peers are to know them.
+    /// This node's addresses changed: the closest peers are to know them. A lookup that runs may have passed by some of
+    /// them already.
     pub(crate) fn on_moved(&mut self, now: Timestamp) {
         let soon = (now + SETTLE).max(self.moved.map_or(now, |moved| moved + MOVES));
-        if let Some(due) = self.own.due.filter(|due| *due > soon) {
-            self.own.due = Some(due.min(soon));
+        if self.interval.is_some() && self.untold.is_none() && self.own.due.is_none_or(|due| due > soon) {
             self.moved = Some(soon);
+            self.untold = Some(soon);
+            self.hasten_untold();
+        }
+    }
+
+    /// Whatever else put it off, the nearest part is looked into after a change of addresses.
+    fn hasten_untold(&mut self) {
+        if let Some(soon) = self.untold {
+            self.own.due = self.own.due.map(|due| due.min(soon));
         }
     }
 
@@ -175,6 +191,7 @@ impl Refresh {
         if let Some(part) = self.part(aim).filter(|part| known && part.due.is_some()) {
             *part = Part::seen(later(now, interval, rng));
         }
+        self.hasten_untold();
     }
 
     /// A lookup that was started for this, or a join, is over. `few`: peers that the application named are not among
@@ -213,6 +230,7 @@ impl Refresh {
             _ if explored.parts.is_none() || few => self.own.fail(now, interval, rng),
             _ => self.own = Part::seen(later(now, interval, rng)),
         }
+        self.hasten_untold();
     }
 
     fn part(&mut self, aim: Aim) -> Option<&mut Part> {

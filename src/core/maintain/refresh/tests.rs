@@ -190,6 +190,28 @@ fn a_change_of_addresses_is_told_soon_and_a_stream_of_them_once_a_minute() {
 }
 
 #[test]
+fn a_change_of_addresses_during_a_lookup_is_told_after_it() {
+    let mut rng = rng();
+    // While the application has the node join, as when its addresses are found out.
+    let mut refresh = joined(0, &mut rng);
+    refresh.join_started(QueryId::new(5));
+    refresh.on_moved(secs(1));
+    refresh.explored(secs(3), QueryId::new(5), &found(0), false, &mut rng);
+    assert_eq!(refresh.due(), Some(secs(6)));
+    // While it looks for itself.
+    let started = start(&mut refresh, secs(6), &mut 10);
+    assert_eq!(started.len(), 1);
+    refresh.on_moved(secs(7));
+    refresh.on_moved(secs(8));
+    assert_eq!(refresh.due(), None);
+    refresh.explored(secs(9), started[0].0, &found(0), false, &mut rng);
+    assert_eq!(refresh.due(), Some(secs(66)), "a minute after the last");
+    let (id, _) = start(&mut refresh, secs(66), &mut 20)[0];
+    refresh.explored(secs(67), id, &found(0), false, &mut rng);
+    assert!(refresh.due() >= Some(secs(600)), "and no more often");
+}
+
+#[test]
 fn nothing_is_due_while_the_application_has_it_join() {
     let mut rng = rng();
     let mut refresh = joined(3, &mut rng);
