@@ -217,6 +217,10 @@ fn dial(
 }
 
 fn on_event(dials: &mut Dials, event: SwarmEvent<BehaviourEvent>) {
+    if let SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::AddrsRefused { peer, addrs })) = &event {
+        let addrs = addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        eprintln!("refused by the address policy (--addresses): {addrs} of {peer}");
+    }
     let (connection, result) = match event {
         SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => (connection_id, Ok((peer_id, true))),
         SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => (connection_id, Err(explain(&error))),

@@ -41,7 +41,6 @@ impl Outgoing {
 
 /// How an exchange ended.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is made for one match and taken apart there")]
 pub(super) enum End {
     /// With this result. The stream is there if it can be used again; its timer is the request's, to be set anew.
     Finished(Result<Response, RequestError>, Option<(Framed, Delay)>),
