@@ -15,7 +15,7 @@ use super::message::{Kind, RequestError};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct Stats {
-    /// Requests sent, by [`Kind`](super::message::Kind) as index.
+    /// Requests sent, by [`Kind`] as index.
     pub sent: [u64; 6],
     /// Of those, how many were answered.
     pub answered: [u64; 6],
