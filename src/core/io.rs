@@ -97,6 +97,10 @@ pub enum Input {
         peer: PeerId,
         /// The address at which it was dialled; `None` if it dialled us.
         outbound_addr: Option<Multiaddr>,
+        /// The address from which it dialled us; `None` if we dialled it, or if that is not known. It is never dialled or
+        /// told: it says of which network the peer is, whatever the peer says
+        /// ([`DiversityConfig`](super::config::DiversityConfig)).
+        inbound_addr: Option<Multiaddr>,
     },
     /// A peer was dialled at these addresses and not reached there: someone else answered, or it was reached at another
     /// address while these failed. What others say of its addresses is forgotten for it.

@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::address_policy::is_relayed;
 use super::contact::Contact;
 
 /// Addresses that are likely to be one operator's.
@@ -56,6 +57,18 @@ impl IpGroup {
         }
     }
 
+    /// The group of the address from which a peer dialled, whatever it says of itself. Through a relay it comes from
+    /// nowhere that could be seen, and is of one group with all who are known by names alone. An address that only means
+    /// something nearby, as that of a gateway before this node, stands for everyone behind it and has no group.
+    pub(crate) fn of_caller(addr: &[u8], asns: Option<&AsnTable>) -> Option<IpGroup> {
+        match Place::of(addr) {
+            _ if is_relayed(addr) => Some(IpGroup::Named),
+            Some(Place::Ip(ip)) => (!is_private(&ip)).then(|| group(&ip, asns)),
+            Some(Place::Name) => Some(IpGroup::Named),
+            None => addr.starts_with(&P2P).then_some(IpGroup::Named),
+        }
+    }
+
     /// The groups of one address alone.
     pub(crate) fn of_addr(addr: &Bytes, asns: Option<&AsnTable>) -> Option<IpGroup> {
         match Place::of(addr)? {
@@ -72,6 +85,7 @@ enum Place {
 }
 
 /// Codes of the parts of addresses. Source: the table of multicodec.
+const P2P: [u8; 2] = [0xa5, 0x03];
 const IP4: u8 = 4;
 const IP6: u8 = 41;
 const DNS: RangeInclusive<u8> = 53..=56;
@@ -129,7 +143,8 @@ fn is_private(ip: &IpAddr) -> bool {
     }
 }
 
-fn insert(groups: &mut IpGroups, group: IpGroup) {
+/// Adds a group, if it is not among them.
+pub(crate) fn insert(groups: &mut IpGroups, group: IpGroup) {
     if let Err(at) = groups.binary_search(&group) {
         groups.insert(at, group);
     }
@@ -242,6 +257,19 @@ mod tests {
         assert_eq!(by(&["/ip6/2001:db8::ff/tcp/1"]), [IpGroup::Asn(1)]);
         assert_eq!(by(&["/ip6/2001:db8::100/tcp/1"]), [IpGroup::V6(0x2001_0db8)]);
         assert_eq!(by(&["/ip4/5.6.7.8/tcp/1"]), [IpGroup::V4(0x0506)]);
+    }
+
+    #[test]
+    fn who_dials_is_of_the_group_it_dials_from() {
+        let of = |addr: &str| IpGroup::of_caller(addr.parse::<multiaddr::Multiaddr>().unwrap().as_ref(), None);
+        assert_eq!(of("/ip4/5.6.7.8/tcp/50123"), Some(IpGroup::V4(0x0506)));
+        assert_eq!(of("/ip4/172.17.0.1/tcp/50123"), None, "a gateway, behind which may be anyone");
+        assert_eq!(of("/ip4/127.0.0.1/tcp/50123"), None);
+        assert_eq!(of("/memory/7"), None);
+        let (relay, peer) = (PeerId::random(), PeerId::random());
+        assert_eq!(of(&format!("/p2p/{peer}")), Some(IpGroup::Named), "through a relay");
+        assert_eq!(of(&format!("/ip4/5.6.7.8/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}")), Some(IpGroup::Named));
+        assert_eq!(IpGroup::of_caller(&[IP4, 1], None), None);
     }
 
     #[test]

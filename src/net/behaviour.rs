@@ -314,7 +314,8 @@ impl Behaviour {
         self.dialer.on_established(peer, connection_id);
         let outbound_addr = dialled_addr(endpoint).cloned();
         if first {
-            self.input(Input::Connected { peer, outbound_addr });
+            let inbound_addr = endpoint.is_listener().then(|| endpoint.get_remote_address().clone());
+            self.input(Input::Connected { peer, outbound_addr, inbound_addr });
         } else if let Some(addr) = outbound_addr {
             self.on_discovered(peer, addr);
         }

@@ -298,8 +298,15 @@ impl Lawful {
             match what % 8 {
                 0 | 1 => Input::AddPeer(Arc::clone(&contact)),
                 2 => Input::Discovered(Arc::clone(&contact)),
-                3 => Input::Connected { peer, outbound_addr: None },
-                4 => Input::Connected { peer, outbound_addr: contact.addrs().nth(usize::from(what / 8) % 2) },
+                3 => Input::Connected {
+                    peer,
+                    outbound_addr: None,
+                    inbound_addr: contact.addrs().nth(usize::from(what / 8) % 2),
+                },
+                4 => {
+                    let outbound_addr = contact.addrs().nth(usize::from(what / 8) % 2);
+                    Input::Connected { peer, outbound_addr, inbound_addr: None }
+                }
                 5 => Input::Disconnected { peer },
                 6 => Input::Serves { peer, yes: true },
                 _ => Input::Serves { peer, yes: false },

@@ -209,7 +209,7 @@ impl Network {
             Character::Good | Character::Slow => {
                 for (me, other) in [(from, to), (to, from)] {
                     let peer = peer(other as u32);
-                    self.input(me, move || Input::Connected { peer, outbound_addr: None });
+                    self.input(me, move || Input::Connected { peer, outbound_addr: None, inbound_addr: None });
                     self.input(me, move || Input::Discovered(Arc::clone(&contact(other as u32))));
                     self.input(me, move || Input::Serves { peer, yes: true });
                 }

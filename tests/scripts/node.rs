@@ -231,7 +231,10 @@ impl Node {
             "discovered" => Input::Discovered(contact),
             "serves" => Input::Serves { peer, yes: words.at(2) == "yes" },
             "disconnected" => Input::Disconnected { peer },
-            _ => Input::Connected { peer, outbound_addr: contact.addrs().next().filter(|_| words.has("dialled")) },
+            _ => {
+                let outbound_addr = contact.addrs().next().filter(|_| words.has("dialled"));
+                Input::Connected { peer, outbound_addr, inbound_addr: None }
+            }
         });
     }
 

@@ -4,7 +4,6 @@
 
 use super::queries::askable;
 use super::*;
-use crate::core::ip_group::IpGroup;
 
 impl Dht {
     /// Someone told of a peer.
@@ -103,12 +102,11 @@ impl Dht {
     }
 
     /// Has a peer wait for its trial, if the table has a place for it. Candidates of one group of addresses take turns
-    /// with those of others; a peer of several groups counts for the first.
+    /// with those of others; a peer of several groups counts for one.
     pub(super) fn queue(&mut self, now: Timestamp, contact: Arc<Contact>) -> bool {
         let wanted = self.peers.wants(now, &contact);
         if wanted {
-            let asns = self.config.routing.diversity.as_ref().and_then(|diversity| diversity.asns.as_deref());
-            let group = IpGroup::of(&contact, asns).first().copied();
+            let group = self.peers.table.group(&contact);
             self.probes.offer(contact, group);
         }
         wanted

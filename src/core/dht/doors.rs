@@ -19,10 +19,10 @@ impl Dht {
         Some(match input {
             Input::AddPeer(contact) => Input::AddPeer(self.screen_named(&contact)?),
             Input::Discovered(contact) => Input::Discovered(some_of(&contact, peers.admissible(&contact))?),
-            Input::Connected { peer, outbound_addr } => {
+            Input::Connected { peer, outbound_addr, inbound_addr } => {
                 let dialled =
                     outbound_addr.and_then(|addr| peers.admissible(&Contact::new(peer, [addr])).addrs().next());
-                Input::Connected { peer, outbound_addr: dialled }
+                Input::Connected { peer, outbound_addr: dialled, inbound_addr }
             }
             Input::Request { from, id, request: Request::AddProvider { key, providers } } => {
                 let providers = screened(peers, &providers);

@@ -204,8 +204,14 @@ impl Dht {
             Input::NotThere { peer, addrs, strangers } => {
                 self.peers.not_there(now, &Contact::new(peer, addrs), strangers);
             }
-            Input::Connected { peer, outbound_addr } => self.on_connected(now, peer, outbound_addr),
-            Input::Disconnected { peer } => self.peers.disconnected(&Key::from(&peer)),
+            Input::Connected { peer, outbound_addr, inbound_addr } => {
+                self.peers.table.called(peer, inbound_addr.as_ref());
+                self.on_connected(now, peer, outbound_addr);
+            }
+            Input::Disconnected { peer } => {
+                self.peers.table.hung_up(&peer);
+                self.peers.disconnected(&Key::from(&peer));
+            }
             Input::Serves { peer, yes } => self.on_serves(now, peer, yes),
             Input::Request { from, id, request } => self.on_request(now, from, id, request),
             Input::RequestGone { id } => {

@@ -64,7 +64,7 @@ fn where_the_first_that_waits_may_not_have_the_place_the_next_is_tried() {
     let rival = contact(6, |key| key.common_prefix_len(&local) == 3);
     dht.admit_verified(NOW, &rival);
     assert!(dht.peers.table.get(rival.key()).is_some());
-    dht.handle_input(NOW, Input::Connected { peer: *peers[0].peer(), outbound_addr: None });
+    dht.handle_input(NOW, Input::Connected { peer: *peers[0].peer(), outbound_addr: None, inbound_addr: None });
     dht.handle_input(NOW, Input::Serves { peer: *peers[0].peer(), yes: false });
     assert_eq!(asked(&mut dht), [*peers[2].peer()], "there is one of the other's group");
 }
@@ -134,7 +134,7 @@ fn nobody_is_kept_out_by_what_others_say_of_it() {
         let Output::Send { to, id, .. } = output else { continue };
         let closer = if to.peer() == honest.peer() {
             let outbound_addr = honest.addrs().next();
-            dht.handle_input(NOW, Input::Connected { peer: *to.peer(), outbound_addr });
+            dht.handle_input(NOW, Input::Connected { peer: *to.peer(), outbound_addr, inbound_addr: None });
             Vec::new()
         } else {
             vec![Arc::clone(&named)]

@@ -205,7 +205,8 @@ impl Network {
         for (me, other, dialled) in [(from, to, true), (to, from, false)] {
             let contact = self.contact(other);
             let outbound_addr = contact.addrs().next().filter(|_| dialled);
-            self.input(me, Input::Connected { peer: peer(other), outbound_addr });
+            let inbound_addr = contact.addrs().next().filter(|_| !dialled);
+            self.input(me, Input::Connected { peer: peer(other), outbound_addr, inbound_addr });
             self.input(me, Input::Discovered(contact));
             self.input(me, Input::Serves { peer: peer(other), yes: true });
         }

@@ -85,10 +85,11 @@ impl Network {
             let contact = Arc::clone(self.directory.contact(other));
             let peer = *contact.peer();
             let outbound_addr = contact.addrs().next().filter(|_| dialled);
+            let inbound_addr = contact.addrs().next().filter(|_| !dialled);
             let serves = self.slots[other as usize].node.serves();
             self.depth = 0;
             let node = &mut self.slots[one as usize].node;
-            node.handle_input(now, Input::Connected { peer, outbound_addr });
+            node.handle_input(now, Input::Connected { peer, outbound_addr, inbound_addr });
             // Whoever dialled knows by now where the other one is.
             if !dialled {
                 node.handle_input(now, Input::Discovered(contact));

@@ -1,15 +1,20 @@
 //! Since when groups are known.
 //!
-//! Knows: first and last sight of each group. Must not know: what follows from it. Bounded: those seen last the longest
-//! ago are forgotten first, but for those in use.
+//! Knows: first and last sight of each group. Must not know: what follows from it. Bounded: where there is no room, those
+//! that came last go first, so that nobody can push out what was there before by naming many groups.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::core::ip_group::IpGroup;
 use crate::core::time::Timestamp;
 
 /// So many groups are remembered. Source: the servers of the public network are in fewer networks of 16 bits.
 pub(super) const MAX_GROUPS: usize = 4_096;
+/// A group that was not seen for so long is no longer known, if there is no room. Source: peers of a public network that
+/// leave it for good do so within weeks; an attacker would have to come back to it for that long.
+const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -32,7 +37,7 @@ impl History {
             return;
         }
         if self.groups.len() >= MAX_GROUPS {
-            self.forget(in_use);
+            self.forget(now, in_use);
         }
         if self.groups.len() < MAX_GROUPS {
             self.groups.insert(group, Sight { first: settled.then_some(now), last: now });
@@ -44,12 +49,15 @@ impl History {
         self.groups.get(group).map_or(settled.then_some(now), |sight| sight.first.filter(|_| settled))
     }
 
-    /// Forgets a quarter, so that it has to be done rarely.
-    fn forget(&mut self, in_use: impl Fn(&IpGroup) -> bool) {
+    /// Forgets a quarter, so that it has to be done rarely: groups that nobody saw for long, then those that were first
+    /// seen last.
+    fn forget(&mut self, now: Timestamp, in_use: impl Fn(&IpGroup) -> bool) {
         let idle = self.groups.iter().filter(|(group, _)| !in_use(group));
-        let mut idle: Vec<_> = idle.map(|(group, sight)| (sight.last, *group)).collect();
+        let gone = |sight: &Sight| now.since(sight.last) >= FORGOTTEN;
+        let mut idle: Vec<_> =
+            idle.map(|(group, sight)| (gone(sight), sight.first, Reverse(sight.last), *group)).collect();
         idle.sort_unstable();
-        idle.iter().take(MAX_GROUPS / 4).for_each(|(_, group)| _ = self.groups.remove(group));
+        idle.iter().rev().take(MAX_GROUPS / 4).for_each(|(.., group)| _ = self.groups.remove(group));
     }
 
     #[cfg(test)]

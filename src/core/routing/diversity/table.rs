@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
 
 use super::super::{Bucket, Offer, RoutingTable};
 use crate::core::contact::Contact;
+use crate::core::ip_group::IpGroup;
 use crate::core::time::Timestamp;
 
 impl RoutingTable {
@@ -18,6 +20,30 @@ impl RoutingTable {
             let bucket = peers(&self.buckets[self.index(contact.key())]);
             diversity.admits(now, &diversity.groups(contact), bucket, contact.peer())
         })
+    }
+
+    /// A peer is connected, and dialled from here if that is known.
+    pub(crate) fn called(&mut self, peer: PeerId, from: Option<&Multiaddr>) {
+        let Some(diversity) = &mut self.diversity else { return };
+        let asns = diversity.config.asns.as_deref();
+        if let Some(group) = from.and_then(|from| IpGroup::of_caller(from.as_ref(), asns)) {
+            diversity.callers.insert(peer, group);
+        }
+    }
+
+    /// A peer is connected no longer.
+    pub(crate) fn hung_up(&mut self, peer: &PeerId) {
+        if let Some(diversity) = &mut self.diversity {
+            diversity.callers.remove(peer);
+        }
+    }
+
+    /// The group that stands for a peer, where one must: from which it dialled, or else its first.
+    pub(crate) fn group(&self, contact: &Contact) -> Option<IpGroup> {
+        match &self.diversity {
+            Some(diversity) => diversity.caller(contact.peer()).or_else(|| diversity.groups(contact).first().copied()),
+            None => IpGroup::of(contact, None).first().copied(),
+        }
     }
 
     /// Takes addresses that someone told into the entry of a peer, after those that are known; returns them all. `None`

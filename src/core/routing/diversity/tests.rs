@@ -70,6 +70,15 @@ fn check(table: &RoutingTable) {
         let mut near: BTreeMap<IpGroup, usize> = BTreeMap::new();
         for entry in bucket.entries() {
             let groups = IpGroup::of(&entry.contact, None);
+            let groups = match diversity.members[entry.contact.peer()].caller {
+                Some(caller) if !groups.contains(&caller) => {
+                    let mut groups = groups;
+                    groups.push(caller);
+                    groups.sort_unstable();
+                    groups
+                }
+                _ => groups,
+            };
             assert_eq!(diversity.members[entry.contact.peer()].groups, groups, "what it counts for");
             for group in groups {
                 *near.entry(group).or_default() += 1;
@@ -131,6 +140,29 @@ fn one_address_too_many_keeps_a_peer_out() {
     }
     assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1), ip(7, 2)])), Offer::Crowded);
     assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1)])), Offer::Added);
+    check(&table);
+}
+
+#[test]
+fn who_dials_counts_for_where_it_dials_from() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut table = table();
+    // Each says to be in another network, and all dial from one.
+    let liars: Vec<_> = (0..50).map(|group| random(&mut rng, &[ip(group, 1)])).collect();
+    liars.iter().for_each(|liar| table.called(*liar.peer(), Some(&ip(200, 1))));
+    let came = liars.iter().filter(|liar| table.offer(at(0), liar) == Offer::Added).count();
+    assert_eq!(came, 2, "what fits a bucket");
+    assert_eq!(table.group(&liars[9]), Some(IpGroup::V4(20 << 8 | 200)), "among those who wait too");
+    check(&table);
+    // An entry that calls from elsewhere later was where it said when it came.
+    let honest = random(&mut rng, &[ip(60, 1)]);
+    assert_eq!(table.offer(at(0), &honest), Offer::Added);
+    table.called(*honest.peer(), Some(&ip(200, 1)));
+    assert_eq!(table.offer(at(0), &honest.with_multiaddrs([ip(61, 1)])), Offer::Known);
+    check(&table);
+    liars.iter().for_each(|liar| table.hung_up(liar.peer()));
+    assert_eq!(table.offer(at(0), &liars[9]), Offer::Added, "reached where it says to be");
+    assert!(table.diversity.as_ref().unwrap().callers.len() == 1);
     check(&table);
 }
 
@@ -246,6 +278,40 @@ fn the_history_is_bounded_and_keeps_what_is_in_use() {
     assert!(old.count() > 50, "the groups of the table are still old");
 }
 
+#[test]
+fn groups_that_were_there_before_are_not_pushed_out_by_naming_many() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let mut table = settled(&mut rng);
+    // Of 100 groups that it knows since it settled some are in no entry, since buckets are full.
+    let old: Vec<_> = (0..100).map(|group| IpGroup::V4(20 << 8 | group)).collect();
+    let idle = |table: &RoutingTable| {
+        let diversity = table.diversity.as_ref().unwrap();
+        old.iter().filter(|group| !diversity.counts.contains_key(group)).count()
+    };
+    assert!(idle(&table) > 20);
+    let flood = |table: &mut RoutingTable, rng: &mut ChaCha8Rng, hour: u64| {
+        for answer in 0..1_000u32 {
+            let addrs: Vec<Multiaddr> = (0..32)
+                .map(|i| {
+                    let [_, a, b, _] = ((answer * 32 + i) << 8).to_be_bytes();
+                    format!("/ip4/{}.{b}.1.1/tcp/1", 100 + a).parse().unwrap()
+                })
+                .collect();
+            table.offer(at(hour * HOUR + u64::from(answer)), &random(rng, &addrs));
+        }
+    };
+    flood(&mut table, &mut rng, 2);
+    flood(&mut table, &mut rng, 40);
+    let diversity = table.diversity.as_ref().unwrap();
+    assert!(diversity.history.len() > history::MAX_GROUPS / 2, "there were more than it remembers");
+    assert!(old.iter().all(|group| diversity.appeared(at(50 * HOUR), &[*group]).is_none()), "they are still old");
+    // Only when nobody has seen them for a month.
+    flood(&mut table, &mut rng, 40 * 24);
+    let diversity = table.diversity.as_ref().unwrap();
+    let known = old.iter().filter(|group| diversity.appeared(at(961 * HOUR), &[**group]).is_none());
+    assert_eq!(known.count(), 100 - idle(&table), "those of entries");
+}
+
 /// Whatever is offered, told, fails or leaves, in any order.
 #[test]
 fn the_limits_hold_whatever_happens() {
@@ -265,7 +331,9 @@ fn the_limits_hold_whatever_happens() {
             let addrs: Vec<_> =
                 (0..below(&mut rng, 4)).map(|_| ip(below(&mut rng, 60) as u16, below(&mut rng, 9) as u16)).collect();
             let known = contacts.get(below(&mut rng, contacts.len().max(1) as u32) as usize).cloned();
-            match (below(&mut rng, 8), known) {
+            match (below(&mut rng, 10), known) {
+                (8, Some(known)) => table.called(*known.peer(), addrs.first()),
+                (9, Some(known)) => table.hung_up(known.peer()),
                 (0..=2, _) | (_, None) => {
                     let contact = random(&mut rng, &addrs);
                     table.offer(now, &contact);
