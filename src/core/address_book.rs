@@ -1,7 +1,7 @@
 //! Addresses of peers, with what each is worth: those of clients, candidates and first contacts above all.
 //!
-//! Knows: how each address became known, and when the peer was last heard of. Must not know: who serves, or who is
-//! alive. Bounded: the longest unused are forgotten first, those that the application named only for others that it
+//! Knows: how each address became known, when the peer was last heard of, and when it may be tried again. Must not know:
+//! who serves. Bounded: the longest unused are forgotten first, those that the application named only for others that it
 //! named; and what is old is as good as forgotten.
 
 #[cfg(test)]
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::back_off::back_off;
 use super::contact::{Contact, MAX_ADDRS};
 use super::ip_group::IpGroup;
 use super::key::Key;
@@ -62,6 +63,10 @@ struct Note {
     remembered: bool,
     heard: Timestamp,
     group: Option<IpGroup>,
+    /// How often it failed since it was last reached or named.
+    failures: u8,
+    /// Not to be tried before this.
+    retry_at: Timestamp,
 }
 
 /// Contacts by their places in the keyspace, which are shorter than peer ids.
@@ -113,8 +118,11 @@ impl AddressBook {
         let remembered = source != Source::Application && old.as_ref().is_some_and(|old| old.remembered);
         let (rank, heard) = ((named, connected, self.next), self.now);
         let group = if self.by_group { group_of(&noted) } else { None };
+        let failed = old.filter(|_| source < Source::Reached).map(|old| (old.failures, old.retry_at));
+        let (failures, retry_at) = failed.unwrap_or((0, Timestamp::ZERO));
         self.next += 1;
-        self.put(key, Note { contact: Arc::clone(&noted), sure, known, wrong, rank, remembered, heard, group });
+        let contact = Arc::clone(&noted);
+        self.put(key, Note { contact, sure, known, wrong, rank, remembered, heard, group, failures, retry_at });
         self.make_room(group);
         noted
     }
@@ -177,6 +185,20 @@ impl AddressBook {
             note.heard = self.now;
             self.put(*key, note);
         }
+    }
+
+    /// A peer failed: it is left alone for a while, longer each time until it is reached.
+    pub(crate) fn on_failure(&mut self, key: &Key) {
+        let now = self.now;
+        if let Some(note) = self.notes.get_mut(key).filter(|note| note.retry_at <= now) {
+            note.failures = note.failures.saturating_add(1);
+            note.retry_at = now + back_off(note.failures.into());
+        }
+    }
+
+    /// Whether a peer may be asked now: it did not fail, or its back-off is over.
+    pub(crate) fn may_be_asked(&self, key: &Key) -> bool {
+        self.notes.get(key).is_none_or(|note| note.retry_at <= self.now)
     }
 
     /// A peer is not at these addresses: where `strangers` answered, whoever said so is wrong; else only rumours are

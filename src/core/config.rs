@@ -282,7 +282,8 @@ impl Default for RecordConfig {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MaintenanceConfig {
-    /// How many candidates for the routing table are probed at a time. Default: [`DEFAULT_PROBES`].
+    /// How many candidates for the routing table are probed at a time, and how many of its entries beside them. Default:
+    /// [`DEFAULT_PROBES`].
     pub probes: usize,
     /// After what time without a sign of life an entry of the routing table is asked whether it is there, or after half of
     /// it if another peer waits for a place in its bucket; `None` for never, and then entries that failed are not tried

@@ -6,6 +6,7 @@
 //! A group is what an attacker pays for: an IPv4 network of 16 bits (of 8 bits for the few blocks of that size that one
 //! owner holds), an IPv6 network of 32 bits, or an autonomous system where a table tells it. Ids are free.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
@@ -96,7 +97,11 @@ impl Place {
         let ip = match addr {
             [IP4, a, b, c, d, ..] => IpAddr::from([*a, *b, *c, *d]),
             [IP6, rest @ ..] => IpAddr::from(*rest.first_chunk::<16>()?),
-            [code, ..] if DNS.contains(code) => return Some(Place::Name),
+            // A number in the place of a name is what it is dialled at.
+            [code, len, name @ ..] if DNS.contains(code) => match number(name.get(..usize::from(*len))) {
+                Some(ip) => ip,
+                None => return Some(Place::Name),
+            },
             _ => return None,
         };
         let ip = match ip {
@@ -107,11 +112,17 @@ impl Place {
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for: mapped, or 6to4.
+fn number(name: Option<&[u8]>) -> Option<IpAddr> {
+    str::from_utf8(name?).ok()?.parse().ok()
+}
+
+/// The IPv4 address that an IPv6 address stands for: mapped, 6to4, or NAT64 by its well-known prefix.
 fn embedded(ip: &Ipv6Addr) -> Option<Ipv4Addr> {
     let octets = ip.octets();
     match octets {
-        [0x20, 0x02, a, b, c, d, ..] => Some(Ipv4Addr::new(a, b, c, d)),
+        [0x20, 0x02, a, b, c, d, ..] | [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => {
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
         _ => ip.to_ipv4_mapped(),
     }
 }
@@ -156,18 +167,20 @@ pub(crate) fn insert(groups: &mut IpGroups, group: IpGroup) {
 /// the asking, and large ones have many (rule A22). What no range contains is grouped by its first 32 bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AsnTable {
-    /// First, last, system; in order.
-    ranges: Vec<(u128, u128, u32)>,
+    /// First, last, system; in order, no two of them overlap.
+    ranges: Vec<Range>,
 }
 
+type Range = (u128, u128, u32);
+
 impl AsnTable {
-    /// A table of these ranges. Where two overlap, the one that begins later holds from its beginning on, as far as it
-    /// goes; an empty range is dropped. It takes 48 bytes a range.
+    /// A table of these ranges. Where two overlap, the one that begins later holds, or of those that begin together the
+    /// shorter; an empty range is dropped. It takes 48 bytes a range.
     pub fn new(ranges: impl IntoIterator<Item = (RangeInclusive<Ipv6Addr>, u32)>) -> AsnTable {
         let ranges = ranges.into_iter().map(|(range, asn)| (range.start().to_bits(), range.end().to_bits(), asn));
-        let mut ranges: Vec<_> = ranges.filter(|(first, last, _)| first <= last).collect();
-        ranges.sort_unstable();
-        AsnTable { ranges }
+        let mut ranges: Vec<Range> = ranges.filter(|(first, last, _)| first <= last).collect();
+        ranges.sort_unstable_by_key(|(first, last, asn)| (*first, Reverse(*last), *asn));
+        AsnTable { ranges: apart(&ranges) }
     }
 
     /// The system that an address belongs to.
@@ -187,6 +200,38 @@ impl AsnTable {
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
+}
+
+/// The parts of ranges that hold, of ranges in order of where they begin.
+fn apart(ranges: &[Range]) -> Vec<Range> {
+    let (mut apart, mut open) = (Vec::new(), Vec::<Range>::new());
+    // All before this is settled; nothing is left where there is no such place.
+    let mut next = Some(0);
+    let mut settle = |open: &[Range], until: u128, next: &mut Option<u128>| {
+        if let (Some((_, last, asn)), Some(from)) = (open.last(), *next) {
+            let last = until.min(*last);
+            if from <= last {
+                apart.push((from, last, *asn));
+                *next = last.checked_add(1);
+            }
+        }
+    };
+    for range in ranges {
+        while open.last().is_some_and(|(_, last, _)| *last < range.0) {
+            settle(&open, u128::MAX, &mut next);
+            open.pop();
+        }
+        if let Some(before) = range.0.checked_sub(1) {
+            settle(&open, before, &mut next);
+        }
+        next = next.map(|next| next.max(range.0));
+        open.push(*range);
+    }
+    while !open.is_empty() {
+        settle(&open, u128::MAX, &mut next);
+        open.pop();
+    }
+    apart
 }
 
 #[cfg(test)]
@@ -218,7 +263,7 @@ mod tests {
 
     #[test]
     fn ipv4_in_ipv6_is_the_same_group() {
-        for addr in ["/ip6/::ffff:5.6.7.8/tcp/1", "/ip6/2002:0506:0708::1/tcp/1"] {
+        for addr in ["/ip6/::ffff:5.6.7.8/tcp/1", "/ip6/2002:0506:0708::1/tcp/1", "/ip6/64:ff9b::506:708/tcp/1"] {
             assert_eq!(groups(&[addr]), [IpGroup::V4(0x0506)], "{addr}");
         }
         assert_eq!(groups(&["/ip6/::ffff:127.0.0.1/tcp/1"]), []);
@@ -239,6 +284,10 @@ mod tests {
         assert_eq!(groups(&[home, name]), [IpGroup::V4(0xc0a8)]);
         assert_eq!(groups(&["/ip6/fe80::1/tcp/1", name]), [IpGroup::V6(0xfe80_0000)]);
         assert_eq!(groups(&[name, "/dnsaddr/example.org"]), [IpGroup::Named]);
+        assert_eq!(
+            groups(&["/dns/5.6.7.8/tcp/1", "/dns6/2a01:4f8::1/tcp/1"]),
+            groups(&[public, "/ip6/2a01:4f8::1/tcp/1"])
+        );
         assert_eq!(groups(&["/ip4/100.64.0.1/tcp/1", public]), [IpGroup::V4(0x0506)]);
     }
 
@@ -270,6 +319,29 @@ mod tests {
         assert_eq!(of(&format!("/p2p/{peer}")), Some(IpGroup::Named), "through a relay");
         assert_eq!(of(&format!("/ip4/5.6.7.8/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}")), Some(IpGroup::Named));
         assert_eq!(IpGroup::of_caller(&[IP4, 1], None), None);
+    }
+
+    #[test]
+    fn of_ranges_that_overlap_the_later_holds_and_the_outer_goes_on_behind_it() {
+        let ip = |bits: u128| Ipv6Addr::from_bits(bits);
+        let range = |first: u128, last: u128, asn: u32| (ip(first)..=ip(last), asn);
+        let ranges = [
+            range(10, 100, 1),
+            range(20, 40, 2),
+            range(25, 30, 3),
+            range(35, 50, 4),
+            range(10, 12, 5),
+            range(100, 100, 6),
+        ];
+        let table = AsnTable::new(ranges.clone());
+        for bits in 0..120 {
+            let holds = ranges.iter().filter(|(range, _)| range.contains(&ip(bits)));
+            let holds = holds.max_by_key(|(range, _)| (range.start().to_bits(), Reverse(range.end().to_bits())));
+            assert_eq!(table.lookup(&ip(bits)), holds.map(|(_, asn)| *asn), "{bits}");
+        }
+        let whole = AsnTable::new([range(0, u128::MAX, 1), range(u128::MAX - 1, u128::MAX, 2)]);
+        assert_eq!([0, 9, u128::MAX].map(|bits| whole.lookup(&ip(bits))), [Some(1), Some(1), Some(2)]);
+        assert_eq!(whole.len(), 2);
     }
 
     #[test]

@@ -16,6 +16,7 @@
 
 mod address_book;
 mod address_policy;
+mod back_off;
 pub mod config;
 mod contact;
 mod dht;

@@ -207,17 +207,37 @@ impl Peers {
     }
 
     /// The peers to begin a lookup with: the `count` closest of the table, and while it holds fewer, those that the
-    /// application named. Entries that failed and whose back-off is not over are left alone, unless there are no others, as
+    /// application named. Those that failed and whose back-off is not over are left alone, unless there are no others, as
     /// after an outage.
     pub(crate) fn seeds(&self, now: Timestamp, target: &Key, count: usize) -> Vec<Arc<Contact>> {
+        self.seeds_with(now, target, count, |key| self.book.may_be_asked(key))
+    }
+
+    /// The same for a lookup towards the node itself. Between those there are ever longer pauses where too few are known, so
+    /// that each tries all that the application named.
+    pub(crate) fn seeds_home(&self, now: Timestamp, count: usize) -> Vec<Arc<Contact>> {
+        self.seeds_with(now, self.local.key(), count, |_| true)
+    }
+
+    /// `stranger` tells whether a named peer that is not in the table may be asked.
+    fn seeds_with(
+        &self,
+        now: Timestamp,
+        target: &Key,
+        count: usize,
+        stranger: impl Fn(&Key) -> bool,
+    ) -> Vec<Arc<Contact>> {
         let mut seeds = self.table.closest(target, count, |_, entry| entry.may_be_asked(now));
         if seeds.is_empty() {
             seeds = self.table.closest(target, count, |_, _| true);
         }
         if seeds.len() < count {
             let named = self.book.named().filter(|contact| contact.peer() != self.local.peer());
-            let left_alone = |key: &Key| self.table.get(key).is_some_and(|entry| !entry.may_be_asked(now));
-            let named = named.filter(|contact| seeds.is_empty() || !left_alone(contact.key()));
+            let may_be_asked = |key: &Key| match self.table.get(key) {
+                Some(entry) => entry.may_be_asked(now),
+                None => stranger(key),
+            };
+            let named = named.filter(|contact| seeds.is_empty() || may_be_asked(contact.key()));
             let fresh = named.filter(|contact| !seeds.iter().any(|seed| seed.peer() == contact.peer()));
             let fresh: Vec<_> = fresh.take(count - seeds.len()).cloned().collect();
             seeds.extend(fresh);

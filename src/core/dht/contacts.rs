@@ -2,7 +2,7 @@
 //!
 //! Knows: whom to offer to the table. Must not know: how the table judges.
 
-use super::queries::askable;
+use super::queries::named;
 use super::*;
 
 impl Dht {
@@ -81,9 +81,10 @@ impl Dht {
             }
             let contact = self.peers.note(now, &contact, Source::Itself);
             self.peers.book.remember(contact.key());
-            self.offer(now, contact);
-            self.want_more(now);
+            self.queue(now, contact);
         }
+        self.start_probes(now);
+        self.want_more(now);
         self.refresh.hasten(now);
     }
 
@@ -132,9 +133,7 @@ impl Dht {
     pub(super) fn on_probed(&mut self, now: Timestamp, peer: &PeerId, response: Option<&Response>) {
         let purpose = self.probes.finished(peer);
         if let (Some(Purpose::Check), Some(response)) = (purpose, response) {
-            let most = self.config.lookup.replication.get().saturating_mul(2);
-            let named = askable(now, &self.peers, &Key::from(peer), response, most);
-            for contact in named {
+            for contact in named(now, &mut self.peers, &self.config, &Key::from(peer), response) {
                 if self.peers.table.is_neighbour(contact.key()) {
                     self.queue(now, contact);
                 }
@@ -173,7 +172,7 @@ impl Dht {
     pub(super) fn admit(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let contact = &self.peers.as_answered(contact);
         if !self.peers.is_routable(contact) {
-            return;
+            return self.peers.table.on_answer(now);
         }
         let peer = *contact.peer();
         let gone = match self.peers.table.offer(now, contact) {

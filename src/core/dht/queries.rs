@@ -60,13 +60,8 @@ impl Dht {
     /// A request of a query was answered, and the answer fits.
     pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(query) = self.pool.get_mut(id) else { return };
-        let most = self.config.lookup.replication.get().saturating_mul(2);
         let target = query.machine.walk_target(tag).unwrap_or(query.target);
-        let mut closer = askable(now, &self.peers, &target, &response, most);
-        if let Some(diversity) = &self.config.routing.diversity {
-            self.peers.table.hear(now, &closer);
-            trim(&mut closer, &target, diversity);
-        }
+        let closer = named(now, &mut self.peers, &self.config, &target, &response);
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let found = response.has_records();
         let heard = Heard { from: &asked.request.to, tag, response, closer: &closer };
@@ -196,21 +191,26 @@ impl Dht {
     }
 }
 
-/// The peers that an answer names and that can be asked, at most `max` of them: those that others can reach, and whoever
-/// is looked for.
-pub(super) fn askable(
+/// The peers that an answer names and that can be asked, twice k at most, and not too many of one group: those that
+/// others can reach, and whoever is looked for.
+pub(super) fn named(
     now: Timestamp,
-    peers: &Peers,
+    peers: &mut Peers,
+    config: &Config,
     target: &Key,
     response: &Response,
-    max: usize,
 ) -> Vec<Arc<Contact>> {
-    let named = match response {
-        Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. } => {
-            &closer[..]
-        }
-        Response::Ping | Response::PutValue { .. } | Response::AddProvider => &[],
+    let (Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. }) =
+        response
+    else {
+        return Vec::new();
     };
     let worth = |contact: &Arc<Contact>| peers.is_routable(contact) || contact.key() == target;
-    named.iter().filter_map(|contact| peers.askable(now, contact)).filter(worth).take(max).collect()
+    let askable = closer.iter().filter_map(|contact| peers.askable(now, contact)).filter(worth);
+    let mut named: Vec<_> = askable.take(config.lookup.replication.get().saturating_mul(2)).collect();
+    if let Some(diversity) = &config.routing.diversity {
+        peers.table.hear(now, &named);
+        trim(&mut named, target, diversity);
+    }
+    named
 }

@@ -97,6 +97,7 @@ impl Dht {
     pub(super) fn hold_against(&mut self, now: Timestamp, peer: &Arc<Contact>, why: RequestError) {
         if why.is_the_peers() {
             self.experience.record_end(true);
+            self.peers.book.on_failure(peer.key());
         }
         if why.is_the_peers() && self.peers.table.len() > 0 {
             self.peers.book.give_up(peer.key());

@@ -7,6 +7,7 @@ use crate::core::address_policy::AddressPolicy;
 use crate::core::config::DiversityConfig;
 use crate::core::errand::Aim;
 use crate::core::maintain::Run;
+use crate::core::message::Unreachable;
 use crate::core::storage::Duty;
 use crate::core::{MemoryStore, MemoryStoreConfig};
 
@@ -143,4 +144,33 @@ fn nobody_is_kept_out_by_what_others_say_of_it() {
     }
     assert_eq!(dht.peers.table.get(honest.key()).map(|entry| &entry.contact), Some(&honest));
     assert!(dht.peers.wants(NOW, &other), "nor are others");
+}
+
+#[test]
+fn a_dead_peer_that_was_named_is_not_dialled_in_every_lookup() {
+    // The lookups of refreshing have pauses of their own, and try whoever was named.
+    let mut dht = node(|config| config.maintenance.refresh_interval = None);
+    (0..3).for_each(|group| dht.admit_verified(NOW, &contact(group, |_| true)));
+    let dead = contact(9, |_| true);
+    dht.handle_input(NOW, Input::AddPeer(Arc::clone(&dead)));
+    let mut dials = 0;
+    for second in (0..200).step_by(10) {
+        let now = NOW + Duration::from_secs(second);
+        dht.handle_input(now, Input::Timeout);
+        let key = Bytes::copy_from_slice(&second.to_be_bytes());
+        dht.start(now, Operation::ClosestPeers { key }, QueryOptions::default()).unwrap();
+        while let Some(output) = dht.poll_output() {
+            let Output::Send { to, id, .. } = output else { continue };
+            let result = match to.peer() == dead.peer() {
+                true => Err(RequestError::Unreachable(Unreachable::DialFailed)),
+                false => Ok(Response::FindNode { closer: Vec::new() }),
+            };
+            dials += u32::from(result.is_err());
+            dht.handle_input(now, Input::Response { id, result });
+        }
+    }
+    assert_eq!(dials, 4, "by its trial, and by lookups at the start, after 30 s and after a minute more");
+    assert!(!dht.peers.book.may_be_asked(dead.key()));
+    dht.handle_input(NOW + Duration::from_secs(200), Input::AddPeer(Arc::clone(&dead)));
+    assert!(dht.peers.book.may_be_asked(dead.key()), "named again");
 }

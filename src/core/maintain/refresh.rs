@@ -65,7 +65,7 @@ struct Part {
     due: Option<Timestamp>,
     /// How many lookups in a row found nobody.
     failed: u32,
-    /// Whether it was looked into before.
+    /// Whether it was looked into before, and not only taken for known since the network was small.
     seen: bool,
 }
 
@@ -140,7 +140,7 @@ impl Refresh {
 
     /// The nearest part is due at once, unless it is being looked into or never to be.
     pub(crate) fn hasten(&mut self, now: Timestamp) {
-        self.own.due = self.own.due.map(|due| due.min(now));
+        self.own.hasten(now);
     }
 
     /// Few peers are known, or one came where nobody was known: the nearest part is due soon, or as soon as the last
@@ -212,13 +212,17 @@ impl Refresh {
             self.count = count as usize;
             let known = self.parts.len().max(self.count);
             self.parts.resize(known, Part { due: Some(now), ..Part::default() });
+            if !explored.everyone {
+                let passed_over = |part: &&mut Part| !part.seen && part.failed == 0;
+                self.parts.iter_mut().filter(passed_over).for_each(|part| part.hasten(now));
+            }
             self.small = explored.everyone;
         }
         for part in &explored.looked_into {
             if let Some(part) = self.parts.get_mut(*part as usize) {
-                let first = !part.seen && !explored.everyone;
-                let wait = if first { interval / YOUNG } else { interval };
-                *part = Part::seen(later(now, wait, rng));
+                let seen = part.seen || !explored.everyone;
+                let wait = if seen && !part.seen { interval / YOUNG } else { interval };
+                *part = Part { seen, ..Part::seen(later(now, wait, rng)) };
             }
         }
         match aim {
@@ -244,6 +248,11 @@ impl Refresh {
 impl Part {
     fn seen(due: Timestamp) -> Part {
         Part { due: Some(due), failed: 0, seen: true }
+    }
+
+    /// It is due now, unless it is being looked into.
+    fn hasten(&mut self, now: Timestamp) {
+        self.due = self.due.map(|due| due.min(now));
     }
 
     fn fail(&mut self, now: Timestamp, interval: Duration, rng: &mut ChaCha8Rng) {

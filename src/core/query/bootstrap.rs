@@ -129,8 +129,7 @@ impl Bootstrap {
     fn on_walk_done(&mut self, cx: &Context<'_>, walk: &Walk) {
         let found = walk.lookup.closest();
         let Some(closest) = found.first() else { return };
-        let wanted = |contact: &Arc<Contact>| cx.peers.wants(cx.now, contact);
-        self.explored.candidates.extend(walk.lookup.ranked().into_iter().filter(wanted));
+        self.keep_candidates(cx, walk.lookup.ranked());
         match walk.aim {
             Aim::Part(part) => self.explored.looked_into.push(part),
             Aim::Own => {
@@ -142,6 +141,19 @@ impl Bootstrap {
                 } else if self.all {
                     self.ahead = (0..parts).rev().collect();
                 }
+            }
+        }
+    }
+
+    /// Those whom the walk heard of and that the table has places for, as many as may wait for their trial.
+    fn keep_candidates(&mut self, cx: &Context<'_>, heard: Vec<Arc<Contact>>) {
+        for contact in heard {
+            let kept = &mut self.explored.candidates;
+            if kept.len() >= cx.config.limit.candidates {
+                return;
+            }
+            if cx.peers.wants(cx.now, &contact) && !kept.iter().any(|known| known.key() == contact.key()) {
+                kept.push(contact);
             }
         }
     }
@@ -161,7 +173,10 @@ impl Bootstrap {
         if let Some((key, preimage)) = target {
             let tag = Tag(self.next_tag);
             self.next_tag = self.next_tag.wrapping_add(1);
-            let lookup = cx.walk(key, cx.replication(), None);
+            let lookup = match aim {
+                Aim::Own => cx.walk_home(),
+                Aim::Part(_) => cx.walk(key, cx.replication(), None),
+            };
             self.walks.push(Walk { tag, aim, target: key, preimage, lookup });
         }
     }

@@ -69,6 +69,13 @@ impl Context<'_> {
         self.walk_with(target, count, paths, &seeds)
     }
 
+    /// A walk towards the node itself.
+    pub(crate) fn walk_home(&self) -> Lookup {
+        let count = self.replication();
+        let seeds = self.peers.seeds_home(self.now, count.saturating_mul(2));
+        self.walk_with(*self.peers.local.key(), count, None, &seeds)
+    }
+
     /// The same along one path, begun with these peers too.
     pub(crate) fn walk_from(&self, target: Key, count: usize, known: &[Arc<Contact>]) -> Lookup {
         let mut seeds = self.peers.seeds(self.now, &target, count.saturating_mul(2));

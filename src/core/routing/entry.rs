@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::back_off::back_off;
 use crate::core::contact::Contact;
 use crate::core::rtt::RoundTrip;
 use crate::core::time::Timestamp;
@@ -14,9 +15,6 @@ pub(crate) const QUESTIONABLE_AFTER: u32 = 2;
 /// After so many failures in a row an entry is forgotten. Source: with the waits between them a dead peer is dialled
 /// three times in two minutes; the five of the Kademlia paper would leave it in the table for eight.
 pub(crate) const FORGOTTEN_AFTER: u32 = 3;
-/// After its first failure an entry is left alone for this long, after each further one for twice as long. Source: longer
-/// than a request may take, so that all requests that one loss of a packet or a restart spoils count as one failure.
-pub(crate) const BACK_OFF: Duration = Duration::from_secs(30);
 
 /// 48 bytes: a process of many nodes has millions of them.
 #[derive(Clone, Debug)]
@@ -70,7 +68,7 @@ impl Entry {
     /// of all peers, has grown since the one before: an outage is not its fault.
     pub(super) fn on_failure(&mut self, now: Timestamp, answers: u64, unreachable: bool) {
         let Some(failing) = &mut self.failing else {
-            let retry_at = now + BACK_OFF;
+            let retry_at = now + back_off(1);
             self.failing = Some(Box::new(Failing { failures: 1, answers, retry_at, unreachable }));
             return;
         };
@@ -82,7 +80,7 @@ impl Entry {
             failing.failures += 1;
             failing.answers = answers;
         }
-        failing.retry_at = now + BACK_OFF.saturating_mul(1 << (failing.failures - 1).min(16));
+        failing.retry_at = now + back_off(failing.failures);
     }
 
     /// That it failed was not its fault: it may be asked again at once.

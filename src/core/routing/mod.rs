@@ -99,10 +99,7 @@ impl RoutingTable {
 
     /// Offers a peer that has just answered a request. This is the only way into the table.
     pub(crate) fn offer(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Offer {
-        self.answers += 1;
-        if self.silence > 0 {
-            self.on_end_of_silence(now);
-        }
+        self.on_answer(now);
         if *contact.key() == self.local {
             return Offer::Full;
         }
@@ -114,6 +111,14 @@ impl RoutingTable {
         let offer = self.place(now, contact);
         self.count(now, contact, &offer);
         offer
+    }
+
+    /// Someone answered, whether it may be in the table or not.
+    pub(crate) fn on_answer(&mut self, now: Timestamp) {
+        self.answers += 1;
+        if self.silence > 0 {
+            self.on_end_of_silence(now);
+        }
     }
 
     /// Someone answers again. Where nobody did, the failures until now tell nothing of those who failed: they may be asked

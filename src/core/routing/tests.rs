@@ -1,8 +1,9 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
-use super::entry::{BACK_OFF, FORGOTTEN_AFTER, QUESTIONABLE_AFTER};
+use super::entry::{FORGOTTEN_AFTER, QUESTIONABLE_AFTER};
 use super::*;
+use crate::core::back_off::BACK_OFF;
 
 fn contact(bits: &str) -> Arc<Contact> {
     Contact::with_key(PeerId::random(), Key::from_bits(bits), [])
@@ -251,16 +252,16 @@ fn who_is_no_longer_a_neighbour_waits_and_the_senior_stay() {
 
 #[test]
 fn of_those_who_wait_the_fastest_is_tried_first() {
-    let mut table = table("0", 1);
-    table.offer(Timestamp::ZERO, &contact("00"));
-    let peers = ["100", "101", "110"].map(contact);
-    for (peer, millis) in peers.iter().zip([50, 200, 90]) {
-        table.offer(Timestamp::ZERO, peer);
+    let mut table = table("0", 3);
+    ["000", "1000", "1001", "1010"].map(|bits| table.offer(Timestamp::ZERO, &contact(bits)));
+    let peers = ["1011", "1100", "1101"].map(contact);
+    for (peer, millis) in peers.iter().zip([200, 50, 90]) {
+        assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Full);
         table.record(peer.key(), Duration::from_millis(millis));
     }
-    table.remove(peers[0].key());
-    let waiting = table.next_waiting(Timestamp::ZERO, peers[0].key());
-    assert_eq!(waiting.as_ref(), Some(&peers[2]), "one waits in a bucket of one: whoever answered last");
+    table.remove(&Key::from_bits("1000"));
+    let order: Vec<_> = (0..3).filter_map(|_| table.next_waiting(Timestamp::ZERO, peers[0].key())).collect();
+    assert_eq!(order, [1, 2, 0].map(|i: usize| Arc::clone(&peers[i])));
 }
 
 #[test]

@@ -260,3 +260,20 @@ fn an_interval_without_end_never_comes_and_the_shortest_comes_later() {
         assert!(refresh.due() > Some(now), "or the node would spin");
     }
 }
+
+#[test]
+fn parts_of_a_small_network_are_looked_into_once_it_has_grown() {
+    let (mut rng, mut ids) = (rng(), 0);
+    let mut refresh = Refresh::new(secs(0), Some(INTERVAL), &mut rng);
+    refresh.join_started(QueryId::new(1_000));
+    let everyone = Explored { looked_into: vec![0, 1], everyone: true, ..found(2) };
+    refresh.explored(secs(0), QueryId::new(1_000), &everyone, false, &mut rng);
+    assert!(refresh.due().unwrap() >= secs(600), "there is nothing more to find");
+    refresh.on_growth(secs(60), K, K, &mut rng);
+    let now = refresh.due().unwrap();
+    assert!(now < secs(70), "now there is: {now}");
+    assert_eq!(start(&mut refresh, now, &mut ids), [(QueryId::new(0), Aim::Own)]);
+    refresh.explored(now, QueryId::new(0), &found(3), false, &mut rng);
+    let parts: Vec<_> = start(&mut refresh, now, &mut ids).into_iter().map(|(_, aim)| aim).collect();
+    assert_eq!(parts, [0, 1, 2].map(Aim::Part), "none of which a lookup has been in");
+}
