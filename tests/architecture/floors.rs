@@ -14,8 +14,20 @@ pub(crate) const FLOORS: &[(&str, &[&str])] = &[
 ];
 
 /// Floor 0: what every other module of the core may name.
-const VOCABULARY: &[&str] =
-    &["time", "key", "contact", "ip_group", "record", "message", "error", "config", "rtt", "address_policy", "text"];
+const VOCABULARY: &[&str] = &[
+    "time",
+    "key",
+    "contact",
+    "ip_group",
+    "record",
+    "message",
+    "error",
+    "config",
+    "rtt",
+    "address_policy",
+    "back_off",
+    "text",
+];
 /// Floor 1: what the duties are made of.
 const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup", "preimage"];
 /// Between the floors: what the duties share, and the doors, which are data.
@@ -33,7 +45,8 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("key", &[]),
     ("text", &[&["key"]]),
     ("contact", &[&["key"]]),
-    ("ip_group", &[&["contact"]]),
+    ("back_off", &[]),
+    ("ip_group", &[&["contact", "address_policy"]]),
     ("record", &[&["time", "key", "contact"]]),
     ("validate", &[&["time", "key", "contact", "record"]]),
     ("message", &[&["time", "key", "contact", "record", "validate"]]),

@@ -253,7 +253,9 @@ fn who_is_no_longer_a_neighbour_waits_and_the_senior_stay() {
 #[test]
 fn of_those_who_wait_the_fastest_is_tried_first() {
     let mut table = table("0", 3);
-    ["000", "1000", "1001", "1010"].map(|bits| table.offer(Timestamp::ZERO, &contact(bits)));
+    for bits in ["000", "1000", "1001", "1010"] {
+        table.offer(Timestamp::ZERO, &contact(bits));
+    }
     let peers = ["1011", "1100", "1101"].map(contact);
     for (peer, millis) in peers.iter().zip([200, 50, 90]) {
         assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Full);
