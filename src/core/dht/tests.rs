@@ -174,3 +174,25 @@ fn a_dead_peer_that_was_named_is_not_dialled_in_every_lookup() {
     dht.handle_input(NOW + Duration::from_secs(200), Input::AddPeer(Arc::clone(&dead)));
     assert!(dht.peers.book.may_be_asked(dead.key()), "named again");
 }
+
+#[test]
+fn peers_that_dial_from_one_network_are_of_it_wherever_they_say_to_be() {
+    let mut dht = node(|config| {
+        config.address_policy = AddressPolicy::Public;
+        config.routing.diversity = Some(DiversityConfig::default());
+    });
+    for group in 1..50 {
+        let liar = contact(group, |_| true);
+        let inbound_addr = Some(format!("/ip4/20.99.0.{group}/tcp/5").parse().unwrap());
+        dht.handle_input(NOW, Input::Connected { peer: *liar.peer(), outbound_addr: None, inbound_addr });
+        dht.handle_input(NOW, Input::Discovered(Arc::clone(&liar)));
+        dht.handle_input(NOW, Input::Serves { peer: *liar.peer(), yes: true });
+        while let Some(output) = dht.poll_output() {
+            let Output::Send { id, .. } = output else { continue };
+            dht.handle_input(NOW, Input::Response { id, result: Ok(Response::FindNode { closer: Vec::new() }) });
+        }
+    }
+    assert_eq!(dht.peers.table.len(), 2, "as many as a bucket may have of one network");
+    let told = dht.peers.table.entries().all(|entry| entry.contact.raw_addrs().len() == 1);
+    assert!(told, "where it dials from is nowhere to be reached at");
+}
