@@ -16,8 +16,8 @@ use futures::task::noop_waker;
 use futures::{Stream, StreamExt};
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::{
-    Config, Contact, Dht, Event, InboundId, Input, MemoryStore, Mode, Operation, Output, Progress, QueryEvent,
-    QueryOptions, Reply, RequestError, RequestId, Timestamp, Unreachable,
+    Config, Contact, Dht, DialCause, Event, InboundId, Input, MemoryStore, Mode, Operation, Output, Progress,
+    QueryEvent, QueryOptions, Reply, RequestError, RequestId, Timestamp, Unreachable,
 };
 use libp2p_kad_dht::handle::{Commands, Found, HandleError, MAX_COMMANDS, Outcome, ProviderUpdate, Providers, Wish};
 use libp2p_kad_dht::{DhtHandle, Query, QueryError, Quorum};
@@ -407,12 +407,13 @@ fn unreachable_peers_are_named_with_the_reason() {
     assert!(poll(&mut query).is_pending());
     network.run();
     while let Some((id, _)) = network.mute.pop_first() {
-        let result = Err(RequestError::Unreachable(Unreachable::BackingOff));
+        let result = Err(RequestError::Unreachable(Unreachable::BackingOff(DialCause::Refused)));
         network.nodes[0].dht.handle_input(network.now, Input::Response { id, result });
         network.run();
     }
     let Poll::Ready(Err(error)) = poll(&mut query) else { panic!("not over") };
-    assert!(format!("{error:?}").contains("BackingOff"), "{error:?}");
+    let why = "unreachable: held back, since dialling failed recently: connection refused";
+    assert!(error.to_string().ends_with(&format!("{}: {why}", gone.peer())), "{error}");
 }
 
 #[test]

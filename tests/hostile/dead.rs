@@ -9,7 +9,7 @@ use futures::future::join_all;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, identity};
 use libp2p_kad_dht as kad;
-use libp2p_kad_dht::core::{Progress, Request, RequestError, Response};
+use libp2p_kad_dht::core::{DialCause, Progress, Request, RequestError, Response, Unreachable};
 use libp2p_kad_dht::handle::Published;
 use libp2p_kad_dht::{QueryError, Quorum};
 use tokio::sync::watch;
@@ -252,6 +252,39 @@ async fn an_outage_costs_no_entry_and_is_over_when_it_is_over() {
     })
     .await;
     assert_eq!(alice.table().await.into_iter().collect::<BTreeSet<_>>(), before);
+}
+
+/// Whose port is closed, who hangs up at once, and who has no address that this node can dial: the first time a request to
+/// them fails, and while they are held back after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reason_of_a_failed_dial_is_told_and_remembered() {
+    let alice = node(brief()).await;
+    let away = Proxy::to(&closed_port().await).await;
+    away.cut();
+    let no_transport: Multiaddr = "/ip4/127.0.0.1/udp/4001/quic-v1".parse().unwrap();
+    for (addr, expected, text) in [
+        (closed_port().await, DialCause::Refused, "connection refused"),
+        (away.addr.clone(), DialCause::Closed, "the connection closed at once"),
+        (no_transport, DialCause::NoTransport, "no transport for its addresses"),
+    ] {
+        let dead = stranger();
+        alice.dht.add_peer(dead, [addr]);
+        let mut told = BTreeSet::new();
+        until("it was dialled and then held back", async || {
+            let Err(error) = soon(alice.dht.closest_peers(b"point")).await else { panic!("somebody answered") };
+            let failed = error.report().map(|report| report.failed.clone()).unwrap_or_default();
+            for why in failed.iter().filter(|failure| failure.peer == dead).map(|failure| failure.why) {
+                assert!(why.to_string().ends_with(text), "{why}");
+                told.insert(match why {
+                    RequestError::Unreachable(Unreachable::DialFailed(cause)) if cause == expected => "dialled",
+                    RequestError::Unreachable(Unreachable::BackingOff(cause)) if cause == expected => "held back",
+                    why => panic!("{why:?}"),
+                });
+            }
+            told.contains("held back").then_some(())
+        })
+        .await;
+    }
 }
 
 /// With nobody else to ask, all that is said is who failed and how.

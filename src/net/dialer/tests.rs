@@ -5,9 +5,11 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use libp2p_core::Multiaddr;
+use libp2p_core::transport::TransportError;
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::DialCause;
 
 fn peers(count: u8) -> Vec<PeerId> {
     let peer = |n| {
@@ -22,7 +24,8 @@ fn addr(port: u16) -> Multiaddr {
 }
 
 fn failed() -> DialError {
-    DialError::Transport(Vec::new())
+    let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    DialError::Transport(vec![(addr(1), TransportError::Other(refused))])
 }
 
 fn condition_false() -> DialError {
@@ -147,11 +150,11 @@ fn a_failed_dial_fails_all_and_holds_the_peer_back() {
     let (one, two) = (stage.send(peer, 1), stage.send(peer, 1));
     let connection = stage.dial();
     stage.fail(peer, connection, &failed());
-    let unreachable = RequestError::Unreachable(Unreachable::DialFailed);
+    let unreachable = RequestError::Unreachable(Unreachable::DialFailed(DialCause::Refused));
     assert_eq!(stage.failed, [(one, unreachable), (two, unreachable)]);
     stage.assert_forgotten();
     let three = stage.send(peer, 1);
-    assert_eq!(stage.failed[2], (three, Unreachable::BackingOff.into()));
+    assert_eq!(stage.failed[2], (three, Unreachable::BackingOff(DialCause::Refused).into()));
     stage.send(peer, 2);
     let connection = stage.dial();
     stage.dialer.on_answer(); // somebody else is there
@@ -174,8 +177,8 @@ fn each_way_to_fail_has_its_name() {
         (wrong, Unreachable::WrongPeer, true),
         (DialError::LocalPeerId { address: addr(1) }, Unreachable::WrongPeer, true),
         (denied(), Unreachable::Denied, false),
-        (DialError::Aborted, Unreachable::DialFailed, false),
-        (failed(), Unreachable::DialFailed, true),
+        (DialError::Aborted, Unreachable::DialFailed(DialCause::Unknown), false),
+        (failed(), Unreachable::DialFailed(DialCause::Refused), true),
     ] {
         let (peer, mut stage) = (peers(1)[0], Stage::new(4, 10));
         let id = stage.send(peer, 1);
@@ -213,7 +216,7 @@ fn a_dial_that_outlives_its_requests_still_counts_as_failed() {
     assert!(stage.failed.is_empty(), "a cancelled request has no other end");
     stage.assert_forgotten();
     let id = stage.send(peer, 1);
-    assert_eq!(stage.failed, [(id, Unreachable::BackingOff.into())]);
+    assert_eq!(stage.failed, [(id, Unreachable::BackingOff(DialCause::Refused).into())]);
 }
 
 #[test]
