@@ -92,7 +92,7 @@ async fn met(alice: &Ours) -> (PeerId, Proxy) {
     (node.peer, proxy)
 }
 
-async fn lost(alice: &Ours, peer: PeerId) {
+pub(crate) async fn lost(alice: &Ours, peer: PeerId) {
     until("the connection is gone", async || {
         let connected = alice.act(move |swarm| swarm.is_connected(&peer)).await;
         (!connected).then_some(())
@@ -202,56 +202,6 @@ async fn a_dead_peer_is_seldom_dialled_and_not_served() {
     assert!((1..=3).contains(&dials.len()), "{} dials", dials.len());
     let named = named_by(&alice, b"point").await;
     assert!(named.contains(&bob.peer) && !named.contains(&dead), "{named:?}");
-}
-
-/// An outage of the node's own network, a hundred times as fast as one of some minutes: intervals and back-off are
-/// shortened alike. Lookups and refreshes fail all the time; nobody is forgotten, and when the way is open again the first
-/// lookup that begins after the shortest back-off is answered, which by default is within 5 s.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_costs_no_entry_and_is_over_when_it_is_over() {
-    const BASE: Duration = Duration::from_millis(250);
-    let mut dial = kad::DialConfig::default();
-    assert!(dial.backoff_base <= Duration::from_secs(5));
-    dial.backoff_base = BASE;
-    let mut core = brief().core().clone();
-    core.maintenance.refresh_interval = Some(Duration::from_millis(500));
-    let alice = node(brief().with_core(core).with_dial(dial)).await;
-    let mut others = Vec::new();
-    for _ in 0..6 {
-        let other = node(brief()).await;
-        let proxy = Proxy::to(&other.addr).await;
-        others.push((other, proxy));
-    }
-    for (other, proxy) in &others {
-        alice.dht.add_peer(other.peer, [proxy.addr.clone()]);
-        until("it is in the table", async || alice.table().await.contains(&other.peer).then_some(())).await;
-    }
-    let before: BTreeSet<PeerId> = alice.table().await.into_iter().collect();
-    assert_eq!(before.len(), 6);
-    others.iter().for_each(|(_, proxy)| proxy.cut());
-    join_all(others.iter().map(|(other, _)| lost(&alice, other.peer))).await;
-    let began = Instant::now();
-    let mut lookups = 0;
-    while began.elapsed() < 20 * BASE {
-        let found = soon(alice.dht.closest_peers(format!("point {lookups}"))).await;
-        assert!(matches!(found, Err(QueryError::NoAnswer(_) | QueryError::NoPeers)), "{found:?}");
-        lookups += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(lookups > 20, "{lookups}");
-    assert_eq!(alice.table().await.into_iter().collect::<BTreeSet<_>>(), before);
-    others.iter().for_each(|(_, proxy)| proxy.open());
-    let open = Instant::now();
-    until("a lookup is answered", async || soon(alice.dht.closest_peers(b"point")).await.ok()).await;
-    let took = open.elapsed();
-    println!("{lookups} lookups failed; the first was answered {took:?} after the outage");
-    assert!(took < BASE + Duration::from_millis(500), "{took:?}");
-    until("all answer again", async || {
-        let found = soon(alice.dht.closest_peers(b"point")).await.ok()?;
-        (found.peers.len() == 6).then_some(())
-    })
-    .await;
-    assert_eq!(alice.table().await.into_iter().collect::<BTreeSet<_>>(), before);
 }
 
 /// Whose port is closed, who hangs up at once, and who has no address that this node can dial: the first time a request to
