@@ -7,7 +7,7 @@ use std::fmt;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use crate::core::{Misbehaviour, Mode, QueryEvent, QueryId, RecordKey};
+use crate::core::{self, Misbehaviour, Mode, QueryEvent, QueryId, RecordKey};
 
 /// A fact about this node, or news of a query that was started on the [`Behaviour`](super::Behaviour) itself.
 #[derive(Clone, Debug)]
@@ -63,6 +63,19 @@ pub enum Event {
         /// The news; [`QueryEvent::Finished`] comes once, last.
         event: QueryEvent,
     },
+}
+
+impl From<core::Event> for Event {
+    fn from(event: core::Event) -> Event {
+        match event {
+            core::Event::Query { id, event } => Event::QueryProgressed { id, event },
+            core::Event::RoutingChanged { peer, present } => Event::RoutingChanged { peer, present },
+            core::Event::RecordStored { key, from } => Event::RecordStored { key, from },
+            core::Event::ProviderStored { key, provider } => Event::ProviderStored { key, provider },
+            core::Event::AddrsRefused { peer, addrs } => Event::AddrsRefused { peer, addrs },
+            core::Event::PeerMisbehaved { peer, what } => Event::PeerMisbehaved { peer, what },
+        }
+    }
 }
 
 /// Why a node serves, or does not.
