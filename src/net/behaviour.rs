@@ -423,8 +423,7 @@ impl NetworkBehaviour for Behaviour {
                     self.input(Input::Response { id, result });
                 }
             }
-            FromHandler::Serves(_) if self.elsewhere.has(peer, connection) => {}
-            FromHandler::Serves(yes) => self.input(Input::Serves { peer, yes }),
+            FromHandler::Serves(yes) => self.on_serves(peer, connection, yes),
         }
     }
 
@@ -491,3 +490,6 @@ fn random_seed(local: &PeerId, now: Timestamp) -> [u8; 32] {
     }
     seed
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,8 @@ struct Peer {
 struct Connection {
     id: ConnectionId,
     sent: BTreeMap<RequestId, Outgoing>,
+    /// What the peer says here of whether it serves.
+    serves: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -170,7 +172,7 @@ impl Dialer {
             _ => peer.dial = Dial::None,
         }
         self.connected += u64::from(peer.connections.is_empty());
-        peer.connections.push(Connection { id: connection, sent: BTreeMap::new() });
+        peer.connections.push(Connection { id: connection, sent: BTreeMap::new(), serves: None });
         let waiting = std::mem::take(&mut peer.waiting);
         self.waiting -= waiting.len();
         for outgoing in waiting {
@@ -244,6 +246,23 @@ impl Dialer {
         self.dials.contains_key(&connection)
     }
 
+    /// What the peer says on this connection of whether it serves.
+    pub(super) fn on_serves(&mut self, peer: PeerId, connection: ConnectionId, yes: bool) {
+        if let Some(known) = self.connection(peer, connection) {
+            known.serves = Some(yes);
+        }
+    }
+
+    /// Whether the peer serves on any connection; `None` if it has not said so on one.
+    pub(super) fn serves(&self, peer: &PeerId) -> Option<bool> {
+        self.peers.get(peer)?.connections.iter().filter_map(|known| known.serves).max()
+    }
+
+    /// What the peer said on this connection of whether it serves.
+    pub(super) fn serves_on(&self, peer: PeerId, connection: ConnectionId) -> Option<bool> {
+        self.peers.get(&peer)?.connections.iter().find(|known| known.id == connection)?.serves
+    }
+
     /// All connections that are up.
     pub(super) fn connections(&self) -> impl Iterator<Item = (PeerId, ConnectionId)> + '_ {
         self.peers.iter().flat_map(|(peer, entry)| entry.connections.iter().map(|known| (*peer, known.id)))
@@ -273,14 +292,15 @@ impl Dialer {
         self.peers.len()
     }
 
-    /// Sends on the connection with the fewest requests under way, or waits for one.
+    /// Sends on the connection with the fewest requests under way, of those on which the peer serves or may, or waits for
+    /// one.
     fn route(&mut self, now: Timestamp, outgoing: Outgoing) {
         let peer_id = *outgoing.to.peer();
         if peer_id == self.local {
             return self.fail(outgoing.id, Unreachable::NoAddress.into());
         }
         let known = self.peers.get(&peer_id);
-        let least = known.and_then(|peer| peer.connections.iter().min_by_key(|known| known.sent.len()));
+        let least = known.and_then(|peer| peer.connections.iter().min_by_key(|known| known.load()));
         match least.map(|known| known.id) {
             Some(connection) => self.hand(peer_id, connection, outgoing),
             None => self.wait(now, peer_id, outgoing),
@@ -422,6 +442,13 @@ impl Dialer {
 
     fn fail(&mut self, id: RequestId, why: RequestError) {
         self.actions.push_back(Action::Fail { id, why });
+    }
+}
+
+impl Connection {
+    /// By which it is chosen: the least first.
+    fn load(&self) -> (bool, usize) {
+        (self.serves == Some(false), self.sent.len())
     }
 }
 

@@ -86,7 +86,8 @@ pub enum ModeReason {
     Chosen,
     /// It was left to the node, which has a confirmed external address: it can be reached.
     ExternalAddr,
-    /// It was left to the node, which has no confirmed external address, and had none while it was left to it.
+    /// It was left to the node, which has no confirmed external address and does not serve by one that it lost a moment
+    /// ago: it never had one, or was no server when it was left to it.
     NoExternalAddr,
     /// It was left to the node, and for as long as [`Config::with_server_hold`](super::Config::with_server_hold) says
     /// no external address of it was confirmed any more.

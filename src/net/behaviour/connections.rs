@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_identity::PeerId;
+use libp2p_swarm::ConnectionId;
 use libp2p_swarm::behaviour::{AddressChange, ConnectionClosed, ConnectionEstablished, DialFailure};
 
-use super::Behaviour;
+use super::{Behaviour, notify};
 use crate::core::{AddressPolicy, Contact, Input, Mode};
 use crate::net::dialer;
-use crate::net::handler::Handler;
+use crate::net::handler::{Handler, ToHandler};
 
 impl Behaviour {
     pub(super) fn on_established(&mut self, event: ConnectionEstablished<'_>) {
@@ -20,9 +21,16 @@ impl Behaviour {
             self.elsewhere.on_established(peer, connection_id);
             return self.dialer.on_other_connection(peer);
         }
+        self.on_counted(peer, connection_id, dialled_addr(endpoint).cloned());
+        if !failed_addresses.is_empty() {
+            self.input(Input::NotThere { peer, addrs: failed_addresses.to_vec(), strangers: false });
+        }
+    }
+
+    /// A connection that counts is there.
+    fn on_counted(&mut self, peer: PeerId, connection: ConnectionId, outbound_addr: Option<Multiaddr>) {
         let first = !self.dialer.is_connected(&peer);
-        self.dialer.on_established(peer, connection_id);
-        let outbound_addr = dialled_addr(endpoint).cloned();
+        self.dialer.on_established(peer, connection);
         if first {
             self.input(Input::Connected { peer, outbound_addr });
         } else if let Some(addr) = outbound_addr {
@@ -30,9 +38,6 @@ impl Behaviour {
         }
         if let Some(said) = self.elsewhere.take_said(&peer) {
             self.input(Input::Discovered(said));
-        }
-        if !failed_addresses.is_empty() {
-            self.input(Input::NotThere { peer, addrs: failed_addresses.to_vec(), strangers: false });
         }
     }
 
@@ -46,22 +51,73 @@ impl Behaviour {
 
     pub(super) fn on_closed(&mut self, event: ConnectionClosed<'_>) {
         let ConnectionClosed { peer_id: peer, connection_id, .. } = event;
-        if self.elsewhere.on_closed(peer, connection_id) {
-            return;
-        }
-        for id in self.asked.close(connection_id) {
-            self.input(Input::RequestGone { id });
-        }
-        let now = self.clock.now();
-        self.dialer.on_closed(now, peer, connection_id);
-        if !self.dialer.is_connected(&peer) {
-            self.input(Input::Disconnected { peer });
+        if !self.elsewhere.on_closed(peer, connection_id) {
+            self.on_uncounted(peer, connection_id);
         }
     }
 
+    /// A connection that counted is gone.
+    fn on_uncounted(&mut self, peer: PeerId, connection: ConnectionId) {
+        for id in self.asked.close(connection) {
+            self.input(Input::RequestGone { id });
+        }
+        let (now, before) = (self.clock.now(), self.dialer.serves(&peer));
+        self.dialer.on_closed(now, peer, connection);
+        if !self.dialer.is_connected(&peer) {
+            self.input(Input::Disconnected { peer });
+        } else if before == Some(true) && self.dialer.serves(&peer) == Some(false) {
+            self.input(Input::Serves { peer, yes: false });
+        }
+    }
+
+    /// The other end of a connection moved: perhaps out of this network, or into it.
     pub(super) fn on_address_change(&mut self, event: AddressChange<'_>) {
-        if let Some(addr) = dialled_addr(event.new) {
-            self.on_discovered(event.peer_id, addr.clone());
+        let AddressChange { peer_id: peer, connection_id: connection, new, .. } = event;
+        let counts = self.is_of_network(new.get_remote_address());
+        match (self.elsewhere.has(peer, connection), counts) {
+            (false, false) => self.on_moved_away(peer, connection),
+            (true, true) => self.on_moved_here(peer, connection, dialled_addr(new).cloned()),
+            _ => {
+                if let Some(addr) = dialled_addr(new) {
+                    self.on_discovered(peer, addr.clone());
+                }
+            }
+        }
+    }
+
+    fn on_moved_away(&mut self, peer: PeerId, connection: ConnectionId) {
+        let serves = self.dialer.serves_on(peer, connection);
+        self.on_uncounted(peer, connection);
+        self.elsewhere.on_established(peer, connection);
+        if let Some(yes) = serves {
+            self.elsewhere.on_serves(peer, connection, yes);
+        }
+        self.effects.push_back(notify(peer, connection, ToHandler::SetMode(Mode::Client)));
+    }
+
+    fn on_moved_here(&mut self, peer: PeerId, connection: ConnectionId, outbound_addr: Option<Multiaddr>) {
+        let serves = self.elsewhere.serves_on(peer, connection);
+        let said = self.elsewhere.take_said(&peer);
+        self.elsewhere.on_closed(peer, connection);
+        self.on_counted(peer, connection, outbound_addr);
+        if let Some(said) = said {
+            self.input(Input::Discovered(said));
+        }
+        if let Some(yes) = serves {
+            self.on_serves(peer, connection, yes);
+        }
+        self.effects.push_back(notify(peer, connection, ToHandler::SetMode(self.mode.current())));
+    }
+
+    /// What a peer says on one connection of whether it serves. It may take one for a connection from afar, which it sees
+    /// from another side, and not serve there; it serves if it does on any that counts.
+    pub(super) fn on_serves(&mut self, peer: PeerId, connection: ConnectionId, yes: bool) {
+        if self.elsewhere.on_serves(peer, connection, yes) {
+            return;
+        }
+        self.dialer.on_serves(peer, connection, yes);
+        if self.dialer.serves(&peer) == Some(yes) {
+            self.input(Input::Serves { peer, yes });
         }
     }
 
