@@ -46,10 +46,14 @@ struct Stage {
 
 impl Stage {
     fn new(at_once: usize, waiting: usize) -> Stage {
+        Stage::with(at_once, waiting, AddressPolicy::Any)
+    }
+
+    fn with(at_once: usize, waiting: usize, policy: AddressPolicy) -> Stage {
         let at_once = NonZeroUsize::new(at_once).unwrap();
         let config = DialConfig { at_once, waiting, ..DialConfig::default() };
         Stage {
-            dialer: Dialer::new(PeerId::random(), config, AddressPolicy::Any),
+            dialer: Dialer::new(PeerId::random(), config, policy),
             now: Timestamp::from_secs(1_000),
             next_id: 0,
             // Far from the ids that dial options draw.
@@ -285,6 +289,22 @@ fn dials_that_nobody_waits_for_hold_up_no_others_within_bounds() {
 }
 
 #[test]
+fn a_request_goes_where_the_peer_serves() {
+    let (peer, mut stage) = (peers(1)[0], Stage::new(1, 10));
+    let (deaf, open) = (stage.inbound(peer), stage.inbound(peer));
+    assert_eq!(stage.dialer.serves(&peer), None);
+    stage.dialer.on_serves(peer, deaf, false);
+    assert_eq!(stage.dialer.serves(&peer), Some(false));
+    stage.dialer.on_serves(peer, open, true);
+    assert_eq!(stage.dialer.serves(&peer), Some(true));
+    let ids = [1, 2, 3].map(|port| stage.send(peer, port));
+    assert_eq!(stage.sent, ids.map(|id| (open, id)), "though the other one has none under way");
+    stage.close(peer, open);
+    assert_eq!(stage.sent[3..], ids.map(|id| (deaf, id)), "better than none: it may have changed its mind");
+    assert_eq!(stage.dialer.serves(&peer), Some(false));
+}
+
+#[test]
 fn a_foreign_dial_is_waited_for_and_then_tried_ourselves() {
     let (peer, mut stage) = (peers(1)[0], Stage::new(1, 10));
     let id = stage.send(peer, 1);
@@ -334,6 +354,9 @@ enum Fact {
     Inbound(usize),
     ForeignDial(usize),
     ForeignFailed(usize),
+    /// A connection that does not count, as there are beside a local network: by a dial of others, or an inbound one.
+    Elsewhere(usize),
+    Serves(usize, bool),
     Closed(usize),
     Response(usize),
     Later(u64),
@@ -349,6 +372,8 @@ fn fact() -> impl Strategy<Value = Fact> {
         1 => n.clone().prop_map(Fact::Inbound),
         1 => n.clone().prop_map(Fact::ForeignDial),
         1 => n.clone().prop_map(Fact::ForeignFailed),
+        1 => n.clone().prop_map(Fact::Elsewhere),
+        1 => (n.clone(), any::<bool>()).prop_map(|(connection, yes)| Fact::Serves(connection, yes)),
         2 => n.clone().prop_map(Fact::Closed),
         2 => n.clone().prop_map(Fact::Response),
         1 => (1..400_u64).prop_map(Fact::Later),
@@ -358,6 +383,7 @@ fn fact() -> impl Strategy<Value = Fact> {
 /// A swarm that keeps the rules of the real one, and counts how each request ends.
 struct World {
     stage: Stage,
+    policy: AddressPolicy,
     peers: Vec<PeerId>,
     connections: Vec<(PeerId, ConnectionId)>,
     foreign: BTreeSet<PeerId>,
@@ -366,9 +392,10 @@ struct World {
 }
 
 impl World {
-    fn new() -> World {
+    fn new(policy: AddressPolicy) -> World {
         World {
-            stage: Stage::new(2, 6),
+            stage: Stage::with(2, 6, policy),
+            policy,
             peers: peers(5),
             connections: Vec::new(),
             foreign: BTreeSet::new(),
@@ -422,6 +449,12 @@ impl World {
                     self.stage.fail(peer, ConnectionId::new_unchecked(9 << 40), &failed());
                 }
             }
+            Fact::Elsewhere(n) => self.connect_elsewhere(n),
+            Fact::Serves(n, yes) => {
+                if let Some((peer, connection)) = self.connections.get(n % self.connections.len().max(1)).copied() {
+                    self.stage.dialer.on_serves(peer, connection, yes);
+                }
+            }
             Fact::Closed(n) => {
                 if let Some((peer, connection)) = pick(&mut self.connections, n) {
                     self.stage.close(peer, connection);
@@ -434,6 +467,15 @@ impl World {
         self.check();
     }
 
+    fn connect_elsewhere(&mut self, n: usize) {
+        if self.policy == AddressPolicy::Lan {
+            let peer = self.peers[n % self.peers.len()];
+            self.foreign.remove(&peer);
+            self.stage.dialer.on_other_connection(peer);
+            self.stage.drain();
+        }
+    }
+
     fn respond(&mut self, n: usize) {
         let Some((connection, id)) = pick(&mut self.stage.sent, n) else { return };
         let Some((peer, _)) = self.connections.iter().find(|known| known.1 == connection).copied() else { return };
@@ -444,9 +486,11 @@ impl World {
     /// Does what is wanted, as the swarm would at once.
     fn settle(&mut self) {
         while let Some(opts) = self.stage.dials.pop() {
+            let expected = if self.policy == AddressPolicy::Lan { "NotDialing" } else { "DisconnectedAndNotDialing" };
+            assert!(format!("{opts:?}").contains(&format!("condition: {expected},")), "{opts:?}");
             let (peer, connection) = (opts.get_peer_id().unwrap(), opts.connection_id());
             let dialling = self.foreign.contains(&peer) || self.dialling.iter().any(|known| known.0 == peer);
-            if dialling || self.connected(peer) {
+            if dialling || self.policy != AddressPolicy::Lan && self.connected(peer) {
                 self.stage.fail(peer, connection, &condition_false());
             } else {
                 self.dialling.push((peer, connection));
@@ -477,8 +521,8 @@ fn pick<T>(list: &mut Vec<T>, n: usize) -> Option<T> {
 
 proptest! {
     #[test]
-    fn every_request_ends_once_in_any_order_of_facts(facts in prop::collection::vec(fact(), 1..200)) {
-        let mut world = World::new();
+    fn every_request_ends_once_in_any_order_of_facts(lan: bool, facts in prop::collection::vec(fact(), 1..200)) {
+        let mut world = World::new(if lan { AddressPolicy::Lan } else { AddressPolicy::Any });
         for fact in facts {
             world.happen(fact);
         }
