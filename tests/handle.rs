@@ -16,8 +16,8 @@ use futures::task::noop_waker;
 use futures::{Stream, StreamExt};
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::{
-    Config, Contact, Dht, Event, InboundId, Input, MemoryStore, Mode, Operation, Output, Progress, QueryEvent,
-    QueryOptions, Reply, RequestError, RequestId, Timestamp, Unreachable,
+    Config, Contact, Dht, DialCause, Event, InboundId, Input, MemoryStore, Mode, Operation, Output, Progress,
+    QueryEvent, QueryOptions, Reply, RequestError, RequestId, Timestamp, Unreachable,
 };
 use libp2p_kad_dht::handle::{Commands, Found, HandleError, MAX_COMMANDS, Outcome, ProviderUpdate, Providers, Wish};
 use libp2p_kad_dht::{DhtHandle, Query, QueryError, Quorum};
@@ -68,8 +68,13 @@ impl Network {
     }
 
     fn introduce(&mut self) {
-        for n in 0..self.nodes.len() {
-            for m in (0..self.nodes.len()).filter(|m| *m != n) {
+        self.introduce_first(self.nodes.len());
+    }
+
+    /// To each other.
+    fn introduce_first(&mut self, count: usize) {
+        for n in 0..count {
+            for m in (0..count).filter(|m| *m != n) {
                 let contact = Contact::new(self.nodes[m].peer, addrs(m));
                 self.nodes[n].dht.handle_input(self.now, Input::AddPeer(contact));
             }
@@ -207,13 +212,14 @@ fn what_one_puts_another_gets() {
     network.assert_idle();
 }
 
-/// Nodes with k = 4, so that not everyone is among the closest; their numbers, nearest to the key first.
+/// Nodes with k = 4, so that not everyone is among the closest; their numbers, nearest to the key first. The last node is
+/// not among them: it knows nobody.
 fn with_k_of_four(count: usize, key: &str) -> (Network, Vec<usize>) {
     let mut config = Config::default();
     config.lookup.replication = NonZeroUsize::new(4).unwrap();
     config.lookup.resiliency = NonZeroUsize::new(3).unwrap();
-    let mut network = Network::with(count, config);
-    network.introduce();
+    let mut network = Network::with(count + 1, config);
+    network.introduce_first(count);
     let place = libp2p_kad_dht::RecordKey::from(key).key();
     let mut nearest: Vec<_> = (0..count).collect();
     nearest.sort_by_key(|n| libp2p_kad_dht::Key::from(&network.nodes[*n].peer).distance(&place));
@@ -238,10 +244,13 @@ fn a_get_tells_who_held_what_who_is_corrected_and_who_gets_a_copy() {
     assert!(first.iter().all(|peer| found.holders.contains(peer)) && found.outdated.is_empty());
     assert!(lost.iter().all(|peer| found.missing.contains(peer)));
     assert_eq!((&found.corrected[..], found.cached), (&lost[..], None));
-    // The next reader finds nothing to correct, and leaves a copy with the closest that had none.
-    let found = network.finish(network.handle(nearest[26]).values(key)).unwrap();
+    // The next reader knows one peer, which has none: it finds nothing to correct, and leaves a copy there.
+    let outsider = Contact::new(peer(&network, 4), addrs(nearest[4]));
+    network.nodes[30].dht.handle_input(network.now, Input::AddPeer(outsider));
+    network.run();
+    let found = network.finish(network.handle(30).values(key)).unwrap();
     assert!(found.corrected.is_empty() && lost.iter().all(|peer| found.holders.contains(peer)));
-    assert_eq!(found.cached, found.missing.first().copied().map(|_| peer(&network, 4)));
+    assert_eq!((&found.missing[..], found.cached), (&[peer(&network, 4)][..], Some(peer(&network, 4))));
     // The publisher's own copy says no end.
     assert_eq!(network.finish(network.handle(nearest[20]).get(key)).unwrap().expires, None);
 }
@@ -407,12 +416,13 @@ fn unreachable_peers_are_named_with_the_reason() {
     assert!(poll(&mut query).is_pending());
     network.run();
     while let Some((id, _)) = network.mute.pop_first() {
-        let result = Err(RequestError::Unreachable(Unreachable::BackingOff));
+        let result = Err(RequestError::Unreachable(Unreachable::BackingOff(DialCause::Refused)));
         network.nodes[0].dht.handle_input(network.now, Input::Response { id, result });
         network.run();
     }
     let Poll::Ready(Err(error)) = poll(&mut query) else { panic!("not over") };
-    assert!(format!("{error:?}").contains("BackingOff"), "{error:?}");
+    let why = "unreachable: held back, since dialling failed recently: connection refused";
+    assert!(error.to_string().ends_with(&format!("{}: {why}", gone.peer())), "{error}");
 }
 
 #[test]

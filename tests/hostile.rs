@@ -10,6 +10,8 @@ mod floods;
 mod liars;
 #[path = "live/mod.rs"]
 mod live;
+#[path = "hostile/outage.rs"]
+mod outage;
 #[path = "hostile/proxy.rs"]
 mod proxy;
 #[path = "hostile/roles.rs"]

@@ -329,7 +329,7 @@ async fn the_mode_follows_the_addresses_where_it_is_left_to_them() {
     node.act(move |swarm| swarm.remove_external_address(&addr)).await;
     let third = (Mode::Client, ModeReason::ExternalAddrLost);
     until(async || (changes(&node) == [first, second, third]).then_some(())).await;
-    assert!(gone.elapsed() >= hold && gone.elapsed() < hold + Duration::from_secs(1), "{:?}", gone.elapsed());
+    assert!(gone.elapsed() >= hold, "{:?}", gone.elapsed());
     node.dht.set_mode(Some(Mode::Server));
     let fourth = (Mode::Server, ModeReason::Chosen);
     until(async || (changes(&node) == [first, second, third, fourth]).then_some(())).await;

@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use kad::core::{
-    Config, Dht, InboundId, Input, MemoryStoreConfig, Output, Reply, Request, RequestError, RequestId, Response,
-    Unreachable,
+    Config, Dht, DialCause, InboundId, Input, MemoryStoreConfig, Output, Reply, Request, RequestError, RequestId,
+    Response, Unreachable,
 };
 use kad::handle::{Commands, Wish};
 use kad::{Contact, DhtHandle, MemoryStore, Timestamp};
@@ -131,7 +131,7 @@ impl Node {
     async fn send(&mut self, to: &Contact, id: RequestId, request: Request) -> Result<(), RequestError> {
         let target = to.addrs().find_map(|addr| to_socket_addr(&addr)).ok_or(Unreachable::NoAddress)?;
         let bytes = self.encode(id.number(), Body::Request(request)).map_err(|_| RequestError::TooLarge)?;
-        self.socket.send_to(&bytes, target).await.map_err(|_| Unreachable::DialFailed)?;
+        self.socket.send_to(&bytes, target).await.map_err(|_| Unreachable::DialFailed(DialCause::Unknown))?;
         self.asked.insert(id, target);
         Ok(())
     }

@@ -259,7 +259,7 @@ impl RequestError {
             RequestError::Busy
                 | RequestError::TooLarge
                 | RequestError::Unacknowledged
-                | RequestError::Unreachable(Unreachable::Denied | Unreachable::BackingOff)
+                | RequestError::Unreachable(Unreachable::Denied | Unreachable::BackingOff(_))
         )
     }
 }
@@ -271,18 +271,68 @@ pub enum Unreachable {
     /// No address of the peer is known.
     #[error("no address known")]
     NoAddress,
-    /// All dialled addresses failed.
-    #[error("dialling failed")]
-    DialFailed,
+    /// All dialled addresses failed; the reason is that of the address where the dial came farthest.
+    #[error("dialling failed{}", .0.told())]
+    DialFailed(DialCause),
     /// Someone else answered at its addresses.
     #[error("another peer answered at its address")]
     WrongPeer,
     /// A part of this node, such as a connection limit or a block list, denied the connection.
     #[error("the connection was denied by this node")]
     Denied,
-    /// Dialling failed a moment ago and is not tried again yet.
-    #[error("dialling failed recently and is held back")]
-    BackingOff,
+    /// Dialling failed a moment ago, for this reason, and is not tried again yet.
+    #[error("held back, since dialling failed recently{}", .0.told())]
+    BackingOff(DialCause),
+}
+
+/// Why a dial failed, as far as the transport tells. In the order of how far it came: whoever dials several addresses
+/// reports the last of the reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DialCause {
+    /// It is not told.
+    #[default]
+    Unknown,
+    /// This node has no transport for the addresses.
+    NoTransport,
+    /// This node's system does not let it dial there.
+    NotPermitted,
+    /// There is no way to the addresses, or to any.
+    NoRoute,
+    /// Nobody reacted in time.
+    TimedOut,
+    /// Nobody listens there.
+    Refused,
+    /// The connection closed while it was set up.
+    Closed,
+    /// Somebody is there, but no connection can be agreed upon.
+    Handshake,
+    /// Someone else answered.
+    WrongPeer,
+}
+
+impl DialCause {
+    /// As the end of a sentence that says what failed.
+    fn told(self) -> &'static str {
+        match self {
+            DialCause::Unknown => "",
+            DialCause::NoTransport => ": no transport for its addresses",
+            DialCause::NotPermitted => ": not permitted by this system",
+            DialCause::NoRoute => ": no route to it",
+            DialCause::TimedOut => ": timed out",
+            DialCause::Refused => ": connection refused",
+            DialCause::Closed => ": the connection closed at once",
+            DialCause::Handshake => ": no connection could be agreed upon",
+            DialCause::WrongPeer => ": another peer answered at its address",
+        }
+    }
+}
+
+impl std::fmt::Display for DialCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let told = self.told().trim_start_matches(": ");
+        f.write_str(if told.is_empty() { "unknown" } else { told })
+    }
 }
 
 /// A rule of the protocol that a peer broke.

@@ -59,7 +59,7 @@ pub use io::{
 };
 pub use ip_group::AsnTable;
 pub use key::{Distance, Key};
-pub use message::{Kind, Misbehaviour, Request, RequestError, Response, Unreachable, Value};
+pub use message::{DialCause, Kind, Misbehaviour, Request, RequestError, Response, Unreachable, Value};
 pub use query::{QuerySnapshot, Quorum};
 pub use record::{ProviderRecord, Record, RecordKey};
 pub use routing::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 
 use super::config::DialConfig;
-use crate::core::{Contact, Timestamp};
+use crate::core::{Contact, DialCause, Timestamp};
 
 /// Bounded in number; the one that is over soonest is forgotten first.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ struct BackOff {
     reached: u64,
     /// The addresses that failed.
     tried: Arc<Contact>,
+    /// Why the last dial failed.
+    cause: DialCause,
 }
 
 impl BackOffs {
@@ -50,19 +52,19 @@ impl BackOffs {
         }
     }
 
-    /// Whether this peer is not to be dialled now. An address that did not fail yet is worth a dial at once.
-    pub(super) fn holds(&self, now: Timestamp, contact: &Contact) -> bool {
-        self.peers.get(contact.peer()).is_some_and(|backoff| {
-            now < backoff.until && contact.raw_addrs().iter().all(|addr| backoff.tried.raw_addrs().contains(addr))
-        })
+    /// Why this peer is not to be dialled now, if it is not. An address that did not fail yet is worth a dial at once.
+    pub(super) fn held(&self, now: Timestamp, contact: &Contact) -> Option<DialCause> {
+        let backoff = self.peers.get(contact.peer()).filter(|backoff| now < backoff.until)?;
+        let tried = backoff.tried.raw_addrs();
+        contact.raw_addrs().iter().all(|addr| tried.contains(addr)).then_some(backoff.cause)
     }
 
-    /// A dial at these addresses failed.
+    /// A dial at these addresses failed, for this reason.
     ///
     /// Where nobody at all was reached since the last one failed, it is this node's own network that is out, as far as
     /// anyone can tell. Such a failure is not counted, and the peer is tried again after half the shortest time: whoever
     /// doubles through an outage of five minutes finds nobody for five minutes more.
-    pub(super) fn on_failure(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+    pub(super) fn on_failure(&mut self, now: Timestamp, contact: &Arc<Contact>, cause: DialCause) {
         self.expire(now);
         let (failures, hold, tried) = match self.forget(contact.peer()) {
             Some(backoff) if backoff.reached == self.reached => {
@@ -80,7 +82,7 @@ impl BackOffs {
         let until = now + hold;
         let end = until + self.max;
         self.ends.insert((end, *contact.peer()));
-        let backoff = BackOff { until, end, failures, reached: self.reached, tried };
+        let backoff = BackOff { until, end, failures, reached: self.reached, tried, cause };
         self.peers.insert(*contact.peer(), backoff);
     }
 
@@ -128,23 +130,29 @@ mod tests {
         BackOffs::new(&DialConfig { backoff_peers: limit, ..DialConfig::default() })
     }
 
+    impl BackOffs {
+        fn holds(&self, now: Timestamp, contact: &Contact) -> bool {
+            self.held(now, contact).is_some()
+        }
+    }
+
     #[test]
     fn it_doubles_up_to_the_longest_and_is_forgotten() {
         let (peer, mut backoffs) = (contact(PeerId::random(), &[1]), backoffs(10));
         let mut now = Timestamp::from_secs(1_000);
         for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
             backoffs.on_reached();
-            backoffs.on_failure(now, &peer);
+            backoffs.on_failure(now, &peer, DialCause::Refused);
             assert!(backoffs.holds(now + Duration::from_secs(seconds - 1), &peer));
             now += Duration::from_secs(seconds);
             assert!(!backoffs.holds(now, &peer), "after {seconds} s");
         }
         now += Duration::from_secs(300);
-        backoffs.on_failure(now, &peer);
+        backoffs.on_failure(now, &peer, DialCause::Refused);
         assert!(!backoffs.holds(now + Duration::from_secs(5), &peer), "an old failure does not count");
         for _ in 0..100 {
             backoffs.on_reached();
-            backoffs.on_failure(now, &peer);
+            backoffs.on_failure(now, &peer, DialCause::Refused);
         }
         assert!(backoffs.holds(now, &peer));
     }
@@ -154,17 +162,17 @@ mod tests {
         let (peer, other, mut backoffs) =
             (contact(PeerId::random(), &[1]), contact(PeerId::random(), &[2]), backoffs(10));
         let mut now = Timestamp::from_secs(1_000);
-        backoffs.on_failure(now, &peer);
+        backoffs.on_failure(now, &peer, DialCause::Refused);
         assert!(backoffs.holds(now + Duration::from_secs(4), &peer));
         for _ in 0..100 {
             now += Duration::from_secs(5);
-            backoffs.on_failure(now, &peer);
-            backoffs.on_failure(now, &other);
+            backoffs.on_failure(now, &peer, DialCause::Refused);
+            backoffs.on_failure(now, &other, DialCause::Refused);
             assert!(backoffs.holds(now + Duration::from_secs(2), &peer));
             assert!(!backoffs.holds(now + Duration::from_millis(2_500), &peer));
         }
         backoffs.on_reached();
-        backoffs.on_failure(now, &peer);
+        backoffs.on_failure(now, &peer, DialCause::Refused);
         assert!(backoffs.holds(now + Duration::from_secs(9), &peer), "the second that counts");
         assert!(!backoffs.holds(now + Duration::from_secs(10), &peer));
     }
@@ -173,26 +181,37 @@ mod tests {
     fn a_new_address_is_worth_a_dial_but_forgives_nothing() {
         let (peer, mut backoffs) = (PeerId::random(), backoffs(10));
         let now = Timestamp::from_secs(1_000);
-        backoffs.on_failure(now, &contact(peer, &[1]));
+        backoffs.on_failure(now, &contact(peer, &[1]), DialCause::Refused);
         assert!(backoffs.holds(now, &contact(peer, &[1])));
         assert!(backoffs.holds(now, &contact(peer, &[])));
         assert!(!backoffs.holds(now, &contact(peer, &[1, 2])));
         backoffs.on_reached();
-        backoffs.on_failure(now, &contact(peer, &[2]));
+        backoffs.on_failure(now, &contact(peer, &[2]), DialCause::Refused);
         assert!(backoffs.holds(now + Duration::from_secs(9), &contact(peer, &[1, 2])), "the second in a row");
         backoffs.on_hope(&peer);
         assert!(!backoffs.holds(now, &contact(peer, &[1])));
     }
 
     #[test]
+    fn the_last_reason_is_told_while_it_holds() {
+        let (peer, mut backoffs) = (contact(PeerId::random(), &[1]), backoffs(10));
+        let now = Timestamp::from_secs(1_000);
+        for cause in [DialCause::TimedOut, DialCause::Refused] {
+            backoffs.on_failure(now, &peer, cause);
+            assert_eq!(backoffs.held(now, &peer), Some(cause));
+        }
+        assert_eq!(backoffs.held(now + Duration::from_secs(300), &peer), None);
+    }
+
+    #[test]
     fn the_number_of_peers_is_bounded() {
         let mut backoffs = backoffs(10);
         for second in 0..100 {
-            backoffs.on_failure(Timestamp::from_secs(second), &contact(PeerId::random(), &[1]));
+            backoffs.on_failure(Timestamp::from_secs(second), &contact(PeerId::random(), &[1]), DialCause::Refused);
             assert!(backoffs.peers.len() <= 10);
             assert_eq!(backoffs.peers.len(), backoffs.ends.len());
         }
-        backoffs.on_failure(Timestamp::from_secs(10_000), &contact(PeerId::random(), &[1]));
+        backoffs.on_failure(Timestamp::from_secs(10_000), &contact(PeerId::random(), &[1]), DialCause::Refused);
         assert_eq!((backoffs.peers.len(), backoffs.ends.len()), (1, 1), "the others are over");
     }
 }

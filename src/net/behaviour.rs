@@ -2,6 +2,8 @@
 //!
 //! Knows: who translates what. Must not know: any rule of the DHT. One loop, one timer.
 
+mod connections;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -11,9 +13,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures_timer::Delay;
 use libp2p_core::transport::PortUse;
-use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
+use libp2p_core::{Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
-use libp2p_swarm::behaviour::{AddressChange, ConnectionClosed, ConnectionEstablished};
 use libp2p_swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, StreamProtocol, THandlerInEvent,
     ToSwarm,
@@ -22,7 +23,7 @@ use libp2p_swarm::{
 use super::asked::Asked;
 use super::clock::Clock;
 use super::config::Config;
-use super::dialer::{self, Action, Dialer};
+use super::dialer::{Action, Dialer};
 use super::elsewhere::Elsewhere;
 use super::event::Event;
 use super::handler::{FromHandler, Handler, ToHandler};
@@ -304,62 +305,6 @@ impl Behaviour {
         }
     }
 
-    fn on_established(&mut self, event: ConnectionEstablished<'_>) {
-        let ConnectionEstablished { peer_id: peer, connection_id, endpoint, failed_addresses, .. } = event;
-        if !self.is_of_network(endpoint.get_remote_address()) {
-            self.elsewhere.on_established(peer, connection_id);
-            return self.dialer.on_other_connection(peer);
-        }
-        let first = !self.dialer.is_connected(&peer);
-        self.dialer.on_established(peer, connection_id);
-        let outbound_addr = dialled_addr(endpoint).cloned();
-        if first {
-            let inbound_addr = endpoint.is_listener().then(|| endpoint.get_remote_address().clone());
-            self.input(Input::Connected { peer, outbound_addr, inbound_addr });
-        } else if let Some(addr) = outbound_addr {
-            self.on_discovered(peer, addr);
-        }
-        if let Some(said) = self.elsewhere.take_said(&peer) {
-            self.input(Input::Discovered(said));
-        }
-        if !failed_addresses.is_empty() {
-            self.input(Input::NotThere { peer, addrs: failed_addresses.to_vec(), strangers: false });
-        }
-    }
-
-    fn on_closed(&mut self, event: ConnectionClosed<'_>) {
-        let ConnectionClosed { peer_id: peer, connection_id, .. } = event;
-        if self.elsewhere.on_closed(peer, connection_id) {
-            return;
-        }
-        for id in self.asked.close(connection_id) {
-            self.input(Input::RequestGone { id });
-        }
-        let now = self.clock.now();
-        self.dialer.on_closed(now, peer, connection_id);
-        if !self.dialer.is_connected(&peer) {
-            self.input(Input::Disconnected { peer });
-        }
-    }
-
-    fn on_address_change(&mut self, event: AddressChange<'_>) {
-        if let Some(addr) = dialled_addr(event.new) {
-            self.on_discovered(event.peer_id, addr.clone());
-        }
-    }
-
-    fn on_discovered(&mut self, peer: PeerId, addr: Multiaddr) {
-        if peer == self.local || !self.policy.admits(addr.as_ref()) {
-            return;
-        }
-        let contact = Contact::new(peer, [addr]);
-        // Who is somewhere else is not of this network, whatever address it has there; unless it turns up here too.
-        if !self.dialer.is_connected(&peer) && self.elsewhere.on_discovered(&contact) {
-            return;
-        }
-        self.input(Input::Discovered(contact));
-    }
-
     fn next_effect(&mut self) -> Option<Effect> {
         if let Some(effect) = self.effects.pop_front() {
             return Some(effect);
@@ -398,19 +343,6 @@ impl Behaviour {
         }
         self.armed = None;
         Poll::Ready(())
-    }
-
-    /// Whether a connection counts. In a local network only those do that are local: every host on earth has a local
-    /// address, and would be one of this network as soon as it said so on a connection from afar.
-    fn is_of_network(&self, remote: &Multiaddr) -> bool {
-        self.policy != AddressPolicy::Lan || self.policy.admits(remote.as_ref())
-    }
-
-    /// On a connection that does not count the node takes no streams, whatever its mode.
-    fn handler(&mut self, remote: &Multiaddr) -> Handler {
-        self.next_handler = self.next_handler.wrapping_add(1);
-        let mode = if self.is_of_network(remote) { self.mode.current() } else { Mode::Client };
-        Handler::new(Arc::clone(&self.stream), mode, self.next_handler, Arc::clone(&self.streams))
     }
 }
 
@@ -461,13 +393,7 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ConnectionEstablished(event) => self.on_established(event),
             FromSwarm::ConnectionClosed(event) => self.on_closed(event),
             FromSwarm::AddressChange(event) => self.on_address_change(event),
-            FromSwarm::DialFailure(event) => {
-                let now = self.clock.now();
-                if let (Some(peer), Some(addr)) = (event.peer_id, dialer::strangers_addr(event.error)) {
-                    self.input(Input::NotThere { peer, addrs: vec![addr.clone()], strangers: true });
-                }
-                self.dialer.on_dial_failure(now, event.peer_id, event.connection_id, event.error);
-            }
+            FromSwarm::DialFailure(event) => self.on_dial_failure(event),
             FromSwarm::NewListenAddr(event) => self.on_listen_addr(event.addr, true),
             FromSwarm::ExpiredListenAddr(event) => self.on_listen_addr(event.addr, false),
             FromSwarm::ExternalAddrConfirmed(event) => self.on_external_addr(event.addr, true),
@@ -497,8 +423,7 @@ impl NetworkBehaviour for Behaviour {
                     self.input(Input::Response { id, result });
                 }
             }
-            FromHandler::Serves(_) if self.elsewhere.has(peer, connection) => {}
-            FromHandler::Serves(yes) => self.input(Input::Serves { peer, yes }),
+            FromHandler::Serves(yes) => self.on_serves(peer, connection, yes),
         }
     }
 
@@ -538,19 +463,6 @@ impl Behaviour {
     }
 }
 
-impl From<core::Event> for Event {
-    fn from(event: core::Event) -> Event {
-        match event {
-            core::Event::Query { id, event } => Event::QueryProgressed { id, event },
-            core::Event::RoutingChanged { peer, present } => Event::RoutingChanged { peer, present },
-            core::Event::RecordStored { key, from } => Event::RecordStored { key, from },
-            core::Event::ProviderStored { key, provider } => Event::ProviderStored { key, provider },
-            core::Event::AddrsRefused { peer, addrs } => Event::AddrsRefused { peer, addrs },
-            core::Event::PeerMisbehaved { peer, what } => Event::PeerMisbehaved { peer, what },
-        }
-    }
-}
-
 impl fmt::Debug for Behaviour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Behaviour")
@@ -568,14 +480,6 @@ fn notify(peer_id: PeerId, connection: ConnectionId, event: ToHandler) -> Effect
     ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event }
 }
 
-/// The address at which this node dialled; `None` on a connection that the peer made.
-fn dialled_addr(endpoint: &ConnectedPoint) -> Option<&Multiaddr> {
-    match endpoint {
-        ConnectedPoint::Dialer { address, .. } => Some(address),
-        ConnectedPoint::Listener { .. } => None,
-    }
-}
-
 /// The one place where randomness of the system is drawn.
 fn random_seed(local: &PeerId, now: Timestamp) -> [u8; 32] {
     let mut seed = [0; 32];
@@ -586,3 +490,6 @@ fn random_seed(local: &PeerId, now: Timestamp) -> [u8; 32] {
     }
     seed
 }
+
+#[cfg(test)]
+mod tests;

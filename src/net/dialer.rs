@@ -3,13 +3,16 @@
 //! Knows: connections, dials, and which request went where. Must not know: what is asked or why, or how streams work.
 //! It holds no socket and no swarm: facts go in, [`Action`]s come out, so that a test can try every order of facts.
 
+mod failure;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId, DialError};
+
+pub(super) use failure::strangers_addr;
 
 use super::backoff::BackOffs;
 use super::config::DialConfig;
@@ -72,6 +75,8 @@ struct Peer {
 struct Connection {
     id: ConnectionId,
     sent: BTreeMap<RequestId, Outgoing>,
+    /// What the peer says here of whether it serves.
+    serves: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -167,7 +172,7 @@ impl Dialer {
             _ => peer.dial = Dial::None,
         }
         self.connected += u64::from(peer.connections.is_empty());
-        peer.connections.push(Connection { id: connection, sent: BTreeMap::new() });
+        peer.connections.push(Connection { id: connection, sent: BTreeMap::new(), serves: None });
         let waiting = std::mem::take(&mut peer.waiting);
         self.waiting -= waiting.len();
         for outgoing in waiting {
@@ -219,7 +224,7 @@ impl Dialer {
             self.disproved.on_stranger(peer_id, addr);
         }
         if let Some(dialled) = self.dials.remove(&connection) {
-            self.counts.dials_failed[failure_index(error)] += 1;
+            self.counts.dials_failed[failure::index(error)] += 1;
             tracing::debug!(peer = %dialled.peer(), %connection, %error, "dial failed");
             self.on_own_dial_failure(now, &dialled, error);
         } else if let Some(peer_id) = peer
@@ -239,6 +244,23 @@ impl Dialer {
     /// Whether this connection, once up, is one of ours.
     pub(super) fn is_own_dial(&self, connection: ConnectionId) -> bool {
         self.dials.contains_key(&connection)
+    }
+
+    /// What the peer says on this connection of whether it serves.
+    pub(super) fn on_serves(&mut self, peer: PeerId, connection: ConnectionId, yes: bool) {
+        if let Some(known) = self.connection(peer, connection) {
+            known.serves = Some(yes);
+        }
+    }
+
+    /// Whether the peer serves on any connection; `None` if it has not said so on one.
+    pub(super) fn serves(&self, peer: &PeerId) -> Option<bool> {
+        self.peers.get(peer)?.connections.iter().filter_map(|known| known.serves).max()
+    }
+
+    /// What the peer said on this connection of whether it serves.
+    pub(super) fn serves_on(&self, peer: PeerId, connection: ConnectionId) -> Option<bool> {
+        self.peers.get(&peer)?.connections.iter().find(|known| known.id == connection)?.serves
     }
 
     /// All connections that are up.
@@ -270,14 +292,15 @@ impl Dialer {
         self.peers.len()
     }
 
-    /// Sends on the connection with the fewest requests under way, or waits for one.
+    /// Sends on the connection with the fewest requests under way, of those on which the peer serves or may, or waits for
+    /// one.
     fn route(&mut self, now: Timestamp, outgoing: Outgoing) {
         let peer_id = *outgoing.to.peer();
         if peer_id == self.local {
             return self.fail(outgoing.id, Unreachable::NoAddress.into());
         }
         let known = self.peers.get(&peer_id);
-        let least = known.and_then(|peer| peer.connections.iter().min_by_key(|known| known.sent.len()));
+        let least = known.and_then(|peer| peer.connections.iter().min_by_key(|known| known.load()));
         match least.map(|known| known.id) {
             Some(connection) => self.hand(peer_id, connection, outgoing),
             None => self.wait(now, peer_id, outgoing),
@@ -301,10 +324,10 @@ impl Dialer {
             return self.fail(outgoing.id, Unreachable::WrongPeer.into());
         }
         let idle = self.peers.get(&peer_id).is_none_or(|peer| peer.dial == Dial::None);
-        if idle && self.backoffs.holds(now, &outgoing.to) {
+        if idle && let Some(cause) = self.backoffs.held(now, &outgoing.to) {
             self.counts.dials_held_back += 1;
             tracing::debug!(peer = %peer_id, request = %outgoing.id, "dial held back");
-            return self.fail(outgoing.id, Unreachable::BackingOff.into());
+            return self.fail(outgoing.id, Unreachable::BackingOff(cause).into());
         }
         self.waiting += 1;
         self.requests.insert(outgoing.id, (peer_id, None));
@@ -366,14 +389,14 @@ impl Dialer {
         }
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         // Also if nobody waits any more: a request's time may be shorter than that of a dial.
-        if is_peers_fault(error) && peer.connections.is_empty() {
-            self.backoffs.on_failure(now, dialled);
+        if failure::is_peers_fault(error) && peer.connections.is_empty() {
+            self.backoffs.on_failure(now, dialled, failure::cause(error));
         }
         let waiting = std::mem::take(&mut peer.waiting);
         self.waiting -= waiting.len();
         for outgoing in waiting {
             self.requests.remove(&outgoing.id);
-            self.fail(outgoing.id, why_unreachable(error).into());
+            self.fail(outgoing.id, failure::why_unreachable(error).into());
         }
         self.prune(peer_id);
     }
@@ -422,6 +445,13 @@ impl Dialer {
     }
 }
 
+impl Connection {
+    /// By which it is chosen: the least first.
+    fn load(&self) -> (bool, usize) {
+        (self.serves == Some(false), self.sent.len())
+    }
+}
+
 impl Peer {
     /// The addresses that all waiting requests know, together; `None` if none waits.
     fn contact(&self) -> Option<Arc<Contact>> {
@@ -439,39 +469,6 @@ fn dial_opts(contact: &Contact, policy: AddressPolicy, with_others: bool) -> Dia
     };
     let opts = DialOpts::peer_id(*contact.peer()).condition(condition).addresses(contact.addrs().collect());
     if with_others { opts.extend_addresses_through_behaviour().build() } else { opts.build() }
-}
-
-fn why_unreachable(error: &DialError) -> Unreachable {
-    match error {
-        DialError::NoAddresses => Unreachable::NoAddress,
-        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => Unreachable::WrongPeer,
-        DialError::Denied { .. } => Unreachable::Denied,
-        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Transport(_) => Unreachable::DialFailed,
-    }
-}
-
-/// The index of the failure in `DIAL_FAILURES`.
-fn failure_index(error: &DialError) -> usize {
-    match error {
-        DialError::NoAddresses => 0,
-        DialError::Aborted | DialError::Transport(_) => 1,
-        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => 2,
-        DialError::Denied { .. } => 3,
-        DialError::DialPeerConditionFalse(_) => 4,
-    }
-}
-
-/// The address at which someone else answered than who was dialled.
-pub(super) fn strangers_addr(error: &DialError) -> Option<&Multiaddr> {
-    match error {
-        DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => Some(address),
-        _ => None,
-    }
-}
-
-/// Whether the peer or the way to it failed, so that the next dial is likely to. Denials are our own.
-fn is_peers_fault(error: &DialError) -> bool {
-    matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
 }
 
 #[cfg(test)]

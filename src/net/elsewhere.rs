@@ -2,7 +2,7 @@
 //!
 //! Knows: who is at their other ends, and what addresses they say to have here. Must not know: why they do not count.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
@@ -18,19 +18,20 @@ pub(super) struct Elsewhere {
 
 #[derive(Debug, Default)]
 struct Peer {
-    connections: BTreeSet<ConnectionId>,
+    /// With what the peer says there of whether it serves.
+    connections: BTreeMap<ConnectionId, Option<bool>>,
     said: Option<Arc<Contact>>,
 }
 
 impl Elsewhere {
     pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId) {
-        self.peers.entry(peer).or_default().connections.insert(connection);
+        self.peers.entry(peer).or_default().connections.insert(connection, None);
     }
 
     /// Whether it was one of these.
     pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) -> bool {
         let Some(known) = self.peers.get_mut(&peer) else { return false };
-        let removed = known.connections.remove(&connection);
+        let removed = known.connections.remove(&connection).is_some();
         if known.connections.is_empty() {
             self.peers.remove(&peer);
         }
@@ -38,7 +39,18 @@ impl Elsewhere {
     }
 
     pub(super) fn has(&self, peer: PeerId, connection: ConnectionId) -> bool {
-        self.peers.get(&peer).is_some_and(|known| known.connections.contains(&connection))
+        self.peers.get(&peer).is_some_and(|known| known.connections.contains_key(&connection))
+    }
+
+    /// Keeps what the peer says on a connection for when that counts; whether it is one of these.
+    pub(super) fn on_serves(&mut self, peer: PeerId, connection: ConnectionId, yes: bool) -> bool {
+        let known = self.peers.get_mut(&peer).and_then(|known| known.connections.get_mut(&connection));
+        known.map(|serves| *serves = Some(yes)).is_some()
+    }
+
+    /// What the peer said on this connection.
+    pub(super) fn serves_on(&self, peer: PeerId, connection: ConnectionId) -> Option<bool> {
+        self.peers.get(&peer).and_then(|known| known.connections.get(&connection).copied().flatten())
     }
 
     /// Keeps addresses of a peer that is connected here for when it turns out to be of this network; whether it is.

@@ -7,7 +7,7 @@ use std::fmt;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use crate::core::{Misbehaviour, Mode, QueryEvent, QueryId, RecordKey};
+use crate::core::{self, Misbehaviour, Mode, QueryEvent, QueryId, RecordKey};
 
 /// A fact about this node, or news of a query that was started on the [`Behaviour`](super::Behaviour) itself.
 #[derive(Clone, Debug)]
@@ -65,6 +65,19 @@ pub enum Event {
     },
 }
 
+impl From<core::Event> for Event {
+    fn from(event: core::Event) -> Event {
+        match event {
+            core::Event::Query { id, event } => Event::QueryProgressed { id, event },
+            core::Event::RoutingChanged { peer, present } => Event::RoutingChanged { peer, present },
+            core::Event::RecordStored { key, from } => Event::RecordStored { key, from },
+            core::Event::ProviderStored { key, provider } => Event::ProviderStored { key, provider },
+            core::Event::AddrsRefused { peer, addrs } => Event::AddrsRefused { peer, addrs },
+            core::Event::PeerMisbehaved { peer, what } => Event::PeerMisbehaved { peer, what },
+        }
+    }
+}
+
 /// Why a node serves, or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -73,7 +86,8 @@ pub enum ModeReason {
     Chosen,
     /// It was left to the node, which has a confirmed external address: it can be reached.
     ExternalAddr,
-    /// It was left to the node, which has no confirmed external address, and had none while it was left to it.
+    /// It was left to the node, which has no confirmed external address and does not serve by one that it lost a moment
+    /// ago: it never had one, or was no server when it was left to it.
     NoExternalAddr,
     /// It was left to the node, and for as long as [`Config::with_server_hold`](super::Config::with_server_hold) says
     /// no external address of it was confirmed any more.

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, identity};
 use libp2p_kad_dht as kad;
-use libp2p_kad_dht::core::{Progress, Request, RequestError, Response};
+use libp2p_kad_dht::core::{DialCause, Progress, Request, RequestError, Response, Unreachable};
 use libp2p_kad_dht::handle::Published;
 use libp2p_kad_dht::{QueryError, Quorum};
 use tokio::sync::watch;
@@ -92,7 +92,7 @@ async fn met(alice: &Ours) -> (PeerId, Proxy) {
     (node.peer, proxy)
 }
 
-async fn lost(alice: &Ours, peer: PeerId) {
+pub(crate) async fn lost(alice: &Ours, peer: PeerId) {
     until("the connection is gone", async || {
         let connected = alice.act(move |swarm| swarm.is_connected(&peer)).await;
         (!connected).then_some(())
@@ -204,54 +204,37 @@ async fn a_dead_peer_is_seldom_dialled_and_not_served() {
     assert!(named.contains(&bob.peer) && !named.contains(&dead), "{named:?}");
 }
 
-/// An outage of the node's own network, a hundred times as fast as one of some minutes: intervals and back-off are
-/// shortened alike. Lookups and refreshes fail all the time; nobody is forgotten, and when the way is open again the first
-/// lookup that begins after the shortest back-off is answered, which by default is within 5 s.
+/// Whose port is closed, who hangs up at once, and who has no address that this node can dial: the first time a request to
+/// them fails, and while they are held back after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_costs_no_entry_and_is_over_when_it_is_over() {
-    const BASE: Duration = Duration::from_millis(250);
-    let mut dial = kad::DialConfig::default();
-    assert!(dial.backoff_base <= Duration::from_secs(5));
-    dial.backoff_base = BASE;
-    let mut core = brief().core().clone();
-    core.maintenance.refresh_interval = Some(Duration::from_millis(500));
-    let alice = node(brief().with_core(core).with_dial(dial)).await;
-    let mut others = Vec::new();
-    for _ in 0..6 {
-        let other = node(brief()).await;
-        let proxy = Proxy::to(&other.addr).await;
-        others.push((other, proxy));
+async fn the_reason_of_a_failed_dial_is_told_and_remembered() {
+    let alice = node(brief()).await;
+    let away = Proxy::to(&closed_port().await).await;
+    away.cut();
+    let no_transport: Multiaddr = "/ip4/127.0.0.1/udp/4001/quic-v1".parse().unwrap();
+    for (addr, expected, text) in [
+        (closed_port().await, DialCause::Refused, "connection refused"),
+        (away.addr.clone(), DialCause::Closed, "the connection closed at once"),
+        (no_transport, DialCause::NoTransport, "no transport for its addresses"),
+    ] {
+        let dead = stranger();
+        alice.dht.add_peer(dead, [addr]);
+        let mut told = BTreeSet::new();
+        until("it was dialled and then held back", async || {
+            let Err(error) = soon(alice.dht.closest_peers(b"point")).await else { panic!("somebody answered") };
+            let failed = error.report().map(|report| report.failed.clone()).unwrap_or_default();
+            for why in failed.iter().filter(|failure| failure.peer == dead).map(|failure| failure.why) {
+                assert!(why.to_string().ends_with(text), "{why}");
+                told.insert(match why {
+                    RequestError::Unreachable(Unreachable::DialFailed(cause)) if cause == expected => "dialled",
+                    RequestError::Unreachable(Unreachable::BackingOff(cause)) if cause == expected => "held back",
+                    why => panic!("{why:?}"),
+                });
+            }
+            told.contains("held back").then_some(())
+        })
+        .await;
     }
-    for (other, proxy) in &others {
-        alice.dht.add_peer(other.peer, [proxy.addr.clone()]);
-        until("it is in the table", async || alice.table().await.contains(&other.peer).then_some(())).await;
-    }
-    let before: BTreeSet<PeerId> = alice.table().await.into_iter().collect();
-    assert_eq!(before.len(), 6);
-    others.iter().for_each(|(_, proxy)| proxy.cut());
-    join_all(others.iter().map(|(other, _)| lost(&alice, other.peer))).await;
-    let began = Instant::now();
-    let mut lookups = 0;
-    while began.elapsed() < 20 * BASE {
-        let found = soon(alice.dht.closest_peers(format!("point {lookups}"))).await;
-        assert!(matches!(found, Err(QueryError::NoAnswer(_) | QueryError::NoPeers)), "{found:?}");
-        lookups += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(lookups > 20, "{lookups}");
-    assert_eq!(alice.table().await.into_iter().collect::<BTreeSet<_>>(), before);
-    others.iter().for_each(|(_, proxy)| proxy.open());
-    let open = Instant::now();
-    until("a lookup is answered", async || soon(alice.dht.closest_peers(b"point")).await.ok()).await;
-    let took = open.elapsed();
-    println!("{lookups} lookups failed; the first was answered {took:?} after the outage");
-    assert!(took < BASE + Duration::from_millis(500), "{took:?}");
-    until("all answer again", async || {
-        let found = soon(alice.dht.closest_peers(b"point")).await.ok()?;
-        (found.peers.len() == 6).then_some(())
-    })
-    .await;
-    assert_eq!(alice.table().await.into_iter().collect::<BTreeSet<_>>(), before);
 }
 
 /// With nobody else to ask, all that is said is who failed and how.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::{
-    Contact, InboundId, Input, Misbehaviour, Mode, Operation, QueryId, QueryOptions, Quorum, RecordKey, Request,
-    RequestError, RequestId, Response, StoreError, Unreachable, Value,
+    Contact, DialCause, InboundId, Input, Misbehaviour, Mode, Operation, QueryId, QueryOptions, Quorum, RecordKey,
+    Request, RequestError, RequestId, Response, StoreError, Unreachable, Value,
 };
 use proptest::prelude::*;
 
@@ -155,7 +155,7 @@ fn request_key(request: &Request) -> RecordKey {
 
 pub(crate) fn failure(why: u8) -> RequestError {
     let all = [
-        RequestError::Unreachable(Unreachable::DialFailed),
+        RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown)),
         RequestError::Unreachable(Unreachable::Denied),
         RequestError::ConnectionClosed,
         RequestError::Timeout,

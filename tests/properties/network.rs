@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_kad_dht::core::{
-    InboundId, Input, Operation, Output, QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response,
-    Timestamp, Unreachable,
+    DialCause, InboundId, Input, Operation, Output, QueryOptions, RecordKey, Reply, Request, RequestError, RequestId,
+    Response, Timestamp, Unreachable,
 };
 use proptest::prelude::*;
 
@@ -150,7 +150,7 @@ impl Network {
                     match to.filter(|to| self.characters[*to] != Character::Dead) {
                         Some(to) => self.send(to, delay, Packet::Request { from: i, id, request }),
                         None => {
-                            let result = Err(RequestError::Unreachable(Unreachable::DialFailed));
+                            let result = Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown)));
                             self.send(i, delay, Packet::Response { id, result });
                         }
                     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use libp2p_kad_dht::core::{Misbehaviour, Quorum, RequestError, StoreError, Unreachable};
+use libp2p_kad_dht::core::{DialCause, Misbehaviour, Quorum, RequestError, StoreError, Unreachable};
 
 /// The words of one command.
 pub(crate) struct Words<'a> {
@@ -75,7 +75,7 @@ pub(crate) fn time(text: &str) -> Duration {
 
 pub(crate) fn failure(word: &str) -> RequestError {
     match word {
-        "unreachable" => RequestError::Unreachable(Unreachable::DialFailed),
+        "unreachable" => RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown)),
         "denied" => RequestError::Unreachable(Unreachable::Denied),
         "closed" => RequestError::ConnectionClosed,
         "timeout" => RequestError::Timeout,

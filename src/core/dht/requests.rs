@@ -102,7 +102,7 @@ impl Dht {
         if why.is_the_peers() && self.peers.table.len() > 0 {
             self.peers.book.give_up(peer.key());
         }
-        let unreachable = matches!(why, RequestError::Unreachable(Unreachable::DialFailed | Unreachable::WrongPeer));
+        let unreachable = matches!(why, RequestError::Unreachable(Unreachable::DialFailed(_) | Unreachable::WrongPeer));
         let table = &mut self.peers.table;
         let gone = match why {
             RequestError::Unsupported => table.remove(peer.key()),

@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 
 use crate::core::io::{Answer, Event, InboundId, Input, Operation, Output, QueryEvent, QueryId, QueryOptions, Reply};
 use crate::core::message::{Request, RequestError, Response};
-use crate::core::{Config, Contact, Dht, MemoryStore, QueryError, RequestId, Store, Timestamp, Unreachable};
+use crate::core::{Config, Contact, Dht, DialCause, MemoryStore, QueryError, RequestId, Store, Timestamp, Unreachable};
 
 pub(crate) const DELAY: Duration = Duration::from_millis(50);
 
@@ -177,7 +177,7 @@ impl Network {
                     match self.index.get(to.peer()).copied().filter(|to| !self.dead.contains(to)) {
                         Some(to) => self.send(to, DELAY, Packet::Request { from: i, id, request }),
                         None => {
-                            let result = Err(RequestError::Unreachable(Unreachable::DialFailed));
+                            let result = Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown)));
                             self.send(i, DELAY, Packet::Response { id, result });
                         }
                     }

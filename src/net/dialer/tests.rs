@@ -1,13 +1,14 @@
-//! Stories of single peers, and then any order of facts at all.
+//! Stories of single peers.
 
-use std::collections::BTreeSet;
+mod any_order;
+
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use libp2p_core::Multiaddr;
-use proptest::prelude::*;
-
 use super::*;
+use crate::core::DialCause;
+use libp2p_core::Multiaddr;
+use libp2p_core::transport::TransportError;
 
 fn peers(count: u8) -> Vec<PeerId> {
     let peer = |n| {
@@ -22,7 +23,8 @@ fn addr(port: u16) -> Multiaddr {
 }
 
 fn failed() -> DialError {
-    DialError::Transport(Vec::new())
+    let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    DialError::Transport(vec![(addr(1), TransportError::Other(refused))])
 }
 
 fn condition_false() -> DialError {
@@ -43,10 +45,14 @@ struct Stage {
 
 impl Stage {
     fn new(at_once: usize, waiting: usize) -> Stage {
+        Stage::with(at_once, waiting, AddressPolicy::Any)
+    }
+
+    fn with(at_once: usize, waiting: usize, policy: AddressPolicy) -> Stage {
         let at_once = NonZeroUsize::new(at_once).unwrap();
         let config = DialConfig { at_once, waiting, ..DialConfig::default() };
         Stage {
-            dialer: Dialer::new(PeerId::random(), config, AddressPolicy::Any),
+            dialer: Dialer::new(PeerId::random(), config, policy),
             now: Timestamp::from_secs(1_000),
             next_id: 0,
             // Far from the ids that dial options draw.
@@ -147,11 +153,11 @@ fn a_failed_dial_fails_all_and_holds_the_peer_back() {
     let (one, two) = (stage.send(peer, 1), stage.send(peer, 1));
     let connection = stage.dial();
     stage.fail(peer, connection, &failed());
-    let unreachable = RequestError::Unreachable(Unreachable::DialFailed);
+    let unreachable = RequestError::Unreachable(Unreachable::DialFailed(DialCause::Refused));
     assert_eq!(stage.failed, [(one, unreachable), (two, unreachable)]);
     stage.assert_forgotten();
     let three = stage.send(peer, 1);
-    assert_eq!(stage.failed[2], (three, Unreachable::BackingOff.into()));
+    assert_eq!(stage.failed[2], (three, Unreachable::BackingOff(DialCause::Refused).into()));
     stage.send(peer, 2);
     let connection = stage.dial();
     stage.dialer.on_answer(); // somebody else is there
@@ -174,8 +180,8 @@ fn each_way_to_fail_has_its_name() {
         (wrong, Unreachable::WrongPeer, true),
         (DialError::LocalPeerId { address: addr(1) }, Unreachable::WrongPeer, true),
         (denied(), Unreachable::Denied, false),
-        (DialError::Aborted, Unreachable::DialFailed, false),
-        (failed(), Unreachable::DialFailed, true),
+        (DialError::Aborted, Unreachable::DialFailed(DialCause::Unknown), false),
+        (failed(), Unreachable::DialFailed(DialCause::Refused), true),
     ] {
         let (peer, mut stage) = (peers(1)[0], Stage::new(4, 10));
         let id = stage.send(peer, 1);
@@ -213,7 +219,7 @@ fn a_dial_that_outlives_its_requests_still_counts_as_failed() {
     assert!(stage.failed.is_empty(), "a cancelled request has no other end");
     stage.assert_forgotten();
     let id = stage.send(peer, 1);
-    assert_eq!(stage.failed, [(id, Unreachable::BackingOff.into())]);
+    assert_eq!(stage.failed, [(id, Unreachable::BackingOff(DialCause::Refused).into())]);
 }
 
 #[test]
@@ -282,6 +288,22 @@ fn dials_that_nobody_waits_for_hold_up_no_others_within_bounds() {
 }
 
 #[test]
+fn a_request_goes_where_the_peer_serves() {
+    let (peer, mut stage) = (peers(1)[0], Stage::new(1, 10));
+    let (deaf, open) = (stage.inbound(peer), stage.inbound(peer));
+    assert_eq!(stage.dialer.serves(&peer), None);
+    stage.dialer.on_serves(peer, deaf, false);
+    assert_eq!(stage.dialer.serves(&peer), Some(false));
+    stage.dialer.on_serves(peer, open, true);
+    assert_eq!(stage.dialer.serves(&peer), Some(true));
+    let ids = [1, 2, 3].map(|port| stage.send(peer, port));
+    assert_eq!(stage.sent, ids.map(|id| (open, id)), "though the other one has none under way");
+    stage.close(peer, open);
+    assert_eq!(stage.sent[3..], ids.map(|id| (deaf, id)), "better than none: it may have changed its mind");
+    assert_eq!(stage.dialer.serves(&peer), Some(false));
+}
+
+#[test]
 fn a_foreign_dial_is_waited_for_and_then_tried_ourselves() {
     let (peer, mut stage) = (peers(1)[0], Stage::new(1, 10));
     let id = stage.send(peer, 1);
@@ -320,174 +342,4 @@ fn a_cancelled_request_is_cancelled_where_it_is() {
     stage.close(peer, connection);
     assert!(stage.failed.is_empty() && stage.dials.is_empty());
     stage.assert_forgotten();
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Fact {
-    Send(usize, u16),
-    Cancel(usize),
-    Dialled(usize),
-    DialFailed(usize, u8),
-    Inbound(usize),
-    ForeignDial(usize),
-    ForeignFailed(usize),
-    Closed(usize),
-    Response(usize),
-    Later(u64),
-}
-
-fn fact() -> impl Strategy<Value = Fact> {
-    let n = 0..64_usize;
-    prop_oneof![
-        6 => (n.clone(), 1..4_u16).prop_map(|(peer, port)| Fact::Send(peer, port)),
-        1 => n.clone().prop_map(Fact::Cancel),
-        2 => n.clone().prop_map(Fact::Dialled),
-        2 => (n.clone(), 0..5_u8).prop_map(|(dial, kind)| Fact::DialFailed(dial, kind)),
-        1 => n.clone().prop_map(Fact::Inbound),
-        1 => n.clone().prop_map(Fact::ForeignDial),
-        1 => n.clone().prop_map(Fact::ForeignFailed),
-        2 => n.clone().prop_map(Fact::Closed),
-        2 => n.clone().prop_map(Fact::Response),
-        1 => (1..400_u64).prop_map(Fact::Later),
-    ]
-}
-
-/// A swarm that keeps the rules of the real one, and counts how each request ends.
-struct World {
-    stage: Stage,
-    peers: Vec<PeerId>,
-    connections: Vec<(PeerId, ConnectionId)>,
-    foreign: BTreeSet<PeerId>,
-    dialling: Vec<(PeerId, ConnectionId)>,
-    open: BTreeSet<RequestId>,
-}
-
-impl World {
-    fn new() -> World {
-        World {
-            stage: Stage::new(2, 6),
-            peers: peers(5),
-            connections: Vec::new(),
-            foreign: BTreeSet::new(),
-            dialling: Vec::new(),
-            open: BTreeSet::new(),
-        }
-    }
-
-    fn connected(&self, peer: PeerId) -> bool {
-        self.connections.iter().any(|known| known.0 == peer)
-    }
-
-    fn happen(&mut self, fact: Fact) {
-        match fact {
-            Fact::Send(n, port) => {
-                let id = self.stage.send(self.peers[n % self.peers.len()], port);
-                self.open.insert(id);
-            }
-            Fact::Cancel(n) => {
-                if let Some(id) = self.open.iter().nth(n % self.open.len().max(1)).copied() {
-                    self.stage.cancel(id);
-                    self.open.remove(&id);
-                }
-            }
-            Fact::Dialled(n) => {
-                if let Some((peer, connection)) = pick(&mut self.dialling, n) {
-                    self.connections.push((peer, connection));
-                    self.stage.establish(peer, connection);
-                }
-            }
-            Fact::DialFailed(n, kind) => {
-                if let Some((peer, connection)) = pick(&mut self.dialling, n) {
-                    let error = [DialError::NoAddresses, failed(), DialError::Aborted, failed(), failed()];
-                    self.stage.fail(peer, connection, &error[usize::from(kind)]);
-                }
-            }
-            Fact::Inbound(n) => {
-                let peer = self.peers[n % self.peers.len()];
-                let connection = self.stage.inbound(peer);
-                self.connections.push((peer, connection));
-            }
-            Fact::ForeignDial(n) => {
-                let peer = self.peers[n % self.peers.len()];
-                if !self.connected(peer) && !self.dialling.iter().any(|known| known.0 == peer) {
-                    self.foreign.insert(peer);
-                }
-            }
-            Fact::ForeignFailed(n) => {
-                let peer = self.peers[n % self.peers.len()];
-                if self.foreign.remove(&peer) {
-                    self.stage.fail(peer, ConnectionId::new_unchecked(9 << 40), &failed());
-                }
-            }
-            Fact::Closed(n) => {
-                if let Some((peer, connection)) = pick(&mut self.connections, n) {
-                    self.stage.close(peer, connection);
-                }
-            }
-            Fact::Response(n) => self.respond(n),
-            Fact::Later(seconds) => self.stage.now += Duration::from_secs(seconds),
-        }
-        self.settle();
-        self.check();
-    }
-
-    fn respond(&mut self, n: usize) {
-        let Some((connection, id)) = pick(&mut self.stage.sent, n) else { return };
-        let Some((peer, _)) = self.connections.iter().find(|known| known.1 == connection).copied() else { return };
-        let news = self.stage.dialer.on_response(peer, connection, id);
-        assert_eq!(news, self.open.remove(&id), "an answer counts once, and only where it was not cancelled");
-    }
-
-    /// Does what is wanted, as the swarm would at once.
-    fn settle(&mut self) {
-        while let Some(opts) = self.stage.dials.pop() {
-            let (peer, connection) = (opts.get_peer_id().unwrap(), opts.connection_id());
-            let dialling = self.foreign.contains(&peer) || self.dialling.iter().any(|known| known.0 == peer);
-            if dialling || self.connected(peer) {
-                self.stage.fail(peer, connection, &condition_false());
-            } else {
-                self.dialling.push((peer, connection));
-            }
-        }
-        for (id, _) in std::mem::take(&mut self.stage.failed) {
-            assert!(self.open.remove(&id), "{id} ended twice");
-        }
-    }
-
-    fn check(&self) {
-        let dialer = &self.stage.dialer;
-        assert!(dialer.dials.len() <= 2 * DIALS_IN_ALL);
-        assert!(dialer.queue.is_empty() || dialer.dials.len() >= 2, "no room is left unused");
-        let waiting: usize = dialer.peers.values().map(|peer| peer.waiting.len()).sum();
-        assert_eq!(waiting, dialer.waiting);
-        assert!(waiting <= 6);
-        assert!(dialer.peers.values().all(|peer| peer.connections.is_empty() || peer.waiting.is_empty()));
-        assert_eq!(dialer.requests.keys().copied().collect::<BTreeSet<_>>(), self.open);
-        let sent = dialer.peers.values().flat_map(|peer| &peer.connections).map(|known| known.sent.len());
-        assert_eq!(sent.sum::<usize>() + waiting, self.open.len());
-    }
-}
-
-fn pick<T>(list: &mut Vec<T>, n: usize) -> Option<T> {
-    if list.is_empty() { None } else { Some(list.remove(n % list.len())) }
-}
-
-proptest! {
-    #[test]
-    fn every_request_ends_once_in_any_order_of_facts(facts in prop::collection::vec(fact(), 1..200)) {
-        let mut world = World::new();
-        for fact in facts {
-            world.happen(fact);
-        }
-        // Let everything fail that can: at most one retry each, so this comes to an end.
-        for _ in 0..100 {
-            for n in 0..8 {
-                world.happen(Fact::DialFailed(0, 1));
-                world.happen(Fact::ForeignFailed(n));
-                world.happen(Fact::Closed(0));
-            }
-        }
-        prop_assert!(world.open.is_empty(), "without an end: {:?}", world.open);
-        world.stage.assert_forgotten();
-    }
 }

@@ -107,7 +107,7 @@ impl Network {
             slot.connections.remove(&to);
         }
         if wanted {
-            self.respond(flight, Err(RequestError::Unreachable(Unreachable::DialFailed)));
+            self.respond(flight, Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown))));
         } else {
             self.flights.end(flight);
         }

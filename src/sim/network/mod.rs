@@ -19,7 +19,7 @@ use super::random::Random;
 use super::size::{request_size, response_size};
 use super::traffic::Traffic;
 use crate::core::{
-    Contact, Event, InboundId, Input, Operation, Output, QueryEvent, QueryId, QueryOptions, Reply, Request,
+    Contact, DialCause, Event, InboundId, Input, Operation, Output, QueryEvent, QueryId, QueryOptions, Reply, Request,
     RequestError, RequestId, Response, Unreachable,
 };
 

@@ -1,0 +1,224 @@
+//! What a failed dial says: to whom asked, to the counters, and about the peer.
+//!
+//! Knows: the swarm's and the transports' errors. Must not know: who was dialled, or what becomes of it.
+
+use std::error::Error;
+use std::io;
+
+use libp2p_core::Multiaddr;
+use libp2p_core::transport::TransportError;
+use libp2p_core::transport::memory::MemoryTransportError;
+use libp2p_core::upgrade::NegotiationError;
+use libp2p_swarm::DialError;
+
+use crate::core::{DialCause, Unreachable};
+
+/// Errors wrap each other; this deep and no deeper.
+const DEPTH: usize = 16;
+
+/// What the requests that waited for the dial are told.
+pub(super) fn why_unreachable(error: &DialError) -> Unreachable {
+    match error {
+        DialError::NoAddresses => Unreachable::NoAddress,
+        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => Unreachable::WrongPeer,
+        DialError::Denied { .. } => Unreachable::Denied,
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Transport(_) => {
+            Unreachable::DialFailed(cause(error))
+        }
+    }
+}
+
+/// Of the addresses that were dialled, the reason of the one where the dial came farthest.
+pub(super) fn cause(error: &DialError) -> DialCause {
+    match error {
+        DialError::Transport(errors) => errors.iter().map(|(_, error)| of_transport(error)).max().unwrap_or_default(),
+        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => DialCause::WrongPeer,
+        _ => DialCause::Unknown,
+    }
+}
+
+/// The index of the failure in `DIAL_FAILURES`.
+pub(super) fn index(error: &DialError) -> usize {
+    match error {
+        DialError::NoAddresses => 0,
+        DialError::Aborted | DialError::Transport(_) => 1,
+        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => 2,
+        DialError::Denied { .. } => 3,
+        DialError::DialPeerConditionFalse(_) => 4,
+    }
+}
+
+/// The address at which someone else answered than who was dialled.
+pub(in crate::net) fn strangers_addr(error: &DialError) -> Option<&Multiaddr> {
+    match error {
+        DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => Some(address),
+        _ => None,
+    }
+}
+
+/// Whether the peer or the way to it failed, so that the next dial is likely to. Denials are our own.
+pub(super) fn is_peers_fault(error: &DialError) -> bool {
+    matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
+}
+
+fn of_transport(error: &TransportError<io::Error>) -> DialCause {
+    match error {
+        TransportError::MultiaddrNotSupported(_) => DialCause::NoTransport,
+        TransportError::Other(error) => of_chain(error),
+    }
+}
+
+/// The first error of the chain that says something. Transports wrap what the system said in errors of their own.
+fn of_chain(error: &io::Error) -> DialCause {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    for _ in 0..DEPTH {
+        let Some(error) = next else { break };
+        let cause = of_one(error);
+        if cause != DialCause::Unknown {
+            return cause;
+        }
+        // The source of an I/O error is that of what it wraps, which would be passed over.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = wrapped.map(|wrapped| wrapped as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    DialCause::Unknown
+}
+
+fn of_one(error: &(dyn Error + 'static)) -> DialCause {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return of_kind(error.kind());
+    }
+    if let Some(error) = error.downcast_ref::<NegotiationError>() {
+        return match error {
+            NegotiationError::Failed => DialCause::Handshake,
+            NegotiationError::ProtocolError(_) => DialCause::Unknown,
+        };
+    }
+    match error.downcast_ref::<MemoryTransportError>() {
+        Some(MemoryTransportError::Unreachable) => DialCause::Refused,
+        Some(MemoryTransportError::AlreadyInUse) => DialCause::NotPermitted,
+        // What wraps another error often repeats its text, and more.
+        None if error.source().is_none() => of_text(&error.to_string()),
+        None => DialCause::Unknown,
+    }
+}
+
+fn of_kind(kind: io::ErrorKind) -> DialCause {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::ConnectionRefused => DialCause::Refused,
+        Kind::TimedOut => DialCause::TimedOut,
+        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown | Kind::AddrNotAvailable => {
+            DialCause::NoRoute
+        }
+        Kind::PermissionDenied => DialCause::NotPermitted,
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => DialCause::Closed,
+        Kind::InvalidData => DialCause::Handshake,
+        _ => DialCause::Unknown,
+    }
+}
+
+/// What else cannot be told from a type: errors of a transport's own time limit, of QUIC and of DNS are made of the types
+/// of whatever transports the program is made of, and where two transports are joined, the error that says which of them
+/// failed hides the very one that says how. Numbers of the system are looked up; words are those of the libraries.
+fn of_text(text: &str) -> DialCause {
+    if let Some(code) = os_code(text) {
+        return of_kind(io::Error::from_raw_os_error(code).kind());
+    }
+    let text = text.to_ascii_lowercase();
+    let of_word =
+        |(words, cause): &(&[&str], DialCause)| words.iter().any(|word| text.contains(word)).then_some(*cause);
+    WORDS.iter().find_map(of_word).unwrap_or_default()
+}
+
+const WORDS: &[(&[&str], DialCause)] = &[
+    (&["timed out", "timeout"], DialCause::TimedOut),
+    (&["refused", "no listener on the given port"], DialCause::Refused),
+    (&["end of file", "eof", "reset by peer", "connection reset", "broken pipe", "closed by peer"], DialCause::Closed),
+    (&["unsupported resolved address"], DialCause::NoTransport),
+    (&["negotiation failed", "handshake", "decrypt", "cryptographic"], DialCause::Handshake),
+];
+
+/// The number in `Connection refused (os error 111)`, which is how the standard library shows what the system said.
+fn os_code(text: &str) -> Option<i32> {
+    let (_, rest) = text.split_once("(os error ")?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use either::Either;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("wrapped: {0}")]
+    struct Wrapped<E: Error + 'static>(#[source] E);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Text(&'static str);
+
+    /// The number that this system has for a refused connection.
+    fn refused_code() -> i32 {
+        (1..20_000)
+            .find(|code| io::Error::from_raw_os_error(*code).kind() == io::ErrorKind::ConnectionRefused)
+            .unwrap_or(0)
+    }
+
+    fn transport(error: io::Error) -> TransportError<io::Error> {
+        TransportError::Other(error)
+    }
+
+    #[test]
+    fn what_the_system_said_is_found_below_what_wraps_it() {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(of_chain(&refused()), DialCause::Refused);
+        assert_eq!(of_chain(&io::Error::other(refused())), DialCause::Refused);
+        assert_eq!(of_chain(&io::Error::other(Wrapped(Wrapped(refused())))), DialCause::Refused);
+        assert_eq!(of_chain(&io::Error::other(Wrapped(io::Error::other(Wrapped(refused()))))), DialCause::Refused);
+        assert_eq!(of_chain(&io::Error::other(Text("Timeout has been reached"))), DialCause::TimedOut);
+        assert_eq!(of_chain(&io::Error::other(Wrapped(Text("Handshake timed out.")))), DialCause::TimedOut);
+        assert_eq!(of_chain(&io::Error::other(Wrapped(NegotiationError::Failed))), DialCause::Handshake);
+        assert_eq!(of_chain(&io::Error::other(Text("?"))), DialCause::Unknown);
+        // The source of `Either` is that of what is in it.
+        let joined = |error| Wrapped(Either::<Either<io::Error, Text>, Text>::Left(Either::Left(error)));
+        let system = io::Error::from_raw_os_error(refused_code());
+        assert_eq!(of_chain(&io::Error::other(joined(system))), DialCause::Refused);
+        assert_eq!(of_chain(&io::Error::other(joined(refused()))), DialCause::Refused);
+        assert_eq!(of_chain(&io::Error::other(joined(io::ErrorKind::UnexpectedEof.into()))), DialCause::Closed);
+        assert_eq!(of_chain(&io::Error::other(Text("gone (os error 99999999999)"))), DialCause::Unknown);
+        assert_eq!(of_chain(&io::Error::other(MemoryTransportError::Unreachable)), DialCause::Refused);
+    }
+
+    #[test]
+    fn a_chain_without_end_is_not_followed_for_ever() {
+        #[derive(Debug)]
+        struct Endless;
+        impl std::fmt::Display for Endless {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("endless")
+            }
+        }
+        impl Error for Endless {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&Endless)
+            }
+        }
+        assert_eq!(of_chain(&io::Error::other(Endless)), DialCause::Unknown);
+    }
+
+    #[test]
+    fn of_many_addresses_the_one_tells_where_the_dial_came_farthest() {
+        let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let errors = [
+            TransportError::MultiaddrNotSupported(addr.clone()),
+            transport(io::ErrorKind::ConnectionRefused.into()),
+            transport(io::ErrorKind::TimedOut.into()),
+            transport(io::Error::other(Text("?"))),
+        ];
+        let error = DialError::Transport(errors.into_iter().map(|error| (addr.clone(), error)).collect());
+        assert_eq!(why_unreachable(&error), Unreachable::DialFailed(DialCause::Refused));
+        assert_eq!(cause(&DialError::Transport(Vec::new())), DialCause::Unknown);
+    }
+}
