@@ -218,7 +218,7 @@ impl Peers {
             let named = self.book.named().filter(|contact| contact.peer() != self.local.peer());
             let left_alone = |key: &Key| self.table.get(key).is_some_and(|entry| !entry.may_be_asked(now));
             let named = named.filter(|contact| seeds.is_empty() || !left_alone(contact.key()));
-            let fresh = named.filter(|contact| !seeds.iter().any(|seed| seed.peer() == contact.peer()));
+            let fresh = named.filter(|contact| !contact.is_among(&seeds));
             let fresh: Vec<_> = fresh.take(count - seeds.len()).cloned().collect();
             seeds.extend(fresh);
         }
