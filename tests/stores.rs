@@ -35,6 +35,7 @@ fn small() -> MemoryStore {
     config.max_provided_keys = 300;
     config.max_providers = 400;
     config.max_peers = 350;
+    config.max_addr_bytes = 150_000;
     MemoryStore::new(config, [7; 32])
 }
 
@@ -86,9 +87,31 @@ fn the_conformance_tests_catch_broken_stores() {
         let text = panic.downcast::<String>().map_or_else(|_| String::new(), |text| *text);
         let unfair = matches!(
             fault,
-            Fault::FirstValuesStay | Fault::FirstKeysStay | Fault::FirstProvidersStay | Fault::LastValuesStay
+            Fault::FirstValuesStay
+                | Fault::FirstKeysStay
+                | Fault::FirstProvidersStay
+                | Fault::LastValuesStay
+                | Fault::FirstAddressesStay
         );
+
         assert!(!unfair || text.contains("have the chance of early ones"), "{fault:?} is caught by accident: {text}");
+    }
+}
+
+/// Who keeps nobody treats late ones like early ones, and is not fair all the same.
+#[test]
+fn a_store_that_gives_up_when_it_is_full_is_not_fair() {
+    let fair: [fn(&mut Conformance<'_>); 3] = [
+        |c| c.late_values_have_their_chance(),
+        |c| c.late_keys_have_their_chance(),
+        |c| c.late_providers_of_a_key_have_their_chance(),
+    ];
+    for check in fair {
+        let mut suite = Conformance::new(|| Box::new(Broken::new(Fault::GivesUpWhenFull)));
+        let run = std::panic::AssertUnwindSafe(|| check(&mut suite));
+        let Err(panic) = std::panic::catch_unwind(run) else { panic!("a store that keeps nothing passes") };
+        let text = panic.downcast::<String>().map_or_else(|_| String::new(), |text| *text);
+        assert!(text.contains("keeps as many as it has room for"), "it is caught by accident: {text}");
     }
 }
 
@@ -126,10 +149,12 @@ enum Fault {
     FirstKeysStay,
     FirstProvidersStay,
     LastValuesStay,
+    FirstAddressesStay,
+    GivesUpWhenFull,
 }
 
 impl Fault {
-    const ALL: [Fault; 32] = [
+    const ALL: [Fault; 33] = [
         Fault::ForgetsWrites,
         Fault::ReturnsExpired,
         Fault::EvictsOwn,
@@ -162,6 +187,7 @@ impl Fault {
         Fault::FirstKeysStay,
         Fault::FirstProvidersStay,
         Fault::LastValuesStay,
+        Fault::FirstAddressesStay,
     ];
 }
 
@@ -178,12 +204,16 @@ struct Broken {
     removed: BTreeSet<RecordKey>,
     /// The keys of remote values in the order in which they came.
     queue: VecDeque<RecordKey>,
+    /// The bytes of all addresses that came.
+    addr_bytes: usize,
+    gave_up: bool,
 }
 
 impl Broken {
     fn new(fault: Fault) -> Broken {
         let (done, peers, last, removed) = (Vec::new(), Vec::new(), BTreeMap::new(), BTreeSet::new());
-        Broken { inner: small(), fault, done, dry: 0, peers, last, removed, queue: VecDeque::new() }
+        let (queue, addr_bytes, gave_up) = (VecDeque::new(), 0, false);
+        Broken { inner: small(), fault, done, dry: 0, peers, last, removed, queue, addr_bytes, gave_up }
     }
 
     /// Whether a store that keeps whoever came first refuses this value, and one that keeps whoever came last made room.
@@ -201,6 +231,21 @@ impl Broken {
             self.queue.push_back(record.key.clone());
         }
         full && self.fault == Fault::FirstValuesStay
+    }
+
+    /// Whether a store that forgets all remote records when it is full, and takes no more, refuses this one.
+    fn gives_up(&mut self, full: bool) -> bool {
+        if full && self.fault == Fault::GivesUpWhenFull {
+            let Ok(Read::Ready(items)) = self.inner.scan(Scan::All, None, usize::MAX) else { unreachable!() };
+            for item in items.into_iter().filter(|item| !item.is_own()) {
+                let _ = match item {
+                    Item::Provider(record) => self.inner.remove_provider(&record.key, record.provider.peer()),
+                    item => self.inner.remove(item.key()),
+                };
+            }
+            self.gave_up = true;
+        }
+        self.gave_up
     }
 
     fn refuses_the_late(&mut self, now: Timestamp, record: &ProviderRecord) -> bool {
@@ -227,6 +272,9 @@ impl Store for Broken {
 
     fn put(&mut self, now: Timestamp, mut record: Record) -> Result<Write, StoreError> {
         record.own &= self.fault != Fault::EvictsOwn;
+        if !record.own && self.gives_up(self.inner.usage().values >= 200) {
+            return Err(StoreError::Full);
+        }
         if matches!(self.fault, Fault::FirstValuesStay | Fault::LastValuesStay) && self.goes_by_arrival(now, &record) {
             return Err(StoreError::Full);
         }
@@ -269,8 +317,12 @@ impl Store for Broken {
     }
 
     fn add_provider(&mut self, now: Timestamp, mut record: ProviderRecord) -> Result<Write, StoreError> {
-        if self.refuses_the_late(now, &record) {
+        if self.refuses_the_late(now, &record) || (!record.own && self.gives_up(self.inner.usage().providers >= 20)) {
             return Err(StoreError::Full);
+        }
+        self.addr_bytes += record.provider.raw_addrs().iter().map(|addr| 2 * addr.len() + 48).sum::<usize>();
+        if self.fault == Fault::FirstAddressesStay && self.addr_bytes > 150_000 {
+            record.provider = record.provider.with_addrs([]);
         }
         match self.fault {
             Fault::ServesOldAddresses => record.addrs_expire = Timestamp::MAX,

@@ -118,6 +118,11 @@ impl Contact {
         Arc::new(Contact::assemble(self.peer, self.key, raw))
     }
 
+    /// Whether one of these is the same peer, with whatever addresses.
+    pub(crate) fn is_among(&self, contacts: &[Arc<Contact>]) -> bool {
+        contacts.iter().any(|other| other.peer == self.peer)
+    }
+
     /// The peer's id.
     pub fn peer(&self) -> &PeerId {
         &self.peer

@@ -238,7 +238,7 @@ impl Peers {
                 None => stranger(key),
             };
             let named = named.filter(|contact| seeds.is_empty() || may_be_asked(contact.key()));
-            let fresh = named.filter(|contact| !seeds.iter().any(|seed| seed.peer() == contact.peer()));
+            let fresh = named.filter(|contact| !contact.is_among(&seeds));
             let fresh: Vec<_> = fresh.take(count - seeds.len()).cloned().collect();
             seeds.extend(fresh);
         }

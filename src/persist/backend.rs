@@ -72,6 +72,20 @@ impl Aside {
     }
 }
 
+/// How the pages of the file's trees begin: with their type, a byte of no meaning and the number of their entries, in two.
+const PAGE_TYPES: [u8; 2] = [1, 2];
+
+/// Whether these bytes can be the page that they are read as. The database takes its pages on trust and panics over those
+/// that are none, as when the end of the file was lost and is zeros; so they are errors of the disk. What stands at the
+/// very beginning is no page, and is checked by the database.
+fn check_page(offset: u64, page: &[u8]) -> io::Result<()> {
+    match page {
+        _ if offset == 0 => Ok(()),
+        [kind, _, low, high, ..] if PAGE_TYPES.contains(kind) && (*low, *high) != (0, 0) => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("what is at byte {offset} is no page"))),
+    }
+}
+
 fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
@@ -88,9 +102,10 @@ impl StorageBackend for Disk {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match self.aside() {
-            Some(aside) => aside.read(&self.file, offset, out),
-            None => self.file.read(offset, out),
+            Some(aside) => aside.read(&self.file, offset, out)?,
+            None => self.file.read(offset, out)?,
         }
+        check_page(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

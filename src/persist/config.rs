@@ -65,8 +65,8 @@ pub struct DiskStoreConfig {
     /// Bytes that the addresses of one remote record take, two for each address beside its own. Further addresses are
     /// dropped; the record is kept. Default: [`DEFAULT_MAX_ADDR_BYTES_PER_RECORD`].
     pub max_addr_bytes_per_record: usize,
-    /// The same of all remote records. A record that comes when nothing is left of it is kept without addresses.
-    /// Default: [`DEFAULT_MAX_ADDR_BYTES`].
+    /// The same of all remote records. Where it is reached nobody keeps many addresses while another has few; a record
+    /// that has none is kept all the same. Default: [`DEFAULT_MAX_ADDR_BYTES`].
     pub max_addr_bytes: usize,
     /// Sequence numbers that are remembered of values that are over. Of too many those that would be forgotten first
     /// go first. Default: [`DEFAULT_MAX_SEQUENCES`].

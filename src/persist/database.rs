@@ -251,8 +251,13 @@ fn database_error(path: &Path, error: DatabaseError) -> OpenError {
 
 fn storage_error(path: &Path, error: StorageError) -> OpenError {
     match error {
-        // A file that ends too early is not the disk's fault.
-        StorageError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => OpenError::io(path, error),
+        // A file that ends too early, or has no page where one should be, is not the disk's fault.
+        StorageError::Io(error)
+            if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
+        {
+            damaged(path, error)
+        }
+        StorageError::Io(error) => OpenError::io(path, error),
         other => damaged(path, other),
     }
 }

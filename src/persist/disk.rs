@@ -47,7 +47,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 ///   one first. Peers are not counted beside that: one of many made-up ids has the chance of one honest peer.
 /// * **Values**: those with the best lots stay. One of n KiB has an n-th of the chance of a small one, and one write
 ///   displaces 64 others at most.
-/// * **Addresses** are kept with each record of their peer. What comes when there is no room for them is kept without.
+/// * **Addresses** are kept with each record of their peer. The key whose addresses take the most loses some, of those
+///   records that have the most; a record that has none left stays. One write shortens 16 other keys at most.
 /// * **Sequence numbers**: those that would be forgotten first go first.
 ///
 /// What gives way is found by a look into ordered tables, so a write costs the same however full the store is.

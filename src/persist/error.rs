@@ -54,6 +54,10 @@ pub enum OpenError {
     },
     /// It is a store, but part of it is missing or wrong. Bring back a copy, or move it away and begin anew: what
     /// other nodes keep comes back by itself.
+    ///
+    /// The database under the store panics over some kinds of damage inside a page. Such a panic is caught and becomes
+    /// this error, but the program's panic hook is called first and, unless it was replaced, prints the panic. A file
+    /// that was cut off, or whose end is zeros, is recognised without one.
     #[error("{path} is damaged ({cause}); restore it from a copy, or move it away to begin anew")]
     Damaged {
         /// The database.

@@ -3,6 +3,7 @@
 //! Knows: the bounds, the counts and what all kinds of records share. Must not know: threads, tickets, or when a
 //! transaction ends.
 
+mod addrs;
 mod charges;
 mod provided;
 mod room;

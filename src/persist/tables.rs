@@ -32,6 +32,8 @@ pub(super) const SEQUENCE_ORDER: TableDefinition<'_, [u8; 40], ()> = TableDefini
 pub(super) const VALUE_LOTS: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-value-lots");
 /// How many remote providers a key has, its lot, its place: the last is the first to lose one.
 pub(super) const SIZES: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-sizes");
+/// How many bytes the addresses of a key's remote providers take, its lot, its place: the last is the first to lose some.
+pub(super) const ADDR_SIZES: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-addr-sizes");
 /// Tag of a peer: how many keys are charged to it, if any are.
 pub(super) const CHARGES: TableDefinition<'_, Tag, u32> = TableDefinition::new("kad-charges");
 /// How many keys are charged to a peer, and its tag, which begins with its lot: the last is the first to lose one.
@@ -212,6 +214,7 @@ pub(super) struct Writable<'t> {
     pub(super) sequence_order: Table<'t, [u8; 40], ()>,
     pub(super) value_lots: Table<'t, [u8; 40], ()>,
     pub(super) sizes: Table<'t, [u8; 40], ()>,
+    pub(super) addr_sizes: Table<'t, [u8; 40], ()>,
     pub(super) charges: Table<'t, Tag, u32>,
     pub(super) charge_order: Table<'t, [u8; 20], ()>,
     pub(super) charged_keys: Table<'t, [u8; 48], ()>,
@@ -231,6 +234,7 @@ impl<'t> Writable<'t> {
             sequence_order: transaction.open_table(SEQUENCE_ORDER)?,
             value_lots: transaction.open_table(VALUE_LOTS)?,
             sizes: transaction.open_table(SIZES)?,
+            addr_sizes: transaction.open_table(ADDR_SIZES)?,
             charges: transaction.open_table(CHARGES)?,
             charge_order: transaction.open_table(CHARGE_ORDER)?,
             charged_keys: transaction.open_table(CHARGED_KEYS)?,

@@ -146,6 +146,33 @@ fn a_file_that_ends_too_early_is_damaged_and_left_as_it_is() {
     assert_eq!(all(&mut open(&dir.file()), Scan::All).len(), 10);
 }
 
+/// As after a file system lost what was written last. The database would panic, and the hook of the program would print it.
+#[test]
+fn a_file_whose_end_is_zeros_is_damaged_without_a_panic() {
+    let dir = Dir::new();
+    filled(&dir.file());
+    let whole = fs::read(dir.file()).unwrap();
+    let last = 1 + whole.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut refusals = 0;
+    for kept in (320..last).step_by(4_096).chain((4_096..last).step_by(4_096)) {
+        let zeroed = dir.0.join(format!("zeroed-{kept}"));
+        let mut bytes = whole.clone();
+        bytes[kept..].fill(0);
+        fs::write(&zeroed, &bytes).unwrap();
+        match DiskStore::open(&zeroed, config()) {
+            Err(error) => {
+                let OpenError::Damaged { cause, .. } = &error else { panic!("{kept}: {error}") };
+                assert!(kept % 4_096 != 0 || cause.contains("is no page"), "{kept}: {cause}");
+                assert!(fs::read(&zeroed).unwrap() == bytes, "{kept}: changed: {error}");
+                refusals += 1;
+            }
+            // What matters for a start lies before that; the rest is reported as it is read.
+            Ok(_) => assert!(kept > last / 2, "{kept}: opened without its tables"),
+        }
+    }
+    assert!(refusals > 8);
+}
+
 #[test]
 fn a_store_is_open_once() {
     let dir = Dir::new();

@@ -57,12 +57,12 @@ impl Newcomers {
         if let (Some(not_before), 1) = (&mut self.not_before, table.len()) {
             *not_before = now + SETTLING;
         }
-        let full = self.waiting.len() >= MAX_WAITING || self.waiting.iter().any(|known| known.peer() == peer.peer());
+        let full = self.waiting.len() >= MAX_WAITING || peer.is_among(&self.waiting);
         if self.not_before.is_none_or(|at| now < at) || full {
             return;
         }
         let near = table.closest(local, NEAR.saturating_mul(k), |_, _| true);
-        if near.iter().any(|known| known.peer() == peer.peer()) {
+        if peer.is_among(&near) {
             self.waiting.push(Arc::clone(peer));
             if self.batch.is_none() && self.due.is_none() {
                 self.due = Some(now + BATCH);
@@ -89,7 +89,7 @@ impl Newcomers {
             let near = table.closest(local, NEAR.saturating_mul(k) + peers.len(), |_, _| true);
             let all = near.len() == table.len();
             let farthest = near.last().filter(|_| !all).map_or(0, |far| far.key().common_prefix_len(local));
-            let old: Vec<_> = near.iter().filter(|near| !is_among(&peers, near)).collect();
+            let old: Vec<_> = near.iter().filter(|near| !near.is_among(&peers)).collect();
             let occupied = |bit: &u32| old.iter().any(|near| near.key().common_prefix_len(local) == *bit);
             let depth = (farthest..Key::BITS).find(|bit| !occupied(bit)).unwrap_or(Key::BITS);
             self.batch = Some(Batch { peers, depth, cursor: first(local, depth).before() });
@@ -133,7 +133,7 @@ impl Batch {
             return None;
         }
         let mut known = table.closest(&place, k + self.peers.len(), |_, entry| entry.failures() == 0);
-        known.retain(|peer| !is_among(&self.peers, peer));
+        known.retain(|peer| !peer.is_among(&self.peers));
         let nearest = known.first().map(|peer| peer.key().distance(&place));
         if nearest.is_some_and(|nearest| nearest < local.distance(&place)) {
             return None;
@@ -145,10 +145,6 @@ impl Batch {
         let to: Vec<_> = self.peers.iter().filter(closer).cloned().collect();
         (!to.is_empty()).then_some(Errand { item, to: To::Peers(to) })
     }
-}
-
-fn is_among(peers: &[Arc<Contact>], peer: &Arc<Contact>) -> bool {
-    peers.iter().any(|known| known.peer() == peer.peer())
 }
 
 /// The first key that shares so many bits with this one.

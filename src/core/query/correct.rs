@@ -69,7 +69,7 @@ impl FollowUp {
         }
         let target = read.best.key.key();
         let closest = read.lookup.nearest(cx.replication());
-        let near = is_among(&target, &closest, cx.peers.local.key(), cx.replication());
+        let near = would_be_closest(&target, &closest, cx.peers.local.key(), cx.replication());
         let keep = read.older_here || (read.lacked_here && near);
         let corrected = read.to_correct(cx, &target, &closest);
         let copy = if corrected.is_empty() { read.to_copy(cx, &target, remaining) } else { None };
@@ -92,10 +92,10 @@ impl FollowUp {
 impl Read<'_> {
     /// Those of the closest that lack the value: at most k, and those that sent an invalid one only where that leaves room.
     fn to_correct(&self, cx: &Context<'_>, target: &Key, closest: &[Arc<Contact>]) -> Vec<Arc<Contact>> {
-        let lacks = |peer: &Arc<Contact>| [self.missing, self.outdated].iter().any(|list| has(list, peer));
+        let lacks = |peer: &Arc<Contact>| [self.missing, self.outdated].iter().any(|list| peer.is_among(list));
         let mut chosen: Vec<_> = closest.iter().filter(|peer| lacks(peer)).cloned().collect();
-        let near = |peer: &Arc<Contact>| is_among(target, closest, peer.key(), cx.replication());
-        let fresh = self.invalid.iter().filter(|peer| !has(closest, peer) && near(peer));
+        let near = |peer: &Arc<Contact>| would_be_closest(target, closest, peer.key(), cx.replication());
+        let fresh = self.invalid.iter().filter(|peer| !peer.is_among(closest) && near(peer));
         chosen.extend(fresh.take(cx.replication() - chosen.len()).cloned());
         chosen.sort_by_key(|peer| target.distance(peer.key()));
         chosen
@@ -132,12 +132,8 @@ impl Read<'_> {
     }
 }
 
-fn has(list: &[Arc<Contact>], peer: &Arc<Contact>) -> bool {
-    list.iter().any(|other| other.peer() == peer.peer())
-}
-
 /// Whether `key` would be among the k closest of whom these are known.
-fn is_among(target: &Key, closest: &[Arc<Contact>], key: &Key, k: usize) -> bool {
+fn would_be_closest(target: &Key, closest: &[Arc<Contact>], key: &Key, k: usize) -> bool {
     let distance = target.distance(key);
     closest.iter().filter(|peer| target.distance(peer.key()) < distance).count() < k
 }
@@ -216,7 +212,7 @@ mod tests {
         let shape = Shape { count: 4, parallelism: 99, resiliency: 3, paths: 1, spare: 0, frontier: 512 };
         let mut lookup = Lookup::new(best().key.key(), heard, shape);
         while let crate::core::lookup::Next::Ask(peer) = lookup.next() {
-            match has(invalid, &peer) {
+            match peer.is_among(invalid) {
                 true => lookup.on_failure(peer.key()),
                 false => drop(lookup.on_answer(peer.key(), &[])),
             }

@@ -375,9 +375,7 @@ fn has(item: &Item, response: &Response) -> Option<bool> {
         (Item::Value(record), Response::GetValue { value, .. }) => {
             Some(value.as_ref().is_some_and(|value| value.value == record.value))
         }
-        (Item::Provider(record), Response::GetProviders { providers, .. }) => {
-            Some(providers.iter().any(|provider| provider.peer() == record.provider.peer()))
-        }
+        (Item::Provider(record), Response::GetProviders { providers, .. }) => Some(record.provider.is_among(providers)),
         _ => None,
     }
 }

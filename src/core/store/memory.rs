@@ -53,6 +53,8 @@ use crate::core::time::Timestamp;
 ///   equals the lots of the peers decide. What a peer announces beyond its share is refused; its first keys stay.
 /// * **Peers that provide**: those with the best lots stay. Of n each is kept with chance
 ///   [`max_peers`](MemoryStoreConfig::max_peers) / n. A peer with more than 64 records keeps its place.
+/// * **Addresses**: those that are over go first. Then the peer whose addresses cost the most loses its last one, so that
+///   nobody keeps many where a late one has to do with few. Among equals the lots of the peers decide.
 /// * **Values**: those with the best lots stay. Who publishes a value is unauthenticated, so that there is nothing to
 ///   count by but keys and bytes: a value as large as several shares (a share is
 ///   [`max_value_bytes`](MemoryStoreConfig::max_value_bytes) / [`max_values`](MemoryStoreConfig::max_values)) has as much

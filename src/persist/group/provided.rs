@@ -17,7 +17,7 @@ pub(super) struct Tally {
     first: Option<Timestamp>,
     remote: u64,
     own: u64,
-    addr_bytes: u64,
+    pub(super) addr_bytes: u64,
     /// To whom the key is charged.
     charged: Option<Tag>,
 }
@@ -37,12 +37,8 @@ impl Group<'_, '_> {
         let before = self.tally(&row);
         row.name = record.key.as_bytes().to_vec();
         let at = row.position(&peer);
-        let replaced = at.map(|at| row.entries[at].clone());
-        let theirs = replaced.filter(|old| !old.own).map_or(0, |old| wide(old.addr_bytes()));
-        let others = self.counts.addr_bytes.saturating_sub(theirs);
-        let left = usize::try_from(wide(self.config.max_addr_bytes).saturating_sub(others)).unwrap_or(usize::MAX);
-        let left = if record.own { usize::MAX } else { left.min(self.config.max_addr_bytes_per_record) };
-        let entry = Entry::new(record, left);
+        let allowed = if record.own { usize::MAX } else { self.config.max_addr_bytes_per_record };
+        let entry = Entry::new(record, allowed);
         match at {
             Some(at) if row.entries[at].own == record.own => row.entries[at] = entry,
             Some(at) => {
@@ -50,6 +46,9 @@ impl Group<'_, '_> {
                 row.entries.push(entry);
             }
             None => row.entries.push(entry),
+        }
+        if !record.own {
+            self.make_addr_room(now, &place, &before, &mut row, &peer)?;
         }
         if at.is_none() && !record.own {
             self.charge_the_newcomer(&mut row, &before)?;
@@ -137,11 +136,20 @@ impl Group<'_, '_> {
                 self.tables.sizes.insert(self.size_of(place, after.remote), ())?;
             }
         }
+        if before.addr_bytes != after.addr_bytes {
+            if before.addr_bytes > 0 {
+                self.tables.addr_sizes.remove(self.size_of(place, before.addr_bytes))?;
+            }
+            if after.addr_bytes > 0 {
+                self.tables.addr_sizes.insert(self.size_of(place, after.addr_bytes), ())?;
+            }
+        }
         self.charge(place, before.charged, after.charged)
     }
 
-    pub(super) fn size_of(&self, place: &Place, remote: u64) -> [u8; 40] {
-        let count = u32::try_from(remote).unwrap_or(u32::MAX);
+    /// Where a key stands among all by its remote providers, or by the bytes of their addresses.
+    pub(super) fn size_of(&self, place: &Place, size: u64) -> [u8; 40] {
+        let count = u32::try_from(size).unwrap_or(u32::MAX);
         size_key(count, self.lots.of_key(&Key::from_bytes(*place)), place)
     }
 

@@ -28,7 +28,8 @@ impl Group<'_, '_> {
     /// Compares everything that is counted with what is there.
     fn assert_sound(&self) {
         let tables = &self.tables;
-        let (mut expiry, mut own, mut lots, mut sizes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut expiry, mut own, mut lots) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sizes, mut addr_sizes) = (Vec::new(), Vec::new());
         for row in tables.values.iter().unwrap() {
             let (place, row) = row.unwrap();
             let (place, record) = (place.value(), row::decode_value(row.value()).unwrap());
@@ -52,6 +53,9 @@ impl Group<'_, '_> {
             if row.entries.iter().any(|entry| entry.own) {
                 own.push(own_key(&place, Kind::Provided));
             }
+            if row.addr_bytes() > 0 {
+                addr_sizes.push(self.size_of(&place, row.addr_bytes()));
+            }
             if let Some(entry) = row.charged() {
                 sizes.push(self.size_of(&place, row.remote()));
                 charged.entry(self.lots.tag_of_peer(&entry.peer)).or_default().push(place);
@@ -68,6 +72,7 @@ impl Group<'_, '_> {
         };
         assert_eq!(keys_of(&tables.value_lots), sorted(lots));
         assert_eq!(keys_of(&tables.sizes), sorted(sizes));
+        assert_eq!(keys_of(&tables.addr_sizes), sorted(addr_sizes));
         assert_eq!(tables.expiry.iter().unwrap().map(|row| row.unwrap().0.value()).collect::<Vec<_>>(), expiry);
         assert_eq!(tables.own.iter().unwrap().map(|row| row.unwrap().0.value()).collect::<Vec<_>>(), own);
         let counts: BTreeMap<_, _> =

@@ -42,6 +42,7 @@ impl Conformance<'_> {
         ("late_values_have_their_chance", |c| c.late_values_have_their_chance()),
         ("late_keys_have_their_chance", |c| c.late_keys_have_their_chance()),
         ("late_providers_of_a_key_have_their_chance", |c| c.late_providers_of_a_key_have_their_chance()),
+        ("late_addresses_have_their_chance", |c| c.late_addresses_have_their_chance()),
         ("usage_counts_own_apart", |c| c.usage_counts_own_apart()),
         ("each_scan_finds_its_kind", |c| c.each_scan_finds_its_kind()),
         ("announcements_are_kept", |c| c.announcements_are_kept()),

@@ -2,7 +2,7 @@
 //!
 //! Knows: the contract. Must not know: how a store chooses; it only counts who is left.
 
-use super::fixtures::{NOW, all, ok, provider, provider_ids, refused, value};
+use super::fixtures::{NOW, all, ok, peer, provider, provider_ids, refused, value};
 use super::{Conformance, Driven};
 use crate::core::record::{ProviderRecord, Record};
 use crate::core::store::{Item, StoreError, Write};
@@ -13,6 +13,8 @@ const LATER: Timestamp = Timestamp::from_secs(2_000);
 const BATCH: usize = 64;
 /// First provider of the late ones.
 const LATE: u64 = 1 << 32;
+/// So many addresses has a peer that has many, each of 25 bytes.
+const MANY: usize = 24;
 
 impl Conformance<'_> {
     /// "Late ones have the same chance as early ones": values.
@@ -26,7 +28,7 @@ impl Conformance<'_> {
             });
             write_all(&mut store, records, |store, record: Record| store.store().put(NOW, record));
         }
-        self.share_of_late(&mut store, "values", b"/early");
+        self.share_of_late(&mut store, "values", b"/early", 128);
     }
 
     /// The same of keys, each of which has one provider, and each provider one key.
@@ -36,7 +38,7 @@ impl Conformance<'_> {
             let records = (0..self.flood as u64).map(|n| provider(format!("{when} {n}"), first + n, LATER, false));
             write_all(&mut store, records, |store, record: ProviderRecord| store.store().add_provider(NOW, record));
         }
-        self.share_of_late(&mut store, "keys with providers", b"early");
+        self.share_of_late(&mut store, "keys with providers", b"early", 16);
     }
 
     /// The same of the providers of one key. With room for 20 one in a million fair stores fails.
@@ -50,15 +52,45 @@ impl Conformance<'_> {
         let late = (0..self.flood as u64).map(|n| provider("content", LATE + n, LATER, false));
         let late = late.filter(|record| kept.contains(record.provider.peer())).count();
         let (all, early) = (kept.len(), kept.len() - late);
+        assert!(all >= 8.min(2 * self.flood), "a full store keeps as many as it has room for: {all} of one key");
         assert!(
             all < 16 || (early > 0 && late > 0),
             "late providers of a key have the chance of early ones: {early} early and {late} late ones are kept"
         );
     }
 
-    /// As many early as late ones were written. Of those that are kept about half are late.
-    fn share_of_late(&self, store: &mut Driven<'_>, what: &str, early_begins: &[u8]) {
+    /// The same of addresses: as many providers as each store has room for, with more addresses than it may have room
+    /// for. With lots one in a million fair stores fails.
+    pub fn late_addresses_have_their_chance(&mut self) {
+        let mut store = self.fresh();
+        for first in [0, LATE] {
+            let records = (first..first + 64).map(|n| well_known(format!("content {}", n / 8), n));
+            write_all(&mut store, records, |store, record: ProviderRecord| store.store().add_provider(NOW, record));
+        }
+        let (mut peers, mut early, mut late) = (0, 0, 0_usize);
+        for n in (0..64).chain(LATE..LATE + 64) {
+            let found =
+                ok(store.providers(NOW, &format!("content {}", n / 8).as_str().into()), "providers can be read");
+            let found = found.iter().find(|record| *record.provider.peer() == peer(n));
+            let count = found.map_or(0, |record| record.provider.raw_addrs().len());
+            peers += u32::from(count > 0);
+            *(if n < LATE { &mut early } else { &mut late }) += count;
+        }
+        assert!(early + late > 0, "a store keeps as many addresses as it has room for: none");
+        // Five standard deviations of as many throws of a coin, if all or nothing is kept of each.
+        let most_apart = 5.0 * f64::from(peers).sqrt() * MANY as f64;
+        assert!(
+            (early.abs_diff(late) as f64) <= most_apart,
+            "late addresses have the chance of early ones: {early} early and {late} late ones are kept"
+        );
+    }
+
+    /// As many early as late ones were written. Of those that are kept about half are late, and so many are kept that
+    /// each store has room for.
+    fn share_of_late(&self, store: &mut Driven<'_>, what: &str, early_begins: &[u8], room: usize) {
         let kept: Vec<Item> = all(store);
+        let least = room.min(2 * self.flood);
+        assert!(kept.len() >= least, "a full store keeps as many as it has room for: {} {what}", kept.len());
         let early = kept.iter().filter(|item| item.key().as_bytes().starts_with(early_begins)).count();
         let late = kept.len() - early;
         // Five standard deviations of as many throws of a coin.
@@ -68,6 +100,15 @@ impl Conformance<'_> {
             "late {what} have the chance of early ones: {early} early and {late} late ones are kept"
         );
     }
+}
+
+/// A record of a peer with many addresses.
+fn well_known(key: impl AsRef<[u8]>, n: u64) -> ProviderRecord {
+    let mut record = provider(key, n, LATER, false);
+    let name = "a".repeat(20);
+    let addrs = (0..MANY).filter_map(|port| format!("/dns4/{name}/tcp/{port}").parse::<multiaddr::Multiaddr>().ok());
+    record.provider = crate::core::contact::Contact::new(peer(n), addrs);
+    record
 }
 
 /// Writes many, some at a time; each of them may be refused.

@@ -71,9 +71,8 @@ pub struct MemoryStoreConfig {
     /// Bytes that the addresses of one peer may cost: twice their length and 48 bytes for each. Further addresses are
     /// dropped; the record is kept. Default: [`DEFAULT_MAX_ADDR_BYTES_PER_PEER`].
     pub max_addr_bytes_per_peer: usize,
-    /// The same of all peers together. A provider that comes when nothing is left of it, though
-    /// addresses that are over gave way, is kept without addresses.
-    /// Default: [`DEFAULT_MAX_ADDR_BYTES`].
+    /// The same of all peers together. Where it is reached nobody keeps many addresses while another has few; a provider
+    /// that has none is kept all the same. Default: [`DEFAULT_MAX_ADDR_BYTES`].
     pub max_addr_bytes: usize,
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use self::addrs::affordable;
+use self::addrs::{affordable, cost_of, running_costs};
 use self::known::Known;
 use super::config::MemoryStoreConfig;
 use super::providers::KeySlot;
@@ -35,6 +35,8 @@ pub(super) struct Peers {
     by_id: BTreeSet<(u64, Slot)>,
     /// One entry for each peer whose addresses cost something.
     addr_expiry: BTreeSet<(Timestamp, Slot)>,
+    /// The same: what they cost, and the peer's lot.
+    addr_sizes: BTreeSet<(u32, u32, Slot)>,
     /// One entry for each peer that keys are charged to: how many, and its lot.
     charged: BTreeSet<(u32, u32, Slot)>,
     /// The peers whose place can be drawn, by their lot.
@@ -202,6 +204,24 @@ impl Peers {
         assert!(
             self.by_id.is_empty() && self.addr_expiry.is_empty() && self.charged.is_empty() && self.drawn.is_empty()
         );
+        assert!(self.addr_sizes.is_empty());
+    }
+
+    /// Sees that what is counted about addresses is so.
+    #[cfg(test)]
+    pub(super) fn assert_sound(&self, config: &MemoryStoreConfig) {
+        let peers = self.slots.iter().enumerate().filter_map(|(slot, peer)| Some((slot as Slot, peer.as_ref()?)));
+        let costs = peers.filter(|(_, peer)| peer.addr_bytes > 0);
+        let sizes: BTreeSet<_> = costs.clone().map(|(slot, peer)| (peer.addr_bytes, peer.lot, slot)).collect();
+        assert_eq!(self.addr_sizes, sizes);
+        assert_eq!(self.addr_expiry, costs.map(|(slot, peer)| (peer.addrs_expire, slot)).collect());
+        let cost = |(slot, _): &(Slot, &Peer)| {
+            let contact = self.kept(*slot).map(|(contact, _)| contact);
+            contact.map_or(0, |contact| affordable(contact.raw_addrs(), usize::MAX).1)
+        };
+        let peers = self.slots.iter().enumerate().filter_map(|(slot, peer)| Some((slot as Slot, peer.as_ref()?)));
+        assert_eq!(self.addr_bytes, peers.map(|peer| cost(&peer)).sum::<usize>());
+        assert!(self.addr_bytes <= config.max_addr_bytes);
     }
 
     fn at(&self, slot: Slot) -> Option<&Peer> {
@@ -216,17 +236,45 @@ impl Peers {
         self.free.push(slot);
     }
 
-    /// How many bytes this peer's addresses may cost now. Addresses that are over give way first.
+    /// How many bytes this peer's addresses may cost now. Where there is no room for all of them those that are over give
+    /// way, then for each of them the last ones of the peer whose addresses cost the most, as long as it is not this one
+    /// that would be the most expensive; among equals the better lot stays.
     fn allow_addrs(&mut self, now: Timestamp, slot: Slot, contact: &Contact, config: &MemoryStoreConfig) -> usize {
         let (_, wanted) = affordable(contact.raw_addrs(), config.max_addr_bytes_per_peer);
-        loop {
-            let mine = self.at(slot).map_or(0, |peer| peer.addr_bytes as usize);
-            let left = config.max_addr_bytes.saturating_sub(self.addr_bytes - mine);
-            match self.addr_expiry.first() {
-                Some((at, over)) if left < wanted && *at <= now => self.change(*over, Peer::drop_addrs),
-                _ => return left.min(wanted),
-            }
+        while self.addr_room(slot, config) < wanted
+            && let Some((at, over)) = self.addr_expiry.first()
+            && *at <= now
+        {
+            self.change(*over, Peer::drop_addrs);
         }
+        if self.addr_room(slot, config) >= wanted {
+            return wanted;
+        }
+        let mut allowed = 0;
+        for with_this in running_costs(contact.raw_addrs()).take_while(|cost| *cost <= wanted) {
+            while self.addr_room(slot, config) < with_this && self.trim_another(slot, with_this) {}
+            if self.addr_room(slot, config) < with_this {
+                break;
+            }
+            allowed = with_this;
+        }
+        allowed
+    }
+
+    /// What all others leave to the addresses of this peer.
+    fn addr_room(&self, slot: Slot, config: &MemoryStoreConfig) -> usize {
+        let mine = self.at(slot).map_or(0, |peer| peer.addr_bytes as usize);
+        config.max_addr_bytes.saturating_sub(self.addr_bytes - mine)
+    }
+
+    /// Drops the last address of the other peer whose addresses cost the most, if this one would cost less with `bytes`.
+    fn trim_another(&mut self, slot: Slot, bytes: usize) -> bool {
+        let mine = self.at(slot).map(|peer| (bytes as u32, peer.lot));
+        match self.addr_sizes.iter().rev().find(|(.., other)| *other != slot).copied() {
+            Some((cost, lot, other)) if Some((cost, lot)) > mine => self.change(other, Peer::drop_last_addr),
+            _ => return false,
+        }
+        true
     }
 
     /// Changes a peer, and everything that is counted about it.
@@ -243,6 +291,14 @@ impl Peers {
             }
             if after.0 > 0 {
                 self.addr_expiry.insert((after.1, slot));
+            }
+        }
+        if addrs.0 != after.0 {
+            if addrs.0 > 0 {
+                self.addr_sizes.remove(&(addrs.0, lot, slot));
+            }
+            if after.0 > 0 {
+                self.addr_sizes.insert((after.0, lot, slot));
             }
         }
         if charged != peer.charged {
@@ -267,6 +323,11 @@ impl Peer {
     fn drop_addrs(&mut self) {
         self.known.drop_addrs();
         self.addr_bytes = 0;
+    }
+
+    fn drop_last_addr(&mut self) {
+        let cost = self.known.drop_last_addr().map_or(self.addr_bytes as usize, cost_of);
+        self.addr_bytes = self.addr_bytes.saturating_sub(cost as u32);
     }
 
     /// Takes over as many addresses as `allowed` bytes pay for, in their order. None at all change nothing, unless

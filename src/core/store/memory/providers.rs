@@ -161,6 +161,7 @@ impl Providers {
         );
         assert!(self.places.len() <= config.max_provided_keys && records <= config.max_providers);
         assert!(self.peers.len() <= config.max_peers);
+        self.peers.assert_sound(config);
     }
 
     fn key(&self, key: KeySlot) -> Option<&Provided> {

@@ -147,7 +147,7 @@ fn the_stated_costs_are_those_of_the_types() {
     assert!(provider <= PROVIDER_OVERHEAD, "{provider}");
     let counters = 2 * size_of::<usize>();
     let contact = size_of::<Contact>() + counters + 2 * SHARED + 64;
-    let orders = 2 * in_a_map::<(u64, u32), ()>() + in_a_map::<(u32, u32, u32), ()>() + in_a_map::<(u32, u32), ()>();
+    let orders = 2 * (in_a_map::<(u64, u32), ()>() + in_a_map::<(u32, u32, u32), ()>()) + in_a_map::<(u32, u32), ()>();
     let peer = contact + in_a_table::<super::peers::Peer>() + orders;
     assert!(peer <= PEER_OVERHEAD, "{peer}");
     let sequence = in_a_map::<Key, (u64, Timestamp)>() + in_a_map::<(Timestamp, Key), ()>();
@@ -167,9 +167,10 @@ fn twenty_providers_of_a_key_cost_less_than_64_bytes_each() {
 fn keys_are_charged_to_one_of_their_providers_whatever_happens() {
     let mut config = MemoryStoreConfig::default();
     (config.max_provided_keys, config.max_providers, config.max_peers) = (30, 60, 20);
-    config.max_providers_per_key = 4;
+    (config.max_providers_per_key, config.max_addr_bytes) = (4, 1_500);
     let mut store = MemoryStore::new(config, [9; 32]);
-    let peers: Vec<_> = (0..60).map(|_| Contact::new(PeerId::random(), [])).collect();
+    let addr = |port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    let peers: Vec<_> = (0..60).map(|n| Contact::new(PeerId::random(), (0..n % 7).map(addr))).collect();
     let mut state = 1_u64;
     let mut draw = |below: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -182,6 +183,7 @@ fn keys_are_charged_to_one_of_their_providers_whatever_happens() {
         match draw(10) {
             0 => drop(store.remove_provider(&key, peer.peer())),
             1 => drop(store.expire(now, draw(5) as usize)),
+            2 => drop(store.providers(now, &key)),
             _ => {
                 let expires = now + std::time::Duration::from_secs(draw(200));
                 let _ = store.add_provider(now, ProviderRecord::new(key, peer.clone(), expires, expires));

@@ -6,15 +6,21 @@ use crate::core::store::memory::config::ADDR_OVERHEAD;
 
 /// How many of the first `addrs` fit into `allowed` bytes, and how many bytes they cost.
 pub(super) fn affordable(addrs: &[Bytes], allowed: usize) -> (usize, usize) {
-    let mut cost = 0;
-    for (i, addr) in addrs.iter().enumerate() {
-        let with_this = cost + 2 * addr.len() + ADDR_OVERHEAD;
-        if with_this > allowed {
-            return (i, cost);
-        }
-        cost = with_this;
-    }
-    (addrs.len(), cost)
+    let fitting = running_costs(addrs).take_while(|cost| *cost <= allowed).enumerate();
+    fitting.last().map_or((0, 0), |(last, cost)| (last + 1, cost))
+}
+
+/// What the first of them cost, the first two, and so on.
+pub(super) fn running_costs(addrs: &[Bytes]) -> impl Iterator<Item = usize> {
+    addrs.iter().scan(0, |sum, addr| {
+        *sum += cost_of(addr.len());
+        Some(*sum)
+    })
+}
+
+/// What an address of so many bytes costs.
+pub(super) fn cost_of(len: usize) -> usize {
+    2 * len + ADDR_OVERHEAD
 }
 
 /// The same bytes in one buffer of their own.

@@ -74,6 +74,23 @@ impl Known {
         }
     }
 
+    /// Forgets the last address, and returns its length. What is left is bytes, since the addresses of a contact share
+    /// one buffer.
+    pub(super) fn drop_last_addr(&mut self) -> Option<usize> {
+        let (left, len) = match self {
+            Known::Bytes(bytes) => {
+                let start = last_addr(bytes)?;
+                (Known::Bytes(Box::from(&bytes[..start])), bytes.len() - start - 2)
+            }
+            Known::Contact(contact) => {
+                let (last, others) = contact.raw_addrs().split_last()?;
+                (Known::new(contact.peer(), others), last.len())
+            }
+        };
+        *self = left;
+        Some(len)
+    }
+
     /// The contact; made anew each time from bytes.
     pub(super) fn contact(&self) -> Option<Arc<Contact>> {
         let bytes = match self {
@@ -105,6 +122,17 @@ impl Known {
 fn id(bytes: &[u8]) -> &[u8] {
     let len = bytes.first().map_or(0, |len| usize::from(*len));
     bytes.get(1..=len).unwrap_or_default()
+}
+
+/// Where in the bytes of a peer its last address begins.
+fn last_addr(bytes: &[u8]) -> Option<usize> {
+    let mut at = 1 + id(bytes).len();
+    let mut last = None;
+    while let Some((len, _)) = bytes.get(at..)?.split_first_chunk::<2>() {
+        last = Some(at);
+        at += 2 + usize::from(u16::from_be_bytes(*len));
+    }
+    last
 }
 
 /// The last eight of these bytes.
