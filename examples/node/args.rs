@@ -143,11 +143,27 @@ impl Args {
     /// The arguments of this process. Ends it, with exit code 2 and an error that names the fault, if they cannot work.
     pub(crate) fn from_command_line() -> Args {
         let args = Args::parse();
-        let fault = match args.config() {
-            Err(why) => why.to_string(),
-            Ok(_) => return args,
+        match args.fault() {
+            Some(fault) => Args::command().error(ErrorKind::InvalidValue, fault).exit(),
+            None => args,
+        }
+    }
+
+    /// What cannot work about them together, or with what is kept in the directory.
+    fn fault(&self) -> Option<String> {
+        let config = match self.config() {
+            Ok(config) => config,
+            Err(why) => return Some(why.to_string()),
         };
-        Args::command().error(ErrorKind::InvalidValue, fault).exit()
+        let network = self.network_name(&config);
+        self.store.as_deref().and_then(|path| Home::is_for(path, &network).err())
+    }
+
+    /// Whose network this is: the rules, and the protocol that its nodes share.
+    pub(crate) fn network_name(&self, config: &kad::Config) -> String {
+        let rules = self.network.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let protocol = config.protocols().first().map(AsRef::as_ref).unwrap_or_default();
+        format!("{rules} ({protocol})")
     }
 
     /// The DHT's configuration, checked.

@@ -86,6 +86,7 @@ impl Control {
 /// Starts a node that listens everywhere it was told to.
 pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let config = args.config()?;
+    let network = args.network_name(&config);
     let protocols = config.protocols().to_vec();
     let home = args.store.as_deref().map(Home::at).transpose()?;
     // Opened before anything listens: a store that cannot be had is no reason to have been in the network.
@@ -93,6 +94,7 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let metrics = args.metrics.map(|_| Metrics::register(&mut registry));
     let keypair = args.keypair(home.as_ref())?;
     let store = home.as_ref().map(open).transpose()?;
+    home.map_or(Ok(()), |home| home.settle(keypair.public().to_peer_id(), &network))?;
     let mut swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
