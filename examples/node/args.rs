@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
+use kad::Mode;
 use kad::core::AddressPolicy;
-use kad::{ConfigError, Mode};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity};
 use libp2p_kad_dht as kad;
 
+use crate::flags;
 use crate::home::Home;
 
 /// The protocol of a private network that was given no name.
@@ -153,7 +154,7 @@ impl Args {
     fn fault(&self) -> Option<String> {
         let config = match self.config() {
             Ok(config) => config,
-            Err(why) => return Some(why.to_string()),
+            Err(why) => return Some(why),
         };
         let network = self.network_name(&config);
         self.store.as_deref().and_then(|path| Home::is_for(path, &network).err())
@@ -166,8 +167,16 @@ impl Args {
         format!("{rules} ({protocol})")
     }
 
-    /// The DHT's configuration, checked.
-    pub(crate) fn config(&self) -> Result<kad::Config, ConfigError> {
+    /// The DHT's configuration, checked. The error names the flag that has to change.
+    pub(crate) fn config(&self) -> Result<kad::Config, String> {
+        let config = self.wanted();
+        match config.validate() {
+            Ok(()) => Ok(config),
+            Err(why) => Err(flags::explain(&why, &config)),
+        }
+    }
+
+    fn wanted(&self) -> kad::Config {
         let config = self.preset();
         let config = self.k.into_iter().fold(config, kad::Config::with_replication);
         let config = self.alpha.into_iter().fold(config, kad::Config::with_parallelism);
@@ -185,8 +194,7 @@ impl Args {
         );
         let mut stream = config.stream().clone();
         stream.request_timeout = stream.request_timeout.max(core.lookup.request_timeout);
-        let config = config.with_core(core).with_stream(stream);
-        config.validate().map(|()| config)
+        config.with_core(core).with_stream(stream)
     }
 
     /// What the network asks for, and what was asked for instead.

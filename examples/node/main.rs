@@ -18,6 +18,7 @@ mod args;
 mod commands;
 mod console;
 mod fields;
+mod flags;
 mod home;
 mod input;
 mod parse;
