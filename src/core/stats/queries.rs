@@ -107,7 +107,7 @@ impl QueryEnd {
             Err(QueryError::Cancelled) => QueryEnd::Cancelled,
             Err(QueryError::Store(_) | QueryError::Busy | QueryError::Closed) => QueryEnd::Failed,
             Err(
-                QueryError::InvalidKey
+                QueryError::InvalidKey { .. }
                 | QueryError::InvalidValue(_)
                 | QueryError::OldValue
                 | QueryError::Conflict
