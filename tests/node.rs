@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use libp2p::PeerId;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Far longer than anything here takes; only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -387,6 +387,87 @@ fn what_cannot_work_is_refused_at_the_start() {
     }
 }
 
+/// The last line that a node says on standard error, which is that it could not join.
+fn join_error(flags: &[&str]) -> String {
+    let mut child = command(flags).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.into_iter().find(|line| line.contains("could not join") || line.contains("\"bootstrap\""));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    line.expect("it ended without a word")
+}
+
+#[test]
+fn who_cannot_join_is_told_why() {
+    let dead = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    let object = |error: &str| -> Value { serde_json::from_str(error).unwrap() };
+    let refused = object(&join_error(&["--json", "--bootstrap", dead]));
+    assert_eq!((&refused["event"], &refused["ok"]), (&"bootstrap".into(), &false.into()));
+    assert!(refused["error"].as_str().unwrap().contains("nobody answered"), "{refused}");
+    assert!(refused["failed"][0]["why"].as_str().unwrap().contains("unreachable"), "{refused}");
+    assert!(join_error(&["--bootstrap", dead]).contains("could not join: nobody answered"));
+
+    // The public network's rules: nobody is dialled.
+    let public = ["--network", "amino", "--bootstrap", dead];
+    let error = object(&join_error(&[&["--json"], &public[..]].concat()));
+    let error = error["error"].as_str().unwrap();
+    assert!(error.contains(dead) && error.contains("--addresses public"), "{error}");
+    let node = Node::start(&["--key-seed", "1"]);
+    let oneself = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", node.peer());
+    let error = join_error(&["--key-seed", "1", "--bootstrap", &oneself]);
+    assert!(error.contains("no peers known") && error.contains("is this node itself"), "{error}");
+}
+
+#[test]
+fn help_tells_what_goes_in_and_out() {
+    let output = command(&["--help"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout).unwrap();
+    for told in
+        ["When it ends", "in which they are done", "#ID", "hex:00ff", "500ms", "under /pk/", "stopproviding CID"]
+    {
+        assert!(help.contains(told), "{told:?} is missing in {help}");
+    }
+    for line in help.lines().skip_while(|line| !line.starts_with("Commands come")) {
+        assert!(line.len() <= 125, "{line:?} is long");
+    }
+}
+
+#[test]
+fn what_was_published_can_be_taken_back() {
+    let (mut first, mut second) = pair();
+    second.done("put /app/x hello");
+    second.done(&format!("provide {CID}"));
+    assert_eq!(second.done("remove /app/x")["key"], "/app/x");
+    assert_eq!(second.done(&format!("stopproviding {CID}"))["key"], CID);
+    let records = second.done("records");
+    assert_eq!((&records["values"], &records["providers"]), (&json!([]), &json!([])), "{records}");
+    assert_eq!(first.done("get /app/x")["value"], "hello", "what another keeps is found until its time is over");
+    first.done("remove /app/x");
+    second.fault("get /app/x", "not found");
+    second.fault("remove", "KEY is missing");
+    second.fault("stopproviding text", "not a CID");
+}
+
+#[test]
+fn the_mode_is_shown_and_chosen() {
+    let mut first = Node::start(&[]);
+    let mut second = Node::start(&["--mode", "auto", "--bootstrap", first.addr()]);
+    let mode = |answer: &Value| [&answer["mode"], &answer["wanted"], &answer["why"]].map(|text| text.to_string());
+    let is = |wanted: [&str; 3]| wanted.map(|text| format!("{text:?}"));
+    assert_eq!(mode(&first.done("mode")), is(["server", "server", "chosen"]));
+    let nowhere = "no external address is confirmed at which others may find it";
+    assert_eq!(mode(&second.done("mode")), is(["client", "auto", nowhere]));
+    assert_eq!(mode(&second.done("mode server")), is(["server", "server", "chosen"]));
+    until_it_serves(&mut first, second.peer());
+    assert_eq!(mode(&second.done("mode client")), is(["client", "client", "chosen"]));
+    let peer = second.peer();
+    restart::until(&mut first, "peers", |peers| peers["routing_table"].as_array().unwrap().iter().all(|id| id != peer));
+    second.fault("mode both", "client, server and auto");
+    let mut reachable = Node::start(&["--mode", "auto", "--external", "/ip4/127.0.0.1/tcp/4001"]);
+    assert_eq!(mode(&reachable.done("mode")), is(["server", "auto", "an external address is confirmed"]));
+}
+
 #[test]
 fn what_no_peer_took_is_kept_and_said_to_be() {
     let mut node = Node::start(&[]);
@@ -398,7 +479,10 @@ fn what_no_peer_took_is_kept_and_said_to_be() {
     assert_eq!((&records["values"][0]["own"], &records["providers"][0]["own"]), (&true.into(), &true.into()));
     assert_eq!(node.done("get /app/alone")["value"], "value");
     let long = format!("put /app/long {}", "x".repeat(12 * 1024));
-    assert_eq!(node.fault(&long, "too large")["kept"], false);
+    assert_eq!(node.fault(&long, "invalid value: longer than 11264 bytes")["kept"], false);
+    node.fault(&format!("get {}", "x".repeat(2049)), "the key has 2049 bytes, and may have 1 to 2048");
+    let content = format!("provide hex:{}", "ab".repeat(81));
+    assert_eq!(node.fault(&content, "the key has 81 bytes, and may have 1 to 80")["kept"], false);
     let other = Node::start(&["--bootstrap", node.addr()]);
     until_it_serves(&mut node, other.peer());
     assert_eq!(node.done("put /app/alone value")["kept"], true);
@@ -409,8 +493,8 @@ fn what_no_peer_took_is_kept_and_said_to_be() {
 fn each_network_has_its_own_protocol_and_values() {
     for (network, protocol, error) in [
         ("private", "/my-app/kad/1.0.0", None),
-        ("amino", "/ipfs/kad/1.0.0", Some("unknown namespace")),
-        ("lan", "/ipfs/lan/kad/1.0.0", Some("unknown namespace")),
+        ("amino", "/ipfs/kad/1.0.0", Some("under /pk/ and /ipns/ alone")),
+        ("lan", "/ipfs/lan/kad/1.0.0", Some("under /pk/ and /ipns/ alone")),
     ] {
         let flags = ["--network", network, "--mode", "server", "--no-bootstrap", "--addresses", "any"];
         let first = Node::start(&flags);
