@@ -207,7 +207,7 @@ fn what_one_puts_another_gets() {
     let all = network.finish(alice.put(b"/my-app/greeting", b"hello").quorum(Quorum::All));
     assert!(matches!(all, Err(QueryError::QuorumMissed { reached: 4, .. })), "{all:?}");
     assert!(matches!(network.finish(bob.get(b"/my-app/nothing")), Err(QueryError::NotFound(_))));
-    assert!(matches!(network.finish(bob.get("")), Err(QueryError::InvalidKey)));
+    assert!(matches!(network.finish(bob.get("")), Err(QueryError::InvalidKey { len: 0, max: 2048 })));
     network.finish(bob.remove(b"/my-app/greeting")).unwrap();
     network.assert_idle();
 }

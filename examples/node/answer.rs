@@ -55,6 +55,16 @@ impl Answer {
     }
 }
 
+/// Says something that nobody asked for, on standard error: as an object for scripts, as a line for people.
+pub(crate) fn tell(json: bool, event: &str, fields: Fields, line: &str) {
+    if json {
+        let all = [("event", event.into())].into_iter().chain(fields).collect();
+        eprint!("{}", object(&all));
+    } else {
+        eprintln!("{line}");
+    }
+}
+
 /// A JSON object on one line, its fields in this order.
 pub(crate) fn object(fields: &Fields) -> String {
     let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{}:{value}", Value::from(*name))).collect();

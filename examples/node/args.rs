@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
+use kad::Mode;
 use kad::core::AddressPolicy;
-use kad::{ConfigError, Mode};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity};
 use libp2p_kad_dht as kad;
 
+use crate::flags;
 use crate::home::Home;
+use crate::parse::COMMANDS;
 
 /// The protocol of a private network that was given no name.
 const PRIVATE_PROTOCOL: StreamProtocol = StreamProtocol::new("/my-app/kad/1.0.0");
@@ -26,9 +28,23 @@ const AMINO_BOOT_NODES: [&str; 4] = [
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
 ];
 
+/// What `--help` says below the flags.
+const INPUT: &str = "\
+Commands come from standard input, a line each. When it ends, the node finishes what it was asked and leaves: to keep one
+running without a terminal, keep its input open, as in `tail -f /dev/null | node`. `quit`, Ctrl-C and SIGTERM end it at once.
+
+Commands run side by side, and are answered in the order in which they are done. A line that begins with `#ID ` gets that
+ID with its answer: `#7 get /my-app/x`. With --json, what nobody asked for (such as that it could not join) goes to standard
+error, as JSON objects with an \"event\"; logs go there too: RUST_LOG=libp2p_kad_dht=debug shows what the node does.
+
+KEY and VALUE are text, or bytes as hex:00ff; a CID stands for its multihash, which can also be given as hex:1220...
+A key has 2048 bytes at most, a value 11264. A private network takes any value; amino and lan take those under /pk/ and
+/ipns/ alone. TIME is a number with a unit: 500ms, 2s, 10m, 48h; without one it is seconds.
+";
+
 /// A node of a Kademlia DHT, on TCP and QUIC, for people and for scripts.
 #[derive(Debug, Parser)]
-#[command(name = "node", after_help = "Type `help` once it runs. RUST_LOG=libp2p_kad_dht=debug shows what it does.")]
+#[command(name = "node", after_help = after_help())]
 pub(crate) struct Args {
     /// Listen here; may be repeated. QUIC: /ip4/127.0.0.1/udp/0/quic-v1
     #[arg(long, value_name = "ADDR", default_value = "/ip4/127.0.0.1/tcp/0")]
@@ -58,7 +74,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     addresses: Option<AddressesArg>,
 
-    /// Keep the identity, the records and the known peers in this directory; in memory without it
+    /// Keep the identity, the records and the known peers in this directory, which is for one node in one network; in
+    /// memory without it
     #[arg(long, value_name = "PATH")]
     pub(crate) store: Option<PathBuf>,
 
@@ -143,15 +160,39 @@ impl Args {
     /// The arguments of this process. Ends it, with exit code 2 and an error that names the fault, if they cannot work.
     pub(crate) fn from_command_line() -> Args {
         let args = Args::parse();
-        let fault = match args.config() {
-            Err(why) => why.to_string(),
-            Ok(_) => return args,
-        };
-        Args::command().error(ErrorKind::InvalidValue, fault).exit()
+        match args.fault() {
+            Some(fault) => Args::command().error(ErrorKind::InvalidValue, fault).exit(),
+            None => args,
+        }
     }
 
-    /// The DHT's configuration, checked.
-    pub(crate) fn config(&self) -> Result<kad::Config, ConfigError> {
+    /// What cannot work about them together, or with what is kept in the directory.
+    fn fault(&self) -> Option<String> {
+        let config = match self.config() {
+            Ok(config) => config,
+            Err(why) => return Some(why),
+        };
+        let network = self.network_name(&config);
+        self.store.as_deref().and_then(|path| Home::is_for(path, &network).err())
+    }
+
+    /// Whose network this is: the rules, and the protocol that its nodes share.
+    pub(crate) fn network_name(&self, config: &kad::Config) -> String {
+        let rules = self.network.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let protocol = config.protocols().first().map(AsRef::as_ref).unwrap_or_default();
+        format!("{rules} ({protocol})")
+    }
+
+    /// The DHT's configuration, checked. The error names the flag that has to change.
+    pub(crate) fn config(&self) -> Result<kad::Config, String> {
+        let config = self.wanted();
+        match config.validate() {
+            Ok(()) => Ok(config),
+            Err(why) => Err(flags::explain(&why, &config)),
+        }
+    }
+
+    fn wanted(&self) -> kad::Config {
         let config = self.preset();
         let config = self.k.into_iter().fold(config, kad::Config::with_replication);
         let config = self.alpha.into_iter().fold(config, kad::Config::with_parallelism);
@@ -169,8 +210,7 @@ impl Args {
         );
         let mut stream = config.stream().clone();
         stream.request_timeout = stream.request_timeout.max(core.lookup.request_timeout);
-        let config = config.with_core(core).with_stream(stream);
-        config.validate().map(|()| config)
+        config.with_core(core).with_stream(stream)
     }
 
     /// What the network asks for, and what was asked for instead.
@@ -217,6 +257,12 @@ impl Args {
             (None, None) => Ok(identity::Keypair::generate_ed25519()),
         }
     }
+}
+
+/// What goes in and out, and which commands there are.
+fn after_help() -> String {
+    let commands: String = COMMANDS.iter().map(|(usage, what)| format!("  {usage:<18} {what}\n")).collect();
+    format!("{INPUT}\nCommands:\n{commands}")
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

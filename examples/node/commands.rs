@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
 use kad::core::store::Item;
-use kad::core::{Kind, Report, Stats};
+use kad::core::{InvalidValue, Kind, Report, Stats};
 use kad::handle::{PeerRecord, ProviderUpdate, Published, Walk};
 use kad::{DhtHandle, Key, Query, QueryError, Timestamp};
 use libp2p::{Multiaddr, PeerId};
@@ -15,7 +15,7 @@ use crate::answer::{Failure, Fields};
 use crate::fields;
 use crate::parse::{COMMANDS, Command};
 use crate::people::Steps;
-use crate::swarm::Control;
+use crate::swarm::{Control, ModeNow};
 
 /// How many records are read at a time.
 const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -39,6 +39,8 @@ impl Runner {
                 published("stored", self.query(put).await)
             }
             Command::Get(key) => self.get(key).await,
+            Command::Remove(key) => self.dht.remove(key).await.map(|()| Fields::new()).map_err(failed),
+            Command::StopProviding(key) => self.dht.stop_providing(key).await.map(|()| Fields::new()).map_err(failed),
             Command::Provide(key) => {
                 let provide = self.dht.provide(key);
                 published("announced", self.query(provide).await)
@@ -52,6 +54,8 @@ impl Runner {
             Command::Table => self.table().await,
             Command::Queries => self.queries().await,
             Command::Stats => Ok(counters(&self.dht.stats().await.map_err(failed)?)),
+            Command::Mode => Ok(mode(&self.control.mode().await?)),
+            Command::SetMode(wanted) => Ok(mode(&self.control.set_mode(wanted).await?)),
             Command::Help => Ok(COMMANDS.iter().map(|(usage, what)| (*usage, (*what).into())).collect()),
             Command::Quit => Ok(Fields::new()),
         }
@@ -216,8 +220,18 @@ fn published(reached: &'static str, outcome: Result<Published, QueryError>) -> O
             let nobody = Report::default();
             let report = why.report().unwrap_or(&nobody);
             let fields = told(&report.acknowledged, &report.sent, &report.failed, why.is_kept());
-            Err(Failure { error: why.to_string(), fields })
+            Err(Failure { error: explain(&why), fields })
         }
+    }
+}
+
+fn explain(why: &QueryError) -> String {
+    match why {
+        // The networks that refuse any are those of IPFS.
+        QueryError::InvalidValue(InvalidValue::UnknownNamespace) => {
+            format!("{why}: this network takes values under /pk/ and /ipns/ alone")
+        }
+        why => why.to_string(),
     }
 }
 
@@ -247,6 +261,11 @@ fn counters(stats: &Stats) -> Fields {
         ("admitted", stats.admitted.into()),
         ("evicted", stats.evicted.into()),
     ]
+}
+
+fn mode(mode: &ModeNow) -> Fields {
+    let wanted = mode.wanted.map_or("auto".to_owned(), |wanted| wanted.to_string());
+    vec![("mode", mode.mode.to_string().into()), ("wanted", wanted.into()), ("why", mode.why.into())]
 }
 
 /// The time by which the node's records expire: unix time.

@@ -3,8 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use kad::DhtHandle;
-use libp2p_kad_dht as kad;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -13,6 +11,7 @@ use crate::answer::{Answer, Failure, object};
 use crate::args::Args;
 use crate::commands::Runner;
 use crate::input::Lines;
+use crate::join::{Seeds, join};
 use crate::parse::{Asked, Command, parse};
 use crate::people::{self, Steps};
 use crate::swarm::Node;
@@ -26,9 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) async fn run(node: Node, args: &Args) -> io::Result<()> {
     let mut console = Console { node, json: args.json, running: JoinSet::new() };
     console.greet().await?;
-    if !args.seeds().is_empty() {
-        tokio::spawn(join(console.node.dht.clone()));
-    }
+    let seeds = Seeds::new(console.node.peer, console.node.policy, &args.seeds());
+    tokio::spawn(join(console.node.dht.clone(), seeds, args.json));
     let mut lines = Lines::new(BufReader::new(tokio::io::stdin()));
     let mut signal = std::pin::pin!(told_to_leave());
     let mut reading = true;
@@ -114,14 +112,6 @@ impl Console {
             self.answer(&done?).await?;
         }
         Ok(())
-    }
-}
-
-/// Joins the network through the peers of `--bootstrap`, while commands are served already.
-async fn join(dht: DhtHandle) {
-    match dht.bootstrap().await {
-        Ok(joined) => tracing::info!(peers = joined.peers, "joined"),
-        Err(why) => eprintln!("could not join: {why}"),
     }
 }
 

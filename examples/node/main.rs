@@ -9,17 +9,20 @@
 //!
 //! It reads one command a line on standard input, runs commands side by side, and answers each when it is done. A line
 //! may begin with `#ID `, which comes back with its answer. With `--json` nothing but JSON objects goes to standard
-//! output: first `{"event":"ready",...}` with the node's addresses, then one answer a command. Logs go to standard
-//! error, as `RUST_LOG` says. At the end of the input the node finishes what it was asked and leaves; `quit` leaves at
-//! once; so does Ctrl-C.
+//! output: first `{"event":"ready",...}` with the node's addresses, then one answer a command, in the order in which they
+//! are done. What nobody asked for, such as that it could not join, goes to standard error, with `--json` as an object
+//! too; so do logs, as `RUST_LOG` says. At the end of the input the node finishes what it was asked and leaves; `quit`
+//! leaves at once; so does Ctrl-C.
 
 mod answer;
 mod args;
 mod commands;
 mod console;
 mod fields;
+mod flags;
 mod home;
 mod input;
+mod join;
 mod parse;
 mod people;
 mod serve;

@@ -1,16 +1,20 @@
 //! One line of input as a command, or the fault in it.
 
+use kad::Mode;
 use libp2p::{Multiaddr, PeerId};
+use libp2p_kad_dht as kad;
 
 use crate::fields;
 use crate::input::{Line, MAX_LINE};
 
 /// What can be asked, with its arguments, for people.
-pub(crate) const COMMANDS: [(&str, &str); 15] = [
+pub(crate) const COMMANDS: [(&str, &str); 18] = [
     ("dial ADDR", "connect to a peer and take it into the DHT"),
     ("put KEY VALUE", "keep a value at the peers closest to its key"),
     ("get KEY", "find the value under a key"),
+    ("remove KEY", "forget the value kept here, and announce it no more; what other peers keep expires in its time"),
     ("provide CID", "announce that this node has some content"),
+    ("stopproviding CID", "announce it no more; what other peers were told expires in its time"),
     ("findprovs CID", "find who has some content"),
     ("findpeer PEERID", "find a peer's addresses"),
     ("closest KEY", "find the peers closest to a key"),
@@ -20,6 +24,7 @@ pub(crate) const COMMANDS: [(&str, &str); 15] = [
     ("table", "the routing table, bucket by bucket"),
     ("queries", "the queries that run"),
     ("stats", "what this node did so far"),
+    ("mode", "whether this node serves others, and why; `mode client`, `mode server` or `mode auto` chooses"),
     ("help", "these lines"),
     ("quit", "leave at once"),
 ];
@@ -32,7 +37,9 @@ pub(crate) enum Command {
     Dial(Multiaddr),
     Put { key: Vec<u8>, value: Vec<u8> },
     Get(Vec<u8>),
+    Remove(Vec<u8>),
     Provide(Vec<u8>),
+    StopProviding(Vec<u8>),
     FindProvs(Vec<u8>),
     FindPeer(PeerId),
     Closest(Vec<u8>),
@@ -42,6 +49,8 @@ pub(crate) enum Command {
     Table,
     Queries,
     Stats,
+    Mode,
+    SetMode(Option<Mode>),
     Help,
     Quit,
 }
@@ -78,7 +87,8 @@ pub(crate) fn parse(line: &Line) -> Option<Asked> {
     } else {
         None
     };
-    let takes_key = matches!(name, "put" | "get" | "provide" | "findprovs" | "findpeer" | "closest");
+    let takes_key =
+        matches!(name, "put" | "get" | "remove" | "provide" | "stopproviding" | "findprovs" | "findpeer" | "closest");
     let whole = !line.cut || arguments.contains([' ', '\t']);
     let key = (takes_key && whole && !arguments.is_empty()).then(|| word(arguments).0.to_owned());
     let command = fault.map_or_else(|| command(name, arguments), Err);
@@ -96,6 +106,8 @@ fn command(name: &str, arguments: &str) -> Result<Command, String> {
             Command::Put { key: fields::key(key)?, value: fields::bytes(value)? }
         }
         "get" => Command::Get(fields::key(only(arguments, "KEY")?)?),
+        "remove" => Command::Remove(fields::key(only(arguments, "KEY")?)?),
+        "stopproviding" => Command::StopProviding(fields::content(only(arguments, "CID")?)?),
         "provide" => Command::Provide(fields::content(only(arguments, "CID")?)?),
         "findprovs" => Command::FindProvs(fields::content(only(arguments, "CID")?)?),
         "findpeer" => {
@@ -108,6 +120,13 @@ fn command(name: &str, arguments: &str) -> Result<Command, String> {
         "table" => none(arguments, Command::Table)?,
         "queries" => none(arguments, Command::Queries)?,
         "stats" => none(arguments, Command::Stats)?,
+        "mode" => match arguments.trim() {
+            "" => Command::Mode,
+            "client" => Command::SetMode(Some(Mode::Client)),
+            "server" => Command::SetMode(Some(Mode::Server)),
+            "auto" => Command::SetMode(None),
+            _ => return Err("there are the modes client, server and auto".to_owned()),
+        },
         "help" => none(arguments, Command::Help)?,
         "quit" => none(arguments, Command::Quit)?,
         "" => return Err("there is no command behind the id".to_owned()),

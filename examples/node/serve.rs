@@ -1,22 +1,30 @@
 //! `--metrics`: answers `GET /metrics` with the node's metrics, as Prometheus asks for them.
 //!
-//! Knows: as much of HTTP/1.1 as that takes. Must not know: what is in the metrics. One request a connection, each
-//! bounded in size and in time, and so many at once: a client that is slow or talks nonsense costs a place for a moment.
+//! Knows: which paths there are, and how many clients may be connected. Must not know: HTTP, which hyper speaks, or what
+//! is in the metrics. One request a connection, bounded in size and in time: a client that is slow or silent keeps
+//! nobody waiting, and the oldest gives way to a new one when there are too many.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-/// Connections served at once; more wait to be accepted.
-const AT_ONCE: usize = 8;
-/// The most bytes of a request's head.
+/// Connections at once; the oldest is closed for one more.
+const AT_ONCE: usize = 64;
+/// The most bytes of a request's head; hyper takes no less.
 const MAX_HEAD: usize = 8 * 1024;
 /// The time of a connection in all.
 const TIME: Duration = Duration::from_secs(5);
@@ -24,7 +32,8 @@ const TIME: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the content is: OpenMetrics text.
-const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Listens here, and serves for as long as the process lives. Returns where it listens.
 pub(crate) async fn start(addr: SocketAddr, registry: Registry) -> Result<SocketAddr, String> {
@@ -35,65 +44,41 @@ pub(crate) async fn start(addr: SocketAddr, registry: Registry) -> Result<Socket
 }
 
 async fn serve(listener: TcpListener, registry: Arc<Registry>) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let registry = Arc::clone(&registry);
-                tokio::spawn(async move {
-                    // How it ends is the client's business.
-                    let _ = timeout(TIME, answer(stream, &registry)).await;
-                    drop(place);
-                });
-            }
-            Err(_) => sleep(PAUSE).await,
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= AT_ONCE {
+            open.pop_front().iter().for_each(AbortHandle::abort);
         }
+        open.push_back(tokio::spawn(timeout(TIME, connection(stream, Arc::clone(&registry)))).abort_handle());
     }
 }
 
-async fn answer(mut stream: TcpStream, registry: &Registry) -> std::io::Result<()> {
-    let head = read_head(&mut stream).await?;
-    let (status, content, body) = respond(head.as_deref(), registry);
-    let length = body.len();
-    let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {content}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    );
-    stream.write_all(answer.as_bytes()).await?;
-    stream.shutdown().await
+async fn connection(stream: TcpStream, registry: Arc<Registry>) {
+    let service = service_fn(move |request| std::future::ready(Ok::<_, Infallible>(respond(&request, &registry))));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(TIME).max_buf_size(MAX_HEAD).keep_alive(false);
+    let _ = http.serve_connection(TokioIo::new(stream), service).await; // how it ends is the client's business
 }
 
-/// Everything up to the first empty line; `None` if that does not come within the limit.
-async fn read_head(stream: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
-    let mut head = Vec::new();
-    let mut limited = stream.take(MAX_HEAD as u64);
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        if limited.read_buf(&mut head).await? == 0 {
-            return Ok(None);
-        }
-    }
-    Ok(Some(head))
-}
-
-fn respond(head: Option<&[u8]>, registry: &Registry) -> (&'static str, &'static str, String) {
-    const TEXT: &str = "text/plain; charset=utf-8";
-    let line = head.and_then(|head| head.split(|byte| *byte == b'\r').next());
-    let line = line.and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
-    let mut words = line.split(' ');
-    let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next()) else {
-        return ("400 Bad Request", TEXT, "not a request of HTTP/1.1\n".to_owned());
-    };
-    let path = target.split('?').next().unwrap_or_default();
-    match (method, path, version.starts_with("HTTP/1.")) {
-        ("GET", "/metrics", true) => {
+fn respond(request: &Request<Incoming>, registry: &Registry) -> Response<String> {
+    let (status, content, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/metrics") => {
             let mut body = String::new();
             match encode(&mut body, registry) {
-                Ok(()) => ("200 OK", CONTENT, body),
-                Err(_) => ("500 Internal Server Error", TEXT, "the metrics cannot be encoded\n".to_owned()),
+                Ok(()) => (StatusCode::OK, METRICS, body),
+                Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{why}\n")),
             }
         }
-        (_, _, false) => ("400 Bad Request", TEXT, "not a request of HTTP/1.1\n".to_owned()),
-        ("GET", _, _) => ("404 Not Found", TEXT, "there is /metrics\n".to_owned()),
-        _ => ("405 Method Not Allowed", TEXT, "GET /metrics\n".to_owned()),
-    }
+        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, TEXT, "there is /metrics\n".to_owned()),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD /metrics\n".to_owned()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content);
+    response
 }

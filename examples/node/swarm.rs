@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
+use kad::core::AddressPolicy;
 use kad::metrics::Metrics;
-use kad::{DhtHandle, Store};
+use kad::{DhtHandle, Mode, Store};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
@@ -17,6 +18,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::answer::tell;
 use crate::args::Args;
 use crate::home::Home;
 use crate::serve;
@@ -40,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) addrs: Vec<Multiaddr>,
     /// The names of the protocol, the preferred one first.
     pub(crate) protocols: Vec<StreamProtocol>,
+    /// Which addresses it deals with.
+    pub(crate) policy: AddressPolicy,
     pub(crate) dht: DhtHandle,
     pub(crate) control: Control,
     /// Where it serves metrics.
@@ -61,6 +65,17 @@ pub(crate) struct Control(mpsc::Sender<Request>);
 enum Request {
     Dial(Multiaddr, oneshot::Sender<Result<(PeerId, bool), String>>),
     Connected(oneshot::Sender<Vec<PeerId>>),
+    Mode(oneshot::Sender<ModeNow>),
+    SetMode(Option<Mode>, oneshot::Sender<ModeNow>),
+}
+
+/// Whether the node serves others.
+#[derive(Debug)]
+pub(crate) struct ModeNow {
+    pub(crate) mode: Mode,
+    /// What was chosen; `None` where it is left to the node.
+    pub(crate) wanted: Option<Mode>,
+    pub(crate) why: &'static str,
 }
 
 impl Control {
@@ -75,6 +90,15 @@ impl Control {
         self.ask(Request::Connected).await
     }
 
+    pub(crate) async fn mode(&self) -> Result<ModeNow, String> {
+        self.ask(Request::Mode).await
+    }
+
+    /// Chooses the mode, or leaves it to the confirmed external addresses. Tells what it is then.
+    pub(crate) async fn set_mode(&self, wanted: Option<Mode>) -> Result<ModeNow, String> {
+        self.ask(|answer| Request::SetMode(wanted, answer)).await
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, String> {
         let gone = "the node is gone";
         let (answer, answered) = oneshot::channel();
@@ -86,13 +110,16 @@ impl Control {
 /// Starts a node that listens everywhere it was told to.
 pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let config = args.config()?;
+    let network = args.network_name(&config);
     let protocols = config.protocols().to_vec();
+    let (wanted, policy) = (config.mode(), config.core().address_policy);
     let home = args.store.as_deref().map(Home::at).transpose()?;
     // Opened before anything listens: a store that cannot be had is no reason to have been in the network.
     let mut registry = Registry::default();
     let metrics = args.metrics.map(|_| Metrics::register(&mut registry));
     let keypair = args.keypair(home.as_ref())?;
     let store = home.as_ref().map(open).transpose()?;
+    home.map_or(Ok(()), |home| home.settle(keypair.public().to_peer_id(), &network))?;
     let mut swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
@@ -120,9 +147,9 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
         dht.add_peer(seed.peer, [seed.addr]).check()?;
     }
     let (requests, waiting) = mpsc::channel(REQUESTS);
-    let swarm = tokio::spawn(drive(swarm, waiting));
+    let swarm = tokio::spawn(drive(swarm, wanted, args.json, waiting));
     let addrs = addrs.into_iter().map(|addr| addr.with(Protocol::P2p(peer))).collect();
-    Ok(Node { peer, addrs, protocols, dht, control: Control(requests), metrics, swarm })
+    Ok(Node { peer, addrs, protocols, policy, dht, control: Control(requests), metrics, swarm })
 }
 
 fn open(home: &Home) -> Result<Box<dyn Store>, String> {
@@ -177,19 +204,41 @@ async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Result<Ve
 
 type Dials = BTreeMap<ConnectionId, oneshot::Sender<Result<(PeerId, bool), String>>>;
 
-async fn drive(mut swarm: Swarm<Behaviour>, mut requests: mpsc::Receiver<Request>) {
+async fn drive(
+    mut swarm: Swarm<Behaviour>,
+    mut wanted: Option<Mode>,
+    json: bool,
+    mut requests: mpsc::Receiver<Request>,
+) {
     // At most one for each command that runs.
     let mut dials = Dials::new();
     loop {
         tokio::select! {
-            event = swarm.select_next_some() => on_event(&mut dials, event),
+            event = swarm.select_next_some() => on_event(&mut dials, json, event),
             request = requests.recv() => match request {
                 Some(Request::Dial(addr, answer)) => dial(&mut swarm, &mut dials, addr, answer),
                 Some(Request::Connected(answer)) => drop(answer.send(swarm.connected_peers().copied().collect())),
+                Some(Request::Mode(answer)) => drop(answer.send(mode(&swarm, wanted))),
+                Some(Request::SetMode(chosen, answer)) => {
+                    wanted = chosen;
+                    swarm.behaviour_mut().kad.set_mode(chosen);
+                    drop(answer.send(mode(&swarm, wanted)));
+                }
                 None => return,
             },
         }
     }
+}
+
+fn mode(swarm: &Swarm<Behaviour>, wanted: Option<Mode>) -> ModeNow {
+    let mode = swarm.behaviour().kad.mode();
+    let why = match (wanted, mode, swarm.external_addresses().next()) {
+        (Some(_), ..) => "chosen",
+        (None, Mode::Server, Some(_)) => "an external address is confirmed",
+        (None, Mode::Server, None) => "an external address was confirmed until lately",
+        (None, ..) => "no external address is confirmed at which others may find it",
+    };
+    ModeNow { mode, wanted, why }
 }
 
 fn dial(
@@ -216,10 +265,11 @@ fn dial(
     }
 }
 
-fn on_event(dials: &mut Dials, event: SwarmEvent<BehaviourEvent>) {
+fn on_event(dials: &mut Dials, json: bool, event: SwarmEvent<BehaviourEvent>) {
     if let SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::AddrsRefused { peer, addrs })) = &event {
-        let addrs = addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        eprintln!("refused by the address policy (--addresses): {addrs} of {peer}");
+        let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
+        let line = format!("refused by the address policy (--addresses): {} of {peer}", addrs.join(", "));
+        tell(json, "addrs_refused", vec![("peer", peer.to_string().into()), ("addrs", addrs.into())], &line);
     }
     let (connection, result) = match event {
         SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => (connection_id, Ok((peer_id, true))),

@@ -63,8 +63,14 @@ pub enum QueryError {
     #[error("cancelled")]
     Cancelled,
     /// The caller: the key is empty or longer than peers accept.
-    #[error("key of a forbidden length")]
-    InvalidKey,
+    #[error("the key has {len} bytes, and may have 1 to {max}")]
+    InvalidKey {
+        /// How many bytes it has.
+        len: usize,
+        /// How many it may have: [`MAX_KEY_LEN`](super::config::MAX_KEY_LEN), for content
+        /// [`MAX_PROVIDER_KEY_LEN`](super::config::MAX_PROVIDER_KEY_LEN).
+        max: usize,
+    },
     /// The caller: the value is not valid for its key.
     #[error("invalid value: {0}")]
     InvalidValue(#[from] InvalidValue),

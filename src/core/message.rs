@@ -125,7 +125,7 @@ impl Response {
 
 /// The six RPCs by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "the protocol has six RPCs and a new one would be a new protocol")]
 pub enum Kind {
     /// PUT_VALUE, 0 on the wire.
@@ -146,6 +146,18 @@ impl Kind {
     /// All six, in the order of their numbers.
     pub const ALL: [Kind; 6] =
         [Kind::PutValue, Kind::GetValue, Kind::AddProvider, Kind::GetProviders, Kind::FindNode, Kind::Ping];
+
+    /// Its name in metrics and in what is serialised.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::PutValue => "put_value",
+            Kind::GetValue => "get_value",
+            Kind::AddProvider => "add_provider",
+            Kind::GetProviders => "get_providers",
+            Kind::FindNode => "find_node",
+            Kind::Ping => "ping",
+        }
+    }
 }
 
 impl std::fmt::Display for Kind {

@@ -58,8 +58,9 @@ pub(crate) fn prepare(
         }
         Operation::Put { key, value } => {
             check_key(key.as_bytes(), MAX_KEY_LEN)?;
-            if value.len() > cx.config.record.max_value_len {
-                return Err(QueryError::InvalidValue(InvalidValue::TooLarge));
+            let limit = cx.config.record.max_value_len;
+            if value.len() > limit {
+                return Err(QueryError::InvalidValue(InvalidValue::TooLarge { limit }));
             }
             let local = storage.keep_value(now, asker, own_value(now, peers, &key, &value));
             let (target, sent) = (key.key(), sent_value(now, cx.config, peers, key, value));
@@ -105,7 +106,8 @@ pub(crate) fn prepare(
 }
 
 fn check_key(key: &[u8], max: usize) -> Result<(), QueryError> {
-    if (1..=max).contains(&key.len()) { Ok(()) } else { Err(QueryError::InvalidKey) }
+    let len = key.len();
+    if (1..=max).contains(&len) { Ok(()) } else { Err(QueryError::InvalidKey { len, max }) }
 }
 
 fn own_value(now: Timestamp, peers: &Peers, key: &RecordKey, value: &Bytes) -> Record {

@@ -1,6 +1,8 @@
 //! Plain counters: the core counts, the binding publishes, tests and simulations assert.
 
 mod durations;
+#[cfg(feature = "serde")]
+mod named;
 mod queries;
 
 use std::time::Duration;
@@ -10,24 +12,30 @@ pub use queries::{QueryEnd, QueryKind};
 
 use super::message::{Kind, RequestError};
 
-/// What a node did since it started.
+/// What a node did since it started. With the feature `serde` each counter is written by its name, as in the metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct Stats {
     /// Requests sent, by [`Kind`] as index.
+    #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
     pub sent: [u64; 6],
     /// Of those, how many were answered.
+    #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
     pub answered: [u64; 6],
     /// Of those, how many failed or ran out of time.
+    #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
     pub failed: [u64; 6],
     /// Why they failed, by the index of the reason in [`RequestError::REASONS`].
+    #[cfg_attr(feature = "serde", serde(with = "named::reasons"))]
     pub failures: [u64; 9],
     /// Of those, how many were given up before they ended.
+    #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
     pub cancelled: [u64; 6],
     /// How long the answered ones took, dialling included, for each kind that there was.
     pub round_trips: Vec<RoundTrips>,
     /// Inbound requests, by kind.
+    #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
     pub received: [u64; 6],
     /// Inbound requests that were reset.
     pub refused: u64,
@@ -157,6 +165,7 @@ pub struct DriverStats {
     /// Of those, how many led to a connection.
     pub dials_succeeded: u64,
     /// Of those, how many did not, by the index of the reason in [`DIAL_FAILURES`].
+    #[cfg_attr(feature = "serde", serde(with = "named::dials"))]
     pub dials_failed: [u64; DIAL_FAILURES.len()],
     /// Requests not dialled for, since a dial failed a moment ago.
     pub dials_held_back: u64,

@@ -96,7 +96,7 @@ pub(super) const METRICS: &[Metric] = &[
     }),
     seconds("request_duration", "How long answered requests took, dialling included.", |from, take| {
         for times in &from.stats.round_trips {
-            take(&[("kind", kind_name(times.kind))], Value::Times(&times.took));
+            take(&[("kind", times.kind.name())], Value::Times(&times.took));
         }
     }),
     counter("requests_received", "Requests of peers.", |from, take| by_kind(&from.stats.received, take)),
@@ -169,17 +169,6 @@ pub(super) const METRICS: &[Metric] = &[
 
 fn by_kind(counts: &[u64; 6], take: Take<'_>) {
     for kind in Kind::ALL {
-        take(&[("kind", kind_name(kind))], Value::Count(counts[kind as usize]));
-    }
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::PutValue => "put_value",
-        Kind::GetValue => "get_value",
-        Kind::AddProvider => "add_provider",
-        Kind::GetProviders => "get_providers",
-        Kind::FindNode => "find_node",
-        Kind::Ping => "ping",
+        take(&[("kind", kind.name())], Value::Count(counts[kind as usize]));
     }
 }

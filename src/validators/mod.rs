@@ -44,10 +44,10 @@ impl crate::core::Namespaced {
 #[non_exhaustive]
 pub enum SignError {
     /// The signed value would be longer than readers accept.
-    #[error("value too large")]
+    #[error("the record would be longer than 10240 bytes")]
     TooLarge,
     /// The salt is longer than a key may have it.
-    #[error("salt too long")]
+    #[error("the salt is longer than 64 bytes")]
     SaltTooLong,
     /// The sequence number is not higher than that of the value to replace.
     #[error("the sequence number is not higher than that of the value to replace")]

@@ -171,12 +171,64 @@ fn a_directory_is_for_one_identity() {
     assert!(refused(&directory.0, &[]).contains("but not the identity"));
 }
 
+/// What was published in one network must not go to another, nor in the name of another node.
+#[test]
+fn a_directory_is_for_one_network_and_its_identity_cannot_be_exchanged() {
+    let directory = Directory::new("network");
+    let network = |name| ["--network", name, "--no-bootstrap", "--addresses", "any"];
+    let mut node = start(&directory, &network("private"));
+    let peer = node.peer().to_owned();
+    node.fault("provide hex:1220aaaa", "no peers known");
+    kill(node);
+    let before = contents(&directory.0);
+    for (flags, other) in [
+        (&network("amino")[..], "amino (/ipfs/kad/1.0.0)"),
+        (&network("lan"), "lan (/ipfs/lan/kad/1.0.0)"),
+        (&["--protocol", "/other/kad/1.0.0"], "private (/other/kad/1.0.0)"),
+    ] {
+        let error = refused_with(2, &directory.0, flags);
+        assert!(error.contains("private (/my-app/kad/1.0.0)") && error.contains(other), "{error}");
+        assert!(error.contains("--store") && error.contains(directory.flag()), "{error}");
+        assert_eq!(contents(&directory.0), before, "{flags:?} changed something");
+    }
+    kill(start(&directory, &network("private")));
+
+    let identity = directory.0.join("identity");
+    let own = fs::read(&identity).unwrap();
+    let other = Keypair::generate_ed25519();
+    fs::write(&identity, other.to_protobuf_encoding().unwrap()).unwrap();
+    let before = contents(&directory.0);
+    let error = refused(&directory.0, &[]);
+    assert!(error.contains(&peer) && error.contains(&other.public().to_peer_id().to_string()), "{error}");
+    assert_eq!(contents(&directory.0), before);
+    fs::write(&identity, own).unwrap();
+    assert_eq!(own_providers(start(&directory, &[])), ["hex:1220aaaa"]);
+
+    fs::write(directory.0.join("made-for"), b"nonsense").unwrap();
+    assert!(refused_with(2, &directory.0, &[]).contains("made-for"));
+}
+
+fn own_providers(mut node: Node) -> Vec<String> {
+    own(&node.done("records"), "providers")
+}
+
+/// All files of a directory, whole.
+fn contents(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(path).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files.into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect()
+}
+
 /// What a node says that cannot start with this directory.
 fn refused(path: &Path, flags: &[&str]) -> String {
+    refused_with(1, path, flags)
+}
+
+fn refused_with(code: i32, path: &Path, flags: &[&str]) -> String {
     let mut child = command(&[&["--json", "--store", path.to_str().unwrap()], flags].concat()).spawn().unwrap();
     child.stdin.take();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
     assert_eq!(output.stdout, b"");
     String::from_utf8(output.stderr).unwrap()
 }

@@ -83,7 +83,9 @@ pub enum QueryEnd {
     NotFound,
     /// Fewer peers than wanted took or held it.
     QuorumMissed,
-    /// Nobody could be asked, or nobody answered.
+    /// Nobody was known who could be asked.
+    NoPeers,
+    /// Of those who could be asked, nobody answered.
     NoAnswer,
     /// Its time was over.
     TimedOut,
@@ -102,12 +104,13 @@ impl QueryEnd {
             Ok(_) => QueryEnd::Succeeded,
             Err(QueryError::NotFound(_)) => QueryEnd::NotFound,
             Err(QueryError::QuorumMissed { .. }) => QueryEnd::QuorumMissed,
-            Err(QueryError::NoPeers | QueryError::NoAnswer(_)) => QueryEnd::NoAnswer,
+            Err(QueryError::NoPeers) => QueryEnd::NoPeers,
+            Err(QueryError::NoAnswer(_)) => QueryEnd::NoAnswer,
             Err(QueryError::TimedOut { .. }) => QueryEnd::TimedOut,
             Err(QueryError::Cancelled) => QueryEnd::Cancelled,
             Err(QueryError::Store(_) | QueryError::Busy | QueryError::Closed) => QueryEnd::Failed,
             Err(
-                QueryError::InvalidKey
+                QueryError::InvalidKey { .. }
                 | QueryError::InvalidValue(_)
                 | QueryError::OldValue
                 | QueryError::Conflict
@@ -122,6 +125,7 @@ impl QueryEnd {
             QueryEnd::Succeeded => "succeeded",
             QueryEnd::NotFound => "not_found",
             QueryEnd::QuorumMissed => "quorum_missed",
+            QueryEnd::NoPeers => "no_peers",
             QueryEnd::NoAnswer => "no_answer",
             QueryEnd::TimedOut => "timed_out",
             QueryEnd::Cancelled => "cancelled",
@@ -134,5 +138,18 @@ impl QueryEnd {
 impl fmt::Display for QueryEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::error::Report;
+
+    #[test]
+    fn nobody_to_ask_is_told_apart_from_nobody_who_answers() {
+        let end = |why: QueryError| QueryEnd::of::<()>(&Err(why)).name();
+        assert_eq!(end(QueryError::NoPeers), "no_peers");
+        assert_eq!(end(QueryError::NoAnswer(Box::new(Report::default()))), "no_answer");
     }
 }

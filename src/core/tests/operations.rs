@@ -230,7 +230,7 @@ fn a_value_that_no_message_could_carry_is_refused_before_it_is_kept() {
     let put = |len| Operation::Put { key: RecordKey::from("/app/long"), value: value(len) };
     let limit = Config::default().record.max_value_len;
     let refused = network.run(0, put(limit + 1)).unwrap_err();
-    assert_eq!(refused, QueryError::InvalidValue(crate::core::InvalidValue::TooLarge));
+    assert_eq!(refused, QueryError::InvalidValue(crate::core::InvalidValue::TooLarge { limit }));
     assert!(matches!(network.run(0, get("/app/long")), Err(QueryError::NotFound(_))));
     network.run(0, put(limit)).unwrap();
 }

@@ -247,6 +247,15 @@ fn queries_counters_and_keys_can_be_written_and_read() {
     assert!(queries.contains("\"kind\":\"get\""), "{queries}");
     let stats = round(network.nodes[1].stats());
     assert!(stats.contains("\"kind\":\"bootstrap\",\"end\":\"succeeded\""), "{stats}");
+    let sent = network.nodes[1].stats().sent[crate::core::Kind::FindNode as usize];
+    assert!(sent > 0 && stats.contains(&format!("\"find_node\":{sent},\"ping\":0}},\"answered\":{{")), "{stats}");
+    assert!(stats.contains("\"failures\":{\"unreachable\":0,"), "{stats}");
+    assert!(stats.contains("\"round_trips\":[{\"kind\":\"find_node\""), "{stats}");
+    let read: crate::core::Stats = serde_json::from_str("{\"sent\":{\"ping\":3,\"new\":1},\"table\":2}").unwrap();
+    assert_eq!((read.sent, read.answered, read.table), ([0, 0, 0, 0, 0, 3], [0; 6], 2));
+    let mut driver = crate::core::stats::DriverStats::default();
+    driver.dials_failed[1] = 7;
+    assert!(round(&driver).contains("\"unreachable\":7"));
     assert_eq!(round(&Timestamp::from_secs(1)), "1000000");
     let key = round(&Key::hash(b""));
     assert_eq!(key, "\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"");

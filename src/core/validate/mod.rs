@@ -82,8 +82,11 @@ pub enum InvalidValue {
     #[error("malformed value")]
     MalformedValue,
     /// The value is longer than allowed.
-    #[error("value too large")]
-    TooLarge,
+    #[error("longer than {limit} bytes")]
+    TooLarge {
+        /// How many bytes it may have.
+        limit: usize,
+    },
     /// The signature is missing or does not verify.
     #[error("bad signature")]
     BadSignature,

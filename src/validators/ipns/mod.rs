@@ -117,7 +117,7 @@ fn verify(now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Document, Inv
 /// Reads a record that is not too long (rule N15: before anything of it is parsed).
 fn parse(value: &[u8]) -> Result<IpnsEntry, InvalidValue> {
     if value.len() > MAX_LEN {
-        return Err(InvalidValue::TooLarge);
+        return Err(InvalidValue::TooLarge { limit: MAX_LEN });
     }
     IpnsEntry::decode(value).map_err(|_| InvalidValue::MalformedValue)
 }

@@ -98,8 +98,8 @@ fn records_above_10_kib_are_refused_before_they_are_read() {
     assert_eq!(of_len(MAX_LEN - overhead + 1), Err(SignError::TooLarge));
     // One byte too many, though nothing else is wrong with it: an unknown field.
     let long = [&longest[..], &[0x50, 0]].concat();
-    assert_eq!(Ipns.validate(NOW, &key, &long), Err(InvalidValue::TooLarge));
-    assert_eq!(Ipns.validate(NOW, &key, &vec![0xff; MAX_LEN + 1]), Err(InvalidValue::TooLarge));
+    assert_eq!(Ipns.validate(NOW, &key, &long), Err(InvalidValue::TooLarge { limit: MAX_LEN }));
+    assert_eq!(Ipns.validate(NOW, &key, &vec![0xff; MAX_LEN + 1]), Err(InvalidValue::TooLarge { limit: MAX_LEN }));
 }
 
 #[test]

@@ -1,0 +1,50 @@
+//! What is wrong with a configuration, in the words of the command line.
+//!
+//! Knows: which flag sets which field. Must not know: what is allowed.
+
+use kad::ConfigError;
+use libp2p_kad_dht as kad;
+
+/// A field, the flag that sets it, and what it is set to.
+type Flag = (&'static str, &'static str, fn(&kad::Config) -> String);
+
+const FLAGS: [Flag; 13] = [
+    ("lookup.replication", "--k", |config| config.core().lookup.replication.to_string()),
+    ("lookup.parallelism", "--alpha", |config| config.core().lookup.parallelism.to_string()),
+    ("lookup.resiliency", "--beta", |config| config.core().lookup.resiliency.to_string()),
+    ("lookup.query_timeout", "--query-timeout", |config| format!("{:?}", config.core().lookup.query_timeout)),
+    // The node lowers the shortest time and raises that of the streams together with it.
+    ("lookup.min_request_timeout", "--request-timeout", |config| format!("{:?}", config.core().lookup.request_timeout)),
+    ("lookup.request_timeout", "--request-timeout", |config| format!("{:?}", config.core().lookup.request_timeout)),
+    ("stream.request_timeout", "--request-timeout", |config| format!("{:?}", config.stream().request_timeout)),
+    ("record.value_ttl", "--value-ttl", |config| format!("{:?}", config.core().record.value_ttl)),
+    ("record.provider_ttl", "--provider-ttl", |config| format!("{:?}", config.core().record.provider_ttl)),
+    ("record.provider_addr_ttl", "--provider-ttl", |config| format!("{:?}", config.core().record.provider_ttl)),
+    ("maintenance.refresh_interval", "--refresh-interval", |config| {
+        format!("{:?}", config.core().maintenance.refresh_interval.unwrap_or_default())
+    }),
+    ("stream.protocols", "--protocol", |config| format!("{:?}", config.protocols())),
+    ("limit.frontier", "the limit", |config| config.core().limit.frontier.to_string()),
+];
+
+/// Why a configuration made from flags cannot work.
+pub(crate) fn explain(why: &ConfigError, config: &kad::Config) -> String {
+    match why {
+        ConfigError::Greater(one, other) => {
+            format!("{} must not be greater than {}", valued(one, config), valued(other, config))
+        }
+        ConfigError::Unchecked("record.validator") => {
+            "--network private takes unknown values, which the public network, whose --protocol this is, forbids: \
+             say --network amino"
+                .to_owned()
+        }
+        why => FLAGS.iter().fold(why.to_string(), |text, (field, flag, _)| text.replace(field, flag)),
+    }
+}
+
+fn valued(field: &str, config: &kad::Config) -> String {
+    match FLAGS.iter().find(|(known, ..)| *known == field) {
+        Some((_, flag, value)) => format!("{flag} ({})", value(config)),
+        None => field.to_owned(),
+    }
+}

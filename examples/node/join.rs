@@ -1,0 +1,56 @@
+//! Joins the network through the peers of `--bootstrap`, while commands are served already.
+//!
+//! Knows: who was named. Must not know: commands. That it did not work is said on standard error, for nobody asked.
+
+use kad::core::AddressPolicy;
+use kad::{DhtHandle, QueryError};
+use libp2p::PeerId;
+use libp2p_kad_dht as kad;
+
+use crate::answer::{Fields, tell};
+use crate::args::Seed;
+use crate::fields;
+
+/// Joins, and says so if it cannot. Without seeds there is nobody to join through.
+pub(crate) async fn join(dht: DhtHandle, seeds: Seeds, json: bool) {
+    if seeds.named == 0 {
+        return;
+    }
+    let why = match dht.bootstrap().await {
+        Ok(joined) => return tracing::info!(peers = joined.peers, "joined"),
+        Err(why) => why,
+    };
+    let error = match why {
+        QueryError::NoPeers if seeds.refused.len() == seeds.named => {
+            format!("{why}, since none that --bootstrap names will do: {}", seeds.refused.join("; "))
+        }
+        _ => why.to_string(),
+    };
+    let mut fields: Fields = vec![("ok", false.into()), ("error", error.as_str().into())];
+    fields.extend(why.report().map(|report| ("failed", fields::failures(&report.failed))));
+    tell(json, "bootstrap", fields, &format!("could not join: {error}"));
+}
+
+/// Through whom to join.
+pub(crate) struct Seeds {
+    named: usize,
+    /// Those of them that are never dialled, and why.
+    refused: Vec<String>,
+}
+
+impl Seeds {
+    pub(crate) fn new(local: PeerId, policy: AddressPolicy, seeds: &[Seed]) -> Seeds {
+        let fault = |seed: &Seed| {
+            let Seed { peer, addr } = seed;
+            if *peer == local {
+                Some(format!("{addr} is this node itself"))
+            } else if policy.admits(addr.as_ref()) {
+                None
+            } else {
+                let policy = format!("{policy:?}").to_lowercase();
+                Some(format!("{addr} is refused by the address policy (--addresses {policy})"))
+            }
+        };
+        Seeds { named: seeds.len(), refused: seeds.iter().filter_map(fault).collect() }
+    }
+}
