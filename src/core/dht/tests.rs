@@ -7,7 +7,7 @@ use crate::core::address_policy::AddressPolicy;
 use crate::core::config::DiversityConfig;
 use crate::core::errand::Aim;
 use crate::core::maintain::Run;
-use crate::core::message::Unreachable;
+use crate::core::message::{DialCause, Unreachable};
 use crate::core::storage::Duty;
 use crate::core::{MemoryStore, MemoryStoreConfig};
 
@@ -162,7 +162,7 @@ fn a_dead_peer_that_was_named_is_not_dialled_in_every_lookup() {
         while let Some(output) = dht.poll_output() {
             let Output::Send { to, id, .. } = output else { continue };
             let result = match to.peer() == dead.peer() {
-                true => Err(RequestError::Unreachable(Unreachable::DialFailed)),
+                true => Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Refused))),
                 false => Ok(Response::FindNode { closer: Vec::new() }),
             };
             dials += u32::from(result.is_err());

@@ -32,7 +32,10 @@ fn id(number: usize) -> ConnectionId {
 
 impl Stage {
     fn new() -> Stage {
-        let config = Config::new(NAME).with_address_policy(AddressPolicy::Lan).with_mode(Some(Mode::Server));
+        Stage::with(Config::new(NAME).with_address_policy(AddressPolicy::Lan).with_mode(Some(Mode::Server)))
+    }
+
+    fn with(config: Config) -> Stage {
         let behaviour = Behaviour::new(PeerId::random(), config).unwrap();
         Stage { behaviour, peer: PeerId::random(), modes: Vec::new(), asked: Vec::new() }
     }
@@ -52,10 +55,14 @@ impl Stage {
     }
 
     fn established(&mut self, connection: ConnectionId, addr: &str) {
+        self.established_at(connection, &at(addr));
+    }
+
+    fn established_at(&mut self, connection: ConnectionId, endpoint: &ConnectedPoint) {
         self.behaviour.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
             peer_id: self.peer,
             connection_id: connection,
-            endpoint: &at(addr),
+            endpoint,
             failed_addresses: &[],
             other_established: 0,
         }));
@@ -162,4 +169,22 @@ fn a_peer_serves_if_it_does_on_any_connection() {
     assert!(stage.knows());
     stage.says(id(2), FromHandler::Serves(false));
     assert!(!stage.knows());
+}
+
+#[test]
+fn who_dials_is_counted_for_where_it_dials_from() {
+    let mut config = Config::new(NAME).with_address_policy(AddressPolicy::Public).with_mode(Some(Mode::Server));
+    config = config.with_diversity(Some(crate::core::config::DiversityConfig::default()));
+    let mut stage = Stage::with(config);
+    for host in 1..20 {
+        stage.peer = PeerId::random();
+        let send_back_addr = format!("/ip4/20.1.0.{host}/tcp/50000").parse().unwrap();
+        let endpoint = ConnectedPoint::Listener { local_addr: LOCAL.parse().unwrap(), send_back_addr };
+        stage.established_at(id(host), &endpoint);
+        let contact = Contact::new(stage.peer, [format!("/ip4/30.{host}.0.1/tcp/1").parse().unwrap()]);
+        stage.behaviour.input(Input::Discovered(contact));
+        stage.says(id(host), FromHandler::Serves(true));
+        stage.answers();
+    }
+    assert_eq!(stage.behaviour.routing_table().entries().count(), 2, "of 19 that say to be in as many networks");
 }
