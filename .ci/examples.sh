@@ -48,6 +48,20 @@ run 60 compose
 expect compose ' hears from [[:alnum:]]{6}: the DHT brought us together$'
 expect compose '^3 of 3 readers met, 3 of 3 heard the message'
 
+run 20 two_networks
+expect two_networks '^/near is "from the room", says the '
+expect two_networks '^everything was found where it is$'
+
+# What is no argument ends each at once, with its usage.
+for name in quickstart own_driver compose two_networks node; do
+    code=0
+    timeout 5 "$examples/$name" --nonsense >"$out/$name" 2>&1 || code=$?
+    [ "$code" = 2 ] || { echo "$name --nonsense ended with $code" >&2; exit 1; }
+    expect "$name" '^Usage: '
+    timeout 5 "$examples/$name" --help >"$out/$name"
+    expect "$name" '^Usage: '
+done
+
 timeout 60 python3 .ci/node.py "$examples/node"
 
 echo "the driver of one's own, without libp2p"

@@ -48,11 +48,10 @@ async fn node(metrics: Metrics) -> (Swarm<kad::Behaviour>, libp2p::Multiaddr) {
     }
 }
 
-#[tokio::test]
-async fn two_nodes_in_one_registry_say_what_they_did() {
-    let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry);
-    assert!(!text(&registry).contains(" 0\n"), "no samples before there is a node");
+/// Two nodes in one registry, the second with the name `other`, after each did something: the first one's handle and id.
+async fn two_nodes(registry: &mut Registry) -> (kad::DhtHandle, libp2p::PeerId) {
+    let metrics = Metrics::register(registry);
+    assert!(!text(registry).contains(" 0\n"), "no samples before there is a node");
     let (mut first, _) = node(metrics.clone()).await;
     let (second, addr) = node(metrics.another("other")).await;
     let (local, remote) = (*first.local_peer_id(), *second.local_peer_id());
@@ -64,18 +63,30 @@ async fn two_nodes_in_one_registry_say_what_they_did() {
     soon(dht.put(b"/app/x", b"hello")).await.unwrap();
     soon(dht.get(b"/app/nothing")).await.unwrap_err();
     soon(dht.bootstrap()).await.unwrap();
+    (dht, local)
+}
 
-    // The end of a query is published in the same poll that tells it, or the next.
-    let text = soon(async {
+/// The text of a scrape once it has this. The end of a query is published in the same poll that tells it, or the next.
+async fn scrape(registry: &Registry, wanted: &str) -> String {
+    soon(async {
         loop {
-            let text = text(&registry);
-            if text.contains("kad_query_duration_seconds_count{operation=\"bootstrap\",outcome=\"succeeded\"} 1") {
+            let text = text(registry);
+            if text.contains(wanted) {
                 return text;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
-    .await;
+    .await
+}
+
+const JOINED: &str = "kad_query_duration_seconds_count{operation=\"bootstrap\",outcome=\"succeeded\"} 1";
+
+#[tokio::test]
+async fn two_nodes_in_one_registry_say_what_they_did() {
+    let mut registry = Registry::default();
+    let (dht, local) = two_nodes(&mut registry).await;
+    let text = scrape(&registry, JOINED).await;
     assert_eq!(
         sample(&text, &format!("kad_node_info{{peer=\"{local}\",version=\"{}\"}}", env!("CARGO_PKG_VERSION"))),
         1.0
@@ -191,6 +202,70 @@ fn each_metric_is_explained() {
     assert_eq!(explained, names, "docs/metrics.md explains each metric, with its type, and no other");
 }
 
+/// The names of the labels in `{…}`, be it of a sample or of a query.
+fn label_names(braces: &str) -> BTreeSet<&str> {
+    let names = braces.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+    names.map(|name| name.trim_end_matches(['!', '~'])).collect()
+}
+
+/// Which labels the samples of each metric carry, apart from `network` and those of a histogram's buckets.
+fn labels(text: &str) -> BTreeMap<String, BTreeSet<&str>> {
+    let mut labels: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_once(['{', ' ']).expect("a sample");
+        let names = rest.split_once('}').map(|(braces, _)| label_names(braces)).unwrap_or_default();
+        let names = names.into_iter().filter(|name| !["network", "le"].contains(name));
+        labels.entry(without_histogram(name).to_owned()).or_default().extend(names);
+    }
+    labels
+}
+
+/// A histogram's samples go by the name of the metric.
+fn without_histogram(name: &str) -> &str {
+    let base = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    base.filter(|base| base.ends_with("_seconds")).unwrap_or(name)
+}
+
+#[tokio::test]
+async fn each_label_is_explained_and_the_dashboard_asks_for_no_others() {
+    let mut registry = Registry::default();
+    two_nodes(&mut registry).await;
+    let text = scrape(&registry, JOINED).await;
+    let labels = labels(&text);
+
+    let page = include_str!("../docs/metrics.md");
+    for row in page.lines().filter(|line| line.starts_with("| `kad_")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let (name, told) = (cells[1].trim_matches('`'), cells[4].split('`').skip(1).step_by(2));
+        assert_eq!(told.collect::<BTreeSet<_>>(), labels[name], "the labels of {name}");
+    }
+
+    let dashboard: serde_json::Value = serde_json::from_str(include_str!("../docs/grafana/dashboard.json")).unwrap();
+    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array());
+    for target in targets.flatten() {
+        let query = target["expr"].as_str().unwrap();
+        let by: BTreeSet<_> =
+            query.split("sum by (").skip(1).flat_map(|rest| rest.split_once(')').unwrap().0.split(", ")).collect();
+        let mut known: BTreeSet<&str> = ["instance", "network", "le"].into();
+        for (at, _) in query.match_indices("kad_") {
+            let (name, rest) = query[at..].split_once('{').expect("each metric is filtered");
+            let asked = label_names(rest.split_once('}').unwrap().0);
+            assert!(asked.is_superset(&["instance", "network"].into()), "all nodes at once: {query}");
+            known.extend(&labels[without_histogram(name)]);
+            assert!(asked.is_subset(&known), "{query} asks for labels that {name} has not");
+        }
+        assert!(by.is_subset(&known), "{query} groups by labels that are not there");
+        assert!(!query.contains("sum") || by.contains("network"), "two networks become one: {query}");
+        assert!(!query.contains("sum("), "a sum over everything: {query}");
+        let legend = target["legendFormat"].as_str().unwrap();
+        let shown: BTreeSet<_> = legend.split("{{").skip(1).map(|rest| rest.split_once("}}").unwrap().0).collect();
+        let left = if by.is_empty() { &known } else { &by };
+        assert!(shown.contains("network") && shown.is_subset(left), "{legend} of {query}");
+    }
+    let variables = dashboard["templating"]["list"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());
+    assert_eq!(variables.collect::<Vec<_>>(), ["datasource", "instance", "network"]);
+}
+
 /// Everything in the dashboard that looks like a metric's name, and who asks for it.
 fn shown(dashboard: &serde_json::Value) -> BTreeSet<String> {
     let panels = dashboard["panels"].as_array().unwrap();
@@ -204,11 +279,7 @@ fn shown(dashboard: &serde_json::Value) -> BTreeSet<String> {
 fn the_dashboard_shows_all_metrics_and_no_others() {
     let dashboard: serde_json::Value =
         serde_json::from_str(include_str!("../docs/grafana/dashboard.json")).expect("the dashboard is JSON");
-    let base = |name: &str| {
-        let histogram = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
-        histogram.filter(|base| base.ends_with("_seconds")).unwrap_or(name).to_owned()
-    };
-    let shown: BTreeSet<_> = shown(&dashboard).iter().map(|name| base(name)).collect();
+    let shown: BTreeSet<_> = shown(&dashboard).iter().map(|name| without_histogram(name).to_owned()).collect();
     let names: BTreeSet<_> = families().iter().map(|(name, kind)| sample_name(name, kind)).collect();
     assert_eq!(shown.difference(&names).collect::<Vec<_>>(), Vec::<&String>::new(), "not a metric");
     assert_eq!(names.difference(&shown).collect::<Vec<_>>(), Vec::<&String>::new(), "not shown");

@@ -101,7 +101,8 @@ impl DhtHandle {
     }
 
     /// Lists what is kept on this node, from just after a place in the keyspace (from its start without one), about
-    /// `limit` items at a time; fewer mean that the end is reached.
+    /// `limit` items at a time; fewer mean that the end is reached. The place of the last item, from which to go on, is
+    /// `item.key().key()`.
     pub fn records(&self, after: Option<Key>, limit: NonZeroUsize) -> Query<Vec<Item>> {
         Query::new(self.start(Operation::Records { after, limit }, Finds::None))
     }

@@ -52,7 +52,7 @@ impl<T: Walk> Query<T> {
 impl Query<Found> {
     /// Waits until this many were found to hold a valid value, this node included, and gives the best of these; in
     /// place of the [configured number](crate::core::config::RecordConfig::read_quorum). How many hold that very value,
-    /// [`Found::holders`] says.
+    /// [`Found::holders`] says. A majority is one of k, however few nodes the network has.
     pub fn quorum(mut self, quorum: Quorum) -> Query<Found> {
         self.call.set(|options| options.quorum = Some(quorum));
         self
@@ -61,7 +61,8 @@ impl Query<Found> {
 
 impl Query<Published> {
     /// Wants this many acknowledgements, in place of the
-    /// [configured number](crate::core::config::RecordConfig::write_quorum).
+    /// [configured number](crate::core::config::RecordConfig::write_quorum). A majority is one of k, however few nodes the
+    /// network has.
     pub fn quorum(mut self, quorum: Quorum) -> Query<Published> {
         self.call.set(|options| options.quorum = Some(quorum));
         self
