@@ -146,3 +146,20 @@ fn a_mark_is_not_lost_to_a_write_that_is_refused() {
         (&b"the value"[..], Some(BEGIN + std::time::Duration::from_secs(99)))
     );
 }
+
+/// The read began while it lived.
+#[test]
+fn a_value_that_is_over_when_its_read_ends_is_as_good_as_none() {
+    let (mut storage, mut control) = later();
+    let before = Timestamp::from_micros(BEGIN.as_micros() - 1);
+    for (expires, found) in [(BEGIN, false), (BEGIN + std::time::Duration::from_micros(1), true)] {
+        let mut record = Record::new("/a/b", "v", before);
+        record.expires = Some(expires);
+        assert!(storage.keep_value(before, Asker::Nobody, record).is_none());
+        release_all(&mut storage, &mut control);
+        assert!(storage.value(before, Asker::Nobody, &RecordKey::from("/a/b")).is_none());
+        let outcome = release_all(&mut storage, &mut control).pop();
+        let Some((_, Outcome::Value(Ok(value)))) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(value.is_some(), found, "{value:?}");
+    }
+}

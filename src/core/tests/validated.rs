@@ -99,6 +99,21 @@ fn a_value_that_is_over_is_not_followed_by_an_older_one() {
     assert_eq!(get(&mut network, 4, &next.0), Ok(next.1));
 }
 
+/// A swap speaks of the value before it. One that is over counts as forgotten, though the stores still have it.
+#[test]
+fn a_value_that_is_over_is_in_the_way_of_no_swap() {
+    let mut network = network();
+    let sign = |signed: Signed| signed.sign(&keypair()).unwrap();
+    let short = network.now + Duration::from_secs(60);
+    let held = sign(signed(&network, 3).with_expiry(short));
+    assert_eq!(put(&mut network, 1, held), Ok(NODES - 1));
+    let swap = sign(signed(&network, 4).replacing(2));
+    assert_eq!(put(&mut network, 1, swap.clone()), Err(QueryError::Conflict));
+    network.advance(Duration::from_secs(60));
+    assert_eq!(put(&mut network, 1, swap.clone()), Ok(NODES - 1));
+    assert_eq!(get(&mut network, 4, &swap.0), Ok(swap.1));
+}
+
 #[test]
 fn of_two_swaps_the_second_is_refused() {
     let mut network = network();
