@@ -21,16 +21,17 @@ impl Behaviour {
             self.elsewhere.on_established(peer, connection_id);
             return self.dialer.on_other_connection(peer);
         }
-        self.on_counted(peer, connection_id, dialled_addr(endpoint).cloned());
+        self.on_counted(peer, connection_id, endpoint);
         if !failed_addresses.is_empty() {
             self.input(Input::NotThere { peer, addrs: failed_addresses.to_vec(), strangers: false });
         }
     }
 
     /// A connection that counts is there.
-    fn on_counted(&mut self, peer: PeerId, connection: ConnectionId, outbound_addr: Option<Multiaddr>) {
+    fn on_counted(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let first = !self.dialer.is_connected(&peer);
         self.dialer.on_established(peer, connection);
+        let outbound_addr = dialled_addr(endpoint).cloned();
         if first {
             self.input(Input::Connected { peer, outbound_addr });
         } else if let Some(addr) = outbound_addr {
@@ -76,7 +77,7 @@ impl Behaviour {
         let counts = self.is_of_network(new.get_remote_address());
         match (self.elsewhere.has(peer, connection), counts) {
             (false, false) => self.on_moved_away(peer, connection),
-            (true, true) => self.on_moved_here(peer, connection, dialled_addr(new).cloned()),
+            (true, true) => self.on_moved_here(peer, connection, new),
             _ => {
                 if let Some(addr) = dialled_addr(new) {
                     self.on_discovered(peer, addr.clone());
@@ -95,11 +96,11 @@ impl Behaviour {
         self.effects.push_back(notify(peer, connection, ToHandler::SetMode(Mode::Client)));
     }
 
-    fn on_moved_here(&mut self, peer: PeerId, connection: ConnectionId, outbound_addr: Option<Multiaddr>) {
+    fn on_moved_here(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let serves = self.elsewhere.serves_on(peer, connection);
         let said = self.elsewhere.take_said(&peer);
         self.elsewhere.on_closed(peer, connection);
-        self.on_counted(peer, connection, outbound_addr);
+        self.on_counted(peer, connection, endpoint);
         if let Some(said) = said {
             self.input(Input::Discovered(said));
         }
