@@ -31,10 +31,8 @@ impl Behaviour {
     fn on_counted(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let first = !self.dialer.is_connected(&peer);
         self.dialer.on_established(peer, connection);
-        let (outbound_addr, inbound_addr) = match endpoint {
-            ConnectedPoint::Dialer { address, .. } => (Some(address.clone()), None),
-            ConnectedPoint::Listener { send_back_addr, .. } => (None, Some(send_back_addr.clone())),
-        };
+        let outbound_addr = dialled_addr(endpoint).cloned();
+        let inbound_addr = endpoint.is_listener().then(|| endpoint.get_remote_address().clone());
         if first {
             self.input(Input::Connected { peer, outbound_addr, inbound_addr });
         } else if let Some(addr) = outbound_addr {

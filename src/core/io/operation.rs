@@ -1,0 +1,153 @@
+//! What a node can be asked to do, and how one query may differ from what the configuration says.
+//!
+//! Knows: names of operations. Must not know: how any of them is done.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use crate::core::key::Key;
+use crate::core::query::Quorum;
+use crate::core::record::RecordKey;
+use crate::core::stats::QueryKind;
+
+/// What a node can be asked to do.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Find the peers closest to the key of these bytes.
+    ClosestPeers {
+        /// Any preimage: a peer id, a multihash, a value's key.
+        key: Bytes,
+    },
+    /// Find a peer's addresses.
+    FindPeer {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Find the best value under a key.
+    Get {
+        /// The key.
+        key: RecordKey,
+    },
+    /// Keep a value here and at the peers closest to its key.
+    Put {
+        /// The key.
+        key: RecordKey,
+        /// The value.
+        value: Bytes,
+    },
+    /// Tell the peers closest to a key that this node provides its content.
+    Provide {
+        /// The content's multihash.
+        key: RecordKey,
+    },
+    /// Find who provides some content.
+    Providers {
+        /// The content's multihash.
+        key: RecordKey,
+    },
+    /// Forget the value kept here. Peers that keep it forget it when its time is over.
+    Remove {
+        /// The key.
+        key: RecordKey,
+    },
+    /// Stop announcing that this node provides some content; a provide of it that still runs ends as cancelled. Peers that
+    /// were told forget it when its time is over.
+    StopProviding {
+        /// The content's multihash.
+        key: RecordKey,
+    },
+    /// Join: look for oneself, then into every part of the keyspace farther away than the closest neighbour.
+    Bootstrap,
+    /// List what is kept here, a page at a time, in order of the keyspace.
+    Records {
+        /// The place after which to begin; the start of the keyspace without it.
+        after: Option<Key>,
+        /// How many items at most; items at one place are not split, so there can be a few more.
+        limit: NonZeroUsize,
+    },
+}
+
+impl Operation {
+    /// What it is for, in one word.
+    pub fn kind(&self) -> QueryKind {
+        match self {
+            Operation::ClosestPeers { .. } => QueryKind::ClosestPeers,
+            Operation::FindPeer { .. } => QueryKind::FindPeer,
+            Operation::Get { .. } => QueryKind::Get,
+            Operation::Put { .. } => QueryKind::Put,
+            Operation::Provide { .. } => QueryKind::Provide,
+            Operation::Providers { .. } => QueryKind::Providers,
+            Operation::Remove { .. } => QueryKind::Remove,
+            Operation::StopProviding { .. } => QueryKind::StopProviding,
+            Operation::Bootstrap => QueryKind::Bootstrap,
+            Operation::Records { .. } => QueryKind::Records,
+        }
+    }
+}
+
+/// How one query differs from what the configuration says.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct QueryOptions {
+    /// The time that the query has in all. Default: [`LookupConfig::query_timeout`](crate::core::config::LookupConfig).
+    pub timeout: Option<Duration>,
+    /// How many holders to find or to make. Default: the record configuration's.
+    pub quorum: Option<Quorum>,
+    /// How many peers or providers are enough. Default: k peers, and as many providers as
+    /// [`LimitConfig::providers_per_query`](crate::core::config::LimitConfig) allows.
+    pub limit: Option<NonZeroUsize>,
+    /// Along how many disjoint paths to walk. Default: [`LookupConfig::paths`](crate::core::config::LookupConfig).
+    pub paths: Option<NonZeroUsize>,
+    /// Whether a get asks all of the k closest, however many holders it finds before. Default: it ends at its quorum.
+    pub thorough: bool,
+    /// Whether to report each step.
+    pub progress: bool,
+}
+
+impl QueryOptions {
+    /// With this time in all.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> QueryOptions {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// With this quorum.
+    #[must_use]
+    pub fn with_quorum(mut self, quorum: Quorum) -> QueryOptions {
+        self.quorum = Some(quorum);
+        self
+    }
+
+    /// With this many results at most.
+    #[must_use]
+    pub fn with_limit(mut self, limit: NonZeroUsize) -> QueryOptions {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Along this many disjoint paths.
+    #[must_use]
+    pub fn with_paths(mut self, paths: NonZeroUsize) -> QueryOptions {
+        self.paths = Some(paths);
+        self
+    }
+
+    /// Asking all of the k closest.
+    #[must_use]
+    pub fn with_all_asked(mut self) -> QueryOptions {
+        self.thorough = true;
+        self
+    }
+
+    /// Reporting each step.
+    #[must_use]
+    pub fn with_progress(mut self) -> QueryOptions {
+        self.progress = true;
+        self
+    }
+}
