@@ -414,7 +414,7 @@ fn who_cannot_join_is_told_why() {
     assert!(join_error(&["--bootstrap", dead]).contains("could not join: nobody answered"));
 
     // The public network's rules: nobody is dialled.
-    let public = ["--network", "amino", "--bootstrap", dead];
+    let public = ["--addresses", "public", "--bootstrap", dead];
     let error = object(&join_error(&[&["--json"], &public[..]].concat()));
     let error = error["error"].as_str().unwrap();
     assert!(error.contains(dead) && error.contains("--addresses public"), "{error}");

@@ -144,12 +144,11 @@ impl fmt::Display for QueryEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::error::Report;
 
     #[test]
     fn nobody_to_ask_is_told_apart_from_nobody_who_answers() {
         let end = |why: QueryError| QueryEnd::of::<()>(&Err(why)).name();
         assert_eq!(end(QueryError::NoPeers), "no_peers");
-        assert_eq!(end(QueryError::NoAnswer(Box::new(Report::default()))), "no_answer");
+        assert_eq!(end(QueryError::NoAnswer(Box::default())), "no_answer");
     }
 }
