@@ -212,5 +212,10 @@ pub(super) fn askable(
         Response::Ping | Response::PutValue { .. } | Response::AddProvider => &[],
     };
     let worth = |contact: &Arc<Contact>| peers.is_routable(contact) || contact.key() == target;
-    named.iter().filter_map(|contact| peers.askable(now, contact)).filter(worth).take(max).collect()
+    // Whoever is looked for is tried, also if it failed a while ago: what others say of it is worth no more than that.
+    let askable = |contact: &Arc<Contact>| match contact.key() == target {
+        true => peers.askable(Timestamp::MAX, contact),
+        false => peers.askable(now, contact),
+    };
+    named.iter().filter_map(askable).filter(worth).take(max).collect()
 }
