@@ -11,7 +11,8 @@ use libp2p_kad_dht::handle::{DualHandle, Network as Which, PerNetwork, Wish};
 use libp2p_kad_dht::{AcceptAny, QueryError, Quorum};
 use multiaddr::Multiaddr;
 
-use super::{Network, addrs, poll, poll_next};
+use super::network::{Network, addrs};
+use super::{poll, poll_next};
 
 /// The networks of one node, which is the first of each.
 struct Two {
