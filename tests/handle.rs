@@ -4,11 +4,11 @@
 
 #[path = "handle/dual.rs"]
 mod dual;
+#[path = "handle/network.rs"]
+mod network;
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,162 +16,13 @@ use futures::task::noop_waker;
 use futures::{Stream, StreamExt};
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::{
-    Config, Contact, Dht, DialCause, Event, InboundId, Input, MemoryStore, Mode, Operation, Output, Progress,
-    QueryEvent, QueryOptions, Reply, RequestError, RequestId, Timestamp, Unreachable,
+    Config, Contact, DialCause, Event, Input, Mode, Operation, Progress, QueryEvent, QueryOptions, RequestError,
+    Unreachable,
 };
-use libp2p_kad_dht::handle::{Commands, Found, HandleError, MAX_COMMANDS, Outcome, ProviderUpdate, Providers, Wish};
-use libp2p_kad_dht::{DhtHandle, Query, QueryError, Quorum};
+use libp2p_kad_dht::handle::{Found, HandleError, MAX_COMMANDS, ProviderUpdate, Providers, Wish};
+use libp2p_kad_dht::{Query, QueryError, Quorum};
+use network::{Network, addrs};
 use proptest::prelude::*;
-
-/// A driver in a dozen lines: nodes that reach each other at once, and peers that are mute.
-struct Network {
-    now: Timestamp,
-    nodes: Vec<Node>,
-    /// Requests to peers that are no node.
-    mute: BTreeMap<RequestId, PeerId>,
-}
-
-struct Node {
-    peer: PeerId,
-    dht: Dht,
-    commands: Commands,
-    wishes: Vec<Wish>,
-    events: Vec<Event>,
-    next_inbound: u64,
-    asked: BTreeMap<InboundId, (usize, RequestId)>,
-}
-
-fn addrs(n: usize) -> [multiaddr::Multiaddr; 1] {
-    [format!("/memory/{}", n + 1).parse().unwrap()]
-}
-
-impl Network {
-    fn new(count: usize) -> Network {
-        Network::with(count, Config::default())
-    }
-
-    fn with(count: usize, config: Config) -> Network {
-        let now = Timestamp::from_secs(1_000_000);
-        let config = Arc::new(config);
-        let node = |n: usize| {
-            let peer = PeerId::from_bytes(&[&[0x00, 8][..], &(n as u64).to_be_bytes()].concat()).unwrap();
-            let store = Box::new(MemoryStore::new(Default::default(), [7; 32]));
-            let dht = Dht::new(now, Contact::new(peer, addrs(n)), store, [n as u8; 32], Arc::clone(&config)).unwrap();
-            let commands = Commands::new();
-            Node { peer, dht, commands, wishes: vec![], events: vec![], next_inbound: 0, asked: BTreeMap::new() }
-        };
-        Network { now, nodes: (0..count).map(node).collect(), mute: BTreeMap::new() }
-    }
-
-    fn handle(&self, n: usize) -> DhtHandle {
-        self.nodes[n].commands.handle()
-    }
-
-    fn introduce(&mut self) {
-        self.introduce_first(self.nodes.len());
-    }
-
-    /// To each other.
-    fn introduce_first(&mut self, count: usize) {
-        for n in 0..count {
-            for m in (0..count).filter(|m| *m != n) {
-                let contact = Contact::new(self.nodes[m].peer, addrs(m));
-                self.nodes[n].dht.handle_input(self.now, Input::AddPeer(contact));
-            }
-        }
-        self.run();
-    }
-
-    /// Until nothing happens any more at this time.
-    fn run(&mut self) {
-        while (0..self.nodes.len()).any(|n| self.step(n)) {}
-    }
-
-    fn step(&mut self, n: usize) -> bool {
-        let waker = noop_waker();
-        let (now, node) = (self.now, &mut self.nodes[n]);
-        let mut busy = false;
-        while let Poll::Ready(wish) = node.commands.poll(&mut Context::from_waker(&waker), now, &mut node.dht) {
-            if let Wish::AddPeer(contact) = &wish {
-                node.dht.handle_input(now, Input::AddPeer(Arc::clone(contact)));
-            }
-            node.wishes.push(wish);
-        }
-        while let Some(output) = self.nodes[n].dht.poll_output() {
-            busy = true;
-            self.carry_out(n, output);
-        }
-        busy
-    }
-
-    fn carry_out(&mut self, n: usize, output: Output) {
-        let now = self.now;
-        match output {
-            Output::Send { to, id, request } => {
-                let Some(m) = self.nodes.iter().position(|node| node.peer == *to.peer()) else {
-                    self.mute.insert(id, *to.peer());
-                    return;
-                };
-                let from = self.nodes[n].peer;
-                let node = &mut self.nodes[m];
-                node.next_inbound += 1;
-                let inbound = InboundId::new(node.next_inbound);
-                node.asked.insert(inbound, (n, id));
-                node.dht.handle_input(now, Input::Request { from, id: inbound, request });
-            }
-            Output::Reply { id, reply, .. } => {
-                let Some((m, id)) = self.nodes[n].asked.remove(&id) else { return };
-                let result = match reply {
-                    Reply::Answer(response) => Ok(response),
-                    Reply::Nothing => Ok(libp2p_kad_dht::core::Response::AddProvider),
-                    _ => Err(RequestError::Refused),
-                };
-                self.nodes[m].dht.handle_input(now, Input::Response { id, result });
-            }
-            Output::Cancel { id } => {
-                self.mute.remove(&id);
-            }
-            Output::Event(event) => {
-                let node = &mut self.nodes[n];
-                if let Some(event) = node.commands.handle_event(&mut node.dht, event) {
-                    node.events.push(event);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn advance(&mut self, by: Duration) {
-        self.now += by;
-        for node in &mut self.nodes {
-            node.dht.handle_input(self.now, Input::Timeout);
-        }
-        self.run();
-    }
-
-    /// Runs the network until the query has ended; it must not need any time.
-    fn finish<T: Outcome>(&mut self, query: impl IntoFuture<IntoFuture = Query<T>>) -> Result<T, QueryError>
-    where
-        Query<T>: Future<Output = Result<T, QueryError>>,
-    {
-        let mut query = query.into_future();
-        for _ in 0..10 {
-            if let Poll::Ready(end) = poll(&mut query) {
-                return end;
-            }
-            self.run();
-        }
-        panic!("the query does not end");
-    }
-
-    fn assert_idle(&self) {
-        for node in &self.nodes {
-            assert_eq!(node.dht.query_snapshots(), []);
-            assert_eq!(node.commands.running(), 0);
-        }
-        assert!(self.mute.is_empty(), "requests are left: {:?}", self.mute);
-    }
-}
 
 fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(&noop_waker()))

@@ -101,7 +101,8 @@ impl Runner {
         let find = self.dht.find_peer(peer);
         let found = self.query(find).await.map_err(failed)?;
         let addrs: Vec<_> = found.addrs.iter().map(ToString::to_string).collect();
-        Ok(vec![("peer", json!({ "id": found.id.to_string(), "addrs": addrs }))])
+        let peer = json!({ "id": found.id.to_string(), "addrs": addrs });
+        Ok(vec![("peer", peer), ("evidence", json!(found.evidence.to_string()))])
     }
 
     async fn closest(&mut self, key: Vec<u8>) -> Outcome {

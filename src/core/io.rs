@@ -11,7 +11,7 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-pub use answer::{Answer, Progress, QueryEvent};
+pub use answer::{Answer, Evidence, Progress, QueryEvent};
 pub use operation::{Operation, QueryOptions};
 
 use super::contact::Contact;

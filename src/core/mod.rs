@@ -54,8 +54,8 @@ pub use contact::{Contact, MAX_ADDR_LEN, MAX_ADDRS};
 pub use dht::{Busy, Dht};
 pub use error::{ConfigError, PeerFailure, QueryError, Report};
 pub use io::{
-    Answer, Event, InboundId, Input, Mode, Operation, Output, Progress, QueryEvent, QueryId, QueryOptions, Refusal,
-    Reply, RequestId, Wake,
+    Answer, Event, Evidence, InboundId, Input, Mode, Operation, Output, Progress, QueryEvent, QueryId, QueryOptions,
+    Refusal, Reply, RequestId, Wake,
 };
 pub use ip_group::AsnTable;
 pub use key::{Distance, Key};

@@ -81,28 +81,29 @@ pub(crate) fn prepare(
             let target = key.key();
             (Machine::Providers(FindProviders::new(&cx, key, options)), target, local)
         }
-        Operation::Bootstrap => {
-            let mut seed = [0; 32];
-            rng.fill_bytes(&mut seed);
-            let machine = Machine::Bootstrap(Bootstrap::join(&cx, ChaCha8Rng::from_seed(seed)));
-            (machine, *peers.local.key(), None)
-        }
-        Operation::Remove { key } => {
-            let local = storage.forget_value(now, asker, &key);
-            (Machine::Local(None), key.key(), local)
-        }
+        Operation::Bootstrap => (join(&cx, rng), *peers.local.key(), None),
+        Operation::Remove { key } => here(key.key(), storage.forget_value(now, asker, &key)),
         Operation::StopProviding { key } => {
-            let local = storage.forget_provider(now, asker, &key, peers.local.peer());
-            (Machine::Local(None), key.key(), local)
+            here(key.key(), storage.forget_provider(now, asker, &key, peers.local.peer()))
         }
         Operation::Records { after, limit } => {
-            let local = storage.items(asker, Scan::All, after.as_ref(), limit.get());
-            (Machine::Local(None), *peers.local.key(), local)
+            here(*peers.local.key(), storage.items(asker, Scan::All, after.as_ref(), limit.get()))
         }
     };
     let mut query = Query::new(machine, target);
     query.kind = kind;
     Ok((query, local))
+}
+
+/// Nobody is asked but the own store.
+fn here(target: Key, local: Now) -> (Machine, Key, Now) {
+    (Machine::Local(None), target, local)
+}
+
+fn join(cx: &Context<'_>, rng: &mut ChaCha8Rng) -> Machine {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    Machine::Bootstrap(Bootstrap::join(cx, ChaCha8Rng::from_seed(seed)))
 }
 
 fn check_key(key: &[u8], max: usize) -> Result<(), QueryError> {

@@ -84,7 +84,8 @@ impl DhtHandle {
         Providers::new(self.start(Operation::Providers { key: key.into() }, Finds::Providers))
     }
 
-    /// Finds a peer's addresses.
+    /// Finds a peer's addresses. [`FoundPeer::evidence`] says whether it was reached there: a peer that is connected, or
+    /// has answered and not failed since, is told at once, without asking; another one is looked for and tried.
     pub fn find_peer(&self, peer: PeerId) -> Query<FoundPeer> {
         Query::new(self.start(Operation::FindPeer { peer }, Finds::None))
     }

@@ -8,7 +8,9 @@ use multiaddr::{Multiaddr, Protocol};
 
 use super::slot::Reply;
 use crate::core::store::Item;
-use crate::core::{Answer, Contact, PeerFailure, QuerySnapshot, RecordKey, Report, RoutingSnapshot, Stats, Timestamp};
+use crate::core::{
+    Answer, Contact, Evidence, PeerFailure, QuerySnapshot, RecordKey, Report, RoutingSnapshot, Stats, Timestamp,
+};
 
 /// What a [`Query`](super::Query) can give. Sealed: its implementors are the results of the operations of
 /// [`DhtHandle`](super::DhtHandle).
@@ -73,9 +75,9 @@ outcome! {
         failed: report.failed,
     };
     ProvidersFound: answer Answer::Providers { found, report } => ProvidersFound { found, report };
-    FoundPeer: answer Answer::Peer { peer, report } => {
+    FoundPeer: answer Answer::Peer { peer, evidence, report } => {
         let PeerRecord { id, addrs } = PeerRecord::from(&*peer);
-        FoundPeer { id, addrs, report }
+        FoundPeer { id, addrs, evidence, report }
     };
     ClosestPeers: answer Answer::ClosestPeers { peers, report } => {
         ClosestPeers { peers: peers.iter().map(|peer| PeerRecord::from(&**peer)).collect(), report }
@@ -161,6 +163,8 @@ pub struct FoundPeer {
     pub id: PeerId,
     /// Its addresses, without `/p2p` endings.
     pub addrs: Vec<Multiaddr>,
+    /// What speaks for them: whether the peer was reached, answered before, or is only named by others.
+    pub evidence: Evidence,
     /// Who was asked, and how that ended.
     pub report: Report,
 }

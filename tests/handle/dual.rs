@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::{AddressPolicy, Input};
+use libp2p_kad_dht::core::{AddressPolicy, Contact, Evidence, Input, RequestError, Unreachable};
 use libp2p_kad_dht::handle::{DualHandle, Network as Which, PerNetwork, Wish};
 use libp2p_kad_dht::{AcceptAny, QueryError, Quorum};
 use multiaddr::Multiaddr;
 
-use super::{Network, poll, poll_next};
+use super::network::{Network, addrs};
+use super::{poll, poll_next};
 
 /// The networks of one node, which is the first of each.
 struct Two {
@@ -110,6 +111,28 @@ fn one_networks_failure_waits_for_the_other() {
     assert!(poll(&mut find).is_pending());
     alone.run();
     assert_eq!(ready(&mut find).unwrap_err().to_string(), "wan: no peers known; lan: no peers known");
+}
+
+#[test]
+fn hearsay_of_one_network_waits_for_the_other() {
+    for (wan, winner, evidence) in [(6, Which::Wan, Evidence::Remembered), (3, Which::Lan, Evidence::Hearsay)] {
+        let mut two = Two::of(wan, 3);
+        // In the local network one still names a peer that is gone; in the wide one it is there, or nobody knows it.
+        let sought = Network::new(6).nodes[5].peer;
+        let gone = Contact::new(sought, addrs(5));
+        two.lan.nodes[1].dht.admit_verified(two.lan.now, &gone);
+        let mut find = two.dht.find_peer(sought);
+        assert!(poll(&mut find).is_pending());
+        two.lan.run();
+        let (id, _) = two.lan.mute.pop_first().unwrap();
+        let result = Err(RequestError::Unreachable(Unreachable::NoAddress));
+        two.lan.nodes[0].dht.handle_input(two.lan.now, Input::Response { id, result });
+        two.lan.run();
+        assert!(poll(&mut find).is_pending(), "the other network may reach it");
+        two.wan.run();
+        let (network, found) = ready(&mut find).unwrap();
+        assert_eq!((network, found.evidence), (winner, evidence));
+    }
 }
 
 #[test]

@@ -108,9 +108,9 @@ impl Names {
             Answer::ClosestPeers { peers, report } => {
                 format!("finished ClosestPeers {}; {}", self.of_contacts(peers), self.of_report(report))
             }
-            Answer::Peer { peer, report } => {
+            Answer::Peer { peer, evidence, report } => {
                 let peer = self.of_contacts(std::slice::from_ref(peer));
-                format!("finished Peer {peer}; {}", self.of_report(report))
+                format!("finished Peer {peer} {evidence}; {}", self.of_report(report))
             }
             Answer::Value { record, from, holders, outdated, missing, corrected, cached, report } => {
                 let from = from.as_ref().map_or("here".to_owned(), |peer| self.of_peer(peer));

@@ -76,6 +76,7 @@ pub(crate) fn time(text: &str) -> Duration {
 pub(crate) fn failure(word: &str) -> RequestError {
     match word {
         "unreachable" => RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown)),
+        "held-back" => RequestError::Unreachable(Unreachable::BackingOff(DialCause::Refused)),
         "denied" => RequestError::Unreachable(Unreachable::Denied),
         "closed" => RequestError::ConnectionClosed,
         "timeout" => RequestError::Timeout,

@@ -64,6 +64,21 @@ impl Node {
         self.addrs.iter().filter(|addr| is_local(addr) == local).cloned().collect()
     }
 
+    /// Who provides it, in either network.
+    async fn providers(&self, content: &'static str) -> BTreeSet<PeerId> {
+        let (mut found, mut providers) = (BTreeSet::new(), self.dht.providers(content));
+        while let Some(provider) = soon(providers.next()).await {
+            found.insert(provider.id);
+        }
+        found
+    }
+
+    /// The local addresses at which it reached someone.
+    fn dialled_here(&self) -> BTreeSet<Multiaddr> {
+        let dialled = self.dialled.lock().unwrap();
+        dialled.iter().filter(|addr| is_local(addr)).map(|addr| addr.iter().take(2).collect()).collect()
+    }
+
     async fn knows(&self, network: Network, peers: &[&Node]) {
         let wanted: BTreeSet<PeerId> = peers.iter().map(|node| node.peer).collect();
         until(async || (table(self.network(network)).await == wanted).then_some(())).await;
@@ -162,21 +177,14 @@ async fn nothing_passes_from_one_network_to_the_other() {
         assert!(in_the_world.is_superset(&home.of(false)) || node.peer == home.peer, "{in_the_world:?}");
         assert!(!in_the_world.iter().any(is_local), "{in_the_world:?}");
     }
-    let mut both = BTreeSet::new();
-    let mut providers = home.dht.providers("content");
-    while let Some(provider) = soon(providers.next()).await {
-        both.insert(provider.id);
-    }
-    assert_eq!(both, BTreeSet::from([home.peer, near.peer]));
+    assert_eq!(home.providers("content").await, BTreeSet::from([home.peer, near.peer]));
 
     // Who is afar speaks the local protocol too, and says to have a local address; it is not of this room.
     assert_eq!(table(home.dht.lan()).await, BTreeSet::from([near.peer]));
     assert_eq!(table(afar.dht.lan()).await, BTreeSet::new());
     assert_eq!(table(home.dht.wan()).await, BTreeSet::from([afar.peer, alone.peer]));
     for (node, local) in [(&home, near.of(true)), (&afar, BTreeSet::new()), (&alone, BTreeSet::new())] {
-        let dialled = node.dialled.lock().unwrap();
-        let dialled = dialled.iter().filter(|addr| is_local(addr)).map(|addr| addr.iter().take(2).collect());
-        let dialled: BTreeSet<Multiaddr> = dialled.collect();
+        let dialled = node.dialled_here();
         assert!(dialled.is_subset(&local), "{:?} {dialled:?}", node.addrs);
     }
 }

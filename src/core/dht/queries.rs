@@ -206,8 +206,13 @@ pub(super) fn named(
         return Vec::new();
     };
     let worth = |contact: &Arc<Contact>| peers.is_routable(contact) || contact.key() == target;
-    let askable = closer.iter().filter_map(|contact| peers.askable(now, contact)).filter(worth);
-    let mut named: Vec<_> = askable.take(config.lookup.replication.get().saturating_mul(2)).collect();
+    // Whoever is looked for is tried, also if it failed a while ago: what others say of it is worth no more than that.
+    let askable = |contact: &Arc<Contact>| match contact.key() == target {
+        true => peers.askable(Timestamp::MAX, contact),
+        false => peers.askable(now, contact),
+    };
+    let most = config.lookup.replication.get().saturating_mul(2);
+    let mut named: Vec<_> = closer.iter().filter_map(askable).filter(worth).take(most).collect();
     if let Some(diversity) = &config.routing.diversity {
         peers.table.hear(now, &named);
         trim(&mut named, target, diversity);

@@ -2,6 +2,7 @@
 //!
 //! Knows: names of results. Must not know: how any of them comes about.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub enum Answer {
     Peer {
         /// The peer with its addresses.
         peer: Arc<Contact>,
+        /// What speaks for them.
+        evidence: Evidence,
         /// Who was asked.
         report: Report,
     },
@@ -136,4 +139,27 @@ pub enum Answer {
         /// What is kept, in order of the keyspace; fewer than the limit means that the end is reached.
         items: Vec<Item>,
     },
+}
+
+/// What speaks for the addresses of a peer that was looked for; the more, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Evidence {
+    /// The word of others, or what was known of it before it failed: it was not reached. Where this node tried and
+    /// failed, or holds it back since it failed a moment ago, the report says why. It may be gone, or be behind a relay.
+    Hearsay,
+    /// It answered this node before and has not failed since. It was not asked now.
+    Remembered,
+    /// It is connected, or was reached now.
+    Reached,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Evidence::Hearsay => "hearsay",
+            Evidence::Remembered => "remembered",
+            Evidence::Reached => "reached",
+        })
+    }
 }

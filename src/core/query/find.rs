@@ -2,7 +2,7 @@
 //!
 //! A peer is found once it has been reached at an address that someone named, whether it serves the DHT or not: what
 //! others say of its addresses may be wrong or a lie. If nobody could be reached there, the addresses that were named
-//! are the answer all the same: the peer may be behind a relay or reachable for others.
+//! are the answer all the same, as hearsay: the peer may be behind a relay or reachable for others.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use libp2p_identity::PeerId;
 use super::{Context, Heard, Step, find_node, take, unanswered, walk_on, wanted};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
-use crate::core::io::{Answer, QueryOptions};
+use crate::core::io::{Answer, Evidence, QueryOptions};
 use crate::core::key::Key;
 use crate::core::lookup::{Lookup, Tardy};
 use crate::core::message::RequestError;
@@ -29,7 +29,7 @@ pub(crate) struct Find {
 #[derive(Debug)]
 enum Wanted {
     Closest,
-    Peer { key: Key, found: Option<Arc<Contact>> },
+    Peer { key: Key, found: Option<(Arc<Contact>, Evidence)> },
 }
 
 impl Find {
@@ -43,11 +43,14 @@ impl Find {
     pub(crate) fn peer(cx: &Context<'_>, peer: PeerId, options: &QueryOptions) -> Find {
         let key = Key::from(&peer);
         let known = cx.peers.contact(&peer).filter(|contact| contact.has_addrs());
-        let reached = |contact: &Arc<Contact>| cx.peers.is_connected(contact.key());
-        let found =
-            known.filter(|contact| reached(contact) || cx.peers.table.get(&key).is_some_and(|e| e.failures() == 0));
+        let evidence = if cx.peers.is_connected(&key) {
+            Some(Evidence::Reached)
+        } else {
+            cx.peers.table.get(&key).filter(|entry| entry.failures() == 0).map(|_| Evidence::Remembered)
+        };
         let itself = (peer == *cx.peers.local.peer()).then(|| Arc::clone(&cx.peers.local));
-        let found = found.or(itself.filter(|local| local.has_addrs()));
+        let itself = itself.filter(|local| local.has_addrs()).map(|local| (local, Evidence::Reached));
+        let found = known.zip(evidence).or(itself);
         let lookup = cx.walk(key, cx.replication(), options.paths);
         Find { lookup, preimage: peer.to_bytes().into(), wanted: Wanted::Peer { key, found } }
     }
@@ -64,9 +67,9 @@ impl Find {
     }
 
     pub(crate) fn next(&mut self, _: &Context<'_>, report: &mut Report) -> Step {
-        if let Wanted::Peer { found: Some(peer), .. } = &self.wanted {
-            let peer = Arc::clone(peer);
-            return Step::Finish(Ok(Answer::Peer { peer, report: std::mem::take(report) }));
+        if let Wanted::Peer { found: Some((peer, evidence)), .. } = &self.wanted {
+            let (peer, evidence) = (Arc::clone(peer), *evidence);
+            return Step::Finish(Ok(Answer::Peer { peer, evidence, report: std::mem::take(report) }));
         }
         let preimage = &self.preimage;
         match walk_on(&mut self.lookup, Tag::default(), || find_node(preimage)) {
@@ -98,7 +101,7 @@ impl Find {
             && peer.key() == key
         {
             let known = self.lookup.contact(key).filter(|contact| contact.has_addrs());
-            *found = known.cloned();
+            *found = known.map(|contact| (Arc::clone(contact), Evidence::Reached));
         }
     }
 
@@ -113,7 +116,8 @@ impl Find {
             }
             Wanted::Peer { key, .. } => match self.lookup.contact(key).filter(|contact| contact.has_addrs()) {
                 Some(peer) if report.answers > 0 => {
-                    Ok(Answer::Peer { peer: Arc::clone(peer), report: std::mem::take(report) })
+                    let (peer, evidence) = (Arc::clone(peer), Evidence::Hearsay);
+                    Ok(Answer::Peer { peer, evidence, report: std::mem::take(report) })
                 }
                 _ if report.answers > 0 => Err(QueryError::NotFound(take(report))),
                 _ => Err(unanswered(report)),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Network;
 use super::network::{DELAY, peer};
-use crate::core::io::{Answer, Event, Operation, QueryEvent, QueryOptions};
+use crate::core::io::{Answer, Event, Evidence, Operation, QueryEvent, QueryOptions};
 use crate::core::{Config, Key, QueryError, Quorum, RecordKey, Report, RequestError};
 
 fn put(key: &str, value: &'static str) -> Operation {
@@ -197,12 +197,17 @@ fn a_peer_is_found_with_its_addresses_and_an_unknown_one_is_not() {
     let mut network = Network::joined(40, Config::default());
     for i in 1..40 {
         match network.run(i, Operation::FindPeer { peer: peer((i + 17) % 40) }) {
-            Ok(Answer::Peer { peer: found, .. }) => assert_eq!(found, network.contact((i + 17) % 40)),
+            Ok(Answer::Peer { peer: found, evidence, .. }) => {
+                assert_eq!(found, network.contact((i + 17) % 40));
+                assert!(evidence > Evidence::Hearsay);
+            }
             other => panic!("{other:?}"),
         }
     }
     match network.run(5, Operation::FindPeer { peer: peer(5) }).unwrap() {
-        Answer::Peer { peer: found, report } => assert_eq!((found, report.requests), (network.contact(5), 0)),
+        Answer::Peer { peer: found, evidence, report } => {
+            assert_eq!((found, evidence, report.requests), (network.contact(5), Evidence::Reached, 0));
+        }
         other => panic!("{other:?}"),
     }
     let unknown = network.run(5, Operation::FindPeer { peer: peer(99) });

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{DualError, Network, PerNetwork};
 use crate::core::validate::Candidate;
-use crate::core::{QueryError, Quorum, RecordKey, Validator};
+use crate::core::{Evidence, QueryError, Quorum, RecordKey, Validator};
 use crate::handle::{ClosestPeers, Found, FoundPeer, Outcome, Published, Query, Walk};
 
 /// A query in each network, of which the first with a good answer wins: a future of `Result<(Network, T), DualError>`.
@@ -30,6 +30,11 @@ impl<T> Unpin for Race<T> {}
 
 /// What can be won, and the better of two.
 pub(super) trait Prize {
+    /// Whether it wins without waiting for the other network.
+    fn settles(&self) -> bool {
+        true
+    }
+
     fn better(validator: &dyn Validator, wan: &Self, lan: &Self) -> Network;
 }
 
@@ -41,9 +46,14 @@ impl Prize for Found {
 }
 
 impl Prize for FoundPeer {
-    /// The shorter way.
-    fn better(_: &dyn Validator, _: &FoundPeer, _: &FoundPeer) -> Network {
-        Network::Lan
+    /// The other network may reach the peer.
+    fn settles(&self) -> bool {
+        self.evidence > Evidence::Hearsay
+    }
+
+    /// Where more speaks for it; else the shorter way.
+    fn better(_: &dyn Validator, wan: &FoundPeer, lan: &FoundPeer) -> Network {
+        if wan.evidence > lan.evidence { Network::Wan } else { Network::Lan }
     }
 }
 
@@ -88,6 +98,9 @@ impl<T: Outcome + Prize> Future for Race<T> {
         let winner = match (&race.sides.wan, &race.sides.lan) {
             (Side::Ended(Ok(wan)), Side::Ended(Ok(lan))) => T::better(&*race.validator, wan, lan),
             (Side::Runs(_), Side::Ended(_)) | (Side::Ended(_), Side::Runs(_)) if race.patient => return Poll::Pending,
+            (Side::Runs(_), Side::Ended(Ok(one))) | (Side::Ended(Ok(one)), Side::Runs(_)) if !one.settles() => {
+                return Poll::Pending;
+            }
             (Side::Ended(Ok(_)), _) => Network::Wan,
             (_, Side::Ended(Ok(_))) => Network::Lan,
             (Side::Runs(_), _) | (_, Side::Runs(_)) => return Poll::Pending,
