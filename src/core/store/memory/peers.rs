@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use self::addrs::{affordable, cost_of, running_costs};
 use self::known::Known;
+pub(super) use self::known::id_bytes;
 use super::config::MemoryStoreConfig;
 use super::providers::KeySlot;
 use crate::core::contact::Contact;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 
 use super::config::MemoryStoreConfig;
-use super::peers::{Moved, Peers, Slot};
+use super::peers::{Moved, Peers, Slot, id_bytes};
 use crate::core::contact::Contact;
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, RecordKey};
@@ -75,21 +75,29 @@ impl Providers {
         config: &MemoryStoreConfig,
     ) -> Result<(), StoreError> {
         let id = record.provider.peer();
-        if let Some((key, index)) = self.find(&place, id) {
-            self.renew(key, index, record.expires);
-        } else {
-            let lot = lots.of_record(&place, &id.to_bytes());
-            self.make_room(now, &place, id, lot, lots, config)?;
-            self.insert(place, record, lot, lots)?;
-        }
-        if let Some(slot) = self.peers.slot(id) {
-            self.peers.take_addrs(now, slot, &record.provider, record.addrs_expire, config);
-        }
+        let (mut key, mut peer) = (self.places.get(&place).copied(), self.peers.slot(id));
+        let slot = match self.position(key, peer) {
+            Some((key, index, slot)) => {
+                self.renew(key, index, record.expires);
+                slot
+            }
+            None => {
+                let lot = lots.of_record(&place, &id_bytes(id));
+                if !self.has_room(key, peer, config) {
+                    self.make_room(now, &place, id, lot, lots, config)?;
+                    // What gave way may have been the last of either.
+                    (key, peer) = (self.places.get(&place).copied(), self.peers.slot(id));
+                }
+                self.insert(place, record, (key, peer), lot, lots)?
+            }
+        };
+        self.peers.take_addrs(now, slot, &record.provider, record.addrs_expire, config);
         Ok(())
     }
 
     pub(super) fn remove(&mut self, place: &Key, provider: &PeerId) {
-        if let Some((key, index)) = self.find(place, provider) {
+        let key = self.places.get(place).copied();
+        if let Some((key, index, _)) = key.and_then(|key| self.position(Some(key), self.peers.slot(provider))) {
             self.drop_entry(key, index);
         }
     }
@@ -172,11 +180,19 @@ impl Providers {
         self.key(key).map_or(&[], |provided| &provided.entries)
     }
 
-    /// Where the record of this provider is.
-    fn find(&self, place: &Key, provider: &PeerId) -> Option<(KeySlot, usize)> {
-        let key = *self.places.get(place)?;
-        let slot = self.peers.slot(provider)?;
-        Some((key, self.entries(key).iter().position(|entry| entry.peer == slot)?))
+    /// Where the record of this peer under this key is.
+    fn position(&self, key: Option<KeySlot>, peer: Option<Slot>) -> Option<(KeySlot, usize, Slot)> {
+        let (key, peer) = (key?, peer?);
+        Some((key, self.entries(key).iter().position(|entry| entry.peer == peer)?, peer))
+    }
+
+    /// Whether no bound is reached, so that nothing has to give way to one more record.
+    fn has_room(&self, key: Option<KeySlot>, peer: Option<Slot>, config: &MemoryStoreConfig) -> bool {
+        let here = key.map_or(0, |key| self.entries(key).len());
+        here < config.max_providers_per_key
+            && self.records < config.max_providers
+            && (key.is_some() || self.places.len() < config.max_provided_keys)
+            && (peer.is_some() || self.peers.len() < config.max_peers)
     }
 
     fn renew(&mut self, key: KeySlot, index: usize, expires: Timestamp) {
@@ -187,16 +203,23 @@ impl Providers {
         self.count(key, before);
     }
 
-    /// Adds a record for which there is room.
-    fn insert(&mut self, place: Key, record: &ProviderRecord, lot: u32, lots: &Lots) -> Result<(), StoreError> {
-        let key = match self.places.get(&place) {
-            Some(key) => *key,
+    /// Adds a record for which there is room, of a key and a peer that may be known. Returns where the peer is.
+    fn insert(
+        &mut self,
+        place: Key,
+        record: &ProviderRecord,
+        (key, peer): (Option<KeySlot>, Option<Slot>),
+        lot: u32,
+        lots: &Lots,
+    ) -> Result<Slot, StoreError> {
+        let key = match key {
+            Some(key) => key,
             None => self.enter(place, &record.key, lots)?,
         };
         let id = record.provider.peer();
-        let peer = match self.peers.slot(id) {
+        let peer = match peer {
             Some(slot) => slot,
-            None => self.peers.enter(id, lots.of_peer(&id.to_bytes()))?,
+            None => self.peers.enter(id, lots.of_peer(&id_bytes(id)))?,
         };
         let before = self.tally(key);
         let at = self.peers.attach(peer, key);
@@ -211,7 +234,7 @@ impl Providers {
         self.count(key, before);
         let last = self.entries(key).len() - 1;
         self.charge(key, last);
-        Ok(())
+        Ok(peer)
     }
 
     /// A place for a key that has none. It has to be given a record.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
 use super::addrs::copied;
 use crate::core::contact::Contact;
@@ -19,7 +20,7 @@ pub(super) enum Known {
 
 impl Known {
     pub(super) fn new(peer: &PeerId, addrs: &[Bytes]) -> Known {
-        let id = peer.to_bytes();
+        let id = id_bytes(peer);
         let mut bytes = Vec::with_capacity(1 + id.len() + addrs.iter().map(|addr| 2 + addr.len()).sum::<usize>());
         // An id is a multihash of at most 64 bytes with two short numbers, an address has at most 512 bytes.
         bytes.push(id.len() as u8);
@@ -33,7 +34,7 @@ impl Known {
 
     pub(super) fn is(&self, peer: &PeerId) -> bool {
         match self {
-            Known::Bytes(bytes) => id(bytes) == peer.to_bytes(),
+            Known::Bytes(bytes) => id(bytes) == &id_bytes(peer)[..],
             Known::Contact(contact) => contact.peer() == peer,
         }
     }
@@ -57,6 +58,7 @@ impl Known {
     pub(super) fn set_addrs(&mut self, peer: &PeerId, addrs: &[Bytes]) {
         match self {
             Known::Contact(contact) if contact.raw_addrs() == addrs => {}
+            Known::Bytes(bytes) if has_exactly(bytes, addrs) => {}
             _ => *self = Known::new(peer, addrs),
         }
     }
@@ -122,6 +124,27 @@ impl Known {
 fn id(bytes: &[u8]) -> &[u8] {
     let len = bytes.first().map_or(0, |len| usize::from(*len));
     bytes.get(1..=len).unwrap_or_default()
+}
+
+/// The bytes of an id, without an allocation.
+pub(in super::super) fn id_bytes(peer: &PeerId) -> SmallVec<[u8; 48]> {
+    // At most two numbers of ten bytes and a digest of 64.
+    let mut room = [0; 84];
+    let len = peer.as_ref().write(&mut room[..]).unwrap_or(0);
+    SmallVec::from_slice(&room[..len])
+}
+
+/// Whether these are the addresses in the bytes of a peer.
+fn has_exactly(bytes: &[u8], addrs: &[Bytes]) -> bool {
+    let mut rest = bytes.get(1 + id(bytes).len()..).unwrap_or_default();
+    for addr in addrs {
+        let Some((len, after)) = rest.split_first_chunk::<2>() else { return false };
+        match after.split_at_checked(u16::from_be_bytes(*len).into()) {
+            Some((same, others)) if same == addr => rest = others,
+            _ => return false,
+        }
+    }
+    rest.is_empty()
 }
 
 /// Where in the bytes of a peer its last address begins.

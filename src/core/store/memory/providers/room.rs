@@ -5,7 +5,7 @@
 
 use libp2p_identity::PeerId;
 
-use super::{KeySlot, Providers};
+use super::{KeySlot, Providers, id_bytes};
 use crate::core::key::Key;
 use crate::core::store::StoreError;
 use crate::core::store::lots::Lots;
@@ -107,7 +107,7 @@ impl Providers {
         }
         let with_this = self.peers.slot(peer).map_or(0, |slot| self.peers.charged(slot)) + 1;
         let (most, their_lot, _) = self.key_of_the_most_charged().ok_or(StoreError::Full)?;
-        if (with_this, lots.of_peer(&peer.to_bytes())) < (most, their_lot) { Ok(()) } else { Err(StoreError::Full) }
+        if (with_this, lots.of_peer(&id_bytes(peer))) < (most, their_lot) { Ok(()) } else { Err(StoreError::Full) }
     }
 
     /// Of all peers those with the best lots stay.
@@ -123,7 +123,7 @@ impl Providers {
             return Ok(());
         }
         let (last, _) = self.peers.last_drawn().ok_or(StoreError::Full)?;
-        if lots.of_peer(&peer.to_bytes()) < last { Ok(()) } else { Err(StoreError::Full) }
+        if lots.of_peer(&id_bytes(peer)) < last { Ok(()) } else { Err(StoreError::Full) }
     }
 
     /// Whether the record of this key that goes is the only one of its peer.
