@@ -176,6 +176,24 @@ fn a_dead_peer_that_was_named_is_not_dialled_in_every_lookup() {
 }
 
 #[test]
+fn a_named_peer_that_failed_and_then_calls_and_answers_is_left_alone_no_longer() {
+    let mut dht = node(|config| config.maintenance.refresh_interval = None);
+    let named = contact(9, |_| true);
+    let peer = *named.peer();
+    dht.handle_input(NOW, Input::AddPeer(Arc::clone(&named)));
+    while let Some(output) = dht.poll_output() {
+        let Output::Send { id, .. } = output else { continue };
+        let result = Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Refused)));
+        dht.handle_input(NOW, Input::Response { id, result });
+    }
+    assert!(!dht.peers.book.may_be_asked(named.key()));
+    dht.handle_input(NOW, Input::Connected { peer, outbound_addr: None, inbound_addr: None });
+    dht.handle_input(NOW, Input::Serves { peer, yes: true });
+    answer_all(&mut dht);
+    assert!(dht.peers.book.may_be_asked(named.key()));
+}
+
+#[test]
 fn peers_that_dial_from_one_network_are_of_it_wherever_they_say_to_be() {
     let mut dht = node(|config| {
         config.address_policy = AddressPolicy::Public;
