@@ -63,7 +63,7 @@ struct Note {
     remembered: bool,
     heard: Timestamp,
     group: Option<IpGroup>,
-    /// How often it failed since it was last reached or named.
+    /// How often it failed since it last answered, was reached or named.
     failures: u8,
     /// Not to be tried before this.
     retry_at: Timestamp,
@@ -187,12 +187,19 @@ impl AddressBook {
         }
     }
 
-    /// A peer failed: it is left alone for a while, longer each time until it is reached.
+    /// A peer failed: it is left alone for a while, longer each time until it answers or is reached.
     pub(crate) fn on_failure(&mut self, key: &Key) {
         let now = self.now;
         if let Some(note) = self.notes.get_mut(key).filter(|note| note.retry_at <= now) {
             note.failures = note.failures.saturating_add(1);
             note.retry_at = now + back_off(note.failures.into());
+        }
+    }
+
+    /// A peer answered: it may be asked again at once.
+    pub(crate) fn on_answer(&mut self, key: &Key) {
+        if let Some(note) = self.notes.get_mut(key) {
+            (note.failures, note.retry_at) = (0, Timestamp::ZERO);
         }
     }
 

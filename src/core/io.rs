@@ -94,11 +94,11 @@ pub enum Input {
     Connected {
         /// The peer.
         peer: PeerId,
-        /// The address at which it was dialled; `None` if it dialled us.
+        /// The address at which it was dialled; `None` if it dialled us. Like the other it says of which network the peer
+        /// is, whatever the peer says ([`DiversityConfig`](super::config::DiversityConfig)).
         outbound_addr: Option<Multiaddr>,
         /// The address from which it dialled us; `None` if we dialled it, or if that is not known. It is never dialled or
-        /// told: it says of which network the peer is, whatever the peer says
-        /// ([`DiversityConfig`](super::config::DiversityConfig)).
+        /// told.
         inbound_addr: Option<Multiaddr>,
     },
     /// A peer was dialled at these addresses and not reached there: someone else answered, or it was reached at another

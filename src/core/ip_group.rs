@@ -58,10 +58,10 @@ impl IpGroup {
         }
     }
 
-    /// The group of the address from which a peer dialled, whatever it says of itself. Through a relay it comes from
-    /// nowhere that could be seen, and is of one group with all who are known by names alone. An address that only means
-    /// something nearby, as that of a gateway before this node, stands for everyone behind it and has no group.
-    pub(crate) fn of_caller(addr: &[u8], asns: Option<&AsnTable>) -> Option<IpGroup> {
+    /// The group of the address at the other end of a connection, whatever the peer says of itself. Who is behind a relay
+    /// or a name is nowhere that could be seen, and of one group with all such. An address that only means something
+    /// nearby, as that of a gateway before this node, stands for everyone behind it and has no group.
+    pub(crate) fn of_end(addr: &[u8], asns: Option<&AsnTable>) -> Option<IpGroup> {
         match Place::of(addr) {
             _ if is_relayed(addr) => Some(IpGroup::Named),
             Some(Place::Ip(ip)) => (!is_private(&ip)).then(|| group(&ip, asns)),
@@ -309,8 +309,8 @@ mod tests {
     }
 
     #[test]
-    fn who_dials_is_of_the_group_it_dials_from() {
-        let of = |addr: &str| IpGroup::of_caller(addr.parse::<multiaddr::Multiaddr>().unwrap().as_ref(), None);
+    fn who_is_connected_is_of_the_group_at_the_other_end() {
+        let of = |addr: &str| IpGroup::of_end(addr.parse::<multiaddr::Multiaddr>().unwrap().as_ref(), None);
         assert_eq!(of("/ip4/5.6.7.8/tcp/50123"), Some(IpGroup::V4(0x0506)));
         assert_eq!(of("/ip4/172.17.0.1/tcp/50123"), None, "a gateway, behind which may be anyone");
         assert_eq!(of("/ip4/127.0.0.1/tcp/50123"), None);
@@ -318,7 +318,8 @@ mod tests {
         let (relay, peer) = (PeerId::random(), PeerId::random());
         assert_eq!(of(&format!("/p2p/{peer}")), Some(IpGroup::Named), "through a relay");
         assert_eq!(of(&format!("/ip4/5.6.7.8/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}")), Some(IpGroup::Named));
-        assert_eq!(IpGroup::of_caller(&[IP4, 1], None), None);
+        assert_eq!(of("/dns4/example.com/tcp/1"), Some(IpGroup::Named), "wherever that is");
+        assert_eq!(IpGroup::of_end(&[IP4, 1], None), None);
     }
 
     #[test]

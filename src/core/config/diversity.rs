@@ -30,9 +30,10 @@ pub const DEFAULT_SETTLING: Duration = Duration::from_secs(3600);
 
 /// Limits on how many places the peers of one operator get, and those of groups that have just appeared.
 ///
-/// A peer counts for every group that any of its addresses is in, and for that of the address from which it dialled if it
-/// did, and is not taken in where one of them has enough already (rule A23). Nobody in the table is expelled for it; an address that would make a group exceed its limit is
-/// not taken into an entry. What it never does: choose among groups, or trust one.
+/// A peer counts for every group that any of its addresses is in, and for that of the address from which it dialled or at
+/// which it was dialled, and is not taken in where one of them has enough already (rule A23). Nobody in the table is
+/// expelled for it; an address that would make a group exceed its limit is not taken into an entry. What it never does:
+/// choose among groups, or trust one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DiversityConfig {

@@ -205,11 +205,11 @@ impl Dht {
                 self.peers.not_there(now, &Contact::new(peer, addrs), strangers);
             }
             Input::Connected { peer, outbound_addr, inbound_addr } => {
-                self.peers.table.called(peer, inbound_addr.as_ref());
+                self.peers.table.connected(peer, inbound_addr.as_ref().or(outbound_addr.as_ref()));
                 self.on_connected(now, peer, outbound_addr);
             }
             Input::Disconnected { peer } => {
-                self.peers.table.hung_up(&peer);
+                self.peers.table.disconnected(&peer);
                 self.peers.disconnected(&Key::from(&peer));
             }
             Input::Serves { peer, yes } => self.on_serves(now, peer, yes),

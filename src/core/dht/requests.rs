@@ -59,6 +59,7 @@ impl Dht {
         let request = &asked.request;
         self.stats.on_answer(request.kind(), request.took(now));
         spans::end_request(&request.span, "answered", Some(request.took(now)));
+        self.peers.book.on_answer(request.to.key());
         let known = self.peers.table.len();
         self.admit(now, &request.to);
         self.on_growth(now, known);

@@ -176,6 +176,24 @@ fn a_dead_peer_that_was_named_is_not_dialled_in_every_lookup() {
 }
 
 #[test]
+fn a_named_peer_that_failed_and_then_calls_and_answers_is_left_alone_no_longer() {
+    let mut dht = node(|config| config.maintenance.refresh_interval = None);
+    let named = contact(9, |_| true);
+    let peer = *named.peer();
+    dht.handle_input(NOW, Input::AddPeer(Arc::clone(&named)));
+    while let Some(output) = dht.poll_output() {
+        let Output::Send { id, .. } = output else { continue };
+        let result = Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Refused)));
+        dht.handle_input(NOW, Input::Response { id, result });
+    }
+    assert!(!dht.peers.book.may_be_asked(named.key()));
+    dht.handle_input(NOW, Input::Connected { peer, outbound_addr: None, inbound_addr: None });
+    dht.handle_input(NOW, Input::Serves { peer, yes: true });
+    answer_all(&mut dht);
+    assert!(dht.peers.book.may_be_asked(named.key()));
+}
+
+#[test]
 fn peers_that_dial_from_one_network_are_of_it_wherever_they_say_to_be() {
     let mut dht = node(|config| {
         config.address_policy = AddressPolicy::Public;
@@ -187,12 +205,64 @@ fn peers_that_dial_from_one_network_are_of_it_wherever_they_say_to_be() {
         dht.handle_input(NOW, Input::Connected { peer: *liar.peer(), outbound_addr: None, inbound_addr });
         dht.handle_input(NOW, Input::Discovered(Arc::clone(&liar)));
         dht.handle_input(NOW, Input::Serves { peer: *liar.peer(), yes: true });
-        while let Some(output) = dht.poll_output() {
-            let Output::Send { id, .. } = output else { continue };
-            dht.handle_input(NOW, Input::Response { id, result: Ok(Response::FindNode { closer: Vec::new() }) });
-        }
+        answer_all(&mut dht);
     }
     assert_eq!(dht.peers.table.len(), 2, "as many as a bucket may have of one network");
     let told = dht.peers.table.entries().all(|entry| entry.contact.raw_addrs().len() == 1);
     assert!(told, "where it dials from is nowhere to be reached at");
+}
+
+/// Reached at a name behind which may be any host, or through somebody's relay, of which there are many.
+#[test]
+fn peers_that_are_reached_where_nobody_can_see_them_are_of_one_group_whatever_they_say() {
+    let relay = PeerId::random();
+    for hidden in [
+        |group: usize, _: PeerId| format!("/dns4/n{group}.example.net/tcp/1"),
+        |group: usize, relay: PeerId| format!("/ip4/30.{group}.0.1/tcp/1/p2p/{relay}/p2p-circuit"),
+    ] {
+        let mut dht = node(|config| {
+            config.address_policy = AddressPolicy::Public;
+            config.routing.diversity = Some(DiversityConfig::default());
+        });
+        for group in 1..50 {
+            let reached: multiaddr::Multiaddr = hidden(group, relay).parse().unwrap();
+            let said = contact(group, |_| true);
+            let liar = said.with_multiaddrs(said.addrs().chain([reached.clone()]));
+            dht.handle_input(NOW, Input::AddPeer(Arc::clone(&liar)));
+            let outbound_addr = Some(reached);
+            dht.handle_input(NOW, Input::Connected { peer: *liar.peer(), outbound_addr, inbound_addr: None });
+            answer_all(&mut dht);
+        }
+        assert_eq!(dht.peers.table.len(), 2, "as many as a bucket may have of one group");
+    }
+}
+
+/// A host that lets others answer at the address of a peer, so that it is forgotten, and then dials in its name.
+#[test]
+fn an_entry_whose_address_turns_out_to_be_anothers_counts_for_where_it_was() {
+    let mut dht = node(|config| {
+        config.address_policy = AddressPolicy::Public;
+        config.routing.diversity = Some(DiversityConfig::default());
+    });
+    for group in 1..50 {
+        let said = contact(group, |_| true);
+        let reached: multiaddr::Multiaddr = format!("/ip4/20.99.0.1/tcp/{group}").parse().unwrap();
+        let peer = *said.peer();
+        dht.handle_input(NOW, Input::AddPeer(said.with_multiaddrs([reached.clone()])));
+        let outbound_addr = Some(reached.clone());
+        dht.handle_input(NOW, Input::Connected { peer, outbound_addr, inbound_addr: None });
+        dht.handle_input(NOW, Input::Discovered(Arc::clone(&said)));
+        answer_all(&mut dht);
+        dht.handle_input(NOW, Input::Disconnected { peer });
+        dht.handle_input(NOW, Input::NotThere { peer, addrs: vec![reached.clone()], strangers: true });
+        dht.handle_input(NOW, Input::Connected { peer, outbound_addr: None, inbound_addr: Some(reached) });
+    }
+    assert_eq!(dht.peers.table.len(), 2, "as many as a bucket may have of one network");
+}
+
+fn answer_all(dht: &mut Dht) {
+    while let Some(output) = dht.poll_output() {
+        let Output::Send { id, .. } = output else { continue };
+        dht.handle_input(NOW, Input::Response { id, result: Ok(Response::FindNode { closer: Vec::new() }) });
+    }
 }

@@ -31,8 +31,8 @@ pub(super) struct Diversity {
     /// k.
     size: usize,
     members: BTreeMap<PeerId, Member>,
-    /// The group from which each peer dialled that is connected.
-    callers: BTreeMap<PeerId, IpGroup>,
+    /// The group in which each peer was seen that is connected.
+    seen: BTreeMap<PeerId, IpGroup>,
     /// How many entries of each group there are.
     counts: BTreeMap<IpGroup, usize>,
     history: History,
@@ -44,8 +44,9 @@ pub(super) struct Diversity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
     groups: IpGroups,
-    /// The group from which it had dialled when it came in.
-    caller: Option<IpGroup>,
+    /// The group in which it was seen when it came in. It counts for that for as long as it is an entry: its addresses can
+    /// be made to change.
+    seen: Option<IpGroup>,
     /// When the newest of its groups was first seen, if the table was settled then.
     appeared: Option<Timestamp>,
 }
@@ -56,24 +57,24 @@ impl Diversity {
             config,
             size,
             members: BTreeMap::new(),
-            callers: BTreeMap::new(),
+            seen: BTreeMap::new(),
             counts: BTreeMap::new(),
             history: History::default(),
             settled: None,
         }
     }
 
-    /// All that a peer counts for: the groups of what it says of itself, and the one that it was seen to come from. Who
-    /// dials need not be where it says.
+    /// All that a peer counts for: the groups of what it says of itself, and the one in which it was seen. It need not be
+    /// where it says.
     fn groups(&self, contact: &Contact) -> IpGroups {
         let mut groups = IpGroup::of(contact, self.config.asns.as_deref());
-        self.caller(contact.peer()).into_iter().for_each(|caller| insert(&mut groups, caller));
+        self.seen(contact.peer()).into_iter().for_each(|seen| insert(&mut groups, seen));
         groups
     }
 
-    /// The group from which a peer dialled. One that was in the table before is where it was known to be.
-    fn caller(&self, peer: &PeerId) -> Option<IpGroup> {
-        self.members.get(peer).map_or_else(|| self.callers.get(peer).copied(), |member| member.caller)
+    /// The group in which a peer was seen. One that was in the table before is where it was known to be.
+    fn seen(&self, peer: &PeerId) -> Option<IpGroup> {
+        self.members.get(peer).map_or_else(|| self.seen.get(peer).copied(), |member| member.seen)
     }
 
     /// A peer of these groups was there, or heard of.
@@ -160,7 +161,7 @@ impl Diversity {
     fn count(&mut self, now: Timestamp, contact: &Contact) {
         let groups = self.groups(contact);
         self.see(now, &groups);
-        let member = Member { appeared: self.appeared(now, &groups), groups, caller: self.caller(contact.peer()) };
+        let member = Member { appeared: self.appeared(now, &groups), groups, seen: self.seen(contact.peer()) };
         self.release(contact.peer());
         member.groups.iter().for_each(|group| *self.counts.entry(*group).or_default() += 1);
         self.members.insert(*contact.peer(), member);

@@ -22,26 +22,26 @@ impl RoutingTable {
         })
     }
 
-    /// A peer is connected, and dialled from here if that is known.
-    pub(crate) fn called(&mut self, peer: PeerId, from: Option<&Multiaddr>) {
+    /// A peer is connected, and the other end of the connection is here, if that is known.
+    pub(crate) fn connected(&mut self, peer: PeerId, at: Option<&Multiaddr>) {
         let Some(diversity) = &mut self.diversity else { return };
         let asns = diversity.config.asns.as_deref();
-        if let Some(group) = from.and_then(|from| IpGroup::of_caller(from.as_ref(), asns)) {
-            diversity.callers.insert(peer, group);
+        if let Some(group) = at.and_then(|at| IpGroup::of_end(at.as_ref(), asns)) {
+            diversity.seen.insert(peer, group);
         }
     }
 
     /// A peer is connected no longer.
-    pub(crate) fn hung_up(&mut self, peer: &PeerId) {
+    pub(crate) fn disconnected(&mut self, peer: &PeerId) {
         if let Some(diversity) = &mut self.diversity {
-            diversity.callers.remove(peer);
+            diversity.seen.remove(peer);
         }
     }
 
-    /// The group that stands for a peer, where one must: from which it dialled, or else its first.
+    /// The group that stands for a peer, where one must: in which it was seen, or else its first.
     pub(crate) fn group(&self, contact: &Contact) -> Option<IpGroup> {
         match &self.diversity {
-            Some(diversity) => diversity.caller(contact.peer()).or_else(|| diversity.groups(contact).first().copied()),
+            Some(diversity) => diversity.seen(contact.peer()).or_else(|| diversity.groups(contact).first().copied()),
             None => IpGroup::of(contact, None).first().copied(),
         }
     }

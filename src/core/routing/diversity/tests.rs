@@ -70,10 +70,10 @@ fn check(table: &RoutingTable) {
         let mut near: BTreeMap<IpGroup, usize> = BTreeMap::new();
         for entry in bucket.entries() {
             let groups = IpGroup::of(&entry.contact, None);
-            let groups = match diversity.members[entry.contact.peer()].caller {
-                Some(caller) if !groups.contains(&caller) => {
+            let groups = match diversity.members[entry.contact.peer()].seen {
+                Some(seen) if !groups.contains(&seen) => {
                     let mut groups = groups;
-                    groups.push(caller);
+                    groups.push(seen);
                     groups.sort_unstable();
                     groups
                 }
@@ -149,7 +149,7 @@ fn who_dials_counts_for_where_it_dials_from() {
     let mut table = table();
     // Each says to be in another network, and all dial from one.
     let liars: Vec<_> = (0..50).map(|group| random(&mut rng, &[ip(group, 1)])).collect();
-    liars.iter().for_each(|liar| table.called(*liar.peer(), Some(&ip(200, 1))));
+    liars.iter().for_each(|liar| table.connected(*liar.peer(), Some(&ip(200, 1))));
     let came = liars.iter().filter(|liar| table.offer(at(0), liar) == Offer::Added).count();
     assert_eq!(came, 2, "what fits a bucket");
     assert_eq!(table.group(&liars[9]), Some(IpGroup::V4(20 << 8 | 200)), "among those who wait too");
@@ -157,12 +157,12 @@ fn who_dials_counts_for_where_it_dials_from() {
     // An entry that calls from elsewhere later was where it said when it came.
     let honest = random(&mut rng, &[ip(60, 1)]);
     assert_eq!(table.offer(at(0), &honest), Offer::Added);
-    table.called(*honest.peer(), Some(&ip(200, 1)));
+    table.connected(*honest.peer(), Some(&ip(200, 1)));
     assert_eq!(table.offer(at(0), &honest.with_multiaddrs([ip(61, 1)])), Offer::Known);
     check(&table);
-    liars.iter().for_each(|liar| table.hung_up(liar.peer()));
+    liars.iter().for_each(|liar| table.disconnected(liar.peer()));
     assert_eq!(table.offer(at(0), &liars[9]), Offer::Added, "reached where it says to be");
-    assert!(table.diversity.as_ref().unwrap().callers.len() == 1);
+    assert!(table.diversity.as_ref().unwrap().seen.len() == 1);
     check(&table);
 }
 
@@ -332,8 +332,8 @@ fn the_limits_hold_whatever_happens() {
                 (0..below(&mut rng, 4)).map(|_| ip(below(&mut rng, 60) as u16, below(&mut rng, 9) as u16)).collect();
             let known = contacts.get(below(&mut rng, contacts.len().max(1) as u32) as usize).cloned();
             match (below(&mut rng, 10), known) {
-                (8, Some(known)) => table.called(*known.peer(), addrs.first()),
-                (9, Some(known)) => table.hung_up(known.peer()),
+                (8, Some(known)) => table.connected(*known.peer(), addrs.first()),
+                (9, Some(known)) => table.disconnected(known.peer()),
                 (0..=2, _) | (_, None) => {
                     let contact = random(&mut rng, &addrs);
                     table.offer(now, &contact);
