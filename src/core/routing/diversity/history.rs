@@ -12,6 +12,9 @@ use crate::core::time::Timestamp;
 
 /// So many groups are remembered. Source: the servers of the public network are in fewer networks of 16 bits.
 pub(super) const MAX_GROUPS: usize = 4_096;
+/// Where hardly any could be forgotten, the next look is so much later. Source: a look at all of them takes a fraction of
+/// a millisecond, and whoever names many groups must not have it done for each.
+const PAUSE: Duration = Duration::from_secs(60);
 /// A group that was not seen for so long is no longer known, if there is no room. Source: peers of a public network that
 /// leave it for good do so within weeks; an attacker would have to come back to it for that long.
 const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -19,6 +22,8 @@ const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Debug, Default)]
 pub(super) struct History {
     groups: BTreeMap<IpGroup, Sight>,
+    /// Until then there is nothing worth another look for what to forget.
+    full_until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +41,7 @@ impl History {
             sight.first = sight.first.filter(|_| settled);
             return;
         }
-        if self.groups.len() >= MAX_GROUPS {
+        if self.groups.len() >= MAX_GROUPS && self.full_until <= now {
             self.forget(now, in_use);
         }
         if self.groups.len() < MAX_GROUPS {
@@ -58,10 +63,35 @@ impl History {
             idle.map(|(group, sight)| (gone(sight), sight.first, Reverse(sight.last), *group)).collect();
         idle.sort_unstable();
         idle.iter().rev().take(MAX_GROUPS / 4).for_each(|(.., group)| _ = self.groups.remove(group));
+        if idle.len() < MAX_GROUPS / 4 {
+            self.full_until = now + PAUSE;
+        }
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.groups.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn where_all_are_in_use_not_every_new_one_costs_a_look_at_all() {
+        let (mut history, looks, at) = (History::default(), Cell::new(0), Timestamp::from_secs);
+        let in_use = |_: &IpGroup| {
+            looks.set(looks.get() + 1);
+            true
+        };
+        for group in 0..MAX_GROUPS as u32 + 1_000 {
+            history.see(at(0), IpGroup::V6(group), true, in_use);
+        }
+        assert_eq!((history.len(), looks.get()), (MAX_GROUPS, MAX_GROUPS), "one look");
+        history.see(at(60), IpGroup::V6(1 << 20), true, |_| false);
+        assert!(history.len() < MAX_GROUPS, "and another when something may be idle");
     }
 }
