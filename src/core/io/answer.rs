@@ -66,14 +66,14 @@ pub enum Progress {
 #[non_exhaustive]
 #[expect(clippy::large_enum_variant, reason = "it travels in a box, one for each query")]
 pub enum Answer {
-    /// The end of [`Operation::ClosestPeers`].
+    /// The end of [`Operation::ClosestPeers`](super::Operation::ClosestPeers).
     ClosestPeers {
         /// The closest peers that answered, nearest first.
         peers: Vec<Arc<Contact>>,
         /// Who was asked.
         report: Report,
     },
-    /// The end of [`Operation::FindPeer`].
+    /// The end of [`Operation::FindPeer`](super::Operation::FindPeer).
     Peer {
         /// The peer with its addresses.
         peer: Arc<Contact>,
@@ -82,7 +82,7 @@ pub enum Answer {
         /// Who was asked.
         report: Report,
     },
-    /// The end of [`Operation::Get`].
+    /// The end of [`Operation::Get`](super::Operation::Get).
     Value {
         /// The best value found. Its `expires` is when its copies are over, by whichever holder says the latest (field 777
         /// of a record); `None` if none says, and for an own value, which this node keeps alive. How long this node keeps
@@ -107,34 +107,35 @@ pub enum Answer {
         /// Who was asked.
         report: Report,
     },
-    /// The end of [`Operation::Put`].
+    /// The end of [`Operation::Put`](super::Operation::Put).
     Stored {
         /// Who took it and who did not.
         report: Report,
     },
-    /// The end of [`Operation::Provide`].
+    /// The end of [`Operation::Provide`](super::Operation::Provide).
     Provided {
         /// Who took it and who did not.
         report: Report,
     },
-    /// The end of [`Operation::Providers`].
+    /// The end of [`Operation::Providers`](super::Operation::Providers).
     Providers {
         /// How many providers were reported.
         found: usize,
         /// Who was asked.
         report: Report,
     },
-    /// The end of [`Operation::Bootstrap`].
+    /// The end of [`Operation::Bootstrap`](super::Operation::Bootstrap).
     Bootstrapped {
         /// How many peers the routing table holds now.
         peers: usize,
         /// Who was asked.
         report: Report,
     },
-    /// The end of [`Operation::Remove`] and of [`Operation::StopProviding`]: the store has forgotten it, as durably as it
-    /// keeps anything.
+    /// The end of [`Operation::Remove`](super::Operation::Remove) and of
+    /// [`Operation::StopProviding`](super::Operation::StopProviding): the store has forgotten it, as durably as it keeps
+    /// anything.
     Forgotten,
-    /// The end of [`Operation::Records`].
+    /// The end of [`Operation::Records`](super::Operation::Records).
     Records {
         /// What is kept, in order of the keyspace; fewer than the limit means that the end is reached.
         items: Vec<Item>,
