@@ -124,7 +124,7 @@ async fn tour(log: &mut Log, nodes: &[Node], when: &str) {
     let put = log.query(&format!("{} puts {}", short(&publisher.id), key(when)), put).await;
     let holders = put.as_ref().map_or(Vec::new(), |put| put.acknowledged.clone());
     log.end(put.and_then(|put| match put.acknowledged.len() {
-        K => Ok(format!("kept by {}", names(&put.acknowledged))),
+        K.. => Ok(format!("kept by {}", names(&put.acknowledged))),
         kept => Err(format!("kept by {kept} of {K} peers")),
     }));
     for reader in others(nodes, publisher, &holders).take(3) {
@@ -136,7 +136,7 @@ async fn tour(log: &mut Log, nodes: &[Node], when: &str) {
     let told = log.query(&format!("{} provides", short(&provider.id)), provider.dht.provide(&multihash[..])).await;
     let holders = told.as_ref().map_or(Vec::new(), |told| told.acknowledged.clone());
     log.end(told.and_then(|told| match told.acknowledged.len() {
-        K => Ok(format!("told {}", names(&told.acknowledged))),
+        K.. => Ok(format!("told {}", names(&told.acknowledged))),
         reached => Err(format!("told {reached} of {K} peers")),
     }));
     for seeker in others(nodes, provider, &holders).take(3) {

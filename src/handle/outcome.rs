@@ -133,7 +133,8 @@ pub struct Found {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Published {
-    /// The peers that acknowledged to keep it, nearest to the key first.
+    /// The peers that acknowledged to keep it, nearest to the key first. They may be more than k: where one is late another
+    /// is asked in its place, and it may keep it all the same.
     pub acknowledged: Vec<PeerId>,
     /// The peers to which it was sent, and that neither took nor refused it in time. Only a provide has such.
     pub sent: Vec<PeerId>,

@@ -57,7 +57,7 @@ pub enum OpenError {
     ///
     /// The database under the store panics over some kinds of damage inside a page. Such a panic is caught and becomes
     /// this error, but the program's panic hook is called first and, unless it was replaced, prints the panic. A file
-    /// that was cut off, or whose end is zeros from the beginning of a page on, is recognised without one.
+    /// whose end is zeros from the beginning of a page on is recognised without one.
     #[error("{path} is damaged ({cause}); restore it from a copy, or move it away to begin anew")]
     Damaged {
         /// The database.

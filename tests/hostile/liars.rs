@@ -21,15 +21,16 @@ async fn node_with<B: Host>(other: &Node<B>) -> (Ours, Ours) {
     (alice, bob)
 }
 
-/// Nothing that is asked of the network fails because of the one bad peer, which is named with this reason.
+/// Nothing that is asked of the network fails because of the one bad peer. It is named with this reason by the first query,
+/// and left alone by those that follow within its back-off.
 async fn only_the_good_one_counts(dht: &DhtHandle, good: PeerId, failure: PeerFailure) {
     let closest = soon(dht.closest_peers(b"point")).await.unwrap();
     assert_eq!(closest.peers.iter().map(|peer| peer.id).collect::<Vec<_>>(), [good]);
     assert_eq!(closest.report.failed, [failure]);
     let put = soon(dht.put(b"/test/a", b"value")).await.unwrap();
-    assert_eq!((put.acknowledged, put.failed), (vec![good], vec![failure]));
+    assert_eq!((put.acknowledged, put.failed), (vec![good], vec![]));
     let provided = soon(dht.provide(b"content")).await.unwrap();
-    assert_eq!((provided.acknowledged, provided.sent, provided.failed), (vec![good], vec![], vec![failure]));
+    assert_eq!((provided.acknowledged, provided.sent, provided.failed), (vec![good], vec![], vec![]));
 }
 
 fn misbehaviours(node: &Ours) -> Vec<(PeerId, Misbehaviour)> {
