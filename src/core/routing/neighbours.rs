@@ -35,14 +35,15 @@ impl RoutingTable {
         live
     }
 
-    /// Has those wait for a place again who are beyond the capacity of their bucket and no longer neighbours.
+    /// Has those wait for a place again who are beyond the capacity of their bucket and no longer neighbours, or
+    /// questionable: since those are not counted, ever more of them would be kept beside the k that are.
     pub(super) fn trim(&mut self) -> Vec<PeerId> {
         let mut gone = Vec::new();
         for index in 0..self.buckets.len() {
             let capacity = self.capacity(index);
             for at in (capacity..self.buckets[index].keys().len()).rev() {
                 let key = self.buckets[index].keys()[at];
-                if !self.is_neighbour(&key) {
+                if self.buckets[index].entries()[at].is_questionable() || !self.is_neighbour(&key) {
                     gone.push(self.buckets[index].demote(at, capacity));
                 }
             }

@@ -220,16 +220,20 @@ fn the_k_closest_of_all_that_answered_are_known_whatever_the_room() {
 #[test]
 fn a_dead_neighbour_does_not_keep_out_the_next_closest() {
     let mut table = table("0", 1);
-    let (near, next) = (contact("01001"), contact("01010"));
-    for peer in [&contact("1"), &contact("011"), &near] {
+    let (far, near, next) = (contact("1"), contact("01001"), contact("01010"));
+    for peer in [&far, &contact("011"), &near] {
         table.offer(Timestamp::ZERO, peer);
     }
     assert!(table.get(near.key()).is_some(), "though its bucket is full");
     assert_eq!(table.offer(Timestamp::ZERO, &next), Offer::Full);
-    for _ in 0..QUESTIONABLE_AFTER {
-        fail(&mut table, near.key());
+    for failure in 0..QUESTIONABLE_AFTER {
+        // Others answer.
+        table.offer(Timestamp::ZERO, &far);
+        table.fail(Timestamp::ZERO + BACK_OFF * 10 * failure, near.key(), false);
     }
+    assert!(table.get(near.key()).is_some_and(Entry::is_questionable));
     assert!(table.has_room(next.key()));
+    assert_eq!(table.offer(Timestamp::ZERO, &next), Offer::Replaced(vec![*near.peer()]), "nor is it kept beside it");
 }
 
 #[test]
