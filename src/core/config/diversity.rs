@@ -24,8 +24,8 @@ pub const DEFAULT_NEWCOMERS: NonZeroUsize = NonZeroUsize::new(10).unwrap();
 /// Default for [`DiversityConfig::newcomers_within`]: 24 h. Source: 97 % of the sessions in the IPFS network are shorter, so
 /// that whoever waits for the others to go waits at least as long.
 pub const DEFAULT_NEWCOMERS_WITHIN: Duration = Duration::from_secs(24 * 3600);
-/// Default for [`DiversityConfig::settling`]: 1 h. Source: six refreshes, in which a node of a network of 10,000 hears of
-/// nearly everyone.
+/// Default for [`DiversityConfig::settling`]: 1 h. Source: six refreshes, in which a node of a network of 10,000 asks
+/// nearly everyone near it.
 pub const DEFAULT_SETTLING: Duration = Duration::from_secs(3600);
 
 /// Limits on how many places the peers of one operator get, and those of groups that have just appeared.
@@ -51,8 +51,8 @@ pub struct DiversityConfig {
     /// Groups that were first seen within this time of each other are newcomers together.
     /// Default: [`DEFAULT_NEWCOMERS_WITHIN`].
     pub newcomers_within: Duration,
-    /// A table is settled this long after it first held `bucket_size` entries: all groups of which it heard until then are
-    /// old. It begins anew when fewer than half of that are left. Default: [`DEFAULT_SETTLING`].
+    /// A table is settled this long after it first held `bucket_size` entries: all groups of which someone answered until
+    /// then are old. It begins anew when fewer than half of that are left. Default: [`DEFAULT_SETTLING`].
     pub settling: Duration,
     /// To which autonomous system an IPv6 address belongs. Default: none, 32 bits are a group.
     pub asns: Option<Arc<AsnTable>>,

@@ -214,7 +214,6 @@ pub(super) fn named(
     let most = config.lookup.replication.get().saturating_mul(2);
     let mut named: Vec<_> = closer.iter().filter_map(askable).filter(worth).take(most).collect();
     if let Some(diversity) = &config.routing.diversity {
-        peers.table.hear(now, &named);
         trim(&mut named, target, diversity);
     }
     named

@@ -77,15 +77,6 @@ impl RoutingTable {
         entry.contact = contact;
     }
 
-    /// Takes note of peers that someone named: while a table settles, all that it hears of is old to it afterwards.
-    pub(crate) fn hear(&mut self, now: Timestamp, named: &[Arc<Contact>]) {
-        let Some(diversity) = self.diversity.as_mut().filter(|diversity| !diversity.is_settled(now)) else { return };
-        for contact in named {
-            let groups = diversity.groups(contact);
-            diversity.see(now, &groups);
-        }
-    }
-
     /// A peer that has answered, with those of its addresses that may come into the table; `None` if it may not itself.
     pub(in super::super) fn screen(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Option<Arc<Contact>> {
         let index = self.index(contact.key());

@@ -238,15 +238,13 @@ fn a_cold_start_keeps_nobody_out_for_being_new() {
     });
     assert!(came.count() > 40, "the table fills with whoever comes");
     check(&table);
-    // What it heard of while it settled is old too, whoever named it.
-    let named: Vec<_> = (150..160).map(|group| random(&mut rng, &[ip(group, 1)])).collect();
-    table.hear(at(100 * HOUR + 500), &named);
+    // What answered while it settled is old too, although there was no place for it.
+    let tried: Vec<_> = (150..160).map(|group| far(&mut rng, &[ip(group, 1)])).collect();
+    tried.iter().for_each(|peer| assert_eq!(table.offer(at(100 * HOUR + 500), peer), Offer::Full));
     let full: Vec<_> = table.buckets[0].entries().iter().map(|entry| *entry.contact.key()).collect();
     full.iter().for_each(|key| _ = table.remove(key));
-    let named =
-        (150..160).filter(|group| table.offer(at(103 * HOUR), &far(&mut rng, &[ip(*group, 1)])) == Offer::Added);
-    assert_eq!(named.count(), 10);
-    table.hear(at(103 * HOUR), &[random(&mut rng, &[ip(250, 1)])]);
+    let came = tried.iter().filter(|peer| table.offer(at(103 * HOUR), peer) == Offer::Added);
+    assert_eq!(came.count(), 10);
     assert!(table.diversity.as_ref().unwrap().appeared(at(104 * HOUR), &[IpGroup::V4(20 << 8 | 250)]).is_some());
     check(&table);
 }
@@ -346,7 +344,7 @@ fn the_limits_hold_whatever_happens() {
                     table.answers += 1;
                 }),
                 (6, Some(known)) => _ = table.remove(known.key()),
-                (_, Some(known)) => table.hear(now, &[known]),
+                (_, Some(known)) => _ = table.offer(now, &known),
             }
             if step % 10 == 0 {
                 check(&table);
