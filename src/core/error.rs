@@ -71,6 +71,14 @@ pub enum QueryError {
         /// [`MAX_PROVIDER_KEY_LEN`](super::config::MAX_PROVIDER_KEY_LEN).
         max: usize,
     },
+    /// The caller: closest peers were asked for beyond what a query looks for, ten times k.
+    #[error("asks for {limit} peers, and may ask for {max}")]
+    LimitTooHigh {
+        /// How many were asked for.
+        limit: usize,
+        /// How many may be.
+        max: usize,
+    },
     /// The caller: the value is not valid for its key.
     #[error("invalid value: {0}")]
     InvalidValue(#[from] InvalidValue),

@@ -47,7 +47,7 @@ pub(crate) fn prepare(
         Operation::ClosestPeers { key } => {
             check_key(&key, MAX_KEY_LEN)?;
             let target = Key::hash(&key);
-            (Machine::Find(Find::closest(&cx, key, options)), target, None)
+            (Machine::Find(Find::closest(&cx, key, options, rng)?), target, None)
         }
         Operation::FindPeer { peer } => (Machine::Find(Find::peer(&cx, peer, options)), Key::from(&peer), None),
         Operation::Get { key } => {
@@ -100,7 +100,7 @@ fn here(target: Key, local: Now) -> (Machine, Key, Now) {
     (Machine::Local(None), target, local)
 }
 
-fn join(cx: &Context<'_>, rng: &mut ChaCha8Rng) -> Machine {
+pub(crate) fn join(cx: &Context<'_>, rng: &mut ChaCha8Rng) -> Machine {
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
     Machine::Bootstrap(Bootstrap::join(cx, ChaCha8Rng::from_seed(seed)))

@@ -35,7 +35,7 @@ use super::lookup::Tardy;
 use super::maintain::{Checks, Expiry, Probes, Purpose, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
-use super::prepare::{Preparing, prepare};
+use super::prepare::{Preparing, join, prepare};
 use super::query::{Context, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step, trim};
 use super::requests::{Alarm, InFlight, Owner, Requests, Tag};
 use super::routing::{Offer, RoutingSnapshot};
@@ -150,12 +150,16 @@ impl Dht {
         let kind = operation.kind();
         self.on_changed(&operation);
         let joins = matches!(operation, Operation::Bootstrap);
-        match prepare(self.preparing(now), id, operation, &options) {
+        let prepared = match self.pool.bootstrap().filter(|_| joins) {
+            Some(_) => Ok((Query::new(Machine::Joined, *self.peers.local.key()), None)),
+            None => prepare(self.preparing(now), id, operation, &options),
+        };
+        match prepared {
             Ok((mut query, local)) => {
                 query.progress = options.progress;
                 let timeout = options.timeout.unwrap_or(self.config.lookup.query_timeout);
                 self.pool.insert(now, id, timeout, query);
-                if joins {
+                if joins && self.pool.bootstrap() == Some(id) {
                     self.refresh.join_started(id);
                 }
                 match local {

@@ -118,12 +118,37 @@ impl Dht {
         }
         self.on_looked_into(now, id, &query);
         let follow_up = query.machine.take_follow_up();
+        self.end_joined(now, &query.machine, Some(&result));
         self.on_brought(now, id, query.machine, &result);
         if query.asked {
             self.announce_end(id, result);
         }
         if let Some(follow_up) = follow_up {
             self.follow_up(now, id, query.target, follow_up);
+        }
+    }
+
+    /// A bootstrap is over: those that joined it have its result. Where its caller gave it up, or too little time, it has
+    /// none for them, and the first of them goes on in its place.
+    fn end_joined(&mut self, now: Timestamp, machine: &Machine, result: Option<&Result<Answer, QueryError>>) {
+        if !matches!(machine, Machine::Bootstrap(_)) || self.pool.bootstrap().is_some() {
+            return;
+        }
+        let joined = self.pool.joined();
+        match result {
+            Some(result) if !matches!(result, Err(QueryError::TimedOut { .. })) => {
+                joined.into_iter().for_each(|id| self.finish(now, id, result.clone()));
+            }
+            _ => {
+                let Some(id) = joined.first().copied() else { return };
+                let Preparing { cx, rng, .. } = self.preparing(now);
+                let machine = join(&cx, rng);
+                if let Some(query) = self.pool.get_mut(id) {
+                    query.machine = machine;
+                }
+                self.refresh.join_started(id);
+                self.drive(now, id);
+            }
         }
     }
 
@@ -165,6 +190,7 @@ impl Dht {
         let Some(query) = self.pool.remove(id) else { return };
         self.on_end(self.now, &query, QueryEnd::Cancelled);
         query.in_flight.into_iter().for_each(|request| self.give_up(request));
+        self.end_joined(self.now, &query.machine, None);
     }
 
     pub(super) fn announce_end(&mut self, id: QueryId, result: Result<Answer, QueryError>) {

@@ -60,7 +60,8 @@ pub enum Operation {
         /// The content's multihash.
         key: RecordKey,
     },
-    /// Join: look for oneself, then into every part of the keyspace farther away than the closest neighbour.
+    /// Join: look for oneself, then into every part of the keyspace farther away than the closest neighbour. One that is
+    /// started while another runs ends with it, in the same way, and reports no steps of its own.
     Bootstrap,
     /// List what is kept here, a page at a time, in order of the keyspace.
     Records {
@@ -97,7 +98,8 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// How many holders to find or to make. Default: the record configuration's.
     pub quorum: Option<Quorum>,
-    /// How many peers or providers are enough. Default: k peers, and as many providers as
+    /// How many peers or providers are enough. Ten times k peers at most; more than k take several lookups, and about
+    /// two requests a peer. Default: k peers, and as many providers as
     /// [`LimitConfig::providers_per_query`](crate::core::config::LimitConfig) allows.
     pub limit: Option<NonZeroUsize>,
     /// Along how many disjoint paths to walk. Default: [`LookupConfig::paths`](crate::core::config::LookupConfig).

@@ -60,7 +60,7 @@ impl Coverage {
 
     /// Whether the `count` closest to `key` are known, or else where others may live that are as close.
     pub(crate) fn gap(&self, key: &Key, count: usize) -> Option<Cell> {
-        if self.balls.iter().any(|(_, radius)| *radius == Distance::MAX) {
+        if self.is_whole() {
             return None;
         }
         let nearest = self.nearest(key, count);
@@ -70,6 +70,21 @@ impl Coverage {
         let radius = farthest.key().distance(key);
         let bits = farthest.key().common_prefix_len(key);
         self.gap_within(Cell { key: *key, bits }, (key, radius), bits + GRAIN)
+    }
+
+    /// The same for more peers than one walk finds: the nearest part of which it is not known who lives there, cut as
+    /// fine as the smallest ball needs.
+    pub(crate) fn next_gap(&self, key: &Key, count: usize) -> Option<Cell> {
+        let nearest = self.nearest(key, count);
+        let farthest = nearest.last().filter(|_| nearest.len() >= count);
+        let radius = farthest.map_or(Distance::MAX, |farthest| farthest.key().distance(key));
+        let smallest = self.balls.iter().map(|(_, radius)| radius.leading_zeros()).max()?;
+        self.gap_within(Cell { key: *key, bits: 0 }, (key, radius), smallest + GRAIN).filter(|_| !self.is_whole())
+    }
+
+    /// Whether everyone there is was found.
+    fn is_whole(&self) -> bool {
+        self.balls.iter().any(|(_, radius)| *radius == Distance::MAX)
     }
 
     /// A part of `cell` that lies in no ball and reaches into this one.

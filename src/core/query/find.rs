@@ -3,39 +3,93 @@
 //! A peer is found once it has been reached at an address that someone named, whether it serves the DHT or not: what
 //! others say of its addresses may be wrong or a lie. If nobody could be reached there, the addresses that were named
 //! are the answer all the same, as hearsay: the peer may be behind a relay or reachable for others.
+//!
+//! Peers name the k closest to what they are asked for, so nobody names those farther away than these. Where more than k
+//! are wanted, further lookups go into the nearest part of the keyspace that is not known yet, until as many as wanted
+//! are known to be the closest.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
 
-use super::{Context, Heard, Step, find_node, take, unanswered, walk_on, wanted};
+use super::coverage::Coverage;
+use super::{Context, Heard, Step, find_node, take, unanswered, walk_on};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, Evidence, QueryOptions};
 use crate::core::key::Key;
 use crate::core::lookup::{Lookup, Tardy};
 use crate::core::message::RequestError;
+use crate::core::preimage;
 use crate::core::requests::Tag;
 use crate::core::stats::QueryKind;
 
 #[derive(Debug)]
 pub(crate) struct Find {
     lookup: Lookup,
+    target: Key,
     preimage: Bytes,
+    /// Of the lookup; those before it had lower ones.
+    tag: Tag,
     wanted: Wanted,
 }
 
 #[derive(Debug)]
 enum Wanted {
-    Closest,
-    Peer { key: Key, found: Option<(Arc<Contact>, Evidence)> },
+    /// Of more than k, what the lookups so far found out.
+    Closest(Option<Box<Beyond>>),
+    Peer {
+        found: Option<(Arc<Contact>, Evidence)>,
+    },
 }
 
+/// The closest of all, when more are wanted than one lookup finds.
+#[derive(Debug)]
+struct Beyond {
+    key: Key,
+    limit: usize,
+    coverage: Coverage,
+    rng: ChaCha8Rng,
+    /// So many lookups may follow.
+    left: usize,
+}
+
+/// So many times k closest peers may be asked for. Source: as many as a page for people shows.
+const MAX_TIMES_K: usize = 10;
+/// So many lookups at most for each k peers. Source: two are usual; a part of the keyspace whose peers all fail must not be
+/// looked into forever.
+const LOOKUPS: usize = 8;
+
 impl Find {
-    pub(crate) fn closest(cx: &Context<'_>, key: Bytes, options: &QueryOptions) -> Find {
-        let lookup = cx.walk(Key::hash(&key), wanted(cx, options), options.paths);
-        Find { lookup, preimage: key, wanted: Wanted::Closest }
+    /// The k closest peers to the key of these bytes, or as many as the options say.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError::LimitTooHigh`] for more than ten times k.
+    pub(crate) fn closest(
+        cx: &Context<'_>,
+        preimage: Bytes,
+        options: &QueryOptions,
+        rng: &mut impl Rng,
+    ) -> Result<Find, QueryError> {
+        let (key, k) = (Key::hash(&preimage), cx.replication());
+        let limit = options.limit.map_or(k, NonZeroUsize::get);
+        let max = k.saturating_mul(MAX_TIMES_K);
+        if limit > max {
+            return Err(QueryError::LimitTooHigh { limit, max });
+        }
+        let lookup = cx.walk(key, limit.min(k), options.paths);
+        let beyond = (limit > k).then(|| {
+            let mut seed = [0; 32];
+            rng.fill_bytes(&mut seed);
+            let (rng, left) = (ChaCha8Rng::from_seed(seed), LOOKUPS * limit / k);
+            Box::new(Beyond { key, limit, coverage: Coverage::default(), rng, left })
+        });
+        Ok(Find { lookup, target: key, preimage, tag: Tag::default(), wanted: Wanted::Closest(beyond) })
     }
 
     /// Looks for a peer; one that is connected, or has answered and not failed since, is found at once, and so is this
@@ -52,12 +106,13 @@ impl Find {
         let itself = itself.filter(|local| local.has_addrs()).map(|local| (local, Evidence::Reached));
         let found = known.zip(evidence).or(itself);
         let lookup = cx.walk(key, cx.replication(), options.paths);
-        Find { lookup, preimage: peer.to_bytes().into(), wanted: Wanted::Peer { key, found } }
+        let preimage = peer.to_bytes().into();
+        Find { lookup, target: key, preimage, tag: Tag::default(), wanted: Wanted::Peer { found } }
     }
 
     pub(crate) fn kind(&self) -> QueryKind {
         match self.wanted {
-            Wanted::Closest => QueryKind::ClosestPeers,
+            Wanted::Closest(_) => QueryKind::ClosestPeers,
             Wanted::Peer { .. } => QueryKind::FindPeer,
         }
     }
@@ -66,55 +121,89 @@ impl Find {
         &self.lookup
     }
 
-    pub(crate) fn next(&mut self, _: &Context<'_>, report: &mut Report) -> Step {
-        if let Wanted::Peer { found: Some((peer, evidence)), .. } = &self.wanted {
+    /// Where the lookup leads that this request is part of.
+    pub(crate) fn walk_target(&self, tag: Tag) -> Option<Key> {
+        (tag == self.tag).then_some(self.target)
+    }
+
+    pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
+        if let Wanted::Peer { found: Some((peer, evidence)) } = &self.wanted {
             let (peer, evidence) = (Arc::clone(peer), *evidence);
             return Step::Finish(Ok(Answer::Peer { peer, evidence, report: std::mem::take(report) }));
         }
-        let preimage = &self.preimage;
-        match walk_on(&mut self.lookup, Tag::default(), || find_node(preimage)) {
-            Some(step) => step,
-            None => Step::Finish(self.finish(report)),
+        loop {
+            match walk_on(&mut self.lookup, self.tag, || find_node(&self.preimage)) {
+                Some(step) => return step,
+                None if self.go_beyond(cx) => {}
+                None => return Step::Finish(self.finish(report)),
+            }
         }
     }
 
+    /// A lookup is over. Begins the next one, if more are wanted than are known to be the closest.
+    fn go_beyond(&mut self, cx: &Context<'_>) -> bool {
+        let Wanted::Closest(Some(beyond)) = &mut self.wanted else { return false };
+        let (k, found) = (cx.replication(), self.lookup.closest());
+        beyond.coverage.add(&self.target, &found, k, cx.peers.table.len() < k);
+        if found.is_empty() || beyond.left == 0 {
+            return false;
+        }
+        let gap = beyond.coverage.next_gap(&beyond.key, beyond.limit);
+        let next = gap.and_then(|gap| preimage::within(&gap.key, gap.bits.min(preimage::DEPTH), &mut beyond.rng));
+        let Some((target, preimage)) = next else { return false };
+        beyond.left -= 1;
+        self.lookup = cx.walk_from(target, k, &beyond.coverage.nearest(&target, k));
+        (self.target, self.preimage, self.tag) = (target, preimage, Tag(self.tag.0.wrapping_add(1)));
+        true
+    }
+
     pub(crate) fn on_answer(&mut self, heard: Heard<'_>) -> usize {
-        let news = self.lookup.on_answer(heard.from.key(), heard.closer);
+        let news = match heard.tag == self.tag {
+            true => self.lookup.on_answer(heard.from.key(), heard.closer),
+            false => 0,
+        };
         self.reached(heard.from);
         news
     }
 
-    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, why: RequestError) {
-        self.lookup.on_failure(from.key());
+    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
+        if tag == self.tag {
+            self.lookup.on_failure(from.key());
+        }
         // It was reached, and is who it should be; it only does not serve.
         if matches!(why, RequestError::Unsupported | RequestError::Refused | RequestError::Misbehaved(_)) {
             self.reached(from);
         }
     }
 
-    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, how: Tardy) {
-        self.lookup.on_tardy(from.key(), how);
+    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
+        if tag == self.tag {
+            self.lookup.on_tardy(from.key(), how);
+        }
     }
 
     fn reached(&mut self, peer: &Arc<Contact>) {
-        if let Wanted::Peer { key, found } = &mut self.wanted
-            && peer.key() == key
+        if let Wanted::Peer { found } = &mut self.wanted
+            && *peer.key() == self.target
         {
-            let known = self.lookup.contact(key).filter(|contact| contact.has_addrs());
+            let known = self.lookup.contact(&self.target).filter(|contact| contact.has_addrs());
             *found = known.map(|contact| (Arc::clone(contact), Evidence::Reached));
         }
     }
 
     fn finish(&mut self, report: &mut Report) -> Result<Answer, QueryError> {
         match &self.wanted {
-            Wanted::Closest => {
-                let peers = self.lookup.closest();
+            Wanted::Closest(beyond) => {
+                let peers = match beyond {
+                    Some(beyond) => beyond.coverage.nearest(&beyond.key, beyond.limit),
+                    None => self.lookup.closest(),
+                };
                 if peers.is_empty() {
                     return Err(unanswered(report));
                 }
                 Ok(Answer::ClosestPeers { peers, report: std::mem::take(report) })
             }
-            Wanted::Peer { key, .. } => match self.lookup.contact(key).filter(|contact| contact.has_addrs()) {
+            Wanted::Peer { .. } => match self.lookup.contact(&self.target).filter(|contact| contact.has_addrs()) {
                 Some(peer) if report.answers > 0 => {
                     let (peer, evidence) = (Arc::clone(peer), Evidence::Hearsay);
                     Ok(Answer::Peer { peer, evidence, report: std::mem::take(report) })

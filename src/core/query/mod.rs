@@ -35,7 +35,7 @@ pub(crate) use trim::trim;
 use super::config::Config;
 use super::contact::Contact;
 use super::error::{PeerFailure, QueryError, Report};
-use super::io::{Answer, QueryEvent, QueryId, QueryOptions};
+use super::io::{Answer, QueryEvent, QueryId};
 use super::key::Key;
 use super::lookup::{Lookup, Shape, Tardy};
 use super::message::{Misbehaviour, Request, RequestError, Response};
@@ -130,6 +130,8 @@ pub(crate) enum Machine {
     Publish(Publish),
     Providers(FindProviders),
     Bootstrap(Bootstrap),
+    /// A bootstrap that was asked for while another ran: it ends as that one does.
+    Joined,
     Region(Box<Region>),
     /// What a read that is over leaves to be done.
     Correct(Correct),
@@ -148,6 +150,7 @@ impl Machine {
             Machine::Bootstrap(bootstrap) => bootstrap.kind(),
             Machine::Region(region) => region.kind(),
             Machine::Correct(_) => QueryKind::Correct,
+            Machine::Joined => QueryKind::Bootstrap,
             // Whoever made it knows better.
             Machine::Local(_) => QueryKind::Records,
         }
@@ -180,6 +183,7 @@ impl Machine {
             Machine::Bootstrap(bootstrap) => bootstrap.next(cx, report),
             Machine::Region(region) => region.next(cx, report),
             Machine::Correct(correct) => correct.next(report),
+            Machine::Joined => Step::Wait,
             Machine::Local(end) => end.take().map_or(Step::Wait, Step::Finish),
         }
     }
@@ -202,34 +206,34 @@ impl Machine {
                 correct.on_end();
                 Ok(0)
             }
-            Machine::Local(_) => Ok(0),
+            Machine::Joined | Machine::Local(_) => Ok(0),
         }
     }
 
     /// A peer failed.
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
         match self {
-            Machine::Find(find) => find.on_failure(from, why),
+            Machine::Find(find) => find.on_failure(from, tag, why),
             Machine::GetValue(get) => get.on_failure(from),
             Machine::Publish(publish) => publish.on_failure(from, tag, why),
             Machine::Providers(providers) => providers.on_failure(from, tag),
             Machine::Bootstrap(bootstrap) => bootstrap.on_failure(from, tag),
             Machine::Region(region) => region.on_failure(from, tag, why),
             Machine::Correct(correct) => correct.on_end(),
-            Machine::Local(_) => {}
+            Machine::Joined | Machine::Local(_) => {}
         }
     }
 
     /// A peer is late, or overdue.
     pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
         match self {
-            Machine::Find(find) => find.on_tardy(from, how),
+            Machine::Find(find) => find.on_tardy(from, tag, how),
             Machine::GetValue(get) => get.on_tardy(from, how),
             Machine::Publish(publish) => publish.on_tardy(from, tag, how),
             Machine::Providers(providers) => providers.on_tardy(from, tag, how),
             Machine::Bootstrap(bootstrap) => bootstrap.on_tardy(from, tag, how),
             Machine::Region(region) => region.on_tardy(from, tag, how),
-            Machine::Correct(_) | Machine::Local(_) => {}
+            Machine::Correct(_) | Machine::Joined | Machine::Local(_) => {}
         }
     }
 
@@ -292,6 +296,7 @@ impl Machine {
     /// Where the walk leads that this request is part of, where that is not its query's target.
     pub(crate) fn walk_target(&self, tag: Tag) -> Option<Key> {
         match self {
+            Machine::Find(find) => find.walk_target(tag),
             Machine::Bootstrap(bootstrap) => bootstrap.walk_target(tag),
             Machine::Region(region) => region.walk_target(tag),
             _ => None,
@@ -308,7 +313,7 @@ impl Machine {
             Machine::Bootstrap(bootstrap) => bootstrap.unasked(),
             Machine::Region(region) => region.unasked(),
             Machine::Correct(correct) => correct.unasked(),
-            Machine::Local(_) => 0,
+            Machine::Joined | Machine::Local(_) => 0,
         }
     }
 }
@@ -337,11 +342,6 @@ fn walk_on(lookup: &mut Lookup, tag: Tag, request: impl FnOnce() -> Request) -> 
         super::lookup::Next::Wait => Some(Step::Wait),
         super::lookup::Next::Done => None,
     }
-}
-
-/// How many peers a query looks for.
-fn wanted(cx: &Context<'_>, options: &QueryOptions) -> usize {
-    options.limit.map_or(cx.replication(), |limit| limit.get().min(cx.config.limit.frontier))
 }
 
 /// FIND_NODE for these bytes.

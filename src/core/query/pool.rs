@@ -120,6 +120,18 @@ impl Pool {
         self.queries.iter().filter(|(_, query)| query.machine.puts(key)).map(|(id, _)| *id).collect()
     }
 
+    /// The bootstrap that the application asked for and that runs.
+    pub(crate) fn bootstrap(&self) -> Option<QueryId> {
+        let runs = |query: &Query| query.asked && matches!(query.machine, Machine::Bootstrap(_));
+        self.queries.iter().find(|(_, query)| runs(query)).map(|(id, _)| *id)
+    }
+
+    /// The bootstraps that wait for the end of that one, the first first.
+    pub(crate) fn joined(&self) -> Vec<QueryId> {
+        let waits = self.queries.iter().filter(|(_, query)| matches!(query.machine, Machine::Joined));
+        waits.map(|(id, _)| *id).collect()
+    }
+
     /// Whether one of them publishes this, an own record.
     pub(crate) fn publishes(&self, item: &Item) -> bool {
         let key = item.key();

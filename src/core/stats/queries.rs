@@ -111,6 +111,7 @@ impl QueryEnd {
             Err(QueryError::Store(_) | QueryError::Busy | QueryError::Closed) => QueryEnd::Failed,
             Err(
                 QueryError::InvalidKey { .. }
+                | QueryError::LimitTooHigh { .. }
                 | QueryError::InvalidValue(_)
                 | QueryError::OldValue
                 | QueryError::Conflict

@@ -275,3 +275,86 @@ fn a_query_ends_at_its_own_time() {
     assert!(matches!(end, QueryError::TimedOut { .. }), "{end:?}");
     assert_eq!(network.now - begin, Duration::from_millis(1_500));
 }
+
+/// `count` nodes that know each other as if all had answered all, which a join would take long to come to.
+fn acquainted(count: usize) -> Network {
+    let mut network = Network::new(count, Config::default());
+    let contacts: Vec<_> = (0..count).map(|i| network.contact(i)).collect();
+    for i in 0..count {
+        contacts.iter().for_each(|contact| network.nodes[i].admit_verified(network.now, contact));
+        while network.nodes[i].poll_output().is_some() {}
+    }
+    network
+}
+
+#[test]
+fn more_closest_peers_than_one_answer_names_are_the_true_ones() {
+    let mut network = acquainted(400);
+    let mut most = 0;
+    for (limit, keys) in [(40, 10), (200, 2)] {
+        for key in 0..keys {
+            let key = Bytes::from(format!("key {limit} {key}"));
+            let node = key.len() * 7 % 400;
+            let expected: Vec<_> =
+                true_closest(&network, &Key::hash(&key), node, limit).into_iter().map(peer).collect();
+            let options = QueryOptions::default().with_limit(limit.try_into().unwrap());
+            match network.run_with(node, Operation::ClosestPeers { key }, options).unwrap() {
+                Answer::ClosestPeers { peers, report } => {
+                    let found: Vec<_> = peers.iter().map(|contact| *contact.peer()).collect();
+                    assert!(
+                        found == expected,
+                        "{limit}: {}",
+                        found.iter().zip(&expected).filter(|(a, b)| a == b).count()
+                    );
+                    most = most.max(report.requests * 40 / limit);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(most <= 100, "{most} requests for 40");
+    let options = QueryOptions::default().with_limit(201.try_into().unwrap());
+    let refused = network.run_with(0, Operation::ClosestPeers { key: Bytes::from_static(b"x") }, options);
+    assert_eq!(refused.unwrap_err(), QueryError::LimitTooHigh { limit: 201, max: 200 });
+    let mut small = acquainted(30);
+    let options = QueryOptions::default().with_limit(200.try_into().unwrap());
+    match small.run_with(0, Operation::ClosestPeers { key: Bytes::from_static(b"x") }, options).unwrap() {
+        Answer::ClosestPeers { peers, report } => assert!(peers.len() == 29 && report.requests < 400, "{report:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn two_bootstraps_at_once_are_one() {
+    let requests = |bootstraps: usize| {
+        let mut network = Network::joined(40, Config::default());
+        let before = network.nodes[5].stats().sent.iter().sum::<u64>();
+        let start = |network: &mut Network| network.start(5, Operation::Bootstrap, QueryOptions::default());
+        let ids: Vec<_> = (0..bootstraps).map(|_| start(&mut network)).collect();
+        network.advance(Duration::from_secs(5));
+        let ends: Vec<_> = ids.iter().map(|id| network.finished(5, *id).unwrap().unwrap()).collect();
+        assert!(ends.windows(2).all(|two| format!("{:?}", two[0]) == format!("{:?}", two[1])), "the same result");
+        network.nodes[5].stats().sent.iter().sum::<u64>() - before
+    };
+    assert_eq!(requests(3), requests(1));
+}
+
+#[test]
+fn a_bootstrap_that_joined_goes_on_without_the_other() {
+    for cancel in [true, false] {
+        let mut network = Network::joined(40, Config::default());
+        let hasty = QueryOptions::default().with_timeout(DELAY);
+        let options = if cancel { QueryOptions::default() } else { hasty };
+        let first = network.start(5, Operation::Bootstrap, options);
+        let others: Vec<_> = (0..2).map(|_| network.start(5, Operation::Bootstrap, QueryOptions::default())).collect();
+        if cancel {
+            network.nodes[5].cancel(first);
+            network.input(5, crate::core::io::Input::Timeout);
+        }
+        network.advance(Duration::from_secs(5));
+        assert!(network.finished(5, first).unwrap().is_err());
+        for other in others {
+            assert!(network.finished(5, other).unwrap().is_ok(), "{cancel}");
+        }
+    }
+}
