@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::addresses::{Addresses, Source};
 use super::back_off::back_off;
-use super::contact::{Contact, MAX_ADDRS};
+use super::contact::Contact;
+use super::host::Host;
 use super::ip_group::IpGroup;
 use super::key::Key;
 use super::time::Timestamp;
@@ -23,24 +25,16 @@ use super::time::Timestamp;
 /// heard of. Source: the IPFS specification's term for addresses, 30 min; clients that want to be found connect every 10
 /// min (rule A37), so that it takes three misses to lose one.
 pub(crate) const ADDRESS_TIME: Duration = Duration::from_secs(30 * 60);
-/// So many addresses of a peer are taken from what others say of it. Source: half of what a contact holds, so that what is
-/// known has room beside it; a peer that is told of costs so many dials at most.
-pub(crate) const MAX_RUMOURS: usize = MAX_ADDRS / 2;
 /// Where peers are told apart by networks, those of one network get this part of the book at most. Source: so it takes eight
 /// networks to fill it.
 const SHARE: usize = 8;
 
-/// How an address became known; the later the better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Source {
-    /// Someone else says so.
-    Rumour,
-    /// The peer itself says so, over a connection that is up.
-    Itself,
-    /// The peer was reached there.
-    Reached,
-    /// The application says so.
-    Application,
+/// What a connection tells of a peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) connected: bool,
+    /// Where the other end is; `None` where that is not known, or on no network.
+    pub(crate) host: Option<Host>,
 }
 
 /// Which go first when there is no room: those that the application did not name, nor this node remembers, of them those
@@ -49,13 +43,7 @@ type Rank = (bool, bool, u64);
 
 #[derive(Debug)]
 struct Note {
-    /// The addresses at which it was reached or that the application named come first, then its own word, then rumours;
-    /// among each, the newest.
-    contact: Arc<Contact>,
-    /// How many of them are of the first kind.
-    sure: u8,
-    /// How many are of the first two kinds.
-    known: u8,
+    addrs: Addresses,
     /// Where it is not, whatever others say.
     wrong: Option<Arc<Contact>>,
     rank: Rank,
@@ -103,39 +91,35 @@ impl AddressBook {
         self.now = self.now.max(now);
     }
 
-    /// Notes a peer's addresses, beside those known; returns all of them.
-    pub(crate) fn note(&mut self, contact: &Arc<Contact>, source: Source, connected: bool) -> Arc<Contact> {
+    /// Notes a peer's addresses; `seen` is the host at which it is seen, if it is connected, and `entry` what the table has
+    /// of it.
+    pub(crate) fn note(&mut self, contact: &Arc<Contact>, source: Source, seen: &Seen, entry: Option<&Arc<Contact>>) {
         let key = *contact.key();
         let contact = &if source == Source::Rumour { self.plausible(contact) } else { Arc::clone(contact) };
         let old = self.take(&key);
         let wrong = old.as_ref().and_then(|old| old.wrong.clone());
         let wrong = wrong.filter(|wrong| !wrong.raw_addrs().iter().any(|addr| contact.raw_addrs().contains(addr)));
         let named = source == Source::Application || old.as_ref().is_some_and(|old| old.rank.0);
-        let (noted, sure, known) = match &old {
-            Some(old) => old.with(contact, source),
-            None => first(contact, source),
-        };
         let remembered = source != Source::Application && old.as_ref().is_some_and(|old| old.remembered);
-        let (rank, heard) = ((named, connected, self.next), self.now);
-        let group = if self.by_group { group_of(&noted) } else { None };
-        let failed = old.filter(|_| source < Source::Reached).map(|old| (old.failures, old.retry_at));
+        let (rank, heard) = ((named, seen.connected, self.next), self.now);
+        let failed = old.as_ref().filter(|_| source < Source::Reached).map(|old| (old.failures, old.retry_at));
         let (failures, retry_at) = failed.unwrap_or((0, Timestamp::ZERO));
+        let mut addrs = old.map_or_else(|| entry.map_or(Addresses::none(contact), Addresses::former), |old| old.addrs);
+        addrs.hear(self.now, contact.raw_addrs(), source, seen.host.as_ref());
+        let group = if self.by_group { group_of(addrs.contact()) } else { None };
         self.next += 1;
-        let contact = Arc::clone(&noted);
-        self.put(key, Note { contact, sure, known, wrong, rank, remembered, heard, group, failures, retry_at });
+        self.put(key, Note { addrs, wrong, rank, remembered, heard, group, failures, retry_at });
         self.make_room(group);
-        noted
     }
 
     /// What is known of a peer, unless it is too old.
     pub(crate) fn get(&self, key: &Key) -> Option<&Arc<Contact>> {
-        let note = self.notes.get(key).filter(|note| self.is_fresh(note))?;
-        Some(&note.contact)
+        self.addrs(key).map(Addresses::contact)
     }
 
-    /// The addresses of a peer that are no rumours.
-    pub(crate) fn known(&self, key: &Key) -> &[Bytes] {
-        self.notes.get(key).map_or(&[], |note| &note.contact.raw_addrs()[..usize::from(note.known)])
+    /// The same with how each address became known.
+    pub(crate) fn addrs(&self, key: &Key) -> Option<&Addresses> {
+        self.notes.get(key).filter(|note| self.is_fresh(note)).map(|note| &note.addrs)
     }
 
     /// What someone says of a peer without the addresses at which it is known not to be.
@@ -181,6 +165,9 @@ impl AddressBook {
     /// A peer is connected now, or no longer; in either case it is there.
     pub(crate) fn set_connected(&mut self, key: &Key, yes: bool) {
         if let Some(mut note) = self.take(key) {
+            if yes && !note.rank.1 {
+                note.addrs.connected();
+            }
             note.rank.1 = yes;
             note.heard = self.now;
             self.put(*key, note);
@@ -208,20 +195,14 @@ impl AddressBook {
         self.notes.get(key).is_none_or(|note| note.retry_at <= self.now)
     }
 
-    /// A peer is not at these addresses: where `strangers` answered, whoever said so is wrong; else only rumours are
-    /// forgotten, since this node may not get to where others do. The application's word for where it is has to be taken
-    /// back by itself, where it is all that is known.
-    pub(crate) fn forget(&mut self, key: &Key, wrong: &[Bytes], strangers: bool) {
+    /// A peer is not at these addresses: someone else answered there, or it was reached while these failed. What others say
+    /// of them is not believed again. The application's word is for it to take back, where it is all that is known.
+    pub(crate) fn forget(&mut self, key: &Key, wrong: &[Bytes]) {
         let Some(mut note) = self.take(key) else { return };
-        let from = if strangers { 0 } else { usize::from(note.known) };
-        let stays = |i: usize, addr: &Bytes| i < from || !wrong.contains(addr);
-        let any_left = note.contact.raw_addrs().iter().enumerate().any(|(i, addr)| stays(i, addr));
+        let gone = note.addrs.contact().with_addrs(wrong.iter().cloned());
+        let any_left = note.addrs.contact().raw_addrs().iter().any(|addr| !wrong.contains(addr));
         if any_left || !note.rank.0 {
-            note.keep(stays);
-        }
-        let left = note.contact.raw_addrs();
-        let gone = note.contact.with_addrs(wrong.iter().filter(|addr| !left.contains(addr)).cloned());
-        if gone.has_addrs() {
+            note.addrs.keep(|addr| !wrong.contains(addr));
             note.wrong = Some(note.wrong.as_ref().map_or_else(|| Arc::clone(&gone), |wrong| wrong.merged(&gone)));
         }
         if any_left || note.rank.0 {
@@ -232,15 +213,15 @@ impl AddressBook {
     /// Of a peer's addresses only those of `contact` are left; without any it is forgotten.
     pub(crate) fn keep(&mut self, contact: &Contact) {
         let Some(mut note) = self.take(contact.key()) else { return };
-        note.keep(|_, addr| contact.raw_addrs().contains(addr));
-        if note.contact.has_addrs() {
+        note.addrs.keep(|addr| contact.raw_addrs().contains(addr));
+        if note.addrs.contact().has_addrs() {
             self.put(*contact.key(), note);
         }
     }
 
     /// All that is noted.
     pub(crate) fn contacts(&self) -> impl Iterator<Item = &Arc<Contact>> {
-        self.notes.values().map(|note| &note.contact)
+        self.notes.values().map(|note| note.addrs.contact())
     }
 
     /// The peers that the application named, and those that are remembered, the longest unused first.
@@ -293,60 +274,6 @@ impl AddressBook {
             *self.sizes.entry(group).or_default() += 1;
         }
         self.notes.insert(key, note);
-    }
-}
-
-impl Note {
-    /// How an address of it became known; `None` if it is not.
-    fn source(&self, addr: &Bytes) -> Option<Source> {
-        let at = self.contact.raw_addrs().iter().position(|known| known == addr)?;
-        Some(match at {
-            at if at < usize::from(self.sure) => Source::Reached,
-            at if at < usize::from(self.known) => Source::Itself,
-            _ => Source::Rumour,
-        })
-    }
-
-    /// Forgets the addresses that do not stay.
-    fn keep(&mut self, stays: impl Fn(usize, &Bytes) -> bool) {
-        let addrs = self.contact.raw_addrs();
-        let left: Vec<_> = addrs.iter().enumerate().filter(|(i, addr)| stays(*i, addr)).collect();
-        if left.len() < addrs.len() {
-            let count = |end: u8| left.iter().filter(|(i, _)| *i < usize::from(end)).count() as u8;
-            (self.sure, self.known) = (count(self.sure), count(self.known));
-            self.contact = self.contact.with_addrs(left.into_iter().map(|(_, addr)| addr.clone()));
-        }
-    }
-
-    /// Its addresses with those of `news`, and how many are sure and known.
-    fn with(&self, news: &Arc<Contact>, source: Source) -> (Arc<Contact>, u8, u8) {
-        let rises = |addr: &Bytes| self.source(addr).is_none_or(|old| old < source.min(Source::Reached));
-        if !news.raw_addrs().iter().any(rises) {
-            return (Arc::clone(&self.contact), self.sure, self.known);
-        }
-        let fresh = news.raw_addrs().iter().map(|addr| (self.source(addr).map_or(source, |old| old.max(source)), addr));
-        let others = self.contact.raw_addrs().iter().filter(|addr| !news.raw_addrs().contains(addr));
-        let others = others.map(|addr| (self.source(addr).unwrap_or(Source::Rumour), addr));
-        // Where it was reached comes before what the application says.
-        let mut all: Vec<_> = match source {
-            Source::Application => others.chain(fresh).collect(),
-            _ => fresh.chain(others).collect(),
-        };
-        all.sort_by_key(|(source, _)| std::cmp::Reverse((*source).min(Source::Reached)));
-        let count = |least: Source| all.iter().filter(|(source, _)| *source >= least).count().min(MAX_ADDRS);
-        let (sure, known) = (count(Source::Reached), count(Source::Itself));
-        let contact = self.contact.with_addrs(all.into_iter().map(|(_, addr)| addr.clone()).take(known + MAX_RUMOURS));
-        (contact, sure as u8, known as u8)
-    }
-}
-
-/// What is noted of a peer that is new.
-fn first(contact: &Arc<Contact>, source: Source) -> (Arc<Contact>, u8, u8) {
-    let len = contact.raw_addrs().len() as u8;
-    match source {
-        Source::Application | Source::Reached => (Arc::clone(contact), len, len),
-        Source::Itself => (Arc::clone(contact), 0, len),
-        Source::Rumour => (contact.at_most(MAX_RUMOURS), 0, 0),
     }
 }
 

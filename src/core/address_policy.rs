@@ -22,7 +22,7 @@ use multiaddr::Protocol;
 /// | names below `test`, `example`, `invalid`, `onion`, `alt`, `arpa`; numbers that a resolver may take for IPv4 | yes | no | no |
 /// | `/onion`, `/garlic`, no host at all, hosts of different kinds in one address | yes | no | no |
 /// | through a relay (`/p2p-circuit`) | yes | as the relay's | as the relay's |
-/// | this node's own, named as another peer's | yes | no | no |
+/// | this node's own, named as another peer's | no | no | no |
 ///
 /// IPv4 mapped into IPv6, and IP addresses written as names, are judged as what they stand for. A name of the public
 /// DNS is admitted without a look at what it resolves to.

@@ -81,15 +81,6 @@ impl Contact {
         Arc::new(Contact::assemble(self.peer, self.key, raw))
     }
 
-    /// The same peer with addresses of both: those of `known` first. Returns `known` where that has them all.
-    pub fn with_known(&self, known: &Arc<Contact>) -> Arc<Contact> {
-        if self.adds_nothing_to(known) {
-            return Arc::clone(known);
-        }
-        let raw = known.addrs.iter().chain(&self.addrs).cloned();
-        Arc::new(Contact::assemble(self.peer, self.key, raw))
-    }
-
     /// The same peer with so many of its addresses at most.
     pub(crate) fn at_most(self: &Arc<Contact>, count: usize) -> Arc<Contact> {
         if self.addrs.len() <= count {

@@ -87,10 +87,11 @@ pub enum Input {
     /// The application names a peer that serves the DHT: a first contact. What the address policy refuses of it is told
     /// by [`Event::AddrsRefused`].
     AddPeer(Arc<Contact>),
-    /// Addresses of a peer became known, for example through identify. While the peer is connected they are taken for its
-    /// own word, else for a rumour.
+    /// Addresses of a peer became known, for example through identify, in order of preference. While the peer is connected
+    /// they are taken for its own word, else for a rumour. What comes within a second is one list, whether it comes at once
+    /// or address by address; a new list comes before what was known.
     Discovered(Arc<Contact>),
-    /// A connection to a peer is up, where there was none.
+    /// A connection to a peer is up, where there was none; or another one, if it is at an address that was dialled.
     Connected {
         /// The peer.
         peer: PeerId,
@@ -108,8 +109,6 @@ pub enum Input {
         peer: PeerId,
         /// Where it is not.
         addrs: Vec<Multiaddr>,
-        /// Whether someone else answered there: then nobody's word for these addresses is worth anything.
-        strangers: bool,
     },
     /// The last connection to a peer is gone.
     Disconnected {

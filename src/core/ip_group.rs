@@ -45,7 +45,7 @@ impl IpGroup {
         let (mut public, mut private, mut named) = (IpGroups::new(), IpGroups::new(), false);
         for addr in contact.raw_addrs() {
             match Place::of(addr) {
-                Some(Place::Name) => named = true,
+                Some(Place::Name(_)) => named = true,
                 Some(Place::Ip(ip)) if is_private(&ip) => insert(&mut private, group(&ip, asns)),
                 Some(Place::Ip(ip)) => insert(&mut public, group(&ip, asns)),
                 None => {}
@@ -65,7 +65,7 @@ impl IpGroup {
         match Place::of(addr) {
             _ if is_relayed(addr) => Some(IpGroup::Named),
             Some(Place::Ip(ip)) => (!is_private(&ip)).then(|| group(&ip, asns)),
-            Some(Place::Name) => Some(IpGroup::Named),
+            Some(Place::Name(_)) => Some(IpGroup::Named),
             None => addr.starts_with(&P2P).then_some(IpGroup::Named),
         }
     }
@@ -74,46 +74,70 @@ impl IpGroup {
     pub(crate) fn of_addr(addr: &Bytes, asns: Option<&AsnTable>) -> Option<IpGroup> {
         match Place::of(addr)? {
             Place::Ip(ip) => Some(group(&ip, asns)),
-            Place::Name => Some(IpGroup::Named),
+            Place::Name(_) => Some(IpGroup::Named),
         }
     }
 }
 
 /// Where an address begins.
-enum Place {
+pub(crate) enum Place<'a> {
     Ip(IpAddr),
-    Name,
+    Name(&'a [u8]),
 }
 
 /// Codes of the parts of addresses. Source: the table of multicodec.
 const P2P: [u8; 2] = [0xa5, 0x03];
 const IP4: u8 = 4;
 const IP6: u8 = 41;
+const IP6ZONE: u8 = 42;
 const DNS: RangeInclusive<u8> = 53..=56;
 
-impl Place {
+impl Place<'_> {
     /// `None` for what is only reached from the same machine, and for what is not known.
-    fn of(addr: &[u8]) -> Option<Place> {
+    fn of(addr: &[u8]) -> Option<Place<'_>> {
+        Place::parse(addr).filter(|place| match place {
+            Place::Ip(ip) => !ip.is_loopback() && !ip.is_unspecified(),
+            Place::Name(_) => true,
+        })
+    }
+
+    /// `None` for what is no host on a network.
+    pub(crate) fn parse(addr: &[u8]) -> Option<Place<'_>> {
         let ip = match addr {
+            [IP6ZONE, rest @ ..] => return Place::parse(text(rest)?.1),
             [IP4, a, b, c, d, ..] => IpAddr::from([*a, *b, *c, *d]),
             [IP6, rest @ ..] => IpAddr::from(*rest.first_chunk::<16>()?),
             // A number in the place of a name is what it is dialled at.
-            [code, len, name @ ..] if DNS.contains(code) => match number(name.get(..usize::from(*len))) {
-                Some(ip) => ip,
-                None => return Some(Place::Name),
-            },
+            [code, rest @ ..] if DNS.contains(code) => {
+                let name = text(rest)?.0;
+                match number(name) {
+                    Some(ip) => ip,
+                    None => return Some(Place::Name(name)),
+                }
+            }
             _ => return None,
         };
         let ip = match ip {
             IpAddr::V6(v6) => embedded(&v6).map_or(ip, IpAddr::V4),
             IpAddr::V4(_) => ip,
         };
-        (!ip.is_loopback() && !ip.is_unspecified()).then_some(Place::Ip(ip))
+        Some(Place::Ip(ip))
     }
 }
 
-fn number(name: Option<&[u8]>) -> Option<IpAddr> {
-    str::from_utf8(name?).ok()?.parse().ok()
+/// A text after its length, and what follows. Lengths take two bytes at most: no address that is kept is longer.
+fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    match bytes {
+        [low, high, rest @ ..] if *low >= 0x80 => {
+            rest.split_at_checked(usize::from(low & 0x7f) | usize::from(*high) << 7)
+        }
+        [len, rest @ ..] => rest.split_at_checked(usize::from(*len)),
+        [] => None,
+    }
+}
+
+fn number(name: &[u8]) -> Option<IpAddr> {
+    str::from_utf8(name).ok()?.parse().ok()
 }
 
 /// The IPv4 address that an IPv6 address stands for: mapped, 6to4, or NAT64 by its well-known prefix.

@@ -16,12 +16,14 @@
 
 mod address_book;
 mod address_policy;
+mod addresses;
 mod back_off;
 pub mod config;
 mod contact;
 mod dht;
 mod errand;
 pub mod error;
+mod host;
 mod io;
 mod ip_group;
 mod key;

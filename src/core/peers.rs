@@ -7,14 +7,24 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
 
-use super::address_book::{AddressBook, MAX_RUMOURS, Source};
+use super::address_book::{AddressBook, Seen};
 use super::address_policy::{AddressPolicy, is_relayed};
+use super::addresses::{Addresses, MAX_RUMOURS, MAX_TOLD, Source};
 use super::config::Config;
 use super::contact::Contact;
+use super::host::{Host, Transport};
 use super::key::Key;
 use super::routing::RoutingTable;
 use super::time::Timestamp;
+
+/// A peer is dialled at so many addresses at once. Source: a dial is answered in a round trip or not at all, mostly; four
+/// are IPv4 and IPv6 by two transports, and what one wrong list costs others.
+const DIALLED_AT_ONCE: usize = 4;
+/// At so many of them of one host and transport, which differ by their ports alone. Source: the one before a restart and
+/// the one after it.
+const DIALLED_OF_A_KIND: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -29,7 +39,7 @@ pub(crate) struct Peers {
 /// What the driver says of a peer, kept by its place, which is shorter than its id.
 #[derive(Clone, Copy, Debug, Default)]
 struct Link {
-    connected: bool,
+    seen: Seen,
     /// Whether it serves our protocol, once it has said so.
     serves: Option<bool>,
 }
@@ -51,11 +61,13 @@ impl Peers {
     }
 
     pub(crate) fn is_connected(&self, key: &Key) -> bool {
-        self.links.get(key).is_some_and(|link| link.connected)
+        self.links.get(key).is_some_and(|link| link.seen.connected)
     }
 
-    pub(crate) fn connected(&mut self, key: &Key) {
-        self.links.entry(*key).or_default().connected = true;
+    /// A connection to a peer is up, with its other end there, as far as that is known.
+    pub(crate) fn connected(&mut self, key: &Key, end: Option<&Multiaddr>) {
+        let host = end.and_then(|addr| Host::of(addr.as_ref()));
+        self.links.entry(*key).or_default().seen = Seen { connected: true, host };
         self.book.set_connected(key, true);
     }
 
@@ -86,7 +98,7 @@ impl Peers {
     /// the peer is the node itself. The very same where that is all of them.
     pub(crate) fn admissible(&self, contact: &Arc<Contact>) -> Arc<Contact> {
         let admitted = |addr: &&Bytes| self.policy.admits(addr) && !self.is_own(contact, addr);
-        if self.policy == AddressPolicy::Any || contact.raw_addrs().iter().all(|addr| admitted(&addr)) {
+        if contact.raw_addrs().iter().all(|addr| admitted(&addr)) {
             return Arc::clone(contact);
         }
         contact.with_addrs(contact.raw_addrs().iter().filter(admitted).cloned())
@@ -115,7 +127,7 @@ impl Peers {
             if !self.is_routable(&contact) {
                 gone.extend(self.table.remove(contact.key()));
             } else {
-                self.table.readdress(now, contact);
+                self.table.readdress(now, &contact);
             }
         }
         notes.iter().for_each(|contact| self.book.keep(contact));
@@ -134,12 +146,13 @@ impl Peers {
 
     /// Takes a peer's addresses into the book, and into its entry of the table; returns all that are known.
     pub(crate) fn note(&mut self, now: Timestamp, contact: &Arc<Contact>, source: Source) -> Arc<Contact> {
-        let connected = self.is_connected(contact.key());
-        let noted = self.book.note(contact, source, connected);
-        let Some(learnt) = self.table.learn(now, &noted) else { return noted };
-        let arranged = self.arranged(&learnt);
-        self.table.readdress(now, Arc::clone(&arranged));
-        arranged
+        let key = contact.key();
+        let seen = self.links.get(key).map(|link| link.seen).unwrap_or_default();
+        self.book.note(contact, source, &seen, self.table.get(key).map(|entry| &entry.contact));
+        if self.table.get(key).is_some() {
+            self.table.readdress(now, &self.as_told(key, contact));
+        }
+        self.contact_at(key).unwrap_or_else(|| Arc::clone(contact))
     }
 
     /// What someone says of a peer: the peer itself, if it is connected, since other behaviours tell of it what it said.
@@ -147,34 +160,58 @@ impl Peers {
         if self.is_connected(key) { Source::Itself } else { Source::Rumour }
     }
 
-    /// A peer that answered, as it comes into the table: with the addresses that are no rumours, or, where there are none,
-    /// with those that the book has and those it was asked at. Hearsay counts for groups that the peer may have nothing to
-    /// do with, and would keep it out where they are crowded. One that is in the table keeps its addresses: where it
-    /// answered is told by the connection.
+    /// A peer that answered, as it comes into the table. One that is in the table keeps its addresses: where it answered is
+    /// told by the connection.
     pub(crate) fn as_answered(&self, asked: &Arc<Contact>) -> Arc<Contact> {
-        if let Some(entry) = self.table.get(asked.key()).filter(|entry| entry.contact.has_addrs()) {
-            return Arc::clone(&entry.contact);
-        }
-        // The own addresses may have changed while it was asked.
-        let asked = self.admissible(asked);
-        match (self.book.known(asked.key()), self.book.get(asked.key())) {
-            (_, None) => asked,
-            ([], Some(rumoured)) => self.with_rumours(rumoured, &asked),
-            (known, Some(contact)) => contact.at_most(known.len()),
+        match self.table.get(asked.key()).filter(|entry| entry.contact.has_addrs()) {
+            Some(entry) => Arc::clone(&entry.contact),
+            // The own addresses may have changed while it was asked.
+            None => self.as_told(asked.key(), &self.admissible(asked)),
         }
     }
 
-    /// A peer is not at these addresses ([`Input::NotThere`](super::io::Input::NotThere)). An entry of the table keeps
-    /// them where it would be out of reach without: it is for its failures to remove it.
-    pub(crate) fn not_there(&mut self, now: Timestamp, wrong: &Contact, strangers: bool) {
-        self.book.forget(wrong.key(), wrong.raw_addrs(), strangers);
-        let Some(entry) = self.table.get(wrong.key()) else { return };
-        let known = self.book.known(wrong.key());
-        let stays = |addr: &&Bytes| !wrong.raw_addrs().contains(addr) || (!strangers && known.contains(addr));
-        let left = entry.contact.with_addrs(entry.contact.raw_addrs().iter().filter(stays).cloned());
-        if left.has_addrs() && self.is_routable(&left) {
-            self.table.readdress(now, left);
+    /// A peer with the addresses that are no rumours, or, where there are none, with those that the book has and those it
+    /// was asked at: what the table has of it, and hands on. Hearsay counts for groups that the peer may have nothing to do
+    /// with, and would keep it out where they are crowded.
+    fn as_told(&self, key: &Key, asked: &Arc<Contact>) -> Arc<Contact> {
+        let rumoured = || self.book.get(key).map_or_else(|| Arc::clone(asked), |known| self.with_rumours(known, asked));
+        self.told(key).unwrap_or_else(|| rumoured().at_most(MAX_TOLD))
+    }
+
+    /// What is known of a peer by more than hearsay.
+    fn told(&self, key: &Key) -> Option<Arc<Contact>> {
+        match self.book.addrs(key) {
+            Some(addrs) => Some(addrs.contact().at_most(addrs.told())),
+            None => self.table.get(key).map(|entry| Arc::clone(&entry.contact)),
         }
+        .filter(|contact| contact.has_addrs())
+    }
+
+    /// A peer that was said to have these addresses, which may be a while ago: what is known of it now comes first.
+    pub(crate) fn present(&self, said: &Arc<Contact>) -> Arc<Contact> {
+        match self.told(said.key()) {
+            Some(told) => told.joined(said, MAX_TOLD.saturating_sub(told.raw_addrs().len())),
+            None if said.has_addrs() => said.at_most(MAX_TOLD),
+            None => self.contact_at(said.key()).unwrap_or_else(|| Arc::clone(said)),
+        }
+    }
+
+    /// A peer is not at these addresses ([`Input::NotThere`](super::io::Input::NotThere)). Returns it if it had to leave the
+    /// table, since no address is left and nobody is connected to it.
+    pub(crate) fn not_there(&mut self, now: Timestamp, wrong: &Contact) -> Option<PeerId> {
+        let key = wrong.key();
+        self.book.forget(key, wrong.raw_addrs());
+        let entry = self.table.get(key)?;
+        let stays = |addr: &&Bytes| !wrong.raw_addrs().contains(addr);
+        let left = entry.contact.with_addrs(entry.contact.raw_addrs().iter().filter(stays).cloned());
+        if left == entry.contact {
+            return None;
+        }
+        if !self.is_connected(key) && !self.is_routable(&left) {
+            return self.table.remove(key);
+        }
+        self.table.readdress(now, &left);
+        None
     }
 
     /// A peer with what else is said of it, as far as it may have rumours.
@@ -182,17 +219,27 @@ impl Peers {
         if said.adds_nothing_to(known) {
             return Arc::clone(known);
         }
-        let sure = self.book.known(known.key());
-        let rumours = known.raw_addrs().iter().filter(|addr| !sure.contains(addr)).count();
+        let told = self.book.addrs(known.key()).map_or(known.raw_addrs().len(), Addresses::told);
+        let rumours = known.raw_addrs().len().saturating_sub(told);
         known.joined(&self.book.plausible(said), MAX_RUMOURS.saturating_sub(rumours))
     }
 
-    /// The same addresses, those that are no rumours first, and not too many of the others.
-    fn arranged(&self, contact: &Arc<Contact>) -> Arc<Contact> {
-        let known = self.book.known(contact.key());
-        let (sure, rumours): (Vec<_>, Vec<_>) = contact.raw_addrs().iter().partition(|addr| known.contains(addr));
-        let all = sure.into_iter().chain(rumours.into_iter().take(MAX_RUMOURS));
-        if all.clone().eq(contact.raw_addrs()) { Arc::clone(contact) } else { contact.with_addrs(all.cloned()) }
+    /// A peer with the addresses to dial it at now: what is known of it before what it was named with, at most
+    /// [`DIALLED_AT_ONCE`], and few of one host and transport, so that those of one kind that lead nowhere leave room for
+    /// others.
+    pub(crate) fn dialled(&self, to: &Arc<Contact>) -> Arc<Contact> {
+        let known = self.contact_at(to.key());
+        let all = known.map_or_else(|| Arc::clone(to), |known| self.with_rumours(&known, to));
+        let mut kinds = Vec::with_capacity(DIALLED_AT_ONCE);
+        let round = all.raw_addrs().iter().filter(|addr| {
+            let kind = (Host::of(addr), Transport::of(addr));
+            let few = kinds.iter().filter(|other| **other == kind).count() < DIALLED_OF_A_KIND;
+            let dialled = few && kinds.len() < DIALLED_AT_ONCE;
+            kinds.extend(dialled.then_some(kind));
+            dialled
+        });
+        let round: Vec<Bytes> = round.cloned().collect();
+        if round == all.raw_addrs() { all } else { all.with_addrs(round) }
     }
 
     /// What is known of a peer that is not this node.
@@ -202,8 +249,7 @@ impl Peers {
 
     /// What is known of the peer at this place.
     pub(crate) fn contact_at(&self, key: &Key) -> Option<Arc<Contact>> {
-        let entry = self.table.get(key).map(|entry| &entry.contact);
-        entry.or_else(|| self.book.get(key)).cloned()
+        self.book.get(key).or_else(|| self.table.get(key).map(|entry| &entry.contact)).cloned()
     }
 
     /// The peers to begin a lookup with: the `count` closest of the table, and while it holds fewer, those that the
@@ -259,8 +305,8 @@ impl Peers {
         if entry.is_some_and(|entry| !entry.may_be_asked(now) && named.adds_nothing_to(&entry.contact)) {
             return None;
         }
-        match entry.map(|entry| &entry.contact).or_else(|| self.book.get(key)) {
-            Some(known) => Some(self.with_rumours(known, named)),
+        match self.contact_at(key) {
+            Some(known) => Some(self.with_rumours(&known, named)),
             None if named.has_addrs() => Some(named.at_most(MAX_RUMOURS)),
             None => self.is_connected(key).then(|| Arc::clone(named)),
         }
@@ -289,7 +335,7 @@ mod tests {
         peers.table.offer(Timestamp::ZERO, &answered);
         assert_eq!(peers.contact(good.peer()), Some(Arc::clone(&good)), "hearsay stays out of the table");
         let again = peers.askable(Timestamp::ZERO, &good).unwrap();
-        assert!(Arc::ptr_eq(&again, &peers.table.get(good.key()).unwrap().contact));
+        assert_eq!(again, good);
     }
 
     #[test]
@@ -328,7 +374,7 @@ mod tests {
         let (entry, second, third) = (at(&[1, 2, 3]), at(&[2]), at(&[3]));
         peers.table.offer(now, &entry);
         assert!(!peers.wants(now, &second) && !peers.wants(now, &third));
-        peers.not_there(now, &entry.with_addrs(second.raw_addrs().to_vec()), true);
+        peers.not_there(now, &entry.with_addrs(second.raw_addrs().to_vec()));
         assert!(peers.wants(now, &second) && !peers.wants(now, &third));
         peers.local = peers.local.with_addrs(third.raw_addrs().to_vec());
         assert!(peers.screen_again(now).is_empty());

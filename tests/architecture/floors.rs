@@ -25,7 +25,9 @@ const VOCABULARY: &[&str] = &[
     "config",
     "rtt",
     "address_policy",
+    "addresses",
     "back_off",
+    "host",
     "text",
 ];
 /// Floor 1: what the duties are made of.
@@ -47,6 +49,8 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("contact", &[&["key"]]),
     ("back_off", &[]),
     ("ip_group", &[&["contact", "address_policy"]]),
+    ("host", &[&["key", "ip_group"]]),
+    ("addresses", &[&["time", "contact", "host"]]),
     ("record", &[&["time", "key", "contact"]]),
     ("validate", &[&["time", "key", "contact", "record"]]),
     ("message", &[&["time", "key", "contact", "record", "validate"]]),

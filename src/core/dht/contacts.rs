@@ -20,9 +20,17 @@ impl Dht {
         }
     }
 
-    pub(super) fn on_connected(&mut self, now: Timestamp, peer: PeerId, outbound_addr: Option<multiaddr::Multiaddr>) {
+    pub(super) fn on_connected(
+        &mut self,
+        now: Timestamp,
+        peer: PeerId,
+        outbound_addr: Option<multiaddr::Multiaddr>,
+        inbound_addr: Option<multiaddr::Multiaddr>,
+    ) {
         let key = Key::from(&peer);
-        self.peers.connected(&key);
+        let end = inbound_addr.as_ref().or(outbound_addr.as_ref());
+        self.peers.table.connected(peer, end);
+        self.peers.connected(&key, end);
         self.on_sign_of_life(now, &key);
         if let Some(addr) = outbound_addr {
             let contact = match self.peers.contact_at(&key) {
@@ -32,6 +40,14 @@ impl Dht {
                 None => Contact::new(peer, [addr]),
             };
             self.on_contact(now, &contact, Source::Reached);
+        }
+    }
+
+    /// A peer is not at these addresses, so that others may have its place.
+    pub(super) fn on_not_there(&mut self, now: Timestamp, wrong: &Contact) {
+        if let Some(gone) = self.peers.not_there(now, wrong) {
+            self.left_table(now, gone);
+            self.offer_waiting(now, wrong.key());
         }
     }
 

@@ -7,15 +7,11 @@
 use multiaddr::Multiaddr;
 
 use super::*;
-use crate::core::address_policy::AddressPolicy;
 
 impl Dht {
     /// What came in, with its admissible addresses alone; `None` where those were all that it said.
     pub(super) fn screen(&mut self, input: Input) -> Option<Input> {
         let peers = &self.peers;
-        if peers.policy == AddressPolicy::Any {
-            return Some(input);
-        }
         Some(match input {
             Input::AddPeer(contact) => Input::AddPeer(self.screen_named(&contact)?),
             Input::Discovered(contact) => Input::Discovered(some_of(&contact, peers.admissible(&contact))?),
@@ -25,7 +21,7 @@ impl Dht {
                 Input::Connected { peer, outbound_addr: dialled, inbound_addr }
             }
             Input::Request { from, id, request: Request::AddProvider { key, providers } } => {
-                let providers = screened(peers, &providers);
+                let providers = screened(peers, providers);
                 Input::Request { from, id, request: Request::AddProvider { key, providers } }
             }
             Input::Response { id, result: Ok(response) } => {
@@ -68,15 +64,12 @@ impl Dht {
 
     /// The news of a query, which may have run since before the own addresses changed.
     pub(super) fn screen_event(&self, event: QueryEvent) -> QueryEvent {
-        if self.peers.policy == AddressPolicy::Any {
-            return event;
-        }
         match event {
             QueryEvent::Provider(provider) => QueryEvent::Provider(self.peers.admissible(&provider)),
             QueryEvent::Finished(mut result) => {
                 match &mut *result {
                     Ok(Answer::Peer { peer, .. }) => *peer = self.peers.admissible(peer),
-                    Ok(Answer::ClosestPeers { peers, .. }) => *peers = screened(&self.peers, peers),
+                    Ok(Answer::ClosestPeers { peers, .. }) => *peers = screened(&self.peers, std::mem::take(peers)),
                     _ => {}
                 }
                 QueryEvent::Finished(result)
@@ -91,18 +84,17 @@ fn some_of(contact: &Contact, admissible: Arc<Contact>) -> Option<Arc<Contact>> 
     (admissible.has_addrs() || !contact.has_addrs()).then_some(admissible)
 }
 
-fn screened(peers: &Peers, contacts: &[Arc<Contact>]) -> Vec<Arc<Contact>> {
-    contacts.iter().map(|contact| peers.admissible(contact)).collect()
+fn screened(peers: &Peers, mut contacts: Vec<Arc<Contact>>) -> Vec<Arc<Contact>> {
+    contacts.iter_mut().for_each(|contact| *contact = peers.admissible(contact));
+    contacts
 }
 
 fn screen_response(peers: &Peers, response: Response) -> Response {
     match response {
-        Response::FindNode { closer } => Response::FindNode { closer: screened(peers, &closer) },
-        Response::GetValue { key, value, closer } => {
-            Response::GetValue { key, value, closer: screened(peers, &closer) }
-        }
+        Response::FindNode { closer } => Response::FindNode { closer: screened(peers, closer) },
+        Response::GetValue { key, value, closer } => Response::GetValue { key, value, closer: screened(peers, closer) },
         Response::GetProviders { key, providers, closer } => {
-            let (providers, closer) = (screened(peers, &providers), screened(peers, &closer));
+            let (providers, closer) = (screened(peers, providers), screened(peers, closer));
             Response::GetProviders { key, providers, closer }
         }
         response @ (Response::Ping | Response::PutValue { .. } | Response::AddProvider) => response,

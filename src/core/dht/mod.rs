@@ -22,7 +22,7 @@ use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-use super::address_book::Source;
+use super::addresses::Source;
 use super::config::Config;
 use super::contact::Contact;
 use super::error::{ConfigError, PeerFailure, QueryError};
@@ -205,12 +205,9 @@ impl Dht {
         match input {
             Input::AddPeer(contact) => self.on_contact(now, &contact, Source::Application),
             Input::Discovered(contact) => self.on_contact(now, &contact, self.peers.word_on(contact.key())),
-            Input::NotThere { peer, addrs, strangers } => {
-                self.peers.not_there(now, &Contact::new(peer, addrs), strangers);
-            }
+            Input::NotThere { peer, addrs } => self.on_not_there(now, &Contact::new(peer, addrs)),
             Input::Connected { peer, outbound_addr, inbound_addr } => {
-                self.peers.table.connected(peer, inbound_addr.as_ref().or(outbound_addr.as_ref()));
-                self.on_connected(now, peer, outbound_addr);
+                self.on_connected(now, peer, outbound_addr, inbound_addr);
             }
             Input::Disconnected { peer } => {
                 self.peers.table.disconnected(&peer);

@@ -16,7 +16,7 @@ impl Dht {
         to: Arc<Contact>,
         request: Request,
     ) -> RequestId {
-        let to = self.peers.admissible(&to);
+        let to = self.peers.dialled(&self.peers.admissible(&to));
         let warm = self.peers.is_connected(to.key());
         let rtt = self.peers.table.get(to.key()).map(|entry| entry.rtt);
         let mut patience = self.experience.patience(rtt, warm, pace, &self.config.lookup);

@@ -186,8 +186,7 @@ impl FindProviders {
             return;
         }
         // Where this node knows it to be comes first: it may have moved since it announced itself.
-        let known = cx.peers.contact(provider.peer());
-        let contact = known.map_or_else(|| Arc::clone(provider), |known| provider.with_known(&known));
+        let contact = cx.peers.present(provider);
         let reachable = contact.has_addrs();
         self.heard.insert(*contact.peer(), reachable);
         if reachable {

@@ -14,6 +14,7 @@ use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng as _;
 
+use super::addresses::{MAX_TOLD, Source};
 use super::config::{Config, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use super::contact::Contact;
 use super::io::{Event, InboundId, Refusal, Reply};
@@ -205,7 +206,7 @@ fn wanted(peers: &mut Peers, peer: &PeerId) -> Option<Arc<Contact>> {
     if let Some(contact) = &contact {
         peers.book.used(contact.key());
     }
-    contact.filter(|contact| contact.has_addrs())
+    contact.filter(|contact| contact.has_addrs()).map(|contact| contact.at_most(MAX_TOLD))
 }
 
 /// Peers worth handing out (rule A30): none that could not be connected to since it last answered, although the node
@@ -217,13 +218,16 @@ fn closest(cx: &ServerContext<'_>, from: &Key, key: &Key) -> Vec<Arc<Contact>> {
 
 /// What a peer announces of itself; what it says of others is ignored.
 fn announced(
-    cx: &ServerContext<'_>,
+    cx: &mut ServerContext<'_>,
     from: &PeerId,
     key: &RecordKey,
     providers: Vec<Arc<Contact>>,
 ) -> Result<ProviderRecord, Misbehaviour> {
     let named = providers.into_iter().find(|provider| provider.peer() == from).ok_or(Misbehaviour::NotItsProvider)?;
-    let provider = if named.has_addrs() { named } else { cx.peers.contact(from).unwrap_or(named) };
+    if named.has_addrs() && cx.peers.is_connected(named.key()) {
+        cx.peers.note(cx.now, &named, Source::Announced);
+    }
+    let provider = cx.peers.present(&named);
     let record = &cx.config.record;
     Ok(ProviderRecord::new(key.clone(), provider, cx.now + record.provider_ttl, cx.now + record.provider_addr_ttl))
 }
@@ -257,15 +261,11 @@ fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked,
     }
 }
 
-/// A provider as it is handed out: with the addresses that it announced, or where they are over, or it announced none,
-/// those at which this node knows it.
+/// A provider as it is handed out: where it is known to be now, then with what it announced.
 fn as_reachable(peers: &Peers, record: ProviderRecord) -> Arc<Contact> {
     match record.provider {
         _ if record.own => Arc::clone(&peers.local),
-        provider => {
-            let provider = peers.admissible(&provider);
-            if provider.has_addrs() { provider } else { peers.contact(provider.peer()).unwrap_or(provider) }
-        }
+        provider => peers.present(&peers.admissible(&provider)),
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use rand_core::SeedableRng as _;
 
 use super::*;
-use crate::core::address_book::Source;
+use crate::core::addresses::Source;
 use crate::core::store::deferred::{DeferredControl, DeferredStore};
 use crate::core::store::{Loaded, StoreError, Ticket};
 use crate::core::{MemoryStore, MemoryStoreConfig, Timestamp};

@@ -1,6 +1,7 @@
 //! Nodes that talk to each other in one thread and in made-up time.
 
 mod extremes;
+mod moving;
 mod network;
 mod operations;
 mod reading;

@@ -27,6 +27,7 @@ pub(crate) struct Network {
     pub(crate) silent: BTreeSet<usize>,
     pub(crate) events: Vec<(usize, Event)>,
     pub(crate) sent: usize,
+    config: Arc<Config>,
     index: BTreeMap<PeerId, usize>,
     packets: BTreeMap<(Timestamp, u64), (usize, Packet)>,
     inbound: BTreeMap<(usize, InboundId), (usize, RequestId)>,
@@ -51,6 +52,7 @@ impl Network {
             silent: BTreeSet::new(),
             events: Vec::new(),
             sent: 0,
+            config: Arc::clone(&config),
             index: BTreeMap::new(),
             packets: BTreeMap::new(),
             inbound: BTreeMap::new(),
@@ -174,7 +176,8 @@ impl Network {
                 Output::Send { to, id, request } => {
                     assert!(self.open.insert((i, id)), "{id} sent twice");
                     self.sent += 1;
-                    match self.index.get(to.peer()).copied().filter(|to| !self.dead.contains(to)) {
+                    let there = self.index.get(to.peer()).copied().filter(|there| self.reaches(i, *there, &to));
+                    match there {
                         Some(to) => self.send(to, DELAY, Packet::Request { from: i, id, request }),
                         None => {
                             let result = Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown)));
@@ -195,6 +198,31 @@ impl Network {
                 Output::Event(event) => self.events.push((i, event)),
             }
         }
+    }
+
+    /// Whether a peer is connected, or where this contact says.
+    fn reaches(&self, from: usize, to: usize, at: &Contact) -> bool {
+        let connected = self.connected.contains(&(from.min(to), from.max(to)));
+        let local = self.nodes[to].local();
+        !self.dead.contains(&to)
+            && (connected || !local.has_addrs() || local.raw_addrs().iter().any(|addr| at.raw_addrs().contains(addr)))
+    }
+
+    /// A node ends and begins again at another address, with nothing but its identity, and joins through the first.
+    pub(crate) fn restart_at(&mut self, i: usize, addr: &str) {
+        let others: Vec<_> = self.connected.iter().copied().filter(|pair| pair.0 == i || pair.1 == i).collect();
+        self.packets
+            .retain(|_, (to, packet)| *to != i && !matches!(packet, Packet::Request { from, .. } if *from == i));
+        self.open.retain(|(node, _)| *node != i);
+        for pair in others {
+            self.connected.remove(&pair);
+            self.input(pair.0 + pair.1 - i, Input::Disconnected { peer: peer(i) });
+        }
+        let store = Box::new(MemoryStore::new(crate::core::MemoryStoreConfig::default(), [7; 32]));
+        let local = Contact::new(peer(i), [addr.parse().unwrap()]);
+        self.nodes[i] = Dht::new(self.now, local, store, [i as u8; 32], Arc::clone(&self.config)).unwrap();
+        self.input(i, Input::AddPeer(self.contact(0)));
+        self.run(i, Operation::Bootstrap).unwrap();
     }
 
     /// What a connection and identify tell both sides.

@@ -23,7 +23,7 @@ impl Behaviour {
         }
         self.on_counted(peer, connection_id, endpoint);
         if !failed_addresses.is_empty() {
-            self.input(Input::NotThere { peer, addrs: failed_addresses.to_vec(), strangers: false });
+            self.input(Input::NotThere { peer, addrs: failed_addresses.to_vec() });
         }
     }
 
@@ -33,10 +33,8 @@ impl Behaviour {
         self.dialer.on_established(peer, connection);
         let outbound_addr = dialled_addr(endpoint).cloned();
         let inbound_addr = endpoint.is_listener().then(|| endpoint.get_remote_address().clone());
-        if first {
+        if first || outbound_addr.is_some() {
             self.input(Input::Connected { peer, outbound_addr, inbound_addr });
-        } else if let Some(addr) = outbound_addr {
-            self.on_discovered(peer, addr);
         }
         if let Some(said) = self.elsewhere.take_said(&peer) {
             self.input(Input::Discovered(said));
@@ -46,7 +44,7 @@ impl Behaviour {
     pub(super) fn on_dial_failure(&mut self, event: DialFailure<'_>) {
         let now = self.clock.now();
         if let (Some(peer), Some(addr)) = (event.peer_id, dialer::strangers_addr(event.error)) {
-            self.input(Input::NotThere { peer, addrs: vec![addr.clone()], strangers: true });
+            self.input(Input::NotThere { peer, addrs: vec![addr.clone()] });
         }
         self.dialer.on_dial_failure(now, event.peer_id, event.connection_id, event.error);
     }
@@ -80,8 +78,8 @@ impl Behaviour {
             (false, false) => self.on_moved_away(peer, connection),
             (true, true) => self.on_moved_here(peer, connection, new),
             _ => {
-                if let Some(addr) = dialled_addr(new) {
-                    self.on_discovered(peer, addr.clone());
+                if let (true, Some(addr)) = (counts, dialled_addr(new)) {
+                    self.input(Input::Connected { peer, outbound_addr: Some(addr.clone()), inbound_addr: None });
                 }
             }
         }

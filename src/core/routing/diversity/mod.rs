@@ -125,17 +125,16 @@ impl Diversity {
         groups.iter().filter_map(|group| self.history.first_seen(now, group, settled)).max()
     }
 
-    /// What an entry's contact becomes when `news` of it come: all of them, where its groups then fit; or as many
-    /// addresses as do. `merge` tells in which order. It counts as that from now on.
+    /// What an entry's contact becomes: `wanted`, where its groups fit; or with as many of these addresses as do; or what it
+    /// is, where none does. It counts as that from now on.
     fn extend<'a>(
         &mut self,
         now: Timestamp,
         known: &Arc<Contact>,
-        news: &Arc<Contact>,
-        merge: impl Fn(&Arc<Contact>) -> Arc<Contact>,
+        wanted: &Arc<Contact>,
         bucket: impl Iterator<Item = &'a PeerId> + Clone,
     ) -> Arc<Contact> {
-        if news.adds_nothing_to(known) {
+        if Arc::ptr_eq(known, wanted) {
             return Arc::clone(known);
         }
         let own = known.peer();
@@ -144,12 +143,12 @@ impl Diversity {
             let has = |group: &IpGroup| member.is_some_and(|member| member.groups.contains(group));
             groups.iter().all(has) || diversity.admits(now, groups, bucket.clone(), own)
         };
-        let mut whole = merge(news);
+        let mut whole = Arc::clone(wanted);
         if !fits(self, &self.groups(&whole)) {
             let asns = self.config.asns.as_deref();
             let may_come = |addr: &&Bytes| IpGroup::of_addr(addr, asns).is_none_or(|group| fits(self, &[group]));
-            whole = merge(&news.with_addrs(news.raw_addrs().iter().filter(may_come).cloned()));
-            if !fits(self, &self.groups(&whole)) {
+            whole = wanted.with_addrs(wanted.raw_addrs().iter().filter(may_come).cloned());
+            if !whole.has_addrs() || !fits(self, &self.groups(&whole)) {
                 return Arc::clone(known);
             }
         }

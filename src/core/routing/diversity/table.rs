@@ -46,35 +46,21 @@ impl RoutingTable {
         }
     }
 
-    /// Takes addresses that someone told into the entry of a peer, after those that are known; returns them all. `None`
-    /// where there is no such entry.
-    pub(crate) fn learn(&mut self, now: Timestamp, told: &Arc<Contact>) -> Option<Arc<Contact>> {
-        let index = self.index(told.key());
-        let known = Arc::clone(&self.buckets[index].get(told.key())?.contact);
-        let contact = match &mut self.diversity {
-            Some(diversity) => {
-                let merge = |news: &Arc<Contact>| news.with_known(&known);
-                diversity.extend(now, &known, told, merge, peers(&self.buckets[index]))
-            }
-            None => told.with_known(&known),
-        };
-        let entry = self.buckets[index].get_mut(told.key())?;
-        entry.contact = Arc::clone(&contact);
-        Some(contact)
-    }
-
-    /// Leaves an entry with fewer addresses, or with the same in another order. From now on it counts for those that are
-    /// left.
-    pub(crate) fn readdress(&mut self, now: Timestamp, contact: Arc<Contact>) {
+    /// Gives an entry these addresses in this order, or as many of them as may come into it. From now on it counts for those.
+    pub(crate) fn readdress(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let index = self.index(contact.key());
-        let Some(entry) = self.buckets[index].get_mut(contact.key()) else { return };
-        if Arc::ptr_eq(&entry.contact, &contact) {
+        let Some(entry) = self.buckets[index].get(contact.key()) else { return };
+        if entry.contact == *contact {
             return;
         }
-        if let Some(diversity) = &mut self.diversity {
-            diversity.count(now, &contact);
+        let known = Arc::clone(&entry.contact);
+        let contact = match &mut self.diversity {
+            Some(diversity) => diversity.extend(now, &known, contact, peers(&self.buckets[index])),
+            None => Arc::clone(contact),
+        };
+        if let Some(entry) = self.buckets[index].get_mut(contact.key()) {
+            entry.contact = contact;
         }
-        entry.contact = contact;
     }
 
     /// A peer that has answered, with those of its addresses that may come into the table; `None` if it may not itself.
@@ -84,7 +70,7 @@ impl RoutingTable {
         let bucket = &self.buckets[index];
         if let Some(entry) = bucket.get(contact.key()) {
             let known = &entry.contact;
-            return Some(diversity.extend(now, known, contact, |news| known.merged(news), peers(bucket)));
+            return Some(diversity.extend(now, known, &known.merged(contact), peers(bucket)));
         }
         let groups = diversity.groups(contact);
         diversity.see(now, &groups);

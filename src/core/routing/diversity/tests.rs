@@ -186,9 +186,8 @@ fn an_entry_does_not_take_addresses_that_would_be_too_many() {
     table.offer(at(0), &entry);
     let addrs = |table: &RoutingTable| table.get(entry.key()).unwrap().contact.addrs().collect::<Vec<_>>();
     let told = entry.with_multiaddrs([ip(7, 3), ip(9, 1)]);
-    let known = table.learn(at(0), &told).unwrap();
-    assert_eq!(known.addrs().collect::<Vec<_>>(), [ip(8, 1), ip(9, 1)], "what was told, but for one");
-    assert_eq!(addrs(&table), [ip(8, 1), ip(9, 1)]);
+    table.readdress(at(0), &told.merged(&entry));
+    assert_eq!(addrs(&table), [ip(8, 1), ip(9, 1)], "what was told, but for one");
     assert_eq!(table.offer(at(0), &entry.with_multiaddrs([ip(7, 4), ip(10, 1)])), Offer::Known, "it stays");
     assert_eq!(addrs(&table), [ip(10, 1), ip(8, 1), ip(9, 1)]);
     check(&table);
@@ -338,7 +337,7 @@ fn the_limits_hold_whatever_happens() {
                     contacts.push(contact);
                 }
                 (3, Some(known)) => _ = table.offer(now, &known.with_multiaddrs(addrs)),
-                (4, Some(known)) => _ = table.learn(now, &known.with_multiaddrs(addrs)),
+                (4, Some(known)) => table.readdress(now, &known.with_multiaddrs(addrs)),
                 (5, Some(known)) => (0..6).for_each(|hour| {
                     table.fail(now + hour * Duration::from_secs(HOUR), known.key(), false);
                     table.answers += 1;

@@ -1,0 +1,125 @@
+use libp2p_identity::PeerId;
+
+use super::*;
+
+const LATER: Duration = Duration::from_secs(10);
+
+fn addr(text: &str) -> Bytes {
+    Bytes::from(text.parse::<multiaddr::Multiaddr>().unwrap().to_vec())
+}
+
+fn at(ports: impl IntoIterator<Item = u16>) -> Vec<Bytes> {
+    ports.into_iter().map(|port| addr(&format!("/ip4/8.8.8.8/tcp/{port}"))).collect()
+}
+
+fn none() -> Addresses {
+    Addresses::none(&Contact::new(PeerId::random(), []))
+}
+
+fn ports(addrs: &Addresses) -> Vec<u16> {
+    assert_eq!(addrs.marks.len(), addrs.contact.raw_addrs().len());
+    let port = |addr: multiaddr::Multiaddr| addr.to_string().rsplit('/').next().and_then(|port| port.parse().ok());
+    addrs.contact().addrs().filter_map(port).collect()
+}
+
+#[test]
+fn where_it_was_reached_comes_first_then_what_it_says_now_then_what_it_said_then_hearsay() {
+    let mut addrs = none();
+    let mut now = Timestamp::from_secs(1);
+    addrs.hear(now, &at([90, 91]), Source::Rumour, None);
+    addrs.hear(now, &at([1, 2]), Source::Itself, None);
+    addrs.hear(now, &at([3]), Source::Itself, None);
+    assert_eq!(ports(&addrs), [1, 2, 3, 90, 91], "one list, reported in two pieces");
+    now += LATER;
+    addrs.hear(now, &at([4, 3]), Source::Itself, None);
+    assert_eq!(ports(&addrs), [4, 3, 1, 2, 90, 91]);
+    addrs.hear(now, &at([90]), Source::Reached, None);
+    assert_eq!(ports(&addrs), [90, 4, 3, 1, 2, 91]);
+    assert_eq!(addrs.told(), 5);
+    addrs.hear(now, &at([3, 4, 91]), Source::Rumour, None);
+    assert_eq!(ports(&addrs), [90, 4, 3, 1, 2, 91], "hearsay takes nothing down");
+    // It comes back, by a connection of its own making: what it says there is newer than where it was reached.
+    addrs.connected();
+    addrs.hear(now, &at([7]), Source::Itself, None);
+    assert_eq!(ports(&addrs), [7, 90, 4, 3, 1, 2, 91]);
+}
+
+#[test]
+fn what_the_application_says_is_as_new_as_it_is_and_stays_sure() {
+    let mut addrs = none();
+    addrs.hear(Timestamp::from_secs(1), &at([1, 2]), Source::Itself, None);
+    addrs.hear(Timestamp::from_secs(9), &at([3]), Source::Application, None);
+    assert_eq!(ports(&addrs), [3, 1, 2]);
+    addrs.hear(Timestamp::from_secs(19), &at([2]), Source::Application, None);
+    addrs.hear(Timestamp::from_secs(29), &at([4]), Source::Itself, None);
+    assert_eq!(ports(&addrs), [4, 2, 3, 1]);
+    assert_eq!([1, 2, 3, 4].map(|port| addrs.is_sure(&at([port])[0])), [false, true, true, false]);
+}
+
+#[test]
+fn after_any_number_of_moves_the_live_address_is_first() {
+    for moves in [20, 45, 200] {
+        let (mut heard, mut reached) = (none(), none());
+        for port in 0..moves {
+            let now = Timestamp::from_secs(u64::from(port) * 10);
+            for addrs in [&mut heard, &mut reached] {
+                addrs.connected();
+            }
+            reached.hear(now, &at([port]), Source::Reached, None);
+            heard.hear(now, &at([port]), Source::Itself, None);
+        }
+        for addrs in [&heard, &reached] {
+            assert_eq!((ports(addrs)[0], ports(addrs).len()), (moves - 1, MAX_TOLD));
+        }
+    }
+}
+
+#[test]
+fn of_what_it_says_the_host_where_it_is_seen_comes_first() {
+    let mut addrs = none();
+    let dead: Vec<_> = (1..31).map(|host| addr(&format!("/ip4/10.0.0.{host}/tcp/1"))).collect();
+    let told: Vec<_> = dead.iter().cloned().chain(at([7])).collect();
+    let seen = Host::of(&at([7])[0]);
+    addrs.hear(Timestamp::ZERO, &told, Source::Itself, seen.as_ref());
+    assert_eq!(addrs.contact().raw_addrs()[0], at([7])[0]);
+    assert!(addrs.is_sure(&at([7])[0]) && !addrs.is_sure(&dead[0]));
+}
+
+#[test]
+fn where_it_was_reached_is_not_cut_whatever_it_says() {
+    let mut addrs = none();
+    addrs.hear(Timestamp::ZERO, &at([7]), Source::Reached, None);
+    addrs.connected();
+    addrs.hear(Timestamp::ZERO, &at(100..130), Source::Itself, None);
+    assert_eq!((addrs.contact().raw_addrs().len(), addrs.told()), (MAX_TOLD, MAX_TOLD));
+    assert_eq!(ports(&addrs), [100, 101, 102, 103, 104, 105, 106, 7]);
+}
+
+#[test]
+fn all_of_its_addresses_replace_the_old_ones_and_none_replace_nothing() {
+    let mut addrs = none();
+    let mut now = Timestamp::from_secs(1);
+    addrs.hear(now, &at([1]), Source::Reached, None);
+    addrs.hear(now, &at([2, 3]), Source::Itself, None);
+    addrs.hear(now, &at([90]), Source::Rumour, None);
+    now += LATER;
+    addrs.hear(now, &[], Source::Announced, None);
+    assert_eq!(ports(&addrs), [1, 2, 3, 90]);
+    addrs.hear(now, &at([4, 3]), Source::Announced, None);
+    assert_eq!(ports(&addrs), [1, 4, 3, 90]);
+}
+
+#[test]
+fn what_is_said_again_changes_nothing() {
+    let mut addrs = none();
+    addrs.hear(Timestamp::ZERO, &at([1]), Source::Reached, None);
+    addrs.hear(Timestamp::ZERO, &at([1, 2]), Source::Itself, None);
+    let before = Arc::clone(addrs.contact());
+    for second in 0..10 {
+        let now = Timestamp::from_secs(second * 10);
+        addrs.hear(now, &at([1]), Source::Reached, None);
+        addrs.hear(now, &at([1, 2]), Source::Itself, None);
+        addrs.hear(now, &at([2]), Source::Rumour, None);
+        assert!(Arc::ptr_eq(addrs.contact(), &before));
+    }
+}

@@ -1,0 +1,95 @@
+//! Which host an address leads to, and by which transport.
+//!
+//! Knows: addresses by their bytes. Must not know: whose they are, or whether anyone answers there.
+
+use multiaddr::Protocol;
+
+use super::ip_group::Place;
+use super::key::Key;
+
+/// Whoever a dial disturbs: one machine, or what one owner has of the same price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Host {
+    /// An IPv4 address.
+    V4(u32),
+    /// The first 64 bits of an IPv6 address: the least that anyone gets.
+    V6(u64),
+    /// A registered name, hashed: the last two labels of a name. Everything below it is its owner's to invent.
+    Name(u64),
+}
+
+impl Host {
+    /// The host that is dialled; of an address through a relay that is the relay's. `None` for what is no host on a network,
+    /// such as memory.
+    pub(crate) fn of(addr: &[u8]) -> Option<Host> {
+        Some(match Place::parse(addr)? {
+            Place::Ip(std::net::IpAddr::V4(ip)) => Host::V4(ip.to_bits()),
+            Place::Ip(std::net::IpAddr::V6(ip)) => Host::V6((ip.to_bits() >> 64) as u64),
+            Place::Name(name) => Host::Name(registered(name)),
+        })
+    }
+}
+
+/// The hash of the last two labels.
+fn registered(name: &[u8]) -> u64 {
+    let name = name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase();
+    let from = name
+        .iter()
+        .rposition(|byte| *byte == b'.')
+        .map_or(0, |last| name[..last].iter().rposition(|byte| *byte == b'.').map_or(0, |dot| dot + 1));
+    Key::hash(&name[from..]).to_bytes().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
+/// The transport of an address: which protocols it names, whatever their values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Transport(u64);
+
+impl Transport {
+    /// Total: what does not parse is a transport of its own.
+    pub(crate) fn of(addr: &[u8]) -> Transport {
+        let (mut hash, mut rest) = (0xcbf2_9ce4_8422_2325_u64, addr);
+        while !rest.is_empty() {
+            let Ok((part, after)) = Protocol::from_bytes(rest) else { break };
+            hash =
+                part.tag().bytes().fold(hash ^ 1, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+            rest = after;
+        }
+        Transport(hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use multiaddr::Multiaddr;
+
+    use super::*;
+
+    fn host(addr: &str) -> Option<Host> {
+        Host::of(addr.parse::<Multiaddr>().unwrap().as_ref())
+    }
+
+    #[test]
+    fn hosts_are_told_apart_by_what_is_dialled() {
+        assert_eq!(host("/ip4/1.2.3.4/tcp/1"), host("/ip4/1.2.3.4/udp/9/quic-v1"));
+        assert_eq!(host("/ip4/1.2.3.4/tcp/1"), host("/ip6/::ffff:1.2.3.4/tcp/1"));
+        assert_eq!(host("/ip4/1.2.3.4/tcp/1"), host("/dns4/1.2.3.4/tcp/1"));
+        assert_ne!(host("/ip4/1.2.3.4/tcp/1"), host("/ip4/1.2.3.5/tcp/1"));
+        assert_eq!(host("/ip4/127.0.0.1/tcp/1"), Some(Host::V4(0x7f00_0001)));
+        assert_eq!(host("/ip6/2a01:4f8::1/tcp/1"), host("/ip6/2a01:4f8::ffff:1/tcp/2"));
+        assert_ne!(host("/ip6/2a01:4f8::1/tcp/1"), host("/ip6/2a01:4f8:0:1::1/tcp/1"));
+        assert_eq!(host("/ip6zone/eth0/ip6/fe80::1/tcp/1"), host("/ip6/fe80::1/tcp/1"));
+        assert_eq!(host("/dns4/a.b.Example.com/tcp/1"), host("/dns/example.com./tcp/9"));
+        assert_ne!(host("/dns4/example.com/tcp/1"), host("/dns4/example.org/tcp/1"));
+        assert_ne!(host("/dns4/com/tcp/1"), host("/dns4/example.com/tcp/1"));
+        assert_eq!((host("/memory/7"), Host::of(&[4, 1]), Host::of(&[])), (None, None, None));
+    }
+
+    #[test]
+    fn transports_are_told_apart_by_their_protocols() {
+        let of = |addr: &str| Transport::of(addr.parse::<Multiaddr>().unwrap().as_ref());
+        assert_eq!(of("/ip4/1.2.3.4/tcp/1"), of("/ip4/9.9.9.9/tcp/4001"));
+        assert_ne!(of("/ip4/1.2.3.4/tcp/1"), of("/ip6/::1/tcp/1"));
+        assert_ne!(of("/ip4/1.2.3.4/udp/1/quic-v1"), of("/ip4/1.2.3.4/udp/1/quic-v1/webtransport"));
+        assert_eq!(Transport::of(&[0xff]), Transport::of(&[0xfe]));
+    }
+}
