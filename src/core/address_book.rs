@@ -1,8 +1,8 @@
 //! Addresses of peers, with what each is worth: those of clients, candidates and first contacts above all.
 //!
-//! Knows: how each address became known, when the peer was last heard of, and when it may be tried again. Must not know:
-//! who serves. Bounded: the longest unused are forgotten first, those that the application named only for others that it
-//! named; and what is old is as good as forgotten.
+//! Knows: how each address became known, and when the peer was last heard of. Must not know: who serves, or who failed.
+//! Bounded: the longest unused are forgotten first, those that the application named only for others that it named; and
+//! what is old is as good as forgotten.
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +14,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::addresses::{Addresses, Source};
-use super::back_off::back_off;
 use super::contact::Contact;
 use super::host::Host;
 use super::ip_group::IpGroup;
@@ -51,10 +50,6 @@ struct Note {
     remembered: bool,
     heard: Timestamp,
     group: Option<IpGroup>,
-    /// How often it failed since it last answered, was reached or named.
-    failures: u8,
-    /// Not to be tried before this.
-    retry_at: Timestamp,
 }
 
 /// Contacts by their places in the keyspace, which are shorter than peer ids.
@@ -102,13 +97,11 @@ impl AddressBook {
         let named = source == Source::Application || old.as_ref().is_some_and(|old| old.rank.0);
         let remembered = source != Source::Application && old.as_ref().is_some_and(|old| old.remembered);
         let (rank, heard) = ((named, seen.connected, self.next), self.now);
-        let failed = old.as_ref().filter(|_| source < Source::Reached).map(|old| (old.failures, old.retry_at));
-        let (failures, retry_at) = failed.unwrap_or((0, Timestamp::ZERO));
         let mut addrs = old.map_or_else(|| entry.map_or(Addresses::none(contact), Addresses::former), |old| old.addrs);
         addrs.hear(self.now, contact.raw_addrs(), source, seen.host.as_ref());
         let group = if self.by_group { group_of(addrs.contact()) } else { None };
         self.next += 1;
-        self.put(key, Note { addrs, wrong, rank, remembered, heard, group, failures, retry_at });
+        self.put(key, Note { addrs, wrong, rank, remembered, heard, group });
         self.make_room(group);
     }
 
@@ -172,27 +165,6 @@ impl AddressBook {
             note.heard = self.now;
             self.put(*key, note);
         }
-    }
-
-    /// A peer failed: it is left alone for a while, longer each time until it answers or is reached.
-    pub(crate) fn on_failure(&mut self, key: &Key) {
-        let now = self.now;
-        if let Some(note) = self.notes.get_mut(key).filter(|note| note.retry_at <= now) {
-            note.failures = note.failures.saturating_add(1);
-            note.retry_at = now + back_off(note.failures.into());
-        }
-    }
-
-    /// A peer answered: it may be asked again at once.
-    pub(crate) fn on_answer(&mut self, key: &Key) {
-        if let Some(note) = self.notes.get_mut(key) {
-            (note.failures, note.retry_at) = (0, Timestamp::ZERO);
-        }
-    }
-
-    /// Whether a peer may be asked now: it did not fail, or its back-off is over.
-    pub(crate) fn may_be_asked(&self, key: &Key) -> bool {
-        self.notes.get(key).is_none_or(|note| note.retry_at <= self.now)
     }
 
     /// A peer is not at these addresses: someone else answered there, or it was reached while these failed. What others say

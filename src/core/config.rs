@@ -58,6 +58,8 @@ pub const DEFAULT_MAX_INBOUND_PER_PEER: usize = 64;
 /// Default for [`LimitConfig::address_book`]. Source: with a few addresses each this is 2 MB, and with the most and longest
 /// that a contact holds ([`MAX_ADDRS`](super::MAX_ADDRS) of [`MAX_ADDR_LEN`](super::MAX_ADDR_LEN) bytes) 64 MiB.
 pub const DEFAULT_ADDRESS_BOOK: usize = 4_096;
+/// Default for [`LimitConfig::back_offs`]. Source: as many as addresses are remembered of.
+pub const DEFAULT_BACK_OFFS: usize = DEFAULT_ADDRESS_BOOK;
 /// Default for [`LimitConfig::candidates`]. Source: the bounded check-before-add queue of zikade, 128.
 pub const DEFAULT_CANDIDATES: usize = 128;
 /// Default for [`LimitConfig::frontier`]. Source: k peers each naming k others fill it once over.
@@ -65,6 +67,10 @@ pub const DEFAULT_FRONTIER: usize = 512;
 /// Default for [`LimitConfig::providers_per_query`]. Source: k peers that each name [`DEFAULT_REPLICATION`] are 400; more
 /// than twice that leaves room for implementations that keep more.
 pub const DEFAULT_PROVIDERS_PER_QUERY: usize = 1_000;
+/// Default for [`BackOffConfig::base`]: 5 s. Source: go-libp2p's swarm.
+pub const DEFAULT_BACK_OFF_BASE: Duration = Duration::from_secs(5);
+/// Default for [`BackOffConfig::max`]: 5 min. Source: go-libp2p's swarm.
+pub const DEFAULT_BACK_OFF_MAX: Duration = Duration::from_secs(300);
 /// Default for [`MaintenanceConfig::probes`]. Source: zikade checks 3 candidates at a time.
 pub const DEFAULT_PROBES: usize = 3;
 /// Default for [`MaintenanceConfig::check_interval`]. Source: rule A24 gives 5 min as an example; with twice that one entry
@@ -96,6 +102,8 @@ pub struct Config {
     pub record: RecordConfig,
     /// What the node does of its own accord.
     pub maintenance: MaintenanceConfig,
+    /// How long a peer that failed is left alone.
+    pub back_off: BackOffConfig,
     /// What others can make grow, and how far.
     pub limit: LimitConfig,
     /// Which addresses the node keeps, dials and tells. Default: [`AddressPolicy::Any`], since a private network knows
@@ -111,6 +119,7 @@ impl Default for Config {
             routing: RoutingConfig::default(),
             record: RecordConfig::default(),
             maintenance: MaintenanceConfig::default(),
+            back_off: BackOffConfig::default(),
             limit: LimitConfig::default(),
             address_policy: AddressPolicy::default(),
         }
@@ -155,6 +164,9 @@ impl Config {
         if let Some(interval) = self.maintenance.snapshot_interval {
             nonzero_time("maintenance.snapshot_interval", interval)?;
         }
+        if self.back_off.base > self.back_off.max {
+            return Err(ConfigError::Greater("back_off.base", "back_off.max"));
+        }
         let limit = &self.limit;
         for (name, value) in [
             ("record.max_value_len", self.record.max_value_len),
@@ -162,6 +174,7 @@ impl Config {
             ("limit.inbound", limit.inbound),
             ("limit.inbound_per_peer", limit.inbound_per_peer),
             ("limit.address_book", limit.address_book),
+            ("limit.back_offs", limit.back_offs),
             ("limit.candidates", limit.candidates),
             ("limit.providers_per_query", limit.providers_per_query),
             ("maintenance.probes", self.maintenance.probes),
@@ -323,6 +336,25 @@ impl Default for MaintenanceConfig {
     }
 }
 
+/// How long a peer is left alone that could not be dialled, or that failed repeatedly with nothing answered in between.
+/// Its answer ends it; so do a connection, if a dial failed, a new address, and naming the peer again. A query that would
+/// have asked the peer goes on without it and says so in its [`Report`](super::error::Report).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackOffConfig {
+    /// After its first failure, and up to a quarter longer so that nodes do not stay in step; twice as long after each
+    /// further one, half as long while nobody at all answers. Zero holds nobody back. Default: [`DEFAULT_BACK_OFF_BASE`].
+    pub base: Duration,
+    /// The longest, but for that quarter. Default: [`DEFAULT_BACK_OFF_MAX`].
+    pub max: Duration,
+}
+
+impl Default for BackOffConfig {
+    fn default() -> BackOffConfig {
+        BackOffConfig { base: DEFAULT_BACK_OFF_BASE, max: DEFAULT_BACK_OFF_MAX }
+    }
+}
+
 /// What others can make grow, and how far. A test fills each.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -337,6 +369,9 @@ pub struct LimitConfig {
     /// Peers outside the routing table whose addresses are remembered; the oldest are forgotten first.
     /// Default: [`DEFAULT_ADDRESS_BOOK`].
     pub address_book: usize,
+    /// Peers whose failures are remembered; the one whose back-off is over soonest is forgotten first.
+    /// Default: [`DEFAULT_BACK_OFFS`].
+    pub back_offs: usize,
     /// Peers that wait to be probed before they enter the routing table; one more is dropped and can come again.
     /// Default: [`DEFAULT_CANDIDATES`].
     pub candidates: usize,
@@ -355,6 +390,7 @@ impl Default for LimitConfig {
             inbound: DEFAULT_MAX_INBOUND,
             inbound_per_peer: DEFAULT_MAX_INBOUND_PER_PEER,
             address_book: DEFAULT_ADDRESS_BOOK,
+            back_offs: DEFAULT_BACK_OFFS,
             candidates: DEFAULT_CANDIDATES,
             frontier: DEFAULT_FRONTIER,
             providers_per_query: DEFAULT_PROVIDERS_PER_QUERY,

@@ -17,10 +17,10 @@ use super::validate::InvalidValue;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// The network: no peer is known that could be asked. What was to be published is kept locally.
+    /// The network: no peer is known. What was to be published is kept locally.
     #[error("no peers known")]
     NoPeers,
-    /// The network: of those who could be asked, nobody answered.
+    /// The network: of those who are known, nobody answered, or all are held back since they failed a moment ago.
     #[error("nobody answered: {0}")]
     NoAnswer(Box<Report>),
     /// The network: everyone who could be asked was, and nobody had it.
@@ -130,7 +130,9 @@ pub struct Report {
     pub acknowledged: Vec<PeerId>,
     /// The peers to which what was published was sent and that neither took nor refused it by the end.
     pub sent: Vec<PeerId>,
-    /// The peers that failed, in the order in which they did, with the reason of each.
+    /// The peers that failed, in the order in which they did, with the reason of each. Those too that would have been asked
+    /// and were not, since they failed a moment ago: [`Unreachable::BackingOff`](super::message::Unreachable::BackingOff)
+    /// or [`RequestError::HeldBack`]. For them no request was sent.
     pub failed: Vec<PeerFailure>,
 }
 

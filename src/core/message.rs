@@ -223,6 +223,12 @@ pub enum RequestError {
     /// The remote: it broke the protocol.
     #[error("the peer misbehaved: {0}")]
     Misbehaved(#[from] Misbehaviour),
+    /// The network or the remote: it failed repeatedly with nothing answered in between, and is not asked again yet.
+    #[error("held back, since it failed repeatedly: {last}")]
+    HeldBack {
+        /// How it failed last: one of [`RequestError::REASONS`].
+        last: &'static str,
+    },
     /// Us: too much is under way already.
     #[error("too many requests under way")]
     Busy,
@@ -233,7 +239,7 @@ pub enum RequestError {
 
 impl RequestError {
     /// What all reasons are called, in one word each.
-    pub const REASONS: [&str; 9] = [
+    pub const REASONS: [&str; 10] = [
         "unreachable",
         "connection_closed",
         "timed_out",
@@ -243,6 +249,7 @@ impl RequestError {
         "misbehaved",
         "busy",
         "too_large",
+        "held_back",
     ];
 
     /// The reason in one word: one of [`RequestError::REASONS`].
@@ -261,6 +268,7 @@ impl RequestError {
             RequestError::Misbehaved(_) => 6,
             RequestError::Busy => 7,
             RequestError::TooLarge => 8,
+            RequestError::HeldBack { .. } => 9,
         }
     }
 
@@ -271,8 +279,23 @@ impl RequestError {
             RequestError::Busy
                 | RequestError::TooLarge
                 | RequestError::Unacknowledged
+                | RequestError::HeldBack { .. }
                 | RequestError::Unreachable(Unreachable::Denied | Unreachable::BackingOff(_))
         )
+    }
+
+    /// Whether no connection to the peer could be had, though it was dialled.
+    pub(crate) fn is_failed_dial(&self) -> bool {
+        matches!(self, RequestError::Unreachable(Unreachable::DialFailed(_) | Unreachable::WrongPeer))
+    }
+
+    /// What is said of a peer that failed so and is not asked again yet.
+    pub(crate) fn held_back(self) -> RequestError {
+        match self {
+            RequestError::Unreachable(Unreachable::DialFailed(cause)) => Unreachable::BackingOff(cause).into(),
+            RequestError::Unreachable(Unreachable::WrongPeer) => Unreachable::BackingOff(DialCause::WrongPeer).into(),
+            why => RequestError::HeldBack { last: why.reason() },
+        }
     }
 }
 

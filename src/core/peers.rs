@@ -1,22 +1,26 @@
-//! All that a node knows about other peers: the routing table, the address book, who is connected, who serves.
+//! All that a node knows about other peers: the routing table, the address book, who is connected, who serves, who failed.
 //!
 //! Knows: which of these to ask for what. Must not know: queries, records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use rand_chacha::ChaCha8Rng;
 
 use super::address_book::{AddressBook, Seen};
 use super::address_policy::{AddressPolicy, is_relayed};
 use super::addresses::{Addresses, MAX_RUMOURS, MAX_TOLD, Source};
+use super::back_off::{BackOffs, Failure};
 use super::config::Config;
 use super::contact::Contact;
 use super::host::{Host, Transport};
 use super::key::Key;
-use super::routing::RoutingTable;
+use super::message::{DialCause, RequestError, Unreachable};
+use super::routing::{Entry, RoutingTable};
 use super::time::Timestamp;
 
 /// A peer is dialled at so many addresses at once. Source: a dial is answered in a round trip or not at all, mostly; four
@@ -31,6 +35,7 @@ pub(crate) struct Peers {
     pub(crate) local: Arc<Contact>,
     pub(crate) table: RoutingTable,
     pub(crate) book: AddressBook,
+    pub(crate) back_offs: BackOffs,
     pub(crate) policy: AddressPolicy,
     /// Bounded by the connections that the driver allows.
     links: BTreeMap<Key, Link>,
@@ -54,6 +59,7 @@ impl Peers {
         Peers {
             table: RoutingTable::new(*local.key(), config.routing.clone()),
             book: AddressBook::new(config.limit.address_book, policy == AddressPolicy::Public),
+            back_offs: BackOffs::new(config.back_off.clone(), config.limit.back_offs),
             local,
             policy,
             links: BTreeMap::new(),
@@ -65,10 +71,11 @@ impl Peers {
     }
 
     /// A connection to a peer is up, with its other end there, as far as that is known.
-    pub(crate) fn connected(&mut self, key: &Key, end: Option<&Multiaddr>) {
+    pub(crate) fn connected(&mut self, now: Timestamp, key: &Key, end: Option<&Multiaddr>) {
         let host = end.and_then(|addr| Host::of(addr.as_ref()));
         self.links.entry(*key).or_default().seen = Seen { connected: true, host };
         self.book.set_connected(key, true);
+        self.back_offs.on_connected(now, key, self.table.len());
     }
 
     pub(crate) fn disconnected(&mut self, key: &Key) {
@@ -252,57 +259,88 @@ impl Peers {
         self.book.get(key).or_else(|| self.table.get(key).map(|entry| &entry.contact)).cloned()
     }
 
-    /// The peers to begin a lookup with: the `count` closest of the table, and while it holds fewer, those that the
-    /// application named. Those that failed and whose back-off is not over are left alone, unless there are no others, as
-    /// after an outage.
-    pub(crate) fn seeds(&self, now: Timestamp, target: &Key, count: usize) -> Vec<Arc<Contact>> {
-        self.seeds_with(now, target, count, |key| self.book.may_be_asked(key))
+    /// A peer answered: it may be asked again at once.
+    pub(crate) fn on_answer(&mut self, now: Timestamp, key: &Key) {
+        self.back_offs.on_answer(now, key, self.table.len());
     }
 
-    /// The same for a lookup towards the node itself. Between those there are ever longer pauses where too few are known, so
-    /// that each tries all that the application named.
-    pub(crate) fn seeds_home(&self, now: Timestamp, count: usize) -> Vec<Arc<Contact>> {
-        self.seeds_with(now, self.local.key(), count, |_| true)
-    }
-
-    /// `stranger` tells whether a named peer that is not in the table may be asked.
-    fn seeds_with(
-        &self,
-        now: Timestamp,
-        target: &Key,
-        count: usize,
-        stranger: impl Fn(&Key) -> bool,
-    ) -> Vec<Arc<Contact>> {
-        let mut seeds = self.table.closest(target, count, |_, entry| entry.may_be_asked(now));
-        if seeds.is_empty() {
-            seeds = self.table.closest(target, count, |_, _| true);
+    /// A peer failed a request. Returns who left the table for it.
+    pub(crate) fn on_failure(&mut self, failure: Failure<'_>, rng: &mut ChaCha8Rng) -> Option<PeerId> {
+        let key = failure.to.key();
+        if !failure.why.is_the_peers() {
+            return None;
         }
-        if seeds.len() < count {
+        if self.table.len() > 0 {
+            self.book.give_up(key);
+        }
+        let why = match failure.why {
+            // Not even a connection was there in time.
+            RequestError::Timeout if !self.is_connected(key) => Unreachable::DialFailed(DialCause::TimedOut).into(),
+            why => why,
+        };
+        let counts = self.back_offs.on_failure(Failure { why, ..failure }, self.table.get(key).is_some(), rng);
+        match why {
+            RequestError::Unsupported => self.table.remove(key),
+            why => self.table.fail(key, counts, why.is_failed_dial()),
+        }
+    }
+
+    /// Whether a peer is not to be asked now, where it would be dialled.
+    pub(crate) fn holds(&self, now: Timestamp, contact: &Arc<Contact>) -> bool {
+        self.back_offs.until(contact.key()).is_some_and(|until| now < until)
+            && self.back_offs.holds(now, &self.dialled(contact))
+    }
+
+    /// Why a peer is not to be asked now, for the report of the query that would ([`BackOffs::tell`]).
+    pub(crate) fn why_held(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Option<RequestError> {
+        if self.holds(now, contact) { self.back_offs.tell(contact.key()) } else { None }
+    }
+
+    /// When an entry is worth a question whether it is there: after so long without a sign of life, or, where it failed,
+    /// once its back-off is over.
+    pub(crate) fn check_at(&self, entry: &Entry, quiet: Duration) -> Timestamp {
+        match entry.failures() {
+            0 => entry.last_seen + quiet,
+            _ => self.back_offs.until(entry.contact.key()).unwrap_or(Timestamp::ZERO),
+        }
+    }
+
+    /// Peers that the application named and that are not in the table are worth a try now. Between the lookups that begin so
+    /// there are ever longer pauses where too few are known.
+    pub(crate) fn try_named(&mut self, now: Timestamp) {
+        for contact in self.book.named().filter(|contact| self.table.get(contact.key()).is_none()) {
+            self.back_offs.release(now, contact.key());
+        }
+    }
+
+    /// The peers to begin a lookup with: the `count` closest of the table, and while it holds fewer, those that the
+    /// application named. Those that are held back come beside as many others: the lookup asks none of them, and says so.
+    pub(crate) fn seeds(&self, now: Timestamp, target: &Key, count: usize) -> Vec<Arc<Contact>> {
+        let mut held = Vec::new();
+        let mut seeds = self.table.closest(target, count, |_, entry| {
+            let open = entry.failures() == 0 || !self.holds(now, &entry.contact);
+            held.extend((!open).then(|| Arc::clone(&entry.contact)));
+            open
+        });
+        let room = count - seeds.len();
+        seeds.append(&mut held);
+        if room > 0 {
             let named = self.book.named().filter(|contact| contact.peer() != self.local.peer());
-            let may_be_asked = |key: &Key| match self.table.get(key) {
-                Some(entry) => entry.may_be_asked(now),
-                None => stranger(key),
-            };
-            let named = named.filter(|contact| seeds.is_empty() || may_be_asked(contact.key()));
-            let fresh = named.filter(|contact| !contact.is_among(&seeds));
-            let fresh: Vec<_> = fresh.take(count - seeds.len()).cloned().collect();
-            seeds.extend(fresh);
+            let mut named: Vec<_> = named.filter(|contact| !contact.is_among(&seeds)).collect();
+            named.sort_by_key(|contact| self.holds(now, contact));
+            seeds.extend(named.into_iter().take(room).cloned());
         }
         seeds
     }
 
     /// A peer that someone named, as it is to be asked; `None` for this node itself, and for one that could not be asked
-    /// since nobody knows where it is, or that is left alone since it failed and is named without anything new.
+    /// since nobody knows where it is.
     ///
     /// What is known of its addresses comes before those that it was named with: whoever names a peer with wrong ones must
     /// not make it look dead, nor have it dialled at more than a few.
-    pub(crate) fn askable(&self, now: Timestamp, named: &Arc<Contact>) -> Option<Arc<Contact>> {
+    pub(crate) fn askable(&self, named: &Arc<Contact>) -> Option<Arc<Contact>> {
         let key = named.key();
         if key == self.local.key() {
-            return None;
-        }
-        let entry = self.table.get(key);
-        if entry.is_some_and(|entry| !entry.may_be_asked(now) && named.adds_nothing_to(&entry.contact)) {
             return None;
         }
         match self.contact_at(key) {
@@ -328,31 +366,39 @@ mod tests {
         let good = contact(PeerId::random(), 1..2);
         peers.note(Timestamp::ZERO, &good, Source::Reached);
         peers.table.offer(Timestamp::ZERO, &good);
-        let asked = peers.askable(Timestamp::ZERO, &contact(*good.peer(), 100..100 + MAX_ADDRS)).unwrap();
+        let asked = peers.askable(&contact(*good.peer(), 100..100 + MAX_ADDRS)).unwrap();
         assert_eq!(asked.raw_addrs()[0], good.raw_addrs()[0], "asked where it is known to be");
         assert_eq!(asked.raw_addrs().len(), 1 + MAX_RUMOURS, "and at some of the others: it may have moved");
         let answered = peers.as_answered(&asked); // on whatever connection
         peers.table.offer(Timestamp::ZERO, &answered);
         assert_eq!(peers.contact(good.peer()), Some(Arc::clone(&good)), "hearsay stays out of the table");
-        let again = peers.askable(Timestamp::ZERO, &good).unwrap();
+        let again = peers.askable(&good).unwrap();
         assert_eq!(again, good);
     }
 
     #[test]
-    fn a_named_peer_that_failed_is_left_alone_as_others_are() {
+    fn peers_that_are_held_back_take_the_place_of_no_other_seed() {
+        use rand_core::SeedableRng as _;
+
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
         let at = Timestamp::from_secs;
-        let (good, dead) = (contact(PeerId::random(), 1..2), contact(PeerId::random(), 2..3));
+        let [good, dead, boot, gone] = [1, 2, 3, 4].map(|port| contact(PeerId::random(), port..port + 1));
         for peer in [&good, &dead] {
-            peers.note(at(0), peer, Source::Application);
             peers.table.offer(at(0), peer);
         }
-        peers.table.fail(at(10), dead.key(), true);
-        assert_eq!(peers.seeds(at(11), dead.key(), 20), [Arc::clone(&good)]);
-        assert_eq!(peers.seeds(at(40), dead.key(), 20), [dead.clone(), good.clone()], "the back-off is over");
-        peers.table.remove(good.key());
-        peers.book.keep(&good.with_addrs([]));
-        assert_eq!(peers.seeds(at(11), dead.key(), 20), [dead], "there is nobody else");
+        for peer in [&gone, &boot] {
+            peers.note(at(0), peer, Source::Application);
+        }
+        let why = Unreachable::DialFailed(DialCause::Refused).into();
+        for to in [&dead, &gone] {
+            peers.on_failure(Failure { now: at(10), asked: at(9), to, why, told: true }, &mut rng);
+        }
+        let seeds = |at, count| peers.seeds(at, dead.key(), count);
+        assert_eq!(seeds(at(11), 1), [&dead, &good].map(Arc::clone).into_iter().rev().collect::<Vec<_>>());
+        assert_eq!(seeds(at(11), 2)[..], [&good, &dead, &boot].map(Arc::clone));
+        assert_eq!(seeds(at(11), 3)[..], [&good, &dead, &boot, &gone].map(Arc::clone));
+        assert_eq!(seeds(at(17), 1)[..], [Arc::clone(&dead)], "the back-off is over");
     }
 
     #[test]

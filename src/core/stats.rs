@@ -28,7 +28,9 @@ pub struct Stats {
     pub failed: [u64; 6],
     /// Why they failed, by the index of the reason in [`RequestError::REASONS`].
     #[cfg_attr(feature = "serde", serde(with = "named::reasons"))]
-    pub failures: [u64; 9],
+    pub failures: [u64; RequestError::REASONS.len()],
+    /// Requests not sent, since the peer is held back after failures ([`BackOffConfig`](super::config::BackOffConfig)).
+    pub held_back: u64,
     /// Of those, how many were given up before they ended.
     #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
     pub cancelled: [u64; 6],
@@ -167,8 +169,6 @@ pub struct DriverStats {
     /// Of those, how many did not, by the index of the reason in [`DIAL_FAILURES`].
     #[cfg_attr(feature = "serde", serde(with = "named::dials"))]
     pub dials_failed: [u64; DIAL_FAILURES.len()],
-    /// Requests not dialled for, since a dial failed a moment ago.
-    pub dials_held_back: u64,
     /// Streams that peers opened.
     pub streams_inbound: u64,
     /// Of those, how many were refused since there were too many on the connection.

@@ -83,6 +83,9 @@ pub(super) const METRICS: &[Metric] = &[
     counter("requests_cancelled", "Of those, how many were given up before they ended.", |from, take| {
         by_kind(&from.stats.cancelled, take);
     }),
+    counter("requests_held_back", "Requests not sent, since the peer failed a moment ago.", |from, take| {
+        take(&[], Value::Count(from.stats.held_back));
+    }),
     counter("request_failures", "Failed requests by the reason.", |from, take| {
         for (reason, count) in RequestError::REASONS.iter().zip(from.stats.failures) {
             take(&[("reason", reason)], Value::Count(count));
@@ -151,9 +154,6 @@ pub(super) const METRICS: &[Metric] = &[
         for (reason, count) in DIAL_FAILURES.iter().zip(from.driver.dials_failed) {
             take(&[("reason", reason)], Value::Count(count));
         }
-    }),
-    counter("dials_held_back", "Requests not dialled for, since a dial failed a moment ago.", |from, take| {
-        take(&[], Value::Count(from.driver.dials_held_back));
     }),
     counter("streams_opened", "Streams opened, by who asks on them.", |from, take| {
         take(&[("direction", "inbound")], Value::Count(from.driver.streams_inbound));

@@ -248,9 +248,9 @@ impl Behaviour {
         }
     }
 
-    fn on_output(&mut self, now: Timestamp, output: Output) {
+    fn on_output(&mut self, output: Output) {
         match output {
-            Output::Send { to, id, request } => self.dialer.send(now, to, id, request),
+            Output::Send { to, id, request } => self.dialer.send(to, id, request),
             Output::Cancel { id } => self.dialer.cancel(id),
             Output::Reply { to, id, reply } => self.reply(to, id, reply),
             Output::Event(event) => {
@@ -416,9 +416,6 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
             FromHandler::Response { id, result } => {
-                if result.is_ok() {
-                    self.dialer.on_answer();
-                }
                 if self.dialer.on_response(peer, connection, id) {
                     self.input(Input::Response { id, result });
                 }
@@ -437,7 +434,7 @@ impl NetworkBehaviour for Behaviour {
             if let Poll::Ready(wish) = self.commands.poll(cx, now, &mut self.dht) {
                 self.on_wish(wish);
             } else if let Some(output) = self.next_output(cx, now) {
-                self.on_output(now, output);
+                self.on_output(output);
             } else if self.poll_timer(cx).is_ready() {
                 self.tick();
             } else {

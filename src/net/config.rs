@@ -20,12 +20,6 @@ pub const LAN_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/lan/kad/1.0.
 pub const DEFAULT_DIALS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// Default for [`DialConfig::waiting`]. Source: three requests of each of the 10,000 queries that may run.
 pub const DEFAULT_DIALS_WAITING: usize = 30_000;
-/// Default for [`DialConfig::backoff_base`]: 5 s. Source: go-libp2p's swarm.
-pub const DEFAULT_BACKOFF_BASE: Duration = Duration::from_secs(5);
-/// Default for [`DialConfig::backoff_max`]: 5 min. Source: go-libp2p's swarm.
-pub const DEFAULT_BACKOFF_MAX: Duration = Duration::from_secs(300);
-/// Default for [`DialConfig::backoff_peers`]. Source: as many as the core remembers addresses of.
-pub const DEFAULT_BACKOFF_PEERS: usize = 4_096;
 /// Default for [`Config::with_server_hold`]: 2 min. Source: AutoNAT, in Go and in Rust, tries an address again after 90 s
 /// and gives a probe 30 s, so that a node whose address changed or whose probe failed once has its next one by then.
 pub const DEFAULT_SERVER_HOLD: Duration = Duration::from_secs(120);
@@ -253,7 +247,8 @@ impl Config {
 /// What a PUT_VALUE has beside its value: the key twice, ids and times.
 const MESSAGE_BESIDE_VALUE: usize = 2 * core::config::MAX_KEY_LEN + 512;
 
-/// How peers are dialled.
+/// How peers are dialled. How long one that could not be dialled is left alone is the core's to know:
+/// [`BackOffConfig`](crate::core::config::BackOffConfig).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DialConfig {
@@ -262,30 +257,16 @@ pub struct DialConfig {
     pub at_once: NonZeroUsize,
     /// Requests that wait for a connection; one more ends as busy. Default: [`DEFAULT_DIALS_WAITING`].
     pub waiting: usize,
-    /// How long a peer is not dialled again after a dial failed; doubled with each further one. New addresses, or a
-    /// connection of whatever origin, end it early. Default: [`DEFAULT_BACKOFF_BASE`].
-    pub backoff_base: Duration,
-    /// The longest that a peer is not dialled again. Default: [`DEFAULT_BACKOFF_MAX`].
-    pub backoff_max: Duration,
-    /// Peers whose failed dials are remembered; the soonest over is forgotten first.
-    /// Default: [`DEFAULT_BACKOFF_PEERS`].
-    pub backoff_peers: usize,
 }
 
 impl Default for DialConfig {
     fn default() -> DialConfig {
-        DialConfig {
-            at_once: DEFAULT_DIALS_AT_ONCE,
-            waiting: DEFAULT_DIALS_WAITING,
-            backoff_base: DEFAULT_BACKOFF_BASE,
-            backoff_max: DEFAULT_BACKOFF_MAX,
-            backoff_peers: DEFAULT_BACKOFF_PEERS,
-        }
+        DialConfig { at_once: DEFAULT_DIALS_AT_ONCE, waiting: DEFAULT_DIALS_WAITING }
     }
 }
 
 impl DialConfig {
-    /// Checks what types cannot. A `backoff_base` of zero turns the holding back off.
+    /// Checks what types cannot.
     ///
     /// # Errors
     ///
@@ -293,12 +274,6 @@ impl DialConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.waiting == 0 {
             return Err(ConfigError::Zero("dial.waiting"));
-        }
-        if self.backoff_peers == 0 {
-            return Err(ConfigError::Zero("dial.backoff_peers"));
-        }
-        if self.backoff_base > self.backoff_max {
-            return Err(ConfigError::Greater("dial.backoff_base", "dial.backoff_max"));
         }
         Ok(())
     }
@@ -335,9 +310,10 @@ mod tests {
             Config::amino().with_dial(dial).validate()
         };
         assert_eq!(dial(|dial| dial.waiting = 0), Err(ConfigError::Zero("dial.waiting")));
-        assert_eq!(dial(|dial| dial.backoff_peers = 0), Err(ConfigError::Zero("dial.backoff_peers")));
-        let greater = Err(ConfigError::Greater("dial.backoff_base", "dial.backoff_max"));
-        assert_eq!(dial(|dial| dial.backoff_max = Duration::ZERO), greater);
+        let mut core = core::Config::default();
+        core.back_off.max = Duration::ZERO;
+        let greater = Err(ConfigError::Greater("back_off.base", "back_off.max"));
+        assert_eq!(Config::lan().with_core(core).validate(), greater);
     }
 
     #[test]

@@ -14,12 +14,11 @@ use libp2p_swarm::{ConnectionId, DialError};
 
 pub(super) use failure::strangers_addr;
 
-use super::backoff::BackOffs;
 use super::config::DialConfig;
 use super::disproved::Disproved;
 use super::handler::ToHandler;
 use crate::core::stats::DriverStats;
-use crate::core::{AddressPolicy, Contact, Request, RequestError, RequestId, Timestamp, Unreachable};
+use crate::core::{AddressPolicy, Contact, Request, RequestError, RequestId, Unreachable};
 
 /// How many times `DialConfig::at_once` dials may be under way, those included that every request gave up waiting for.
 /// A dial cannot be taken back and may take longer than a request's time: dead peers must not hold up the others.
@@ -52,12 +51,10 @@ pub(super) struct Dialer {
     dials: BTreeMap<ConnectionId, Arc<Contact>>,
     /// Requests that wait for a connection: at most `config.waiting`.
     waiting: usize,
-    backoffs: BackOffs,
     /// How many of `peers` have a connection.
     connected: u64,
     /// What it did so far.
     counts: DriverStats,
-    /// As many peers as `backoffs`.
     disproved: Disproved,
     actions: VecDeque<Action>,
 }
@@ -102,8 +99,6 @@ enum Dial {
 
 impl Dialer {
     pub(super) fn new(local: PeerId, config: DialConfig, policy: AddressPolicy) -> Dialer {
-        let backoffs = BackOffs::new(&config);
-        let disproved = Disproved::new(config.backoff_peers);
         Dialer {
             local,
             policy,
@@ -114,17 +109,16 @@ impl Dialer {
             next_place: 0,
             dials: BTreeMap::new(),
             waiting: 0,
-            backoffs,
             connected: 0,
             counts: DriverStats::default(),
-            disproved,
+            disproved: Disproved::default(),
             actions: VecDeque::new(),
         }
     }
 
     /// Takes on a request. It ends by [`Action::Fail`] or a true [`Dialer::on_response`], unless it is cancelled.
-    pub(super) fn send(&mut self, now: Timestamp, to: Arc<Contact>, id: RequestId, request: Request) {
-        self.route(now, Outgoing { to, id, request, retried: false });
+    pub(super) fn send(&mut self, to: Arc<Contact>, id: RequestId, request: Request) {
+        self.route(Outgoing { to, id, request, retried: false });
     }
 
     /// Gives up a request; it has no other end.
@@ -160,8 +154,6 @@ impl Dialer {
         let own = self.dials.remove(&connection).is_some();
         self.counts.dials_succeeded += u64::from(own);
         tracing::debug!(peer = %peer_id, %connection, own, "connected");
-        self.backoffs.on_hope(&peer_id);
-        self.backoffs.on_reached();
         let peer = self.peers.entry(peer_id).or_default();
         match peer.dial {
             Dial::Own(id) if id != connection => {}
@@ -189,13 +181,8 @@ impl Dialer {
         }
     }
 
-    /// A peer answered on a connection that was up already.
-    pub(super) fn on_answer(&mut self) {
-        self.backoffs.on_reached();
-    }
-
     /// A connection is gone; what was under way on it is tried once more.
-    pub(super) fn on_closed(&mut self, now: Timestamp, peer_id: PeerId, connection: ConnectionId) {
+    pub(super) fn on_closed(&mut self, peer_id: PeerId, connection: ConnectionId) {
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         let Some(index) = peer.connections.iter().position(|known| known.id == connection) else { return };
         let closed = peer.connections.remove(index);
@@ -206,27 +193,21 @@ impl Dialer {
             if outgoing.retried {
                 self.fail(id, RequestError::ConnectionClosed);
             } else {
-                self.route(now, Outgoing { retried: true, ..outgoing });
+                self.route(Outgoing { retried: true, ..outgoing });
             }
         }
         self.prune(peer_id);
     }
 
     /// A dial failed, an own one or another's.
-    pub(super) fn on_dial_failure(
-        &mut self,
-        now: Timestamp,
-        peer: Option<PeerId>,
-        connection: ConnectionId,
-        error: &DialError,
-    ) {
+    pub(super) fn on_dial_failure(&mut self, peer: Option<PeerId>, connection: ConnectionId, error: &DialError) {
         if let (Some(peer_id), Some(addr)) = (peer, strangers_addr(error)) {
             self.disproved.on_stranger(peer_id, addr);
         }
         if let Some(dialled) = self.dials.remove(&connection) {
             self.counts.dials_failed[failure::index(error)] += 1;
             tracing::debug!(peer = %dialled.peer(), %connection, %error, "dial failed");
-            self.on_own_dial_failure(now, &dialled, error);
+            self.on_own_dial_failure(&dialled, error);
         } else if let Some(peer_id) = peer
             && self.peers.get(&peer_id).is_some_and(|known| known.dial == Dial::Foreign)
         {
@@ -237,7 +218,6 @@ impl Dialer {
 
     /// The application names this peer: it is tried at once, whatever happened before.
     pub(super) fn on_named(&mut self, peer: &PeerId) {
-        self.backoffs.on_hope(peer);
         self.disproved.on_named(peer);
     }
 
@@ -294,7 +274,7 @@ impl Dialer {
 
     /// Sends on the connection with the fewest requests under way, of those on which the peer serves or may, or waits for
     /// one.
-    fn route(&mut self, now: Timestamp, outgoing: Outgoing) {
+    fn route(&mut self, outgoing: Outgoing) {
         let peer_id = *outgoing.to.peer();
         if peer_id == self.local {
             return self.fail(outgoing.id, Unreachable::NoAddress.into());
@@ -303,7 +283,7 @@ impl Dialer {
         let least = known.and_then(|peer| peer.connections.iter().min_by_key(|known| known.load()));
         match least.map(|known| known.id) {
             Some(connection) => self.hand(peer_id, connection, outgoing),
-            None => self.wait(now, peer_id, outgoing),
+            None => self.wait(peer_id, outgoing),
         }
     }
 
@@ -316,7 +296,7 @@ impl Dialer {
         self.notify(peer, connection, ToHandler::Send { id, request });
     }
 
-    fn wait(&mut self, now: Timestamp, peer_id: PeerId, outgoing: Outgoing) {
+    fn wait(&mut self, peer_id: PeerId, outgoing: Outgoing) {
         if self.waiting >= self.config.waiting {
             return self.fail(outgoing.id, RequestError::Busy);
         }
@@ -324,11 +304,6 @@ impl Dialer {
             return self.fail(outgoing.id, Unreachable::WrongPeer.into());
         }
         let idle = self.peers.get(&peer_id).is_none_or(|peer| peer.dial == Dial::None);
-        if idle && let Some(cause) = self.backoffs.held(now, &outgoing.to) {
-            self.counts.dials_held_back += 1;
-            tracing::debug!(peer = %peer_id, request = %outgoing.id, "dial held back");
-            return self.fail(outgoing.id, Unreachable::BackingOff(cause).into());
-        }
         self.waiting += 1;
         self.requests.insert(outgoing.id, (peer_id, None));
         self.peers.entry(peer_id).or_default().waiting.push_back(outgoing);
@@ -373,7 +348,7 @@ impl Dialer {
                 && self.dials.values().filter(awaited).count() < at_once
     }
 
-    fn on_own_dial_failure(&mut self, now: Timestamp, dialled: &Arc<Contact>, error: &DialError) {
+    fn on_own_dial_failure(&mut self, dialled: &Arc<Contact>, error: &DialError) {
         let peer_id = *dialled.peer();
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         peer.dial = Dial::None;
@@ -388,10 +363,6 @@ impl Dialer {
             return self.enqueue(peer_id);
         }
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
-        // Also if nobody waits any more: a request's time may be shorter than that of a dial.
-        if failure::is_peers_fault(error) && peer.connections.is_empty() {
-            self.backoffs.on_failure(now, dialled, failure::cause(error));
-        }
         let waiting = std::mem::take(&mut peer.waiting);
         self.waiting -= waiting.len();
         for outgoing in waiting {

@@ -10,21 +10,19 @@ use libp2p_identity::PeerId;
 
 use crate::core::Contact;
 
+/// So many peers are remembered, with as many addresses of each as a contact holds. Source: as many as the core remembers
+/// addresses of.
+const LIMIT: usize = 4_096;
+
 /// The addresses that are wrong for a peer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Disproved {
     peers: BTreeMap<PeerId, Arc<Contact>>,
     /// The longest known first.
     order: VecDeque<PeerId>,
-    limit: usize,
 }
 
 impl Disproved {
-    /// Remembers at most this many peers, with as many addresses of each as a contact holds.
-    pub(super) fn new(limit: usize) -> Disproved {
-        Disproved { peers: BTreeMap::new(), order: VecDeque::new(), limit }
-    }
-
     /// Someone else answered at this address of the peer.
     pub(super) fn on_stranger(&mut self, peer: PeerId, addr: &Multiaddr) {
         let wrong = Contact::new(peer, [addr.clone()]);
@@ -32,7 +30,7 @@ impl Disproved {
             *known = known.merged(&wrong);
             return;
         }
-        if self.peers.len() >= self.limit
+        if self.peers.len() >= LIMIT
             && let Some(oldest) = self.order.pop_front()
         {
             self.peers.remove(&oldest);
@@ -73,7 +71,7 @@ mod tests {
     #[test]
     fn leaves_the_addresses_that_may_be_right() {
         let peer = PeerId::random();
-        let mut disproved = Disproved::new(10);
+        let mut disproved = Disproved::default();
         let contact = Contact::new(peer, [addr(1), addr(2)]);
         assert_eq!(disproved.without(&contact), Some(Arc::clone(&contact)));
         disproved.on_stranger(peer, &addr(1).with_p2p(peer).unwrap());
@@ -89,17 +87,17 @@ mod tests {
 
     #[test]
     fn is_bounded() {
-        let mut disproved = Disproved::new(10);
-        let peers: Vec<_> = (0..1000).map(|_| PeerId::random()).collect();
-        for (peer, port) in peers.iter().zip(1..) {
+        let mut disproved = Disproved::default();
+        let peers: Vec<_> = (0..LIMIT + 1000).map(|_| PeerId::random()).collect();
+        for (peer, port) in peers.iter().zip((1..1000).cycle()) {
             disproved.on_stranger(*peer, &addr(port));
             disproved.on_stranger(*peer, &addr(port + 1));
         }
-        assert_eq!((disproved.peers.len(), disproved.order.len()), (10, 10));
-        assert!(disproved.peers.contains_key(&peers[999]));
+        assert_eq!((disproved.peers.len(), disproved.order.len()), (LIMIT, LIMIT));
+        assert!(disproved.peers.contains_key(&peers[LIMIT]));
         for port in 1..1000 {
-            disproved.on_stranger(peers[999], &addr(port));
+            disproved.on_stranger(peers[LIMIT], &addr(port));
         }
-        assert_eq!(disproved.peers[&peers[999]].raw_addrs().len(), crate::core::MAX_ADDRS);
+        assert_eq!(disproved.peers[&peers[LIMIT]].raw_addrs().len(), crate::core::MAX_ADDRS);
     }
 }

@@ -3,7 +3,6 @@
 //! Knows: the swarm. Must not know: why anything is sent or answered; that is the core's.
 
 mod asked;
-mod backoff;
 mod behaviour;
 mod clock;
 mod config;
@@ -26,8 +25,7 @@ mod upgrade;
 
 pub use behaviour::Behaviour;
 pub use config::{
-    AMINO_PROTOCOL, Config, DEFAULT_BACKOFF_BASE, DEFAULT_BACKOFF_MAX, DEFAULT_BACKOFF_PEERS, DEFAULT_DIALS_AT_ONCE,
-    DEFAULT_DIALS_WAITING, DEFAULT_SERVER_HOLD, DialConfig, LAN_PROTOCOL,
+    AMINO_PROTOCOL, Config, DEFAULT_DIALS_AT_ONCE, DEFAULT_DIALS_WAITING, DEFAULT_SERVER_HOLD, DialConfig, LAN_PROTOCOL,
 };
 pub use dual::{Dual, DualEvent};
 pub use event::{Event, ModeReason};

@@ -26,12 +26,11 @@ const VOCABULARY: &[&str] = &[
     "rtt",
     "address_policy",
     "addresses",
-    "back_off",
     "host",
     "text",
 ];
 /// Floor 1: what the duties are made of.
-const PARTS: &[&str] = &["routing", "address_book", "store", "validate", "lookup", "preimage"];
+const PARTS: &[&str] = &["routing", "address_book", "back_off", "store", "validate", "lookup", "preimage"];
 /// Between the floors: what the duties share, and the doors, which are data.
 const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "errand", "spans"];
 /// Floor 2: each knows nothing of the others.
@@ -47,7 +46,6 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("key", &[]),
     ("text", &[&["key"]]),
     ("contact", &[&["key"]]),
-    ("back_off", &[]),
     ("ip_group", &[&["contact", "address_policy"]]),
     ("host", &[&["key", "ip_group"]]),
     ("addresses", &[&["time", "contact", "host"]]),
@@ -60,6 +58,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("rtt", &[&["time", "config"]]),
     ("routing", &[VOCABULARY]),
     ("address_book", &[VOCABULARY]),
+    ("back_off", &[VOCABULARY]),
     ("lookup", &[VOCABULARY]),
     ("preimage", &[&["key"]]),
     ("io", &[VOCABULARY, &["store", "validate", "stats"]]),

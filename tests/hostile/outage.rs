@@ -35,12 +35,11 @@ impl Outage {
             };
         }
         let base = Duration::from_millis(250);
-        let mut dial = kad::DialConfig::default();
-        assert!(dial.backoff_base <= Duration::from_secs(5));
-        dial.backoff_base = base;
         let mut core = brief().core().clone();
+        assert!(core.back_off.base <= Duration::from_secs(5));
+        core.back_off.base = base;
         core.maintenance.refresh_interval = Some(Duration::from_millis(500));
-        let config = brief().with_core(core).with_dial(dial);
+        let config = brief().with_core(core);
         let pause = Duration::from_millis(20);
         Outage { length: 20 * base, config, pause, within: base + Duration::from_millis(500) }
     }

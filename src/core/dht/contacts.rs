@@ -11,6 +11,9 @@ impl Dht {
         if contact.key() == self.peers.local.key() {
             return;
         }
+        if source == Source::Application {
+            self.peers.back_offs.on_named(contact.key());
+        }
         let contact = self.peers.note(now, contact, source);
         if source == Source::Application || self.peers.serves(contact.key()) {
             self.offer(now, contact);
@@ -30,7 +33,7 @@ impl Dht {
         let key = Key::from(&peer);
         let end = inbound_addr.as_ref().or(outbound_addr.as_ref());
         self.peers.table.connected(peer, end);
-        self.peers.connected(&key, end);
+        self.peers.connected(now, &key, end);
         self.on_sign_of_life(now, &key);
         if let Some(addr) = outbound_addr {
             let contact = match self.peers.contact_at(&key) {
@@ -132,8 +135,8 @@ impl Dht {
     pub(super) fn start_probes(&mut self, now: Timestamp) {
         while let Some((contact, purpose)) = self.probes.start_next() {
             let wanted = match purpose {
-                Purpose::Trial => self.peers.wants(now, &contact),
-                Purpose::Check => self.checks.wants(now, &contact, &self.peers.table),
+                Purpose::Trial => self.peers.wants(now, &contact) && !self.peers.holds(now, &contact),
+                Purpose::Check => self.checks.wants(now, &contact, &self.peers),
             };
             if wanted {
                 let key = Bytes::from(contact.peer().to_bytes());
@@ -149,7 +152,7 @@ impl Dht {
     pub(super) fn on_probed(&mut self, now: Timestamp, peer: &PeerId, response: Option<&Response>) {
         let purpose = self.probes.finished(peer);
         if let (Some(Purpose::Check), Some(response)) = (purpose, response) {
-            for contact in named(now, &mut self.peers, &self.config, &Key::from(peer), response) {
+            for contact in named(&self.peers, &self.config, &Key::from(peer), response) {
                 if self.peers.table.is_neighbour(contact.key()) {
                     self.queue(now, contact);
                 }
@@ -161,7 +164,7 @@ impl Dht {
     /// Asks those entries whether they are there from which nothing was heard for a while.
     pub(super) fn run_checks(&mut self, now: Timestamp) {
         if self.checks.due(&self.peers.table).is_some_and(|at| at <= now) {
-            for contact in self.checks.run(now, &self.peers.table) {
+            for contact in self.checks.run(now, &self.peers) {
                 self.probes.check(contact);
             }
             self.start_probes(now);
@@ -188,7 +191,7 @@ impl Dht {
     pub(super) fn admit(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let contact = &self.peers.as_answered(contact);
         if !self.peers.is_routable(contact) {
-            return self.peers.table.on_answer(now);
+            return;
         }
         let peer = *contact.peer();
         let gone = match self.peers.table.offer(now, contact) {

@@ -31,6 +31,10 @@ impl Dht {
         let kind = request.kind();
         let peer = *to.peer();
         let key = *to.key();
+        if let Some(why) = self.peers.why_held(now, &to) {
+            self.stats.held_back += 1;
+            return self.query_failed(id, tag, &to, why);
+        }
         let pace = self.pool.get_mut(id).map_or(Pace::Steady, |query| query.machine.pace());
         if matches!(kind, Kind::PutValue | Kind::AddProvider)
             && let Some(cause) = self.pool.get_mut(id).and_then(|query| query.machine.cause())
@@ -61,7 +65,7 @@ impl Dht {
     pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(query) = self.pool.get_mut(id) else { return };
         let target = query.machine.walk_target(tag).unwrap_or(query.target);
-        let closer = named(now, &mut self.peers, &self.config, &target, &response);
+        let closer = named(&self.peers, &self.config, &target, &response);
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let found = response.has_records();
         let heard = Heard { from: &asked.request.to, tag, response, closer: &closer };
@@ -95,15 +99,22 @@ impl Dht {
     }
 
     pub(super) fn on_query_failure(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, why: RequestError) {
+        if let Some(query) = self.pool.get_mut(id) {
+            query.in_flight.retain(|request| *request != asked.id);
+        }
+        self.query_failed(id, tag, &asked.request.to, why);
+        self.drive(now, id);
+    }
+
+    /// A peer failed a query, or is held back since it failed before.
+    fn query_failed(&mut self, id: QueryId, tag: Tag, to: &Arc<Contact>, why: RequestError) {
         let Some(query) = self.pool.get_mut(id) else { return };
-        let peer = *asked.request.to.peer();
-        query.in_flight.retain(|request| *request != asked.id);
+        let peer = *to.peer();
         query.report.failed.push(PeerFailure::new(peer, why));
-        query.machine.on_failure(&asked.request.to, tag, why);
+        query.machine.on_failure(to, tag, why);
         if query.progress {
             self.report(id, QueryEvent::Progress(Progress::Failed { peer, why }));
         }
-        self.drive(now, id);
     }
 
     /// Ends a query. Requests that are merely late run out their time, so that the table learns who is dead.
@@ -219,26 +230,16 @@ impl Dht {
 
 /// The peers that an answer names and that can be asked, twice k at most, and not too many of one group: those that
 /// others can reach, and whoever is looked for.
-pub(super) fn named(
-    now: Timestamp,
-    peers: &mut Peers,
-    config: &Config,
-    target: &Key,
-    response: &Response,
-) -> Vec<Arc<Contact>> {
+pub(super) fn named(peers: &Peers, config: &Config, target: &Key, response: &Response) -> Vec<Arc<Contact>> {
     let (Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. }) =
         response
     else {
         return Vec::new();
     };
     let worth = |contact: &Arc<Contact>| peers.is_routable(contact) || contact.key() == target;
-    // Whoever is looked for is tried, also if it failed a while ago: what others say of it is worth no more than that.
-    let askable = |contact: &Arc<Contact>| match contact.key() == target {
-        true => peers.askable(Timestamp::MAX, contact),
-        false => peers.askable(now, contact),
-    };
     let most = config.lookup.replication.get().saturating_mul(2);
-    let mut named: Vec<_> = closer.iter().filter_map(askable).filter(worth).take(most).collect();
+    let mut named: Vec<_> =
+        closer.iter().filter_map(|contact| peers.askable(contact)).filter(worth).take(most).collect();
     if let Some(diversity) = &config.routing.diversity {
         trim(&mut named, target, diversity);
     }

@@ -10,7 +10,7 @@ impl Dht {
     /// Starts what is due.
     pub(super) fn run_refresh(&mut self, now: Timestamp) {
         while let Some(aim) = self.refresh.next(now) {
-            if self.peers.seeds_home(now, 1).is_empty() {
+            if self.peers.seeds(now, self.peers.local.key(), 1).is_empty() {
                 self.refresh.postponed(now, aim, &mut self.rng);
             } else {
                 self.look_into(now, aim);
@@ -19,6 +19,9 @@ impl Dht {
     }
 
     pub(super) fn look_into(&mut self, now: Timestamp, aim: Aim) {
+        if aim == Aim::Own {
+            self.peers.try_named(now);
+        }
         let id = self.pool.next_id();
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);

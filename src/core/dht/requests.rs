@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::message::Unreachable;
+use crate::core::back_off::Failure;
 
 impl Dht {
     pub(super) fn send(
@@ -59,7 +59,7 @@ impl Dht {
         let request = &asked.request;
         self.stats.on_answer(request.kind(), request.took(now));
         spans::end_request(&request.span, "answered", Some(request.took(now)));
-        self.peers.book.on_answer(request.to.key());
+        self.peers.on_answer(now, request.to.key());
         let known = self.peers.table.len();
         self.admit(now, &request.to);
         self.on_growth(now, known);
@@ -85,7 +85,7 @@ impl Dht {
         // Who refuses a record is alive: its store may be full, or it may know a better one.
         let refused = why == RequestError::Refused && matches!(request.kind(), Kind::PutValue | Kind::AddProvider);
         if !refused {
-            self.hold_against(now, &request.to, why);
+            self.hold_against(now, request, why);
         }
         match request.owner {
             Owner::Query(id, tag) => self.on_query_failure(now, id, tag, asked, why),
@@ -95,29 +95,20 @@ impl Dht {
     }
 
     /// What a failure means for the peer's place in the table.
-    pub(super) fn hold_against(&mut self, now: Timestamp, peer: &Arc<Contact>, why: RequestError) {
+    fn hold_against(&mut self, now: Timestamp, request: &InFlight, why: RequestError) {
         if why.is_the_peers() {
             self.experience.record_end(true);
-            self.peers.book.on_failure(peer.key());
         }
-        if why.is_the_peers() && self.peers.table.len() > 0 {
-            self.peers.book.give_up(peer.key());
-        }
-        let unreachable = matches!(why, RequestError::Unreachable(Unreachable::DialFailed(_) | Unreachable::WrongPeer));
-        let table = &mut self.peers.table;
-        let gone = match why {
-            RequestError::Unsupported => table.remove(peer.key()),
-            why if why.is_the_peers() => table.fail(now, peer.key(), unreachable),
-            _ => None,
-        };
-        match gone {
+        let (to, told) = (&request.to, matches!(request.owner, Owner::Query(..)));
+        match self.peers.on_failure(Failure { now, asked: request.sent, to, why, told }, &mut self.rng) {
             Some(gone) => self.left_table(now, gone),
             None => {
-                let failing = self.peers.table.get(peer.key()).filter(|entry| entry.failures() > 0);
-                failing.into_iter().for_each(|entry| self.checks.on_failure(entry.check_at(Duration::MAX)));
+                let failing = self.peers.table.get(to.key()).filter(|entry| entry.failures() > 0);
+                let retry_at = failing.map(|entry| self.peers.check_at(entry, Duration::MAX));
+                retry_at.into_iter().for_each(|at| self.checks.on_failure(at));
             }
         }
-        self.offer_waiting(now, peer.key());
+        self.offer_waiting(now, to.key());
     }
 
     /// Tries a peer that waits for a place in the bucket of `key`, if there is one now: the first that may have it.

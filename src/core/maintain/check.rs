@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::contact::Contact;
+use crate::core::peers::Peers;
 use crate::core::routing::RoutingTable;
 use crate::core::time::Timestamp;
 
-/// The table is looked through this often at most. Source: half of the first back-off.
+/// The table is looked through this often at most. Source: a restart takes as long, and three failures in a row forget a
+/// peer.
 const PERIOD: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
@@ -44,12 +46,13 @@ impl Checks {
 
     /// Looks through the table: whom to ask now. At most twice as many as keep pace with a table in which everyone is
     /// silent.
-    pub(crate) fn run(&mut self, now: Timestamp, table: &RoutingTable) -> Vec<Arc<Contact>> {
+    pub(crate) fn run(&mut self, now: Timestamp, peers: &Peers) -> Vec<Arc<Contact>> {
         let Some(interval) = self.interval else { return Vec::new() };
+        let table = &peers.table;
         let rounds = (interval.as_micros() / PERIOD.as_micros()).max(1);
         let quota = table.len() * 2 / usize::try_from(rounds).unwrap_or(usize::MAX) + 1;
-        let due = table.due(now, interval, quota);
-        let next = table.next_due(interval).unwrap_or(now + interval);
+        let due = table.due(now, quota, |entry| peers.check_at(entry, interval));
+        let next = table.entries().map(|entry| peers.check_at(entry, interval)).min().unwrap_or(now + interval);
         self.last = Some(now);
         self.next = next.max(now + PERIOD);
         due
@@ -62,53 +65,63 @@ impl Checks {
     }
 
     /// Whether an entry that was to be asked is to be asked still: it may have answered, or asked, in the meantime.
-    pub(crate) fn wants(&self, now: Timestamp, contact: &Contact, table: &RoutingTable) -> bool {
+    pub(crate) fn wants(&self, now: Timestamp, contact: &Contact, peers: &Peers) -> bool {
         let quiet = self.quiet().unwrap_or(Duration::MAX);
-        table.get(contact.key()).is_some_and(|entry| entry.check_at(quiet) <= now)
+        peers.table.get(contact.key()).is_some_and(|entry| peers.check_at(entry, quiet) <= now)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use libp2p_identity::PeerId;
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng as _;
 
     use super::*;
-    use crate::core::config::RoutingConfig;
-    use crate::core::key::Key;
+    use crate::core::back_off::Failure;
+    use crate::core::config::Config;
+    use crate::core::message::{DialCause, Unreachable};
+
+    fn peers() -> Peers {
+        Peers::new(Contact::new(PeerId::random(), []), &Config::default())
+    }
 
     #[test]
     fn everyone_silent_is_asked_once_an_interval_and_never_in_a_burst() {
-        let mut table = RoutingTable::new(Key::from_bits("0"), RoutingConfig::default());
+        let mut peers = peers();
         let interval = Duration::from_secs(600);
         let mut checks = Checks::new(Some(interval));
-        assert_eq!(checks.due(&table), None, "nobody is there");
+        assert_eq!(checks.due(&peers.table), None, "nobody is there");
         for _ in 0..100 {
-            table.offer(Timestamp::ZERO, &Contact::new(PeerId::random(), []));
+            peers.table.offer(Timestamp::ZERO, &Contact::new(PeerId::random(), []));
         }
         let (mut asked, mut most, mut wakes) = (0, 0, 0);
-        while let Some(at) = checks.due(&table).filter(|at| *at < Timestamp::from_secs(6_000)) {
-            let due = checks.run(at, &table);
+        while let Some(at) = checks.due(&peers.table).filter(|at| *at < Timestamp::from_secs(6_000)) {
+            let due = checks.run(at, &peers);
             (asked, most, wakes) = (asked + due.len(), most.max(due.len()), wakes + 1);
-            due.iter().for_each(|peer| _ = table.offer(at, peer));
+            due.iter().for_each(|peer| _ = peers.table.offer(at, peer));
         }
-        let each = asked as f64 / table.len() as f64;
+        let each = asked as f64 / peers.table.len() as f64;
         assert!((8.0..=9.5).contains(&each), "{each} times each in nine intervals");
-        assert!(most <= table.len() / 10, "{most} at once");
+        assert!(most <= peers.table.len() / 10, "{most} at once");
         assert!(wakes < 450, "{wakes}");
     }
 
     #[test]
     fn a_failure_is_followed_up_when_its_back_off_is_over() {
-        let mut table = RoutingTable::new(Key::from_bits("0"), RoutingConfig::default());
-        let peer = Contact::new(PeerId::random(), []);
-        table.offer(Timestamp::ZERO, &peer);
+        let (mut peers, peer, at) = (peers(), Contact::new(PeerId::random(), []), Timestamp::from_secs(100));
+        peers.table.offer(Timestamp::ZERO, &peer);
         let mut checks = Checks::new(Some(Duration::from_secs(600)));
-        assert!(checks.run(Timestamp::ZERO, &table).is_empty());
-        assert_eq!(checks.due(&table), Some(Timestamp::from_secs(600)));
-        table.fail(Timestamp::from_secs(100), peer.key(), false);
-        checks.on_failure(Timestamp::from_secs(130));
-        assert_eq!(checks.due(&table), Some(Timestamp::from_secs(130)));
-        assert!(checks.wants(Timestamp::from_secs(130), &peer, &table));
-        assert_eq!(checks.run(Timestamp::from_secs(130), &table), [peer]);
+        assert!(checks.run(Timestamp::ZERO, &peers).is_empty());
+        assert_eq!(checks.due(&peers.table), Some(Timestamp::from_secs(600)));
+        let why = Unreachable::DialFailed(DialCause::Refused).into();
+        let failure = Failure { now: at, asked: at, to: &peer, why, told: false };
+        assert_eq!(peers.on_failure(failure, &mut ChaCha8Rng::seed_from_u64(1)), None);
+        let retry_at = peers.check_at(peers.table.get(peer.key()).unwrap(), Duration::MAX);
+        assert!((105..=107).contains(&(retry_at.as_micros() / 1_000_000)), "{retry_at:?}");
+        checks.on_failure(retry_at);
+        assert_eq!(checks.due(&peers.table), Some(retry_at));
+        assert!(checks.wants(retry_at, &peer, &peers));
+        assert_eq!(checks.run(retry_at, &peers), [peer]);
     }
 }

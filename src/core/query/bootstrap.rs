@@ -174,7 +174,7 @@ impl Bootstrap {
             let tag = Tag(self.next_tag);
             self.next_tag = self.next_tag.wrapping_add(1);
             let lookup = match aim {
-                Aim::Own => cx.walk_home(),
+                Aim::Own => cx.walk(*cx.peers.local.key(), cx.replication(), None),
                 Aim::Part(_) => cx.walk(key, cx.replication(), None),
             };
             self.walks.push(Walk { tag, aim, target: key, preimage, lookup });

@@ -69,14 +69,7 @@ impl Context<'_> {
         self.walk_with(target, count, paths, &seeds)
     }
 
-    /// A walk towards the node itself.
-    pub(crate) fn walk_home(&self) -> Lookup {
-        let count = self.replication();
-        let seeds = self.peers.seeds_home(self.now, count.saturating_mul(2));
-        self.walk_with(*self.peers.local.key(), count, None, &seeds)
-    }
-
-    /// The same along one path, begun with these peers too.
+    /// A walk along one path, begun with these peers too.
     pub(crate) fn walk_from(&self, target: Key, count: usize, known: &[Arc<Contact>]) -> Lookup {
         let mut seeds = self.peers.seeds(self.now, &target, count.saturating_mul(2));
         seeds.extend(known.iter().cloned());
@@ -321,7 +314,7 @@ impl Machine {
 /// The failure of a query that had no answer of use: some peers may have answered, but broke the rules.
 fn unanswered(report: &mut Report) -> QueryError {
     let misbehaved = |failure: &PeerFailure| matches!(failure.why, RequestError::Misbehaved(_));
-    if report.requests == 0 {
+    if report.requests == 0 && report.failed.is_empty() {
         QueryError::NoPeers
     } else if report.failed.iter().any(misbehaved) {
         QueryError::NotFound(take(report))

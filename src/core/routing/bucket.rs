@@ -73,16 +73,6 @@ impl Bucket {
         self.waiting.keys()
     }
 
-    /// How many entries have failed since they last answered.
-    pub(crate) fn failing(&self) -> usize {
-        self.failing
-    }
-
-    /// Lets those that failed be asked again at once.
-    pub(crate) fn end_back_offs(&mut self, now: Timestamp) {
-        self.entries.iter_mut().filter(|_| self.failing > 0).for_each(|entry| entry.end_back_off(now));
-    }
-
     /// How many entries are not questionable.
     pub(crate) fn live(&self) -> usize {
         if self.failing == 0 {
@@ -168,11 +158,11 @@ impl Bucket {
     }
 
     /// Notes that an entry failed a request; `Some` if it is forgotten for it.
-    pub(crate) fn fail(&mut self, now: Timestamp, key: &Key, answers: u64, unreachable: bool) -> Option<PeerId> {
+    pub(crate) fn fail(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
         let at = self.position(key)?;
         let entry = &mut self.entries[at];
         self.failing += usize::from(entry.failures() == 0);
-        entry.on_failure(now, answers, unreachable);
+        entry.on_failure(counts, unreachable);
         (entry.failures() >= FORGOTTEN_AFTER).then(|| *self.take(at).contact.peer())
     }
 

@@ -3,18 +3,16 @@
 //! Knows: when it answered and how often it failed. Must not know: why it was asked.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::core::back_off::back_off;
 use crate::core::contact::Contact;
 use crate::core::rtt::RoundTrip;
 use crate::core::time::Timestamp;
 
 /// After so many failures in a row an entry is questionable: not handed out, and the first to give way.
-pub(crate) const QUESTIONABLE_AFTER: u32 = 2;
-/// After so many failures in a row an entry is forgotten. Source: with the waits between them a dead peer is dialled
-/// three times in two minutes; the five of the Kademlia paper would leave it in the table for eight.
-pub(crate) const FORGOTTEN_AFTER: u32 = 3;
+pub(crate) const QUESTIONABLE_AFTER: u8 = 2;
+/// After so many failures in a row an entry is forgotten. Source: with the back-offs between them and the checks that
+/// follow each a dead peer is dialled three times within a minute; the five of the Kademlia paper cost two dials more.
+pub(crate) const FORGOTTEN_AFTER: u8 = 3;
 
 /// 48 bytes: a process of many nodes has millions of them.
 #[derive(Clone, Debug)]
@@ -28,66 +26,36 @@ pub(crate) struct Entry {
     useful: Timestamp,
     /// How long its answers take.
     pub(crate) rtt: RoundTrip,
-    /// What speaks against it, since it last answered; few entries need the room.
-    failing: Option<Box<Failing>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Failing {
-    /// In a row.
-    failures: u32,
-    /// How many answers the table had seen, of all peers, at the last of them.
-    answers: u64,
-    /// Not to be tried before this.
-    retry_at: Timestamp,
-    /// Whether an attempt to connect to it failed.
+    /// In a row, since it last answered.
+    failures: u8,
+    /// Whether an attempt to connect to it failed since then.
     unreachable: bool,
 }
 
 impl Entry {
     pub(crate) fn new(now: Timestamp, contact: Arc<Contact>) -> Entry {
         let rtt = RoundTrip::default();
-        Entry { contact, since: now, last_seen: now, useful: Timestamp::MAX, rtt, failing: None }
+        Entry { contact, since: now, last_seen: now, useful: Timestamp::MAX, rtt, failures: 0, unreachable: false }
     }
 
     /// It answered.
     pub(super) fn on_answer(&mut self, now: Timestamp, contact: &Contact) {
         self.contact = self.contact.merged(contact);
         self.last_seen = now;
-        self.failing = None;
+        (self.failures, self.unreachable) = (0, false);
     }
 
     /// It showed that it is there, though not that it answers.
     pub(crate) fn on_sign_of_life(&mut self, now: Timestamp) {
-        if self.failing.is_none() {
+        if self.failures == 0 {
             self.last_seen = now;
         }
     }
 
-    /// It failed a request. A failure counts if the time to try it again had come, and if `answers`, the number of answers
-    /// of all peers, has grown since the one before: an outage is not its fault.
-    pub(super) fn on_failure(&mut self, now: Timestamp, answers: u64, unreachable: bool) {
-        let Some(failing) = &mut self.failing else {
-            let retry_at = now + back_off(1);
-            self.failing = Some(Box::new(Failing { failures: 1, answers, retry_at, unreachable }));
-            return;
-        };
-        failing.unreachable |= unreachable;
-        if now < failing.retry_at {
-            return;
-        }
-        if failing.answers != answers {
-            failing.failures += 1;
-            failing.answers = answers;
-        }
-        failing.retry_at = now + back_off(failing.failures);
-    }
-
-    /// That it failed was not its fault: it may be asked again at once.
-    pub(super) fn end_back_off(&mut self, now: Timestamp) {
-        if let Some(failing) = &mut self.failing {
-            failing.retry_at = failing.retry_at.min(now);
-        }
+    /// It failed a request: for the first time, or so that it `counts` as a further failure.
+    pub(super) fn on_failure(&mut self, counts: bool, unreachable: bool) {
+        self.failures = self.failures.saturating_add(u8::from(counts)).max(1);
+        self.unreachable |= unreachable;
     }
 
     /// Its answer helped: it named peers that were news to a lookup, or had what was looked for.
@@ -101,28 +69,17 @@ impl Entry {
     }
 
     /// Failures in a row since it last answered.
-    pub(crate) fn failures(&self) -> u32 {
-        self.failing.as_ref().map_or(0, |failing| failing.failures)
+    pub(crate) fn failures(&self) -> u8 {
+        self.failures
     }
 
     /// Whether the last attempt to connect to it failed, since it last answered.
     pub(crate) fn is_unreachable(&self) -> bool {
-        self.failing.as_ref().is_some_and(|failing| failing.unreachable)
+        self.unreachable
     }
 
     pub(crate) fn is_questionable(&self) -> bool {
         self.failures() >= QUESTIONABLE_AFTER
-    }
-
-    /// When it is worth a question whether it is there: after so long without a sign of life, or, where it failed, once
-    /// its back-off is over.
-    pub(crate) fn check_at(&self, quiet: Duration) -> Timestamp {
-        self.failing.as_ref().map_or(self.last_seen + quiet, |failing| failing.retry_at)
-    }
-
-    /// Whether it may be asked now: it did not fail, or its back-off is over.
-    pub(crate) fn may_be_asked(&self, now: Timestamp) -> bool {
-        self.failing.as_ref().is_none_or(|failing| failing.retry_at <= now)
     }
 }
 
@@ -138,24 +95,20 @@ mod tests {
     }
 
     #[test]
-    fn failures_count_once_a_back_off_and_not_in_an_outage() {
+    fn an_answer_makes_up_for_failures_and_a_sign_of_life_does_not() {
         let mut entry = Entry::new(Timestamp::ZERO, Contact::new(PeerId::random(), []));
         let at = Timestamp::from_secs;
-        entry.on_failure(at(100), 1, false);
-        entry.on_failure(at(129), 2, false);
-        assert_eq!((entry.failures(), entry.may_be_asked(at(129))), (1, false), "the same trouble");
-        assert!(entry.may_be_asked(at(130)));
-        entry.on_failure(at(130), 1, false);
-        assert_eq!((entry.failures(), entry.may_be_asked(at(159))), (1, false), "nobody answered since");
-        entry.on_failure(at(160), 2, true);
-        assert_eq!((entry.failures(), entry.is_questionable()), (2, true));
-        assert_eq!(entry.check_at(Duration::ZERO), at(220), "twice as long");
+        entry.on_failure(false, false);
+        assert_eq!((entry.failures(), entry.is_questionable()), (1, false), "the first is one, whatever counts");
+        entry.on_failure(false, true);
+        entry.on_failure(true, false);
+        assert_eq!((entry.failures(), entry.is_questionable(), entry.is_unreachable()), (2, true, true));
         entry.on_sign_of_life(at(200));
         assert_eq!((entry.failures(), entry.last_seen), (2, Timestamp::ZERO), "that it asks does not make it answer");
         let contact = Arc::clone(&entry.contact);
         entry.on_answer(at(300), &contact);
         assert_eq!((entry.failures(), entry.is_unreachable(), entry.last_seen), (0, false, at(300)));
         entry.on_sign_of_life(at(310));
-        assert_eq!(entry.check_at(Duration::from_secs(5)), at(315));
+        assert_eq!(entry.last_seen, at(310));
     }
 }

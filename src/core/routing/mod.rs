@@ -43,22 +43,14 @@ pub(crate) struct RoutingTable {
     config: RoutingConfig,
     buckets: Vec<Bucket>,
     len: usize,
-    /// How many answers there were, of all peers.
-    answers: u64,
     diversity: Option<Box<Diversity>>,
-    /// How many failures of entries since the last of them.
-    silence: u32,
 }
-
-/// After so many failures with no answer in between, or after those of all entries, nobody answers: an outage. Source:
-/// where one entry in four is dead, which no table is, that many in a row happen once in 65,000 times.
-const OUTAGE: u32 = 8;
 
 impl RoutingTable {
     pub(crate) fn new(local: Key, config: RoutingConfig) -> RoutingTable {
         let size = config.bucket_size.get();
         let diversity = config.diversity.clone().map(|config| Box::new(Diversity::new(config, size)));
-        RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0, answers: 0, silence: 0, diversity }
+        RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0, diversity }
     }
 
     /// How many peers it holds.
@@ -99,7 +91,6 @@ impl RoutingTable {
 
     /// Offers a peer that has just answered a request. This is the only way into the table.
     pub(crate) fn offer(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Offer {
-        self.on_answer(now);
         if *contact.key() == self.local {
             return Offer::Full;
         }
@@ -111,24 +102,6 @@ impl RoutingTable {
         let offer = self.place(now, contact);
         self.count(now, contact, &offer);
         offer
-    }
-
-    /// Someone answered, whether it may be in the table or not.
-    pub(crate) fn on_answer(&mut self, now: Timestamp) {
-        self.answers += 1;
-        if self.silence > 0 {
-            self.on_end_of_silence(now);
-        }
-    }
-
-    /// Someone answers again. Where nobody did, the failures until now tell nothing of those who failed: they may be asked
-    /// at once.
-    fn on_end_of_silence(&mut self, now: Timestamp) {
-        let failing: usize = self.buckets.iter().map(Bucket::failing).sum();
-        if self.silence >= OUTAGE || failing == self.len {
-            self.buckets.iter_mut().for_each(|bucket| bucket.end_back_offs(now));
-        }
-        self.silence = 0;
     }
 
     /// Finds a place for a peer that is no entry.
@@ -165,14 +138,11 @@ impl RoutingTable {
         }
     }
 
-    /// Notes that a peer failed a request, `unreachable` if no connection to it could be had. `Some` if it is forgotten
-    /// for it.
-    ///
-    /// An outage is not the peers' fault: a further failure counts only if someone, anyone, has answered since the last.
-    pub(crate) fn fail(&mut self, now: Timestamp, key: &Key, unreachable: bool) -> Option<PeerId> {
+    /// Notes that a peer failed a request, for the first time or so that it `counts` as a further failure; `unreachable` if
+    /// no connection to it could be had. `Some` if it is forgotten for it.
+    pub(crate) fn fail(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
         let index = self.index(key);
-        self.silence = self.silence.saturating_add(u32::from(self.buckets[index].get(key).is_some()));
-        let gone = self.buckets[index].fail(now, key, self.answers, unreachable);
+        let gone = self.buckets[index].fail(key, counts, unreachable);
         self.len -= usize::from(gone.is_some());
         self.release(gone)
     }
@@ -186,18 +156,17 @@ impl RoutingTable {
         next.or_else(|| self.next_neighbour(index))
     }
 
-    /// Up to `count` entries that are worth a question whether they are there: first those that failed and whose back-off
-    /// is over, then those without a sign of life for `quiet`, the longest silent first.
-    pub(crate) fn due(&self, now: Timestamp, quiet: Duration, count: usize) -> Vec<Arc<Contact>> {
-        let entries = self.buckets.iter().flat_map(Bucket::entries);
-        let mut due: Vec<_> = entries.filter(|entry| entry.check_at(quiet) <= now).collect();
+    /// Up to `count` entries that are worth a question whether they are there, as `check_at` tells: first those that
+    /// failed, then the longest silent.
+    pub(crate) fn due(
+        &self,
+        now: Timestamp,
+        count: usize,
+        check_at: impl Fn(&Entry) -> Timestamp,
+    ) -> Vec<Arc<Contact>> {
+        let mut due: Vec<_> = self.entries().filter(|entry| check_at(entry) <= now).collect();
         due.sort_by_key(|entry| (entry.failures() == 0, entry.last_seen, *entry.contact.key()));
         due.into_iter().take(count).map(|entry| Arc::clone(&entry.contact)).collect()
-    }
-
-    /// When the next entry is worth such a question.
-    pub(crate) fn next_due(&self, quiet: Duration) -> Option<Timestamp> {
-        self.buckets.iter().flat_map(Bucket::entries).map(|entry| entry.check_at(quiet)).min()
     }
 
     /// The entry to ask whether it is there when someone waits for a place in the full bucket at `key`: the one without a
@@ -325,7 +294,7 @@ fn entry_snapshot(entry: &Entry, connected: &impl Fn(&Key) -> bool) -> EntrySnap
         since: entry.since,
         last_seen: entry.last_seen,
         last_useful: entry.last_useful(),
-        failures: entry.failures(),
+        failures: entry.failures().into(),
         rtt: entry.rtt.smoothed(),
     }
 }

@@ -28,8 +28,10 @@ impl RoutingSnapshot {
     /// The peers worth a trial when the table is restored: those with addresses that did not fail in a row, the longest
     /// known first, at most `count`.
     pub(crate) fn lasting(&self, count: usize) -> Vec<Arc<Contact>> {
-        let mut entries: Vec<_> =
-            self.entries().filter(|entry| entry.failures < QUESTIONABLE_AFTER && !entry.addrs.is_empty()).collect();
+        let mut entries: Vec<_> = self
+            .entries()
+            .filter(|entry| entry.failures < u32::from(QUESTIONABLE_AFTER) && !entry.addrs.is_empty())
+            .collect();
         entries.sort_by_key(|entry| (entry.since, entry.peer));
         let contacts = entries.into_iter().map(|entry| Contact::new(entry.peer, entry.addrs.iter().cloned()));
         contacts.filter(|contact| contact.has_addrs()).take(count).collect()

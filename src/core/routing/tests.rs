@@ -3,7 +3,6 @@ use rand_core::SeedableRng;
 
 use super::entry::{FORGOTTEN_AFTER, QUESTIONABLE_AFTER};
 use super::*;
-use crate::core::back_off::BACK_OFF;
 
 fn contact(bits: &str) -> Arc<Contact> {
     Contact::with_key(PeerId::random(), Key::from_bits(bits), [])
@@ -14,14 +13,9 @@ fn table(local: &str, bucket_size: usize) -> RoutingTable {
     RoutingTable::new(Key::from_bits(local), config)
 }
 
-/// A peer fails while another one answers, once its back-off is over.
+/// A peer fails once more.
 fn fail(table: &mut RoutingTable, key: &Key) -> Option<PeerId> {
-    let alive = contact("0000 1111");
-    let failures = table.get(key).map_or(0, Entry::failures);
-    table.offer(Timestamp::ZERO, &alive);
-    let gone = table.fail(Timestamp::ZERO + BACK_OFF * 10 * failures, key, false);
-    table.remove(alive.key());
-    gone
+    table.fail(key, true, false)
 }
 
 fn random_contacts(count: usize, seed: u64) -> Vec<Arc<Contact>> {
@@ -89,26 +83,20 @@ fn an_answer_clears_failures_and_the_third_in_a_row_is_the_end() {
 }
 
 #[test]
-fn in_an_outage_nobody_is_forgotten() {
+fn what_does_not_count_forgets_nobody() {
     let mut table = table("0000", 20);
     let peers = random_contacts(10, 5);
     for peer in &peers {
         assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Added);
     }
-    let mut now = Timestamp::ZERO;
     for _ in 0..100 {
-        now += 10 * BACK_OFF;
-        assert!(peers.iter().all(|peer| table.fail(now, peer.key(), true).is_none()));
+        assert!(peers.iter().all(|peer| table.fail(peer.key(), false, true).is_none()));
     }
     assert_eq!(table.closest(&Key::from_bits("0"), 20, |_, _| true).len(), 10, "nor questionable");
     for _ in 1..FORGOTTEN_AFTER {
-        now += 10 * BACK_OFF;
-        table.offer(now, &peers[0]);
-        for peer in &peers[1..] {
-            table.fail(now, peer.key(), true);
-        }
+        peers[1..].iter().for_each(|peer| _ = fail(&mut table, peer.key()));
     }
-    assert_eq!(table.len(), 1, "it is over for one, so the others are dead");
+    assert_eq!(table.len(), 1);
 }
 
 #[test]
@@ -226,11 +214,7 @@ fn a_dead_neighbour_does_not_keep_out_the_next_closest() {
     }
     assert!(table.get(near.key()).is_some(), "though its bucket is full");
     assert_eq!(table.offer(Timestamp::ZERO, &next), Offer::Full);
-    for failure in 0..QUESTIONABLE_AFTER {
-        // Others answer.
-        table.offer(Timestamp::ZERO, &far);
-        table.fail(Timestamp::ZERO + BACK_OFF * 10 * failure, near.key(), false);
-    }
+    (0..QUESTIONABLE_AFTER).for_each(|_| _ = fail(&mut table, near.key()));
     assert!(table.get(near.key()).is_some_and(Entry::is_questionable));
     assert!(table.has_room(next.key()));
     assert_eq!(table.offer(Timestamp::ZERO, &next), Offer::Replaced(vec![*near.peer()]), "nor is it kept beside it");
@@ -278,36 +262,12 @@ fn those_to_be_checked_are_the_failing_then_the_longest_silent() {
     for (peer, second) in peers.iter().zip([300, 100, 200, 400]) {
         table.offer(at(second), peer);
     }
-    assert_eq!(table.next_due(quiet), Some(at(700)));
-    table.fail(at(500), peers[3].key(), false);
-    assert_eq!(table.next_due(quiet), Some(at(530)));
-    assert_eq!(table.due(at(530), quiet, 9), [Arc::clone(&peers[3])]);
+    table.fail(peers[3].key(), true, false);
+    let check_at = |entry: &Entry| if entry.failures() > 0 { at(530) } else { entry.last_seen + quiet };
+    assert_eq!(table.due(at(530), 9, check_at), [Arc::clone(&peers[3])]);
     let order = [3, 1, 2].map(|i: usize| Arc::clone(&peers[i]));
-    assert_eq!(table.due(at(800), quiet, 9), order);
-    assert_eq!(table.due(at(800), quiet, 2), order[..2]);
+    assert_eq!(table.due(at(800), 9, check_at), order);
+    assert_eq!(table.due(at(800), 2, check_at), order[..2]);
     assert_eq!(table.quiet(at(699), peers[0].key(), quiet), None);
     assert_eq!(table.quiet(at(700), peers[0].key(), quiet).as_ref(), Some(&peers[1]));
-}
-
-#[test]
-fn at_the_end_of_an_outage_everyone_may_be_asked() {
-    let mut table = table("0", 20);
-    let peers = random_contacts(30, 6);
-    for peer in &peers {
-        table.offer(Timestamp::ZERO, peer);
-    }
-    let known: Vec<_> = peers.iter().filter(|peer| table.get(peer.key()).is_some()).collect();
-    let now = Timestamp::from_secs(10);
-    let held = |table: &RoutingTable| known.iter().filter(|p| !table.get(p.key()).unwrap().may_be_asked(now)).count();
-    for peer in &known[..3] {
-        table.fail(now, peer.key(), true);
-    }
-    table.offer(now, known[3]);
-    assert_eq!(held(&table), 3, "three dead peers are no outage");
-    for peer in &known[5..13] {
-        table.fail(now, peer.key(), true);
-    }
-    assert_eq!(held(&table), 11);
-    table.offer(now, known[3]);
-    assert_eq!(held(&table), 0);
 }

@@ -63,6 +63,7 @@ fn after_an_outage_the_network_is_there_again() {
     for _ in 0..10 {
         let operation = Operation::ClosestPeers { key: Bytes::from_static(b"x") };
         assert!(network.run(7, operation).is_err());
+        network.advance(Duration::from_secs(7)); // The back-offs are over.
     }
     assert_eq!(network.nodes[7].stats().table, known);
     network.dead.clear();

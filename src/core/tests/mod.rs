@@ -8,6 +8,7 @@ mod reading;
 mod refreshing;
 mod restart;
 mod spans;
+mod unlucky;
 mod upkeep;
 #[cfg(all(feature = "ipns", feature = "signed"))]
 mod validated;

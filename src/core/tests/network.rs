@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng as _;
 
 use crate::core::io::{Answer, Event, InboundId, Input, Operation, Output, QueryEvent, QueryId, QueryOptions, Reply};
 use crate::core::message::{Request, RequestError, Response};
@@ -13,8 +15,28 @@ use crate::core::{Config, Contact, Dht, DialCause, MemoryStore, QueryError, Requ
 pub(crate) const DELAY: Duration = Duration::from_millis(50);
 
 enum Packet {
-    Request { from: usize, id: RequestId, request: Request },
-    Response { id: RequestId, result: Result<Response, RequestError> },
+    Request {
+        from: usize,
+        id: RequestId,
+        request: Request,
+    },
+    Response {
+        id: RequestId,
+        result: Result<Response, RequestError>,
+    },
+    /// A request that goes wrong on its way.
+    Spoilt {
+        from: usize,
+        id: RequestId,
+    },
+}
+
+/// How requests go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Reset,
+    NoAnswer,
+    Closed,
 }
 
 /// Some nodes.
@@ -25,6 +47,8 @@ pub(crate) struct Network {
     pub(crate) dead: BTreeSet<usize>,
     /// Are reached and do not answer.
     pub(crate) silent: BTreeSet<usize>,
+    /// So many of 100 requests go wrong so, drawn from this.
+    pub(crate) fault: Option<(u32, Fault, ChaCha8Rng)>,
     pub(crate) events: Vec<(usize, Event)>,
     pub(crate) sent: usize,
     config: Arc<Config>,
@@ -50,6 +74,7 @@ impl Network {
             nodes: Vec::new(),
             dead: BTreeSet::new(),
             silent: BTreeSet::new(),
+            fault: None,
             events: Vec::new(),
             sent: 0,
             config: Arc::clone(&config),
@@ -178,6 +203,7 @@ impl Network {
                     self.sent += 1;
                     let there = self.index.get(to.peer()).copied().filter(|there| self.reaches(i, *there, &to));
                     match there {
+                        Some(to) if self.goes_wrong() => self.send(to, DELAY, Packet::Spoilt { from: i, id }),
                         Some(to) => self.send(to, DELAY, Packet::Request { from: i, id, request }),
                         None => {
                             let result = Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown)));
@@ -225,8 +251,12 @@ impl Network {
         self.run(i, Operation::Bootstrap).unwrap();
     }
 
+    fn goes_wrong(&mut self) -> bool {
+        self.fault.as_mut().is_some_and(|(percent, _, rng)| rng.next_u32() % 100 < *percent)
+    }
+
     /// What a connection and identify tell both sides.
-    fn connect(&mut self, from: usize, to: usize) {
+    pub(crate) fn connect(&mut self, from: usize, to: usize) {
         if !self.connected.insert((from.min(to), from.max(to))) {
             return;
         }
@@ -256,6 +286,15 @@ impl Network {
                 let inbound = InboundId::new(self.next);
                 self.inbound.insert((to, inbound), (from, id));
                 self.input(to, Input::Request { from: peer(from), id: inbound, request });
+            }
+            Packet::Spoilt { from, id } => {
+                self.connect(from, to);
+                let why = match self.fault {
+                    Some((_, Fault::Reset, _)) => RequestError::Refused,
+                    Some((_, Fault::Closed, _)) => RequestError::ConnectionClosed,
+                    _ => return,
+                };
+                self.send(from, DELAY, Packet::Response { id, result: Err(why) });
             }
             Packet::Response { id, result } => {
                 if self.open.remove(&(to, id)) {

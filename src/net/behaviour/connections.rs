@@ -42,11 +42,10 @@ impl Behaviour {
     }
 
     pub(super) fn on_dial_failure(&mut self, event: DialFailure<'_>) {
-        let now = self.clock.now();
         if let (Some(peer), Some(addr)) = (event.peer_id, dialer::strangers_addr(event.error)) {
             self.input(Input::NotThere { peer, addrs: vec![addr.clone()] });
         }
-        self.dialer.on_dial_failure(now, event.peer_id, event.connection_id, event.error);
+        self.dialer.on_dial_failure(event.peer_id, event.connection_id, event.error);
     }
 
     pub(super) fn on_closed(&mut self, event: ConnectionClosed<'_>) {
@@ -61,8 +60,8 @@ impl Behaviour {
         for id in self.asked.close(connection) {
             self.input(Input::RequestGone { id });
         }
-        let (now, before) = (self.clock.now(), self.dialer.serves(&peer));
-        self.dialer.on_closed(now, peer, connection);
+        let before = self.dialer.serves(&peer);
+        self.dialer.on_closed(peer, connection);
         if !self.dialer.is_connected(&peer) {
             self.input(Input::Disconnected { peer });
         } else if before == Some(true) && self.dialer.serves(&peer) == Some(false) {

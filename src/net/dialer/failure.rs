@@ -56,11 +56,6 @@ pub(in crate::net) fn strangers_addr(error: &DialError) -> Option<&Multiaddr> {
     }
 }
 
-/// Whether the peer or the way to it failed, so that the next dial is likely to. Denials are our own.
-pub(super) fn is_peers_fault(error: &DialError) -> bool {
-    matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
-}
-
 fn of_transport(error: &TransportError<io::Error>) -> DialCause {
     match error {
         TransportError::MultiaddrNotSupported(_) => DialCause::NoTransport,

@@ -3,7 +3,6 @@
 mod any_order;
 
 use std::num::NonZeroUsize;
-use std::time::Duration;
 
 use super::*;
 use crate::core::DialCause;
@@ -34,7 +33,6 @@ fn condition_false() -> DialError {
 /// A dialer, what it wants, and a swarm played by hand.
 struct Stage {
     dialer: Dialer,
-    now: Timestamp,
     next_id: u64,
     next_connection: usize,
     dials: Vec<DialOpts>,
@@ -53,7 +51,6 @@ impl Stage {
         let config = DialConfig { at_once, waiting, ..DialConfig::default() };
         Stage {
             dialer: Dialer::new(PeerId::random(), config, policy),
-            now: Timestamp::from_secs(1_000),
             next_id: 0,
             // Far from the ids that dial options draw.
             next_connection: 1 << 40,
@@ -67,7 +64,7 @@ impl Stage {
     fn send(&mut self, peer: PeerId, port: u16) -> RequestId {
         self.next_id += 1;
         let id = RequestId::new(self.next_id);
-        self.dialer.send(self.now, Contact::new(peer, [addr(port)]), id, Request::Ping);
+        self.dialer.send(Contact::new(peer, [addr(port)]), id, Request::Ping);
         self.drain();
         id
     }
@@ -107,12 +104,12 @@ impl Stage {
     }
 
     fn fail(&mut self, peer: PeerId, connection: ConnectionId, error: &DialError) {
-        self.dialer.on_dial_failure(self.now, Some(peer), connection, error);
+        self.dialer.on_dial_failure(Some(peer), connection, error);
         self.drain();
     }
 
     fn close(&mut self, peer: PeerId, connection: ConnectionId) {
-        self.dialer.on_closed(self.now, peer, connection);
+        self.dialer.on_closed(peer, connection);
         self.drain();
     }
 
@@ -148,7 +145,7 @@ fn one_dial_for_all_requests_and_the_connection_carries_them_in_order() {
 }
 
 #[test]
-fn a_failed_dial_fails_all_and_holds_the_peer_back() {
+fn a_failed_dial_fails_all_and_the_next_request_dials_again() {
     let (peer, mut stage) = (peers(1)[0], Stage::new(4, 10));
     let (one, two) = (stage.send(peer, 1), stage.send(peer, 1));
     let connection = stage.dial();
@@ -156,17 +153,7 @@ fn a_failed_dial_fails_all_and_holds_the_peer_back() {
     let unreachable = RequestError::Unreachable(Unreachable::DialFailed(DialCause::Refused));
     assert_eq!(stage.failed, [(one, unreachable), (two, unreachable)]);
     stage.assert_forgotten();
-    let three = stage.send(peer, 1);
-    assert_eq!(stage.failed[2], (three, Unreachable::BackingOff(DialCause::Refused).into()));
-    stage.send(peer, 2);
-    let connection = stage.dial();
-    stage.dialer.on_answer(); // somebody else is there
-    stage.fail(peer, connection, &failed());
-    stage.now += Duration::from_secs(9);
-    stage.send(peer, 2);
-    assert!(stage.dials.is_empty(), "the second failure in a row counts double");
-    stage.now += Duration::from_secs(1);
-    stage.send(peer, 2);
+    stage.send(peer, 1);
     stage.dial();
 }
 
@@ -175,13 +162,13 @@ fn each_way_to_fail_has_its_name() {
     let local = PeerId::random();
     let denied = || DialError::Denied { cause: libp2p_swarm::ConnectionDenied::new(std::io::Error::other("no")) };
     let wrong = DialError::WrongPeerId { obtained: local, address: addr(1) };
-    for (error, why, held_back) in [
-        (DialError::NoAddresses, Unreachable::NoAddress, false),
-        (wrong, Unreachable::WrongPeer, true),
-        (DialError::LocalPeerId { address: addr(1) }, Unreachable::WrongPeer, true),
-        (denied(), Unreachable::Denied, false),
-        (DialError::Aborted, Unreachable::DialFailed(DialCause::Unknown), false),
-        (failed(), Unreachable::DialFailed(DialCause::Refused), true),
+    for (error, why) in [
+        (DialError::NoAddresses, Unreachable::NoAddress),
+        (wrong, Unreachable::WrongPeer),
+        (DialError::LocalPeerId { address: addr(1) }, Unreachable::WrongPeer),
+        (denied(), Unreachable::Denied),
+        (DialError::Aborted, Unreachable::DialFailed(DialCause::Unknown)),
+        (failed(), Unreachable::DialFailed(DialCause::Refused)),
     ] {
         let (peer, mut stage) = (peers(1)[0], Stage::new(4, 10));
         let id = stage.send(peer, 1);
@@ -189,8 +176,6 @@ fn each_way_to_fail_has_its_name() {
         stage.fail(peer, connection, &error);
         assert_eq!(stage.failed, [(id, why.into())]);
         stage.assert_forgotten();
-        stage.send(peer, 1);
-        assert_eq!(stage.dials.is_empty(), held_back, "{error:?}");
     }
 }
 
@@ -210,7 +195,7 @@ fn a_wrong_address_that_others_add_is_met_once() {
 }
 
 #[test]
-fn a_dial_that_outlives_its_requests_still_counts_as_failed() {
+fn a_dial_that_outlives_its_requests_fails_nobody() {
     let (peer, mut stage) = (peers(1)[0], Stage::new(4, 10));
     let id = stage.send(peer, 1);
     let connection = stage.dial();
@@ -218,12 +203,10 @@ fn a_dial_that_outlives_its_requests_still_counts_as_failed() {
     stage.fail(peer, connection, &failed());
     assert!(stage.failed.is_empty(), "a cancelled request has no other end");
     stage.assert_forgotten();
-    let id = stage.send(peer, 1);
-    assert_eq!(stage.failed, [(id, Unreachable::BackingOff(DialCause::Refused).into())]);
 }
 
 #[test]
-fn an_inbound_connection_ends_the_waiting_and_forgives() {
+fn an_inbound_connection_ends_the_waiting() {
     let (peer, mut stage) = (peers(1)[0], Stage::new(1, 10));
     let one = stage.send(peer, 1);
     let dial = stage.dial();

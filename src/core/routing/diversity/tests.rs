@@ -338,10 +338,7 @@ fn the_limits_hold_whatever_happens() {
                 }
                 (3, Some(known)) => _ = table.offer(now, &known.with_multiaddrs(addrs)),
                 (4, Some(known)) => table.readdress(now, &known.with_multiaddrs(addrs)),
-                (5, Some(known)) => (0..6).for_each(|hour| {
-                    table.fail(now + hour * Duration::from_secs(HOUR), known.key(), false);
-                    table.answers += 1;
-                }),
+                (5, Some(known)) => (0..6).for_each(|_| _ = table.fail(known.key(), true, false)),
                 (6, Some(known)) => _ = table.remove(known.key()),
                 (_, Some(known)) => _ = table.offer(now, &known),
             }

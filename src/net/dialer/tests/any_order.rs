@@ -20,7 +20,6 @@ enum Fact {
     Serves(usize, bool),
     Closed(usize),
     Response(usize),
-    Later(u64),
 }
 
 fn fact() -> impl Strategy<Value = Fact> {
@@ -37,7 +36,6 @@ fn fact() -> impl Strategy<Value = Fact> {
         1 => (n.clone(), any::<bool>()).prop_map(|(connection, yes)| Fact::Serves(connection, yes)),
         2 => n.clone().prop_map(Fact::Closed),
         2 => n.clone().prop_map(Fact::Response),
-        1 => (1..400_u64).prop_map(Fact::Later),
     ]
 }
 
@@ -122,7 +120,6 @@ impl World {
                 }
             }
             Fact::Response(n) => self.respond(n),
-            Fact::Later(seconds) => self.stage.now += Duration::from_secs(seconds),
         }
         self.settle();
         self.check();
