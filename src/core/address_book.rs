@@ -202,6 +202,12 @@ impl AddressBook {
         named.filter_map(|(_, key)| self.get(key))
     }
 
+    /// Whether the application named anyone.
+    pub(crate) fn has_boot_nodes(&self) -> bool {
+        let mut named = self.order.range((true, false, 0)..);
+        named.any(|(_, key)| self.notes.get(key).is_some_and(|note| !note.remembered))
+    }
+
     fn is_fresh(&self, note: &Note) -> bool {
         let (named, connected, _) = note.rank;
         named || connected || self.now.since(note.heard) < ADDRESS_TIME

@@ -58,6 +58,8 @@ pub(crate) struct Explored {
     pub(crate) parts: Option<u32>,
     /// Whether fewer than k answered: they are the whole network, and all parts were looked into.
     pub(crate) everyone: bool,
+    /// Whom the lookup towards the node itself found: a number that differs if they do.
+    pub(crate) found: u64,
     /// The parts in which someone answered.
     pub(crate) looked_into: Vec<u32>,
     /// Peers that were heard of and not asked, and for whom the table has room.

@@ -6,6 +6,10 @@ use super::*;
 use crate::core::errand::Aim;
 use crate::core::query::Bootstrap;
 
+/// Who knows nobody tries the peers that the application named again after one to one and a half times this at most.
+/// Source: a node must not be alone for more than 30 s after one of them is back.
+const ALONE: Duration = Duration::from_secs(20);
+
 impl Dht {
     /// Starts what is due.
     pub(super) fn run_refresh(&mut self, now: Timestamp) {
@@ -60,14 +64,14 @@ impl Dht {
     pub(super) fn on_growth(&mut self, now: Timestamp, known: usize) {
         let len = self.peers.table.len();
         if len > known {
-            self.refresh.on_growth(now, len, self.config.lookup.replication.get(), &mut self.rng);
+            self.refresh.on_growth(now, len, &mut self.rng);
         }
     }
 
     /// Looks for more peers soon if there are few, and some that the application named are not among them.
     pub(super) fn want_more(&mut self, now: Timestamp) {
-        if self.knows_few() {
-            self.refresh.want_more(now, &mut self.rng);
+        if let Some(longest) = self.knows_few() {
+            self.refresh.want_more(now, longest, &mut self.rng);
         }
     }
 
@@ -83,10 +87,16 @@ impl Dht {
         }
     }
 
-    /// A network without anyone else to name is small, and asking again does not make it larger.
-    fn knows_few(&self) -> bool {
+    /// Whether fewer than k peers are known and some that the application named are not among them; if so, within which
+    /// time they are to be tried again. A network without anyone else to name is small, and asking again does not make it
+    /// larger.
+    fn knows_few(&self) -> Option<Duration> {
         let Peers { table, book, local, .. } = &self.peers;
+        if table.len() == 0 && book.has_boot_nodes() {
+            return Some(ALONE);
+        }
         let missing = |named: &Arc<Contact>| named.key() != local.key() && table.get(named.key()).is_none();
-        table.len() < self.config.lookup.replication.get() && book.named().any(missing)
+        let few = table.len() < self.config.lookup.replication.get() && book.named().any(missing);
+        few.then_some(Duration::MAX)
     }
 }

@@ -9,9 +9,11 @@
 //! that started together do not stay in step. Only after the first look, which may have been at a network that was
 //! itself just forming, the second comes after a third of that.
 //!
-//! The first lookup towards the node itself finds how many parts there are; those never looked into are due at once. So
-//! a node joins by itself, seconds after it heard of its first peer, unless the application has it join. Where too few
-//! are known the nearest part comes sooner, with ever longer pauses: its lookup tries those that the application named.
+//! The first lookup towards the node itself starts with the first peer that answers, so that a node joins by itself
+//! unless the application has it join. It finds how many parts there are; those never looked into are due at once. While
+//! it finds fewer than k peers the network may just be forming: nodes that start together find only the node through which
+//! they join, which meets them a moment later. So it is repeated after 1, 2, 4 … s until it finds the same peers again.
+//! Where too few are known it comes sooner too, with ever longer pauses: it tries those that the application named.
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +27,16 @@ use crate::core::errand::{Aim, Explored};
 use crate::core::io::QueryId;
 use crate::core::time::Timestamp;
 
-/// A lookup that found nobody, or too few, is tried again after this, then after twice this, and so on up to the
-/// interval. Source: the boot nodes of a small network are often started together with the others.
+/// A lookup that nobody answered is tried again after this, then after twice this, and so on up to the interval. Source:
+/// the boot nodes of a small network are often started together with the others.
 const RETRY: Duration = Duration::from_secs(5);
+/// A lookup towards the node itself that was answered and found too few peers, or peers of a network that is forming, is
+/// repeated after this, then after twice this, and so on up to the interval. Source: whoever is asked meets the others
+/// within a few round trips.
+const AGAIN: Duration = Duration::from_secs(1);
+/// While fewer than k peers are found, so many lookups towards the node itself follow the first, even if all find the
+/// same: until 7 to 10 s later. Source: the node through which all join may be busy for seconds.
+const FORMING: u32 = 3;
 /// A change of this node's addresses is told to the closest peers after this, with those that follow at once. Source: a
 /// new network brings several addresses within a second or two.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -53,6 +62,8 @@ pub(crate) struct Refresh {
     join: Option<QueryId>,
     /// Whether the last lookup towards the node itself found the whole network, since that was small.
     small: bool,
+    /// Whom it found.
+    found: u64,
     /// When addresses last changed so that a lookup followed.
     moved: Option<Timestamp>,
     /// When the lookup is due that follows the last change, until it starts.
@@ -63,7 +74,7 @@ pub(crate) struct Refresh {
 struct Part {
     /// `None` while it is being looked into, or if it never is.
     due: Option<Timestamp>,
-    /// How many lookups in a row found nobody.
+    /// How many lookups in a row did not suffice: they found nobody, too few, or a network that is forming.
     failed: u32,
     /// Whether it was looked into before, and not only taken for known since the network was small.
     seen: bool,
@@ -81,6 +92,7 @@ impl Refresh {
             running: Vec::new(),
             join: None,
             small: false,
+            found: 0,
             moved: None,
             untold: None,
         }
@@ -143,23 +155,27 @@ impl Refresh {
         self.own.hasten(now);
     }
 
-    /// Few peers are known, or one came where nobody was known: the nearest part is due soon, or as soon as the last
-    /// failures allow.
-    pub(crate) fn want_more(&mut self, now: Timestamp, rng: &mut ChaCha8Rng) {
-        if let (Some(interval), Some(due)) = (self.interval, self.own.due) {
-            let pause = pause(self.own.failed.max(1)).min(interval);
-            if due > now + pause.saturating_mul(2) {
-                self.own.due = Some(later(now, pause, rng));
-            }
+    /// Few peers are known: the nearest part is due soon, or as soon as the last failures allow, `longest` from now.
+    pub(crate) fn want_more(&mut self, now: Timestamp, longest: Duration, rng: &mut ChaCha8Rng) {
+        self.bring_forward(now, RETRY, longest, rng);
+    }
+
+    /// The table has `len` peers now, one more than before. The first is worth a look at once; where the network was small
+    /// when last looked at, each of the others is worth one soon.
+    pub(crate) fn on_growth(&mut self, now: Timestamp, len: usize, rng: &mut ChaCha8Rng) {
+        if len == 1 {
+            self.own.hasten(now);
+        } else if self.small {
+            self.bring_forward(now, AGAIN, Duration::MAX, rng);
         }
     }
 
-    /// The table has `len` peers now; where the network was small when last looked at, and is not any more, it is worth a
-    /// look.
-    pub(crate) fn on_growth(&mut self, now: Timestamp, len: usize, k: usize, rng: &mut ChaCha8Rng) {
-        if len == 1 || (self.small && len >= k) {
-            self.small = false;
-            self.want_more(now, rng);
+    fn bring_forward(&mut self, now: Timestamp, first: Duration, longest: Duration, rng: &mut ChaCha8Rng) {
+        if let (Some(interval), Some(due)) = (self.interval, self.own.due) {
+            let pause = pause(first, self.own.failed.max(1)).min(interval).min(longest);
+            if due > now + pause.saturating_mul(2) {
+                self.own.due = Some(later(now, pause, rng));
+            }
         }
     }
 
@@ -188,20 +204,22 @@ impl Refresh {
         let aim = if (bits as usize) < self.count { Aim::Part(bits) } else { Aim::Own };
         // Whoever has not looked for itself yet does not know which parts there are.
         let known = self.count > 0;
-        if let Some(part) = self.part(aim).filter(|part| known && part.due.is_some()) {
+        // Nor is a network known that is still forming.
+        let forming = aim == Aim::Own && self.own.failed > 0;
+        if let Some(part) = self.part(aim).filter(|part| known && !forming && part.due.is_some()) {
             *part = Part::seen(later(now, interval, rng));
         }
         self.hasten_untold();
     }
 
     /// A lookup that was started for this, or a join, is over. `few`: peers that the application named are not among
-    /// those known, though there is room for them.
+    /// those known, though there is room for them; they are to be tried again within this.
     pub(crate) fn explored(
         &mut self,
         now: Timestamp,
         id: QueryId,
         explored: &Explored,
-        few: bool,
+        few: Option<Duration>,
         rng: &mut ChaCha8Rng,
     ) {
         let at = self.running.iter().position(|(running, _)| *running == id);
@@ -228,13 +246,34 @@ impl Refresh {
         match aim {
             Some(Aim::Part(part)) => {
                 if let Some(part) = self.parts.get_mut(part as usize).filter(|part| part.due.is_none()) {
-                    part.fail(now, interval, rng);
+                    part.fail(now, RETRY, interval, rng);
                 }
             }
-            _ if explored.parts.is_none() || few => self.own.fail(now, interval, rng),
-            _ => self.own = Part::seen(later(now, interval, rng)),
+            _ => self.looked(now, interval, explored, few, rng),
         }
         self.hasten_untold();
+    }
+
+    /// What follows a lookup towards the node itself.
+    fn looked(
+        &mut self,
+        now: Timestamp,
+        interval: Duration,
+        explored: &Explored,
+        few: Option<Duration>,
+        rng: &mut ChaCha8Rng,
+    ) {
+        let changed = std::mem::replace(&mut self.found, explored.found) != explored.found;
+        // Who found k peers at once came into a network that is there.
+        let begun = self.own.failed > 0;
+        let forming =
+            changed && (explored.everyone || begun) || explored.everyone && begun && self.own.failed < FORMING;
+        if explored.parts.is_none() || few.is_some() || forming {
+            let first = if explored.parts.is_none() { RETRY } else { AGAIN };
+            self.own.fail(now, first, few.map_or(interval, |longest| longest.min(interval)), rng);
+        } else {
+            self.own = Part::seen(later(now, interval, rng));
+        }
     }
 
     fn part(&mut self, aim: Aim) -> Option<&mut Part> {
@@ -255,15 +294,15 @@ impl Part {
         self.due = self.due.map(|due| due.min(now));
     }
 
-    fn fail(&mut self, now: Timestamp, interval: Duration, rng: &mut ChaCha8Rng) {
+    fn fail(&mut self, now: Timestamp, first: Duration, longest: Duration, rng: &mut ChaCha8Rng) {
         self.failed = self.failed.saturating_add(1);
-        self.due = Some(later(now, pause(self.failed).min(interval), rng));
+        self.due = Some(later(now, pause(first, self.failed).min(longest), rng));
     }
 }
 
-/// The pause after so many failures.
-fn pause(failed: u32) -> Duration {
-    RETRY.saturating_mul(2u32.saturating_pow(failed.saturating_sub(1)))
+/// The pause after so many failures, of which the first has this one.
+fn pause(first: Duration, failed: u32) -> Duration {
+    first.saturating_mul(2u32.saturating_pow(failed.saturating_sub(1)))
 }
 
 /// Once to one and a half times this later.

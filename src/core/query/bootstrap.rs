@@ -136,6 +136,7 @@ impl Bootstrap {
                 let parts = closest.key().common_prefix_len(cx.peers.local.key()).min(preimage::DEPTH);
                 self.explored.parts = Some(parts);
                 self.explored.everyone = found.len() < cx.replication();
+                self.explored.found = found.iter().fold(0, |sum, peer| sum ^ peer.key().head());
                 if self.explored.everyone {
                     self.explored.looked_into.extend(0..parts);
                 } else if self.all {

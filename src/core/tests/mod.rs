@@ -2,6 +2,7 @@
 
 mod extremes;
 mod moving;
+mod forming;
 mod network;
 mod operations;
 mod reading;

@@ -49,6 +49,8 @@ pub(crate) struct Network {
     pub(crate) silent: BTreeSet<usize>,
     /// So many of 100 requests go wrong so, drawn from this.
     pub(crate) fault: Option<(u32, Fault, ChaCha8Rng)>,
+    /// Until then nothing reaches them; what was sent to them does afterwards.
+    stopped: BTreeMap<usize, Timestamp>,
     pub(crate) events: Vec<(usize, Event)>,
     pub(crate) sent: usize,
     config: Arc<Config>,
@@ -75,6 +77,7 @@ impl Network {
             dead: BTreeSet::new(),
             silent: BTreeSet::new(),
             fault: None,
+            stopped: BTreeMap::new(),
             events: Vec::new(),
             sent: 0,
             config: Arc::clone(&config),
@@ -108,6 +111,11 @@ impl Network {
             self.input(i, Input::AddPeer(Arc::clone(&boot)));
             self.run(i, Operation::Bootstrap).unwrap();
         }
+    }
+
+    /// A node does nothing for a while, as a process that was stopped.
+    pub(crate) fn stop_for(&mut self, i: usize, time: Duration) {
+        self.stopped.insert(i, self.now + time);
     }
 
     pub(crate) fn contact(&self, i: usize) -> Arc<Contact> {
@@ -272,7 +280,8 @@ impl Network {
 
     fn send(&mut self, to: usize, delay: Duration, packet: Packet) {
         self.next += 1;
-        self.packets.insert((self.now + delay, self.next), (to, packet));
+        let stopped = self.stopped.get(&to).copied().unwrap_or(self.now);
+        self.packets.insert(((self.now + delay).max(stopped), self.next), (to, packet));
     }
 
     fn deliver(&mut self, to: usize, packet: Packet) {

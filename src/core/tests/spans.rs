@@ -132,6 +132,8 @@ fn a_get_is_a_span_and_its_request_one_below_it() {
 #[test]
 fn whatever_ends_a_query_or_request_ends_its_span_and_is_counted() {
     let mut network = pair();
+    // Both have found that there is nobody else.
+    network.advance(std::time::Duration::from_secs(30));
     let (collector, _guard) = watched();
     network.silent.insert(1);
 

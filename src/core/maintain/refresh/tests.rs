@@ -4,6 +4,8 @@ use super::*;
 
 const INTERVAL: Duration = Duration::from_secs(600);
 const K: usize = 20;
+/// Too few are known.
+const FEW: Option<Duration> = Some(Duration::MAX);
 
 fn rng() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(1)
@@ -39,7 +41,7 @@ fn joined(parts: u32, rng: &mut ChaCha8Rng) -> Refresh {
     refresh.join_started(QueryId::new(1_000));
     let explored = Explored { looked_into: (0..parts).collect(), ..found(parts) };
     // Twice, so that it is young no more.
-    (1_000..1_002).for_each(|id| refresh.explored(secs(0), QueryId::new(id), &explored, false, rng));
+    (1_000..1_002).for_each(|id| refresh.explored(secs(0), QueryId::new(id), &explored, None, rng));
     refresh
 }
 
@@ -47,11 +49,11 @@ fn joined(parts: u32, rng: &mut ChaCha8Rng) -> Refresh {
 fn a_node_that_nobody_has_join_looks_for_itself_and_then_into_all_parts_a_few_at_a_time() {
     let (mut rng, mut ids) = (rng(), 0);
     let mut refresh = Refresh::new(secs(0), Some(INTERVAL), &mut rng);
-    refresh.on_growth(secs(1), 1, K, &mut rng);
+    refresh.on_growth(secs(1), 1, &mut rng);
     let due = refresh.due().unwrap();
-    assert!(due >= secs(6) && due <= secs(9), "soon after its first peer: {due}");
+    assert_eq!(due, secs(1), "as soon as it has its first peer");
     assert_eq!(start(&mut refresh, due, &mut ids), [(QueryId::new(0), Aim::Own)]);
-    refresh.explored(due, QueryId::new(0), &found(5), false, &mut rng);
+    refresh.explored(due, QueryId::new(0), &found(5), None, &mut rng);
     let mut running = start(&mut refresh, due, &mut ids);
     assert_eq!(running.len(), AT_ONCE);
     assert_eq!(refresh.due(), None, "no wake while there is no room");
@@ -59,7 +61,7 @@ fn a_node_that_nobody_has_join_looks_for_itself_and_then_into_all_parts_a_few_at
     while let Some((id, aim)) = running.pop() {
         let Aim::Part(part) = aim else { panic!("{aim:?}") };
         parts.push(part);
-        refresh.explored(due, id, &answered(part), false, &mut rng);
+        refresh.explored(due, id, &answered(part), None, &mut rng);
         running.extend(start(&mut refresh, due, &mut ids));
         assert!(running.len() <= AT_ONCE);
     }
@@ -71,7 +73,7 @@ fn a_node_that_nobody_has_join_looks_for_itself_and_then_into_all_parts_a_few_at
     while let Some(now) = refresh.due().filter(|at| *at < due + INTERVAL / 2) {
         for (id, aim) in start(&mut refresh, now, &mut ids) {
             let Aim::Part(part) = aim else { panic!("{aim:?}") };
-            refresh.explored(now, id, &answered(part), false, &mut rng);
+            refresh.explored(now, id, &answered(part), None, &mut rng);
             looks += 1;
         }
     }
@@ -95,7 +97,7 @@ fn each_part_is_looked_into_once_in_an_interval_at_most_and_no_two_in_step() {
             assert!(wait >= INTERVAL && wait <= INTERVAL * 3 / 2, "{part}: {wait:?}");
             last[part] = now;
             times += 1;
-            refresh.explored(now, id, &explored, false, &mut rng);
+            refresh.explored(now, id, &explored, None, &mut rng);
         }
     }
     assert!((9 * 44..9 * 52).contains(&times), "{times} in ten hours");
@@ -113,7 +115,7 @@ fn what_a_lookup_of_any_query_passed_through_is_put_off() {
         for (id, aim) in start(&mut refresh, now, &mut ids) {
             let Aim::Part(part) = aim else { panic!("the nearest part was passed through too") };
             assert_ne!(part, 2);
-            refresh.explored(now, id, &answered(part), false, &mut rng);
+            refresh.explored(now, id, &answered(part), None, &mut rng);
         }
     }
     assert!(ids > 3 * 35, "the others were looked into: {ids}");
@@ -129,7 +131,7 @@ fn what_found_nobody_comes_back_soon_and_then_ever_later() {
             refresh.started(QueryId::new(id), part);
             let good = if part == Aim::Own { found(3) } else { answered(1) };
             let explored = if id == 8 { good } else { Explored::default() };
-            refresh.explored(now, QueryId::new(id), &explored, false, &mut rng);
+            refresh.explored(now, QueryId::new(id), &explored, None, &mut rng);
             let due = refresh.part(part).unwrap().due.unwrap();
             waits.push((due - now).as_secs());
             now = due;
@@ -145,31 +147,73 @@ fn where_few_are_known_it_comes_back_soon_and_never_in_a_tight_loop() {
     let mut refresh = joined(0, &mut rng);
     let mut now = secs(0);
     while now < secs(3_600) {
-        refresh.want_more(now, &mut rng);
+        refresh.want_more(now, Duration::MAX, &mut rng);
         for (id, _) in start(&mut refresh, now, &mut ids) {
             times += 1;
-            refresh.explored(now, id, &found(0), true, &mut rng);
+            refresh.explored(now, id, &found(0), FEW, &mut rng);
         }
         now += Duration::from_secs(1);
     }
     assert!((8..=14).contains(&times), "{times} in an hour in which a boot node was missing");
     let at = refresh.due().unwrap();
     refresh.started(QueryId::new(99), Aim::Own);
-    refresh.explored(at, QueryId::new(99), &found(0), false, &mut rng);
-    refresh.want_more(at, &mut rng);
+    refresh.explored(at, QueryId::new(99), &found(0), None, &mut rng);
+    refresh.want_more(at, Duration::MAX, &mut rng);
     assert!(refresh.due().unwrap() <= at + RETRY * 3 / 2, "after all were known it begins anew");
 }
 
+/// A small network in which a lookup towards the node itself finds these.
+fn small(found: u64) -> Explored {
+    Explored { parts: Some(2), everyone: true, found, looked_into: vec![0, 1], ..Explored::default() }
+}
+
+/// Looks for itself until it is quiet for a minute; returns the pauses in seconds. What is found is told from the number
+/// of the lookup.
+fn look_until_quiet(refresh: &mut Refresh, mut now: Timestamp, found: impl Fn(usize) -> u64) -> Vec<u64> {
+    let (mut rng, mut pauses) = (rng(), Vec::new());
+    while pauses.last().is_none_or(|pause| *pause < 60) {
+        refresh.started(QueryId::new(7), Aim::Own);
+        refresh.explored(now, QueryId::new(7), &small(found(pauses.len())), None, &mut rng);
+        let due = refresh.due().unwrap();
+        pauses.push((due - now).as_secs());
+        now = due;
+    }
+    pauses
+}
+
 #[test]
-fn a_network_that_was_small_is_looked_at_again_when_it_has_grown() {
-    let mut rng = rng();
-    let mut refresh = Refresh::new(secs(0), Some(INTERVAL), &mut rng);
-    let small = Explored { everyone: true, looked_into: vec![0, 1], ..found(2) };
-    refresh.explored(secs(0), QueryId::new(7), &small, false, &mut rng);
-    refresh.on_growth(secs(10), K - 1, K, &mut rng);
-    assert!(refresh.due().unwrap() >= secs(600), "all of the parts count as looked into");
-    refresh.on_growth(secs(20), K, K, &mut rng);
-    assert!(refresh.due().unwrap() <= secs(28));
+fn a_small_network_is_looked_at_until_the_same_are_found_again() {
+    let start = || Refresh::new(secs(0), Some(INTERVAL), &mut rng());
+    let mut refresh = start();
+    let pauses = look_until_quiet(&mut refresh, secs(0), |_| 5);
+    assert!(pauses.len() == 4 && pauses[0] == 1 && (2..4).contains(&pauses[1]) && (4..7).contains(&pauses[2]));
+    assert!(pauses[3] >= 600, "{pauses:?}");
+    let pauses = look_until_quiet(&mut refresh, secs(1_000), |_| 5);
+    assert_eq!(pauses.len(), 1, "one lookup an interval while nothing changes");
+    let pauses = look_until_quiet(&mut refresh, secs(2_000), |look| look.min(3) as u64);
+    assert_eq!(pauses.len(), 5, "until nothing changes: {pauses:?}");
+    let pauses = look_until_quiet(&mut start(), secs(0), |look| look as u64);
+    assert!(pauses.len() <= 8 && pauses.is_sorted(), "ever longer pauses where it changes for ever: {pauses:?}");
+}
+
+#[test]
+fn a_small_network_that_grows_is_looked_at_soon() {
+    let mut refresh = Refresh::new(secs(0), Some(INTERVAL), &mut rng());
+    look_until_quiet(&mut refresh, secs(0), |_| 5);
+    refresh.on_growth(secs(20), 3, &mut rng());
+    let due = refresh.due().unwrap();
+    assert!(due >= secs(21) && due <= secs(22), "{due}");
+    let pauses = look_until_quiet(&mut refresh, due, |_| 6);
+    assert_eq!(pauses.len(), 4, "{pauses:?}");
+}
+
+#[test]
+fn lookups_of_others_do_not_tell_what_a_forming_network_looks_like() {
+    let mut refresh = Refresh::new(secs(0), Some(INTERVAL), &mut rng());
+    refresh.started(QueryId::new(7), Aim::Own);
+    refresh.explored(secs(0), QueryId::new(7), &small(5), None, &mut rng());
+    refresh.passed(secs(0), 200, &mut rng());
+    assert!(refresh.due().unwrap() < secs(2));
 }
 
 #[test]
@@ -183,7 +227,7 @@ fn a_change_of_addresses_is_told_soon_and_a_stream_of_them_once_a_minute() {
         refresh.on_moved(now);
         for (id, _) in start(&mut refresh, now, &mut ids) {
             times += 1;
-            refresh.explored(now, id, &found(0), false, &mut rng);
+            refresh.explored(now, id, &found(0), None, &mut rng);
         }
     }
     assert!((9..=11).contains(&times), "{times} in ten minutes");
@@ -196,7 +240,7 @@ fn a_change_of_addresses_during_a_lookup_is_told_after_it() {
     let mut refresh = joined(0, &mut rng);
     refresh.join_started(QueryId::new(5));
     refresh.on_moved(secs(1));
-    refresh.explored(secs(3), QueryId::new(5), &found(0), false, &mut rng);
+    refresh.explored(secs(3), QueryId::new(5), &found(0), None, &mut rng);
     assert_eq!(refresh.due(), Some(secs(6)));
     // While it looks for itself.
     let started = start(&mut refresh, secs(6), &mut 10);
@@ -204,10 +248,10 @@ fn a_change_of_addresses_during_a_lookup_is_told_after_it() {
     refresh.on_moved(secs(7));
     refresh.on_moved(secs(8));
     assert_eq!(refresh.due(), None);
-    refresh.explored(secs(9), started[0].0, &found(0), false, &mut rng);
+    refresh.explored(secs(9), started[0].0, &found(0), None, &mut rng);
     assert_eq!(refresh.due(), Some(secs(66)), "a minute after the last");
     let (id, _) = start(&mut refresh, secs(66), &mut 20)[0];
-    refresh.explored(secs(67), id, &found(0), false, &mut rng);
+    refresh.explored(secs(67), id, &found(0), None, &mut rng);
     assert!(refresh.due() >= Some(secs(600)), "and no more often");
 }
 
@@ -229,7 +273,7 @@ fn a_part_that_comes_and_goes_is_looked_into_no_more_often() {
     let mut refresh = joined(4, &mut rng);
     for now in (1..600).map(secs) {
         let id = QueryId::new(10_000 + now.as_secs());
-        refresh.explored(now, id, &found(3 + (now.as_secs() % 2) as u32), false, &mut rng);
+        refresh.explored(now, id, &found(3 + (now.as_secs() % 2) as u32), None, &mut rng);
         assert_eq!(start(&mut refresh, now, &mut ids), []);
     }
 }
@@ -239,11 +283,11 @@ fn without_an_interval_nothing_is_ever_due() {
     let mut rng = rng();
     let mut refresh = Refresh::new(secs(0), None, &mut rng);
     refresh.hasten(secs(1));
-    refresh.on_growth(secs(1), 1, K, &mut rng);
-    refresh.want_more(secs(1), &mut rng);
+    refresh.on_growth(secs(1), 1, &mut rng);
+    refresh.want_more(secs(1), Duration::MAX, &mut rng);
     refresh.on_moved(secs(1));
     refresh.join_started(QueryId::new(1));
-    refresh.explored(secs(1), QueryId::new(1), &found(9), true, &mut rng);
+    refresh.explored(secs(1), QueryId::new(1), &found(9), FEW, &mut rng);
     refresh.passed(secs(1), 3, &mut rng);
     assert_eq!((refresh.due(), refresh.next(secs(9_999))), (None, None));
 }
@@ -265,15 +309,13 @@ fn an_interval_without_end_never_comes_and_the_shortest_comes_later() {
 fn parts_of_a_small_network_are_looked_into_once_it_has_grown() {
     let (mut rng, mut ids) = (rng(), 0);
     let mut refresh = Refresh::new(secs(0), Some(INTERVAL), &mut rng);
-    refresh.join_started(QueryId::new(1_000));
-    let everyone = Explored { looked_into: vec![0, 1], everyone: true, ..found(2) };
-    refresh.explored(secs(0), QueryId::new(1_000), &everyone, false, &mut rng);
+    look_until_quiet(&mut refresh, secs(0), |_| 5);
     assert!(refresh.due().unwrap() >= secs(600), "there is nothing more to find");
-    refresh.on_growth(secs(60), K, K, &mut rng);
+    refresh.on_growth(secs(60), K, &mut rng);
     let now = refresh.due().unwrap();
-    assert!(now < secs(70), "now there is: {now}");
+    assert!(now < secs(62), "now there is: {now}");
     assert_eq!(start(&mut refresh, now, &mut ids), [(QueryId::new(0), Aim::Own)]);
-    refresh.explored(now, QueryId::new(0), &found(3), false, &mut rng);
+    refresh.explored(now, QueryId::new(0), &found(3), None, &mut rng);
     let parts: Vec<_> = start(&mut refresh, now, &mut ids).into_iter().map(|(_, aim)| aim).collect();
     assert_eq!(parts, [0, 1, 2].map(Aim::Part), "none of which a lookup has been in");
 }
