@@ -3,6 +3,9 @@
 
 #[path = "node/restart.rs"]
 mod restart;
+#[cfg(unix)]
+#[path = "node/star.rs"]
+mod star;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -45,7 +45,7 @@ pub(crate) async fn run(node: Node, args: &Args) -> io::Result<()> {
             () = &mut signal => return console.stop().await,
         }
     }
-    Ok(())
+    console.stop().await
 }
 
 struct Console {
@@ -107,7 +107,7 @@ impl Console {
 
     /// Ends the node; commands that still run are answered that it is gone.
     async fn stop(&mut self) -> io::Result<()> {
-        self.node.stop();
+        self.node.stop().await;
         while let Ok(Some(done)) = timeout(PATIENCE, self.running.join_next()).await {
             self.answer(&done?).await?;
         }

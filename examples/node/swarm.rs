@@ -52,9 +52,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Ends the swarm: whatever still waits for an answer is told that the node is gone.
-    pub(crate) fn stop(&self) {
+    /// Ends the swarm: whatever still waits for an answer is told that the node is gone, and what is kept on the disk is
+    /// there when this is done.
+    pub(crate) async fn stop(&mut self) {
         self.swarm.abort();
+        let _ = (&mut self.swarm).await; // it was ended
     }
 }
 
@@ -270,6 +272,10 @@ fn on_event(dials: &mut Dials, json: bool, event: SwarmEvent<BehaviourEvent>) {
         let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
         let line = format!("refused by the address policy (--addresses): {} of {peer}", addrs.join(", "));
         tell(json, "addrs_refused", vec![("peer", peer.to_string().into()), ("addrs", addrs.into())], &line);
+    }
+    if let SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::NoIdentify)) = &event {
+        let line = "peers ask without saying whether they serve or where they listen: they run without identify";
+        tell(json, "no_identify", Vec::new(), line);
     }
     let (connection, result) = match event {
         SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => (connection_id, Ok((peer_id, true))),

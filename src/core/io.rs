@@ -87,9 +87,10 @@ pub enum Input {
     /// The application names a peer that serves the DHT: a first contact. What the address policy refuses of it is told
     /// by [`Event::AddrsRefused`].
     AddPeer(Arc<Contact>),
-    /// Addresses of a peer became known, for example through identify, in order of preference. While the peer is connected
-    /// they are taken for its own word, else for a rumour. What comes within a second is one list, whether it comes at once
-    /// or address by address; a new list comes before what was known.
+    /// Addresses of a peer became known, in order of preference. What comes within a second is one list, whether it comes at
+    /// once or address by address; a new list comes before what was known. While the peer is connected they are taken for
+    /// its own word, as identify reports it. Else they are a rumour, but one of a peer that is there, as mDNS reports it:
+    /// it is tried, if the table has room for it and its back-off is over. What peers name in answers is no such report.
     Discovered(Arc<Contact>),
     /// A connection to a peer is up, where there was none; or another one, if it is at an address that was dialled.
     Connected {
@@ -98,8 +99,8 @@ pub enum Input {
         /// The address at which it was dialled; `None` if it dialled us. Like the other it says of which network the peer
         /// is, whatever the peer says ([`DiversityConfig`](super::config::DiversityConfig)).
         outbound_addr: Option<Multiaddr>,
-        /// The address from which it dialled us; `None` if we dialled it, or if that is not known. It is never dialled or
-        /// told.
+        /// The address from which it dialled us; `None` if we dialled it, or if that is not known. It is never told, and
+        /// dialled only by [`Output::DialBack`].
         inbound_addr: Option<Multiaddr>,
     },
     /// A peer was dialled at these addresses and not reached there: someone else answered, or it was reached at another
@@ -183,6 +184,16 @@ pub enum Output {
     Cancel {
         /// The name of the request.
         id: RequestId,
+    },
+    /// Dial a peer that is connected once more, on a new connection, at the address from which it dialled us: nothing else
+    /// says where it can be reached. If it is reached there, that is an [`Input::Connected`], else nothing. Asked for
+    /// outside the public network alone, once a connection, if the peer asks for something and nobody ever said by
+    /// [`Input::Serves`] that it serves. A driver without connections need not do it.
+    DialBack {
+        /// Whom.
+        peer: PeerId,
+        /// Where.
+        addr: Multiaddr,
     },
     /// The end of an inbound request.
     Reply {
@@ -273,6 +284,9 @@ pub enum Event {
         /// The addresses that are refused.
         addrs: Vec<Multiaddr>,
     },
+    /// Peers connect and ask, but nothing says whether they serve or where they listen: told once, for whoever composed
+    /// the node. With libp2p its swarm, or theirs, lacks the identify behaviour, and peers do not find each other.
+    NoIdentify,
     /// A peer broke the protocol.
     PeerMisbehaved {
         /// The peer.

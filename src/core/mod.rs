@@ -51,6 +51,8 @@ mod time;
 pub mod validate;
 
 pub use address_policy::AddressPolicy;
+#[cfg(feature = "libp2p")]
+pub(crate) use address_policy::is_relayed;
 pub use config::Config;
 pub use contact::{Contact, MAX_ADDR_LEN, MAX_ADDRS};
 pub use dht::{Busy, Dht};

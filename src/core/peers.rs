@@ -39,15 +39,25 @@ pub(crate) struct Peers {
     pub(crate) policy: AddressPolicy,
     /// Bounded by the connections that the driver allows.
     links: BTreeMap<Key, Link>,
+    /// Whether anyone ever said that it serves: where nobody does, there is no identify.
+    identified: bool,
 }
 
 /// What the driver says of a peer, kept by its place, which is shorter than its id.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Link {
     seen: Seen,
     /// Whether it serves our protocol, once it has said so.
     serves: Option<bool>,
+    /// From where it dialled, until that was dialled back.
+    from: Option<Multiaddr>,
+    /// When it first asked something, if it had not said by then whether it serves.
+    asked: Option<Timestamp>,
 }
+
+/// A peer that asks, and has said nothing of itself this long after it first asked, has no identify. Source: identify
+/// takes two round trips.
+const SILENT: Duration = Duration::from_secs(2);
 
 impl Peers {
     pub(crate) fn new(local: Arc<Contact>, config: &Config) -> Peers {
@@ -63,6 +73,7 @@ impl Peers {
             local,
             policy,
             links: BTreeMap::new(),
+            identified: false,
         }
     }
 
@@ -70,10 +81,12 @@ impl Peers {
         self.links.get(key).is_some_and(|link| link.seen.connected)
     }
 
-    /// A connection to a peer is up, with its other end there, as far as that is known.
-    pub(crate) fn connected(&mut self, now: Timestamp, key: &Key, end: Option<&Multiaddr>) {
+    /// A connection to a peer is up, with its other end there, as far as that is known, from where it `came` or not.
+    pub(crate) fn connected(&mut self, now: Timestamp, key: &Key, end: Option<&Multiaddr>, came: bool) {
         let host = end.and_then(|addr| Host::of(addr.as_ref()));
-        self.links.entry(*key).or_default().seen = Seen { connected: true, host };
+        let link = self.links.entry(*key).or_default();
+        link.seen = Seen { connected: true, host };
+        link.from = end.filter(|_| came).cloned();
         self.book.set_connected(key, true);
         self.back_offs.on_connected(now, key, self.table.len());
     }
@@ -83,9 +96,25 @@ impl Peers {
         self.book.set_connected(key, false);
     }
 
-    /// Whether a peer says to serve our protocol.
-    pub(crate) fn serves(&self, key: &Key) -> bool {
-        self.links.get(key).is_some_and(|link| link.serves == Some(true))
+    /// Whether a connected peer is one to try: it says to serve our protocol, or, in a network without identify, nothing.
+    pub(crate) fn may_serve(&self, key: &Key) -> bool {
+        let unknown = !self.identified && self.policy != AddressPolicy::Public;
+        self.links.get(key).is_some_and(|link| link.serves.unwrap_or(unknown))
+    }
+
+    /// A peer asks something. Whether it is plain that there is no identify.
+    pub(crate) fn is_silent(&mut self, now: Timestamp, key: &Key) -> bool {
+        let link = self.links.get_mut(key).filter(|link| !self.identified && link.serves.is_none());
+        link.is_some_and(|link| now.since(*link.asked.get_or_insert(now)) >= SILENT)
+    }
+
+    /// The address from which a peer dialled, if that is worth a dial: once a connection, and not in the public network.
+    pub(crate) fn take_dialled_from(&mut self, now: Timestamp, peer: &PeerId, key: &Key) -> Option<Arc<Contact>> {
+        let from = self.links.get_mut(key)?.from.take()?;
+        let contact = self.admissible(&Contact::new(*peer, [from]));
+        let held = self.back_offs.until(key).is_some_and(|until| now < until);
+        let wanted = contact.has_addrs() && self.wants(now, &contact) && !held;
+        (wanted && self.policy != AddressPolicy::Public).then_some(contact)
     }
 
     /// Whether a peer says not to serve our protocol.
@@ -94,6 +123,7 @@ impl Peers {
     }
 
     pub(crate) fn set_serves(&mut self, key: &Key, yes: bool) {
+        self.identified |= yes;
         if yes {
             self.links.entry(*key).or_default().serves = Some(true);
         } else if let Some(link) = self.links.get_mut(key) {

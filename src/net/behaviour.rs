@@ -252,6 +252,7 @@ impl Behaviour {
         match output {
             Output::Send { to, id, request } => self.dialer.send(to, id, request),
             Output::Cancel { id } => self.dialer.cancel(id),
+            Output::DialBack { peer, addr } => self.dial_back(peer, addr),
             Output::Reply { to, id, reply } => self.reply(to, id, reply),
             Output::Event(event) => {
                 if let Some(event) = self.commands.handle_event(&mut self.dht, event) {

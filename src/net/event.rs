@@ -49,6 +49,9 @@ pub enum Event {
         /// The addresses that are refused.
         addrs: Vec<Multiaddr>,
     },
+    /// Peers connect and ask, but for seconds nothing said whether they serve or where they listen: this swarm, or theirs,
+    /// lacks `identify::Behaviour`. Without it nodes know the peers that they were told of, and few others. Told once.
+    NoIdentify,
     /// A peer broke a rule of the protocol.
     PeerMisbehaved {
         /// The peer.
@@ -73,6 +76,7 @@ impl From<core::Event> for Event {
             core::Event::RecordStored { key, from } => Event::RecordStored { key, from },
             core::Event::ProviderStored { key, provider } => Event::ProviderStored { key, provider },
             core::Event::AddrsRefused { peer, addrs } => Event::AddrsRefused { peer, addrs },
+            core::Event::NoIdentify => Event::NoIdentify,
             core::Event::PeerMisbehaved { peer, what } => Event::PeerMisbehaved { peer, what },
         }
     }

@@ -8,14 +8,15 @@ use std::time::Duration;
 use libp2p_core::Multiaddr;
 
 use super::event::ModeReason;
-use crate::core::{AddressPolicy, Mode, Timestamp};
+use crate::core::{AddressPolicy, Mode, Timestamp, is_relayed};
 
 /// Decides the mode. Pure: told of facts, asked for the decision.
 ///
 /// Where it is left to the addresses, the first confirmed one makes a server at once: nobody loses by a peer that can be
 /// reached. A server stops only when none was confirmed for a while: each change sends all who know this node to tell
 /// others, and an address that is confirmed anew every few minutes must not do that every time. An address that makes
-/// nobody one for a routing table, such as one through a relay in the public network, makes no server.
+/// nobody one for a routing table makes no server, and nowhere does one through a relay: whoever is asked as a server would
+/// have the relay carry all of it.
 #[derive(Debug)]
 pub(crate) struct ModeSwitch {
     /// What the application wants; `None` leaves it to the addresses.
@@ -91,7 +92,7 @@ impl ModeSwitch {
     }
 
     fn is_reachable(&self) -> bool {
-        self.external.iter().any(|addr| self.policy.routes(addr.as_ref()))
+        self.external.iter().any(|addr| self.policy.routes(addr.as_ref()) && !is_relayed(addr.as_ref()))
     }
 
     /// `None` while a server waits for its next address.
@@ -200,6 +201,25 @@ mod tests {
         mode.next_change(at(0));
         mode.set(None);
         assert_eq!(mode.next_change(at(1)), Some((Mode::Client, ModeReason::NoExternalAddr)), "it never had one");
+    }
+
+    #[test]
+    fn a_relay_alone_makes_no_server() {
+        let relay = "/ip4/10.0.0.1/tcp/1/p2p/12D3KooWHdiAxVd8uMQR1hGWXccidmfCwLqcMpGwR6QcTP6QRMuD/p2p-circuit";
+        let relay: Multiaddr = relay.parse().unwrap();
+        let [any, lan] = [AddressPolicy::Any, AddressPolicy::Lan];
+        for (policy, direct) in [(any, addr(1)), (lan, addr(1)), (any, "/ip4/8.8.8.8/tcp/1".parse().unwrap())] {
+            let mut mode = ModeSwitch::new(None, HOLD, policy);
+            assert!(mode.on_confirmed(&relay), "it is told to others all the same");
+            assert_eq!(mode.next_change(at(0)), Some((Mode::Client, ModeReason::NoExternalAddr)));
+            mode.on_confirmed(&direct);
+            assert_eq!(mode.next_change(at(1)), Some((Mode::Server, ModeReason::ExternalAddr)));
+            mode.on_expired(at(2), &direct);
+            assert_eq!(mode.poll_timeout(), Some(at(2) + HOLD), "the relay does not hold it");
+            let mut chosen = ModeSwitch::new(Some(Mode::Server), HOLD, policy);
+            chosen.on_confirmed(&relay);
+            assert_eq!(chosen.current(), Mode::Server, "whoever chooses it gets it");
+        }
     }
 
     #[test]

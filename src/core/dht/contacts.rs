@@ -4,6 +4,7 @@
 
 use super::queries::named;
 use super::*;
+use crate::core::back_off::Failure;
 
 impl Dht {
     /// Someone told of a peer.
@@ -15,12 +16,46 @@ impl Dht {
             self.peers.back_offs.on_named(contact.key());
         }
         let contact = self.peers.note(now, contact, source);
-        if source == Source::Application || self.peers.serves(contact.key()) {
+        if source == Source::Rumour {
+            return self.on_reported(now, contact);
+        }
+        if source == Source::Application || self.peers.may_serve(contact.key()) {
             self.offer(now, contact);
         }
         if source == Source::Application {
             self.want_more(now);
         }
+    }
+
+    /// The driver says that a peer is there which is not connected, as mDNS does. It is tried; while few are known it
+    /// counts as named until it fails, k such peers at most, since nobody may report it again.
+    fn on_reported(&mut self, now: Timestamp, contact: Arc<Contact>) {
+        let (k, book) = (self.config.lookup.replication.get(), &mut self.peers.book);
+        let first: Vec<_> = book.named().take(k).map(|named| *named.key()).collect();
+        if first.contains(contact.key()) {
+            return; // lookups try it
+        }
+        if first.len() < k && self.peers.table.len() < k {
+            book.remember(contact.key());
+        }
+        self.offer(now, contact);
+        self.want_more(now);
+    }
+
+    /// A peer asks. Where there is no identify it is dialled back: if that works, it can be tried like any other.
+    pub(super) fn on_asked(&mut self, now: Timestamp, peer: PeerId, key: &Key) {
+        if !self.peers.is_silent(now, key) {
+            return;
+        }
+        if !std::mem::replace(&mut self.no_identify, true) {
+            tracing::warn!(%peer, "peers ask without saying whether they serve or where they listen: add identify::Behaviour to all swarms");
+            self.outputs.push_back(Output::Event(Event::NoIdentify));
+        }
+        let Some(contact) = self.peers.take_dialled_from(now, &peer, key) else { return };
+        // Until it answers: whoever dials from elsewhere each time is not dialled back each time.
+        let (to, why) = (&contact.with_addrs([]), RequestError::Timeout);
+        self.peers.back_offs.on_failure(Failure { now, asked: now, to, why, told: true }, false, &mut self.rng);
+        self.outputs.extend(contact.addrs().next().map(|addr| Output::DialBack { peer, addr }));
     }
 
     pub(super) fn on_connected(
@@ -33,7 +68,7 @@ impl Dht {
         let key = Key::from(&peer);
         let end = inbound_addr.as_ref().or(outbound_addr.as_ref());
         self.peers.table.connected(peer, end);
-        self.peers.connected(now, &key, end);
+        self.peers.connected(now, &key, end, inbound_addr.is_some());
         self.on_sign_of_life(now, &key);
         if let Some(addr) = outbound_addr {
             let contact = match self.peers.contact_at(&key) {
@@ -85,6 +120,9 @@ impl Dht {
             Outcome::Peers(Err(why)) => return tracing::warn!(%why, "the peers that were known are lost"),
             _ => return,
         };
+        if !peers.is_empty() {
+            self.snapshots.on_restored(now);
+        }
         self.try_known(now, &peers);
     }
 
@@ -159,6 +197,16 @@ impl Dht {
             }
         }
         self.start_probes(now);
+    }
+
+    /// A peer was not reached for the table's sake. If other addresses of it were reported meanwhile it is tried there: mDNS
+    /// reports each address on its own.
+    pub(super) fn on_probe_failed(&mut self, now: Timestamp, asked: &Arc<Contact>, why: RequestError) {
+        self.on_probed(now, asked.peer(), None);
+        let known = self.peers.contact(asked.peer()).filter(|_| why.is_failed_dial());
+        if let Some(more) = known.filter(|known| !known.adds_nothing_to(asked) && !self.peers.holds(now, known)) {
+            self.offer(now, more);
+        }
     }
 
     /// Asks those entries whether they are there from which nothing was heard for a while.

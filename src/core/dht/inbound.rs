@@ -12,6 +12,7 @@ impl Dht {
         }
         let place = Key::from(&from);
         self.on_sign_of_life(now, &place);
+        self.on_asked(now, from, &place);
         let Dht { config, peers, storage, rng, .. } = self;
         let mut cx = ServerContext { now, config, peers, storage, rng };
         if let Some(served) = self.server.on_request(&mut cx, (from, place), id, request) {

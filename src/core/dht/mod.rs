@@ -76,6 +76,17 @@ pub struct Dht {
     /// The time as it was last told.
     now: Timestamp,
     outputs: VecDeque<Output>,
+    /// That there is no identify was told.
+    no_identify: bool,
+}
+
+/// What changed in the table since it was last kept is kept for the next start.
+impl Drop for Dht {
+    fn drop(&mut self) {
+        if self.snapshots.due().is_some() {
+            self.save_peers();
+        }
+    }
 }
 
 /// So many peers are kept for the next start at most. Source: more than a table of any but the widest buckets holds.
@@ -120,6 +131,7 @@ impl Dht {
             stats: Stats::default(),
             now,
             outputs: VecDeque::new(),
+            no_identify: false,
             rng,
             config,
         };

@@ -89,7 +89,7 @@ impl Dht {
         }
         match request.owner {
             Owner::Query(id, tag) => self.on_query_failure(now, id, tag, asked, why),
-            Owner::Probe => self.on_probed(now, request.to.peer(), None),
+            Owner::Probe => self.on_probe_failed(now, &request.to, why),
             Owner::Evidence => {}
         }
     }

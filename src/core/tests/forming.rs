@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::Network;
-use crate::core::io::{Input, Operation, QueryOptions};
-use crate::core::{Config, Timestamp};
+use super::network::peer;
+use crate::core::io::{Event, Input, Operation, QueryOptions};
+use crate::core::{AddressPolicy, Config, Contact, Timestamp};
 
 /// All nodes join at the same moment through the first one, which does nothing for this long.
 fn start_together(nodes: usize, stopped: Duration, bootstrap: bool) -> Network {
@@ -88,7 +89,7 @@ fn a_node_whose_table_has_gone_empty_tries_its_boot_nodes_within_half_a_minute()
         let mut network = Network::joined(4, Config::default());
         network.advance(Duration::from_secs(30));
         network.dead.extend([0, 2, 3]);
-        for gone in [0, 2, 3].map(super::network::peer) {
+        for gone in [0, 2, 3].map(peer) {
             network.input(1, Input::Disconnected { peer: gone });
             // As of a peer that stops: it says that it serves no longer.
             network.input(1, Input::Serves { peer: gone, yes: false });
@@ -97,4 +98,149 @@ fn a_node_whose_table_has_gone_empty_tries_its_boot_nodes_within_half_a_minute()
         let took = alone_for(&mut network, Duration::from_secs(away));
         assert!(took <= Duration::from_secs(30), "away for {away} s: {took:?}");
     }
+}
+
+#[test]
+fn peers_that_the_driver_reports_find_each_other() {
+    let mut network = Network::new(7, Config::default());
+    // As where mDNS reports everyone to everyone at the same moment.
+    for me in 0..7 {
+        for other in (0..7).filter(|other| *other != me) {
+            let contact = network.contact(other);
+            network.input(me, Input::Discovered(contact));
+        }
+    }
+    let took = time_until_all_are_known(&mut network);
+    assert!(took <= Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_query_asks_who_was_reported_though_it_was_not_tried_yet() {
+    let mut network = Network::new(2, Config::default());
+    let contact = network.contact(1);
+    network.input(0, Input::Discovered(contact));
+    let put = Operation::Put { key: b"/app/x".into(), value: b"v".to_vec().into() };
+    network.run(0, put).expect("the reported peer is asked");
+}
+
+#[test]
+fn a_reported_peer_that_is_not_there_is_tried_ever_more_seldom() {
+    let mut network = Network::new(3, Config::default());
+    network.dead.insert(1);
+    for _ in 0..600 {
+        // Whoever reports it does so each second.
+        let contact = network.contact(1);
+        network.input(0, Input::Discovered(contact));
+        network.advance(Duration::from_secs(1));
+    }
+    assert!((2..=20).contains(&network.sent), "{} requests in ten minutes", network.sent);
+    // Nobody reports it any more, and it comes back.
+    network.dead.clear();
+    network.advance(Duration::from_secs(1_000));
+    assert_eq!(tables(&network)[0], 1);
+}
+
+#[test]
+fn of_several_reported_addresses_one_that_works_is_enough() {
+    let mut network = Network::new(4, Config::default());
+    let boot = network.contact(0);
+    for i in [1, 2] {
+        network.input(i, Input::AddPeer(boot.clone()));
+        network.run(i, Operation::Bootstrap).unwrap();
+    }
+    for addr in ["/memory/44", "/memory/4"] {
+        network.input(0, Input::Discovered(Contact::new(peer(3), [addr.parse().unwrap()])));
+    }
+    network.advance(Duration::from_secs(1));
+    assert!(network.nodes[0].routing_snapshot().entries().any(|entry| entry.peer == peer(3)));
+}
+
+#[test]
+fn any_number_of_reports_has_bounded_effects() {
+    let mut network = Network::new(1, Config::default());
+    for i in 1..5_000 {
+        let contact = Contact::new(peer(i), [format!("/ip4/10.0.0.1/tcp/{i}").parse().unwrap()]);
+        network.input(0, Input::Discovered(contact));
+    }
+    let (limit, k) = (Config::default().limit.candidates, 20);
+    network.advance(Duration::from_secs(3_600));
+    let most = limit + 2 * k * 20;
+    assert!(network.sent <= most, "{} requests in an hour", network.sent);
+}
+
+#[test]
+fn what_peers_say_of_others_is_no_report() {
+    let mut network = Network::joined(2, Config::default());
+    network.advance(Duration::from_secs(60));
+    let before = network.sent;
+    // A connected peer may say of itself what it likes.
+    let said = Contact::new(peer(1), [String::from("/memory/77").parse().unwrap()]);
+    network.input(0, Input::Discovered(said));
+    network.advance(Duration::from_secs(5));
+    assert_eq!(network.sent, before);
+}
+
+/// A network in which nothing says who serves: all join through the first node.
+fn without_identify(nodes: usize, config: Config, reuses_ports: bool) -> Network {
+    let mut network = Network::new(nodes, config);
+    (network.identify, network.reuses_ports) = (false, reuses_ports);
+    network.join();
+    network
+}
+
+fn warnings(network: &Network) -> Vec<usize> {
+    let told = |(node, event): &(usize, Event)| matches!(event, Event::NoIdentify).then_some(*node);
+    network.events.iter().filter_map(told).collect()
+}
+
+#[test]
+fn without_identify_whoever_asks_is_dialled_back_and_all_know_each_other() {
+    let mut network = without_identify(7, Config::default(), true);
+    let took = time_until_all_are_known(&mut network);
+    assert!(took <= Duration::from_secs(12), "{took:?}");
+    network.advance(Duration::from_secs(3_600));
+    let mut told = warnings(&network);
+    assert!(told.contains(&0), "the first node says that there is no identify");
+    told.dedup();
+    assert_eq!(told.len(), warnings(&network).len(), "each once");
+    let mut back = network.dialled_back.clone();
+    back.sort_unstable();
+    back.dedup();
+    assert!(network.dialled_back.len() <= 21, "one dial a connection: {}", network.dialled_back.len());
+}
+
+#[test]
+fn who_cannot_be_dialled_back_costs_one_dial_a_connection_and_back_offs_between() {
+    let mut network = without_identify(3, Config::default(), false);
+    network.advance(Duration::from_secs(60));
+    assert_eq!(tables(&network), [0, 1, 1], "still a star: nobody knows where the others listen");
+    assert_eq!(network.dialled_back.len(), 2);
+    network.dialled_back.clear();
+    for _ in 0..100 {
+        network.disconnect(0, 1);
+        for _ in 0..3 {
+            network.run(1, Operation::ClosestPeers { key: b"x".to_vec().into() }).unwrap();
+            network.advance(Duration::from_secs(1));
+        }
+    }
+    assert!(network.dialled_back.len() <= 10, "{} of 100 connections", network.dialled_back.len());
+    assert!(warnings(&network).contains(&0));
+}
+
+#[test]
+fn with_identify_nobody_is_dialled_back_and_in_the_public_network_never() {
+    let mut network = Network::joined(7, Config::default());
+    network.advance(Duration::from_secs(3_600));
+    assert_eq!((network.dialled_back.len(), warnings(&network).len()), (0, 0));
+    let mut network = Network::new(3, Config { address_policy: AddressPolicy::Public, ..Config::default() });
+    network.identify = false;
+    for (i, node) in [1, 2].into_iter().enumerate() {
+        let addr = || format!("/ip4/8.8.{i}.8/tcp/1").parse().unwrap();
+        network.input(0, Input::Connected { peer: peer(node), outbound_addr: None, inbound_addr: Some(addr()) });
+        for _ in 0..10 {
+            network.request(0, node);
+            network.advance(Duration::from_secs(1));
+        }
+    }
+    assert_eq!((network.dialled_back.len(), warnings(&network)), (0, vec![0]));
 }

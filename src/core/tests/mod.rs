@@ -1,8 +1,8 @@
 //! Nodes that talk to each other in one thread and in made-up time.
 
 mod extremes;
-mod moving;
 mod forming;
+mod moving;
 mod network;
 mod operations;
 mod reading;

@@ -51,6 +51,12 @@ pub(crate) struct Network {
     pub(crate) fault: Option<(u32, Fault, ChaCha8Rng)>,
     /// Until then nothing reaches them; what was sent to them does afterwards.
     stopped: BTreeMap<usize, Timestamp>,
+    /// Whether connections tell who serves, and where everyone listens.
+    pub(crate) identify: bool,
+    /// Whether a peer can be dialled where it dials from.
+    pub(crate) reuses_ports: bool,
+    /// Dials back, to whom each.
+    pub(crate) dialled_back: Vec<usize>,
     pub(crate) events: Vec<(usize, Event)>,
     pub(crate) sent: usize,
     config: Arc<Config>,
@@ -78,6 +84,9 @@ impl Network {
             silent: BTreeSet::new(),
             fault: None,
             stopped: BTreeMap::new(),
+            identify: true,
+            reuses_ports: true,
+            dialled_back: Vec::new(),
             events: Vec::new(),
             sent: 0,
             config: Arc::clone(&config),
@@ -220,6 +229,7 @@ impl Network {
                     }
                 }
                 Output::Cancel { id } => assert!(self.open.remove(&(i, id)), "{id} cancelled but not open"),
+                Output::DialBack { peer, addr } => self.dial_back(i, peer, addr),
                 Output::Reply { id, reply, .. } => {
                     let (asker, request) = self.inbound.remove(&(i, id)).expect("one reply to each request");
                     let result = match reply {
@@ -270,11 +280,37 @@ impl Network {
         }
         for (me, other, dialled) in [(from, to, true), (to, from, false)] {
             let contact = self.contact(other);
+            let from = if self.reuses_ports { contact.addrs().next() } else { "/memory/60000".parse().ok() };
             let outbound_addr = contact.addrs().next().filter(|_| dialled);
-            let inbound_addr = contact.addrs().next().filter(|_| !dialled);
+            let inbound_addr = from.filter(|_| !dialled);
             self.input(me, Input::Connected { peer: peer(other), outbound_addr, inbound_addr });
-            self.input(me, Input::Discovered(contact));
-            self.input(me, Input::Serves { peer: peer(other), yes: true });
+            if self.identify {
+                self.input(me, Input::Discovered(contact));
+                self.input(me, Input::Serves { peer: peer(other), yes: true });
+            }
+        }
+    }
+
+    fn dial_back(&mut self, me: usize, peer: PeerId, addr: multiaddr::Multiaddr) {
+        let other = self.index[&peer];
+        self.dialled_back.push(other);
+        if self.contact(other).addrs().any(|known| known == addr) {
+            self.input(me, Input::Connected { peer, outbound_addr: Some(addr), inbound_addr: None });
+        }
+    }
+
+    /// One node is asked by another, which does not care for the answer.
+    pub(crate) fn request(&mut self, to: usize, from: usize) {
+        self.next += 1;
+        let (id, request) = (RequestId::new(self.next + 1_000_000), Request::Ping);
+        self.deliver(to, Packet::Request { from, id, request });
+    }
+
+    /// Both sides lose their connection.
+    pub(crate) fn disconnect(&mut self, one: usize, two: usize) {
+        if self.connected.remove(&(one.min(two), one.max(two))) {
+            self.input(one, Input::Disconnected { peer: peer(two) });
+            self.input(two, Input::Disconnected { peer: peer(one) });
         }
     }
 

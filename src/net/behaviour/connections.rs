@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_identity::PeerId;
-use libp2p_swarm::ConnectionId;
 use libp2p_swarm::behaviour::{AddressChange, ConnectionClosed, ConnectionEstablished, DialFailure};
+use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p_swarm::{ConnectionId, ToSwarm};
 
 use super::{Behaviour, notify};
 use crate::core::{AddressPolicy, Contact, Input, Mode};
@@ -46,6 +47,13 @@ impl Behaviour {
             self.input(Input::NotThere { peer, addrs: vec![addr.clone()] });
         }
         self.dialer.on_dial_failure(event.peer_id, event.connection_id, event.error);
+    }
+
+    /// Finds out whether a peer that is connected can be reached where it dialled from. A dial from the port that listens
+    /// would be the very connection that is there.
+    pub(super) fn dial_back(&mut self, peer: PeerId, addr: Multiaddr) {
+        let opts = DialOpts::peer_id(peer).condition(PeerCondition::NotDialing).addresses(vec![addr]);
+        self.effects.push_back(ToSwarm::Dial { opts: opts.allocate_new_port().build() });
     }
 
     pub(super) fn on_closed(&mut self, event: ConnectionClosed<'_>) {

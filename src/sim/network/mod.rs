@@ -300,6 +300,7 @@ impl Network {
             match output {
                 Output::Send { to, id, request } => self.send(index, &to, id, request),
                 Output::Cancel { id } => self.cancel(index, id),
+                Output::DialBack { .. } => {}
                 Output::Reply { id, reply, .. } => self.reply(id, reply),
                 Output::Event(Event::Query { id, event }) => self.on_query(index, id, event),
                 Output::Event(_) => {}
