@@ -29,7 +29,7 @@ use multiaddr::Protocol;
 ///
 /// **Relays.** An address through a relay is kept, handed out and dialled, but does not make its peer one for the routing
 /// table: a peer with none but such is no server for others (rule A19; the Go implementation does so in its public
-/// network).
+/// network). Under `Any` it may be in tables, but does not become a server by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AddressPolicy {
