@@ -1,7 +1,9 @@
 //! Nodes that start together, through one that is busy.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Node;
 use super::restart::until;

@@ -233,7 +233,8 @@ impl Node {
             "disconnected" => Input::Disconnected { peer },
             _ => {
                 let outbound_addr = contact.addrs().next().filter(|_| words.has("dialled"));
-                Input::Connected { peer, outbound_addr, inbound_addr: None }
+                let inbound_addr = contact.addrs().next().filter(|_| words.has("inbound"));
+                Input::Connected { peer, outbound_addr, inbound_addr }
             }
         });
     }
@@ -326,6 +327,7 @@ impl Node {
                     format!("reply {} {id} {}", self.names.of_peer(&to), self.names.of_reply(&reply))
                 }
                 Output::Event(event) => self.names.of_event(&event),
+                Output::DialBack { peer, .. } => format!("dial back {}", self.names.of_peer(&peer)),
                 other => format!("{other:?}"),
             };
             self.lines.push(line);

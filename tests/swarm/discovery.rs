@@ -181,8 +181,8 @@ async fn with_mdns_and_two_networks() {
         nodes.push(two(HOST).await);
     }
     for (_, dht) in &nodes {
-        know(&dht.lan(), 2).await;
-        assert_eq!(table(&dht.wan()).await, 0, "a local address is none for the wide network");
+        know(dht.lan(), 2).await;
+        assert_eq!(table(dht.wan()).await, 0, "a local address is none for the wide network");
     }
 }
 

@@ -141,8 +141,8 @@ async fn nothing_passes_from_one_network_to_the_other() {
     home.knows(Network::Wan, &[&afar, &alone]).await;
     home.knows(Network::Lan, &[&near]).await;
     near.knows(Network::Lan, &[&home]).await;
-    // The connection is local and home is public: it serves the neighbour in both.
-    near.knows(Network::Wan, &[&home]).await;
+    // The connection is local and home is public: it serves the neighbour in both, which meets the others through it.
+    near.knows(Network::Wan, &[&home, &afar, &alone]).await;
     for node in [&home, &near, &afar, &alone] {
         let _ = soon(node.dht.bootstrap()).await;
     }
