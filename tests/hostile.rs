@@ -18,3 +18,5 @@ mod proxy;
 mod roles;
 #[path = "hostile/rules.rs"]
 mod rules;
+#[path = "hostile/together.rs"]
+mod together;

@@ -347,7 +347,7 @@ impl Peers {
     /// application named. Those that are held back come beside as many others: the lookup asks none of them, and says so.
     pub(crate) fn seeds(&self, now: Timestamp, target: &Key, count: usize) -> Vec<Arc<Contact>> {
         let mut held = Vec::new();
-        let mut seeds = self.table.closest(target, count, |_, entry| {
+        let mut seeds = self.table.nearest(target, count, |_, entry| {
             let open = entry.failures() == 0 || !self.holds(now, &entry.contact);
             held.extend((!open).then(|| Arc::clone(&entry.contact)));
             open

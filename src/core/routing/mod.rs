@@ -186,11 +186,21 @@ impl RoutingTable {
     }
 
     /// The `count` entries nearest to `target` that are not questionable and that `admit` lets pass, nearest first.
+    pub(crate) fn closest(
+        &self,
+        target: &Key,
+        count: usize,
+        mut admit: impl FnMut(&Key, &Entry) -> bool,
+    ) -> Vec<Arc<Contact>> {
+        self.nearest(target, count, |key, entry| !entry.is_questionable() && admit(key, entry))
+    }
+
+    /// The same of all entries.
     ///
     /// The buckets come in order of distance to the target: its own, then all nearer to the node (which are equally
     /// far from the target), then the farther ones one by one. Keys are compared before entries are looked at, since
     /// few entries are in the answer, and each look is one at memory that lies elsewhere.
-    pub(crate) fn closest(
+    pub(crate) fn nearest(
         &self,
         target: &Key,
         count: usize,
@@ -212,7 +222,7 @@ impl RoutingTable {
                 for place in nearest {
                     let bucket = &self.buckets[place.bucket];
                     let (key, entry) = (&bucket.keys()[place.entry], &bucket.entries()[place.entry]);
-                    if !entry.is_questionable() && admit(key, entry) {
+                    if admit(key, entry) {
                         found.push(Arc::clone(&entry.contact));
                     }
                 }

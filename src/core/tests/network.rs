@@ -47,6 +47,8 @@ pub(crate) struct Network {
     pub(crate) dead: BTreeSet<usize>,
     /// Are reached and do not answer.
     pub(crate) silent: BTreeSet<usize>,
+    /// Reset every request.
+    pub(crate) rude: BTreeSet<usize>,
     /// So many of 100 requests go wrong so, drawn from this.
     pub(crate) fault: Option<(u32, Fault, ChaCha8Rng)>,
     /// Until then nothing reaches them; what was sent to them does afterwards.
@@ -82,6 +84,7 @@ impl Network {
             nodes: Vec::new(),
             dead: BTreeSet::new(),
             silent: BTreeSet::new(),
+            rude: BTreeSet::new(),
             fault: None,
             stopped: BTreeMap::new(),
             identify: true,
@@ -220,7 +223,9 @@ impl Network {
                     self.sent += 1;
                     let there = self.index.get(to.peer()).copied().filter(|there| self.reaches(i, *there, &to));
                     match there {
-                        Some(to) if self.goes_wrong() => self.send(to, DELAY, Packet::Spoilt { from: i, id }),
+                        Some(to) if self.rude.contains(&to) || self.goes_wrong() => {
+                            self.send(to, DELAY, Packet::Spoilt { from: i, id })
+                        }
                         Some(to) => self.send(to, DELAY, Packet::Request { from: i, id, request }),
                         None => {
                             let result = Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown)));
@@ -335,9 +340,9 @@ impl Network {
             Packet::Spoilt { from, id } => {
                 self.connect(from, to);
                 let why = match self.fault {
-                    Some((_, Fault::Reset, _)) => RequestError::Refused,
+                    Some((_, Fault::NoAnswer, _)) => return,
                     Some((_, Fault::Closed, _)) => RequestError::ConnectionClosed,
-                    _ => return,
+                    Some((_, Fault::Reset, _)) | None => RequestError::Refused,
                 };
                 self.send(from, DELAY, Packet::Response { id, result: Err(why) });
             }
