@@ -141,7 +141,6 @@ impl Dht {
             self.queue(now, contact);
         }
         self.start_probes(now);
-        self.want_more(now);
         self.refresh.hasten(now);
     }
 

@@ -163,10 +163,10 @@ impl Refresh {
     /// The table has `len` peers now, one more than before. The first is worth a look at once; where the network was small
     /// when last looked at, each of the others is worth one soon.
     pub(crate) fn on_growth(&mut self, now: Timestamp, len: usize, rng: &mut ChaCha8Rng) {
-        if len == 1 {
-            self.own.hasten(now);
-        } else if self.small {
-            self.bring_forward(now, AGAIN, Duration::MAX, rng);
+        match len {
+            1 => self.own.hasten(now),
+            _ if self.small => self.bring_forward(now, AGAIN, Duration::MAX, rng),
+            _ => {}
         }
     }
 
@@ -226,6 +226,7 @@ impl Refresh {
         let aim = at.map(|at| self.running.swap_remove(at).1);
         self.abandoned(id);
         let Some(interval) = self.interval else { return };
+        let longest = few.map_or(interval, |few| few.min(interval));
         if let Some(count) = explored.parts {
             self.count = count as usize;
             let known = self.parts.len().max(self.count);
@@ -249,31 +250,21 @@ impl Refresh {
                     part.fail(now, RETRY, interval, rng);
                 }
             }
-            _ => self.looked(now, interval, explored, few, rng),
+            // Where k are found at once the network is there; else it is small, or forming: then the same are to be found
+            // twice.
+            _ => {
+                let (begun, changed) = (self.own.failed > 0, self.found != explored.found);
+                let forming = explored.everyone && begun && self.own.failed < FORMING;
+                let again = forming || changed && (explored.everyone || begun);
+                self.found = explored.found;
+                match explored.parts {
+                    None => self.own.fail(now, RETRY, longest, rng),
+                    Some(_) if few.is_some() || again => self.own.fail(now, AGAIN, longest, rng),
+                    Some(_) => self.own = Part::seen(later(now, interval, rng)),
+                }
+            }
         }
         self.hasten_untold();
-    }
-
-    /// What follows a lookup towards the node itself.
-    fn looked(
-        &mut self,
-        now: Timestamp,
-        interval: Duration,
-        explored: &Explored,
-        few: Option<Duration>,
-        rng: &mut ChaCha8Rng,
-    ) {
-        let changed = std::mem::replace(&mut self.found, explored.found) != explored.found;
-        // Who found k peers at once came into a network that is there.
-        let begun = self.own.failed > 0;
-        let forming =
-            changed && (explored.everyone || begun) || explored.everyone && begun && self.own.failed < FORMING;
-        if explored.parts.is_none() || few.is_some() || forming {
-            let first = if explored.parts.is_none() { RETRY } else { AGAIN };
-            self.own.fail(now, first, few.map_or(interval, |longest| longest.min(interval)), rng);
-        } else {
-            self.own = Part::seen(later(now, interval, rng));
-        }
     }
 
     fn part(&mut self, aim: Aim) -> Option<&mut Part> {
