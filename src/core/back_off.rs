@@ -6,7 +6,7 @@
 //! A peer whose dial failed is held back, so is one that failed repeatedly with nothing answered in between. One failed
 //! request alone holds nobody back: packets are lost, connections close, and the next lookup may well be answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +34,6 @@ pub(crate) struct BackOffs {
     /// Failures of entries of the table since then.
     silence: usize,
     peers: BTreeMap<Key, BackOff>,
-    /// The same in the order in which they are forgotten.
-    ends: BTreeSet<(Timestamp, Key)>,
 }
 
 /// A request that failed.
@@ -54,8 +52,6 @@ pub(crate) struct Failure<'a> {
 struct BackOff {
     /// Until then it is held back, if it is, and further failures are the same trouble.
     until: Timestamp,
-    /// Forgotten at this: long enough after `until` that the next failure still counts as one in a row.
-    end: Timestamp,
     /// In a row, at least one.
     failures: u32,
     /// What `heard` was at the last failure that was looked at.
@@ -71,7 +67,7 @@ struct BackOff {
 impl BackOffs {
     /// Remembers at most `limit` peers.
     pub(crate) fn new(config: BackOffConfig, limit: usize) -> BackOffs {
-        BackOffs { config, limit, heard: 0, silence: 0, peers: BTreeMap::new(), ends: BTreeSet::new() }
+        BackOffs { config, limit, heard: 0, silence: 0, peers: BTreeMap::new() }
     }
 
     /// Whether this peer is not to be asked now. An address at which it did not fail yet is worth a try at once.
@@ -79,12 +75,12 @@ impl BackOffs {
         self.peers.get(contact.key()).is_some_and(|known| known.holds(now, contact))
     }
 
-    /// Why a peer is held back, for the report of a query that would ask it. The first query that comes across a failure is
-    /// told what happened, those after it that the peer is held back for it.
+    /// Why a peer is held back, for the report of a query that would ask it. The first query that comes across a failed dial
+    /// is told what happened, those after it that the peer is held back for it.
     pub(crate) fn tell(&mut self, key: &Key) -> Option<RequestError> {
         let known = self.peers.get_mut(key)?;
         let first = !std::mem::replace(&mut known.told, true);
-        Some(if first { known.why } else { known.why.held_back() })
+        Some(if first && known.why.is_failed_dial() { known.why } else { known.why.held_back() })
     }
 
     /// When a peer that failed is worth another question, if it is remembered.
@@ -100,11 +96,10 @@ impl BackOffs {
     /// time then: whoever doubles through an outage of five minutes finds nobody for five minutes more.
     pub(crate) fn on_failure(&mut self, failure: Failure<'_>, is_entry: bool, rng: &mut ChaCha8Rng) -> bool {
         let Failure { now, asked, to, why, told } = failure;
-        self.expire(now);
         self.silence += usize::from(is_entry);
-        let mut known = self.forget(to.key());
+        let mut known = self.peers.remove(to.key()).filter(|known| now < known.until + self.config.max);
         if let Some(same) = known.take_if(|known| asked < known.until) {
-            self.remember(*to.key(), same.with(to, why, told));
+            self.peers.insert(*to.key(), same.with(to, why, told));
             return false;
         }
         let before = known.as_ref().map_or(0, |known| known.failures);
@@ -114,20 +109,27 @@ impl BackOffs {
             false => (before.saturating_add(1), self.hold(before)),
         };
         // Not all at the same time: two nodes that dialled each other at once would do so again.
-        let until = now + hold.mul_f64(1.0 + 0.25 * f64::from(rng.next_u32()) / f64::from(u32::MAX));
+        let until = now + hold + hold.mul_f64(0.25 * f64::from(rng.next_u32()) / f64::from(u32::MAX));
         let tried = known.map_or_else(|| Arc::clone(to), |known| known.tried.merged(to));
-        let end = until + self.config.max;
-        self.remember(*to.key(), BackOff { until, end, failures, heard: self.heard, tried, why, told });
+        self.make_room(now);
+        self.peers.insert(*to.key(), BackOff { until, failures, heard: self.heard, tried, why, told });
         !outage
     }
 
-    fn remember(&mut self, key: Key, back_off: BackOff) {
+    /// Where there is no room for one more, forgets whose failures are too old to count, or else the one whose back-off is over
+    /// soonest.
+    fn make_room(&mut self, now: Timestamp) {
+        if self.peers.len() < self.limit {
+            return;
+        }
+        let max = self.config.max;
+        self.peers.retain(|_, known| now < known.until + max);
         while self.peers.len() >= self.limit {
-            let Some((_, soonest)) = self.ends.pop_first() else { break };
+            let Some(soonest) = self.peers.iter().min_by_key(|(_, known)| known.until).map(|(key, _)| *key) else {
+                return;
+            };
             self.peers.remove(&soonest);
         }
-        self.ends.insert((back_off.end, key));
-        self.peers.insert(key, back_off);
     }
 
     /// How long a peer is left alone that failed once more than this often.
@@ -138,7 +140,7 @@ impl BackOffs {
 
     /// A peer answered: it may be asked again at once. The table has so many `entries`.
     pub(crate) fn on_answer(&mut self, now: Timestamp, key: &Key, entries: usize) {
-        self.forget(key);
+        self.peers.remove(key);
         self.on_heard(now, entries);
     }
 
@@ -152,7 +154,7 @@ impl BackOffs {
 
     /// The application names a peer: it is tried at once, whatever happened before.
     pub(crate) fn on_named(&mut self, key: &Key) {
-        self.forget(key);
+        self.peers.remove(key);
     }
 
     /// A peer is worth a try now; what it failed before counts.
@@ -170,21 +172,6 @@ impl BackOffs {
         }
         self.silence = 0;
         self.heard = self.heard.wrapping_add(1);
-    }
-
-    fn forget(&mut self, key: &Key) -> Option<BackOff> {
-        let known = self.peers.remove(key)?;
-        self.ends.remove(&(known.end, *key));
-        Some(known)
-    }
-
-    fn expire(&mut self, now: Timestamp) {
-        while let Some((end, key)) = self.ends.first().copied()
-            && end <= now
-        {
-            self.ends.pop_first();
-            self.peers.remove(&key);
-        }
     }
 }
 
@@ -264,7 +251,7 @@ mod tests {
         let (now, mut stage) = (Timestamp::from_secs(1_000), Stage::new(100));
         let peers: Vec<_> = (0..100).map(|_| someone()).collect();
         peers.iter().for_each(|peer| _ = stage.fail(now, peer, REFUSED));
-        let ends: BTreeSet<_> = peers.iter().filter_map(|peer| stage.0.until(peer.key())).collect();
+        let ends: std::collections::BTreeSet<_> = peers.iter().filter_map(|peer| stage.0.until(peer.key())).collect();
         assert!(ends.len() > 90, "{}", ends.len());
     }
 
@@ -282,7 +269,6 @@ mod tests {
             assert!(!late, "it was asked within the same trouble");
             assert!(stage.fail(at(110), &peer, why) && stage.0.holds(at(119), &peer), "nothing answered between");
             let last = why.reason();
-            stage.0.peers.get_mut(peer.key()).unwrap().told = true;
             assert_eq!(stage.0.tell(peer.key()), Some(RequestError::HeldBack { last }));
             stage.0.on_connected(at(112), peer.key(), 20);
             assert!(stage.0.holds(at(112), &peer), "a connection is no answer");
@@ -374,9 +360,8 @@ mod tests {
         for second in 0..100 {
             stage.fail(Timestamp::from_secs(second), &someone(), REFUSED);
             assert!(stage.0.peers.len() <= 10);
-            assert_eq!(stage.0.peers.len(), stage.0.ends.len());
         }
         stage.fail(Timestamp::from_secs(10_000), &someone(), REFUSED);
-        assert_eq!((stage.0.peers.len(), stage.0.ends.len()), (1, 1), "the others are over");
+        assert_eq!(stage.0.peers.len(), 1, "the others are over");
     }
 }

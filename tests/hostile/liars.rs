@@ -1,5 +1,7 @@
 //! Peers that answer what nobody asked for, nothing at all, or in another's place.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
@@ -9,7 +11,7 @@ use libp2p_kad_dht as kad;
 use libp2p_kad_dht::core::{Contact, Misbehaviour, PeerFailure, Request, RequestError, Response, Unreachable, Value};
 use libp2p_kad_dht::{DhtHandle, QueryError, RecordKey};
 
-use crate::live::{Host, Node, Ours, PROTOCOL, Raw, soon};
+use crate::live::{Host, Node, Ours, PROTOCOL, Raw, soon, until};
 use crate::proxy::Proxy;
 use crate::rules::{Do, brief, honest, node, peer};
 
@@ -47,6 +49,28 @@ async fn a_peer_that_never_answers() {
     let mute = Raw::mute().await;
     let (alice, bob) = node_with(&mute).await;
     only_the_good_one_counts(&alice.dht, bob.peer, PeerFailure::new(mute.peer, RequestError::Timeout)).await;
+}
+
+/// It pauses as a virtual machine does that is moved: what it was asked meanwhile is lost, but it is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_was_silent_once_is_asked_by_the_next_query() {
+    let silent = Arc::new(AtomicBool::new(false));
+    let paused = Arc::clone(&silent);
+    let pausing = peer(move |request| if paused.load(Ordering::Relaxed) { Do::Nothing } else { honest(request) }).await;
+    let (alice, bob) = (node(brief()).await, node(brief()).await);
+    alice.learns(&bob).await;
+    alice.learns(&pausing).await;
+    silent.store(true, Ordering::Relaxed);
+    let found = soon(alice.dht.closest_peers(b"point")).await.unwrap();
+    assert_eq!(found.peers.len(), 1);
+    until("its silence counts as a failure", async || {
+        let table = soon(alice.dht.routing_table()).await.unwrap();
+        table.entries().any(|entry| entry.peer == pausing.peer && entry.failures > 0).then_some(())
+    })
+    .await;
+    silent.store(false, Ordering::Relaxed);
+    let found = soon(alice.dht.closest_peers(b"point")).await.unwrap();
+    assert_eq!((found.peers.len(), found.report.failed), (2, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
