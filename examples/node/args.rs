@@ -208,9 +208,7 @@ impl Args {
             &mut core.maintenance.refresh_interval,
             self.refresh_interval.map(|every| (!every.is_zero()).then_some(every)),
         );
-        let mut stream = config.stream().clone();
-        stream.request_timeout = stream.request_timeout.max(core.lookup.request_timeout);
-        config.with_core(core).with_stream(stream)
+        config.with_core(core)
     }
 
     /// What the network asks for, and what was asked for instead.

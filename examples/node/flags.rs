@@ -8,15 +8,14 @@ use libp2p_kad_dht as kad;
 /// A field, the flag that sets it, and what it is set to.
 type Flag = (&'static str, &'static str, fn(&kad::Config) -> String);
 
-const FLAGS: [Flag; 13] = [
+const FLAGS: [Flag; 12] = [
     ("lookup.replication", "--k", |config| config.core().lookup.replication.to_string()),
     ("lookup.parallelism", "--alpha", |config| config.core().lookup.parallelism.to_string()),
     ("lookup.resiliency", "--beta", |config| config.core().lookup.resiliency.to_string()),
     ("lookup.query_timeout", "--query-timeout", |config| format!("{:?}", config.core().lookup.query_timeout)),
-    // The node lowers the shortest time and raises that of the streams together with it.
+    // The node lowers the shortest time together with it.
     ("lookup.min_request_timeout", "--request-timeout", |config| format!("{:?}", config.core().lookup.request_timeout)),
     ("lookup.request_timeout", "--request-timeout", |config| format!("{:?}", config.core().lookup.request_timeout)),
-    ("stream.request_timeout", "--request-timeout", |config| format!("{:?}", config.stream().request_timeout)),
     ("record.value_ttl", "--value-ttl", |config| format!("{:?}", config.core().record.value_ttl)),
     ("record.provider_ttl", "--provider-ttl", |config| format!("{:?}", config.core().record.provider_ttl)),
     ("record.provider_addr_ttl", "--provider-ttl", |config| format!("{:?}", config.core().record.provider_ttl)),

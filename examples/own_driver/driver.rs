@@ -113,9 +113,11 @@ impl Node {
     async fn on_output(&mut self, output: Output) {
         match output {
             Output::Send { to, id, request } => {
-                if let Err(why) = self.send(&to, id, request).await {
-                    self.input(Input::Response { id, result: Err(why) });
-                }
+                let sent = match self.send(&to, id, request).await {
+                    Ok(()) => Input::Sent { id, settle: Duration::ZERO },
+                    Err(why) => Input::Response { id, result: Err(why) },
+                };
+                self.input(sent);
             }
             Output::Cancel { id } => drop(self.asked.remove(&id)),
             Output::Reply { id, reply, .. } => self.reply(id, reply).await,

@@ -26,8 +26,10 @@ pub const DEFAULT_PARALLELISM: NonZeroUsize = NonZeroUsize::new(10).unwrap();
 pub const DEFAULT_RESILIENCY: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 /// Default time of a query. Source: libp2p-kad's default, 60 s.
 pub const DEFAULT_QUERY_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest time that one request gets, dialling included. Source: the 10 s read timeout of the Go implementation.
+/// The longest time that one request gets from its first byte. Source: the 10 s read timeout of the Go implementation.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time that a dial gets before what waits for it fails. Source: the 10 s after which libp2p's transports give up.
+pub const DEFAULT_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The shortest time that one request gets, however fast peers were so far. Source: a TCP retransmission on a fresh
 /// connection costs 1 s (RFC 6298), and the peer may be dialling too.
 pub const DEFAULT_MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,6 +52,8 @@ pub const MAX_PROVIDER_KEY_LEN: usize = 80;
 pub const MAX_KEY_LEN: usize = 2048;
 /// Default for [`LimitConfig::queries`]. Source: at about 8 kB a lookup this is 80 MB.
 pub const DEFAULT_MAX_QUERIES: usize = 10_000;
+/// Default for [`LimitConfig::requests`]. Source: 512 answers a round trip of 100 ms are more than one core works through.
+pub const DEFAULT_MAX_REQUESTS: usize = 512;
 /// Default for [`LimitConfig::inbound`]. Source: 64 peers would have to use up their share
 /// ([`DEFAULT_MAX_INBOUND_PER_PEER`]) before others are turned away.
 pub const DEFAULT_MAX_INBOUND: usize = 4_096;
@@ -136,6 +140,7 @@ impl Config {
         let lookup = &self.lookup;
         nonzero_time("lookup.query_timeout", lookup.query_timeout)?;
         nonzero_time("lookup.min_request_timeout", lookup.min_request_timeout)?;
+        nonzero_time("lookup.dial_timeout", lookup.dial_timeout)?;
         if lookup.min_request_timeout > lookup.request_timeout {
             return Err(ConfigError::Greater("lookup.min_request_timeout", "lookup.request_timeout"));
         }
@@ -171,6 +176,7 @@ impl Config {
         for (name, value) in [
             ("record.max_value_len", self.record.max_value_len),
             ("limit.queries", limit.queries),
+            ("limit.requests", limit.requests),
             ("limit.inbound", limit.inbound),
             ("limit.inbound_per_peer", limit.inbound_per_peer),
             ("limit.address_book", limit.address_book),
@@ -211,8 +217,10 @@ pub struct LookupConfig {
     pub paths: NonZeroUsize,
     /// The time of a query in all. Default: [`DEFAULT_QUERY_TIMEOUT`].
     pub query_timeout: Duration,
-    /// The longest time of one request. Default: [`DEFAULT_REQUEST_TIMEOUT`].
+    /// The longest time of one request, from its first byte. Default: [`DEFAULT_REQUEST_TIMEOUT`].
     pub request_timeout: Duration,
+    /// The longest time of a dial. Default: [`DEFAULT_DIAL_TIMEOUT`].
+    pub dial_timeout: Duration,
     /// The shortest time of one request. Default: [`DEFAULT_MIN_REQUEST_TIMEOUT`].
     pub min_request_timeout: Duration,
 }
@@ -226,6 +234,7 @@ impl Default for LookupConfig {
             paths: NonZeroUsize::MIN,
             query_timeout: DEFAULT_QUERY_TIMEOUT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            dial_timeout: DEFAULT_DIAL_TIMEOUT,
             min_request_timeout: DEFAULT_MIN_REQUEST_TIMEOUT,
         }
     }
@@ -362,6 +371,10 @@ pub struct LimitConfig {
     /// Queries at once; one more is refused as busy. The corrections after a get count, and give way.
     /// Default: [`DEFAULT_MAX_QUERIES`].
     pub queries: usize,
+    /// Requests of queries in flight at once, late ones left out; those beyond wait for their turn. The node begins with 64
+    /// and allows itself more, up to this, while it and its peers keep up, and fewer, down to α, while they do not.
+    /// Default: [`DEFAULT_MAX_REQUESTS`].
+    pub requests: usize,
     /// Inbound requests that wait for the store; one more is reset. Default: [`DEFAULT_MAX_INBOUND`].
     pub inbound: usize,
     /// The same of one peer. Default: [`DEFAULT_MAX_INBOUND_PER_PEER`].
@@ -387,6 +400,7 @@ impl Default for LimitConfig {
     fn default() -> LimitConfig {
         LimitConfig {
             queries: DEFAULT_MAX_QUERIES,
+            requests: DEFAULT_MAX_REQUESTS,
             inbound: DEFAULT_MAX_INBOUND,
             inbound_per_peer: DEFAULT_MAX_INBOUND_PER_PEER,
             address_book: DEFAULT_ADDRESS_BOOK,

@@ -50,6 +50,9 @@ pub enum QueryError {
         /// Who was asked until then and how each ended.
         report: Box<Report>,
     },
+    /// Us: the node had so much to do that it could ask nobody in the query's time.
+    #[error("overloaded: {0}")]
+    Overloaded(Box<Report>),
     /// Us: the store could not keep or read it.
     #[error("store: {0}")]
     Store(#[from] StoreError),
@@ -95,11 +98,24 @@ pub enum QueryError {
 }
 
 impl QueryError {
+    /// The error of a query without a single answer whose requests all failed by this node's doing; else the report is
+    /// given back.
+    pub(crate) fn overloaded(report: Box<Report>) -> Result<QueryError, Box<Report>> {
+        let own = |failure: &PeerFailure| failure.why == RequestError::Busy;
+        match report.answers == 0 && !report.failed.is_empty() && report.failed.iter().all(own) {
+            true => Ok(QueryError::Overloaded(report)),
+            false => Err(report),
+        }
+    }
+
     /// Whether a put or a provide that failed so has kept its record on this node, from where it is published again in
     /// time. `false` where the failure came before that, or where the node is gone and nobody knows.
     pub fn is_kept(&self) -> bool {
         match self {
-            QueryError::NoPeers | QueryError::NoAnswer(_) | QueryError::QuorumMissed { .. } => true,
+            QueryError::NoPeers
+            | QueryError::NoAnswer(_)
+            | QueryError::Overloaded(_)
+            | QueryError::QuorumMissed { .. } => true,
             // Nobody is asked before the own store has answered.
             QueryError::TimedOut { report, .. } => report.requests > 0,
             _ => false,
@@ -112,6 +128,7 @@ impl QueryError {
             QueryError::NoAnswer(report)
             | QueryError::NotFound(report)
             | QueryError::QuorumMissed { report, .. }
+            | QueryError::Overloaded(report)
             | QueryError::TimedOut { report, .. } => Some(report),
             _ => None,
         }

@@ -7,6 +7,7 @@ mod operation;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
@@ -151,6 +152,20 @@ pub enum Input {
         /// What it found.
         result: Result<Loaded, StoreError>,
     },
+    /// The driver makes a connection for a request, or waits for one that is being made. From now on the peer may be late.
+    Dialling {
+        /// The name given in [`Output::Send`].
+        id: RequestId,
+    },
+    /// The first byte of a request is written, or of what opens a stream for it: the peer's time begins. Until a driver
+    /// says so, or that it dials, a request waits for as long as its query does, and nothing is held against the peer. It
+    /// is said again where a driver has to begin again.
+    Sent {
+        /// The name given in [`Output::Send`].
+        id: RequestId,
+        /// How long the driver itself lets pass before an answer can come, as it does after an announcement.
+        settle: Duration,
+    },
     /// The end of something that we sent.
     Response {
         /// The name given in [`Output::Send`].
@@ -170,8 +185,8 @@ pub enum Input {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output {
-    /// Send this request, and dial the peer if you must. Ends in one [`Input::Response`], unless
-    /// [`Output::Cancel`] comes first.
+    /// Send this request, and dial the peer if you must. Say so by [`Input::Dialling`] and [`Input::Sent`] when you do. Ends
+    /// in one [`Input::Response`], unless [`Output::Cancel`] comes first.
     Send {
         /// To whom.
         to: Arc<Contact>,

@@ -8,7 +8,8 @@
 //! next input.** Draining late is allowed and only makes things late.
 //!
 //! There are four outputs and no “dial”: connecting is how a driver keeps the promise of [`Output::Send`]. The core owns
-//! every deadline of the protocol; a driver owns one timer.
+//! every deadline of the protocol, and counts none of them before the driver says that it dials or sends
+//! ([`Input::Dialling`], [`Input::Sent`]); a driver owns one timer.
 //!
 //! Imports inside point downwards: vocabulary (`time`, `key`, `contact`, `record`, `message`, `error`, `config`,
 //! `address_policy`); parts (`routing`, `lookup`, `store`, `validate`); what the duties share (`io`, `peers`, `requests`, `storage`); duties
@@ -49,6 +50,7 @@ mod tests;
 mod text;
 mod time;
 pub mod validate;
+mod window;
 
 pub use address_policy::AddressPolicy;
 #[cfg(feature = "libp2p")]

@@ -19,7 +19,7 @@ use super::config::Config;
 use super::contact::Contact;
 use super::host::{Host, Transport};
 use super::key::Key;
-use super::message::{DialCause, RequestError, Unreachable};
+use super::message::RequestError;
 use super::routing::{Entry, RoutingTable};
 use super::time::Timestamp;
 
@@ -303,13 +303,8 @@ impl Peers {
         if self.table.len() > 0 {
             self.book.give_up(key);
         }
-        let why = match failure.why {
-            // Not even a connection was there in time.
-            RequestError::Timeout if !self.is_connected(key) => Unreachable::DialFailed(DialCause::TimedOut).into(),
-            why => why,
-        };
-        let counts = self.back_offs.on_failure(Failure { why, ..failure }, self.table.get(key).is_some(), rng);
-        match why {
+        let counts = self.back_offs.on_failure(failure, self.table.get(key).is_some(), rng);
+        match failure.why {
             RequestError::Unsupported => self.table.remove(key),
             why => self.table.fail(key, counts, why.is_failed_dial()),
         }
@@ -385,6 +380,7 @@ impl Peers {
 mod tests {
     use super::*;
     use crate::core::contact::MAX_ADDRS;
+    use crate::core::message::{DialCause, Unreachable};
 
     fn contact(peer: PeerId, ports: std::ops::Range<usize>) -> Arc<Contact> {
         Contact::new(peer, ports.map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()))

@@ -1,6 +1,11 @@
-//! The requests in flight: who waits for each, and until when. Each ends exactly once.
+//! The requests of this node: who waits for each, how far it got, and until when. Each ends exactly once.
 //!
 //! Knows: ids, owners, deadlines, and what a fitting answer is. Must not know: what the owner does with the end.
+//!
+//! A request waits for its turn, then for the driver, and neither is the peer's doing. The peer's time begins when the
+//! driver says that it dials, or that the first byte is written: from then on the request may become late and overdue.
+//! Its limit counts from the dial, and anew from the first byte. A peer that lets one request become overdue is why those
+//! behind it wait, so their time begins then too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,10 +15,20 @@ use tracing::Span;
 
 use super::contact::Contact;
 use super::io::{QueryId, RequestId};
+use super::key::Key;
 use super::lookup::Tardy;
-use super::message::{Kind, Misbehaviour, Request, RequestError, Response, Value};
-use super::rtt::Patience;
+use super::message::{DialCause, Kind, Misbehaviour, Request, RequestError, Response, Unreachable, Value};
+use super::rtt::{Deadlines, Pace};
 use super::time::Timestamp;
+
+/// A driver that calls this much later than asked for was busy: its lateness is not the peers'. Source: timers of the
+/// usual runtimes are a few milliseconds late on a machine that is not overloaded.
+const BUSY_AFTER: Duration = Duration::from_millis(10);
+/// The most that one such delay moves the deadlines. Source: the longest time of a request; a longer delay was a suspended
+/// machine, whose connections are gone.
+const MAX_DELAY: Duration = Duration::from_secs(10);
+/// While a dial is overdue, its owner is reminded of it this often, since what it knows may have changed.
+const REMIND: Duration = Duration::from_millis(250);
 
 /// Who waits for the end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,22 +45,44 @@ pub(crate) enum Owner {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tag(pub(crate) u16);
 
-/// A request in flight.
+/// How far a request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It waits for its turn.
+    Queued,
+    /// The driver has it, and has not begun with it.
+    Handed,
+    /// A connection is being made for it.
+    Dialling,
+    /// Its first byte is written.
+    Sent,
+    /// Its time is over and its owner knows. A late answer still teaches how long the peer takes.
+    Missed,
+}
+
+/// A request without an end.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub(crate) owner: Owner,
     pub(crate) to: Arc<Contact>,
-    pub(crate) sent: Timestamp,
-    /// Whether the peer was connected when it was asked.
-    pub(crate) warm: bool,
-    /// What its time has done to it so far.
+    pub(crate) pace: Pace,
+    /// What time has done to it so far.
     pub(crate) tardy: Option<Tardy>,
-    request: Request,
-    /// When time does the next thing to it.
-    alarm: Timestamp,
-    patience: Patience,
     /// Empty where nobody looks.
     pub(crate) span: Span,
+    /// Whether the peer had to be dialled for it.
+    pub(crate) dialled: bool,
+    stage: Stage,
+    request: Request,
+    /// When the driver got it; before that, when it was made.
+    pub(crate) handed: Timestamp,
+    /// When the peer's time began.
+    began: Timestamp,
+    /// When the limit began to count.
+    sent: Timestamp,
+    deadlines: Deadlines,
+    /// When time does the next thing to it, if ever.
+    alarm: Option<Timestamp>,
 }
 
 impl InFlight {
@@ -53,14 +90,63 @@ impl InFlight {
         self.request.kind()
     }
 
-    pub(crate) fn took(&self, now: Timestamp) -> Duration {
-        now.since(self.sent)
+    pub(crate) fn request(&self) -> Request {
+        self.request.clone()
     }
 
-    /// Why it failed if its time is over. An announcement that went out on a connection has no answer to miss.
+    /// The time that the peer took.
+    pub(crate) fn took(&self, now: Timestamp) -> Duration {
+        if self.has_begun() { now.since(self.began) } else { Duration::ZERO }
+    }
+
+    /// The time that the peer took to answer now, where the answer tells it: not if the driver never said that it sends, nor
+    /// before it had settled.
+    pub(crate) fn measured(&self, now: Timestamp) -> Option<Duration> {
+        (self.has_begun() && self.began <= now).then(|| now.since(self.began))
+    }
+
+    /// Whether the peer's time has begun: until then nothing speaks against it.
+    pub(crate) fn has_begun(&self) -> bool {
+        matches!(self.stage, Stage::Dialling | Stage::Sent | Stage::Missed)
+    }
+
+    /// Whether the driver has it.
+    pub(crate) fn is_handed(&self) -> bool {
+        self.stage != Stage::Queued
+    }
+
+    /// Whether its owner was told that its time is over.
+    pub(crate) fn is_missed(&self) -> bool {
+        self.stage == Stage::Missed
+    }
+
+    /// Whether it takes up one of the window's slots.
+    pub(crate) fn holds_slot(&self) -> bool {
+        matches!(self.owner, Owner::Query(..)) && self.is_handed() && self.tardy.is_none()
+    }
+
+    /// Until when an answer may come that still teaches something; never before the first byte is written.
+    pub(crate) fn may_answer_until(&self, most: Duration) -> Option<Timestamp> {
+        (self.stage == Stage::Sent).then(|| self.sent + most)
+    }
+
+    /// Whether the driver began with it at once, and it is not late: more may be in flight.
+    pub(crate) fn went_well(&self) -> bool {
+        self.tardy.is_none() && self.began.since(self.handed) < BUSY_AFTER
+    }
+
+    /// Whether a connection has been in the making for this long.
+    pub(crate) fn dials_since(&self, now: Timestamp, time: Duration) -> bool {
+        self.stage == Stage::Dialling && now.since(self.began) >= time
+    }
+
+    /// Why it failed if its time is over. An announcement that went out on a connection has no answer to miss; what the
+    /// driver never began with is this node's own failure.
     pub(crate) fn timed_out(&self, connected: bool) -> RequestError {
-        match self.kind() {
-            Kind::AddProvider if connected => RequestError::Unacknowledged,
+        match self.stage {
+            Stage::Queued | Stage::Handed => RequestError::Busy,
+            Stage::Dialling => Unreachable::DialFailed(DialCause::TimedOut).into(),
+            _ if self.kind() == Kind::AddProvider && connected => RequestError::Unacknowledged,
             _ => RequestError::Timeout,
         }
     }
@@ -84,6 +170,17 @@ impl InFlight {
             _ => Ok(()),
         }
     }
+
+    /// When time does the next thing to it, after it did one at `at`.
+    fn alarm_after(&self, at: Timestamp) -> Timestamp {
+        let next = match self.tardy {
+            None => self.began + self.deadlines.late,
+            Some(Tardy::Late) => self.began + self.deadlines.overdue,
+            Some(Tardy::Overdue) if self.stage == Stage::Dialling => at + REMIND,
+            Some(Tardy::Overdue) => Timestamp::MAX,
+        };
+        next.min(self.sent + self.deadlines.limit)
+    }
 }
 
 fn check_echo(sent: &Value, echo: &Value) -> Result<(), Misbehaviour> {
@@ -97,60 +194,118 @@ fn check_echo(sent: &Value, echo: &Value) -> Result<(), Misbehaviour> {
 }
 
 /// What time did to a request.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
     /// It is late, or overdue; it goes on.
-    Tardy(RequestId, Tardy),
-    /// It is over.
-    Over(RequestId, Box<InFlight>),
+    Tardy(Tardy),
+    /// Its time is over.
+    Over,
 }
 
-/// All requests in flight.
+/// All requests without an end.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     next: u64,
     open: BTreeMap<RequestId, InFlight>,
     alarms: BTreeSet<(Timestamp, RequestId)>,
+    /// How many of them are with the driver and awaited.
+    awaited: usize,
+    /// How many requests to each peer are overdue.
+    overdue: BTreeMap<Key, u32>,
 }
 
 impl Requests {
-    pub(crate) fn start(
+    /// A request that waits for its turn.
+    pub(crate) fn queue(
         &mut self,
         now: Timestamp,
         owner: Owner,
+        pace: Pace,
         to: Arc<Contact>,
         request: Request,
-        warm: bool,
-        patience: Patience,
     ) -> RequestId {
         let id = RequestId::new(self.next);
         self.next += 1;
-        let alarm = now + patience.late;
-        self.alarms.insert((alarm, id));
-        self.open.insert(
-            id,
-            InFlight { owner, to, sent: now, warm, tardy: None, request, alarm, patience, span: Span::none() },
-        );
+        let (stage, span, deadlines) = (Stage::Queued, Span::none(), Deadlines::default());
+        let request = InFlight {
+            owner,
+            to,
+            pace,
+            tardy: None,
+            span,
+            dialled: false,
+            stage,
+            request,
+            handed: now,
+            began: now,
+            sent: now,
+            deadlines,
+            alarm: None,
+        };
+        self.open.insert(id, request);
         id
     }
 
-    /// The request's span, which lives as long as it does.
-    pub(crate) fn trace(&mut self, id: RequestId, span: Span) {
-        if let Some(request) = self.open.get_mut(&id).filter(|_| !span.is_disabled()) {
+    /// The driver gets a request; `until` bounds how long it may take to begin, where nothing else does. Says whether the
+    /// peer's time begins at once, since others to it are overdue.
+    pub(crate) fn hand(&mut self, now: Timestamp, id: RequestId, span: Span, until: Option<Timestamp>) -> bool {
+        let Some(request) = self.open.get_mut(&id) else { return false };
+        (request.stage, request.handed) = (Stage::Handed, now);
+        self.awaited += 1;
+        if !span.is_disabled() {
             request.span = span;
         }
+        let waits = self.overdue.contains_key(request.to.key());
+        self.set_alarm(id, until);
+        waits
+    }
+
+    /// The peer's time begins, by a dial or by the first byte; an answer cannot come before `settle` is over. What the
+    /// driver reports once more, since it had to begin again, gets a limit anew.
+    pub(crate) fn begin(&mut self, now: Timestamp, id: RequestId, dials: bool, settle: Duration, deadlines: Deadlines) {
+        let Some(request) = self.open.get_mut(&id).filter(|request| request.is_handed() && !request.is_missed()) else {
+            return;
+        };
+        let first = !request.has_begun();
+        request.stage = if dials { Stage::Dialling } else { Stage::Sent };
+        request.dialled |= dials;
+        request.sent = now + settle;
+        if first {
+            request.began = request.sent;
+            request.deadlines = deadlines;
+        } else {
+            request.deadlines.limit = deadlines.limit;
+        }
+        let alarm = request.alarm_after(now);
+        self.set_alarm(id, Some(alarm));
     }
 
     /// Ends a request, whatever the reason; `None` if it has ended before.
     pub(crate) fn end(&mut self, id: RequestId) -> Option<InFlight> {
+        self.set_alarm(id, None);
         let request = self.open.remove(&id)?;
-        self.alarms.remove(&(request.alarm, id));
+        self.awaited -= usize::from(request.is_handed() && !request.is_missed());
+        if request.tardy == Some(Tardy::Overdue)
+            && let Some(count) = self.overdue.get_mut(request.to.key())
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.overdue.remove(request.to.key());
+            }
+        }
         Some(request)
     }
 
-    /// How many have no end yet.
-    pub(crate) fn len(&self) -> usize {
-        self.open.len()
+    /// The owner of a request that has just ended knows, and waits no more: until `until` an answer still teaches.
+    pub(crate) fn keep_missed(&mut self, id: RequestId, request: InFlight, until: Timestamp) {
+        let tardy = None; // it was counted as ended
+        self.open.insert(id, InFlight { owner: Owner::Evidence, stage: Stage::Missed, tardy, alarm: None, ..request });
+        self.set_alarm(id, Some(until));
+    }
+
+    /// How many are with the driver and awaited.
+    pub(crate) fn awaited(&self) -> usize {
+        self.awaited
     }
 
     pub(crate) fn get(&self, id: RequestId) -> Option<&InFlight> {
@@ -164,30 +319,77 @@ impl Requests {
         }
     }
 
-    /// The next request that is late, overdue or over at `now`.
-    pub(crate) fn next_alarm(&mut self, now: Timestamp) -> Option<Alarm> {
-        let (at, id) = *self.alarms.first()?;
-        if at > now {
-            return None;
+    /// Lets a request go on up to this limit; `false` if it had as much.
+    pub(crate) fn prolong(&mut self, id: RequestId, limit: Duration) -> bool {
+        let Some(request) = self.open.get_mut(&id) else { return false };
+        if request.stage != Stage::Sent || request.deadlines.limit >= limit {
+            return false;
         }
-        let request = self.open.get_mut(&id)?;
-        let (tardy, next) = match request.tardy {
-            _ if request.sent + request.patience.give_up <= at => {
-                return self.end(id).map(|request| Alarm::Over(id, Box::new(request)));
+        request.deadlines.limit = limit;
+        let alarm = request.sent + limit;
+        self.set_alarm(id, Some(alarm));
+        true
+    }
+
+    /// Those handed to the driver for this peer with which it has not begun.
+    pub(crate) fn behind(&self, peer: &Key) -> Vec<RequestId> {
+        let waits = |request: &InFlight| request.stage == Stage::Handed && request.to.key() == peer;
+        self.open.iter().filter(|(_, request)| waits(request)).map(|(id, _)| *id).collect()
+    }
+
+    /// If the driver was busy when something was due, moves all deadlines by as much, [`MAX_DELAY`] at most: answers may
+    /// have waited for as long. Says whether it was.
+    pub(crate) fn follow(&mut self, now: Timestamp) -> bool {
+        let delay = self.alarms.first().map_or(Duration::ZERO, |(at, _)| now.since(*at));
+        if delay <= BUSY_AFTER {
+            return false;
+        }
+        let delay = delay.min(MAX_DELAY);
+        self.alarms.clear();
+        for (id, request) in &mut self.open {
+            if let Some(alarm) = &mut request.alarm {
+                *alarm += delay;
+                self.alarms.insert((*alarm, *id));
+                request.began += delay;
+                request.sent += delay;
             }
-            None => (Tardy::Late, request.patience.overdue),
-            Some(_) => (Tardy::Overdue, request.patience.give_up),
-        };
+        }
+        true
+    }
+
+    /// The next request that is late, overdue or over at `now`.
+    pub(crate) fn next_alarm(&mut self, now: Timestamp) -> Option<(RequestId, Alarm)> {
+        let (at, id) = self.alarms.first().copied().filter(|(at, _)| *at <= now)?;
+        let request = self.open.get_mut(&id)?;
+        let over =
+            !matches!(request.stage, Stage::Dialling | Stage::Sent) || request.sent + request.deadlines.limit <= at;
+        if over {
+            self.set_alarm(id, None);
+            return Some((id, Alarm::Over));
+        }
+        let tardy = if request.tardy.is_none() { Tardy::Late } else { Tardy::Overdue };
+        if tardy == Tardy::Overdue && request.tardy != Some(Tardy::Overdue) {
+            *self.overdue.entry(*request.to.key()).or_default() += 1;
+        }
         request.tardy = Some(tardy);
-        request.alarm = request.sent + next.min(request.patience.give_up);
-        self.alarms.remove(&(at, id));
-        self.alarms.insert((request.alarm, id));
-        Some(Alarm::Tardy(id, tardy))
+        let alarm = request.alarm_after(at);
+        self.set_alarm(id, Some(alarm));
+        Some((id, Alarm::Tardy(tardy)))
     }
 
     /// When `next_alarm` has something next, and for which request.
     pub(crate) fn next_wake(&self) -> Option<(Timestamp, RequestId)> {
         self.alarms.first().copied()
+    }
+
+    fn set_alarm(&mut self, id: RequestId, at: Option<Timestamp>) {
+        let Some(request) = self.open.get_mut(&id) else { return };
+        if let Some(old) = std::mem::replace(&mut request.alarm, at) {
+            self.alarms.remove(&(old, id));
+        }
+        if let Some(at) = at {
+            self.alarms.insert((at, id));
+        }
     }
 }
 
@@ -199,31 +401,115 @@ mod tests {
     use super::*;
     use crate::core::record::RecordKey;
 
-    const PATIENCE: Patience =
-        Patience { late: Duration::from_secs(1), overdue: Duration::from_secs(2), give_up: Duration::from_secs(4) };
+    const DEADLINES: Deadlines =
+        Deadlines { late: Duration::from_secs(1), overdue: Duration::from_secs(2), limit: Duration::from_secs(4) };
 
-    fn start(requests: &mut Requests, request: Request) -> RequestId {
+    fn queue(requests: &mut Requests, request: Request) -> RequestId {
         let peer = Contact::new(PeerId::random(), []);
-        requests.start(Timestamp::ZERO, Owner::Evidence, peer, request, true, PATIENCE)
+        requests.queue(Timestamp::ZERO, Owner::Evidence, Pace::Steady, peer, request)
     }
+
+    fn begin(requests: &mut Requests, at: u64, dials: bool) -> RequestId {
+        let id = queue(requests, Request::Ping);
+        requests.hand(Timestamp::ZERO, id, Span::none(), None);
+        requests.begin(Timestamp::from_secs(at), id, dials, Duration::ZERO, DEADLINES);
+        id
+    }
+
+    /// All that time does to the only request, by the second at which it does.
+    fn alarms(requests: &mut Requests) -> Vec<(u64, Alarm)> {
+        std::iter::from_fn(|| {
+            let (at, _) = requests.next_wake()?;
+            Some((at.as_secs(), requests.next_alarm(at)?.1))
+        })
+        .collect()
+    }
+
+    const LATE: Alarm = Alarm::Tardy(Tardy::Late);
+    const OVERDUE: Alarm = Alarm::Tardy(Tardy::Overdue);
 
     #[test]
     fn late_then_overdue_then_over_and_nothing_after_that() {
         let mut requests = Requests::default();
-        let id = start(&mut requests, Request::Ping);
-        assert!(requests.next_alarm(Timestamp::from_millis(999)).is_none());
-        for (second, tardy) in [(1, Tardy::Late), (2, Tardy::Overdue)] {
-            assert_eq!(requests.next_wake(), Some((Timestamp::from_secs(second), id)));
-            match requests.next_alarm(Timestamp::from_secs(second)) {
-                Some(Alarm::Tardy(of, how)) => assert_eq!((of, how), (id, tardy)),
-                other => panic!("{other:?}"),
-            }
-            assert!(requests.next_alarm(Timestamp::from_secs(second)).is_none());
+        let id = begin(&mut requests, 10, false);
+        assert!(requests.next_alarm(Timestamp::from_millis(10_999)).is_none());
+        assert_eq!(alarms(&mut requests), [(11, LATE), (12, OVERDUE), (14, Alarm::Over)]);
+        assert_eq!(requests.end(id).unwrap().took(Timestamp::from_secs(14)), Duration::from_secs(4));
+        assert!(requests.end(id).is_none() && requests.overdue.is_empty());
+    }
+
+    #[test]
+    fn no_time_runs_while_a_request_waits() {
+        let mut requests = Requests::default();
+        let id = queue(&mut requests, Request::Ping);
+        assert_eq!(requests.next_wake(), None);
+        requests.hand(Timestamp::ZERO, id, Span::none(), Some(Timestamp::from_secs(60)));
+        assert_eq!(alarms(&mut requests), [(60, Alarm::Over)]);
+        let request = requests.end(id).unwrap();
+        assert_eq!(
+            (request.timed_out(true), request.took(Timestamp::from_secs(60))),
+            (RequestError::Busy, Duration::ZERO)
+        );
+    }
+
+    #[test]
+    fn lateness_counts_from_the_dial_and_the_limit_from_the_first_byte() {
+        let mut requests = Requests::default();
+        let id = begin(&mut requests, 10, true);
+        requests.begin(Timestamp::from_millis(11_500), id, false, Duration::from_millis(500), DEADLINES);
+        assert_eq!(alarms(&mut requests), [(11, LATE), (12, OVERDUE), (16, Alarm::Over)]);
+        let mut requests = Requests::default();
+        begin(&mut requests, 10, true);
+        let (begin, over): (Vec<_>, Vec<_>) =
+            alarms(&mut requests).into_iter().partition(|(_, how)| *how != Alarm::Over);
+        assert_eq!((begin[0], begin.len() > 4), ((11, LATE), true), "its owner is reminded of a dial");
+        assert_eq!(over, [(14, Alarm::Over)]);
+    }
+
+    #[test]
+    fn a_busy_driver_moves_what_is_due_and_no_more_than_a_request_lasts() {
+        let mut requests = Requests::default();
+        begin(&mut requests, 10, false);
+        assert!(!requests.follow(Timestamp::from_millis(11_009)), "timers are not exact");
+        assert!(requests.follow(Timestamp::from_secs(13)));
+        assert_eq!(alarms(&mut requests), [(13, LATE), (14, OVERDUE), (16, Alarm::Over)]);
+        let mut requests = Requests::default();
+        begin(&mut requests, 10, false);
+        assert!(requests.follow(Timestamp::from_secs(3_600)));
+        assert_eq!(requests.next_wake().map(|(at, _)| at), Some(Timestamp::from_secs(21)));
+    }
+
+    #[test]
+    fn what_waits_behind_an_overdue_request_waits_for_the_peer() {
+        let mut requests = Requests::default();
+        let peer = Contact::new(PeerId::random(), []);
+        let hand = |requests: &mut Requests| {
+            let id = requests.queue(Timestamp::ZERO, Owner::Evidence, Pace::Steady, Arc::clone(&peer), Request::Ping);
+            (id, requests.hand(Timestamp::ZERO, id, Span::none(), None))
+        };
+        let (first, second) = (hand(&mut requests), hand(&mut requests));
+        requests.begin(Timestamp::ZERO, first.0, false, Duration::ZERO, DEADLINES);
+        while requests.next_wake().is_some_and(|(at, _)| at <= Timestamp::from_secs(2)) {
+            requests.next_alarm(Timestamp::from_secs(2));
         }
-        assert_eq!(requests.next_wake(), Some((Timestamp::from_secs(4), id)));
-        assert!(matches!(requests.next_alarm(Timestamp::from_secs(9)), Some(Alarm::Over(over, _)) if over == id));
-        assert!(requests.end(id).is_none());
-        assert!(requests.next_wake().is_none());
+        assert_eq!(requests.behind(peer.key()), [second.0]);
+        assert_eq!([first.1, second.1, hand(&mut requests).1], [false, false, true]);
+        requests.end(first.0);
+        assert!(!hand(&mut requests).1);
+    }
+
+    #[test]
+    fn a_late_answer_is_waited_for_after_the_owner_gave_up() {
+        let mut requests = Requests::default();
+        let id = begin(&mut requests, 0, false);
+        alarms(&mut requests);
+        let request = requests.end(id).unwrap();
+        assert_eq!(request.may_answer_until(Duration::from_secs(10)), Some(Timestamp::from_secs(10)));
+        requests.keep_missed(id, request, Timestamp::from_secs(10));
+        assert!(requests.get(id).unwrap().is_missed());
+        assert_eq!(alarms(&mut requests), [(10, Alarm::Over)]);
+        assert!(requests.end(id).is_some());
+        assert!(requests.overdue.is_empty());
     }
 
     #[test]
@@ -231,7 +517,7 @@ mod tests {
         let mut requests = Requests::default();
         let (asked, other) = (RecordKey::from("/a/b"), RecordKey::from("/a/c"));
         let mut check = |request: Request, response: Response| {
-            let id = start(&mut requests, request);
+            let id = queue(&mut requests, request);
             requests.get(id).unwrap().check(&response)
         };
         let get = || Request::GetValue { key: asked.clone() };

@@ -10,8 +10,12 @@ use super::config::LookupConfig;
 const INITIAL_LATE: Duration = Duration::from_secs(1);
 /// No answer is called late earlier than this, however fast earlier ones were: scheduling alone takes as long.
 const MIN_LATE: Duration = Duration::from_millis(50);
-/// A request is given up after so many times the time at which it is overdue.
-const GIVE_UP_FACTOR: u32 = 4;
+/// Until a dial was measured, one is late after this. Source: three round trips around half of the world.
+const INITIAL_LATE_DIAL: Duration = Duration::from_millis(500);
+/// The limit of a request is this many times the time at which it is overdue.
+const LIMIT_FACTOR: u32 = 4;
+/// A limit doubles at most this often. Source: from 1 ms to over 10 s, the longest limit by default.
+const MAX_DOUBLINGS: u32 = 14;
 
 /// All of a share, in the parts that it is counted in.
 const ONE: u32 = 65_536;
@@ -39,6 +43,17 @@ impl RoundTrip {
     /// The smoothed time, once measured.
     pub(crate) fn smoothed(&self) -> Option<Duration> {
         (self.smoothed_us > 0).then(|| Duration::from_micros(self.smoothed_us.into()))
+    }
+
+    /// The deadlines by this estimate; the limit is `least` and `most` at the least and the most. Where nothing was measured
+    /// a request is late after `initial`.
+    fn deadlines(&self, pace: Pace, initial: Duration, least: Duration, most: Duration) -> Deadlines {
+        let (late, overdue) = (self.after(pace.late_deviations()), self.after(pace.overdue_deviations()));
+        let (Some(late), Some(overdue)) = (late, overdue) else {
+            return Deadlines { late: initial.min(most), overdue: (2 * initial).min(most), limit: most };
+        };
+        let limit = overdue.saturating_mul(LIMIT_FACTOR).clamp(least, most);
+        Deadlines { late: late.max(MIN_LATE).min(most), overdue: overdue.max(2 * MIN_LATE).min(most), limit }
     }
 
     /// So many deviations after the smoothed time.
@@ -75,22 +90,23 @@ impl Pace {
     }
 }
 
-/// When a request is late, overdue and given up, after it was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Patience {
+/// When a request is late and overdue after the peer's time began, and its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Deadlines {
     pub(crate) late: Duration,
     pub(crate) overdue: Duration,
-    pub(crate) give_up: Duration,
+    /// Counts from the dial, and anew from the first byte.
+    pub(crate) limit: Duration,
 }
 
-impl Patience {
-    /// No more of it than leaves a query of this time the chance to ask someone else, and to follow up.
-    pub(crate) fn within(self, time: Duration) -> Patience {
-        Patience { late: self.late.min(time / 4), overdue: self.overdue.min(time / 2), give_up: self.give_up }
+impl Deadlines {
+    /// Early enough to leave a query of this time the chance to ask someone else, and to follow up.
+    pub(crate) fn within(self, time: Duration) -> Deadlines {
+        Deadlines { late: self.late.min(time / 4), overdue: self.overdue.min(time / 2), ..self }
     }
 }
 
-/// What all peers together taught about time, those connected and those to be dialled first apart.
+/// What all peers together taught about time: that of answers, and that of answers with the dial before them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Experience {
     warm: RoundTrip,
@@ -118,17 +134,27 @@ impl Experience {
             .unwrap_or(0)
     }
 
-    /// The patience for a peer: by its own round trip where it is measured and connected, else by all peers'.
-    pub(crate) fn patience(&self, peer: Option<RoundTrip>, warm: bool, pace: Pace, config: &LookupConfig) -> Patience {
-        let own = peer.filter(|rtt| warm && rtt.smoothed().is_some());
-        let measured = own.unwrap_or(if warm { self.warm } else { self.cold });
-        let most = config.request_timeout;
-        let (late, overdue) = (measured.after(pace.late_deviations()), measured.after(pace.overdue_deviations()));
-        let (Some(late), Some(overdue)) = (late, overdue) else {
-            return Patience { late: INITIAL_LATE.min(most), overdue: (2 * INITIAL_LATE).min(most), give_up: most };
-        };
-        let give_up = overdue.saturating_mul(GIVE_UP_FACTOR).clamp(config.min_request_timeout, most);
-        Patience { late: late.max(MIN_LATE).min(most), overdue: overdue.max(2 * MIN_LATE).min(most), give_up }
+    /// The deadlines of a request: by the round trip of its peer, else by that of all, else by that with a dial. The limit
+    /// doubles with each failure of the peer since it last answered (RFC 6298, 5.5).
+    pub(crate) fn of_request(
+        &self,
+        peer: Option<RoundTrip>,
+        failures: u32,
+        pace: Pace,
+        config: &LookupConfig,
+    ) -> Deadlines {
+        let measured = |rtt: &RoundTrip| rtt.smoothed().is_some();
+        let known = [peer.unwrap_or_default(), self.warm, self.cold].into_iter().find(measured);
+        let measured = known.unwrap_or_default();
+        let mut deadlines = measured.deadlines(pace, INITIAL_LATE, config.min_request_timeout, config.request_timeout);
+        deadlines.limit = deadlines.limit.saturating_mul(1 << failures.min(MAX_DOUBLINGS)).min(config.request_timeout);
+        deadlines
+    }
+
+    /// The deadlines of a dial and the answer after it; the limit is that of the dial.
+    pub(crate) fn of_dial(&self, pace: Pace, config: &LookupConfig) -> Deadlines {
+        let least = config.min_request_timeout.min(config.dial_timeout);
+        self.cold.deadlines(pace, INITIAL_LATE_DIAL, least, config.dial_timeout)
     }
 }
 
@@ -137,37 +163,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patience_follows_what_was_measured_within_its_bounds() {
+    fn deadlines_follow_what_was_measured_within_their_bounds() {
         let config = LookupConfig::default();
         let mut experience = Experience::default();
-        let initial = experience.patience(None, true, Pace::Brisk, &config);
-        let late = Patience { late: INITIAL_LATE, overdue: 2 * INITIAL_LATE, give_up: config.request_timeout };
+        let initial = experience.of_request(None, 0, Pace::Brisk, &config);
+        let late = Deadlines { late: INITIAL_LATE, overdue: 2 * INITIAL_LATE, limit: config.request_timeout };
         assert_eq!(initial, late);
         for _ in 0..50 {
             experience.record(true, Duration::from_millis(100));
         }
-        let warm = experience.patience(None, true, Pace::Brisk, &config);
+        let warm = experience.of_request(None, 0, Pace::Brisk, &config);
         assert!(warm.late >= Duration::from_millis(100) && warm.late < Duration::from_millis(150), "{warm:?}");
-        assert_eq!(warm.give_up, config.min_request_timeout);
-        assert_eq!(experience.patience(None, false, Pace::Brisk, &config), initial, "dialling is another matter");
+        assert_eq!(warm.limit, config.min_request_timeout);
+        assert_eq!(experience.of_dial(Pace::Brisk, &config).late, INITIAL_LATE_DIAL, "dialling is another matter");
         for _ in 0..50 {
             experience.record(true, Duration::from_secs(3600));
         }
-        assert_eq!(experience.patience(None, true, Pace::Brisk, &config).late, config.request_timeout);
+        assert_eq!(experience.of_request(None, 0, Pace::Brisk, &config).late, config.request_timeout);
     }
 
     #[test]
-    fn a_connected_peer_is_measured_by_itself() {
+    fn a_peer_is_measured_by_itself() {
         let config = LookupConfig::default();
         let mut experience = Experience::default();
         experience.record(true, Duration::from_millis(100));
         let mut slow = RoundTrip::default();
         slow.record(Duration::from_millis(900));
-        assert!(experience.patience(Some(slow), true, Pace::Brisk, &config).late > Duration::from_millis(900));
-        let variable = experience.patience(None, true, Pace::Brisk, &config).late;
-        assert_eq!(variable, Duration::from_millis(150), "100 + 50");
-        assert_eq!(experience.patience(None, true, Pace::Brisk, &config).overdue, Duration::from_millis(300));
-        let steady = experience.patience(None, true, Pace::Steady, &config);
+        assert!(experience.of_request(Some(slow), 0, Pace::Brisk, &config).late > Duration::from_millis(900));
+        let brisk = experience.of_request(Some(RoundTrip::default()), 0, Pace::Brisk, &config);
+        assert_eq!((brisk.late, brisk.overdue), (Duration::from_millis(150), Duration::from_millis(300)), "100 + 50");
+        let steady = experience.of_request(None, 0, Pace::Steady, &config);
         assert_eq!((steady.late, steady.overdue), (Duration::from_millis(250), Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn the_limit_doubles_with_each_failure_and_a_late_answer_raises_it() {
+        let config = LookupConfig::default();
+        let mut rtt = RoundTrip::default();
+        (0..20).for_each(|_| rtt.record(Duration::from_millis(1)));
+        let limit = |rtt, failures| Experience::default().of_request(Some(rtt), failures, Pace::Steady, &config).limit;
+        let limits: Vec<_> = [0, 1, 2, 3, u32::MAX].map(|failures| limit(rtt, failures).as_secs()).into();
+        assert_eq!(limits, [2, 4, 8, 10, 10]);
+        rtt.record(Duration::from_secs(3));
+        assert_eq!(limit(rtt, 0), config.request_timeout);
     }
 }

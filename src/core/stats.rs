@@ -140,7 +140,7 @@ pub struct Stores {
 pub struct Levels {
     /// Queries that run, the node's own among them.
     pub queries: usize,
-    /// Requests that have no end yet.
+    /// Requests with the driver whose end is awaited.
     pub requests: usize,
     /// Peers in each bucket of the table, the farthest first.
     pub buckets: Vec<usize>,

@@ -38,6 +38,8 @@ use crate::core::{
 };
 use crate::handle::{Commands, DhtHandle, Wish};
 
+/// The most events that are heard before what is due is judged. Source: that many take a few milliseconds.
+const MAX_EVENTS: usize = 256;
 /// The shortest sleep: a core that wanted to be woken at once for ever would be slow, not a spinning task.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
@@ -73,6 +75,16 @@ pub struct Behaviour {
     timer: Delay,
     /// What the timer is set to.
     armed: Option<Timestamp>,
+    /// What was heard since something is due, while that waits for what else there is to hear.
+    heard: Option<Heard>,
+}
+
+/// Events of connections.
+#[derive(Debug, Default)]
+struct Heard {
+    all: usize,
+    /// Whether there was one since the last poll.
+    any: bool,
 }
 
 impl Behaviour {
@@ -121,6 +133,7 @@ impl Behaviour {
             effects: VecDeque::new(),
             timer: Delay::new(Duration::ZERO),
             armed: None,
+            heard: None,
         };
         behaviour.update_mode();
         Ok(behaviour)
@@ -314,10 +327,39 @@ impl Behaviour {
             match action {
                 Action::Dial(opts) => return Some(ToSwarm::Dial { opts }),
                 Action::Notify { peer, connection, event } => return Some(notify(peer, connection, event)),
+                Action::Dialling { id } => self.input(Input::Dialling { id }),
                 Action::Fail { id, why } => self.input(Input::Response { id, result: Err(why) }),
             }
         }
         None
+    }
+
+    fn on_event(&mut self) {
+        if let Some(heard) = &mut self.heard {
+            (heard.all, heard.any) = (heard.all + 1, true);
+        }
+    }
+
+    /// Whether what is due may be judged: not before the events that wait were heard, of which any may be an answer. The
+    /// swarm hands over one event after each poll that is pending; when it has none left, or many were heard, it is time.
+    fn may_tick(&mut self, cx: &Context<'_>) -> bool {
+        let now = self.clock.now();
+        let due = self.dht.poll_timeout().into_iter().chain(self.mode.poll_timeout()).min();
+        if due.is_none_or(|at| at > now) {
+            self.heard = None;
+            return false;
+        }
+        match &mut self.heard {
+            Some(heard) if !heard.any || heard.all >= MAX_EVENTS => {
+                self.heard = None;
+                true
+            }
+            heard => {
+                heard.get_or_insert_default().any = false;
+                cx.waker().wake_by_ref();
+                false
+            }
+        }
     }
 
     fn tick(&mut self) {
@@ -343,6 +385,7 @@ impl Behaviour {
             return Poll::Pending;
         }
         self.armed = None;
+        cx.waker().wake_by_ref(); // should it be early, it is armed again
         Poll::Ready(())
     }
 }
@@ -390,6 +433,7 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.on_event();
         match event {
             FromSwarm::ConnectionEstablished(event) => self.on_established(event),
             FromSwarm::ConnectionClosed(event) => self.on_closed(event),
@@ -406,6 +450,7 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: FromHandler) {
+        self.on_event();
         match event {
             FromHandler::Request { id, request } => {
                 self.asked.on_request(connection, id);
@@ -414,6 +459,11 @@ impl NetworkBehaviour for Behaviour {
             FromHandler::RequestGone { id } => {
                 if self.asked.finish(id).is_some() {
                     self.input(Input::RequestGone { id });
+                }
+            }
+            FromHandler::Sent { id, settle } => {
+                if self.dialer.has_sent(peer, connection, id) {
+                    self.input(Input::Sent { id, settle });
                 }
             }
             FromHandler::Response { id, result } => {
@@ -426,7 +476,9 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
-        self.tick();
+        if self.may_tick(cx) {
+            self.tick();
+        }
         loop {
             if let Some(effect) = self.next_effect() {
                 return Poll::Ready(effect);
@@ -436,12 +488,12 @@ impl NetworkBehaviour for Behaviour {
                 self.on_wish(wish);
             } else if let Some(output) = self.next_output(cx, now) {
                 self.on_output(output);
-            } else if self.poll_timer(cx).is_ready() {
-                self.tick();
-            } else {
+            } else if self.poll_timer(cx).is_pending() || !self.may_tick(cx) {
                 #[cfg(feature = "metrics")]
                 self.publish();
                 return Poll::Pending;
+            } else {
+                self.tick();
             }
         }
     }

@@ -225,9 +225,6 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.core.validate()?;
         self.stream.validate()?;
-        if self.core.lookup.request_timeout > self.stream.request_timeout {
-            return Err(ConfigError::Greater("lookup.request_timeout", "stream.request_timeout"));
-        }
         if self.core.record.max_value_len.saturating_add(MESSAGE_BESIDE_VALUE) > self.stream.max_message_out {
             return Err(ConfigError::Greater("record.max_value_len", "stream.max_message_out less 4.5 KiB"));
         }
@@ -299,11 +296,6 @@ mod tests {
         assert_eq!(config.validate(), Err(ConfigError::Empty("stream.protocols")));
         let config = Config::amino().with_query_timeout(Duration::ZERO);
         assert_eq!(config.validate(), Err(ConfigError::Zero("lookup.query_timeout")));
-        let mut core = core::Config::default();
-        core.record.validator = Arc::new(Namespaced::public());
-        core.lookup.request_timeout = Duration::from_secs(30);
-        let cut_short = Err(ConfigError::Greater("lookup.request_timeout", "stream.request_timeout"));
-        assert_eq!(Config::amino().with_core(core).validate(), cut_short);
         let dial = |change: fn(&mut DialConfig)| {
             let mut dial = DialConfig::default();
             change(&mut dial);

@@ -31,6 +31,8 @@ pub(super) enum Action {
     Dial(DialOpts),
     /// Tell the handler of this connection.
     Notify { peer: PeerId, connection: ConnectionId, event: ToHandler },
+    /// A connection is being made for this request.
+    Dialling { id: RequestId },
     /// This request ended without an answer.
     Fail { id: RequestId, why: RequestError },
 }
@@ -137,9 +139,14 @@ impl Dialer {
         self.give_up_idle_dial(peer_id);
     }
 
+    /// Whether this request is on this connection and has not ended.
+    pub(super) fn has_sent(&self, peer: PeerId, connection: ConnectionId, id: RequestId) -> bool {
+        self.requests.get(&id) == Some(&(peer, Some(connection)))
+    }
+
     /// A handler reports the end of a request; returns whether that is news.
     pub(super) fn on_response(&mut self, peer: PeerId, connection: ConnectionId, id: RequestId) -> bool {
-        if self.requests.get(&id) != Some(&(peer, Some(connection))) {
+        if !self.has_sent(peer, connection, id) {
             return false;
         }
         self.requests.remove(&id);
@@ -306,7 +313,11 @@ impl Dialer {
         let idle = self.peers.get(&peer_id).is_none_or(|peer| peer.dial == Dial::None);
         self.waiting += 1;
         self.requests.insert(outgoing.id, (peer_id, None));
-        self.peers.entry(peer_id).or_default().waiting.push_back(outgoing);
+        let peer = self.peers.entry(peer_id).or_default();
+        if matches!(peer.dial, Dial::Own(_) | Dial::Foreign) {
+            self.actions.push_back(Action::Dialling { id: outgoing.id });
+        }
+        peer.waiting.push_back(outgoing);
         if idle {
             self.enqueue(peer_id);
             self.dial_next();
@@ -332,6 +343,7 @@ impl Dialer {
             let contact = good.unwrap_or(contact);
             let opts = dial_opts(&contact, self.policy, with_others);
             peer.dial = Dial::Own(opts.connection_id());
+            self.actions.extend(peer.waiting.iter().map(|waiting| Action::Dialling { id: waiting.id }));
             self.counts.dials_started += 1;
             tracing::debug!(peer = %peer_id, connection = %opts.connection_id(), "dials");
             self.dials.insert(opts.connection_id(), contact);

@@ -1,7 +1,7 @@
 //! One request of this node on one stream, from the first byte written to the last one read.
 //!
-//! Knows: the order of writing and reading, and what each way to end means. Must not know: where streams come from or
-//! who asked.
+//! Knows: the order of writing and reading, and what each way to end means. Must not know: where streams come from, who
+//! asked, or how long it may take: the core cancels what takes too long.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -24,12 +24,12 @@ pub(super) struct Outgoing {
     pub(super) kind: Kind,
     /// The message with its length in front.
     pub(super) message: Bytes,
-    /// Ends the request, wherever it is by then.
-    pub(super) deadline: Delay,
     /// Whether it must not go on a stream that was used before.
     pub(super) fresh: bool,
     /// Whether it must not share a stream with others: it did, and something was wrong with one of them.
     pub(super) alone: bool,
+    /// Whether it was told that it is being sent.
+    pub(super) begun: bool,
 }
 
 impl Outgoing {
@@ -42,8 +42,8 @@ impl Outgoing {
 /// How an exchange ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// With this result. The stream is there if it can be used again; its timer is the request's, to be set anew.
-    Finished(Result<Response, RequestError>, Option<(Framed, Delay)>),
+    /// With this result. The stream is there if it can be used again.
+    Finished(Result<Response, RequestError>, Option<Framed>),
     /// The stream had been used before and the peer gave it up without a word on this request: try another one.
     Stale(Outgoing),
     /// So ended all announcements that shared the stream.
@@ -122,19 +122,6 @@ impl Exchange {
         }
     }
 
-    /// Goes on as far as the stream allows. The result is final: the exchange must be dropped, or taken apart by
-    /// [`Exchange::end`].
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Outcome> {
-        if let Poll::Ready(outcome) = self.poll_steps(cx, config) {
-            return Poll::Ready(outcome);
-        }
-        ready!(self.request.deadline.poll_unpin(cx));
-        Poll::Ready(match self.step {
-            Step::Settle(_) | Step::Close | Step::Drain => Outcome::Failed(RequestError::Unacknowledged),
-            Step::Write(_) | Step::Flush | Step::Read => Outcome::Failed(RequestError::Timeout),
-        })
-    }
-
     /// Takes the exchange apart, after [`Exchange::poll`] told its outcome.
     pub(super) fn end(self, outcome: Outcome) -> End {
         if !self.others.is_empty() {
@@ -142,7 +129,7 @@ impl Exchange {
         }
         match outcome {
             Outcome::Early => End::Finished(Ok(Response::AddProvider), None),
-            Outcome::Answered(response) => End::Finished(Ok(response), Some((self.framed, self.request.deadline))),
+            Outcome::Answered(response) => End::Finished(Ok(response), Some(self.framed)),
             Outcome::Over(response) => End::Finished(Ok(response), None),
             Outcome::Failed(error) => End::Finished(Err(error), None),
             Outcome::Stale => End::Stale(Outgoing { fresh: true, ..self.request }),
@@ -168,7 +155,9 @@ impl Exchange {
         }
     }
 
-    fn poll_steps(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Outcome> {
+    /// Goes on as far as the stream allows, without a limit of its own. The result is final: the exchange must be dropped,
+    /// or taken apart by [`Exchange::end`].
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Outcome> {
         loop {
             match &mut self.step {
                 Step::Write(bytes) => {

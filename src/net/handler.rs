@@ -8,6 +8,7 @@ mod tests;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use libp2p_swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, ProtocolsChange,
@@ -66,6 +67,14 @@ pub enum FromHandler {
         /// Its name.
         id: InboundId,
     },
+    /// A request is being sent, on a stream or by the first bytes of one that is being opened for it. Before its
+    /// [`FromHandler::Response`].
+    Sent {
+        /// Its name.
+        id: RequestId,
+        /// How long this node lets pass before an answer can come.
+        settle: Duration,
+    },
     /// The end of a request that was sent.
     Response {
         /// Its name.
@@ -105,6 +114,9 @@ impl Handler {
     fn next_event(&mut self) -> Option<FromHandler> {
         if let Some(yes) = self.serves.next_change() {
             return Some(FromHandler::Serves(yes));
+        }
+        if let Some((id, settle)) = self.outbound.next_begun() {
+            return Some(FromHandler::Sent { id, settle });
         }
         if let Some((id, result)) = self.outbound.next_ended() {
             match &result {
@@ -199,7 +211,7 @@ impl ConnectionHandler for Handler {
         self.inbound.poll(cx);
         if opens {
             let protocol =
-                SubstreamProtocol::new(Names::all(self.config.clone()), ()).with_timeout(self.config.request_timeout);
+                SubstreamProtocol::new(Names::all(self.config.clone()), ()).with_timeout(self.config.open_timeout);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         match self.next_event() {

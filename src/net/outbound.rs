@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures_timer::Delay;
@@ -22,6 +23,8 @@ use crate::wire;
 /// 30 ms for each is done in half a second; eight streams carry 640 a second to one that is quicker.
 const SHARING: usize = 16;
 
+/// A request that is being sent, and how long this node lets pass before an answer can come.
+pub(super) type Begun = (RequestId, Duration);
 /// The end of a request.
 pub(super) type Ended = (RequestId, Result<Response, RequestError>);
 
@@ -37,6 +40,8 @@ pub(super) struct Outbound {
     idle: VecDeque<Idle>,
     /// Streams asked of the swarm and not yet there.
     opening: usize,
+    /// Those of which it is to be told that they are being sent.
+    begun: VecDeque<Begun>,
     ended: VecDeque<Ended>,
 }
 
@@ -56,6 +61,7 @@ impl Outbound {
             exchanges: Vec::new(),
             idle: VecDeque::new(),
             opening: 0,
+            begun: VecDeque::new(),
             ended: VecDeque::new(),
         }
     }
@@ -71,9 +77,9 @@ impl Outbound {
                 id,
                 kind,
                 message,
-                deadline: Delay::new(self.config.request_timeout),
                 fresh: kind == Kind::AddProvider,
                 alone: false,
+                begun: false,
             }),
             Err(error) => self.ended.push_back((id, Err(error))),
         }
@@ -83,6 +89,7 @@ impl Outbound {
     pub(super) fn cancel(&mut self, id: RequestId) {
         self.queue.retain(|request| request.id != id);
         self.exchanges.retain_mut(|exchange| !exchange.give_up(id)); // dropping its stream resets it
+        self.begun.retain(|(begun, _)| *begun != id);
         self.ended.retain(|(ended, _)| *ended != id);
     }
 
@@ -92,14 +99,30 @@ impl Outbound {
         self.counts.outbound.add();
         let framed = Framed::new(stream);
         match self.queue.pop_front() {
-            Some(request) => {
-                let others = self.take_like(&request);
+            Some(mut request) => {
+                let mut others = self.take_like(&request);
+                [&mut request].into_iter().chain(&mut others).for_each(|sent| self.begin(sent));
                 self.exchanges.push(match others.is_empty() {
                     true => Exchange::new(request, framed, false),
                     false => Exchange::shared(request, others, framed),
                 });
             }
-            None => self.idle.push_back(Idle { framed, expiry: Delay::new(self.config.outbound_idle_timeout) }),
+            None => self.keep_idle(framed),
+        }
+    }
+
+    fn keep_idle(&mut self, framed: Framed) {
+        self.idle.push_back(Idle { framed, expiry: Delay::new(self.config.outbound_idle_timeout) });
+    }
+
+    /// Tells that a request is being sent: on a stream, or by the first bytes of one that is being opened for it.
+    fn begin(&mut self, request: &mut Outgoing) {
+        if !std::mem::replace(&mut request.begun, true) {
+            let settle = match request.kind {
+                Kind::AddProvider => self.config.announcement_settle,
+                _ => Duration::ZERO,
+            };
+            self.begun.push_back((request.id, settle));
         }
     }
 
@@ -139,7 +162,12 @@ impl Outbound {
 
     /// Whether a request waits for its end.
     pub(super) fn is_busy(&self) -> bool {
-        !(self.queue.is_empty() && self.exchanges.is_empty() && self.ended.is_empty())
+        !(self.queue.is_empty() && self.exchanges.is_empty() && self.begun.is_empty() && self.ended.is_empty())
+    }
+
+    /// The next request that is being sent.
+    pub(super) fn next_begun(&mut self) -> Option<Begun> {
+        self.begun.pop_front()
     }
 
     /// The next request that ended.
@@ -149,7 +177,6 @@ impl Outbound {
 
     /// Goes on with everything; says whether the swarm is to open another stream.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_queue(cx);
         loop {
             self.poll_exchanges(cx);
             self.poll_idle(cx);
@@ -158,17 +185,6 @@ impl Outbound {
             }
         }
         self.wants_stream()
-    }
-
-    /// All requests have the same time, so that none is over before the first.
-    fn poll_queue(&mut self, cx: &mut Context<'_>) {
-        while let Some(first) = self.queue.front_mut() {
-            if first.deadline.poll_unpin(cx).is_pending() {
-                break;
-            }
-            self.ended.push_back((first.id, Err(RequestError::Timeout)));
-            self.queue.pop_front();
-        }
     }
 
     fn poll_exchanges(&mut self, cx: &mut Context<'_>) {
@@ -189,9 +205,8 @@ impl Outbound {
                 }
                 End::Finished(result, stream) => {
                     self.ended.push_back((id, result));
-                    if let Some((framed, mut expiry)) = stream {
-                        expiry.reset(self.config.outbound_idle_timeout);
-                        self.idle.push_back(Idle { framed, expiry });
+                    if let Some(framed) = stream {
+                        self.keep_idle(framed);
                     }
                 }
             }
@@ -220,7 +235,8 @@ impl Outbound {
             return false;
         }
         let Some(index) = self.queue.iter().position(|request| !request.fresh) else { return false };
-        let (Some(idle), Some(request)) = (self.idle.pop_back(), self.queue.remove(index)) else { return false };
+        let (Some(idle), Some(mut request)) = (self.idle.pop_back(), self.queue.remove(index)) else { return false };
+        self.begin(&mut request);
         self.counts.reused.add();
         self.exchanges.push(Exchange::new(request, idle.framed, true));
         true
@@ -235,6 +251,10 @@ impl Outbound {
             if self.idle.pop_front().is_none() {
                 return false;
             }
+        }
+        if let Some(mut request) = self.queue.remove(self.opening) {
+            self.begin(&mut request);
+            self.queue.insert(self.opening, request);
         }
         self.opening += 1;
         true

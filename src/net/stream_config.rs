@@ -22,8 +22,8 @@ pub const DEFAULT_QUEUED_PER_PEER: usize = 10_000;
 pub const DEFAULT_INBOUND_STREAMS: usize = 32;
 /// Default for [`StreamConfig::inbound_buffer`]: 8 MiB. Source: two messages of the longest kind, or 256 KiB a stream.
 pub const DEFAULT_INBOUND_BUFFER: usize = 8 * 1024 * 1024;
-/// Default for [`StreamConfig::request_timeout`]: 12 s. Source: a backstop behind the core's 10 s.
-pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
+/// Default for [`StreamConfig::open_timeout`]: 12 s. Source: a backstop behind the 10 s that the core gives a request.
+pub const DEFAULT_OPEN_TIMEOUT: Duration = Duration::from_secs(12);
 /// Default for [`StreamConfig::inbound_request_timeout`]: 9 s. Source: a peer waits 10 s for its answer, so that what
 /// is not complete a little earlier is not waited for.
 pub const DEFAULT_INBOUND_REQUEST_TIMEOUT: Duration = Duration::from_secs(9);
@@ -60,9 +60,10 @@ pub struct StreamConfig {
     /// Bytes of unfinished requests that all streams of one connection may hold together; the stream that goes beyond
     /// is reset. Default: [`DEFAULT_INBOUND_BUFFER`].
     pub inbound_buffer: usize,
-    /// The time of a request from its sending to its answer: not less than the core's own deadline, which normally comes
-    /// first. Default: [`DEFAULT_REQUEST_TIMEOUT`].
-    pub request_timeout: Duration,
+    /// The time in which a stream to a peer must be open. How long a request may take is the core's to say
+    /// ([`LookupConfig::request_timeout`](crate::core::config::LookupConfig::request_timeout)).
+    /// Default: [`DEFAULT_OPEN_TIMEOUT`].
+    pub open_timeout: Duration,
     /// The time in which the first request on a new stream, and every later one after its first byte, must be complete,
     /// and in which a peer must have taken its answer. Default: [`DEFAULT_INBOUND_REQUEST_TIMEOUT`].
     pub inbound_request_timeout: Duration,
@@ -87,7 +88,7 @@ impl StreamConfig {
             queued_per_peer: DEFAULT_QUEUED_PER_PEER,
             inbound_streams: DEFAULT_INBOUND_STREAMS,
             inbound_buffer: DEFAULT_INBOUND_BUFFER,
-            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            open_timeout: DEFAULT_OPEN_TIMEOUT,
             inbound_request_timeout: DEFAULT_INBOUND_REQUEST_TIMEOUT,
             inbound_idle_timeout: DEFAULT_INBOUND_IDLE_TIMEOUT,
             outbound_idle_timeout: DEFAULT_OUTBOUND_IDLE_TIMEOUT,
@@ -115,7 +116,7 @@ impl StreamConfig {
             }
         }
         for (name, value) in [
-            ("stream.request_timeout", self.request_timeout),
+            ("stream.open_timeout", self.open_timeout),
             ("stream.inbound_request_timeout", self.inbound_request_timeout),
             ("stream.inbound_idle_timeout", self.inbound_idle_timeout),
         ] {
@@ -124,10 +125,11 @@ impl StreamConfig {
             }
         }
         for (name, value) in [
-            ("stream.request_timeout", self.request_timeout),
+            ("stream.open_timeout", self.open_timeout),
             ("stream.inbound_request_timeout", self.inbound_request_timeout),
             ("stream.inbound_idle_timeout", self.inbound_idle_timeout),
             ("stream.outbound_idle_timeout", self.outbound_idle_timeout),
+            ("stream.announcement_settle", self.announcement_settle),
         ] {
             if value > MAX_TIME {
                 return Err(ConfigError::TooLong(name, MAX_TIME));
@@ -135,9 +137,6 @@ impl StreamConfig {
         }
         if self.max_message_in > self.inbound_buffer {
             return Err(ConfigError::Greater("stream.max_message_in", "stream.inbound_buffer"));
-        }
-        if self.announcement_settle >= self.request_timeout {
-            return Err(ConfigError::Greater("stream.announcement_settle", "stream.request_timeout"));
         }
         Ok(())
     }
@@ -163,13 +162,11 @@ mod tests {
         assert_eq!(zero.validate(), Err(ConfigError::Zero("stream.streams_per_peer")));
         let zero = StreamConfig { inbound_idle_timeout: Duration::ZERO, ..config() };
         assert_eq!(zero.validate(), Err(ConfigError::Zero("stream.inbound_idle_timeout")));
-        let endless = StreamConfig { request_timeout: Duration::MAX, ..config() };
-        assert_eq!(endless.validate(), Err(ConfigError::TooLong("stream.request_timeout", MAX_TIME)));
+        let endless = StreamConfig { open_timeout: Duration::MAX, ..config() };
+        assert_eq!(endless.validate(), Err(ConfigError::TooLong("stream.open_timeout", MAX_TIME)));
         let endless = StreamConfig { outbound_idle_timeout: Duration::MAX, ..config() };
         assert_eq!(endless.validate(), Err(ConfigError::TooLong("stream.outbound_idle_timeout", MAX_TIME)));
         let small = StreamConfig { inbound_buffer: 1024, ..config() };
         assert!(matches!(small.validate(), Err(ConfigError::Greater("stream.max_message_in", _))));
-        let slow = StreamConfig { announcement_settle: Duration::from_secs(12), ..config() };
-        assert!(matches!(slow.validate(), Err(ConfigError::Greater("stream.announcement_settle", _))));
     }
 }

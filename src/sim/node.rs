@@ -3,6 +3,7 @@
 //! Knows: how to hand each kind what it understands. Must not know: the network.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
@@ -161,10 +162,12 @@ impl Node {
         }
     }
 
-    /// The connection that this request waits for is up.
+    /// The connection that this request waits for is up, and the request is sent.
     pub(crate) fn on_ready(&mut self, now: u64, id: RequestId) {
-        if let Node::Stock(player) = self {
-            player.on_connected(now, id);
+        match self {
+            Node::Ours(_) => self.handle_input(now, Input::Sent { id, settle: Duration::ZERO }),
+            Node::Stock(player) => player.on_connected(now, id),
+            Node::Absent | Node::Adversary(_) => {}
         }
     }
 

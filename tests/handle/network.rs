@@ -100,6 +100,7 @@ impl Network {
         let now = self.now;
         match output {
             Output::Send { to, id, request } => {
+                self.nodes[n].dht.handle_input(now, Input::Sent { id, settle: Duration::ZERO });
                 let Some(m) = self.nodes.iter().position(|node| node.peer == *to.peer()) else {
                     self.mute.insert(id, *to.peer());
                     return;
@@ -134,9 +135,17 @@ impl Network {
     }
 
     pub(crate) fn advance(&mut self, by: Duration) {
-        self.now += by;
+        let end = self.now + by;
+        while let Some(at) = self.nodes.iter().filter_map(|node| node.dht.poll_timeout()).min().filter(|at| *at < end) {
+            self.wake(self.now.max(at));
+        }
+        self.wake(end);
+    }
+
+    fn wake(&mut self, now: Timestamp) {
+        self.now = now;
         for node in &mut self.nodes {
-            node.dht.handle_input(self.now, Input::Timeout);
+            node.dht.handle_input(now, Input::Timeout);
         }
         self.run();
     }

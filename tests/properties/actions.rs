@@ -34,6 +34,11 @@ pub(crate) enum Action {
         nth: u8,
         why: u8,
     },
+    /// The driver dials for a request, or sends it.
+    Begin {
+        nth: u8,
+        dials: bool,
+    },
     /// The end of a request that has ended.
     Stray {
         nth: u8,
@@ -70,6 +75,7 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
         1 => byte().prop_map(Action::Cancel),
         12 => (byte(), byte(), any::<u32>()).prop_map(|(nth, how, peers)| Action::Answer { nth, how, peers }),
         3 => (byte(), byte()).prop_map(|(nth, why)| Action::Fail { nth, why }),
+        8 => (byte(), any::<bool>()).prop_map(|(nth, dials)| Action::Begin { nth, dials }),
         1 => (byte(), byte()).prop_map(|(nth, how)| Action::Stray { nth, how }),
         2 => (0..4_000u16).prop_map(Action::Advance),
         4 => Just(Action::Wake),
@@ -214,6 +220,15 @@ impl Lawful {
                 if let Some((id, _)) = self.pick(n) {
                     self.respond(id, Err(failure(why)));
                 }
+            }
+            Action::Begin { nth: n, dials } => {
+                // Also what was begun, is over, or never was.
+                let open = self.pick(n).map(|(id, _)| id);
+                let id = open.or_else(|| self.ended.first().copied()).unwrap_or(RequestId::new(1_000_000));
+                self.input(move || match dials {
+                    true => Input::Dialling { id },
+                    false => Input::Sent { id, settle: Duration::from_millis(u64::from(n % 4)) },
+                });
             }
             Action::Stray { nth: n, how } => {
                 let id = nth(self.ended.iter(), n).copied().unwrap_or(RequestId::new(1_000_000));

@@ -147,6 +147,8 @@ impl Network {
             match output {
                 Output::Send { to, id, request } => {
                     let to = (0..self.nodes.len()).find(|i| peer(*i as u32) == *to.peer());
+                    let now = self.now;
+                    self.nodes[i].call(move |dht, _| dht.handle_input(now, Input::Sent { id, settle: Duration::ZERO }));
                     match to.filter(|to| self.characters[*to] != Character::Dead) {
                         Some(to) => self.send(to, delay, Packet::Request { from: i, id, request }),
                         None => {

@@ -2,7 +2,7 @@
 //!
 //! Knows: the doors of the core. Must not know: how stories are written or compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -46,6 +46,7 @@ pub(crate) struct Node {
     control: Option<DeferredControl>,
     /// Requests that have not ended, in the order in which they were sent.
     open: BTreeMap<RequestId, (PeerId, Request)>,
+    connected: BTreeSet<PeerId>,
     inbound: u64,
     lines: Vec<String>,
 }
@@ -67,7 +68,8 @@ impl Node {
         let now = Timestamp::from_secs(1_000_000);
         let dht = Dht::new(now, local, store, [1; 32], Arc::new(config(&words))).unwrap();
         let open = BTreeMap::new();
-        let mut node = Node { dht, names, now, control, open, inbound: 0, lines: Vec::new() };
+        let connected = BTreeSet::new();
+        let mut node = Node { dht, names, now, control, open, connected, inbound: 0, lines: Vec::new() };
         if words.has("knows") {
             for peer in words.from(2) {
                 let contact = node.names.contact(peer);
@@ -226,6 +228,11 @@ impl Node {
     fn tell_of_peer(&mut self, verb: &str, words: &Words<'_>) {
         let contact = self.names.contact(words.at(1));
         let peer = *contact.peer();
+        match verb {
+            "connected" => _ = self.connected.insert(peer),
+            "disconnected" => _ = self.connected.remove(&peer),
+            _ => {}
+        }
         self.input(match verb {
             "add" => Input::AddPeer(contact),
             "discovered" => Input::Discovered(contact),
@@ -317,6 +324,10 @@ impl Node {
                 Output::Send { to, id, request } => {
                     let line = format!("send {} {}", self.to(&to), self.names.of_request(&request));
                     self.open.insert(id, (*to.peer(), request));
+                    if !self.connected.contains(to.peer()) {
+                        self.dht.handle_input(self.now, Input::Dialling { id });
+                    }
+                    self.dht.handle_input(self.now, Input::Sent { id, settle: Duration::ZERO });
                     line
                 }
                 Output::Cancel { id } => {

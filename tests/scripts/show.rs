@@ -160,6 +160,7 @@ impl Names {
     fn of_error(&self, error: &QueryError) -> String {
         match error {
             QueryError::NoAnswer(report) => format!("NoAnswer; {}", self.of_report(report)),
+            QueryError::Overloaded(report) => format!("Overloaded; {}", self.of_report(report)),
             QueryError::NotFound(report) => format!("NotFound; {}", self.of_report(report)),
             QueryError::QuorumMissed { wanted, reached, best, holders, report } => {
                 let best = best

@@ -177,7 +177,7 @@ impl Dht {
             };
             if wanted {
                 let key = Bytes::from(contact.peer().to_bytes());
-                self.send(now, Owner::Probe, Pace::Steady, contact, Request::FindNode { key });
+                self.send(now, Owner::Probe, Pace::Steady, &contact, Request::FindNode { key });
             } else {
                 self.probes.finished(contact.peer());
             }

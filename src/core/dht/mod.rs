@@ -46,6 +46,7 @@ use super::stats::{Levels, QueryEnd, QueryKind, Stats};
 use super::storage::{Asker, Outcome, Storage, Visit};
 use super::store::{Done, Store};
 use super::time::Timestamp;
+use super::window::Window;
 
 /// One node of the DHT: a state machine without a clock, a socket or a task.
 ///
@@ -63,6 +64,7 @@ pub struct Dht {
     peers: Peers,
     storage: Storage,
     requests: Requests,
+    window: Window,
     experience: Experience,
     pool: Pool,
     server: Server,
@@ -119,6 +121,7 @@ impl Dht {
             peers: Peers::new(local, &config),
             storage: Storage::new(store, config.record.clone()),
             requests: Requests::default(),
+            window: Window::new(config.lookup.parallelism.get(), config.limit.requests),
             experience: Experience::default(),
             pool: Pool::default(),
             server: Server::default(),
@@ -213,6 +216,9 @@ impl Dht {
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
         self.now = now;
         self.peers.book.advance(now);
+        if self.requests.follow(now) {
+            self.window.on_busy(now);
+        }
         let Some(input) = self.screen(input) else { return };
         match input {
             Input::AddPeer(contact) => self.on_contact(now, &contact, Source::Application),
@@ -241,10 +247,18 @@ impl Dht {
                 let outcomes = self.storage.on_loaded(now, ticket, result);
                 self.on_outcomes(now, outcomes);
             }
-            Input::Response { id, result } => self.on_response(now, id, result),
+            Input::Dialling { id } => self.begin(now, id, true, Duration::ZERO),
+            Input::Sent { id, settle } => self.begin(now, id, false, settle),
+            Input::Response { id, result } => {
+                self.on_response(now, id, result);
+                self.hand_waiting(now);
+            }
             Input::Mode(mode) => self.mode = mode,
             Input::LocalAddrs(addrs) => self.on_local_addrs(now, addrs),
-            Input::Timeout => self.on_timeout(now),
+            Input::Timeout => {
+                self.on_timeout(now);
+                self.hand_waiting(now);
+            }
         }
     }
 
@@ -333,7 +347,7 @@ impl Dht {
     /// The same in place, and what follows from the table only if that changed: it takes longer than all the rest.
     pub(crate) fn update_levels(&self, levels: &mut Levels, table_changed: bool) {
         let usage = self.storage.peek().usage();
-        (levels.queries, levels.requests) = (self.pool.len(), self.requests.len());
+        (levels.queries, levels.requests) = (self.pool.len(), self.requests.awaited());
         (levels.values, levels.providers, levels.own) = (usage.values, usage.providers, usage.own);
         if table_changed {
             levels.buckets.clear();

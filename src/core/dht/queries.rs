@@ -13,102 +13,117 @@ impl Dht {
 
     /// Lets a query take its next steps until it waits or ends.
     pub(super) fn drive(&mut self, now: Timestamp, id: QueryId) {
-        let mut events = Vec::new();
+        if let Some(query) = self.pool.take(id) {
+            self.advance(now, id, query);
+        }
+    }
+
+    /// The same for a query that was taken out of the pool for a step.
+    fn advance(&mut self, now: Timestamp, id: QueryId, mut query: Box<Query>) {
+        let (mut events, before) = (Vec::new(), query.in_flight.len());
         loop {
-            let Some(query) = self.pool.get_mut(id) else { return };
             let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
             let step = query.machine.next(&cx, &mut query.report, &mut events);
-            self.report_events(id, &mut events);
+            self.report_events(id, &query, &mut events);
             match step {
-                Step::Ask(to, request, tag) => self.ask(now, id, to, request, tag),
-                Step::Wait => return,
-                Step::Finish(result) => return self.finish(now, id, result),
+                Step::Ask(to, request, tag) => self.ask(now, id, &mut query, &to, request, tag),
+                Step::Wait => break,
+                Step::Finish(result) => return self.finish(now, id, query, result),
+            }
+        }
+        let asked = if query.progress { query.in_flight.split_off(before) } else { Vec::new() };
+        query.in_flight.extend_from_slice(&asked);
+        self.pool.put(id, query);
+        self.hand_waiting(now);
+        for request in asked.iter().filter_map(|request| self.requests.get(*request)) {
+            if !request.is_handed() {
+                let (peer, kind) = (*request.to.peer(), request.kind());
+                self.outputs.push_back(Output::Event(Event::Query {
+                    id,
+                    event: QueryEvent::Progress(Progress::Queued { peer, kind }),
+                }));
             }
         }
     }
 
-    pub(super) fn ask(&mut self, now: Timestamp, id: QueryId, to: Arc<Contact>, request: Request, tag: Tag) {
-        let kind = request.kind();
-        let peer = *to.peer();
-        let key = *to.key();
-        if let Some(why) = self.peers.why_held(now, &to) {
+    fn ask(&mut self, now: Timestamp, id: QueryId, query: &mut Query, to: &Arc<Contact>, request: Request, tag: Tag) {
+        if let Some(why) = self.peers.why_held(now, to) {
             self.stats.held_back += 1;
-            return self.query_failed(id, tag, &to, why);
+            return self.query_failed(id, query, tag, to, why);
         }
-        let pace = self.pool.get_mut(id).map_or(Pace::Steady, |query| query.machine.pace());
-        if matches!(kind, Kind::PutValue | Kind::AddProvider)
-            && let Some(cause) = self.pool.get_mut(id).and_then(|query| query.machine.cause())
+        if matches!(request.kind(), Kind::PutValue | Kind::AddProvider)
+            && let Some(cause) = query.machine.cause()
         {
             self.stats.stores.count(cause);
         }
-        let request = self.send(now, Owner::Query(id, tag), pace, to, request);
-        let Some(query) = self.pool.get_mut(id) else { return };
+        let to = self.peers.dialled(&self.peers.admissible(to));
+        let request = self.requests.queue(now, Owner::Query(id, tag), query.machine.pace(), to, request);
         query.in_flight.push(request);
-        query.report.requests += 1;
-        if query.progress {
-            let shared_bits = query.target.common_prefix_len(&key);
-            self.report(id, QueryEvent::Progress(Progress::Asked { peer, kind, shared_bits }));
-        }
+        self.window.wait(id, request);
     }
 
     /// The store did what a query needs of it.
     pub(super) fn on_local(&mut self, now: Timestamp, id: QueryId, outcome: Outcome) {
-        let Some(query) = self.pool.get_mut(id) else { return };
+        let Some(mut query) = self.pool.take(id) else { return };
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let mut events = Vec::new();
         query.machine.on_local(&cx, outcome, &mut events);
-        self.report_events(id, &mut events);
-        self.drive(now, id);
+        self.report_events(id, &query, &mut events);
+        self.advance(now, id, query);
     }
 
     /// A request of a query was answered, and the answer fits.
     pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
-        let Some(query) = self.pool.get_mut(id) else { return };
+        let Some(mut query) = self.pool.take(id) else { return };
+        let (from, took) = (&asked.request.to, asked.request.took(now));
         let target = query.machine.walk_target(tag).unwrap_or(query.target);
         let closer = named(&self.peers, &self.config, &target, &response);
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let found = response.has_records();
-        let heard = Heard { from: &asked.request.to, tag, response, closer: &closer };
+        let heard = Heard { from, tag, response, closer: &closer };
         query.in_flight.retain(|request| *request != asked.id);
         let mut events = Vec::new();
-        let news = query.machine.on_answer(&cx, heard, &mut events);
-        match news {
+        let peer = *from.peer();
+        match query.machine.on_answer(&cx, heard, &mut events) {
             Ok(news) => {
-                let helped = news > 0 || found;
-                if let Some(entry) = self.peers.table.get_mut(asked.request.to.key()).filter(|_| helped) {
+                if let Some(entry) = self.peers.table.get_mut(from.key()).filter(|_| news > 0 || found) {
                     entry.on_useful(now);
                 }
                 query.report.answers += 1;
                 query.answered = true;
                 if query.progress {
-                    let took = asked.request.took(now);
-                    let shared_bits = query.target.common_prefix_len(asked.request.to.key());
-                    let peer = *asked.request.to.peer();
+                    let shared_bits = query.target.common_prefix_len(from.key());
                     events.push(QueryEvent::Progress(Progress::Answered { peer, took, shared_bits, news }));
                 }
             }
             Err(what) => {
-                let (peer, why) = (*asked.request.to.peer(), RequestError::Misbehaved(what));
+                let why = RequestError::Misbehaved(what);
                 query.report.failed.push(PeerFailure::new(peer, why));
                 events.extend(query.progress.then_some(QueryEvent::Progress(Progress::Failed { peer, why })));
                 self.misbehaved(peer, what);
             }
         }
-        self.report_events(id, &mut events);
-        self.drive(now, id);
+        self.report_events(id, &query, &mut events);
+        self.advance(now, id, query);
     }
 
-    pub(super) fn on_query_failure(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, why: RequestError) {
-        if let Some(query) = self.pool.get_mut(id) {
-            query.in_flight.retain(|request| *request != asked.id);
-        }
-        self.query_failed(id, tag, &asked.request.to, why);
-        self.drive(now, id);
+    /// A request of a query has no answer, and is none of its requests any more.
+    pub(super) fn on_query_failure(
+        &mut self,
+        now: Timestamp,
+        id: QueryId,
+        tag: Tag,
+        (request, from): (RequestId, &Arc<Contact>),
+        why: RequestError,
+    ) {
+        let Some(mut query) = self.pool.take(id) else { return };
+        query.in_flight.retain(|known| *known != request);
+        self.query_failed(id, &mut query, tag, from, why);
+        self.advance(now, id, query);
     }
 
     /// A peer failed a query, or is held back since it failed before.
-    fn query_failed(&mut self, id: QueryId, tag: Tag, to: &Arc<Contact>, why: RequestError) {
-        let Some(query) = self.pool.get_mut(id) else { return };
+    fn query_failed(&mut self, id: QueryId, query: &mut Query, tag: Tag, to: &Arc<Contact>, why: RequestError) {
         let peer = *to.peer();
         query.report.failed.push(PeerFailure::new(peer, why));
         query.machine.on_failure(to, tag, why);
@@ -118,8 +133,15 @@ impl Dht {
     }
 
     /// Ends a query. Requests that are merely late run out their time, so that the table learns who is dead.
-    pub(super) fn finish(&mut self, now: Timestamp, id: QueryId, result: Result<Answer, QueryError>) {
-        let Some(mut query) = self.pool.remove(id) else { return };
+    pub(super) fn finish(
+        &mut self,
+        now: Timestamp,
+        id: QueryId,
+        mut query: Box<Query>,
+        result: Result<Answer, QueryError>,
+    ) {
+        self.pool.forget(id, &query);
+        self.window.forget(id);
         self.on_end(now, &query, QueryEnd::of(&result));
         for request in std::mem::take(&mut query.in_flight) {
             match self.requests.get(request) {
@@ -127,6 +149,7 @@ impl Dht {
                 _ => self.give_up(request),
             }
         }
+        self.hand_waiting(now);
         self.on_looked_into(now, id, &query);
         let follow_up = query.machine.take_follow_up();
         self.end_joined(now, &query.machine, Some(&result));
@@ -148,7 +171,11 @@ impl Dht {
         let joined = self.pool.joined();
         match result {
             Some(result) if !matches!(result, Err(QueryError::TimedOut { .. })) => {
-                joined.into_iter().for_each(|id| self.finish(now, id, result.clone()));
+                for id in joined {
+                    if let Some(query) = self.pool.take(id) {
+                        self.finish(now, id, query, result.clone());
+                    }
+                }
             }
             _ => {
                 let Some(id) = joined.first().copied() else { return };
@@ -198,9 +225,12 @@ impl Dht {
     /// Ends a query with all its requests, and tells nobody.
     pub(super) fn abandon(&mut self, id: QueryId) {
         self.refresh.abandoned(id);
-        let Some(query) = self.pool.remove(id) else { return };
+        let Some(query) = self.pool.take(id) else { return };
+        self.pool.forget(id, &query);
+        self.window.forget(id);
         self.on_end(self.now, &query, QueryEnd::Cancelled);
         query.in_flight.into_iter().for_each(|request| self.give_up(request));
+        self.hand_waiting(self.now);
         self.end_joined(self.now, &query.machine, None);
     }
 
@@ -220,9 +250,8 @@ impl Dht {
         self.outputs.push_back(Output::Event(Event::Query { id, event }));
     }
 
-    pub(super) fn report_events(&mut self, id: QueryId, events: &mut Vec<QueryEvent>) {
-        let asked = self.pool.get_mut(id).is_some_and(|query| query.asked);
-        for event in events.drain(..).filter(|_| asked) {
+    fn report_events(&mut self, id: QueryId, query: &Query, events: &mut Vec<QueryEvent>) {
+        for event in events.drain(..).filter(|_| query.asked) {
             self.report(id, event);
         }
     }

@@ -6,45 +6,97 @@ use std::time::Duration;
 
 use super::*;
 use crate::core::back_off::Failure;
+use crate::core::message::{DialCause, Unreachable};
+
+/// While others have answered, a query waits no longer than this for a dial that is not over, and goes on without it.
+/// Source: three round trips around the world, and some.
+const DIAL_WAIT: Duration = Duration::from_millis(750);
 
 impl Dht {
-    pub(super) fn send(
-        &mut self,
-        now: Timestamp,
-        owner: Owner,
-        pace: Pace,
-        to: Arc<Contact>,
-        request: Request,
-    ) -> RequestId {
-        let to = self.peers.dialled(&self.peers.admissible(&to));
-        let warm = self.peers.is_connected(to.key());
-        let rtt = self.peers.table.get(to.key()).map(|entry| entry.rtt);
-        let mut patience = self.experience.patience(rtt, warm, pace, &self.config.lookup);
-        let (mut of, mut parent) = (None, None);
-        if let Owner::Query(id, _) = owner
+    /// Sends a request that no query waits for.
+    pub(super) fn send(&mut self, now: Timestamp, owner: Owner, pace: Pace, to: &Arc<Contact>, request: Request) {
+        let to = self.peers.dialled(&self.peers.admissible(to));
+        let id = self.requests.queue(now, owner, pace, to, request);
+        self.hand(now, id);
+    }
+
+    /// Hands as many of the requests that wait for their turn to the driver as there are slots for.
+    pub(super) fn hand_waiting(&mut self, now: Timestamp) {
+        while let Some(id) = self.window.next() {
+            self.hand(now, id);
+        }
+    }
+
+    fn hand(&mut self, now: Timestamp, id: RequestId) {
+        let Some(queued) = self.requests.get(id) else { return };
+        let (to, request, owner) = (Arc::clone(&queued.to), queued.request(), queued.owner);
+        let (kind, peer, key) = (request.kind(), *to.peer(), *to.key());
+        self.stats.sent[kind as usize] += 1;
+        let query = match owner {
+            Owner::Query(of, _) => self.pool.get_mut(of).map(|query| (of, query)),
+            Owner::Probe | Owner::Evidence => None,
+        };
+        // What the node asks of its own accord has no query's deadline, should the driver never begin with it.
+        let asked = query.as_ref().is_some_and(|(_, query)| query.asked);
+        let until = (!asked).then(|| now + self.config.lookup.query_timeout);
+        let span = spans::request(
+            query.as_ref().map(|(of, _)| *of),
+            query.as_ref().and_then(|(_, query)| query.span.id()),
+            id,
+            kind,
+            &to,
+        );
+        self.outputs.push_back(Output::Send { to, id, request });
+        if let Some((of, query)) = query {
+            query.report.requests += 1;
+            if query.progress {
+                let shared_bits = query.target.common_prefix_len(&key);
+                self.report(of, QueryEvent::Progress(Progress::Asked { peer, kind, shared_bits }));
+            }
+        }
+        if self.requests.hand(now, id, span, until) {
+            self.begin(now, id, false, Duration::ZERO);
+        }
+    }
+
+    /// The driver dials for a request, or has begun to write it: the peer's time begins.
+    pub(super) fn begin(&mut self, now: Timestamp, id: RequestId, dials: bool, settle: Duration) {
+        let Some(request) = self.requests.get(id) else { return };
+        let lookup = &self.config.lookup;
+        let entry = self.peers.table.get(request.to.key());
+        let (rtt, failures) = entry.map_or((None, 0), |entry| (Some(entry.rtt), entry.failures().into()));
+        let mut deadlines = match dials {
+            true => self.experience.of_dial(request.pace, lookup),
+            false => self.experience.of_request(rtt, failures, request.pace, lookup),
+        };
+        if let Owner::Query(id, _) = request.owner
             && let Some(query) = self.pool.get_mut(id)
         {
-            patience = patience.within(query.timeout);
-            (of, parent) = (Some(id), query.span.id());
+            deadlines = deadlines.within(query.timeout);
         }
-        self.stats.sent[request.kind() as usize] += 1;
-        let id = self.requests.start(now, owner, Arc::clone(&to), request.clone(), warm, patience);
-        self.requests.trace(id, spans::request(of, parent, id, request.kind(), &to));
-        self.outputs.push_back(Output::Send { to, id, request });
-        id
+        self.requests.begin(now, id, dials, settle, deadlines);
     }
 
     /// Nobody waits for this request any more.
     pub(super) fn give_up(&mut self, id: RequestId) {
-        if let Some(request) = self.requests.end(id) {
+        if let Some(request) = self.end(id).filter(InFlight::is_handed) {
             self.stats.cancelled[request.kind() as usize] += 1;
             spans::end_request(&request.span, "cancelled", None);
             self.outputs.push_back(Output::Cancel { id });
         }
     }
 
+    /// Ends a request; its slot is free.
+    fn end(&mut self, id: RequestId) -> Option<InFlight> {
+        let request = self.requests.end(id)?;
+        if request.holds_slot() {
+            self.window.release();
+        }
+        Some(request)
+    }
+
     pub(super) fn on_response(&mut self, now: Timestamp, id: RequestId, result: Result<Response, RequestError>) {
-        let Some(request) = self.requests.end(id) else { return };
+        let Some(request) = self.end(id) else { return };
         let asked = Asked { id, request };
         match result {
             Ok(response) => match asked.request.check(&response) {
@@ -57,16 +109,22 @@ impl Dht {
 
     pub(super) fn on_answered(&mut self, now: Timestamp, asked: &Asked, response: Response) {
         let request = &asked.request;
-        self.stats.on_answer(request.kind(), request.took(now));
-        spans::end_request(&request.span, "answered", Some(request.took(now)));
+        let took = request.took(now);
+        if !request.is_missed() {
+            self.stats.on_answer(request.kind(), took);
+            spans::end_request(&request.span, "answered", Some(took));
+            self.window.on_answer(request.went_well());
+            self.experience.record_end(false);
+        }
         self.peers.on_answer(now, request.to.key());
         let known = self.peers.table.len();
         self.admit(now, &request.to);
         self.on_growth(now, known);
-        self.experience.record(request.warm, request.took(now));
-        self.experience.record_end(false);
-        if request.warm {
-            self.peers.table.record(request.to.key(), request.took(now));
+        if let Some(took) = request.measured(now) {
+            self.experience.record(!request.dialled, took);
+            if !request.dialled {
+                self.peers.table.record(request.to.key(), took);
+            }
         }
         match request.owner {
             Owner::Query(id, tag) => self.on_query_answer(now, id, tag, asked, response),
@@ -77,10 +135,16 @@ impl Dht {
 
     pub(super) fn on_failed(&mut self, now: Timestamp, asked: &Asked, why: RequestError) {
         let request = &asked.request;
-        self.stats.on_failure(request.kind(), why);
-        spans::end_request(&request.span, why.reason(), Some(request.took(now)));
         if let RequestError::Misbehaved(what) = why {
             self.misbehaved(*request.to.peer(), what);
+        }
+        if request.is_missed() {
+            return;
+        }
+        self.stats.on_failure(request.kind(), why);
+        spans::end_request(&request.span, why.reason(), Some(request.took(now)));
+        if why == RequestError::Busy {
+            self.window.on_busy(now);
         }
         // Who refuses a record is alive: its store may be full, or it may know a better one.
         let refused = why == RequestError::Refused && matches!(request.kind(), Kind::PutValue | Kind::AddProvider);
@@ -88,7 +152,7 @@ impl Dht {
             self.hold_against(now, request, why);
         }
         match request.owner {
-            Owner::Query(id, tag) => self.on_query_failure(now, id, tag, asked, why),
+            Owner::Query(id, tag) => self.on_query_failure(now, id, tag, (asked.id, &request.to), why),
             Owner::Probe => self.on_probe_failed(now, &request.to, why),
             Owner::Evidence => {}
         }
@@ -100,7 +164,7 @@ impl Dht {
             self.experience.record_end(true);
         }
         let (to, told) = (&request.to, matches!(request.owner, Owner::Query(..)));
-        match self.peers.on_failure(Failure { now, asked: request.sent, to, why, told }, &mut self.rng) {
+        match self.peers.on_failure(Failure { now, asked: request.handed, to, why, told }, &mut self.rng) {
             Some(gone) => self.left_table(now, gone),
             None => {
                 let failing = self.peers.table.get(to.key()).filter(|entry| entry.failures() > 0);
@@ -121,15 +185,10 @@ impl Dht {
     }
 
     pub(super) fn on_timeout(&mut self, now: Timestamp) {
-        while let Some(alarm) = self.requests.next_alarm(now) {
+        while let Some((id, alarm)) = self.requests.next_alarm(now) {
             match alarm {
-                Alarm::Tardy(id, how) => self.on_tardy(now, id, how),
-                Alarm::Over(id, request) => {
-                    self.outputs.push_back(Output::Cancel { id });
-                    let sent = self.peers.is_connected(request.to.key());
-                    let why = request.timed_out(sent);
-                    self.on_failed(now, &Asked { id, request: *request }, why);
-                }
+                Alarm::Tardy(how) => self.on_tardy(now, id, how),
+                Alarm::Over => self.on_over(now, id),
             }
         }
         while let Some(id) = self.pool.expired(now) {
@@ -144,31 +203,67 @@ impl Dht {
         self.run_upkeep(now);
     }
 
-    pub(super) fn on_tardy(&mut self, now: Timestamp, id: RequestId, how: Tardy) {
+    fn on_tardy(&mut self, now: Timestamp, id: RequestId, how: Tardy) {
         let Some(request) = self.requests.get(id) else { return };
-        let Owner::Query(query, tag) = request.owner else { return };
-        let peer = Arc::clone(&request.to);
-        if let Some(query) = self.pool.get_mut(query) {
-            query.machine.on_tardy(&peer, tag, how);
+        let (peer, owner) = (Arc::clone(&request.to), request.owner);
+        let dials = request.dials_since(now, DIAL_WAIT);
+        if how == Tardy::Overdue {
+            for behind in self.requests.behind(peer.key()) {
+                self.begin(now, behind, false, Duration::ZERO);
+            }
         }
-        self.drive(now, query);
+        let Owner::Query(of, tag) = owner else { return };
+        if how == Tardy::Late {
+            self.window.release();
+        }
+        let Some(query) = self.pool.get_mut(of) else { return };
+        if dials && query.report.answers > 0 {
+            // The table still learns how the dial ends.
+            self.requests.leave_to(id, Owner::Evidence);
+            let why = Unreachable::DialFailed(DialCause::TimedOut).into();
+            return self.on_query_failure(now, of, tag, (id, &peer), why);
+        }
+        query.machine.on_tardy(&peer, tag, how);
+        self.drive(now, of);
     }
 
-    pub(super) fn on_query_expired(&mut self, now: Timestamp, id: QueryId) {
-        let Some(query) = self.pool.get_mut(id) else { return };
+    /// The time of a request is over. A query that nobody has answered has nothing better to do than to wait as long as it
+    /// may; and whatever comes of the request, a late answer teaches how long the peer takes.
+    fn on_over(&mut self, now: Timestamp, id: RequestId) {
+        let most = self.config.lookup.request_timeout;
+        if let Some(Owner::Query(of, _)) = self.requests.get(id).map(|request| request.owner)
+            && self.pool.get_mut(of).is_some_and(|query| query.report.answers == 0)
+            && self.requests.prolong(id, most)
+        {
+            return;
+        }
+        let Some(request) = self.end(id) else { return };
+        let why = request.timed_out(self.peers.is_connected(request.to.key()));
+        let asked = Asked { id, request };
+        self.on_failed(now, &asked, why);
+        match asked.request.may_answer_until(most).filter(|until| *until > now) {
+            Some(until) => self.requests.keep_missed(id, asked.request, until),
+            None => self.outputs.push_back(Output::Cancel { id }),
+        }
+    }
+
+    fn on_query_expired(&mut self, now: Timestamp, id: QueryId) {
+        let Some(mut query) = self.pool.take(id) else { return };
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let result = query.machine.expire(&cx, &mut query.report).unwrap_or_else(|| {
             let report = &mut query.report;
             for request in query.in_flight.iter().filter_map(|id| self.requests.get(*id)) {
                 let peer = *request.to.peer();
                 if !report.sent.contains(&peer) && !report.failed.iter().any(|failure| failure.peer == peer) {
-                    report.failed.push(PeerFailure::new(peer, RequestError::Timeout));
+                    let why = if request.has_begun() { RequestError::Timeout } else { RequestError::Busy };
+                    report.failed.push(PeerFailure::new(peer, why));
                 }
             }
-            let (after, report) = (query.timeout, Box::new(std::mem::take(report)));
-            Err(QueryError::TimedOut { after, best: query.machine.take_best(&cx).map(Box::new), report })
+            let best = query.machine.take_best(&cx).map(Box::new);
+            let timed_out = |report| QueryError::TimedOut { after: query.timeout, best, report };
+            Err(QueryError::overloaded(Box::new(std::mem::take(report))).unwrap_or_else(timed_out))
         });
-        self.finish(now, id, result);
+        self.finish(now, id, query, result);
     }
 }
 

@@ -32,6 +32,13 @@ pub enum QueryEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
+    /// A request waits for its turn, since as many are in flight as the node and its peers can carry.
+    Queued {
+        /// Who is to be asked.
+        peer: PeerId,
+        /// What.
+        kind: Kind,
+    },
     /// A peer is being asked.
     Asked {
         /// Who.

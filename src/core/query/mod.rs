@@ -319,7 +319,7 @@ fn unanswered(report: &mut Report) -> QueryError {
     } else if report.failed.iter().any(misbehaved) {
         QueryError::NotFound(take(report))
     } else {
-        QueryError::NoAnswer(take(report))
+        QueryError::overloaded(take(report)).unwrap_or_else(QueryError::NoAnswer)
     }
 }
 

@@ -64,7 +64,7 @@ impl Query {
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     next: u64,
-    queries: BTreeMap<QueryId, Query>,
+    queries: BTreeMap<QueryId, Box<Query>>,
     deadlines: BTreeSet<(Timestamp, QueryId)>,
     /// Those that give way.
     yielding: BTreeSet<QueryId>,
@@ -91,18 +91,26 @@ impl Pool {
         if query.yields {
             self.yielding.insert(id);
         }
-        self.queries.insert(id, query);
+        self.put(id, Box::new(query));
     }
 
     pub(crate) fn get_mut(&mut self, id: QueryId) -> Option<&mut Query> {
-        self.queries.get_mut(&id)
+        self.queries.get_mut(&id).map(|query| &mut **query)
     }
 
-    pub(crate) fn remove(&mut self, id: QueryId) -> Option<Query> {
-        let query = self.queries.remove(&id)?;
+    /// Takes a query out for a step: it comes back by `put`, or is over and forgotten.
+    pub(crate) fn take(&mut self, id: QueryId) -> Option<Box<Query>> {
+        self.queries.remove(&id)
+    }
+
+    pub(crate) fn put(&mut self, id: QueryId, query: Box<Query>) {
+        self.queries.insert(id, query);
+    }
+
+    /// A query that was taken out is over.
+    pub(crate) fn forget(&mut self, id: QueryId, query: &Query) {
         self.deadlines.remove(&(query.deadline, id));
         self.yielding.remove(&id);
-        Some(query)
     }
 
     /// The first that gives way.

@@ -93,7 +93,7 @@ pub enum QueryEnd {
     Cancelled,
     /// What was asked for cannot be: a key or value that is not valid, a newer value, no own address.
     Refused,
-    /// This node could not: its store failed.
+    /// This node could not: its store failed, or it had too much to do.
     Failed,
 }
 
@@ -108,7 +108,9 @@ impl QueryEnd {
             Err(QueryError::NoAnswer(_)) => QueryEnd::NoAnswer,
             Err(QueryError::TimedOut { .. }) => QueryEnd::TimedOut,
             Err(QueryError::Cancelled) => QueryEnd::Cancelled,
-            Err(QueryError::Store(_) | QueryError::Busy | QueryError::Closed) => QueryEnd::Failed,
+            Err(QueryError::Store(_) | QueryError::Busy | QueryError::Overloaded(_) | QueryError::Closed) => {
+                QueryEnd::Failed
+            }
             Err(
                 QueryError::InvalidKey { .. }
                 | QueryError::LimitTooHigh { .. }

@@ -221,6 +221,7 @@ impl Network {
                 Output::Send { to, id, request } => {
                     assert!(self.open.insert((i, id)), "{id} sent twice");
                     self.sent += 1;
+                    self.nodes[i].handle_input(self.now, Input::Sent { id, settle: Duration::ZERO });
                     let there = self.index.get(to.peer()).copied().filter(|there| self.reaches(i, *there, &to));
                     match there {
                         Some(to) if self.rude.contains(&to) || self.goes_wrong() => {

@@ -80,7 +80,9 @@ fn get(key: &'static str) -> Operation {
 
 /// Two nodes that know each other, and a value that the second keeps.
 fn pair() -> Network {
-    let mut network = Network::joined(2, Config::default());
+    let mut config = Config::default();
+    config.maintenance.refresh_interval = None;
+    let mut network = Network::joined(2, config);
     let put = Operation::Put { key: RecordKey::from("/app/x"), value: Bytes::from_static(b"hello") };
     network.run(1, put).unwrap();
     network.nodes[0].store().remove(&RecordKey::from("/app/x")).unwrap();

@@ -39,6 +39,8 @@ struct Stage {
     sent: Vec<(ConnectionId, RequestId)>,
     cancelled: Vec<(ConnectionId, RequestId)>,
     failed: Vec<(RequestId, RequestError)>,
+    /// Those of which it was told that a connection is being made for them.
+    dialling: Vec<RequestId>,
 }
 
 impl Stage {
@@ -58,6 +60,7 @@ impl Stage {
             sent: Vec::new(),
             cancelled: Vec::new(),
             failed: Vec::new(),
+            dialling: Vec::new(),
         }
     }
 
@@ -80,6 +83,7 @@ impl Stage {
                     self.cancelled.push((connection, id));
                 }
                 Action::Notify { event, .. } => panic!("{event:?}"),
+                Action::Dialling { id } => self.dialling.push(id),
                 Action::Fail { id, why } => self.failed.push((id, why)),
             }
         }
@@ -142,6 +146,17 @@ fn one_dial_for_all_requests_and_the_connection_carries_them_in_order() {
     }
     stage.close(peer, connection);
     stage.assert_forgotten();
+}
+
+#[test]
+fn a_request_is_said_to_be_dialled_when_its_dial_begins() {
+    let (peers, mut stage) = (peers(2), Stage::new(1, 10));
+    let (one, two) = (stage.send(peers[0], 1), stage.send(peers[1], 2));
+    let three = stage.send(peers[0], 1);
+    assert_eq!(stage.dialling, [one, three], "the other waits for its turn");
+    let connection = stage.dial();
+    stage.establish(peers[0], connection);
+    assert_eq!(stage.dialling, [one, three, two]);
 }
 
 #[test]

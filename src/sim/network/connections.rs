@@ -7,17 +7,18 @@ use super::*;
 impl Network {
     /// Sends at once over a connection that is up, else dials or waits for the dial under way.
     pub(super) fn reach(&mut self, flight: u32, from: Index, to: Index) {
-        let round_trip = self.flights.get(flight).round_trip;
+        let Flight { round_trip, id, .. } = *self.flights.get(flight);
         let peer = &self.slots[to as usize];
         let (present, session, apart) =
             (peer.node.is_present(), peer.session, peer.group != self.slots[from as usize].group);
         let dialling = &self.link.dialling;
         if dialling.tcp_trips == 0 && present && !apart {
-            self.slots[from as usize].node.on_ready(self.now, self.flights.get(flight).id);
+            self.slots[from as usize].node.on_ready(self.now, id);
             return self.transmit_request(flight);
         }
         if let Some(connection) = self.slots[from as usize].connections.get(&to).copied() {
             if connection.ready > self.now {
+                self.slots[from as usize].node.handle_input(self.now, Input::Dialling { id });
                 let happening =
                     if connection.fails { Happening::Undialled { flight } } else { Happening::Connected { flight } };
                 return self.later(connection.ready - self.now, flight, happening);
@@ -26,11 +27,12 @@ impl Network {
                 return self.later(0, flight, Happening::Undialled { flight });
             }
             if !connection.fails {
-                self.slots[from as usize].node.on_ready(self.now, self.flights.get(flight).id);
+                self.slots[from as usize].node.on_ready(self.now, id);
                 return self.transmit_request(flight);
             }
         }
         self.traffic.dials += 1;
+        self.slots[from as usize].node.handle_input(self.now, Input::Dialling { id });
         let (delay, fails) = if apart {
             (dialling.give_up(), true)
         } else if present {

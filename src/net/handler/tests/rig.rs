@@ -69,6 +69,8 @@ pub(super) enum Heard {
 pub(super) struct Side {
     tell: mpsc::Sender<Tell>,
     heard: mpsc::Receiver<Heard>,
+    /// The requests of which it was told that they are being sent, in order.
+    pub(super) sent: Vec<(u64, Duration)>,
 }
 
 impl Side {
@@ -77,7 +79,12 @@ impl Side {
     }
 
     pub(super) async fn heard(&mut self) -> Heard {
-        soon(self.heard.recv()).await.expect("the swarm runs")
+        loop {
+            match soon(self.heard.recv()).await.expect("the swarm runs") {
+                Heard::Handler(FromHandler::Sent { id, settle }) => self.sent.push((id.number(), settle)),
+                heard => return heard,
+            }
+        }
     }
 
     // The node's side.
@@ -263,7 +270,7 @@ fn run(mut swarm: Swarm<Rig>) -> Side {
             }
         }
     });
-    Side { tell, heard }
+    Side { tell, heard, sent: Vec::new() }
 }
 
 #[derive(Clone)]
