@@ -102,19 +102,17 @@ impl Peers {
         self.links.get(key).is_some_and(|link| link.serves.unwrap_or(unknown))
     }
 
-    /// A peer asks something. Whether it is plain that there is no identify.
-    pub(crate) fn is_silent(&mut self, now: Timestamp, key: &Key) -> bool {
-        let link = self.links.get_mut(key).filter(|link| !self.identified && link.serves.is_none());
-        link.is_some_and(|link| now.since(*link.asked.get_or_insert(now)) >= SILENT)
-    }
-
-    /// The address from which a peer dialled, if that is worth a dial: once a connection, and not in the public network.
-    pub(crate) fn take_dialled_from(&mut self, now: Timestamp, peer: &PeerId, key: &Key) -> Option<Arc<Contact>> {
-        let from = self.links.get_mut(key)?.from.take()?;
-        let contact = self.admissible(&Contact::new(*peer, [from]));
+    /// A peer asks something. If it is plain that there is no identify: the address from which it dialled, if that is worth
+    /// a dial, which it is once a connection and not in the public network.
+    pub(crate) fn silent(&mut self, now: Timestamp, peer: &PeerId, key: &Key) -> Option<Option<Arc<Contact>>> {
+        let link = self.links.get_mut(key).filter(|link| !self.identified && link.serves.is_none())?;
+        if now.since(*link.asked.get_or_insert(now)) < SILENT {
+            return None;
+        }
+        let from = link.from.take().filter(|_| self.policy != AddressPolicy::Public);
+        let from = from.map(|from| self.admissible(&Contact::new(*peer, [from])));
         let held = self.back_offs.until(key).is_some_and(|until| now < until);
-        let wanted = contact.has_addrs() && self.wants(now, &contact) && !held;
-        (wanted && self.policy != AddressPolicy::Public).then_some(contact)
+        Some(from.filter(|from| from.has_addrs() && self.wants(now, from) && !held))
     }
 
     /// Whether a peer says not to serve our protocol.

@@ -44,14 +44,12 @@ impl Dht {
 
     /// A peer asks. Where there is no identify it is dialled back: if that works, it can be tried like any other.
     pub(super) fn on_asked(&mut self, now: Timestamp, peer: PeerId, key: &Key) {
-        if !self.peers.is_silent(now, key) {
-            return;
-        }
+        let Some(from) = self.peers.silent(now, &peer, key) else { return };
         if !std::mem::replace(&mut self.no_identify, true) {
             tracing::warn!(%peer, "peers ask without saying whether they serve or where they listen: add identify::Behaviour to all swarms");
             self.outputs.push_back(Output::Event(Event::NoIdentify));
         }
-        let Some(contact) = self.peers.take_dialled_from(now, &peer, key) else { return };
+        let Some(contact) = from else { return };
         // Until it answers: whoever dials from elsewhere each time is not dialled back each time.
         let (to, why) = (&contact.with_addrs([]), RequestError::Timeout);
         self.peers.back_offs.on_failure(Failure { now, asked: now, to, why, told: true }, false, &mut self.rng);
@@ -120,9 +118,6 @@ impl Dht {
             Outcome::Peers(Err(why)) => return tracing::warn!(%why, "the peers that were known are lost"),
             _ => return,
         };
-        if !peers.is_empty() {
-            self.snapshots.on_restored(now);
-        }
         self.try_known(now, &peers);
     }
 
@@ -131,6 +126,7 @@ impl Dht {
             return;
         }
         tracing::debug!(peers = peers.len(), "tries the peers that were known");
+        self.snapshots.on_restored(now);
         for contact in peers.iter().take(MAX_SAVED_PEERS) {
             let contact = self.peers.admissible(contact);
             if contact.key() == self.peers.local.key() {
