@@ -340,7 +340,7 @@ pub enum DialCause {
     Refused,
     /// The connection closed while it was set up.
     Closed,
-    /// Somebody is there, but no connection can be agreed upon.
+    /// Somebody is there, but no connection can be agreed upon: another protocol, or both dialled at the same moment.
     Handshake,
     /// Someone else answered.
     WrongPeer,

@@ -18,7 +18,7 @@ use super::config::DialConfig;
 use super::disproved::Disproved;
 use super::handler::ToHandler;
 use crate::core::stats::DriverStats;
-use crate::core::{AddressPolicy, Contact, Request, RequestError, RequestId, Unreachable};
+use crate::core::{AddressPolicy, Contact, DialCause, Request, RequestError, RequestId, Unreachable};
 
 /// How many times `DialConfig::at_once` dials may be under way, those included that every request gave up waiting for.
 /// A dial cannot be taken back and may take longer than a request's time: dead peers must not hold up the others.
@@ -68,6 +68,8 @@ struct Peer {
     /// Empty while there is a connection.
     waiting: VecDeque<Outgoing>,
     dial: Dial,
+    /// After its own dial and this node's met; forgotten with the rest once nobody waits.
+    dialled_again: bool,
 }
 
 #[derive(Debug)]
@@ -375,6 +377,12 @@ impl Dialer {
             return self.enqueue(peer_id);
         }
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        // Two that dial each other at once may end up on one connection that both believe to have dialled, which no
+        // handshake survives. One of them dials again at once, and once; the other one is found by that.
+        let together = failure::cause(error) == DialCause::Handshake && self.local < peer_id;
+        if together && !peer.waiting.is_empty() && !std::mem::replace(&mut peer.dialled_again, true) {
+            return self.enqueue(peer_id);
+        }
         let waiting = std::mem::take(&mut peer.waiting);
         self.waiting -= waiting.len();
         for outgoing in waiting {

@@ -1,44 +1,57 @@
 //! Two nodes that dial each other at the same moment: on TCP one connection may come of it at which both believe to have
 //! dialled, which no handshake survives.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join;
 use libp2p::swarm::SwarmEvent;
-use libp2p_kad_dht as kad;
 use tokio::time::Instant;
 
-use crate::live::{Ours, PROTOCOL, until};
-use crate::rules::node;
+use crate::live::{Ours, until};
 
-fn failed_dials(node: &Ours) -> Vec<String> {
-    node.seen(|event| match event {
-        SwarmEvent::OutgoingConnectionError { error, .. } => Some(format!("{error:?}")),
-        _ => None,
-    })
+/// So many pairs are tried at most, until it happened to enough of them: to one in four or in a hundred, as the machine has
+/// it. The dialler's own tests have it for certain.
+const PAIRS: usize = 120;
+const ENOUGH: usize = 3;
+
+fn failed_dials(node: &Ours) -> usize {
+    node.seen(|event| matches!(event, SwarmEvent::OutgoingConnectionError { .. }).then_some(())).len()
 }
 
-/// Pairs of which both fail, and how long it takes until both know each other.
+/// Names the other one to a node, as soon as both are about to: the dials follow at once, each in its own thread.
+async fn names(one: &Ours, other: &Ours, ready: &Arc<AtomicUsize>) {
+    let (peer, addr, ready) = (other.peer, other.addr.clone(), Arc::clone(ready));
+    one.act(move |swarm| {
+        ready.fetch_add(1, Ordering::SeqCst);
+        let began = Instant::now();
+        while ready.load(Ordering::SeqCst) < 2 && began.elapsed() < Duration::from_millis(100) {
+            std::hint::spin_loop();
+        }
+        swarm.behaviour_mut().kad.add_peer(peer, [addr]);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_that_dial_each_other_at_once_meet_at_once() {
     let mut both = 0;
-    let mut longest = Duration::ZERO;
-    for pair in 0..std::env::var("PAIRS").map_or(40, |pairs| pairs.parse().unwrap()) {
-        let (alice, bob) = (node(kad::Config::new(PROTOCOL)).await, node(kad::Config::new(PROTOCOL)).await);
+    for pair in 0..PAIRS {
+        let (alice, bob) = (Ours::start().await, Ours::start().await);
         let began = Instant::now();
-        alice.dht.add_peer(bob.peer, [bob.addr.clone()]);
-        bob.dht.add_peer(alice.peer, [alice.addr.clone()]);
+        let ready = Arc::new(AtomicUsize::new(0));
+        join(names(&alice, &bob, &ready), names(&bob, &alice, &ready)).await;
         let knows = async |one: &Ours, other: &Ours| {
             until("they know each other", async || one.table().await.contains(&other.peer).then_some(())).await;
         };
         join(knows(&alice, &bob), knows(&bob, &alice)).await;
-        let took = began.elapsed();
-        let (one, other) = (failed_dials(&alice), failed_dials(&bob));
-        if !one.is_empty() || !other.is_empty() {
-            println!("{pair}: {took:?} {one:?} | {other:?}");
+        let (took, failed) = (began.elapsed(), (failed_dials(&alice), failed_dials(&bob)));
+        assert!(took < Duration::from_secs(3), "pair {pair}: {took:?}, {failed:?} dials failed");
+        both += usize::from(failed.0 > 0 && failed.1 > 0);
+        if both == ENOUGH {
+            break;
         }
-        both += usize::from(!one.is_empty() && !other.is_empty());
-        longest = longest.max(took);
     }
-    println!("in {both} of 40 pairs both failed; the longest took {longest:?}");
+    println!("it happened to {both} pairs");
 }

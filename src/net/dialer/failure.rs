@@ -131,7 +131,7 @@ const WORDS: &[(&[&str], DialCause)] = &[
     (&["refused", "no listener on the given port"], DialCause::Refused),
     (&["end of file", "eof", "reset by peer", "connection reset", "broken pipe", "closed by peer"], DialCause::Closed),
     (&["unsupported resolved address"], DialCause::NoTransport),
-    (&["negotiation failed", "handshake", "decrypt", "cryptographic"], DialCause::Handshake),
+    (&["negotiation failed", "handshake", "decrypt", "cryptographic", "input error"], DialCause::Handshake),
 ];
 
 /// The number in `Connection refused (os error 111)`, which is how the standard library shows what the system said.
@@ -183,6 +183,8 @@ mod tests {
         assert_eq!(of_chain(&io::Error::other(joined(refused()))), DialCause::Refused);
         assert_eq!(of_chain(&io::Error::other(joined(io::ErrorKind::UnexpectedEof.into()))), DialCause::Closed);
         assert_eq!(of_chain(&io::Error::other(Text("gone (os error 99999999999)"))), DialCause::Unknown);
+        // What noise says where both ends believe to have dialled; the transparent error around it hides its kind.
+        assert_eq!(of_chain(&io::Error::other(Text("input error"))), DialCause::Handshake);
         assert_eq!(of_chain(&io::Error::other(MemoryTransportError::Unreachable)), DialCause::Refused);
     }
 

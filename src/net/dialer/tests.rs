@@ -172,6 +172,36 @@ fn a_failed_dial_fails_all_and_the_next_request_dials_again() {
     stage.dial();
 }
 
+/// As noise says it.
+fn together() -> DialError {
+    let error = std::io::Error::other("input error");
+    DialError::Transport(vec![(addr(1), TransportError::Other(error))])
+}
+
+#[test]
+fn of_two_that_dial_each_other_at_once_one_dials_again_at_once() {
+    let handshake = RequestError::Unreachable(Unreachable::DialFailed(DialCause::Handshake));
+    let (mut lower, mut higher) = (0, 0);
+    while lower == 0 || higher == 0 {
+        let (peer, mut stage) = (PeerId::random(), Stage::new(4, 10));
+        let id = stage.send(peer, 1);
+        let connection = stage.dial();
+        stage.fail(peer, connection, &together());
+        if stage.dialer.local > peer {
+            higher += 1;
+            assert_eq!((&stage.failed[..], stage.dials.len()), (&[(id, handshake)][..], 0), "the other one does");
+            stage.assert_forgotten();
+            continue;
+        }
+        lower += 1;
+        assert!(stage.failed.is_empty());
+        let connection = stage.dial();
+        stage.fail(peer, connection, &together());
+        assert_eq!((&stage.failed[..], stage.dials.len()), (&[(id, handshake)][..], 0), "once is enough");
+        stage.assert_forgotten();
+    }
+}
+
 #[test]
 fn each_way_to_fail_has_its_name() {
     let local = PeerId::random();
