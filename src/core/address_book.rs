@@ -43,8 +43,6 @@ type Rank = (bool, bool, u64);
 #[derive(Debug)]
 struct Note {
     addrs: Addresses,
-    /// Where it is not, whatever others say.
-    wrong: Option<Arc<Contact>>,
     rank: Rank,
     /// It counts as named since it was in the table of an earlier life, and only until it fails.
     remembered: bool,
@@ -90,10 +88,7 @@ impl AddressBook {
     /// of it.
     pub(crate) fn note(&mut self, contact: &Arc<Contact>, source: Source, seen: &Seen, entry: Option<&Arc<Contact>>) {
         let key = *contact.key();
-        let contact = &if source == Source::Rumour { self.plausible(contact) } else { Arc::clone(contact) };
         let old = self.take(&key);
-        let wrong = old.as_ref().and_then(|old| old.wrong.clone());
-        let wrong = wrong.filter(|wrong| !wrong.raw_addrs().iter().any(|addr| contact.raw_addrs().contains(addr)));
         let named = source == Source::Application || old.as_ref().is_some_and(|old| old.rank.0);
         let remembered = source != Source::Application && old.as_ref().is_some_and(|old| old.remembered);
         let (rank, heard) = ((named, seen.connected, self.next), self.now);
@@ -101,7 +96,7 @@ impl AddressBook {
         addrs.hear(self.now, contact.raw_addrs(), source, seen.host.as_ref());
         let group = if self.by_group { group_of(addrs.contact()) } else { None };
         self.next += 1;
-        self.put(key, Note { addrs, wrong, rank, remembered, heard, group });
+        self.put(key, Note { addrs, rank, remembered, heard, group });
         self.make_room(group);
     }
 
@@ -113,17 +108,6 @@ impl AddressBook {
     /// The same with how each address became known.
     pub(crate) fn addrs(&self, key: &Key) -> Option<&Addresses> {
         self.notes.get(key).filter(|note| self.is_fresh(note)).map(|note| &note.addrs)
-    }
-
-    /// What someone says of a peer without the addresses at which it is known not to be.
-    pub(crate) fn plausible(&self, said: &Arc<Contact>) -> Arc<Contact> {
-        let wrong = self.notes.get(said.key()).and_then(|note| note.wrong.as_ref());
-        match wrong.map(|wrong| wrong.raw_addrs()) {
-            Some(wrong) if said.raw_addrs().iter().any(|addr| wrong.contains(addr)) => {
-                said.with_addrs(said.raw_addrs().iter().filter(|addr| !wrong.contains(addr)).cloned())
-            }
-            _ => Arc::clone(said),
-        }
     }
 
     /// Someone wants to know of this peer: others go first when there is no room.
@@ -167,18 +151,22 @@ impl AddressBook {
         }
     }
 
-    /// A peer is not at these addresses: someone else answered there, or it was reached while these failed. What others say
-    /// of them is not believed again. The application's word is for it to take back, where it is all that is known.
+    /// A peer is not at these addresses. The application's word is for it to take back, where it is all that is known.
     pub(crate) fn forget(&mut self, key: &Key, wrong: &[Bytes]) {
         let Some(mut note) = self.take(key) else { return };
-        let gone = note.addrs.contact().with_addrs(wrong.iter().cloned());
         let any_left = note.addrs.contact().raw_addrs().iter().any(|addr| !wrong.contains(addr));
         if any_left || !note.rank.0 {
             note.addrs.keep(|addr| !wrong.contains(addr));
-            note.wrong = Some(note.wrong.as_ref().map_or_else(|| Arc::clone(&gone), |wrong| wrong.merged(&gone)));
         }
         if any_left || note.rank.0 {
             self.put(*key, note);
+        }
+    }
+
+    /// A peer was not reached at these addresses, nor at any other.
+    pub(crate) fn failed(&mut self, key: &Key, addrs: &[Bytes]) {
+        if let Some(note) = self.notes.get_mut(key) {
+            note.addrs.failed(addrs);
         }
     }
 

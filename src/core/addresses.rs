@@ -103,9 +103,19 @@ impl Addresses {
 
     /// Whether an address is more than a word that anyone could have made up: the peer was reached there, the application
     /// said so, or the peer does, from that very host.
-    #[cfg(test)]
     pub(crate) fn is_sure(&self, addr: &Bytes) -> bool {
         self.mark(addr).is_some_and(|mark| mark.sure || mark.rank == Rank::Near)
+    }
+
+    /// Whether an address is the peer's own word and nothing more.
+    pub(crate) fn is_word(&self, addr: &Bytes) -> bool {
+        self.mark(addr).is_some_and(|mark| mark.rank < Rank::Rumour) && !self.is_sure(addr)
+    }
+
+    /// The peer was not reached at these: of the same rank others are tried before them.
+    pub(crate) fn failed(&mut self, addrs: &[Bytes]) {
+        let (failed, others): (Vec<_>, Vec<_>) = self.iter().partition(|(addr, _)| addrs.contains(addr));
+        self.arrange(others.into_iter().chain(failed).collect());
     }
 
     /// A connection comes up where there was none: what the peer says from now on is a new list.

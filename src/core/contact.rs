@@ -81,6 +81,14 @@ impl Contact {
         Arc::new(Contact::assemble(self.peer, self.key, raw))
     }
 
+    /// The same peer with those of its addresses that stay. Returns `self` where all do.
+    pub(crate) fn filtered(self: &Arc<Contact>, stays: impl Fn(&Bytes) -> bool) -> Arc<Contact> {
+        if self.addrs.iter().all(&stays) {
+            return Arc::clone(self);
+        }
+        self.with_addrs(self.addrs.iter().filter(|addr| stays(addr)).cloned())
+    }
+
     /// The same peer with so many of its addresses at most.
     pub(crate) fn at_most(self: &Arc<Contact>, count: usize) -> Arc<Contact> {
         if self.addrs.len() <= count {

@@ -30,6 +30,28 @@ impl Host {
     }
 }
 
+/// Hosts that are likely to be one owner's to fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Network {
+    /// The first 24 bits of an IPv4 address.
+    V4(u32),
+    /// The first 48 bits of an IPv6 address.
+    V6(u64),
+    /// All names: nobody sees which network they stand for.
+    Names,
+}
+
+impl Host {
+    /// The network of this host.
+    pub(crate) fn network(self) -> Network {
+        match self {
+            Host::V4(ip) => Network::V4(ip >> 8),
+            Host::V6(ip) => Network::V6(ip >> 16),
+            Host::Name(_) => Network::Names,
+        }
+    }
+}
+
 /// The hash of the last two labels.
 fn registered(name: &[u8]) -> u64 {
     let name = name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase();
@@ -40,7 +62,7 @@ fn registered(name: &[u8]) -> u64 {
     Key::hash(&name[from..]).to_bytes().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-/// The transport of an address: which protocols it names, whatever their values.
+/// The transport of an address: which protocols it names, whatever their values, and whoever is at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Transport(u64);
 
@@ -48,11 +70,12 @@ impl Transport {
     /// Total: what does not parse is a transport of its own.
     pub(crate) fn of(addr: &[u8]) -> Transport {
         let (mut hash, mut rest) = (0xcbf2_9ce4_8422_2325_u64, addr);
-        while !rest.is_empty() {
-            let Ok((part, after)) = Protocol::from_bytes(rest) else { break };
-            hash =
-                part.tag().bytes().fold(hash ^ 1, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        while let Ok((part, after)) = Protocol::from_bytes(rest) {
             rest = after;
+            if !matches!(part, Protocol::P2p(_)) {
+                let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+                hash = part.tag().bytes().chain([0]).fold(hash, mix);
+            }
         }
         Transport(hash)
     }

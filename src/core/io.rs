@@ -16,7 +16,7 @@ pub use answer::{Answer, Evidence, Progress, QueryEvent};
 pub use operation::{Operation, QueryOptions};
 
 use super::contact::Contact;
-use super::message::{Misbehaviour, Request, RequestError, Response};
+use super::message::{DialCause, Misbehaviour, Request, RequestError, Response};
 use super::record::RecordKey;
 use super::store::{Loaded, StoreError, Ticket};
 
@@ -104,13 +104,15 @@ pub enum Input {
         /// dialled only by [`Output::DialBack`].
         inbound_addr: Option<Multiaddr>,
     },
-    /// A peer was dialled at these addresses and not reached there: someone else answered, or it was reached at another
-    /// address while these failed. What others say of its addresses is forgotten for it.
-    NotThere {
+    /// A peer was dialled and not reached at these addresses. Comes before the end of the requests that waited for the dial,
+    /// or after [`Input::Connected`] where the peer was reached at another address meanwhile. Drivers without addresses to
+    /// choose among need not tell.
+    DialFailed {
         /// The peer.
         peer: PeerId,
-        /// Where it is not.
-        addrs: Vec<Multiaddr>,
+        /// Where it was not reached, and why; [`DialCause::Unknown`] where nobody knows. An address at which another peer
+        /// answered is not used again for this one, and one that no transport takes costs no other its turn.
+        addrs: Vec<(Multiaddr, DialCause)>,
     },
     /// The last connection to a peer is gone.
     Disconnected {
@@ -185,8 +187,9 @@ pub enum Input {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output {
-    /// Send this request, and dial the peer if you must. Say so by [`Input::Dialling`] and [`Input::Sent`] when you do. Ends
-    /// in one [`Input::Response`], unless [`Output::Cancel`] comes first.
+    /// Send this request, and dial the peer at these addresses if you must. Say so by [`Input::Dialling`] and [`Input::Sent`]
+    /// when you do. Ends in one [`Input::Response`], unless [`Output::Cancel`] comes first. Comes again under the same id
+    /// where that end says that the peer was not reached, or that its connection closed, and it is worth another dial.
     Send {
         /// To whom.
         to: Arc<Contact>,

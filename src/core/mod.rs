@@ -22,6 +22,7 @@ mod back_off;
 pub mod config;
 mod contact;
 mod dht;
+mod dials;
 mod errand;
 pub mod error;
 mod host;

@@ -17,9 +17,10 @@ use super::addresses::{Addresses, MAX_RUMOURS, MAX_TOLD, Source};
 use super::back_off::{BackOffs, Failure};
 use super::config::Config;
 use super::contact::Contact;
+use super::dials::Dials;
 use super::host::{Host, Transport};
 use super::key::Key;
-use super::message::RequestError;
+use super::message::{DialCause, RequestError, Unreachable};
 use super::routing::{Entry, RoutingTable};
 use super::time::Timestamp;
 
@@ -36,6 +37,7 @@ pub(crate) struct Peers {
     pub(crate) table: RoutingTable,
     pub(crate) book: AddressBook,
     pub(crate) back_offs: BackOffs,
+    pub(crate) dials: Dials,
     pub(crate) policy: AddressPolicy,
     /// Bounded by the connections that the driver allows.
     links: BTreeMap<Key, Link>,
@@ -70,6 +72,7 @@ impl Peers {
             table: RoutingTable::new(*local.key(), config.routing.clone()),
             book: AddressBook::new(config.limit.address_book, policy == AddressPolicy::Public),
             back_offs: BackOffs::new(config.back_off.clone(), config.limit.back_offs),
+            dials: Dials::new(config.limit.address_book),
             local,
             policy,
             links: BTreeMap::new(),
@@ -132,11 +135,8 @@ impl Peers {
     /// The peer with the addresses alone that this node deals with: those that its policy admits, and not its own unless
     /// the peer is the node itself. The very same where that is all of them.
     pub(crate) fn admissible(&self, contact: &Arc<Contact>) -> Arc<Contact> {
-        let admitted = |addr: &&Bytes| self.policy.admits(addr) && !self.is_own(contact, addr);
-        if contact.raw_addrs().iter().all(|addr| admitted(&addr)) {
-            return Arc::clone(contact);
-        }
-        contact.with_addrs(contact.raw_addrs().iter().filter(admitted).cloned())
+        let admitted = |addr: &Bytes| self.policy.admits(addr) && !self.is_own(contact, addr);
+        contact.filtered(admitted)
     }
 
     /// Whether an address of another peer is one of this node. Those who share a relay share its address.
@@ -183,6 +183,13 @@ impl Peers {
     pub(crate) fn note(&mut self, now: Timestamp, contact: &Arc<Contact>, source: Source) -> Arc<Contact> {
         let key = contact.key();
         let seen = self.links.get(key).map(|link| link.seen).unwrap_or_default();
+        let contact = &match source {
+            Source::Rumour => self.plausible(contact),
+            _ => Arc::clone(contact),
+        };
+        if source > Source::Rumour {
+            self.dials.set_right(contact);
+        }
         self.book.note(contact, source, &seen, self.table.get(key).map(|entry| &entry.contact));
         if self.table.get(key).is_some() {
             self.table.readdress(now, &self.as_told(key, contact));
@@ -231,18 +238,37 @@ impl Peers {
         }
     }
 
-    /// A peer is not at these addresses ([`Input::NotThere`](super::io::Input::NotThere)). Returns it if it had to leave the
-    /// table, since no address is left and nobody is connected to it.
-    pub(crate) fn not_there(&mut self, now: Timestamp, wrong: &Contact) -> Option<PeerId> {
-        let key = wrong.key();
-        self.book.forget(key, wrong.raw_addrs());
-        let entry = self.table.get(key)?;
-        let stays = |addr: &&Bytes| !wrong.raw_addrs().contains(addr);
-        let left = entry.contact.with_addrs(entry.contact.raw_addrs().iter().filter(stays).cloned());
-        if left == entry.contact {
+    /// What someone says of a peer without the addresses at which it is known not to be.
+    fn plausible(&self, said: &Arc<Contact>) -> Arc<Contact> {
+        said.filtered(|addr| !self.dials.is_wrong(said.key(), addr))
+    }
+
+    /// A dial of a peer failed at these addresses, or did while it was reached at another one: then it is at none of them
+    /// that this node could have got to. Returns the peer if it had to leave the table, since nothing is left that it said
+    /// itself or answered at, and nobody is connected to it.
+    pub(crate) fn dial_failed(
+        &mut self,
+        now: Timestamp,
+        peer: PeerId,
+        addrs: &[(Multiaddr, DialCause)],
+    ) -> Option<PeerId> {
+        let failed = Contact::new(peer, addrs.iter().map(|(addr, _)| addr.clone()));
+        let (key, connected) = (failed.key(), self.is_connected(failed.key()));
+        for (addr, cause) in addrs {
+            self.dials.on_failed(now, key, addr.as_ref(), *cause);
+        }
+        let strangers = addrs.iter().filter(|(_, cause)| *cause == DialCause::WrongPeer).map(|(addr, _)| addr.clone());
+        let strangers = failed.with_multiaddrs(strangers);
+        let wrong = failed.filtered(|addr| strangers.raw_addrs().contains(addr) || connected && self.dials.works(addr));
+        self.book.failed(key, failed.raw_addrs());
+        if !wrong.has_addrs() {
             return None;
         }
-        if !self.is_connected(key) && !self.is_routable(&left) {
+        self.dials.set_wrong(&wrong);
+        self.book.forget(key, wrong.raw_addrs());
+        let left = self.table.get(key)?.contact.filtered(|addr| !wrong.raw_addrs().contains(addr));
+        let dialable = left.has_addrs() && self.is_routable(&left);
+        if !connected && !dialable {
             return self.table.remove(key);
         }
         self.table.readdress(now, &left);
@@ -256,25 +282,62 @@ impl Peers {
         }
         let told = self.book.addrs(known.key()).map_or(known.raw_addrs().len(), Addresses::told);
         let rumours = known.raw_addrs().len().saturating_sub(told);
-        known.joined(&self.book.plausible(said), MAX_RUMOURS.saturating_sub(rumours))
+        known.joined(&self.plausible(said), MAX_RUMOURS.saturating_sub(rumours))
     }
 
-    /// A peer with the addresses to dial it at now: what is known of it before what it was named with, at most
-    /// [`DIALLED_AT_ONCE`], and few of one host and transport, so that those of one kind that lead nowhere leave room for
-    /// others.
-    pub(crate) fn dialled(&self, to: &Arc<Contact>) -> Arc<Contact> {
-        let known = self.contact_at(to.key());
-        let all = known.map_or_else(|| Arc::clone(to), |known| self.with_rumours(&known, to));
-        let mut kinds = Vec::with_capacity(DIALLED_AT_ONCE);
-        let round = all.raw_addrs().iter().filter(|addr| {
+    /// A peer with what is known of it before what it is named with.
+    pub(crate) fn with_known(&self, named: &Arc<Contact>) -> Arc<Contact> {
+        self.contact_at(named.key()).map_or_else(|| Arc::clone(named), |known| self.with_rumours(&known, named))
+    }
+
+    /// A peer with those of its addresses to dial it at now: at most [`DIALLED_AT_ONCE`], and few of one host and transport,
+    /// so that those of one kind that lead nowhere leave room for others. Hearsay has a budget ([`Dials`]); a peer that is on `trial` is not dialled at its own word alone: whoever
+    /// connects, tells another's addresses and hangs up must not choose what this node dials. A peer that
+    /// is connected need not be dialled, and costs nothing.
+    pub(crate) fn dialled(
+        &mut self,
+        now: Timestamp,
+        to: &Arc<Contact>,
+        trial: bool,
+    ) -> Result<Arc<Contact>, Unreachable> {
+        let connected = self.is_connected(to.key());
+        if let Some(under_way) = self.dials.under_way(now, to.key()).filter(|_| !connected) {
+            return Ok(Arc::clone(under_way));
+        }
+        let addrs = self.book.addrs(to.key());
+        // An entry of the table of which the book has forgotten all was reached, or seen, there.
+        let entry = self.table.get(to.key()).filter(|_| addrs.is_none()).map(|entry| Arc::clone(&entry.contact));
+        let (mut round, mut kinds, mut why) = (Vec::new(), Vec::new(), Unreachable::DialFailed(DialCause::NoTransport));
+        for addr in to.raw_addrs() {
             let kind = (Host::of(addr), Transport::of(addr));
-            let few = kinds.iter().filter(|other| **other == kind).count() < DIALLED_OF_A_KIND;
-            let dialled = few && kinds.len() < DIALLED_AT_ONCE;
-            kinds.extend(dialled.then_some(kind));
-            dialled
-        });
-        let round: Vec<Bytes> = round.cloned().collect();
-        if round == all.raw_addrs() { all } else { all.with_addrs(round) }
+            let crowded = kinds.iter().filter(|other| **other == kind).count() >= DIALLED_OF_A_KIND;
+            if crowded || round.len() == DIALLED_AT_ONCE || self.dials.lacks(addr) {
+                continue;
+            }
+            if self.dials.is_wrong(to.key(), addr) {
+                why = Unreachable::WrongPeer;
+                continue;
+            }
+            let sure = connected
+                || kind.0.is_none()
+                || addrs.is_some_and(|addrs| addrs.is_sure(addr))
+                || entry.as_ref().is_some_and(|entry| entry.raw_addrs().contains(addr));
+            let word = trial && addrs.is_some_and(|addrs| addrs.is_word(addr));
+            if !sure && (word || !self.dials.spend(now, to.key(), addr)) {
+                why = Unreachable::BackingOff(DialCause::Unknown);
+                continue;
+            }
+            kinds.push(kind);
+            round.push(addr.clone());
+        }
+        if round.is_empty() && to.has_addrs() && !connected {
+            return Err(why);
+        }
+        let round = if round == to.raw_addrs() { Arc::clone(to) } else { to.with_addrs(round) };
+        if !connected {
+            self.dials.begin(now, &round);
+        }
+        Ok(round)
     }
 
     /// What is known of a peer that is not this node.
@@ -311,7 +374,7 @@ impl Peers {
     /// Whether a peer is not to be asked now, where it would be dialled.
     pub(crate) fn holds(&self, now: Timestamp, contact: &Arc<Contact>) -> bool {
         self.back_offs.until(contact.key()).is_some_and(|until| now < until)
-            && self.back_offs.holds(now, &self.dialled(contact))
+            && self.back_offs.holds(now, &self.with_known(contact))
     }
 
     /// Why a peer is not to be asked now, for the report of the query that would ([`BackOffs::tell`]).
@@ -444,7 +507,8 @@ mod tests {
         let (entry, second, third) = (at(&[1, 2, 3]), at(&[2]), at(&[3]));
         peers.table.offer(now, &entry);
         assert!(!peers.wants(now, &second) && !peers.wants(now, &third));
-        peers.not_there(now, &entry.with_addrs(second.raw_addrs().to_vec()));
+        let wrong: Vec<_> = second.addrs().map(|addr| (addr, DialCause::WrongPeer)).collect();
+        peers.dial_failed(now, *entry.peer(), &wrong);
         assert!(peers.wants(now, &second) && !peers.wants(now, &third));
         peers.local = peers.local.with_addrs(third.raw_addrs().to_vec());
         assert!(peers.screen_again(now).is_empty());

@@ -68,6 +68,10 @@ pub(crate) struct InFlight {
     pub(crate) pace: Pace,
     /// What time has done to it so far.
     pub(crate) tardy: Option<Tardy>,
+    /// How often it was sent again.
+    again: u8,
+    /// Whether the peer was connected when it was sent.
+    pub(crate) connected: bool,
     /// Empty where nobody looks.
     pub(crate) span: Span,
     /// Whether the peer had to be dialled for it.
@@ -92,6 +96,13 @@ impl InFlight {
 
     pub(crate) fn request(&self) -> Request {
         self.request.clone()
+    }
+
+    /// Whether it was sent again less than so often; counts that.
+    pub(crate) fn may_be_sent_again(&mut self, most: u8) -> bool {
+        let may = self.again < most && !self.is_missed();
+        self.again += u8::from(may);
+        may
     }
 
     /// The time that the peer took.
@@ -233,6 +244,8 @@ impl Requests {
             pace,
             tardy: None,
             span,
+            again: 0,
+            connected: false,
             dialled: false,
             stage,
             request,
@@ -310,6 +323,10 @@ impl Requests {
 
     pub(crate) fn get(&self, id: RequestId) -> Option<&InFlight> {
         self.open.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: RequestId) -> Option<&mut InFlight> {
+        self.open.get_mut(&id)
     }
 
     /// Gives a request another owner; it goes on until it ends by itself.

@@ -250,7 +250,6 @@ impl Behaviour {
     }
 
     fn on_added(&mut self, contact: Arc<Contact>) {
-        self.dialer.on_named(contact.peer());
         self.input(Input::AddPeer(contact));
     }
 

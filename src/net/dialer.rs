@@ -12,10 +12,9 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId, DialError};
 
-pub(super) use failure::strangers_addr;
+pub(super) use failure::failed_addrs;
 
 use super::config::DialConfig;
-use super::disproved::Disproved;
 use super::handler::ToHandler;
 use crate::core::stats::DriverStats;
 use crate::core::{AddressPolicy, Contact, DialCause, Request, RequestError, RequestId, Unreachable};
@@ -57,7 +56,6 @@ pub(super) struct Dialer {
     connected: u64,
     /// What it did so far.
     counts: DriverStats,
-    disproved: Disproved,
     actions: VecDeque<Action>,
 }
 
@@ -115,7 +113,6 @@ impl Dialer {
             waiting: 0,
             connected: 0,
             counts: DriverStats::default(),
-            disproved: Disproved::default(),
             actions: VecDeque::new(),
         }
     }
@@ -190,7 +187,7 @@ impl Dialer {
         }
     }
 
-    /// A connection is gone; what was under way on it is tried once more.
+    /// A connection is gone; what was under way on it is tried once more where there is another.
     pub(super) fn on_closed(&mut self, peer_id: PeerId, connection: ConnectionId) {
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         let Some(index) = peer.connections.iter().position(|known| known.id == connection) else { return };
@@ -199,7 +196,8 @@ impl Dialer {
         tracing::debug!(peer = %peer_id, %connection, unanswered = closed.sent.len(), "connection closed");
         for (id, outgoing) in closed.sent {
             self.requests.remove(&id);
-            if outgoing.retried {
+            // Whether the peer may be dialled, and where, is for the core to say.
+            if outgoing.retried || !self.is_connected(&peer_id) {
                 self.fail(id, RequestError::ConnectionClosed);
             } else {
                 self.route(Outgoing { retried: true, ..outgoing });
@@ -210,9 +208,6 @@ impl Dialer {
 
     /// A dial failed, an own one or another's.
     pub(super) fn on_dial_failure(&mut self, peer: Option<PeerId>, connection: ConnectionId, error: &DialError) {
-        if let (Some(peer_id), Some(addr)) = (peer, strangers_addr(error)) {
-            self.disproved.on_stranger(peer_id, addr);
-        }
         if let Some(dialled) = self.dials.remove(&connection) {
             self.counts.dials_failed[failure::index(error)] += 1;
             tracing::debug!(peer = %dialled.peer(), %connection, %error, "dial failed");
@@ -223,11 +218,6 @@ impl Dialer {
             self.enqueue(peer_id);
         }
         self.dial_next();
-    }
-
-    /// The application names this peer: it is tried at once, whatever happened before.
-    pub(super) fn on_named(&mut self, peer: &PeerId) {
-        self.disproved.on_named(peer);
     }
 
     /// Whether this connection, once up, is one of ours.
@@ -309,9 +299,6 @@ impl Dialer {
         if self.waiting >= self.config.waiting {
             return self.fail(outgoing.id, RequestError::Busy);
         }
-        if self.disproved.without(&outgoing.to).is_none() {
-            return self.fail(outgoing.id, Unreachable::WrongPeer.into());
-        }
         let idle = self.peers.get(&peer_id).is_none_or(|peer| peer.dial == Dial::None);
         self.waiting += 1;
         self.requests.insert(outgoing.id, (peer_id, None));
@@ -338,12 +325,7 @@ impl Dialer {
             let Some((_, peer_id)) = self.queue.pop_first() else { return };
             let Some(peer) = self.peers.get_mut(&peer_id) else { continue };
             let Some(contact) = peer.contact() else { continue };
-            let good = self.disproved.without(&contact).filter(|contact| contact.has_addrs());
-            // Other behaviours may know the very address at which someone else answered, and would add it every time.
-            // What they add under another policy than this node's is not for it to dial.
-            let with_others = self.policy == AddressPolicy::Any && (good.is_none() || !self.disproved.knows(&peer_id));
-            let contact = good.unwrap_or(contact);
-            let opts = dial_opts(&contact, self.policy, with_others);
+            let opts = dial_opts(&contact, self.policy);
             peer.dial = Dial::Own(opts.connection_id());
             self.actions.extend(peer.waiting.iter().map(|waiting| Action::Dialling { id: waiting.id }));
             self.counts.dials_started += 1;
@@ -372,11 +354,6 @@ impl Dialer {
             }
             return self.prune(peer_id);
         }
-        if strangers_addr(error).is_some() && self.knows_another_addr(peer_id) {
-            // Whoever answers first ends a dial: at another address the peer itself may have been about to.
-            return self.enqueue(peer_id);
-        }
-        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         // Two that dial each other at once may end up on one connection that both believe to have dialled, which no
         // handshake survives. One of them dials again at once, and once; the other one is found by that.
         let together = failure::cause(error) == DialCause::Handshake && self.local < peer_id;
@@ -390,12 +367,6 @@ impl Dialer {
             self.fail(outgoing.id, failure::why_unreachable(error).into());
         }
         self.prune(peer_id);
-    }
-
-    /// Whether somebody waits for the peer, and knows an address of it at which no one else answered.
-    fn knows_another_addr(&self, peer_id: PeerId) -> bool {
-        let wanted = self.peers.get(&peer_id).and_then(Peer::contact);
-        wanted.and_then(|contact| self.disproved.without(&contact)).is_some_and(|contact| contact.has_addrs())
     }
 
     /// A dial that nobody waits for any more is not begun, and makes room for another if it was.
@@ -452,14 +423,19 @@ impl Peer {
     }
 }
 
-fn dial_opts(contact: &Contact, policy: AddressPolicy, with_others: bool) -> DialOpts {
+fn dial_opts(contact: &Contact, policy: AddressPolicy) -> DialOpts {
     // In a local network there may be a connection that does not count.
     let condition = match policy {
         AddressPolicy::Lan => PeerCondition::NotDialing,
         _ => PeerCondition::DisconnectedAndNotDialing,
     };
     let opts = DialOpts::peer_id(*contact.peer()).condition(condition).addresses(contact.addrs().collect());
-    if with_others { opts.extend_addresses_through_behaviour().build() } else { opts.build() }
+    // Other behaviours may know a peer of which the core knows no address. Beside those that the core chose theirs are not
+    // wanted: they include old ones, wrong ones, and whatever the peer said of itself.
+    match policy {
+        AddressPolicy::Any if !contact.has_addrs() => opts.extend_addresses_through_behaviour().build(),
+        _ => opts.build(),
+    }
 }
 
 #[cfg(test)]

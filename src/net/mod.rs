@@ -7,7 +7,6 @@ mod behaviour;
 mod clock;
 mod config;
 mod dialer;
-mod disproved;
 mod dual;
 mod elsewhere;
 mod event;

@@ -27,6 +27,7 @@ const VOCABULARY: &[&str] = &[
     "window",
     "address_policy",
     "addresses",
+    "dials",
     "host",
     "text",
 ];
@@ -50,6 +51,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("ip_group", &[&["contact", "address_policy"]]),
     ("host", &[&["key", "ip_group"]]),
     ("addresses", &[&["time", "contact", "host"]]),
+    ("dials", &[&["time", "key", "contact", "host", "message"]]),
     ("record", &[&["time", "key", "contact"]]),
     ("validate", &[&["time", "key", "contact", "record"]]),
     ("message", &[&["time", "key", "contact", "record", "validate"]]),

@@ -85,6 +85,8 @@ pub(crate) struct Lawful {
     pub(crate) now: Timestamp,
     pub(crate) open: BTreeMap<RequestId, (Arc<Contact>, Request)>,
     pub(crate) ended: Vec<RequestId>,
+    /// Of these, whose requests found no way to the peer, or lost it: they may be sent again.
+    sent_again: BTreeSet<RequestId>,
     /// The queries that were started, and until when they may run; `None` once they have ended.
     pub(crate) queries: BTreeMap<QueryId, Option<Timestamp>>,
     pub(crate) inbound: BTreeMap<InboundId, (PeerId, Request)>,
@@ -110,6 +112,7 @@ impl Lawful {
             now: BEGIN,
             open: BTreeMap::new(),
             ended: Vec::new(),
+            sent_again: BTreeSet::new(),
             queries: BTreeMap::new(),
             inbound: BTreeMap::new(),
             calls: Vec::new(),
@@ -141,6 +144,9 @@ impl Lawful {
     pub(crate) fn respond(&mut self, id: RequestId, result: Result<Response, RequestError>) {
         self.open.remove(&id);
         self.ended.push(id);
+        if matches!(result, Err(RequestError::Unreachable(_) | RequestError::ConnectionClosed)) {
+            self.sent_again.insert(id);
+        }
         let now = self.now;
         self.call(move |dht, _| dht.handle_input(now, Input::Response { id, result: result.clone() }));
     }
@@ -180,7 +186,7 @@ impl Lawful {
         match output {
             Output::Send { to, id, request } => {
                 assert!(to.peer() != self.dht.local().peer(), "it asks itself");
-                assert!(self.used.insert(*id), "{id} is used twice");
+                assert!(self.used.insert(*id) || self.sent_again.remove(id), "{id} is used twice");
                 self.open.insert(*id, (Arc::clone(to), request.clone()));
             }
             Output::Cancel { id } => {

@@ -5,6 +5,7 @@
 use super::queries::named;
 use super::*;
 use crate::core::back_off::Failure;
+use crate::core::message::DialCause;
 
 impl Dht {
     /// Someone told of a peer.
@@ -69,6 +70,7 @@ impl Dht {
         self.peers.connected(now, &key, end, inbound_addr.is_some());
         self.on_sign_of_life(now, &key);
         if let Some(addr) = outbound_addr {
+            self.peers.dials.on_reached(now, &key, addr.as_ref());
             let contact = match self.peers.contact_at(&key) {
                 // The usual case, for which nothing is made anew: where it was dialled is all that was known.
                 Some(known) if known.raw_addrs() == [addr.as_ref()] => known,
@@ -79,11 +81,23 @@ impl Dht {
         }
     }
 
-    /// A peer is not at these addresses, so that others may have its place.
-    pub(super) fn on_not_there(&mut self, now: Timestamp, wrong: &Contact) {
-        if let Some(gone) = self.peers.not_there(now, wrong) {
+    /// Whoever has no address left at which it could be reached again, since others turned out to be there, leaves the table.
+    pub(super) fn on_disconnected(&mut self, now: Timestamp, peer: PeerId) {
+        let key = Key::from(&peer);
+        self.peers.table.disconnected(&peer);
+        self.peers.disconnected(&key);
+        let lost =
+            self.peers.dials.has_wrong(&key) && self.peers.contact_at(&key).is_none_or(|known| !known.has_addrs());
+        if lost && let Some(gone) = self.peers.table.remove(&key) {
             self.left_table(now, gone);
-            self.offer_waiting(now, wrong.key());
+            self.offer_waiting(now, &key);
+        }
+    }
+
+    pub(super) fn on_dial_failed(&mut self, now: Timestamp, peer: PeerId, addrs: &[(multiaddr::Multiaddr, DialCause)]) {
+        if let Some(gone) = self.peers.dial_failed(now, peer, addrs) {
+            self.left_table(now, gone);
+            self.offer_waiting(now, &Key::from(&gone));
         }
     }
 
@@ -132,7 +146,7 @@ impl Dht {
             if contact.key() == self.peers.local.key() {
                 continue;
             }
-            let contact = self.peers.note(now, &contact, Source::Itself);
+            let contact = self.peers.note(now, &contact, Source::Rumour);
             self.peers.book.remember(contact.key());
             self.queue(now, contact);
         }
@@ -185,7 +199,8 @@ impl Dht {
     pub(super) fn on_probed(&mut self, now: Timestamp, peer: &PeerId, response: Option<&Response>) {
         let purpose = self.probes.finished(peer);
         if let (Some(Purpose::Check), Some(response)) = (purpose, response) {
-            for contact in named(&self.peers, &self.config, &Key::from(peer), response) {
+            let place = Key::from(peer);
+            for contact in named(&mut self.peers, &self.config, (&place, &place), response) {
                 if self.peers.table.is_neighbour(contact.key()) {
                     self.queue(now, contact);
                 }

@@ -78,6 +78,8 @@ pub struct Dht {
     /// The time as it was last told.
     now: Timestamp,
     outputs: VecDeque<Output>,
+    /// Requests that no driver gets, since their peers may not be dialled now.
+    refused: VecDeque<(RequestId, RequestError)>,
     /// That there is no identify was told.
     no_identify: bool,
 }
@@ -134,12 +136,14 @@ impl Dht {
             stats: Stats::default(),
             now,
             outputs: VecDeque::new(),
+            refused: VecDeque::new(),
             no_identify: false,
             rng,
             config,
         };
         if keeps_peers {
             dht.restore_saved(now);
+            dht.end_refused(now);
         }
         Ok(dht)
     }
@@ -188,6 +192,7 @@ impl Dht {
                 self.announce_end(id, end);
             }
         }
+        self.end_refused(now);
         Ok(id)
     }
 
@@ -200,6 +205,7 @@ impl Dht {
         self.now = now;
         let peers = table.lasting(MAX_SAVED_PEERS);
         self.try_known(now, &peers);
+        self.end_refused(now);
         peers.len()
     }
 
@@ -223,14 +229,11 @@ impl Dht {
         match input {
             Input::AddPeer(contact) => self.on_contact(now, &contact, Source::Application),
             Input::Discovered(contact) => self.on_contact(now, &contact, self.peers.word_on(contact.key())),
-            Input::NotThere { peer, addrs } => self.on_not_there(now, &Contact::new(peer, addrs)),
+            Input::DialFailed { peer, addrs } => self.on_dial_failed(now, peer, &addrs),
             Input::Connected { peer, outbound_addr, inbound_addr } => {
                 self.on_connected(now, peer, outbound_addr, inbound_addr);
             }
-            Input::Disconnected { peer } => {
-                self.peers.table.disconnected(&peer);
-                self.peers.disconnected(&Key::from(&peer));
-            }
+            Input::Disconnected { peer } => self.on_disconnected(now, peer),
             Input::Serves { peer, yes } => self.on_serves(now, peer, yes),
             Input::Request { from, id, request } => self.on_request(now, from, id, request),
             Input::RequestGone { id } => {
@@ -260,6 +263,7 @@ impl Dht {
                 self.hand_waiting(now);
             }
         }
+        self.end_refused(now);
     }
 
     /// Hands out the next effect; `None` means: nothing more until the next input or timeout.

@@ -56,7 +56,7 @@ impl Dht {
         {
             self.stats.stores.count(cause);
         }
-        let to = self.peers.dialled(&self.peers.admissible(to));
+        let to = self.peers.with_known(&self.peers.admissible(to));
         let request = self.requests.queue(now, Owner::Query(id, tag), query.machine.pace(), to, request);
         query.in_flight.push(request);
         self.window.wait(id, request);
@@ -77,7 +77,7 @@ impl Dht {
         let Some(mut query) = self.pool.take(id) else { return };
         let (from, took) = (&asked.request.to, asked.request.took(now));
         let target = query.machine.walk_target(tag).unwrap_or(query.target);
-        let closer = named(&self.peers, &self.config, &target, &response);
+        let closer = named(&mut self.peers, &self.config, (asked.request.to.key(), &target), &response);
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let found = response.has_records();
         let heard = Heard { from, tag, response, closer: &closer };
@@ -259,7 +259,12 @@ impl Dht {
 
 /// The peers that an answer names and that can be asked, twice k at most, and not too many of one group: those that
 /// others can reach, and whoever is looked for.
-pub(super) fn named(peers: &Peers, config: &Config, target: &Key, response: &Response) -> Vec<Arc<Contact>> {
+pub(super) fn named(
+    peers: &mut Peers,
+    config: &Config,
+    (from, target): (&Key, &Key),
+    response: &Response,
+) -> Vec<Arc<Contact>> {
     let (Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. }) =
         response
     else {
@@ -271,6 +276,9 @@ pub(super) fn named(peers: &Peers, config: &Config, target: &Key, response: &Res
         closer.iter().filter_map(|contact| peers.askable(contact)).filter(worth).take(most).collect();
     if let Some(diversity) = &config.routing.diversity {
         trim(&mut named, target, diversity);
+    }
+    for contact in named.iter().filter(|contact| peers.table.get(contact.key()).is_none()) {
+        peers.dials.on_named(contact.key(), from);
     }
     named
 }

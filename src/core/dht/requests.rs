@@ -12,10 +12,14 @@ use crate::core::message::{DialCause, Unreachable};
 /// Source: three round trips around the world, and some.
 const DIAL_WAIT: Duration = Duration::from_millis(750);
 
+/// So often a request is sent again after its dial taught where not to dial. Source: each time at least one of sixteen
+/// addresses is left out; strangers at more of them than this are no accident.
+const MAX_DIALLED_AGAIN: u8 = 4;
+
 impl Dht {
     /// Sends a request that no query waits for.
     pub(super) fn send(&mut self, now: Timestamp, owner: Owner, pace: Pace, to: &Arc<Contact>, request: Request) {
-        let to = self.peers.dialled(&self.peers.admissible(to));
+        let to = self.peers.with_known(&self.peers.admissible(to));
         let id = self.requests.queue(now, owner, pace, to, request);
         self.hand(now, id);
     }
@@ -29,8 +33,8 @@ impl Dht {
 
     fn hand(&mut self, now: Timestamp, id: RequestId) {
         let Some(queued) = self.requests.get(id) else { return };
-        let (to, request, owner) = (Arc::clone(&queued.to), queued.request(), queued.owner);
-        let (kind, peer, key) = (request.kind(), *to.peer(), *to.key());
+        let (to, kind, owner) = (Arc::clone(&queued.to), queued.kind(), queued.owner);
+        let (peer, key) = (*to.peer(), *to.key());
         self.stats.sent[kind as usize] += 1;
         let query = match owner {
             Owner::Query(of, _) => self.pool.get_mut(of).map(|query| (of, query)),
@@ -46,8 +50,10 @@ impl Dht {
             kind,
             &to,
         );
-        self.outputs.push_back(Output::Send { to, id, request });
-        if let Some((of, query)) = query {
+        self.dispatch(now, id);
+        if let Owner::Query(of, _) = owner
+            && let Some(query) = self.pool.get_mut(of)
+        {
             query.report.requests += 1;
             if query.progress {
                 let shared_bits = query.target.common_prefix_len(&key);
@@ -77,12 +83,54 @@ impl Dht {
         self.requests.begin(now, id, dials, settle, deadlines);
     }
 
+    /// Has the driver send a request; where the peer may be dialled nowhere, that is its end.
+    fn dispatch(&mut self, now: Timestamp, id: RequestId) {
+        let Some(of) = self.requests.get_mut(id) else { return };
+        of.connected = self.peers.is_connected(of.to.key());
+        let trial = of.owner == Owner::Probe && self.peers.table.get(of.to.key()).is_none();
+        match self.peers.dialled(now, &of.to, trial) {
+            Ok(to) => self.outputs.push_back(Output::Send { to, id, request: of.request() }),
+            Err(why) => self.refused.push_back((id, why.into())),
+        }
+    }
+
+    /// Ends the requests that no driver gets, after what led to them: each may have a query ask the next.
+    pub(super) fn end_refused(&mut self, now: Timestamp) {
+        while let Some((id, why)) = self.refused.pop_front() {
+            self.on_response(now, id, Err(why));
+        }
+    }
+
+    /// Sends a request once more: whose dial failed and taught that the next will go elsewhere, since whoever answers first
+    /// ends a dial and may be a stranger; or whose connection closed on it, as idle ones do. Says whether it does.
+    fn send_again(&mut self, now: Timestamp, id: RequestId, why: RequestError) -> bool {
+        let Some(request) = self.requests.get_mut(id) else { return false };
+        let key = *request.to.key();
+        let again = match why {
+            RequestError::Unreachable(_) => {
+                self.peers.dials.end(&key);
+                self.peers.dials.has_learnt(now, &key) && request.may_be_sent_again(MAX_DIALLED_AGAIN)
+            }
+            RequestError::ConnectionClosed if request.connected => {
+                !self.peers.is_connected(&key) && request.may_be_sent_again(1)
+            }
+            _ => false,
+        };
+        if again {
+            self.dispatch(now, id);
+        }
+        again
+    }
+
     /// Nobody waits for this request any more.
     pub(super) fn give_up(&mut self, id: RequestId) {
         if let Some(request) = self.end(id).filter(InFlight::is_handed) {
             self.stats.cancelled[request.kind() as usize] += 1;
             spans::end_request(&request.span, "cancelled", None);
-            self.outputs.push_back(Output::Cancel { id });
+            match self.refused.iter().position(|(refused, _)| *refused == id) {
+                Some(at) => _ = self.refused.remove(at),
+                None => self.outputs.push_back(Output::Cancel { id }),
+            }
         }
     }
 
@@ -96,6 +144,9 @@ impl Dht {
     }
 
     pub(super) fn on_response(&mut self, now: Timestamp, id: RequestId, result: Result<Response, RequestError>) {
+        if result.as_ref().is_err_and(|why| self.send_again(now, id, *why)) {
+            return;
+        }
         let Some(request) = self.end(id) else { return };
         let asked = Asked { id, request };
         match result {

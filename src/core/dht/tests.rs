@@ -258,7 +258,7 @@ fn an_entry_whose_address_turns_out_to_be_anothers_counts_for_where_it_was() {
         dht.handle_input(NOW, Input::Discovered(Arc::clone(&said)));
         answer_all(&mut dht);
         dht.handle_input(NOW, Input::Disconnected { peer });
-        dht.handle_input(NOW, Input::NotThere { peer, addrs: vec![reached.clone()] });
+        dht.handle_input(NOW, Input::DialFailed { peer, addrs: vec![(reached.clone(), DialCause::WrongPeer)] });
         dht.handle_input(NOW, Input::Connected { peer, outbound_addr: None, inbound_addr: Some(reached) });
     }
     assert_eq!(dht.peers.table.len(), 2, "as many as a bucket may have of one network");

@@ -13,5 +13,6 @@ mod unlucky;
 mod upkeep;
 #[cfg(all(feature = "ipns", feature = "signed"))]
 mod validated;
+mod weapon;
 
 pub(crate) use network::Network;

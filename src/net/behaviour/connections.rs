@@ -11,7 +11,7 @@ use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId, ToSwarm};
 
 use super::{Behaviour, notify};
-use crate::core::{AddressPolicy, Contact, Input, Mode};
+use crate::core::{AddressPolicy, Contact, DialCause, Input, Mode};
 use crate::net::dialer;
 use crate::net::handler::{Handler, ToHandler};
 
@@ -24,7 +24,9 @@ impl Behaviour {
         }
         self.on_counted(peer, connection_id, endpoint);
         if !failed_addresses.is_empty() {
-            self.input(Input::NotThere { peer, addrs: failed_addresses.to_vec() });
+            // The swarm does not tell why, where another address worked.
+            let addrs = failed_addresses.iter().map(|addr| (addr.clone(), DialCause::Unknown)).collect();
+            self.input(Input::DialFailed { peer, addrs });
         }
     }
 
@@ -43,8 +45,9 @@ impl Behaviour {
     }
 
     pub(super) fn on_dial_failure(&mut self, event: DialFailure<'_>) {
-        if let (Some(peer), Some(addr)) = (event.peer_id, dialer::strangers_addr(event.error)) {
-            self.input(Input::NotThere { peer, addrs: vec![addr.clone()] });
+        let addrs = dialer::failed_addrs(event.error);
+        if let Some(peer) = event.peer_id.filter(|_| !addrs.is_empty()) {
+            self.input(Input::DialFailed { peer, addrs });
         }
         self.dialer.on_dial_failure(event.peer_id, event.connection_id, event.error);
     }

@@ -48,11 +48,16 @@ pub(super) fn index(error: &DialError) -> usize {
     }
 }
 
-/// The address at which someone else answered than who was dialled.
-pub(in crate::net) fn strangers_addr(error: &DialError) -> Option<&Multiaddr> {
+/// The addresses at which the dial failed, as far as they are told, and why.
+pub(in crate::net) fn failed_addrs(error: &DialError) -> Vec<(Multiaddr, DialCause)> {
     match error {
-        DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => Some(address),
-        _ => None,
+        DialError::Transport(errors) => {
+            errors.iter().map(|(addr, error)| (addr.clone(), of_transport(error))).collect()
+        }
+        DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => {
+            vec![(address.clone(), DialCause::WrongPeer)]
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -225,18 +225,12 @@ fn each_way_to_fail_has_its_name() {
 }
 
 #[test]
-fn a_wrong_address_that_others_add_is_met_once() {
-    let (peer, mut stage) = (peers(1)[0], Stage::new(4, 10));
-    let id = stage.send(peer, 1);
-    assert!(format!("{:?}", stage.dials).contains("extend_addresses_through_behaviour: true"));
-    let connection = stage.dial();
-    // Not an address that this node brought along.
-    let wrong = DialError::WrongPeerId { obtained: PeerId::random(), address: addr(9) };
-    stage.fail(peer, connection, &wrong);
+fn other_behaviours_are_asked_for_addresses_only_where_the_core_names_none() {
+    let mut stage = Stage::new(4, 10);
+    stage.send(peers(1)[0], 1);
     assert!(format!("{:?}", stage.dials).contains("extend_addresses_through_behaviour: false"), "{:?}", stage.dials);
-    let connection = stage.dial();
-    stage.establish(peer, connection);
-    assert_eq!(stage.sent, [(connection, id)]);
+    let opts = dial_opts(&Contact::new(peers(1)[0], []), AddressPolicy::Any);
+    assert!(format!("{opts:?}").contains("extend_addresses_through_behaviour: true"), "{opts:?}");
 }
 
 #[test]
@@ -267,7 +261,7 @@ fn an_inbound_connection_ends_the_waiting() {
 }
 
 #[test]
-fn a_closed_connection_is_replaced_once() {
+fn a_closed_connection_is_replaced_once_by_another_that_is_up() {
     let (peer, mut stage) = (peers(1)[0], Stage::new(4, 10));
     let (first, second) = (stage.inbound(peer), stage.inbound(peer));
     let (one, two) = (stage.send(peer, 1), stage.send(peer, 1));
@@ -276,12 +270,7 @@ fn a_closed_connection_is_replaced_once() {
     assert_eq!(stage.sent[2..], [(second, one)]);
     assert!(!stage.dialer.on_response(peer, first, one), "no longer there");
     stage.close(peer, second);
-    assert_eq!(stage.failed, [(one, RequestError::ConnectionClosed)]);
-    let dial = stage.dial();
-    stage.establish(peer, dial);
-    assert_eq!(stage.sent[3..], [(dial, two)]);
-    stage.close(peer, dial);
-    assert_eq!(stage.failed[1], (two, RequestError::ConnectionClosed));
+    assert_eq!(stage.failed, [one, two].map(|id| (id, RequestError::ConnectionClosed)), "whom to dial the core says");
     stage.assert_forgotten();
 }
 

@@ -1,0 +1,270 @@
+//! What dials taught: where someone else answers, which transports this node has, and which hosts were tried in vain.
+//!
+//! Knows: addresses that were dialled, and what came of it. Must not know: the routing table, or who wants to ask whom.
+//!
+//! **A dial is never a weapon.** Whoever names a peer names addresses that this node then dials, and ids cost nothing. So
+//! dials of mere words have a budget by destination: a host takes [`PER_HOST`] attempts that are not known to have
+//! succeeded, a network [`PER_NETWORK`], within [`PERIOD`]. An attempt counts from its beginning, and a success takes that
+//! back: at once it is not known which it will be. Of each budget a third is left to others than the one who spent the
+//! rest, so that whoever names rubbish does not use up what honest peers there need. What is sure ([`Addresses::is_sure`])
+//! is dialled beside all budgets, and does not count.
+//!
+//! [`Addresses::is_sure`]: super::addresses::Addresses::is_sure
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::contact::Contact;
+use super::host::{Host, Network, Transport};
+use super::key::Key;
+use super::message::DialCause;
+use super::time::Timestamp;
+
+/// A host takes so many attempts of hearsay. Source: a peer behind it has two addresses at most that are worth a try.
+const PER_HOST: u32 = 3;
+/// A network takes so many. Source: a machine room of which a tenth is down does not use it up.
+const PER_NETWORK: u32 = 30;
+/// A host at which dials succeed takes as many more at once, but no more than a network does.
+const MAX_SUCCESSES: u32 = PER_NETWORK - PER_HOST;
+/// After so long a destination that was tried in vain may be tried again.
+const PERIOD: Duration = Duration::from_secs(60);
+/// So many hosts and networks are remembered; the oldest make room. About 100 bytes each.
+const MAX_DESTINATIONS: usize = 4_096;
+/// So many peers are remembered with who named them; all are forgotten at once.
+const MAX_NAMERS: usize = 4_096;
+/// So many transports are remembered of each kind. Source: more than all combinations that anyone uses.
+const MAX_TRANSPORTS: usize = 64;
+/// A dial that is not over after this time is taken for a new one. Source: the usual limit of transports.
+const DIAL_TIME: Duration = Duration::from_secs(10);
+
+/// The requests that waited for a dial end within this time after it. Source: one turn of a driver's loop, on a busy machine.
+const AGAIN: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(crate) struct Dials {
+    /// Addresses at which peers are not, whatever anyone says; the longest known first to go.
+    wrong: BTreeMap<Key, Arc<Contact>>,
+    order: VecDeque<Key>,
+    limit: usize,
+    /// Transports by which this node reached anyone.
+    works: BTreeSet<Transport>,
+    /// Transports that this node does not have.
+    lacks: BTreeSet<Transport>,
+    spent: BTreeMap<Destination, Spent>,
+    namers: BTreeMap<Key, Key>,
+    /// Peers that are being dialled: where, and since when.
+    under_way: BTreeMap<Key, (Arc<Contact>, Timestamp)>,
+    /// Of which peer a failed dial taught that the next will go elsewhere, and when.
+    learnt: Option<(Key, Timestamp)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Destination {
+    Host(Host),
+    Network(Network),
+}
+
+/// What hearsay did to a destination in a period.
+#[derive(Debug)]
+struct Spent {
+    since: Timestamp,
+    attempts: u32,
+    successes: u32,
+    /// For whose words: as many as there are attempts at most.
+    namers: SmallVec<[(Key, u32); 1]>,
+}
+
+impl Dials {
+    /// Remembers wrong addresses of so many peers.
+    pub(crate) fn new(limit: usize) -> Dials {
+        Dials {
+            wrong: BTreeMap::new(),
+            order: VecDeque::new(),
+            limit,
+            works: BTreeSet::new(),
+            lacks: BTreeSet::new(),
+            spent: BTreeMap::new(),
+            namers: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            learnt: None,
+        }
+    }
+
+    /// Whether a peer is known not to be at an address.
+    pub(crate) fn is_wrong(&self, key: &Key, addr: &Bytes) -> bool {
+        self.wrong.get(key).is_some_and(|wrong| wrong.raw_addrs().contains(addr))
+    }
+
+    /// Whether a peer is known not to be at some address.
+    pub(crate) fn has_wrong(&self, key: &Key) -> bool {
+        self.wrong.contains_key(key)
+    }
+
+    /// A peer is not at these addresses.
+    pub(crate) fn set_wrong(&mut self, wrong: &Arc<Contact>) {
+        if let Some(known) = self.wrong.get_mut(wrong.key()) {
+            *known = known.merged(wrong);
+            return;
+        }
+        if self.wrong.len() >= self.limit
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.wrong.remove(&oldest);
+        }
+        self.order.push_back(*wrong.key());
+        self.wrong.insert(*wrong.key(), Arc::clone(wrong));
+    }
+
+    /// Whoever should know says that a peer is at these addresses.
+    pub(crate) fn set_right(&mut self, contact: &Contact) {
+        let Some(wrong) = self.wrong.get_mut(contact.key()) else { return };
+        *wrong = wrong.with_addrs(wrong.raw_addrs().iter().filter(|addr| !contact.raw_addrs().contains(addr)).cloned());
+        if !wrong.has_addrs() {
+            self.wrong.remove(contact.key());
+            self.order.retain(|key| key != contact.key());
+        }
+    }
+
+    /// Whether no transport takes such an address.
+    pub(crate) fn lacks(&self, addr: &[u8]) -> bool {
+        !self.lacks.is_empty() && self.lacks.contains(&Transport::of(addr))
+    }
+
+    /// Whether this node reached anyone by the transport of this address: if it fails, that says something.
+    pub(crate) fn works(&self, addr: &[u8]) -> bool {
+        self.works.contains(&Transport::of(addr))
+    }
+
+    /// Someone named a peer.
+    pub(crate) fn on_named(&mut self, peer: &Key, by: &Key) {
+        if self.namers.len() >= MAX_NAMERS {
+            self.namers.clear();
+        }
+        self.namers.insert(*peer, *by);
+    }
+
+    /// Where a peer is being dialled now.
+    pub(crate) fn under_way(&self, now: Timestamp, key: &Key) -> Option<&Arc<Contact>> {
+        self.under_way.get(key).filter(|(_, since)| now < *since + DIAL_TIME).map(|(contact, _)| contact)
+    }
+
+    /// A peer is dialled.
+    pub(crate) fn begin(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+        // What has been going on for so long is forgotten; whoever waits for it ends by itself.
+        if self.under_way.len() >= MAX_DESTINATIONS {
+            self.under_way.retain(|_, (_, since)| now < *since + DIAL_TIME);
+        }
+        self.under_way.insert(*contact.key(), (Arc::clone(contact), now));
+    }
+
+    /// The dial of a peer is over.
+    pub(crate) fn end(&mut self, key: &Key) {
+        self.under_way.remove(key);
+    }
+
+    /// Takes an attempt at this address from the budgets of its host and its network, if both have one left for who named
+    /// the peer. What is on no network has no budget.
+    pub(crate) fn spend(&mut self, now: Timestamp, peer: &Key, addr: &[u8]) -> bool {
+        let Some(host) = Host::of(addr) else { return true };
+        let namer = self.namer(peer);
+        let destinations = [Destination::Host(host), Destination::Network(host.network())];
+        let left = destinations.iter().all(|at| self.spent.get(at).is_none_or(|spent| spent.is_left(now, at, &namer)));
+        if left {
+            destinations.into_iter().for_each(|at| self.spent_at(now, at).spend(namer));
+        }
+        left
+    }
+
+    /// A peer was reached at this address.
+    pub(crate) fn on_reached(&mut self, now: Timestamp, peer: &Key, addr: &[u8]) {
+        self.end(peer);
+        if self.works.len() < MAX_TRANSPORTS {
+            self.works.insert(Transport::of(addr));
+        }
+        let Some(host) = Host::of(addr) else { return };
+        let namer = self.namer(peer);
+        let spent = self.spent_at(now, Destination::Host(host));
+        *spent = Spent { successes: (spent.successes + 1).min(MAX_SUCCESSES), ..Spent::new(spent.since) };
+        self.spent_at(now, Destination::Network(host.network())).give_back(&namer);
+    }
+
+    /// A dial of a peer failed at this address. The next dial goes elsewhere if that is news of where not to dial at all.
+    pub(crate) fn on_failed(&mut self, now: Timestamp, peer: &Key, addr: &[u8], cause: DialCause) {
+        self.end(peer);
+        let news = match cause {
+            DialCause::WrongPeer => true,
+            DialCause::NoTransport => {
+                if self.lacks.len() >= MAX_TRANSPORTS {
+                    self.lacks.pop_first();
+                }
+                self.lacks.insert(Transport::of(addr))
+            }
+            _ => false,
+        };
+        if news {
+            self.learnt = Some((*peer, now));
+        }
+    }
+
+    /// Whether a dial of the peer that failed just now would go elsewhere if it were begun again.
+    pub(crate) fn has_learnt(&self, now: Timestamp, peer: &Key) -> bool {
+        self.learnt.is_some_and(|(of, at)| of == *peer && now < at + AGAIN)
+    }
+
+    fn namer(&self, peer: &Key) -> Key {
+        self.namers.get(peer).copied().unwrap_or(*peer)
+    }
+
+    fn spent_at(&mut self, now: Timestamp, at: Destination) -> &mut Spent {
+        if self.spent.len() >= MAX_DESTINATIONS
+            && !self.spent.contains_key(&at)
+            && let Some(oldest) = self.spent.iter().min_by_key(|(_, spent)| spent.since).map(|(at, _)| *at)
+        {
+            self.spent.remove(&oldest);
+        }
+        let spent = self.spent.entry(at).or_insert_with(|| Spent::new(now));
+        if now >= spent.since + PERIOD {
+            *spent = Spent::new(now);
+        }
+        spent
+    }
+}
+
+impl Spent {
+    fn new(since: Timestamp) -> Spent {
+        Spent { since, attempts: 0, successes: 0, namers: SmallVec::new() }
+    }
+
+    /// Whether whoever is named by this peer may be tried here once more.
+    fn is_left(&self, now: Timestamp, at: &Destination, namer: &Key) -> bool {
+        let limit = match at {
+            Destination::Host(_) => PER_HOST + self.successes,
+            Destination::Network(_) => PER_NETWORK,
+        };
+        let own = self.namers.iter().find(|(known, _)| known == namer).map_or(0, |(_, count)| *count);
+        now >= self.since + PERIOD || (self.attempts < limit && own < limit - limit / 3)
+    }
+
+    fn spend(&mut self, namer: Key) {
+        self.attempts += 1;
+        match self.namers.iter_mut().find(|(known, _)| *known == namer) {
+            Some((_, count)) => *count += 1,
+            None => self.namers.push((namer, 1)),
+        }
+    }
+
+    /// What was spent for this peer's words did not fail.
+    fn give_back(&mut self, namer: &Key) {
+        if let Some((_, count)) = self.namers.iter_mut().find(|(known, count)| known == namer && *count > 0) {
+            *count -= 1;
+            self.attempts -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

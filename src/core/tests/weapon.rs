@@ -1,0 +1,188 @@
+//! A node whose dials strangers try to aim.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+
+use crate::core::address_policy::AddressPolicy;
+use crate::core::config::DiversityConfig;
+use crate::core::io::{Input, Operation, Output, QueryOptions};
+use crate::core::message::{DialCause, Request, RequestError, Response, Unreachable};
+use crate::core::{Config, Contact, Dht, MemoryStore, MemoryStoreConfig, Timestamp};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// One node among attackers who answer, each at an address of its own, and a host where nobody does.
+struct Stage {
+    dht: Dht,
+    now: Timestamp,
+    attackers: Vec<Arc<Contact>>,
+    connected: Vec<PeerId>,
+    /// Where attackers say that the peers are which they make up.
+    victim: fn(usize) -> String,
+    /// Whether anyone is at the victim's, and a dial of it takes no time.
+    alive: fn(&Multiaddr) -> bool,
+    /// When the node dialled there.
+    connects: Vec<Timestamp>,
+    made_up: usize,
+}
+
+impl Stage {
+    fn new(config: Config, attackers: usize, victim: fn(usize) -> String) -> Stage {
+        let now = Timestamp::from_secs(1_000);
+        let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
+        let local = Contact::new(PeerId::random(), ["/ip4/99.0.0.1/tcp/1".parse().unwrap()]);
+        let dht = Dht::new(now, local, store, [1; 32], Arc::new(config)).unwrap();
+        let at = |n: usize| Contact::new(PeerId::random(), [format!("/ip4/20.{n}.0.1/tcp/1").parse().unwrap()]);
+        let attackers = (0..attackers).map(at).collect();
+        let (connected, connects) = (Vec::new(), Vec::new());
+        Stage { dht, now, attackers, connected, victim, alive: |_| false, connects, made_up: 0 }
+    }
+
+    /// 40 peers that there are not, with 16 addresses each.
+    fn answer(&mut self) -> Response {
+        let peer = |stage: &mut Stage| {
+            stage.made_up += 16;
+            let from = stage.made_up;
+            Contact::new(PeerId::random(), (0..16).map(|i| (stage.victim)(from + i).parse().unwrap()))
+        };
+        Response::FindNode { closer: (0..40).map(|_| peer(self)).collect() }
+    }
+
+    /// Lets everything happen that happens in this time.
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            while let Some(output) = self.dht.poll_output() {
+                let Output::Send { to, id, request } = output else { continue };
+                self.on_send(&to, id, request);
+            }
+            match self.dht.poll_timeout().filter(|at| *at <= end) {
+                Some(at) => {
+                    self.now = self.now.max(at);
+                    self.dht.handle_input(self.now, Input::Timeout);
+                }
+                None => break,
+            }
+        }
+        self.now = end;
+    }
+
+    fn on_send(&mut self, to: &Arc<Contact>, id: crate::core::RequestId, _: Request) {
+        let peer = *to.peer();
+        let attacker = self.attackers.iter().any(|attacker| attacker.peer() == to.peer());
+        let is_victims = |addr: &Multiaddr| !addr.to_string().starts_with("/ip4/20.");
+        if !self.connected.contains(&peer) {
+            let at = to.addrs().filter(is_victims).count();
+            self.connects.extend(std::iter::repeat_n(self.now, at));
+            let reached = to.addrs().find(|addr| attacker && !is_victims(addr) || (self.alive)(addr));
+            let Some(outbound_addr) = reached else {
+                let addrs = to.addrs().map(|addr| (addr, DialCause::Refused)).collect();
+                self.dht.handle_input(self.now, Input::DialFailed { peer, addrs });
+                let result = Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Refused)));
+                return self.dht.handle_input(self.now, Input::Response { id, result });
+            };
+            self.connected.push(peer);
+            let input = Input::Connected { peer, outbound_addr: Some(outbound_addr), inbound_addr: None };
+            self.dht.handle_input(self.now, input);
+            self.dht.handle_input(self.now, Input::Serves { peer, yes: true });
+        }
+        let response = if attacker { self.answer() } else { Response::FindNode { closer: Vec::new() } };
+        self.dht.handle_input(self.now, Input::Response { id, result: Ok(response) });
+    }
+
+    /// The most connects to the victim within a minute.
+    fn most_a_minute(&self) -> usize {
+        let within =
+            |at: &Timestamp| self.connects.iter().filter(|other| at <= other && **other < *at + MINUTE).count();
+        self.connects.iter().map(within).max().unwrap_or(0)
+    }
+
+    fn attack(&mut self) {
+        for attacker in self.attackers.clone() {
+            self.dht.handle_input(self.now, Input::AddPeer(attacker));
+        }
+        self.run(Duration::from_secs(5));
+        for _ in 0..10 {
+            let key = PeerId::random().to_bytes().into();
+            self.dht.start(self.now, Operation::ClosestPeers { key }, QueryOptions::default()).unwrap();
+            self.run(Duration::from_secs(20));
+        }
+    }
+}
+
+fn private(n: usize) -> String {
+    format!("/ip4/10.1.2.3/tcp/{}", n % 60_000 + 1)
+}
+
+#[test]
+fn answers_that_name_one_host_under_many_ids_make_few_connects_to_it() {
+    for attackers in [1, 20] {
+        let mut stage = Stage::new(Config::default(), attackers, private);
+        stage.attack();
+        assert!(stage.made_up >= 16 * 40, "the attack took place");
+        let most = stage.most_a_minute();
+        assert!((1..=3).contains(&most), "{attackers} attackers: {most}");
+    }
+}
+
+#[test]
+fn names_do_not_hide_a_host() {
+    for name in
+        [|n| format!("/dns4/a{n}.victim.com/tcp/{}", n % 60_000 + 1), |n| format!("/dns4/{n}.b.victim.com/tcp/1")]
+    {
+        let mut config = Config { address_policy: AddressPolicy::Public, ..Config::default() };
+        config.routing.diversity = Some(DiversityConfig::default());
+        let mut stage = Stage::new(config, 20, name);
+        stage.attack();
+        let most = stage.most_a_minute();
+        assert!(most <= 3, "{most}");
+    }
+}
+
+/// Who connects, tells a victim's addresses and hangs up before it was asked anything.
+#[test]
+fn what_a_caller_says_of_itself_aims_no_dials_once_it_has_gone() {
+    let mut stage = Stage::new(Config::default(), 0, private);
+    let mut asked = 0;
+    for round in 0..200 {
+        let peer = PeerId::random();
+        let inbound_addr = Some(format!("/ip4/20.1.0.1/tcp/{}", 1_000 + round).parse().unwrap());
+        stage.dht.handle_input(stage.now, Input::Connected { peer, outbound_addr: None, inbound_addr });
+        let said = Contact::new(peer, (0..32).map(|n| private(n).parse().unwrap()));
+        stage.dht.handle_input(stage.now, Input::Discovered(said));
+        stage.dht.handle_input(stage.now, Input::Serves { peer, yes: true });
+        // What is asked of it meets a closed connection.
+        let outputs: Vec<_> = std::iter::from_fn(|| stage.dht.poll_output()).collect();
+        stage.dht.handle_input(stage.now, Input::Disconnected { peer });
+        for output in outputs {
+            let Output::Send { to, id, .. } = output else { continue };
+            assert_eq!(*to.peer(), peer);
+            stage.dht.handle_input(stage.now, Input::Response { id, result: Err(RequestError::ConnectionClosed) });
+            asked += 1;
+        }
+        stage.run(Duration::from_millis(200));
+    }
+    assert!(asked > 100, "{asked}");
+    assert!(stage.most_a_minute() <= 3, "{}", stage.most_a_minute());
+}
+
+/// The attacker names dead ports of a host where an honest peer begins to serve, whom an honest peer names.
+#[test]
+fn dead_ports_of_a_host_do_not_hide_an_honest_newcomer_there() {
+    let mut stage = Stage::new(Config::default(), 1, private);
+    stage.alive = |addr| addr.to_string() == "/ip4/10.1.2.3/tcp/65000";
+    stage.attack();
+    let newcomer = PeerId::random();
+    let (addr, calls): (Multiaddr, _) = ("/ip4/10.1.2.3/tcp/65000".parse().unwrap(), "/ip4/10.1.2.3/tcp/40000");
+    let inbound_addr = Some(calls.parse().unwrap());
+    stage.dht.handle_input(stage.now, Input::Connected { peer: newcomer, outbound_addr: None, inbound_addr });
+    stage.dht.handle_input(stage.now, Input::Discovered(Contact::new(newcomer, [addr])));
+    stage.dht.handle_input(stage.now, Input::Serves { peer: newcomer, yes: true });
+    stage.dht.handle_input(stage.now, Input::Disconnected { peer: newcomer });
+    stage.run(Duration::from_secs(1));
+    let table = stage.dht.routing_snapshot();
+    assert!(table.entries().any(|entry| entry.peer == newcomer), "it tells its own address from that very host");
+}
