@@ -312,11 +312,12 @@ pub struct MaintenanceConfig {
     /// again either unless a lookup meets them. Default: [`DEFAULT_CHECK_INTERVAL`].
     pub check_interval: Option<Duration>,
     /// After what time without a lookup a part of the table is looked into, up to half as long later so that parts and
-    /// nodes do not stay in step, and the second time after a third of that; `None` for never, and then the node does not join by itself either. Default:
-    /// [`DEFAULT_REFRESH_INTERVAL`].
+    /// nodes do not stay in step, and the second time after a third of that; `None` for never, and then the node does not
+    /// join by itself either. Whatever it is, a node looks for itself when its first peer answers, and in a network of
+    /// fewer than k after 1, 2, 4 … s until it finds the same peers again. Default: [`DEFAULT_REFRESH_INTERVAL`].
     pub refresh_interval: Option<Duration>,
     /// How often the peers of a routing table that changes are kept for the next start, by a store that outlives the
-    /// process; `None` for never. Default: [`DEFAULT_SNAPSHOT_INTERVAL`].
+    /// process: the first at once, then after 1, 2, 4 … s up to this, and when the node is dropped; `None` for never. Default: [`DEFAULT_SNAPSHOT_INTERVAL`].
     pub snapshot_interval: Option<Duration>,
     /// How often what this node published is announced again to the k closest, a part of an eighth sooner so that
     /// nodes and keys do not stay in step; `None` for never. Shorter than the lifetimes of records, or they end in

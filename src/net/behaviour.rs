@@ -47,11 +47,12 @@ type Effect = ToSwarm<Event, ToHandler>;
 
 /// A node of the DHT in a libp2p swarm.
 ///
-/// Composing needs no wiring: addresses of peers that other behaviours report through the swarm are learned, and so
-/// are this node's own. Most programs take a [handle](Behaviour::handle) and never touch the behaviour again; those
+/// Composing needs no wiring: peers whose addresses other behaviours report through the swarm, such as mDNS, are tried,
+/// and this node's own addresses are learned. Most programs take a [handle](Behaviour::handle) and never touch the behaviour again; those
 /// that prefer events start queries here and match on [`Event::QueryProgressed`].
 ///
-/// When it is dropped, everything that handles wait for ends with [`QueryError::Closed`](core::QueryError::Closed).
+/// When it is dropped, everything that handles wait for ends with [`QueryError::Closed`](core::QueryError::Closed), and the
+/// store gets the peers of the table for the next start, if they changed since it last got them.
 pub struct Behaviour {
     local: PeerId,
     dht: Dht,
