@@ -76,7 +76,7 @@ impl Dht {
     pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(mut query) = self.pool.take(id) else { return };
         let (from, took) = (&asked.request.to, asked.request.took(now));
-        let target = query.machine.walk_target(tag).unwrap_or(query.target);
+        let target = query.machine.lookup(tag).map_or(query.target, |lookup| *lookup.target());
         let closer = named(&mut self.peers, &self.config, (asked.request.to.key(), &target), &response);
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let found = response.has_records();

@@ -31,7 +31,7 @@ use crate::core::key::{Distance, Key};
 
 #[derive(Debug)]
 pub(crate) struct Disjoint {
-    target: Key,
+    pub(super) target: Key,
     shape: Shape,
     /// Those from seeds, then the second opinions.
     paths: Vec<Path>,

@@ -41,7 +41,7 @@ const CHANCES: u8 = 2;
 /// Peers by distance.
 #[derive(Debug)]
 pub(crate) struct Frontier {
-    target: Key,
+    pub(super) target: Key,
     peers: BTreeMap<Distance, Peer>,
     limit: usize,
     answers: usize,

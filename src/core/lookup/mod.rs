@@ -70,6 +70,14 @@ impl Lookup {
         }
     }
 
+    /// Where it leads.
+    pub(crate) fn target(&self) -> &Key {
+        match self {
+            Lookup::Single(path) => &path.frontier.target,
+            Lookup::Disjoint(paths) => &paths.target,
+        }
+    }
+
     /// Whom to ask next, if anyone.
     pub(crate) fn next(&mut self) -> Next {
         match self {

@@ -21,7 +21,7 @@ use crate::core::key::Key;
 #[derive(Debug)]
 pub(crate) struct Path {
     shape: Shape,
-    frontier: Frontier,
+    pub(super) frontier: Frontier,
     /// Requests that hold a slot: asked, neither answered nor late.
     waiting: usize,
     late: usize,

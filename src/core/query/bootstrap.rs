@@ -13,8 +13,7 @@ use crate::core::contact::Contact;
 use crate::core::errand::{Aim, Explored};
 use crate::core::error::Report;
 use crate::core::io::Answer;
-use crate::core::key::Key;
-use crate::core::lookup::{Lookup, Tardy};
+use crate::core::lookup::Lookup;
 use crate::core::preimage;
 use crate::core::requests::Tag;
 use crate::core::stats::QueryKind;
@@ -38,7 +37,6 @@ pub(crate) struct Bootstrap {
 struct Walk {
     tag: Tag,
     aim: Aim,
-    target: Key,
     preimage: Bytes,
     lookup: Lookup,
 }
@@ -98,30 +96,15 @@ impl Bootstrap {
     }
 
     pub(crate) fn on_answer(&mut self, heard: Heard<'_>) -> usize {
-        self.walk(heard.tag).map_or(0, |lookup| lookup.on_answer(heard.from.key(), heard.closer))
-    }
-
-    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag) {
-        if let Some(lookup) = self.walk(tag) {
-            lookup.on_failure(from.key());
-        }
-    }
-
-    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
-        if let Some(lookup) = self.walk(tag) {
-            lookup.on_tardy(from.key(), how);
-        }
+        self.lookup(heard.tag).map_or(0, |lookup| lookup.on_answer(heard.from.key(), heard.closer))
     }
 
     pub(crate) fn unasked(&self) -> usize {
         self.walks.iter().map(|walk| walk.lookup.unasked()).sum()
     }
 
-    pub(crate) fn walk_target(&self, tag: Tag) -> Option<Key> {
-        self.walks.iter().find(|walk| walk.tag == tag).map(|walk| walk.target)
-    }
-
-    fn walk(&mut self, tag: Tag) -> Option<&mut Lookup> {
+    /// The lookup that this request is part of, unless that is over.
+    pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         self.walks.iter_mut().find(|walk| walk.tag == tag).map(|walk| &mut walk.lookup)
     }
 
@@ -174,11 +157,7 @@ impl Bootstrap {
         if let Some((key, preimage)) = target {
             let tag = Tag(self.next_tag);
             self.next_tag = self.next_tag.wrapping_add(1);
-            let lookup = match aim {
-                Aim::Own => cx.walk(*cx.peers.local.key(), cx.replication(), None),
-                Aim::Part(_) => cx.walk(key, cx.replication(), None),
-            };
-            self.walks.push(Walk { tag, aim, target: key, preimage, lookup });
+            self.walks.push(Walk { tag, aim, preimage, lookup: cx.walk(key, cx.replication(), None) });
         }
     }
 }

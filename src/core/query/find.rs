@@ -22,7 +22,7 @@ use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, Evidence, QueryOptions};
 use crate::core::key::Key;
-use crate::core::lookup::{Lookup, Tardy};
+use crate::core::lookup::Lookup;
 use crate::core::message::RequestError;
 use crate::core::preimage;
 use crate::core::requests::Tag;
@@ -30,7 +30,7 @@ use crate::core::stats::QueryKind;
 
 #[derive(Debug)]
 pub(crate) struct Find {
-    lookup: Lookup,
+    pub(super) lookup: Lookup,
     target: Key,
     preimage: Bytes,
     /// Of the lookup; those before it had lower ones.
@@ -117,13 +117,9 @@ impl Find {
         }
     }
 
-    pub(crate) fn lookup(&self) -> &Lookup {
-        &self.lookup
-    }
-
-    /// Where the lookup leads that this request is part of.
-    pub(crate) fn walk_target(&self, tag: Tag) -> Option<Key> {
-        (tag == self.tag).then_some(self.target)
+    /// The lookup that this request is part of, unless that is over.
+    pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
+        (tag == self.tag).then_some(&mut self.lookup)
     }
 
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
@@ -158,27 +154,15 @@ impl Find {
     }
 
     pub(crate) fn on_answer(&mut self, heard: Heard<'_>) -> usize {
-        let news = match heard.tag == self.tag {
-            true => self.lookup.on_answer(heard.from.key(), heard.closer),
-            false => 0,
-        };
+        let news = self.lookup(heard.tag).map_or(0, |lookup| lookup.on_answer(heard.from.key(), heard.closer));
         self.reached(heard.from);
         news
     }
 
-    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
-        if tag == self.tag {
-            self.lookup.on_failure(from.key());
-        }
+    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, why: RequestError) {
         // It was reached, and is who it should be; it only does not serve.
         if matches!(why, RequestError::Unsupported | RequestError::Refused | RequestError::Misbehaved(_)) {
             self.reached(from);
-        }
-    }
-
-    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
-        if tag == self.tag {
-            self.lookup.on_tardy(from.key(), how);
         }
     }
 

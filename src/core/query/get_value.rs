@@ -15,7 +15,7 @@ use crate::core::config::RecordConfig;
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryEvent, QueryOptions};
-use crate::core::lookup::{Lookup, Tardy};
+use crate::core::lookup::Lookup;
 use crate::core::message::{Misbehaviour, Request, Response};
 use crate::core::record::{Record, RecordKey};
 use crate::core::requests::Tag;
@@ -27,7 +27,7 @@ use crate::core::validate::Candidate;
 #[derive(Debug)]
 pub(crate) struct GetValue {
     key: RecordKey,
-    lookup: Lookup,
+    pub(super) lookup: Lookup,
     quorum: NonZeroUsize,
     thorough: bool,
     /// Whether the store has answered.
@@ -88,10 +88,6 @@ impl GetValue {
         }
     }
 
-    pub(crate) fn lookup(&self) -> &Lookup {
-        &self.lookup
-    }
-
     pub(crate) fn on_local(
         &mut self,
         cx: &Context<'_>,
@@ -149,14 +145,6 @@ impl GetValue {
             None => self.missing.push(Arc::clone(heard.from)),
         }
         Ok(self.lookup.on_answer(heard.from.key(), heard.closer))
-    }
-
-    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>) {
-        self.lookup.on_failure(from.key());
-    }
-
-    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, how: Tardy) {
-        self.lookup.on_tardy(from.key(), how);
     }
 
     /// The time is over: as many holders as were wanted may have been found by a get that asks everyone.

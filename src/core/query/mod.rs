@@ -203,30 +203,41 @@ impl Machine {
         }
     }
 
+    /// The lookup that this request is part of, unless that is over.
+    pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
+        match self {
+            Machine::Find(find) => find.lookup(tag),
+            Machine::GetValue(get) => Some(&mut get.lookup),
+            Machine::Publish(publish) => publish.lookup(tag),
+            Machine::Providers(providers) => providers.lookup(tag),
+            Machine::Bootstrap(bootstrap) => bootstrap.lookup(tag),
+            Machine::Region(region) => region.lookup(tag),
+            Machine::Correct(_) | Machine::Joined | Machine::Local(_) => None,
+        }
+    }
+
     /// A peer failed.
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
+        if let Some(lookup) = self.lookup(tag) {
+            lookup.on_failure(from.key());
+        }
         match self {
-            Machine::Find(find) => find.on_failure(from, tag, why),
-            Machine::GetValue(get) => get.on_failure(from),
+            Machine::Find(find) => find.on_failure(from, why),
             Machine::Publish(publish) => publish.on_failure(from, tag, why),
-            Machine::Providers(providers) => providers.on_failure(from, tag),
-            Machine::Bootstrap(bootstrap) => bootstrap.on_failure(from, tag),
             Machine::Region(region) => region.on_failure(from, tag, why),
             Machine::Correct(correct) => correct.on_end(),
-            Machine::Joined | Machine::Local(_) => {}
+            _ => {}
         }
     }
 
     /// A peer is late, or overdue.
     pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
-        match self {
-            Machine::Find(find) => find.on_tardy(from, tag, how),
-            Machine::GetValue(get) => get.on_tardy(from, how),
-            Machine::Publish(publish) => publish.on_tardy(from, tag, how),
-            Machine::Providers(providers) => providers.on_tardy(from, tag, how),
-            Machine::Bootstrap(bootstrap) => bootstrap.on_tardy(from, tag, how),
-            Machine::Region(region) => region.on_tardy(from, tag, how),
-            Machine::Correct(_) | Machine::Joined | Machine::Local(_) => {}
+        if let Some(lookup) = self.lookup(tag) {
+            lookup.on_tardy(from.key(), how);
+        } else if let Machine::Publish(publish) = self
+            && let Some(delivery) = publish.delivery(tag)
+        {
+            delivery.on_tardy(from, how);
         }
     }
 
@@ -286,23 +297,13 @@ impl Machine {
         matches!(self, Machine::Find(_) | Machine::GetValue(_) | Machine::Publish(_) | Machine::Providers(_))
     }
 
-    /// Where the walk leads that this request is part of, where that is not its query's target.
-    pub(crate) fn walk_target(&self, tag: Tag) -> Option<Key> {
-        match self {
-            Machine::Find(find) => find.walk_target(tag),
-            Machine::Bootstrap(bootstrap) => bootstrap.walk_target(tag),
-            Machine::Region(region) => region.walk_target(tag),
-            _ => None,
-        }
-    }
-
     /// How many peers it knows and has not asked.
     pub(crate) fn unasked(&self) -> usize {
         match self {
-            Machine::Find(find) => find.lookup().unasked(),
-            Machine::GetValue(get) => get.lookup().unasked(),
+            Machine::Find(find) => find.lookup.unasked(),
+            Machine::GetValue(get) => get.lookup.unasked(),
             Machine::Publish(publish) => publish.unasked(),
-            Machine::Providers(providers) => providers.lookup().unasked(),
+            Machine::Providers(providers) => providers.lookup.unasked(),
             Machine::Bootstrap(bootstrap) => bootstrap.unasked(),
             Machine::Region(region) => region.unasked(),
             Machine::Correct(correct) => correct.unasked(),

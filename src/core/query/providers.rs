@@ -15,7 +15,7 @@ use crate::core::config::MAX_PROVIDER_KEY_LEN;
 use crate::core::contact::Contact;
 use crate::core::error::Report;
 use crate::core::io::{Answer, QueryEvent, QueryOptions};
-use crate::core::lookup::{Lookup, Tardy};
+use crate::core::lookup::Lookup;
 use crate::core::message::{Request, Response};
 use crate::core::record::{ProviderRecord, RecordKey};
 use crate::core::requests::Tag;
@@ -31,7 +31,7 @@ const MAIN: Tag = Tag(0);
 #[derive(Debug)]
 pub(crate) struct FindProviders {
     key: RecordKey,
-    lookup: Lookup,
+    pub(super) lookup: Lookup,
     /// How many are enough.
     limit: usize,
     /// How many are remembered, so that those without an address take no place from those with one.
@@ -74,10 +74,6 @@ impl FindProviders {
             resolved: 0,
             found: Vec::new(),
         }
-    }
-
-    pub(crate) fn lookup(&self) -> &Lookup {
-        &self.lookup
     }
 
     pub(crate) fn on_local(
@@ -151,20 +147,12 @@ impl FindProviders {
         news
     }
 
-    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag) {
-        self.with_walk(tag, |lookup| lookup.on_failure(from.key()));
-    }
-
-    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
-        self.with_walk(tag, |lookup| lookup.on_tardy(from.key(), how));
-    }
-
-    fn with_walk(&mut self, tag: Tag, act: impl FnOnce(&mut Lookup)) {
+    /// The lookup that this request is part of, unless that is over.
+    pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         if tag == MAIN {
-            act(&mut self.lookup);
-        } else if let Some(resolving) = self.resolving.as_mut().filter(|_| tag == Tag(self.resolved)) {
-            act(&mut resolving.lookup);
+            return Some(&mut self.lookup);
         }
+        self.resolving.as_mut().filter(|_| tag == Tag(self.resolved)).map(|resolving| &mut resolving.lookup)
     }
 
     fn on_resolving_answer(&mut self, cx: &Context<'_>, heard: &Heard<'_>) -> usize {

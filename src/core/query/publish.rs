@@ -12,7 +12,7 @@ use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryOptions};
 use crate::core::key::Key;
-use crate::core::lookup::{Lookup, Tardy};
+use crate::core::lookup::Lookup;
 use crate::core::message::{Request, RequestError, Value};
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::requests::Tag;
@@ -154,28 +154,30 @@ impl Publish {
         }
     }
 
-    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
+    /// The lookup that this request is part of, unless that is over.
+    pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         match &mut self.stage {
-            Stage::Walking(lookup, _) if tag == WALK => lookup.on_failure(from.key()),
-            Stage::Walking(_, delivery) | Stage::Delivering(delivery) if tag == DELIVERY => {
-                // One of the closest that refuses a value may know a better one; those farther off, who know none, are
-                // not the place for it then.
-                match (&self.what, why) {
-                    (What::Value(_), RequestError::Refused) => delivery.on_refusal(from),
-                    _ => delivery.on_failure(from),
-                }
-            }
-            _ => {}
+            Stage::Walking(lookup, _) if tag == WALK => Some(lookup),
+            _ => None,
         }
     }
 
-    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
+    /// The deliveries that this request is one of.
+    pub(crate) fn delivery(&mut self, tag: Tag) -> Option<&mut Delivery> {
         match &mut self.stage {
-            Stage::Walking(lookup, _) if tag == WALK => lookup.on_tardy(from.key(), how),
-            Stage::Walking(_, delivery) | Stage::Delivering(delivery) if tag == DELIVERY => {
-                delivery.on_tardy(from, how)
-            }
-            _ => {}
+            Stage::Walking(_, delivery) | Stage::Delivering(delivery) if tag == DELIVERY => Some(delivery),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
+        // One of the closest that refuses a value may know a better one; those farther off, who know none, are not the place
+        // for it then.
+        let refuses = matches!(self.what, What::Value(_)) && why == RequestError::Refused;
+        match self.delivery(tag) {
+            Some(delivery) if refuses => delivery.on_refusal(from),
+            Some(delivery) => delivery.on_failure(from),
+            None => {}
         }
     }
 

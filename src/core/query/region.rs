@@ -24,7 +24,7 @@ use crate::core::contact::Contact;
 use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::error::{QueryError, Report};
 use crate::core::key::Key;
-use crate::core::lookup::{Lookup, Tardy};
+use crate::core::lookup::Lookup;
 use crate::core::message::{Request, RequestError, Response, Value};
 use crate::core::preimage;
 use crate::core::requests::Tag;
@@ -64,7 +64,6 @@ pub(crate) struct Region {
 #[derive(Debug)]
 struct Walk {
     tag: Tag,
-    target: Key,
     /// What it asks of everyone.
     request: Request,
     lookup: Lookup,
@@ -183,23 +182,16 @@ impl Region {
         0
     }
 
+    /// The lookup that this request is part of, unless that is over.
+    pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
+        self.walk.as_mut().filter(|walk| walk.tag == tag).map(|walk| &mut walk.lookup)
+    }
+
+    /// A delivery failed.
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
-        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.tag == tag) {
-            return walk.lookup.on_failure(from.key());
-        }
         // What was sent and neither taken nor refused may well have arrived.
         let end = if why == RequestError::Unacknowledged { State::Reached } else { State::Failed };
         self.settle(from, tag, end);
-    }
-
-    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
-        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.tag == tag) {
-            walk.lookup.on_tardy(from.key(), how);
-        }
-    }
-
-    pub(crate) fn walk_target(&self, tag: Tag) -> Option<Key> {
-        self.walk.as_ref().filter(|walk| walk.tag == tag).map(|walk| walk.target)
     }
 
     /// What came of each errand; those that were stopped are left out.
@@ -250,7 +242,7 @@ impl Region {
         self.walks = self.walks.saturating_add(1);
         self.gaps += 1;
         let lookup = cx.walk_from(target, cx.replication(), &self.coverage.peers().cloned().collect::<Vec<_>>());
-        self.walk = Some(Walk { tag, target, request, lookup, direct, heard: BTreeMap::new() });
+        self.walk = Some(Walk { tag, request, lookup, direct, heard: BTreeMap::new() });
         true
     }
 
@@ -258,7 +250,7 @@ impl Region {
         let Some(walk) = self.walk.take() else { return };
         let closest = walk.lookup.closest();
         let whole = cx.peers.table.len() < cx.replication();
-        self.coverage.add(&walk.target, &closest, cx.replication(), whole);
+        self.coverage.add(walk.lookup.target(), &closest, cx.replication(), whole);
         let first = self.dark.front().copied();
         // Those farther off need not have it.
         self.sample.add(closest.iter().map(|peer| peer.key().head()), &walk.heard);
