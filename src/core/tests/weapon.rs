@@ -6,11 +6,13 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
+use super::Network;
+use super::network::peer;
 use crate::core::address_policy::AddressPolicy;
 use crate::core::config::DiversityConfig;
 use crate::core::io::{Input, Operation, Output, QueryOptions};
 use crate::core::message::{DialCause, Request, RequestError, Response, Unreachable};
-use crate::core::{Config, Contact, Dht, MemoryStore, MemoryStoreConfig, Timestamp};
+use crate::core::{Answer, Config, Contact, Dht, Key, MemoryStore, MemoryStoreConfig, Timestamp};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -185,4 +187,64 @@ fn dead_ports_of_a_host_do_not_hide_an_honest_newcomer_there() {
     stage.run(Duration::from_secs(1));
     let table = stage.dht.routing_snapshot();
     assert!(table.entries().any(|entry| entry.peer == newcomer), "it tells its own address from that very host");
+}
+
+/// Nodes at these addresses; those of `dead` die, and then those of `late` join through the first.
+fn crowd(
+    count: usize,
+    addr: fn(usize) -> String,
+    dead: std::ops::Range<usize>,
+    late: std::ops::Range<usize>,
+) -> Network {
+    let mut network = Network::new(count, Config::default());
+    for i in 0..count {
+        network.input(i, Input::LocalAddrs(vec![addr(i).parse().unwrap()]));
+    }
+    let boot = network.contact(0);
+    let mut join = |network: &mut Network, i: usize| {
+        network.input(i, Input::AddPeer(Arc::clone(&boot)));
+        network.run(i, Operation::Bootstrap).unwrap();
+    };
+    (1..late.start).for_each(|i| join(&mut network, i));
+    for i in dead {
+        network.dead.insert(i);
+        (0..count).for_each(|other| network.disconnect(other, i));
+    }
+    late.for_each(|i| join(&mut network, i));
+    network.advance(Duration::from_secs(10));
+    network
+}
+
+/// Which share of the k closest of the living each node finds, at the places of some of them.
+fn recall(network: &mut Network, k: usize) -> f64 {
+    let living: Vec<_> = (0..network.nodes.len()).filter(|i| !network.dead.contains(i)).collect();
+    let (mut found, mut all) = (0, 0);
+    for (n, i) in living.iter().enumerate() {
+        let key = peer(living[n * 7 % living.len()]).to_bytes();
+        let place = Key::hash(&key);
+        let mut closest: Vec<_> = living.iter().filter(|other| *other != i).map(|other| peer(*other)).collect();
+        closest.sort_by_key(|peer| Key::from(peer).distance(&place));
+        closest.truncate(k);
+        let Ok(Answer::ClosestPeers { peers, .. }) = network.run(*i, Operation::ClosestPeers { key: key.into() })
+        else {
+            panic!("{i} finds nobody");
+        };
+        found += peers.iter().filter(|contact| closest.contains(contact.peer())).count();
+        all += closest.len();
+    }
+    found as f64 / all as f64
+}
+
+#[test]
+fn two_hundred_nodes_of_one_network_find_each_other() {
+    let mut network = crowd(200, |i| format!("/ip4/10.0.0.{}/tcp/4001", i + 1), 0..0, 200..200);
+    let recall = recall(&mut network, 20);
+    assert!(recall > 0.995, "{recall}");
+}
+
+#[test]
+fn thirty_nodes_of_one_machine_find_each_other_though_ten_are_dead() {
+    let mut network = crowd(30, |i| format!("/ip4/127.0.0.1/tcp/{}", 4_001 + i), 5..15, 22..30);
+    let recall = recall(&mut network, 19);
+    assert!(recall > 0.995, "{recall}");
 }
