@@ -332,6 +332,8 @@ pub enum DialCause {
     NoTransport,
     /// This node's system does not let it dial there.
     NotPermitted,
+    /// A name did not resolve, as far as anyone tells: an address by a name failed, and no other cause is told.
+    Unresolved,
     /// There is no way to the addresses, or to any.
     NoRoute,
     /// Nobody reacted in time.
@@ -353,6 +355,7 @@ impl DialCause {
             DialCause::Unknown => "",
             DialCause::NoTransport => ": no transport for its addresses",
             DialCause::NotPermitted => ": not permitted by this system",
+            DialCause::Unresolved => ": its name did not resolve",
             DialCause::NoRoute => ": no route to it",
             DialCause::TimedOut => ": timed out",
             DialCause::Refused => ": connection refused",

@@ -356,7 +356,9 @@ impl Dialer {
         }
         // Two that dial each other at once may end up on one connection that both believe to have dialled, which no
         // handshake survives. One of them dials again at once, and once; the other one is found by that.
-        let together = failure::cause(error) == DialCause::Handshake && self.local < peer_id;
+        // Which error that is, nobody tells.
+        let broken = matches!(failure::cause(error), DialCause::Unknown | DialCause::Closed | DialCause::Handshake);
+        let together = matches!(error, DialError::Transport(_)) && broken && self.local < peer_id;
         if together && !peer.waiting.is_empty() && !std::mem::replace(&mut peer.dialled_again, true) {
             return self.enqueue(peer_id);
         }

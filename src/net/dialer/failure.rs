@@ -6,6 +6,7 @@ use std::error::Error;
 use std::io;
 
 use libp2p_core::Multiaddr;
+use libp2p_core::multiaddr::Protocol::{Dns, Dns4, Dns6, Dnsaddr};
 use libp2p_core::transport::TransportError;
 use libp2p_core::transport::memory::MemoryTransportError;
 use libp2p_core::upgrade::NegotiationError;
@@ -31,7 +32,9 @@ pub(super) fn why_unreachable(error: &DialError) -> Unreachable {
 /// Of the addresses that were dialled, the reason of the one where the dial came farthest.
 pub(super) fn cause(error: &DialError) -> DialCause {
     match error {
-        DialError::Transport(errors) => errors.iter().map(|(_, error)| of_transport(error)).max().unwrap_or_default(),
+        DialError::Transport(errors) => {
+            errors.iter().map(|(addr, error)| of_transport(addr, error)).max().unwrap_or_default()
+        }
         DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => DialCause::WrongPeer,
         _ => DialCause::Unknown,
     }
@@ -52,7 +55,7 @@ pub(super) fn index(error: &DialError) -> usize {
 pub(in crate::net) fn failed_addrs(error: &DialError) -> Vec<(Multiaddr, DialCause)> {
     match error {
         DialError::Transport(errors) => {
-            errors.iter().map(|(addr, error)| (addr.clone(), of_transport(error))).collect()
+            errors.iter().map(|(addr, error)| (addr.clone(), of_transport(addr, error))).collect()
         }
         DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => {
             vec![(address.clone(), DialCause::WrongPeer)]
@@ -61,10 +64,16 @@ pub(in crate::net) fn failed_addrs(error: &DialError) -> Vec<(Multiaddr, DialCau
     }
 }
 
-fn of_transport(error: &TransportError<io::Error>) -> DialCause {
+/// What failed at one address. Of an address by a name, of which no transport tells anything else, the name did not resolve:
+/// the error that says so is of a type that only the resolver has.
+fn of_transport(addr: &Multiaddr, error: &TransportError<io::Error>) -> DialCause {
+    let named = || matches!(addr.iter().next(), Some(Dns(_) | Dns4(_) | Dns6(_) | Dnsaddr(_)));
     match error {
         TransportError::MultiaddrNotSupported(_) => DialCause::NoTransport,
-        TransportError::Other(error) => of_chain(error),
+        TransportError::Other(error) => match of_chain(error) {
+            DialCause::Unknown if named() => DialCause::Unresolved,
+            cause => cause,
+        },
     }
 }
 
@@ -97,8 +106,9 @@ fn of_one(error: &(dyn Error + 'static)) -> DialCause {
     match error.downcast_ref::<MemoryTransportError>() {
         Some(MemoryTransportError::Unreachable) => DialCause::Refused,
         Some(MemoryTransportError::AlreadyInUse) => DialCause::NotPermitted,
-        // What wraps another error often repeats its text, and more.
-        None if error.source().is_none() => of_text(&error.to_string()),
+        // Where two transports are joined, their error hides the system's own, but shows its number: see `os_code`.
+        None if error.source().is_none() => os_code(&error.to_string())
+            .map_or(DialCause::Unknown, |code| of_kind(io::Error::from_raw_os_error(code).kind())),
         None => DialCause::Unknown,
     }
 }
@@ -118,28 +128,9 @@ fn of_kind(kind: io::ErrorKind) -> DialCause {
     }
 }
 
-/// What else cannot be told from a type: errors of a transport's own time limit, of QUIC and of DNS are made of the types
-/// of whatever transports the program is made of, and where two transports are joined, the error that says which of them
-/// failed hides the very one that says how. Numbers of the system are looked up; words are those of the libraries.
-fn of_text(text: &str) -> DialCause {
-    if let Some(code) = os_code(text) {
-        return of_kind(io::Error::from_raw_os_error(code).kind());
-    }
-    let text = text.to_ascii_lowercase();
-    let of_word =
-        |(words, cause): &(&[&str], DialCause)| words.iter().any(|word| text.contains(word)).then_some(*cause);
-    WORDS.iter().find_map(of_word).unwrap_or_default()
-}
-
-const WORDS: &[(&[&str], DialCause)] = &[
-    (&["timed out", "timeout"], DialCause::TimedOut),
-    (&["refused", "no listener on the given port"], DialCause::Refused),
-    (&["end of file", "eof", "reset by peer", "connection reset", "broken pipe", "closed by peer"], DialCause::Closed),
-    (&["unsupported resolved address"], DialCause::NoTransport),
-    (&["negotiation failed", "handshake", "decrypt", "cryptographic", "input error"], DialCause::Handshake),
-];
-
-/// The number in `Connection refused (os error 111)`, which is how the standard library shows what the system said.
+/// The number in `Connection refused (os error 111)`, which is how the standard library shows what the system said. No words of
+/// other libraries are read: they change. So a transport's own time limit, and what QUIC, TLS or noise say of a handshake, are
+/// [`DialCause::Unknown`] here; the core knows its own time limit.
 fn os_code(text: &str) -> Option<i32> {
     let (_, rest) = text.split_once("(os error ")?;
     rest.split_once(')')?.0.parse().ok()
@@ -177,19 +168,15 @@ mod tests {
         assert_eq!(of_chain(&io::Error::other(refused())), DialCause::Refused);
         assert_eq!(of_chain(&io::Error::other(Wrapped(Wrapped(refused())))), DialCause::Refused);
         assert_eq!(of_chain(&io::Error::other(Wrapped(io::Error::other(Wrapped(refused()))))), DialCause::Refused);
-        assert_eq!(of_chain(&io::Error::other(Text("Timeout has been reached"))), DialCause::TimedOut);
-        assert_eq!(of_chain(&io::Error::other(Wrapped(Text("Handshake timed out.")))), DialCause::TimedOut);
+        assert_eq!(of_chain(&io::Error::other(Wrapped(Text("Handshake timed out.")))), DialCause::Unknown);
         assert_eq!(of_chain(&io::Error::other(Wrapped(NegotiationError::Failed))), DialCause::Handshake);
         assert_eq!(of_chain(&io::Error::other(Text("?"))), DialCause::Unknown);
         // The source of `Either` is that of what is in it.
         let joined = |error| Wrapped(Either::<Either<io::Error, Text>, Text>::Left(Either::Left(error)));
         let system = io::Error::from_raw_os_error(refused_code());
         assert_eq!(of_chain(&io::Error::other(joined(system))), DialCause::Refused);
-        assert_eq!(of_chain(&io::Error::other(joined(refused()))), DialCause::Refused);
-        assert_eq!(of_chain(&io::Error::other(joined(io::ErrorKind::UnexpectedEof.into()))), DialCause::Closed);
+        assert_eq!(of_chain(&io::Error::other(joined(refused()))), DialCause::Unknown, "hidden, and without a number");
         assert_eq!(of_chain(&io::Error::other(Text("gone (os error 99999999999)"))), DialCause::Unknown);
-        // What noise says where both ends believe to have dialled; the transparent error around it hides its kind.
-        assert_eq!(of_chain(&io::Error::other(Text("input error"))), DialCause::Handshake);
         assert_eq!(of_chain(&io::Error::other(MemoryTransportError::Unreachable)), DialCause::Refused);
     }
 
@@ -208,6 +195,17 @@ mod tests {
             }
         }
         assert_eq!(of_chain(&io::Error::other(Endless)), DialCause::Unknown);
+    }
+
+    #[test]
+    fn a_name_of_which_nothing_else_is_told_did_not_resolve() {
+        let of = |addr: &str, error| of_transport(&addr.parse().unwrap(), &transport(error));
+        let told = || io::Error::other(Text("no record found"));
+        for addr in ["/dns/a.invalid/tcp/1", "/dns4/a.invalid/tcp/1", "/dns6/a.invalid/tcp/1", "/dnsaddr/a.invalid"] {
+            assert_eq!(of(addr, told()), DialCause::Unresolved);
+        }
+        assert_eq!(of("/ip4/127.0.0.1/tcp/1", told()), DialCause::Unknown);
+        assert_eq!(of("/dns4/localhost/tcp/1", io::ErrorKind::ConnectionRefused.into()), DialCause::Refused);
     }
 
     #[test]

@@ -180,7 +180,7 @@ fn together() -> DialError {
 
 #[test]
 fn of_two_that_dial_each_other_at_once_one_dials_again_at_once() {
-    let handshake = RequestError::Unreachable(Unreachable::DialFailed(DialCause::Handshake));
+    let untold = RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown));
     let (mut lower, mut higher) = (0, 0);
     while lower == 0 || higher == 0 {
         let (peer, mut stage) = (PeerId::random(), Stage::new(4, 10));
@@ -189,7 +189,7 @@ fn of_two_that_dial_each_other_at_once_one_dials_again_at_once() {
         stage.fail(peer, connection, &together());
         if stage.dialer.local > peer {
             higher += 1;
-            assert_eq!((&stage.failed[..], stage.dials.len()), (&[(id, handshake)][..], 0), "the other one does");
+            assert_eq!((&stage.failed[..], stage.dials.len()), (&[(id, untold)][..], 0), "the other one does");
             stage.assert_forgotten();
             continue;
         }
@@ -197,7 +197,7 @@ fn of_two_that_dial_each_other_at_once_one_dials_again_at_once() {
         assert!(stage.failed.is_empty());
         let connection = stage.dial();
         stage.fail(peer, connection, &together());
-        assert_eq!((&stage.failed[..], stage.dials.len()), (&[(id, handshake)][..], 0), "once is enough");
+        assert_eq!((&stage.failed[..], stage.dials.len()), (&[(id, untold)][..], 0), "once is enough");
         stage.assert_forgotten();
     }
 }
