@@ -1,6 +1,8 @@
 //! The `node` example as a script drives it: lines in, JSON objects out, exit codes.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+#[path = "node/moving.rs"]
+mod moving;
 #[path = "node/restart.rs"]
 mod restart;
 #[cfg(unix)]
