@@ -56,10 +56,19 @@ pub(crate) struct Dials {
     lacks: BTreeSet<Transport>,
     spent: BTreeMap<Destination, Spent>,
     namers: BTreeMap<Key, Key>,
-    /// Peers that are being dialled: where, and since when.
-    under_way: BTreeMap<Key, (Arc<Contact>, Timestamp)>,
+    /// Peers that are being dialled.
+    under_way: BTreeMap<Key, UnderWay>,
     /// Of which peer a failed dial taught that the next will go elsewhere, and when.
     learnt: Option<(Key, Timestamp)>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    at: Arc<Contact>,
+    since: Timestamp,
+    /// For whose words budgets were spent, and of which hosts.
+    namer: Key,
+    spent: Vec<Host>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,19 +158,20 @@ impl Dials {
 
     /// Where a peer is being dialled now.
     pub(crate) fn under_way(&self, now: Timestamp, key: &Key) -> Option<&Arc<Contact>> {
-        self.under_way.get(key).filter(|(_, since)| now < *since + DIAL_TIME).map(|(contact, _)| contact)
+        self.under_way.get(key).filter(|dial| now < dial.since + DIAL_TIME).map(|dial| &dial.at)
     }
 
-    /// A peer is dialled.
-    pub(crate) fn begin(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+    /// A peer is dialled here, for attempts that were spent on these hosts.
+    pub(crate) fn begin(&mut self, now: Timestamp, at: &Arc<Contact>, spent: Vec<Host>) {
         // What has been going on for so long is forgotten; whoever waits for it ends by itself.
         if self.under_way.len() >= MAX_DESTINATIONS {
-            self.under_way.retain(|_, (_, since)| now < *since + DIAL_TIME);
+            self.under_way.retain(|_, dial| now < dial.since + DIAL_TIME);
         }
-        self.under_way.insert(*contact.key(), (Arc::clone(contact), now));
+        let (key, namer) = (*at.key(), self.namer(at.key()));
+        self.under_way.insert(key, UnderWay { at: Arc::clone(at), since: now, namer, spent });
     }
 
-    /// The dial of a peer is over.
+    /// The dial of a peer failed.
     pub(crate) fn end(&mut self, key: &Key) {
         self.under_way.remove(key);
     }
@@ -179,17 +189,21 @@ impl Dials {
         left
     }
 
-    /// A peer was reached at this address.
-    pub(crate) fn on_reached(&mut self, now: Timestamp, peer: &Key, addr: &[u8]) {
-        self.end(peer);
+    /// A connection to a peer is up, by a dial at this address, or by the peer's own: what was spent on its dial did not fail.
+    pub(crate) fn on_connected(&mut self, now: Timestamp, peer: &Key, dialled: Option<&[u8]>) {
+        if let Some(UnderWay { namer, spent, .. }) = self.under_way.remove(peer) {
+            for host in spent {
+                self.spent_at(now, Destination::Host(host)).give_back(&namer);
+                self.spent_at(now, Destination::Network(host.network())).give_back(&namer);
+            }
+        }
+        let Some(addr) = dialled else { return };
         if self.works.len() < MAX_TRANSPORTS {
             self.works.insert(Transport::of(addr));
         }
         let Some(host) = Host::of(addr) else { return };
-        let namer = self.namer(peer);
         let spent = self.spent_at(now, Destination::Host(host));
         *spent = Spent { successes: (spent.successes + 1).min(MAX_SUCCESSES), ..Spent::new(spent.since) };
-        self.spent_at(now, Destination::Network(host.network())).give_back(&namer);
     }
 
     /// A dial of a peer failed at this address. The next dial goes elsewhere if that is news of where not to dial at all.

@@ -307,7 +307,8 @@ impl Peers {
         let addrs = self.book.addrs(to.key());
         // An entry of the table of which the book has forgotten all was reached, or seen, there.
         let entry = self.table.get(to.key()).filter(|_| addrs.is_none()).map(|entry| Arc::clone(&entry.contact));
-        let (mut round, mut kinds, mut why) = (Vec::new(), Vec::new(), Unreachable::DialFailed(DialCause::NoTransport));
+        let (mut round, mut kinds, mut spent) = (Vec::new(), Vec::new(), Vec::new());
+        let mut why = Unreachable::DialFailed(DialCause::NoTransport);
         for addr in to.raw_addrs() {
             let kind = (Host::of(addr), Transport::of(addr));
             let crowded = kinds.iter().filter(|other| **other == kind).count() >= DIALLED_OF_A_KIND;
@@ -327,6 +328,7 @@ impl Peers {
                 why = Unreachable::BackingOff(DialCause::Unknown);
                 continue;
             }
+            spent.extend(kind.0.filter(|_| !sure));
             kinds.push(kind);
             round.push(addr.clone());
         }
@@ -335,7 +337,7 @@ impl Peers {
         }
         let round = if round == to.raw_addrs() { Arc::clone(to) } else { to.with_addrs(round) };
         if !connected {
-            self.dials.begin(now, &round);
+            self.dials.begin(now, &round, spent);
         }
         Ok(round)
     }

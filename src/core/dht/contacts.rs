@@ -69,8 +69,8 @@ impl Dht {
         self.peers.table.connected(peer, end);
         self.peers.connected(now, &key, end, inbound_addr.is_some());
         self.on_sign_of_life(now, &key);
+        self.peers.dials.on_connected(now, &key, outbound_addr.as_ref().map(AsRef::as_ref));
         if let Some(addr) = outbound_addr {
-            self.peers.dials.on_reached(now, &key, addr.as_ref());
             let contact = match self.peers.contact_at(&key) {
                 // The usual case, for which nothing is made anew: where it was dialled is all that was known.
                 Some(known) if known.raw_addrs() == [addr.as_ref()] => known,

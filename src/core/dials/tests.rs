@@ -17,7 +17,7 @@ fn a_host_takes_few_attempts_and_a_success_there_takes_them_back() {
     assert_eq!(spend(&mut dials, now), 3);
     assert_eq!(spend(&mut dials, now + (PERIOD - Duration::from_secs(1))), 0);
     assert!(dials.spend(now, &key(), &raw("/ip4/1.2.3.5/tcp/1")), "another host");
-    dials.on_reached(now, &key(), &raw("/ip4/1.2.3.4/tcp/77"));
+    dials.on_connected(now, &key(), Some(&raw("/ip4/1.2.3.4/tcp/77")));
     assert_eq!(spend(&mut dials, now), 4, "one more than before");
     assert_eq!(spend(&mut dials, now + PERIOD), 3);
     assert!((0..100).all(|_| dials.spend(now, &key(), &raw("/memory/7"))), "what is on no network has no budget");
@@ -35,9 +35,13 @@ fn a_network_takes_thirty_and_all_names_are_one() {
     let mut dials = Dials::new(10);
     assert_eq!(hosts(&mut dials, &|n| format!("/dns4/a{n}.victim.com/tcp/1")), 3);
     let success = |dials: &mut Dials, n: u32| {
-        let (peer, addr) = (key(), raw(&format!("/ip4/7.7.7.{n}/tcp/1")));
-        let left = dials.spend(now, &peer, &addr);
-        dials.on_reached(now, &peer, &addr);
+        let (at, addr) = (Contact::new(PeerId::random(), []), raw(&format!("/ip4/7.7.7.{n}/tcp/1")));
+        dials.on_named(at.key(), &key());
+        let left = dials.spend(now, at.key(), &addr);
+        dials.begin(now, &at, Host::of(&addr).into_iter().collect());
+        // Whoever names it meanwhile, and whoever of the two connects first.
+        dials.on_named(at.key(), &key());
+        dials.on_connected(now, at.key(), Some(&addr[..]).filter(|_| n.is_multiple_of(2)));
         left
     };
     assert!((0..250).all(|n| success(&mut dials, n)), "only failed attempts count");
@@ -66,7 +70,7 @@ fn memory_is_bounded() {
         let (peer, addr) = (PeerId::random(), raw(&format!("/ip4/{}.{b}.{c}.1/tcp/1", a + 1)));
         dials.on_named(&Key::from(&peer), &key());
         dials.spend(now, &Key::from(&peer), &addr);
-        dials.begin(now, &Contact::new(peer, []));
+        dials.begin(now, &Contact::new(peer, []), Vec::new());
         dials.set_wrong(&Contact::from_raw(peer, [addr.clone()]));
         dials.on_failed(now, &Key::from(&peer), &[n as u8; 3], DialCause::NoTransport);
         assert!(dials.spent.len() <= MAX_DESTINATIONS && dials.namers.len() <= MAX_NAMERS);
