@@ -171,12 +171,28 @@ impl Peers {
 
     /// Whether a peer could enter the table now, and is not in it.
     pub(crate) fn wants(&self, now: Timestamp, contact: &Contact) -> bool {
+        self.table.has_room(contact.key()) && self.would_want(now, contact)
+    }
+
+    /// The same if there were room.
+    pub(crate) fn would_want(&self, now: Timestamp, contact: &Contact) -> bool {
         let key = contact.key();
         self.table.get(key).is_none()
-            && self.table.has_room(key)
             && !self.declines(key)
             && self.is_routable(contact)
             && self.table.welcomes(now, contact)
+    }
+
+    /// The entry to ask since someone waits for a place in the bucket of `key`: it itself where it is `first`.
+    pub(crate) fn contest(&mut self, now: Timestamp, key: &Key, first: bool) -> Option<Arc<Contact>> {
+        let links = &self.links;
+        self.table.contest(now, key, first, |key| links.get(key).is_some_and(|link| link.seen.connected))
+    }
+
+    /// The entry to ask since another could not be reached.
+    pub(crate) fn suspect(&mut self, now: Timestamp) -> Option<Arc<Contact>> {
+        let links = &self.links;
+        self.table.suspect(now, |key| links.get(key).is_some_and(|link| link.seen.connected))
     }
 
     /// Takes a peer's addresses into the book, and into its entry of the table; returns all that are known.

@@ -92,6 +92,7 @@ impl Dht {
             self.left_table(now, gone);
             self.offer_waiting(now, &key);
         }
+        self.contest(now, &key, true);
     }
 
     pub(super) fn on_dial_failed(&mut self, now: Timestamp, peer: PeerId, addrs: &[(multiaddr::Multiaddr, DialCause)]) {
@@ -163,8 +164,10 @@ impl Dht {
 
     /// Offers a peer for a trial, if the table has a place for it.
     pub(super) fn offer(&mut self, now: Timestamp, contact: Arc<Contact>) {
-        if self.queue(now, contact) {
+        if self.queue(now, Arc::clone(&contact)) {
             self.start_probes(now);
+        } else if self.hold(now, &contact) {
+            self.contest(now, contact.key(), false);
         }
     }
 
@@ -179,18 +182,36 @@ impl Dht {
         wanted
     }
 
+    /// Has a peer that is there, and says that it serves, wait for a place.
+    fn hold(&mut self, now: Timestamp, contact: &Arc<Contact>) -> bool {
+        let waits = self.peers.may_serve(contact.key()) && self.peers.would_want(now, contact);
+        if waits {
+            self.peers.table.hold(now, contact);
+        }
+        waits
+    }
+
     pub(super) fn start_probes(&mut self, now: Timestamp) {
-        while let Some((contact, purpose)) = self.probes.start_next() {
-            let wanted = match purpose {
-                Purpose::Trial => self.peers.wants(now, &contact) && !self.peers.holds(now, &contact),
-                Purpose::Check => self.checks.wants(now, &contact, &self.peers),
-            };
-            if wanted {
-                let key = Bytes::from(contact.peer().to_bytes());
-                self.send(now, Owner::Probe, Pace::Steady, &contact, Request::FindNode { key });
-            } else {
+        let mut crowded = None;
+        loop {
+            while let Some((contact, purpose)) = self.probes.start_next() {
+                let (wanted, held) = match purpose {
+                    Purpose::Trial => (self.peers.wants(now, &contact), self.peers.holds(now, &contact)),
+                    Purpose::Check => (self.checks.wants(now, &contact, &self.peers), false),
+                };
+                if wanted && !held {
+                    let key = Bytes::from(contact.peer().to_bytes());
+                    self.send(now, Owner::Probe, Pace::Steady, &contact, Request::FindNode { key });
+                    continue;
+                }
                 self.probes.finished(contact.peer());
+                if !held && self.hold(now, &contact) {
+                    crowded = Some(contact);
+                }
             }
+            // Others took the place that this one was to have.
+            let Some(contact) = crowded.take() else { return };
+            self.queue_contest(now, contact.key(), false);
         }
     }
 
@@ -206,6 +227,9 @@ impl Dht {
                 }
             }
         }
+        if purpose == Some(Purpose::Check) && response.is_none() {
+            self.on_check_failed(now, &Key::from(peer));
+        }
         self.start_probes(now);
     }
 
@@ -216,6 +240,16 @@ impl Dht {
         let known = self.peers.contact(asked.peer()).filter(|_| why.is_failed_dial());
         if let Some(more) = known.filter(|known| !known.adds_nothing_to(asked) && !self.peers.holds(now, known)) {
             self.offer(now, more);
+        }
+    }
+
+    /// An entry did not answer. Where it could not be reached others may be gone with it: the next is asked, and so on until
+    /// one answers.
+    fn on_check_failed(&mut self, now: Timestamp, key: &Key) {
+        self.peers.table.leave_alone(key);
+        if self.peers.table.get(key).is_none_or(|entry| entry.is_unreachable()) {
+            let next = self.peers.suspect(now);
+            next.into_iter().for_each(|next| self.probes.check(next));
         }
     }
 
@@ -236,12 +270,20 @@ impl Dht {
         }
     }
 
-    /// Where someone waits for a place in a bucket that is full, asks the entry that was silent for longest.
-    fn check_oldest(&mut self, now: Timestamp, key: &Key) {
-        let oldest = self.checks.quiet().and_then(|quiet| self.peers.table.quiet(now, key, quiet));
-        if let Some(oldest) = oldest {
-            self.probes.check(oldest);
-            self.start_probes(now);
+    /// Where someone waits for a place in the full bucket of `key`, asks an entry whether it is there: this one, if it is to
+    /// be `first`, or the one that was silent for longest.
+    pub(super) fn contest(&mut self, now: Timestamp, key: &Key, first: bool) {
+        self.queue_contest(now, key, first);
+        self.start_probes(now);
+    }
+
+    fn queue_contest(&mut self, now: Timestamp, key: &Key, first: bool) {
+        if self.peers.table.make_way(key) {
+            self.queue_waiting(now, key);
+        }
+        let entry = if self.checks.are_on() { self.peers.contest(now, key, first) } else { None };
+        if let Some(entry) = entry {
+            self.probes.check(entry);
         }
     }
 
@@ -252,11 +294,15 @@ impl Dht {
             return;
         }
         let peer = *contact.peer();
-        let gone = match self.peers.table.offer(now, contact) {
+        let mut offer = self.peers.table.offer(now, contact);
+        if offer == Offer::Full && self.peers.table.make_way(contact.key()) {
+            offer = self.peers.table.offer(now, contact);
+        }
+        let gone = match offer {
             Offer::Added => Vec::new(),
             Offer::Replaced(gone) => gone,
             Offer::Known | Offer::Crowded => return,
-            Offer::Full => return self.check_oldest(now, contact.key()),
+            Offer::Full => return self.contest(now, contact.key(), false),
         };
         // It answered what it was asked before it said that it serves no longer.
         let declines = self.peers.declines(contact.key());
@@ -268,6 +314,7 @@ impl Dht {
             return self.offer_waiting(now, contact.key());
         }
         self.entered_table(now, peer);
+        self.contest(now, contact.key(), false);
         self.upkeep.on_newcomer(now, contact, &self.peers, self.config.lookup.replication.get());
     }
 

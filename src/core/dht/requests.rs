@@ -224,15 +224,23 @@ impl Dht {
             }
         }
         self.offer_waiting(now, to.key());
+        self.contest(now, to.key(), false);
     }
 
     /// Tries a peer that waits for a place in the bucket of `key`, if there is one now: the first that may have it.
     pub(super) fn offer_waiting(&mut self, now: Timestamp, key: &Key) {
+        if self.queue_waiting(now, key) {
+            self.start_probes(now);
+        }
+    }
+
+    pub(super) fn queue_waiting(&mut self, now: Timestamp, key: &Key) -> bool {
         while let Some(next) = self.peers.table.next_waiting(now, key) {
             if self.queue(now, next) {
-                return self.start_probes(now);
+                return true;
             }
         }
+        false
     }
 
     pub(super) fn on_timeout(&mut self, now: Timestamp) {

@@ -58,16 +58,16 @@ impl Checks {
         due
     }
 
-    /// The least time of silence after which an entry is asked because someone waits for a place in its bucket: half of
-    /// the interval.
-    pub(crate) fn quiet(&self) -> Option<Duration> {
-        self.interval.map(|interval| interval / 2)
+    /// Whether anyone is asked at all.
+    pub(crate) fn are_on(&self) -> bool {
+        self.interval.is_some()
     }
 
     /// Whether an entry that was to be asked is to be asked still: it may have answered, or asked, in the meantime.
     pub(crate) fn wants(&self, now: Timestamp, contact: &Contact, peers: &Peers) -> bool {
-        let quiet = self.quiet().unwrap_or(Duration::MAX);
-        peers.table.get(contact.key()).is_some_and(|entry| peers.check_at(entry, quiet) <= now)
+        let (quiet, key) = (self.interval.unwrap_or(Duration::MAX), contact.key());
+        let due = peers.table.get(key).is_some_and(|entry| peers.check_at(entry, quiet) <= now);
+        due || peers.table.is_contested(key)
     }
 }
 

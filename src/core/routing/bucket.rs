@@ -26,7 +26,28 @@ pub(crate) struct Bucket {
     waiting: WaitingList,
     /// How many entries have failed since they last answered.
     failing: usize,
+    contest: Contest,
 }
+
+/// Who is asked whether it is there since others wait for a place: one at a time.
+#[derive(Debug, Default)]
+struct Contest {
+    asked: Option<Key>,
+    /// How many in a row answered.
+    answered: u32,
+    /// Nobody is asked before this.
+    next: Timestamp,
+}
+
+/// After an entry that was asked for the sake of those who wait has answered, nobody in its bucket is asked for that before
+/// this time has passed, after the next answer twice as long, and so on. Source: a peer restarts within as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+/// Who was heard of this recently is there, unless its connection has just closed. Source: a process that ends and comes
+/// back takes as long.
+const MOMENT: Duration = Duration::from_secs(2);
+/// The longest such pause. Source: half of the interval in which entries are asked anyway. A failure in the bucket, whoever
+/// met it, ends it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// A bucket has room for so many entries at first.
 const FIRST_ROOM: usize = 4;
@@ -98,6 +119,11 @@ impl Bucket {
         let entry = &mut self.entries[at];
         self.failing -= usize::from(entry.failures() > 0);
         entry.on_answer(now, contact);
+        if self.leave_alone(contact.key()) {
+            let pause = FIRST_PAUSE.saturating_mul(1 << self.contest.answered.min(16));
+            self.contest.next = now + pause.min(LONGEST_PAUSE);
+            self.contest.answered += 1;
+        }
         true
     }
 
@@ -137,6 +163,48 @@ impl Bucket {
         peer
     }
 
+    /// Whether an entry may be asked whether it is there for the sake of those who wait.
+    pub(crate) fn may_contest(&self, now: Timestamp) -> bool {
+        self.waiting.len() > 0 && self.contest.asked.is_none() && self.contest.next <= now
+    }
+
+    /// Has an entry give way that could not be reached since it last answered, if someone waits who was there later. Tells
+    /// whether there is one.
+    pub(crate) fn make_way(&mut self) -> bool {
+        let waiting = &self.waiting;
+        let gone = |entry: &&mut Entry| entry.is_unreachable() && waiting.has_later(entry.last_seen);
+        self.entries.iter_mut().find(gone).map(Entry::give_way).is_some()
+    }
+
+    /// An entry is asked whether it is there; nobody else is, unless others are silent for long, until its end is known.
+    pub(crate) fn contest(&mut self, key: &Key) {
+        self.contest.asked = Some(*key);
+    }
+
+    /// The one without a sign of life for longest, of those that did not fail and are not `connected`; nobody while one is
+    /// asked, nor one that was there a moment ago.
+    pub(crate) fn longest_silent(&self, now: Timestamp, connected: impl Fn(&Key) -> bool) -> Option<&Entry> {
+        let silent = |entry: &Entry| entry.failures() == 0 && entry.last_seen + MOMENT <= now;
+        let open = |entry: &&Entry| silent(entry) && !connected(entry.contact.key());
+        let open = self.entries.iter().filter(|_| self.contest.asked.is_none()).filter(open);
+        open.min_by_key(|entry| entry.last_seen)
+    }
+
+    /// Whether this entry is asked so.
+    pub(crate) fn is_contested(&self, key: &Key) -> bool {
+        self.contest.asked.as_ref() == Some(key)
+    }
+
+    /// An entry is no longer asked; tells whether it was.
+    pub(crate) fn leave_alone(&mut self, key: &Key) -> bool {
+        self.contest.asked.take_if(|asked| asked == key).is_some()
+    }
+
+    /// Has a peer wait that serves and did not answer yet, if there is room for it beside those that did.
+    pub(crate) fn hold(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) {
+        self.waiting.hold(now, contact, capacity);
+    }
+
     /// Remembers a peer that has just answered and found no room.
     pub(crate) fn wait(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) {
         self.waiting.push(now, contact, capacity);
@@ -160,6 +228,8 @@ impl Bucket {
     /// Notes that an entry failed a request; `Some` if it is forgotten for it.
     pub(crate) fn fail(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
         let at = self.position(key)?;
+        self.leave_alone(key);
+        (self.contest.answered, self.contest.next) = (0, Timestamp::ZERO);
         let entry = &mut self.entries[at];
         self.failing += usize::from(entry.failures() == 0);
         entry.on_failure(counts, unreachable);
@@ -181,6 +251,7 @@ impl Bucket {
             entries: Vec::with_capacity(self.keys.len()),
             waiting: self.waiting.split(nearer),
             failing: 0,
+            contest: Contest { asked: self.contest.asked.take_if(|asked| nearer(asked)), ..Contest::default() },
         };
         let mut keys = self.keys.iter();
         split.entries.extend(self.entries.extract_if(.., |_| keys.next().is_some_and(nearer)));
@@ -195,7 +266,8 @@ impl Bucket {
     }
 
     fn take(&mut self, at: usize) -> Entry {
-        self.keys.remove(at);
+        let key = self.keys.remove(at);
+        self.leave_alone(&key);
         let entry = self.entries.remove(at);
         self.failing -= usize::from(entry.failures() > 0);
         entry

@@ -58,6 +58,11 @@ impl Entry {
         self.unreachable |= unreachable;
     }
 
+    /// It could not be reached, and someone else is there for its place.
+    pub(super) fn give_way(&mut self) {
+        self.failures = self.failures.max(QUESTIONABLE_AFTER);
+    }
+
     /// Its answer helped: it named peers that were news to a lookup, or had what was looked for.
     pub(crate) fn on_useful(&mut self, now: Timestamp) {
         self.useful = now;

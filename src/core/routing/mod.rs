@@ -169,12 +169,63 @@ impl RoutingTable {
         due.into_iter().take(count).map(|entry| Arc::clone(&entry.contact)).collect()
     }
 
-    /// The entry to ask whether it is there when someone waits for a place in the full bucket at `key`: the one without a
-    /// sign of life for longest, if that is at least `quiet`.
-    pub(crate) fn quiet(&self, now: Timestamp, key: &Key, quiet: Duration) -> Option<Arc<Contact>> {
-        let entries = self.buckets[self.index(key)].entries().iter();
-        let oldest = entries.filter(|entry| entry.failures() == 0).min_by_key(|entry| entry.last_seen)?;
-        (oldest.last_seen + quiet <= now).then(|| Arc::clone(&oldest.contact))
+    /// The entry to ask whether it is there where someone waits for a place in the full bucket at `key`: `first` or, of those
+    /// that are not `connected`, the one without a sign of life for longest. One at a time in a bucket.
+    pub(crate) fn contest(
+        &mut self,
+        now: Timestamp,
+        key: &Key,
+        first: bool,
+        connected: impl Fn(&Key) -> bool,
+    ) -> Option<Arc<Contact>> {
+        let index = self.index(key);
+        let full = self.is_full(index);
+        let bucket = &mut self.buckets[index];
+        if !full || !bucket.may_contest(now) {
+            return None;
+        }
+        let first = bucket.get(key).filter(|_| first);
+        let next = Arc::clone(&first.or_else(|| bucket.longest_silent(now, connected))?.contact);
+        bucket.contest(next.key());
+        Some(next)
+    }
+
+    /// Where the bucket at `key` is full and someone waits, an entry that could not be reached gives way at once. Tells
+    /// whether there is one.
+    pub(crate) fn make_way(&mut self, key: &Key) -> bool {
+        let index = self.index(key);
+        self.is_full(index) && !self.buckets[index].has_room(self.capacity(index)) && self.buckets[index].make_way()
+    }
+
+    fn is_full(&self, index: usize) -> bool {
+        !self.can_split(index) && self.buckets[index].entries().len() >= self.capacity(index)
+    }
+
+    /// An entry could not be reached, and others may be gone with it: the next to ask, if no other of its bucket is asked.
+    pub(crate) fn suspect(&mut self, now: Timestamp, connected: impl Fn(&Key) -> bool) -> Option<Arc<Contact>> {
+        let open = self.buckets.iter().filter_map(|bucket| bucket.longest_silent(now, &connected));
+        let next = Arc::clone(&open.min_by_key(|entry| entry.last_seen)?.contact);
+        let index = self.index(next.key());
+        self.buckets[index].contest(next.key());
+        Some(next)
+    }
+
+    /// Whether this entry is asked for one of these reasons.
+    pub(crate) fn is_contested(&self, key: &Key) -> bool {
+        self.buckets[self.index(key)].is_contested(key)
+    }
+
+    /// An entry that was asked for that was not, or neither answered nor failed.
+    pub(crate) fn leave_alone(&mut self, key: &Key) {
+        let index = self.index(key);
+        self.buckets[index].leave_alone(key);
+    }
+
+    /// Has a peer wait for a place that serves and did not answer yet.
+    pub(crate) fn hold(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+        let index = self.index(contact.key());
+        let capacity = self.capacity(index);
+        self.buckets[index].hold(now, contact, capacity);
     }
 
     /// Forgets a peer.

@@ -268,6 +268,76 @@ fn those_to_be_checked_are_the_failing_then_the_longest_silent() {
     let order = [3, 1, 2].map(|i: usize| Arc::clone(&peers[i]));
     assert_eq!(table.due(at(800), 9, check_at), order);
     assert_eq!(table.due(at(800), 2, check_at), order[..2]);
-    assert_eq!(table.quiet(at(699), peers[0].key(), quiet), None);
-    assert_eq!(table.quiet(at(700), peers[0].key(), quiet).as_ref(), Some(&peers[1]));
+}
+
+/// A table whose farthest bucket is full of entries that were last seen a second apart, the first of them at 0 s; and
+/// someone who waits for a place there since 100 s.
+fn contested() -> (RoutingTable, Vec<Arc<Contact>>) {
+    let mut table = table("0", 4);
+    let entries: Vec<_> = (0..4).map(|i| contact(&format!("1{i:03b}"))).collect();
+    entries.iter().zip(0..).for_each(|(entry, second)| _ = table.offer(Timestamp::from_secs(second), entry));
+    for bits in ["0100", "0110", "0010", "0001"] {
+        table.offer(Timestamp::ZERO, &contact(bits));
+    }
+    assert_eq!(table.offer(Timestamp::from_secs(100), &contact("1111 1")), Offer::Full);
+    (table, entries)
+}
+
+#[test]
+fn where_someone_waits_one_entry_at_a_time_is_asked_and_ever_more_rarely_while_they_answer() {
+    let (mut table, entries) = contested();
+    let far = Key::from_bits("1");
+    let connected = |key: &Key| key == entries[0].key();
+    let (mut asked, mut busy) = (Vec::new(), None);
+    // Whoever comes and goes all the time draws no more than this.
+    for second in 100..1_000 {
+        let now = Timestamp::from_secs(second);
+        table.hold(now, &contact("1111 1"));
+        let next = table.contest(now, &far, false, connected);
+        assert!(busy.is_none() || next.is_none(), "one at a time");
+        if let Some(entry) = next {
+            asked.push((second, entry.clone()));
+            busy = Some(entry);
+        } else if let Some(entry) = busy.take() {
+            table.offer(now, &entry);
+        }
+    }
+    let seconds: Vec<_> = asked.iter().map(|(second, _)| *second).collect();
+    assert_eq!(seconds, [100, 111, 132, 173, 254, 415, 716], "10, 20, 40 … 300 s after each answer");
+    let order: Vec<_> = asked[..3].iter().map(|(_, entry)| entry.clone()).collect();
+    assert_eq!(order, entries[1..], "the longest silent first, and nobody who is connected");
+    // A failure shows that things have changed.
+    let now = Timestamp::from_secs(800);
+    assert_eq!(table.contest(now, &far, false, connected), None);
+    table.fail(entries[1].key(), true, false);
+    assert!(table.contest(now, &far, false, connected).is_some());
+}
+
+#[test]
+fn one_whose_connection_closed_is_asked_first_and_nobody_where_nobody_waits() {
+    let (mut table, entries) = contested();
+    let (now, nobody) = (Timestamp::from_secs(100), |_: &Key| false);
+    table.offer(now, &entries[2]);
+    assert_eq!(table.contest(now, entries[2].key(), true, nobody), Some(entries[2].clone()), "though just heard of");
+    let mut table = table_without_waiting(&entries);
+    assert_eq!(table.contest(now, entries[2].key(), true, nobody), None);
+}
+
+fn table_without_waiting(entries: &[Arc<Contact>]) -> RoutingTable {
+    let mut table = table("0", 4);
+    entries.iter().for_each(|entry| _ = table.offer(Timestamp::ZERO, entry));
+    table
+}
+
+#[test]
+fn a_refused_dial_gives_the_place_to_who_was_there_later_and_to_nobody_else() {
+    let (mut table, entries) = contested();
+    let late = Timestamp::from_secs(200);
+    table.fail(entries[3].key(), true, true);
+    assert!(table.make_way(&Key::from_bits("1")), "the one that waits was there at 100 s, the entry at 3 s");
+    assert!(!table.make_way(&Key::from_bits("1")), "one place is enough");
+    assert_eq!(table.offer(late, &contact("1111 1")), Offer::Replaced(vec![*entries[3].peer()]));
+    entries[..3].iter().for_each(|entry| _ = table.offer(late, entry));
+    table.fail(entries[0].key(), true, true);
+    assert!(!table.make_way(&Key::from_bits("1")), "nobody was there later");
 }

@@ -1,4 +1,4 @@
-//! The replacement cache of a bucket: peers that answered and found no room.
+//! The replacement cache of a bucket: peers that answered and found no room, and some that only say that they serve.
 //!
 //! Knows: when they answered and how long it took. Must not know: when there is room.
 
@@ -42,6 +42,23 @@ impl WaitingList {
     pub(super) fn push(&mut self, now: Timestamp, contact: &Arc<Contact>, limit: usize) {
         let rtt = self.take(contact.key()).map_or_else(RoundTrip::default, |known| known.rtt);
         self.insert(Waiting { key: *contact.key(), contact: Arc::clone(contact), seen: now, rtt }, limit);
+    }
+
+    /// Remembers a peer that is connected and did not answer yet, if there is room; whoever answers next is preferred.
+    pub(super) fn hold(&mut self, now: Timestamp, contact: &Arc<Contact>, limit: usize) {
+        let (key, room) = (*contact.key(), self.0.len() < limit);
+        match self.0.iter_mut().find(|waiting| waiting.key == key) {
+            Some(waiting) => waiting.seen = now,
+            None if room => {
+                self.0.insert(0, Waiting { key, contact: Arc::clone(contact), seen: now, rtt: RoundTrip::default() });
+            }
+            None => {}
+        }
+    }
+
+    /// Whether someone waits who was there after this time.
+    pub(super) fn has_later(&self, time: Timestamp) -> bool {
+        self.0.iter().any(|waiting| waiting.seen > time)
     }
 
     /// Remembers a peer that has lost its place to others.

@@ -7,6 +7,7 @@ mod network;
 mod operations;
 mod reading;
 mod refreshing;
+mod replaced;
 mod restart;
 mod spans;
 mod unlucky;

@@ -312,11 +312,22 @@ impl Network {
         self.deliver(to, Packet::Request { from, id, request });
     }
 
-    /// Both sides lose their connection.
-    pub(crate) fn disconnect(&mut self, one: usize, two: usize) {
-        if self.connected.remove(&(one.min(two), one.max(two))) {
-            self.input(one, Input::Disconnected { peer: peer(two) });
-            self.input(two, Input::Disconnected { peer: peer(one) });
+    /// The connection between two nodes closes.
+    pub(crate) fn disconnect(&mut self, one: usize, other: usize) {
+        if self.connected.remove(&(one.min(other), one.max(other))) {
+            for (me, other) in [(one, other), (other, one)] {
+                if !self.dead.contains(&me) {
+                    self.input(me, Input::Disconnected { peer: peer(other) });
+                }
+            }
+        }
+    }
+
+    /// A node is gone, and with it its connections.
+    pub(crate) fn kill(&mut self, i: usize) {
+        self.dead.insert(i);
+        for other in 0..self.nodes.len() {
+            self.disconnect(i, other);
         }
     }
 
@@ -329,7 +340,7 @@ impl Network {
     fn deliver(&mut self, to: usize, packet: Packet) {
         match packet {
             Packet::Request { from, id, request } => {
-                if self.silent.contains(&to) || self.dead.contains(&to) {
+                if self.silent.contains(&to) || self.dead.contains(&to) || self.dead.contains(&from) {
                     return;
                 }
                 self.connect(from, to);
