@@ -34,8 +34,11 @@ const MAX_SUCCESSES: u32 = PER_NETWORK - PER_HOST;
 const PERIOD: Duration = Duration::from_secs(60);
 /// So many hosts and networks are remembered; the oldest make room. About 100 bytes each.
 const MAX_DESTINATIONS: usize = 4_096;
-/// So many peers are remembered with who named them; all are forgotten at once.
-const MAX_NAMERS: usize = 4_096;
+/// So many peers are remembered with who named them, in 16 bytes each; all are forgotten at once. Source: the peers that one
+/// lookup asks, and as many again of several others; what was named long ago was dialled, or never will be.
+const MAX_NAMERS: usize = 1_024;
+/// From so many destinations on, those whose period is over are looked for.
+const FIRST_SWEEP: usize = 64;
 /// So many transports are remembered of each kind. Source: more than all combinations that anyone uses.
 const MAX_TRANSPORTS: usize = 64;
 /// A dial that is not over after this time is taken for a new one. Source: the usual limit of transports.
@@ -55,7 +58,10 @@ pub(crate) struct Dials {
     /// Transports that this node does not have.
     lacks: BTreeSet<Transport>,
     spent: BTreeMap<Destination, Spent>,
-    namers: BTreeMap<Key, Key>,
+    /// At so many destinations those whose period is over are forgotten.
+    sweep_at: usize,
+    /// By the first bits of their places, as all who named.
+    namers: BTreeMap<u64, u64>,
     /// Peers that are being dialled.
     under_way: BTreeMap<Key, UnderWay>,
     /// Of which peer a failed dial taught that the next will go elsewhere, and when.
@@ -67,7 +73,7 @@ struct UnderWay {
     at: Arc<Contact>,
     since: Timestamp,
     /// For whose words budgets were spent, and of which hosts.
-    namer: Key,
+    namer: u64,
     spent: Vec<Host>,
 }
 
@@ -84,7 +90,7 @@ struct Spent {
     attempts: u32,
     successes: u32,
     /// For whose words: as many as there are attempts at most.
-    namers: SmallVec<[(Key, u32); 1]>,
+    namers: SmallVec<[(u64, u32); 1]>,
 }
 
 impl Dials {
@@ -97,6 +103,7 @@ impl Dials {
             works: BTreeSet::new(),
             lacks: BTreeSet::new(),
             spent: BTreeMap::new(),
+            sweep_at: FIRST_SWEEP,
             namers: BTreeMap::new(),
             under_way: BTreeMap::new(),
             learnt: None,
@@ -153,7 +160,7 @@ impl Dials {
         if self.namers.len() >= MAX_NAMERS {
             self.namers.clear();
         }
-        self.namers.insert(*peer, *by);
+        self.namers.insert(short(peer), short(by));
     }
 
     /// Where a peer is being dialled now.
@@ -201,9 +208,11 @@ impl Dials {
         if self.works.len() < MAX_TRANSPORTS {
             self.works.insert(Transport::of(addr));
         }
-        let Some(host) = Host::of(addr) else { return };
-        let spent = self.spent_at(now, Destination::Host(host));
-        *spent = Spent { successes: (spent.successes + 1).min(MAX_SUCCESSES), ..Spent::new(spent.since) };
+        if let Some(host) = Host::of(addr)
+            && let Some(spent) = self.spent.get_mut(&Destination::Host(host))
+        {
+            *spent = Spent { successes: (spent.successes + 1).min(MAX_SUCCESSES), ..Spent::new(spent.since) };
+        }
     }
 
     /// A dial of a peer failed at this address. The next dial goes elsewhere if that is news of where not to dial at all.
@@ -229,11 +238,15 @@ impl Dials {
         self.learnt.is_some_and(|(of, at)| of == *peer && now < at + AGAIN)
     }
 
-    fn namer(&self, peer: &Key) -> Key {
-        self.namers.get(peer).copied().unwrap_or(*peer)
+    fn namer(&self, peer: &Key) -> u64 {
+        self.namers.get(&short(peer)).copied().unwrap_or(short(peer))
     }
 
     fn spent_at(&mut self, now: Timestamp, at: Destination) -> &mut Spent {
+        if self.spent.len() >= self.sweep_at {
+            self.spent.retain(|_, spent| now < spent.since + PERIOD);
+            self.sweep_at = (self.spent.len() * 2).max(FIRST_SWEEP);
+        }
         if self.spent.len() >= MAX_DESTINATIONS
             && !self.spent.contains_key(&at)
             && let Some(oldest) = self.spent.iter().min_by_key(|(_, spent)| spent.since).map(|(at, _)| *at)
@@ -254,7 +267,7 @@ impl Spent {
     }
 
     /// Whether whoever is named by this peer may be tried here once more.
-    fn is_left(&self, now: Timestamp, at: &Destination, namer: &Key) -> bool {
+    fn is_left(&self, now: Timestamp, at: &Destination, namer: &u64) -> bool {
         let limit = match at {
             Destination::Host(_) => PER_HOST + self.successes,
             Destination::Network(_) => PER_NETWORK,
@@ -263,7 +276,7 @@ impl Spent {
         now >= self.since + PERIOD || (self.attempts < limit && own < limit - limit / 3)
     }
 
-    fn spend(&mut self, namer: Key) {
+    fn spend(&mut self, namer: u64) {
         self.attempts += 1;
         match self.namers.iter_mut().find(|(known, _)| *known == namer) {
             Some((_, count)) => *count += 1,
@@ -272,12 +285,16 @@ impl Spent {
     }
 
     /// What was spent for this peer's words did not fail.
-    fn give_back(&mut self, namer: &Key) {
+    fn give_back(&mut self, namer: &u64) {
         if let Some((_, count)) = self.namers.iter_mut().find(|(known, count)| known == namer && *count > 0) {
             *count -= 1;
             self.attempts -= 1;
         }
     }
+}
+
+fn short(key: &Key) -> u64 {
+    key.to_bytes().iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
