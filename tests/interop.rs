@@ -7,10 +7,15 @@ mod addresses;
 mod corrections;
 #[path = "interop/dead.rs"]
 mod dead;
+#[path = "interop/far.rs"]
+mod far;
 #[path = "live/mod.rs"]
 mod live;
 #[path = "interop/mixed.rs"]
 mod mixed;
+#[expect(dead_code, reason = "other tests need more of it")]
+#[path = "hostile/proxy.rs"]
+mod proxy;
 #[path = "interop/table.rs"]
 mod table;
 #[path = "interop/theirs.rs"]

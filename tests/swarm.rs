@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "swarm/burst.rs"]
+mod burst;
 #[path = "swarm/discovery.rs"]
 mod discovery;
 #[path = "swarm/dual.rs"]

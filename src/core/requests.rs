@@ -146,9 +146,9 @@ impl InFlight {
         self.tardy.is_none() && self.began.since(self.handed) < BUSY_AFTER
     }
 
-    /// Whether a connection has been in the making for this long.
+    /// Whether a connection has been in the making for this long, and longer than most.
     pub(crate) fn dials_since(&self, now: Timestamp, time: Duration) -> bool {
-        self.stage == Stage::Dialling && now.since(self.began) >= time
+        self.stage == Stage::Dialling && self.tardy == Some(Tardy::Overdue) && now.since(self.began) >= time
     }
 
     /// Why it failed if its time is over. An announcement that went out on a connection has no answer to miss; what the
@@ -280,8 +280,15 @@ impl Requests {
             return;
         };
         let first = !request.has_begun();
+        // Said again of a dial, it is known better how long one takes.
+        let judged_anew = dials && request.stage == Stage::Dialling;
         request.stage = if dials { Stage::Dialling } else { Stage::Sent };
         request.dialled |= dials;
+        if judged_anew {
+            request.deadlines = deadlines;
+            let alarm = request.alarm_after(now).max(now);
+            return self.set_alarm(id, Some(alarm));
+        }
         request.sent = now + settle;
         if first {
             request.began = request.sent;
@@ -346,6 +353,12 @@ impl Requests {
         let alarm = request.sent + limit;
         self.set_alarm(id, Some(alarm));
         true
+    }
+
+    /// Those for which a connection is being made.
+    pub(crate) fn dials(&self) -> Vec<RequestId> {
+        let dials = |request: &InFlight| request.stage == Stage::Dialling;
+        self.open.iter().filter(|(_, request)| dials(request)).map(|(id, _)| *id).collect()
     }
 
     /// Those handed to the driver for this peer with which it has not begun.

@@ -10,8 +10,6 @@ use super::config::LookupConfig;
 const INITIAL_LATE: Duration = Duration::from_secs(1);
 /// No answer is called late earlier than this, however fast earlier ones were: scheduling alone takes as long.
 const MIN_LATE: Duration = Duration::from_millis(50);
-/// Until a dial was measured, one is late after this. Source: three round trips around half of the world.
-const INITIAL_LATE_DIAL: Duration = Duration::from_millis(500);
 /// The limit of a request is this many times the time at which it is overdue.
 const LIMIT_FACTOR: u32 = 4;
 /// A limit doubles at most this often. Source: from 1 ms to over 10 s, the longest limit by default.
@@ -45,12 +43,11 @@ impl RoundTrip {
         (self.smoothed_us > 0).then(|| Duration::from_micros(self.smoothed_us.into()))
     }
 
-    /// The deadlines by this estimate; the limit is `least` and `most` at the least and the most. Where nothing was measured
-    /// a request is late after `initial`.
-    fn deadlines(&self, pace: Pace, initial: Duration, least: Duration, most: Duration) -> Deadlines {
+    /// The deadlines by this estimate; the limit is `least` and `most` at the least and the most.
+    fn deadlines(&self, pace: Pace, least: Duration, most: Duration) -> Deadlines {
         let (late, overdue) = (self.after(pace.late_deviations()), self.after(pace.overdue_deviations()));
         let (Some(late), Some(overdue)) = (late, overdue) else {
-            return Deadlines { late: initial.min(most), overdue: (2 * initial).min(most), limit: most };
+            return Deadlines { late: INITIAL_LATE.min(most), overdue: (2 * INITIAL_LATE).min(most), limit: most };
         };
         let limit = overdue.saturating_mul(LIMIT_FACTOR).clamp(least, most);
         Deadlines { late: late.max(MIN_LATE).min(most), overdue: overdue.max(2 * MIN_LATE).min(most), limit }
@@ -116,9 +113,13 @@ pub(crate) struct Experience {
 }
 
 impl Experience {
-    /// Takes an answer into account; `warm` if the peer was connected when it was asked.
-    pub(crate) fn record(&mut self, warm: bool, took: Duration) {
-        if warm { self.warm.record(took) } else { self.cold.record(took) }
+    /// Takes an answer into account; `warm` if the peer was connected when it was asked. Says whether it is the first of its
+    /// kind.
+    pub(crate) fn record(&mut self, warm: bool, took: Duration) -> bool {
+        let kind = if warm { &mut self.warm } else { &mut self.cold };
+        let first = kind.smoothed().is_none();
+        kind.record(took);
+        first
     }
 
     /// Takes the end of a request into account, in so far as it tells whether peers are alive.
@@ -146,7 +147,7 @@ impl Experience {
         let measured = |rtt: &RoundTrip| rtt.smoothed().is_some();
         let known = [peer.unwrap_or_default(), self.warm, self.cold].into_iter().find(measured);
         let measured = known.unwrap_or_default();
-        let mut deadlines = measured.deadlines(pace, INITIAL_LATE, config.min_request_timeout, config.request_timeout);
+        let mut deadlines = measured.deadlines(pace, config.min_request_timeout, config.request_timeout);
         deadlines.limit = deadlines.limit.saturating_mul(1 << failures.min(MAX_DOUBLINGS)).min(config.request_timeout);
         deadlines
     }
@@ -154,7 +155,7 @@ impl Experience {
     /// The deadlines of a dial and the answer after it; the limit is that of the dial.
     pub(crate) fn of_dial(&self, pace: Pace, config: &LookupConfig) -> Deadlines {
         let least = config.min_request_timeout.min(config.dial_timeout);
-        self.cold.deadlines(pace, INITIAL_LATE_DIAL, least, config.dial_timeout)
+        self.cold.deadlines(pace, least, config.dial_timeout)
     }
 }
 
@@ -175,7 +176,7 @@ mod tests {
         let warm = experience.of_request(None, 0, Pace::Brisk, &config);
         assert!(warm.late >= Duration::from_millis(100) && warm.late < Duration::from_millis(150), "{warm:?}");
         assert_eq!(warm.limit, config.min_request_timeout);
-        assert_eq!(experience.of_dial(Pace::Brisk, &config).late, INITIAL_LATE_DIAL, "dialling is another matter");
+        assert_eq!(experience.of_dial(Pace::Brisk, &config).late, INITIAL_LATE, "dialling is another matter");
         for _ in 0..50 {
             experience.record(true, Duration::from_secs(3600));
         }

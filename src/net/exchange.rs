@@ -30,6 +30,8 @@ pub(super) struct Outgoing {
     pub(super) alone: bool,
     /// Whether it was told that it is being sent.
     pub(super) begun: bool,
+    /// Whether it was tried again since the peer may have had too many streams.
+    pub(super) again: bool,
 }
 
 impl Outgoing {
@@ -105,6 +107,14 @@ impl Exchange {
 
     pub(super) fn id(&self) -> RequestId {
         self.request.id
+    }
+
+    /// The request, if it had the stream to itself and was not tried again before.
+    pub(super) fn into_untried(self) -> Result<Outgoing, Exchange> {
+        match self.others.is_empty() && !self.request.again {
+            true => Ok(Outgoing { again: true, ..self.request }),
+            false => Err(self),
+        }
     }
 
     /// Nobody waits for this request any more. Says whether that leaves nothing that the stream is for.

@@ -12,9 +12,9 @@ use futures::FutureExt as _;
 use futures_timer::Delay;
 use libp2p_swarm::{Stream, StreamUpgradeError};
 
-use super::exchange::{End, Exchange, Outgoing};
+use super::exchange::{End, Exchange, Outcome, Outgoing};
 use super::framed::Framed;
-use super::stream_config::StreamConfig;
+use super::stream_config::{SAFE_STREAMS_PER_PEER, StreamConfig};
 use super::stream_counts::StreamCounts;
 use crate::core::{Kind, Request, RequestError, RequestId, Response};
 use crate::wire;
@@ -40,6 +40,8 @@ pub(super) struct Outbound {
     idle: VecDeque<Idle>,
     /// Streams asked of the swarm and not yet there.
     opening: usize,
+    /// How many streams there may be, as far as is known of the peer.
+    most: usize,
     /// Those of which it is to be told that they are being sent.
     begun: VecDeque<Begun>,
     ended: VecDeque<Ended>,
@@ -55,14 +57,15 @@ struct Idle {
 impl Outbound {
     pub(super) fn new(config: Arc<StreamConfig>, counts: Arc<StreamCounts>) -> Outbound {
         Outbound {
-            config,
             counts,
             queue: VecDeque::new(),
             exchanges: Vec::new(),
             idle: VecDeque::new(),
             opening: 0,
+            most: config.streams_per_peer,
             begun: VecDeque::new(),
             ended: VecDeque::new(),
+            config,
         }
     }
 
@@ -80,6 +83,7 @@ impl Outbound {
                 fresh: kind == Kind::AddProvider,
                 alone: false,
                 begun: false,
+                again: false,
             }),
             Err(error) => self.ended.push_back((id, Err(error))),
         }
@@ -152,12 +156,27 @@ impl Outbound {
                 return true;
             }
             StreamUpgradeError::Timeout => RequestError::Timeout,
+            _ if self.had_too_many() => return false,
             _ => RequestError::Refused,
         };
         if let Some(request) = self.queue.pop_front() {
             self.ended.push_back((request.id, Err(error)));
         }
         false
+    }
+
+    fn streams(&self) -> usize {
+        self.exchanges.len() + self.opening + self.idle.len()
+    }
+
+    /// Where a stream is refused while there are more than every server takes, there may be too many: from now on the node
+    /// keeps to those. Says whether that may be the reason.
+    fn had_too_many(&mut self) -> bool {
+        let many = self.streams() >= SAFE_STREAMS_PER_PEER;
+        if many {
+            self.most = self.most.min(SAFE_STREAMS_PER_PEER);
+        }
+        many
     }
 
     /// Whether a request waits for its end.
@@ -194,7 +213,16 @@ impl Outbound {
                 index += 1;
                 continue;
             };
-            let exchange = self.exchanges.swap_remove(index);
+            let mut exchange = self.exchanges.swap_remove(index);
+            if matches!(outcome, Outcome::Failed(RequestError::Refused)) && self.had_too_many() {
+                exchange = match exchange.into_untried() {
+                    Ok(request) => {
+                        self.queue.push_front(request);
+                        continue;
+                    }
+                    Err(exchange) => exchange,
+                };
+            }
             let id = exchange.id();
             match exchange.end(outcome) {
                 End::Stale(request) => self.queue.push_front(request),
@@ -246,7 +274,7 @@ impl Outbound {
         if self.opening >= self.queue.len() {
             return false;
         }
-        if self.exchanges.len() + self.opening + self.idle.len() >= self.config.streams_per_peer {
+        if self.streams() >= self.most {
             // What still waits cannot go on an idle stream.
             if self.idle.pop_front().is_none() {
                 return false;

@@ -12,9 +12,12 @@ use crate::core::ConfigError;
 pub const DEFAULT_MAX_MESSAGE_IN: usize = 4 * 1024 * 1024;
 /// Default for [`StreamConfig::max_message_out`]: 16 KiB. Source: `libp2p-kad` reads no more.
 pub const DEFAULT_MAX_MESSAGE_OUT: usize = 16 * 1024;
-/// Default for [`StreamConfig::streams_per_peer`]. Source: the strictest known server (py-libp2p) takes 12 streams at
-/// once, js-libp2p and `libp2p-kad` take 32.
-pub const DEFAULT_STREAMS_PER_PEER: usize = 8;
+/// Default for [`StreamConfig::streams_per_peer`]. Source: js-libp2p and `libp2p-kad` take 32 of a peer, and other protocols
+/// need some. With 24 a peer 100 ms away is asked 240 times a second.
+pub const DEFAULT_STREAMS_PER_PEER: usize = 24;
+/// As many streams every known server takes at once. Source: py-libp2p, the strictest of them. Where more are open and one
+/// is refused, the node keeps to these on that connection, and tries again what was on it.
+pub const SAFE_STREAMS_PER_PEER: usize = 12;
 /// Default for [`StreamConfig::queued_per_peer`]. Source: in a small network each of the 10,000 queries that may run
 /// asks the same peers.
 pub const DEFAULT_QUEUED_PER_PEER: usize = 10_000;

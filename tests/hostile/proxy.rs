@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -30,11 +32,16 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn to(target: &Multiaddr) -> Proxy {
+        Proxy::delayed(target, Duration::ZERO).await
+    }
+
+    /// What goes through it takes this long, each way.
+    pub(crate) async fn delayed(target: &Multiaddr, delay: Duration) -> Proxy {
         let target = socket(target);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = multiaddr(listener.local_addr().unwrap());
         let way = Arc::new(watch::Sender::new(Way::Open));
-        let task = tokio::spawn(accept(listener, target, Arc::clone(&way)));
+        let task = tokio::spawn(accept(listener, target, delay, Arc::clone(&way)));
         Proxy { addr, way, task }
     }
 
@@ -83,37 +90,49 @@ pub(crate) async fn closed_port() -> Multiaddr {
     multiaddr(listener.local_addr().unwrap())
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, way: Arc<watch::Sender<Way>>) {
+async fn accept(listener: TcpListener, target: SocketAddr, delay: Duration, way: Arc<watch::Sender<Way>>) {
     let mut held = Vec::new();
     while let Ok((stream, _)) = listener.accept().await {
         let now = *way.borrow();
         match now {
-            Way::Open | Way::Stopped => drop(tokio::spawn(pass(stream, target, way.subscribe()))),
+            Way::Open | Way::Stopped => drop(tokio::spawn(pass(stream, target, delay, way.subscribe()))),
             Way::Stale => held.push(stream),
             Way::Cut => {}
         }
     }
 }
 
-async fn pass(one: TcpStream, target: SocketAddr, way: watch::Receiver<Way>) {
+async fn pass(one: TcpStream, target: SocketAddr, delay: Duration, way: watch::Receiver<Way>) {
     let Ok(other) = TcpStream::connect(target).await else { return };
     let (one_in, one_out) = one.into_split();
     let (other_in, other_out) = other.into_split();
     let mut closed = way.clone();
     tokio::select! {
         _ = closed.wait_for(|way| matches!(way, Way::Stale | Way::Cut)) => {}
-        () = copy(one_in, other_out, way.clone()) => {}
-        () = copy(other_in, one_out, way) => {}
+        () = copy(one_in, other_out, delay, way.clone()) => {}
+        () = copy(other_in, one_out, delay, way) => {}
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::Receiver<Way>) {
-    let mut chunk = vec![0; 16 * 1024];
-    while let Ok(read @ 1..) = from.read(&mut chunk).await {
-        if way.wait_for(|way| *way == Way::Open).await.is_err() || to.write_all(&chunk[..read]).await.is_err() {
-            return;
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration, mut way: watch::Receiver<Way>) {
+    let (send, mut queue) = mpsc::channel::<(Instant, Vec<u8>)>(1024);
+    let read = async move {
+        let mut chunk = vec![0; 16 * 1024];
+        while let Ok(read @ 1..) = from.read(&mut chunk).await {
+            if send.send((Instant::now() + delay, chunk[..read].to_vec())).await.is_err() {
+                return;
+            }
         }
-    }
+    };
+    let write = async move {
+        while let Some((at, chunk)) = queue.recv().await {
+            tokio::time::sleep_until(at).await;
+            if way.wait_for(|way| *way == Way::Open).await.is_err() || to.write_all(&chunk).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(read, write);
 }
 
 fn multiaddr(addr: SocketAddr) -> Multiaddr {

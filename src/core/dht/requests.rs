@@ -8,8 +8,8 @@ use super::*;
 use crate::core::back_off::Failure;
 use crate::core::message::{DialCause, Unreachable};
 
-/// While others have answered, a query waits no longer than this for a dial that is not over, and goes on without it.
-/// Source: three round trips around the world, and some.
+/// A query that others have answered and that waits for nothing but overdue dials gives them up after this. Source: three
+/// round trips around the world, and some.
 const DIAL_WAIT: Duration = Duration::from_millis(750);
 
 /// So often a request is sent again after its dial taught where not to dial. Source: each time at least one of sixteen
@@ -172,7 +172,13 @@ impl Dht {
         self.admit(now, &request.to);
         self.on_growth(now, known);
         if let Some(took) = request.measured(now) {
-            self.experience.record(!request.dialled, took);
+            let first = self.experience.record(!request.dialled, took);
+            if first && request.dialled {
+                // Those beside it were judged by nothing.
+                for dial in self.requests.dials() {
+                    self.begin(now, dial, true, Duration::ZERO);
+                }
+            }
             if !request.dialled {
                 self.peers.table.record(request.to.key(), took);
             }
@@ -265,7 +271,6 @@ impl Dht {
     fn on_tardy(&mut self, now: Timestamp, id: RequestId, how: Tardy) {
         let Some(request) = self.requests.get(id) else { return };
         let (peer, owner) = (Arc::clone(&request.to), request.owner);
-        let dials = request.dials_since(now, DIAL_WAIT);
         if how == Tardy::Overdue {
             for behind in self.requests.behind(peer.key()) {
                 self.begin(now, behind, false, Duration::ZERO);
@@ -276,7 +281,8 @@ impl Dht {
             self.window.release();
         }
         let Some(query) = self.pool.get_mut(of) else { return };
-        if dials && query.report.answers > 0 {
+        let given_up = |id: &RequestId| self.requests.get(*id).is_some_and(|last| last.dials_since(now, DIAL_WAIT));
+        if how == Tardy::Overdue && query.report.answers > 0 && query.in_flight.iter().all(given_up) {
             // The table still learns how the dial ends.
             self.requests.leave_to(id, Owner::Evidence);
             let why = Unreachable::DialFailed(DialCause::TimedOut).into();

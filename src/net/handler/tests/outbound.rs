@@ -9,7 +9,7 @@ use libp2p_swarm::handler::ProtocolSupport;
 
 use super::rig::*;
 use crate::core::{Kind, Misbehaviour, Mode, Reply, Request, RequestError, Response};
-use crate::net::stream_config::StreamConfig;
+use crate::net::stream_config::{DEFAULT_STREAMS_PER_PEER, SAFE_STREAMS_PER_PEER, StreamConfig};
 
 #[tokio::test]
 async fn requests_share_a_stream() {
@@ -32,12 +32,15 @@ async fn streams_are_capped_and_the_rest_waits() {
         node.send(id, find_node(b"key")).await;
     }
     let mut streams = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..DEFAULT_STREAMS_PER_PEER {
         streams.push(raw.accept().await);
     }
     let mut answered = BTreeSet::new();
     while answered.len() < 40 {
         for stream in &mut streams {
+            if answered.len() == 40 {
+                break;
+            }
             read_request(stream).await;
             write(stream, &answer_bytes(&empty_answer())).await;
             let (id, result) = node.response().await;
@@ -46,7 +49,37 @@ async fn streams_are_capped_and_the_rest_waits() {
         }
     }
     assert_eq!(answered, (0..40).collect());
-    assert!(raw.try_accept().is_none(), "never more than eight streams");
+    assert!(raw.try_accept().is_none(), "never more streams than that");
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_few_streams_is_given_few_and_loses_no_request() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    for id in 0..20 {
+        node.send(id, find_node(b"key")).await;
+    }
+    let mut streams = Vec::new();
+    for number in 0..20 {
+        let stream = raw.accept().await;
+        // The rest are reset, as a server does that has as many as it takes.
+        if number < SAFE_STREAMS_PER_PEER {
+            streams.push(stream);
+        }
+    }
+    let mut answered = BTreeSet::new();
+    while answered.len() < 20 {
+        for stream in &mut streams {
+            if answered.len() == 20 {
+                break;
+            }
+            read_request(stream).await;
+            write(stream, &answer_bytes(&empty_answer())).await;
+            let (id, result) = node.response().await;
+            assert_eq!(result, Ok(empty_answer()), "{id}");
+            answered.insert(id);
+        }
+    }
+    assert!(raw.try_accept().is_none(), "no more are opened");
 }
 
 #[tokio::test]
