@@ -30,6 +30,9 @@ const MAX_DELAY: Duration = Duration::from_secs(10);
 /// While a dial is overdue, its owner is reminded of it this often, since what it knows may have changed.
 const REMIND: Duration = Duration::from_millis(250);
 
+/// A dial has taken far longer than most after this many times the time at which it is overdue.
+const FAR_LONGER: u32 = 3;
+
 /// Who waits for the end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -146,9 +149,10 @@ impl InFlight {
         self.tardy.is_none() && self.began.since(self.handed) < BUSY_AFTER
     }
 
-    /// Whether a connection has been in the making for this long, and longer than most.
+    /// Whether a connection has been in the making for at least this long, and for far longer than most take.
     pub(crate) fn dials_since(&self, now: Timestamp, time: Duration) -> bool {
-        self.stage == Stage::Dialling && self.tardy == Some(Tardy::Overdue) && now.since(self.began) >= time
+        let far_longer = self.deadlines.overdue.saturating_mul(FAR_LONGER);
+        self.stage == Stage::Dialling && now.since(self.began) >= time.max(far_longer)
     }
 
     /// Why it failed if its time is over. An announcement that went out on a connection has no answer to miss; what the

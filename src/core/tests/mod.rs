@@ -10,6 +10,7 @@ mod refreshing;
 mod replaced;
 mod restart;
 mod spans;
+mod timing;
 mod unlucky;
 mod upkeep;
 #[cfg(all(feature = "ipns", feature = "signed"))]

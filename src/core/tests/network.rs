@@ -47,6 +47,10 @@ pub(crate) struct Network {
     pub(crate) dead: BTreeSet<usize>,
     /// Are reached and do not answer.
     pub(crate) silent: BTreeSet<usize>,
+    /// Take dials and never a connection.
+    pub(crate) black_holes: BTreeSet<usize>,
+    /// Take this long to answer.
+    pub(crate) slow: BTreeMap<usize, Duration>,
     /// Reset every request.
     pub(crate) rude: BTreeSet<usize>,
     /// So many of 100 requests go wrong so, drawn from this.
@@ -84,6 +88,8 @@ impl Network {
             nodes: Vec::new(),
             dead: BTreeSet::new(),
             silent: BTreeSet::new(),
+            black_holes: BTreeSet::new(),
+            slow: BTreeMap::new(),
             rude: BTreeSet::new(),
             fault: None,
             stopped: BTreeMap::new(),
@@ -221,6 +227,13 @@ impl Network {
                 Output::Send { to, id, request } => {
                     assert!(self.open.insert((i, id)), "{id} sent twice");
                     self.sent += 1;
+                    let other = self.index.get(to.peer()).copied();
+                    if other.is_none_or(|other| !self.connected.contains(&(i.min(other), i.max(other)))) {
+                        self.nodes[i].handle_input(self.now, Input::Dialling { id });
+                    }
+                    if other.is_some_and(|other| self.black_holes.contains(&other)) {
+                        continue;
+                    }
                     self.nodes[i].handle_input(self.now, Input::Sent { id, settle: Duration::ZERO });
                     let there = self.index.get(to.peer()).copied().filter(|there| self.reaches(i, *there, &to));
                     match there {
@@ -243,7 +256,8 @@ impl Network {
                         Reply::Nothing => Ok(Response::AddProvider),
                         Reply::Reset(_) => Err(RequestError::Refused),
                     };
-                    self.send(asker, DELAY, Packet::Response { id: request, result });
+                    let slow = self.slow.get(&i).copied().unwrap_or_default();
+                    self.send(asker, DELAY + slow, Packet::Response { id: request, result });
                 }
                 Output::Event(event) => self.events.push((i, event)),
             }
