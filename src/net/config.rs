@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libp2p_swarm::StreamProtocol;
 
-use super::stream_config::StreamConfig;
+use super::stream_config::{MAX_TIME, StreamConfig};
 use crate::core::config::DiversityConfig;
 use crate::core::{self, AddressPolicy, ConfigError, Mode, RecordKey, Timestamp, Validator};
 
@@ -225,6 +225,16 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.core.validate()?;
         self.stream.validate()?;
+        let lookup = &self.core.lookup;
+        for (name, value) in [
+            ("lookup.request_timeout", lookup.request_timeout),
+            ("lookup.dial_timeout", lookup.dial_timeout),
+            ("lookup.query_timeout", lookup.query_timeout),
+        ] {
+            if value > MAX_TIME {
+                return Err(ConfigError::TooLong(name, MAX_TIME));
+            }
+        }
         if self.core.record.max_value_len.saturating_add(MESSAGE_BESIDE_VALUE) > self.stream.max_message_out {
             return Err(ConfigError::Greater("record.max_value_len", "stream.max_message_out less 4.5 KiB"));
         }
