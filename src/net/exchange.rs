@@ -109,12 +109,14 @@ impl Exchange {
         self.request.id
     }
 
-    /// The request, if it had the stream to itself and was not tried again before.
-    pub(super) fn into_untried(self) -> Result<Outgoing, Exchange> {
-        match self.others.is_empty() && !self.request.again {
-            true => Ok(Outgoing { again: true, ..self.request }),
-            false => Err(self),
-        }
+    /// Whether the request had the stream to itself, and was not tried again before.
+    pub(super) fn may_be_tried_again(&self) -> bool {
+        self.others.is_empty() && !self.request.again
+    }
+
+    /// The request, to be tried again.
+    pub(super) fn again(self) -> Outgoing {
+        Outgoing { again: true, ..self.request }
     }
 
     /// Nobody waits for this request any more. Says whether that leaves nothing that the stream is for.

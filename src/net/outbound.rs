@@ -213,15 +213,11 @@ impl Outbound {
                 index += 1;
                 continue;
             };
-            let mut exchange = self.exchanges.swap_remove(index);
-            if matches!(outcome, Outcome::Failed(RequestError::Refused)) && self.had_too_many() {
-                exchange = match exchange.into_untried() {
-                    Ok(request) => {
-                        self.queue.push_front(request);
-                        continue;
-                    }
-                    Err(exchange) => exchange,
-                };
+            let exchange = self.exchanges.swap_remove(index);
+            let refused = matches!(outcome, Outcome::Failed(RequestError::Refused));
+            if refused && exchange.may_be_tried_again() && self.had_too_many() {
+                self.queue.push_front(exchange.again());
+                continue;
             }
             let id = exchange.id();
             match exchange.end(outcome) {
