@@ -5,7 +5,7 @@
 //! `docs/results.md`.
 
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libp2p::swarm::SwarmEvent;
 use libp2p_kad as theirs_kad;
@@ -14,6 +14,7 @@ use libp2p_kad_dht as kad;
 use super::live::{Ours, PROTOCOL, soon, until};
 use super::proxy::Proxy;
 use super::theirs::{self, Theirs};
+use tokio::time::Instant;
 
 /// Half of the round trip.
 const ONE_WAY: Duration = Duration::from_millis(50);
