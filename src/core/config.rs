@@ -95,7 +95,7 @@ pub const DEFAULT_REPLICATE_INTERVAL: Duration = Duration::from_secs(3600);
 pub const DEFAULT_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
 
 /// All parameters of a node's core.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Config {
     /// How lookups walk.
@@ -115,21 +115,6 @@ pub struct Config {
     pub address_policy: AddressPolicy,
 }
 
-impl Default for Config {
-    /// Right for a private network.
-    fn default() -> Config {
-        Config {
-            lookup: LookupConfig::default(),
-            routing: RoutingConfig::default(),
-            record: RecordConfig::default(),
-            maintenance: MaintenanceConfig::default(),
-            back_off: BackOffConfig::default(),
-            limit: LimitConfig::default(),
-            address_policy: AddressPolicy::default(),
-        }
-    }
-}
-
 impl Config {
     /// Checks what types cannot.
     ///
@@ -137,44 +122,26 @@ impl Config {
     ///
     /// Names the first field that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let lookup = &self.lookup;
-        nonzero_time("lookup.query_timeout", lookup.query_timeout)?;
-        nonzero_time("lookup.min_request_timeout", lookup.min_request_timeout)?;
-        nonzero_time("lookup.dial_timeout", lookup.dial_timeout)?;
-        if lookup.min_request_timeout > lookup.request_timeout {
-            return Err(ConfigError::Greater("lookup.min_request_timeout", "lookup.request_timeout"));
-        }
-        if lookup.paths > lookup.replication {
-            return Err(ConfigError::Greater("lookup.paths", "lookup.replication"));
-        }
-        if lookup.resiliency > lookup.replication {
-            return Err(ConfigError::Greater("lookup.resiliency", "lookup.replication"));
-        }
-        if let Some(diversity) = &self.routing.diversity {
-            diversity.validate()?;
-        }
-        nonzero_time("record.value_ttl", self.record.value_ttl)?;
-        nonzero_time("record.provider_ttl", self.record.provider_ttl)?;
-        nonzero_time("record.provider_addr_ttl", self.record.provider_addr_ttl)?;
-        let maintenance = &self.maintenance;
-        for (name, interval) in [
+        let (lookup, record, maintenance, limit) = (&self.lookup, &self.record, &self.maintenance, &self.limit);
+        nonzero_times([
+            ("lookup.query_timeout", lookup.query_timeout),
+            ("lookup.min_request_timeout", lookup.min_request_timeout),
+            ("lookup.dial_timeout", lookup.dial_timeout),
+            ("record.value_ttl", record.value_ttl),
+            ("record.provider_ttl", record.provider_ttl),
+            ("record.provider_addr_ttl", record.provider_addr_ttl),
+        ])?;
+        let intervals = [
             ("maintenance.check_interval", maintenance.check_interval),
             ("maintenance.refresh_interval", maintenance.refresh_interval),
             ("maintenance.announce_interval", maintenance.announce_interval),
             ("maintenance.region_interval", maintenance.region_interval),
             ("maintenance.replicate_interval", maintenance.replicate_interval),
-        ] {
-            interval.map_or(Ok(()), |interval| nonzero_time(name, interval))?;
-        }
-        if let Some(interval) = self.maintenance.snapshot_interval {
-            nonzero_time("maintenance.snapshot_interval", interval)?;
-        }
-        if self.back_off.base > self.back_off.max {
-            return Err(ConfigError::Greater("back_off.base", "back_off.max"));
-        }
-        let limit = &self.limit;
-        for (name, value) in [
-            ("record.max_value_len", self.record.max_value_len),
+            ("maintenance.snapshot_interval", maintenance.snapshot_interval),
+        ];
+        nonzero_times(intervals.into_iter().filter_map(|(name, interval)| Some((name, interval?))))?;
+        nonzero([
+            ("record.max_value_len", record.max_value_len),
             ("limit.queries", limit.queries),
             ("limit.requests", limit.requests),
             ("limit.inbound", limit.inbound),
@@ -183,22 +150,37 @@ impl Config {
             ("limit.back_offs", limit.back_offs),
             ("limit.candidates", limit.candidates),
             ("limit.providers_per_query", limit.providers_per_query),
-            ("maintenance.probes", self.maintenance.probes),
-        ] {
-            if value == 0 {
-                return Err(ConfigError::Zero(name));
-            }
-        }
-        if lookup.replication.get() > limit.frontier {
-            return Err(ConfigError::Greater("lookup.replication", "limit.frontier"));
-        }
-        Ok(())
+            ("maintenance.probes", maintenance.probes),
+        ])?;
+        let k = ("lookup.replication", lookup.replication);
+        at_most(
+            ("lookup.min_request_timeout", lookup.min_request_timeout),
+            ("lookup.request_timeout", lookup.request_timeout),
+        )?;
+        at_most(("lookup.paths", lookup.paths), k)?;
+        at_most(("lookup.resiliency", lookup.resiliency), k)?;
+        at_most(("lookup.replication", lookup.replication.get()), ("limit.frontier", limit.frontier))?;
+        at_most(("back_off.base", self.back_off.base), ("back_off.max", self.back_off.max))?;
+        self.routing.diversity.as_ref().map_or(Ok(()), DiversityConfig::validate)
     }
 }
 
-/// Time is counted in microseconds: what is shorter is none.
-fn nonzero_time(name: &'static str, value: Duration) -> Result<(), ConfigError> {
-    if value.as_micros() == 0 { Err(ConfigError::Zero(name)) } else { Ok(()) }
+/// Refuses the first of these fields that is zero.
+pub(crate) fn nonzero<T: Default + PartialEq>(
+    fields: impl IntoIterator<Item = (&'static str, T)>,
+) -> Result<(), ConfigError> {
+    let zero = fields.into_iter().find(|(_, value)| *value == T::default());
+    zero.map_or(Ok(()), |(name, _)| Err(ConfigError::Zero(name)))
+}
+
+/// The same for times, which are counted in microseconds: what is shorter is none.
+fn nonzero_times(fields: impl IntoIterator<Item = (&'static str, Duration)>) -> Result<(), ConfigError> {
+    nonzero(fields.into_iter().map(|(name, time)| (name, time.as_micros())))
+}
+
+/// Refuses a field that is greater than another.
+pub(crate) fn at_most<T: PartialOrd>(field: (&'static str, T), most: (&'static str, T)) -> Result<(), ConfigError> {
+    if field.1 > most.1 { Err(ConfigError::Greater(field.0, most.0)) } else { Ok(()) }
 }
 
 /// How lookups walk.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use prometheus_client::collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 
-use super::table::{METRICS, Value};
+use super::table::{METRICS, Read, Value};
 use super::{Published, lock};
 use crate::core::stats::{BOUNDS, Durations};
 
@@ -26,11 +26,16 @@ impl collector::Collector for Collector {
             let mut family = encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), kind)?;
             for published in all.iter().filter(|published| published.begun) {
                 let mut result = Ok(());
-                (metric.read)(published, &mut |labels, value| {
+                let mut take = |labels: &[(&str, &str)], value: Value<'_>| {
                     let network = published.network.iter().map(|network| ("network", network.as_str()));
                     let labels: Vec<_> = network.chain(labels.iter().copied()).collect();
                     result = result.and_then(|()| sample(&mut family, &labels, value));
-                });
+                };
+                match metric.read {
+                    Read::Count(read) => take(&[], Value::Count(read(published))),
+                    Read::Level(read) => take(&[], Value::Level(read(published))),
+                    Read::All(read) => read(published, &mut take),
+                }
                 result?;
             }
         }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use libp2p_swarm::StreamProtocol;
 
-use super::stream_config::{MAX_TIME, StreamConfig};
-use crate::core::config::DiversityConfig;
+use super::stream_config::{StreamConfig, within_max_time};
+use crate::core::config::{DiversityConfig, nonzero};
 use crate::core::{self, AddressPolicy, ConfigError, Mode, RecordKey, Timestamp, Validator};
 
 /// The protocol of the public IPFS network.
@@ -226,15 +226,11 @@ impl Config {
         self.core.validate()?;
         self.stream.validate()?;
         let lookup = &self.core.lookup;
-        for (name, value) in [
+        within_max_time([
             ("lookup.request_timeout", lookup.request_timeout),
             ("lookup.dial_timeout", lookup.dial_timeout),
             ("lookup.query_timeout", lookup.query_timeout),
-        ] {
-            if value > MAX_TIME {
-                return Err(ConfigError::TooLong(name, MAX_TIME));
-            }
-        }
+        ])?;
         if self.core.record.max_value_len.saturating_add(MESSAGE_BESIDE_VALUE) > self.stream.max_message_out {
             return Err(ConfigError::Greater("record.max_value_len", "stream.max_message_out less 4.5 KiB"));
         }
@@ -279,10 +275,7 @@ impl DialConfig {
     ///
     /// Names the first field that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.waiting == 0 {
-            return Err(ConfigError::Zero("dial.waiting"));
-        }
-        Ok(())
+        nonzero([("dial.waiting", self.waiting)])
     }
 }
 

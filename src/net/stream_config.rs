@@ -7,6 +7,7 @@ use std::time::Duration;
 use libp2p_swarm::StreamProtocol;
 
 use crate::core::ConfigError;
+use crate::core::config::{at_most, nonzero};
 
 /// Default for [`StreamConfig::max_message_in`]: 4 MiB. Source: the Go implementation reads and writes as much.
 pub const DEFAULT_MAX_MESSAGE_IN: usize = 4 * 1024 * 1024;
@@ -108,41 +109,31 @@ impl StreamConfig {
         if self.protocols.is_empty() {
             return Err(ConfigError::Empty("stream.protocols"));
         }
-        for (name, value) in [
+        nonzero([
             ("stream.max_message_in", self.max_message_in),
             ("stream.max_message_out", self.max_message_out),
             ("stream.streams_per_peer", self.streams_per_peer),
             ("stream.inbound_streams", self.inbound_streams),
-        ] {
-            if value == 0 {
-                return Err(ConfigError::Zero(name));
-            }
-        }
-        for (name, value) in [
+        ])?;
+        let needed = [
             ("stream.open_timeout", self.open_timeout),
             ("stream.inbound_request_timeout", self.inbound_request_timeout),
             ("stream.inbound_idle_timeout", self.inbound_idle_timeout),
-        ] {
-            if value.is_zero() {
-                return Err(ConfigError::Zero(name));
-            }
-        }
-        for (name, value) in [
-            ("stream.open_timeout", self.open_timeout),
-            ("stream.inbound_request_timeout", self.inbound_request_timeout),
-            ("stream.inbound_idle_timeout", self.inbound_idle_timeout),
+        ];
+        nonzero(needed)?;
+        within_max_time(needed)?;
+        within_max_time([
             ("stream.outbound_idle_timeout", self.outbound_idle_timeout),
             ("stream.announcement_settle", self.announcement_settle),
-        ] {
-            if value > MAX_TIME {
-                return Err(ConfigError::TooLong(name, MAX_TIME));
-            }
-        }
-        if self.max_message_in > self.inbound_buffer {
-            return Err(ConfigError::Greater("stream.max_message_in", "stream.inbound_buffer"));
-        }
-        Ok(())
+        ])?;
+        at_most(("stream.max_message_in", self.max_message_in), ("stream.inbound_buffer", self.inbound_buffer))
     }
+}
+
+/// Refuses the first of these times that is longer than [`MAX_TIME`].
+pub(super) fn within_max_time<const N: usize>(times: [(&'static str, Duration); N]) -> Result<(), ConfigError> {
+    let longer = times.into_iter().find(|(_, time)| *time > MAX_TIME);
+    longer.map_or(Ok(()), |(name, _)| Err(ConfigError::TooLong(name, MAX_TIME)))
 }
 
 #[cfg(test)]

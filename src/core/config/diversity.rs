@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::nonzero_time;
+use super::{at_most, nonzero_times};
 use crate::core::error::ConfigError;
 use crate::core::ip_group::AsnTable;
 
@@ -75,9 +75,8 @@ impl Default for DiversityConfig {
 
 impl DiversityConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        if self.per_bucket > self.per_table {
-            return Err(ConfigError::Greater("routing.diversity.per_bucket", "routing.diversity.per_table"));
-        }
-        nonzero_time("routing.diversity.newcomers_within", self.newcomers_within)
+        let bucket = ("routing.diversity.per_bucket", self.per_bucket);
+        at_most(bucket, ("routing.diversity.per_table", self.per_table))?;
+        nonzero_times([("routing.diversity.newcomers_within", self.newcomers_within)])
     }
 }

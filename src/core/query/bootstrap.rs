@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Context, Heard, Step, find_node, unanswered, walk_on};
+use super::{Context, Step, find_node, unanswered, walk_on};
 use crate::core::contact::Contact;
 use crate::core::errand::{Aim, Explored};
 use crate::core::error::Report;
@@ -93,10 +93,6 @@ impl Bootstrap {
             return Step::Finish(Err(unanswered(report)));
         }
         Step::Finish(Ok(Answer::Bootstrapped { peers: cx.peers.table.len(), report: std::mem::take(report) }))
-    }
-
-    pub(crate) fn on_answer(&mut self, heard: Heard<'_>) -> usize {
-        self.lookup(heard.tag).map_or(0, |lookup| lookup.on_answer(heard.from.key(), heard.closer))
     }
 
     pub(crate) fn unasked(&self) -> usize {

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::coverage::Coverage;
-use super::{Context, Heard, Step, find_node, take, unanswered, walk_on};
+use super::{Context, Step, find_node, take, unanswered, walk_on};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, Evidence, QueryOptions};
@@ -153,12 +153,6 @@ impl Find {
         true
     }
 
-    pub(crate) fn on_answer(&mut self, heard: Heard<'_>) -> usize {
-        let news = self.lookup(heard.tag).map_or(0, |lookup| lookup.on_answer(heard.from.key(), heard.closer));
-        self.reached(heard.from);
-        news
-    }
-
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, why: RequestError) {
         // It was reached, and is who it should be; it only does not serve.
         if matches!(why, RequestError::Unsupported | RequestError::Refused | RequestError::Misbehaved(_)) {
@@ -166,7 +160,8 @@ impl Find {
         }
     }
 
-    fn reached(&mut self, peer: &Arc<Contact>) {
+    /// This peer is there.
+    pub(crate) fn reached(&mut self, peer: &Arc<Contact>) {
         if let Wanted::Peer { found } = &mut self.wanted
             && *peer.key() == self.target
         {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 
 use super::correct::{FollowUp, Read};
-use super::{Context, Heard, Step, take, unanswered, walk_on};
+use super::{Context, Step, take, unanswered, walk_on};
 use crate::core::config::RecordConfig;
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
@@ -126,25 +126,26 @@ impl GetValue {
     pub(crate) fn on_answer(
         &mut self,
         cx: &Context<'_>,
-        heard: Heard<'_>,
+        from: &Arc<Contact>,
+        response: &mut Response,
         out: &mut Vec<QueryEvent>,
-    ) -> Result<usize, Misbehaviour> {
-        let Response::GetValue { value, .. } = heard.response else { return Err(Misbehaviour::WrongType) };
-        self.invalid.retain(|peer| peer.peer() != heard.from.peer());
-        match value {
+    ) -> Result<(), Misbehaviour> {
+        let Response::GetValue { value, .. } = response else { return Err(Misbehaviour::WrongType) };
+        self.invalid.retain(|peer| peer.peer() != from.peer());
+        match value.take() {
             Some(value) => {
                 let validator = &cx.config.record.validator;
                 if let Err(why) = validator.validate(cx.now, &self.key, &value.value) {
-                    self.lookup.on_failure(heard.from.key());
-                    self.invalid.push(Arc::clone(heard.from));
+                    self.lookup.on_failure(from.key());
+                    self.invalid.push(Arc::clone(from));
                     return Err(Misbehaviour::InvalidValue(why));
                 }
                 let record = received(cx.now, &cx.config.record, value);
-                self.compare(&cx.config.record, record, heard.from, out);
+                self.compare(&cx.config.record, record, from, out);
             }
-            None => self.missing.push(Arc::clone(heard.from)),
+            None => self.missing.push(Arc::clone(from)),
         }
-        Ok(self.lookup.on_answer(heard.from.key(), heard.closer))
+        Ok(())
     }
 
     /// The time is over: as many holders as were wanted may have been found by a get that asks everyone.

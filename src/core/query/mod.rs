@@ -185,22 +185,24 @@ impl Machine {
     pub(crate) fn on_answer(
         &mut self,
         cx: &Context<'_>,
-        heard: Heard<'_>,
+        mut heard: Heard<'_>,
         out: &mut Vec<QueryEvent>,
     ) -> Result<usize, Misbehaviour> {
-        match self {
-            Machine::Find(find) => Ok(find.on_answer(heard)),
-            Machine::GetValue(get) => get.on_answer(cx, heard, out),
-            Machine::Publish(publish) => Ok(publish.on_answer(heard)),
-            Machine::Providers(providers) => Ok(providers.on_answer(cx, heard, out)),
-            Machine::Bootstrap(bootstrap) => Ok(bootstrap.on_answer(heard)),
-            Machine::Region(region) => Ok(region.on_answer(heard)),
-            Machine::Correct(correct) => {
-                correct.on_end();
-                Ok(0)
-            }
-            Machine::Joined | Machine::Local(_) => Ok(0),
+        if let Machine::GetValue(get) = self {
+            // What is not valid is no answer to its lookup.
+            get.on_answer(cx, heard.from, &mut heard.response, out)?;
         }
+        let (from, tag) = (heard.from, heard.tag);
+        let news = self.lookup(tag).map_or(0, |lookup| lookup.on_answer(from.key(), heard.closer));
+        match self {
+            Machine::Find(find) => find.reached(from),
+            Machine::Publish(publish) => publish.on_answer(from, tag),
+            Machine::Providers(providers) => providers.on_answer(cx, &heard, out),
+            Machine::Region(region) => region.on_answer(&heard),
+            Machine::Correct(correct) => correct.on_end(),
+            Machine::GetValue(_) | Machine::Bootstrap(_) | Machine::Joined | Machine::Local(_) => {}
+        }
+        Ok(news)
     }
 
     /// The lookup that this request is part of, unless that is over.

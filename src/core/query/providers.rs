@@ -134,17 +134,13 @@ impl FindProviders {
         self.hand_out(out);
     }
 
-    pub(crate) fn on_answer(&mut self, cx: &Context<'_>, heard: Heard<'_>, out: &mut Vec<QueryEvent>) -> usize {
-        let news = if heard.tag == MAIN {
-            if let Response::GetProviders { providers, .. } = &heard.response {
-                providers.iter().for_each(|provider| self.hear(cx, provider));
-            }
-            self.lookup.on_answer(heard.from.key(), heard.closer)
-        } else {
-            self.on_resolving_answer(cx, &heard)
-        };
+    pub(crate) fn on_answer(&mut self, cx: &Context<'_>, heard: &Heard<'_>, out: &mut Vec<QueryEvent>) {
+        if heard.tag != MAIN {
+            self.on_resolving_answer(cx, heard);
+        } else if let Response::GetProviders { providers, .. } = &heard.response {
+            providers.iter().for_each(|provider| self.hear(cx, provider));
+        }
         self.hand_out(out);
-        news
     }
 
     /// The lookup that this request is part of, unless that is over.
@@ -155,16 +151,13 @@ impl FindProviders {
         self.resolving.as_mut().filter(|_| tag == Tag(self.resolved)).map(|resolving| &mut resolving.lookup)
     }
 
-    fn on_resolving_answer(&mut self, cx: &Context<'_>, heard: &Heard<'_>) -> usize {
-        let Some(resolving) = self.resolving.as_mut().filter(|_| heard.tag == Tag(self.resolved)) else { return 0 };
-        let news = resolving.lookup.on_answer(heard.from.key(), heard.closer);
+    fn on_resolving_answer(&mut self, cx: &Context<'_>, heard: &Heard<'_>) {
+        let Some(resolving) = self.resolving.as_ref().filter(|_| heard.tag == Tag(self.resolved)) else { return };
         let found = heard.closer.iter().find(|contact| contact.peer() == resolving.provider.peer());
         if let Some(found) = found.filter(|contact| contact.has_addrs()) {
-            let found = Arc::clone(found);
             self.resolving = None;
-            self.hear(cx, &found);
+            self.hear(cx, found);
         }
-        news
     }
 
     /// Someone says that this peer provides it. Bounded: what is over the limit is not remembered.

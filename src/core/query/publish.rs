@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::delivery::Delivery;
-use super::{Context, DELIVERY, Heard, Step, WALK, find_node, take, unanswered, walk_on};
+use super::{Context, DELIVERY, Step, WALK, find_node, take, unanswered, walk_on};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryOptions};
@@ -143,14 +143,9 @@ impl Publish {
         }
     }
 
-    pub(crate) fn on_answer(&mut self, heard: Heard<'_>) -> usize {
-        match &mut self.stage {
-            Stage::Walking(lookup, _) if heard.tag == WALK => lookup.on_answer(heard.from.key(), heard.closer),
-            Stage::Walking(_, delivery) | Stage::Delivering(delivery) if heard.tag == DELIVERY => {
-                delivery.on_answer(heard.from);
-                0
-            }
-            _ => 0,
+    pub(crate) fn on_answer(&mut self, from: &Arc<Contact>, tag: Tag) {
+        if let Some(delivery) = self.delivery(tag) {
+            delivery.on_answer(from);
         }
     }
 

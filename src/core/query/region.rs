@@ -170,16 +170,14 @@ impl Region {
         Step::Finish(Err(QueryError::NotFound(Box::new(std::mem::take(report)))))
     }
 
-    pub(crate) fn on_answer(&mut self, heard: Heard<'_>) -> usize {
+    pub(crate) fn on_answer(&mut self, heard: &Heard<'_>) {
         if let Some(walk) = self.walk.as_mut().filter(|walk| walk.tag == heard.tag) {
             let first = self.dark.front().filter(|_| walk.direct);
             if let Some(has) = first.and_then(|i| has(&self.parcels[*i].item, &heard.response)) {
                 walk.heard.insert(heard.from.key().head(), has);
             }
-            return walk.lookup.on_answer(heard.from.key(), heard.closer);
         }
         self.settle(heard.from, heard.tag, State::Reached);
-        0
     }
 
     /// The lookup that this request is part of, unless that is over.

@@ -55,11 +55,8 @@ impl<T> PerNetwork<T> {
         }
     }
 
-    fn get_mut(&mut self, network: Network) -> &mut T {
-        match network {
-            Network::Wan => &mut self.wan,
-            Network::Lan => &mut self.lan,
-        }
+    fn map<U>(self, mut change: impl FnMut(T) -> U) -> PerNetwork<U> {
+        PerNetwork { wan: change(self.wan), lan: change(self.lan) }
     }
 }
 

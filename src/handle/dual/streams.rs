@@ -40,37 +40,15 @@ impl DualProviders {
 
     /// Ends after this many providers of both networks together. As [`Providers::limit`].
     pub fn limit(mut self, limit: NonZeroUsize) -> DualProviders {
-        let PerNetwork { wan, lan } = self.sides;
-        self.sides = PerNetwork { wan: wan.limit(limit), lan: lan.limit(limit) };
+        self.sides = self.sides.map(|side| side.limit(limit));
         self.limit = Some(limit);
         self
     }
 
     /// Gives it this much time in all. As [`Providers::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> DualProviders {
-        let PerNetwork { wan, lan } = self.sides;
-        self.sides = PerNetwork { wan: wan.timeout(timeout), lan: lan.timeout(timeout) };
+        self.sides = self.sides.map(|side| side.timeout(timeout));
         self
-    }
-
-    /// What of it is news; `None` if nothing is.
-    fn news(&mut self, mut provider: PeerRecord) -> Option<PeerRecord> {
-        match self.told.get_mut(&provider.id) {
-            None => {
-                if self.limit.is_some_and(|limit| self.told.len() >= limit.get()) {
-                    return None;
-                }
-                self.told.insert(provider.id, provider.addrs.clone());
-            }
-            Some(told) => {
-                provider.addrs.retain(|addr| !told.contains(addr));
-                if provider.addrs.is_empty() {
-                    return None;
-                }
-                told.extend(provider.addrs.iter().cloned());
-            }
-        }
-        Some(provider)
     }
 }
 
@@ -78,24 +56,11 @@ impl Stream for DualProviders {
     type Item = PeerRecord;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PeerRecord>> {
-        let stream = &mut *self;
-        let mut running = false;
-        for network in [Network::Lan, Network::Wan] {
-            loop {
-                match Pin::new(stream.sides.get_mut(network)).poll_next(cx) {
-                    // What was told already is passed over.
-                    Poll::Ready(Some(provider)) => match stream.news(provider) {
-                        Some(news) => return Poll::Ready(Some(news)),
-                        None => continue,
-                    },
-                    Poll::Ready(None) => {}
-                    Poll::Pending => running = true,
-                }
-                break;
-            }
-        }
-        let enough = stream.limit.is_some_and(|limit| stream.told.len() >= limit.get());
-        if running && !enough { Poll::Pending } else { Poll::Ready(None) }
+        let DualProviders { sides: PerNetwork { wan, lan }, limit, told } = &mut *self;
+        // What was told already is passed over.
+        let next = poll_both((lan, wan), cx, |provider| news(told, *limit, provider));
+        let enough = limit.is_some_and(|limit| told.len() >= limit.get());
+        if next.is_pending() && enough { Poll::Ready(None) } else { next }
     }
 }
 
@@ -127,15 +92,8 @@ impl DualValues {
 
     /// Gives it this much time in all. As [`Values::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> DualValues {
-        let PerNetwork { wan, lan } = self.sides;
-        self.sides = PerNetwork { wan: wan.timeout(timeout), lan: lan.timeout(timeout) };
+        self.sides = self.sides.map(|side| side.timeout(timeout));
         self
-    }
-
-    fn is_better(&self, record: &Record) -> bool {
-        let Some(best) = &self.best else { return true };
-        let [old, new] = [best, record].map(|record| Candidate::new(&record.value, record.expires));
-        best.value != record.value && better(&*self.validator, &self.key, old, new) == Network::Lan
     }
 }
 
@@ -143,23 +101,17 @@ impl Stream for DualValues {
     type Item = Record;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Record>> {
-        let stream = &mut *self;
-        let mut running = false;
-        for network in [Network::Wan, Network::Lan] {
-            loop {
-                match Pin::new(stream.sides.get_mut(network)).poll_next(cx) {
-                    Poll::Ready(Some(record)) if stream.is_better(&record) => {
-                        stream.best = Some(record.clone());
-                        return Poll::Ready(Some(record));
-                    }
-                    Poll::Ready(Some(_)) => continue,
-                    Poll::Ready(None) => {}
-                    Poll::Pending => running = true,
+        let DualValues { sides: PerNetwork { wan, lan }, validator, key, best } = &mut *self;
+        poll_both((wan, lan), cx, |record: Record| {
+            if let Some(best) = &*best {
+                let [old, new] = [best, &record].map(|record| Candidate::new(&record.value, record.expires));
+                if best.value == record.value || better(&**validator, key, old, new) == Network::Wan {
+                    return None;
                 }
-                break;
             }
-        }
-        if running { Poll::Pending } else { Poll::Ready(None) }
+            *best = Some(record.clone());
+            Some(record)
+        })
     }
 }
 
@@ -170,4 +122,45 @@ impl IntoFuture for DualValues {
     fn into_future(self) -> Race<Found> {
         Race::best(self.sides.wan.into_future(), self.sides.lan.into_future(), self.validator)
     }
+}
+
+/// The next item of two streams that is worth telling, the first one's before the other's.
+fn poll_both<S: Stream + Unpin, T>(
+    streams: (&mut S, &mut S),
+    cx: &mut Context<'_>,
+    mut worth: impl FnMut(S::Item) -> Option<T>,
+) -> Poll<Option<T>> {
+    let mut running = false;
+    for stream in [streams.0, streams.1] {
+        loop {
+            match Pin::new(&mut *stream).poll_next(cx).map(|item| item.map(&mut worth)) {
+                Poll::Ready(Some(Some(item))) => return Poll::Ready(Some(item)),
+                Poll::Ready(Some(None)) => continue,
+                next => running |= next.is_pending(),
+            }
+            break;
+        }
+    }
+    if running { Poll::Pending } else { Poll::Ready(None) }
+}
+
+/// What of a provider is news, and may still be told; `None` if nothing is.
+fn news(
+    told: &mut BTreeMap<PeerId, Vec<Multiaddr>>,
+    limit: Option<NonZeroUsize>,
+    mut provider: PeerRecord,
+) -> Option<PeerRecord> {
+    let full = limit.is_some_and(|limit| told.len() >= limit.get());
+    match told.get_mut(&provider.id) {
+        None if full => return None,
+        None => _ = told.insert(provider.id, provider.addrs.clone()),
+        Some(told) => {
+            provider.addrs.retain(|addr| !told.contains(addr));
+            if provider.addrs.is_empty() {
+                return None;
+            }
+            told.extend(provider.addrs.iter().cloned());
+        }
+    }
+    Some(provider)
 }
