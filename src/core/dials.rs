@@ -11,7 +11,7 @@
 //!
 //! [`Addresses::is_sure`]: super::addresses::Addresses::is_sure
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::contact::Contact;
-use super::host::{Host, Network, Transport};
+use super::host::{Host, Transport};
 use super::key::Key;
 use super::message::DialCause;
 use super::time::Timestamp;
 
 /// A host takes so many attempts of hearsay. Source: a peer behind it has two addresses at most that are worth a try.
-const PER_HOST: u32 = 3;
+const PER_HOST: usize = 3;
 /// A network takes so many. Source: a machine room of which a tenth is down does not use it up.
-const PER_NETWORK: u32 = 30;
+const PER_NETWORK: usize = 30;
 /// A host at which dials succeed takes as many more at once, but no more than a network does.
-const MAX_SUCCESSES: u32 = PER_NETWORK - PER_HOST;
+const MAX_SUCCESSES: usize = PER_NETWORK - PER_HOST;
 /// After so long a destination that was tried in vain may be tried again.
 const PERIOD: Duration = Duration::from_secs(60);
 /// So many hosts and networks are remembered; the oldest make room. About 100 bytes each.
@@ -39,7 +39,7 @@ const MAX_DESTINATIONS: usize = 4_096;
 const MAX_NAMERS: usize = 1_024;
 /// From so many destinations on, those whose period is over are looked for.
 const FIRST_SWEEP: usize = 64;
-/// So many transports are remembered of each kind. Source: more than all combinations that anyone uses.
+/// So many transports are remembered. Source: more than all combinations that anyone uses.
 const MAX_TRANSPORTS: usize = 64;
 /// A dial that is not over after this time is taken for a new one. Source: the usual limit of transports.
 const DIAL_TIME: Duration = Duration::from_secs(10);
@@ -49,14 +49,12 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Dials {
-    /// Addresses at which peers are not, whatever anyone says; the longest known first to go.
+    /// Addresses at which peers are not, whatever anyone says. Where there is no room all are forgotten: that costs a dial
+    /// each, of those that are named again.
     wrong: BTreeMap<Key, Arc<Contact>>,
-    order: VecDeque<Key>,
     limit: usize,
-    /// Transports by which this node reached anyone.
-    works: BTreeSet<Transport>,
-    /// Transports that this node does not have.
-    lacks: BTreeSet<Transport>,
+    /// Whether this node reached anyone by a transport, or does not have it.
+    transports: BTreeMap<Transport, bool>,
     spent: BTreeMap<Destination, Spent>,
     /// At so many destinations those whose period is over are forgotten.
     sweep_at: usize,
@@ -80,17 +78,23 @@ struct UnderWay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Destination {
     Host(Host),
-    Network(Network),
+    /// By what stands for it.
+    Network(Host),
+}
+
+impl Destination {
+    fn of(host: Host) -> [Destination; 2] {
+        [Destination::Host(host), Destination::Network(host.network())]
+    }
 }
 
 /// What hearsay did to a destination in a period.
 #[derive(Debug)]
 struct Spent {
     since: Timestamp,
-    attempts: u32,
-    successes: u32,
-    /// For whose words: as many as there are attempts at most.
-    namers: SmallVec<[(u64, u32); 1]>,
+    /// For whose words each attempt was.
+    namers: SmallVec<[u64; 3]>,
+    successes: usize,
 }
 
 impl Dials {
@@ -98,10 +102,8 @@ impl Dials {
     pub(crate) fn new(limit: usize) -> Dials {
         Dials {
             wrong: BTreeMap::new(),
-            order: VecDeque::new(),
             limit,
-            works: BTreeSet::new(),
-            lacks: BTreeSet::new(),
+            transports: BTreeMap::new(),
             spent: BTreeMap::new(),
             sweep_at: FIRST_SWEEP,
             namers: BTreeMap::new(),
@@ -122,37 +124,30 @@ impl Dials {
 
     /// A peer is not at these addresses.
     pub(crate) fn set_wrong(&mut self, wrong: &Arc<Contact>) {
-        if let Some(known) = self.wrong.get_mut(wrong.key()) {
-            *known = known.merged(wrong);
-            return;
+        if self.wrong.len() >= self.limit && !self.has_wrong(wrong.key()) {
+            self.wrong.clear();
         }
-        if self.wrong.len() >= self.limit
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.wrong.remove(&oldest);
-        }
-        self.order.push_back(*wrong.key());
-        self.wrong.insert(*wrong.key(), Arc::clone(wrong));
+        let known = self.wrong.entry(*wrong.key()).or_insert_with(|| Arc::clone(wrong));
+        *known = known.merged(wrong);
     }
 
     /// Whoever should know says that a peer is at these addresses.
     pub(crate) fn set_right(&mut self, contact: &Contact) {
         let Some(wrong) = self.wrong.get_mut(contact.key()) else { return };
-        *wrong = wrong.with_addrs(wrong.raw_addrs().iter().filter(|addr| !contact.raw_addrs().contains(addr)).cloned());
+        *wrong = wrong.filtered(|addr| !contact.raw_addrs().contains(addr));
         if !wrong.has_addrs() {
             self.wrong.remove(contact.key());
-            self.order.retain(|key| key != contact.key());
         }
     }
 
     /// Whether no transport takes such an address.
     pub(crate) fn lacks(&self, addr: &[u8]) -> bool {
-        !self.lacks.is_empty() && self.lacks.contains(&Transport::of(addr))
+        self.transports.get(&Transport::of(addr)) == Some(&false)
     }
 
     /// Whether this node reached anyone by the transport of this address: if it fails, that says something.
     pub(crate) fn works(&self, addr: &[u8]) -> bool {
-        self.works.contains(&Transport::of(addr))
+        self.transports.get(&Transport::of(addr)) == Some(&true)
     }
 
     /// Someone named a peer.
@@ -187,11 +182,10 @@ impl Dials {
     /// the peer. What is on no network has no budget.
     pub(crate) fn spend(&mut self, now: Timestamp, peer: &Key, addr: &[u8]) -> bool {
         let Some(host) = Host::of(addr) else { return true };
-        let namer = self.namer(peer);
-        let destinations = [Destination::Host(host), Destination::Network(host.network())];
-        let left = destinations.iter().all(|at| self.spent.get(at).is_none_or(|spent| spent.is_left(now, at, &namer)));
+        let (namer, destinations) = (self.namer(peer), Destination::of(host));
+        let left = destinations.iter().all(|at| self.spent.get(at).is_none_or(|spent| spent.is_left(now, at, namer)));
         if left {
-            destinations.into_iter().for_each(|at| self.spent_at(now, at).spend(namer));
+            destinations.into_iter().for_each(|at| self.spent_at(now, at).namers.push(namer));
         }
         left
     }
@@ -199,15 +193,10 @@ impl Dials {
     /// A connection to a peer is up, by a dial at this address, or by the peer's own: what was spent on its dial did not fail.
     pub(crate) fn on_connected(&mut self, now: Timestamp, peer: &Key, dialled: Option<&[u8]>) {
         if let Some(UnderWay { namer, spent, .. }) = self.under_way.remove(peer) {
-            for host in spent {
-                self.spent_at(now, Destination::Host(host)).give_back(&namer);
-                self.spent_at(now, Destination::Network(host.network())).give_back(&namer);
-            }
+            spent.into_iter().flat_map(Destination::of).for_each(|at| self.spent_at(now, at).give_back(namer));
         }
         let Some(addr) = dialled else { return };
-        if self.works.len() < MAX_TRANSPORTS {
-            self.works.insert(Transport::of(addr));
-        }
+        self.set_transport(addr, true);
         if let Some(host) = Host::of(addr)
             && let Some(spent) = self.spent.get_mut(&Destination::Host(host))
         {
@@ -220,12 +209,7 @@ impl Dials {
         self.end(peer);
         let news = match cause {
             DialCause::WrongPeer => true,
-            DialCause::NoTransport => {
-                if self.lacks.len() >= MAX_TRANSPORTS {
-                    self.lacks.pop_first();
-                }
-                self.lacks.insert(Transport::of(addr))
-            }
+            DialCause::NoTransport => self.set_transport(addr, false),
             _ => false,
         };
         if news {
@@ -236,6 +220,16 @@ impl Dials {
     /// Whether a dial of the peer that failed just now would go elsewhere if it were begun again.
     pub(crate) fn has_learnt(&self, now: Timestamp, peer: &Key) -> bool {
         self.learnt.is_some_and(|(of, at)| of == *peer && now < at + AGAIN)
+    }
+
+    /// Tells whether this is news. What works is remembered before what does not.
+    fn set_transport(&mut self, addr: &[u8], works: bool) -> bool {
+        let transport = Transport::of(addr);
+        if self.transports.len() >= MAX_TRANSPORTS {
+            self.transports.retain(|known, works| *works || *known == transport);
+        }
+        let room = self.transports.len() < MAX_TRANSPORTS || self.transports.contains_key(&transport);
+        room && self.transports.insert(transport, works) != Some(works)
     }
 
     fn namer(&self, peer: &Key) -> u64 {
@@ -263,32 +257,23 @@ impl Dials {
 
 impl Spent {
     fn new(since: Timestamp) -> Spent {
-        Spent { since, attempts: 0, successes: 0, namers: SmallVec::new() }
+        Spent { since, namers: SmallVec::new(), successes: 0 }
     }
 
     /// Whether whoever is named by this peer may be tried here once more.
-    fn is_left(&self, now: Timestamp, at: &Destination, namer: &u64) -> bool {
+    fn is_left(&self, now: Timestamp, at: &Destination, namer: u64) -> bool {
         let limit = match at {
             Destination::Host(_) => PER_HOST + self.successes,
             Destination::Network(_) => PER_NETWORK,
         };
-        let own = self.namers.iter().find(|(known, _)| known == namer).map_or(0, |(_, count)| *count);
-        now >= self.since + PERIOD || (self.attempts < limit && own < limit - limit / 3)
-    }
-
-    fn spend(&mut self, namer: u64) {
-        self.attempts += 1;
-        match self.namers.iter_mut().find(|(known, _)| *known == namer) {
-            Some((_, count)) => *count += 1,
-            None => self.namers.push((namer, 1)),
-        }
+        let own = self.namers.iter().filter(|known| **known == namer).count();
+        now >= self.since + PERIOD || (self.namers.len() < limit && own < limit - limit / 3)
     }
 
     /// What was spent for this peer's words did not fail.
-    fn give_back(&mut self, namer: &u64) {
-        if let Some((_, count)) = self.namers.iter_mut().find(|(known, count)| known == namer && *count > 0) {
-            *count -= 1;
-            self.attempts -= 1;
+    fn give_back(&mut self, namer: u64) {
+        if let Some(at) = self.namers.iter().position(|known| *known == namer) {
+            self.namers.swap_remove(at);
         }
     }
 }

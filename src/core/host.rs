@@ -28,26 +28,14 @@ impl Host {
             Place::Name(name) => Host::Name(registered(name)),
         })
     }
-}
 
-/// Hosts that are likely to be one owner's to fill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Network {
-    /// The first 24 bits of an IPv4 address.
-    V4(u32),
-    /// The first 48 bits of an IPv6 address.
-    V6(u64),
-    /// All names: nobody sees which network they stand for.
-    Names,
-}
-
-impl Host {
-    /// The network of this host.
-    pub(crate) fn network(self) -> Network {
+    /// What stands for its network, whose hosts are likely to be one owner's to fill: 24 bits of an IPv4 address, 48 of an
+    /// IPv6 one. All names are one network: nobody sees which they stand for.
+    pub(crate) fn network(self) -> Host {
         match self {
-            Host::V4(ip) => Network::V4(ip >> 8),
-            Host::V6(ip) => Network::V6(ip >> 16),
-            Host::Name(_) => Network::Names,
+            Host::V4(ip) => Host::V4(ip & !0xff),
+            Host::V6(ip) => Host::V6(ip & !0xffff),
+            Host::Name(_) => Host::Name(0),
         }
     }
 }
