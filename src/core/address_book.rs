@@ -57,7 +57,6 @@ pub(crate) struct AddressBook {
     order: BTreeMap<Rank, Key>,
     /// The same of each network, where they count.
     groups: BTreeMap<(IpGroup, Rank), Key>,
-    sizes: BTreeMap<IpGroup, usize>,
     next: u64,
     now: Timestamp,
     limit: usize,
@@ -71,7 +70,6 @@ impl AddressBook {
             notes: BTreeMap::new(),
             order: BTreeMap::new(),
             groups: BTreeMap::new(),
-            sizes: BTreeMap::new(),
             next: 0,
             now: Timestamp::ZERO,
             limit,
@@ -203,11 +201,13 @@ impl AddressBook {
 
     /// Forgets whoever goes first while there are too many, of all or of this network, and some of what is old.
     fn make_room(&mut self, group: Option<IpGroup>) {
-        if let Some(group) = group
-            && self.sizes.get(&group).is_some_and(|size| *size > (self.limit / SHARE).max(1))
-            && let Some(first) = self.groups.range((group, (false, false, 0))..).next().map(|(_, key)| *key)
-        {
-            self.take(&first);
+        if let Some(group) = group {
+            let all = (group, (false, false, 0))..=(group, (true, true, u64::MAX));
+            let mut members = self.groups.range(all).map(|(_, key)| *key);
+            let (first, share) = (members.next(), (self.limit / SHARE).max(1));
+            if members.count() >= share {
+                first.and_then(|first| self.take(&first));
+            }
         }
         for _ in 0..2 {
             let Some(first) = self.order.first_key_value().map(|(_, key)| *key) else { return };
@@ -223,12 +223,6 @@ impl AddressBook {
         self.order.remove(&note.rank);
         if let Some(group) = note.group {
             self.groups.remove(&(group, note.rank));
-            if let Some(size) = self.sizes.get_mut(&group) {
-                *size -= 1;
-                if *size == 0 {
-                    self.sizes.remove(&group);
-                }
-            }
         }
         Some(note)
     }
@@ -237,7 +231,6 @@ impl AddressBook {
         self.order.insert(note.rank, key);
         if let Some(group) = note.group {
             self.groups.insert((group, note.rank), key);
-            *self.sizes.entry(group).or_default() += 1;
         }
         self.notes.insert(key, note);
     }

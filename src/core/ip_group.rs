@@ -110,7 +110,7 @@ impl Place<'_> {
             // A number in the place of a name is what it is dialled at.
             [code, rest @ ..] if DNS.contains(code) => {
                 let name = text(rest)?.0;
-                match number(name) {
+                match str::from_utf8(name).ok().and_then(|name| name.parse().ok()) {
                     Some(ip) => ip,
                     None => return Some(Place::Name(name)),
                 }
@@ -134,10 +134,6 @@ fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         [len, rest @ ..] => rest.split_at_checked(usize::from(*len)),
         [] => None,
     }
-}
-
-fn number(name: &[u8]) -> Option<IpAddr> {
-    str::from_utf8(name).ok()?.parse().ok()
 }
 
 /// The IPv4 address that an IPv6 address stands for: mapped, 6to4, or NAT64 by its well-known prefix.
@@ -228,32 +224,19 @@ impl AsnTable {
 
 /// The parts of ranges that hold, of ranges in order of where they begin.
 fn apart(ranges: &[Range]) -> Vec<Range> {
-    let (mut apart, mut open) = (Vec::new(), Vec::<Range>::new());
-    // All before this is settled; nothing is left where there is no such place.
-    let mut next = Some(0);
-    let mut settle = |open: &[Range], until: u128, next: &mut Option<u128>| {
-        if let (Some((_, last, asn)), Some(from)) = (open.last(), *next) {
-            let last = until.min(*last);
-            if from <= last {
-                apart.push((from, last, *asn));
-                *next = last.checked_add(1);
+    let mut apart = Vec::<Range>::new();
+    for (first, last, asn) in ranges {
+        let mut behind = Vec::new();
+        while let Some((from, to, other)) = apart.pop_if(|(_, to, _)| *to >= *first) {
+            if to > *last {
+                behind.push((from.max(*last + 1), to, other));
+            }
+            if from < *first {
+                apart.push((from, *first - 1, other));
             }
         }
-    };
-    for range in ranges {
-        while open.last().is_some_and(|(_, last, _)| *last < range.0) {
-            settle(&open, u128::MAX, &mut next);
-            open.pop();
-        }
-        if let Some(before) = range.0.checked_sub(1) {
-            settle(&open, before, &mut next);
-        }
-        next = next.map(|next| next.max(range.0));
-        open.push(*range);
-    }
-    while !open.is_empty() {
-        settle(&open, u128::MAX, &mut next);
-        open.pop();
+        apart.push((*first, *last, *asn));
+        apart.extend(behind.into_iter().rev());
     }
     apart
 }

@@ -315,7 +315,7 @@ impl Dht {
         }
         self.entered_table(now, peer);
         self.contest(now, contact.key(), false);
-        self.upkeep.on_newcomer(now, contact, &self.peers, self.config.lookup.replication.get());
+        self.upkeep.newcomers.offer(now, contact, &self.peers.table, self.config.lookup.replication.get());
     }
 
     pub(super) fn entered_table(&mut self, now: Timestamp, peer: PeerId) {

@@ -36,7 +36,7 @@ impl Dht {
             // What its own rules call over would be refused by all, and held against this node.
             let valid = self.storage.is_valid(now, &errand.item);
             if !valid && errand.item.is_own() {
-                self.upkeep.forget(&Name::of(&errand.item));
+                self.upkeep.republish.forget(&Name::of(&errand.item));
             }
             valid && !self.pool.publishes(&errand.item)
         });
@@ -94,14 +94,14 @@ impl Dht {
             match run.duty {
                 Duty::Republish | Duty::Retry => self.on_announced(now, ended),
                 Duty::Replicate if !ended.reached.is_empty() => self.storage.mark(now, ended.item, run.started),
-                Duty::Newcomers => self.upkeep.on_brought(&ended),
+                Duty::Newcomers => self.upkeep.republish.on_told(Name::of(&ended.item), &ended.reached),
                 Duty::Replicate => {}
             }
         }
     }
 
     fn on_announced(&mut self, now: Timestamp, ended: Ended) {
-        if self.upkeep.on_announced(now, &ended) {
+        if self.upkeep.republish.on_ended(now, Name::of(&ended.item), &ended) {
             self.storage.mark(now, ended.item, now);
         }
     }
@@ -141,7 +141,7 @@ impl Dht {
         self.upkeep.on_changed(name);
         self.stop_errands(&name, None);
         if matches!(operation, Operation::Remove { .. } | Operation::StopProviding { .. }) {
-            self.upkeep.forget(&name);
+            self.upkeep.republish.forget(&name);
         }
     }
 }

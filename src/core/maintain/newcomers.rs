@@ -34,7 +34,7 @@ pub(crate) const NEAR: usize = 2;
 pub(crate) struct Newcomers {
     not_before: Option<Timestamp>,
     waiting: Vec<Arc<Contact>>,
-    due: Option<Timestamp>,
+    pub(super) due: Option<Timestamp>,
     batch: Option<Batch>,
 }
 
@@ -53,7 +53,7 @@ impl Newcomers {
     }
 
     /// A peer entered the table.
-    pub(crate) fn offer(&mut self, now: Timestamp, peer: &Arc<Contact>, table: &RoutingTable, local: &Key, k: usize) {
+    pub(crate) fn offer(&mut self, now: Timestamp, peer: &Arc<Contact>, table: &RoutingTable, k: usize) {
         if let (Some(not_before), 1) = (&mut self.not_before, table.len()) {
             *not_before = now + SETTLING;
         }
@@ -61,7 +61,7 @@ impl Newcomers {
         if self.not_before.is_none_or(|at| now < at) || full {
             return;
         }
-        let near = table.closest(local, NEAR.saturating_mul(k), |_, _| true);
+        let near = table.closest(table.local(), NEAR.saturating_mul(k), |_, _| true);
         if peer.is_among(&near) {
             self.waiting.push(Arc::clone(peer));
             if self.batch.is_none() && self.due.is_none() {
@@ -76,13 +76,9 @@ impl Newcomers {
         self.due.filter(|_| usage.values + usage.own > 0)
     }
 
-    #[cfg(test)]
-    pub(crate) fn begin_if_due(&self, now: Timestamp) -> Option<Timestamp> {
-        self.due.filter(|at| *at <= now)
-    }
-
     /// The place after which to read the next page.
-    pub(crate) fn begin(&mut self, table: &RoutingTable, local: &Key, k: usize) -> Option<Key> {
+    pub(crate) fn begin(&mut self, table: &RoutingTable, k: usize) -> Option<Key> {
+        let local = table.local();
         self.due = None;
         if self.batch.is_none() {
             let peers = std::mem::take(&mut self.waiting);
@@ -103,14 +99,13 @@ impl Newcomers {
         now: Timestamp,
         page: Option<Vec<Item>>,
         table: &RoutingTable,
-        local: &Key,
         k: usize,
     ) -> Vec<Errand> {
         let Some(batch) = &mut self.batch else { return Vec::new() };
         let page = page.unwrap_or_default();
         let last = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
-        let errands = page.into_iter().filter_map(|item| batch.errand(now, item, table, local, k)).collect();
-        match last.filter(|last| last.common_prefix_len(local) >= batch.depth) {
+        let errands = page.into_iter().filter_map(|item| batch.errand(now, item, table, k)).collect();
+        match last.filter(|last| last.common_prefix_len(table.local()) >= batch.depth) {
             Some(last) => {
                 batch.cursor = Some(last);
                 self.due = Some(now + NEXT_PAGE);
@@ -126,7 +121,8 @@ impl Newcomers {
 
 impl Batch {
     /// Those of the newcomers that a value is to be brought to by this node.
-    fn errand(&self, now: Timestamp, item: Item, table: &RoutingTable, local: &Key, k: usize) -> Option<Errand> {
+    fn errand(&self, now: Timestamp, item: Item, table: &RoutingTable, k: usize) -> Option<Errand> {
+        let local = table.local();
         let Item::Value(record) = &item else { return None };
         let place = record.key.key();
         if record.is_expired(now) || place.common_prefix_len(local) < self.depth {

@@ -36,9 +36,9 @@ pub(crate) struct Probes {
     checks: VecDeque<Arc<Contact>>,
     /// Everyone in these queues, and everyone asked.
     stages: BTreeMap<PeerId, Stage>,
-    trials_running: usize,
-    checks_running: usize,
-    /// Of each purpose.
+    /// How many are asked for each purpose.
+    running: [usize; 2],
+    /// For each purpose.
     at_once: usize,
 }
 
@@ -48,8 +48,7 @@ impl Probes {
             candidates: Candidates::new(limit),
             checks: VecDeque::new(),
             stages: BTreeMap::new(),
-            trials_running: 0,
-            checks_running: 0,
+            running: [0; 2],
             at_once,
         }
     }
@@ -75,13 +74,14 @@ impl Probes {
 
     /// The next peer that may be asked; it counts as being asked from now on.
     pub(crate) fn start_next(&mut self) -> Option<(Arc<Contact>, Purpose)> {
-        let check = if self.checks_running < self.at_once { self.checks.pop_front() } else { None };
-        let (next, purpose) = match check {
+        let [trial, check] = self.running.map(|running| running < self.at_once);
+        let next = if check { self.checks.pop_front() } else { None };
+        let (next, purpose) = match next {
             Some(contact) => (contact, Purpose::Check),
-            None if self.trials_running < self.at_once => (self.candidates.pop_next()?, Purpose::Trial),
+            None if trial => (self.candidates.pop_next()?, Purpose::Trial),
             None => return None,
         };
-        *self.running(purpose) += 1;
+        self.running[purpose as usize] += 1;
         self.stages.insert(*next.peer(), Stage::Asked(purpose));
         Some((next, purpose))
     }
@@ -90,7 +90,7 @@ impl Probes {
     pub(crate) fn finished(&mut self, peer: &PeerId) -> Option<Purpose> {
         let Some(Stage::Asked(purpose)) = self.stages.get(peer).copied() else { return None };
         self.stages.remove(peer);
-        *self.running(purpose) -= 1;
+        self.running[purpose as usize] -= 1;
         Some(purpose)
     }
 
@@ -99,13 +99,6 @@ impl Probes {
         if self.stages.get(peer) == Some(&Stage::Waits(Purpose::Trial)) {
             self.stages.remove(peer);
             self.candidates.forget(peer);
-        }
-    }
-
-    fn running(&mut self, purpose: Purpose) -> &mut usize {
-        match purpose {
-            Purpose::Trial => &mut self.trials_running,
-            Purpose::Check => &mut self.checks_running,
         }
     }
 }

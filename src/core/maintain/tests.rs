@@ -297,21 +297,21 @@ fn a_newcomer_gets_what_lies_nearest_to_this_node_of_all_holders() {
     let mut first = RoutingTable::new(local, RoutingConfig::default());
     for peer in &others[..5] {
         first.offer(BEGIN, peer);
-        newcomers.offer(BEGIN, peer, &first, &local, 20);
+        newcomers.offer(BEGIN, peer, &first, 20);
     }
-    assert!(newcomers.begin_if_due(now + HOUR).is_none(), "to a node that has just joined everyone is new");
+    assert!(newcomers.due.is_none(), "to a node that has just joined everyone is new");
     let mut nearest = table.closest(&local, 1, |_, _| true);
     let neighbour = nearest.pop().unwrap();
     let bits = neighbour.key().common_prefix_len(&local);
     let new = Contact::with_key(PeerId::random(), local.flipped(bits + 3), []);
     table.offer(now, &new);
-    newcomers.offer(now, &new, &table, &local, 20);
+    newcomers.offer(now, &new, &table, 20);
     let mut brought = BTreeMap::new();
     let mut pages = 0;
-    while newcomers.begin_if_due(now + 60 * Duration::from_secs(1)).is_some() {
-        let after = newcomers.begin(&table, &local, 20);
+    while newcomers.due.is_some_and(|at| at <= now + Duration::from_secs(60)) {
+        let after = newcomers.begin(&table, 20);
         pages += 1;
-        for errand in newcomers.on_page(now, Some(page(&all, after)), &table, &local, 20) {
+        for errand in newcomers.on_page(now, Some(page(&all, after)), &table, 20) {
             assert!(matches!(&errand.to, To::Peers(to) if to.len() == 1 && to[0].peer() == new.peer()));
             brought.insert(errand.item.key().key(), ());
         }

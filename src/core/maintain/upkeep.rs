@@ -3,14 +3,12 @@
 //! Knows: what each duty needs to see. Must not know: how an errand is run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 
 use super::{Newcomers, Replicate, Republish};
 use crate::core::config::MaintenanceConfig;
-use crate::core::contact::Contact;
-use crate::core::errand::{Ended, Errand, Name};
+use crate::core::errand::{Errand, Name};
 use crate::core::io::{Mode, QueryId};
 use crate::core::key::Key;
 use crate::core::peers::Peers;
@@ -24,9 +22,9 @@ pub(crate) const RUNS: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct Upkeep {
-    republish: Republish,
+    pub(crate) republish: Republish,
     replicate: Replicate,
-    newcomers: Newcomers,
+    pub(crate) newcomers: Newcomers,
     running: BTreeMap<QueryId, Run>,
     /// What was written while a page is being read, for each duty that reads one: the page may not know of it.
     reading: BTreeMap<Duty, Overtaken>,
@@ -84,7 +82,7 @@ impl Upkeep {
             Duty::Republish => (Scan::Own, self.republish.begin_sweep(now)),
             Duty::Retry => (Scan::Own, self.republish.begin_retry(now)),
             Duty::Replicate => (Scan::Values, self.replicate.begin(now)),
-            Duty::Newcomers => (Scan::Values, self.newcomers.begin(&peers.table, peers.local.key(), k)),
+            Duty::Newcomers => (Scan::Values, self.newcomers.begin(&peers.table, k)),
         }
     }
 
@@ -114,7 +112,7 @@ impl Upkeep {
                 };
                 self.replicate.on_page(now, depth(peers, k), page, is_close)
             }
-            Duty::Newcomers => self.newcomers.on_page(now, page, table, local, k),
+            Duty::Newcomers => self.newcomers.on_page(now, page, table, k),
         };
         errands.retain(|errand| !overtaken.names.contains(&Name::of(&errand.item)));
         errands
@@ -156,26 +154,6 @@ impl Upkeep {
 
     pub(crate) fn runs(&self) -> usize {
         self.running.len()
-    }
-
-    /// Something published was announced, or not. Returns whether to note on it that it was announced now.
-    pub(crate) fn on_announced(&mut self, now: Timestamp, ended: &Ended) -> bool {
-        self.republish.on_ended(now, Name::of(&ended.item), ended)
-    }
-
-    /// An own record was brought to newcomers.
-    pub(crate) fn on_brought(&mut self, ended: &Ended) {
-        self.republish.on_told(Name::of(&ended.item), &ended.reached);
-    }
-
-    /// This node no longer publishes it.
-    pub(crate) fn forget(&mut self, name: &Name) {
-        self.republish.forget(name);
-    }
-
-    /// A peer entered the table.
-    pub(crate) fn on_newcomer(&mut self, now: Timestamp, peer: &Arc<Contact>, peers: &Peers, k: usize) {
-        self.newcomers.offer(now, peer, &peers.table, peers.local.key(), k);
     }
 }
 

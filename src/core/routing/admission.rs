@@ -18,7 +18,6 @@ use crate::core::contact::Contact;
 #[derive(Debug)]
 pub(crate) struct Candidates<G> {
     groups: BTreeMap<Option<G>, VecDeque<Arc<Contact>>>,
-    len: usize,
     limit: usize,
     /// The group whose turn was last.
     last: Option<Option<G>>,
@@ -26,18 +25,18 @@ pub(crate) struct Candidates<G> {
 
 impl<G: Copy + Ord> Candidates<G> {
     pub(crate) fn new(limit: usize) -> Candidates<G> {
-        Candidates { groups: BTreeMap::new(), len: 0, limit, last: None }
+        Candidates { groups: BTreeMap::new(), limit, last: None }
     }
 
-    #[cfg(test)]
+    /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.groups.values().map(VecDeque::len).sum()
     }
 
     /// Has a candidate wait, which does not wait yet. Returns who does not wait any more for it, be it that candidate.
     pub(crate) fn push(&mut self, contact: Arc<Contact>, group: Option<G>) -> Option<Arc<Contact>> {
         let mut gone = None;
-        if self.len >= self.limit {
+        if self.len() >= self.limit {
             let own = self.groups.get(&group).map_or(0, VecDeque::len);
             let longest =
                 self.groups.iter().max_by_key(|(_, queue)| queue.len()).map(|(group, queue)| (*group, queue.len()));
@@ -47,7 +46,6 @@ impl<G: Copy + Ord> Candidates<G> {
             }
         }
         self.groups.entry(group).or_default().push_back(contact);
-        self.len += 1;
         gone
     }
 
@@ -63,12 +61,10 @@ impl<G: Copy + Ord> Candidates<G> {
 
     /// Whoever it is no longer is to be tried.
     pub(crate) fn forget(&mut self, peer: &PeerId) {
-        let before = self.groups.values().map(VecDeque::len).sum::<usize>();
         self.groups.retain(|_, queue| {
             queue.retain(|contact| contact.peer() != peer);
             !queue.is_empty()
         });
-        self.len -= before - self.groups.values().map(VecDeque::len).sum::<usize>();
     }
 
     fn pop(
@@ -81,7 +77,6 @@ impl<G: Copy + Ord> Candidates<G> {
         if queue.is_empty() {
             self.groups.remove(group);
         }
-        self.len -= 1;
         Some(contact)
     }
 }

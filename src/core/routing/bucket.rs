@@ -24,8 +24,6 @@ pub(crate) struct Bucket {
     keys: Vec<Key>,
     entries: Vec<Entry>,
     waiting: WaitingList,
-    /// How many entries have failed since they last answered.
-    failing: usize,
     contest: Contest,
 }
 
@@ -96,16 +94,13 @@ impl Bucket {
 
     /// How many entries are not questionable.
     pub(crate) fn live(&self) -> usize {
-        if self.failing == 0 {
-            return self.entries.len();
-        }
         self.entries.iter().filter(|entry| !entry.is_questionable()).count()
     }
 
     /// How many entries that are not questionable are nearer to `to` than `distance`.
     pub(crate) fn live_within(&self, to: &Key, distance: &Distance) -> usize {
-        let near = (0..self.keys.len()).filter(|at| self.keys[*at].distance(to) < *distance);
-        near.filter(|at| self.failing == 0 || !self.entries[*at].is_questionable()).count()
+        let near = self.keys.iter().zip(&self.entries).filter(|(key, _)| key.distance(to) < *distance);
+        near.filter(|(_, entry)| !entry.is_questionable()).count()
     }
 
     /// Whether a peer that is no entry could become one now.
@@ -116,9 +111,7 @@ impl Bucket {
     /// A peer has just answered. Tells whether it is an entry.
     pub(crate) fn answered(&mut self, now: Timestamp, contact: &Contact) -> bool {
         let Some(at) = self.position(contact.key()) else { return false };
-        let entry = &mut self.entries[at];
-        self.failing -= usize::from(entry.failures() > 0);
-        entry.on_answer(now, contact);
+        self.entries[at].on_answer(now, contact);
         if self.leave_alone(contact.key()) {
             let pause = FIRST_PAUSE.saturating_mul(1 << self.contest.answered.min(16));
             self.contest.next = now + pause.min(LONGEST_PAUSE);
@@ -152,7 +145,7 @@ impl Bucket {
         }
         self.keys.push(*contact.key());
         self.entries.push(Entry::new(now, Arc::clone(contact)));
-        self.waiting.forget(contact.key());
+        self.waiting.take(contact.key());
     }
 
     /// Has an entry wait for a place again.
@@ -231,13 +224,12 @@ impl Bucket {
         self.leave_alone(key);
         (self.contest.answered, self.contest.next) = (0, Timestamp::ZERO);
         let entry = &mut self.entries[at];
-        self.failing += usize::from(entry.failures() == 0);
         entry.on_failure(counts, unreachable);
         (entry.failures() >= FORGOTTEN_AFTER).then(|| *self.take(at).contact.peer())
     }
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<PeerId> {
-        self.waiting.forget(key);
+        self.waiting.take(key);
         let at = self.position(key)?;
         Some(*self.take(at).contact.peer())
     }
@@ -250,14 +242,11 @@ impl Bucket {
             keys: Vec::with_capacity(self.keys.len()),
             entries: Vec::with_capacity(self.keys.len()),
             waiting: self.waiting.split(nearer),
-            failing: 0,
             contest: Contest { asked: self.contest.asked.take_if(|asked| nearer(asked)), ..Contest::default() },
         };
         let mut keys = self.keys.iter();
         split.entries.extend(self.entries.extract_if(.., |_| keys.next().is_some_and(nearer)));
         split.keys.extend(self.keys.extract_if(.., |key| nearer(key)));
-        split.failing = split.entries.iter().filter(|entry| entry.failures() > 0).count();
-        self.failing -= split.failing;
         split
     }
 
@@ -268,8 +257,6 @@ impl Bucket {
     fn take(&mut self, at: usize) -> Entry {
         let key = self.keys.remove(at);
         self.leave_alone(&key);
-        let entry = self.entries.remove(at);
-        self.failing -= usize::from(entry.failures() > 0);
-        entry
+        self.entries.remove(at)
     }
 }

@@ -4,29 +4,16 @@
 //! an older writer did not know is empty, one that a newer writer added is passed over.
 
 use libp2p_identity::PeerId;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::snapshot::{BucketSnapshot, RoutingSnapshot};
 use crate::core::text::{Version, peer};
 
-/// The version that is written and read.
-const VERSION: u32 = 1;
-
-#[derive(Serialize)]
+/// Written and read with the version that comes first.
+#[derive(Serialize, Deserialize)]
 #[serde(rename = "RoutingSnapshot")]
-struct Written<'a> {
-    version: Version<VERSION>,
-    #[serde(with = "peer")]
-    local: PeerId,
-    buckets: &'a [BucketSnapshot],
-    estimated_nodes: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename = "RoutingSnapshot")]
-struct Found {
-    #[serde(rename = "version")]
-    _version: Version<VERSION>,
+pub(super) struct Form {
+    version: Version<1>,
     #[serde(with = "peer")]
     local: PeerId,
     buckets: Vec<BucketSnapshot>,
@@ -34,16 +21,14 @@ struct Found {
     estimated_nodes: u64,
 }
 
-impl Serialize for RoutingSnapshot {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let RoutingSnapshot { local, buckets, estimated_nodes } = self;
-        Written { version: Version, local: *local, buckets, estimated_nodes: *estimated_nodes }.serialize(to)
+impl From<RoutingSnapshot> for Form {
+    fn from(RoutingSnapshot { local, buckets, estimated_nodes }: RoutingSnapshot) -> Form {
+        Form { version: Version, local, buckets, estimated_nodes }
     }
 }
 
-impl<'de> Deserialize<'de> for RoutingSnapshot {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<RoutingSnapshot, D::Error> {
-        let Found { local, buckets, estimated_nodes, .. } = Found::deserialize(from)?;
-        Ok(RoutingSnapshot { local, buckets, estimated_nodes })
+impl From<Form> for RoutingSnapshot {
+    fn from(Form { local, buckets, estimated_nodes, .. }: Form) -> RoutingSnapshot {
+        RoutingSnapshot { local, buckets, estimated_nodes }
     }
 }

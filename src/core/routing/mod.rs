@@ -53,14 +53,14 @@ impl RoutingTable {
         RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0, diversity }
     }
 
+    /// The place of the node itself.
+    pub(crate) fn local(&self) -> &Key {
+        &self.local
+    }
+
     /// How many peers it holds.
     pub(crate) fn len(&self) -> usize {
         self.len
-    }
-
-    #[cfg(test)]
-    fn depth(&self) -> usize {
-        self.buckets.len()
     }
 
     /// How many peers each bucket holds, the farthest first.

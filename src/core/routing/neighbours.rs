@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-use super::RoutingTable;
+use super::{Bucket, RoutingTable};
 use crate::core::contact::Contact;
 use crate::core::key::{Distance, Key};
 
@@ -25,14 +25,8 @@ impl RoutingTable {
 
     /// How many live entries are nearer than all of a bucket: counted up to `enough`.
     fn live_beyond(&self, index: usize, enough: usize) -> usize {
-        let mut live = 0;
-        for bucket in &self.buckets[index + 1..] {
-            if live >= enough {
-                break;
-            }
-            live += bucket.live();
-        }
-        live
+        let entries = self.buckets[index + 1..].iter().flat_map(Bucket::entries);
+        entries.filter(|entry| !entry.is_questionable()).take(enough).count()
     }
 
     /// Has those wait for a place again who are beyond the capacity of their bucket and no longer neighbours, or

@@ -13,6 +13,8 @@ use crate::core::time::Timestamp;
 /// The routing table at one moment. With the feature `serde` it has a form of its own, with a `version`: it can be kept and
 /// given back to [`Dht::restore`](crate::core::Dht::restore); another version than the present one is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "super::form::Form", into = "super::form::Form"))]
 #[non_exhaustive]
 pub struct RoutingSnapshot {
     /// The node itself.

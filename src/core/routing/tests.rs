@@ -29,11 +29,11 @@ fn only_the_last_bucket_splits() {
     for bits in ["1000", "1100"] {
         assert_eq!(table.offer(Timestamp::ZERO, &contact(bits)), Offer::Added);
     }
-    assert_eq!(table.depth(), 1);
+    assert_eq!(table.buckets.len(), 1);
     assert_eq!(table.offer(Timestamp::ZERO, &contact("0001")), Offer::Added, "the full last bucket splits");
-    assert_eq!(table.depth(), 2);
+    assert_eq!(table.buckets.len(), 2);
     assert_eq!(table.offer(Timestamp::ZERO, &contact("1110")), Offer::Full, "the far bucket cannot");
-    assert_eq!(table.depth(), 2);
+    assert_eq!(table.buckets.len(), 2);
     assert_eq!(table.len(), 3);
     assert!(!table.has_room(&Key::from_bits("1111")));
     assert!(table.has_room(&Key::from_bits("0111")));

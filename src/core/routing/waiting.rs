@@ -20,7 +20,7 @@ const FRESH: Duration = Duration::from_secs(600);
 pub(super) struct WaitingList(Vec<Waiting>);
 
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     /// Beside the contact, so that a search does not look at each of them.
     key: Key,
     contact: Arc<Contact>,
@@ -67,15 +67,17 @@ impl WaitingList {
         self.insert(Waiting { key, contact: entry.contact, seen: entry.last_seen, rtt: entry.rtt }, limit);
     }
 
+    /// Whoever this is does not wait any more.
+    pub(super) fn take(&mut self, key: &Key) -> Option<Waiting> {
+        let at = self.0.iter().position(|waiting| waiting.key == *key)?;
+        Some(self.0.remove(at))
+    }
+
     /// Takes the time of an answer into account, of the peer that was remembered last.
     pub(super) fn record(&mut self, key: &Key, took: Duration) {
         if let Some(last) = self.0.last_mut().filter(|last| last.key == *key) {
             last.rtt.record(took);
         }
-    }
-
-    pub(super) fn forget(&mut self, key: &Key) {
-        self.take(key);
     }
 
     /// The peer to try first.
@@ -98,11 +100,6 @@ impl WaitingList {
     /// Those whose keys `pick` picks, as a list of their own.
     pub(super) fn split(&mut self, pick: impl Fn(&Key) -> bool) -> WaitingList {
         WaitingList(self.0.extract_if(.., |waiting| pick(&waiting.key)).collect())
-    }
-
-    fn take(&mut self, key: &Key) -> Option<Waiting> {
-        let at = self.0.iter().position(|waiting| waiting.key == *key)?;
-        Some(self.0.remove(at))
     }
 
     fn insert(&mut self, waiting: Waiting, limit: usize) {

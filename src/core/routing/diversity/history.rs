@@ -4,7 +4,7 @@
 //! that came last go first, so that nobody can push out what was there before by naming many groups.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::core::ip_group::IpGroup;
@@ -21,13 +21,13 @@ const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Debug, Default)]
 pub(super) struct History {
-    groups: BTreeMap<IpGroup, Sight>,
+    pub(super) groups: BTreeMap<IpGroup, Sight>,
     /// Until then there is nothing worth another look for what to forget.
     full_until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Sight {
+pub(super) struct Sight {
     /// `None`: before the table was settled.
     first: Option<Timestamp>,
     last: Timestamp,
@@ -35,14 +35,20 @@ struct Sight {
 
 impl History {
     /// A group is there. What is seen before the table is settled is old, whatever it was.
-    pub(super) fn see(&mut self, now: Timestamp, group: IpGroup, settled: bool, in_use: impl Fn(&IpGroup) -> bool) {
+    pub(super) fn see(
+        &mut self,
+        now: Timestamp,
+        group: IpGroup,
+        settled: bool,
+        in_use: impl Fn() -> BTreeSet<IpGroup>,
+    ) {
         if let Some(sight) = self.groups.get_mut(&group) {
             sight.last = now;
             sight.first = sight.first.filter(|_| settled);
             return;
         }
         if self.groups.len() >= MAX_GROUPS && self.full_until <= now {
-            self.forget(now, in_use);
+            self.forget(now, &in_use());
         }
         if self.groups.len() < MAX_GROUPS {
             self.groups.insert(group, Sight { first: settled.then_some(now), last: now });
@@ -56,8 +62,8 @@ impl History {
 
     /// Forgets a quarter, so that it has to be done rarely: groups that nobody saw for long, then those that were first
     /// seen last.
-    fn forget(&mut self, now: Timestamp, in_use: impl Fn(&IpGroup) -> bool) {
-        let idle = self.groups.iter().filter(|(group, _)| !in_use(group));
+    fn forget(&mut self, now: Timestamp, in_use: &BTreeSet<IpGroup>) {
+        let idle = self.groups.iter().filter(|(group, _)| !in_use.contains(group));
         let gone = |sight: &Sight| now.since(sight.last) >= FORGOTTEN;
         let mut idle: Vec<_> =
             idle.map(|(group, sight)| (gone(sight), sight.first, Reverse(sight.last), *group)).collect();
@@ -66,11 +72,6 @@ impl History {
         if idle.len() < MAX_GROUPS / 4 {
             self.full_until = now + PAUSE;
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.groups.len()
     }
 }
 
@@ -83,15 +84,15 @@ mod tests {
     #[test]
     fn where_all_are_in_use_not_every_new_one_costs_a_look_at_all() {
         let (mut history, looks, at) = (History::default(), Cell::new(0), Timestamp::from_secs);
-        let in_use = |_: &IpGroup| {
+        let in_use = || {
             looks.set(looks.get() + 1);
-            true
+            (0..MAX_GROUPS as u32 + 1_000).map(IpGroup::V6).collect()
         };
         for group in 0..MAX_GROUPS as u32 + 1_000 {
             history.see(at(0), IpGroup::V6(group), true, in_use);
         }
-        assert_eq!((history.len(), looks.get()), (MAX_GROUPS, MAX_GROUPS), "one look");
-        history.see(at(60), IpGroup::V6(1 << 20), true, |_| false);
-        assert!(history.len() < MAX_GROUPS, "and another when something may be idle");
+        assert_eq!((history.groups.len(), looks.get()), (MAX_GROUPS, 1), "one look");
+        history.see(at(60), IpGroup::V6(1 << 20), true, BTreeSet::new);
+        assert!(history.groups.len() < MAX_GROUPS, "and another when something may be idle");
     }
 }

@@ -33,8 +33,6 @@ pub(super) struct Diversity {
     members: BTreeMap<PeerId, Member>,
     /// The group in which each peer was seen that is connected.
     seen: BTreeMap<PeerId, IpGroup>,
-    /// How many entries of each group there are.
-    counts: BTreeMap<IpGroup, usize>,
     history: History,
     /// When the table is settled; `None` while it is too small to say.
     settled: Option<Timestamp>,
@@ -58,7 +56,6 @@ impl Diversity {
             size,
             members: BTreeMap::new(),
             seen: BTreeMap::new(),
-            counts: BTreeMap::new(),
             history: History::default(),
             settled: None,
         }
@@ -80,7 +77,8 @@ impl Diversity {
     /// A peer of these groups was there, or heard of.
     fn see(&mut self, now: Timestamp, groups: &[IpGroup]) {
         let settled = self.is_settled(now);
-        groups.iter().for_each(|group| self.history.see(now, *group, settled, |group| self.counts.contains_key(group)));
+        let in_use = || self.members.values().flat_map(|member| member.groups.iter().copied()).collect();
+        groups.iter().for_each(|group| self.history.see(now, *group, settled, in_use));
     }
 
     fn is_settled(&self, now: Timestamp) -> bool {
@@ -96,17 +94,14 @@ impl Diversity {
         bucket: impl Iterator<Item = &'a PeerId>,
         own: &PeerId,
     ) -> bool {
-        let own_groups = self.members.get(own).map_or(&[][..], |member| &member.groups);
+        let all = || self.members.iter().filter(|(peer, _)| *peer != own).map(|(_, member)| member);
+        let near: Vec<&Member> = bucket.filter(|peer| *peer != own).filter_map(|peer| self.members.get(peer)).collect();
         let crowded = |group: &IpGroup| {
-            let count = self.counts.get(group).map_or(0, |count| *count);
-            count - usize::from(own_groups.contains(group)) >= self.config.per_table.get()
+            let of = |member: &&Member| member.groups.contains(group);
+            near.iter().copied().filter(of).count() >= self.config.per_bucket.get()
+                || all().filter(of).count() >= self.config.per_table.get()
         };
         if groups.iter().any(crowded) {
-            return false;
-        }
-        let near: Vec<&Member> = bucket.filter(|peer| *peer != own).filter_map(|peer| self.members.get(peer)).collect();
-        let of = |group: &IpGroup| near.iter().filter(|member| member.groups.contains(group)).count();
-        if groups.iter().any(|group| of(group) >= self.config.per_bucket.get()) {
             return false;
         }
         let Some(appeared) = self.appeared(now, groups) else { return true };
@@ -114,9 +109,8 @@ impl Diversity {
             let apart = member.appeared.map(|at| at.since(appeared).max(appeared.since(at)));
             apart.is_some_and(|apart| apart < self.config.newcomers_within)
         };
-        let others = self.members.iter().filter(|(peer, _)| *peer != own);
         near.iter().filter(|member| together(member)).count() < (self.size / 4).max(1)
-            && others.filter(|(_, member)| together(member)).count() < self.config.newcomers.get()
+            && all().filter(|member| together(member)).count() < self.config.newcomers.get()
     }
 
     /// When the newest of these groups was first seen; `None` if all are old.
@@ -161,8 +155,6 @@ impl Diversity {
         let groups = self.groups(contact);
         self.see(now, &groups);
         let member = Member { appeared: self.appeared(now, &groups), groups, seen: self.seen(contact.peer()) };
-        self.release(contact.peer());
-        member.groups.iter().for_each(|group| *self.counts.entry(*group).or_default() += 1);
         self.members.insert(*contact.peer(), member);
         if self.settled.is_none() && self.members.len() >= self.size {
             self.settled = Some(now + self.config.settling);
@@ -171,19 +163,9 @@ impl Diversity {
 
     /// A peer is no entry any more.
     pub(super) fn left(&mut self, peer: &PeerId) {
-        self.release(peer);
+        self.members.remove(peer);
         if self.members.len() < self.size / 2 {
             self.settled = None;
-        }
-    }
-
-    fn release(&mut self, peer: &PeerId) {
-        let Some(member) = self.members.remove(peer) else { return };
-        for group in member.groups {
-            match self.counts.get_mut(&group) {
-                Some(count) if *count > 1 => *count -= 1,
-                _ => _ = self.counts.remove(&group),
-            }
         }
     }
 }
