@@ -36,7 +36,7 @@ async fn full_server(nodes: &[Ours]) -> Ours {
     }
     until("all are in the table with all their addresses", async || {
         let table = soon(server.dht.routing_table()).await.unwrap();
-        let full = table.entries().filter(|entry| entry.addrs.len() >= 25).count();
+        let full = table.entries().filter(|entry| entry.addrs.len() >= 8).count();
         (full == PEERS).then_some(())
     })
     .await;
