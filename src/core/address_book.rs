@@ -90,7 +90,8 @@ impl AddressBook {
         let named = source == Source::Application || old.as_ref().is_some_and(|old| old.rank.0);
         let remembered = source != Source::Application && old.as_ref().is_some_and(|old| old.remembered);
         let (rank, heard) = ((named, seen.connected, self.next), self.now);
-        let mut addrs = old.map_or_else(|| entry.map_or(Addresses::none(contact), Addresses::former), |old| old.addrs);
+        let former = || entry.map_or_else(|| contact.with_addrs([]), Arc::clone);
+        let mut addrs = old.map_or_else(|| Addresses::former(&former()), |old| old.addrs);
         addrs.hear(self.now, contact.raw_addrs(), source, seen.host.as_ref());
         let group = if self.by_group { group_of(addrs.contact()) } else { None };
         self.next += 1;

@@ -75,12 +75,7 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// No addresses of this peer.
-    pub(crate) fn none(peer: &Contact) -> Addresses {
-        Addresses { contact: peer.with_addrs([]), marks: SmallVec::new(), listed: None, reached: false }
-    }
-
-    /// The addresses of an entry of the table of which nothing else is known any more.
+    /// The addresses, if any, of a peer of which nothing else is known, or no longer.
     pub(crate) fn former(contact: &Arc<Contact>) -> Addresses {
         let mark = Mark { rank: Rank::Former, sure: false };
         Addresses {

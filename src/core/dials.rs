@@ -155,7 +155,7 @@ impl Dials {
         if self.namers.len() >= MAX_NAMERS {
             self.namers.clear();
         }
-        self.namers.insert(short(peer), short(by));
+        self.namers.insert(peer.head(), by.head());
     }
 
     /// Where a peer is being dialled now.
@@ -233,7 +233,7 @@ impl Dials {
     }
 
     fn namer(&self, peer: &Key) -> u64 {
-        self.namers.get(&short(peer)).copied().unwrap_or(short(peer))
+        self.namers.get(&peer.head()).copied().unwrap_or(peer.head())
     }
 
     fn spent_at(&mut self, now: Timestamp, at: Destination) -> &mut Spent {
@@ -276,10 +276,6 @@ impl Spent {
             self.namers.swap_remove(at);
         }
     }
-}
-
-fn short(key: &Key) -> u64 {
-    key.to_bytes().iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]

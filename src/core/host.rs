@@ -43,11 +43,8 @@ impl Host {
 /// The hash of the last two labels.
 fn registered(name: &[u8]) -> u64 {
     let name = name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase();
-    let from = name
-        .iter()
-        .rposition(|byte| *byte == b'.')
-        .map_or(0, |last| name[..last].iter().rposition(|byte| *byte == b'.').map_or(0, |dot| dot + 1));
-    Key::hash(&name[from..]).to_bytes().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+    let labels: Vec<_> = name.rsplit(|byte| *byte == b'.').take(2).collect();
+    Key::hash(&labels.join(&b'.')).head()
 }
 
 /// The transport of an address: which protocols it names, whatever their values, and whoever is at its end.

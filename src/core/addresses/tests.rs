@@ -13,7 +13,7 @@ fn at(ports: impl IntoIterator<Item = u16>) -> Vec<Bytes> {
 }
 
 fn none() -> Addresses {
-    Addresses::none(&Contact::new(PeerId::random(), []))
+    Addresses::former(&Contact::new(PeerId::random(), []))
 }
 
 fn ports(addrs: &Addresses) -> Vec<u16> {

@@ -161,7 +161,7 @@ impl Dht {
         let limit = &self.config.limit;
         // A query that ended early leaves its job with the store, which may be slow.
         let store_behind = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
-        if self.pool.len() - self.upkeep.runs() - self.refresh.runs() >= limit.queries || store_behind {
+        if self.pool.len() - self.upkeep.running.len() - self.refresh.running.len() >= limit.queries || store_behind {
             return Err(Busy);
         }
         let id = self.pool.next_id();

@@ -208,7 +208,7 @@ impl Dht {
 
     /// Where as many queries run as may, one that nobody waits for gives way.
     pub(super) fn make_way(&mut self) {
-        if self.pool.len() - self.upkeep.runs() - self.refresh.runs() >= self.config.limit.queries
+        if self.pool.len() - self.upkeep.running.len() - self.refresh.running.len() >= self.config.limit.queries
             && let Some(id) = self.pool.yielding()
         {
             self.abandon(id);

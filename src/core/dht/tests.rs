@@ -93,10 +93,10 @@ fn what_nobody_waits_for_gives_way_only_where_there_is_no_room() {
         id
     };
     let (correction, run) = (insert(true), insert(false));
-    dht.upkeep.started(run, Run { duty: Duty::Republish, started: NOW });
+    dht.upkeep.running.insert(run, Run { duty: Duty::Republish, started: NOW });
     dht.make_way();
     assert!(dht.pool.get_mut(correction).is_some(), "runs of the upkeep do not count");
-    dht.upkeep.finished(run);
+    dht.upkeep.running.remove(&run);
     dht.make_way();
     assert!(dht.pool.get_mut(correction).is_none());
 }

@@ -61,7 +61,7 @@ impl Dht {
         let mut query = Query::new(Machine::Region(Box::new(region)), target);
         query.asked = false;
         self.pool.insert(now, id, RUN_TIME, query);
-        self.upkeep.started(id, Run { duty, started: now });
+        self.upkeep.running.insert(id, Run { duty, started: now });
         self.drive(now, id);
     }
 
@@ -75,7 +75,7 @@ impl Dht {
     ) {
         match machine {
             Machine::Region(region) => {
-                if let Some(run) = self.upkeep.finished(id) {
+                if let Some(run) = self.upkeep.running.remove(&id) {
                     self.on_run_ended(now, run, *region);
                 }
             }
@@ -108,8 +108,8 @@ impl Dht {
 
     /// What is under way no longer tells anyone of it.
     pub(super) fn stop_errands(&mut self, name: &Name, duty: Option<Duty>) {
-        for (id, of) in self.upkeep.running() {
-            if let (true, Some(query)) = (duty.is_none_or(|duty| duty == of), self.pool.get_mut(id))
+        for (id, run) in &self.upkeep.running {
+            if let (true, Some(query)) = (duty.is_none_or(|duty| duty == run.duty), self.pool.get_mut(*id))
                 && let Machine::Region(region) = &mut query.machine
             {
                 region.stop(name);

@@ -57,7 +57,7 @@ pub(crate) struct Refresh {
     parts: Vec<Part>,
     /// How many of them there are.
     count: usize,
-    running: Vec<(QueryId, Aim)>,
+    pub(crate) running: Vec<(QueryId, Aim)>,
     /// The application has the node join: nothing else is due meanwhile.
     join: Option<QueryId>,
     /// Whether the last lookup towards the node itself found the whole network, since that was small.
@@ -114,11 +114,6 @@ impl Refresh {
         }
         let part = self.parts.iter().take(self.count).position(|part| part.due == Some(due))?;
         Some(Aim::Part(part as u32))
-    }
-
-    /// How many of its lookups run.
-    pub(crate) fn runs(&self) -> usize {
-        self.running.len()
     }
 
     /// It is looked into, by this query.

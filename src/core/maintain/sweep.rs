@@ -52,7 +52,7 @@ impl Sweep {
     pub(crate) fn begin(&mut self, now: Timestamp) -> Option<Key> {
         self.reading = true;
         if now > self.due + self.interval / SLICE {
-            self.anchor = (now, self.place());
+            self.anchor = (now, self.cursor.map_or(0, |cursor| cursor.head()));
         }
         self.cursor
     }
@@ -76,7 +76,7 @@ impl Sweep {
             self.turn(now);
             return 0;
         };
-        let at = self.passes(&first);
+        let at = self.at(first.head());
         if at > now {
             self.due = at;
             return 0;
@@ -91,7 +91,7 @@ impl Sweep {
         };
         let visited = items.iter().take_while(together).count().max(1);
         self.cursor = items.get(visited - 1).map(|item| item.key().key());
-        self.due = items.get(visited).map_or(soon, |next| self.passes(&next.key().key()).max(soon));
+        self.due = items.get(visited).map_or(soon, |next| self.at(next.key().key().head()).max(soon));
         visited
     }
 
@@ -114,14 +114,6 @@ impl Sweep {
 
     fn spacing(&self) -> Duration {
         (self.interval / SPACING).max(Duration::from_micros(1))
-    }
-
-    fn place(&self) -> u64 {
-        self.cursor.map_or(0, |cursor| cursor.head())
-    }
-
-    fn passes(&self, key: &Key) -> Timestamp {
-        self.at(key.head())
     }
 
     /// When the hand is there.

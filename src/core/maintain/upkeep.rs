@@ -25,7 +25,7 @@ pub(crate) struct Upkeep {
     pub(crate) republish: Republish,
     replicate: Replicate,
     pub(crate) newcomers: Newcomers,
-    running: BTreeMap<QueryId, Run>,
+    pub(crate) running: BTreeMap<QueryId, Run>,
     /// What was written while a page is being read, for each duty that reads one: the page may not know of it.
     reading: BTreeMap<Duty, Overtaken>,
 }
@@ -135,25 +135,9 @@ impl Upkeep {
         }
     }
 
-    pub(crate) fn started(&mut self, id: QueryId, run: Run) {
-        self.running.insert(id, run);
-    }
-
-    pub(crate) fn finished(&mut self, id: QueryId) -> Option<Run> {
-        self.running.remove(&id)
-    }
-
-    pub(crate) fn running(&self) -> impl Iterator<Item = (QueryId, Duty)> {
-        self.running.iter().map(|(id, run)| (*id, run.duty))
-    }
-
     /// Whether values of others are being stored again, or looked at for that.
     pub(crate) fn replicates(&self) -> bool {
         self.reading.contains_key(&Duty::Replicate) || self.running.values().any(|run| run.duty == Duty::Replicate)
-    }
-
-    pub(crate) fn runs(&self) -> usize {
-        self.running.len()
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Bucket {
     /// without a look at each entry or at its contact, which lies elsewhere.
     keys: Vec<Key>,
     entries: Vec<Entry>,
-    waiting: WaitingList,
+    pub(super) waiting: WaitingList,
     contest: Contest,
 }
 
@@ -81,15 +81,6 @@ impl Bucket {
 
     pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
         self.position(key).map(|at| &mut self.entries[at])
-    }
-
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn waiting_keys(&self) -> impl Iterator<Item = &Key> {
-        self.waiting.keys()
     }
 
     /// How many entries are not questionable.
@@ -191,31 +182,6 @@ impl Bucket {
     /// An entry is no longer asked; tells whether it was.
     pub(crate) fn leave_alone(&mut self, key: &Key) -> bool {
         self.contest.asked.take_if(|asked| asked == key).is_some()
-    }
-
-    /// Has a peer wait that serves and did not answer yet, if there is room for it beside those that did.
-    pub(crate) fn hold(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) {
-        self.waiting.hold(now, contact, capacity);
-    }
-
-    /// Remembers a peer that has just answered and found no room.
-    pub(crate) fn wait(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) {
-        self.waiting.push(now, contact, capacity);
-    }
-
-    /// Takes the time of an answer of the peer that waits since just now into account.
-    pub(crate) fn record_waiting(&mut self, key: &Key, took: Duration) {
-        self.waiting.record(key, took);
-    }
-
-    /// The peer to try for a place that is free.
-    pub(crate) fn next_waiting(&mut self, now: Timestamp) -> Option<Arc<Contact>> {
-        self.waiting.pop_best(now)
-    }
-
-    /// The peer that waits nearest to `to`, if it is nearer than `within`.
-    pub(crate) fn nearest_waiting(&mut self, to: &Key, within: &Distance) -> Option<Arc<Contact>> {
-        self.waiting.pop_nearest(to, within)
     }
 
     /// Notes that an entry failed a request; `Some` if it is forgotten for it.

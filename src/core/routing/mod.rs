@@ -116,7 +116,7 @@ impl RoutingTable {
                     break Vec::new();
                 }
                 Offer::Full => {
-                    self.buckets[index].wait(now, contact, capacity);
+                    self.buckets[index].waiting.push(now, contact, capacity);
                     return Offer::Full;
                 }
                 Offer::Replaced(gone) => break gone,
@@ -134,7 +134,7 @@ impl RoutingTable {
         let index = self.index(key);
         match self.buckets[index].get_mut(key) {
             Some(entry) => entry.rtt.record(took),
-            None => self.buckets[index].record_waiting(key, took),
+            None => self.buckets[index].waiting.record(key, took),
         }
     }
 
@@ -152,7 +152,7 @@ impl RoutingTable {
     pub(crate) fn next_waiting(&mut self, now: Timestamp, key: &Key) -> Option<Arc<Contact>> {
         let index = self.index(key);
         let room = self.buckets[index].has_room(self.capacity(index));
-        let next = if room { self.buckets[index].next_waiting(now) } else { None };
+        let next = if room { self.buckets[index].waiting.pop_best(now) } else { None };
         next.or_else(|| self.next_neighbour(index))
     }
 
@@ -225,7 +225,7 @@ impl RoutingTable {
     pub(crate) fn hold(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let index = self.index(contact.key());
         let capacity = self.capacity(index);
-        self.buckets[index].hold(now, contact, capacity);
+        self.buckets[index].waiting.hold(now, contact, capacity);
     }
 
     /// Forgets a peer.
@@ -288,9 +288,8 @@ impl RoutingTable {
 
     /// Up to `count` peers with addresses that are not questionable, the longest known first.
     pub(crate) fn lasting(&self, count: usize) -> Vec<Arc<Contact>> {
-        let entries = self.buckets.iter().flat_map(Bucket::entries);
-        let mut entries: Vec<_> =
-            entries.filter(|entry| !entry.is_questionable() && entry.contact.has_addrs()).collect();
+        let lasting = |entry: &&Entry| !entry.is_questionable() && entry.contact.has_addrs();
+        let mut entries: Vec<_> = self.entries().filter(lasting).collect();
         entries.sort_by_key(|entry| (entry.since, *entry.contact.key()));
         entries.into_iter().take(count).map(|entry| Arc::clone(&entry.contact)).collect()
     }
@@ -301,7 +300,7 @@ impl RoutingTable {
             prefix: index as u32,
             capacity: self.capacity(index),
             entries: bucket.entries().iter().map(|entry| entry_snapshot(entry, &connected)).collect(),
-            waiting: bucket.waiting(),
+            waiting: bucket.waiting.len(),
         });
         RoutingSnapshot { local, buckets: buckets.collect(), estimated_nodes: self.estimated_nodes().round() as u64 }
     }

@@ -55,7 +55,7 @@ impl RoutingTable {
                 return None;
             }
             let within = self.reach_in(index, k - nearer);
-            let found = self.buckets[index].nearest_waiting(&self.local, &within);
+            let found = self.buckets[index].waiting.pop_nearest(&self.local, &within);
             if found.is_some() {
                 return found;
             }

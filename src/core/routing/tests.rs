@@ -194,7 +194,7 @@ fn the_k_closest_of_all_that_answered_are_known_whatever_the_room() {
                 }
             }
             let known: Vec<_> = nearest(table.entries().map(|entry| entry.contact.key()), 5);
-            let waiting = table.buckets.iter().flat_map(Bucket::waiting_keys);
+            let waiting = table.buckets.iter().flat_map(|bucket| bucket.waiting.keys());
             assert_eq!(known, nearest(known.iter().chain(waiting), 5), "seed {seed}, after {i}");
             for (index, bucket) in table.buckets.iter().enumerate() {
                 let beyond = bucket.keys().iter().skip(table.capacity(index));
