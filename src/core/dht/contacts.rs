@@ -299,8 +299,7 @@ impl Dht {
             offer = self.peers.table.offer(now, contact);
         }
         let gone = match offer {
-            Offer::Added => Vec::new(),
-            Offer::Replaced(gone) => gone,
+            Offer::Added(gone) => gone,
             Offer::Known | Offer::Crowded => return,
             Offer::Full => return self.contest(now, contact.key(), false),
         };

@@ -14,30 +14,19 @@ use rand_chacha::ChaCha8Rng;
 use super::sweep::Sweep;
 use crate::core::errand::{Errand, To};
 use crate::core::key::Key;
-use crate::core::store::{Item, Store};
+use crate::core::store::Item;
 use crate::core::time::Timestamp;
 
 #[derive(Debug)]
 pub(crate) struct Replicate {
     interval: Duration,
-    sweep: Option<Sweep>,
+    pub(super) sweep: Option<Sweep>,
 }
 
 impl Replicate {
     pub(crate) fn new(now: Timestamp, interval: Option<Duration>, rng: &mut ChaCha8Rng) -> Replicate {
         let sweep = interval.map(|interval| Sweep::new(now, interval, rng));
         Replicate { interval: interval.unwrap_or(Duration::MAX), sweep }
-    }
-
-    /// When the next page of values is to be read.
-    pub(crate) fn due(&self, store: &dyn Store) -> Option<Timestamp> {
-        let sweep = self.sweep.as_ref().filter(|_| store.usage().values > 0)?;
-        sweep.due()
-    }
-
-    /// The place after which to read the next page.
-    pub(crate) fn begin(&mut self, now: Timestamp) -> Option<Key> {
-        self.sweep.as_mut().and_then(|sweep| sweep.begin(now))
     }
 
     /// The page; `None` if it could not be read. `is_close` tells whether this node is one of the k closest to a place.

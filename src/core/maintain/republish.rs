@@ -18,7 +18,7 @@ use super::sweep::{PAGE, Sweep};
 use crate::core::config::MaintenanceConfig;
 use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::key::Key;
-use crate::core::store::{Item, Store};
+use crate::core::store::Item;
 use crate::core::time::Timestamp;
 
 /// Without a look into the regions the hand goes round so often in an announcement's interval.
@@ -29,7 +29,7 @@ pub(crate) struct Republish {
     announce: Option<Duration>,
     /// Whether those newly among the closest are told.
     look: bool,
-    sweep: Option<Sweep>,
+    pub(super) sweep: Option<Sweep>,
     told: BTreeMap<Name, Told>,
     retries: Retries,
     unannounced: Option<Unannounced>,
@@ -66,24 +66,13 @@ impl Republish {
         }
     }
 
-    /// When the next page of own records is to be read.
-    pub(crate) fn sweep_due(&self, store: &dyn Store) -> Option<Timestamp> {
-        let sweep = self.sweep.as_ref().filter(|_| store.usage().own > 0)?;
-        sweep.due()
-    }
-
     /// When something is to be told that nobody, or nobody yet, was told of.
     pub(crate) fn retry_due(&self) -> Option<Timestamp> {
         let unannounced = self.unannounced.as_ref().and_then(|search| search.due);
         self.retries.due().into_iter().chain(unannounced).min()
     }
 
-    /// The place after which to read the next page.
-    pub(crate) fn begin_sweep(&mut self, now: Timestamp) -> Option<Key> {
-        self.sweep.as_mut().and_then(|sweep| sweep.begin(now))
-    }
-
-    /// The same of what nobody was told of.
+    /// The place after which to read the next page of what nobody was told of.
     pub(crate) fn begin_retry(&mut self, now: Timestamp) -> Option<Key> {
         match &mut self.unannounced {
             Some(search) if self.retries.due().is_none_or(|due| due > now) => {

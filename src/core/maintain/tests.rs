@@ -118,9 +118,9 @@ fn hour(republish: &mut Republish, now: &mut Timestamp, all: &BTreeMap<Key, Item
             crate::core::Store::put(&mut store, *now, record.clone()).unwrap();
         }
     }
-    while let Some(at) = republish.sweep_due(&store).filter(|at| *at < end) {
+    while let Some(at) = republish.sweep.as_ref().and_then(Sweep::due).filter(|at| *at < end) {
         *now = at;
-        let after = republish.begin_sweep(at);
+        let after = republish.sweep.as_mut().and_then(|sweep| sweep.begin(at));
         errands.extend(republish.on_swept(at, &Key::from_bits("01"), 0, Some(page(all, after))));
     }
     *now = end;
@@ -270,8 +270,8 @@ fn a_value_is_replicated_after_an_hour_without_a_store_by_who_is_close_and_while
         crate::core::Store::put(&mut store, BEGIN, record.clone()).unwrap();
         let all = BTreeMap::from([(record.key.key(), Item::Value(record))]);
         let mut errands = 0;
-        while let Some(now) = replicate.due(&store).filter(|at| *at < begin + 3 * HOUR) {
-            let page = page(&all, replicate.begin(now));
+        while let Some(now) = replicate.sweep.as_ref().and_then(Sweep::due).filter(|at| *at < begin + 3 * HOUR) {
+            let page = page(&all, replicate.sweep.as_mut().and_then(|sweep| sweep.begin(now)));
             errands += replicate.on_page(now, 0, Some(page), |_| close).len();
         }
         errands

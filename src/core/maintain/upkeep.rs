@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
 
+use super::sweep::Sweep;
 use super::{Newcomers, Replicate, Republish};
 use crate::core::config::MaintenanceConfig;
 use crate::core::errand::{Errand, Name};
@@ -66,10 +67,12 @@ impl Upkeep {
             return None;
         }
         let serving = |due: Option<Timestamp>| due.filter(|_| mode == Mode::Server);
+        let usage = store.usage();
+        let swept = |sweep: &Option<Sweep>, kept| sweep.as_ref().filter(|_| kept > 0).and_then(Sweep::due);
         let all = [
-            (self.republish.sweep_due(store), Duty::Republish),
+            (swept(&self.republish.sweep, usage.own), Duty::Republish),
             (self.republish.retry_due(), Duty::Retry),
-            (serving(self.replicate.due(store)), Duty::Replicate),
+            (serving(swept(&self.replicate.sweep, usage.values)), Duty::Replicate),
             (serving(self.newcomers.due(store)), Duty::Newcomers),
         ];
         all.into_iter().filter_map(|(at, duty)| Some((at?, duty))).min()
@@ -78,10 +81,11 @@ impl Upkeep {
     /// A page is being read for this duty. Returns what it consists of, and the place after which it begins.
     pub(crate) fn begin(&mut self, now: Timestamp, duty: Duty, peers: &Peers, k: usize) -> (Scan, Option<Key>) {
         self.reading.insert(duty, Overtaken::default());
+        let begin = |sweep: &mut Option<Sweep>| sweep.as_mut().and_then(|sweep| sweep.begin(now));
         match duty {
-            Duty::Republish => (Scan::Own, self.republish.begin_sweep(now)),
+            Duty::Republish => (Scan::Own, begin(&mut self.republish.sweep)),
             Duty::Retry => (Scan::Own, self.republish.begin_retry(now)),
-            Duty::Replicate => (Scan::Values, self.replicate.begin(now)),
+            Duty::Replicate => (Scan::Values, begin(&mut self.replicate.sweep)),
             Duty::Newcomers => (Scan::Values, self.newcomers.begin(&peers.table, k)),
         }
     }

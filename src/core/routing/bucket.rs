@@ -53,10 +53,8 @@ const FIRST_ROOM: usize = 4;
 /// What became of a peer that was offered to a bucket.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// It is a new entry.
-    Added,
-    /// It is a new entry, and these gave way to it: a questionable one, or who is no longer a neighbour.
-    Replaced(Vec<PeerId>),
+    /// It is a new entry, and these gave way to it, if any: a questionable one, or who is no longer a neighbour.
+    Added(Vec<PeerId>),
     /// It was an entry before.
     Known,
     /// There is no room.
@@ -112,9 +110,10 @@ impl Bucket {
     }
 
     /// Makes an entry of a peer that is none and has just answered, if there is room. A live entry never gives way to it.
-    pub(crate) fn place(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) -> Offer {
+    /// Returns who did; `None` where there is no room.
+    pub(crate) fn place(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) -> Option<Vec<PeerId>> {
         if !self.has_room(capacity) {
-            return Offer::Full;
+            return None;
         }
         let mut gone = Vec::new();
         while self.entries.len() >= capacity {
@@ -122,7 +121,7 @@ impl Bucket {
             gone.extend(worst.map(|worst| *self.take(worst).contact.peer()));
         }
         self.push(now, contact, capacity);
-        if gone.is_empty() { Offer::Added } else { Offer::Replaced(gone) }
+        Some(gone)
     }
 
     /// Adds a new entry, which is no entry yet, whether there is room or not; a bucket takes no more memory than its

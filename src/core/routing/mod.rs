@@ -109,24 +109,22 @@ impl RoutingTable {
         let mut gone = loop {
             let index = self.index(contact.key());
             let capacity = self.capacity(index);
-            match self.buckets[index].place(now, contact, capacity) {
-                Offer::Full if self.can_split(index) => self.split_last(),
-                Offer::Full if self.is_neighbour(contact.key()) => {
-                    self.buckets[index].push(now, contact, capacity);
-                    break Vec::new();
-                }
-                Offer::Full => {
-                    self.buckets[index].waiting.push(now, contact, capacity);
-                    return Offer::Full;
-                }
-                Offer::Replaced(gone) => break gone,
-                Offer::Added | Offer::Known | Offer::Crowded => break Vec::new(),
+            if let Some(gone) = self.buckets[index].place(now, contact, capacity) {
+                break gone;
+            } else if self.can_split(index) {
+                self.split_last();
+            } else if self.is_neighbour(contact.key()) {
+                self.buckets[index].push(now, contact, capacity);
+                break Vec::new();
+            } else {
+                self.buckets[index].waiting.push(now, contact, capacity);
+                return Offer::Full;
             }
         };
         self.len += 1;
         self.len -= gone.len();
         gone.extend(self.trim());
-        if gone.is_empty() { Offer::Added } else { Offer::Replaced(gone) }
+        Offer::Added(gone)
     }
 
     /// Takes into account how long the answer of a peer took that has just been offered.

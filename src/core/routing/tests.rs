@@ -27,10 +27,10 @@ fn random_contacts(count: usize, seed: u64) -> Vec<Arc<Contact>> {
 fn only_the_last_bucket_splits() {
     let mut table = table("0000", 2);
     for bits in ["1000", "1100"] {
-        assert_eq!(table.offer(Timestamp::ZERO, &contact(bits)), Offer::Added);
+        assert_eq!(table.offer(Timestamp::ZERO, &contact(bits)), Offer::Added(vec![]));
     }
     assert_eq!(table.buckets.len(), 1);
-    assert_eq!(table.offer(Timestamp::ZERO, &contact("0001")), Offer::Added, "the full last bucket splits");
+    assert_eq!(table.offer(Timestamp::ZERO, &contact("0001")), Offer::Added(vec![]), "the full last bucket splits");
     assert_eq!(table.buckets.len(), 2);
     assert_eq!(table.offer(Timestamp::ZERO, &contact("1110")), Offer::Full, "the far bucket cannot");
     assert_eq!(table.buckets.len(), 2);
@@ -59,7 +59,7 @@ fn a_live_entry_is_never_displaced_and_a_questionable_one_is() {
         assert_eq!(fail(&mut table, old.key()), None);
     }
     assert_eq!(table.next_waiting(Timestamp::ZERO, new.key()).as_deref(), Some(&*new));
-    assert_eq!(table.offer(Timestamp::ZERO, &new), Offer::Replaced(vec![*old.peer()]));
+    assert_eq!(table.offer(Timestamp::ZERO, &new), Offer::Added(vec![*old.peer()]));
     assert!(table.get(old.key()).is_none());
     assert_eq!(table.len(), 2);
 }
@@ -87,7 +87,7 @@ fn what_does_not_count_forgets_nobody() {
     let mut table = table("0000", 20);
     let peers = random_contacts(10, 5);
     for peer in &peers {
-        assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Added);
+        assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Added(vec![]));
     }
     for _ in 0..100 {
         assert!(peers.iter().all(|peer| table.fail(peer.key(), false, true).is_none()));
@@ -217,7 +217,7 @@ fn a_dead_neighbour_does_not_keep_out_the_next_closest() {
     (0..QUESTIONABLE_AFTER).for_each(|_| _ = fail(&mut table, near.key()));
     assert!(table.get(near.key()).is_some_and(Entry::is_questionable));
     assert!(table.has_room(next.key()));
-    assert_eq!(table.offer(Timestamp::ZERO, &next), Offer::Replaced(vec![*near.peer()]), "nor is it kept beside it");
+    assert_eq!(table.offer(Timestamp::ZERO, &next), Offer::Added(vec![*near.peer()]), "nor is it kept beside it");
 }
 
 #[test]
@@ -227,10 +227,10 @@ fn who_is_no_longer_a_neighbour_waits_and_the_senior_stay() {
     let far = ["1000", "1001"].map(contact);
     let beyond = contact("0101");
     for peer in far.iter().chain(&senior).chain([&beyond]) {
-        assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Added);
+        assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Added(vec![]));
     }
-    assert_eq!(table.offer(Timestamp::ZERO, &contact("0001")), Offer::Added);
-    assert_eq!(table.offer(Timestamp::ZERO, &contact("0010")), Offer::Replaced(vec![*beyond.peer()]));
+    assert_eq!(table.offer(Timestamp::ZERO, &contact("0001")), Offer::Added(vec![]));
+    assert_eq!(table.offer(Timestamp::ZERO, &contact("0010")), Offer::Added(vec![*beyond.peer()]));
     assert!(senior.iter().all(|peer| table.get(peer.key()).is_some()));
     assert_eq!(table.len(), 6);
     // One of the senior leaves: the place is for the one that waits.
@@ -336,7 +336,7 @@ fn a_refused_dial_gives_the_place_to_who_was_there_later_and_to_nobody_else() {
     table.fail(entries[3].key(), true, true);
     assert!(table.make_way(&Key::from_bits("1")), "the one that waits was there at 100 s, the entry at 3 s");
     assert!(!table.make_way(&Key::from_bits("1")), "one place is enough");
-    assert_eq!(table.offer(late, &contact("1111 1")), Offer::Replaced(vec![*entries[3].peer()]));
+    assert_eq!(table.offer(late, &contact("1111 1")), Offer::Added(vec![*entries[3].peer()]));
     entries[..3].iter().for_each(|entry| _ = table.offer(late, entry));
     table.fail(entries[0].key(), true, true);
     assert!(!table.make_way(&Key::from_bits("1")), "nobody was there later");

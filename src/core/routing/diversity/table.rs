@@ -79,14 +79,9 @@ impl RoutingTable {
 
     /// Counts what became of an offer.
     pub(in super::super) fn count(&mut self, now: Timestamp, contact: &Arc<Contact>, offer: &Offer) {
-        let Some(diversity) = &mut self.diversity else { return };
-        match offer {
-            Offer::Added => diversity.count(now, contact),
-            Offer::Replaced(gone) => {
-                gone.iter().for_each(|old| diversity.left(old));
-                diversity.count(now, contact);
-            }
-            Offer::Known | Offer::Full | Offer::Crowded => {}
+        if let (Some(diversity), Offer::Added(gone)) = (&mut self.diversity, offer) {
+            gone.iter().for_each(|old| diversity.left(old));
+            diversity.count(now, contact);
         }
     }
 

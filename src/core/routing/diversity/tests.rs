@@ -119,16 +119,16 @@ fn two_of_a_group_in_a_bucket_and_three_in_the_table() {
         let old: Vec<_> = table.buckets[index].entries().iter().map(|entry| *entry.contact.key()).collect();
         old.iter().take(5).for_each(|key| _ = table.remove(key));
     }
-    assert_eq!(offer(&mut table, "1000"), Offer::Added);
-    assert_eq!(offer(&mut table, "1001"), Offer::Added);
+    assert_eq!(offer(&mut table, "1000"), Offer::Added(vec![]));
+    assert_eq!(offer(&mut table, "1001"), Offer::Added(vec![]));
     assert_eq!(offer(&mut table, "1010"), Offer::Crowded, "of the bucket");
     assert!(!table.welcomes(at(0), &at_key("1010", &[ip(7, 1)])));
     assert!(table.welcomes(at(0), &at_key("1010", &[ip(8, 1)])));
-    assert_eq!(offer(&mut table, "0100"), Offer::Added);
+    assert_eq!(offer(&mut table, "0100"), Offer::Added(vec![]));
     assert_eq!(offer(&mut table, "0110"), Offer::Crowded, "of the table");
     check(&table);
     table.remove(&Key::from_bits("1000"));
-    assert_eq!(offer(&mut table, "0110"), Offer::Added, "a place is free again");
+    assert_eq!(offer(&mut table, "0110"), Offer::Added(vec![]), "a place is free again");
     check(&table);
 }
 
@@ -139,7 +139,7 @@ fn one_address_too_many_keeps_a_peer_out() {
         table.offer(at(0), &at_key(bits, &[ip(7, 1)]));
     }
     assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1), ip(7, 2)])), Offer::Crowded);
-    assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1)])), Offer::Added);
+    assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1)])), Offer::Added(vec![]));
     check(&table);
 }
 
@@ -150,18 +150,18 @@ fn who_dials_counts_for_where_it_dials_from() {
     // Each says to be in another network, and all dial from one.
     let liars: Vec<_> = (0..50).map(|group| random(&mut rng, &[ip(group, 1)])).collect();
     liars.iter().for_each(|liar| table.connected(*liar.peer(), Some(&ip(200, 1))));
-    let came = liars.iter().filter(|liar| table.offer(at(0), liar) == Offer::Added).count();
+    let came = liars.iter().filter(|liar| table.offer(at(0), liar) == Offer::Added(vec![])).count();
     assert_eq!(came, 2, "what fits a bucket");
     assert_eq!(table.group(&liars[9]), Some(IpGroup::V4(20 << 8 | 200)), "among those who wait too");
     check(&table);
     // An entry that calls from elsewhere later was where it said when it came.
     let honest = random(&mut rng, &[ip(60, 1)]);
-    assert_eq!(table.offer(at(0), &honest), Offer::Added);
+    assert_eq!(table.offer(at(0), &honest), Offer::Added(vec![]));
     table.connected(*honest.peer(), Some(&ip(200, 1)));
     assert_eq!(table.offer(at(0), &honest.with_multiaddrs([ip(61, 1)])), Offer::Known);
     check(&table);
     liars.iter().for_each(|liar| table.disconnected(liar.peer()));
-    assert_eq!(table.offer(at(0), &liars[9]), Offer::Added, "reached where it says to be");
+    assert_eq!(table.offer(at(0), &liars[9]), Offer::Added(vec![]), "reached where it says to be");
     assert!(table.diversity.as_ref().unwrap().seen.len() == 1);
     check(&table);
 }
@@ -171,7 +171,7 @@ fn who_has_no_group_is_not_limited() {
     let mut table = table();
     for bits in ["1000", "1001", "1010", "1011"] {
         let addrs = ["/ip4/127.0.0.1/tcp/1".parse().unwrap(), "/memory/5".parse().unwrap()];
-        assert_eq!(table.offer(at(0), &at_key(bits, &addrs)), Offer::Added);
+        assert_eq!(table.offer(at(0), &at_key(bits, &addrs)), Offer::Added(vec![]));
     }
     check(&table);
 }
@@ -220,7 +220,8 @@ fn groups_that_appear_together_share_few_places() {
     flood(&mut table, &mut rng, 210..220, 25 * HOUR);
     flood(&mut table, &mut rng, 200..210, 90 * HOUR);
     assert_eq!(table.len(), before + 10, "waiting does not help those who came together, nor a second wave in a day");
-    let old = (0..100).filter(|group| table.offer(at(90 * HOUR), &far(&mut rng, &[ip(*group, 5)])) == Offer::Added);
+    let old =
+        (0..100).filter(|group| table.offer(at(90 * HOUR), &far(&mut rng, &[ip(*group, 5)])) == Offer::Added(vec![]));
     assert_eq!(old.count(), K - K / 4, "the others have the rest");
     check(&table);
 }
@@ -233,7 +234,7 @@ fn a_cold_start_keeps_nobody_out_for_being_new() {
     (0..10).for_each(|group| _ = table.offer(at(0), &random(&mut rng, &[ip(group, 1)])));
     let came = (10..110).filter(|group| {
         let secs = 100 * HOUR + u64::from(*group);
-        table.offer(at(secs), &random(&mut rng, &[ip(*group, 1)])) == Offer::Added
+        table.offer(at(secs), &random(&mut rng, &[ip(*group, 1)])) == Offer::Added(vec![])
     });
     assert!(came.count() > 40, "the table fills with whoever comes");
     check(&table);
@@ -242,7 +243,7 @@ fn a_cold_start_keeps_nobody_out_for_being_new() {
     tried.iter().for_each(|peer| assert_eq!(table.offer(at(100 * HOUR + 500), peer), Offer::Full));
     let full: Vec<_> = table.buckets[0].entries().iter().map(|entry| *entry.contact.key()).collect();
     full.iter().for_each(|key| _ = table.remove(key));
-    let came = tried.iter().filter(|peer| table.offer(at(103 * HOUR), peer) == Offer::Added);
+    let came = tried.iter().filter(|peer| table.offer(at(103 * HOUR), peer) == Offer::Added(vec![]));
     assert_eq!(came.count(), 10);
     assert!(table.diversity.as_ref().unwrap().appeared(at(104 * HOUR), &[IpGroup::V4(20 << 8 | 250)]).is_some());
     check(&table);
@@ -254,8 +255,8 @@ fn a_table_that_lost_nearly_all_settles_anew() {
     let mut table = settled(&mut rng);
     let all: Vec<_> = table.entries().map(|entry| *entry.contact.key()).collect();
     all.iter().skip(5).for_each(|key| _ = table.remove(key));
-    let came =
-        (100..200).filter(|group| table.offer(at(9 * HOUR), &random(&mut rng, &[ip(*group, 1)])) == Offer::Added);
+    let came = (100..200)
+        .filter(|group| table.offer(at(9 * HOUR), &random(&mut rng, &[ip(*group, 1)])) == Offer::Added(vec![]));
     assert!(came.count() > 40);
     check(&table);
 }
