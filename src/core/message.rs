@@ -162,14 +162,7 @@ impl Kind {
 
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Kind::PutValue => "PutValue",
-            Kind::GetValue => "GetValue",
-            Kind::AddProvider => "AddProvider",
-            Kind::GetProviders => "GetProviders",
-            Kind::FindNode => "FindNode",
-            Kind::Ping => "Ping",
-        })
+        std::fmt::Debug::fmt(self, f)
     }
 }
 

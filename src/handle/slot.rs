@@ -26,8 +26,9 @@ pub enum Reply {
 type End = Result<Reply, QueryError>;
 
 /// Which finds the reader wants; others are not kept for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Finds {
+    #[default]
     None,
     Values,
     Providers,
@@ -35,17 +36,7 @@ pub(super) enum Finds {
 
 /// A new pair of ends.
 pub(super) fn slot(finds: Finds) -> (Writer, Reader) {
-    let slot = Arc::new(Mutex::new(Slot {
-        finds,
-        steps: VecDeque::new(),
-        missed: 0,
-        value: None,
-        providers: VecDeque::new(),
-        end: None,
-        ended: false,
-        reader: None,
-        reader_gone: false,
-    }));
+    let slot = Arc::new(Mutex::new(Slot { finds, ..Slot::default() }));
     (Writer(Arc::clone(&slot)), Reader(slot))
 }
 
@@ -157,7 +148,7 @@ impl Reader {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Slot {
     finds: Finds,
     steps: VecDeque<Progress>,

@@ -18,7 +18,9 @@ use crate::core::{
 };
 
 /// One node; `Absent` while it is offline, or for an id that nobody answers for.
+#[derive(Default)]
 pub(crate) enum Node {
+    #[default]
     Absent,
     Ours(Box<Dht>),
     Stock(Box<Player>),

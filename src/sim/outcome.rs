@@ -47,7 +47,7 @@ pub struct Plot {
 }
 
 /// What a scenario found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
     /// The scenario's name.
@@ -76,19 +76,7 @@ pub struct Outcome {
 
 impl Outcome {
     pub(crate) fn new(scenario: &str, nodes: usize, seed: u64) -> Outcome {
-        Outcome {
-            scenario: scenario.to_owned(),
-            nodes,
-            seed,
-            stock: Metrics::new(),
-            ours: Metrics::new(),
-            published: Metrics::new(),
-            checks: Vec::new(),
-            plots: Vec::new(),
-            notes: Vec::new(),
-            broken_laws: Vec::new(),
-            interrupted: false,
-        }
+        Outcome { scenario: scenario.to_owned(), nodes, seed, ..Outcome::default() }
     }
 
     /// Whether everything that was to be reached was, the laws hold, and nobody ended it early.

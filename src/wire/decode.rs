@@ -101,9 +101,7 @@ fn bounded_push<'a>(list: &mut Vec<&'a [u8]>, peer: &'a [u8]) {
 }
 
 fn kind(number: i32) -> Option<Kind> {
-    const KINDS: [Kind; 6] =
-        [Kind::PutValue, Kind::GetValue, Kind::AddProvider, Kind::GetProviders, Kind::FindNode, Kind::Ping];
-    KINDS.into_iter().find(|kind| *kind as i32 == number)
+    Kind::ALL.into_iter().find(|kind| *kind as i32 == number)
 }
 
 /// The peers of a list in its order, each once, with the addresses of all its entries.

@@ -54,6 +54,7 @@ enum Happening {
 }
 
 /// A node with what the network knows of it.
+#[derive(Default)]
 struct Slot {
     node: Node,
     /// Counts sessions: what was sent to an earlier one does not reach this one.
@@ -245,20 +246,7 @@ impl Network {
     }
 
     fn make_room(&mut self) {
-        while self.slots.len() < self.directory.len() {
-            self.slots.push(Slot {
-                node: Node::Absent,
-                session: 0,
-                group: 0,
-                generation: 0,
-                armed: None,
-                connections: BTreeMap::new(),
-                flights: BTreeMap::new(),
-                queries: BTreeMap::new(),
-                rounds: 0,
-                bytes: 0,
-            });
-        }
+        self.slots.resize_with(self.directory.len(), Slot::default);
     }
 
     fn schedule(&mut self, at: u64, happening: Happening) {

@@ -9,6 +9,7 @@ use crate::core::stats::Stores;
 use crate::core::{Answer, QueryError};
 
 /// What was seen of values, or of provided keys.
+#[derive(Default)]
 pub(super) struct Kept {
     /// The share found, hour by hour.
     pub(super) found: Vec<(f64, f64)>,
@@ -27,23 +28,6 @@ pub(super) struct Kept {
     /// go: those who stay would hold them for good.
     looked_at: usize,
     lost: usize,
-}
-
-impl Default for Kept {
-    fn default() -> Kept {
-        Kept {
-            found: Vec::new(),
-            holders: Vec::new(),
-            all_found: 0,
-            all_asked: 0,
-            hour_found: 0,
-            hour_asked: 0,
-            by_publisher: 0,
-            fewest: K,
-            looked_at: 0,
-            lost: 0,
-        }
-    }
 }
 
 impl Kept {
@@ -72,6 +56,7 @@ impl Kept {
 type Causes = [(&'static str, Vec<(f64, f64)>); 5];
 
 /// What was seen of one network.
+#[derive(Default)]
 pub(super) struct Seen {
     pub(super) values: Kept,
     pub(super) providers: Kept,
@@ -95,20 +80,16 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(count: usize) -> Seen {
+        let causes = ["replicated", "joined", "announced", "corrected", "cached"].map(|cause| (cause, Vec::new()));
+        let kept = || Kept { fewest: K, ..Kept::default() };
         Seen {
-            values: Kept::default(),
-            providers: Kept::default(),
-            stores: Stores::default(),
-            causes: ["replicated", "joined", "announced", "corrected", "cached"].map(|cause| (cause, Vec::new())),
-            nothing_left: false,
+            values: kept(),
+            providers: kept(),
+            causes,
             count: count as f64,
-            hours: 0.0,
-            joins: 0.0,
-            online: Numbers::default(),
-            copies: Numbers::default(),
-            abandoned: 0,
             requests_per_node_s: f64::NAN,
             bytes_per_node_s: f64::NAN,
+            ..Seen::default()
         }
     }
 
