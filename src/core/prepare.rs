@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng as _, SeedableRng as _};
+use rand_core::SeedableRng as _;
 
 use super::config::{Config, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use super::error::QueryError;
@@ -90,9 +90,7 @@ pub(crate) fn prepare(
             here(*peers.local.key(), storage.items(asker, Scan::All, after.as_ref(), limit.get()))
         }
     };
-    let mut query = Query::new(machine, target);
-    query.kind = kind;
-    Ok((query, local))
+    Ok((Query::new(machine, target, kind), local))
 }
 
 /// Nobody is asked but the own store.
@@ -101,9 +99,7 @@ fn here(target: Key, local: Now) -> (Machine, Key, Now) {
 }
 
 pub(crate) fn join(cx: &Context<'_>, rng: &mut ChaCha8Rng) -> Machine {
-    let mut seed = [0; 32];
-    rng.fill_bytes(&mut seed);
-    Machine::Bootstrap(Bootstrap::join(cx, ChaCha8Rng::from_seed(seed)))
+    Machine::Bootstrap(Bootstrap::join(cx, ChaCha8Rng::from_rng(rng)))
 }
 
 fn check_key(key: &[u8], max: usize) -> Result<(), QueryError> {

@@ -45,8 +45,8 @@ impl RoundTrip {
 
     /// The deadlines by this estimate; the limit is `least` and `most` at the least and the most.
     fn deadlines(&self, pace: Pace, least: Duration, most: Duration) -> Deadlines {
-        let (late, overdue) = (self.after(pace.late_deviations()), self.after(pace.overdue_deviations()));
-        let (Some(late), Some(overdue)) = (late, overdue) else {
+        let (late, overdue) = pace.deviations();
+        let (Some(late), Some(overdue)) = (self.after(late), self.after(overdue)) else {
             return Deadlines { late: INITIAL_LATE.min(most), overdue: (2 * INITIAL_LATE).min(most), limit: most };
         };
         let limit = overdue.saturating_mul(LIMIT_FACTOR).clamp(least, most);
@@ -72,17 +72,11 @@ pub(crate) enum Pace {
 }
 
 impl Pace {
-    fn late_deviations(self) -> u32 {
+    /// After how many deviations a request is late, and overdue.
+    fn deviations(self) -> (u32, u32) {
         match self {
-            Pace::Steady => 3,
-            Pace::Brisk => 1,
-        }
-    }
-
-    fn overdue_deviations(self) -> u32 {
-        match self {
-            Pace::Steady => 8,
-            Pace::Brisk => 4,
+            Pace::Steady => (3, 8),
+            Pace::Brisk => (1, 4),
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng as _, SeedableRng as _};
+use rand_core::SeedableRng as _;
 
 use super::addresses::Source;
 use super::config::Config;
@@ -170,7 +170,7 @@ impl Dht {
         self.on_changed(&operation);
         let joins = matches!(operation, Operation::Bootstrap);
         let prepared = match self.pool.bootstrap().filter(|_| joins) {
-            Some(_) => Ok((Query::new(Machine::Joined, *self.peers.local.key()), None)),
+            Some(_) => Ok((Query::new(Machine::Joined, *self.peers.local.key(), kind), None)),
             None => prepare(self.preparing(now), id, operation, &options),
         };
         match prepared {

@@ -151,7 +151,7 @@ impl Dht {
         }
         self.hand_waiting(now);
         self.on_looked_into(now, id, &query);
-        let follow_up = query.machine.take_follow_up();
+        let follow_up = query.machine.get().and_then(|get| get.follow_up.take());
         self.end_joined(now, &query.machine, Some(&result));
         self.on_brought(now, id, query.machine, &result);
         if query.asked {
@@ -199,7 +199,7 @@ impl Dht {
         self.stats.stores.corrected += follow_up.corrected.len() as u64;
         self.stats.stores.cached += u64::from(follow_up.cached.is_some());
         if let Some(machine) = follow_up.into_machine() {
-            let mut query = Query::new(Machine::Correct(machine), target);
+            let mut query = Query::new(Machine::Correct(machine), target, QueryKind::Correct);
             (query.asked, query.yields) = (false, true);
             self.pool.insert(now, id, self.config.lookup.request_timeout, query);
             self.drive(now, id);

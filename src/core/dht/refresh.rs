@@ -27,14 +27,11 @@ impl Dht {
             self.peers.try_named(now);
         }
         let id = self.pool.next_id();
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
-        let machine = Machine::Bootstrap(Bootstrap::look_into(&cx, aim, ChaCha8Rng::from_seed(seed)));
+        let machine = Machine::Bootstrap(Bootstrap::look_into(&cx, aim, ChaCha8Rng::from_rng(&mut self.rng)));
         tracing::debug!(query = %id, ?aim, "looking into a quiet part of the table");
-        let mut query = Query::new(machine, *self.peers.local.key());
+        let mut query = Query::new(machine, *self.peers.local.key(), QueryKind::Refresh);
         query.asked = false;
-        query.kind = QueryKind::Refresh;
         self.pool.insert(now, id, self.config.lookup.query_timeout, query);
         self.refresh.started(id, aim);
         self.drive(now, id);

@@ -324,7 +324,7 @@ impl Dht {
                     report.failed.push(PeerFailure::new(peer, why));
                 }
             }
-            let best = query.machine.take_best(&cx).map(Box::new);
+            let best = query.machine.get().and_then(|get| get.take_best(&cx)).map(Box::new);
             let timed_out = |report| QueryError::TimedOut { after: query.timeout, best, report };
             Err(QueryError::overloaded(Box::new(std::mem::take(report))).unwrap_or_else(timed_out))
         });

@@ -49,16 +49,14 @@ impl Dht {
         let id = self.pool.next_id();
         tracing::debug!(query = %id, ?duty, records = errands.len(), "keeping records alive");
         let k = self.config.lookup.replication.get();
-        let cause = match duty {
-            Duty::Republish | Duty::Retry => Cause::Announced,
-            Duty::Replicate => Cause::Replicated,
-            Duty::Newcomers => Cause::Joined,
+        let (cause, kind) = match duty {
+            Duty::Republish | Duty::Retry => (Cause::Announced, QueryKind::Announce),
+            Duty::Replicate => (Cause::Replicated, QueryKind::Replicate),
+            Duty::Newcomers => (Cause::Joined, QueryKind::Bring),
         };
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
-        let region = Region::new(cause, k, errands, ChaCha8Rng::from_seed(seed));
+        let region = Region::new(cause, k, errands, ChaCha8Rng::from_rng(&mut self.rng));
         let target = region.target().unwrap_or(*self.peers.local.key());
-        let mut query = Query::new(Machine::Region(Box::new(region)), target);
+        let mut query = Query::new(Machine::Region(Box::new(region)), target, kind);
         query.asked = false;
         self.pool.insert(now, id, RUN_TIME, query);
         self.upkeep.running.insert(id, Run { duty, started: now });
@@ -130,17 +128,19 @@ impl Dht {
 
     /// The application changes what it publishes.
     pub(super) fn on_changed(&mut self, operation: &Operation) {
-        let (name, overtaken) = match operation {
-            Operation::Put { key, .. } => (Name { place: key.key(), provider: false }, Vec::new()),
-            Operation::Provide { key } => (Name { place: key.key(), provider: true }, Vec::new()),
-            Operation::Remove { key } => (Name { place: key.key(), provider: false }, self.pool.putting(key)),
-            Operation::StopProviding { key } => (Name { place: key.key(), provider: true }, self.pool.announcing(key)),
+        let (key, provider) = match operation {
+            Operation::Put { key, .. } | Operation::Remove { key } => (key, false),
+            Operation::Provide { key } | Operation::StopProviding { key } => (key, true),
             _ => return,
         };
-        overtaken.into_iter().for_each(|id| self.cancel(id));
+        let name = Name { place: key.key(), provider };
+        let taken_back = matches!(operation, Operation::Remove { .. } | Operation::StopProviding { .. });
+        if taken_back {
+            self.pool.publishing(&name).into_iter().for_each(|id| self.cancel(id));
+        }
         self.upkeep.on_changed(name);
         self.stop_errands(&name, None);
-        if matches!(operation, Operation::Remove { .. } | Operation::StopProviding { .. }) {
+        if taken_back {
             self.upkeep.republish.forget(&name);
         }
     }

@@ -16,7 +16,6 @@ use crate::core::io::Answer;
 use crate::core::lookup::Lookup;
 use crate::core::preimage;
 use crate::core::requests::Tag;
-use crate::core::stats::QueryKind;
 
 /// So many parts are looked into at a time. Source: enough to hide a slow one, few enough not to be a burst.
 const WALKS: usize = 3;
@@ -55,10 +54,6 @@ impl Bootstrap {
         let mut bootstrap = Bootstrap { rng, walks: Vec::new(), all: false, ahead: Vec::new(), explored, next_tag: 0 };
         bootstrap.start(cx, aim);
         bootstrap
-    }
-
-    pub(crate) fn kind(&self) -> QueryKind {
-        if self.all { QueryKind::Bootstrap } else { QueryKind::Refresh }
     }
 
     /// What was looked into so far.

@@ -26,7 +26,6 @@ use crate::core::lookup::Lookup;
 use crate::core::message::RequestError;
 use crate::core::preimage;
 use crate::core::requests::Tag;
-use crate::core::stats::QueryKind;
 
 #[derive(Debug)]
 pub(crate) struct Find {
@@ -84,9 +83,7 @@ impl Find {
         }
         let lookup = cx.walk(key, limit.min(k), options.paths);
         let beyond = (limit > k).then(|| {
-            let mut seed = [0; 32];
-            rng.fill_bytes(&mut seed);
-            let (rng, left) = (ChaCha8Rng::from_seed(seed), LOOKUPS * limit / k);
+            let (rng, left) = (ChaCha8Rng::from_rng(rng), LOOKUPS * limit / k);
             Box::new(Beyond { key, limit, coverage: Coverage::default(), rng, left })
         });
         Ok(Find { lookup, target: key, preimage, tag: Tag::default(), wanted: Wanted::Closest(beyond) })
@@ -108,13 +105,6 @@ impl Find {
         let lookup = cx.walk(key, cx.replication(), options.paths);
         let preimage = peer.to_bytes().into();
         Find { lookup, target: key, preimage, tag: Tag::default(), wanted: Wanted::Peer { found } }
-    }
-
-    pub(crate) fn kind(&self) -> QueryKind {
-        match self.wanted {
-            Wanted::Closest(_) => QueryKind::ClosestPeers,
-            Wanted::Peer { .. } => QueryKind::FindPeer,
-        }
     }
 
     /// The lookup that this request is part of, unless that is over.

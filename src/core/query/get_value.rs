@@ -43,7 +43,8 @@ pub(crate) struct GetValue {
     missing: Vec<Arc<Contact>>,
     /// Those that sent a value that is not valid.
     invalid: Vec<Arc<Contact>>,
-    follow_up: Option<FollowUp>,
+    /// What is to be done once the result is told.
+    pub(crate) follow_up: Option<FollowUp>,
 }
 
 #[derive(Debug)]
@@ -155,11 +156,6 @@ impl GetValue {
 
     pub(crate) fn take_best(&mut self, cx: &Context<'_>) -> Option<Record> {
         self.conclude(cx).map(|best| best.told())
-    }
-
-    /// What is to be done once the result is told.
-    pub(crate) fn take_follow_up(&mut self) -> Option<FollowUp> {
-        self.follow_up.take()
     }
 
     fn compare(&mut self, config: &RecordConfig, record: Record, from: &Arc<Contact>, out: &mut Vec<QueryEvent>) {

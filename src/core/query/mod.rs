@@ -34,13 +34,13 @@ pub(crate) use trim::trim;
 
 use super::config::Config;
 use super::contact::Contact;
+use super::errand::Name;
 use super::error::{PeerFailure, QueryError, Report};
 use super::io::{Answer, QueryEvent, QueryId};
 use super::key::Key;
 use super::lookup::{Lookup, Shape, Tardy};
 use super::message::{Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
-use super::record::{Record, RecordKey};
 use super::requests::Tag;
 use super::rtt::{Experience, Pace};
 use super::stats::{Cause, QueryKind};
@@ -133,22 +133,6 @@ pub(crate) enum Machine {
 }
 
 impl Machine {
-    /// What it is for.
-    pub(crate) fn kind(&self) -> QueryKind {
-        match self {
-            Machine::Find(find) => find.kind(),
-            Machine::GetValue(_) => QueryKind::Get,
-            Machine::Publish(publish) => publish.kind(),
-            Machine::Providers(_) => QueryKind::Providers,
-            Machine::Bootstrap(bootstrap) => bootstrap.kind(),
-            Machine::Region(region) => region.kind(),
-            Machine::Correct(_) => QueryKind::Correct,
-            Machine::Joined => QueryKind::Bootstrap,
-            // Whoever made it knows better.
-            Machine::Local(_) => QueryKind::Records,
-        }
-    }
-
     /// How much it prefers being done to being exact: a publication is as good with the next closest.
     pub(crate) fn pace(&self) -> Pace {
         match self {
@@ -268,30 +252,17 @@ impl Machine {
         }
     }
 
-    /// The best value that a get has found.
-    pub(crate) fn take_best(&mut self, cx: &Context<'_>) -> Option<Record> {
+    /// The get that it is.
+    pub(crate) fn get(&mut self) -> Option<&mut GetValue> {
         match self {
-            Machine::GetValue(get) => get.take_best(cx),
+            Machine::GetValue(get) => Some(get),
             _ => None,
         }
     }
 
-    /// What is to be done once its result is told.
-    pub(crate) fn take_follow_up(&mut self) -> Option<FollowUp> {
-        match self {
-            Machine::GetValue(get) => get.take_follow_up(),
-            _ => None,
-        }
-    }
-
-    /// Whether it announces that this node provides `key`.
-    pub(crate) fn announces(&self, key: &RecordKey) -> bool {
-        matches!(self, Machine::Publish(publish) if publish.announces(key))
-    }
-
-    /// Whether it puts a value under `key`.
-    pub(crate) fn puts(&self, key: &RecordKey) -> bool {
-        matches!(self, Machine::Publish(publish) if publish.puts(key))
+    /// Whether it publishes this.
+    pub(crate) fn publishes(&self, name: &Name) -> bool {
+        matches!(self, Machine::Publish(publish) if publish.publishes(name))
     }
 
     /// Whether it is a lookup towards its query's target, and what follows from that.

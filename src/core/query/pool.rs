@@ -9,10 +9,10 @@ use std::time::Duration;
 use tracing::Span;
 
 use super::{Machine, QuerySnapshot};
+use crate::core::errand::Name;
 use crate::core::error::Report;
 use crate::core::io::{QueryId, RequestId};
 use crate::core::key::Key;
-use crate::core::record::RecordKey;
 use crate::core::spans;
 use crate::core::stats::QueryKind;
 use crate::core::store::Item;
@@ -41,9 +41,9 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    pub(crate) fn new(machine: Machine, target: Key) -> Query {
+    pub(crate) fn new(machine: Machine, target: Key, kind: QueryKind) -> Query {
         Query {
-            kind: machine.kind(),
+            kind,
             span: Span::none(),
             machine,
             report: Report::default(),
@@ -118,14 +118,9 @@ impl Pool {
         self.yielding.first().copied()
     }
 
-    /// Those that announce that this node provides `key`. Looks at all queries: for what is asked seldom.
-    pub(crate) fn announcing(&self, key: &RecordKey) -> Vec<QueryId> {
-        self.queries.iter().filter(|(_, query)| query.machine.announces(key)).map(|(id, _)| *id).collect()
-    }
-
-    /// Those that put a value under `key`. Looks at all queries likewise.
-    pub(crate) fn putting(&self, key: &RecordKey) -> Vec<QueryId> {
-        self.queries.iter().filter(|(_, query)| query.machine.puts(key)).map(|(id, _)| *id).collect()
+    /// Those that publish this. Looks at all queries: for what is asked seldom.
+    pub(crate) fn publishing(&self, name: &Name) -> Vec<QueryId> {
+        self.queries.iter().filter(|(_, query)| query.machine.publishes(name)).map(|(id, _)| *id).collect()
     }
 
     /// The bootstrap that the application asked for and that runs.
@@ -142,12 +137,7 @@ impl Pool {
 
     /// Whether one of them publishes this, an own record.
     pub(crate) fn publishes(&self, item: &Item) -> bool {
-        let key = item.key();
-        item.is_own()
-            && self.queries.values().any(|query| match item {
-                Item::Value(_) => query.machine.puts(key),
-                Item::Provider(_) => query.machine.announces(key),
-            })
+        item.is_own() && !self.publishing(&Name::of(item)).is_empty()
     }
 
     /// A query whose time is over at `now`.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::delivery::Delivery;
 use super::{Context, DELIVERY, Step, WALK, find_node, take, unanswered, walk_on};
 use crate::core::contact::Contact;
+use crate::core::errand::Name;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryOptions};
 use crate::core::key::Key;
@@ -16,7 +17,6 @@ use crate::core::lookup::Lookup;
 use crate::core::message::{Request, RequestError, Value};
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::requests::Tag;
-use crate::core::stats::QueryKind;
 use crate::core::storage::KeepError;
 use crate::core::store::Item;
 use crate::core::time::Timestamp;
@@ -64,13 +64,6 @@ impl Publish {
         Publish { target: key.key(), key, what, quorum, paths: options.paths, stage: Stage::Keeping }
     }
 
-    pub(crate) fn kind(&self) -> QueryKind {
-        match self.what {
-            What::Value(_) => QueryKind::Put,
-            What::Provider => QueryKind::Provide,
-        }
-    }
-
     /// The record as this node keeps it.
     pub(crate) fn item(&self, now: Timestamp, local: &Arc<Contact>) -> Item {
         match &self.what {
@@ -88,14 +81,9 @@ impl Publish {
         }
     }
 
-    /// Whether it announces that this node provides `key`.
-    pub(crate) fn announces(&self, key: &RecordKey) -> bool {
-        matches!(self.what, What::Provider) && self.key == *key
-    }
-
-    /// Whether it puts a value under `key`.
-    pub(crate) fn puts(&self, key: &RecordKey) -> bool {
-        matches!(self.what, What::Value(_)) && self.key == *key
+    /// Whether it publishes this.
+    pub(crate) fn publishes(&self, name: &Name) -> bool {
+        self.target == name.place && matches!(self.what, What::Provider) == name.provider
     }
 
     pub(crate) fn unasked(&self) -> usize {

@@ -28,7 +28,7 @@ use crate::core::lookup::Lookup;
 use crate::core::message::{Request, RequestError, Response, Value};
 use crate::core::preimage;
 use crate::core::requests::Tag;
-use crate::core::stats::{Cause, QueryKind};
+use crate::core::stats::Cause;
 use crate::core::store::Item;
 use crate::core::time::Timestamp;
 
@@ -124,14 +124,6 @@ impl Region {
             gaps: 0,
             sample: Sample::default(),
             rng,
-        }
-    }
-
-    pub(crate) fn kind(&self) -> QueryKind {
-        match self.cause {
-            Cause::Published | Cause::Announced => QueryKind::Announce,
-            Cause::Replicated => QueryKind::Replicate,
-            Cause::Joined => QueryKind::Bring,
         }
     }
 
