@@ -124,10 +124,9 @@ impl BackOffs {
         }
         let max = self.config.max;
         self.peers.retain(|_, known| now < known.until + max);
-        while self.peers.len() >= self.limit {
-            let Some(soonest) = self.peers.iter().min_by_key(|(_, known)| known.until).map(|(key, _)| *key) else {
-                return;
-            };
+        if self.peers.len() >= self.limit
+            && let Some(soonest) = self.peers.iter().min_by_key(|(_, known)| known.until).map(|(key, _)| *key)
+        {
             self.peers.remove(&soonest);
         }
     }

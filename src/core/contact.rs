@@ -83,27 +83,26 @@ impl Contact {
 
     /// The same peer with those of its addresses that stay. Returns `self` where all do.
     pub(crate) fn filtered(self: &Arc<Contact>, stays: impl Fn(&Bytes) -> bool) -> Arc<Contact> {
-        if self.addrs.iter().all(&stays) {
-            return Arc::clone(self);
-        }
-        self.with_addrs(self.addrs.iter().filter(|addr| stays(addr)).cloned())
+        self.changed(self.addrs.iter().filter(|addr| stays(addr)))
     }
 
     /// The same peer with so many of its addresses at most.
     pub(crate) fn at_most(self: &Arc<Contact>, count: usize) -> Arc<Contact> {
-        if self.addrs.len() <= count {
-            return Arc::clone(self);
-        }
-        self.with_addrs(self.addrs.iter().take(count).cloned())
+        self.changed(self.addrs.iter().take(count))
     }
 
     /// The same peer with so many addresses of another contact of it at most, after its own.
     pub(crate) fn joined(self: &Arc<Contact>, others: &Contact, most: usize) -> Arc<Contact> {
-        if most == 0 || others.adds_nothing_to(self) {
+        let news = others.addrs.iter().filter(|addr| !self.addrs.contains(addr)).take(most);
+        self.changed(self.addrs.iter().chain(news))
+    }
+
+    /// The same peer with these addresses. Returns `self` where they are the same.
+    fn changed<'a>(self: &Arc<Contact>, addrs: impl Iterator<Item = &'a Bytes> + Clone) -> Arc<Contact> {
+        if addrs.clone().eq(&self.addrs) {
             return Arc::clone(self);
         }
-        let news = others.addrs.iter().filter(|addr| !self.addrs.contains(addr)).take(most);
-        self.with_addrs(self.addrs.iter().chain(news).cloned())
+        self.with_addrs(addrs.cloned())
     }
 
     /// The same peer with other addresses, in binary form and without `/p2p` endings, its key not hashed again.

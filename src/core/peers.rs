@@ -64,10 +64,7 @@ const SILENT: Duration = Duration::from_secs(2);
 impl Peers {
     pub(crate) fn new(local: Arc<Contact>, config: &Config) -> Peers {
         let policy = config.address_policy;
-        let local = match policy {
-            AddressPolicy::Any => local,
-            policy => local.with_addrs(local.raw_addrs().iter().filter(|addr| policy.admits(addr)).cloned()),
-        };
+        let local = local.filtered(|addr| policy.admits(addr));
         Peers {
             table: RoutingTable::new(*local.key(), config.routing.clone()),
             book: AddressBook::new(config.limit.address_book, policy == AddressPolicy::Public),

@@ -41,7 +41,9 @@ impl<G: Copy + Ord> Candidates<G> {
             let longest =
                 self.groups.iter().max_by_key(|(_, queue)| queue.len()).map(|(group, queue)| (*group, queue.len()));
             match longest {
-                Some((longest, len)) if len > own + 1 => gone = self.pop(&longest, VecDeque::pop_back),
+                Some((longest, len)) if len > own + 1 => {
+                    gone = self.groups.get_mut(&longest).and_then(VecDeque::pop_back);
+                }
                 _ => return Some(contact),
             }
         }
@@ -56,7 +58,12 @@ impl<G: Copy + Ord> Candidates<G> {
         let next = self.groups.range((after, Unbounded)).next().or_else(|| self.groups.first_key_value());
         let group = *next?.0;
         self.last = Some(group);
-        self.pop(&group, VecDeque::pop_front)
+        let queue = self.groups.get_mut(&group)?;
+        let next = queue.pop_front();
+        if queue.is_empty() {
+            self.groups.remove(&group);
+        }
+        next
     }
 
     /// Whoever it is no longer is to be tried.
@@ -65,19 +72,6 @@ impl<G: Copy + Ord> Candidates<G> {
             queue.retain(|contact| contact.peer() != peer);
             !queue.is_empty()
         });
-    }
-
-    fn pop(
-        &mut self,
-        group: &Option<G>,
-        end: fn(&mut VecDeque<Arc<Contact>>) -> Option<Arc<Contact>>,
-    ) -> Option<Arc<Contact>> {
-        let queue = self.groups.get_mut(group)?;
-        let contact = end(queue)?;
-        if queue.is_empty() {
-            self.groups.remove(group);
-        }
-        Some(contact)
     }
 }
 
