@@ -16,7 +16,7 @@ use libp2p_swarm::handler::{
 use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamUpgradeError, SubstreamProtocol};
 use smallvec::SmallVec;
 
-use super::inbound::{Asked, Inbound};
+use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::stream_config::StreamConfig;
 use super::stream_counts::StreamCounts;
@@ -126,10 +126,7 @@ impl Handler {
             }
             return Some(FromHandler::Response { id, result });
         }
-        self.inbound.next_news().map(|news| match news {
-            Asked::Request(id, request) => FromHandler::Request { id, request },
-            Asked::Gone(id) => FromHandler::RequestGone { id },
-        })
+        self.inbound.next_news()
     }
 
     fn on_inbound(&mut self, stream: Stream) {

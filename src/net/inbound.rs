@@ -8,19 +8,11 @@ use std::task::{Context, Poll};
 
 use libp2p_swarm::Stream;
 
+use super::handler::FromHandler;
 use super::served::{Progress, Served};
 use super::stream_config::StreamConfig;
 use super::stream_counts::StreamCounts;
-use crate::core::{InboundId, Reply, Request};
-
-/// News for the core.
-#[derive(Debug)]
-pub(super) enum Asked {
-    /// The peer asks; ends in one reply, unless [`Asked::Gone`] comes first.
-    Request(InboundId, Request),
-    /// The stream of this request is gone.
-    Gone(InboundId),
-}
+use crate::core::{InboundId, Reply};
 
 /// The streams of a peer.
 #[derive(Debug)]
@@ -33,7 +25,7 @@ pub(super) struct Inbound {
     next: u32,
     /// In the order in which they came or became idle, the longest idle first.
     streams: VecDeque<Served>,
-    news: VecDeque<Asked>,
+    news: VecDeque<FromHandler>,
 }
 
 impl Inbound {
@@ -66,9 +58,9 @@ impl Inbound {
 
     /// Resets all streams.
     pub(super) fn reset(&mut self) {
-        self.news.retain(|news| matches!(news, Asked::Gone(_)));
+        self.news.retain(|news| matches!(news, FromHandler::RequestGone { .. }));
         let pending = self.streams.drain(..).filter_map(|served| served.pending());
-        self.news.extend(pending.map(Asked::Gone));
+        self.news.extend(pending.map(|id| FromHandler::RequestGone { id }));
     }
 
     /// Whether the connection must stay.
@@ -77,7 +69,7 @@ impl Inbound {
     }
 
     /// The next request, or the end of one.
-    pub(super) fn next_news(&mut self) -> Option<Asked> {
+    pub(super) fn next_news(&mut self) -> Option<FromHandler> {
         self.news.pop_front()
     }
 
@@ -91,7 +83,7 @@ impl Inbound {
                     let id = InboundId::new(u64::from(self.connection) << 32 | u64::from(self.next));
                     self.next = self.next.wrapping_add(1);
                     served.wait(id, request.kind());
-                    self.news.push_back(Asked::Request(id, request));
+                    self.news.push_back(FromHandler::Request { id, request });
                     // Once more at the same place: now it watches for the end of the stream.
                 }
                 Poll::Pending if buffered + served.buffered() <= self.config.inbound_buffer => {
@@ -105,6 +97,6 @@ impl Inbound {
 
     fn remove(&mut self, index: usize) {
         let gone = self.streams.remove(index).and_then(|served| served.pending());
-        self.news.extend(gone.map(Asked::Gone));
+        self.news.extend(gone.map(|id| FromHandler::RequestGone { id }));
     }
 }

@@ -107,12 +107,8 @@ impl Behaviour {
 
     fn on_moved_here(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let serves = self.elsewhere.serves_on(peer, connection);
-        let said = self.elsewhere.take_said(&peer);
-        self.elsewhere.on_closed(peer, connection);
         self.on_counted(peer, connection, endpoint);
-        if let Some(said) = said {
-            self.input(Input::Discovered(said));
-        }
+        self.elsewhere.on_closed(peer, connection);
         if let Some(yes) = serves {
             self.on_serves(peer, connection, yes);
         }
