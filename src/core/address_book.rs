@@ -51,7 +51,7 @@ struct Note {
 }
 
 /// Contacts by their places in the keyspace, which are shorter than peer ids.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct AddressBook {
     notes: BTreeMap<Key, Note>,
     order: BTreeMap<Rank, Key>,
@@ -66,15 +66,7 @@ pub(crate) struct AddressBook {
 impl AddressBook {
     /// Holds so many peers; `by_group` if no network may fill it.
     pub(crate) fn new(limit: usize, by_group: bool) -> AddressBook {
-        AddressBook {
-            notes: BTreeMap::new(),
-            order: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            next: 0,
-            now: Timestamp::ZERO,
-            limit,
-            by_group,
-        }
+        AddressBook { limit, by_group, ..AddressBook::default() }
     }
 
     /// It is this late.

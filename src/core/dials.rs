@@ -47,7 +47,7 @@ const DIAL_TIME: Duration = Duration::from_secs(10);
 /// The requests that waited for a dial end within this time after it. Source: one turn of a driver's loop, on a busy machine.
 const AGAIN: Duration = Duration::from_millis(100);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Dials {
     /// Addresses at which peers are not, whatever anyone says. Where there is no room all are forgotten: that costs a dial
     /// each, of those that are named again.
@@ -100,16 +100,7 @@ struct Spent {
 impl Dials {
     /// Remembers wrong addresses of so many peers.
     pub(crate) fn new(limit: usize) -> Dials {
-        Dials {
-            wrong: BTreeMap::new(),
-            limit,
-            transports: BTreeMap::new(),
-            spent: BTreeMap::new(),
-            sweep_at: FIRST_SWEEP,
-            namers: BTreeMap::new(),
-            under_way: BTreeMap::new(),
-            learnt: None,
-        }
+        Dials { limit, sweep_at: FIRST_SWEEP, ..Dials::default() }
     }
 
     /// Whether a peer is known not to be at an address.

@@ -48,7 +48,7 @@ const YOUNG: u32 = 3;
 /// So many lookups run at a time. Source: enough to hide a slow one, few enough not to be a burst.
 pub(crate) const AT_ONCE: usize = 3;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Refresh {
     interval: Option<Duration>,
     /// The nearest part.
@@ -84,18 +84,7 @@ impl Refresh {
     /// Where the interval is `None` nothing is ever due.
     pub(crate) fn new(now: Timestamp, interval: Option<Duration>, rng: &mut ChaCha8Rng) -> Refresh {
         let own = Part { due: interval.map(|interval| later(now, interval, rng)), ..Part::default() };
-        Refresh {
-            interval,
-            own,
-            parts: Vec::new(),
-            count: 0,
-            running: Vec::new(),
-            join: None,
-            small: false,
-            found: 0,
-            moved: None,
-            untold: None,
-        }
+        Refresh { interval, own, ..Refresh::default() }
     }
 
     /// When the next lookup is to start.

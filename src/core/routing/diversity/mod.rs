@@ -25,7 +25,7 @@ use crate::core::time::Timestamp;
 use history::History;
 
 /// The groups of the entries of a table.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Diversity {
     config: DiversityConfig,
     /// k.
@@ -51,14 +51,7 @@ struct Member {
 
 impl Diversity {
     pub(super) fn new(config: DiversityConfig, size: usize) -> Diversity {
-        Diversity {
-            config,
-            size,
-            members: BTreeMap::new(),
-            seen: BTreeMap::new(),
-            history: History::default(),
-            settled: None,
-        }
+        Diversity { config, size, ..Diversity::default() }
     }
 
     /// All that a peer counts for: the groups of what it says of itself, and the one in which it was seen. It need not be
