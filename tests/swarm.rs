@@ -12,6 +12,8 @@ mod dual;
 mod internet;
 #[path = "swarm/node.rs"]
 mod node;
+#[path = "swarm/replaced.rs"]
+mod replaced;
 
 use std::time::Duration;
 

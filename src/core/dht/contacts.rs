@@ -88,11 +88,27 @@ impl Dht {
         self.peers.disconnected(&key);
         let lost =
             self.peers.dials.has_wrong(&key) && self.peers.contact_at(&key).is_none_or(|known| !known.has_addrs());
-        if lost && let Some(gone) = self.peers.table.remove(&key) {
-            self.left_table(now, gone);
-            self.offer_waiting(now, &key);
+        if lost {
+            self.leave(now, &key);
         }
         self.contest(now, &key, true);
+    }
+
+    /// An entry, if it is one, leaves the table.
+    fn leave(&mut self, now: Timestamp, key: &Key) {
+        if let Some(gone) = self.peers.table.remove(key) {
+            self.left_table(now, gone);
+            self.offer_waiting(now, key);
+        }
+    }
+
+    /// An entry that has addresses, none of them without a relay, leaves the table (rule A19). Not called when other
+    /// behaviours report addresses: they come one by one, and the one without a relay may be the last.
+    pub(super) fn leave_if_relayed(&mut self, now: Timestamp, key: &Key) {
+        let relayed = |contact: &Contact| contact.has_addrs() && !self.peers.is_routable(contact);
+        if self.peers.table.get(key).is_some_and(|entry| relayed(&entry.contact)) {
+            self.leave(now, key);
+        }
     }
 
     pub(super) fn on_dial_failed(&mut self, now: Timestamp, peer: PeerId, addrs: &[(multiaddr::Multiaddr, DialCause)]) {
@@ -111,10 +127,7 @@ impl Dht {
             }
         } else {
             self.probes.forget(&peer);
-            if let Some(gone) = self.peers.table.remove(&key) {
-                self.left_table(now, gone);
-                self.offer_waiting(now, &key);
-            }
+            self.leave(now, &key);
         }
     }
 
@@ -227,6 +240,8 @@ impl Dht {
                 }
             }
         }
+        // Its answer may have counted for nothing, since it has no address: the next may be asked.
+        self.peers.table.leave_alone(&Key::from(peer));
         if purpose == Some(Purpose::Check) && response.is_none() {
             self.on_check_failed(now, &Key::from(peer));
         }
@@ -246,7 +261,6 @@ impl Dht {
     /// An entry did not answer. Where it could not be reached others may be gone with it: the next is asked, and so on until
     /// one answers.
     fn on_check_failed(&mut self, now: Timestamp, key: &Key) {
-        self.peers.table.leave_alone(key);
         if self.peers.table.get(key).is_none_or(|entry| entry.is_unreachable()) {
             let next = self.peers.suspect(now);
             next.into_iter().for_each(|next| self.probes.check(next));
@@ -291,7 +305,8 @@ impl Dht {
     pub(super) fn admit(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let contact = &self.peers.as_answered(contact);
         if !self.peers.is_routable(contact) {
-            return;
+            self.on_sign_of_life(now, contact.key());
+            return self.leave_if_relayed(now, contact.key());
         }
         let peer = *contact.peer();
         let mut offer = self.peers.table.offer(now, contact);

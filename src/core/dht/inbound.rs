@@ -18,6 +18,8 @@ impl Dht {
         if let Some(served) = self.server.on_request(&mut cx, (from, place), id, request) {
             self.reply(from, id, served);
         }
+        // It may have announced where it is.
+        self.leave_if_relayed(now, &place);
     }
 
     pub(super) fn reply(&mut self, to: PeerId, id: InboundId, served: Served) {

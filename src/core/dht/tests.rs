@@ -82,6 +82,56 @@ fn who_is_at_the_nodes_own_address_leaves_its_place_to_one_that_waits() {
     assert_eq!(asked(&mut dht), [*peers[3].peer()]);
 }
 
+/// Two entries of a full public bucket, which are there through addresses of which the first are relayed.
+fn relayed() -> (Dht, Vec<Arc<Contact>>, Vec<multiaddr::Multiaddr>) {
+    let mut dht = node(|config| {
+        config.address_policy = AddressPolicy::Public;
+        config.routing.bucket_size = NonZeroUsize::new(2).unwrap();
+    });
+    let entries = crowd(&mut dht)[..2].to_vec();
+    let relay = PeerId::random();
+    let relays = entries.iter().zip(1..).map(|(_, n)| format!("/ip4/30.{n}.0.1/tcp/1/p2p/{relay}/p2p-circuit"));
+    let relays = relays.map(|addr| addr.parse().unwrap()).collect();
+    (dht, entries, relays)
+}
+
+#[test]
+fn who_announces_to_be_behind_a_relay_leaves_its_place_to_one_that_waits() {
+    let (mut dht, entries, relays) = relayed();
+    let peer = *entries[0].peer();
+    dht.handle_input(NOW, Input::Connected { peer, outbound_addr: None, inbound_addr: entries[0].addrs().next() });
+    let request = Request::AddProvider { key: "key".into(), providers: vec![Contact::new(peer, [relays[0].clone()])] };
+    assert!(dht.peers.table.get(entries[0].key()).is_some());
+    dht.handle_input(NOW, Input::Request { from: peer, id: InboundId::new(1), request });
+    assert!(dht.peers.table.get(entries[0].key()).is_none(), "it needs a relay");
+    assert_eq!(asked(&mut dht).len(), 1, "one that waits");
+}
+
+#[test]
+fn who_has_but_a_relay_left_when_it_answers_leaves_its_place_and_its_bucket_is_contested_again() {
+    let (mut dht, entries, relays) = relayed();
+    let later = NOW + Duration::from_secs(60);
+    let (entry, other) = (&entries[0], &entries[1]);
+    let (peer, direct) = (*entry.peer(), entry.addrs().next().unwrap());
+    let (both, addrs) =
+        (entry.with_multiaddrs([direct.clone(), relays[0].clone()]), vec![(direct, DialCause::WrongPeer)]);
+    dht.handle_input(NOW, Input::AddPeer(both));
+    dht.on_sign_of_life(later, other.key());
+    dht.contest(later, entry.key(), false);
+    assert!(dht.peers.table.is_contested(entry.key()));
+    let sent = std::iter::from_fn(|| dht.poll_output()).find_map(|output| match output {
+        Output::Send { to, id, .. } if *to.peer() == peer => Some(id),
+        _ => None,
+    });
+    dht.handle_input(later, Input::Connected { peer, outbound_addr: None, inbound_addr: None });
+    dht.handle_input(later, Input::DialFailed { peer, addrs });
+    assert!(dht.peers.table.get(entry.key()).is_some(), "it is connected");
+    let result = Ok(Response::FindNode { closer: Vec::new() });
+    dht.handle_input(later, Input::Response { id: sent.unwrap(), result });
+    assert!(dht.peers.table.get(entry.key()).is_none(), "it needs a relay");
+    assert!(!dht.peers.table.is_contested(entry.key()));
+}
+
 #[test]
 fn what_nobody_waits_for_gives_way_only_where_there_is_no_room() {
     let mut dht = node(|config| config.limit.queries = 2);

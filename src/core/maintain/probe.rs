@@ -64,8 +64,9 @@ impl Probes {
         }
     }
 
-    /// Has an entry of the table checked.
+    /// Has an entry of the table checked; it may still wait for a trial, if a lookup's answer made it an entry.
     pub(crate) fn check(&mut self, contact: Arc<Contact>) {
+        self.forget(contact.peer());
         if !self.stages.contains_key(contact.peer()) {
             self.stages.insert(*contact.peer(), Stage::Waits(Purpose::Check));
             self.checks.push_back(contact);
@@ -145,6 +146,17 @@ mod tests {
         assert_eq!(probes.finished(peers[2].peer()), Some(Purpose::Check));
         assert_eq!(probes.start_next(), Some((Arc::clone(&peers[3]), Purpose::Check)));
         assert_eq!(probes.start_next(), None);
+    }
+
+    /// A lookup's answer made it an entry meanwhile, and its place is wanted by another.
+    #[test]
+    fn who_waits_for_a_trial_is_checked_when_that_is_asked_for() {
+        let mut probes = Probes::new(1, 5);
+        let peer = contacts(1).remove(0);
+        probes.offer(Arc::clone(&peer), None);
+        probes.check(Arc::clone(&peer));
+        assert_eq!(probes.start_next(), Some((Arc::clone(&peer), Purpose::Check)));
+        assert_eq!(probes.start_next(), None, "once");
     }
 
     #[test]

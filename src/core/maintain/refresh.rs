@@ -157,7 +157,8 @@ impl Refresh {
     fn bring_forward(&mut self, now: Timestamp, first: Duration, longest: Duration, rng: &mut ChaCha8Rng) {
         if let (Some(interval), Some(due)) = (self.interval, self.own.due) {
             let pause = pause(first, self.own.failed.max(1)).min(interval).min(longest);
-            if due > now + pause.saturating_mul(2) {
+            // No later than it would be drawn.
+            if due > now + pause.saturating_mul(3) / 2 {
                 self.own.due = Some(later(now, pause, rng));
             }
         }

@@ -319,3 +319,15 @@ fn parts_of_a_small_network_are_looked_into_once_it_has_grown() {
     let parts: Vec<_> = start(&mut refresh, now, &mut ids).into_iter().map(|(_, aim)| aim).collect();
     assert_eq!(parts, [0, 1, 2].map(Aim::Part), "none of which a lookup has been in");
 }
+
+#[test]
+fn whoever_is_alone_looks_around_within_the_longest_pause_and_half_of_it() {
+    for seed in 0..20 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut refresh = joined(1, &mut rng);
+        (0..6).for_each(|_| refresh.own.fail(secs(0), AGAIN, INTERVAL, &mut rng));
+        assert!(refresh.own.due > Some(secs(31)), "{:?}", refresh.own.due);
+        refresh.want_more(secs(0), Duration::from_secs(20), &mut rng);
+        assert!(refresh.own.due <= Some(secs(30)), "{:?}", refresh.own.due);
+    }
+}
