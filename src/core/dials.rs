@@ -4,10 +4,10 @@
 //!
 //! **A dial is never a weapon.** Whoever names a peer names addresses that this node then dials, and ids cost nothing. So
 //! dials of mere words have a budget by destination: a host takes [`PER_HOST`] attempts that are not known to have
-//! succeeded, a network [`PER_NETWORK`], within [`PERIOD`]. An attempt counts from its beginning, and a success takes that
-//! back: at once it is not known which it will be. Of each budget a third is left to others than the one who spent the
-//! rest, so that whoever names rubbish does not use up what honest peers there need. What is sure ([`Addresses::is_sure`])
-//! is dialled beside all budgets, and does not count.
+//! succeeded, a network [`PER_NETWORK`], within [`PERIOD`]. An attempt counts from its beginning, since it is not known what
+//! it will be; a success takes back what was spent at the host that answers, and at no other that was tried beside it. Nor
+//! does it count if nobody waits for it any more before it was made. Who names a peer makes no difference: whoever wants to
+//! be several is. What is sure ([`Addresses::is_sure`]) is dialled beside all budgets, and does not count.
 //!
 //! [`Addresses::is_sure`]: super::addresses::Addresses::is_sure
 
@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::contact::Contact;
 use super::host::{Host, Transport};
@@ -32,11 +31,9 @@ const PER_NETWORK: usize = 30;
 const MAX_SUCCESSES: usize = PER_NETWORK - PER_HOST;
 /// After so long a destination that was tried in vain may be tried again.
 const PERIOD: Duration = Duration::from_secs(60);
-/// So many hosts and networks are remembered; the oldest make room. About 100 bytes each.
+/// So many hosts and networks are remembered; the oldest make room. About 100 bytes each. And so many dials under way; all are
+/// forgotten at once, and what was spent on them stays spent.
 const MAX_DESTINATIONS: usize = 4_096;
-/// So many peers are remembered with who named them, in 16 bytes each; all are forgotten at once. Source: the peers that one
-/// lookup asks, and as many again of several others; what was named long ago was dialled, or never will be.
-const MAX_NAMERS: usize = 1_024;
 /// From so many destinations on, those whose period is over are looked for.
 const FIRST_SWEEP: usize = 64;
 /// So many transports are remembered. Source: more than all combinations that anyone uses.
@@ -44,6 +41,9 @@ const MAX_TRANSPORTS: usize = 64;
 /// A dial that is not over after this time is taken for a new one. Source: the usual limit of transports.
 const DIAL_TIME: Duration = Duration::from_secs(10);
 
+/// So often a request is sent again after its dial taught where not to dial. Source: each time at least one of sixteen
+/// addresses is left out; strangers at more of them than this are no accident.
+const MAX_AGAIN: u8 = 4;
 /// The requests that waited for a dial end within this time after it. Source: one turn of a driver's loop, on a busy machine.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -58,20 +58,19 @@ pub(crate) struct Dials {
     spent: BTreeMap<Destination, Spent>,
     /// At so many destinations those whose period is over are forgotten.
     sweep_at: usize,
-    /// By the first bits of their places, as all who named.
-    namers: BTreeMap<u64, u64>,
     /// Peers that are being dialled.
     under_way: BTreeMap<Key, UnderWay>,
-    /// Of which peer a failed dial taught that the next will go elsewhere, and when.
-    learnt: Option<(Key, Timestamp)>,
+    /// Of which peer a failed dial taught that the next may come out otherwise, when, and how many that is worth.
+    learnt: Option<(Key, Timestamp, u8)>,
 }
 
 #[derive(Debug)]
 struct UnderWay {
     at: Arc<Contact>,
     since: Timestamp,
-    /// For whose words budgets were spent, and of which hosts.
-    namer: u64,
+    /// How many requests were sent that it is for.
+    requests: usize,
+    /// The hosts of whose budgets an attempt was taken.
     spent: Vec<Host>,
 }
 
@@ -92,8 +91,7 @@ impl Destination {
 #[derive(Debug)]
 struct Spent {
     since: Timestamp,
-    /// For whose words each attempt was.
-    namers: SmallVec<[u64; 3]>,
+    attempts: usize,
     successes: usize,
 }
 
@@ -141,27 +139,19 @@ impl Dials {
         self.transports.get(&Transport::of(addr)) == Some(&true)
     }
 
-    /// Someone named a peer.
-    pub(crate) fn on_named(&mut self, peer: &Key, by: &Key) {
-        if self.namers.len() >= MAX_NAMERS {
-            self.namers.clear();
-        }
-        self.namers.insert(peer.head(), by.head());
-    }
-
-    /// Where a peer is being dialled now.
-    pub(crate) fn under_way(&self, now: Timestamp, key: &Key) -> Option<&Arc<Contact>> {
-        self.under_way.get(key).filter(|dial| now < dial.since + DIAL_TIME).map(|dial| &dial.at)
+    /// Where a peer is being dialled now, for one more request.
+    pub(crate) fn join(&mut self, now: Timestamp, key: &Key) -> Option<Arc<Contact>> {
+        let dial = self.under_way.get_mut(key).filter(|dial| now < dial.since + DIAL_TIME)?;
+        dial.requests += 1;
+        Some(Arc::clone(&dial.at))
     }
 
     /// A peer is dialled here, for attempts that were spent on these hosts.
     pub(crate) fn begin(&mut self, now: Timestamp, at: &Arc<Contact>, spent: Vec<Host>) {
-        // What has been going on for so long is forgotten; whoever waits for it ends by itself.
         if self.under_way.len() >= MAX_DESTINATIONS {
-            self.under_way.retain(|_, dial| now < dial.since + DIAL_TIME);
+            self.under_way.clear();
         }
-        let (key, namer) = (*at.key(), self.namer(at.key()));
-        self.under_way.insert(key, UnderWay { at: Arc::clone(at), since: now, namer, spent });
+        self.under_way.insert(*at.key(), UnderWay { at: Arc::clone(at), since: now, requests: 1, spent });
     }
 
     /// The dial of a peer failed.
@@ -169,48 +159,70 @@ impl Dials {
         self.under_way.remove(key);
     }
 
-    /// Takes an attempt at this address from the budgets of its host and its network, if both have one left for who named
-    /// the peer. What is on no network has no budget.
-    pub(crate) fn spend(&mut self, now: Timestamp, peer: &Key, addr: &[u8]) -> bool {
+    /// Takes an attempt at this address from the budgets of its host and its network, if both have one left. What is on no
+    /// network has no budget.
+    pub(crate) fn spend(&mut self, now: Timestamp, addr: &[u8]) -> bool {
         let Some(host) = Host::of(addr) else { return true };
-        let (namer, destinations) = (self.namer(peer), Destination::of(host));
-        let left = destinations.iter().all(|at| self.spent.get(at).is_none_or(|spent| spent.is_left(now, at, namer)));
+        let destinations = Destination::of(host);
+        let left = destinations.iter().all(|at| self.spent.get(at).is_none_or(|spent| spent.is_left(now, at)));
         if left {
-            destinations.into_iter().for_each(|at| self.spent_at(now, at).namers.push(namer));
+            destinations.into_iter().for_each(|at| self.spent_at(now, at).attempts += 1);
         }
         left
     }
 
-    /// A connection to a peer is up, by a dial at this address, or by the peer's own: what was spent on its dial did not fail.
-    pub(crate) fn on_connected(&mut self, now: Timestamp, peer: &Key, dialled: Option<&[u8]>) {
-        if let Some(UnderWay { namer, spent, .. }) = self.under_way.remove(peer) {
-            spent.into_iter().flat_map(Destination::of).for_each(|at| self.spent_at(now, at).give_back(namer));
+    /// One of the requests that a peer was to be dialled for is given up, before that dial was made.
+    pub(crate) fn give_up(&mut self, peer: &Key) {
+        let Some(dial) = self.under_way.get_mut(peer) else { return };
+        dial.requests -= 1;
+        if dial.requests == 0 {
+            self.give_back(peer, |_| true);
         }
-        let Some(addr) = dialled else { return };
+    }
+
+    /// The dial of a peer is over: what was spent on it at such hosts did not fail.
+    fn give_back(&mut self, peer: &Key, of: impl Fn(&Host) -> bool) {
+        let spent = self.under_way.remove(peer).map_or_else(Vec::new, |dial| dial.spent);
+        for at in spent.into_iter().filter(of).flat_map(Destination::of) {
+            if let Some(spent) = self.spent.get_mut(&at) {
+                spent.attempts = spent.attempts.saturating_sub(1);
+            }
+        }
+    }
+
+    /// A connection to a peer is up, by a dial or by the peer's own, with its other `end` there, as far as that is known.
+    pub(crate) fn on_connected(&mut self, peer: &Key, end: Option<&[u8]>, dialled: bool) {
+        let host = end.and_then(Host::of);
+        self.give_back(peer, |spent| Some(*spent) == host);
+        let Some(addr) = end.filter(|_| dialled) else { return };
         self.set_transport(addr, true);
-        if let Some(host) = Host::of(addr)
+        if let Some(host) = host
             && let Some(spent) = self.spent.get_mut(&Destination::Host(host))
         {
             *spent = Spent { successes: (spent.successes + 1).min(MAX_SUCCESSES), ..Spent::new(spent.since) };
         }
     }
 
-    /// A dial of a peer failed at this address. The next dial goes elsewhere if that is news of where not to dial at all.
-    pub(crate) fn on_failed(&mut self, now: Timestamp, peer: &Key, addr: &[u8], cause: DialCause) {
-        self.end(peer);
-        let news = match cause {
-            DialCause::WrongPeer => true,
-            DialCause::NoTransport => self.set_transport(addr, false),
-            _ => false,
+    /// A dial of a peer failed at this address; `lower` says whether this node's place is the lower one of both.
+    ///
+    /// Two that dial each other at once may end up on one connection that both believe to have dialled, which no handshake
+    /// survives. Which error that is nobody tells, so after any of these one of both dials again, once; the other one is
+    /// found by that.
+    pub(crate) fn on_failed(&mut self, now: Timestamp, peer: &Key, addr: &[u8], cause: DialCause, lower: bool) {
+        let worth = match cause {
+            DialCause::WrongPeer => MAX_AGAIN,
+            DialCause::NoTransport if !self.works(addr) && self.set_transport(addr, false) => MAX_AGAIN,
+            DialCause::Unknown | DialCause::Closed | DialCause::Handshake => u8::from(lower),
+            _ => 0,
         };
-        if news {
-            self.learnt = Some((*peer, now));
+        if worth > self.worth_again(now, peer) {
+            self.learnt = Some((*peer, now, worth));
         }
     }
 
-    /// Whether a dial of the peer that failed just now would go elsewhere if it were begun again.
-    pub(crate) fn has_learnt(&self, now: Timestamp, peer: &Key) -> bool {
-        self.learnt.is_some_and(|(of, at)| of == *peer && now < at + AGAIN)
+    /// How often a request may be sent again whose dial of the peer failed just now, since the next may come out otherwise.
+    pub(crate) fn worth_again(&self, now: Timestamp, peer: &Key) -> u8 {
+        self.learnt.filter(|(of, at, _)| of == peer && now < *at + AGAIN).map_or(0, |(_, _, worth)| worth)
     }
 
     /// Tells whether this is news. What works is remembered before what does not.
@@ -221,10 +233,6 @@ impl Dials {
         }
         let room = self.transports.len() < MAX_TRANSPORTS || self.transports.contains_key(&transport);
         room && self.transports.insert(transport, works) != Some(works)
-    }
-
-    fn namer(&self, peer: &Key) -> u64 {
-        self.namers.get(&peer.head()).copied().unwrap_or(peer.head())
     }
 
     fn spent_at(&mut self, now: Timestamp, at: Destination) -> &mut Spent {
@@ -248,24 +256,16 @@ impl Dials {
 
 impl Spent {
     fn new(since: Timestamp) -> Spent {
-        Spent { since, namers: SmallVec::new(), successes: 0 }
+        Spent { since, attempts: 0, successes: 0 }
     }
 
-    /// Whether whoever is named by this peer may be tried here once more.
-    fn is_left(&self, now: Timestamp, at: &Destination, namer: u64) -> bool {
+    /// Whether there may be one more attempt here.
+    fn is_left(&self, now: Timestamp, at: &Destination) -> bool {
         let limit = match at {
             Destination::Host(_) => PER_HOST + self.successes,
             Destination::Network(_) => PER_NETWORK,
         };
-        let own = self.namers.iter().filter(|known| **known == namer).count();
-        now >= self.since + PERIOD || (self.namers.len() < limit && own < limit - limit / 3)
-    }
-
-    /// What was spent for this peer's words did not fail.
-    fn give_back(&mut self, namer: u64) {
-        if let Some(at) = self.namers.iter().position(|known| *known == namer) {
-            self.namers.swap_remove(at);
-        }
+        now >= self.since + PERIOD || self.attempts < limit
     }
 }
 

@@ -47,7 +47,8 @@ fn registered(name: &[u8]) -> u64 {
     Key::hash(&labels.join(&b'.')).head()
 }
 
-/// The transport of an address: which protocols it names, whatever their values, and whoever is at its end.
+/// The transport of an address: which protocols it names, whatever their values, and whoever is at its end. Only ports and
+/// IP addresses that nobody can have count: transports refuse them in the words they have for other transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Transport(u64);
 
@@ -59,7 +60,13 @@ impl Transport {
             rest = after;
             if !matches!(part, Protocol::P2p(_)) {
                 let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-                hash = part.tag().bytes().chain([0]).fold(hash, mix);
+                let nobodys = match part {
+                    Protocol::Tcp(port) | Protocol::Udp(port) => port == 0,
+                    Protocol::Ip4(ip) => ip.is_unspecified(),
+                    Protocol::Ip6(ip) => ip.is_unspecified(),
+                    _ => false,
+                };
+                hash = part.tag().bytes().chain([u8::from(nobodys)]).fold(hash, mix);
             }
         }
         Transport(hash)
@@ -99,5 +106,17 @@ mod tests {
         assert_ne!(of("/ip4/1.2.3.4/tcp/1"), of("/ip6/::1/tcp/1"));
         assert_ne!(of("/ip4/1.2.3.4/udp/1/quic-v1"), of("/ip4/1.2.3.4/udp/1/quic-v1/webtransport"));
         assert_eq!(Transport::of(&[0xff]), Transport::of(&[0xfe]));
+    }
+
+    #[test]
+    fn what_no_transport_takes_for_its_values_is_no_transport_that_others_use() {
+        let of = |addr: &str| Transport::of(addr.parse::<Multiaddr>().unwrap().as_ref());
+        let (tcp, quic) = (of("/ip4/1.2.3.4/tcp/1"), of("/ip4/1.2.3.4/udp/1/quic-v1"));
+        for none in
+            ["/ip4/1.2.3.4/tcp/0", "/ip4/0.0.0.0/tcp/1", "/ip4/1.2.3.4/udp/0/quic-v1", "/ip4/0.0.0.0/udp/1/quic-v1"]
+        {
+            assert!(![tcp, quic].contains(&of(none)), "{none}");
+        }
+        assert_ne!(of("/ip6/::/tcp/1"), of("/ip6/::1/tcp/1"));
     }
 }

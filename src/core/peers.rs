@@ -267,8 +267,9 @@ impl Peers {
     ) -> Option<PeerId> {
         let failed = Contact::new(peer, addrs.iter().map(|(addr, _)| addr.clone()));
         let (key, connected) = (failed.key(), self.is_connected(failed.key()));
+        self.dials.end(key);
         for (addr, cause) in addrs {
-            self.dials.on_failed(now, key, addr.as_ref(), *cause);
+            self.dials.on_failed(now, key, addr.as_ref(), *cause, self.local.key() < key);
         }
         let strangers = addrs.iter().filter(|(_, cause)| *cause == DialCause::WrongPeer).map(|(addr, _)| addr.clone());
         let strangers = failed.with_multiaddrs(strangers);
@@ -314,8 +315,8 @@ impl Peers {
         trial: bool,
     ) -> Result<Arc<Contact>, Unreachable> {
         let connected = self.is_connected(to.key());
-        if let Some(under_way) = self.dials.under_way(now, to.key()).filter(|_| !connected) {
-            return Ok(Arc::clone(under_way));
+        if !connected && let Some(under_way) = self.dials.join(now, to.key()) {
+            return Ok(under_way);
         }
         let addrs = self.book.addrs(to.key());
         // An entry of the table of which the book has forgotten all was reached, or seen, there.
@@ -337,7 +338,7 @@ impl Peers {
                 || addrs.is_some_and(|addrs| addrs.is_sure(addr))
                 || entry.as_ref().is_some_and(|entry| entry.raw_addrs().contains(addr));
             let word = trial && addrs.is_some_and(|addrs| addrs.is_word(addr));
-            if !sure && (word || !self.dials.spend(now, to.key(), addr)) {
+            if !sure && (word || !self.dials.spend(now, addr)) {
                 why = Unreachable::BackingOff(DialCause::Unknown);
                 continue;
             }

@@ -17,7 +17,7 @@ pub(super) use failure::failed_addrs;
 use super::config::DialConfig;
 use super::handler::ToHandler;
 use crate::core::stats::DriverStats;
-use crate::core::{AddressPolicy, Contact, DialCause, Request, RequestError, RequestId, Unreachable};
+use crate::core::{AddressPolicy, Contact, Request, RequestError, RequestId, Unreachable};
 
 /// How many times `DialConfig::at_once` dials may be under way, those included that every request gave up waiting for.
 /// A dial cannot be taken back and may take longer than a request's time: dead peers must not hold up the others.
@@ -66,8 +66,6 @@ struct Peer {
     /// Empty while there is a connection.
     waiting: VecDeque<Outgoing>,
     dial: Dial,
-    /// After its own dial and this node's met; forgotten with the rest once nobody waits.
-    dialled_again: bool,
 }
 
 #[derive(Debug)]
@@ -353,14 +351,6 @@ impl Dialer {
                 peer.dial = Dial::Foreign;
             }
             return self.prune(peer_id);
-        }
-        // Two that dial each other at once may end up on one connection that both believe to have dialled, which no
-        // handshake survives. One of them dials again at once, and once; the other one is found by that.
-        // Which error that is, nobody tells.
-        let broken = matches!(failure::cause(error), DialCause::Unknown | DialCause::Closed | DialCause::Handshake);
-        let together = matches!(error, DialError::Transport(_)) && broken && self.local < peer_id;
-        if together && !peer.waiting.is_empty() && !std::mem::replace(&mut peer.dialled_again, true) {
-            return self.enqueue(peer_id);
         }
         let waiting = std::mem::take(&mut peer.waiting);
         self.waiting -= waiting.len();

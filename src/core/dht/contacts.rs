@@ -69,7 +69,7 @@ impl Dht {
         self.peers.table.connected(peer, end);
         self.peers.connected(now, &key, end, inbound_addr.is_some());
         self.on_sign_of_life(now, &key);
-        self.peers.dials.on_connected(now, &key, outbound_addr.as_ref().map(AsRef::as_ref));
+        self.peers.dials.on_connected(&key, end.map(AsRef::as_ref), inbound_addr.is_none());
         if let Some(addr) = outbound_addr {
             let contact = match self.peers.contact_at(&key) {
                 // The usual case, for which nothing is made anew: where it was dialled is all that was known.
@@ -234,7 +234,7 @@ impl Dht {
         let purpose = self.probes.finished(peer);
         if let (Some(Purpose::Check), Some(response)) = (purpose, response) {
             let place = Key::from(peer);
-            for contact in named(&mut self.peers, &self.config, (&place, &place), response) {
+            for contact in named(&self.peers, &self.config, &place, response) {
                 if self.peers.table.is_neighbour(contact.key()) {
                     self.queue(now, contact);
                 }

@@ -77,7 +77,7 @@ impl Dht {
         let Some(mut query) = self.pool.take(id) else { return };
         let (from, took) = (&asked.request.to, asked.request.took(now));
         let target = query.machine.lookup(tag).map_or(query.target, |lookup| *lookup.target());
-        let closer = named(&mut self.peers, &self.config, (asked.request.to.key(), &target), &response);
+        let closer = named(&self.peers, &self.config, &target, &response);
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let found = response.has_records();
         let heard = Heard { from, tag, response, closer: &closer };
@@ -259,12 +259,7 @@ impl Dht {
 
 /// The peers that an answer names and that can be asked, twice k at most, and not too many of one group: those that
 /// others can reach, and whoever is looked for.
-pub(super) fn named(
-    peers: &mut Peers,
-    config: &Config,
-    (from, target): (&Key, &Key),
-    response: &Response,
-) -> Vec<Arc<Contact>> {
+pub(super) fn named(peers: &Peers, config: &Config, target: &Key, response: &Response) -> Vec<Arc<Contact>> {
     let (Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. }) =
         response
     else {
@@ -276,9 +271,6 @@ pub(super) fn named(
         closer.iter().filter_map(|contact| peers.askable(contact)).filter(worth).take(most).collect();
     if let Some(diversity) = &config.routing.diversity {
         trim(&mut named, target, diversity);
-    }
-    for contact in named.iter().filter(|contact| peers.table.get(contact.key()).is_none()) {
-        peers.dials.on_named(contact.key(), from);
     }
     named
 }

@@ -12,10 +12,6 @@ use crate::core::message::{DialCause, Unreachable};
 /// round trips around the world, and some.
 const DIAL_WAIT: Duration = Duration::from_millis(750);
 
-/// So often a request is sent again after its dial taught where not to dial. Source: each time at least one of sixteen
-/// addresses is left out; strangers at more of them than this are no accident.
-const MAX_DIALLED_AGAIN: u8 = 4;
-
 impl Dht {
     /// Sends a request that no query waits for.
     pub(super) fn send(&mut self, now: Timestamp, owner: Owner, pace: Pace, to: &Arc<Contact>, request: Request) {
@@ -102,14 +98,18 @@ impl Dht {
     }
 
     /// Sends a request once more: whose dial failed and taught that the next will go elsewhere, since whoever answers first
-    /// ends a dial and may be a stranger; or whose connection closed on it, as idle ones do. Says whether it does.
+    /// ends a dial and may be a stranger; or whose dial may have met the peer's own; or whose connection closed on it, as
+    /// idle ones do. Says whether it does.
     fn send_again(&mut self, now: Timestamp, id: RequestId, why: RequestError) -> bool {
         let Some(request) = self.requests.get_mut(id) else { return false };
         let key = *request.to.key();
         let again = match why {
             RequestError::Unreachable(_) => {
-                self.peers.dials.end(&key);
-                self.peers.dials.has_learnt(now, &key) && request.may_be_sent_again(MAX_DIALLED_AGAIN)
+                let again = request.may_be_sent_again(self.peers.dials.worth_again(now, &key));
+                if !again {
+                    self.peers.dials.end(&key);
+                }
+                again
             }
             RequestError::ConnectionClosed if request.connected => {
                 !self.peers.is_connected(&key) && request.may_be_sent_again(1)
@@ -129,7 +129,12 @@ impl Dht {
             spans::end_request(&request.span, "cancelled", None);
             match self.refused.iter().position(|(refused, _)| *refused == id) {
                 Some(at) => _ = self.refused.remove(at),
-                None => self.outputs.push_back(Output::Cancel { id }),
+                None => {
+                    if !request.connected && !request.has_begun() {
+                        self.peers.dials.give_up(request.to.key());
+                    }
+                    self.outputs.push_back(Output::Cancel { id });
+                }
             }
         }
     }

@@ -54,6 +54,28 @@ fn asked(dht: &mut Dht) -> Vec<PeerId> {
     asked.collect()
 }
 
+/// Of two that dial each other at once both may fail, on one connection that both believe to have dialled.
+#[test]
+fn of_two_that_dial_each_other_at_once_one_dials_again_and_once() {
+    for lower in [true, false] {
+        let mut dht = node(|_| ());
+        let local = *dht.local().key();
+        let contact = contact(1, |key| (local < *key) == lower);
+        dht.handle_input(NOW, Input::AddPeer(Arc::clone(&contact)));
+        let mut dials = 0;
+        while let Some(output) = dht.poll_output() {
+            let Output::Send { to, id, .. } = output else { continue };
+            dials += 1;
+            let (peer, cause) = (*to.peer(), DialCause::Unknown);
+            let addrs = to.addrs().map(|addr| (addr, cause)).collect();
+            dht.handle_input(NOW, Input::DialFailed { peer, addrs });
+            let result = Err(Unreachable::DialFailed(cause).into());
+            dht.handle_input(NOW, Input::Response { id, result });
+        }
+        assert_eq!(dials, if lower { 2 } else { 1 });
+    }
+}
+
 #[test]
 fn where_the_first_that_waits_may_not_have_the_place_the_next_is_tried() {
     let mut dht = node(|config| {

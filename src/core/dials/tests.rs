@@ -13,21 +13,21 @@ fn key() -> Key {
 #[test]
 fn a_host_takes_few_attempts_and_a_success_there_takes_them_back() {
     let (mut dials, now, at) = (Dials::new(10), Timestamp::from_secs(100), raw("/ip4/1.2.3.4/tcp/1"));
-    let spend = |dials: &mut Dials, now: Timestamp| (0..100).filter(|_| dials.spend(now, &key(), &at)).count();
+    let spend = |dials: &mut Dials, now: Timestamp| (0..100).filter(|_| dials.spend(now, &at)).count();
     assert_eq!(spend(&mut dials, now), 3);
     assert_eq!(spend(&mut dials, now + (PERIOD - Duration::from_secs(1))), 0);
-    assert!(dials.spend(now, &key(), &raw("/ip4/1.2.3.5/tcp/1")), "another host");
-    dials.on_connected(now, &key(), Some(&raw("/ip4/1.2.3.4/tcp/77")));
+    assert!(dials.spend(now, &raw("/ip4/1.2.3.5/tcp/1")), "another host");
+    dials.on_connected(&key(), Some(&raw("/ip4/1.2.3.4/tcp/77")), true);
     assert_eq!(spend(&mut dials, now), 4, "one more than before");
     assert_eq!(spend(&mut dials, now + PERIOD), 3);
-    assert!((0..100).all(|_| dials.spend(now, &key(), &raw("/memory/7"))), "what is on no network has no budget");
+    assert!((0..100).all(|_| dials.spend(now, &raw("/memory/7"))), "what is on no network has no budget");
 }
 
 #[test]
 fn a_network_takes_thirty_and_all_names_are_one() {
     let (mut dials, now) = (Dials::new(10), Timestamp::ZERO);
     let hosts = |dials: &mut Dials, host: &dyn Fn(u32) -> String| {
-        (0..250).filter(|n| dials.spend(now, &key(), &raw(&host(*n)))).count()
+        (0..250).filter(|n| dials.spend(now, &raw(&host(*n)))).count()
     };
     assert_eq!(hosts(&mut dials, &|n| format!("/ip4/1.2.3.{n}/tcp/1")), 30);
     assert_eq!(hosts(&mut dials, &|n| format!("/ip6/2a01:4f8:1:{n}::1/tcp/1")), 30);
@@ -36,29 +36,72 @@ fn a_network_takes_thirty_and_all_names_are_one() {
     assert_eq!(hosts(&mut dials, &|n| format!("/dns4/a{n}.victim.com/tcp/1")), 3);
     let success = |dials: &mut Dials, n: u32| {
         let (at, addr) = (Contact::new(PeerId::random(), []), raw(&format!("/ip4/7.7.7.{n}/tcp/1")));
-        dials.on_named(at.key(), &key());
-        let left = dials.spend(now, at.key(), &addr);
+        let left = dials.spend(now, &addr);
         dials.begin(now, &at, Host::of(&addr).into_iter().collect());
-        // Whoever names it meanwhile, and whoever of the two connects first.
-        dials.on_named(at.key(), &key());
-        dials.on_connected(now, at.key(), Some(&addr[..]).filter(|_| n.is_multiple_of(2)));
+        // Whoever of the two connects first.
+        dials.on_connected(at.key(), Some(&addr[..]), n.is_multiple_of(2));
         left
     };
     assert!((0..250).all(|n| success(&mut dials, n)), "only failed attempts count");
 }
 
 #[test]
-fn whoever_names_rubbish_leaves_a_third_to_others() {
-    let (mut dials, now, at) = (Dials::new(10), Timestamp::ZERO, raw("/ip4/1.2.3.4/tcp/1"));
-    let (liar, honest) = (key(), key());
-    let spend = |dials: &mut Dials, by: &Key| {
-        let peer = key();
-        dials.on_named(&peer, by);
-        dials.spend(now, &peer, &at)
-    };
-    assert_eq!((0..100).filter(|_| spend(&mut dials, &liar)).count(), 2);
-    assert!(spend(&mut dials, &honest));
-    assert!(!spend(&mut dials, &honest));
+fn an_address_that_nobody_can_have_switches_no_transport_off() {
+    let (mut dials, now) = (Dials::new(10), Timestamp::ZERO);
+    let (zero, one) = (raw("/ip4/8.8.8.8/tcp/0"), raw("/ip4/1.2.3.4/tcp/1"));
+    dials.on_failed(now, &key(), &zero, DialCause::NoTransport, false);
+    assert!(dials.lacks(&zero) && !dials.lacks(&one));
+    dials.on_connected(&key(), Some(&one), true);
+    dials.on_failed(now, &key(), &raw("/ip4/1.2.3.4/tcp/2"), DialCause::NoTransport, false);
+    assert!(!dials.lacks(&one), "it works, whatever else is wrong with that address");
+    dials.on_failed(now, &key(), &raw("/ip6/::1/tcp/2"), DialCause::NoTransport, false);
+    dials.on_connected(&key(), Some(&raw("/ip6/::1/tcp/3")), true);
+    assert!(!dials.lacks(&raw("/ip6/::1/tcp/2")), "nor is that for ever");
+}
+
+/// Spends what it can on this peer's dial at these addresses.
+fn dial(dials: &mut Dials, now: Timestamp, peer: &Arc<Contact>, addrs: &[&str]) -> usize {
+    let spent = |addr: &&str| Host::of(&raw(addr)).filter(|_| dials.spend(now, &raw(addr)));
+    let spent: Vec<_> = addrs.iter().filter_map(spent).collect();
+    let count = spent.len();
+    dials.begin(now, peer, spent);
+    count
+}
+
+#[test]
+fn only_the_host_that_answers_gets_its_attempts_back() {
+    let (mut dials, now) = (Dials::new(10), Timestamp::ZERO);
+    let (victim, own) = ("/ip4/1.2.3.4/tcp/1", raw("/ip4/5.6.7.8/tcp/1"));
+    // By a dial; by a connection of the peer's own; and by one of which nobody knows where its other end is.
+    for (end, dialled) in [(Some(&own[..]), true), (Some(&own[..]), false), (None, false)] {
+        let peer = Contact::new(PeerId::random(), []);
+        assert_eq!(dial(&mut dials, now, &peer, &[victim, "/ip4/5.6.7.8/tcp/1"]), 2);
+        dials.on_connected(peer.key(), end, dialled);
+    }
+    assert!(!dials.spend(now, &raw(victim)));
+}
+
+#[test]
+fn a_dial_that_was_never_begun_is_not_counted_once_nobody_waits_for_it() {
+    let (mut dials, now, addr) = (Dials::new(10), Timestamp::ZERO, "/ip4/1.2.3.4/tcp/1");
+    for _ in 0..10 {
+        let peer = Contact::new(PeerId::random(), []);
+        assert_eq!(dial(&mut dials, now, &peer, &[addr]), 1);
+        assert!(dials.join(now, peer.key()).is_some());
+        dials.give_up(peer.key());
+        assert!(dials.under_way.contains_key(peer.key()), "another waits for it");
+        dials.give_up(peer.key());
+        assert!(dials.under_way.is_empty());
+    }
+}
+
+#[test]
+fn dials_under_way_are_bounded_though_all_began_at_once() {
+    let mut dials = Dials::new(10);
+    for _ in 0..MAX_DESTINATIONS * 2 {
+        dials.begin(Timestamp::ZERO, &Contact::new(PeerId::random(), []), Vec::new());
+        assert!(dials.under_way.len() <= MAX_DESTINATIONS);
+    }
 }
 
 #[test]
@@ -68,13 +111,12 @@ fn memory_is_bounded() {
         let now = Timestamp::from_secs(u64::from(n));
         let [_, a, b, c] = n.to_be_bytes();
         let (peer, addr) = (PeerId::random(), raw(&format!("/ip4/{}.{b}.{c}.1/tcp/1", a + 1)));
-        dials.on_named(&Key::from(&peer), &key());
-        dials.spend(now, &Key::from(&peer), &addr);
+        dials.spend(now, &addr);
         dials.begin(now, &Contact::new(peer, []), Vec::new());
         dials.set_wrong(&Contact::from_raw(peer, [addr.clone()]));
-        dials.on_failed(now, &Key::from(&peer), &[n as u8; 3], DialCause::NoTransport);
-        assert!(dials.spent.len() <= MAX_DESTINATIONS && dials.namers.len() <= MAX_NAMERS);
-        assert!(dials.under_way.len() <= MAX_DESTINATIONS + 1 && dials.transports.len() <= MAX_TRANSPORTS);
+        dials.on_failed(now, &Key::from(&peer), &[n as u8; 3], DialCause::NoTransport, false);
+        assert!(dials.spent.len() <= MAX_DESTINATIONS);
+        assert!(dials.under_way.len() <= MAX_DESTINATIONS && dials.transports.len() <= MAX_TRANSPORTS);
         assert!(dials.wrong.len() <= 10);
     }
 }

@@ -26,6 +26,8 @@ struct Stage {
     victim: fn(usize) -> String,
     /// Whether anyone is at the victim's, and a dial of it takes no time.
     alive: fn(&Multiaddr) -> bool,
+    /// How a dial of it fails.
+    cause: DialCause,
     /// When the node dialled there.
     connects: Vec<Timestamp>,
     made_up: usize,
@@ -40,7 +42,17 @@ impl Stage {
         let at = |n: usize| Contact::new(PeerId::random(), [format!("/ip4/20.{n}.0.1/tcp/1").parse().unwrap()]);
         let attackers = (0..attackers).map(at).collect();
         let (connected, connects) = (Vec::new(), Vec::new());
-        Stage { dht, now, attackers, connected, victim, alive: |_| false, connects, made_up: 0 }
+        Stage {
+            dht,
+            now,
+            attackers,
+            connected,
+            victim,
+            alive: |_| false,
+            cause: DialCause::Refused,
+            connects,
+            made_up: 0,
+        }
     }
 
     /// 40 peers that there are not, with 16 addresses each.
@@ -75,15 +87,15 @@ impl Stage {
     fn on_send(&mut self, to: &Arc<Contact>, id: crate::core::RequestId, _: Request) {
         let peer = *to.peer();
         let attacker = self.attackers.iter().any(|attacker| attacker.peer() == to.peer());
-        let is_victims = |addr: &Multiaddr| !addr.to_string().starts_with("/ip4/20.");
+        let is_victims = |addr: &Multiaddr| !["/ip4/20.", OWN].iter().any(|own| addr.to_string().starts_with(own));
         if !self.connected.contains(&peer) {
             let at = to.addrs().filter(is_victims).count();
             self.connects.extend(std::iter::repeat_n(self.now, at));
             let reached = to.addrs().find(|addr| attacker && !is_victims(addr) || (self.alive)(addr));
             let Some(outbound_addr) = reached else {
-                let addrs = to.addrs().map(|addr| (addr, DialCause::Refused)).collect();
+                let addrs = to.addrs().map(|addr| (addr, self.cause)).collect();
                 self.dht.handle_input(self.now, Input::DialFailed { peer, addrs });
-                let result = Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Refused)));
+                let result = Err(RequestError::Unreachable(Unreachable::DialFailed(self.cause)));
                 return self.dht.handle_input(self.now, Input::Response { id, result });
             };
             self.connected.push(peer);
@@ -130,6 +142,68 @@ fn answers_that_name_one_host_under_many_ids_make_few_connects_to_it() {
     }
 }
 
+/// The attackers' one address, beside those at which they answer.
+const OWN: &str = "/ip4/30.";
+
+/// Whoever answers at one address of its own aims the attempts that are made beside that one.
+#[test]
+fn an_address_of_the_attackers_own_pays_for_no_dials_of_others() {
+    let own_and = [
+        |n: usize| if n % 16 == 0 { format!("/ip4/30.0.0.1/tcp/{n}") } else { private(n) },
+        |n: usize| {
+            if n % 16 == 0 { format!("/ip4/30.0.0.1/tcp/{n}") } else { format!("/dns4/a{n}.victim.com/tcp/1") }
+        },
+    ];
+    for victim in own_and {
+        let mut stage = Stage::new(Config::default(), 1, victim);
+        stage.alive = |addr| addr.to_string().starts_with(OWN);
+        stage.attack();
+        let most = stage.most_a_minute();
+        assert!((1..=3).contains(&most), "{most}");
+    }
+}
+
+/// Of two that dial each other at once both fail, and one dials again: that is an attempt like any other.
+#[test]
+fn a_host_that_breaks_handshakes_is_dialled_no_more_often() {
+    for cause in [DialCause::Closed, DialCause::Handshake, DialCause::Unknown] {
+        let mut stage = Stage::new(Config::default(), 1, private);
+        stage.cause = cause;
+        stage.attack();
+        let most = stage.most_a_minute();
+        assert!((1..=3).contains(&most), "{cause:?}: {most}");
+    }
+}
+
+#[test]
+fn only_dials_that_were_begun_count() {
+    for (begun, most) in [(false, 6), (true, 3)] {
+        let mut stage = Stage::new(Config::default(), 1, private);
+        let (attacker, now, mut sent) = (Arc::clone(&stage.attackers[0]), stage.now, 0);
+        let peer = *attacker.peer();
+        let input = Input::Connected { peer, outbound_addr: attacker.addrs().next(), inbound_addr: None };
+        stage.dht.handle_input(now, input);
+        for port in 1..=6 {
+            stage.dht.handle_input(now, Input::AddPeer(Arc::clone(&attacker)));
+            let key = PeerId::random().to_bytes().into();
+            let query = stage.dht.start(now, Operation::ClosestPeers { key }, QueryOptions::default()).unwrap();
+            while let Some(output) = stage.dht.poll_output() {
+                let Output::Send { to, id, .. } = output else { continue };
+                if *to.peer() == peer {
+                    let closer = vec![Contact::new(PeerId::random(), [private(port).parse().unwrap()])];
+                    let result = Ok(Response::FindNode { closer });
+                    stage.dht.handle_input(now, Input::Response { id, result });
+                } else {
+                    sent += 1;
+                    begun.then(|| stage.dht.handle_input(now, Input::Dialling { id }));
+                }
+            }
+            stage.dht.cancel(query);
+        }
+        assert_eq!(sent, most, "begun: {begun}");
+    }
+}
+
 #[test]
 fn names_do_not_hide_a_host() {
     for name in
@@ -171,7 +245,8 @@ fn what_a_caller_says_of_itself_aims_no_dials_once_it_has_gone() {
     assert!(stage.most_a_minute() <= 3, "{}", stage.most_a_minute());
 }
 
-/// The attacker names dead ports of a host where an honest peer begins to serve, whom an honest peer names.
+/// The attacker names dead ports of a host where an honest peer begins to serve, which says so itself. Of one that is known
+/// by hearsay alone nothing is promised for this minute: the attacker's words are no worse than anyone's.
 #[test]
 fn dead_ports_of_a_host_do_not_hide_an_honest_newcomer_there() {
     let mut stage = Stage::new(Config::default(), 1, private);

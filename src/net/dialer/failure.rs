@@ -30,7 +30,7 @@ pub(super) fn why_unreachable(error: &DialError) -> Unreachable {
 }
 
 /// Of the addresses that were dialled, the reason of the one where the dial came farthest.
-pub(super) fn cause(error: &DialError) -> DialCause {
+fn cause(error: &DialError) -> DialCause {
     match error {
         DialError::Transport(errors) => {
             errors.iter().map(|(addr, error)| of_transport(addr, error)).max().unwrap_or_default()
