@@ -55,12 +55,25 @@ enum Stage {
     Queued,
     /// The driver has it, and has not begun with it.
     Handed,
+    /// The same, while others to the peer are overdue: they are why it waits.
+    Behind,
     /// A connection is being made for it.
     Dialling,
     /// Its first byte is written.
     Sent,
     /// Its time is over and its owner knows. A late answer still teaches how long the peer takes.
     Missed,
+}
+
+/// What the peer's time begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// The request waits behind others to the peer that are overdue.
+    Behind,
+    /// The driver makes a connection for it.
+    Dial,
+    /// Its first byte is written; an answer cannot come before this much time has passed.
+    Write(Duration),
 }
 
 /// A request without an end.
@@ -116,12 +129,12 @@ impl InFlight {
     /// The time that the peer took to answer now, where the answer tells it: not if the driver never said that it sends, nor
     /// before it had settled.
     pub(crate) fn measured(&self, now: Timestamp) -> Option<Duration> {
-        (self.has_begun() && self.began <= now).then(|| now.since(self.began))
+        (self.has_begun() && self.stage != Stage::Behind && self.began <= now).then(|| now.since(self.began))
     }
 
     /// Whether the peer's time has begun: until then nothing speaks against it.
     pub(crate) fn has_begun(&self) -> bool {
-        matches!(self.stage, Stage::Dialling | Stage::Sent | Stage::Missed)
+        !matches!(self.stage, Stage::Queued | Stage::Handed)
     }
 
     /// Whether the driver has it.
@@ -149,10 +162,14 @@ impl InFlight {
         self.tardy.is_none() && self.began.since(self.handed) < BUSY_AFTER
     }
 
-    /// Whether a connection has been in the making for at least this long, and for far longer than most take.
-    pub(crate) fn dials_since(&self, now: Timestamp, time: Duration) -> bool {
-        let far_longer = self.deadlines.overdue.saturating_mul(FAR_LONGER);
-        self.stage == Stage::Dialling && now.since(self.began) >= time.max(far_longer)
+    /// Whether a connection is being made for it, and far longer than most take.
+    pub(crate) fn dials_far_too_long(&self, now: Timestamp) -> bool {
+        self.dials() && now.since(self.began) >= self.deadlines.overdue.saturating_mul(FAR_LONGER)
+    }
+
+    /// Whether a connection is being made for it.
+    pub(crate) fn dials(&self) -> bool {
+        self.stage == Stage::Dialling
     }
 
     /// Why it failed if its time is over. An announcement that went out on a connection has no answer to miss; what the
@@ -213,6 +230,8 @@ fn check_echo(sent: &Value, echo: &Value) -> Result<(), Misbehaviour> {
 pub(crate) enum Alarm {
     /// It is late, or overdue; it goes on.
     Tardy(Tardy),
+    /// It is as before, and somebody wanted to be reminded of it.
+    Reminder,
     /// Its time is over.
     Over,
 }
@@ -223,6 +242,8 @@ pub(crate) struct Requests {
     next: u64,
     open: BTreeMap<RequestId, InFlight>,
     alarms: BTreeSet<(Timestamp, RequestId)>,
+    /// When the deadlines were moved last since the driver was busy.
+    followed: Timestamp,
     /// How many of them are with the driver and awaited.
     awaited: usize,
     /// How many requests to each peer are overdue.
@@ -277,22 +298,21 @@ impl Requests {
         waits
     }
 
-    /// The peer's time begins, by a dial or by the first byte; an answer cannot come before `settle` is over. What the
-    /// driver reports once more, since it had to begin again, gets a limit anew.
-    pub(crate) fn begin(&mut self, now: Timestamp, id: RequestId, dials: bool, settle: Duration, deadlines: Deadlines) {
+    /// The peer's time begins. What the driver begins with once more gets a limit anew.
+    pub(crate) fn begin(&mut self, now: Timestamp, id: RequestId, begin: Begin, deadlines: Deadlines) {
         let Some(request) = self.open.get_mut(&id).filter(|request| request.is_handed() && !request.is_missed()) else {
             return;
         };
-        let first = !request.has_begun();
-        // Said again of a dial, it is known better how long one takes.
-        let judged_anew = dials && request.stage == Stage::Dialling;
-        request.stage = if dials { Stage::Dialling } else { Stage::Sent };
-        request.dialled |= dials;
-        if judged_anew {
-            request.deadlines = deadlines;
-            let alarm = request.alarm_after(now).max(now);
-            return self.set_alarm(id, Some(alarm));
-        }
+        // What waited behind others has now a time of its own.
+        let first = matches!(request.stage, Stage::Handed | Stage::Behind);
+        let (stage, settle) = match begin {
+            Begin::Behind if !first => return,
+            Begin::Behind => (Stage::Behind, Duration::ZERO),
+            Begin::Dial => (Stage::Dialling, Duration::ZERO),
+            Begin::Write(settle) => (Stage::Sent, settle),
+        };
+        request.stage = stage;
+        request.dialled |= begin == Begin::Dial;
         request.sent = now + settle;
         if first {
             request.began = request.sent;
@@ -302,6 +322,22 @@ impl Requests {
         }
         let alarm = request.alarm_after(now);
         self.set_alarm(id, Some(alarm));
+    }
+
+    /// It is known better now how long a dial takes than when this one began.
+    pub(crate) fn judge(&mut self, now: Timestamp, id: RequestId, deadlines: Deadlines) {
+        let Some(request) = self.open.get_mut(&id) else { return };
+        request.deadlines = deadlines;
+        let alarm = request.alarm_after(now).max(now);
+        self.set_alarm(id, Some(alarm));
+    }
+
+    /// Has a reminder of a request come at this time, unless something else comes before.
+    pub(crate) fn remind(&mut self, id: RequestId, at: Timestamp) {
+        let alarm = self.open.get(&id).and_then(|request| request.alarm);
+        if alarm.is_some_and(|alarm| at < alarm) {
+            self.set_alarm(id, Some(at));
+        }
     }
 
     /// Ends a request, whatever the reason; `None` if it has ended before.
@@ -322,7 +358,9 @@ impl Requests {
 
     /// The owner of a request that has just ended knows, and waits no more: until `until` an answer still teaches.
     pub(crate) fn keep_missed(&mut self, id: RequestId, request: InFlight, until: Timestamp) {
-        let tardy = None; // it was counted as ended
+        // It is still owed, so that those behind it wait for the peer.
+        *self.overdue.entry(*request.to.key()).or_default() += 1;
+        let tardy = Some(Tardy::Overdue);
         self.open.insert(id, InFlight { owner: Owner::Evidence, stage: Stage::Missed, tardy, alarm: None, ..request });
         self.set_alarm(id, Some(until));
     }
@@ -374,11 +412,14 @@ impl Requests {
     /// If the driver was busy when something was due, moves all deadlines by as much, [`MAX_DELAY`] at most: answers may
     /// have waited for as long. Says whether it was.
     pub(crate) fn follow(&mut self, now: Timestamp) -> bool {
-        let delay = self.alarms.first().map_or(Duration::ZERO, |(at, _)| now.since(*at));
+        // What a long delay left is no delay of its own.
+        let late = |at: &Timestamp| now.since(*at).min(now.since(self.followed));
+        let delay = self.alarms.first().map_or(Duration::ZERO, |(at, _)| late(at));
         if delay <= BUSY_AFTER {
             return false;
         }
         let delay = delay.min(MAX_DELAY);
+        self.followed = now;
         self.alarms.clear();
         for (id, request) in &mut self.open {
             if let Some(alarm) = &mut request.alarm {
@@ -395,20 +436,25 @@ impl Requests {
     pub(crate) fn next_alarm(&mut self, now: Timestamp) -> Option<(RequestId, Alarm)> {
         let (at, id) = self.alarms.first().copied().filter(|(at, _)| *at <= now)?;
         let request = self.open.get_mut(&id)?;
-        let over =
-            !matches!(request.stage, Stage::Dialling | Stage::Sent) || request.sent + request.deadlines.limit <= at;
-        if over {
+        let counts = matches!(request.stage, Stage::Behind | Stage::Dialling | Stage::Sent);
+        if !counts || request.sent + request.deadlines.limit <= at {
             self.set_alarm(id, None);
             return Some((id, Alarm::Over));
         }
-        let tardy = if request.tardy.is_none() { Tardy::Late } else { Tardy::Overdue };
-        if tardy == Tardy::Overdue && request.tardy != Some(Tardy::Overdue) {
+        let alarm = match request.tardy {
+            None if request.began + request.deadlines.late <= at => Alarm::Tardy(Tardy::Late),
+            Some(Tardy::Late) if request.began + request.deadlines.overdue <= at => Alarm::Tardy(Tardy::Overdue),
+            _ => Alarm::Reminder,
+        };
+        if let Alarm::Tardy(how) = alarm {
+            request.tardy = Some(how);
+        }
+        if alarm == Alarm::Tardy(Tardy::Overdue) {
             *self.overdue.entry(*request.to.key()).or_default() += 1;
         }
-        request.tardy = Some(tardy);
-        let alarm = request.alarm_after(at);
-        self.set_alarm(id, Some(alarm));
-        Some((id, Alarm::Tardy(tardy)))
+        let next = request.alarm_after(at);
+        self.set_alarm(id, Some(next));
+        Some((id, alarm))
     }
 
     /// When `next_alarm` has something next, and for which request.
@@ -446,7 +492,8 @@ mod tests {
     fn begin(requests: &mut Requests, at: u64, dials: bool) -> RequestId {
         let id = queue(requests, Request::Ping);
         requests.hand(Timestamp::ZERO, id, Span::none(), None);
-        requests.begin(Timestamp::from_secs(at), id, dials, Duration::ZERO, DEADLINES);
+        let begin = if dials { Begin::Dial } else { Begin::Write(Duration::ZERO) };
+        requests.begin(Timestamp::from_secs(at), id, begin, DEADLINES);
         id
     }
 
@@ -490,7 +537,7 @@ mod tests {
     fn lateness_counts_from_the_dial_and_the_limit_from_the_first_byte() {
         let mut requests = Requests::default();
         let id = begin(&mut requests, 10, true);
-        requests.begin(Timestamp::from_millis(11_500), id, false, Duration::from_millis(500), DEADLINES);
+        requests.begin(Timestamp::from_millis(11_500), id, Begin::Write(Duration::from_millis(500)), DEADLINES);
         assert_eq!(alarms(&mut requests), [(11, LATE), (12, OVERDUE), (16, Alarm::Over)]);
         let mut requests = Requests::default();
         begin(&mut requests, 10, true);
@@ -522,7 +569,7 @@ mod tests {
             (id, requests.hand(Timestamp::ZERO, id, Span::none(), None))
         };
         let (first, second) = (hand(&mut requests), hand(&mut requests));
-        requests.begin(Timestamp::ZERO, first.0, false, Duration::ZERO, DEADLINES);
+        requests.begin(Timestamp::ZERO, first.0, Begin::Write(Duration::ZERO), DEADLINES);
         while requests.next_wake().is_some_and(|(at, _)| at <= Timestamp::from_secs(2)) {
             requests.next_alarm(Timestamp::from_secs(2));
         }

@@ -29,7 +29,7 @@ pub(crate) struct Window {
     /// Answers that came as they should since there was last a slot more.
     answers: usize,
     fell: Timestamp,
-    /// The queries with requests that wait, in the order of their turns. Some may have none left.
+    /// The queries with requests that wait, in the order of their turns.
     turns: VecDeque<QueryId>,
     waiting: BTreeMap<QueryId, VecDeque<RequestId>>,
 }
@@ -53,26 +53,26 @@ impl Window {
 
     /// The next request, if a slot is free; it has the slot from now on.
     pub(crate) fn next(&mut self) -> Option<RequestId> {
-        while self.used < self.slots {
-            let query = self.turns.pop_front()?;
-            let Some(queue) = self.waiting.get_mut(&query) else { continue };
-            let next = queue.pop_front();
-            if queue.is_empty() {
-                self.waiting.remove(&query);
-            } else {
-                self.turns.push_back(query);
-            }
-            if next.is_some() {
-                self.used += 1;
-                return next;
-            }
+        if self.used >= self.slots {
+            return None;
         }
-        None
+        let query = self.turns.pop_front()?;
+        let queue = self.waiting.get_mut(&query)?;
+        let next = queue.pop_front();
+        if queue.is_empty() {
+            self.waiting.remove(&query);
+        } else {
+            self.turns.push_back(query);
+        }
+        self.used += usize::from(next.is_some());
+        next
     }
 
     /// A query is over: those of its requests that wait are forgotten.
     pub(crate) fn forget(&mut self, query: QueryId) {
-        self.waiting.remove(&query);
+        if self.waiting.remove(&query).is_some() {
+            self.turns.retain(|turn| *turn != query);
+        }
     }
 
     /// A request gives its slot away: it ended, or is late.

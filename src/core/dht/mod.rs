@@ -37,9 +37,9 @@ use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, join, prepare};
 use super::query::{Context, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step, trim};
-use super::requests::{Alarm, InFlight, Owner, Requests, Tag};
+use super::requests::{Alarm, Begin, InFlight, Owner, Requests, Tag};
 use super::routing::{Offer, RoutingSnapshot};
-use super::rtt::{Experience, Pace};
+use super::rtt::{Deadlines, Experience, Pace};
 use super::server::{Served, Server, ServerContext};
 use super::spans;
 use super::stats::{Levels, QueryEnd, QueryKind, Stats};
@@ -162,6 +162,7 @@ impl Dht {
         // A query that ended early leaves its job with the store, which may be slow.
         let store_behind = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
         if self.pool.len() - self.upkeep.running.len() - self.refresh.running.len() >= limit.queries || store_behind {
+            self.end_refused(now);
             return Err(Busy);
         }
         let id = self.pool.next_id();
@@ -169,7 +170,7 @@ impl Dht {
         let kind = operation.kind();
         self.on_changed(&operation);
         let joins = matches!(operation, Operation::Bootstrap);
-        let prepared = match self.pool.bootstrap().filter(|_| joins) {
+        let prepared = match joins.then(|| self.pool.bootstrap()).flatten() {
             Some(_) => Ok((Query::new(Machine::Joined, *self.peers.local.key(), kind), None)),
             None => prepare(self.preparing(now), id, operation, &options),
         };
@@ -216,6 +217,7 @@ impl Dht {
         }
         self.abandon(id);
         self.announce_end(id, Err(QueryError::Cancelled));
+        self.end_refused(self.now);
     }
 
     /// Tells the node what happened; never fails, never blocks, ignores what is late or unknown.
@@ -250,8 +252,8 @@ impl Dht {
                 let outcomes = self.storage.on_loaded(now, ticket, result);
                 self.on_outcomes(now, outcomes);
             }
-            Input::Dialling { id } => self.begin(now, id, true, Duration::ZERO),
-            Input::Sent { id, settle } => self.begin(now, id, false, settle),
+            Input::Dialling { id } => self.begin(now, id, Begin::Dial),
+            Input::Sent { id, settle } => self.begin(now, id, Begin::Write(settle)),
             Input::Response { id, result } => {
                 self.on_response(now, id, result);
                 self.hand_waiting(now);

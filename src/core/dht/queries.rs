@@ -2,7 +2,7 @@
 //!
 //! Knows: which machine hears of what. Must not know: what any of them is for.
 
-use super::requests::Asked;
+use super::requests::{Asked, DIAL_WAIT};
 use super::*;
 
 impl Dht {
@@ -90,7 +90,10 @@ impl Dht {
                     entry.on_useful(now);
                 }
                 query.report.answers += 1;
-                query.answered = true;
+                (query.answered, query.heard) = (true, now);
+                if self.peers.table.len() < self.config.lookup.replication.get() {
+                    query.in_flight.iter().for_each(|id| self.requests.remind(*id, now + DIAL_WAIT));
+                }
                 if query.progress {
                     let shared_bits = query.target.common_prefix_len(from.key());
                     events.push(QueryEvent::Progress(Progress::Answered { peer, took, shared_bits, news }));
@@ -123,7 +126,14 @@ impl Dht {
     }
 
     /// A peer failed a query, or is held back since it failed before.
-    fn query_failed(&mut self, id: QueryId, query: &mut Query, tag: Tag, to: &Arc<Contact>, why: RequestError) {
+    pub(super) fn query_failed(
+        &mut self,
+        id: QueryId,
+        query: &mut Query,
+        tag: Tag,
+        to: &Arc<Contact>,
+        why: RequestError,
+    ) {
         let peer = *to.peer();
         query.report.failed.push(PeerFailure::new(peer, why));
         query.machine.on_failure(to, tag, why);

@@ -8,9 +8,9 @@ use super::*;
 use crate::core::back_off::Failure;
 use crate::core::message::{DialCause, Unreachable};
 
-/// A query that others have answered and that waits for nothing but overdue dials gives them up after this. Source: three
-/// round trips around the world, and some.
-const DIAL_WAIT: Duration = Duration::from_millis(750);
+/// While few peers are known, a query that others have answered and that waits for nothing but dials gives them up this long
+/// after the last answer. Source: three round trips around the world, and some.
+pub(super) const DIAL_WAIT: Duration = Duration::from_millis(750);
 
 impl Dht {
     /// Sends a request that no query waits for.
@@ -31,7 +31,6 @@ impl Dht {
         let Some(queued) = self.requests.get(id) else { return };
         let (to, kind, owner) = (Arc::clone(&queued.to), queued.kind(), queued.owner);
         let (peer, key) = (*to.peer(), *to.key());
-        self.stats.sent[kind as usize] += 1;
         let query = match owner {
             Owner::Query(of, _) => self.pool.get_mut(of).map(|query| (of, query)),
             Owner::Probe | Owner::Evidence => None,
@@ -39,15 +38,16 @@ impl Dht {
         // What the node asks of its own accord has no query's deadline, should the driver never begin with it.
         let asked = query.as_ref().is_some_and(|(_, query)| query.asked);
         let until = (!asked).then(|| now + self.config.lookup.query_timeout);
-        let span = spans::request(
-            query.as_ref().map(|(of, _)| *of),
-            query.as_ref().and_then(|(_, query)| query.span.id()),
-            id,
-            kind,
-            &to,
-        );
-        self.dispatch(now, id);
-        if let Owner::Query(of, _) = owner
+        let (of, parent) = query.map_or((None, None), |(of, query)| (Some(of), query.span.id()));
+        let span = spans::request(of, parent, id, kind, &to);
+        if !self.dispatch(now, id) {
+            if of.is_some() {
+                self.window.release();
+            }
+            return;
+        }
+        self.stats.sent[kind as usize] += 1;
+        if let Some(of) = of
             && let Some(query) = self.pool.get_mut(of)
         {
             query.report.requests += 1;
@@ -57,37 +57,49 @@ impl Dht {
             }
         }
         if self.requests.hand(now, id, span, until) {
-            self.begin(now, id, false, Duration::ZERO);
+            self.begin(now, id, Begin::Behind);
         }
     }
 
     /// The driver dials for a request, or has begun to write it: the peer's time begins.
-    pub(super) fn begin(&mut self, now: Timestamp, id: RequestId, dials: bool, settle: Duration) {
-        let Some(request) = self.requests.get(id) else { return };
-        let lookup = &self.config.lookup;
-        let entry = self.peers.table.get(request.to.key());
-        let (rtt, failures) = entry.map_or((None, 0), |entry| (Some(entry.rtt), entry.failures().into()));
-        let mut deadlines = match dials {
-            true => self.experience.of_dial(request.pace, lookup),
-            false => self.experience.of_request(rtt, failures, request.pace, lookup),
-        };
-        if let Owner::Query(id, _) = request.owner
-            && let Some(query) = self.pool.get_mut(id)
-        {
-            deadlines = deadlines.within(query.timeout);
+    pub(super) fn begin(&mut self, now: Timestamp, id: RequestId, begin: Begin) {
+        if let Some(deadlines) = self.deadlines(id, begin == Begin::Dial) {
+            self.requests.begin(now, id, begin, deadlines);
         }
-        self.requests.begin(now, id, dials, settle, deadlines);
     }
 
-    /// Has the driver send a request; where the peer may be dialled nowhere, that is its end.
-    fn dispatch(&mut self, now: Timestamp, id: RequestId) {
-        let Some(of) = self.requests.get_mut(id) else { return };
+    fn deadlines(&mut self, id: RequestId, dials: bool) -> Option<Deadlines> {
+        let request = self.requests.get(id)?;
+        let lookup = &self.config.lookup;
+        let entry = self.peers.table.get(request.to.key());
+        // A query that others have answered need not wait longer for a peer that failed before; `on_over` has the others wait.
+        let failures = match request.owner {
+            Owner::Query(..) => 0,
+            Owner::Probe | Owner::Evidence => entry.map_or(0, |entry| entry.failures().into()),
+        };
+        let deadlines = match dials {
+            true => self.experience.of_dial(request.pace, lookup),
+            false => self.experience.of_request(entry.map(|entry| entry.rtt), failures, request.pace, lookup),
+        };
+        Some(match request.owner {
+            Owner::Query(of, _) => deadlines.within(self.pool.get_mut(of).map_or(Duration::MAX, |query| query.timeout)),
+            Owner::Probe | Owner::Evidence => deadlines,
+        })
+    }
+
+    /// Has the driver send a request; where the peer may be dialled nowhere, that is its end. Says whether it is sent.
+    fn dispatch(&mut self, now: Timestamp, id: RequestId) -> bool {
+        let Some(of) = self.requests.get_mut(id) else { return false };
         of.connected = self.peers.is_connected(of.to.key());
         let trial = of.owner == Owner::Probe && self.peers.table.get(of.to.key()).is_none();
         match self.peers.dialled(now, &of.to, trial) {
             Ok(to) => self.outputs.push_back(Output::Send { to, id, request: of.request() }),
-            Err(why) => self.refused.push_back((id, why.into())),
+            Err(why) => {
+                self.refused.push_back((id, why.into()));
+                return false;
+            }
         }
+        true
     }
 
     /// Ends the requests that no driver gets, after what led to them: each may have a query ask the next.
@@ -177,21 +189,29 @@ impl Dht {
         self.admit(now, &request.to);
         self.on_growth(now, known);
         if let Some(took) = request.measured(now) {
-            let first = self.experience.record(!request.dialled, took);
-            if first && request.dialled {
-                // Those beside it were judged by nothing.
-                for dial in self.requests.dials() {
-                    self.begin(now, dial, true, Duration::ZERO);
-                }
-            }
-            if !request.dialled {
-                self.peers.table.record(request.to.key(), took);
-            }
+            self.learn(now, request, took);
         }
         match request.owner {
             Owner::Query(id, tag) => self.on_query_answer(now, id, tag, asked, response),
             Owner::Probe => self.on_probed(now, request.to.peer(), Some(&response)),
             Owner::Evidence => {}
+        }
+    }
+
+    /// What the time of an answer teaches: of all peers only where somebody still waited for it, or one that is slow would
+    /// make all others look so.
+    fn learn(&mut self, now: Timestamp, request: &InFlight, took: Duration) {
+        if !request.dialled {
+            self.peers.table.record(request.to.key(), took);
+        }
+        if request.is_missed() || !self.experience.record(!request.dialled, took) || !request.dialled {
+            return;
+        }
+        // It is the first dial; those beside it were judged by nothing.
+        for dial in self.requests.dials() {
+            if let Some(deadlines) = self.deadlines(dial, true) {
+                self.requests.judge(now, dial, deadlines);
+            }
         }
     }
 
@@ -203,8 +223,10 @@ impl Dht {
         if request.is_missed() {
             return;
         }
-        self.stats.on_failure(request.kind(), why);
-        spans::end_request(&request.span, why.reason(), Some(request.took(now)));
+        if request.is_handed() {
+            self.stats.on_failure(request.kind(), why);
+            spans::end_request(&request.span, why.reason(), Some(request.took(now)));
+        }
         if why == RequestError::Busy {
             self.window.on_busy(now);
         }
@@ -258,6 +280,7 @@ impl Dht {
         while let Some((id, alarm)) = self.requests.next_alarm(now) {
             match alarm {
                 Alarm::Tardy(how) => self.on_tardy(now, id, how),
+                Alarm::Reminder => _ = self.give_up_dial(now, id),
                 Alarm::Over => self.on_over(now, id),
             }
         }
@@ -278,23 +301,43 @@ impl Dht {
         let (peer, owner) = (Arc::clone(&request.to), request.owner);
         if how == Tardy::Overdue {
             for behind in self.requests.behind(peer.key()) {
-                self.begin(now, behind, false, Duration::ZERO);
+                self.begin(now, behind, Begin::Behind);
             }
         }
         let Owner::Query(of, tag) = owner else { return };
         if how == Tardy::Late {
             self.window.release();
         }
-        let Some(query) = self.pool.get_mut(of) else { return };
-        let given_up = |id: &RequestId| self.requests.get(*id).is_some_and(|last| last.dials_since(now, DIAL_WAIT));
-        if how == Tardy::Overdue && query.report.answers > 0 && query.in_flight.iter().all(given_up) {
-            // The table still learns how the dial ends.
-            self.requests.leave_to(id, Owner::Evidence);
-            let why = Unreachable::DialFailed(DialCause::TimedOut).into();
-            return self.on_query_failure(now, of, tag, (id, &peer), why);
+        if self.give_up_dial(now, id) {
+            return;
         }
-        query.machine.on_tardy(&peer, tag, how);
-        self.drive(now, of);
+        if let Some(query) = self.pool.get_mut(of) {
+            query.machine.on_tardy(&peer, tag, how);
+            self.drive(now, of);
+        }
+    }
+
+    /// Has a query go on without a dial where it waits for nothing but dials, and others have answered: those are far longer
+    /// under way than most, or so few peers are known that there is nothing to compare them with.
+    fn give_up_dial(&mut self, now: Timestamp, id: RequestId) -> bool {
+        let Some(request) = self.requests.get(id).filter(|request| request.dials()) else { return false };
+        let Owner::Query(of, tag) = request.owner else { return false };
+        let (peer, few) = (Arc::clone(&request.to), self.peers.table.len() < self.config.lookup.replication.get());
+        let Some(query) = self.pool.get_mut(of) else { return false };
+        let (requests, quiet) = (&self.requests, now.since(query.heard) >= DIAL_WAIT);
+        let too_long = |id: &RequestId| {
+            requests.get(*id).is_some_and(|last| last.dials_far_too_long(now) || few && quiet && last.dials())
+        };
+        if query.report.answers == 0 || !query.in_flight.iter().all(too_long) {
+            return false;
+        }
+        if requests.get(id).is_some_and(|late| late.holds_slot()) {
+            self.window.release();
+        }
+        // The table still learns how the dial ends.
+        self.requests.leave_to(id, Owner::Evidence);
+        self.on_query_failure(now, of, tag, (id, &peer), Unreachable::DialFailed(DialCause::TimedOut).into());
+        true
     }
 
     /// The time of a request is over. A query that nobody has answered has nothing better to do than to wait as long as it
@@ -319,14 +362,22 @@ impl Dht {
 
     fn on_query_expired(&mut self, now: Timestamp, id: QueryId) {
         let Some(mut query) = self.pool.take(id) else { return };
+        // What this node did not get to is no peer's failure.
+        for request in query.in_flight.clone() {
+            if let Some(Owner::Query(_, tag)) =
+                self.requests.get(request).filter(|open| !open.has_begun()).map(|open| open.owner)
+                && let Some(to) = self.requests.get(request).map(|open| Arc::clone(&open.to))
+            {
+                self.query_failed(id, &mut query, tag, &to, RequestError::Busy);
+            }
+        }
         let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
         let result = query.machine.expire(&cx, &mut query.report).unwrap_or_else(|| {
             let report = &mut query.report;
             for request in query.in_flight.iter().filter_map(|id| self.requests.get(*id)) {
                 let peer = *request.to.peer();
                 if !report.sent.contains(&peer) && !report.failed.iter().any(|failure| failure.peer == peer) {
-                    let why = if request.has_begun() { RequestError::Timeout } else { RequestError::Busy };
-                    report.failed.push(PeerFailure::new(peer, why));
+                    report.failed.push(PeerFailure::new(peer, RequestError::Timeout));
                 }
             }
             let best = query.machine.get().and_then(|get| get.take_best(&cx)).map(Box::new);

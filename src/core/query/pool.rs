@@ -35,6 +35,8 @@ pub(crate) struct Query {
     pub(crate) yields: bool,
     /// Whether anyone answered it so that it was of use.
     pub(crate) answered: bool,
+    /// When somebody answered it last.
+    pub(crate) heard: Timestamp,
     pub(crate) timeout: Duration,
     pub(crate) started: Timestamp,
     deadline: Timestamp,
@@ -53,6 +55,7 @@ impl Query {
             asked: true,
             yields: false,
             answered: false,
+            heard: Timestamp::ZERO,
             timeout: Duration::ZERO,
             started: Timestamp::ZERO,
             deadline: Timestamp::MAX,
