@@ -169,7 +169,9 @@ async fn start(with_mdns: bool, reads: bool, news: mpsc::Sender<News>) -> Result
             let id = key.public().to_peer_id();
             let signed = gossipsub::MessageAuthenticity::Signed(key.clone());
             Ok(App {
-                identify: identify::Behaviour::new(identify::Config::new("/compose/1".into(), key.public())),
+                identify: identify::Behaviour::new(
+                    identify::Config::new("/compose/1".into(), key.public()).with_push_listen_addr_updates(true),
+                ),
                 ping: ping::Behaviour::default(),
                 gossipsub: gossipsub::Behaviour::new(signed, gossipsub::Config::default())?,
                 mdns: with_mdns.then(|| multicast(id)).flatten().into(),

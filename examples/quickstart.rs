@@ -62,7 +62,9 @@ async fn start_node() -> Result<Node, Box<dyn Error>> {
             let id = key.public().to_peer_id();
             let config = kad::Config::new(protocol).with_replication(K.try_into()?);
             Ok(App {
-                identify: identify::Behaviour::new(identify::Config::new("/quickstart/1".into(), key.public())),
+                identify: identify::Behaviour::new(
+                    identify::Config::new("/quickstart/1".into(), key.public()).with_push_listen_addr_updates(true),
+                ),
                 kad: kad::Behaviour::new(id, config)?,
             })
         })?

@@ -142,7 +142,9 @@ async fn start<B: NetworkBehaviour>(
 }
 
 fn identify(key: &Keypair) -> identify::Behaviour {
-    identify::Behaviour::new(identify::Config::new("/two-networks/1".into(), key.public()))
+    identify::Behaviour::new(
+        identify::Config::new("/two-networks/1".into(), key.public()).with_push_listen_addr_updates(true),
+    )
 }
 
 /// The last letters of a peer id: the first ones are the same for all.

@@ -128,7 +128,8 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
         .with_quic()
         .with_dns()?
         .with_behaviour(|key| {
-            let identify = identify::Config::new("/libp2p-kad-dht/node/1".into(), key.public());
+            let identify = identify::Config::new("/libp2p-kad-dht/node/1".into(), key.public())
+                .with_push_listen_addr_updates(true);
             Ok(Behaviour {
                 identify: identify::Behaviour::new(identify.with_agent_version("libp2p-kad-dht".into())),
                 ping: ping::Behaviour::default(),

@@ -103,6 +103,8 @@ pub(crate) struct InFlight {
     deadlines: Deadlines,
     /// When time does the next thing to it, if ever.
     alarm: Option<Timestamp>,
+    /// When somebody wants to be reminded of it.
+    reminder: Timestamp,
 }
 
 impl InFlight {
@@ -211,7 +213,8 @@ impl InFlight {
             Some(Tardy::Overdue) if self.stage == Stage::Dialling => at + REMIND,
             Some(Tardy::Overdue) => Timestamp::MAX,
         };
-        next.min(self.sent + self.deadlines.limit)
+        let reminder = if self.reminder > at { self.reminder } else { Timestamp::MAX };
+        next.min(reminder).min(self.sent + self.deadlines.limit)
     }
 }
 
@@ -279,6 +282,7 @@ impl Requests {
             sent: now,
             deadlines,
             alarm: None,
+            reminder: Timestamp::MAX,
         };
         self.open.insert(id, request);
         id
@@ -332,10 +336,11 @@ impl Requests {
         self.set_alarm(id, Some(alarm));
     }
 
-    /// Has a reminder of a request come at this time, unless something else comes before.
+    /// Has a reminder of a request come at this time.
     pub(crate) fn remind(&mut self, id: RequestId, at: Timestamp) {
-        let alarm = self.open.get(&id).and_then(|request| request.alarm);
-        if alarm.is_some_and(|alarm| at < alarm) {
+        let Some(request) = self.open.get_mut(&id) else { return };
+        request.reminder = at;
+        if request.alarm.is_some_and(|alarm| at < alarm) {
             self.set_alarm(id, Some(at));
         }
     }
