@@ -92,7 +92,8 @@ impl Dht {
         let Some(of) = self.requests.get_mut(id) else { return false };
         of.connected = self.peers.is_connected(of.to.key());
         let trial = of.owner == Owner::Probe && self.peers.table.get(of.to.key()).is_none();
-        match self.peers.dialled(now, &of.to, trial) {
+        // It may have waited: this node's own addresses are others by now.
+        match self.peers.dialled(now, &self.peers.admissible(&of.to), trial) {
             Ok(to) => self.outputs.push_back(Output::Send { to, id, request: of.request() }),
             Err(why) => {
                 self.refused.push_back((id, why.into()));
