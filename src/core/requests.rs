@@ -105,6 +105,8 @@ pub(crate) struct InFlight {
     alarm: Option<Timestamp>,
     /// When somebody wants to be reminded of it.
     reminder: Timestamp,
+    /// Until when the driver may take to begin, where no query's deadline bounds it.
+    until: Option<Timestamp>,
 }
 
 impl InFlight {
@@ -283,6 +285,7 @@ impl Requests {
             deadlines,
             alarm: None,
             reminder: Timestamp::MAX,
+            until: None,
         };
         self.open.insert(id, request);
         id
@@ -292,7 +295,7 @@ impl Requests {
     /// peer's time begins at once, since others to it are overdue.
     pub(crate) fn hand(&mut self, now: Timestamp, id: RequestId, span: Span, until: Option<Timestamp>) -> bool {
         let Some(request) = self.open.get_mut(&id) else { return false };
-        (request.stage, request.handed) = (Stage::Handed, now);
+        (request.stage, request.handed, request.until) = (Stage::Handed, now, until);
         self.awaited += 1;
         if !span.is_disabled() {
             request.span = span;
@@ -359,6 +362,22 @@ impl Requests {
             }
         }
         Some(request)
+    }
+
+    /// A peer answered: it is slow, not silent, and those behind what is overdue wait for their turn again.
+    pub(crate) fn on_answer(&mut self, peer: &Key) {
+        if self.overdue.remove(peer).is_none() {
+            return;
+        }
+        let behind = |request: &InFlight| request.stage == Stage::Behind && request.to.key() == peer;
+        let behind: Vec<_> = self.open.iter().filter(|(_, request)| behind(request)).map(|(id, _)| *id).collect();
+        for id in behind {
+            if let Some(request) = self.open.get_mut(&id) {
+                request.stage = Stage::Handed;
+                let until = request.until;
+                self.set_alarm(id, until);
+            }
+        }
     }
 
     /// The owner of a request that has just ended knows, and waits no more: until `until` an answer still teaches.
@@ -580,6 +599,9 @@ mod tests {
         }
         assert_eq!(requests.behind(peer.key()), [second.0]);
         assert_eq!([first.1, second.1, hand(&mut requests).1], [false, false, true]);
+        requests.begin(Timestamp::from_secs(2), second.0, Begin::Behind, DEADLINES);
+        requests.on_answer(peer.key());
+        assert!(!requests.get(second.0).unwrap().has_begun(), "a peer that answers is slow, not silent");
         requests.end(first.0);
         assert!(!hand(&mut requests).1);
     }

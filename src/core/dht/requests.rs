@@ -186,6 +186,7 @@ impl Dht {
             self.experience.record_end(false);
         }
         self.peers.on_answer(now, request.to.key());
+        self.requests.on_answer(request.to.key());
         let known = self.peers.table.len();
         self.admit(now, &request.to);
         self.on_growth(now, known);
