@@ -149,9 +149,9 @@ const OWN: &str = "/ip4/30.";
 #[test]
 fn an_address_of_the_attackers_own_pays_for_no_dials_of_others() {
     let own_and = [
-        |n: usize| if n % 16 == 0 { format!("/ip4/30.0.0.1/tcp/{n}") } else { private(n) },
+        |n: usize| if n.is_multiple_of(16) { format!("/ip4/30.0.0.1/tcp/{n}") } else { private(n) },
         |n: usize| {
-            if n % 16 == 0 { format!("/ip4/30.0.0.1/tcp/{n}") } else { format!("/dns4/a{n}.victim.com/tcp/1") }
+            if n.is_multiple_of(16) { format!("/ip4/30.0.0.1/tcp/{n}") } else { format!("/dns4/a{n}.victim.com/tcp/1") }
         },
     ];
     for victim in own_and {
