@@ -77,9 +77,11 @@ impl BackOffs {
 
     /// Why a peer is held back, for the report of a query that would ask it. The first query that comes across a failed dial
     /// is told what happened, those after it that the peer is held back for it.
-    pub(crate) fn tell(&mut self, key: &Key) -> Option<RequestError> {
+    /// What is told to the node alone (`asked` is false) leaves it to be told to the application.
+    pub(crate) fn tell(&mut self, key: &Key, asked: bool) -> Option<RequestError> {
         let known = self.peers.get_mut(key)?;
-        let first = !std::mem::replace(&mut known.told, true);
+        let first = !known.told;
+        known.told |= asked;
         Some(if first && known.why.is_failed_dial() { known.why } else { known.why.held_back() })
     }
 
@@ -268,7 +270,7 @@ mod tests {
             assert!(!late, "it was asked within the same trouble");
             assert!(stage.fail(at(110), &peer, why) && stage.0.holds(at(119), &peer), "nothing answered between");
             let last = why.reason();
-            assert_eq!(stage.0.tell(peer.key()), Some(RequestError::HeldBack { last }));
+            assert_eq!(stage.0.tell(peer.key(), true), Some(RequestError::HeldBack { last }));
             stage.0.on_connected(at(112), peer.key(), 20);
             assert!(stage.0.holds(at(112), &peer), "a connection is no answer");
             stage.0.on_answer(at(112), peer.key(), 20);
@@ -347,10 +349,15 @@ mod tests {
         let held = RequestError::Unreachable(Unreachable::BackingOff(DialCause::Refused));
         let by_trial = Failure { now, asked: now, to: &peer, why: REFUSED, told: false };
         stage.0.on_failure(by_trial, false, &mut stage.1);
-        assert_eq!([(); 3].map(|()| stage.0.tell(peer.key())), [Some(REFUSED), Some(held), Some(held)]);
+        assert_eq!(
+            stage.0.tell(peer.key(), false),
+            Some(REFUSED),
+            "by the node, which is not to take it from the application"
+        );
+        assert_eq!([(); 3].map(|()| stage.0.tell(peer.key(), true)), [Some(REFUSED), Some(held), Some(held)]);
         stage.someone_answers(now);
         stage.fail(now + Duration::from_secs(7), &peer, REFUSED);
-        assert_eq!(stage.0.tell(peer.key()), Some(held), "a query dialled it itself");
+        assert_eq!(stage.0.tell(peer.key(), true), Some(held), "a query dialled it itself");
     }
 
     #[test]

@@ -394,8 +394,8 @@ impl Peers {
     }
 
     /// Why a peer is not to be asked now, for the report of the query that would ([`BackOffs::tell`]).
-    pub(crate) fn why_held(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Option<RequestError> {
-        if self.holds(now, contact) { self.back_offs.tell(contact.key()) } else { None }
+    pub(crate) fn why_held(&mut self, now: Timestamp, contact: &Arc<Contact>, asked: bool) -> Option<RequestError> {
+        if self.holds(now, contact) { self.back_offs.tell(contact.key(), asked) } else { None }
     }
 
     /// When an entry is worth a question whether it is there: after so long without a sign of life, or, where it failed,

@@ -47,7 +47,7 @@ impl Dht {
     }
 
     fn ask(&mut self, now: Timestamp, id: QueryId, query: &mut Query, to: &Arc<Contact>, request: Request, tag: Tag) {
-        if let Some(why) = self.peers.why_held(now, to) {
+        if let Some(why) = self.peers.why_held(now, to, query.asked) {
             self.stats.held_back += 1;
             return self.query_failed(id, query, tag, to, why);
         }

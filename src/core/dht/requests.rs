@@ -249,7 +249,11 @@ impl Dht {
         if why.is_the_peers() {
             self.experience.record_end(true);
         }
-        let (to, told) = (&request.to, matches!(request.owner, Owner::Query(..)));
+        let to = &request.to;
+        let told = match request.owner {
+            Owner::Query(of, _) => self.pool.get_mut(of).is_some_and(|query| query.asked),
+            Owner::Probe | Owner::Evidence => false,
+        };
         match self.peers.on_failure(Failure { now, asked: request.handed, to, why, told }, &mut self.rng) {
             Some(gone) => self.left_table(now, gone),
             None => {
