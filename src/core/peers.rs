@@ -316,7 +316,8 @@ impl Peers {
     ) -> Result<Arc<Contact>, Unreachable> {
         let connected = self.is_connected(to.key());
         if !connected && let Some(under_way) = self.dials.join(now, to.key()) {
-            return Ok(under_way);
+            // This node's own addresses may be others by now.
+            return Ok(self.admissible(&under_way));
         }
         let addrs = self.book.addrs(to.key());
         // An entry of the table of which the book has forgotten all was reached, or seen, there.

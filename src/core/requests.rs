@@ -141,6 +141,11 @@ impl InFlight {
         !matches!(self.stage, Stage::Queued | Stage::Handed)
     }
 
+    /// Whether it is late though the driver is on its way to the peer: how it ends tells whether the peer is alive.
+    pub(crate) fn may_teach(&self) -> bool {
+        self.tardy.is_some() && matches!(self.stage, Stage::Dialling | Stage::Sent)
+    }
+
     /// Whether the driver has it.
     pub(crate) fn is_handed(&self) -> bool {
         self.stage != Stage::Queued

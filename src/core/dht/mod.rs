@@ -260,10 +260,7 @@ impl Dht {
             }
             Input::Mode(mode) => self.mode = mode,
             Input::LocalAddrs(addrs) => self.on_local_addrs(now, addrs),
-            Input::Timeout => {
-                self.on_timeout(now);
-                self.hand_waiting(now);
-            }
+            Input::Timeout => self.on_timeout(now),
         }
         self.end_refused(now);
     }

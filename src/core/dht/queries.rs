@@ -155,7 +155,7 @@ impl Dht {
         self.on_end(now, &query, QueryEnd::of(&result));
         for request in std::mem::take(&mut query.in_flight) {
             match self.requests.get(request) {
-                Some(late) if late.tardy.is_some() => self.requests.leave_to(request, Owner::Evidence),
+                Some(late) if late.may_teach() => self.requests.leave_to(request, Owner::Evidence),
                 _ => self.give_up(request),
             }
         }

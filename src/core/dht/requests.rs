@@ -299,6 +299,8 @@ impl Dht {
             self.save_peers();
         }
         self.run_refresh(now);
+        self.hand_waiting(now);
+        self.end_refused(now);
         self.run_upkeep(now);
     }
 

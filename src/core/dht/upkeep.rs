@@ -24,6 +24,8 @@ impl Dht {
             if let Some(outcome) = self.storage.items(Asker::Duty(duty), what, after.as_ref(), PAGE) {
                 self.on_page(now, duty, outcome);
             }
+            // Errands that nobody can be asked for are over at once, and leave room for the next.
+            self.end_refused(now);
         }
     }
 

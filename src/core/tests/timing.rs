@@ -167,3 +167,27 @@ fn a_burst_waits_for_its_turn_and_says_so() {
     assert!(queued > 0, "who waits is told");
     assert!(requests <= 26_000, "{requests} requests");
 }
+
+#[test]
+fn a_query_that_ends_gives_up_what_the_driver_never_began_with() {
+    let mut node = alone(1, quiet());
+    let [(_, sent_first), (second, sent_second)] = ["/app/x", "/app/y"].map(|key| {
+        let query = node.start(START, get(key), QueryOptions::default()).unwrap();
+        (query, sent(&mut node)[0])
+    });
+    node.handle_input(START, Input::Sent { id: sent_first, settle: Duration::ZERO });
+    // The peer lets the first request wait until the second behind it is late too.
+    let answered = START + Duration::from_millis(3_500);
+    while let Some(at) = node.poll_timeout().filter(|at| *at <= answered) {
+        node.handle_input(at, Input::Timeout);
+    }
+    let key = RecordKey::from("/app/x");
+    let answer = Response::GetValue { key, value: None, closer: vec![] };
+    node.handle_input(answered, Input::Response { id: sent_first, result: Ok(answer) });
+    node.cancel(second);
+    let cancelled = std::iter::from_fn(|| node.poll_output()).filter_map(|output| match output {
+        Output::Cancel { id } => Some(id),
+        _ => None,
+    });
+    assert_eq!(cancelled.collect::<Vec<_>>(), [sent_second]);
+}
