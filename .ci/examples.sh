@@ -66,4 +66,4 @@ timeout 60 python3 .ci/node.py "$examples/node"
 
 echo "the driver of one's own, without libp2p"
 if grep -rnE 'libp2p::|libp2p_swarm|libp2p_core' examples/own_driver; then exit 1; fi
-cargo check --no-default-features --features handle --example own_driver
+cargo check -p libp2p-kad-dht --no-default-features --features handle --example own_driver

@@ -78,8 +78,6 @@ pub mod manual;
 pub mod metrics;
 #[cfg(feature = "libp2p")]
 pub mod net;
-#[cfg(feature = "disk")]
-pub mod persist;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(any(feature = "ipns", feature = "signed"))]
@@ -104,5 +102,3 @@ pub use crate::core::{
 pub use crate::handle::{DhtHandle, DualHandle, Query};
 #[cfg(feature = "libp2p")]
 pub use crate::net::{Behaviour, Config, DialConfig, Dual, Event, StreamConfig};
-#[cfg(feature = "disk")]
-pub use crate::persist::{DiskStore, DiskStoreConfig, OpenError};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Every source file of the crate, the simulator left out: it has parameters, not configurations.
+/// Every source file of the workspace, the simulator left out: it has parameters, not configurations.
 fn sources() -> Vec<String> {
     fn collect(directory: &Path, found: &mut Vec<String>) {
         let entries = fs::read_dir(directory).unwrap_or_else(|why| panic!("{}: {why}", directory.display()));
@@ -19,7 +19,9 @@ fn sources() -> Vec<String> {
         }
     }
     let mut found = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    for directory in ["src", "crates/disk/src"] {
+        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(directory), &mut found);
+    }
     found
 }
 

@@ -14,6 +14,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use libp2p_kad_dht as kad;
+use libp2p_kad_dht_disk::{DiskStore, DiskStoreConfig};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -157,7 +158,7 @@ pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
 
 fn open(home: &Home) -> Result<Box<dyn Store>, String> {
     let path = home.records();
-    match kad::DiskStore::open(&path, kad::DiskStoreConfig::default()) {
+    match DiskStore::open(&path, DiskStoreConfig::default()) {
         Ok(store) => Ok(Box::new(store)),
         Err(why) => Err(why.to_string()),
     }

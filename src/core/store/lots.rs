@@ -31,14 +31,6 @@ impl Lots {
         leading(&self.draw(b'p', peer, &[])) as u32
     }
 
-    /// The same in so many bytes that it stands for the peer: no two have the same one.
-    #[cfg(feature = "disk")]
-    pub(crate) fn tag_of_peer(&self, peer: &[u8]) -> [u8; 16] {
-        let mut tag = [0; 16];
-        tag.copy_from_slice(&self.draw(b'p', peer, &[])[..16]);
-        tag
-    }
-
     /// Of a key with providers among all.
     pub(crate) fn of_key(&self, place: &Key) -> u32 {
         leading(&self.draw(b'k', &place.to_bytes(), &[])) as u32

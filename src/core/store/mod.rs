@@ -10,7 +10,7 @@ pub mod conformance;
 pub mod deferred;
 pub(crate) mod lots;
 pub mod memory;
-pub(crate) mod remember;
+pub mod remember;
 
 use std::sync::Arc;
 use std::task::Waker;

@@ -13,7 +13,7 @@ use crate::core::time::Timestamp;
 const REMOVED_FOR: Duration = Duration::from_secs(96 * 3600);
 
 /// The number that a value leaves when it goes, and until when it counts; `None` if it has none.
-pub(crate) fn left_by(record: &Record) -> Option<(u64, Timestamp)> {
+pub fn left_by(record: &Record) -> Option<(u64, Timestamp)> {
     let until = match record.expires {
         Some(expires) => expires + expires.since(record.received).max(SEQUENCE_MEMORY),
         None => record.announced.unwrap_or_default().max(record.received) + REMOVED_FOR,
@@ -22,7 +22,7 @@ pub(crate) fn left_by(record: &Record) -> Option<(u64, Timestamp)> {
 }
 
 /// What is remembered of two numbers of one key: the higher, for the longer time.
-pub(crate) fn both(one: (u64, Timestamp), other: Option<(u64, Timestamp)>) -> (u64, Timestamp) {
+pub fn both(one: (u64, Timestamp), other: Option<(u64, Timestamp)>) -> (u64, Timestamp) {
     other.map_or(one, |other| (one.0.max(other.0), one.1.max(other.1)))
 }
 

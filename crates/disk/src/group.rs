@@ -19,13 +19,13 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _, StorageError};
 
 use super::DiskStoreConfig;
 use super::cache::Name;
+use super::lots::Lots;
 use super::row::{self, Provided};
 use super::tables::{Counts, Kind, Place, Writable, expiry_of, own_key, place_of};
-use crate::core::Contact;
-use crate::core::Timestamp;
-use crate::core::store::StoreError;
-use crate::core::store::lots::Lots;
-use crate::core::{ProviderRecord, Record, RecordKey};
+use libp2p_kad_dht::core::Contact;
+use libp2p_kad_dht::core::Timestamp;
+use libp2p_kad_dht::core::store::StoreError;
+use libp2p_kad_dht::core::{ProviderRecord, Record, RecordKey};
 
 /// So many rows that could not be read are put aside, for whoever wants to look into them; further ones are dropped.
 const MAX_DAMAGED: u64 = 1_024;

@@ -22,7 +22,7 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::store::{Done, Item, Loaded, Read, Scan, Ticket, Write};
 use libp2p_kad_dht::core::{Contact, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp};
-use libp2p_kad_dht::{DiskStore, DiskStoreConfig};
+use libp2p_kad_dht_disk::{DiskStore, DiskStoreConfig};
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 const LATER: Timestamp = Timestamp::from_secs(2_000);

@@ -8,8 +8,8 @@ use redb::StorageError;
 use super::super::row::{Entry, Provided};
 use super::super::tables::{Kind, Place, Tag, expiry_key, own_key, place_of, size_key};
 use super::{Group, wide};
-use crate::core::store::StoreError;
-use crate::core::{Key, ProviderRecord, Timestamp};
+use libp2p_kad_dht::core::store::StoreError;
+use libp2p_kad_dht::core::{Key, ProviderRecord, Timestamp};
 
 /// What the indices say about the row of one key.
 #[derive(Clone, Copy, Default)]

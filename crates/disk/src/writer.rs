@@ -15,7 +15,7 @@ use super::error::is_full;
 use super::group::{End, Group, Op};
 use super::shared::{Pending, Shared};
 use super::tables::Writable;
-use crate::core::store::{Done, Loaded, StoreError, Ticket};
+use libp2p_kad_dht::core::store::{Done, Loaded, StoreError, Ticket};
 
 /// So many writes share a transaction at most, so that the first of them does not wait for long.
 const MAX_GROUP: usize = 256;

@@ -4,9 +4,9 @@
 
 use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 
-use crate::core::Key;
-use crate::core::Timestamp;
-use crate::core::store::Usage;
+use libp2p_kad_dht::core::Key;
+use libp2p_kad_dht::core::Timestamp;
+use libp2p_kad_dht::core::store::Usage;
 
 /// The format that this version reads and writes. Format 1 had no lots; nobody was given a version that wrote it.
 pub(super) const FORMAT: u64 = 2;
@@ -199,7 +199,9 @@ impl Counts {
 
     pub(super) fn usage(&self) -> Usage {
         let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
-        Usage { values: count(self.values), providers: count(self.providers), own: count(self.own) }
+        let mut usage = Usage::default();
+        (usage.values, usage.providers, usage.own) = (count(self.values), count(self.providers), count(self.own));
+        usage
     }
 }
 

@@ -9,7 +9,7 @@ use super::super::row::{Entry, Provided};
 use super::super::tables::{Place, order_of};
 use super::provided::Tally;
 use super::{Group, wide};
-use crate::core::{Key, Timestamp};
+use libp2p_kad_dht::core::{Key, Timestamp};
 
 /// How many other keys lose addresses for those of one record, and how many entries that lead to nothing are cleared away.
 const MAX_STEPS: usize = 16;

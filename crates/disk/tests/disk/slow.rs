@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use libp2p_kad_dht::core::{Config, Dht, InboundId, Input, Mode, Output, Reply, Request, Response, Value};
-use libp2p_kad_dht::persist::DiskFaults;
+use libp2p_kad_dht_disk::DiskFaults;
 
 use super::*;
 

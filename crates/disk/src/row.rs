@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use crate::core::Contact;
-use crate::core::Timestamp;
-use crate::core::{ProviderRecord, Record, RecordKey};
+use libp2p_kad_dht::core::Contact;
+use libp2p_kad_dht::core::Timestamp;
+use libp2p_kad_dht::core::{ProviderRecord, Record, RecordKey};
 
 const VERSION: u8 = 1;
 

@@ -1,4 +1,4 @@
-//! Keeps what a node keeps on a disk: values, provider records, own publications and the peers of the routing table.
+#![doc = include_str!("../README.md")]
 //!
 //! Knows: the store's contract, one embedded database, and threads. Must not know: the network, any clock (time comes
 //! with each call), or why something is kept.
@@ -12,6 +12,7 @@ mod database;
 mod disk;
 mod error;
 mod group;
+mod lots;
 mod reader;
 mod row;
 mod shared;

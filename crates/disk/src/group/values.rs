@@ -7,8 +7,8 @@ use redb::{ReadableTable as _, StorageError};
 use super::super::row;
 use super::super::tables::{Kind, Place, expiry_key, order_key, order_of, own_key, place_of};
 use super::{Group, less, size, wide};
-use crate::core::store::{StoreError, remember};
-use crate::core::{Key, Record, Timestamp};
+use libp2p_kad_dht::core::store::{StoreError, remember};
+use libp2p_kad_dht::core::{Key, Record, Timestamp};
 
 /// A value has one share of room for each so many bytes, and its lot counts as often. Not taken from the bounds, since
 /// lots have to stay what they are when those change. Source: the defaults' bytes by their number of values.

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use libp2p_kad_dht::OpenError;
-use libp2p_kad_dht::persist::DiskFaults;
+use libp2p_kad_dht_disk::DiskFaults;
+use libp2p_kad_dht_disk::OpenError;
 
 use super::*;
 

@@ -19,12 +19,12 @@ use super::shared::{Pending, Shared};
 use super::tables::place_of;
 use super::writer::{Job, Writer};
 use super::{DiskStoreConfig, OpenError};
-use crate::core::Contact;
-use crate::core::Key;
-use crate::core::Timestamp;
-use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
-use crate::core::store::{Done, Item, Read, Scan, Store, StoreError, Ticket, Usage, Write};
-use crate::core::{ProviderRecord, Record, RecordKey};
+use libp2p_kad_dht::core::Contact;
+use libp2p_kad_dht::core::Key;
+use libp2p_kad_dht::core::Timestamp;
+use libp2p_kad_dht::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
+use libp2p_kad_dht::core::store::{Done, Item, Read, Scan, Store, StoreError, Ticket, Usage, Write};
+use libp2p_kad_dht::core::{ProviderRecord, Record, RecordKey};
 
 /// So long a store that is dropped waits for its last writes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # What gives way when a bound is reached
 ///
-/// Expired records, first of all. Then lots decide, by the rules that [`MemoryStore`](crate::core::MemoryStore) states:
+/// Expired records, first of all. Then lots decide, by the rules that [`MemoryStore`](libp2p_kad_dht::core::MemoryStore) states:
 /// late and early ones have the same chance, however often they come again, and nobody who does not know the store's
 /// seed can choose a key or an id that wins. Who loses is refused with [`StoreError::Full`].
 ///

@@ -14,10 +14,10 @@ use super::group::report;
 use super::row::{self, Provided};
 use super::shared::Shared;
 use super::tables::{Kind, META, OWN, PROVIDED, Place, SEQUENCES, VALUES, own_of, place_of};
-use crate::core::Key;
-use crate::core::Timestamp;
-use crate::core::store::{Done, Item, Loaded, Scan, StoreError, Ticket};
-use crate::core::{ProviderRecord, Record};
+use libp2p_kad_dht::core::Key;
+use libp2p_kad_dht::core::Timestamp;
+use libp2p_kad_dht::core::store::{Done, Item, Loaded, Scan, StoreError, Ticket};
+use libp2p_kad_dht::core::{ProviderRecord, Record};
 
 /// One read that waits.
 #[derive(Clone, Copy, Debug)]

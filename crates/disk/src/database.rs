@@ -20,7 +20,7 @@ use super::backend::Disk;
 use super::error::OpenError;
 use super::tables::{Counts, EXPIRY, FORMAT, META, Writable, first_expiry};
 use super::{DiskStoreConfig, shared};
-use crate::core::Timestamp;
+use libp2p_kad_dht::core::Timestamp;
 
 /// What each database file begins with.
 const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";

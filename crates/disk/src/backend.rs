@@ -171,7 +171,7 @@ mod faults {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::Duration;
 
-    /// Makes the disk of a [`DiskStore`](crate::persist::DiskStore) slow or full, for tests.
+    /// Makes the disk of a [`DiskStore`](crate::DiskStore) slow or full, for tests.
     #[derive(Clone, Debug, Default)]
     pub struct DiskFaults {
         delay_micros: Arc<AtomicU64>,

@@ -8,7 +8,7 @@ use redb::{ReadableTable as _, StorageError};
 use super::super::row::Provided;
 use super::super::tables::{Place, Tag, order_of};
 use super::{Group, wide};
-use crate::core::{Key, Timestamp};
+use libp2p_kad_dht::core::{Key, Timestamp};
 
 /// How many keys one write charges to another of their providers before it gives up, and how many entries that lead to
 /// nothing it clears away.

@@ -3,7 +3,7 @@
 //!
 //! The records are written by a child process, which goes on writing until it is killed.
 //!
-//! `cargo bench --features disk --bench disk -- [KEYS] [DIRECTORY]`, 20 providers a key.
+//! `cargo bench -p libp2p-kad-dht-disk --bench disk -- [KEYS] [DIRECTORY]`, 20 providers a key.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::store::{Done, Loaded, Read, Write};
 use libp2p_kad_dht::core::{Contact, ProviderRecord, Record, RecordKey, Store, Timestamp};
-use libp2p_kad_dht::{DiskStore, DiskStoreConfig};
+use libp2p_kad_dht_disk::{DiskStore, DiskStoreConfig};
 
 const PROVIDERS: u64 = 20;
 const PEERS: u64 = 5_000;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::tables::{Kind, Place};
-use crate::core::Timestamp;
-use crate::core::{ProviderRecord, Record};
+use libp2p_kad_dht::core::Timestamp;
+use libp2p_kad_dht::core::{ProviderRecord, Record};
 
 pub(super) type Name = (Kind, Place);
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::cache::{Cache, Entry, Name};
-use crate::core::Timestamp;
-use crate::core::store::{Done, Usage};
+use libp2p_kad_dht::core::Timestamp;
+use libp2p_kad_dht::core::store::{Done, Usage};
 
 /// So many answers may wait to be fetched before nothing more is taken. Source: a driver fetches them all at once.
 const MAX_UNPOLLED: usize = 65_536;

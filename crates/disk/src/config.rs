@@ -78,7 +78,7 @@ pub struct DiskStoreConfig {
     /// Remote writes that wait for the disk; one more is refused with [`StoreError::Full`]. As many again have room
     /// that are this node's own. Default: [`DEFAULT_MAX_PENDING_WRITES`].
     ///
-    /// [`StoreError::Full`]: crate::core::StoreError::Full
+    /// [`StoreError::Full`]: libp2p_kad_dht::core::StoreError::Full
     pub max_pending_writes: usize,
     /// The bytes of remote writes that wait. Default: [`DEFAULT_MAX_PENDING_BYTES`].
     pub max_pending_bytes: usize,
