@@ -96,7 +96,7 @@ impl From<std::time::SystemTime> for Timestamp {
 pub use crate::core::{
     AcceptAny, Answer, ConfigError, Contact, InvalidValue, Key, MemoryStore, Mode, Namespaced, Operation, Progress,
     ProviderRecord, QueryError, QueryEvent, QueryId, QueryOptions, Quorum, Record, RecordKey, Store, StoreError,
-    Timestamp, Validator,
+    Timestamp, Valid, Validator,
 };
 #[cfg(feature = "handle")]
 pub use crate::handle::{DhtHandle, DualHandle, Query};

@@ -73,4 +73,4 @@ pub use routing::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};
 pub use stats::{QueryEnd, QueryKind, Stats};
 pub use store::{MemoryStore, MemoryStoreConfig, Store, StoreError};
 pub use time::Timestamp;
-pub use validate::{AcceptAny, InvalidValue, Namespaced, Validator};
+pub use validate::{AcceptAny, InvalidValue, Namespaced, Valid, Validator};

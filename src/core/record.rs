@@ -114,7 +114,8 @@ pub struct Record {
     pub value: Bytes,
     /// Who says to have published it; unauthenticated, so only ever a hint.
     pub publisher: Option<PeerId>,
-    /// When it stops being served; `None` means never, and is the privilege of own records.
+    /// When it stops being served, the earlier of its lifetime and the end of its value's validity; `None` means never,
+    /// and is the privilege of own records.
     pub expires: Option<Timestamp>,
     /// Whether whoever sent it said when it expires (field 777 of a record). If not, this node's own rule set the time,
     /// which says nothing about which of two values was put later.
@@ -146,13 +147,18 @@ impl Record {
         }
     }
 
-    /// When the value is said to expire, for a validator that prefers the later one. Own values have no expiry here, but
-    /// go out with one of `ttl` from their last writing or announcement, by which their copies are compared.
+    /// When the value is said to expire, for a validator that prefers the later one. Own values go out with a lifetime of
+    /// `ttl` at most from their last writing or announcement, by which their copies are compared.
     pub(crate) fn claim(&self, ttl: Duration) -> Option<Timestamp> {
         match self.own {
-            true => Some(self.announced.unwrap_or_default().max(self.received) + ttl),
+            true => Some(self.ends(self.announced.unwrap_or_default().max(self.received) + ttl)),
             false => self.expires.filter(|_| self.claimed),
         }
+    }
+
+    /// When a copy is over that is sent out to live until then at most.
+    pub(crate) fn ends(&self, at_most: Timestamp) -> Timestamp {
+        self.expires.map_or(at_most, |at| at.min(at_most))
     }
 
     /// Whether the record is over at `now`.

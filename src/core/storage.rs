@@ -167,10 +167,10 @@ impl Storage {
 
     /// Keeps a value, if it is valid and none is kept that is better.
     pub(crate) fn keep_value(&mut self, now: Timestamp, asker: Asker, mut record: Record) -> Now {
-        if let Err(why) = self.config.validator.validate(now, &record.key, &record.value) {
-            return Some(Outcome::Kept(Err(KeepError::Invalid(why))));
+        match self.config.validator.validate(now, &record.key, &record.value) {
+            Ok(valid) => valid.note_on(&mut record),
+            Err(why) => return Some(Outcome::Kept(Err(KeepError::Invalid(why)))),
         }
-        record.sequence = self.config.validator.sequence(&record.key, &record.value);
         self.enter(now, Line::value(&record.key), Turn::Keep(asker, record))
     }
 
@@ -211,10 +211,10 @@ impl Storage {
         self.written(asker, write)
     }
 
-    /// Reads a value; one that is no longer valid is as good as none.
+    /// Reads a value; one that is expired is as good as none.
     pub(crate) fn value(&mut self, now: Timestamp, asker: Asker, key: &RecordKey) -> Now {
         match self.store.get(now, key) {
-            Ok(Read::Ready(record)) => Some(Outcome::Value(Ok(self.still_valid(now, record)))),
+            Ok(Read::Ready(record)) => Some(Outcome::Value(Ok(record.filter(|record| !record.is_expired(now))))),
             Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Value(asker)),
             Err(why) => Some(Outcome::Value(Err(why))),
         }
@@ -300,7 +300,7 @@ impl Storage {
             Some(Job::Compare(asker, record)) => self.compared(now, asker, record, result),
             Some(Job::Recall(asker, record)) => self.recalled(now, asker, record, result),
             Some(Job::Value(asker)) => {
-                let value = loaded_value(result).map(|record| self.still_valid(now, record));
+                let value = loaded_value(result).map(|record| record.filter(|record| !record.is_expired(now)));
                 vec![(asker, Outcome::Value(value))]
             }
             Some(Job::Providers(asker)) => vec![(asker, Outcome::Providers(loaded_providers(result)))],
@@ -346,7 +346,7 @@ impl Storage {
     }
 
     fn write_value(&mut self, now: Timestamp, asker: Asker, record: Record, old: Option<Record>) -> Now {
-        if let Some(why) = old.as_ref().and_then(|old| self.objection(now, old, &record)) {
+        if let Some(why) = old.as_ref().and_then(|old| self.objection(old, &record)) {
             return Some(Outcome::Kept(Err(why)));
         }
         let record = match old {
@@ -359,14 +359,10 @@ impl Storage {
     }
 
     /// Why a new value may not take the place of the one that is kept.
-    fn objection(&self, now: Timestamp, old: &Record, new: &Record) -> Option<KeepError> {
+    fn objection(&self, old: &Record, new: &Record) -> Option<KeepError> {
         let validator = &self.config.validator;
         if old.value == new.value {
             return None;
-        }
-        if validator.validate(now, &old.key, &old.value).is_err() {
-            // It is over, though the store still has it: its number counts as that of a forgotten one does.
-            return (new.sequence < old.sequence).then_some(KeepError::Old);
         }
         if !validator.succeeds(&new.key, &old.value, &new.value) {
             return Some(KeepError::Conflict);
@@ -374,20 +370,6 @@ impl Storage {
         let candidate = |record| Candidate::of(record, self.config.value_ttl);
         let candidates = [candidate(new), candidate(old)];
         (validator.select(&new.key, &candidates) != 0).then_some(KeepError::Old)
-    }
-
-    /// Whether the validator would let it pass now; it says nothing about provider records.
-    pub(crate) fn is_valid(&self, now: Timestamp, item: &Item) -> bool {
-        match item {
-            Item::Value(record) => self.config.validator.validate(now, &record.key, &record.value).is_ok(),
-            Item::Provider(_) => true,
-        }
-    }
-
-    fn still_valid(&self, now: Timestamp, record: Option<Record>) -> Option<Record> {
-        record.filter(|record| {
-            !record.is_expired(now) && self.config.validator.validate(now, &record.key, &record.value).is_ok()
-        })
     }
 
     fn written_in_line(&mut self, asker: Asker, line: Line, write: Result<Write, StoreError>) -> Now {

@@ -5,7 +5,7 @@
 use libp2p_identity::PublicKey;
 
 use super::key;
-use crate::core::validate::Candidate;
+use crate::core::validate::{Candidate, Valid};
 use crate::core::{InvalidValue, RecordKey, Timestamp, Validator};
 
 /// Accepts under `/pk/<binary peer id>` the serialized public key that the id is derived from (rule A56).
@@ -16,13 +16,13 @@ use crate::core::{InvalidValue, RecordKey, Timestamp, Validator};
 pub struct PublicKeys;
 
 impl Validator for PublicKeys {
-    fn validate(&self, _: Timestamp, key: &RecordKey, value: &[u8]) -> Result<(), InvalidValue> {
+    fn validate(&self, _: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Valid, InvalidValue> {
         let name = key.as_bytes().strip_prefix(b"/pk/").filter(|name| key::is_name(name));
         let name = name.ok_or(InvalidValue::MalformedKey)?;
         if key::name_of(value) != name {
             return Err(InvalidValue::WrongKey);
         }
-        PublicKey::try_decode_protobuf(value).map(drop).map_err(|_| InvalidValue::MalformedValue)
+        PublicKey::try_decode_protobuf(value).map(|_| Valid::default()).map_err(|_| InvalidValue::MalformedValue)
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
@@ -48,7 +48,7 @@ mod tests {
         let (one, two) = (public(1), public(2));
         let name = one.to_peer_id().to_bytes();
         let value = one.encode_protobuf();
-        assert_eq!(check(&key(&name), &value), Ok(()));
+        assert_eq!(check(&key(&name), &value), Ok(Valid::default()));
         assert_eq!(check(&key(&name), &two.encode_protobuf()), Err(InvalidValue::WrongKey));
         assert_eq!(check(&key(&name), &[&value[..], &[0x18, 1]].concat()), Err(InvalidValue::WrongKey));
         assert_eq!(check(&RecordKey::from([b"/pk", &name[..]].concat()), &value), Err(InvalidValue::MalformedKey));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::stats::QueryKind;
 use libp2p_kad_dht::core::store::deferred::{DeferredControl, DeferredStore};
-use libp2p_kad_dht::core::validate::Candidate;
+use libp2p_kad_dht::core::validate::{Candidate, Valid};
 use libp2p_kad_dht::core::{
     BucketSnapshot, Config, Contact, Dht, Event, InboundId, Input, InvalidValue, Key, MemoryStore, MemoryStoreConfig,
     Operation, Output, QueryEvent, QueryId, QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response,
@@ -27,8 +27,8 @@ pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(2);
 pub(crate) struct Picky;
 
 impl Validator for Picky {
-    fn validate(&self, _: Timestamp, _: &RecordKey, value: &[u8]) -> Result<(), InvalidValue> {
-        if value.starts_with(b"bad") { Err(InvalidValue::MalformedValue) } else { Ok(()) }
+    fn validate(&self, _: Timestamp, _: &RecordKey, value: &[u8]) -> Result<Valid, InvalidValue> {
+        if value.starts_with(b"bad") { Err(InvalidValue::MalformedValue) } else { Ok(Valid::default()) }
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {

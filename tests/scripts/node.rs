@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::store::deferred::{DeferredControl, DeferredStore};
-use libp2p_kad_dht::core::validate::Candidate;
+use libp2p_kad_dht::core::validate::{Candidate, Valid};
 use libp2p_kad_dht::core::{
     Config, Contact, Dht, InboundId, Input, InvalidValue, MemoryStore, MemoryStoreConfig, Mode, Operation, Output,
     QueryId, QueryOptions, RecordKey, Request, RequestId, Response, Store, Timestamp, Validator, Value, Wake,
@@ -29,8 +29,8 @@ fn number(value: &[u8]) -> Option<u64> {
 }
 
 impl Validator for Numbers {
-    fn validate(&self, _: Timestamp, _: &RecordKey, value: &[u8]) -> Result<(), InvalidValue> {
-        number(value).map(drop).ok_or(InvalidValue::MalformedValue)
+    fn validate(&self, _: Timestamp, _: &RecordKey, value: &[u8]) -> Result<Valid, InvalidValue> {
+        number(value).map(|_| Valid::default()).ok_or(InvalidValue::MalformedValue)
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {

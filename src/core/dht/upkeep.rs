@@ -36,7 +36,7 @@ impl Dht {
         let mut errands = self.upkeep.on_page(now, duty, page.ok(), &self.peers, k);
         errands.retain(|errand| {
             // What its own rules call over would be refused by all, and held against this node.
-            let valid = self.storage.is_valid(now, &errand.item);
+            let valid = !errand.item.is_expired(now);
             if !valid && errand.item.is_own() {
                 self.upkeep.republish.forget(&Name::of(&errand.item));
             }

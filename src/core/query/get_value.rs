@@ -101,8 +101,7 @@ impl GetValue {
             self.held += 1;
             self.held_here = true;
             // Copies of an own value live from when they were last sent out.
-            let sent = record.announced.max(Some(record.received));
-            let over = if record.own { sent.map(|at| at + cx.config.record.value_ttl) } else { record.expires };
+            let over = if record.own { record.claim(cx.config.record.value_ttl) } else { record.expires };
             let said = record.expires.filter(|_| record.claimed);
             let best = Best { record, from: None, holders: Vec::new(), equals: Vec::new(), over, said };
             out.push(QueryEvent::Value(best.told()));
@@ -136,12 +135,13 @@ impl GetValue {
         match value.take() {
             Some(value) => {
                 let validator = &cx.config.record.validator;
-                if let Err(why) = validator.validate(cx.now, &self.key, &value.value) {
+                let valid = validator.validate(cx.now, &self.key, &value.value).map_err(|why| {
                     self.lookup.on_failure(from.key());
                     self.invalid.push(Arc::clone(from));
-                    return Err(Misbehaviour::InvalidValue(why));
-                }
-                let record = received(cx.now, &cx.config.record, value);
+                    Misbehaviour::InvalidValue(why)
+                })?;
+                let mut record = received(cx.now, &cx.config.record, value);
+                valid.note_on(&mut record);
                 self.compare(&cx.config.record, record, from, out);
             }
             None => self.missing.push(Arc::clone(from)),

@@ -205,6 +205,14 @@ impl Item {
         }
     }
 
+    /// Whether it is over at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        match self {
+            Item::Value(record) => record.is_expired(now),
+            Item::Provider(record) => record.is_expired(now),
+        }
+    }
+
     /// Whether this node published it.
     pub fn is_own(&self) -> bool {
         match self {

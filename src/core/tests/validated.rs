@@ -85,7 +85,7 @@ fn a_value_that_is_over_is_not_followed_by_an_older_one() {
     let newer = sign(signed(&network, 2).with_expiry(short));
     let (older, next) = (sign(signed(&network, 1).with_expiry(later)), sign(signed(&network, 3).with_expiry(later)));
     // First while the holders' stores still have the value, then when they have not.
-    for wait in [Duration::from_secs(60), Duration::from_secs(49 * 3600)] {
+    for wait in [Duration::from_secs(60), Duration::from_secs(47 * 3600)] {
         if network.now < short {
             assert_eq!(put(&mut network, 1, newer.clone()), Ok(NODES - 1));
         }

@@ -17,12 +17,13 @@ use super::time::Timestamp;
 /// Implementations are pure and total: the same arguments give the same verdict, and no input panics. They must be
 /// quick, since they run inside the event loop.
 pub trait Validator: Send + Sync + fmt::Debug {
-    /// Whether `value` is valid for `key` at `now`.
+    /// Whether `value` is valid for `key` at `now`, until when, and its place in a sequence. Asked once, when the value
+    /// comes in: what is kept is served until it ends, without another question.
     ///
     /// # Errors
     ///
     /// The reason why it is not.
-    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<(), InvalidValue>;
+    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Valid, InvalidValue>;
 
     /// The index of the best of these values, all of them valid for `key`; the first of equal ones.
     ///
@@ -30,19 +31,46 @@ pub trait Validator: Send + Sync + fmt::Debug {
     /// that all nodes agree.
     fn select(&self, key: &RecordKey, values: &[Candidate<'_>]) -> usize;
 
-    /// The place of a valid value in a sequence, for namespaces that have one. A store remembers it for longer than the
-    /// value, and a value with a lower one is refused. Without this, values have none.
-    fn sequence(&self, key: &RecordKey, value: &[u8]) -> Option<u64> {
-        let _ = (key, value);
-        None
-    }
-
     /// Whether `new` may take the place of `held`, for namespaces that have a compare-and-swap. Both are valid for
     /// `key`, and they differ. Asked before [`Validator::select`], by whoever is to keep `new`; never of values that are
     /// only read. Without this, any may.
     fn succeeds(&self, key: &RecordKey, held: &[u8], new: &[u8]) -> bool {
         let _ = (key, held, new);
         true
+    }
+}
+
+/// What a validator found out about a valid value. By default it is valid forever and part of no sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Valid {
+    /// The moment from which on it is not valid any more; `None` means never. A node keeps it no longer than that,
+    /// whatever lifetime it was sent with.
+    pub until: Option<Timestamp>,
+    /// Its place in a sequence, for namespaces that have one. A store remembers it for longer than the value, and
+    /// refuses a value with a lower one.
+    pub sequence: Option<u64>,
+}
+
+impl Valid {
+    /// Sets the moment from which on the value is not valid any more.
+    #[must_use]
+    pub fn with_until(mut self, until: Timestamp) -> Valid {
+        self.until = Some(until);
+        self
+    }
+
+    /// Sets the value's place in a sequence.
+    #[must_use]
+    pub fn with_sequence(mut self, sequence: u64) -> Valid {
+        self.sequence = Some(sequence);
+        self
+    }
+
+    /// Lets the record end when its value does, if that is earlier than its lifetime, and notes its sequence number.
+    pub(crate) fn note_on(self, record: &mut Record) {
+        record.expires = [record.expires, self.until].into_iter().flatten().min();
+        record.sequence = self.sequence;
     }
 }
 
@@ -112,8 +140,8 @@ pub enum InvalidValue {
 pub struct AcceptAny;
 
 impl Validator for AcceptAny {
-    fn validate(&self, _: Timestamp, _: &RecordKey, _: &[u8]) -> Result<(), InvalidValue> {
-        Ok(())
+    fn validate(&self, _: Timestamp, _: &RecordKey, _: &[u8]) -> Result<Valid, InvalidValue> {
+        Ok(Valid::default())
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
@@ -156,16 +184,12 @@ impl Namespaced {
 }
 
 impl Validator for Namespaced {
-    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<(), InvalidValue> {
+    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Valid, InvalidValue> {
         self.of(key).ok_or(InvalidValue::UnknownNamespace)?.validate(now, key, value)
     }
 
     fn select(&self, key: &RecordKey, values: &[Candidate<'_>]) -> usize {
         self.of(key).map_or(0, |validator| validator.select(key, values))
-    }
-
-    fn sequence(&self, key: &RecordKey, value: &[u8]) -> Option<u64> {
-        self.of(key)?.sequence(key, value)
     }
 
     fn succeeds(&self, key: &RecordKey, held: &[u8], new: &[u8]) -> bool {
@@ -197,7 +221,7 @@ mod tests {
     fn namespaces_are_kept_apart() {
         let validator = Namespaced::new().with("app", Arc::new(AcceptAny));
         let check = |key: &str| validator.validate(Timestamp::ZERO, &RecordKey::from(key), b"");
-        assert_eq!(check("/app/x"), Ok(()));
+        assert_eq!(check("/app/x"), Ok(Valid::default()));
         assert_eq!(check("/other/x"), Err(InvalidValue::UnknownNamespace));
         assert_eq!(check("app"), Err(InvalidValue::UnknownNamespace));
     }

@@ -61,6 +61,12 @@ impl Document {
         Some(Document { value: bytes("Value")?, sequence, ttl, validity, ends })
     }
 
+    /// The first microsecond at which the record is over.
+    pub(super) fn until(&self) -> Timestamp {
+        let micros = (self.ends.unix_timestamp_nanos() + 999).div_euclid(1_000);
+        Timestamp::from_micros(u64::try_from(micros).unwrap_or_default())
+    }
+
     /// The document in bytes, its keys by length and then by bytes (rule N11); `None` where it cannot be written.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let fields = BTreeMap::from([

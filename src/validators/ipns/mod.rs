@@ -35,7 +35,7 @@ use prost::Message as _;
 use self::document::Document;
 use self::pb::IpnsEntry;
 use super::key;
-use crate::core::validate::Candidate;
+use crate::core::validate::{Candidate, Valid};
 use crate::core::{InvalidValue, RecordKey, Timestamp, Validator};
 
 pub use entry::Entry;
@@ -63,8 +63,9 @@ pub fn key(peer: &PeerId) -> RecordKey {
 pub struct Ipns;
 
 impl Validator for Ipns {
-    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<(), InvalidValue> {
-        verify(now, key, value).map(drop)
+    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Valid, InvalidValue> {
+        let document = verify(now, key, value)?;
+        Ok(Valid::default().with_sequence(document.sequence).with_until(document.until()))
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
@@ -81,10 +82,6 @@ impl Validator for Ipns {
             }
         }
         best.0
-    }
-
-    fn sequence(&self, _: &RecordKey, value: &[u8]) -> Option<u64> {
-        Some(Document::decode(parse(value).ok()?.data()).ok()?.sequence)
     }
 }
 
@@ -108,7 +105,7 @@ fn verify(now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Document, Inv
     if legacy && !document.is_repeated_by(&entry) {
         return Err(InvalidValue::MalformedValue);
     }
-    if document.ends.unix_timestamp_nanos() <= i128::from(now.as_micros()) * 1_000 {
+    if document.until() <= now {
         return Err(InvalidValue::Expired);
     }
     Ok(document)

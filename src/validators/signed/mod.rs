@@ -56,7 +56,7 @@ use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
 
 use super::{SignError, key};
-use crate::core::validate::Candidate;
+use crate::core::validate::{Candidate, Valid};
 use crate::core::{InvalidValue, RecordKey, Timestamp, Validator};
 
 /// The longest salt in bytes. Source: BEP 44.
@@ -79,8 +79,11 @@ const PUBLIC_KEY: u8 = 2;
 pub struct SignedValues;
 
 impl Validator for SignedValues {
-    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<(), InvalidValue> {
-        Envelope::parse(value)?.verify(now, key).map(drop)
+    fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Valid, InvalidValue> {
+        let envelope = Envelope::parse(value)?;
+        envelope.verify(now, key)?;
+        let until = Some(envelope.expires).filter(|expires| *expires < Timestamp::MAX);
+        Ok(Valid { until, sequence: Some(envelope.sequence) })
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
@@ -90,10 +93,6 @@ impl Validator for SignedValues {
             (Envelope::parse(value).ok().map(|envelope| (envelope.sequence, envelope.expires)), value)
         };
         (1..values.len()).fold(0, |best, i| if rank(i) > rank(best) { i } else { best })
-    }
-
-    fn sequence(&self, _: &RecordKey, value: &[u8]) -> Option<u64> {
-        Some(Envelope::parse(value).ok()?.sequence)
     }
 
     fn succeeds(&self, _: &RecordKey, held: &[u8], new: &[u8]) -> bool {
