@@ -8,6 +8,7 @@
 pub mod conformance;
 #[cfg(any(test, feature = "testing"))]
 pub mod deferred;
+pub mod eviction;
 pub(crate) mod lots;
 pub mod memory;
 pub mod remember;
