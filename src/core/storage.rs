@@ -350,7 +350,7 @@ impl Storage {
             return Some(Outcome::Kept(Err(why)));
         }
         let record = match old {
-            Some(old) if old.value == record.value => again(old, record),
+            Some(old) if self.is_same(&old, &record) => again(old, record),
             _ => record,
         };
         let line = Line::value(&record.key);
@@ -361,7 +361,7 @@ impl Storage {
     /// Why a new value may not take the place of the one that is kept.
     fn objection(&self, old: &Record, new: &Record) -> Option<KeepError> {
         let validator = &self.config.validator;
-        if old.value == new.value {
+        if self.is_same(old, new) {
             return None;
         }
         if !validator.succeeds(&new.key, &old.value, &new.value) {
@@ -370,6 +370,10 @@ impl Storage {
         let candidate = |record| Candidate::of(record, self.config.value_ttl);
         let candidates = [candidate(new), candidate(old)];
         (validator.select(&new.key, &candidates) != 0).then_some(KeepError::Old)
+    }
+
+    fn is_same(&self, old: &Record, new: &Record) -> bool {
+        self.config.validator.same(&new.key, &old.value, &new.value)
     }
 
     fn written_in_line(&mut self, asker: Asker, line: Line, write: Result<Write, StoreError>) -> Now {
@@ -393,19 +397,20 @@ impl Storage {
     }
 }
 
-/// The very value that is kept, come again. The publisher's own copy stays its own when a peer sends it back, and
-/// nobody can make a value end earlier by sending it with a short lifetime, or put a name to what this node published.
+/// The very value that is kept, come again, perhaps written in another way: the shorter one stays. The publisher's own
+/// copy stays as it is when a peer sends it back, and nobody can make a value end earlier by sending it with a short
+/// lifetime, or put a name to what this node published.
 fn again(old: Record, new: Record) -> Record {
-    let (expires, claimed) = match (old.expires, new.expires) {
-        (Some(a), Some(b)) if a > b => (old.expires, old.claimed),
-        (Some(_), Some(_)) => (new.expires, new.claimed),
-        _ => (None, false),
-    };
-    if old.own {
-        Record { received: new.received, announced: old.announced.max(new.announced), ..old }
-    } else {
-        Record { expires, claimed, ..new }
+    if new.own {
+        return Record { announced: old.announced.max(new.announced), ..new };
     }
+    if old.own {
+        return Record { received: new.received, ..old };
+    }
+    let later = if old.expires > new.expires { &old } else { &new };
+    let (expires, claimed) = (later.expires, later.claimed);
+    let value = if new.value.len() < old.value.len() { new.value } else { old.value };
+    Record { expires, claimed, value, ..new }
 }
 
 fn loaded_providers(result: Result<Loaded, StoreError>) -> Result<Vec<ProviderRecord>, StoreError> {

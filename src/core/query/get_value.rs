@@ -165,7 +165,10 @@ impl GetValue {
         let Some(best) = &mut self.best else {
             return self.prefer(record, over, from, out);
         };
-        if best.record.value == record.value {
+        if validator.same(&self.key, &best.record.value, &record.value) {
+            if record.value.len() < best.record.value.len() {
+                best.record.value = record.value;
+            }
             best.holders.push(Arc::clone(from));
             best.over = best.over.max(over);
             best.said = best.said.max(over.filter(|_| !best.record.own));

@@ -182,7 +182,7 @@ impl Machine {
             Machine::Find(find) => find.reached(from),
             Machine::Publish(publish) => publish.on_answer(from, tag),
             Machine::Providers(providers) => providers.on_answer(cx, &heard, out),
-            Machine::Region(region) => region.on_answer(&heard),
+            Machine::Region(region) => region.on_answer(cx, &heard),
             Machine::Correct(correct) => correct.on_end(),
             Machine::GetValue(_) | Machine::Bootstrap(_) | Machine::Joined | Machine::Local(_) => {}
         }

@@ -162,10 +162,10 @@ impl Region {
         Step::Finish(Err(QueryError::NotFound(Box::new(std::mem::take(report)))))
     }
 
-    pub(crate) fn on_answer(&mut self, heard: &Heard<'_>) {
+    pub(crate) fn on_answer(&mut self, cx: &Context<'_>, heard: &Heard<'_>) {
         if let Some(walk) = self.walk.as_mut().filter(|walk| walk.tag == heard.tag) {
             let first = self.dark.front().filter(|_| walk.direct);
-            if let Some(has) = first.and_then(|i| has(&self.parcels[*i].item, &heard.response)) {
+            if let Some(has) = first.and_then(|i| has(cx, &self.parcels[*i].item, &heard.response)) {
                 walk.heard.insert(heard.from.key().head(), has);
             }
         }
@@ -352,10 +352,11 @@ fn ask_for(item: &Item) -> Request {
 }
 
 /// Whether an answer has the record in it; `None` if it is an answer to something else.
-fn has(item: &Item, response: &Response) -> Option<bool> {
+fn has(cx: &Context<'_>, item: &Item, response: &Response) -> Option<bool> {
     match (item, response) {
         (Item::Value(record), Response::GetValue { value, .. }) => {
-            Some(value.as_ref().is_some_and(|value| value.value == record.value))
+            let same = |value: &[u8]| cx.config.record.validator.same(&record.key, value, &record.value);
+            Some(value.as_ref().is_some_and(|value| same(&value.value)))
         }
         (Item::Provider(record), Response::GetProviders { providers, .. }) => Some(record.provider.is_among(providers)),
         _ => None,

@@ -179,6 +179,30 @@ fn an_ipns_name_is_published_prolonged_and_changed() {
     assert_eq!((&read.value()[..], read.sequence()), (&b"/ipfs/b"[..], 1));
 }
 
+/// The same record with a field that nobody knows and that nothing vouches for, up to the longest that is valid.
+fn padded(record: &Bytes) -> Bytes {
+    let padding = vec![0; 10 * 1024 - record.len() - 5];
+    let head = [0xa2, 0x06, (padding.len() % 128) as u8 | 128, (padding.len() / 128) as u8];
+    [&record[..], &head, &padding].concat().into()
+}
+
+#[test]
+fn a_stranger_who_pads_a_record_changes_nothing_for_its_owner() {
+    for stranger_first in [false, true] {
+        let mut network = network();
+        let expires = network.now + Duration::from_secs(24 * 3600);
+        let (key, record) = Entry::new("/ipfs/a", 7, expires, Duration::ZERO).sign(&keypair()).unwrap();
+        let (owner, stranger) = ((1, record.clone()), (2, padded(&record)));
+        let order = if stranger_first { [&stranger, &owner, &owner] } else { [&owner, &stranger, &owner] };
+        for (turn, (node, value)) in order.into_iter().enumerate() {
+            assert_eq!(put(&mut network, *node, (key.clone(), value.clone())), Ok(NODES - 1), "{}", value.len());
+            for i in (0..NODES).filter(|i| *i != 2 && (turn > 0 || !stranger_first)) {
+                assert_eq!(get(&mut network, i, &key).as_ref(), Ok(&record), "node {i} after put {turn}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_public_key_is_found_under_its_name() {
     let mut network = network();

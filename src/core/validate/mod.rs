@@ -31,6 +31,14 @@ pub trait Validator: Send + Sync + fmt::Debug {
     /// that all nodes agree.
     fn select(&self, key: &RecordKey, values: &[Candidate<'_>]) -> usize;
 
+    /// Whether two valid values of `key` are one value, written in two ways: for namespaces in which a stranger can change
+    /// bytes that nothing vouches for. It is kept in the shorter way, and whoever puts it in another is told that it is
+    /// kept. Asked before all else. Without this, only the same bytes are the same value.
+    fn same(&self, key: &RecordKey, one: &[u8], other: &[u8]) -> bool {
+        let _ = key;
+        one == other
+    }
+
     /// Whether `new` may take the place of `held`, for namespaces that have a compare-and-swap. Both are valid for
     /// `key`, and they differ. Asked before [`Validator::select`], by whoever is to keep `new`; never of values that are
     /// only read. Without this, any may.
@@ -190,6 +198,10 @@ impl Validator for Namespaced {
 
     fn select(&self, key: &RecordKey, values: &[Candidate<'_>]) -> usize {
         self.of(key).map_or(0, |validator| validator.select(key, values))
+    }
+
+    fn same(&self, key: &RecordKey, one: &[u8], other: &[u8]) -> bool {
+        self.of(key).map_or(one == other, |validator| validator.same(key, one, other))
     }
 
     fn succeeds(&self, key: &RecordKey, held: &[u8], new: &[u8]) -> bool {

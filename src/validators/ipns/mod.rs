@@ -55,9 +55,9 @@ pub fn key(peer: &PeerId) -> RecordKey {
 
 /// Accepts under `/ipns/<binary name>` the records that the owner of the name signed and that are not over.
 ///
-/// Of several it selects the one with the higher sequence number, then the later end, then the greater bytes, as
-/// other implementations do. Signatures of the first version are never verified: a record without one of the second
-/// is invalid (rules N7, N22).
+/// Of several it selects the one with the higher sequence number, then the later end, as other implementations do, then
+/// the greater signed bytes. Signatures of the first version are never verified: a record without one of the second is
+/// invalid (rules N7, N22). What is not signed decides nothing: records around the same document are the same.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
 pub struct Ipns;
@@ -71,17 +71,23 @@ impl Validator for Ipns {
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
         // Unreadable ones are the worst of all; none is among valid ones.
         let rank = |candidate: &Candidate<'_>| {
-            let document = parse(candidate.value).ok().and_then(|entry| Document::decode(entry.data()).ok());
-            document.map(|document| (document.sequence, document.ends))
+            let data = parse(candidate.value).ok()?.data?;
+            let document = Document::decode(&data).ok()?;
+            Some((document.sequence, document.ends, data))
         };
         let mut best = (0, values.first().and_then(rank));
         for (i, candidate) in values.iter().enumerate().skip(1) {
             let rank = rank(candidate);
-            if (rank, candidate.value) > (best.1, values[best.0].value) {
+            if rank > best.1 {
                 best = (i, rank);
             }
         }
         best.0
+    }
+
+    fn same(&self, _: &RecordKey, one: &[u8], other: &[u8]) -> bool {
+        let data = |record| parse(record).ok().and_then(|entry| entry.data);
+        one == other || data(one).is_some_and(|one| data(other) == Some(one))
     }
 }
 

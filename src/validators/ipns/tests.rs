@@ -175,11 +175,10 @@ fn a_signature_for_another_purpose_is_none() {
 }
 
 #[test]
-fn the_newest_is_selected_by_sequence_then_end_then_bytes() {
+fn the_newest_is_selected_by_sequence_then_end_then_what_is_signed() {
     let sign = |sequence, expires| entry(sequence, expires).sign(&keypair()).unwrap().1;
     let key = key(&keypair().public().to_peer_id());
-    // Greater bytes at the front of the worse ones would mislead who looks at them first.
-    let short = entry(3, LATER).sign_v2_only(&keypair()).unwrap().1;
+    let other = Entry::new("/ipfs/other", 3, LATER, Duration::ZERO).sign(&keypair()).unwrap().1;
     let (low, high, late) = (sign(2, Timestamp::MAX), sign(3, NOW), sign(3, LATER));
     let select = |values: &[&Bytes]| {
         let candidates: Vec<_> = values.iter().map(|value| Candidate::new(value, None)).collect();
@@ -190,10 +189,37 @@ fn the_newest_is_selected_by_sequence_then_end_then_bytes() {
     assert_eq!(select(&[&late, &high, &low]), 0);
     assert_eq!(select(&[&low, &high, &late]), 2);
     assert_eq!(select(&[&late, &late]), 0, "the first of equals");
-    assert!(short > late);
-    assert_eq!((select(&[&short, &late]), select(&[&late, &short])), (0, 1));
+    assert_eq!(select(&[&late, &other]), 1 - select(&[&other, &late]), "by what is signed");
     let rubbish = Bytes::from_static(&[0xff; 9]);
     assert_eq!((select(&[&rubbish, &low]), select(&[&low, &rubbish])), (1, 0));
+}
+
+/// What a stranger can make of this record without the owner's key.
+fn variants(record: &Bytes) -> [Bytes; 4] {
+    let entry = IpnsEntry::decode(&record[..]).unwrap();
+    let v2 = IpnsEntry { signature_v2: entry.signature_v2.clone(), data: entry.data.clone(), ..IpnsEntry::default() };
+    let first = IpnsEntry { signature_v1: Some(vec![0xff; 5_000].into()), ..entry.clone() };
+    let numbered = IpnsEntry { sequence: Some(u64::MAX), ..v2.clone() };
+    // Field 100, of a kind that nobody knows.
+    let padding = vec![0; MAX_LEN - record.len() - 5];
+    let unknown =
+        [&record[..], &[0xa2, 0x06, (padding.len() % 128) as u8 | 128, (padding.len() / 128) as u8], &padding];
+    [unknown.concat(), v2.encode_to_vec(), first.encode_to_vec(), numbered.encode_to_vec()].map(Bytes::from)
+}
+
+#[test]
+fn nothing_unsigned_decides_anything() {
+    let ((key, record), (_, other)) =
+        (entry(3, LATER).sign(&keypair()).unwrap(), entry(4, LATER).sign(&keypair()).unwrap());
+    for variant in variants(&record) {
+        assert_eq!(check(NOW, &key, &variant), Ok(()));
+        assert_eq!(Ipns.validate(NOW, &key, &variant), Ipns.validate(NOW, &key, &record));
+        assert!(Ipns.same(&key, &variant, &record));
+        assert!(!Ipns.same(&key, &variant, &other));
+        let select = |values: [&Bytes; 2]| Ipns.select(&key, &values.map(|value| Candidate::new(value, None)));
+        assert_eq!((select([&record, &variant]), select([&variant, &record])), (0, 0));
+        assert_eq!((select([&other, &variant]), select([&variant, &other])), (0, 1));
+    }
 }
 
 proptest! {

@@ -73,7 +73,7 @@ const REPLACES: u8 = 1;
 const PUBLIC_KEY: u8 = 2;
 
 /// Accepts under `/signed/<peer>/<salt>` what the peer signed and is not over. Selects the higher sequence number, then
-/// the later expiry, then the greater bytes.
+/// the later expiry, then a swap, then the greater value. Envelopes that differ in their signatures alone are the same.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
 pub struct SignedValues;
@@ -88,11 +88,13 @@ impl Validator for SignedValues {
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
         // Unreadable ones are the worst of all; none is among valid ones.
-        let rank = |i: usize| {
-            let value: &Bytes = values[i].value;
-            (Envelope::parse(value).ok().map(|envelope| (envelope.sequence, envelope.expires)), value)
-        };
+        let rank = |i: usize| Envelope::parse(values[i].value).ok().map(|envelope| envelope.rank());
         (1..values.len()).fold(0, |best, i| if rank(i) > rank(best) { i } else { best })
+    }
+
+    fn same(&self, _: &RecordKey, one: &[u8], other: &[u8]) -> bool {
+        let [left, right] = [one, other].map(Envelope::parse);
+        one == other || left.is_ok_and(|left| right.is_ok_and(|right| left.rank() == right.rank()))
     }
 
     fn succeeds(&self, _: &RecordKey, held: &[u8], new: &[u8]) -> bool {
@@ -274,6 +276,11 @@ impl<'a> Envelope<'a> {
         };
         let signature = take_counted(rest)?;
         Some(Envelope { sequence, expires, replaces, public, signature, value: rest })
+    }
+
+    /// All that is signed beside the key, in the order by which values are preferred.
+    fn rank(&self) -> (u64, Timestamp, Option<u64>, &'a [u8]) {
+        (self.sequence, self.expires, self.replaces, self.value)
     }
 
     /// Checks everything but the form of the envelope. Returns the salt.
