@@ -86,7 +86,7 @@ pub mod validators;
 pub mod wire;
 
 /// The same moment, for drivers that read the system's clock; what lies before 1970 becomes [`Timestamp::ZERO`]. Reads no
-/// clock itself. A driver must see to it that its time never goes back within a run, which the system's clock may do.
+/// clock itself. A node copes with a clock that is set ahead or back while it runs.
 impl From<std::time::SystemTime> for Timestamp {
     fn from(time: std::time::SystemTime) -> Timestamp {
         Timestamp::ZERO + time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default()

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use actions::{Action, action, contact};
 use lawful::{Lawful, small};
-use libp2p_kad_dht::core::{AddressPolicy, Config, Input};
+use libp2p_kad_dht::core::{AddressPolicy, Config, Input, Timestamp};
 use network::{Network, Plan, plan};
 use proptest::prelude::*;
 
@@ -38,6 +38,14 @@ fn live_with(config: &Config, actions: &[Action], deferred: bool) -> Lawful {
     actions.iter().for_each(|action| node.act(action));
     node.settle();
     node
+}
+
+/// What the host's clock says, if it is set.
+fn date() -> impl Strategy<Value = Option<Timestamp>> {
+    let edges = prop::sample::select(vec![0, 1, u64::MAX / 2, u64::MAX - 1, u64::MAX]);
+    let near = lawful::BEGIN.as_micros()..2 * lawful::BEGIN.as_micros();
+    let date = prop_oneof![edges, near, any::<u64>()].prop_map(Timestamp::from_micros);
+    prop_oneof![2 => Just(None), 1 => date.prop_map(Some)]
 }
 
 fn lives() -> impl Strategy<Value = Vec<Action>> {
@@ -65,6 +73,22 @@ proptest! {
         let mut config = small();
         config.address_policy = AddressPolicy::Public;
         live_with(&config, &actions, deferred);
+    }
+
+    /// The host's clock may say anything, in any order: the node never hangs, is never due at once again, and once the
+    /// clock goes on as it should everything comes to its end.
+    #[test]
+    fn the_clock_may_jump_to_any_time(lives in prop::collection::vec((action(), date()), 1..150), deferred: bool) {
+        let mut node = begin(&small(), deferred);
+        node.clock_jumps = true;
+        for (action, date) in &lives {
+            node.now = date.unwrap_or(node.now);
+            node.wake();
+            node.act(action);
+        }
+        node.now = lawful::BEGIN;
+        node.wake();
+        node.settle();
     }
 
     /// The same calls give the same outputs, whenever they are taken.

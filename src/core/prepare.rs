@@ -41,7 +41,7 @@ pub(crate) fn prepare(
     options: &QueryOptions,
 ) -> Result<(Query, Now), QueryError> {
     let Preparing { cx, storage, rng } = with;
-    let (now, peers, asker) = (cx.now, cx.peers, Asker::Query(id));
+    let (date, peers, asker) = (cx.date, cx.peers, Asker::Query(id));
     let kind = operation.kind();
     let (machine, target, local) = match operation {
         Operation::ClosestPeers { key } => {
@@ -52,7 +52,7 @@ pub(crate) fn prepare(
         Operation::FindPeer { peer } => (Machine::Find(Find::peer(&cx, peer, options)), Key::from(&peer), None),
         Operation::Get { key } => {
             check_key(key.as_bytes(), MAX_KEY_LEN)?;
-            let local = storage.value(now, asker, &key);
+            let local = storage.value(date, asker, &key);
             let target = key.key();
             (Machine::GetValue(Box::new(GetValue::new(&cx, key, options))), target, local)
         }
@@ -62,8 +62,8 @@ pub(crate) fn prepare(
             if value.len() > limit {
                 return Err(QueryError::InvalidValue(InvalidValue::TooLarge { limit }));
             }
-            let local = storage.keep_value(now, asker, own_value(now, peers, &key, &value));
-            let (target, sent) = (key.key(), sent_value(now, cx.config, peers, key, value));
+            let local = storage.keep_value(date, asker, own_value(date, peers, &key, &value));
+            let (target, sent) = (key.key(), sent_value(date, cx.config, peers, key, value));
             (Machine::Publish(Publish::value(&cx, sent, options)), target, local)
         }
         Operation::Provide { key } => {
@@ -71,20 +71,20 @@ pub(crate) fn prepare(
             if !peers.local.has_addrs() {
                 return Err(QueryError::NoOwnAddress);
             }
-            let local = storage.keep_provider(now, asker, own_provider(peers, &key));
+            let local = storage.keep_provider(date, asker, own_provider(peers, &key));
             let target = key.key();
             (Machine::Publish(Publish::provider(&cx, key, options)), target, local)
         }
         Operation::Providers { key } => {
             check_key(key.as_bytes(), MAX_PROVIDER_KEY_LEN)?;
-            let local = storage.providers(now, asker, &key);
+            let local = storage.providers(date, asker, &key);
             let target = key.key();
             (Machine::Providers(FindProviders::new(&cx, key, options)), target, local)
         }
         Operation::Bootstrap => (join(&cx, rng), *peers.local.key(), None),
-        Operation::Remove { key } => here(key.key(), storage.forget_value(now, asker, &key)),
+        Operation::Remove { key } => here(key.key(), storage.forget_value(date, asker, &key)),
         Operation::StopProviding { key } => {
-            here(key.key(), storage.forget_provider(now, asker, &key, peers.local.peer()))
+            here(key.key(), storage.forget_provider(date, asker, &key, peers.local.peer()))
         }
         Operation::Records { after, limit } => {
             here(*peers.local.key(), storage.items(asker, Scan::All, after.as_ref(), limit.get()))
@@ -107,18 +107,18 @@ fn check_key(key: &[u8], max: usize) -> Result<(), QueryError> {
     if (1..=max).contains(&len) { Ok(()) } else { Err(QueryError::InvalidKey { len, max }) }
 }
 
-fn own_value(now: Timestamp, peers: &Peers, key: &RecordKey, value: &Bytes) -> Record {
-    let mut record = Record::new(key.clone(), value.clone(), now);
+fn own_value(date: Timestamp, peers: &Peers, key: &RecordKey, value: &Bytes) -> Record {
+    let mut record = Record::new(key.clone(), value.clone(), date);
     record.publisher = Some(*peers.local.peer());
     record.own = true;
     record
 }
 
-fn sent_value(now: Timestamp, config: &Config, peers: &Peers, key: RecordKey, value: Bytes) -> Value {
+fn sent_value(date: Timestamp, config: &Config, peers: &Peers, key: RecordKey, value: Bytes) -> Value {
     let mut sent = Value::new(key, value);
     sent.publisher = Some(*peers.local.peer());
     sent.ttl = Some(config.record.value_ttl);
-    sent.received = Some(now);
+    sent.received = Some(date);
     sent
 }
 

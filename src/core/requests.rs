@@ -481,7 +481,8 @@ impl Requests {
         if alarm == Alarm::Tardy(Tardy::Overdue) {
             *self.overdue.entry(*request.to.key()).or_default() += 1;
         }
-        let next = request.alarm_after(at);
+        // What is due by now comes one after the other, but one reminder stands for all that were missed.
+        let next = request.alarm_after(if alarm == Alarm::Reminder { now } else { at });
         self.set_alarm(id, Some(next));
         Some((id, alarm))
     }
@@ -574,6 +575,20 @@ mod tests {
             alarms(&mut requests).into_iter().partition(|(_, how)| *how != Alarm::Over);
         assert_eq!((begin[0], begin.len() > 4), ((11, LATE), true), "its owner is reminded of a dial");
         assert_eq!(over, [(14, Alarm::Over)]);
+    }
+
+    /// A driver that is late by a month has no more to do than one that is late by a second.
+    #[test]
+    fn of_the_reminders_that_were_missed_one_comes() {
+        let mut requests = Requests::default();
+        let id = queue(&mut requests, Request::Ping);
+        requests.hand(Timestamp::ZERO, id, Span::none(), None);
+        let deadlines = Deadlines { limit: Duration::MAX, ..DEADLINES };
+        requests.begin(Timestamp::ZERO, id, Begin::Dial, deadlines);
+        let month = Timestamp::from_secs(30 * 24 * 3_600);
+        let alarms: Vec<_> = std::iter::from_fn(|| requests.next_alarm(month)).map(|(_, alarm)| alarm).collect();
+        assert_eq!(alarms, [LATE, OVERDUE, Alarm::Reminder]);
+        assert_eq!(requests.next_wake(), Some((month + REMIND, id)));
     }
 
     #[test]

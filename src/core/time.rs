@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// A point in time: microseconds of Unix time as the driver reports it; never goes back within a run.
+/// A point in time: microseconds of Unix time as the driver reports it, which may be any, in any order.
 ///
 /// It can be written to disk, compared between nodes and made from a constant, none of which `std::time::Instant`
 /// allows. Additions saturate, so that an absurd lifetime cannot panic.
@@ -57,6 +57,51 @@ impl Timestamp {
     }
 }
 
+/// The most that the node's own time moves at once: a year. Longer than all that a node waits for, short enough that its
+/// own time never comes to its end.
+const LONGEST_JUMP: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The node's own time beside the host's date.
+///
+/// The host's clock may be set, ahead by years or back, at any moment. Whatever is timed inside the node (requests,
+/// queries, pauses, everything that is due) goes by `now`, which never goes back and moves on by [`LONGEST_JUMP`] at most.
+/// Whatever is kept or said to others (records, their lifetimes, what a validator judges) goes by `date`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeTime {
+    pub(crate) now: Timestamp,
+    pub(crate) date: Timestamp,
+}
+
+impl NodeTime {
+    pub(crate) fn new(date: Timestamp) -> NodeTime {
+        NodeTime { now: date.min(Timestamp(u64::MAX / 2)), date }
+    }
+
+    /// The host's clock says `date`. Returns the node's own time.
+    pub(crate) fn follow(&mut self, date: Timestamp) -> Timestamp {
+        self.now += date.since(self.date).min(LONGEST_JUMP);
+        self.date = date;
+        self.now
+    }
+
+    /// What the host's clock says at this time of the node's own, if nobody sets it.
+    pub(crate) fn date_at(&self, now: Timestamp) -> Timestamp {
+        now.shifted(self.now, self.date)
+    }
+
+    /// The node's own time at this date, if nobody sets the host's clock.
+    pub(crate) fn now_at(&self, date: Timestamp) -> Timestamp {
+        date.shifted(self.date, self.now)
+    }
+}
+
+impl Timestamp {
+    /// As long before or after `to` as this is before or after `from`.
+    fn shifted(self, from: Timestamp, to: Timestamp) -> Timestamp {
+        if self >= from { to + self.since(from) } else { Timestamp(to.0.saturating_sub(from.0 - self.0)) }
+    }
+}
+
 impl Add<Duration> for Timestamp {
     type Output = Timestamp;
 
@@ -94,6 +139,20 @@ mod tests {
         assert_eq!(Timestamp::MAX + Duration::MAX, Timestamp::MAX);
         assert_eq!(Timestamp::ZERO - Timestamp::from_secs(1), Duration::ZERO);
         assert_eq!(Timestamp::from_secs(3) - Timestamp::from_millis(1_500), Duration::from_millis(1_500));
+    }
+
+    #[test]
+    fn own_time_never_goes_back_and_the_date_is_what_the_host_says() {
+        let at = Timestamp::from_secs;
+        let mut time = NodeTime::new(at(100));
+        assert_eq!((time.follow(at(150)), time.date_at(at(160)), time.now_at(at(10))), (at(150), at(160), at(10)));
+        assert_eq!((time.follow(at(20)), time.date), (at(150), at(20)));
+        assert_eq!((time.date_at(at(151)), time.now_at(at(21))), (at(21), at(151)));
+        assert_eq!(time.follow(at(30)), at(160));
+        let year = at(160) + LONGEST_JUMP;
+        assert_eq!((time.follow(Timestamp::MAX), time.date), (year, Timestamp::MAX));
+        assert_eq!((time.follow(Timestamp::ZERO), time.date_at(year + Duration::from_secs(1))), (year, at(1)));
+        assert!(NodeTime::new(Timestamp::MAX).follow(Timestamp::MAX) < Timestamp::MAX);
     }
 
     #[test]

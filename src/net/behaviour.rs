@@ -367,6 +367,7 @@ impl Behaviour {
         if self.dht.poll_timeout().is_some_and(|at| at <= now) {
             self.dht.handle_input(now, Input::Timeout);
         }
+        self.mode.follow(now);
         if self.mode.poll_timeout().is_some_and(|at| at <= now) {
             self.update_mode();
         }

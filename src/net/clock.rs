@@ -6,12 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::core::Timestamp;
 
-/// How far the system's time may run ahead of this clock before the clock follows. Less is drift and adjustment; more
-/// is a suspended machine, whose monotonic counter stood still, or a clock that was set.
+/// How far the system's time may be off this clock before the clock follows. Less is drift and adjustment; more is a
+/// suspended machine, whose monotonic counter stood still, or a clock that was set, ahead or back.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
-/// Unix time that never goes back: the time at the start plus what the monotonic counter counted since. After a suspend
-/// it jumps forward to the system's time; when the system's time is set back it goes on as before.
+/// The system's time, without its small adjustments: the time at the start plus what the monotonic counter counted since.
+/// Where the system's time is set, or goes on after a suspend, this follows.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
@@ -32,7 +32,7 @@ impl Clock {
     /// Pure, for tests: the time at these two readings.
     fn read(&mut self, monotonic: Duration, unix: Duration) -> Timestamp {
         let now = self.offset.saturating_add(monotonic);
-        if unix.saturating_sub(now) > TOLERANCE {
+        if unix.abs_diff(now) > TOLERANCE {
             self.offset = unix.saturating_sub(monotonic);
             return Timestamp::ZERO + unix;
         }
@@ -55,15 +55,18 @@ mod tests {
     }
 
     #[test]
-    fn it_follows_a_suspend_and_never_goes_back() {
+    fn it_follows_a_suspend_and_a_clock_that_was_set() {
         let mut clock = Clock::new();
         clock.offset = Duration::from_secs(1_000);
         assert_eq!(at(&mut clock, 5, 1_005), 1_005);
-        assert_eq!(at(&mut clock, 6, 900), 1_006, "set back by 106 s");
-        assert_eq!(at(&mut clock, 7, 1_008), 1_007, "a second is drift");
+        assert_eq!(at(&mut clock, 6, 900), 900, "set back by 106 s");
+        assert_eq!(at(&mut clock, 7, 902), 901, "a second is drift");
+        assert_eq!(at(&mut clock, 8, 901), 902, "either way");
         assert_eq!(at(&mut clock, 8, 5_000), 5_000, "suspended for an hour");
         assert_eq!(at(&mut clock, 9, 5_001), 5_001);
-        assert_eq!(at(&mut clock, 10, 1_010), 5_002, "and set back again");
+        assert_eq!(at(&mut clock, 10, 3), 3, "set to a time before the start");
+        assert_eq!(at(&mut clock, 11, 4), 4);
+        assert_eq!(at(&mut clock, 12, 1_012), 1_012);
     }
 
     #[test]

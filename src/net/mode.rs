@@ -75,6 +75,11 @@ impl ModeSwitch {
         })
     }
 
+    /// Whatever a clock that was set back said, the last address was lost by now.
+    pub(crate) fn follow(&mut self, now: Timestamp) {
+        self.lost = self.lost.map(|lost| lost.min(now));
+    }
+
     /// When time alone would change the mode.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         let waits = self.wanted.is_none() && self.current == Some(Mode::Server) && !self.is_reachable();
@@ -161,6 +166,15 @@ mod tests {
             assert_eq!(mode.next_change(at(second)), None, "second {second}");
             assert_eq!(mode.current(), Mode::Server);
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_nothing_up() {
+        let mut mode = server();
+        mode.on_expired(at(1_000_000), &addr(1));
+        mode.follow(at(10));
+        assert_eq!((mode.next_change(at(109)), mode.poll_timeout()), (None, Some(at(110))));
+        assert_eq!(mode.next_change(at(110)), Some((Mode::Client, ModeReason::ExternalAddrLost)));
     }
 
     #[test]

@@ -13,8 +13,8 @@ impl Dht {
         let place = Key::from(&from);
         self.on_sign_of_life(now, &place);
         self.on_asked(now, from, &place);
-        let Dht { config, peers, storage, rng, .. } = self;
-        let mut cx = ServerContext { now, config, peers, storage, rng };
+        let Dht { time: NodeTime { date, .. }, config, peers, storage, rng, .. } = self;
+        let mut cx = ServerContext { now, date: *date, config, peers, storage, rng };
         if let Some(served) = self.server.on_request(&mut cx, (from, place), id, request) {
             self.reply(from, id, served);
         }
@@ -35,8 +35,8 @@ impl Dht {
 
     /// The store did what a peer asked for. A peer that is gone gets no reply, but what it stored is kept.
     pub(super) fn on_served(&mut self, now: Timestamp, visit: Visit, outcome: Outcome) {
-        let Dht { config, peers, storage, rng, .. } = self;
-        let mut cx = ServerContext { now, config, peers, storage, rng };
+        let Dht { time: NodeTime { date, .. }, config, peers, storage, rng, .. } = self;
+        let mut cx = ServerContext { now, date: *date, config, peers, storage, rng };
         match self.server.on_outcome(&mut cx, visit, outcome) {
             Some((to, Some(id), served)) => self.reply(to, id, served),
             Some((_, None, served)) => self.happened(served.event),

@@ -45,7 +45,7 @@ use super::spans;
 use super::stats::{Levels, QueryEnd, QueryKind, Stats};
 use super::storage::{Asker, Outcome, Storage, Visit};
 use super::store::{Done, Store};
-use super::time::Timestamp;
+use super::time::{NodeTime, Timestamp};
 use super::window::Window;
 
 /// One node of the DHT: a state machine without a clock, a socket or a task.
@@ -75,8 +75,7 @@ pub struct Dht {
     snapshots: Snapshots,
     upkeep: Upkeep,
     stats: Stats,
-    /// The time as it was last told.
-    now: Timestamp,
+    time: NodeTime,
     outputs: VecDeque<Output>,
     /// Requests that no driver gets, since their peers may not be dialled now.
     refused: VecDeque<(RequestId, RequestError)>,
@@ -116,6 +115,8 @@ impl Dht {
         config: Arc<Config>,
     ) -> Result<Dht, ConfigError> {
         config.validate()?;
+        let time = NodeTime::new(now);
+        let now = time.now;
         let mut rng = ChaCha8Rng::from_seed(seed);
         let (keeps_peers, publishes) = (store.keeps_peers(), store.usage().own > 0);
         let mut dht = Dht {
@@ -134,7 +135,7 @@ impl Dht {
             snapshots: Snapshots::new(config.maintenance.snapshot_interval, keeps_peers),
             upkeep: Upkeep::new(now, &config.maintenance, publishes, &mut rng),
             stats: Stats::default(),
-            now,
+            time,
             outputs: VecDeque::new(),
             refused: VecDeque::new(),
             no_identify: false,
@@ -155,8 +156,7 @@ impl Dht {
     /// [`Busy`] if as many queries run as the configuration allows, or if the store is as many answers behind. What else
     /// is wrong with the operation is told by its [`QueryEvent::Finished`].
     pub fn start(&mut self, now: Timestamp, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
-        self.now = now;
-        self.peers.book.advance(now);
+        let now = self.follow(now);
         self.make_way();
         let limit = &self.config.limit;
         // A query that ended early leaves its job with the store, which may be slow.
@@ -172,7 +172,7 @@ impl Dht {
         let joins = matches!(operation, Operation::Bootstrap);
         let prepared = match joins.then(|| self.pool.bootstrap()).flatten() {
             Some(_) => Ok((Query::new(Machine::Joined, *self.peers.local.key(), kind), None)),
-            None => prepare(self.preparing(now), id, operation, &options),
+            None => prepare(self.preparing(), id, operation, &options),
         };
         match prepared {
             Ok((mut query, local)) => {
@@ -203,7 +203,7 @@ impl Dht {
     ///
     /// A store that keeps peers ([`Store::keeps_peers`]) does this by itself.
     pub fn restore(&mut self, now: Timestamp, table: &RoutingSnapshot) -> usize {
-        self.now = now;
+        let now = self.follow(now);
         let peers = table.lasting(MAX_SAVED_PEERS);
         self.try_known(now, &peers);
         self.end_refused(now);
@@ -217,13 +217,12 @@ impl Dht {
         }
         self.abandon(id);
         self.announce_end(id, Err(QueryError::Cancelled));
-        self.end_refused(self.now);
+        self.end_refused(self.time.now);
     }
 
     /// Tells the node what happened; never fails, never blocks, ignores what is late or unknown.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
-        self.now = now;
-        self.peers.book.advance(now);
+        let now = self.follow(now);
         if self.requests.follow(now) {
             self.window.on_busy(now);
         }
@@ -242,14 +241,14 @@ impl Dht {
                 self.server.on_gone(id);
             }
             Input::Stored { ticket, result } => {
-                let outcomes = self.storage.on_stored(now, ticket, result);
+                let outcomes = self.storage.on_stored(self.time.date, ticket, result);
                 self.on_outcomes(now, outcomes);
             }
             Input::Loaded { ticket, result } => {
                 if self.expiry.on_loaded(now, ticket, &result) {
                     return;
                 }
-                let outcomes = self.storage.on_loaded(now, ticket, result);
+                let outcomes = self.storage.on_loaded(self.time.date, ticket, result);
                 self.on_outcomes(now, outcomes);
             }
             Input::Dialling { id } => self.begin(now, id, Begin::Dial),
@@ -287,18 +286,22 @@ impl Dht {
         let wakes = [
             self.requests.next_wake().map(|(at, id)| (at, Wake::Request(id))),
             self.pool.next_wake().map(|(at, id)| (at, Wake::Query(id))),
-            self.expiry.due(self.storage.peek()).map(|at| (at, Wake::Expiry)),
+            self.expiry.due(&self.time, self.storage.peek()).map(|at| (at, Wake::Expiry)),
             self.refresh.due().map(|at| (at, Wake::Maintenance)),
             self.checks.due(&self.peers.table).map(|at| (at, Wake::Maintenance)),
             self.snapshots.due().map(|at| (at, Wake::Maintenance)),
             self.upkeep.due(self.storage.peek(), self.mode).map(|(at, _)| (at, Wake::Maintenance)),
         ];
-        wakes.into_iter().flatten().min_by_key(|(at, _)| *at)
+        let (at, why) = wakes.into_iter().flatten().min_by_key(|(at, _)| *at)?;
+        let at = self.time.date_at(at);
+        // Nothing happens after the end of time, not even what is due then.
+        (at < Timestamp::MAX).then_some((at, why))
     }
 
     /// Lets the store finish what was pending, and registers `waker` to be woken when it can finish more. Drivers of a
     /// store that never answers `Pending` need not call it.
     pub fn poll_store(&mut self, now: Timestamp, waker: &Waker) {
+        self.follow(now);
         while let Some(done) = self.storage.store().poll_done(waker) {
             self.handle_input(
                 now,
@@ -359,6 +362,13 @@ impl Dht {
         }
     }
 
+    /// The host's clock says this; the node's own time is returned.
+    fn follow(&mut self, date: Timestamp) -> Timestamp {
+        let now = self.time.follow(date);
+        self.peers.book.advance(now);
+        now
+    }
+
     /// What is kept.
     pub fn store(&mut self) -> &mut dyn Store {
         self.storage.store()
@@ -369,6 +379,7 @@ impl Dht {
     /// For simulations that start warm: tables filled from global knowledge by the rules that joins follow.
     #[cfg(any(test, feature = "testing", feature = "sim"))]
     pub fn admit_verified(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+        let now = self.follow(now);
         self.admit(now, &self.peers.admissible(contact));
     }
 }

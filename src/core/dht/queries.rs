@@ -6,8 +6,8 @@ use super::requests::{Asked, DIAL_WAIT};
 use super::*;
 
 impl Dht {
-    pub(super) fn preparing(&mut self, now: Timestamp) -> Preparing<'_> {
-        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+    pub(super) fn preparing(&mut self) -> Preparing<'_> {
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
         Preparing { cx, storage: &mut self.storage, rng: &mut self.rng }
     }
 
@@ -22,7 +22,7 @@ impl Dht {
     fn advance(&mut self, now: Timestamp, id: QueryId, mut query: Box<Query>) {
         let (mut events, before) = (Vec::new(), query.in_flight.len());
         loop {
-            let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+            let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
             let step = query.machine.next(&cx, &mut query.report, &mut events);
             self.report_events(id, &query, &mut events);
             match step {
@@ -65,7 +65,7 @@ impl Dht {
     /// The store did what a query needs of it.
     pub(super) fn on_local(&mut self, now: Timestamp, id: QueryId, outcome: Outcome) {
         let Some(mut query) = self.pool.take(id) else { return };
-        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
         let mut events = Vec::new();
         query.machine.on_local(&cx, outcome, &mut events);
         self.report_events(id, &query, &mut events);
@@ -78,7 +78,7 @@ impl Dht {
         let (from, took) = (&asked.request.to, asked.request.took(now));
         let target = query.machine.lookup(tag).map_or(query.target, |lookup| *lookup.target());
         let closer = named(&self.peers, &self.config, &target, &response);
-        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
         let found = response.has_records();
         let heard = Heard { from, tag, response, closer: &closer };
         query.in_flight.retain(|request| *request != asked.id);
@@ -163,7 +163,7 @@ impl Dht {
         self.on_looked_into(now, id, &query);
         let follow_up = query.machine.get().and_then(|get| get.follow_up.take());
         self.end_joined(now, &query.machine, Some(&result));
-        self.on_brought(now, id, query.machine, &result);
+        self.on_brought(id, query.machine, &result);
         if query.asked {
             self.announce_end(id, result);
         }
@@ -189,7 +189,7 @@ impl Dht {
             }
             _ => {
                 let Some(id) = joined.first().copied() else { return };
-                let Preparing { cx, rng, .. } = self.preparing(now);
+                let Preparing { cx, rng, .. } = self.preparing();
                 let machine = join(&cx, rng);
                 if let Some(query) = self.pool.get_mut(id) {
                     query.machine = machine;
@@ -204,7 +204,7 @@ impl Dht {
     /// it, and gives way to whatever is asked for.
     fn follow_up(&mut self, now: Timestamp, id: QueryId, target: Key, mut follow_up: FollowUp) {
         if let Some(record) = follow_up.keep.take().filter(|_| follow_up.replaces || self.mode == Mode::Server) {
-            self.storage.keep_value(now, Asker::Nobody, record);
+            self.storage.keep_value(self.time.date, Asker::Nobody, record);
         }
         self.stats.stores.corrected += follow_up.corrected.len() as u64;
         self.stats.stores.cached += u64::from(follow_up.cached.is_some());
@@ -238,10 +238,10 @@ impl Dht {
         let Some(query) = self.pool.take(id) else { return };
         self.pool.forget(id, &query);
         self.window.forget(id);
-        self.on_end(self.now, &query, QueryEnd::Cancelled);
+        self.on_end(self.time.now, &query, QueryEnd::Cancelled);
         query.in_flight.into_iter().for_each(|request| self.give_up(request));
-        self.hand_waiting(self.now);
-        self.end_joined(self.now, &query.machine, None);
+        self.hand_waiting(self.time.now);
+        self.end_joined(self.time.now, &query.machine, None);
     }
 
     pub(super) fn announce_end(&mut self, id: QueryId, result: Result<Answer, QueryError>) {

@@ -27,7 +27,7 @@ impl Dht {
             self.peers.try_named(now);
         }
         let id = self.pool.next_id();
-        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
         let machine = Machine::Bootstrap(Bootstrap::look_into(&cx, aim, ChaCha8Rng::from_rng(&mut self.rng)));
         tracing::debug!(query = %id, ?aim, "looking into a quiet part of the table");
         let mut query = Query::new(machine, *self.peers.local.key(), QueryKind::Refresh);

@@ -294,7 +294,7 @@ impl Dht {
             self.on_query_expired(now, id);
         }
         self.run_checks(now);
-        self.expiry.run(now, self.storage.store());
+        self.expiry.run(&self.time, self.storage.store());
         if self.snapshots.take_due(now) {
             self.save_peers();
         }
@@ -379,7 +379,7 @@ impl Dht {
                 self.query_failed(id, &mut query, tag, &to, RequestError::Busy);
             }
         }
-        let cx = Context { now, config: &self.config, peers: &self.peers, experience: &self.experience };
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
         let result = query.machine.expire(&cx, &mut query.report).unwrap_or_else(|| {
             let report = &mut query.report;
             for request in query.in_flight.iter().filter_map(|id| self.requests.get(*id)) {

@@ -33,10 +33,10 @@ impl Dht {
     pub(super) fn on_page(&mut self, now: Timestamp, duty: Duty, outcome: Outcome) {
         let Outcome::Items(page) = outcome else { return };
         let k = self.config.lookup.replication.get();
-        let mut errands = self.upkeep.on_page(now, duty, page.ok(), &self.peers, k);
+        let mut errands = self.upkeep.on_page(&self.time, duty, page.ok(), &self.peers, k);
         errands.retain(|errand| {
             // What its own rules call over would be refused by all, and held against this node.
-            let valid = !errand.item.is_expired(now);
+            let valid = !errand.item.is_expired(self.time.date);
             if !valid && errand.item.is_own() {
                 self.upkeep.republish.forget(&Name::of(&errand.item));
             }
@@ -61,48 +61,44 @@ impl Dht {
         let mut query = Query::new(Machine::Region(Box::new(region)), target, kind);
         query.asked = false;
         self.pool.insert(now, id, RUN_TIME, query);
-        self.upkeep.running.insert(id, Run { duty, started: now });
+        self.upkeep.running.insert(id, Run { duty, started: self.time.date });
         self.drive(now, id);
     }
 
     /// A query is over that may have brought records to peers.
-    pub(super) fn on_brought(
-        &mut self,
-        now: Timestamp,
-        id: QueryId,
-        machine: Machine,
-        result: &Result<Answer, QueryError>,
-    ) {
+    pub(super) fn on_brought(&mut self, id: QueryId, machine: Machine, result: &Result<Answer, QueryError>) {
         match machine {
             Machine::Region(region) => {
                 if let Some(run) = self.upkeep.running.remove(&id) {
-                    self.on_run_ended(now, run, *region);
+                    self.on_run_ended(run, *region);
                 }
             }
             Machine::Publish(publish) => {
                 if let Some(reached) = reached(result) {
-                    let item = publish.item(now, &self.peers.local);
-                    self.on_announced(now, Ended { item, reached, to_all: true, closest: None });
+                    let item = publish.item(self.time.date, &self.peers.local);
+                    self.on_announced(Ended { item, reached, to_all: true, closest: None });
                 }
             }
             _ => {}
         }
     }
 
-    fn on_run_ended(&mut self, now: Timestamp, run: Run, region: Region) {
+    fn on_run_ended(&mut self, run: Run, region: Region) {
         for ended in region.ended() {
             match run.duty {
-                Duty::Republish | Duty::Retry => self.on_announced(now, ended),
-                Duty::Replicate if !ended.reached.is_empty() => self.storage.mark(now, ended.item, run.started),
+                Duty::Republish | Duty::Retry => self.on_announced(ended),
+                Duty::Replicate if !ended.reached.is_empty() => {
+                    self.storage.mark(self.time.date, ended.item, run.started)
+                }
                 Duty::Newcomers => self.upkeep.republish.on_told(Name::of(&ended.item), &ended.reached),
                 Duty::Replicate => {}
             }
         }
     }
 
-    fn on_announced(&mut self, now: Timestamp, ended: Ended) {
-        if self.upkeep.republish.on_ended(now, Name::of(&ended.item), &ended) {
-            self.storage.mark(now, ended.item, now);
+    fn on_announced(&mut self, ended: Ended) {
+        if self.upkeep.republish.on_ended(&self.time, Name::of(&ended.item), &ended) {
+            self.storage.mark(self.time.date, ended.item, self.time.date);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::store::{Loaded, Read, Store, StoreError, Ticket};
-use crate::core::time::Timestamp;
+use crate::core::time::{NodeTime, Timestamp};
 
 /// So many items are forgotten at once, so that the loop is never held up for long.
 const PAGE: usize = 1_000;
@@ -19,22 +19,22 @@ pub(crate) struct Expiry {
 
 impl Expiry {
     /// When something is to be forgotten next.
-    pub(crate) fn due(&self, store: &dyn Store) -> Option<Timestamp> {
+    pub(crate) fn due(&self, time: &NodeTime, store: &dyn Store) -> Option<Timestamp> {
         if self.waiting.is_some() {
             return None;
         }
-        store.next_expiry().map(|at| at.max(self.not_before))
+        store.next_expiry().map(|at| time.now_at(at).max(self.not_before))
     }
 
-    /// Forgets a page of what is over at `now`.
-    pub(crate) fn run(&mut self, now: Timestamp, store: &mut dyn Store) {
-        if self.due(store).is_none_or(|due| due > now) {
+    /// Forgets a page of what is over.
+    pub(crate) fn run(&mut self, time: &NodeTime, store: &mut dyn Store) {
+        if self.due(time, store).is_none_or(|due| due > time.now) {
             return;
         }
-        match store.expire(now, PAGE) {
+        match store.expire(time.date, PAGE) {
             Ok(Read::Pending(ticket)) => self.waiting = Some(ticket),
-            Ok(Read::Ready(forgotten)) => self.done(now, forgotten),
-            Err(_) => self.done(now, 0),
+            Ok(Read::Ready(forgotten)) => self.done(time.now, forgotten),
+            Err(_) => self.done(time.now, 0),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::core::errand::{Errand, To};
 use crate::core::key::Key;
 use crate::core::routing::RoutingTable;
 use crate::core::store::{Item, Store};
-use crate::core::time::Timestamp;
+use crate::core::time::{NodeTime, Timestamp};
 
 /// Newcomers that wait; one more gets what it should have from those who store again. Source: the entries around a node
 /// change by a few an hour.
@@ -96,7 +96,7 @@ impl Newcomers {
     /// The page; `None` if it could not be read.
     pub(crate) fn on_page(
         &mut self,
-        now: Timestamp,
+        time: &NodeTime,
         page: Option<Vec<Item>>,
         table: &RoutingTable,
         k: usize,
@@ -104,15 +104,15 @@ impl Newcomers {
         let Some(batch) = &mut self.batch else { return Vec::new() };
         let page = page.unwrap_or_default();
         let last = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
-        let errands = page.into_iter().filter_map(|item| batch.errand(now, item, table, k)).collect();
+        let errands = page.into_iter().filter_map(|item| batch.errand(time.date, item, table, k)).collect();
         match last.filter(|last| last.common_prefix_len(table.local()) >= batch.depth) {
             Some(last) => {
                 batch.cursor = Some(last);
-                self.due = Some(now + NEXT_PAGE);
+                self.due = Some(time.now + NEXT_PAGE);
             }
             None => {
                 self.batch = None;
-                self.due = (!self.waiting.is_empty()).then(|| now + BATCH);
+                self.due = (!self.waiting.is_empty()).then(|| time.now + BATCH);
             }
         }
         errands
@@ -121,11 +121,11 @@ impl Newcomers {
 
 impl Batch {
     /// Those of the newcomers that a value is to be brought to by this node.
-    fn errand(&self, now: Timestamp, item: Item, table: &RoutingTable, k: usize) -> Option<Errand> {
+    fn errand(&self, date: Timestamp, item: Item, table: &RoutingTable, k: usize) -> Option<Errand> {
         let local = table.local();
         let Item::Value(record) = &item else { return None };
         let place = record.key.key();
-        if record.is_expired(now) || place.common_prefix_len(local) < self.depth {
+        if record.is_expired(date) || place.common_prefix_len(local) < self.depth {
             return None;
         }
         let mut known = table.closest(&place, k + self.peers.len(), |_, entry| entry.failures() == 0);

@@ -15,7 +15,7 @@ use super::sweep::Sweep;
 use crate::core::errand::{Errand, To};
 use crate::core::key::Key;
 use crate::core::store::Item;
-use crate::core::time::Timestamp;
+use crate::core::time::{NodeTime, Timestamp};
 
 #[derive(Debug)]
 pub(crate) struct Replicate {
@@ -32,21 +32,23 @@ impl Replicate {
     /// The page; `None` if it could not be read. `is_close` tells whether this node is one of the k closest to a place.
     pub(crate) fn on_page(
         &mut self,
-        now: Timestamp,
+        time: &NodeTime,
         depth: u32,
         page: Option<Vec<Item>>,
         is_close: impl Fn(&Key) -> bool,
     ) -> Vec<Errand> {
         let Some(sweep) = &mut self.sweep else { return Vec::new() };
-        let mut page = sweep.take_page(now, page, depth);
-        page.retain(|item| self.is_due(now, item) && is_close(&item.key().key()));
+        let mut page = sweep.take_page(time.now, page, depth);
+        page.retain(|item| self.is_due(time.date, item) && is_close(&item.key().key()));
         page.into_iter().map(|item| Errand { item, to: To::Closest }).collect()
     }
 
     /// Whether no store came for an interval, and the value has more than another one to live.
-    fn is_due(&self, now: Timestamp, item: &Item) -> bool {
+    fn is_due(&self, date: Timestamp, item: &Item) -> bool {
         let Item::Value(record) = item else { return false };
-        let outlives = record.expires.is_none_or(|at| at > now + self.interval);
-        !record.own && record.received + self.interval <= now && outlives
+        let outlives = record.expires.is_none_or(|at| at > date + self.interval);
+        // A time in the future is none: the host's clock was wrong then.
+        let none_came = record.received + self.interval <= date || record.received > date;
+        !record.own && none_came && outlives
     }
 }

@@ -19,7 +19,7 @@ use crate::core::config::MaintenanceConfig;
 use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::key::Key;
 use crate::core::store::Item;
-use crate::core::time::Timestamp;
+use crate::core::time::{NodeTime, Timestamp};
 
 /// Without a look into the regions the hand goes round so often in an announcement's interval.
 const TURNS: u32 = 22;
@@ -85,10 +85,16 @@ impl Republish {
 
     /// The page that the hand came to; `None` if it could not be read. Records that share `depth` bits with each other
     /// share their closest peers.
-    pub(crate) fn on_swept(&mut self, now: Timestamp, local: &Key, depth: u32, page: Option<Vec<Item>>) -> Vec<Errand> {
+    pub(crate) fn on_swept(
+        &mut self,
+        time: &NodeTime,
+        local: &Key,
+        depth: u32,
+        page: Option<Vec<Item>>,
+    ) -> Vec<Errand> {
         let Some(sweep) = &mut self.sweep else { return Vec::new() };
-        let page = sweep.take_page(now, page, depth);
-        page.into_iter().filter_map(|item| self.errand(now, local, item)).collect()
+        let page = sweep.take_page(time.now, page, depth);
+        page.into_iter().filter_map(|item| self.errand(time.date, local, item)).collect()
     }
 
     /// The page of what nobody was told of.
@@ -121,19 +127,19 @@ impl Republish {
     }
 
     /// The application's own announcement, or one of ours, is over. Returns whether to note that it was announced now.
-    pub(crate) fn on_ended(&mut self, now: Timestamp, name: Name, ended: &Ended) -> bool {
+    pub(crate) fn on_ended(&mut self, time: &NodeTime, name: Name, ended: &Ended) -> bool {
         if self.sweep.is_none() {
             return false;
         }
         if ended.to_all && ended.reached.is_empty() {
             self.told.remove(&name);
-            self.retries.failed(now, name);
+            self.retries.failed(time.now, name);
             return false;
         }
         let reached = ended.reached.iter().copied();
         if ended.to_all {
             self.retries.forget(&name);
-            self.told.insert(name, Told { at: now, peers: reached.collect() });
+            self.told.insert(name, Told { at: time.date, peers: reached.collect() });
         } else if let Some(closest) = &ended.closest {
             // Who is no longer among the closest is told again if it comes back: it may have lost what it had.
             let told = self.told.get(&name);
@@ -163,16 +169,17 @@ impl Republish {
         self.retries.forget(name);
     }
 
-    fn errand(&self, now: Timestamp, local: &Key, item: Item) -> Option<Errand> {
+    fn errand(&self, date: Timestamp, local: &Key, item: Item) -> Option<Errand> {
         let name = Name::of(&item);
         // What failed is tried in its own time.
         if !item.is_own() || self.retries.knows(&name) {
             return None;
         }
         let told = self.told.get(&name);
-        let last = announced(&item).max(told.map(|told| told.at));
+        // A time in the future is none: the host's clock was wrong then.
+        let last = [announced(&item), told.map(|told| told.at)].into_iter().flatten().filter(|at| *at <= date).max();
         let over = last.is_none_or(|last| {
-            self.announce.is_some_and(|interval| last + sooner(interval, local, &name.place) <= now)
+            self.announce.is_some_and(|interval| last + sooner(interval, local, &name.place) <= date)
         });
         match told {
             _ if over => Some(Errand { item, to: To::Closest }),

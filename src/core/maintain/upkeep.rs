@@ -15,7 +15,7 @@ use crate::core::key::Key;
 use crate::core::peers::Peers;
 use crate::core::storage::Duty;
 use crate::core::store::{Item, Scan, Store};
-use crate::core::time::Timestamp;
+use crate::core::time::{NodeTime, Timestamp};
 
 /// So many runs of errands at a time; while as many run, no further page is read. They count against no limit of the
 /// application's queries, and it is not refused for them. Source: as many walks as a refresh has.
@@ -93,7 +93,7 @@ impl Upkeep {
     /// The page was read, or could not be. Returns what is to be done about it.
     pub(crate) fn on_page(
         &mut self,
-        now: Timestamp,
+        time: &NodeTime,
         duty: Duty,
         page: Option<Vec<Item>>,
         peers: &Peers,
@@ -103,8 +103,8 @@ impl Upkeep {
         let overtaken = self.reading.remove(&duty).unwrap_or_default();
         let page = page.filter(|_| !overtaken.page);
         let mut errands = match duty {
-            Duty::Republish => self.republish.on_swept(now, local, depth(peers, k), page),
-            Duty::Retry => self.republish.on_retry(now, page),
+            Duty::Republish => self.republish.on_swept(time, local, depth(peers, k), page),
+            Duty::Retry => self.republish.on_retry(time.now, page),
             Duty::Replicate => {
                 let is_close = |place: &Key| {
                     // Who failed its last request does not count: where holders die, the next must notice that it is
@@ -114,9 +114,9 @@ impl Upkeep {
                     let farthest = near.last().filter(|_| near.len() >= count);
                     farthest.is_none_or(|far| local.distance(place) < far.key().distance(place))
                 };
-                self.replicate.on_page(now, depth(peers, k), page, is_close)
+                self.replicate.on_page(time, depth(peers, k), page, is_close)
             }
-            Duty::Newcomers => self.newcomers.on_page(now, page, table, k),
+            Duty::Newcomers => self.newcomers.on_page(time, page, table, k),
         };
         errands.retain(|errand| !overtaken.names.contains(&Name::of(&errand.item)));
         errands

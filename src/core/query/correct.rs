@@ -62,7 +62,7 @@ pub(crate) struct FollowUp {
 
 impl FollowUp {
     pub(crate) fn of(cx: &Context<'_>, read: &Read<'_>) -> FollowUp {
-        let remaining = read.over.map(|at| at.since(cx.now).saturating_sub(ON_THE_WAY));
+        let remaining = read.over.map(|at| at.since(cx.date).saturating_sub(ON_THE_WAY));
         let too_large = read.best.value.len() > cx.config.record.max_value_len;
         if too_large || remaining.is_some_and(|remaining| remaining < MIN_TTL) {
             return FollowUp::default();
@@ -118,15 +118,15 @@ impl Read<'_> {
 
     fn value(&self, cx: &Context<'_>, ttl: Option<Duration>) -> Value {
         let mut value = Value::new(self.best.key.clone(), self.best.value.clone());
-        (value.publisher, value.ttl, value.received) = (self.best.publisher, ttl, Some(cx.now));
+        (value.publisher, value.ttl, value.received) = (self.best.publisher, ttl, Some(cx.date));
         value
     }
 
     /// The best value as one that a peer stored here.
     fn record(&self, cx: &Context<'_>) -> Record {
-        let mut record = Record::new(self.best.key.clone(), self.best.value.clone(), cx.now);
+        let mut record = Record::new(self.best.key.clone(), self.best.value.clone(), cx.date);
         record.publisher = self.best.publisher;
-        let longest = cx.now + cx.config.record.value_ttl;
+        let longest = cx.date + cx.config.record.value_ttl;
         record.expires = Some(self.over.map_or(longest, |over| over.min(longest)));
         record
     }
@@ -184,6 +184,7 @@ mod tests {
     use crate::core::lookup::Shape;
     use crate::core::peers::Peers;
     use crate::core::rtt::Experience;
+    use crate::core::time::NodeTime;
 
     const HOUR: Duration = Duration::from_secs(3_600);
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
@@ -208,7 +209,8 @@ mod tests {
         let mut config = Config::default();
         config.lookup.replication = 4.try_into().unwrap();
         let peers = Peers::new(at(0xff), &config);
-        let cx = Context { now: NOW, config: &config, peers: &peers, experience: &Experience::default() };
+        let experience = Experience::default();
+        let cx = Context::new(&NodeTime::new(NOW), &config, &peers, &experience);
         let shape = Shape { count: 4, parallelism: 99, resiliency: 3, paths: 1, spare: 0, frontier: 512 };
         let mut lookup = Lookup::new(best().key.key(), heard, shape);
         while let crate::core::lookup::Next::Ask(peer) = lookup.next() {

@@ -135,12 +135,12 @@ impl GetValue {
         match value.take() {
             Some(value) => {
                 let validator = &cx.config.record.validator;
-                let valid = validator.validate(cx.now, &self.key, &value.value).map_err(|why| {
+                let valid = validator.validate(cx.date, &self.key, &value.value).map_err(|why| {
                     self.lookup.on_failure(from.key());
                     self.invalid.push(Arc::clone(from));
                     Misbehaviour::InvalidValue(why)
                 })?;
-                let mut record = received(cx.now, &cx.config.record, value);
+                let mut record = received(cx.date, &cx.config.record, value);
                 valid.note_on(&mut record);
                 self.compare(&cx.config.record, record, from, out);
             }

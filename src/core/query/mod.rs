@@ -45,7 +45,7 @@ use super::requests::Tag;
 use super::rtt::{Experience, Pace};
 use super::stats::{Cause, QueryKind};
 use super::storage::Outcome;
-use super::time::Timestamp;
+use super::time::{NodeTime, Timestamp};
 
 /// The part of a query that walks.
 const WALK: Tag = Tag(0);
@@ -55,13 +55,25 @@ const DELIVERY: Tag = Tag(1);
 /// What a machine may look at.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
+    /// The node's own time.
     pub(crate) now: Timestamp,
+    /// The host's date, by which records live.
+    pub(crate) date: Timestamp,
     pub(crate) config: &'a Config,
     pub(crate) peers: &'a Peers,
     pub(crate) experience: &'a Experience,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        time: &NodeTime,
+        config: &'a Config,
+        peers: &'a Peers,
+        experience: &'a Experience,
+    ) -> Context<'a> {
+        Context { now: time.now, date: time.date, config, peers, experience }
+    }
+
     /// A walk towards `target` that looks for `count` peers, begun with the closest that are known: twice as many as
     /// looked for, since where many are dead the neighbours name the same dead ones.
     pub(crate) fn walk(&self, target: Key, count: usize, paths: Option<NonZeroUsize>) -> Lookup {

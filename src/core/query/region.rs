@@ -380,9 +380,9 @@ fn message(cx: &Context<'_>, item: &Item, to_all: bool) -> Option<Request> {
             value.received = Some(record.received);
             let ttl = cx.config.record.value_ttl;
             value.ttl = match (record.own, to_all) {
-                (true, true) => remaining(cx.now, Some(record.ends(cx.now + ttl)))?,
-                (true, false) => remaining(cx.now, record.claim(ttl))?,
-                (false, _) => remaining(cx.now, record.expires)?,
+                (true, true) => remaining(cx.date, Some(record.ends(cx.date + ttl)))?,
+                (true, false) => remaining(cx.date, record.claim(ttl))?,
+                (false, _) => remaining(cx.date, record.expires)?,
             };
             Some(Request::PutValue { value })
         }

@@ -28,6 +28,8 @@ use super::time::Timestamp;
 /// What the server may use.
 pub(crate) struct ServerContext<'a> {
     pub(crate) now: Timestamp,
+    /// The host's date, by which records live.
+    pub(crate) date: Timestamp,
     pub(crate) config: &'a Config,
     pub(crate) peers: &'a mut Peers,
     pub(crate) storage: &'a mut Storage,
@@ -152,16 +154,16 @@ impl Server {
         if self.waiting.len() >= limit.inbound || of_peer >= limit.inbound_per_peer {
             return Some(Served::refuse(Refusal::Busy));
         }
-        let (now, visit) = (cx.now, self.next);
+        let (date, visit) = (cx.date, self.next);
         self.next = Visit(visit.0 + 1);
         let asker = Asker::Inbound(visit);
         let outcome = match (&asked, record) {
-            (Asked::Value(key), _) => cx.storage.value(now, asker, key),
+            (Asked::Value(key), _) => cx.storage.value(date, asker, key),
             (Asked::Put(value), _) => {
-                cx.storage.keep_value(now, asker, received(now, &cx.config.record, value.clone()))
+                cx.storage.keep_value(date, asker, received(date, &cx.config.record, value.clone()))
             }
-            (Asked::Providers(key), _) => cx.storage.providers(now, asker, key),
-            (Asked::Announce(_), Some(record)) => cx.storage.keep_provider(now, asker, record),
+            (Asked::Providers(key), _) => cx.storage.providers(date, asker, key),
+            (Asked::Announce(_), Some(record)) => cx.storage.keep_provider(date, asker, record),
             (Asked::Announce(_), None) => return Some(Served::refuse(Misbehaviour::NotItsProvider)),
         };
         match outcome {
@@ -229,7 +231,7 @@ fn announced(
     }
     let provider = cx.peers.present(&named);
     let record = &cx.config.record;
-    Ok(ProviderRecord::new(key.clone(), provider, cx.now + record.provider_ttl, cx.now + record.provider_addr_ttl))
+    Ok(ProviderRecord::new(key.clone(), provider, cx.date + record.provider_ttl, cx.date + record.provider_addr_ttl))
 }
 
 /// The answer, once the store has spoken.
@@ -237,7 +239,7 @@ fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked,
     match (asked, outcome) {
         (Asked::Value(key), Outcome::Value(Ok(record))) => {
             let closer = closest(cx, &place, &key.key());
-            let value = record.map(|record| as_sent(cx.now, record));
+            let value = record.map(|record| as_sent(cx.date, record));
             Served::answer(Response::GetValue { key, value, closer })
         }
         (Asked::Providers(key), Outcome::Providers(Ok(records))) => {
@@ -248,7 +250,7 @@ fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked,
         }
         (Asked::Put(value), Outcome::Kept(Ok(()))) => {
             let event = Event::RecordStored { key: value.key.clone(), from };
-            let echo = Value { publisher: None, ttl: None, received: Some(cx.now), ..value };
+            let echo = Value { publisher: None, ttl: None, received: Some(cx.date), ..value };
             Served { event: Some(event), ..Served::answer(Response::PutValue { value: echo }) }
         }
         (Asked::Announce(key), Outcome::Kept(Ok(()))) => {

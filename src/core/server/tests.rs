@@ -43,7 +43,7 @@ fn rig(inbound: usize, per_peer: usize) -> Rig {
 impl Rig {
     fn with<T>(&mut self, act: impl FnOnce(&mut Server, &mut ServerContext<'_>) -> T) -> T {
         let Rig { server, config, peers, storage, rng, .. } = self;
-        act(server, &mut ServerContext { now: NOW, config, peers, storage, rng })
+        act(server, &mut ServerContext { now: NOW, date: NOW, config, peers, storage, rng })
     }
 
     fn ask(&mut self, from: &PeerId, id: u64, request: Request) -> Option<Reply> {

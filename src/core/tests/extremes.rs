@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Network;
 use super::network::peer;
 use crate::core::io::{Answer, Event, Input, Operation, QueryEvent, QueryId, QueryOptions};
-use crate::core::{Config, Contact};
+use crate::core::{Config, Contact, Dht, MemoryStore, MemoryStoreConfig, Timestamp};
 
 #[test]
 fn the_largest_numbers_work() {
@@ -81,4 +81,20 @@ fn a_node_does_not_keep_itself() {
     network.input(0, Input::Discovered(own));
     network.input(0, Input::Serves { peer: peer(0), yes: true });
     assert_eq!((network.sent, network.nodes[0].stats().table), (0, 0));
+}
+
+#[test]
+fn the_end_of_time_is_a_time_like_any_other() {
+    for first in [Timestamp::ZERO, Timestamp::from_secs(1_700_000_000), Timestamp::MAX] {
+        for then in [Timestamp::MAX, Timestamp::from_micros(u64::MAX - 1), Timestamp::ZERO] {
+            let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [7; 32]));
+            let local = Contact::new(peer(0), ["/memory/1".parse().unwrap()]);
+            let mut node = Dht::new(first, local, store, [1; 32], Arc::new(Config::default())).unwrap();
+            for date in [then, first, then] {
+                node.handle_input(date, Input::Timeout);
+                let wake = node.poll_timeout();
+                assert!(wake.is_none_or(|wake| wake > date), "{wake:?} after {date}");
+            }
+        }
+    }
 }
