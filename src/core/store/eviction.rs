@@ -1,14 +1,14 @@
 //! Who gives way in a full store: the one rule, for every store.
 //!
 //! Knows: who is charged for a record, how long it is kept, and the order in which records give way. Must not know: what
-//! a record is, or how a store keeps one. A store implements [`Accounts`] over ordered maps or tables, calls [`charge`] and
-//! [`discharge`] with each record that comes and goes, and asks [`room_for_new`] or [`room_for_known`] before it writes.
+//! a record is, or how a store keeps one. A store implements [`Accounts`] over ordered maps or tables, calls [`charge`] with
+//! each record that comes, changes or goes, and removes the [`victims`] before it writes one.
 //!
 //! # The rule
 //!
 //! * A record is charged to whoever sent it: to an IP group where groups count, and within the group to a peer. One that
 //!   several sent is charged to the one with fewest, see [`Charge::sent_again`].
-//! * What holders replicate has accounts of its own, [`Class::Replicated`]. It gives way first while it is more than half
+//! * What holders replicate has accounts of its own, below [`Account::REPLICATED`]. It gives way first while it is more than half
 //!   of the store, and it makes nothing give way that was kept for [`SETTLED_AFTER`].
 //! * In a full store the group with the greatest charge gives way, and within it the peer with the greatest charge. A new
 //!   record counts among its sender's, so that whoever has the most displaces nobody but himself. Between equals the one
@@ -42,45 +42,24 @@ pub const MAX_STEPS: usize = 256;
 /// Source: enough to find one where half of them are, with a chance of 255 in 256.
 const MAX_EQUALS: usize = 8;
 
-/// For what a peer is charged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
-pub enum Class {
-    /// What it published, or brought in another's name.
-    Published,
-    /// What it replicated as a holder: as one of the k peers closest to the key.
-    Replicated,
-}
-
-/// Who is charged for a record: a peer, by a number that tells its IP group and its class too.
+/// Who is charged for a record: a peer, its IP group, or all of them; a number under the store's secret seed.
+///
+/// A record is charged to the account of one peer, and with it to the accounts above that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Account(u64);
 
-/// Whose charge is added up: a class with all its groups, a group with all its accounts, or one account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
-pub enum Payer {
-    /// Everything that was published, or everything that was replicated.
-    Class(Class),
-    /// One IP group in one class; a peer without a group is a group of its own.
-    Group(u32),
-    /// One peer within its group.
-    Account(Account),
-}
-
 impl Account {
-    /// The account of a peer. Both hashes are made by the store, under its secret seed and differently for peers and groups;
-    /// `group` is the hash of the peer's IP group where groups count.
-    pub const fn new(peer: u64, group: Option<u64>, class: Class) -> Account {
-        let group = match group {
-            Some(group) => group >> 33,
-            None => peer >> 33,
-        };
-        let class = match class {
-            Class::Published => 0,
-            Class::Replicated => 1 << 63,
-        };
-        Account(class | (group << 32) | (peer & 0xffff_ffff))
+    /// All groups of peers, for what they published or brought in another's name.
+    pub const PUBLISHED: Account = Account(0);
+    /// All groups of peers, for what they replicated as holders: as one of the k peers closest to the key.
+    pub const REPLICATED: Account = Account(1 << 63);
+
+    /// The account of a peer, in one of the two kinds. Both hashes are made by the store, under its secret seed and
+    /// differently for peers and groups; `group` is the hash of the peer's IP group where groups count, else the peer is a
+    /// group of its own.
+    pub fn of_peer(peer: u64, group: Option<u64>, kind: Account) -> Account {
+        let group = (group.unwrap_or(peer) >> 33 | 1) << 32;
+        Account(kind.0 | group | (peer & 0xffff_ffff) | 1)
     }
 
     /// The account that [`Account::to_bits`] gave these bits.
@@ -93,53 +72,24 @@ impl Account {
         self.0
     }
 
-    /// For what the peer is charged in it.
-    pub const fn class(self) -> Class {
-        if self.0 >> 63 == 0 { Class::Published } else { Class::Replicated }
-    }
-
-    /// The account, its group and its class: all whose charge grows with a record of this account.
-    pub const fn payers(self) -> [Payer; 3] {
-        [Payer::Class(self.class()), self.group(), Payer::Account(self)]
-    }
-
-    const fn group(self) -> Payer {
-        Payer::Group((self.0 >> 32) as u32)
-    }
-}
-
-impl Payer {
-    /// Of whose charge this one is a part; `None` for a class.
-    pub const fn parent(self) -> Option<Payer> {
-        match self {
-            Payer::Class(_) => None,
-            Payer::Group(group) if group >> 31 == 0 => Some(Payer::Class(Class::Published)),
-            Payer::Group(_) => Some(Payer::Class(Class::Replicated)),
-            Payer::Account(account) => Some(account.group()),
+    /// The account above this one: a peer's group, a group's kind; none is above [`Account::PUBLISHED`] and
+    /// [`Account::REPLICATED`].
+    pub const fn parent(self) -> Option<Account> {
+        let (group, kind) = (self.0 & (u64::MAX << 32), self.0 & (1 << 63));
+        match self.0 {
+            of_peer if of_peer != group => Some(Account(group)),
+            of_group if of_group != kind => Some(Account(kind)),
+            _ => None,
         }
     }
 
-    /// The payer as bytes that compare as payers do, for a store that keeps them in a table.
-    pub fn to_bytes(self) -> [u8; 9] {
-        let (kind, number) = match self {
-            Payer::Class(class) => (0, u64::from(class == Class::Replicated)),
-            Payer::Group(group) => (1, u64::from(group)),
-            Payer::Account(account) => (2, account.0),
-        };
-        let mut bytes = [kind; 9];
-        bytes[1..].copy_from_slice(&number.to_be_bytes());
-        bytes
+    const fn kind(self) -> Account {
+        Account(self.0 & (1 << 63))
     }
 
-    /// The payer that has these bytes; bytes of no payer give some payer.
-    pub fn from_bytes(bytes: [u8; 9]) -> Payer {
-        let number = bytes[1..].iter().fold(0, |number, byte| (number << 8) | u64::from(*byte));
-        match bytes[0] {
-            0 if number == 0 => Payer::Class(Class::Published),
-            0 => Payer::Class(Class::Replicated),
-            1 => Payer::Group(number as u32),
-            _ => Payer::Account(Account(number)),
-        }
+    /// This account and those above it.
+    fn line(self) -> impl Iterator<Item = Account> {
+        std::iter::successors(Some(self), |account| account.parent())
     }
 }
 
@@ -241,141 +191,63 @@ pub struct Ranked<Id> {
     pub charge: Charge,
 }
 
+/// What a record asks for, before it is written.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a store asks for nothing else")]
+pub enum Wanted<'c, Id> {
+    /// Room for a record that is not kept yet, of this rank.
+    New(u64, &'c Charge),
+    /// Room for another version of this record: its charge until now, and from now on. It is always taken.
+    Update(Id, &'c Charge, &'c Charge),
+    /// Nothing: the bounds were lowered.
+    Less,
+}
+
 /// The charges of a store in order, which the store keeps and the rule reads and writes.
 ///
 /// The bounds of a store can be one pool or several (values, provider records); each pool implements this apart.
+///
+/// # Errors
+///
+/// What the store says.
 pub trait Accounts {
     /// What the store calls a record.
     type Id: Copy + PartialEq;
     /// How the store can fail; [`std::convert::Infallible`] in memory.
     type Error;
 
-    /// How many shares are charged to this payer; zero if it is unknown.
-    ///
-    /// # Errors
-    ///
-    /// What the store says.
-    fn weight(&self, payer: Payer) -> Result<u64, Self::Error>;
+    /// How many shares are charged to this account; zero if it is unknown.
+    fn weight(&self, account: Account) -> Result<u64, Self::Error>;
 
-    /// Changes that from one number to another. A payer with zero is forgotten.
-    ///
-    /// # Errors
-    ///
-    /// What the store says.
-    fn set_weight(&mut self, payer: Payer, from: u64, to: u64) -> Result<(), Self::Error>;
+    /// Changes that from one number to another. An account with zero is forgotten.
+    fn set_weight(&mut self, account: Account, from: u64, to: u64) -> Result<(), Self::Error>;
 
-    /// The payer with the greatest weight among those of this [`parent`](Payer::parent): the last in the order of weight and
-    /// payer, of those before `before`.
-    ///
-    /// # Errors
-    ///
-    /// What the store says.
-    fn heaviest(&mut self, parent: Payer, before: Option<(u64, Payer)>) -> Result<Option<(u64, Payer)>, Self::Error>;
+    /// The heaviest account with this [`parent`](Account::parent): the last in the order of weight and account, of those before
+    /// `before`.
+    fn heaviest(&mut self, parent: Account, before: Option<(u64, Account)>) -> Found<Self, (u64, Account)>;
 
-    /// The record charged to this account that gives way first, after the one given: the lowest
+    /// The record charged to this account of a peer that gives way first, after the one given: the lowest
     /// [`standing`](Charge::standing), among those the highest rank.
-    ///
-    /// # Errors
-    ///
-    /// What the store says.
-    fn next(
-        &mut self,
-        account: Account,
-        after: Option<&Ranked<Self::Id>>,
-    ) -> Result<Option<Ranked<Self::Id>>, Self::Error>;
+    fn next(&mut self, account: Account, after: Option<&Ranked<Self::Id>>) -> Found<Self, Ranked<Self::Id>>;
 
     /// Writes down what is charged for a record, and moves it in the order of [`Accounts::next`]. `before` is `None` for a new
     /// record, `after` is `None` for one that goes.
-    ///
-    /// # Errors
-    ///
-    /// What the store says.
     fn set_charge(&mut self, id: Self::Id, before: Option<&Charge>, after: Option<&Charge>) -> Result<(), Self::Error>;
 
     /// Whether the bounds hold with so much more and so much less than there is.
     fn has_room(&self, more: Size, less: Size) -> bool;
 }
 
-/// Charges for a record: to be called with each remote record that a store begins to keep.
+/// What a store may find.
+pub type Found<A, T> = Result<Option<T>, <A as Accounts>::Error>;
+
+/// Charges for a record: to be called with each remote record that a store begins to keep (`before` is `None`), that goes,
+/// whatever makes it go (`after` is `None`), or that changes.
 ///
 /// # Errors
 ///
 /// What the store says.
-pub fn charge<A: Accounts>(accounts: &mut A, id: A::Id, charge: &Charge) -> Result<(), A::Error> {
-    change(accounts, id, None, Some(charge))
-}
-
-/// Takes a charge back: to be called with each remote record that goes, whatever makes it go.
-///
-/// # Errors
-///
-/// What the store says.
-pub fn discharge<A: Accounts>(accounts: &mut A, id: A::Id, charge: &Charge) -> Result<(), A::Error> {
-    change(accounts, id, Some(charge), None)
-}
-
-/// Changes what is charged for a record, to whom, or both.
-///
-/// # Errors
-///
-/// What the store says.
-pub fn recharge<A: Accounts>(accounts: &mut A, id: A::Id, before: &Charge, after: &Charge) -> Result<(), A::Error> {
-    if before == after { Ok(()) } else { change(accounts, id, Some(before), Some(after)) }
-}
-
-/// The records that have to give way for a new one, none where there is room; `None` if the new one itself would be the
-/// first to give way, so that the store is full for it. The store removes them.
-///
-/// # Errors
-///
-/// What the store says.
-pub fn room_for_new<A: Accounts>(
-    accounts: &mut A,
-    now: Timestamp,
-    rank: u64,
-    charge: &Charge,
-) -> Result<Option<Vec<A::Id>>, A::Error> {
-    let mut search = Search::new(accounts, now, charge.size(), Size::default());
-    if search.has_room() {
-        return Ok(Some(Vec::new()));
-    }
-    let shares = charge.shares();
-    let [_, group, account] = charge.account.payers();
-    let weights = [search.weight(group)? + shares, search.weight(account)? + shares];
-    search.new = Some(New { payers: [group, account], weights, rank, charge: *charge });
-    Ok(search.run()?.then_some(search.victims))
-}
-
-/// The records that have to give way for a new version of one that is kept, which is always taken; and for no record at all
-/// where the bounds were lowered. At most [`MAX_STEPS`] of them: what is too much after that gives way to a later write.
-///
-/// # Errors
-///
-/// What the store says.
-pub fn room_for_known<A: Accounts>(
-    accounts: &mut A,
-    now: Timestamp,
-    update: Option<(A::Id, &Charge, &Charge)>,
-) -> Result<Vec<A::Id>, A::Error> {
-    let size = |charge: Option<&Charge>| charge.map(Charge::size).unwrap_or_default();
-    let (more, less) = (size(update.map(|(_, _, after)| after)), size(update.map(|(_, before, _)| before)));
-    let mut search = Search::new(accounts, now, more, less);
-    search.known = update.map(|(id, ..)| id);
-    if !search.has_room() {
-        search.run()?;
-    }
-    Ok(search.victims)
-}
-
-/// Which of the providers of one key gives way where there is one too many: of the group that has most of them, the one
-/// with the highest rank. So those of one group leave the others their place, and late ones have the chance of early ones.
-pub fn one_too_many(providers: impl Iterator<Item = (Account, u64)> + Clone) -> Option<usize> {
-    let of_group = |account: Account| providers.clone().filter(|(other, _)| other.group() == account.group()).count();
-    let places = providers.clone().enumerate();
-    places.max_by_key(|(_, (account, rank))| (of_group(*account), *rank)).map(|(place, _)| place)
-}
-
-fn change<A: Accounts>(
+pub fn charge<A: Accounts>(
     accounts: &mut A,
     id: A::Id,
     before: Option<&Charge>,
@@ -386,7 +258,7 @@ fn change<A: Accounts>(
         weigh(accounts, weighs(before), u64::saturating_sub)?;
         weigh(accounts, weighs(after), u64::saturating_add)?;
     }
-    accounts.set_charge(id, before, after)
+    if before == after { Ok(()) } else { accounts.set_charge(id, before, after) }
 }
 
 fn weigh<A: Accounts>(
@@ -395,39 +267,81 @@ fn weigh<A: Accounts>(
     change: fn(u64, u64) -> u64,
 ) -> Result<(), A::Error> {
     let Some((account, shares)) = charged else { return Ok(()) };
-    for payer in account.payers() {
-        let weight = accounts.weight(payer)?;
-        accounts.set_weight(payer, weight, change(weight, shares))?;
+    for account in account.line() {
+        let weight = accounts.weight(account)?;
+        accounts.set_weight(account, weight, change(weight, shares))?;
     }
     Ok(())
 }
 
+/// The records that have to give way, none where there is room; `None` if a new record itself would be the first to give way,
+/// so that the store is full for it. The store removes them.
+///
+/// At most [`MAX_STEPS`]; what is still too much after a record that is taken in any case gives way to a later one.
+///
+/// # Errors
+///
+/// What the store says.
+pub fn victims<A: Accounts>(accounts: &mut A, now: Timestamp, wanted: Wanted<'_, A::Id>) -> Found<A, Vec<A::Id>> {
+    let (more, less, known) = match wanted {
+        Wanted::New(_, charge) => (charge.size(), Size::default(), None),
+        Wanted::Update(id, before, after) => (after.size(), before.size(), Some(id)),
+        Wanted::Less => (Size::default(), Size::default(), None),
+    };
+    if accounts.has_room(more, less) {
+        return Ok(Some(Vec::new()));
+    }
+    let new = match wanted {
+        Wanted::New(rank, charge) => Some(New::of(accounts, rank, charge)?),
+        _ => None,
+    };
+    let is_new = new.is_some();
+    let mut search = Search { accounts, now, new, known, more, less, victims: Vec::new(), steps: 0, equals: 0 };
+    let enough = search.run()?;
+    Ok((enough || !is_new).then_some(search.victims))
+}
+
+/// Which of the providers of one key gives way where there is one too many: of the group that has most of them, the one
+/// with the highest rank. So those of one group leave the others their place, and late ones have the chance of early ones.
+pub fn one_too_many(providers: impl Iterator<Item = (Account, u64)> + Clone) -> Option<usize> {
+    let of_group = |account: Account| providers.clone().filter(|(other, _)| other.parent() == account.parent()).count();
+    let places = providers.clone().enumerate();
+    places.max_by_key(|(_, (account, rank))| (of_group(*account), *rank)).map(|(place, _)| place)
+}
+
 /// Whether this account would be lighter with the record than the one that pays for it now.
 fn is_lighter<A: Accounts>(accounts: &A, to: Account, charge: &Charge) -> Result<bool, A::Error> {
-    let (to, from) = match charge.account.group() == to.group() {
-        true => (Payer::Account(to), Payer::Account(charge.account)),
-        false => (to.group(), charge.account.group()),
+    let (to, from) = match (charge.account.parent(), to.parent()) {
+        (Some(from), Some(to)) if from != to => (to, from),
+        _ => (to, charge.account),
     };
     Ok(accounts.weight(to)? + charge.shares() < accounts.weight(from)?)
 }
 
 /// A record that asks for room.
 struct New {
-    /// Its group and its account, and what they weigh with it.
-    payers: [Payer; 2],
-    weights: [u64; 2],
+    /// Its group and its peer, each with its weight and the record's.
+    accounts: [(u64, Account); 2],
     rank: u64,
     charge: Charge,
 }
 
-/// Which records of a payer may give way.
+impl New {
+    fn of<A: Accounts>(accounts: &A, rank: u64, charge: &Charge) -> Result<New, A::Error> {
+        let own = [charge.account.parent().unwrap_or(charge.account), charge.account];
+        let with_this = |account| accounts.weight(account).map(|weight| (weight + charge.shares(), account));
+        Ok(New { accounts: [with_this(own[0])?, with_this(own[1])?], rank, charge: *charge })
+    }
+}
+
+/// Which records of an account may give way.
 #[derive(Clone, Copy, PartialEq)]
 enum May {
-    /// All: the payer weighs more.
+    /// All: the account is heavier.
     All,
-    /// Those that stand lower than the new one; and those that stand as high where the payer's number is the higher one.
+    /// Those that stand lower than the new one; and those that stand as high where the account's number is the higher one.
     Lower { or_equal: bool },
-    /// Those after the new one in the order of its own account.
+    /// Those that may in the new one's own group, and those after it in the order of its own account.
     Own,
 }
 
@@ -445,100 +359,59 @@ struct Search<'a, A: Accounts> {
     equals: usize,
 }
 
-impl<'a, A: Accounts> Search<'a, A> {
-    fn new(accounts: &'a mut A, now: Timestamp, more: Size, less: Size) -> Search<'a, A> {
-        Search { accounts, now, new: None, known: None, more, less, victims: Vec::new(), steps: 0, equals: 0 }
-    }
-
-    fn has_room(&self) -> bool {
-        self.accounts.has_room(self.more, self.less)
-    }
-
-    fn weight(&self, payer: Payer) -> Result<u64, A::Error> {
-        self.accounts.weight(payer)
-    }
-
+impl<A: Accounts> Search<'_, A> {
     /// Whether enough was found.
     fn run(&mut self) -> Result<bool, A::Error> {
-        let first = self.replicated_first()?;
-        // What is published goes before replicated records that are too many, whoever publishes it.
-        let published = |new: &mut New| new.charge.account.class() == Class::Published;
-        if first {
-            self.new.take_if(published);
+        let of = |kind| {
+            let new = self.new.as_ref().filter(|new| new.charge.account.kind() == kind);
+            self.accounts.weight(kind).map(|weight| weight + new.map_or(0, |new| new.charge.shares()))
+        };
+        if of(Account::REPLICATED)? <= of(Account::PUBLISHED)? {
+            return self.walk(None, 0, May::Own);
         }
+        // More than half: what is published need not even be lighter.
+        self.new.take_if(|new| new.charge.account.kind() == Account::PUBLISHED);
+        self.walk(Some(Account::REPLICATED), 0, May::Own)
+    }
+
+    /// Takes from the groups of one kind or of both (level 0), or from the peers of a group (level 1).
+    fn walk(&mut self, parent: Option<Account>, level: usize, may: May) -> Result<bool, A::Error> {
+        let own = self.new.as_ref().and_then(|new| new.accounts.get(level)).copied();
         let mut before = None;
-        while let Some((weight, group)) = self.heaviest_group(first, before)? {
-            before = Some((weight, group));
-            let Some(may) = self.may(0, weight, group) else { break };
-            if self.take_from_group(group, may)? {
-                return Ok(true);
-            }
-            if self.is_tired() || may == May::Own {
-                return Ok(false);
+        while let Some((weight, account)) = self.heaviest(parent, before)? {
+            before = Some((weight, account));
+            let may = match own {
+                None => May::All,
+                Some(_) if may != May::Own => may,
+                Some((_, own)) if own == account => May::Own,
+                Some((own, _)) if weight > own => May::All,
+                Some((equal, own)) if weight == equal => May::Lower { or_equal: account > own },
+                Some(_) => break,
+            };
+            let enough = self.take_from(account, level, may)?;
+            if enough || may == May::Own || self.is_tired() {
+                return Ok(enough);
             }
         }
-        // With the new record its own group is the heaviest that is left.
-        match self.new.as_ref().map(|new| new.payers[0]) {
-            Some(own) => self.take_from_group(own, May::Own),
+        // With the new record its own account is the heaviest that is left.
+        match own.filter(|_| may == May::Own) {
+            Some((_, own)) => self.take_from(own, level, May::Own),
             None => Ok(false),
         }
     }
 
-    /// Whether what is replicated is more than half of the store, and so gives way first.
-    fn replicated_first(&self) -> Result<bool, A::Error> {
-        let new = self.new.as_ref().map(|new| (new.charge.account.class(), new.charge.shares()));
-        let of = |class| {
-            let more = new.filter(|(of, _)| *of == class).map_or(0, |(_, shares)| shares);
-            self.weight(Payer::Class(class)).map(|weight| weight + more)
-        };
-        Ok(of(Class::Replicated)? > of(Class::Published)?)
-    }
-
-    fn heaviest_group(
-        &mut self,
-        replicated_alone: bool,
-        before: Option<(u64, Payer)>,
-    ) -> Result<Option<(u64, Payer)>, A::Error> {
-        let replicated = self.accounts.heaviest(Payer::Class(Class::Replicated), before)?;
-        let published = match replicated_alone {
-            true => None,
-            false => self.accounts.heaviest(Payer::Class(Class::Published), before)?,
-        };
-        Ok(replicated.max(published))
-    }
-
-    /// What of this payer may give way to the new record; `None` if the new one's own payer is the heavier one.
-    fn may(&self, level: usize, weight: u64, payer: Payer) -> Option<May> {
-        let Some(new) = &self.new else { return Some(May::All) };
-        let (own, with_new) = (new.payers[level], new.weights[level]);
-        match weight.cmp(&with_new) {
-            _ if payer == own => Some(May::Own),
-            std::cmp::Ordering::Greater => Some(May::All),
-            std::cmp::Ordering::Equal => Some(May::Lower { or_equal: payer > own }),
-            std::cmp::Ordering::Less => None,
+    fn heaviest(&mut self, parent: Option<Account>, before: Option<(u64, Account)>) -> Found<A, (u64, Account)> {
+        if let Some(parent) = parent {
+            return self.accounts.heaviest(parent, before);
         }
+        let published = self.accounts.heaviest(Account::PUBLISHED, before)?;
+        Ok(published.max(self.accounts.heaviest(Account::REPLICATED, before)?))
     }
 
-    fn take_from_group(&mut self, group: Payer, may: May) -> Result<bool, A::Error> {
-        let mut before = None;
-        while let Some((weight, payer)) = self.accounts.heaviest(group, before)? {
-            before = Some((weight, payer));
-            let of_this = if may == May::Own { self.may(1, weight, payer) } else { Some(may) };
-            let (Some(of_this), Payer::Account(account)) = (of_this, payer) else { break };
-            if self.take_from(account, of_this)? {
-                return Ok(true);
-            }
-            if self.is_tired() || of_this == May::Own {
-                return Ok(false);
-            }
+    fn take_from(&mut self, account: Account, level: usize, may: May) -> Result<bool, A::Error> {
+        if level == 0 {
+            return self.walk(Some(account), 1, may);
         }
-        match (may, self.new.as_ref().map(|new| new.charge.account)) {
-            (May::Own, Some(own)) => self.take_from(own, May::Own),
-            _ => Ok(false),
-        }
-    }
-
-    fn take_from(&mut self, account: Account, may: May) -> Result<bool, A::Error> {
         self.equals += usize::from(matches!(may, May::Lower { .. }));
         let mut after = None;
         while !self.is_tired() {
@@ -553,7 +426,7 @@ impl<'a, A: Accounts> Search<'a, A> {
                 }
                 self.victims.push(record.id);
                 self.less += record.charge.size();
-                if self.has_room() {
+                if self.accounts.has_room(self.more, self.less) {
                     return Ok(true);
                 }
             }
@@ -568,18 +441,18 @@ impl<'a, A: Accounts> Search<'a, A> {
 
     /// Brings a record to where it belongs by now: among the settled ones, or back to whoever sent it first.
     fn settle(&mut self, record: &Ranked<A::Id>) -> Result<bool, A::Error> {
-        let mut charge = record.charge;
-        charge.settled |= charge.several || charge.is_old(self.now);
-        if charge.first != charge.account && is_lighter(self.accounts, charge.first, &charge)? {
-            charge.account = charge.first;
+        let mut now = record.charge;
+        now.settled |= now.several || now.is_old(self.now);
+        if now.first != now.account && is_lighter(self.accounts, now.first, &now)? {
+            now.account = now.first;
         }
-        recharge(self.accounts, record.id, &record.charge, &charge)?;
-        Ok(charge != record.charge)
+        charge(self.accounts, record.id, Some(&record.charge), Some(&now))?;
+        Ok(now != record.charge)
     }
 
     fn gives_way(&self, record: &Ranked<A::Id>, may: May) -> bool {
         let Some(new) = &self.new else { return true };
-        if new.charge.account.class() == Class::Replicated && record.charge.is_old(self.now) {
+        if new.charge.account.kind() == Account::REPLICATED && record.charge.is_old(self.now) {
             return false;
         }
         let (theirs, ours) = (record.charge.standing(), new.charge.standing());

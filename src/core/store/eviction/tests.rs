@@ -19,21 +19,21 @@ fn hash(number: u64) -> u64 {
 }
 
 fn peer(number: u64) -> Account {
-    Account::new(hash(number), None, Class::Published)
+    Account::of_peer(hash(number), None, Account::PUBLISHED)
 }
 
 fn grouped(number: u64, group: u64) -> Account {
-    Account::new(hash(number), Some(hash(group + 1_000_000)), Class::Published)
+    Account::of_peer(hash(number), Some(hash(group + 1_000_000)), Account::PUBLISHED)
 }
 
 fn holder(number: u64) -> Account {
-    Account::new(hash(number), None, Class::Replicated)
+    Account::of_peer(hash(number), None, Account::REPLICATED)
 }
 
 #[derive(Default)]
 struct Store {
     kept: BTreeMap<u64, Charge>,
-    weights: BTreeMap<Payer, u64>,
+    weights: BTreeMap<Account, u64>,
     bound: Size,
     bytes: u64,
 }
@@ -42,21 +42,25 @@ impl Accounts for Store {
     type Id = u64;
     type Error = Infallible;
 
-    fn weight(&self, payer: Payer) -> Result<u64, Infallible> {
-        Ok(self.weights.get(&payer).copied().unwrap_or_default())
+    fn weight(&self, account: Account) -> Result<u64, Infallible> {
+        Ok(self.weights.get(&account).copied().unwrap_or_default())
     }
 
-    fn set_weight(&mut self, payer: Payer, from: u64, to: u64) -> Result<(), Infallible> {
-        assert_eq!(self.weights.insert(payer, to).unwrap_or_default(), from);
+    fn set_weight(&mut self, account: Account, from: u64, to: u64) -> Result<(), Infallible> {
+        assert_eq!(self.weights.insert(account, to).unwrap_or_default(), from);
         if to == 0 {
-            self.weights.remove(&payer);
+            self.weights.remove(&account);
         }
         Ok(())
     }
 
-    fn heaviest(&mut self, parent: Payer, before: Option<(u64, Payer)>) -> Result<Option<(u64, Payer)>, Infallible> {
-        let of_parent = self.weights.iter().filter(|(payer, _)| payer.parent() == Some(parent));
-        let all = of_parent.map(|(payer, weight)| (*weight, *payer));
+    fn heaviest(
+        &mut self,
+        parent: Account,
+        before: Option<(u64, Account)>,
+    ) -> Result<Option<(u64, Account)>, Infallible> {
+        let of_parent = self.weights.iter().filter(|(account, _)| account.parent() == Some(parent));
+        let all = of_parent.map(|(account, weight)| (*weight, *account));
         Ok(all.filter(|entry| before.is_none_or(|before| *entry < before)).max())
     }
 
@@ -89,21 +93,21 @@ impl Store {
 
     fn goes(&mut self, ids: &[u64]) {
         for id in ids {
-            let charge = self.kept[id];
-            let Ok(()) = discharge(self, *id, &charge);
+            let kept = self.kept[id];
+            let Ok(()) = charge(self, *id, Some(&kept), None);
         }
     }
 
     fn put_charge(&mut self, now: Timestamp, id: u64, new: &Charge) -> bool {
         let before: Vec<_> = self.kept.keys().copied().collect();
-        let Ok(room) = room_for_new(self, now, hash(id), new);
+        let Ok(room) = victims(self, now, Wanted::New(hash(id), new));
         let Some(victims) = room else {
             assert!(self.kept.keys().copied().eq(before), "a refusal costs nobody anything");
             return false;
         };
         self.goes(&victims);
         assert!(self.has_room(new.size(), Size::default()));
-        let Ok(()) = charge(self, id, new);
+        let Ok(()) = charge(self, id, None, Some(new));
         true
     }
 
@@ -113,7 +117,7 @@ impl Store {
             return self.put_charge(now, id, &Charge::new(by, 100, now, false));
         };
         let Ok(again) = known.sent_again(self, by);
-        let Ok(()) = recharge(self, id, &known, &again);
+        let Ok(()) = charge(self, id, Some(&known), Some(&again));
         true
     }
 
@@ -124,7 +128,12 @@ impl Store {
     }
 }
 
-/// A store with room for 3,276, a tenth of the default, and so a tenth of what the acceptance says.
+fn gives_way(store: &mut Store, wanted: Wanted<'_, u64>) -> Vec<u64> {
+    let Ok(found) = victims(store, NOW, wanted);
+    found.expect("what is kept already is always taken")
+}
+
+/// A store with room for a hundredth of the default, and so a hundredth of what the acceptance says.
 fn flooded(flood: impl Fn(u64) -> Account) -> usize {
     let mut store = Store::with_room(327);
     for id in 0..5 {
@@ -225,7 +234,7 @@ fn what_holders_replicate_gives_way_first_where_it_is_more_than_half() {
     assert_eq!(store.left(1_000..2_000), 50);
     assert_eq!(store.left(0..30), 25, "the two holders share the other half");
     // What a holder publishes itself is not charged to what it replicates.
-    let own = Account::new(hash(2), None, Class::Published);
+    let own = Account::of_peer(hash(2), None, Account::PUBLISHED);
     assert!((2_000..2_005).all(|id| store.put(later(2), id, own)));
 }
 
@@ -256,7 +265,7 @@ fn a_record_of_several_is_charged_to_the_one_with_fewest() {
     for id in 0..100 {
         store.put(NOW, id, peer(2));
     }
-    let weight = |store: &Store, account| store.weight(Payer::Account(account)).unwrap();
+    let weight = |store: &Store, account| store.weight(account).unwrap();
     assert_eq!((weight(&store, peer(1)), weight(&store, peer(2))), (50, 50));
     for id in 0..100 {
         store.put(NOW, id, peer(1));
@@ -305,11 +314,11 @@ fn a_new_version_of_what_is_kept_is_always_taken() {
     let before = store.kept[&7];
     let after = before.replaced(peer(7), 10 * 1_024, later(2));
     assert_eq!((after.since, after.account), (NOW, peer(7)), "who sends a new version keeps its standing");
-    let Ok(victims) = room_for_known(&mut store, NOW, Some((7, &before, &after)));
+    let victims = gives_way(&mut store, Wanted::Update(7, &before, &after));
     assert_eq!(victims.len(), 9);
     assert!(!victims.contains(&7));
     store.goes(&victims);
-    let Ok(()) = recharge(&mut store, 7, &before, &after);
+    let Ok(()) = charge(&mut store, 7, Some(&before), Some(&after));
     assert!(store.has_room(Size::default(), Size::default()));
     // Whoever else sends another version pays for it, and it is new.
     let strange = after.replaced(peer(1_000), 100, later(2));
@@ -327,11 +336,11 @@ fn a_store_with_lowered_bounds_shrinks_by_the_same_rule_and_takes_updates_meanwh
     }
     store.bound = Size { records: 100, bytes: 100 * SHARE };
     let before = store.kept[&3];
-    let Ok(victims) = room_for_known(&mut store, NOW, Some((3, &before, &before)));
+    let victims = gives_way(&mut store, Wanted::Update(3, &before, &before));
     assert_eq!(victims.len(), MAX_STEPS, "not all at once");
     assert!(!store.put(NOW, 50, peer(2)), "what is new finds no room before");
     for _ in 0..8 {
-        let Ok(victims) = room_for_known(&mut store, NOW, None);
+        let victims = gives_way(&mut store, Wanted::Less);
         store.goes(&victims);
     }
     assert_eq!((store.kept.len(), store.left(0..10)), (100, 10));
@@ -346,14 +355,19 @@ fn of_too_many_providers_the_one_of_the_largest_group_goes() {
 }
 
 #[test]
-fn payers_and_accounts_go_through_bytes() {
-    for account in [peer(1), grouped(1, 2), holder(3)] {
+fn an_account_tells_its_group_and_its_kind() {
+    for (account, kind) in [
+        (peer(1), Account::PUBLISHED),
+        (grouped(1, 2), Account::PUBLISHED),
+        (holder(3), Account::REPLICATED),
+        (Account::of_peer(0, Some(0), Account::PUBLISHED), Account::PUBLISHED),
+        (Account::of_peer(u64::MAX, Some(0), Account::REPLICATED), Account::REPLICATED),
+    ] {
         assert_eq!(Account::from_bits(account.to_bits()), account);
-        let payers = account.payers();
-        assert_eq!(payers.map(|payer| Payer::from_bytes(payer.to_bytes())), payers);
-        assert_eq!(payers.map(Payer::parent), [None, Some(payers[0]), Some(payers[1])]);
-        assert!(payers.is_sorted_by(|one, other| one.to_bytes() < other.to_bytes()));
+        let group = account.parent().unwrap();
+        assert!(group != kind && group != account);
+        assert_eq!((group.parent(), kind.parent()), (Some(kind), None));
     }
-    assert_eq!((peer(1).class(), holder(1).class()), (Class::Published, Class::Replicated));
-    assert_ne!(peer(1).payers()[1], holder(1).payers()[1]);
+    assert_eq!(grouped(1, 2).parent(), grouped(3, 2).parent());
+    assert_ne!(peer(1).parent(), holder(1).parent());
 }
