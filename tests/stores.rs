@@ -1,6 +1,6 @@
 //! Stores from the outside: the conformance tests on each of them, any order of operations against a naive model, and
 //! floods that reach each bound of the memory store.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 #[path = "stores/durable.rs"]
 mod durable;
@@ -18,10 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
-use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::store::conformance::{self, Conformance};
 use libp2p_kad_dht::core::store::deferred::DeferredStore;
-use libp2p_kad_dht::core::store::{Done, Item, Loaded, Read, Scan, Ticket, Usage, Write};
+use libp2p_kad_dht::core::store::{Done, Found, Item, Judge, Op, Put, Scan, Sender, StoreExt as _, Ticket, Usage};
 use libp2p_kad_dht::core::{
     Contact, Key, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp,
 };
@@ -151,10 +150,13 @@ enum Fault {
     LastValuesStay,
     FirstAddressesStay,
     GivesUpWhenFull,
+    IgnoresTheJudge,
+    NeverTouches,
+    TouchesWhatIsGone,
 }
 
 impl Fault {
-    const ALL: [Fault; 33] = [
+    const ALL: [Fault; 36] = [
         Fault::ForgetsWrites,
         Fault::ReturnsExpired,
         Fault::EvictsOwn,
@@ -188,6 +190,9 @@ impl Fault {
         Fault::FirstProvidersStay,
         Fault::LastValuesStay,
         Fault::FirstAddressesStay,
+        Fault::IgnoresTheJudge,
+        Fault::NeverTouches,
+        Fault::TouchesWhatIsGone,
     ];
 }
 
@@ -195,7 +200,7 @@ impl Fault {
 struct Broken {
     inner: MemoryStore,
     fault: Fault,
-    done: Vec<Done>,
+    done: Vec<(Ticket, Done)>,
     /// How many polls bring nothing.
     dry: usize,
     peers: Vec<Arc<Contact>>,
@@ -218,7 +223,7 @@ impl Broken {
 
     /// Whether a store that keeps whoever came first refuses this value, and one that keeps whoever came last made room.
     fn goes_by_arrival(&mut self, now: Timestamp, record: &Record) -> bool {
-        let known = matches!(self.inner.get(now, &record.key), Ok(Read::Ready(Some(_))));
+        let known = matches!(self.inner.get(now, &record.key), Ok(Some(_)));
         let full = !record.own && !known && self.inner.usage().values >= 200;
         if full && self.fault == Fault::LastValuesStay {
             while self.inner.usage().values >= 200
@@ -236,7 +241,7 @@ impl Broken {
     /// Whether a store that forgets all remote records when it is full, and takes no more, refuses this one.
     fn gives_up(&mut self, full: bool) -> bool {
         if full && self.fault == Fault::GivesUpWhenFull {
-            let Ok(Read::Ready(items)) = self.inner.scan(Scan::All, None, usize::MAX) else { unreachable!() };
+            let items = self.inner.scan(Scan::All, None, usize::MAX).unwrap();
             for item in items.into_iter().filter(|item| !item.is_own()) {
                 let _ = match item {
                     Item::Provider(record) => self.inner.remove_provider(&record.key, record.provider.peer()),
@@ -252,7 +257,7 @@ impl Broken {
         if !matches!(self.fault, Fault::FirstKeysStay | Fault::FirstProvidersStay) {
             return false;
         }
-        let Ok(Read::Ready(known)) = self.inner.providers(now, &record.key) else { return false };
+        let Ok(known) = self.inner.providers(now, &record.key) else { return false };
         let remote = known.iter().filter(|known| !known.own);
         let again = remote.clone().any(|known| known.provider.peer() == record.provider.peer());
         !record.own
@@ -265,58 +270,134 @@ impl Broken {
 }
 
 impl Store for Broken {
-    fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<Record>>, StoreError> {
-        let now = if self.fault == Fault::ReturnsExpired { Timestamp::ZERO } else { now };
-        self.inner.get(now, key)
+    fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done> {
+        Some(match op {
+            Op::Get(key) => {
+                let now = if self.fault == Fault::ReturnsExpired { Timestamp::ZERO } else { now };
+                self.inner.get(now, &key).map(Found::Value)
+            }
+            Op::Put(put) => return self.put(now, ticket, *put),
+            Op::Touch(item, at) => self.touch(now, item, at),
+            Op::Remove(key) => {
+                self.removed.insert(key.clone());
+                self.inner.remove(&key).map(|()| Found::Nothing)
+            }
+            Op::AddProvider(record, from) => self.add_provider(now, ticket, *record, from),
+            Op::Scan { what, after, limit } => self.scan(what, after.as_ref(), limit).map(Found::Items),
+            Op::SavePeers(peers) => {
+                self.save_peers(peers);
+                Ok(Found::Nothing)
+            }
+            Op::SavedPeers => Ok(Found::Peers(self.peers.clone())),
+            Op::Expire { .. } if self.fault == Fault::LeaksExpiry => Ok(Found::Expired(0)),
+            op => return self.inner.run(now, ticket, op),
+        })
     }
 
-    fn put(&mut self, now: Timestamp, mut record: Record) -> Result<Write, StoreError> {
+    fn keeps_peers(&self) -> bool {
+        use Fault::{AddsUpPeers, DeniesItsPeers, KeepsFewPeers, KeepsTheFirstPeers, PromisesPeers};
+        match self.fault {
+            DeniesItsPeers => false,
+            fault => matches!(fault, KeepsTheFirstPeers | AddsUpPeers | KeepsFewPeers | PromisesPeers),
+        }
+    }
+
+    fn next_expiry(&self) -> Option<Timestamp> {
+        self.inner.next_expiry()
+    }
+
+    fn usage(&self) -> Usage {
+        self.inner.usage()
+    }
+
+    fn poll_done(&mut self, _: &Waker) -> Option<(Ticket, Done)> {
+        if self.dry > 0 {
+            self.dry -= 1;
+            return None;
+        }
+        self.done.pop()
+    }
+}
+
+impl Broken {
+    fn put(&mut self, now: Timestamp, ticket: Ticket, mut put: Put) -> Option<Done> {
+        let record = &mut put.record;
         record.own &= self.fault != Fault::EvictsOwn;
         if !record.own && self.gives_up(self.inner.usage().values >= 200) {
-            return Err(StoreError::Full);
+            return Some(Err(StoreError::Full));
         }
-        if matches!(self.fault, Fault::FirstValuesStay | Fault::LastValuesStay) && self.goes_by_arrival(now, &record) {
-            return Err(StoreError::Full);
+        let by_arrival = matches!(self.fault, Fault::FirstValuesStay | Fault::LastValuesStay);
+        if by_arrival && self.goes_by_arrival(now, &put.record.clone()) {
+            return Some(Err(StoreError::Full));
         }
-        let key = record.key.clone();
-        self.last.insert(key.clone(), record.sequence);
-        self.removed.remove(&key);
+        let record = &mut put.record;
         match self.fault {
             Fault::ForgetsAnnouncementsOfValues => record.announced = None,
             Fault::NeverKnewSequences => record.sequence = None,
+            Fault::IgnoresTheJudge => put.judge = Judge::of_the_last(),
             _ => {}
         }
-        let written = match self.fault {
-            Fault::ForgetsWrites => Ok(Write::Kept),
-            _ => self.inner.put(now, record),
+        let (key, sequence) = (put.record.key.clone(), put.record.sequence);
+        let done = match self.fault {
+            Fault::ForgetsWrites => Ok(Found::Kept { superseded: false }),
+            _ => self.judged(now, ticket, put),
         };
-        let ticket = Ticket::new(7);
+        self.last.insert(key.clone(), sequence);
+        self.removed.remove(&key);
         match self.fault {
-            Fault::ForgetsAnOldValueOnFailure if written.is_err() => drop(self.inner.remove(&key)),
-            Fault::NeverReports => return Ok(Write::Pending(ticket)),
+            Fault::ForgetsAnOldValueOnFailure if done.is_err() => drop(self.inner.remove(&key)),
+            Fault::NeverReports => return None,
             Fault::NeverWakes => {
-                (self.done, self.dry) = (vec![Done::Stored { ticket, result: Ok(()) }], 1);
-                return Ok(Write::Pending(ticket));
+                (self.done, self.dry) = (vec![(ticket, done)], 1);
+                return None;
             }
             Fault::ReportsTwice => {
-                self.done = vec![Done::Stored { ticket, result: Ok(()) }, Done::Stored { ticket, result: Ok(()) }];
-                return Ok(Write::Pending(ticket));
+                self.done = vec![(ticket, done.clone()), (ticket, done)];
+                return None;
             }
             _ => {}
         }
-        written
+        Some(done)
     }
 
-    fn remove(&mut self, key: &RecordKey) -> Result<Write, StoreError> {
-        self.removed.insert(key.clone());
-        self.inner.remove(key)
+    /// Has the inner store judge; some faults keep what it refuses as older than what is gone.
+    fn judged(&mut self, now: Timestamp, ticket: Ticket, mut put: Put) -> Done {
+        let soon = self.fault == Fault::ForgetsSequencesTooSoon;
+        let judged_at = if soon { now + std::time::Duration::from_micros(1) } else { now };
+        let (key, sequence) = (put.record.key.clone(), put.record.sequence);
+        let done = self.inner.run(judged_at, ticket, Op::Put(Box::new(put.clone()))).unwrap();
+        let gone = matches!(self.inner.get(now, &key), Ok(None));
+        let forgets = match self.fault {
+            Fault::ForgetsSequences => true,
+            Fault::RemembersTheLastSequence => self.last.get(&key).copied().flatten() <= sequence,
+            Fault::ForgetsRemovedSequences => self.removed.contains(&key),
+            _ => false,
+        };
+        if gone && forgets && matches!(done, Err(StoreError::Old)) {
+            put.record.sequence = None;
+            return self.inner.run(now, ticket, Op::Put(Box::new(put))).unwrap();
+        }
+        done
     }
 
-    fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Vec<ProviderRecord>>, StoreError> {
-        self.inner.providers(now, key)
+    fn touch(&mut self, now: Timestamp, item: Item, at: Timestamp) -> Done {
+        match (self.fault, item) {
+            (Fault::NeverTouches, _) => Ok(Found::Nothing),
+            (Fault::TouchesWhatIsGone, Item::Value(mut record)) => {
+                (record.announced, record.received) = (record.own.then_some(at), record.received.max(at));
+                self.inner.put(now, record).map(|()| Found::Nothing)
+            }
+            (_, item) => self.inner.run(now, Ticket::new(0), Op::Touch(item, at)).unwrap(),
+        }
     }
 
-    fn add_provider(&mut self, now: Timestamp, mut record: ProviderRecord) -> Result<Write, StoreError> {
+    fn add_provider(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        mut record: ProviderRecord,
+        from: Option<Sender>,
+    ) -> Done {
         if self.refuses_the_late(now, &record) || (!record.own && self.gives_up(self.inner.usage().providers >= 20)) {
             return Err(StoreError::Full);
         }
@@ -330,32 +411,10 @@ impl Store for Broken {
             Fault::ForgetsAnnouncementsOfProviders => record.announced = None,
             _ => {}
         }
-        self.inner.add_provider(now, record)
+        self.inner.run(now, ticket, Op::AddProvider(Box::new(record), from)).unwrap()
     }
 
-    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError> {
-        self.inner.remove_provider(key, provider)
-    }
-
-    fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError> {
-        match self.fault {
-            Fault::ForgetsSequences => Ok(Read::Ready(None)),
-            Fault::ForgetsSequencesTooSoon => self.inner.sequence(now + std::time::Duration::from_micros(1), key),
-            Fault::RemembersTheLastSequence => Ok(Read::Ready(self.last.get(key).copied().flatten())),
-            Fault::ForgetsRemovedSequences if self.removed.contains(key) => Ok(Read::Ready(None)),
-            _ => self.inner.sequence(now, key),
-        }
-    }
-
-    fn keeps_peers(&self) -> bool {
-        use Fault::{AddsUpPeers, DeniesItsPeers, KeepsFewPeers, KeepsTheFirstPeers, PromisesPeers};
-        match self.fault {
-            DeniesItsPeers => false,
-            fault => matches!(fault, KeepsTheFirstPeers | AddsUpPeers | KeepsFewPeers | PromisesPeers),
-        }
-    }
-
-    fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {
+    fn save_peers(&mut self, peers: Vec<Arc<Contact>>) {
         match self.fault {
             Fault::KeepsTheFirstPeers if self.peers.is_empty() => self.peers = peers,
             Fault::AddsUpPeers => self.peers.extend(peers),
@@ -363,64 +422,35 @@ impl Store for Broken {
             Fault::DeniesItsPeers => self.peers = peers,
             _ => {}
         }
-        Ok(Write::Kept)
     }
 
-    fn saved_peers(&mut self) -> Result<Read<Vec<Arc<Contact>>>, StoreError> {
-        Ok(Read::Ready(self.peers.clone()))
-    }
-
-    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
+    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Vec<Item>, StoreError> {
         let after = after.filter(|_| self.fault != Fault::SkipsAfter);
-        if what != Scan::All {
-            let all = |item: &Item| match self.fault {
-                Fault::ScansEverything => true,
-                Fault::ScansRemoteValuesAlone => what.wants(item) && (what == Scan::Own || !item.is_own()),
-                Fault::ScansOwnValuesAlone => {
-                    what.wants(item) && (what == Scan::Values || matches!(item, Item::Value(_)))
-                }
-                _ => what.wants(item),
-            };
-            match self.fault {
-                // A filter over pages of everything: a page with little of this kind looks like the last one.
-                Fault::EndsPagesEarly => {
-                    let Read::Ready(items) = self.inner.scan(Scan::All, after, limit)? else { unreachable!() };
-                    return Ok(Read::Ready(items.into_iter().filter(|item| what.wants(item)).collect()));
-                }
-                Fault::ScansEverything | Fault::ScansRemoteValuesAlone | Fault::ScansOwnValuesAlone => {
-                    let Read::Ready(items) = self.inner.scan(Scan::All, after, usize::MAX)? else { unreachable!() };
-                    return Ok(Read::Ready(items.into_iter().filter(all).take(limit).collect()));
-                }
-                _ => {}
+        let kind = |item: &Item| match self.fault {
+            Fault::ScansEverything => true,
+            Fault::ScansRemoteValuesAlone => what.wants(item) && (what == Scan::Own || !item.is_own()),
+            Fault::ScansOwnValuesAlone => what.wants(item) && (what == Scan::Values || matches!(item, Item::Value(_))),
+            _ => what.wants(item),
+        };
+        match self.fault {
+            // A filter over pages of everything: a page with little of this kind looks like the last one.
+            Fault::EndsPagesEarly if what != Scan::All => {
+                let items = self.inner.scan(Scan::All, after, limit)?;
+                Ok(items.into_iter().filter(|item| what.wants(item)).collect())
             }
-        }
-        match self.inner.scan(what, after, limit)? {
-            Read::Ready(mut items) if self.fault == Fault::SplitsPages => {
+            Fault::ScansEverything | Fault::ScansRemoteValuesAlone | Fault::ScansOwnValuesAlone
+                if what != Scan::All =>
+            {
+                let items = self.inner.scan(Scan::All, after, usize::MAX)?;
+                Ok(items.into_iter().filter(kind).take(limit).collect())
+            }
+            Fault::SplitsPages => {
+                let mut items = self.inner.scan(what, after, limit)?;
                 items.truncate(limit);
-                Ok(Read::Ready(items))
+                Ok(items)
             }
-            read => Ok(read),
+            _ => self.inner.scan(what, after, limit),
         }
-    }
-
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError> {
-        if self.fault == Fault::LeaksExpiry { Ok(Read::Ready(0)) } else { self.inner.expire(now, limit) }
-    }
-
-    fn next_expiry(&self) -> Option<Timestamp> {
-        self.inner.next_expiry()
-    }
-
-    fn usage(&self) -> Usage {
-        self.inner.usage()
-    }
-
-    fn poll_done(&mut self, _: &Waker) -> Option<Done> {
-        if self.dry > 0 {
-            self.dry -= 1;
-            return None;
-        }
-        self.done.pop()
     }
 }
 
@@ -434,11 +464,15 @@ impl Wake for Woken {
     }
 }
 
-fn ticket_of(write: Result<Write, StoreError>) -> Ticket {
-    match write {
-        Ok(Write::Pending(ticket)) => ticket,
-        other => panic!("not pending: {other:?}"),
-    }
+/// Begins with an operation of a store that takes its time.
+fn begin(store: &mut impl Store, ticket: u64, op: Op) -> Ticket {
+    let ticket = Ticket::new(ticket);
+    assert!(store.run(NOW, ticket, op).is_none(), "it takes its time");
+    ticket
+}
+
+fn put(key: &str, value: &'static str) -> Op {
+    Op::Put(Box::new(Put::new(Record::new(key, value, NOW), Judge::of_the_last())))
 }
 
 #[test]
@@ -447,28 +481,26 @@ fn the_control_decides_when_in_which_order_and_how_operations_end() {
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     let key = RecordKey::from("/a/b");
-    let first = ticket_of(store.put(NOW, Record::new("/a/b", "1", NOW)));
-    let second = ticket_of(store.put(NOW, Record::new("/a/b", "2", NOW)));
-    let Ok(Read::Pending(read)) = store.get(NOW, &key) else { panic!("not pending") };
-    assert_eq!(control.waiting(), 3);
+    let first = begin(&mut store, 1, put("/a/b", "1"));
+    let second = begin(&mut store, 2, put("/a/b", "2"));
+    let read = begin(&mut store, 3, Op::Get("/a/c".into()));
+    let last = begin(&mut store, 4, Op::Get(key.clone()));
+    assert_eq!(control.waiting(), 4);
     assert!(store.poll_done(&waker).is_none(), "nothing ends before it is released");
     assert_eq!(store.usage().values, 0, "nothing is performed before it is released");
 
     control.release_at(2);
     assert_eq!(woken.0.load(Ordering::SeqCst), 1, "a release wakes");
-    let Some(Done::Loaded { ticket, result: Ok(Loaded::Value(None)) }) = store.poll_done(&waker) else {
-        panic!("the read overtakes the writes")
-    };
+    let Some((ticket, Ok(Found::Value(None)))) = store.poll_done(&waker) else { panic!("it overtakes the writes") };
     assert_eq!(ticket, read);
     control.fail_next(StoreError::Failed);
+    control.release_at(2);
     control.release(5);
     let ends: Vec<_> = std::iter::from_fn(|| store.poll_done(&waker)).collect();
-    let [Done::Stored { ticket: a, result: Err(StoreError::Failed) }, Done::Stored { ticket: b, result: Ok(()) }] =
-        ends[..]
-    else {
+    let [(a, Err(StoreError::Failed)), (b, Ok(Found::Kept { .. })), (c, Ok(Found::Value(Some(_))))] = &ends[..] else {
         panic!("one fails, one is kept: {ends:?}")
     };
-    assert_eq!((a, b), (first, second));
+    assert_eq!((*a, *b, *c), (first, second, last), "what concerns one key keeps its order");
     assert_eq!(store.inner().usage().values, 1);
     assert!(store.poll_done(&waker).is_none(), "each ticket once");
 
@@ -482,10 +514,10 @@ fn an_automatic_store_counts_polls_and_wakes_until_it_is_done() {
     let (mut store, _control) = DeferredStore::automatic(small(), 3);
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
-    let ticket = ticket_of(store.put(NOW, Record::new("/a/b", "1", NOW)));
+    let ticket = begin(&mut store, 1, put("/a/b", "1"));
     assert!(store.poll_done(&waker).is_none() && store.poll_done(&waker).is_none());
     assert_eq!(woken.0.load(Ordering::SeqCst), 2, "it asks to be polled again");
-    assert!(matches!(store.poll_done(&waker), Some(Done::Stored { ticket: t, result: Ok(()) }) if t == ticket));
+    assert!(matches!(store.poll_done(&waker), Some((t, Ok(Found::Kept { .. }))) if t == ticket));
     assert!(store.poll_done(&waker).is_none());
     assert_eq!(woken.0.load(Ordering::SeqCst), 2, "it rests when nothing waits");
 }

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::store::Read;
-use libp2p_kad_dht::core::{
-    Contact, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store, Timestamp,
-};
+use libp2p_kad_dht::core::store::StoreExt as _;
+use libp2p_kad_dht::core::{Contact, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Timestamp};
 
 use super::{Costs, RECORDS, Shape, VALUE_LEN, VALUES, addr, heap, key, peer_bytes};
 
@@ -43,7 +41,7 @@ pub(crate) fn providers(shape: Shape) -> Costs {
     // The first read of a peer makes a contact of it, which later ones share.
     for what in ["providers_first", "providers"] {
         costs.time(what, shape.keys, |n| {
-            let Ok(Read::Ready(found)) = store.providers(NOW, &RecordKey::from(key(n))) else { return };
+            let Ok(found) = store.providers(NOW, &RecordKey::from(key(n))) else { return };
             assert_eq!(found.len() as u64, RECORDS / shape.keys);
             black_box(found);
         });
@@ -56,9 +54,7 @@ pub(crate) fn providers(shape: Shape) -> Costs {
         let record = ProviderRecord::new(RecordKey::from(key(key_of)), contact, now + DAY * 2, now + DAY);
         store.add_provider(now, record).unwrap();
     });
-    costs.time("expire", RECORDS / 1000, |_| {
-        assert!(matches!(store.expire(NOW + DAY * 3, 1000), Ok(Read::Ready(1000))))
-    });
+    costs.time("expire", RECORDS / 1000, |_| assert!(matches!(store.expire(NOW + DAY * 3, 1000), Ok(1000))));
     costs.nanos.last_mut().unwrap().1 /= 1000.0;
     costs
 }
@@ -74,11 +70,10 @@ pub(crate) fn values() -> Costs {
     });
     costs.bytes = heap() - before;
     costs.time("get", VALUES, |n| {
-        let Ok(Read::Ready(Some(found))) = store.get(NOW, &RecordKey::from(key(n))) else { unreachable!() };
+        let Ok(Some(found)) = store.get(NOW, &RecordKey::from(key(n))) else { unreachable!() };
         black_box(found);
     });
-    costs
-        .time("expire", VALUES / 1000, |_| assert!(matches!(store.expire(NOW + DAY * 3, 1000), Ok(Read::Ready(1000)))));
+    costs.time("expire", VALUES / 1000, |_| assert!(matches!(store.expire(NOW + DAY * 3, 1000), Ok(1000))));
     costs.nanos.last_mut().unwrap().1 /= 1000.0;
     costs
 }

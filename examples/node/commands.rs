@@ -139,7 +139,6 @@ impl Runner {
                         "own": record.own,
                         "expires_s": (!record.own).then(|| record.expires.since(now).as_secs()),
                     })),
-                    _ => {}
                 }
             }
             if last {

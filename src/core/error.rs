@@ -55,7 +55,7 @@ pub enum QueryError {
     Overloaded(Box<Report>),
     /// Us: the store could not keep or read it.
     #[error("store: {0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// Us: as many queries run as may; try again when one has ended.
     #[error("too many queries at once")]
     Busy,
@@ -95,6 +95,16 @@ pub enum QueryError {
     /// The caller: a provider must have an address, and this node knows none of its own.
     #[error("no own address to announce")]
     NoOwnAddress,
+}
+
+impl From<StoreError> for QueryError {
+    fn from(why: StoreError) -> QueryError {
+        match why {
+            StoreError::Old => QueryError::OldValue,
+            StoreError::Conflict => QueryError::Conflict,
+            why => QueryError::Store(why),
+        }
+    }
 }
 
 impl QueryError {

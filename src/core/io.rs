@@ -18,7 +18,7 @@ pub use operation::{Operation, QueryOptions};
 use super::contact::Contact;
 use super::message::{DialCause, Misbehaviour, Request, RequestError, Response};
 use super::record::RecordKey;
-use super::store::{Loaded, StoreError, Ticket};
+use super::store::{Done, StoreError, Ticket};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -140,19 +140,12 @@ pub enum Input {
         /// The name of the request.
         id: InboundId,
     },
-    /// The store kept what was pending, or failed to.
-    Stored {
-        /// The store's name for the operation.
+    /// An operation of the store that took time has ended.
+    StoreDone {
+        /// The operation's name.
         ticket: Ticket,
         /// How it ended.
-        result: Result<(), StoreError>,
-    },
-    /// The store read what was pending, or failed to.
-    Loaded {
-        /// The store's name for the operation.
-        ticket: Ticket,
-        /// What it found.
-        result: Result<Loaded, StoreError>,
+        done: Done,
     },
     /// The driver makes a connection for a request, or waits for one that is being made. From now on the peer may be late.
     Dialling {
@@ -256,10 +249,21 @@ pub enum Refusal {
     NotServing,
     /// This node's store could not do it.
     #[error("store: {0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// Too many requests wait for this node's store.
     #[error("overloaded")]
     Busy,
+}
+
+impl From<StoreError> for Refusal {
+    fn from(why: StoreError) -> Refusal {
+        match why {
+            StoreError::Old => Refusal::OldValue,
+            StoreError::Conflict => Refusal::Conflict,
+            StoreError::Busy => Refusal::Busy,
+            why => Refusal::Store(why),
+        }
+    }
 }
 
 /// What an application may want to know.

@@ -35,6 +35,18 @@ pub(crate) enum IpGroup {
 pub(crate) type IpGroups = SmallVec<[IpGroup; 2]>;
 
 impl IpGroup {
+    /// A number that no other group has.
+    pub(crate) fn number(self) -> u64 {
+        let (kind, group) = match self {
+            IpGroup::V4(net) => (0, u32::from(net)),
+            IpGroup::V4Block(net) => (1, u32::from(net)),
+            IpGroup::V6(net) => (2, net),
+            IpGroup::Asn(asn) => (3, asn),
+            IpGroup::Named => (4, 0),
+        };
+        kind << 32 | u64::from(group)
+    }
+
     /// The groups of a peer over all its addresses.
     ///
     /// Addresses of the public internet count; only where a peer has none of them do private ones, and only where it has

@@ -19,9 +19,11 @@ use super::config::Config;
 use super::contact::Contact;
 use super::dials::Dials;
 use super::host::{Host, Transport};
+use super::ip_group::IpGroup;
 use super::key::Key;
 use super::message::{DialCause, RequestError, Unreachable};
 use super::routing::{Entry, RoutingTable};
+use super::store::Sender;
 use super::time::Timestamp;
 
 /// A peer is dialled at so many addresses at once. Source: a dial is answered in a round trip or not at all, mostly; four
@@ -89,6 +91,15 @@ impl Peers {
         link.from = end.filter(|_| came).cloned();
         self.book.set_connected(key, true);
         self.back_offs.on_connected(now, key, self.table.len());
+    }
+
+    /// Whoever sends a record over a connection, to be charged for it. `place` is that of its id, `key` that of the record, which
+    /// `k` peers are to hold.
+    pub(crate) fn sender(&self, peer: &PeerId, place: &Key, key: &Key, k: usize) -> Sender {
+        let mut sender = Sender::new(*peer);
+        sender.group = self.table.seen_group(peer).map(IpGroup::number);
+        sender.holder = self.table.closest(key, k, |_, _| true).iter().any(|near| near.key() == place);
+        sender
     }
 
     pub(crate) fn disconnected(&mut self, key: &Key) {

@@ -16,8 +16,8 @@ use super::message::Value;
 use super::peers::Peers;
 use super::query::{Bootstrap, Context, Find, FindProviders, GetValue, Machine, Publish, Query};
 use super::record::{ProviderRecord, Record, RecordKey};
-use super::storage::{Asker, Now, Storage};
-use super::store::Scan;
+use super::storage::{Asker, Storage};
+use super::store::{Done, Op, Scan};
 use super::time::Timestamp;
 use super::validate::InvalidValue;
 
@@ -39,7 +39,7 @@ pub(crate) fn prepare(
     id: QueryId,
     operation: Operation,
     options: &QueryOptions,
-) -> Result<(Query, Now), QueryError> {
+) -> Result<(Query, Option<Done>), QueryError> {
     let Preparing { cx, storage, rng } = with;
     let (date, peers, asker) = (cx.date, cx.peers, Asker::Query(id));
     let kind = operation.kind();
@@ -52,7 +52,7 @@ pub(crate) fn prepare(
         Operation::FindPeer { peer } => (Machine::Find(Find::peer(&cx, peer, options)), Key::from(&peer), None),
         Operation::Get { key } => {
             check_key(key.as_bytes(), MAX_KEY_LEN)?;
-            let local = storage.value(date, asker, &key);
+            let local = storage.run(date, asker, Op::Get(key.clone()));
             let target = key.key();
             (Machine::GetValue(Box::new(GetValue::new(&cx, key, options))), target, local)
         }
@@ -62,7 +62,8 @@ pub(crate) fn prepare(
             if value.len() > limit {
                 return Err(QueryError::InvalidValue(InvalidValue::TooLarge { limit }));
             }
-            let local = storage.keep_value(date, asker, own_value(date, peers, &key, &value));
+            let own = storage.checked(date, own_value(date, peers, &key, &value)).map_err(QueryError::InvalidValue)?;
+            let local = storage.put(date, asker, own);
             let (target, sent) = (key.key(), sent_value(date, cx.config, peers, key, value));
             (Machine::Publish(Publish::value(&cx, sent, options)), target, local)
         }
@@ -71,30 +72,31 @@ pub(crate) fn prepare(
             if !peers.local.has_addrs() {
                 return Err(QueryError::NoOwnAddress);
             }
-            let local = storage.keep_provider(date, asker, own_provider(peers, &key));
+            let local = storage.run(date, asker, Op::AddProvider(Box::new(own_provider(peers, &key)), None));
             let target = key.key();
             (Machine::Publish(Publish::provider(&cx, key, options)), target, local)
         }
         Operation::Providers { key } => {
             check_key(key.as_bytes(), MAX_PROVIDER_KEY_LEN)?;
-            let local = storage.providers(date, asker, &key);
+            let local = storage.run(date, asker, Op::Providers(key.clone()));
             let target = key.key();
             (Machine::Providers(FindProviders::new(&cx, key, options)), target, local)
         }
         Operation::Bootstrap => (join(&cx, rng), *peers.local.key(), None),
-        Operation::Remove { key } => here(key.key(), storage.forget_value(date, asker, &key)),
+        Operation::Remove { key } => here(key.key(), storage.run(date, asker, Op::Remove(key))),
         Operation::StopProviding { key } => {
-            here(key.key(), storage.forget_provider(date, asker, &key, peers.local.peer()))
+            here(key.key(), storage.run(date, asker, Op::RemoveProvider(key, *peers.local.peer())))
         }
         Operation::Records { after, limit } => {
-            here(*peers.local.key(), storage.items(asker, Scan::All, after.as_ref(), limit.get()))
+            let op = Op::Scan { what: Scan::All, after, limit: limit.get() };
+            here(*peers.local.key(), storage.run(date, asker, op))
         }
     };
     Ok((Query::new(machine, target, kind), local))
 }
 
 /// Nobody is asked but the own store.
-fn here(target: Key, local: Now) -> (Machine, Key, Now) {
+fn here(target: Key, local: Option<Done>) -> (Machine, Key, Option<Done>) {
     (Machine::Local(None), target, local)
 }
 

@@ -1,34 +1,25 @@
-//! The way to the store, for peers and for queries alike: validated, compared with what is kept, now or later.
+//! The way to the store, for peers and for queries alike: who waits for the end of which operation.
 //!
-//! Knows: the store, the validator, and who waits for which ticket. Must not know: what a reply looks like or what a
-//! query does next.
+//! Knows: the store, the validator, and who asked. Must not know: what a reply looks like or what a query does next.
 //!
-//! A store may answer `Pending`; then the job waits here under the store's ticket and its outcome comes out of
-//! [`Storage::on_stored`] or [`Storage::on_loaded`], with the name of whoever asked. While one write of a value is
-//! pending, further ones under the same key queue behind it, removals too (`turns`).
+//! An operation that takes time waits here under its ticket, and its end comes out of [`Storage::on_done`] with the name of
+//! whoever asked. Of the valid PUTs of peers that concern one key, one is with the store and one waits (`contended`).
 
-mod marks;
+mod contended;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-
-use libp2p_identity::PeerId;
-use marks::Mark;
-use turns::{Line, Turn, Turns};
 
 use super::config::RecordConfig;
-use super::contact::Contact;
-use super::error::QueryError;
-use super::io::{QueryId, Refusal};
-use super::message::{Misbehaviour, Value};
-use super::record::{ProviderRecord, Record, RecordKey};
-use super::store::{Item, Loaded, Read, Scan, Store, StoreError, Ticket, Write};
+use super::io::QueryId;
+use super::message::Value;
+use super::record::{Record, RecordKey};
+use super::store::{Done, Found, Judge, Op, Put, Sender, Store, StoreError, Ticket};
 use super::time::Timestamp;
-use super::validate::{Candidate, InvalidValue};
+use super::validate::InvalidValue;
+use contended::Contended;
 
 /// Names a peer's request that waits here. Never used twice, other than the driver's name for it: that is free again
 /// once the peer is gone, while the store still works for it.
@@ -48,6 +39,8 @@ pub(crate) enum Asker {
     Nobody,
     /// The start, which wants the peers back that were kept.
     Restore,
+    /// The duty that forgets what has expired.
+    Expiry,
 }
 
 /// What reads records to see what is to be done about them. Each reads one page at a time.
@@ -63,82 +56,24 @@ pub(crate) enum Duty {
     Newcomers,
 }
 
-/// How a job ended.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// A value or a provider record is kept, or why it is not.
-    Kept(Result<(), KeepError>),
-    /// The value read.
-    Value(Result<Option<Record>, StoreError>),
-    /// The providers read.
-    Providers(Result<Vec<ProviderRecord>, StoreError>),
-    /// A page read.
-    Items(Result<Vec<Item>, StoreError>),
-    /// The peers read that were kept for this start.
-    Peers(Result<Vec<Arc<Contact>>, StoreError>),
-}
-
-/// Why a record is not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeepError {
-    Invalid(InvalidValue),
-    Old,
-    Conflict,
-    Store(StoreError),
-}
-
-impl From<KeepError> for QueryError {
-    fn from(error: KeepError) -> QueryError {
-        match error {
-            KeepError::Invalid(why) => QueryError::InvalidValue(why),
-            KeepError::Old => QueryError::OldValue,
-            KeepError::Conflict => QueryError::Conflict,
-            KeepError::Store(why) => QueryError::Store(why),
-        }
-    }
-}
-
-impl KeepError {
-    /// Why a peer that asked for it is refused.
-    pub(crate) fn refusal(self) -> Refusal {
-        match self {
-            KeepError::Invalid(why) => Refusal::Misbehaved(Misbehaviour::InvalidValue(why)),
-            KeepError::Old => Refusal::OldValue,
-            KeepError::Conflict => Refusal::Conflict,
-            KeepError::Store(why) => Refusal::Store(why),
-        }
-    }
-}
-
-/// What waits for a ticket.
-#[derive(Debug)]
-enum Job {
-    /// A read that decides whether this value may be written.
-    Compare(Asker, Record),
-    /// A read that decides the same where no value is kept, by the number of one that is over.
-    Recall(Asker, Record),
-    /// A write in whose line others may wait.
-    InLine(Asker, Line),
-    /// A write that nobody waits behind.
-    Write(Asker),
-    Value(Asker),
-    Providers(Asker),
-    Items(Asker),
-    Peers(Asker),
-}
-
-/// Done at once, or later.
-pub(crate) type Now = Option<Outcome>;
-
 pub(crate) struct Storage {
     store: Box<dyn Store>,
     config: RecordConfig,
-    /// Bounded: the server limits the jobs of peers, and no query starts while there are too many.
-    waiting: BTreeMap<Ticket, Job>,
-    /// Who waits behind a pending write. Bounded likewise.
-    turns: Turns,
-    /// Marks that wait for the store. Bounded by what the duties have under way; nobody is refused for them.
-    marking: BTreeMap<Ticket, Mark>,
+    next: u64,
+    /// Bounded: the server limits the operations of peers, and no query starts while there are too many.
+    waiting: BTreeMap<Ticket, Waiting>,
+    /// The keys to which peers write while a write of a peer is under way.
+    contended: BTreeMap<RecordKey, Contended>,
+    /// Those whose PUT another one has pushed out.
+    displaced: Vec<(Asker, Done)>,
+}
+
+/// An operation under way.
+#[derive(Debug)]
+struct Waiting {
+    asker: Asker,
+    /// The key at which PUTs of other peers may wait behind it.
+    contended: Option<RecordKey>,
 }
 
 impl fmt::Debug for Storage {
@@ -149,7 +84,8 @@ impl fmt::Debug for Storage {
 
 impl Storage {
     pub(crate) fn new(store: Box<dyn Store>, config: RecordConfig) -> Storage {
-        Storage { store, config, waiting: BTreeMap::new(), turns: Turns::default(), marking: BTreeMap::new() }
+        let (waiting, contended, displaced) = Default::default();
+        Storage { store, config, next: 0, waiting, contended, displaced }
     }
 
     pub(crate) fn store(&mut self) -> &mut dyn Store {
@@ -160,291 +96,94 @@ impl Storage {
         &*self.store
     }
 
-    /// How many jobs wait here, those included whose asker has given up.
+    /// How many operations wait here that somebody asked for, those included whose asker has given up.
     pub(crate) fn jobs(&self) -> usize {
-        self.waiting.len() + self.turns.askers()
+        self.waiting.len() + self.contended.values().filter(|key| key.waits()).count()
     }
 
-    /// Keeps a value, if it is valid and none is kept that is better.
-    pub(crate) fn keep_value(&mut self, now: Timestamp, asker: Asker, mut record: Record) -> Now {
-        match self.config.validator.validate(now, &record.key, &record.value) {
-            Ok(valid) => valid.note_on(&mut record),
-            Err(why) => return Some(Outcome::Kept(Err(KeepError::Invalid(why)))),
+    /// Has the store do this. Returns its end, or `None` if it takes time.
+    pub(crate) fn run(&mut self, now: Timestamp, asker: Asker, op: Op) -> Option<Done> {
+        self.begin(now, asker, op, None)
+    }
+
+    fn begin(&mut self, now: Timestamp, asker: Asker, op: Op, contended: Option<&RecordKey>) -> Option<Done> {
+        let ticket = Ticket::new(self.next);
+        self.next += 1;
+        let done = self.store.run(now, ticket, op);
+        if done.is_none() && asker != Asker::Nobody {
+            self.waiting.insert(ticket, Waiting { asker, contended: contended.cloned() });
         }
-        self.enter(now, Line::value(&record.key), Turn::Keep(asker, record))
+        done
     }
 
-    fn compare(&mut self, now: Timestamp, asker: Asker, record: Record) -> Now {
-        match self.store.get(now, &record.key) {
-            Ok(Read::Ready(None)) => self.recall(now, asker, record),
-            Ok(Read::Ready(Some(old))) => self.write_value(now, asker, record, Some(old)),
-            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Compare(asker, record)),
-            Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
-        }
+    /// A value as it may be kept, with its place in a sequence and the end of its validity.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not valid.
+    pub(crate) fn checked(&self, now: Timestamp, mut record: Record) -> Result<Record, InvalidValue> {
+        self.config.validator.validate(now, &record.key, &record.value)?.note_on(&mut record);
+        Ok(record)
     }
 
-    /// Keeps a value where none is kept, unless it is older than one that is over.
-    fn recall(&mut self, now: Timestamp, asker: Asker, record: Record) -> Now {
-        if record.sequence.is_none() {
-            return self.write_value(now, asker, record, None);
-        }
-        match self.store.sequence(now, &record.key) {
-            Ok(Read::Ready(remembered)) => self.write_unless_older(now, asker, record, remembered),
-            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Recall(asker, record)),
-            Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
-        }
+    /// Keeps a value of this node's own, or one that it read, if none is kept that is better.
+    pub(crate) fn put(&mut self, now: Timestamp, asker: Asker, record: Record) -> Option<Done> {
+        let judge = self.judge();
+        self.run(now, asker, Op::Put(Box::new(Put::new(record, judge))))
     }
 
-    fn write_unless_older(&mut self, now: Timestamp, asker: Asker, record: Record, remembered: Option<u64>) -> Now {
-        if record.sequence < remembered {
-            return Some(Outcome::Kept(Err(KeepError::Old)));
-        }
-        self.write_value(now, asker, record, None)
-    }
-
-    /// Keeps a provider record.
-    pub(crate) fn keep_provider(&mut self, now: Timestamp, asker: Asker, record: ProviderRecord) -> Now {
-        if record.own {
-            return self.enter(now, Line::provider(&record.key), Turn::Provide(asker, record));
-        }
-        let write = self.store.add_provider(now, record);
-        self.written(asker, write)
-    }
-
-    /// Reads a value; one that is expired is as good as none.
-    pub(crate) fn value(&mut self, now: Timestamp, asker: Asker, key: &RecordKey) -> Now {
-        match self.store.get(now, key) {
-            Ok(Read::Ready(record)) => Some(Outcome::Value(Ok(record.filter(|record| !record.is_expired(now))))),
-            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Value(asker)),
-            Err(why) => Some(Outcome::Value(Err(why))),
-        }
-    }
-
-    /// Reads the providers of a key.
-    pub(crate) fn providers(&mut self, now: Timestamp, asker: Asker, key: &RecordKey) -> Now {
-        match self.store.providers(now, key) {
-            Ok(Read::Ready(records)) => Some(Outcome::Providers(Ok(records))),
-            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Providers(asker)),
-            Err(why) => Some(Outcome::Providers(Err(why))),
-        }
-    }
-
-    /// Reads a page of all that is kept.
-    pub(crate) fn items(&mut self, asker: Asker, what: Scan, after: Option<&super::key::Key>, limit: usize) -> Now {
-        match self.store.scan(what, after, limit) {
-            Ok(Read::Ready(items)) => Some(Outcome::Items(Ok(items))),
-            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Items(asker)),
-            Err(why) => Some(Outcome::Items(Err(why))),
-        }
-    }
-
-    /// Keeps the peers of the table for the next start.
-    pub(crate) fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<(), StoreError> {
-        let write = self.store.save_peers(peers)?;
-        let _ = self.written(Asker::Nobody, Ok(write));
-        Ok(())
-    }
-
-    /// Forgets a value at the application's word.
-    pub(crate) fn forget_value(&mut self, now: Timestamp, asker: Asker, key: &RecordKey) -> Now {
-        self.enter(now, Line::value(key), Turn::Forget(asker, key.clone()))
-    }
-
-    /// Reads the peers that were kept for this start.
-    pub(crate) fn saved_peers(&mut self, asker: Asker) -> Now {
-        match self.store.saved_peers() {
-            Ok(Read::Ready(peers)) => Some(Outcome::Peers(Ok(peers))),
-            Ok(Read::Pending(ticket)) => self.wait(ticket, Job::Peers(asker)),
-            Err(why) => Some(Outcome::Peers(Err(why))),
-        }
-    }
-
-    /// Forgets at the application's word that this node, `local`, provides `key`.
-    pub(crate) fn forget_provider(&mut self, now: Timestamp, asker: Asker, key: &RecordKey, local: &PeerId) -> Now {
-        self.enter(now, Line::provider(key), Turn::Withdraw(asker, key.clone(), *local))
-    }
-
-    /// The store finished a write.
-    pub(crate) fn on_stored(
-        &mut self,
-        now: Timestamp,
-        ticket: Ticket,
-        result: Result<(), StoreError>,
-    ) -> Vec<(Asker, Outcome)> {
-        let outcome = Outcome::Kept(result.map_err(KeepError::Store));
-        if let Some(mark) = self.marking.remove(&ticket) {
-            return self.mark_stored(now, ticket, mark);
-        }
-        match self.waiting.remove(&ticket) {
-            Some(Job::Write(asker)) => vec![(asker, outcome)],
-            Some(Job::InLine(asker, line)) => self.next_in_line(now, &line, (asker, outcome)),
-            Some(read) => {
-                self.waiting.insert(ticket, read);
-                Vec::new()
+    /// Keeps a value that a peer sent, if none is kept that is better, and none waits that goes before it.
+    pub(crate) fn put_of_peer(&mut self, now: Timestamp, asker: Asker, record: Record, sender: Sender) -> Option<Done> {
+        let put = Put::new(record, self.judge()).from(sender);
+        if let Some(contended) = self.contended.get_mut(&put.record.key) {
+            let pushed_out = contended.offer(asker, put)?;
+            if pushed_out == asker {
+                return Some(Err(StoreError::Busy));
             }
-            None => Vec::new(),
-        }
-    }
-
-    /// The store finished a read.
-    pub(crate) fn on_loaded(
-        &mut self,
-        now: Timestamp,
-        ticket: Ticket,
-        result: Result<Loaded, StoreError>,
-    ) -> Vec<(Asker, Outcome)> {
-        if let Some(mark) = self.marking.remove(&ticket) {
-            return self.mark_loaded(now, ticket, mark, result);
-        }
-        match self.waiting.remove(&ticket) {
-            Some(Job::Compare(asker, record)) => self.compared(now, asker, record, result),
-            Some(Job::Recall(asker, record)) => self.recalled(now, asker, record, result),
-            Some(Job::Value(asker)) => {
-                let value = loaded_value(result).map(|record| record.filter(|record| !record.is_expired(now)));
-                vec![(asker, Outcome::Value(value))]
-            }
-            Some(Job::Providers(asker)) => vec![(asker, Outcome::Providers(loaded_providers(result)))],
-            Some(Job::Peers(asker)) => vec![(asker, Outcome::Peers(loaded_peers(result)))],
-            Some(Job::Items(asker)) => vec![(asker, Outcome::Items(loaded_items(result)))],
-            Some(write @ (Job::Write(_) | Job::InLine(..))) => {
-                self.waiting.insert(ticket, write);
-                Vec::new()
-            }
-            None => Vec::new(),
-        }
-    }
-
-    fn compared(
-        &mut self,
-        now: Timestamp,
-        asker: Asker,
-        record: Record,
-        result: Result<Loaded, StoreError>,
-    ) -> Vec<(Asker, Outcome)> {
-        let line = Line::value(&record.key);
-        let outcome = match loaded_value(result).map(|old| old.filter(|old| !old.is_expired(now))) {
-            Ok(Some(old)) => self.write_value(now, asker, record, Some(old)),
-            Ok(None) => self.recall(now, asker, record),
-            Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
-        };
-        self.after(now, asker, &line, outcome)
-    }
-
-    fn recalled(
-        &mut self,
-        now: Timestamp,
-        asker: Asker,
-        record: Record,
-        result: Result<Loaded, StoreError>,
-    ) -> Vec<(Asker, Outcome)> {
-        let line = Line::value(&record.key);
-        let outcome = match loaded_sequence(result) {
-            Ok(remembered) => self.write_unless_older(now, asker, record, remembered),
-            Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
-        };
-        self.after(now, asker, &line, outcome)
-    }
-
-    fn write_value(&mut self, now: Timestamp, asker: Asker, record: Record, old: Option<Record>) -> Now {
-        if let Some(why) = old.as_ref().and_then(|old| self.objection(old, &record)) {
-            return Some(Outcome::Kept(Err(why)));
-        }
-        let record = match old {
-            Some(old) if self.is_same(&old, &record) => again(old, record),
-            _ => record,
-        };
-        let line = Line::value(&record.key);
-        let write = self.store.put(now, record);
-        self.written_in_line(asker, line, write)
-    }
-
-    /// Why a new value may not take the place of the one that is kept.
-    fn objection(&self, old: &Record, new: &Record) -> Option<KeepError> {
-        let validator = &self.config.validator;
-        if self.is_same(old, new) {
+            self.displaced.push((pushed_out, Err(StoreError::Busy)));
             return None;
         }
-        if !validator.succeeds(&new.key, &old.value, &new.value) {
-            return Some(KeepError::Conflict);
+        let key = put.record.key.clone();
+        let done = self.begin(now, asker, Op::Put(Box::new(put)), Some(&key));
+        if done.is_none() {
+            self.contended.insert(key, Contended::new(&sender));
         }
-        let candidate = |record| Candidate::of(record, self.config.value_ttl);
-        let candidates = [candidate(new), candidate(old)];
-        (validator.select(&new.key, &candidates) != 0).then_some(KeepError::Old)
+        done
     }
 
-    fn is_same(&self, old: &Record, new: &Record) -> bool {
-        self.config.validator.same(&new.key, &old.value, &new.value)
-    }
-
-    fn written_in_line(&mut self, asker: Asker, line: Line, write: Result<Write, StoreError>) -> Now {
-        match write {
-            Ok(Write::Pending(ticket)) => self.wait(ticket, Job::InLine(asker, line)),
-            write => self.written(asker, write),
+    /// An operation that was under way has ended. Returns who asked, and how it ended, and the same of the PUT behind it if
+    /// that was done at once.
+    pub(crate) fn on_done(&mut self, now: Timestamp, ticket: Ticket, mut done: Done) -> Vec<(Asker, Done)> {
+        let Some(Waiting { asker, contended }) = self.waiting.remove(&ticket) else { return Vec::new() };
+        if let Ok(Found::Value(value)) = &mut done {
+            // The read may have begun while it lived.
+            value.take_if(|value| value.is_expired(now));
         }
-    }
-
-    fn written(&mut self, asker: Asker, write: Result<Write, StoreError>) -> Now {
-        match write {
-            Ok(Write::Kept) => Some(Outcome::Kept(Ok(()))),
-            Ok(Write::Pending(ticket)) => self.wait(ticket, Job::Write(asker)),
-            Err(why) => Some(Outcome::Kept(Err(KeepError::Store(why)))),
+        let mut ends = vec![(asker, done)];
+        if let Some(key) = contended {
+            self.next_put(now, &key, &mut ends);
         }
+        ends
     }
 
-    fn wait(&mut self, ticket: Ticket, job: Job) -> Now {
-        self.waiting.insert(ticket, job);
-        None
+    /// Begins with the PUT that waits for the key, if one does.
+    fn next_put(&mut self, now: Timestamp, key: &RecordKey, ends: &mut Vec<(Asker, Done)>) {
+        while let Some((asker, put)) = self.contended.get_mut(key).and_then(Contended::take) {
+            match self.begin(now, asker, Op::Put(Box::new(put)), Some(key)) {
+                Some(done) => ends.push((asker, done)),
+                None => return,
+            }
+        }
+        self.contended.remove(key);
     }
-}
 
-/// The very value that is kept, come again, perhaps written in another way: the shorter one stays. The publisher's own
-/// copy stays as it is when a peer sends it back, and nobody can make a value end earlier by sending it with a short
-/// lifetime, or put a name to what this node published.
-fn again(old: Record, new: Record) -> Record {
-    if new.own {
-        return Record { announced: old.announced.max(new.announced), ..new };
+    /// Those whose PUT another one has pushed out since this was last asked.
+    pub(crate) fn take_displaced(&mut self) -> Vec<(Asker, Done)> {
+        std::mem::take(&mut self.displaced)
     }
-    if old.own {
-        return Record { received: new.received, ..old };
-    }
-    let later = if old.expires > new.expires { &old } else { &new };
-    let (expires, claimed) = (later.expires, later.claimed);
-    let value = if new.value.len() < old.value.len() { new.value } else { old.value };
-    Record { expires, claimed, value, ..new }
-}
 
-fn loaded_providers(result: Result<Loaded, StoreError>) -> Result<Vec<ProviderRecord>, StoreError> {
-    match result? {
-        Loaded::Providers(providers) => Ok(providers),
-        _ => Err(StoreError::Failed),
-    }
-}
-
-fn loaded_peers(result: Result<Loaded, StoreError>) -> Result<Vec<Arc<Contact>>, StoreError> {
-    match result? {
-        Loaded::Peers(peers) => Ok(peers),
-        _ => Err(StoreError::Failed),
-    }
-}
-
-fn loaded_items(result: Result<Loaded, StoreError>) -> Result<Vec<Item>, StoreError> {
-    match result? {
-        Loaded::Items(items) => Ok(items),
-        _ => Err(StoreError::Failed),
-    }
-}
-
-fn loaded_sequence(result: Result<Loaded, StoreError>) -> Result<Option<u64>, StoreError> {
-    match result? {
-        Loaded::Sequence(sequence) => Ok(sequence),
-        _ => Err(StoreError::Failed),
-    }
-}
-
-fn loaded_value(result: Result<Loaded, StoreError>) -> Result<Option<Record>, StoreError> {
-    match result? {
-        Loaded::Value(value) => Ok(value),
-        _ => Err(StoreError::Failed),
+    fn judge(&self) -> Judge {
+        Judge::new(self.config.validator.clone(), self.config.value_ttl)
     }
 }
 

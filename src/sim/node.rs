@@ -11,7 +11,7 @@ use super::adversary::Adversary;
 use super::directory::{Directory, Index};
 use super::random::Random;
 use super::stock::Player;
-use crate::core::store::Read;
+use crate::core::store::StoreExt as _;
 use crate::core::{
     BucketSnapshot, Config, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output, QueryId,
     QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response, Stats, Timestamp,
@@ -47,7 +47,7 @@ impl Node {
     pub(crate) fn holds(&mut self, now: u64, key: &RecordKey) -> bool {
         match self {
             Node::Ours(dht) => {
-                matches!(dht.store().get(Timestamp::from_micros(now), key), Ok(Read::Ready(Some(_))))
+                matches!(dht.store().get(Timestamp::from_micros(now), key), Ok(Some(_)))
             }
             Node::Stock(player) => player.holds(key),
             Node::Absent | Node::Adversary(_) => false,
@@ -57,7 +57,7 @@ impl Node {
     /// Whether it keeps the record that this peer provides this key.
     pub(crate) fn knows_provider(&mut self, now: u64, key: &RecordKey, provider: &PeerId) -> bool {
         let Node::Ours(dht) = self else { return false };
-        let Ok(Read::Ready(records)) = dht.store().providers(Timestamp::from_micros(now), key) else { return false };
+        let Ok(records) = dht.store().providers(Timestamp::from_micros(now), key) else { return false };
         records.iter().any(|record| record.provider.peer() == provider)
     }
 

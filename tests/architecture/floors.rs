@@ -56,7 +56,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("record", &[&["time", "key", "contact"]]),
     ("validate", &[&["time", "key", "contact", "record"]]),
     ("message", &[&["time", "key", "contact", "record", "validate"]]),
-    ("store", &[&["time", "key", "contact", "record", "config"]]),
+    ("store", &[&["time", "key", "contact", "record", "validate", "config"]]),
     ("error", &[&["time", "key", "contact", "record", "message", "validate", "store"]]),
     ("config", &[&["time", "key", "contact", "ip_group", "record", "error", "validate", "address_policy"]]),
     ("rtt", &[&["time", "config"]]),

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
 
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::store::{Item, Read, Scan};
+use libp2p_kad_dht::core::store::{Item, Scan, StoreExt as _};
 use libp2p_kad_dht::core::{
     AddressPolicy, Answer, Contact, Event, Output, QueryEvent, Reply, Request, Response, RoutingSnapshot,
 };
@@ -164,7 +164,7 @@ impl Lawful {
             return;
         }
         let limit = NonZeroUsize::new(1_000).unwrap();
-        let Ok(Read::Ready(items)) = self.dht.store().scan(Scan::All, None, limit.get()) else { return };
+        let Ok(items) = self.dht.store().scan(Scan::All, None, limit.get()) else { return };
         let providers = items.iter().filter_map(|item| match item {
             Item::Provider(record) => Some(&record.provider),
             _ => None,

@@ -153,7 +153,6 @@ impl Names {
                 let provider = self.of_peer(record.provider.peer());
                 format!("{} by {provider}{own}", self.of_key(record.key.as_bytes()))
             }
-            other => format!("{other:?}"),
         }
     }
 

@@ -2,15 +2,11 @@
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
-use std::task::Waker;
 
-use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::store::conformance::Conformance;
 use libp2p_kad_dht::core::store::deferred::DeferredStore;
-use libp2p_kad_dht::core::store::{Done, Item, Read, Scan, Usage, Write};
-use libp2p_kad_dht::core::{
-    Contact, Key, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp,
-};
+use libp2p_kad_dht::core::store::{Done, Found, Item, Op, Scan, StoreExt as _, Ticket, Usage};
+use libp2p_kad_dht::core::{Contact, MemoryStore, MemoryStoreConfig, Store, Timestamp};
 
 /// What outlives the process.
 struct Disk {
@@ -68,7 +64,7 @@ impl Disk {
             Loss::SomePeers => self.peers.truncate(10),
             _ => {}
         }
-        let Ok(Read::Ready(items)) = self.records.scan(Scan::All, None, usize::MAX) else { unreachable!() };
+        let items = self.records.scan(Scan::All, None, usize::MAX).unwrap();
         if !matches!(loss, Loss::Peers | Loss::SomePeers) {
             // The rest is written anew; what is over is not remembered then, which only one of these is to show.
             self.records = empty();
@@ -101,7 +97,6 @@ impl Disk {
                     }
                     self.records.add_provider(Timestamp::ZERO, record).unwrap();
                 }
-                _ => unreachable!("no third kind"),
             }
         }
     }
@@ -114,53 +109,19 @@ impl Durable {
 }
 
 impl Store for Durable {
-    fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<Record>>, StoreError> {
-        self.disk().records.get(now, key)
-    }
-
-    fn put(&mut self, now: Timestamp, record: Record) -> Result<Write, StoreError> {
-        self.disk().records.put(now, record)
-    }
-
-    fn remove(&mut self, key: &RecordKey) -> Result<Write, StoreError> {
-        self.disk().records.remove(key)
-    }
-
-    fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Vec<ProviderRecord>>, StoreError> {
-        self.disk().records.providers(now, key)
-    }
-
-    fn add_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Result<Write, StoreError> {
-        self.disk().records.add_provider(now, record)
-    }
-
-    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError> {
-        self.disk().records.remove_provider(key, provider)
-    }
-
-    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
-        self.disk().records.scan(what, after, limit)
-    }
-
-    fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError> {
-        self.disk().records.sequence(now, key)
+    fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done> {
+        Some(match op {
+            Op::SavePeers(peers) => {
+                self.disk().peers = peers;
+                Ok(Found::Nothing)
+            }
+            Op::SavedPeers => Ok(Found::Peers(self.disk().peers.clone())),
+            op => return self.disk().records.run(now, ticket, op),
+        })
     }
 
     fn keeps_peers(&self) -> bool {
         true
-    }
-
-    fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {
-        self.disk().peers = peers;
-        Ok(Write::Kept)
-    }
-
-    fn saved_peers(&mut self) -> Result<Read<Vec<Arc<Contact>>>, StoreError> {
-        Ok(Read::Ready(self.disk().peers.clone()))
-    }
-
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError> {
-        self.disk().records.expire(now, limit)
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {
@@ -169,10 +130,6 @@ impl Store for Durable {
 
     fn usage(&self) -> Usage {
         self.disk().records.usage()
-    }
-
-    fn poll_done(&mut self, _: &Waker) -> Option<Done> {
-        None
     }
 }
 
@@ -220,7 +177,7 @@ fn the_checks_of_reopening_catch_each_loss() {
         let why = caught.expect_err(&format!("{loss:?} passes"));
         let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
         let sentence = match loss {
-            Loss::Sequences => "remembers sequences",
+            Loss::Sequences => "remembers sequence numbers",
             Loss::Peers | Loss::SomePeers => "has the peers that were saved last",
             _ => "has every record",
         };

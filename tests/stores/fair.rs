@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use libp2p_kad_dht::core::store::Read;
+use libp2p_kad_dht::core::store::StoreExt as _;
 use libp2p_kad_dht::core::{Key, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store};
 
 use super::NOW;
@@ -37,7 +37,7 @@ fn announce(store: &mut MemoryStore, key: &str, peer: u64, own: bool) {
 }
 
 fn provides(store: &mut MemoryStore, key: &str, n: u64) -> bool {
-    let Ok(Read::Ready(found)) = store.providers(NOW, &RecordKey::from(key)) else { return false };
+    let Ok(found) = store.providers(NOW, &RecordKey::from(key)) else { return false };
     found.iter().any(|record| record.provider.peer() == contact(n).peer())
 }
 
@@ -151,7 +151,7 @@ fn put(store: &mut MemoryStore, key: &str, len: usize) {
 }
 
 fn has(store: &mut MemoryStore, key: &str) -> bool {
-    matches!(store.get(NOW, &RecordKey::from(key)), Ok(Read::Ready(Some(_))))
+    matches!(store.get(NOW, &RecordKey::from(key)), Ok(Some(_)))
 }
 
 fn late_values(store: &mut MemoryStore, honest: &[String], flood: impl Fn(&mut MemoryStore)) -> usize {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::store::{Item, Read, Scan};
+use libp2p_kad_dht::core::store::{Item, Scan, StoreExt as _};
 use libp2p_kad_dht::core::{
     Contact, MAX_ADDR_LEN, MAX_ADDRS, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store,
     StoreError, Timestamp,
@@ -49,17 +49,11 @@ fn ids(store: &mut MemoryStore, now: Timestamp, key: &str) -> Vec<PeerId> {
 }
 
 fn records(store: &mut MemoryStore, now: Timestamp, key: &str) -> Vec<ProviderRecord> {
-    match store.providers(now, &RecordKey::from(key)) {
-        Ok(Read::Ready(found)) => found,
-        other => panic!("a memory store answers at once: {other:?}"),
-    }
+    store.providers(now, &RecordKey::from(key)).unwrap()
 }
 
 fn scanned(store: &mut MemoryStore) -> Vec<Item> {
-    match store.scan(Scan::All, None, usize::MAX) {
-        Ok(Read::Ready(found)) => found,
-        other => panic!("a memory store answers at once: {other:?}"),
-    }
+    store.scan(Scan::All, None, usize::MAX).unwrap()
 }
 
 fn store(change: impl FnOnce(&mut MemoryStoreConfig)) -> MemoryStore {
@@ -76,7 +70,7 @@ fn values_are_bounded_in_number() {
         let before = store.usage();
         let taken = store.put(NOW, value(&format!("/v/{n}"), 10, NOW));
         let read = store.get(NOW, &RecordKey::from(format!("/v/{n}"))).unwrap();
-        assert_eq!(taken.is_ok(), matches!(read, Read::Ready(Some(_))), "the answer says whether the value is kept");
+        assert_eq!(taken.is_ok(), read.is_some(), "the answer says whether the value is kept");
         assert!(taken.is_ok() || before == store.usage(), "a refused value changes nothing");
         assert_eq!((store.usage().values, scanned(&mut store).len()), ((n + 1).min(50), (n + 1).min(50)));
         late += usize::from(taken.is_ok() && n >= 50);

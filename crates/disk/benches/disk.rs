@@ -19,7 +19,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::store::{Done, Loaded, Read, Write};
+use libp2p_kad_dht::core::store::{Done, Found, Judge, Op, Put, Ticket};
 use libp2p_kad_dht::core::{Contact, ProviderRecord, Record, RecordKey, Store, Timestamp};
 use libp2p_kad_dht_disk::{DiskStore, DiskStoreConfig};
 
@@ -78,7 +78,7 @@ fn resident() -> (u64, u64) {
 /// The next answer; parks until the store wakes it.
 fn wait(store: &mut DiskStore, waker: &Waker, bell: &Receiver<()>) -> Done {
     loop {
-        if let Some(done) = store.poll_done(waker) {
+        if let Some((_, done)) = store.poll_done(waker) {
             return done;
         }
         bell.recv_timeout(Duration::from_secs(60)).unwrap();
@@ -96,10 +96,11 @@ fn load(store: &mut DiskStore, waker: &Waker, bell: &Receiver<()>, keys: u64) ->
         let contact = Arc::clone(&contacts[((n % keys) * 7 + n / keys * 241) as usize % contacts.len()]);
         let expires = NOW + Duration::from_secs(86_400 + next(&mut random) % 86_400);
         let record = ProviderRecord::new(key(n % keys), contact, expires, expires);
-        assert!(matches!(store.add_provider(NOW, record), Ok(Write::Pending(_))));
+        let op = Op::AddProvider(Box::new(record), None);
+        assert!(store.run(NOW, Ticket::new(n), op).is_none(), "it takes time");
         waiting += 1;
         while waiting >= 2_048 {
-            assert!(matches!(wait(store, waker, bell), Done::Stored { result: Ok(()), .. }));
+            assert!(matches!(wait(store, waker, bell), Ok(Found::Kept { .. })));
             waiting -= 1;
         }
     }
@@ -118,8 +119,9 @@ fn child(path: &Path, keys: u64) {
     for n in 0.. {
         let mut record = Record::new(format!("/after/{n}").as_str(), vec![7; 100], NOW);
         record.expires = Some(NOW + Duration::from_secs(86_400));
-        assert!(matches!(store.put(NOW, record), Ok(Write::Pending(_))));
-        assert!(matches!(wait(&mut store, &waker, &bell), Done::Stored { result: Ok(()), .. }));
+        let op = Op::Put(Box::new(Put::new(record, Judge::of_the_last())));
+        assert!(store.run(NOW, Ticket::new(n), op).is_none(), "it takes time");
+        assert!(matches!(wait(&mut store, &waker, &bell), Ok(Found::Kept { .. })));
         println!("kept {n}");
     }
 }
@@ -165,13 +167,10 @@ fn main() {
     for _ in 0..READS {
         let key = key(next(&mut random) % keys);
         let asked = Instant::now();
-        match store.providers(NOW, &key).unwrap() {
-            Read::Ready(records) => found += records.len(),
-            Read::Pending(_) => match wait(&mut store, &waker, &bell) {
-                Done::Loaded { result: Ok(Loaded::Providers(records)), .. } => found += records.len(),
-                other => unreachable!("{other:?}"),
-            },
-        }
+        let done =
+            store.run(NOW, Ticket::new(0), Op::Providers(key)).unwrap_or_else(|| wait(&mut store, &waker, &bell));
+        let Ok(Found::Providers(records)) = done else { unreachable!("{done:?}") };
+        found += records.len();
         times.push(asked.elapsed());
     }
     times.sort();

@@ -15,11 +15,7 @@ pub(super) type Name = (Kind, Place);
 /// What the database has at a place; nothing is worth knowing too.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Value {
-        record: Option<Record>,
-        /// The number of a value that is over, and until when to remember it.
-        over: Option<(u64, Timestamp)>,
-    },
+    Value(Option<Record>),
     Provided(Vec<ProviderRecord>),
     /// A row that cannot be read. Not to be kept: it is about to be put aside.
     Damaged,
@@ -28,15 +24,9 @@ pub(super) enum Entry {
 impl Entry {
     pub(super) fn value(&self, now: Timestamp) -> Option<Record> {
         match self {
-            Entry::Value { record, .. } => record.clone().filter(|record| !record.is_expired(now)),
+            Entry::Value(record) => record.clone().filter(|record| !record.is_expired(now)),
             Entry::Provided(_) | Entry::Damaged => None,
         }
-    }
-
-    pub(super) fn sequence(&self, now: Timestamp) -> Option<u64> {
-        let Entry::Value { record, over } = self else { return None };
-        let lingering = record.as_ref().filter(|record| record.is_expired(now)).and_then(|record| record.sequence);
-        lingering.max(over.filter(|(_, until)| *until > now).map(|(number, _)| number))
     }
 
     pub(super) fn providers(&self, now: Timestamp) -> Vec<ProviderRecord> {
@@ -58,8 +48,8 @@ impl Entry {
         const NODES: usize = 256;
         NODES
             + match self {
-                Entry::Value { record: None, .. } | Entry::Damaged => 0,
-                Entry::Value { record: Some(record), .. } => 64 + record.key.as_bytes().len() + record.value.len(),
+                Entry::Value(None) | Entry::Damaged => 0,
+                Entry::Value(Some(record)) => 64 + record.key.as_bytes().len() + record.value.len(),
                 Entry::Provided(records) => records.iter().map(provider_cost).sum(),
             }
     }
@@ -128,8 +118,7 @@ mod tests {
     use super::*;
 
     fn entry(len: usize) -> Arc<Entry> {
-        let record = Some(Record::new("", vec![0; len], Timestamp::ZERO));
-        Arc::new(Entry::Value { record, over: None })
+        Arc::new(Entry::Value(Some(Record::new("", vec![0; len], Timestamp::ZERO))))
     }
 
     #[test]

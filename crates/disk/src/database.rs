@@ -6,7 +6,7 @@
 //! nothing, and nothing that is there already is ever written over.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -16,14 +16,22 @@ use redb::{
     TransactionError, WriteTransaction,
 };
 
-use super::backend::Disk;
-use super::error::OpenError;
+use super::backend::{Access, Disk, sum_of, wide};
+use super::error::{OpenError, is_damage};
 use super::tables::{Counts, EXPIRY, FORMAT, META, Writable, first_expiry};
 use super::{DiskStoreConfig, shared};
 use libp2p_kad_dht::core::Timestamp;
 
-/// What each database file begins with.
-const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+/// What each store begins with, before its format and the checksum of both.
+const MAGIC: &[u8] = b"kad-disk";
+/// The length of all that.
+const START: usize = 24;
+/// What a database begins with that is not within a store. The first two formats were such.
+const DATABASE: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+/// What those have in them somewhere.
+const OLD_TABLE: &[u8] = b"kad-meta";
+/// The later of them.
+const OLD_FORMAT: u64 = 2;
 
 /// What the database says about itself.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +57,8 @@ pub(super) struct Handle {
 struct Open {
     /// The last transaction that is on the disk, begun for reading. To begin one may have to wait for a sync while the
     /// file grows; the thread that writes waits anyway.
-    snapshot: Mutex<Option<Arc<ReadTransaction>>>,
-    database: Option<Database>,
+    snapshot: Mutex<Option<Arc<Held<ReadTransaction>>>>,
+    database: Option<Held<Database>>,
     /// How often it was opened again.
     generation: u64,
     /// Why it can only be read.
@@ -64,12 +72,12 @@ impl Handle {
             Err(error) => return Err(OpenError::io(path, error)),
             Ok(_) => {}
         }
-        let head = |database: &Database| {
+        let head = |database: &Held<Database>| {
             guarded(|| read_head(database, path)).unwrap_or_else(|cause| Err(damaged(path, cause)))
         };
         // What opening writes goes into the file only once it is known whose it is and that all of it is there.
-        head(&open(path, false, config)?)?;
-        let database = open(path, true, config)?;
+        head(&open(path, Access::Look, config)?)?;
+        let database = open(path, Access::Write, config)?;
         let head = head(&database)?;
         let open = Open { snapshot: Mutex::default(), database: Some(database), generation: 0, only_read: None };
         open.renew_snapshot();
@@ -85,7 +93,7 @@ impl Handle {
         let generation = open.generation;
         let snapshot = open.snapshot().clone();
         let result = open.work(|database| match snapshot {
-            Some(snapshot) => work(&snapshot),
+            Some(snapshot) => work(snapshot.get()?),
             None => work(&begin_read(database)?),
         });
         drop(open);
@@ -134,12 +142,12 @@ impl Handle {
         // Closed first: it holds the lock of the file.
         *current.snapshot() = None;
         (current.database, current.only_read) = (None, None);
-        match open(&self.path, true, &self.config) {
+        match open(&self.path, Access::Write, &self.config) {
             Ok(database) => current.database = Some(database),
             Err(error) => {
                 tracing::error!(%error, "the store cannot be opened again for writing");
                 current.only_read = Some(error.kind());
-                current.database = open(&self.path, false, &self.config)
+                current.database = open(&self.path, Access::Look, &self.config)
                     .inspect_err(|error| tracing::error!(%error, "the store cannot be opened again"))
                     .ok();
             }
@@ -149,22 +157,44 @@ impl Handle {
 }
 
 impl Open {
-    fn snapshot(&self) -> MutexGuard<'_, Option<Arc<ReadTransaction>>> {
+    fn snapshot(&self) -> MutexGuard<'_, Option<Arc<Held<ReadTransaction>>>> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets later reads see what was written. Where that fails each begins a transaction of its own.
     fn renew_snapshot(&self) {
-        let next = self.work(begin_read).ok().map(Arc::new);
+        let next = self.work(begin_read).ok().map(|snapshot| Arc::new(Held::new(snapshot)));
         let last = std::mem::replace(&mut *self.snapshot(), next);
         drop(last);
     }
 
     fn work<T>(&self, work: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
         match &self.database {
-            Some(database) => guarded(|| work(database))
+            Some(database) => guarded(|| work(database.get()?))
                 .unwrap_or_else(|cause| Err(StorageError::Corrupted(format!("the database panicked: {cause}")))),
             None => Err(StorageError::DatabaseClosed),
+        }
+    }
+}
+
+/// What should not panic when it is dropped but is not ours.
+struct Held<T>(Option<T>);
+
+impl<T> Held<T> {
+    fn new(held: T) -> Held<T> {
+        Held(Some(held))
+    }
+
+    fn get(&self) -> Result<&T, StorageError> {
+        self.0.as_ref().ok_or(StorageError::DatabaseClosed)
+    }
+}
+
+impl<T> Drop for Held<T> {
+    fn drop(&mut self) {
+        let held = self.0.take();
+        if let Err(cause) = guarded(|| drop(held)) {
+            tracing::error!(cause, "the database under the store panicked when it was closed");
         }
     }
 }
@@ -211,32 +241,72 @@ pub(super) fn missing(error: TableError) -> StorageError {
     }
 }
 
-fn open(path: &Path, writable: bool, config: &DiskStoreConfig) -> Result<Database, OpenError> {
-    let foreign = |found| OpenError::Foreign { path: path.into(), found };
+fn open(path: &Path, access: Access, config: &DiskStoreConfig) -> Result<Held<Database>, OpenError> {
     let about = fs::metadata(path).map_err(|error| OpenError::io(path, error))?;
     if !about.is_file() {
-        return Err(foreign("not a file"));
+        return Err(OpenError::Foreign { path: path.into(), found: "not a file" });
     }
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| OpenError::io(path, error))?;
-    if about.len() == 0 {
-        return Err(foreign("an empty file"));
-    }
-    let mut magic = [0; MAGIC.len()];
-    match file.read_exact(&mut magic) {
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(OpenError::io(path, error)),
-        Ok(()) if magic == MAGIC => {}
-        _ => return Err(foreign("a file of another program")),
-    }
-    database(file, writable, config)
-        .unwrap_or_else(|cause| Err(DatabaseError::Storage(StorageError::Corrupted(cause))))
-        .map_err(|error| database_error(path, error))
+    check_start(path, &mut file)?;
+    database(file, access, config).map_err(|error| database_error(path, error))
 }
 
-fn database(file: File, writable: bool, config: &DiskStoreConfig) -> Result<Result<Database, DatabaseError>, String> {
-    guarded(|| {
-        let disk = Disk::new(file, writable, config)?;
+/// Whose file it is, by its first bytes.
+fn check_start(path: &Path, file: &mut File) -> Result<(), OpenError> {
+    let mut start = Vec::new();
+    Read::take(&mut *file, wide(START)).read_to_end(&mut start).map_err(|error| OpenError::io(path, error))?;
+    let foreign = |found| Err(OpenError::Foreign { path: path.into(), found });
+    let older = |found| Err(OpenError::Older { path: path.into(), found, known: FORMAT });
+    match &start {
+        start if start.is_empty() => foreign("an empty file"),
+        start if start.starts_with(DATABASE) => {
+            match holds(file, OLD_TABLE).map_err(|error| OpenError::io(path, error))? {
+                true => older(OLD_FORMAT),
+                false => foreign("a database of another program"),
+            }
+        }
+        start if !start.starts_with(MAGIC) => foreign("a file of another program"),
+        start => match format_of(start) {
+            Some(FORMAT) => Ok(()),
+            Some(found) if found > FORMAT => Err(OpenError::Newer { path: path.into(), found, known: FORMAT }),
+            Some(found) if found > OLD_FORMAT => older(found),
+            _ => Err(damaged(path, "its first bytes are wrong")),
+        },
+    }
+}
+
+fn start_of(format: u64) -> Vec<u8> {
+    let mut start = MAGIC.to_vec();
+    start.extend(format.to_le_bytes());
+    start.extend(sum_of(0, &start).to_le_bytes());
+    start
+}
+
+/// The format that these first bytes of a file tell.
+fn format_of(start: &[u8]) -> Option<u64> {
+    let format = u64::from_le_bytes(start.get(MAGIC.len()..MAGIC.len() + 8)?.try_into().ok()?);
+    (start == start_of(format)).then_some(format)
+}
+
+/// Whether these bytes are somewhere in the rest of the file.
+fn holds(file: &mut File, bytes: &[u8]) -> io::Result<bool> {
+    let (mut seen, mut part) = (Vec::<u8>::new(), vec![0; 1 << 20]);
+    loop {
+        let len = file.read(&mut part)?;
+        seen.extend(&part[..len]);
+        if len == 0 || seen.windows(bytes.len()).any(|window| window == bytes) {
+            return Ok(len > 0);
+        }
+        seen.drain(..seen.len().saturating_sub(bytes.len()));
+    }
+}
+
+fn database(file: File, access: Access, config: &DiskStoreConfig) -> Result<Held<Database>, DatabaseError> {
+    let open = || {
+        let disk = Disk::new(file, access, config)?;
         Builder::new().set_cache_size(config.database_cache_bytes).create_with_backend(disk)
-    })
+    };
+    guarded(open).unwrap_or_else(|cause| Err(StorageError::Corrupted(cause).into())).map(Held::new)
 }
 
 fn database_error(path: &Path, error: DatabaseError) -> OpenError {
@@ -251,12 +321,7 @@ fn database_error(path: &Path, error: DatabaseError) -> OpenError {
 
 fn storage_error(path: &Path, error: StorageError) -> OpenError {
     match error {
-        // A file that ends too early, or has no page where one should be, is not the disk's fault.
-        StorageError::Io(error)
-            if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
-        {
-            damaged(path, error)
-        }
+        error if is_damage(&error) => damaged(path, error),
         StorageError::Io(error) => OpenError::io(path, error),
         other => damaged(path, other),
     }
@@ -266,25 +331,11 @@ fn damaged(path: &Path, cause: impl ToString) -> OpenError {
     OpenError::Damaged { path: path.into(), cause: cause.to_string() }
 }
 
-fn read_head(database: &Database, path: &Path) -> Result<Head, OpenError> {
+fn read_head(database: &Held<Database>, path: &Path) -> Result<Head, OpenError> {
     let stored = |error| storage_error(path, error);
-    let read = begin_read(database).map_err(stored)?;
-    let other = || OpenError::Foreign { path: path.into(), found: "a database of another program" };
-    let meta = match read.open_table(META) {
-        Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => return Err(other()),
-        result => result.map_err(|error| stored(missing(error)))?,
-    };
+    let read = database.get().and_then(begin_read).map_err(stored)?;
+    let meta = read.open_table(META).map_err(|error| stored(missing(error)))?;
     let field = |name: &str| Ok(meta.get(name).map_err(stored)?.map(|row| row.value().to_vec()));
-    let number = |row: Vec<u8>| row.try_into().ok().map(u64::from_be_bytes);
-    match field("format")?.map(number) {
-        Some(Some(FORMAT)) => {}
-        Some(Some(found)) if found > FORMAT => {
-            return Err(OpenError::Newer { path: path.into(), found, known: FORMAT });
-        }
-        Some(Some(found)) if found > 0 => return Err(OpenError::Older { path: path.into(), found, known: FORMAT }),
-        Some(_) => return Err(damaged(path, "its format is none that ever was")),
-        None => return Err(other()),
-    }
     let seed = field("seed")?.and_then(|row| row.try_into().ok()).ok_or_else(|| damaged(path, "it has no seed"))?;
     let counts =
         field("counts")?.and_then(|row| Counts::decode(&row)).ok_or_else(|| damaged(path, "it has no counts"))?;
@@ -331,14 +382,13 @@ fn drawn() -> io::Result<[u8; 32]> {
     Ok(seed)
 }
 
-fn fill(draft: &Path, file: File, seed: [u8; 32], config: &DiskStoreConfig, path: &Path) -> Result<(), OpenError> {
+fn fill(draft: &Path, mut file: File, seed: [u8; 32], config: &DiskStoreConfig, path: &Path) -> Result<(), OpenError> {
     let work = || -> Result<(), DatabaseError> {
-        let database = database(file, true, config)
-            .unwrap_or_else(|cause| Err(DatabaseError::Storage(StorageError::Corrupted(cause))))?;
-        let transaction = begin_write(&database)?;
+        file.write_all(&start_of(FORMAT)).map_err(StorageError::Io)?;
+        let database = database(file, Access::Create, config)?;
+        let transaction = begin_write(database.get()?)?;
         {
             let mut tables = Writable::open(&transaction).map_err(missing)?;
-            tables.meta.insert("format", FORMAT.to_be_bytes().as_slice())?;
             tables.meta.insert("made_by", concat!("libp2p-kad-dht ", env!("CARGO_PKG_VERSION")).as_bytes())?;
             tables.meta.insert("seed", seed.as_slice())?;
             tables.meta.insert("counts", Counts::default().encode().as_slice())?;
@@ -367,4 +417,11 @@ fn publish(draft: &Path, path: &Path) -> Result<(), OpenError> {
         tracing::debug!(%error, "the directory of the store cannot be synced");
     }
     Ok(())
+}
+
+/// The database below a store, for tests that change rows. Closed before the store is opened again.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub fn open_database(path: &Path) -> Option<Database> {
+    open(path, Access::Write, &DiskStoreConfig::default()).ok()?.0.take()
 }

@@ -9,31 +9,25 @@ use std::task::Waker;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use libp2p_identity::PeerId;
-
 use super::cache::Entry;
 use super::database::{Handle, Head};
-use super::group::Op;
+use super::group::Task;
 use super::reader::{Ask, Reader};
 use super::shared::{Pending, Shared};
 use super::tables::place_of;
 use super::writer::{Job, Writer};
 use super::{DiskStoreConfig, OpenError};
-use libp2p_kad_dht::core::Contact;
-use libp2p_kad_dht::core::Key;
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
-use libp2p_kad_dht::core::store::{Done, Item, Read, Scan, Store, StoreError, Ticket, Usage, Write};
-use libp2p_kad_dht::core::{ProviderRecord, Record, RecordKey};
+use libp2p_kad_dht::core::store::{Done, Found, Op, Put, Store, StoreError, Ticket, Usage};
 
 /// So long a store that is dropped waits for its last writes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps everything in one database file, within the bounds of a [`DiskStoreConfig`].
 ///
-/// A write is [`Write::Pending`] until it would survive `kill -9` and a power cut, if the disk keeps its word: writes
-/// that wait for one another share one transaction. Reads are answered from a cache, or are [`Read::Pending`] and come
-/// from the disk. The caller never waits for the disk, and the memory does not grow with what is kept.
+/// A write has not ended before it would survive `kill -9` and a power cut, if the disk keeps its word: writes
+/// that wait for one another share one transaction. Reads are answered from a cache, or take time and come from the disk. The caller never waits for the disk, and the memory does not grow with what is kept.
 ///
 /// # What gives way when a bound is reached
 ///
@@ -58,14 +52,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// When the disk is full, writes end with [`StoreError::Full`] and reads go on; when it fails otherwise, they end with
 /// [`StoreError::Failed`]. The cause is in the log. A write that ended so is as a rule not there, but may be if the
 /// disk failed at its very end. A row that cannot be read is reported as [`StoreError::Damaged`] to whoever asks first,
-/// and put aside in the file with up to 1,023 others; from then on its place is empty.
+/// and put aside in the file with up to 1,023 others; from then on its place is empty. A block of the file that is not
+/// what was written there stays where it is, and [`StoreError::Damaged`] is what each operation ends with that needs it;
+/// others go on.
 ///
 /// Dropping a store waits for its last writes, ten seconds at most.
 #[derive(Debug)]
 pub struct DiskStore {
     shared: Arc<Shared>,
     config: DiskStoreConfig,
-    next_ticket: u64,
     /// Both are there until the store is dropped.
     writes: Option<SyncSender<Job>>,
     reads: Option<SyncSender<(Ticket, Ask)>>,
@@ -109,22 +104,34 @@ impl DiskStore {
             let reader = Reader { handle, shared, asks };
             threads.push(spawn("kad-store-reader", alive.clone(), move || reader.run())?);
         }
-        Ok(DiskStore { shared, config, next_ticket: 0, writes: Some(writes), reads: Some(reads), threads, ended })
+        Ok(DiskStore { shared, config, writes: Some(writes), reads: Some(reads), threads, ended })
     }
 
-    fn ticket(&mut self) -> Ticket {
-        self.next_ticket += 1;
-        Ticket::new(self.next_ticket)
+    /// What a write takes of the room for what waits; an error if its record is too large.
+    fn takes(&self, op: &Op) -> Result<Pending, StoreError> {
+        match op {
+            Op::Put(put) => {
+                let Put { record, .. } = &**put;
+                let (key, value) = (record.key.as_bytes().len(), record.value.len());
+                if key > MAX_KEY_LEN || value > self.config.max_value_len {
+                    return Err(StoreError::TooLarge);
+                }
+                Ok(takes(record.own, key + value))
+            }
+            Op::AddProvider(record, _) => {
+                let key = record.key.as_bytes().len();
+                if key > MAX_PROVIDER_KEY_LEN {
+                    return Err(StoreError::TooLarge);
+                }
+                let addrs: usize = record.provider.raw_addrs().iter().map(|addr| addr.len()).sum();
+                Ok(takes(record.own, key + addrs))
+            }
+            _ => Ok(OWN),
+        }
     }
 
     /// Hands a write to its thread, unless too much waits there.
-    fn write(&mut self, op: Op, takes: Pending) -> Result<Ticket, StoreError> {
-        let ticket = self.ticket();
-        self.hand_over(Some(ticket), op, takes)?;
-        Ok(ticket)
-    }
-
-    fn hand_over(&mut self, ticket: Option<Ticket>, op: Op, takes: Pending) -> Result<(), StoreError> {
+    fn hand_over(&mut self, ticket: Option<Ticket>, task: Task, takes: Pending) -> Result<(), StoreError> {
         let config = &self.config;
         let admitted = self.shared.admit(|pending| {
             pending.remote_writes += takes.remote_writes;
@@ -138,36 +145,32 @@ impl DiskStore {
             pending.remote_writes <= config.max_pending_writes.min(MAX_QUEUE) && fits
         });
         if !admitted {
-            return Err(StoreError::Full);
+            return Err(StoreError::Busy);
         }
-        let job = Job { ticket, takes, op };
+        let job = Job { ticket, takes, task };
         let sent = self.writes.as_ref().is_some_and(|writes| writes.try_send(job).is_ok());
         if sent { Ok(()) } else { Err(StoreError::Failed) }
     }
 
     /// Answers from the cache, or hands a read to the threads.
-    fn read<T>(&mut self, ask: Ask, answer: impl FnOnce(&Entry) -> T) -> Result<Read<T>, StoreError> {
-        if let Some(entry) = ask.name().and_then(|name| self.shared.cached(&name)) {
-            return Ok(Read::Ready(answer(&entry)));
+    fn read(&mut self, ticket: Ticket, ask: Ask, answer: impl FnOnce(&Entry) -> Found) -> Option<Done> {
+        match ask.name().and_then(|name| self.shared.cached(&name)) {
+            Some(entry) => Some(Ok(answer(&entry))),
+            None => self.read_from_disk(ticket, ask).err().map(Err),
         }
-        self.read_from_disk(ask).map(Read::Pending)
     }
 
-    fn read_from_disk(&mut self, ask: Ask) -> Result<Ticket, StoreError> {
+    fn read_from_disk(&mut self, ticket: Ticket, ask: Ask) -> Result<(), StoreError> {
         let most = self.config.max_pending_reads.min(MAX_QUEUE);
         let admitted = self.shared.admit(|pending| {
             pending.reads += 1;
             pending.reads <= most
         });
         if !admitted {
-            tracing::debug!("more reads wait for the disk than may");
-            return Err(StoreError::Failed);
+            return Err(StoreError::Busy);
         }
-        let ticket = self.ticket();
-        if self.reads.as_ref().is_some_and(|reads| reads.try_send((ticket, ask)).is_ok()) {
-            return Ok(ticket);
-        }
-        Err(StoreError::Failed)
+        let sent = self.reads.as_ref().is_some_and(|reads| reads.try_send((ticket, ask)).is_ok());
+        if sent { Ok(()) } else { Err(StoreError::Failed) }
     }
 }
 
@@ -194,64 +197,28 @@ fn spawn(name: &str, alive: SyncSender<()>, run: impl FnOnce() + Send + 'static)
 }
 
 impl Store for DiskStore {
-    fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<Record>>, StoreError> {
-        self.read(Ask::Value(now, place_of(&key.key())), |entry| entry.value(now))
-    }
-
-    fn put(&mut self, now: Timestamp, record: Record) -> Result<Write, StoreError> {
-        if record.key.as_bytes().len() > MAX_KEY_LEN || record.value.len() > self.config.max_value_len {
-            return Err(StoreError::TooLarge);
-        }
-        let takes = takes(record.own, record.key.as_bytes().len() + record.value.len());
-        self.write(Op::Put(now, record), takes).map(Write::Pending)
-    }
-
-    fn remove(&mut self, key: &RecordKey) -> Result<Write, StoreError> {
-        self.write(Op::Remove(key.clone()), OWN).map(Write::Pending)
-    }
-
-    fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Vec<ProviderRecord>>, StoreError> {
-        self.read(Ask::Providers(now, place_of(&key.key())), |entry| entry.providers(now))
-    }
-
-    fn add_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Result<Write, StoreError> {
-        if record.key.as_bytes().len() > MAX_PROVIDER_KEY_LEN {
-            return Err(StoreError::TooLarge);
-        }
-        let addrs: usize = record.provider.raw_addrs().iter().map(|addr| addr.len()).sum();
-        let takes = takes(record.own, record.key.as_bytes().len() + addrs);
-        self.write(Op::AddProvider(now, record), takes).map(Write::Pending)
-    }
-
-    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError> {
-        self.write(Op::RemoveProvider(key.clone(), *provider), OWN).map(Write::Pending)
-    }
-
-    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
-        self.read_from_disk(Ask::Scan(what, after.copied(), limit)).map(Read::Pending)
-    }
-
-    fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError> {
-        self.read(Ask::Sequence(now, place_of(&key.key())), |entry| entry.sequence(now))
+    fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done> {
+        let begun = match op {
+            Op::Get(key) => {
+                return self
+                    .read(ticket, Ask::Value(now, place_of(&key.key())), |entry| Found::Value(entry.value(now)));
+            }
+            Op::Providers(key) => {
+                let ask = Ask::Providers(now, place_of(&key.key()));
+                return self.read(ticket, ask, |entry| Found::Providers(entry.providers(now)));
+            }
+            Op::Scan { what, after, limit } => self.read_from_disk(ticket, Ask::Scan(what, after, limit)),
+            Op::SavedPeers => self.read_from_disk(ticket, Ask::Peers),
+            Op::Expire { .. } if self.shared.kept().next_expiry.is_none_or(|next| next > now) => {
+                return Some(Ok(Found::Expired(0)));
+            }
+            op => self.takes(&op).and_then(|takes| self.hand_over(Some(ticket), Task::Op(now, op), takes)),
+        };
+        begun.err().map(Err)
     }
 
     fn keeps_peers(&self) -> bool {
         true
-    }
-
-    fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {
-        self.write(Op::SavePeers(peers), OWN).map(Write::Pending)
-    }
-
-    fn saved_peers(&mut self) -> Result<Read<Vec<Arc<Contact>>>, StoreError> {
-        self.read_from_disk(Ask::Peers).map(Read::Pending)
-    }
-
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError> {
-        if self.shared.kept().next_expiry.is_none_or(|next| next > now) {
-            return Ok(Read::Ready(0));
-        }
-        self.write(Op::Expire(now, limit), OWN).map(Read::Pending)
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {
@@ -262,10 +229,10 @@ impl Store for DiskStore {
         self.shared.kept().usage
     }
 
-    fn poll_done(&mut self, waker: &Waker) -> Option<Done> {
+    fn poll_done(&mut self, waker: &Waker) -> Option<(Ticket, Done)> {
         // Where there is no room for it, whoever reads the row next tries again.
         while let Some(name) = self.shared.next_damaged()
-            && self.hand_over(None, Op::PutAside(name), OWN).is_ok()
+            && self.hand_over(None, Task::PutAside(name), OWN).is_ok()
         {}
         self.shared.poll_done(waker)
     }

@@ -5,6 +5,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use libp2p_kad_dht::core::StoreError;
+use redb::StorageError;
+
 /// Why a [`DiskStore`](super::DiskStore) was not opened. Nothing that was at the path is changed by a failure.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,9 +44,9 @@ pub enum OpenError {
         /// The format that this version reads.
         known: u64,
     },
-    /// A version of this crate made it that nobody was given; its records cannot be read any more. Move it away to begin
-    /// anew: what other nodes keep comes back by itself.
-    #[error("{path} has format {found}, this version reads format {known}; move it away to begin anew")]
+    /// An unreleased version of this crate made it; its records cannot be read any more. Move it away and start again:
+    /// what other nodes keep comes back by itself, and the application publishes its own records again.
+    #[error("{path} has format {found}, this version reads format {known}; move it away to start with an empty store")]
     Older {
         /// The database.
         path: PathBuf,
@@ -52,13 +55,14 @@ pub enum OpenError {
         /// The format that this version reads.
         known: u64,
     },
-    /// It is a store, but part of it is missing or wrong. Bring back a copy, or move it away and begin anew: what
-    /// other nodes keep comes back by itself.
+    /// It is a store, but part of it that a start needs is missing or wrong. Bring back a copy, or move it away and start
+    /// again: what other nodes keep comes back by itself, and the application publishes its own records again.
     ///
-    /// The database under the store panics over some kinds of damage inside a page. Such a panic is caught and becomes
-    /// this error, but the program's panic hook is called first and, unless it was replaced, prints the panic. A file
-    /// whose end is zeros from the beginning of a page on is recognised without one.
-    #[error("{path} is damaged ({cause}); restore it from a copy, or move it away to begin anew")]
+    /// Every block of the file has a checksum. So the database under the store, which panics over what it did not write,
+    /// never sees a block that is damaged, and nothing depends on catching its panics: a program that is built with
+    /// `panic = "abort"` gets the same errors. Damage that a start does not meet is reported by the operation that does,
+    /// as [`StoreError::Damaged`](libp2p_kad_dht::core::StoreError::Damaged).
+    #[error("{path} is damaged ({cause}); restore it from a copy, or move it away to start with an empty store")]
     Damaged {
         /// The database.
         path: PathBuf,
@@ -106,6 +110,24 @@ impl OpenError {
 }
 
 /// Whether the cause is a want of room.
-pub(super) fn is_full(kind: io::ErrorKind) -> bool {
+fn is_full(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// What a failure of the database means to who uses the store.
+pub(super) fn reason(error: &StorageError) -> StoreError {
+    match error {
+        StorageError::Io(error) if is_full(error.kind()) => StoreError::Full,
+        error if is_damage(error) => StoreError::Damaged,
+        _ => StoreError::Failed,
+    }
+}
+
+/// Whether something is missing in the file, or wrong: that is not the disk's fault now.
+pub(super) fn is_damage(error: &StorageError) -> bool {
+    match error {
+        StorageError::Io(error) => matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData),
+        StorageError::Corrupted(_) => true,
+        _ => false,
+    }
 }

@@ -12,9 +12,7 @@ mod tests;
 mod values;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use libp2p_identity::PeerId;
 use redb::{ReadableTable as _, ReadableTableMetadata as _, StorageError};
 
 use super::DiskStoreConfig;
@@ -22,32 +20,19 @@ use super::cache::Name;
 use super::lots::Lots;
 use super::row::{self, Provided};
 use super::tables::{Counts, Kind, Place, Writable, expiry_of, own_key, place_of};
-use libp2p_kad_dht::core::Contact;
+use libp2p_kad_dht::core::Record;
 use libp2p_kad_dht::core::Timestamp;
-use libp2p_kad_dht::core::store::StoreError;
-use libp2p_kad_dht::core::{ProviderRecord, Record, RecordKey};
+use libp2p_kad_dht::core::store::{Done, Found, Item, Op, StoreError, touch_provider};
 
 /// So many rows that could not be read are put aside, for whoever wants to look into them; further ones are dropped.
 const MAX_DAMAGED: u64 = 1_024;
 
 /// One write.
 #[derive(Debug)]
-pub(super) enum Op {
-    Put(Timestamp, Record),
-    Remove(RecordKey),
-    AddProvider(Timestamp, ProviderRecord),
-    RemoveProvider(RecordKey, PeerId),
-    SavePeers(Vec<Arc<Contact>>),
-    Expire(Timestamp, usize),
+pub(super) enum Task {
+    Op(Timestamp, Op),
     /// Puts a row aside that could not be read, if it still cannot.
     PutAside(Name),
-}
-
-/// How one write of a group ends, if the group is kept.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum End {
-    Stored(Result<(), StoreError>),
-    Expired(usize),
 }
 
 /// The writes of one transaction.
@@ -72,28 +57,31 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// Makes one write. An error means that the whole group is lost.
-    pub(super) fn apply(&mut self, op: &Op) -> Result<End, StorageError> {
-        Ok(match op {
-            Op::Put(now, record) => End::Stored(self.put(*now, record)?),
-            Op::Remove(key) => {
-                self.forget_value(&place_of(&key.key()))?;
-                End::Stored(Ok(()))
+    pub(super) fn apply(&mut self, task: &Task) -> Result<Done, StorageError> {
+        let (now, op) = match task {
+            Task::Op(now, op) => (*now, op),
+            Task::PutAside((kind, place)) => {
+                self.first_of(*kind, place)?;
+                return Ok(Ok(Found::Nothing));
             }
-            Op::AddProvider(now, record) => End::Stored(self.add_provider(*now, record)?),
-            Op::RemoveProvider(key, provider) => {
-                self.remove_provider(&place_of(&key.key()), provider)?;
-                End::Stored(Ok(()))
+        };
+        match op {
+            Op::Put(put) => return self.put(now, put),
+            Op::Touch(item, at) => self.touch(now, item, *at)?,
+            Op::Remove(key) => self.forget_value(&place_of(&key.key()))?,
+            Op::AddProvider(record, _) => {
+                let kept = self.add_provider(now, record)?;
+                return Ok(kept.map(|()| Found::Kept { superseded: false }));
             }
+            Op::RemoveProvider(key, provider) => self.remove_provider(&place_of(&key.key()), provider)?,
             Op::SavePeers(peers) => {
                 self.tables.meta.insert("peers", row::encode_peers(peers).as_slice())?;
-                End::Stored(Ok(()))
             }
-            Op::Expire(now, limit) => End::Expired(self.expire(*now, *limit)?),
-            Op::PutAside((kind, place)) => {
-                self.first_of(*kind, place)?;
-                End::Stored(Ok(()))
-            }
-        })
+            Op::Expire { limit } => return Ok(Ok(Found::Expired(self.expire(now, *limit)?))),
+            // Those that read do this.
+            Op::Get(_) | Op::Providers(_) | Op::Scan { .. } | Op::SavedPeers => return Ok(Err(StoreError::Failed)),
+        }
+        Ok(Ok(Found::Nothing))
     }
 
     /// Writes the counts, as the last act of the group.
@@ -108,6 +96,20 @@ impl<'t, 'c> Group<'t, 'c> {
     /// Lets go of the tables. What is counted, and what changed.
     pub(super) fn end(self) -> (Counts, BTreeSet<Name>) {
         (self.counts, self.changed)
+    }
+
+    fn touch(&mut self, now: Timestamp, item: &Item, at: Timestamp) -> Result<(), StorageError> {
+        match item {
+            Item::Value(read) => self.touch_value(now, read, at),
+            Item::Provider(read) => {
+                let row = self.provided_at(&place_of(&read.key.key()))?;
+                let kept = row.records().find(|kept| kept.provider.peer() == read.provider.peer());
+                let touched = kept
+                    .filter(|kept| !kept.is_expired(now))
+                    .and_then(|mut record| touch_provider(&mut record, read, at).then_some(record));
+                touched.map_or(Ok(()), |record| self.add_provider(now, &record).map(drop))
+            }
+        }
     }
 
     /// Forgets up to `limit` items that are over at `now`.

@@ -27,5 +27,7 @@ pub use config::{
     DEFAULT_MAX_PROVIDERS, DEFAULT_MAX_PROVIDERS_PER_KEY, DEFAULT_MAX_SEQUENCES, DEFAULT_MAX_VALUE_BYTES,
     DEFAULT_MAX_VALUE_LEN, DEFAULT_MAX_VALUES, DEFAULT_READERS, DiskStoreConfig,
 };
+#[cfg(feature = "testing")]
+pub use database::open_database;
 pub use disk::DiskStore;
 pub use error::OpenError;

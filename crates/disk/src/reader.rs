@@ -10,20 +10,20 @@ use redb::{ReadTransaction, StorageError};
 
 use super::cache::{Entry, Name};
 use super::database::{Handle, missing};
+use super::error::reason;
 use super::group::report;
 use super::row::{self, Provided};
 use super::shared::Shared;
-use super::tables::{Kind, META, OWN, PROVIDED, Place, SEQUENCES, VALUES, own_of, place_of};
+use super::tables::{Kind, META, OWN, PROVIDED, Place, VALUES, own_of, place_of};
 use libp2p_kad_dht::core::Key;
 use libp2p_kad_dht::core::Timestamp;
-use libp2p_kad_dht::core::store::{Done, Item, Loaded, Scan, StoreError, Ticket};
+use libp2p_kad_dht::core::store::{Done, Found, Item, Scan, StoreError, Ticket};
 use libp2p_kad_dht::core::{ProviderRecord, Record};
 
 /// One read that waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ask {
     Value(Timestamp, Place),
-    Sequence(Timestamp, Place),
     Providers(Timestamp, Place),
     Scan(Scan, Option<Key>, usize),
     Peers,
@@ -39,7 +39,7 @@ impl Ask {
     /// The place that is read, for the cache.
     pub(super) fn name(&self) -> Option<Name> {
         match self {
-            Ask::Value(_, place) | Ask::Sequence(_, place) => Some((Kind::Value, *place)),
+            Ask::Value(_, place) => Some((Kind::Value, *place)),
             Ask::Providers(_, place) => Some((Kind::Provided, *place)),
             Ask::Scan(..) | Ask::Peers => None,
         }
@@ -55,31 +55,30 @@ impl Reader {
             // A failure may be that of an earlier write, after which the database had to be opened again.
             let result = self.answer(ask).or_else(|_| self.answer(ask)).unwrap_or_else(|error| {
                 tracing::error!(%error, "the store could not read");
-                Err(StoreError::Failed)
+                Err(reason(&error))
             });
-            self.shared.loaded(Done::Loaded { ticket, result });
+            self.shared.loaded(ticket, result);
         }
     }
 
-    fn answer(&self, ask: Ask) -> Result<Result<Loaded, StoreError>, StorageError> {
+    fn answer(&self, ask: Ask) -> Result<Done, StorageError> {
         let whole = |entry: Arc<Entry>| match &*entry {
             Entry::Damaged => Err(StoreError::Damaged),
             _ => Ok(entry),
         };
         Ok(match ask {
-            Ask::Value(now, _) => whole(self.entry(ask)?).map(|entry| Loaded::Value(entry.value(now))),
-            Ask::Sequence(now, _) => whole(self.entry(ask)?).map(|entry| Loaded::Sequence(entry.sequence(now))),
-            Ask::Providers(now, _) => whole(self.entry(ask)?).map(|entry| Loaded::Providers(entry.providers(now))),
+            Ask::Value(now, _) => whole(self.entry(ask)?).map(|entry| Found::Value(entry.value(now))),
+            Ask::Providers(now, _) => whole(self.entry(ask)?).map(|entry| Found::Providers(entry.providers(now))),
             Ask::Scan(what, after, limit) => {
                 let (items, damaged) = self.handle.read(|read| scan(read, what, after, limit))?;
                 damaged.into_iter().for_each(|name| self.damaged(name));
-                Ok(Loaded::Items(items))
+                Ok(Found::Items(items))
             }
             Ask::Peers => self.handle.read(|read| {
                 let meta = read.open_table(META).map_err(missing)?;
-                let Some(row) = meta.get("peers")? else { return Ok(Ok(Loaded::Peers(Vec::new()))) };
+                let Some(row) = meta.get("peers")? else { return Ok(Ok(Found::Peers(Vec::new()))) };
                 // The next ones that are saved take its place.
-                Ok(row::decode_peers(row.value()).map(Loaded::Peers).ok_or(StoreError::Damaged))
+                Ok(row::decode_peers(row.value()).map(Found::Peers).ok_or(StoreError::Damaged))
             })?,
         })
     }
@@ -110,11 +109,7 @@ impl Reader {
 fn load(read: &ReadTransaction, (kind, place): Name) -> Result<Entry, StorageError> {
     let tables = Tables::open(read)?;
     Ok(match kind {
-        Kind::Value => {
-            let over = read.open_table(SEQUENCES).map_err(missing)?.get(place)?.map(|row| row.value());
-            let over = over.map(|(number, until)| (number, Timestamp::from_micros(until)));
-            tables.value(&place)?.map_or(Entry::Damaged, |record| Entry::Value { record, over })
-        }
+        Kind::Value => tables.value(&place)?.map_or(Entry::Damaged, Entry::Value),
         Kind::Provided => tables.providers(&place)?.map_or(Entry::Damaged, Entry::Provided),
     })
 }

@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use super::cache::{Cache, Entry, Name};
 use libp2p_kad_dht::core::Timestamp;
-use libp2p_kad_dht::core::store::{Done, Usage};
+use libp2p_kad_dht::core::store::{Done, Ticket, Usage};
 
 /// So many answers may wait to be fetched before nothing more is taken. Source: a driver fetches them all at once.
 const MAX_UNPOLLED: usize = 65_536;
@@ -25,7 +25,7 @@ struct State {
     /// Places that are being read, how often at once, and whether they changed meanwhile.
     loading: BTreeMap<Name, Loading>,
     /// Bounded by [`MAX_UNPOLLED`] and what may be pending.
-    done: VecDeque<Done>,
+    done: VecDeque<(Ticket, Done)>,
     waker: Option<Waker>,
     /// Rows that readers could not read. Bounded by [`MAX_DAMAGED`].
     damaged: BTreeSet<Name>,
@@ -87,7 +87,7 @@ impl Shared {
         admitted
     }
 
-    pub(super) fn poll_done(&self, waker: &Waker) -> Option<Done> {
+    pub(super) fn poll_done(&self, waker: &Waker) -> Option<(Ticket, Done)> {
         let mut state = self.lock();
         let done = state.done.pop_front();
         if done.is_none() && !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -129,15 +129,21 @@ impl Shared {
     }
 
     /// A read ended.
-    pub(super) fn loaded(&self, done: Done) {
+    pub(super) fn loaded(&self, ticket: Ticket, done: Done) {
         let mut state = self.lock();
         state.pending.reads = state.pending.reads.saturating_sub(1);
-        state.done.push_back(done);
+        state.done.push_back((ticket, done));
         wake(state);
     }
 
     /// A group of writes ended: kept, with what changed, or not, and then nobody knows what changed.
-    pub(super) fn wrote(&self, ended: Vec<Done>, freed: Pending, kept: Kept, changed: Option<&BTreeSet<Name>>) {
+    pub(super) fn wrote(
+        &self,
+        ended: Vec<(Ticket, Done)>,
+        freed: Pending,
+        kept: Kept,
+        changed: Option<&BTreeSet<Name>>,
+    ) {
         let mut state = self.lock();
         match changed {
             Some(changed) => changed.iter().for_each(|name| state.cache.forget(name)),

@@ -8,12 +8,13 @@ use libp2p_kad_dht::core::Key;
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::Usage;
 
-/// The format that this version reads and writes. Format 1 had no lots; nobody was given a version that wrote it.
-pub(super) const FORMAT: u64 = 2;
+/// The format that this version reads and writes. The first two had no checksums; nobody was given a version that wrote
+/// them.
+pub(super) const FORMAT: u64 = 3;
 
 pub(super) type Place = [u8; 32];
 
-/// `format`, `made_by`, `seed`, `counts`, `peers`.
+/// `made_by`, `seed`, `counts`, `peers`.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("kad-meta");
 /// Place of a value: its row.
 pub(super) const VALUES: TableDefinition<'_, Place, &[u8]> = TableDefinition::new("kad-values");

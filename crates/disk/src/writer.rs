@@ -11,11 +11,11 @@ use redb::StorageError;
 use super::DiskStoreConfig;
 use super::cache::Name;
 use super::database::{Handle, Head, begin_write, missing};
-use super::error::is_full;
-use super::group::{End, Group, Op};
+use super::error::reason;
+use super::group::{Group, Task};
 use super::shared::{Pending, Shared};
 use super::tables::Writable;
-use libp2p_kad_dht::core::store::{Done, Loaded, StoreError, Ticket};
+use libp2p_kad_dht::core::store::{Done, StoreError, Ticket};
 
 /// So many writes share a transaction at most, so that the first of them does not wait for long.
 const MAX_GROUP: usize = 256;
@@ -27,7 +27,7 @@ pub(super) struct Job {
     pub(super) ticket: Option<Ticket>,
     /// What it takes of the room for what is pending.
     pub(super) takes: Pending,
-    pub(super) op: Op,
+    pub(super) task: Task,
 }
 
 pub(super) struct Writer {
@@ -39,7 +39,7 @@ pub(super) struct Writer {
 }
 
 struct Written {
-    ends: Vec<End>,
+    ends: Vec<Done>,
     changed: BTreeSet<Name>,
     head: Head,
 }
@@ -69,15 +69,21 @@ impl Writer {
         match handle.write(|database| commit(database, config, head, group)) {
             Ok(written) => {
                 *head = written.head;
-                let ended = group.iter().zip(written.ends).filter_map(|(job, end)| done(job, end)).collect();
+                let ended = group.iter().zip(written.ends).filter_map(|(job, end)| Some((job.ticket?, end))).collect();
                 shared.wrote(ended, freed, head.kept(), Some(&written.changed));
+            }
+            // The others need not fail with the one that met what is damaged.
+            Err(error) if group.len() > 1 && reason(&error) == StoreError::Damaged => {
+                let (some, others) = group.split_at(group.len() / 2);
+                self.write(some);
+                self.write(others);
             }
             Err(error) => {
                 tracing::error!(%error, writes = group.len(), "the store could not write");
                 // What a commit that failed has left is known only to the database.
                 *head = handle.head().unwrap_or(*head);
                 let why = reason(&error);
-                let ended = group.iter().filter_map(|job| failed(job, why)).collect();
+                let ended = group.iter().filter_map(|job| Some((job.ticket?, Err(why)))).collect();
                 shared.wrote(ended, freed, head.kept(), None);
             }
         }
@@ -92,33 +98,9 @@ fn commit(
 ) -> Result<Written, StorageError> {
     let transaction = begin_write(database)?;
     let mut group = Group::new(Writable::open(&transaction).map_err(missing)?, head.counts, config, head.seed);
-    let ends = jobs.iter().map(|job| group.apply(&job.op)).collect::<Result<Vec<_>, _>>()?;
+    let ends = jobs.iter().map(|job| group.apply(&job.task)).collect::<Result<Vec<_>, _>>()?;
     let next_expiry = group.finish()?;
     let (counts, changed) = group.end();
     super::database::commit(transaction)?;
     Ok(Written { ends, changed, head: Head { counts, next_expiry, ..*head } })
-}
-
-fn done(job: &Job, end: End) -> Option<Done> {
-    let ticket = job.ticket?;
-    Some(match end {
-        End::Stored(result) => Done::Stored { ticket, result },
-        End::Expired(count) => Done::Loaded { ticket, result: Ok(Loaded::Expired(count)) },
-    })
-}
-
-fn failed(job: &Job, why: StoreError) -> Option<Done> {
-    let ticket = job.ticket?;
-    Some(match job.op {
-        Op::Expire(..) => Done::Loaded { ticket, result: Err(why) },
-        _ => Done::Stored { ticket, result: Err(why) },
-    })
-}
-
-/// A want of room on the disk is a want of room; everything else is a failure.
-fn reason(error: &StorageError) -> StoreError {
-    match error {
-        StorageError::Io(error) if is_full(error.kind()) => StoreError::Full,
-        _ => StoreError::Failed,
-    }
 }

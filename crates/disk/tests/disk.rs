@@ -9,20 +9,25 @@ mod damage;
 mod errors;
 #[path = "disk/fair.rs"]
 mod fair;
+#[path = "disk/harm.rs"]
+mod harm;
 #[path = "disk/kill.rs"]
 mod kill;
 #[path = "disk/slow.rs"]
 mod slow;
 
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::store::{Done, Item, Loaded, Read, Scan, Ticket, Write};
+use libp2p_kad_dht::core::store::{Done, Found, Item, Judge, Op, Put, Scan, Sender, Ticket};
 use libp2p_kad_dht::core::{Contact, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp};
-use libp2p_kad_dht_disk::{DiskStore, DiskStoreConfig};
+use libp2p_kad_dht_disk::{DiskStore, DiskStoreConfig, OpenError};
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 const LATER: Timestamp = Timestamp::from_secs(2_000);
@@ -54,8 +59,87 @@ fn config() -> DiskStoreConfig {
     DiskStoreConfig::default().with_seed([7; 32])
 }
 
-fn open(path: &Path) -> DiskStore {
-    DiskStore::open(path, config()).unwrap()
+/// A store whose tickets are counted, and whose operations are begun one by one.
+struct Opened {
+    store: DiskStore,
+    next: u64,
+    /// What ended at once.
+    done: BTreeMap<Ticket, Done>,
+}
+
+impl Deref for Opened {
+    type Target = DiskStore;
+
+    fn deref(&self) -> &DiskStore {
+        &self.store
+    }
+}
+
+impl DerefMut for Opened {
+    fn deref_mut(&mut self) -> &mut DiskStore {
+        &mut self.store
+    }
+}
+
+impl Opened {
+    fn at(path: impl AsRef<Path>, config: DiskStoreConfig) -> Result<Opened, OpenError> {
+        Ok(Opened { store: DiskStore::open(path, config)?, next: 0, done: BTreeMap::new() })
+    }
+
+    fn begin(&mut self, now: Timestamp, op: Op) -> Ticket {
+        self.next += 1;
+        let ticket = Ticket::new(self.next);
+        if let Some(done) = self.store.run(now, ticket, op) {
+            self.done.insert(ticket, done);
+        }
+        ticket
+    }
+
+    /// Waits for this ticket, and for no other.
+    fn wait(&mut self, ticket: Ticket) -> Done {
+        for _ in 0..30_000 {
+            if let Some(done) = self.done.remove(&ticket) {
+                return done;
+            }
+            while let Some((ended, done)) = self.store.poll_done(Waker::noop()) {
+                if ended == ticket {
+                    return done;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("{ticket} was not reported within 30 s")
+    }
+
+    fn run(&mut self, now: Timestamp, op: Op) -> Done {
+        let ticket = self.begin(now, op);
+        self.wait(ticket)
+    }
+
+    fn put(&mut self, now: Timestamp, record: Record) -> Ticket {
+        self.begin(now, Op::Put(Box::new(Put::new(record, Judge::of_the_last()))))
+    }
+
+    fn add_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Ticket {
+        let sender = (!record.own).then(|| Sender::new(*record.provider.peer()));
+        self.begin(now, Op::AddProvider(Box::new(record), sender))
+    }
+
+    fn remove(&mut self, key: &RecordKey) -> Ticket {
+        self.begin(NOW, Op::Remove(key.clone()))
+    }
+
+    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Ticket {
+        self.begin(NOW, Op::RemoveProvider(key.clone(), *provider))
+    }
+
+    fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Ticket {
+        self.begin(NOW, Op::SavePeers(peers))
+    }
+}
+
+fn open(path: &Path) -> Opened {
+    Opened::at(path, config()).unwrap()
 }
 
 fn peer(n: u64) -> PeerId {
@@ -75,82 +159,63 @@ fn provider(key: &str, n: u64) -> ProviderRecord {
     ProviderRecord::new(key.into(), contact, LATER, LATER)
 }
 
-/// Waits for this ticket, and for no other.
-fn wait(store: &mut DiskStore, ticket: Ticket) -> Done {
-    for _ in 0..30_000 {
-        while let Some(done) = store.poll_done(Waker::noop()) {
-            match &done {
-                Done::Stored { ticket: t, .. } | Done::Loaded { ticket: t, .. } if *t == ticket => return done,
-                _ => {}
-            }
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    panic!("{ticket} was not reported within 30 s")
-}
-
-fn stored(store: &mut DiskStore, write: Result<Write, StoreError>) -> Result<(), StoreError> {
-    let Write::Pending(ticket) = write? else { return Ok(()) };
-    match wait(store, ticket) {
-        Done::Stored { result, .. } => result,
+fn stored(store: &mut Opened, ticket: Ticket) -> Result<(), StoreError> {
+    match store.wait(ticket)? {
+        Found::Kept { .. } | Found::Nothing => Ok(()),
         other => panic!("not stored: {other:?}"),
     }
 }
 
-fn loaded(store: &mut DiskStore, ticket: Ticket) -> Loaded {
-    match wait(store, ticket) {
-        Done::Loaded { result, .. } => result.unwrap(),
-        other => panic!("not loaded: {other:?}"),
+fn get(store: &mut Opened, now: Timestamp, key: &str) -> Option<Record> {
+    match store.run(now, Op::Get(key.into())).unwrap() {
+        Found::Value(found) => found,
+        other => panic!("not a value: {other:?}"),
     }
 }
 
-fn get(store: &mut DiskStore, now: Timestamp, key: &str) -> Option<Record> {
-    match store.get(now, &key.into()).unwrap() {
-        Read::Ready(found) => found,
-        Read::Pending(ticket) => match loaded(store, ticket) {
-            Loaded::Value(found) => found,
-            other => panic!("not a value: {other:?}"),
-        },
+fn providers(store: &mut Opened, key: &str) -> Vec<ProviderRecord> {
+    match store.run(NOW, Op::Providers(key.into())).unwrap() {
+        Found::Providers(found) => found,
+        other => panic!("not providers: {other:?}"),
     }
 }
 
-fn providers(store: &mut DiskStore, key: &str) -> Vec<ProviderRecord> {
-    match store.providers(NOW, &key.into()).unwrap() {
-        Read::Ready(found) => found,
-        Read::Pending(ticket) => match loaded(store, ticket) {
-            Loaded::Providers(found) => found,
-            other => panic!("not providers: {other:?}"),
-        },
+/// Whether the store remembers a sequence number above this one where no value is kept.
+fn remembers(store: &mut Opened, now: Timestamp, key: &str, above: u64) -> bool {
+    let mut older = value(key, b"older");
+    (older.sequence, older.expires) = (Some(above), Some(now + Duration::from_secs(1)));
+    let ticket = store.put(now, older);
+    match stored(store, ticket) {
+        Ok(()) => {
+            let ticket = store.remove(&key.into());
+            stored(store, ticket).unwrap();
+            false
+        }
+        Err(why) => {
+            assert_eq!(why, StoreError::Old);
+            true
+        }
     }
 }
 
-fn sequence(store: &mut DiskStore, now: Timestamp, key: &str) -> Option<u64> {
-    match store.sequence(now, &key.into()).unwrap() {
-        Read::Ready(found) => found,
-        Read::Pending(ticket) => match loaded(store, ticket) {
-            Loaded::Sequence(found) => found,
-            other => panic!("not a sequence: {other:?}"),
-        },
+fn all(store: &mut Opened, what: Scan) -> Vec<Item> {
+    match store.run(NOW, Op::Scan { what, after: None, limit: usize::MAX }).unwrap() {
+        Found::Items(found) => found,
+        other => panic!("not items: {other:?}"),
     }
 }
 
-fn all(store: &mut DiskStore, what: Scan) -> Vec<Item> {
-    match store.scan(what, None, usize::MAX).unwrap() {
-        Read::Ready(found) => found,
-        Read::Pending(ticket) => match loaded(store, ticket) {
-            Loaded::Items(found) => found,
-            other => panic!("not items: {other:?}"),
-        },
+fn saved_peers(store: &mut Opened) -> Result<Vec<Arc<Contact>>, StoreError> {
+    match store.run(NOW, Op::SavedPeers)? {
+        Found::Peers(found) => Ok(found),
+        other => panic!("not peers: {other:?}"),
     }
 }
 
-fn expire(store: &mut DiskStore, now: Timestamp) -> usize {
-    match store.expire(now, usize::MAX).unwrap() {
-        Read::Ready(count) => count,
-        Read::Pending(ticket) => match loaded(store, ticket) {
-            Loaded::Expired(count) => count,
-            other => panic!("not a count: {other:?}"),
-        },
+fn expire(store: &mut Opened, now: Timestamp) -> usize {
+    match store.run(now, Op::Expire { limit: usize::MAX }).unwrap() {
+        Found::Expired(count) => count,
+        other => panic!("not a count: {other:?}"),
     }
 }
 

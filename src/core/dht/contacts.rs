@@ -133,20 +133,19 @@ impl Dht {
 
     /// Asks the store for the peers that were in the table when the process ended.
     pub(super) fn restore_saved(&mut self, now: Timestamp) {
-        if let Some(outcome) = self.storage.saved_peers(Asker::Restore) {
-            self.on_restored(now, outcome);
+        if let Some(done) = self.storage.run(self.time.date, Asker::Restore, Op::SavedPeers) {
+            self.on_restored(now, done);
         }
     }
 
     /// The peers that were in the table are first contacts, no more: each is tried before it is in the table again. The
     /// node looks for its place among them at once.
-    pub(super) fn on_restored(&mut self, now: Timestamp, outcome: Outcome) {
-        let peers = match outcome {
-            Outcome::Peers(Ok(peers)) => peers,
-            Outcome::Peers(Err(why)) => return tracing::warn!(%why, "the peers that were known are lost"),
-            _ => return,
-        };
-        self.try_known(now, &peers);
+    pub(super) fn on_restored(&mut self, now: Timestamp, done: Done) {
+        match done {
+            Ok(Found::Peers(peers)) => self.try_known(now, &peers),
+            Ok(_) => {}
+            Err(why) => tracing::warn!(%why, "the peers that were known are lost"),
+        }
     }
 
     pub(super) fn try_known(&mut self, now: Timestamp, peers: &[Arc<Contact>]) {
@@ -170,7 +169,8 @@ impl Dht {
 
     /// Has the peers of the table kept for the next start, the longest known first.
     pub(super) fn save_peers(&mut self) {
-        if let Err(why) = self.storage.save_peers(self.peers.table.lasting(MAX_SAVED_PEERS)) {
+        let peers = self.peers.table.lasting(MAX_SAVED_PEERS);
+        if let Some(Err(why)) = self.storage.run(self.time.date, Asker::Nobody, Op::SavePeers(peers)) {
             tracing::warn!(%why, "the peers of the table are not kept for the next start");
         }
     }

@@ -18,6 +18,8 @@ impl Dht {
         if let Some(served) = self.server.on_request(&mut cx, (from, place), id, request) {
             self.reply(from, id, served);
         }
+        let displaced = self.storage.take_displaced();
+        self.on_store_ends(now, displaced);
         // It may have announced where it is.
         self.leave_if_relayed(now, &place);
     }
@@ -34,10 +36,10 @@ impl Dht {
     }
 
     /// The store did what a peer asked for. A peer that is gone gets no reply, but what it stored is kept.
-    pub(super) fn on_served(&mut self, now: Timestamp, visit: Visit, outcome: Outcome) {
+    pub(super) fn on_served(&mut self, now: Timestamp, visit: Visit, done: Done) {
         let Dht { time: NodeTime { date, .. }, config, peers, storage, rng, .. } = self;
         let mut cx = ServerContext { now, date: *date, config, peers, storage, rng };
-        match self.server.on_outcome(&mut cx, visit, outcome) {
+        match self.server.on_done(&mut cx, visit, done) {
             Some((to, Some(id), served)) => self.reply(to, id, served),
             Some((_, None, served)) => self.happened(served.event),
             None => {}
@@ -51,13 +53,15 @@ impl Dht {
         }
     }
 
-    pub(super) fn on_outcomes(&mut self, now: Timestamp, outcomes: Vec<(Asker, Outcome)>) {
-        for (asker, outcome) in outcomes {
+    /// Operations of the store have ended.
+    pub(super) fn on_store_ends(&mut self, now: Timestamp, ends: Vec<(Asker, Done)>) {
+        for (asker, done) in ends {
             match asker {
-                Asker::Query(id) => self.on_local(now, id, outcome),
-                Asker::Inbound(visit) => self.on_served(now, visit, outcome),
-                Asker::Restore => self.on_restored(now, outcome),
-                Asker::Duty(duty) => self.on_page(now, duty, outcome),
+                Asker::Query(id) => self.on_local(now, id, done),
+                Asker::Inbound(visit) => self.on_served(now, visit, done),
+                Asker::Restore => self.on_restored(now, done),
+                Asker::Duty(duty) => self.on_page(now, duty, done),
+                Asker::Expiry => self.expiry.on_done(now, &done),
                 Asker::Nobody => {}
             }
         }

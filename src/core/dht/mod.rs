@@ -32,7 +32,7 @@ use super::io::{
 };
 use super::key::Key;
 use super::lookup::Tardy;
-use super::maintain::{Checks, Expiry, Probes, Purpose, Refresh, Snapshots, Upkeep};
+use super::maintain::{Checks, EXPIRED_AT_ONCE, Expiry, Probes, Purpose, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, join, prepare};
@@ -43,8 +43,8 @@ use super::rtt::{Deadlines, Experience, Pace};
 use super::server::{Served, Server, ServerContext};
 use super::spans;
 use super::stats::{Levels, QueryEnd, QueryKind, Stats};
-use super::storage::{Asker, Outcome, Storage, Visit};
-use super::store::{Done, Store};
+use super::storage::{Asker, Storage, Visit};
+use super::store::{Done, Found, Item, Op, Store};
 use super::time::{NodeTime, Timestamp};
 use super::window::Window;
 
@@ -183,7 +183,7 @@ impl Dht {
                     self.refresh.join_started(id);
                 }
                 match local {
-                    Some(outcome) => self.on_local(now, id, outcome),
+                    Some(done) => self.on_local(now, id, done),
                     None => self.drive(now, id),
                 }
             }
@@ -240,16 +240,9 @@ impl Dht {
             Input::RequestGone { id } => {
                 self.server.on_gone(id);
             }
-            Input::Stored { ticket, result } => {
-                let outcomes = self.storage.on_stored(self.time.date, ticket, result);
-                self.on_outcomes(now, outcomes);
-            }
-            Input::Loaded { ticket, result } => {
-                if self.expiry.on_loaded(now, ticket, &result) {
-                    return;
-                }
-                let outcomes = self.storage.on_loaded(self.time.date, ticket, result);
-                self.on_outcomes(now, outcomes);
+            Input::StoreDone { ticket, done } => {
+                let ends = self.storage.on_done(self.time.date, ticket, done);
+                self.on_store_ends(now, ends);
             }
             Input::Dialling { id } => self.begin(now, id, Begin::Dial),
             Input::Sent { id, settle } => self.begin(now, id, Begin::Write(settle)),
@@ -302,14 +295,8 @@ impl Dht {
     /// store that never answers `Pending` need not call it.
     pub fn poll_store(&mut self, now: Timestamp, waker: &Waker) {
         self.follow(now);
-        while let Some(done) = self.storage.store().poll_done(waker) {
-            self.handle_input(
-                now,
-                match done {
-                    Done::Stored { ticket, result } => Input::Stored { ticket, result },
-                    Done::Loaded { ticket, result } => Input::Loaded { ticket, result },
-                },
-            );
+        while let Some((ticket, done)) = self.storage.store().poll_done(waker) {
+            self.handle_input(now, Input::StoreDone { ticket, done });
         }
     }
 

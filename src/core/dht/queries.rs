@@ -63,11 +63,11 @@ impl Dht {
     }
 
     /// The store did what a query needs of it.
-    pub(super) fn on_local(&mut self, now: Timestamp, id: QueryId, outcome: Outcome) {
+    pub(super) fn on_local(&mut self, now: Timestamp, id: QueryId, done: Done) {
         let Some(mut query) = self.pool.take(id) else { return };
         let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
         let mut events = Vec::new();
-        query.machine.on_local(&cx, outcome, &mut events);
+        query.machine.on_local(&cx, done, &mut events);
         self.report_events(id, &query, &mut events);
         self.advance(now, id, query);
     }
@@ -204,7 +204,7 @@ impl Dht {
     /// it, and gives way to whatever is asked for.
     fn follow_up(&mut self, now: Timestamp, id: QueryId, target: Key, mut follow_up: FollowUp) {
         if let Some(record) = follow_up.keep.take().filter(|_| follow_up.replaces || self.mode == Mode::Server) {
-            self.storage.keep_value(self.time.date, Asker::Nobody, record);
+            let _ = self.storage.put(self.time.date, Asker::Nobody, record);
         }
         self.stats.stores.corrected += follow_up.corrected.len() as u64;
         self.stats.stores.cached += u64::from(follow_up.cached.is_some());

@@ -294,7 +294,11 @@ impl Dht {
             self.on_query_expired(now, id);
         }
         self.run_checks(now);
-        self.expiry.run(&self.time, self.storage.store());
+        if self.expiry.begin(&self.time, self.storage.peek()) {
+            let expire = Op::Expire { limit: EXPIRED_AT_ONCE };
+            let done = self.storage.run(self.time.date, Asker::Expiry, expire);
+            done.into_iter().for_each(|done| self.expiry.on_done(now, &done));
+        }
         if self.snapshots.take_due(now) {
             self.save_peers();
         }

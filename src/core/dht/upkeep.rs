@@ -21,8 +21,10 @@ impl Dht {
         while let Some((_, duty)) = self.upkeep.due(self.storage.peek(), self.mode).filter(|(at, _)| *at <= now) {
             let k = self.config.lookup.replication.get();
             let (what, after) = self.upkeep.begin(now, duty, &self.peers, k);
-            if let Some(outcome) = self.storage.items(Asker::Duty(duty), what, after.as_ref(), PAGE) {
-                self.on_page(now, duty, outcome);
+            if let Some(done) =
+                self.storage.run(self.time.date, Asker::Duty(duty), Op::Scan { what, after, limit: PAGE })
+            {
+                self.on_page(now, duty, done);
             }
             // Errands that nobody can be asked for are over at once, and leave room for the next.
             self.end_refused(now);
@@ -30,10 +32,10 @@ impl Dht {
     }
 
     /// The store read a page for a duty.
-    pub(super) fn on_page(&mut self, now: Timestamp, duty: Duty, outcome: Outcome) {
-        let Outcome::Items(page) = outcome else { return };
+    pub(super) fn on_page(&mut self, now: Timestamp, duty: Duty, done: Done) {
+        let page = if let Ok(Found::Items(items)) = done { Some(items) } else { None };
         let k = self.config.lookup.replication.get();
-        let mut errands = self.upkeep.on_page(&self.time, duty, page.ok(), &self.peers, k);
+        let mut errands = self.upkeep.on_page(&self.time, duty, page, &self.peers, k);
         errands.retain(|errand| {
             // What its own rules call over would be refused by all, and held against this node.
             let valid = !errand.item.is_expired(self.time.date);
@@ -87,9 +89,7 @@ impl Dht {
         for ended in region.ended() {
             match run.duty {
                 Duty::Republish | Duty::Retry => self.on_announced(ended),
-                Duty::Replicate if !ended.reached.is_empty() => {
-                    self.storage.mark(self.time.date, ended.item, run.started)
-                }
+                Duty::Replicate if !ended.reached.is_empty() => self.touch(ended.item, run.started),
                 Duty::Newcomers => self.upkeep.republish.on_told(Name::of(&ended.item), &ended.reached),
                 Duty::Replicate => {}
             }
@@ -98,8 +98,13 @@ impl Dht {
 
     fn on_announced(&mut self, ended: Ended) {
         if self.upkeep.republish.on_ended(&self.time, Name::of(&ended.item), &ended) {
-            self.storage.mark(self.time.date, ended.item, self.time.date);
+            self.touch(ended.item, self.time.date);
         }
+    }
+
+    /// Notes on a record that it was announced, or stored again, at this time.
+    fn touch(&mut self, item: Item, at: Timestamp) {
+        let _ = self.storage.run(self.time.date, Asker::Nobody, Op::Touch(item, at));
     }
 
     /// What is under way no longer tells anyone of it.

@@ -18,7 +18,7 @@ mod tests;
 mod upkeep;
 
 pub(crate) use check::Checks;
-pub(crate) use expire::Expiry;
+pub(crate) use expire::{EXPIRED_AT_ONCE, Expiry};
 pub(crate) use newcomers::Newcomers;
 pub(crate) use probe::{Probes, Purpose};
 pub(crate) use refresh::Refresh;

@@ -115,7 +115,7 @@ fn hour(republish: &mut Republish, now: &mut Timestamp, all: &BTreeMap<Key, Item
     let mut store = crate::core::MemoryStore::new(crate::core::MemoryStoreConfig::default(), [0; 32]);
     for item in all.values() {
         if let Item::Value(record) = item {
-            crate::core::Store::put(&mut store, *now, record.clone()).unwrap();
+            crate::core::store::StoreExt::put(&mut store, *now, record.clone()).unwrap();
         }
     }
     while let Some(at) = republish.sweep.as_ref().and_then(Sweep::due).filter(|at| *at < end) {
@@ -267,7 +267,7 @@ fn a_value_is_replicated_after_an_hour_without_a_store_by_who_is_close_and_while
         let begin = BEGIN + 10 * HOUR;
         let mut replicate = Replicate::new(begin, Some(HOUR), &mut rng());
         let mut store = crate::core::MemoryStore::new(crate::core::MemoryStoreConfig::default(), [0; 32]);
-        crate::core::Store::put(&mut store, BEGIN, record.clone()).unwrap();
+        crate::core::store::StoreExt::put(&mut store, BEGIN, record.clone()).unwrap();
         let mut errands = 0;
         while let Some(now) = replicate.sweep.as_ref().and_then(Sweep::due).filter(|at| *at < begin + 3 * HOUR) {
             // A store that came comes again and again.

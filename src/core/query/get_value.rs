@@ -20,7 +20,7 @@ use crate::core::message::{Misbehaviour, Request, Response};
 use crate::core::record::{Record, RecordKey};
 use crate::core::requests::Tag;
 use crate::core::storage::received;
-use crate::core::store::StoreError;
+use crate::core::store::{Done, Found, StoreError};
 use crate::core::time::Timestamp;
 use crate::core::validate::Candidate;
 
@@ -89,15 +89,10 @@ impl GetValue {
         }
     }
 
-    pub(crate) fn on_local(
-        &mut self,
-        cx: &Context<'_>,
-        value: Result<Option<Record>, StoreError>,
-        out: &mut Vec<QueryEvent>,
-    ) {
+    pub(crate) fn on_local(&mut self, cx: &Context<'_>, done: Done, out: &mut Vec<QueryEvent>) {
         // A store that cannot tell is no reason not to ask others.
-        self.local = Some(value.as_ref().map(|_| ()).map_err(|why| *why));
-        if let Ok(Some(record)) = value {
+        self.local = Some(done.as_ref().map(|_| ()).map_err(|why| *why));
+        if let Ok(Found::Value(Some(record))) = done {
             self.held += 1;
             self.held_here = true;
             // Copies of an own value live from when they were last sent out.

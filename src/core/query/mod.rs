@@ -44,7 +44,7 @@ use super::peers::Peers;
 use super::requests::Tag;
 use super::rtt::{Experience, Pace};
 use super::stats::{Cause, QueryKind};
-use super::storage::Outcome;
+use super::store::{Done, Found};
 use super::time::{NodeTime, Timestamp};
 
 /// The part of a query that walks.
@@ -240,17 +240,14 @@ impl Machine {
     }
 
     /// The store did what the operation needs of it.
-    pub(crate) fn on_local(&mut self, cx: &Context<'_>, outcome: Outcome, out: &mut Vec<QueryEvent>) {
-        match (self, outcome) {
-            (Machine::GetValue(get), Outcome::Value(value)) => get.on_local(cx, value, out),
-            (Machine::Publish(publish), Outcome::Kept(kept)) => publish.on_local(cx, kept),
-            (Machine::Providers(providers), Outcome::Providers(records)) => providers.on_local(cx, records, out),
-            (Machine::Local(end), Outcome::Kept(kept)) => {
-                *end = Some(kept.map(|()| Answer::Forgotten).map_err(QueryError::from));
-            }
-            (Machine::Local(end), Outcome::Items(items)) => {
-                *end = Some(items.map(|items| Answer::Records { items }).map_err(QueryError::Store));
-            }
+    pub(crate) fn on_local(&mut self, cx: &Context<'_>, done: Done, out: &mut Vec<QueryEvent>) {
+        match (self, done) {
+            (Machine::GetValue(get), done) => get.on_local(cx, done, out),
+            (Machine::Publish(publish), done) => publish.on_local(cx, done),
+            (Machine::Providers(providers), done) => providers.on_local(cx, done, out),
+            (Machine::Local(end), Ok(Found::Items(items))) => *end = Some(Ok(Answer::Records { items })),
+            (Machine::Local(end), Ok(_)) => *end = Some(Ok(Answer::Forgotten)),
+            (Machine::Local(end), Err(why)) => *end = Some(Err(why.into())),
             _ => {}
         }
     }

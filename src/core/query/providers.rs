@@ -17,9 +17,9 @@ use crate::core::error::Report;
 use crate::core::io::{Answer, QueryEvent, QueryOptions};
 use crate::core::lookup::Lookup;
 use crate::core::message::{Request, Response};
-use crate::core::record::{ProviderRecord, RecordKey};
+use crate::core::record::RecordKey;
 use crate::core::requests::Tag;
-use crate::core::store::StoreError;
+use crate::core::store::{Done, Found};
 
 /// So many providers without an address are looked for at most, one after the other. Source: a walk each is dear, and
 /// whoever announces without addresses is rarely found with one.
@@ -76,15 +76,11 @@ impl FindProviders {
         }
     }
 
-    pub(crate) fn on_local(
-        &mut self,
-        cx: &Context<'_>,
-        records: Result<Vec<ProviderRecord>, StoreError>,
-        out: &mut Vec<QueryEvent>,
-    ) {
+    pub(crate) fn on_local(&mut self, cx: &Context<'_>, done: Done, out: &mut Vec<QueryEvent>) {
         self.local = true;
         // A store that cannot tell is no reason not to ask others.
-        for record in records.unwrap_or_default() {
+        let records = if let Ok(Found::Providers(records)) = done { records } else { Vec::new() };
+        for record in records {
             let provider = if record.own { Arc::clone(&cx.peers.local) } else { cx.peers.admissible(&record.provider) };
             self.hear(cx, &provider);
         }

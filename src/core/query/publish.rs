@@ -17,8 +17,7 @@ use crate::core::lookup::Lookup;
 use crate::core::message::{Request, RequestError, Value};
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::requests::Tag;
-use crate::core::storage::KeepError;
-use crate::core::store::Item;
+use crate::core::store::{Done, Item};
 use crate::core::time::Timestamp;
 
 #[derive(Debug)]
@@ -94,12 +93,12 @@ impl Publish {
         }
     }
 
-    pub(crate) fn on_local(&mut self, cx: &Context<'_>, kept: Result<(), KeepError>) {
+    pub(crate) fn on_local(&mut self, cx: &Context<'_>, kept: Done) {
         // The store may have answered late: what the node had then it may have no more.
         let unreachable = matches!(self.what, What::Provider) && !cx.peers.local.has_addrs();
         self.stage = match kept {
-            Ok(()) if unreachable => Stage::Refused(QueryError::NoOwnAddress),
-            Ok(()) => {
+            Ok(_) if unreachable => Stage::Refused(QueryError::NoOwnAddress),
+            Ok(_) => {
                 let delivery = Delivery::new(self.message(cx), cx.replication());
                 Stage::Walking(cx.walk(self.target, cx.replication(), self.paths), delivery)
             }

@@ -22,7 +22,8 @@ use super::key::Key;
 use super::message::{Misbehaviour, Request, Response, Value};
 use super::peers::Peers;
 use super::record::{ProviderRecord, Record, RecordKey};
-use super::storage::{Asker, Outcome, Storage, Visit, received};
+use super::storage::{Asker, Storage, Visit, received};
+use super::store::{Done, Found, Op, StoreError};
 use super::time::Timestamp;
 
 /// What the server may use.
@@ -110,14 +111,14 @@ impl Server {
     }
 
     /// The store did what a request waited for. Names the request if its peer still waits.
-    pub(crate) fn on_outcome(
+    pub(crate) fn on_done(
         &mut self,
         cx: &mut ServerContext<'_>,
         visit: Visit,
-        outcome: Outcome,
+        done: Done,
     ) -> Option<(PeerId, Option<InboundId>, Served)> {
         let Waiting { from, id, asked } = self.forget(visit)?;
-        Some((from, id, serve(cx, (from, Key::from(&from)), asked, outcome)))
+        Some((from, id, serve(cx, (from, Key::from(&from)), asked, done)))
     }
 
     /// The peer no longer waits.
@@ -157,17 +158,24 @@ impl Server {
         let (date, visit) = (cx.date, self.next);
         self.next = Visit(visit.0 + 1);
         let asker = Asker::Inbound(visit);
-        let outcome = match (&asked, record) {
-            (Asked::Value(key), _) => cx.storage.value(date, asker, key),
+        let sender = |key: &RecordKey| cx.peers.sender(&from, &place, &key.key(), cx.config.lookup.replication.get());
+        let done = match (&asked, record) {
+            (Asked::Value(key), _) => cx.storage.run(date, asker, Op::Get(key.clone())),
             (Asked::Put(value), _) => {
-                cx.storage.keep_value(date, asker, received(date, &cx.config.record, value.clone()))
+                let received = received(date, &cx.config.record, value.clone());
+                match cx.storage.checked(date, received) {
+                    Ok(record) => cx.storage.put_of_peer(date, asker, record, sender(&value.key)),
+                    Err(why) => return Some(Served::refuse(Misbehaviour::InvalidValue(why))),
+                }
             }
-            (Asked::Providers(key), _) => cx.storage.providers(date, asker, key),
-            (Asked::Announce(_), Some(record)) => cx.storage.keep_provider(date, asker, record),
+            (Asked::Providers(key), _) => cx.storage.run(date, asker, Op::Providers(key.clone())),
+            (Asked::Announce(key), Some(record)) => {
+                cx.storage.run(date, asker, Op::AddProvider(Box::new(record), Some(sender(key))))
+            }
             (Asked::Announce(_), None) => return Some(Served::refuse(Misbehaviour::NotItsProvider)),
         };
-        match outcome {
-            Some(outcome) => Some(serve(cx, (from, place), asked, outcome)),
+        match done {
+            Some(done) => Some(serve(cx, (from, place), asked, done)),
             None => {
                 *self.per_peer.entry(from).or_default() += 1;
                 self.by_id.insert(id, visit);
@@ -235,31 +243,30 @@ fn announced(
 }
 
 /// The answer, once the store has spoken.
-fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked, outcome: Outcome) -> Served {
-    match (asked, outcome) {
-        (Asked::Value(key), Outcome::Value(Ok(record))) => {
+fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked, done: Done) -> Served {
+    match (asked, done) {
+        (Asked::Value(key), Ok(Found::Value(record))) => {
             let closer = closest(cx, &place, &key.key());
             let value = record.map(|record| as_sent(cx.date, record));
             Served::answer(Response::GetValue { key, value, closer })
         }
-        (Asked::Providers(key), Outcome::Providers(Ok(records))) => {
+        (Asked::Providers(key), Ok(Found::Providers(records))) => {
             let closer = closest(cx, &place, &key.key());
             let mut providers = records.into_iter().map(|record| as_reachable(cx.peers, record)).collect::<Vec<_>>();
             shuffle(&mut providers, cx.rng);
             Served::answer(Response::GetProviders { key, providers, closer })
         }
-        (Asked::Put(value), Outcome::Kept(Ok(()))) => {
+        (Asked::Put(value), Ok(Found::Kept { .. })) => {
             let event = Event::RecordStored { key: value.key.clone(), from };
             let echo = Value { publisher: None, ttl: None, received: Some(cx.date), ..value };
             Served { event: Some(event), ..Served::answer(Response::PutValue { value: echo }) }
         }
-        (Asked::Announce(key), Outcome::Kept(Ok(()))) => {
+        (Asked::Announce(key), Ok(Found::Kept { .. })) => {
             Served { reply: Reply::Nothing, event: Some(Event::ProviderStored { key, provider: from }) }
         }
-        (_, Outcome::Kept(Err(why))) => Served::refuse(why.refusal()),
-        (_, Outcome::Value(Err(why)) | Outcome::Providers(Err(why)) | Outcome::Items(Err(why))) => Served::refuse(why),
+        (_, Err(why)) => Served::refuse(why),
         // The answer to something else than was asked: no store gives it.
-        _ => Served::refuse(super::store::StoreError::Failed),
+        _ => Served::refuse(StoreError::Failed),
     }
 }
 

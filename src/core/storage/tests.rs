@@ -1,13 +1,19 @@
-//! Writes of one key, whatever the store does first.
+//! Who is told what, whatever the store does first.
 
+use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
+use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
+use crate::core::contact::Contact;
+use crate::core::record::ProviderRecord;
 use crate::core::store::deferred::{DeferredControl, DeferredStore};
-use crate::core::store::{Done, MemoryStore, MemoryStoreConfig};
+use crate::core::store::{Item, MemoryStore, MemoryStoreConfig, Scan};
+use crate::core::validate::{Candidate, InvalidValue, Valid, Validator};
 
 const BEGIN: Timestamp = Timestamp::from_secs(1_000_000);
 
@@ -30,34 +36,41 @@ fn own(key: &str, value: &str, now: Timestamp) -> Record {
     record
 }
 
-/// Lets one operation of the store end, and tells what came of it.
-fn release(storage: &mut Storage, control: &mut DeferredControl, position: usize) -> Vec<(Asker, Outcome)> {
-    control.release_at(position);
-    let mut outcomes = Vec::new();
-    while let Some(done) = storage.store().poll_done(Waker::noop()) {
-        outcomes.extend(match done {
-            Done::Stored { ticket, result } => storage.on_stored(BEGIN, ticket, result),
-            Done::Loaded { ticket, result } => storage.on_loaded(BEGIN, ticket, result),
-        });
-    }
-    outcomes
+fn others(key: &str, value: &str, now: Timestamp) -> Record {
+    let mut record = Record::new(key, value.to_owned(), now);
+    (record.expires, record.claimed) = (Some(now + Duration::from_secs(1_000)), true);
+    record
 }
 
-fn release_all(storage: &mut Storage, control: &mut DeferredControl) -> Vec<(Asker, Outcome)> {
-    let mut outcomes = Vec::new();
-    while control.waiting() > 0 {
-        outcomes.append(&mut release(storage, control, 0));
+fn asker(i: usize) -> Asker {
+    Asker::Query(QueryId::new(i as u64))
+}
+
+/// Lets one operation of the store end, and tells what came of it.
+fn release(storage: &mut Storage, control: &mut DeferredControl, position: usize) -> Vec<(Asker, Done)> {
+    control.release_at(position);
+    let mut ends = Vec::new();
+    while let Some((ticket, done)) = storage.store().poll_done(Waker::noop()) {
+        ends.extend(storage.on_done(BEGIN, ticket, done));
     }
-    outcomes
+    ends
+}
+
+fn release_all(storage: &mut Storage, control: &mut DeferredControl) -> Vec<(Asker, Done)> {
+    let mut ends = Vec::new();
+    while control.waiting() > 0 {
+        ends.append(&mut release(storage, control, 0));
+    }
+    ends
 }
 
 /// All that is kept.
 fn kept(storage: &mut Storage, control: Option<&mut DeferredControl>) -> String {
-    let mut outcome = storage.items(Asker::Nobody, Scan::All, None, 1_000);
+    let mut done = storage.run(BEGIN, asker(0), Op::Scan { what: Scan::All, after: None, limit: 1_000 });
     if let Some(control) = control {
-        outcome = outcome.or(release_all(storage, control).pop().map(|(_, outcome)| outcome));
+        done = done.or(release_all(storage, control).pop().map(|(_, done)| done));
     }
-    let Some(Outcome::Items(Ok(items))) = outcome else { panic!("{outcome:?}") };
+    let Some(Ok(Found::Items(items))) = done else { panic!("{done:?}") };
     let show = |item: &Item| match item {
         Item::Value(record) => format!("{record:?}\n"),
         Item::Provider(record) => format!("{} {} {:?}\n", record.key, record.own, record.announced),
@@ -65,27 +78,22 @@ fn kept(storage: &mut Storage, control: Option<&mut DeferredControl>) -> String 
     items.iter().map(show).collect()
 }
 
-fn act(storage: &mut Storage, i: usize, lot: u32, local: &Arc<Contact>) {
-    let now = BEGIN + std::time::Duration::from_secs(i as u64);
-    let key = format!("/app/{}", lot % 2);
-    let value = format!("value {}", lot / 2 % 3);
+fn act(storage: &mut Storage, i: usize, pick: u32, local: &Arc<Contact>) {
+    let now = BEGIN + Duration::from_secs(i as u64);
+    let key = format!("/app/{}", pick % 2);
+    let value = format!("value {}", pick / 2 % 3);
     let mut provided =
         ProviderRecord::new(RecordKey::from(&key[..]), Arc::clone(local), Timestamp::MAX, Timestamp::MAX);
     provided.own = true;
-    let asker = Asker::Query(QueryId::new(i as u64));
-    match lot / 6 % 7 {
-        0 => drop(storage.keep_value(now, asker, own(&key, &value, now))),
-        1 => {
-            let mut record = Record::new(key, value, now);
-            (record.expires, record.claimed) = (Some(now + std::time::Duration::from_secs(1_000)), true);
-            drop(storage.keep_value(now, asker, record));
-        }
-        2 => drop(storage.forget_value(now, asker, &RecordKey::from(key))),
-        3 => storage.mark(now, Item::Value(own(&key, &value, now)), now),
-        4 => drop(storage.keep_provider(now, asker, provided)),
-        5 => drop(storage.forget_provider(now, asker, &provided.key.clone(), local.peer())),
-        _ => storage.mark(now, Item::Provider(provided), now),
-    }
+    let _ = match pick / 6 % 7 {
+        0 => storage.put(now, asker(i), own(&key, &value, now)),
+        1 => storage.put(now, asker(i), others(&key, &value, now)),
+        2 => storage.run(now, asker(i), Op::Remove(RecordKey::from(key))),
+        3 => storage.run(now, asker(i), Op::Touch(Item::Value(own(&key, &value, now)), now)),
+        4 => storage.run(now, asker(i), Op::AddProvider(Box::new(provided), None)),
+        5 => storage.run(now, asker(i), Op::RemoveProvider(provided.key, *local.peer())),
+        _ => storage.run(now, asker(i), Op::Touch(Item::Provider(provided), now)),
+    };
 }
 
 /// What is kept in the end is what a store keeps that does everything at once, in whatever order a slow one works.
@@ -98,20 +106,17 @@ fn the_order_of_what_is_asked_for_holds_in_every_order_of_the_store() {
         let (mut quick, (mut slow, mut control)) = (at_once(), later());
         let mut ends = 0;
         let count = 12;
-        let mut asked = 0;
         for i in 0..count {
-            let lot = rng.next_u32();
-            act(&mut quick, i, lot, &local);
-            act(&mut slow, i, lot, &local);
-            asked += usize::from(!matches!(lot / 6 % 7, 3 | 6));
+            let pick = rng.next_u32();
+            act(&mut quick, i, pick, &local);
+            act(&mut slow, i, pick, &local);
             for _ in 0..rng.next_u32() % 3 {
                 let waiting = control.waiting().max(1);
                 ends += release(&mut slow, &mut control, rng.next_u32() as usize % waiting).len();
             }
         }
         ends += release_all(&mut slow, &mut control).len();
-        assert_eq!(ends, asked, "everyone is told once");
-        assert_eq!((slow.jobs(), slow.marking.len()), (0, 0));
+        assert_eq!((ends, slow.jobs()), (count, 0), "everyone is told once");
         let expected = kept(&mut quick, None);
         assert_eq!(kept(&mut slow, Some(&mut control)), expected);
         different.insert(expected);
@@ -119,47 +124,92 @@ fn the_order_of_what_is_asked_for_holds_in_every_order_of_the_store() {
     assert!(different.len() > 100, "{} ends", different.len());
 }
 
-#[test]
-fn a_mark_is_not_lost_to_a_write_that_is_refused() {
-    let (mut storage, mut control) = later();
-    let record = own("/app/x", "the value", BEGIN);
-    storage.keep_value(BEGIN, Asker::Nobody, record.clone());
-    release_all(&mut storage, &mut control);
-    // A peer sends one that ends sooner, and the store is slow to compare.
-    let mut other = Record::new("/app/x", "a value", BEGIN);
-    (other.expires, other.claimed) = (Some(BEGIN + std::time::Duration::from_secs(5)), true);
-    storage.keep_value(BEGIN, Asker::Nobody, other);
-    for second in 1..100 {
-        storage.mark(BEGIN, Item::Value(record.clone()), BEGIN + std::time::Duration::from_secs(second));
-    }
-    assert_eq!(storage.jobs(), 1, "nobody is refused for marks");
-    assert!(format!("{:?}", storage.turns).matches("Mark").count() == 1, "marks in a row are one");
-    release_all(&mut storage, &mut control);
-    let Some(Outcome::Value(Ok(Some(kept)))) = ({
-        storage.value(BEGIN, Asker::Nobody, &record.key);
-        release_all(&mut storage, &mut control).pop().map(|(_, outcome)| outcome)
-    }) else {
-        panic!("it is kept")
-    };
-    assert_eq!(
-        (&kept.value[..], kept.announced),
-        (&b"the value"[..], Some(BEGIN + std::time::Duration::from_secs(99)))
-    );
-}
-
 /// The read began while it lived.
 #[test]
-fn a_value_that_is_over_when_its_read_ends_is_as_good_as_none() {
+fn a_value_that_expires_while_it_is_read_is_as_good_as_none() {
     let (mut storage, mut control) = later();
     let before = Timestamp::from_micros(BEGIN.as_micros() - 1);
-    for (expires, found) in [(BEGIN, false), (BEGIN + std::time::Duration::from_micros(1), true)] {
+    for (expires, found) in [(BEGIN, false), (BEGIN + Duration::from_micros(1), true)] {
         let mut record = Record::new("/a/b", "v", before);
         record.expires = Some(expires);
-        assert!(storage.keep_value(before, Asker::Nobody, record).is_none());
+        assert!(storage.put(before, asker(0), record).is_none());
         release_all(&mut storage, &mut control);
-        assert!(storage.value(before, Asker::Nobody, &RecordKey::from("/a/b")).is_none());
-        let outcome = release_all(&mut storage, &mut control).pop();
-        let Some((_, Outcome::Value(Ok(value)))) = outcome else { panic!("{outcome:?}") };
+        assert!(storage.run(before, asker(0), Op::Get(RecordKey::from("/a/b"))).is_none());
+        let done = release_all(&mut storage, &mut control).pop();
+        let Some((_, Ok(Found::Value(value)))) = done else { panic!("{done:?}") };
         assert_eq!(value.is_some(), found, "{value:?}");
     }
+}
+
+/// Takes the number at the end of a value for its place in a sequence, and prefers the greatest bytes.
+#[derive(Debug)]
+struct Numbered;
+
+impl Validator for Numbered {
+    fn validate(&self, _: Timestamp, _: &RecordKey, value: &[u8]) -> Result<Valid, InvalidValue> {
+        Ok(Valid::default().with_sequence(value.last().map_or(0, |last| u64::from(*last))))
+    }
+
+    fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
+        (0..values.len()).max_by_key(|i| values[*i].value.last()).unwrap_or(0)
+    }
+}
+
+fn sender(n: u8, group: Option<u64>) -> Sender {
+    let mut bytes = [0; 34];
+    (bytes[0], bytes[1], bytes[2]) = (0x12, 0x20, n);
+    let mut sender = Sender::new(PeerId::from_bytes(&bytes).unwrap());
+    sender.group = group;
+    sender
+}
+
+/// Has a peer put a value, and says who was refused for it at once.
+fn put(storage: &mut Storage, i: usize, value: &str, sender: Sender) -> Vec<usize> {
+    // No two come at the same time.
+    let at = BEGIN + Duration::from_micros(i as u64);
+    let record = storage.checked(at, others("/app/x", value, at)).unwrap();
+    let done = storage.put_of_peer(BEGIN, asker(i), record, sender);
+    let refused = done.into_iter().map(|done| (asker(i), done)).chain(storage.take_displaced());
+    refused
+        .map(|(whose, done)| {
+            assert!(matches!(done, Err(StoreError::Busy)), "{done:?}");
+            (0..=i).find(|i| asker(*i) == whose).unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn of_the_puts_of_one_key_the_newest_waits_and_the_others_are_refused_at_once() {
+    let (store, mut control) = DeferredStore::new(memory());
+    let config = RecordConfig { validator: Arc::new(Numbered), ..RecordConfig::default() };
+    let mut storage = Storage::new(Box::new(store), config);
+    assert!(put(&mut storage, 0, "a", sender(0, None)).is_empty(), "the first goes to the store");
+    assert!(put(&mut storage, 1, "b", sender(1, None)).is_empty(), "the second waits");
+    assert_eq!(put(&mut storage, 2, "b", sender(2, None)), [2], "one as new does not push it out");
+    assert_eq!(put(&mut storage, 3, "a", sender(3, None)), [3], "nor does an older one");
+    assert_eq!(put(&mut storage, 4, "c", sender(4, None)), [1], "a newer one does");
+    assert_eq!((control.waiting(), storage.jobs()), (1, 2));
+    // The node's own goes to the store all the same.
+    assert!(storage.put(BEGIN, asker(5), own("/app/x", "d", BEGIN)).is_none());
+    let ends = release_all(&mut storage, &mut control);
+    let ends: Vec<_> = ends.iter().map(|(asker, done)| (*asker, done.is_ok())).collect();
+    assert_eq!(ends, [(asker(0), true), (asker(5), true), (asker(4), false)]);
+    assert_eq!((storage.jobs(), storage.contended.len()), (0, 0), "nothing is left of it");
+}
+
+#[test]
+fn where_no_number_decides_the_groups_take_turns() {
+    let (mut storage, mut control) = later();
+    assert!(put(&mut storage, 0, "a", sender(0, Some(1))).is_empty());
+    assert!(put(&mut storage, 1, "b", sender(1, Some(1))).is_empty());
+    assert_eq!(put(&mut storage, 2, "c", sender(2, Some(1))), [2], "who is in one group is one writer");
+    assert_eq!(put(&mut storage, 3, "d", sender(3, Some(2))), [1], "who has not written goes first");
+    assert_eq!(put(&mut storage, 4, "e", sender(4, Some(3))), [4], "of two such the one that was there first");
+    release(&mut storage, &mut control, 0);
+    for i in 5..70 {
+        put(&mut storage, i, "f", sender(i as u8, Some(1)));
+    }
+    assert_eq!(put(&mut storage, 70, "g", sender(4, Some(3))).len(), 1, "a flood of one group keeps nobody waiting");
+    let ends = release_all(&mut storage, &mut control);
+    assert!(ends.iter().any(|(whose, _)| *whose == asker(70)), "{ends:?}");
 }

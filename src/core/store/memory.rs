@@ -19,21 +19,20 @@ pub use config::{
     DEFAULT_MAX_PROVIDERS, DEFAULT_MAX_PROVIDERS_PER_KEY, DEFAULT_MAX_VALUE_BYTES, DEFAULT_MAX_VALUE_LEN,
     DEFAULT_MAX_VALUES, MemoryStoreConfig,
 };
-use libp2p_identity::PeerId;
 
 use self::own::OwnProviders;
 use self::providers::Providers;
 use self::values::Values;
 use super::lots::Lots;
-use super::{Item, Read, Scan, Store, StoreError, Usage, Write};
+use super::{Done, Found, Item, Op, Put, Scan, Store, StoreError, Ticket, Usage, touch_provider, touch_value};
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use crate::core::key::Key;
-use crate::core::record::{ProviderRecord, Record, RecordKey};
+use crate::core::record::ProviderRecord;
 use crate::core::time::Timestamp;
 
 /// Keeps everything in memory, within the bounds of a [`MemoryStoreConfig`]; nothing outlives the process.
 ///
-/// Every answer is [`Read::Ready`] or [`Write::Kept`]; nothing is ever `Pending` and nothing is ever `Failed`.
+/// Every operation is done at once, and none ever ends as [`StoreError::Failed`].
 /// A default store that remote peers flood holds at most 143 MiB for them, see [`MemoryStoreConfig::memory_bound`].
 ///
 /// # What gives way when a bound is reached
@@ -102,6 +101,83 @@ impl MemoryStore {
         &self.config
     }
 
+    fn put_value(&mut self, now: Timestamp, put: Put) -> Done {
+        let Put { record, judge, .. } = put;
+        if record.key.as_bytes().len() > MAX_KEY_LEN || record.value.len() > self.config.max_value_len {
+            return Err(StoreError::TooLarge);
+        }
+        let place = record.key.key();
+        let remembered = self.values.sequence(now, &place);
+        let judged = judge.decide(now, self.values.get(now, &place), remembered, record)?;
+        self.values.put(now, judged.record, &self.lots, &self.config)?;
+        Ok(Found::Kept { superseded: judged.superseded })
+    }
+
+    fn keep_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Done {
+        if record.key.as_bytes().len() > MAX_PROVIDER_KEY_LEN {
+            return Err(StoreError::TooLarge);
+        }
+        let (place, peer) = (record.key.key(), *record.provider.peer());
+        if record.own {
+            self.providers.remove(&place, &peer);
+            self.own.add(record);
+        } else {
+            self.providers.add(now, place, &record, &self.lots, &self.config)?;
+            self.own.remove(&place, &peer);
+        }
+        Ok(Found::Kept { superseded: false })
+    }
+
+    fn touch(&mut self, now: Timestamp, item: &Item, at: Timestamp) {
+        let place = item.key().key();
+        match item {
+            Item::Value(read) => {
+                let Some(mut record) = self.values.get(now, &place).cloned() else { return };
+                if touch_value(&mut record, read, at) {
+                    // It takes the room that it has.
+                    let _ = self.values.put(now, record, &self.lots, &self.config);
+                }
+            }
+            Item::Provider(read) => {
+                let kept = self.own.get(now, &place).find(|kept| kept.provider.peer() == read.provider.peer());
+                if let Some(mut record) = kept.filter(|kept| kept.own)
+                    && touch_provider(&mut record, read, at)
+                {
+                    self.own.add(record);
+                }
+            }
+        }
+    }
+
+    fn providers_of(&mut self, now: Timestamp, place: &Key) -> Vec<ProviderRecord> {
+        let mut found = self.providers.get(now, place);
+        found.extend(self.own.get(now, place));
+        found
+    }
+
+    fn forget_expired(&mut self, now: Timestamp, limit: usize) -> usize {
+        let values = self.values.expire(now, limit, &self.lots, &self.config);
+        let own = self.own.expire(now, limit - values);
+        values + own + self.providers.expire(now, limit - values - own)
+    }
+
+    fn page(&self, what: Scan, mut after: Option<Key>, limit: usize) -> Vec<Item> {
+        let mut items = Vec::new();
+        while items.len() < limit {
+            let Some(place) = self.next_place(what, after.as_ref()) else { break };
+            let value = self.values.at(&place).cloned().map(Item::Value);
+            items.extend(value.filter(|item| what.wants(item)));
+            if what == Scan::All {
+                items.extend(self.providers.at(&place).map(Item::Provider));
+            }
+            if what != Scan::Values {
+                items.extend(self.own.at(&place).map(Item::Provider));
+            }
+            after = Some(place);
+        }
+        items
+    }
+
     /// The next place that has something of this kind, just after `after`.
     fn next_place(&self, what: Scan, after: Option<&Key>) -> Option<Key> {
         let own = self.own.after(after).next();
@@ -122,78 +198,31 @@ impl fmt::Debug for MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<Record>>, StoreError> {
-        Ok(Read::Ready(self.values.get(now, &key.key()).cloned()))
-    }
-
-    fn put(&mut self, now: Timestamp, record: Record) -> Result<Write, StoreError> {
-        if record.key.as_bytes().len() > MAX_KEY_LEN || record.value.len() > self.config.max_value_len {
-            return Err(StoreError::TooLarge);
-        }
-        self.values.put(now, record, &self.lots, &self.config)?;
-        Ok(Write::Kept)
-    }
-
-    fn remove(&mut self, key: &RecordKey) -> Result<Write, StoreError> {
-        self.values.remove(&key.key(), &self.lots, &self.config);
-        Ok(Write::Kept)
-    }
-
-    fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Vec<ProviderRecord>>, StoreError> {
-        let place = key.key();
-        let mut found = self.providers.get(now, &place);
-        found.extend(self.own.get(now, &place));
-        Ok(Read::Ready(found))
-    }
-
-    fn add_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Result<Write, StoreError> {
-        if record.key.as_bytes().len() > MAX_PROVIDER_KEY_LEN {
-            return Err(StoreError::TooLarge);
-        }
-        let (place, peer) = (record.key.key(), *record.provider.peer());
-        if record.own {
-            self.providers.remove(&place, &peer);
-            self.own.add(record);
-        } else {
-            self.providers.add(now, place, &record, &self.lots, &self.config)?;
-            self.own.remove(&place, &peer);
-        }
-        Ok(Write::Kept)
-    }
-
-    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError> {
-        let place = key.key();
-        self.providers.remove(&place, provider);
-        self.own.remove(&place, provider);
-        Ok(Write::Kept)
-    }
-
-    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
-        let mut items = Vec::new();
-        let mut after = after.copied();
-        while items.len() < limit {
-            let Some(place) = self.next_place(what, after.as_ref()) else { break };
-            let value = self.values.at(&place).cloned().map(Item::Value);
-            items.extend(value.filter(|item| what.wants(item)));
-            if what == Scan::All {
-                items.extend(self.providers.at(&place).map(Item::Provider));
+    fn run(&mut self, now: Timestamp, _: Ticket, op: Op) -> Option<Done> {
+        Some(match op {
+            Op::Get(key) => Ok(Found::Value(self.values.get(now, &key.key()).cloned())),
+            Op::Put(put) => self.put_value(now, *put),
+            Op::Touch(item, at) => {
+                self.touch(now, &item, at);
+                Ok(Found::Nothing)
             }
-            if what != Scan::Values {
-                items.extend(self.own.at(&place).map(Item::Provider));
+            Op::Remove(key) => {
+                self.values.remove(&key.key(), &self.lots, &self.config);
+                Ok(Found::Nothing)
             }
-            after = Some(place);
-        }
-        Ok(Read::Ready(items))
-    }
-
-    fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError> {
-        Ok(Read::Ready(self.values.sequence(now, &key.key())))
-    }
-
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError> {
-        let values = self.values.expire(now, limit, &self.lots, &self.config);
-        let own = self.own.expire(now, limit - values);
-        Ok(Read::Ready(values + own + self.providers.expire(now, limit - values - own)))
+            Op::Providers(key) => Ok(Found::Providers(self.providers_of(now, &key.key()))),
+            Op::AddProvider(record, _) => self.keep_provider(now, *record),
+            Op::RemoveProvider(key, provider) => {
+                let place = key.key();
+                self.providers.remove(&place, &provider);
+                self.own.remove(&place, &provider);
+                Ok(Found::Nothing)
+            }
+            Op::Scan { what, after, limit } => Ok(Found::Items(self.page(what, after, limit))),
+            Op::SavePeers(_) => Ok(Found::Nothing),
+            Op::SavedPeers => Ok(Found::Peers(Vec::new())),
+            Op::Expire { limit } => Ok(Found::Expired(self.forget_expired(now, limit))),
+        })
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {

@@ -1,23 +1,28 @@
 //! What this node keeps, behind one small trait.
 //!
 //! Knows: records, quotas, expiry, order in the keyspace. Must not know: peers other than as values, requests, or
-//! who asks. A store is called inside the event loop, so it never blocks: what takes time is answered `Pending` and
-//! finished later.
+//! who asks. A store is called inside the event loop, so it never blocks: what takes time ends later.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 #[cfg(any(test, feature = "testing"))]
 pub mod deferred;
 pub mod eviction;
+mod ext;
+mod judge;
 pub(crate) mod lots;
 pub mod memory;
 pub mod remember;
+mod touch;
 
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+pub use ext::StoreExt;
+pub use judge::{Judge, Judged};
 pub use memory::{MemoryStore, MemoryStoreConfig};
+pub use touch::{touch_provider, touch_value};
 
 use super::contact::Contact;
 use super::key::Key;
@@ -27,143 +32,193 @@ use libp2p_identity::PeerId;
 
 /// Keeps values and provider records.
 ///
+/// A store is told what to do by an [`Op`] and says how it ended by a [`Done`]; [`StoreExt`] has a typed call for each.
+///
 /// The contract, which the tests in `conformance` check (feature `testing`):
 ///
-/// * A write that returned [`Write::Kept`], or was reported by [`Store::poll_done`] without an error, is read back by
-///   every later read until it is replaced, removed, expired or has given way. A write that failed changed nothing.
-///   Between the two, while a write is pending, a read may find the state before it or after it.
-/// * Expired records may linger until [`Store::expire`] takes them, but are never returned by a read with a `now` at
-///   or after their expiry. A store may also forget them of itself whenever it learns of a `now`.
+/// * A write that ended without an error is read back by every later read until it is replaced, removed, expired or has
+///   given way. A write that failed changed nothing. While a write is under way, a read may find the state before it or
+///   after it.
+/// * The operations that concern one key take effect in the order in which they were begun, except that this node's own
+///   writes may go before those of peers.
+/// * Expired records may linger until [`Op::Expire`] takes them, but no read with a `now` at or after their expiry
+///   returns them. A store may also forget them of itself whenever it learns of a `now`.
+/// * A value is judged inside the write: the store finds what is kept under the key, and keeps what [`Judge::decide`]
+///   returns. It decides nothing about values itself, and reads nothing but the expiry of those that it has.
 /// * Own records (`own == true`) do not count against the quotas of remote ones and are never evicted for them. Remote
 ///   records may give way to other remote ones where there is no room for all; which ones, a store decides and says.
-/// * A store does not judge: who may replace what, how long it lives and whether it is valid is decided before. So a
-///   remote value put under the key of an own one replaces it and is a remote one.
 /// * Keys are any bytes, up to [`MAX_KEY_LEN`](super::config::MAX_KEY_LEN) for values and up to
 ///   [`MAX_PROVIDER_KEY_LEN`](super::config::MAX_PROVIDER_KEY_LEN) for provider records. Longer ones may be refused as
 ///   [`StoreError::TooLarge`].
 /// * Addresses are facts about a peer: a store may keep one set for all records of a peer, the one written last, and
 ///   fewer of them than it was given. A record without addresses need not clear those that are known.
 /// * The bytes of a record may be part of a larger message, which they keep alive; a store in memory copies them.
-/// * Each ticket is reported exactly once, and never before the call that returned it did.
+/// * Each operation ends exactly once: either [`Store::run`] returns its end, or [`Store::poll_done`] does later.
 /// * Nothing blocks and nothing panics, whatever the keys and values.
 pub trait Store: Send {
-    /// The value kept under `key`, unless it is over at `now`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Failed`] if the store cannot tell.
-    fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<Record>>, StoreError>;
+    /// Does `op` and returns how it ended, or begins with it and returns `None`: then [`Store::poll_done`] returns the end
+    /// later, under `ticket`. The caller chooses tickets, each unique among the operations under way.
+    fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done>;
 
-    /// Keeps a value, in place of an earlier one under the same key.
+    /// The next operation that was under way and has ended; if there is none yet, registers `waker` (in place of an
+    /// earlier one) and wakes it once there is.
     ///
-    /// # Errors
-    ///
-    /// [`StoreError::Full`] or [`StoreError::TooLarge`] if there is no room, [`StoreError::Failed`] if it cannot.
-    fn put(&mut self, now: Timestamp, record: Record) -> Result<Write, StoreError>;
-
-    /// Forgets the value under `key`, though not its sequence number, so that no copy of it that is still about comes
-    /// back in place of a newer one; not an error if there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Failed`] if it cannot.
-    fn remove(&mut self, key: &RecordKey) -> Result<Write, StoreError>;
-
-    /// The providers of `key` that are not over at `now`; addresses past their own expiry are left out.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Failed`] if the store cannot tell.
-    fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Vec<ProviderRecord>>, StoreError>;
-
-    /// Keeps a provider record, in place of an earlier one of the same key and provider.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::put`].
-    fn add_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Result<Write, StoreError>;
-
-    /// Forgets that `provider` provides `key`; not an error if it is not known to.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Failed`] if it cannot.
-    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError>;
-
-    /// Up to `limit` items of this kind in order of their place in the keyspace, from just after `after` (from the start
-    /// without it). Several items can lie at one place; a page never splits them, so it can be longer than `limit`. A page
-    /// shorter than `limit` is the last one. Expired items that linger are among them, as they were written.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Failed`] if it cannot.
-    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError>;
-
-    /// The highest sequence number of a value that was kept under `key` and is over by now, or was removed, or had to
-    /// give way, as far as it is remembered: for [`SEQUENCE_MEMORY`] after its expiry, or as long after it as that was after
-    /// its receipt if this is longer, and for four days from its receipt or announcement if it had no expiry. Where there
-    /// are too many, those that would be forgotten first go first. Asked only where no value is kept.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Failed`] if the store cannot tell.
-    fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError>;
+    /// A store that does everything at once keeps this default.
+    fn poll_done(&mut self, waker: &Waker) -> Option<(Ticket, Done)> {
+        let _ = waker;
+        None
+    }
 
     /// Whether this store outlives the process, so that peers are worth keeping in it. Not with this default.
     fn keeps_peers(&self) -> bool {
         false
     }
 
-    /// Keeps the peers of the routing table for the next start, in place of those kept before, with their addresses. A
-    /// store that does not outlive the process keeps this default, which forgets them.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Failed`] if it cannot.
-    fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<Write, StoreError> {
-        let _ = peers;
-        Ok(Write::Kept)
-    }
-
-    /// The peers that were kept last; none with this default.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Failed`] if the store cannot tell.
-    fn saved_peers(&mut self) -> Result<Read<Vec<Arc<Contact>>>, StoreError> {
-        Ok(Read::Ready(Vec::new()))
-    }
-
-    /// Forgets up to `limit` items that are over at `now`, own ones too, and returns how many; fewer than `limit` means
-    /// that none is left.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Failed`] if it cannot.
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError>;
-
-    /// When the next item is over, so that the node can sleep until then; `None` if nothing expires. It is in the past
+    /// When the next item expires, so that the node can sleep until then; `None` if nothing expires. It is in the past
     /// while expired items linger.
     fn next_expiry(&self) -> Option<Timestamp>;
 
     /// How much is kept, expired items that linger included.
     fn usage(&self) -> Usage;
+}
 
-    /// The next finished operation that was `Pending`; if there is none yet, registers `waker` (in place of an earlier
-    /// one) and wakes it once there is.
-    ///
-    /// A store that never answers `Pending` keeps this default.
-    fn poll_done(&mut self, waker: &Waker) -> Option<Done> {
-        let _ = waker;
-        None
+/// What a store is to do.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
+pub enum Op {
+    /// Finds the value under this key, unless it has expired: [`Found::Value`].
+    Get(RecordKey),
+    /// Keeps a value, if the judge lets it take the place of what is kept under its key: [`Found::Kept`], or the judge's
+    /// error; [`StoreError::Full`] or [`StoreError::TooLarge`] if there is no room.
+    Put(Box<Put>),
+    /// Notes on an own record that it was announced at this time, on another's value that it was stored again: `announced`
+    /// or `received` becomes that time if it is later than the one kept. Only if the same value, or the same own provider
+    /// record, is still kept; else nothing changes. [`Found::Nothing`].
+    Touch(Item, Timestamp),
+    /// Forgets the value under this key, though not its sequence number, so that no older copy that is still about comes
+    /// back: [`Found::Nothing`], also if there is none.
+    Remove(RecordKey),
+    /// Finds the providers of this key that have not expired; addresses past their own expiry are left out:
+    /// [`Found::Providers`].
+    Providers(RecordKey),
+    /// Keeps a provider record, in place of an earlier one of the same key and provider: [`Found::Kept`], or an error as for
+    /// [`Op::Put`]. Beside it, who brought it.
+    AddProvider(Box<ProviderRecord>, Option<Sender>),
+    /// Forgets that this peer provides this key: [`Found::Nothing`], also if it is not known to.
+    RemoveProvider(RecordKey, PeerId),
+    /// Finds the items of this kind in order of their place in the keyspace, from just after `after` (from the start
+    /// without it), up to `limit`: [`Found::Items`]. Several items can lie at one place; a page never splits them, so it can
+    /// be longer than `limit`. A page shorter than `limit` is the last one. Expired items that linger are among them, as
+    /// they were written.
+    Scan {
+        /// Of which kind.
+        what: Scan,
+        /// The place after which to begin.
+        after: Option<Key>,
+        /// How many.
+        limit: usize,
+    },
+    /// Keeps the peers of the routing table for the next start, in place of those kept before, with their addresses:
+    /// [`Found::Nothing`]. A store that does not outlive the process forgets them.
+    SavePeers(Vec<Arc<Contact>>),
+    /// Finds the peers that were kept last: [`Found::Peers`].
+    SavedPeers,
+    /// Forgets up to `limit` items that have expired, own ones too: [`Found::Expired`].
+    Expire {
+        /// How many.
+        limit: usize,
+    },
+}
+
+impl Op {
+    /// The key that it concerns, if it is one.
+    pub fn key(&self) -> Option<&RecordKey> {
+        match self {
+            Op::Get(key) | Op::Remove(key) | Op::Providers(key) | Op::RemoveProvider(key, _) => Some(key),
+            Op::Put(put) => Some(&put.record.key),
+            Op::Touch(item, _) => Some(item.key()),
+            Op::AddProvider(record, _) => Some(&record.key),
+            Op::Scan { .. } | Op::SavePeers(_) | Op::SavedPeers | Op::Expire { .. } => None,
+        }
     }
+}
+
+/// A value to keep.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Put {
+    /// The value. It is valid.
+    pub record: Record,
+    /// Decides whether it takes the place of what is kept.
+    pub judge: Judge,
+    /// Who brought it; `None` is this node itself.
+    pub from: Option<Sender>,
+}
+
+impl Put {
+    /// A value that nobody else brought, to be judged so.
+    pub fn new(record: Record, judge: Judge) -> Put {
+        Put { record, judge, from: None }
+    }
+
+    /// The same, brought by this peer.
+    #[must_use]
+    pub fn from(self, sender: Sender) -> Put {
+        Put { from: Some(sender), ..self }
+    }
+}
+
+/// Who brought a record over a connection: where there is no room for all records, it is charged for this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sender {
+    /// The peer at the other end of the connection.
+    pub peer: PeerId,
+    /// A number for the IP group of its address, where groups count: whoever is in one group is charged together.
+    pub group: Option<u64>,
+    /// Whether it is one of the k closest to the record that this node knows, so that the record is likely to be one that it
+    /// keeps for others and brings to this node in its turn.
+    pub holder: bool,
+}
+
+impl Sender {
+    /// A peer that is in no group, and no holder of what it brings.
+    pub fn new(peer: PeerId) -> Sender {
+        Sender { peer, group: None, holder: false }
+    }
+}
+
+/// How an operation ended.
+pub type Done = Result<Found, StoreError>;
+
+/// What an operation that did not fail has to say.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
+pub enum Found {
+    /// It is done.
+    Nothing,
+    /// The record is kept, as durably as this store keeps anything.
+    Kept {
+        /// Whether it took the place of another value that this node itself had put.
+        superseded: bool,
+    },
+    /// The answer to [`Op::Get`].
+    Value(Option<Record>),
+    /// The answer to [`Op::Providers`].
+    Providers(Vec<ProviderRecord>),
+    /// The answer to [`Op::Scan`].
+    Items(Vec<Item>),
+    /// The answer to [`Op::SavedPeers`].
+    Peers(Vec<Arc<Contact>>),
+    /// How many items [`Op::Expire`] forgot; fewer than its limit means that none is left.
+    Expired(usize),
 }
 
 /// A sequence number outlives its value for so long at least. Source: the lifetime of values, 48 h: whoever stored the
 /// value while it was alive has forgotten it by then.
 pub const SEQUENCE_MEMORY: Duration = Duration::from_secs(48 * 3600);
 
-/// What a [`Store::scan`] looks for. A store skips the others at little cost: there can be a million of them.
+/// What an [`Op::Scan`] looks for. A store skips the others at little cost: there can be a million of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
 pub enum Scan {
@@ -187,9 +242,9 @@ impl Scan {
     }
 }
 
-/// One thing that a [`Store::scan`] finds.
+/// One thing that an [`Op::Scan`] finds.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
 pub enum Item {
     /// A value.
     Value(Record),
@@ -206,7 +261,7 @@ impl Item {
         }
     }
 
-    /// Whether it is over at `now`.
+    /// Whether it has expired at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         match self {
             Item::Value(record) => record.is_expired(now),
@@ -223,27 +278,7 @@ impl Item {
     }
 }
 
-/// The answer to a read.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "now or later: there is no third")]
-pub enum Read<T> {
-    /// Here it is.
-    Ready(T),
-    /// It will be reported under this ticket.
-    Pending(Ticket),
-}
-
-/// The answer to a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "now or later: there is no third")]
-pub enum Write {
-    /// The write is kept, as durably as this store keeps anything.
-    Kept,
-    /// It will be reported under this ticket once it is kept.
-    Pending(Ticket),
-}
-
-/// Names a pending operation of a store. Chosen by the store, unique among its pending ones.
+/// Names an operation under way. Chosen by the caller, unique among those under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
@@ -258,44 +293,6 @@ impl std::fmt::Display for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "t{}", self.0)
     }
-}
-
-/// The end of a pending operation.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Done {
-    /// A write ended.
-    Stored {
-        /// Which one.
-        ticket: Ticket,
-        /// How.
-        result: Result<(), StoreError>,
-    },
-    /// A read ended.
-    Loaded {
-        /// Which one.
-        ticket: Ticket,
-        /// What it found.
-        result: Result<Loaded, StoreError>,
-    },
-}
-
-/// What a pending read found.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Loaded {
-    /// The answer to a [`Store::get`].
-    Value(Option<Record>),
-    /// The answer to a [`Store::providers`].
-    Providers(Vec<ProviderRecord>),
-    /// The answer to a [`Store::scan`].
-    Items(Vec<Item>),
-    /// The answer to a [`Store::sequence`].
-    Sequence(Option<u64>),
-    /// The answer to a [`Store::saved_peers`].
-    Peers(Vec<Arc<Contact>>),
-    /// The answer to a [`Store::expire`].
-    Expired(usize),
 }
 
 /// How much a store keeps.
@@ -317,6 +314,15 @@ pub enum StoreError {
     /// There is no room for it.
     #[error("the store is full")]
     Full,
+    /// Too much waits for the store, or for the place under this key; a later attempt may find room.
+    #[error("the store is busy")]
+    Busy,
+    /// The judge prefers what is kept, or a higher sequence number was kept before.
+    #[error("a newer value is stored there")]
+    Old,
+    /// The judge does not let the value take the place of the one that is kept.
+    #[error("another value is stored there than the one to replace")]
+    Conflict,
     /// The key or the value alone is larger than the store takes.
     #[error("the record is too large for the store")]
     TooLarge,

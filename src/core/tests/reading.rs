@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::Network;
 use super::network::peer;
 use crate::core::io::{Answer, Input, Operation, QueryOptions};
-use crate::core::store::Read;
+use crate::core::store::StoreExt as _;
 use crate::core::{Config, Mode, Record, RecordKey};
 
 fn key() -> RecordKey {
@@ -37,7 +37,7 @@ fn nearest(network: &Network) -> Vec<usize> {
 
 fn held(network: &mut Network, i: usize) -> Option<Record> {
     match network.nodes[i].store().get(network.now, &key()) {
-        Ok(Read::Ready(record)) => record,
+        Ok(record) => record,
         other => panic!("{other:?}"),
     }
 }

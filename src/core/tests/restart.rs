@@ -11,8 +11,8 @@ use super::network::peer;
 use crate::core::contact::Contact;
 use crate::core::io::{Event, Wake};
 use crate::core::key::Key;
-use crate::core::record::{ProviderRecord, Record, RecordKey};
-use crate::core::store::{Item, Read, Scan, Usage, Write};
+use crate::core::record::RecordKey;
+use crate::core::store::{Done, Found, Op, Ticket, Usage};
 use crate::core::{Config, Dht, MemoryStore, MemoryStoreConfig, Store, StoreError, Timestamp};
 
 type Peers = Vec<Arc<Contact>>;
@@ -31,53 +31,19 @@ fn lasting(saved: Peers) -> (Box<dyn Store>, Receiver<Peers>) {
 }
 
 impl Store for Lasting {
-    fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<Record>>, StoreError> {
-        self.inner.get(now, key)
-    }
-
-    fn put(&mut self, now: Timestamp, record: Record) -> Result<Write, StoreError> {
-        self.inner.put(now, record)
-    }
-
-    fn remove(&mut self, key: &RecordKey) -> Result<Write, StoreError> {
-        self.inner.remove(key)
-    }
-
-    fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Vec<ProviderRecord>>, StoreError> {
-        self.inner.providers(now, key)
-    }
-
-    fn add_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Result<Write, StoreError> {
-        self.inner.add_provider(now, record)
-    }
-
-    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<Write, StoreError> {
-        self.inner.remove_provider(key, provider)
-    }
-
-    fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Read<Vec<Item>>, StoreError> {
-        self.inner.scan(what, after, limit)
-    }
-
-    fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Read<Option<u64>>, StoreError> {
-        self.inner.sequence(now, key)
+    fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done> {
+        Some(match op {
+            Op::SavePeers(peers) => match self.saves.try_send(peers) {
+                Ok(()) => Ok(Found::Nothing),
+                Err(_) => Err(StoreError::Failed),
+            },
+            Op::SavedPeers => Ok(Found::Peers(self.saved.clone())),
+            op => return self.inner.run(now, ticket, op),
+        })
     }
 
     fn keeps_peers(&self) -> bool {
         true
-    }
-
-    fn save_peers(&mut self, peers: Peers) -> Result<Write, StoreError> {
-        self.saves.try_send(peers).map_err(|_| StoreError::Failed)?;
-        Ok(Write::Kept)
-    }
-
-    fn saved_peers(&mut self) -> Result<Read<Peers>, StoreError> {
-        Ok(Read::Ready(self.saved.clone()))
-    }
-
-    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<Read<usize>, StoreError> {
-        self.inner.expire(now, limit)
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {

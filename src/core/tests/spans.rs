@@ -17,6 +17,7 @@ use super::Network;
 use super::network::{DELAY, peer};
 use crate::core::io::{Input, Operation, QueryOptions};
 use crate::core::stats::{QueryEnd, QueryKind};
+use crate::core::store::StoreExt as _;
 use crate::core::{Config, Key, Kind, RecordKey};
 
 /// A span as it was when it closed.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Network;
+use crate::core::store::StoreExt as _;
 use crate::core::{
     Answer, Config, Contact, Dht, Input, MemoryStore, Operation, Output, Progress, QueryError, QueryEvent,
     QueryOptions, RecordKey, RequestError, RequestId, Response, Timestamp,

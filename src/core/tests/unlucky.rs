@@ -8,7 +8,7 @@ use rand_core::SeedableRng as _;
 use super::network::{Fault, Network, peer};
 use crate::core::io::{Answer, Input, Operation};
 use crate::core::message::{RequestError, Unreachable};
-use crate::core::store::Read;
+use crate::core::store::StoreExt as _;
 use crate::core::{Config, Contact, DialCause, QueryError, RecordKey};
 
 /// Nothing but what the tests do themselves.
@@ -41,7 +41,7 @@ fn share(percent: u32, fault: Fault, puts: usize) -> f64 {
         wanted += k;
         have += holders
             .iter()
-            .filter(|(_, node)| matches!(network.nodes[*node].store().get(now, &key), Ok(Read::Ready(Some(_)))))
+            .filter(|(_, node)| matches!(network.nodes[*node].store().get(now, &key), Ok(Some(_))))
             .count();
     }
     have as f64 / wanted as f64

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::Network;
 use super::network::peer;
 use crate::core::io::{Answer, Input, Operation};
-use crate::core::store::Read;
-use crate::core::{Config, Contact, Dht, MemoryStore, MemoryStoreConfig, ProviderRecord, RecordKey, Store, Timestamp};
+use crate::core::store::StoreExt as _;
+use crate::core::{Config, Contact, Dht, MemoryStore, MemoryStoreConfig, ProviderRecord, RecordKey, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -23,7 +23,7 @@ fn holders(network: &mut Network, key: &RecordKey, without: usize) -> Vec<usize>
     let (now, place) = (network.now, key.key());
     let mut holders: Vec<_> = (0..network.nodes.len())
         .filter(|i| *i != without && !network.dead.contains(i))
-        .filter(|i| matches!(network.nodes[*i].store().get(now, key), Ok(Read::Ready(Some(_)))))
+        .filter(|i| matches!(network.nodes[*i].store().get(now, key), Ok(Some(_))))
         .collect();
     holders.sort_by_key(|i| network.contact(*i).key().distance(&place));
     holders
@@ -136,7 +136,7 @@ fn closest(network: &Network, key: &RecordKey) -> Vec<usize> {
 fn known(network: &mut Network, count: usize) -> usize {
     let now = network.now;
     let knows = |network: &mut Network, i: usize, key: &RecordKey| match network.nodes[i].store().providers(now, key) {
-        Ok(Read::Ready(records)) => !records.is_empty(),
+        Ok(records) => !records.is_empty(),
         _ => false,
     };
     let all = |key: &RecordKey| closest(network, key).into_iter().take(8).all(|i| knows(network, i, key));
@@ -231,7 +231,7 @@ fn who_is_newly_among_the_closest_is_told_and_nobody_else() {
     assert!((5..=7).contains(&announced), "{announced} to replace five");
     let now = network.now;
     let knows = |network: &mut Network, i: usize| match network.nodes[i].store().providers(now, &key) {
-        Ok(Read::Ready(records)) => records.iter().any(|record| *record.provider.peer() == peer(7)),
+        Ok(records) => records.iter().any(|record| *record.provider.peer() == peer(7)),
         _ => false,
     };
     let all: BTreeSet<_> = closest[5..13].iter().filter(|i| knows(&mut network, **i)).collect();
@@ -272,7 +272,7 @@ fn a_newcomer_gets_the_values_it_is_close_to_from_one_holder() {
         (0..39).filter(|i| network.contact(*i).key().distance(&place) < new.key().distance(&place)).count() < 8
     };
     let expected: Vec<_> = keys.iter().filter(|key| among(&network, key)).collect();
-    let got = keys.iter().filter(|key| matches!(network.nodes[39].store().get(now, key), Ok(Read::Ready(Some(_)))));
+    let got = keys.iter().filter(|key| matches!(network.nodes[39].store().get(now, key), Ok(Some(_))));
     let (got, joined) = (got.count(), total(&network, |stores| stores.joined));
     assert!(expected.len() > 5 && got + 1 >= expected.len(), "{got} of {} expected", expected.len());
     assert!(joined <= got as u64 + 2, "{joined} stores for {got} values");

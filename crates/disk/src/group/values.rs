@@ -7,7 +7,7 @@ use redb::{ReadableTable as _, StorageError};
 use super::super::row;
 use super::super::tables::{Kind, Place, expiry_key, order_key, order_of, own_key, place_of};
 use super::{Group, less, size, wide};
-use libp2p_kad_dht::core::store::{StoreError, remember};
+use libp2p_kad_dht::core::store::{Done, Found, Put, StoreError, remember, touch_value};
 use libp2p_kad_dht::core::{Key, Record, Timestamp};
 
 /// A value has one share of room for each so many bytes, and its lot counts as often. Not taken from the bounds, since
@@ -18,8 +18,38 @@ const SHARE: u64 = 1_024;
 const MAX_DISPLACED: usize = 64;
 
 impl Group<'_, '_> {
-    pub(super) fn put(&mut self, now: Timestamp, record: &Record) -> Result<Result<(), StoreError>, StorageError> {
-        let place = place_of(&record.key.key());
+    /// Keeps a value, if the judge lets it take the place of what is kept.
+    pub(super) fn put(&mut self, now: Timestamp, put: &Put) -> Result<Done, StorageError> {
+        let place = place_of(&put.record.key.key());
+        let old = self.value_at(&place)?;
+        let over = self.tables.sequences.get(place)?.map(|found| found.value());
+        let over = over.filter(|(_, until)| now.as_micros() < *until).map(|(number, _)| number);
+        let lingering = old.as_ref().filter(|old| old.is_expired(now)).and_then(|old| old.sequence);
+        let judged = match put.judge.decide(now, old.as_ref(), lingering.max(over), put.record.clone()) {
+            Ok(judged) => judged,
+            Err(why) => return Ok(Err(why)),
+        };
+        let written = self.write_value(now, &place, &judged.record)?;
+        Ok(written.map(|()| Found::Kept { superseded: judged.superseded }))
+    }
+
+    pub(super) fn touch_value(&mut self, now: Timestamp, read: &Record, at: Timestamp) -> Result<(), StorageError> {
+        let place = place_of(&read.key.key());
+        let Some(mut record) = self.value_at(&place)?.filter(|kept| !kept.is_expired(now)) else { return Ok(()) };
+        if touch_value(&mut record, read, at) {
+            self.tables.values.insert(place, row::encode_value(&record).as_slice())?;
+            self.changed.insert((Kind::Value, place));
+        }
+        Ok(())
+    }
+
+    fn write_value(
+        &mut self,
+        now: Timestamp,
+        place: &Place,
+        record: &Record,
+    ) -> Result<Result<(), StoreError>, StorageError> {
+        let place = *place;
         if !record.own && !self.make_value_room(now, &place, record)? {
             return Ok(Err(StoreError::Full));
         }

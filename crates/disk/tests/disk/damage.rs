@@ -1,5 +1,6 @@
 //! Rows that cannot be read: each is reported, costs itself and nothing else, and is put aside.
 
+use libp2p_kad_dht_disk::open_database;
 use redb::ReadableTable as _;
 
 use super::*;
@@ -11,7 +12,7 @@ fn place(key: &str) -> [u8; 32] {
 }
 
 fn break_rows(path: &Path, rows: &[(&str, &str)]) {
-    let database = redb::Database::open(path).unwrap();
+    let database = open_database(path).unwrap();
     let transaction = database.begin_write().unwrap();
     for (table, key) in rows {
         let table = redb::TableDefinition::<[u8; 32], &[u8]>::new(table);
@@ -22,7 +23,7 @@ fn break_rows(path: &Path, rows: &[(&str, &str)]) {
 
 /// What was put aside.
 fn aside(path: &Path) -> Vec<([u8; 33], Vec<u8>)> {
-    let database = redb::Database::open(path).unwrap();
+    let database = open_database(path).unwrap();
     let read = redb::ReadableDatabase::begin_read(&database).unwrap();
     let table = read.open_table(redb::TableDefinition::<[u8; 33], &[u8]>::new("kad-damaged")).unwrap();
     table.iter().unwrap().map(|row| row.unwrap()).map(|(key, row)| (key.value(), row.value().to_vec())).collect()
@@ -50,19 +51,11 @@ fn usage(store: &DiskStore) -> (usize, usize, usize) {
     (usage.values, usage.providers, usage.own)
 }
 
-fn result_of(store: &mut DiskStore, ticket: Ticket) -> Result<Loaded, StoreError> {
-    match wait(store, ticket) {
-        Done::Loaded { result, .. } => result,
-        other => panic!("not loaded: {other:?}"),
-    }
-}
-
 /// Asks until the answer is another one, since the row is put aside in the background.
-fn after_the_report(store: &mut DiskStore, mut ask: impl FnMut(&mut DiskStore) -> Ticket) -> Loaded {
+fn after_the_report(store: &mut Opened, op: &Op) -> Found {
     for _ in 0..1_000 {
-        let ticket = ask(store);
-        match result_of(store, ticket) {
-            Ok(loaded) => return loaded,
+        match store.run(NOW, op.clone()) {
+            Ok(found) => return found,
             Err(why) => assert_eq!(why, StoreError::Damaged),
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -77,25 +70,17 @@ fn a_read_reports_what_is_damaged_and_the_next_finds_nothing() {
     break_rows(&dir.file(), &ROWS);
     let mut no_cache = config();
     no_cache.cache_bytes = 0;
-    let mut store = DiskStore::open(dir.file(), no_cache).unwrap();
-    let get = |store: &mut DiskStore, key: &str| match store.get(NOW, &key.into()) {
-        Ok(Read::Pending(ticket)) => ticket,
-        other => panic!("{other:?}"),
-    };
-    let providers_of = |store: &mut DiskStore, key: &str| match store.providers(NOW, &key.into()) {
-        Ok(Read::Pending(ticket)) => ticket,
-        other => panic!("{other:?}"),
-    };
+    let mut store = Opened::at(dir.file(), no_cache).unwrap();
     for key in ["/a/bad", "/a/own"] {
-        let first = get(&mut store, key);
-        assert!(matches!(result_of(&mut store, first), Err(StoreError::Damaged)), "{key}");
-        let next = after_the_report(&mut store, |store| get(store, key));
-        assert!(matches!(next, Loaded::Value(None)), "{key}: {next:?}");
+        let op = Op::Get(key.into());
+        assert!(matches!(store.run(NOW, op.clone()), Err(StoreError::Damaged)), "{key}");
+        let next = after_the_report(&mut store, &op);
+        assert!(matches!(next, Found::Value(None)), "{key}: {next:?}");
     }
-    let first = providers_of(&mut store, "bad");
-    assert!(matches!(result_of(&mut store, first), Err(StoreError::Damaged)));
-    let next = after_the_report(&mut store, |store| providers_of(store, "bad"));
-    assert!(matches!(next, Loaded::Providers(found) if found.is_empty()));
+    let op = Op::Providers("bad".into());
+    assert!(matches!(store.run(NOW, op.clone()), Err(StoreError::Damaged)));
+    let next = after_the_report(&mut store, &op);
+    assert!(matches!(next, Found::Providers(found) if found.is_empty()));
     assert_eq!(usage(&store), (1, 3, 0), "counted anew");
     assert_eq!(all(&mut store, Scan::All).len(), 4);
     drop(store);
@@ -151,7 +136,7 @@ fn a_full_store_with_damage_still_makes_room() {
     let dir = Dir::new();
     let mut tight = config();
     (tight.max_values, tight.max_provided_keys, tight.max_providers) = (20, 20, 20);
-    let mut store = DiskStore::open(dir.file(), tight.clone()).unwrap();
+    let mut store = Opened::at(dir.file(), tight.clone()).unwrap();
     for n in 0..20 {
         let write = store.put(NOW, value(&format!("/a/{n}"), b"v"));
         stored(&mut store, write).unwrap();
@@ -165,7 +150,7 @@ fn a_full_store_with_damage_still_makes_room() {
         .map(|name| (if name.starts_with('/') { "kad-values" } else { "kad-provided" }, name.as_str()))
         .collect();
     break_rows(&dir.file(), &rows);
-    let mut store = DiskStore::open(dir.file(), tight).unwrap();
+    let mut store = Opened::at(dir.file(), tight).unwrap();
     let mut taken = (0, 0);
     for n in 100..200 {
         let write = store.put(NOW, value(&format!("/a/{n}"), b"v"));
@@ -185,17 +170,15 @@ fn saved_peers_that_cannot_be_read_are_reported_and_replaced() {
     let write = store.save_peers(vec![provider("x", 1).provider]);
     stored(&mut store, write).unwrap();
     drop(store);
-    let database = redb::Database::open(dir.file()).unwrap();
+    let database = open_database(&dir.file()).unwrap();
     let transaction = database.begin_write().unwrap();
     let meta = redb::TableDefinition::<&str, &[u8]>::new("kad-meta");
     transaction.open_table(meta).unwrap().insert("peers", BROKEN).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let mut store = open(&dir.file());
-    let Ok(Read::Pending(ticket)) = store.saved_peers() else { panic!("not pending") };
-    assert!(matches!(result_of(&mut store, ticket), Err(StoreError::Damaged)));
+    assert_eq!(saved_peers(&mut store), Err(StoreError::Damaged));
     let write = store.save_peers(vec![provider("x", 2).provider]);
     stored(&mut store, write).unwrap();
-    let Ok(Read::Pending(ticket)) = store.saved_peers() else { panic!("not pending") };
-    assert!(matches!(loaded(&mut store, ticket), Loaded::Peers(peers) if peers.len() == 1));
+    assert_eq!(saved_peers(&mut store).unwrap().len(), 1);
 }

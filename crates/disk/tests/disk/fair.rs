@@ -9,31 +9,25 @@ const HONEST: u64 = 50;
 /// Keys and values that the stores have room for; twice as many provider records.
 const ROOM: usize = 200;
 
-fn store(dir: &Dir, seed: u8) -> DiskStore {
+fn store(dir: &Dir, seed: u8) -> Opened {
     let mut config = DiskStoreConfig::default().with_seed([seed; 32]);
     (config.max_provided_keys, config.max_providers) = (ROOM, 2 * ROOM);
     (config.max_values, config.max_value_bytes) = (ROOM, ROOM * 1024);
-    DiskStore::open(dir.0.join(seed.to_string()), config).unwrap()
+    Opened::at(dir.0.join(seed.to_string()), config).unwrap()
 }
 
 /// Hands over all writes at once, as a node does; each of them may be refused.
-fn write_all(
-    store: &mut DiskStore,
-    writes: impl Iterator<Item = impl FnOnce(&mut DiskStore) -> Result<Write, StoreError>>,
-) {
+fn write_all(store: &mut Opened, writes: impl Iterator<Item = impl FnOnce(&mut Opened) -> Ticket>) {
     let mut last = None;
     for write in writes {
-        match write(store).unwrap() {
-            Write::Pending(ticket) => last = Some(ticket),
-            Write::Kept => {}
-        }
+        last = Some(write(store));
     }
     // Writes end in their order.
-    last.into_iter().for_each(|ticket| drop(wait(store, ticket)));
+    last.into_iter().for_each(|ticket| drop(store.wait(ticket)));
 }
 
-fn announce_all(store: &mut DiskStore, records: impl Iterator<Item = (String, u64)>) {
-    write_all(store, records.map(|(key, n)| move |store: &mut DiskStore| store.add_provider(NOW, provider(&key, n))));
+fn announce_all(store: &mut Opened, records: impl Iterator<Item = (String, u64)>) {
+    write_all(store, records.map(|(key, n)| move |store: &mut Opened| store.add_provider(NOW, provider(&key, n))));
 }
 
 fn honest(n: u64) -> (String, u64) {
@@ -41,7 +35,7 @@ fn honest(n: u64) -> (String, u64) {
 }
 
 /// Late peers announce a key each; how many of them a flood that goes on leaves.
-fn late(store: &mut DiskStore, flood: &[(String, u64)]) -> usize {
+fn late(store: &mut Opened, flood: &[(String, u64)]) -> usize {
     announce_all(store, flood.iter().cloned());
     announce_all(store, (0..HONEST).map(honest));
     announce_all(store, flood.iter().cloned());
@@ -114,10 +108,10 @@ fn keys_with_many_providers_make_room_for_keys_with_one() {
     }
 }
 
-fn put_all(store: &mut DiskStore, keys: &[String], len: usize) {
+fn put_all(store: &mut Opened, keys: &[String], len: usize) {
     let put = |key: &String| {
         let record = value(key, &vec![1; len]);
-        move |store: &mut DiskStore| store.put(NOW, record)
+        move |store: &mut Opened| store.put(NOW, record)
     };
     write_all(store, keys.iter().map(put));
 }
@@ -126,7 +120,7 @@ fn named(text: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("/{text}/{n}")).collect()
 }
 
-fn late_values(store: &mut DiskStore, flood: &[String], len: usize) -> usize {
+fn late_values(store: &mut Opened, flood: &[String], len: usize) -> usize {
     let honest = named("honest", HONEST as usize);
     put_all(store, flood, len);
     put_all(store, &honest, 100);
@@ -164,9 +158,9 @@ fn a_settled_store_stays_as_it_is() {
         record.own = true;
         record
     };
-    write_all(&mut store, (0..20).map(|n| move |store: &mut DiskStore| store.add_provider(NOW, own(n))));
+    write_all(&mut store, (0..20).map(|n| move |store: &mut Opened| store.add_provider(NOW, own(n))));
     let all: Vec<_> = (0..1_000_u64).map(|n| (format!("key {}", n % 600), n % 400)).collect();
-    let kept = |store: &mut DiskStore| {
+    let kept = |store: &mut Opened| {
         let mut kept: Vec<_> = super::all(store, Scan::All)
             .into_iter()
             .map(|item| match item {

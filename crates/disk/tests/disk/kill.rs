@@ -36,7 +36,6 @@ fn name(item: &Item) -> String {
             let peer = u64::from_be_bytes(record.provider.peer().to_bytes()[6..14].try_into().unwrap());
             format!("p {} {}", peer >> 32, peer & 0xffff_ffff)
         }
-        other => panic!("{other:?}"),
     }
 }
 
@@ -128,11 +127,10 @@ fn helper_that_writes() {
                     (format!("kept {name}"), store.put(NOW, record))
                 }
             };
-            let Ok(Write::Pending(ticket)) = write else { panic!("{write:?}") };
-            waiting.insert(ticket, what);
+            waiting.insert(write, what);
         }
-        while let Some(done) = store.poll_done(Waker::noop()) {
-            let Done::Stored { ticket, result: Ok(()) } = done else { panic!("{done:?}") };
+        while let Some((ticket, done)) = store.poll_done(Waker::noop()) {
+            done.unwrap();
             say(waiting.remove(&ticket).unwrap());
         }
         std::thread::sleep(Duration::from_micros(200));

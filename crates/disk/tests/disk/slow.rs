@@ -18,10 +18,10 @@ fn other_requests_do_not_wait_for_the_disk() {
     stored(&mut store, write).unwrap();
     drop(store);
     let faults = DiskFaults::default();
-    let store = DiskStore::open(dir.file(), config().with_faults(&faults)).unwrap();
+    let store = Opened::at(dir.file(), config().with_faults(&faults)).unwrap();
     faults.set_sync_delay(SLOW);
     let local = Contact::new(peer(0), ["/ip4/127.0.0.1/tcp/1".parse().unwrap()]);
-    let mut dht = Dht::new(NOW, local, Box::new(store), [2; 32], Arc::new(Config::default())).unwrap();
+    let mut dht = Dht::new(NOW, local, Box::new(store.store), [2; 32], Arc::new(Config::default())).unwrap();
     dht.handle_input(NOW, Input::Mode(Mode::Server));
     let from = peer(1);
     let (mut ids, mut longest) = (0, Duration::ZERO);
@@ -75,29 +75,24 @@ fn reads_from_the_disk_do_not_wait_while_the_file_grows() {
     let faults = DiskFaults::default();
     let mut config = config().with_faults(&faults);
     config.cache_bytes = 0;
-    let mut store = DiskStore::open(dir.file(), config).unwrap();
+    let mut store = Opened::at(dir.file(), config).unwrap();
     let write = store.put(NOW, value("/a/known", b"v"));
     stored(&mut store, write).unwrap();
     let before = std::fs::metadata(dir.file()).unwrap().len();
     faults.set_sync_delay(SLOW);
-    let mut writes: Vec<_> = (0..100)
-        .map(|n| match store.put(NOW, value(&format!("/big/{n}"), &[n; 60_000])) {
-            Ok(Write::Pending(ticket)) => ticket,
-            other => panic!("{other:?}"),
-        })
-        .collect();
+    let mut writes: Vec<_> = (0..100).map(|n| store.put(NOW, value(&format!("/big/{n}"), &[n; 60_000]))).collect();
     let (mut reads, mut longest) = (0, Duration::ZERO);
     while !writes.is_empty() {
         let asked = std::time::Instant::now();
-        let Read::Pending(ticket) = store.get(NOW, &"/a/known".into()).unwrap() else { panic!("nothing is cached") };
+        let ticket = store.begin(NOW, Op::Get("/a/known".into()));
         let mut answered = false;
         while !answered {
             assert!(asked.elapsed() < Duration::from_secs(20), "the read ends");
             std::thread::sleep(Duration::from_micros(200));
             while let Some(done) = store.poll_done(Waker::noop()) {
                 match done {
-                    Done::Loaded { ticket: t, result: Ok(Loaded::Value(Some(_))) } if t == ticket => answered = true,
-                    Done::Stored { ticket, result: Ok(()) } => writes.retain(|t| *t != ticket),
+                    (t, Ok(Found::Value(Some(_)))) if t == ticket => answered = true,
+                    (ticket, Ok(Found::Kept { .. })) => writes.retain(|t| *t != ticket),
                     other => panic!("{other:?}"),
                 }
             }
@@ -118,20 +113,22 @@ fn what_waits_for_the_disk_is_bounded_and_own_writes_have_room_of_their_own() {
     let mut config = config().with_faults(&faults);
     config.max_pending_writes = 8;
     config.max_pending_bytes = 4_000;
-    let mut store = DiskStore::open(dir.file(), config).unwrap();
+    let mut store = Opened::at(dir.file(), config).unwrap();
     faults.set_sync_delay(Duration::from_millis(200));
-    let mut taken: Vec<_> = (0..8).map(|n| store.put(NOW, value(&format!("/a/{n}"), b"v")).unwrap()).collect();
-    assert_eq!(store.put(NOW, value("/a/8", b"v")), Err(StoreError::Full));
+    let mut taken: Vec<_> = (0..8).map(|n| store.put(NOW, value(&format!("/a/{n}"), b"v"))).collect();
+    let refused = store.put(NOW, value("/a/8", b"v"));
+    assert_eq!(stored(&mut store, refused), Err(StoreError::Busy));
     let mut own = value("/own", b"v");
     own.own = true;
-    taken.push(store.put(NOW, own).unwrap());
+    taken.push(store.put(NOW, own));
     for write in taken.drain(..) {
-        stored(&mut store, Ok(write)).unwrap();
+        stored(&mut store, write).unwrap();
     }
-    taken.push(store.put(NOW, value("/big/1", &[0; 3_000])).unwrap());
-    assert_eq!(store.put(NOW, value("/big/2", &[0; 3_000])), Err(StoreError::Full), "bytes count too");
+    taken.push(store.put(NOW, value("/big/1", &[0; 3_000])));
+    let refused = store.put(NOW, value("/big/2", &[0; 3_000]));
+    assert_eq!(stored(&mut store, refused), Err(StoreError::Busy), "bytes count too");
     for write in taken {
-        stored(&mut store, Ok(write)).unwrap();
+        stored(&mut store, write).unwrap();
     }
     assert_eq!((store.usage().values, store.usage().own), (9, 1));
 }
@@ -140,10 +137,10 @@ fn what_waits_for_the_disk_is_bounded_and_own_writes_have_room_of_their_own() {
 fn a_store_that_is_dropped_writes_what_waits() {
     let dir = Dir::new();
     let faults = DiskFaults::default();
-    let mut store = DiskStore::open(dir.file(), config().with_faults(&faults)).unwrap();
+    let mut store = Opened::at(dir.file(), config().with_faults(&faults)).unwrap();
     faults.set_sync_delay(Duration::from_millis(50));
     for n in 0..600 {
-        store.put(NOW, value(&format!("/a/{n}"), b"v")).unwrap();
+        store.put(NOW, value(&format!("/a/{n}"), b"v"));
     }
     drop(store);
     assert_eq!(all(&mut open(&dir.file()), Scan::All).len(), 600);

@@ -38,6 +38,11 @@ impl RoutingTable {
         }
     }
 
+    /// The group in which a connected peer was seen, where groups count.
+    pub(crate) fn seen_group(&self, peer: &PeerId) -> Option<IpGroup> {
+        self.diversity.as_ref()?.seen(peer)
+    }
+
     /// The group that stands for a peer, where one must: in which it was seen, or else its first.
     pub(crate) fn group(&self, contact: &Contact) -> Option<IpGroup> {
         match &self.diversity {

@@ -11,7 +11,7 @@ use super::fixtures::{
 };
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use crate::core::record::{Record, RecordKey};
-use crate::core::store::{Done, Loaded, Read, Scan, StoreError, Write};
+use crate::core::store::{Found, Judge, Op, Put, Scan, StoreError};
 use crate::core::time::Timestamp;
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
@@ -48,6 +48,8 @@ impl Conformance<'_> {
         ("announcements_are_kept", |c| c.announcements_are_kept()),
         ("a_sequence_outlives_its_value", |c| c.a_sequence_outlives_its_value()),
         ("a_removed_value_leaves_its_sequence", |c| c.a_removed_value_leaves_its_sequence()),
+        ("a_value_is_judged_inside_the_write", |c| c.a_value_is_judged_inside_the_write()),
+        ("a_touch_changes_what_was_read", |c| c.a_touch_changes_what_was_read()),
         ("saved_peers_are_the_last_or_none", |c| c.saved_peers_are_the_last_or_none()),
         ("reopening_keeps_every_record", |c| c.reopening_keeps_every_record()),
         ("reopening_keeps_sequences", |c| c.reopening_keeps_sequences()),
@@ -465,28 +467,19 @@ impl Conformance<'_> {
     /// "Each ticket is reported exactly once", with many operations under way at once.
     pub fn operations_overlap(&mut self) {
         let mut store = self.fresh();
-        let mut writes = Vec::new();
-        for n in 0..50 {
-            let write = ok(store.store().put(NOW, value(&format!("/a/{n}"), &[n], false)), "a value is kept");
-            if let Write::Pending(ticket) = write {
-                store.expect(ticket);
-            }
-            writes.push(write);
-        }
+        let put = |n: u8| {
+            let record = value(&format!("/a/{n}"), &[n], false);
+            Op::Put(Box::new(Put::new(record, Judge::of_the_last())))
+        };
+        let writes: Vec<_> = (0..50).map(|n| store.begin(NOW, put(n))).collect();
         for write in writes {
-            ok(store.stored(write), "an overlapping write ends");
+            ok(store.ended(write), "an overlapping write ends");
         }
-        let mut reads = Vec::new();
-        for n in 0..50 {
-            let read = ok(store.store().get(NOW, &RecordKey::from(format!("/a/{n}"))), "a value can be read");
-            if let Read::Pending(ticket) = read {
-                store.expect(ticket);
-                reads.push((n, ticket));
-            }
-        }
+        let get = |n: u8| Op::Get(RecordKey::from(format!("/a/{n}")));
+        let reads: Vec<_> = (0..50).map(|n| (n, store.begin(NOW, get(n)))).collect();
         for (n, ticket) in reads.into_iter().rev() {
-            match ok(store.loaded(ticket), "an overlapping read ends") {
-                Loaded::Value(Some(found)) => {
+            match ok(store.ended(ticket), "an overlapping read ends") {
+                Found::Value(Some(found)) => {
                     assert_eq!(found.value[..], [n], "a ticket brings the answer to its own question");
                 }
                 other => panic!("a ticket brings the answer to its own question, not {other:?}"),
@@ -500,16 +493,11 @@ impl Conformance<'_> {
         let mut store = self.fresh();
         for n in 0..3 {
             let record = value("/a/b", &[n], false);
-            if let Write::Pending(ticket) = ok(store.store().put(NOW, record.clone()), "a value is kept") {
+            let put = Op::Put(Box::new(Put::new(record.clone(), Judge::of_the_last())));
+            for op in [put, Op::Get(record.key.clone())] {
+                let ticket = store.begin(NOW, op);
                 let done = store.wait_for_wake(ticket);
-                assert!(
-                    matches!(done, Done::Stored { result: Ok(()), .. }),
-                    "a pending write ends as stored: {done:?}"
-                );
-            }
-            if let Read::Pending(ticket) = ok(store.store().get(NOW, &record.key), "a value can be read") {
-                let done = store.wait_for_wake(ticket);
-                assert!(matches!(done, Done::Loaded { result: Ok(_), .. }), "a pending read ends as loaded: {done:?}");
+                assert!(done.is_ok(), "an operation that takes time ends: {done:?}");
             }
             present(&mut store, NOW, &record);
         }

@@ -15,25 +15,26 @@ use libp2p_identity::PeerId;
 use crate::core::contact::Contact;
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
-use crate::core::store::{Done, Item, Loaded, Read, Scan, Store, StoreError, Ticket, Usage, Write};
+use crate::core::store::{Done, Found, Item, Judge, Op, Put, Scan, Sender, Store, StoreError, Ticket, Usage};
 use crate::core::time::Timestamp;
 
 /// A store under test. Every operation returns when it is done, and every ticket is followed.
 ///
 /// # Panics
 ///
-/// All methods panic if a ticket is never reported, reported twice, unknown, or of the wrong kind.
+/// All methods panic if an operation does not end, ends twice, or finds what it was not asked for.
 pub struct Driven<'a> {
     store: Box<dyn Store>,
     pump: Rc<RefCell<dyn FnMut() + 'a>>,
     polls: usize,
+    next: u64,
     open: BTreeSet<Ticket>,
     done: BTreeMap<Ticket, Done>,
 }
 
 impl<'a> Driven<'a> {
     pub(super) fn new(store: Box<dyn Store>, pump: Rc<RefCell<dyn FnMut() + 'a>>, polls: usize) -> Driven<'a> {
-        Driven { store, pump, polls, open: BTreeSet::new(), done: BTreeMap::new() }
+        Driven { store, pump, polls, next: 0, open: BTreeSet::new(), done: BTreeMap::new() }
     }
 
     /// The store, to close it.
@@ -46,143 +47,136 @@ impl<'a> Driven<'a> {
         &mut *self.store
     }
 
-    /// [`Store::get`], to its end.
+    /// Begins with an operation. Its end may be waited for with [`Driven::ended`].
+    pub fn begin(&mut self, now: Timestamp, op: Op) -> Ticket {
+        self.next += 1;
+        let ticket = Ticket::new(self.next);
+        match self.store.run(now, ticket, op) {
+            Some(done) => _ = self.done.insert(ticket, done),
+            None => _ = self.open.insert(ticket),
+        }
+        ticket
+    }
+
+    /// Does an operation, to its end.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub fn run(&mut self, now: Timestamp, op: Op) -> Done {
+        let ticket = self.begin(now, op);
+        self.ended(ticket)
+    }
+
+    /// [`Op::Get`], to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        match self.store.get(now, key)? {
-            Read::Ready(found) => Ok(found),
-            Read::Pending(ticket) => match self.loaded(ticket)? {
-                Loaded::Value(found) => Ok(found),
-                other => panic!("a pending get is answered with a value, not with {other:?}"),
-            },
+        match self.run(now, Op::Get(key.clone()))? {
+            Found::Value(found) => Ok(found),
+            other => panic!("a get finds a value, not {other:?}"),
         }
     }
 
-    /// [`Store::providers`], to its end.
+    /// [`Op::Providers`], to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Vec<ProviderRecord>, StoreError> {
-        match self.store.providers(now, key)? {
-            Read::Ready(found) => Ok(found),
-            Read::Pending(ticket) => match self.loaded(ticket)? {
-                Loaded::Providers(found) => Ok(found),
-                other => panic!("a pending read of providers is answered with providers, not with {other:?}"),
-            },
+        match self.run(now, Op::Providers(key.clone()))? {
+            Found::Providers(found) => Ok(found),
+            other => panic!("a read of providers finds providers, not {other:?}"),
         }
     }
 
-    /// [`Store::scan`], to its end.
+    /// [`Op::Scan`], to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Vec<Item>, StoreError> {
-        match self.store.scan(what, after, limit)? {
-            Read::Ready(found) => Ok(found),
-            Read::Pending(ticket) => match self.loaded(ticket)? {
-                Loaded::Items(found) => Ok(found),
-                other => panic!("a pending scan is answered with items, not with {other:?}"),
-            },
+        match self.run(Timestamp::ZERO, Op::Scan { what, after: after.copied(), limit })? {
+            Found::Items(found) => Ok(found),
+            other => panic!("a scan finds items, not {other:?}"),
         }
     }
 
-    /// [`Store::sequence`], to its end.
-    ///
-    /// # Errors
-    ///
-    /// The store's own.
-    pub fn sequence(&mut self, now: Timestamp, key: &RecordKey) -> Result<Option<u64>, StoreError> {
-        match self.store.sequence(now, key)? {
-            Read::Ready(found) => Ok(found),
-            Read::Pending(ticket) => match self.loaded(ticket)? {
-                Loaded::Sequence(found) => Ok(found),
-                other => panic!("a pending sequence is answered with a number, not with {other:?}"),
-            },
-        }
-    }
-
-    /// [`Store::saved_peers`], to its end.
+    /// [`Op::SavedPeers`], to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn saved_peers(&mut self) -> Result<Vec<Arc<Contact>>, StoreError> {
-        match self.store.saved_peers()? {
-            Read::Ready(found) => Ok(found),
-            Read::Pending(ticket) => match self.loaded(ticket)? {
-                Loaded::Peers(found) => Ok(found),
-                other => panic!("a pending read of peers is answered with peers, not with {other:?}"),
-            },
+        match self.run(Timestamp::ZERO, Op::SavedPeers)? {
+            Found::Peers(found) => Ok(found),
+            other => panic!("a read of peers finds peers, not {other:?}"),
         }
     }
 
-    /// [`Store::save_peers`], to its end.
+    /// [`Op::SavePeers`], to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn save_peers(&mut self, peers: Vec<Arc<Contact>>) -> Result<(), StoreError> {
-        let write = self.store.save_peers(peers)?;
-        self.stored(write)
+        self.run(Timestamp::ZERO, Op::SavePeers(peers)).map(drop)
     }
 
-    /// [`Store::put`], to its end.
+    /// [`Op::Put`] of a value that takes the place of any other, to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn put(&mut self, now: Timestamp, record: Record) -> Result<(), StoreError> {
-        let write = self.store.put(now, record)?;
-        self.stored(write)
+        self.kept(now, Op::Put(Box::new(Put::new(record, Judge::of_the_last()))))
     }
 
-    /// [`Store::remove`], to its end.
+    /// [`Op::Remove`], to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn remove(&mut self, key: &RecordKey) -> Result<(), StoreError> {
-        let write = self.store.remove(key)?;
-        self.stored(write)
+        self.run(Timestamp::ZERO, Op::Remove(key.clone())).map(drop)
     }
 
-    /// [`Store::add_provider`], to its end.
+    /// [`Op::AddProvider`] of a record that the provider itself brought, to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn add_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Result<(), StoreError> {
-        let write = self.store.add_provider(now, record)?;
-        self.stored(write)
+        self.kept(now, announced(record))
     }
 
-    /// [`Store::remove_provider`], to its end.
+    /// [`Op::RemoveProvider`], to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<(), StoreError> {
-        let write = self.store.remove_provider(key, provider)?;
-        self.stored(write)
+        self.run(Timestamp::ZERO, Op::RemoveProvider(key.clone(), *provider)).map(drop)
     }
 
-    /// [`Store::expire`], to its end.
+    /// [`Op::Expire`], to its end.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        match self.store.expire(now, limit)? {
-            Read::Ready(count) => Ok(count),
-            Read::Pending(ticket) => match self.loaded(ticket)? {
-                Loaded::Expired(count) => Ok(count),
-                other => panic!("a pending expire is answered with a count, not with {other:?}"),
-            },
+        match self.run(now, Op::Expire { limit })? {
+            Found::Expired(count) => Ok(count),
+            other => panic!("expiry finds a count, not {other:?}"),
+        }
+    }
+
+    fn kept(&mut self, now: Timestamp, op: Op) -> Result<(), StoreError> {
+        match self.run(now, op)? {
+            Found::Kept { .. } => Ok(()),
+            other => panic!("a record that is not refused is kept, not {other:?}"),
         }
     }
 
@@ -196,36 +190,13 @@ impl<'a> Driven<'a> {
         self.store.usage()
     }
 
-    /// Waits for the end of a write.
-    ///
-    /// # Errors
-    ///
-    /// The store's own.
-    pub fn stored(&mut self, write: Write) -> Result<(), StoreError> {
-        let Write::Pending(ticket) = write else { return Ok(()) };
-        match self.wait(ticket) {
-            Done::Stored { result, .. } => result,
-            Done::Loaded { .. } => panic!("a pending write ends as stored, not as loaded ({ticket})"),
-        }
-    }
-
-    /// Waits for the end of a read.
-    ///
-    /// # Errors
-    ///
-    /// The store's own.
-    pub fn loaded(&mut self, ticket: Ticket) -> Result<Loaded, StoreError> {
-        match self.wait(ticket) {
-            Done::Loaded { result, .. } => result,
-            Done::Stored { .. } => panic!("a pending read ends as loaded, not as stored ({ticket})"),
-        }
-    }
-
     /// Waits for a ticket as an executor does: after a poll that brought nothing, it polls again only once it is woken.
     pub fn wait_for_wake(&mut self, ticket: Ticket) -> Done {
-        self.open.insert(ticket);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
+        if let Some(done) = self.done.remove(&ticket) {
+            return done;
+        }
         for _ in 0..self.polls {
             let before = woken.0.load(Ordering::SeqCst);
             self.poll(&waker);
@@ -251,13 +222,12 @@ impl<'a> Driven<'a> {
         }
     }
 
-    /// Says that a ticket was given out, so that it may be reported while another one is waited for.
-    pub fn expect(&mut self, ticket: Ticket) {
-        assert!(self.open.insert(ticket), "a ticket is unique among the pending ones, but {ticket} is not");
-    }
-
-    fn wait(&mut self, ticket: Ticket) -> Done {
-        self.open.insert(ticket);
+    /// Waits for the end of an operation.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub fn ended(&mut self, ticket: Ticket) -> Done {
         for _ in 0..self.polls {
             if let Some(done) = self.done.remove(&ticket) {
                 return done;
@@ -267,15 +237,12 @@ impl<'a> Driven<'a> {
                 (self.pump.borrow_mut())();
             }
         }
-        panic!("each ticket is reported, but {ticket} was not within {} polls", self.polls);
+        panic!("each operation ends, but {ticket} did not within {} polls", self.polls);
     }
 
     fn poll(&mut self, waker: &Waker) {
-        while let Some(done) = self.store.poll_done(waker) {
-            let ticket = match &done {
-                Done::Stored { ticket, .. } | Done::Loaded { ticket, .. } => *ticket,
-            };
-            assert!(self.open.remove(&ticket), "each ticket is reported exactly once, but {ticket} is unknown or over");
+        while let Some((ticket, done)) = self.store.poll_done(waker) {
+            assert!(self.open.remove(&ticket), "each operation ends exactly once, but {ticket} is unknown or over");
             self.done.insert(ticket, done);
         }
     }
@@ -285,6 +252,12 @@ impl std::fmt::Debug for Driven<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Driven").field("open", &self.open).finish_non_exhaustive()
     }
+}
+
+/// A provider record as it comes over a connection from its provider, or of this node's own.
+pub(super) fn announced(record: ProviderRecord) -> Op {
+    let sender = (!record.own).then(|| Sender::new(*record.provider.peer()));
+    Op::AddProvider(Box::new(record), sender)
 }
 
 /// Counts how often it was woken.

@@ -2,10 +2,11 @@
 //!
 //! Knows: the contract. Must not know: how a store chooses; it only counts who is left.
 
+use super::driven::announced;
 use super::fixtures::{NOW, all, ok, peer, provider, provider_ids, refused, value};
 use super::{Conformance, Driven};
-use crate::core::record::{ProviderRecord, Record};
-use crate::core::store::{Item, StoreError, Write};
+use crate::core::record::ProviderRecord;
+use crate::core::store::{Item, Judge, Op, Put};
 use crate::core::time::Timestamp;
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
@@ -26,7 +27,7 @@ impl Conformance<'_> {
                 record.expires = Some(LATER);
                 record
             });
-            write_all(&mut store, records, |store, record: Record| store.store().put(NOW, record));
+            write_all(&mut store, records.map(|record| Op::Put(Box::new(Put::new(record, Judge::of_the_last())))));
         }
         self.share_of_late(&mut store, "values", b"/early", 128);
     }
@@ -36,7 +37,7 @@ impl Conformance<'_> {
         let mut store = self.fresh();
         for (when, first) in [("early", 0), ("late", LATE)] {
             let records = (0..self.flood as u64).map(|n| provider(format!("{when} {n}"), first + n, LATER, false));
-            write_all(&mut store, records, |store, record: ProviderRecord| store.store().add_provider(NOW, record));
+            write_all(&mut store, records.map(announced));
         }
         self.share_of_late(&mut store, "keys with providers", b"early", 16);
     }
@@ -46,7 +47,7 @@ impl Conformance<'_> {
         let mut store = self.fresh();
         for first in [0, LATE] {
             let records = (0..self.flood as u64).map(|n| provider("content", first + n, LATER, false));
-            write_all(&mut store, records, |store, record: ProviderRecord| store.store().add_provider(NOW, record));
+            write_all(&mut store, records.map(announced));
         }
         let kept = provider_ids(&mut store, NOW, "content");
         let late = (0..self.flood as u64).map(|n| provider("content", LATE + n, LATER, false));
@@ -65,7 +66,7 @@ impl Conformance<'_> {
         let mut store = self.fresh();
         for first in [0, LATE] {
             let records = (first..first + 64).map(|n| well_known(format!("content {}", n / 8), n));
-            write_all(&mut store, records, |store, record: ProviderRecord| store.store().add_provider(NOW, record));
+            write_all(&mut store, records.map(announced));
         }
         let (mut peers, mut early, mut late) = (0, 0, 0_usize);
         for n in (0..64).chain(LATE..LATE + 64) {
@@ -112,27 +113,12 @@ fn well_known(key: impl AsRef<[u8]>, n: u64) -> ProviderRecord {
 }
 
 /// Writes many, some at a time; each of them may be refused.
-fn write_all<T>(
-    store: &mut Driven<'_>,
-    records: impl Iterator<Item = T>,
-    mut write: impl FnMut(&mut Driven<'_>, T) -> Result<Write, StoreError>,
-) {
-    let mut records = records.peekable();
-    while records.peek().is_some() {
-        let mut under_way = Vec::new();
-        for record in records.by_ref().take(BATCH) {
-            let written = write(store, record);
-            if refused(written.map(drop)) {
-                continue;
-            }
-            let write = ok(written, "a record is kept");
-            if let Write::Pending(ticket) = write {
-                store.expect(ticket);
-            }
-            under_way.push(write);
-        }
-        for write in under_way {
-            refused(store.stored(write));
+fn write_all(store: &mut Driven<'_>, ops: impl Iterator<Item = Op>) {
+    let mut ops = ops.peekable();
+    while ops.peek().is_some() {
+        let under_way: Vec<_> = ops.by_ref().take(BATCH).map(|op| store.begin(NOW, op)).collect();
+        for ticket in under_way {
+            refused(store.ended(ticket).map(drop));
         }
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! Knows: the contract. Must not know: any store.
 
-use super::Conformance;
-use super::fixtures::{NOW, all, ok, pages, peer, present, provider, same_provider, value, whole};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fixtures::{NOW, all, everything, ok, pages, peer, present, provider, same_provider, value, whole};
+use super::{Conformance, Driven};
 use crate::core::contact::Contact;
-use crate::core::record::RecordKey;
-use crate::core::store::{Item, SEQUENCE_MEMORY, Scan};
+use crate::core::record::{Record, RecordKey};
+use crate::core::store::{Done, Found, Item, Judge, Op, Put, SEQUENCE_MEMORY, Scan, StoreError};
 use crate::core::time::Timestamp;
+use crate::core::validate::{Candidate, InvalidValue, Valid, Validator};
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 
@@ -41,10 +45,10 @@ impl Conformance<'_> {
         }
     }
 
-    /// When own records were announced is kept, and follows the last write.
+    /// When own records were announced is kept, until they are announced later.
     pub fn announcements_are_kept(&mut self) {
         let mut store = self.fresh();
-        for announced in [None, Some(Timestamp::from_micros(999_000_001)), Some(LATER), None] {
+        for announced in [None, Some(Timestamp::from_micros(999_000_001)), Some(LATER)] {
             let mut record = value("/a/b", b"v", true);
             record.announced = announced;
             ok(store.put(NOW, record.clone()), "an own value is kept");
@@ -65,36 +69,36 @@ impl Conformance<'_> {
         }
     }
 
-    /// "The highest sequence number of a value that is over, for `SEQUENCE_MEMORY` after its end."
+    /// A value with a sequence number lower than one that was kept before is refused, also once that one is gone, for
+    /// [`SEQUENCE_MEMORY`] after its end.
     pub fn a_sequence_outlives_its_value(&mut self) {
         let mut store = self.fresh();
-        let key = RecordKey::from("/a/b");
-        assert_eq!(ok(store.sequence(NOW, &key), "any key can be asked for"), None, "an unknown key has no sequence");
-        let steps: [(Option<u64>, u64, u64, Option<u64>); 4] = [
-            (Some(7), 1_000, 2_000, Some(7)),
-            // A store does not judge; what it remembers is the highest all the same.
-            (Some(5), 2_000, 2_500, Some(7)),
-            (Some(9), 2_600, 2_800, Some(9)),
-            (None, 2_800, 2_900, Some(9)),
+        let steps: [(Option<u64>, u64, u64, bool); 7] = [
+            (Some(7), 1_000, 2_000, true),
+            (Some(6), 2_000, 2_500, false),
+            (Some(7), 2_100, 2_500, true),
+            (Some(9), 2_600, 2_800, true),
+            // What has no number is not compared.
+            (None, 2_800, 2_900, true),
+            (Some(8), 2_900, 3_000, false),
+            (Some(9), 2_900, 3_000, true),
         ];
-        for (sequence, received, expires, wanted) in steps {
+        for (i, (sequence, received, expires, kept)) in steps.into_iter().enumerate() {
             let (received, expires) = (Timestamp::from_secs(received), Timestamp::from_secs(expires));
-            let mut record = value("/a/b", b"v", false);
-            (record.sequence, record.received, record.expires) = (sequence, received, Some(expires));
-            ok(store.put(received, record.clone()), "a value is kept");
-            present(&mut store, received, &record);
-            let lingers = ok(store.sequence(expires, &key), "a sequence can be read");
-            assert_eq!(lingers, wanted, "the highest sequence is remembered once its value is over");
-            ok(store.expire(expires, 9), "expiry goes on");
-            let gone = ok(store.sequence(expires, &key), "a sequence can be read");
-            assert_eq!(gone, wanted, "the highest sequence is remembered when its value is taken");
+            // Every other one is met while the one before it lingers.
+            if i % 2 == 0 {
+                ok(store.expire(received, 9), "expiry goes on");
+            }
+            let put = store.put(received, numbered("/a/b", sequence, received, expires));
+            assert_eq!(put, if kept { Ok(()) } else { Err(StoreError::Old) }, "step {i}: number {sequence:?}");
         }
+        ok(store.expire(Timestamp::from_secs(3_000), 9), "expiry goes on");
         // However lately it was stored again: that says nothing about how old the copies are that are about.
-        let last = Timestamp::from_micros(2_799_999_999) + SEQUENCE_MEMORY;
-        let found = ok(store.sequence(last, &key), "a sequence can be read");
-        assert_eq!(found, Some(9), "a sequence is remembered for as long as copies of its value live");
-        let other = ok(store.sequence(NOW, &RecordKey::from("/a/c")), "any key can be asked for");
-        assert_eq!(other, None, "a sequence is that of one key");
+        let last = Timestamp::from_micros(2_999_999_999) + SEQUENCE_MEMORY;
+        let put = store.put(last, numbered("/a/b", Some(8), last, Timestamp::MAX));
+        assert_eq!(put, Err(StoreError::Old), "a number is remembered for as long as copies of its value live");
+        let other = numbered("/a/c", Some(1), last, Timestamp::MAX);
+        ok(store.put(last, other), "a number is that of one key");
     }
 
     /// "Forgets the value, though not its sequence number", so that a copy of it that is about does not come back.
@@ -105,9 +109,70 @@ impl Conformance<'_> {
             (record.sequence, record.expires) = (Some(4), expires);
             ok(store.put(NOW, record.clone()), "a value is kept");
             ok(store.remove(&record.key), "a value is removed");
-            let found = ok(store.sequence(NOW, &record.key), "a sequence can be read");
-            assert_eq!(found, Some(4), "a removed value leaves its sequence ({name})");
+            let put = store.put(NOW, numbered(name, Some(3), NOW, LATER));
+            assert_eq!(put, Err(StoreError::Old), "a removed value leaves its number ({name})");
+            ok(store.put(NOW, numbered(name, Some(4), NOW, LATER)), "the very number comes back");
         }
+    }
+
+    /// What is read is what the judge decided on, with what is kept and what was kept before it.
+    pub fn a_value_is_judged_inside_the_write(&mut self) {
+        let mut store = self.fresh();
+        let put = |store: &mut Driven<'_>, bytes: &[u8], own: bool| {
+            let mut record = value("/a/b", bytes, own);
+            record.expires = (!own).then_some(LATER);
+            store.run(NOW, Op::Put(Box::new(Put::new(record, Judge::new(Arc::new(Greatest), Duration::ZERO)))))
+        };
+        let kept = |done: &Done, superseded| matches!(done, Ok(Found::Kept { superseded: s }) if *s == superseded);
+        assert!(kept(&put(&mut store, b"m", true), false), "nothing is kept before the first");
+        assert_eq!(put(&mut store, b"a", false).map(drop), Err(StoreError::Old), "the judge prefers what is kept");
+        assert_eq!(put(&mut store, b"x!", false).map(drop), Err(StoreError::Conflict), "the judge lets it not succeed");
+        present(&mut store, NOW, &value("/a/b", b"m", true));
+        assert!(kept(&put(&mut store, b"m", false), false), "the same value is no other");
+        assert!(kept(&put(&mut store, b"z", false), true), "an own value is superseded by a better one");
+        let found = ok(store.get(NOW, &RecordKey::from("/a/b")), "a value can be read");
+        assert!(found.is_some_and(|record| !record.own && record.value[..] == *b"z"), "the better one is kept");
+        // Several at once, of which each is judged after the one before it.
+        let tickets: Vec<_> = [b"zb", b"za", b"zc"]
+            .map(|bytes| {
+                let mut record = value("/a/b", bytes, false);
+                record.expires = Some(LATER);
+                let judge = Judge::new(Arc::new(Greatest), Duration::ZERO);
+                store.begin(NOW, Op::Put(Box::new(Put::new(record, judge))))
+            })
+            .into();
+        let ends: Vec<_> = tickets.into_iter().map(|ticket| store.ended(ticket).is_ok()).collect();
+        assert_eq!(ends, [true, false, true], "writes of one key take effect in the order in which they were begun");
+    }
+
+    /// "Notes on an own record that it was announced, on another's that it was stored again."
+    pub fn a_touch_changes_what_was_read(&mut self) {
+        let mut store = self.fresh();
+        let (mine, theirs) = (value("/a/mine", b"v", true), value("/a/theirs", b"v", false));
+        let provided = provider("content", 1, Timestamp::MAX, true);
+        ok(store.put(NOW, mine.clone()), "a value is kept");
+        ok(store.put(NOW, theirs.clone()), "a value is kept");
+        ok(store.add_provider(NOW, provided.clone()), "a provider record is kept");
+        let touch = |store: &mut Driven<'_>, item: Item, at: Timestamp| {
+            ok(store.run(NOW, Op::Touch(item, at)), "a touch ends");
+        };
+        for at in [LATER, NOW] {
+            touch(&mut store, Item::Value(mine.clone()), at);
+            touch(&mut store, Item::Value(theirs.clone()), at);
+            touch(&mut store, Item::Provider(provided.clone()), at);
+        }
+        let (mut mine, mut theirs) = (mine, theirs);
+        (mine.announced, theirs.received) = (Some(LATER), LATER);
+        present(&mut store, NOW, &mine);
+        present(&mut store, NOW, &theirs);
+        let found = ok(store.providers(NOW, &provided.key), "providers can be read");
+        assert_eq!(found[0].announced, Some(LATER), "an announcement is noted");
+        let before = everything(&mut store);
+        for (key, bytes) in [("/a/mine", b"w"), ("/a/theirs", b"w"), ("/a/nothing", b"v")] {
+            touch(&mut store, Item::Value(value(key, bytes, key == "/a/mine")), Timestamp::MAX);
+        }
+        touch(&mut store, Item::Provider(provider("content", 2, Timestamp::MAX, true)), Timestamp::MAX);
+        assert_eq!(everything(&mut store), before, "a touch changes nothing but what was read");
     }
 
     /// "In place of those kept before"; a store that does not outlive the process may keep none.
@@ -130,6 +195,32 @@ impl Conformance<'_> {
         let found = ok(store.saved_peers(), "saved peers can be read");
         assert_eq!(found, if keeps { bare } else { Vec::new() }, "a peer needs no address");
         assert!(all(&mut store).is_empty(), "saved peers are no items");
+    }
+}
+
+fn numbered(key: &str, sequence: Option<u64>, received: Timestamp, expires: Timestamp) -> Record {
+    let mut record = value(key, b"v", false);
+    (record.sequence, record.received, record.expires) = (sequence, received, Some(expires));
+    // No two are the same value.
+    record.value = format!("{sequence:?} {received}").into();
+    record
+}
+
+/// Prefers the greatest bytes, and lets nothing that ends with `!` take another value's place.
+#[derive(Debug)]
+struct Greatest;
+
+impl Validator for Greatest {
+    fn validate(&self, _: Timestamp, _: &RecordKey, _: &[u8]) -> Result<Valid, InvalidValue> {
+        Ok(Valid::default())
+    }
+
+    fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
+        (0..values.len()).max_by_key(|i| values[*i].value).unwrap_or(0)
+    }
+
+    fn succeeds(&self, _: &RecordKey, _: &[u8], new: &[u8]) -> bool {
+        !new.ends_with(b"!")
     }
 }
 

@@ -6,7 +6,7 @@ use super::fixtures::{NOW, all, everything, ok, present, provider, value};
 use super::remembering::sorted;
 use super::{Conformance, Driven};
 use crate::core::record::{Record, RecordKey};
-use crate::core::store::Write;
+use crate::core::store::{Judge, Op, Put, SEQUENCE_MEMORY, StoreError};
 use crate::core::time::Timestamp;
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
@@ -58,8 +58,13 @@ impl Conformance<'_> {
         }
         let Some(mut store) = self.reopened(store) else { return };
         for (n, name) in ["/s/over", "/s/removed", "/s/lingers"].into_iter().enumerate() {
-            let found = ok(store.sequence(LATER, &RecordKey::from(name)), "a sequence can be read");
-            assert_eq!(found, Some(7 + n as u64), "a reopened store remembers sequences ({name})");
+            for (number, kept) in [(6, false), (7, true)] {
+                let mut record = value(name, b"again", false);
+                (record.sequence, record.expires) = (Some(number + n as u64), Some(LATER + SEQUENCE_MEMORY));
+                let put = store.put(LATER, record);
+                assert_eq!(put.is_ok(), kept, "a reopened store remembers sequence numbers ({name}): {put:?}");
+                assert!(kept || put == Err(StoreError::Old), "an older value is refused as old: {put:?}");
+            }
         }
     }
 
@@ -97,14 +102,11 @@ fn fill(store: &mut Driven<'_>) {
         for n in 0..20 {
             let old = value(&format!("/a/{n}"), b"old", n % 2 == 0);
             let record = if round == 0 { old } else { published(n, n % 3 == 0) };
-            let write = ok(store.store().put(NOW, record), "a value is kept");
-            if let Write::Pending(ticket) = write {
-                store.expect(ticket);
-            }
-            writes.push(write);
+            let put = Put::new(record, Judge::of_the_last());
+            writes.push(store.begin(NOW, Op::Put(Box::new(put))));
         }
         for write in writes {
-            ok(store.stored(write), "an overlapping write ends");
+            ok(store.ended(write), "an overlapping write ends");
         }
     }
     for n in (0..20).filter(|n| n % 5 == 1) {

@@ -4,24 +4,20 @@
 use std::mem::size_of;
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 
 use super::config::{KEY_OVERHEAD, PEER_OVERHEAD, PROVIDER_OVERHEAD, SEQUENCE_OVERHEAD, VALUE_OVERHEAD};
 use super::providers::{Entry, Provided};
 use super::*;
 use crate::core::contact::Contact;
+use crate::core::record::{Record, RecordKey};
+use crate::core::store::StoreExt as _;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 
 fn store() -> MemoryStore {
     MemoryStore::new(MemoryStoreConfig::default(), [0xab; 32])
-}
-
-fn ready<T>(read: Result<Read<T>, StoreError>) -> T {
-    match read {
-        Ok(Read::Ready(found)) => found,
-        _ => panic!("a memory store answers at once"),
-    }
 }
 
 /// Part of a message, as bytes that were decoded without a copy are.
@@ -37,7 +33,7 @@ fn remote_bytes_are_copied() {
     let mut record = Record::new(key.clone(), part_of_a_message(b"value"), NOW);
     record.expires = Some(LATER);
     store.put(NOW, record.clone()).unwrap();
-    let found = ready(store.get(NOW, &key)).unwrap();
+    let found = store.get(NOW, &key).unwrap().unwrap();
     assert_eq!(found, record);
     assert_ne!(found.value.as_ptr(), record.value.as_ptr());
     assert_ne!(found.key.as_bytes().as_ptr(), record.key.as_bytes().as_ptr());
@@ -45,7 +41,7 @@ fn remote_bytes_are_copied() {
     let addr = "/ip4/127.0.0.1/tcp/1".parse::<multiaddr::Multiaddr>().unwrap();
     let contact = Contact::from_raw(PeerId::random(), [part_of_a_message(&addr.to_vec())]);
     store.add_provider(NOW, ProviderRecord::new(key.clone(), contact.clone(), LATER, LATER)).unwrap();
-    let found = ready(store.providers(NOW, &key));
+    let found = store.providers(NOW, &key).unwrap();
     assert_eq!(found[0].provider, contact);
     assert_ne!(found[0].provider.raw_addrs()[0].as_ptr(), contact.raw_addrs()[0].as_ptr());
     assert_ne!(found[0].key.as_bytes().as_ptr(), key.as_bytes().as_ptr());
@@ -59,8 +55,8 @@ fn a_peer_is_kept_once_however_much_it_provides() {
         let again = Contact::from_raw(*contact.peer(), contact.raw_addrs().to_vec());
         store.add_provider(NOW, ProviderRecord::new(RecordKey::from(vec![n]), again, LATER, LATER)).unwrap();
     }
-    let first = ready(store.providers(NOW, &RecordKey::from(vec![0])))[0].provider.clone();
-    let last = ready(store.providers(NOW, &RecordKey::from(vec![9])))[0].provider.clone();
+    let first = store.providers(NOW, &RecordKey::from(vec![0])).unwrap()[0].provider.clone();
+    let last = store.providers(NOW, &RecordKey::from(vec![9])).unwrap()[0].provider.clone();
     assert!(std::sync::Arc::ptr_eq(&first, &last));
     assert_eq!(store.providers.peers().len(), 1);
 }
@@ -81,11 +77,11 @@ fn peers_are_kept_as_bytes_and_come_back_whole() {
     for _ in 0..2 {
         for (n, contact) in contacts.iter().enumerate() {
             store.add_provider(NOW, ProviderRecord::new(key(n), contact.clone(), LATER, LATER)).unwrap();
-            let Item::Provider(scanned) = &ready(store.scan(Scan::All, None, 99))[0] else { panic!("no provider") };
-            assert_eq!(ready(store.providers(NOW, &scanned.key))[0].provider, scanned.provider);
+            let Item::Provider(scanned) = &store.scan(Scan::All, None, 99).unwrap()[0] else { panic!("no provider") };
+            assert_eq!(store.providers(NOW, &scanned.key).unwrap()[0].provider, scanned.provider);
         }
         for (n, contact) in contacts.iter().enumerate() {
-            let found = ready(store.providers(NOW, &key(n)));
+            let found = store.providers(NOW, &key(n)).unwrap();
             assert_eq!((found.len(), &found[0].provider, found[0].provider.key()), (1, contact, contact.key()));
         }
     }
@@ -112,12 +108,12 @@ fn every_count_returns_to_zero() {
         }
     }
     assert!(store.values.bytes() > 0 && store.providers.peers().addr_bytes() > 0);
-    while ready(store.expire(LATER, 7)) == 7 {}
+    while store.expire(LATER, 7).unwrap() == 7 {}
     assert_eq!(store.usage(), Usage::default());
     assert_eq!((store.values.bytes(), store.next_expiry()), (0, None));
     assert_eq!((store.providers.peers().len(), store.providers.peers().addr_bytes()), (0, 0));
     store.providers.peers().assert_empty();
-    assert!(ready(store.scan(Scan::All, None, 9)).is_empty());
+    assert!(store.scan(Scan::All, None, 9).unwrap().is_empty());
 }
 
 /// An ordered map of the standard library holds 5 to 11 entries a node, and each node is pointed at.

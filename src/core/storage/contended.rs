@@ -1,0 +1,72 @@
+//! The PUTs of peers that concern one key: one is with the store, and one waits.
+//!
+//! Knows: which of two that wait goes before the other. Must not know: what is kept, or how the store judges.
+//!
+//! However many peers write to one key, the store works at one PUT of it at a time, and a better value is kept after one
+//! more. Where the validator prefers neither, the peers of one IP group take turns with those of others.
+
+use std::cmp::Ordering;
+
+use super::Asker;
+use crate::core::store::{Put, Sender};
+
+/// The latest writers of a key that are remembered. Source: so many groups that write to one key at once are an attack.
+const MAX_WRITERS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Contended {
+    waiting: Option<(Asker, Put)>,
+    /// Who wrote, the latest last.
+    writers: Vec<Writer>,
+}
+
+/// Who writes: an IP group, or a peer where groups do not count.
+type Writer = Result<u64, libp2p_identity::PeerId>;
+
+fn writer(sender: &Sender) -> Writer {
+    sender.group.ok_or(sender.peer)
+}
+
+impl Contended {
+    /// The store works at a PUT of this sender.
+    pub(super) fn new(sender: &Sender) -> Contended {
+        Contended { waiting: None, writers: vec![writer(sender)] }
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Lets a PUT wait if it goes before the one that waits. Returns whose PUT does not wait.
+    pub(super) fn offer(&mut self, asker: Asker, put: Put) -> Option<Asker> {
+        match &mut self.waiting {
+            Some((_, waiting)) if !goes_before(&self.writers, &put, waiting) => Some(asker),
+            waiting => waiting.replace((asker, put)).map(|(pushed_out, _)| pushed_out),
+        }
+    }
+
+    /// The PUT that waits, which the store gets now.
+    pub(super) fn take(&mut self) -> Option<(Asker, Put)> {
+        let (asker, put) = self.waiting.take()?;
+        if let Some(writer) = put.from.as_ref().map(writer) {
+            self.writers.retain(|other| *other != writer);
+            if self.writers.len() == MAX_WRITERS {
+                let _ = self.writers.remove(0);
+            }
+            self.writers.push(writer);
+        }
+        Some((asker, put))
+    }
+}
+
+/// The better one by the validator goes first, among equals the one whose sender wrote least lately.
+fn goes_before(writers: &[Writer], new: &Put, waiting: &Put) -> bool {
+    let wrote = |put: &Put| {
+        let writer = put.from.as_ref().map(writer);
+        writers.iter().position(|other| Some(*other) == writer)
+    };
+    match new.judge.compare(&new.record, &waiting.record) {
+        Ordering::Equal => wrote(new) < wrote(waiting),
+        order => order.is_gt(),
+    }
+}

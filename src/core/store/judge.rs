@@ -1,0 +1,127 @@
+//! Whether a value may take the place of the one that is kept, decided inside the write.
+//!
+//! Knows: the validator, sequence numbers and lifetimes. Must not know: how a store keeps values. Whether a value is valid
+//! was checked before: a judge checks no signature, so it costs little inside a transaction.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StoreError;
+use crate::core::record::{Record, RecordKey};
+use crate::core::time::Timestamp;
+use crate::core::validate::{Candidate, InvalidValue, Valid, Validator};
+
+/// Travels with a value to the store, and decides there. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Judge {
+    validator: Arc<dyn Validator>,
+    ttl: Duration,
+}
+
+/// What a store is to keep.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Judged {
+    /// The record.
+    pub record: Record,
+    /// Whether it takes the place of another value that this node itself had put.
+    pub superseded: bool,
+}
+
+impl Judge {
+    /// Judges by this validator, where values are sent with a lifetime of `ttl`.
+    pub fn new(validator: Arc<dyn Validator>, ttl: Duration) -> Judge {
+        Judge { validator, ttl }
+    }
+
+    /// Lets every value take the place of every other, unless a higher sequence number was kept under the key: for tests
+    /// and for whoever fills a store by hand.
+    pub fn of_the_last() -> Judge {
+        Judge::new(Arc::new(TheLast), Duration::MAX)
+    }
+
+    /// What to keep when `new` comes where `old` is kept, which has not expired at `now`, and where a value with sequence
+    /// number `remembered` was kept before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Old`] or [`StoreError::Conflict`]: `old` stays.
+    pub fn decide(
+        &self,
+        now: Timestamp,
+        old: Option<&Record>,
+        remembered: Option<u64>,
+        new: Record,
+    ) -> Result<Judged, StoreError> {
+        let Some(old) = old.filter(|old| !old.is_expired(now)) else {
+            let older = new.sequence.is_some() && new.sequence < remembered;
+            return if older { Err(StoreError::Old) } else { Ok(Judged { record: new, superseded: false }) };
+        };
+        if self.validator.same(&new.key, &old.value, &new.value) {
+            return Ok(Judged { record: again(old, new), superseded: false });
+        }
+        if !self.validator.succeeds(&new.key, &old.value, &new.value) {
+            return Err(StoreError::Conflict);
+        }
+        let candidates = [&new, old].map(|record| Candidate::of(record, self.ttl));
+        if self.validator.select(&new.key, &candidates) != 0 {
+            return Err(StoreError::Old);
+        }
+        Ok(Judged { superseded: old.own && !new.own, record: new })
+    }
+
+    /// Which of two valid values of one key is better, whatever lifetimes they claim: those are anybody's to choose, so a
+    /// preference that follows them is none.
+    pub(crate) fn compare(&self, one: &Record, other: &Record) -> Ordering {
+        if self.validator.same(&one.key, &one.value, &other.value) {
+            return Ordering::Equal;
+        }
+        let claims = [one, other].map(|record| record.claim(self.ttl));
+        let prefers_one = |[a, b]: [Option<Timestamp>; 2]| {
+            self.validator.select(&one.key, &[Candidate::new(&one.value, a), Candidate::new(&other.value, b)]) == 0
+        };
+        match (prefers_one(claims), prefers_one([claims[1], claims[0]])) {
+            (true, true) => Ordering::Greater,
+            (false, false) => Ordering::Less,
+            _ => Ordering::Equal,
+        }
+    }
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judge").field("validator", &self.validator).finish_non_exhaustive()
+    }
+}
+
+/// The very value that is kept, come again, perhaps written in another way: the shorter one stays. The publisher's own copy
+/// stays as it is when a peer sends it back, and nobody can make a value end earlier by sending it with a short lifetime, or
+/// put a name to what this node published.
+fn again(old: &Record, new: Record) -> Record {
+    if new.own {
+        return Record { announced: old.announced.max(new.announced), ..new };
+    }
+    if old.own {
+        return Record { received: new.received, ..old.clone() };
+    }
+    let later = if old.expires > new.expires { old } else { &new };
+    let (expires, claimed) = (later.expires, later.claimed);
+    let value = if new.value.len() < old.value.len() { new.value } else { old.value.clone() };
+    Record { expires, claimed, value, ..new }
+}
+
+/// Prefers the first candidate, which is the new one.
+#[derive(Debug)]
+struct TheLast;
+
+impl Validator for TheLast {
+    fn validate(&self, _: Timestamp, _: &RecordKey, _: &[u8]) -> Result<Valid, InvalidValue> {
+        Ok(Valid::default())
+    }
+
+    fn select(&self, _: &RecordKey, _: &[Candidate<'_>]) -> usize {
+        0
+    }
+}
