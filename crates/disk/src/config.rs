@@ -2,8 +2,11 @@
 //!
 //! Knows: numbers. Must not know: how records are kept.
 
+use libp2p_kad_dht::core::store::eviction::Size;
+
 #[cfg(any(test, feature = "testing"))]
 use super::backend::DiskFaults;
+use super::tables::{Counts, Kind};
 
 /// Default for [`DiskStoreConfig::max_values`]. Source: four times what the memory store takes; a disk has the room.
 pub const DEFAULT_MAX_VALUES: usize = 131_072;
@@ -11,9 +14,6 @@ pub const DEFAULT_MAX_VALUES: usize = 131_072;
 pub const DEFAULT_MAX_VALUE_LEN: usize = 64 * 1024;
 /// Default for [`DiskStoreConfig::max_value_bytes`]: 128 MiB. Source: 1 KiB for each of [`DEFAULT_MAX_VALUES`].
 pub const DEFAULT_MAX_VALUE_BYTES: usize = 128 * 1024 * 1024;
-/// Default for [`DiskStoreConfig::max_provided_keys`]. Source: four keys of few providers for each of the 50,000 keys
-/// that the measured workload has.
-pub const DEFAULT_MAX_PROVIDED_KEYS: usize = 200_000;
 /// Default for [`DiskStoreConfig::max_providers_per_key`]. Source: k, the number of peers that an answer is meant to
 /// name.
 pub const DEFAULT_MAX_PROVIDERS_PER_KEY: usize = 20;
@@ -22,9 +22,9 @@ pub const DEFAULT_MAX_PROVIDERS: usize = 1_048_576;
 /// Default for [`DiskStoreConfig::max_addr_bytes_per_record`]: 2 KiB. Source: 25 addresses, the most that real peers
 /// announce, of 40 bytes each count 1,050 bytes; twice that for longer ones.
 pub const DEFAULT_MAX_ADDR_BYTES_PER_RECORD: usize = 2 * 1024;
-/// Default for [`DiskStoreConfig::max_addr_bytes`]: 256 MiB. Source: six addresses of 40 bytes for each of
-/// [`DEFAULT_MAX_PROVIDERS`].
-pub const DEFAULT_MAX_ADDR_BYTES: usize = 256 * 1024 * 1024;
+/// Default for [`DiskStoreConfig::max_provider_bytes`]: 256 MiB. Source: 256 bytes for each of [`DEFAULT_MAX_PROVIDERS`]: a
+/// key, an id and four addresses of 40 bytes.
+pub const DEFAULT_MAX_PROVIDER_BYTES: usize = 256 * 1024 * 1024;
 /// Default for [`DiskStoreConfig::max_sequences`]. Source: as the memory store.
 pub const DEFAULT_MAX_SEQUENCES: usize = 65_536;
 /// Default for [`DiskStoreConfig::cache_bytes`]: 16 MiB. Source: the answers of some 2,000 well-provided keys.
@@ -45,8 +45,8 @@ pub const DEFAULT_READERS: usize = 2;
 /// How much a [`DiskStore`](super::DiskStore) keeps for remote peers, and what it needs for it.
 ///
 /// Own records count in no quota; what happens at each bound is said at [`DiskStore`](super::DiskStore). A bound of zero
-/// keeps nothing of its kind. A store that was filled under larger bounds keeps what it has and takes nothing more
-/// until it is below them, unless as much gives way.
+/// keeps nothing of its kind. A store that was filled under larger bounds shrinks in the background, by the same rule as
+/// a full one, and goes on to take newer versions of what it keeps.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DiskStoreConfig {
@@ -56,8 +56,6 @@ pub struct DiskStoreConfig {
     pub max_value_len: usize,
     /// The bytes of all remote values with their keys. Default: [`DEFAULT_MAX_VALUE_BYTES`].
     pub max_value_bytes: usize,
-    /// Keys that have remote providers. Default: [`DEFAULT_MAX_PROVIDED_KEYS`].
-    pub max_provided_keys: usize,
     /// Remote providers of one key. Default: [`DEFAULT_MAX_PROVIDERS_PER_KEY`].
     pub max_providers_per_key: usize,
     /// Remote provider records in all. Default: [`DEFAULT_MAX_PROVIDERS`].
@@ -65,9 +63,9 @@ pub struct DiskStoreConfig {
     /// Bytes that the addresses of one remote record take, two for each address beside its own. Further addresses are
     /// dropped; the record is kept. Default: [`DEFAULT_MAX_ADDR_BYTES_PER_RECORD`].
     pub max_addr_bytes_per_record: usize,
-    /// The same of all remote records. Where it is reached nobody keeps many addresses while another has few; a record
-    /// that has none is kept all the same. Default: [`DEFAULT_MAX_ADDR_BYTES`].
-    pub max_addr_bytes: usize,
+    /// The bytes of all remote provider records: their keys, ids and addresses, and two for each address. Default:
+    /// [`DEFAULT_MAX_PROVIDER_BYTES`].
+    pub max_provider_bytes: usize,
     /// Sequence numbers that are remembered of values that are over. Of too many those that would be forgotten first
     /// go first. Default: [`DEFAULT_MAX_SEQUENCES`].
     pub max_sequences: usize,
@@ -75,10 +73,10 @@ pub struct DiskStoreConfig {
     pub cache_bytes: usize,
     /// Bytes of memory for the database's own pages. Default: [`DEFAULT_DATABASE_CACHE_BYTES`].
     pub database_cache_bytes: usize,
-    /// Remote writes that wait for the disk; one more is refused with [`StoreError::Full`]. As many again have room
+    /// Remote writes that wait for the disk; one more is refused with [`StoreError::Busy`]. As many again have room
     /// that are this node's own. Default: [`DEFAULT_MAX_PENDING_WRITES`].
     ///
-    /// [`StoreError::Full`]: libp2p_kad_dht::core::StoreError::Full
+    /// [`StoreError::Busy`]: libp2p_kad_dht::core::StoreError::Busy
     pub max_pending_writes: usize,
     /// The bytes of remote writes that wait. Default: [`DEFAULT_MAX_PENDING_BYTES`].
     pub max_pending_bytes: usize,
@@ -99,11 +97,10 @@ impl Default for DiskStoreConfig {
             max_values: DEFAULT_MAX_VALUES,
             max_value_len: DEFAULT_MAX_VALUE_LEN,
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
-            max_provided_keys: DEFAULT_MAX_PROVIDED_KEYS,
             max_providers_per_key: DEFAULT_MAX_PROVIDERS_PER_KEY,
             max_providers: DEFAULT_MAX_PROVIDERS,
             max_addr_bytes_per_record: DEFAULT_MAX_ADDR_BYTES_PER_RECORD,
-            max_addr_bytes: DEFAULT_MAX_ADDR_BYTES,
+            max_provider_bytes: DEFAULT_MAX_PROVIDER_BYTES,
             max_sequences: DEFAULT_MAX_SEQUENCES,
             cache_bytes: DEFAULT_CACHE_BYTES,
             database_cache_bytes: DEFAULT_DATABASE_CACHE_BYTES,
@@ -119,7 +116,26 @@ impl Default for DiskStoreConfig {
 }
 
 impl DiskStoreConfig {
-    /// A database that is made anew draws lots under this seed; one that exists keeps the seed that it was made with.
+    /// Whether the bounds hold for what is counted, with so much more and so much less.
+    pub(super) fn has_room(&self, counts: &Counts, kind: Kind, more: Size, less: Size) -> bool {
+        let (records, bytes) = match kind {
+            Kind::Value => (self.max_values, self.max_value_bytes),
+            Kind::Provided => (self.max_providers, self.max_provider_bytes),
+        };
+        let fits = |kept: u64, more: u64, less: u64, most: usize| {
+            kept.saturating_add(more).saturating_sub(less) <= u64::try_from(most).unwrap_or(u64::MAX)
+        };
+        let total = counts.total(kind);
+        fits(total.records, more.records, less.records, records) && fits(total.bytes, more.bytes, less.bytes, bytes)
+    }
+
+    /// Whether there is more than the bounds allow.
+    pub(super) fn is_exceeded(&self, counts: &Counts) -> bool {
+        let holds = |kind| self.has_room(counts, kind, Size::default(), Size::default());
+        !holds(Kind::Value) || !holds(Kind::Provided)
+    }
+
+    /// A store that is made anew decides under this seed who gives way; one that exists keeps the seed that it was made with.
     ///
     /// For tests that have to come out the same each time. Without it the seed is random and known to nobody, and so
     /// it should be: who knows it can make peer ids and keys that are always kept.

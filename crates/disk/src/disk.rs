@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::cache::Entry;
 use super::database::{Handle, Head};
 use super::group::Task;
+use super::queue::Queue;
 use super::reader::{Ask, Reader};
 use super::shared::{Pending, Shared};
 use super::tables::place_of;
@@ -31,21 +32,21 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # What gives way when a bound is reached
 ///
-/// Expired records, first of all. Then lots decide, by the rules that [`MemoryStore`](libp2p_kad_dht::core::MemoryStore) states:
-/// late and early ones have the same chance, however often they come again, and nobody who does not know the store's
-/// seed can choose a key or an id that wins. Who loses is refused with [`StoreError::Full`].
+/// Expired records, first of all. Then [the rule of eviction](libp2p_kad_dht::core::store::eviction), as in the memory
+/// store: a record is charged to whoever sent it, and whoever has the most gives way to others. Whoever would have to give
+/// way itself is refused with [`StoreError::Full`]; a newer version of what is kept is always taken.
 ///
-/// * **Providers of one key**: those with the best lots stay.
-/// * **Provider records in all**: the key with the most of them loses its last one.
-/// * **Keys with providers**: each is charged to that of its providers which has the fewest; the peer with the most loses
-///   one first. Peers are not counted beside that: one of many made-up ids has the chance of one honest peer.
-/// * **Values**: those with the best lots stay. One of n KiB has an n-th of the chance of a small one, and one write
-///   displaces 64 others at most.
-/// * **Addresses** are kept with each record of their peer. The key whose addresses take the most loses some, of those
-///   records that have the most; a record that has none left stays. One write shortens 16 other keys at most.
+/// * **Values**: bounded in number, and in bytes with their keys.
+/// * **Provider records**: bounded in number, and in bytes with their keys and addresses.
+/// * **Providers of one key**: of too many one of the IP group with most of them goes, where groups count, else one by
+///   chance, so that of n each is kept with chance [`max_providers_per_key`](DiskStoreConfig::max_providers_per_key) / n.
 /// * **Sequence numbers**: those that would be forgotten first go first.
 ///
-/// What gives way is found by a look into ordered tables, so a write costs the same however full the store is.
+/// A store that is opened with smaller bounds than it was filled under shrinks in the background by the same rule, at most
+/// 256 records of each kind a transaction.
+///
+/// What gives way is found by a look into ordered tables, so a write costs the same however full the store is. Writes of
+/// this node go before those of peers that wait.
 ///
 /// # What can go wrong
 ///
@@ -61,12 +62,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct DiskStore {
     shared: Arc<Shared>,
     config: DiskStoreConfig,
-    /// Both are there until the store is dropped.
-    writes: Option<SyncSender<Job>>,
+    writes: Arc<Queue>,
+    /// There until the store is dropped.
     reads: Option<SyncSender<(Ticket, Ask)>>,
     threads: Vec<JoinHandle<()>>,
     /// Disconnected when the last thread has ended.
     ended: Receiver<()>,
+    /// Whether there was more than the bounds allow when it was opened, and the thread that writes knows no time yet.
+    exceeded: bool,
 }
 
 impl DiskStore {
@@ -90,13 +93,13 @@ impl DiskStore {
 
     fn start(handle: Arc<Handle>, head: Head, config: DiskStoreConfig) -> std::io::Result<DiskStore> {
         let shared = Arc::new(Shared::new(config.cache_bytes, head.kept()));
-        // Room for all that `write` admits, so that nothing that was admitted is ever turned away.
-        let (writes, jobs) = sync_channel(config.max_pending_writes.min(MAX_QUEUE) + own_writes(&config));
+        let (writes, exceeded) = (Arc::new(Queue::default()), config.is_exceeded(&head.counts));
         let (reads, asks) = sync_channel(config.max_pending_reads.clamp(1, MAX_QUEUE));
         let (alive, ended) = sync_channel::<()>(0);
         let mut threads = Vec::new();
+        let (of_writer, queue) = (Arc::clone(&shared), Arc::clone(&writes));
         let writer =
-            Writer { handle: Arc::clone(&handle), config: config.clone(), shared: Arc::clone(&shared), jobs, head };
+            Writer { handle: Arc::clone(&handle), config: config.clone(), shared: of_writer, queue, head, now: None };
         threads.push(spawn("kad-store-writer", alive.clone(), move || writer.run())?);
         let asks = Arc::new(Mutex::new(asks));
         for _ in 0..config.readers.max(1) {
@@ -104,7 +107,7 @@ impl DiskStore {
             let reader = Reader { handle, shared, asks };
             threads.push(spawn("kad-store-reader", alive.clone(), move || reader.run())?);
         }
-        Ok(DiskStore { shared, config, writes: Some(writes), reads: Some(reads), threads, ended })
+        Ok(DiskStore { shared, config, writes, reads: Some(reads), threads, ended, exceeded })
     }
 
     /// What a write takes of the room for what waits; an error if its record is too large.
@@ -147,9 +150,8 @@ impl DiskStore {
         if !admitted {
             return Err(StoreError::Busy);
         }
-        let job = Job { ticket, takes, task };
-        let sent = self.writes.as_ref().is_some_and(|writes| writes.try_send(job).is_ok());
-        if sent { Ok(()) } else { Err(StoreError::Failed) }
+        self.writes.push(Job { ticket, takes, task });
+        Ok(())
     }
 
     /// Answers from the cache, or hands a read to the threads.
@@ -198,6 +200,9 @@ fn spawn(name: &str, alive: SyncSender<()>, run: impl FnOnce() + Send + 'static)
 
 impl Store for DiskStore {
     fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done> {
+        if self.exceeded {
+            self.exceeded = self.hand_over(None, Task::Time(now), OWN).is_err();
+        }
         let begun = match op {
             Op::Get(key) => {
                 return self
@@ -240,7 +245,8 @@ impl Store for DiskStore {
 
 impl Drop for DiskStore {
     fn drop(&mut self) {
-        (self.writes, self.reads) = (None, None);
+        self.writes.close();
+        self.reads = None;
         if self.ended.recv_timeout(CLOSE_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the store's last writes take too long and are left to themselves");
             return;

@@ -3,10 +3,8 @@
 //! Knows: the bounds, the counts and what all kinds of records share. Must not know: threads, tickets, or when a
 //! transaction ends.
 
-mod addrs;
-mod charges;
+mod pool;
 mod provided;
-mod room;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -17,11 +15,12 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _, StorageError};
 
 use super::DiskStoreConfig;
 use super::cache::Name;
-use super::lots::Lots;
-use super::row::{self, Provided};
+use super::row::{self, Provided, value_size};
+use super::seed::Seed;
 use super::tables::{Counts, Kind, Place, Writable, expiry_of, own_key, place_of};
 use libp2p_kad_dht::core::Record;
 use libp2p_kad_dht::core::Timestamp;
+use libp2p_kad_dht::core::store::eviction::Charge;
 use libp2p_kad_dht::core::store::{Done, Found, Item, Op, StoreError, touch_provider};
 
 /// So many rows that could not be read are put aside, for whoever wants to look into them; further ones are dropped.
@@ -33,6 +32,17 @@ pub(super) enum Task {
     Op(Timestamp, Op),
     /// Puts a row aside that could not be read, if it still cannot.
     PutAside(Name),
+    /// Tells the time, at which what is too much may give way.
+    Time(Timestamp),
+}
+
+impl Task {
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        match self {
+            Task::Op(now, _) | Task::Time(now) => Some(*now),
+            Task::PutAside(_) => None,
+        }
+    }
 }
 
 /// The writes of one transaction.
@@ -41,7 +51,9 @@ pub(super) struct Group<'t, 'c> {
     counts: Counts,
     changed: BTreeSet<Name>,
     config: &'c DiskStoreConfig,
-    lots: Lots,
+    seed: Seed,
+    /// How many charges changed.
+    settled: usize,
     /// A row was put aside: what was counted about it is not known.
     recount: bool,
 }
@@ -53,7 +65,7 @@ impl<'t, 'c> Group<'t, 'c> {
         config: &'c DiskStoreConfig,
         seed: [u8; 32],
     ) -> Group<'t, 'c> {
-        Group { tables, counts, changed: BTreeSet::new(), config, lots: Lots::new(seed), recount: false }
+        Group { tables, counts, changed: BTreeSet::new(), config, seed: Seed::new(seed), settled: 0, recount: false }
     }
 
     /// Makes one write. An error means that the whole group is lost.
@@ -64,13 +76,14 @@ impl<'t, 'c> Group<'t, 'c> {
                 self.first_of(*kind, place)?;
                 return Ok(Ok(Found::Nothing));
             }
+            Task::Time(_) => return Ok(Ok(Found::Nothing)),
         };
         match op {
             Op::Put(put) => return self.put(now, put),
             Op::Touch(item, at) => self.touch(now, item, *at)?,
             Op::Remove(key) => self.forget_value(&place_of(&key.key()))?,
-            Op::AddProvider(record, _) => {
-                let kept = self.add_provider(now, record)?;
+            Op::AddProvider(record, from) => {
+                let kept = self.add_provider(now, record, from.as_ref())?;
                 return Ok(kept.map(|()| Found::Kept { superseded: false }));
             }
             Op::RemoveProvider(key, provider) => self.remove_provider(&place_of(&key.key()), provider)?,
@@ -107,7 +120,7 @@ impl<'t, 'c> Group<'t, 'c> {
                 let touched = kept
                     .filter(|kept| !kept.is_expired(now))
                     .and_then(|mut record| touch_provider(&mut record, read, at).then_some(record));
-                touched.map_or(Ok(()), |record| self.add_provider(now, &record).map(drop))
+                touched.map_or(Ok(()), |record| self.add_provider(now, &record, None).map(drop))
             }
         }
     }
@@ -139,12 +152,12 @@ impl<'t, 'c> Group<'t, 'c> {
     /// When what is at this place is over first.
     fn first_of(&mut self, kind: Kind, place: &Place) -> Result<Option<Timestamp>, StorageError> {
         Ok(match kind {
-            Kind::Value => self.value_at(place)?.and_then(|record| record.expires),
+            Kind::Value => self.value_at(place)?.and_then(|(record, _)| record.expires),
             Kind::Provided => self.provided_at(place)?.first(),
         })
     }
 
-    fn value_at(&mut self, place: &Place) -> Result<Option<Record>, StorageError> {
+    fn value_at(&mut self, place: &Place) -> Result<Option<(Record, Charge)>, StorageError> {
         let Some(row) = self.tables.values.get(place)? else { return Ok(None) };
         let found = row::decode_value(row.value());
         drop(row);
@@ -188,7 +201,7 @@ impl<'t, 'c> Group<'t, 'c> {
     fn counted(&self) -> Result<Counts, StorageError> {
         let mut counts = Counts { sequences: self.tables.sequences.len()?, ..Counts::default() };
         for row in self.tables.values.iter()? {
-            if let Some(record) = row::decode_value(row?.1.value()) {
+            if let Some((record, _)) = row::decode_value(row?.1.value()) {
                 counts.add_value(&record);
             }
         }
@@ -207,16 +220,16 @@ impl Counts {
             self.own += 1;
         } else {
             self.values += 1;
-            self.value_bytes += size(record);
+            self.value_bytes += u64::from(value_size(record));
         }
     }
 
     fn add_provided(&mut self, row: &Provided) {
-        let (remote, own) = (row.remote(), wide(row.entries.len()) - row.remote());
-        self.provided_keys += u64::from(remote > 0);
-        self.providers += remote;
-        self.own += own;
-        self.addr_bytes += row.addr_bytes();
+        self.own += wide(row.entries.iter().filter(|entry| entry.own).count());
+        for entry in row.remote() {
+            self.providers += 1;
+            self.provider_bytes += u64::from(entry.charge.bytes);
+        }
     }
 }
 
@@ -224,10 +237,6 @@ impl Counts {
 pub(super) fn report(place: &Place) {
     let start = u32::from_be_bytes([place[0], place[1], place[2], place[3]]);
     tracing::error!(place = format!("{start:08x}"), "a row of the store cannot be read and is put aside");
-}
-
-fn size(record: &Record) -> u64 {
-    wide(record.key.as_bytes().len() + record.value.len())
 }
 
 fn wide(number: usize) -> u64 {

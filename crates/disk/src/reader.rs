@@ -131,7 +131,7 @@ impl Tables {
     /// `None` if the row cannot be read.
     fn value(&self, place: &Place) -> Result<Option<Option<Record>>, StorageError> {
         let Some(row) = self.values.get(place)? else { return Ok(Some(None)) };
-        Ok(row::decode_value(row.value()).map(Some))
+        Ok(row::decode_value(row.value()).map(|(record, _)| Some(record)))
     }
 
     /// `None` if the row cannot be read.

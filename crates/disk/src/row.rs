@@ -9,9 +9,10 @@ use libp2p_identity::PeerId;
 
 use libp2p_kad_dht::core::Contact;
 use libp2p_kad_dht::core::Timestamp;
+use libp2p_kad_dht::core::store::eviction::{Account, Charge};
 use libp2p_kad_dht::core::{ProviderRecord, Record, RecordKey};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const OWN: u8 = 1;
 const EXPIRES: u8 = 2;
@@ -20,10 +21,17 @@ const SEQUENCE: u8 = 8;
 const PUBLISHER: u8 = 16;
 const CLAIMED: u8 = 32;
 
+const SEVERAL: u8 = 1;
+const NEAR: u8 = 2;
+const SETTLED: u8 = 4;
+const FIRST: u8 = 8;
+
 /// One provider of a key, as its row has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) own: bool,
+    /// What is charged for it; its bytes are not written down. Of no meaning for an own one.
+    pub(super) charge: Charge,
     pub(super) expires: Timestamp,
     pub(super) addrs_expire: Timestamp,
     pub(super) announced: Option<Timestamp>,
@@ -31,7 +39,7 @@ pub(super) struct Entry {
     pub(super) addrs: Vec<Vec<u8>>,
 }
 
-/// A key with all its providers. It is charged to the first remote one of them.
+/// A key with all its providers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Provided {
     pub(super) name: Vec<u8>,
@@ -40,7 +48,7 @@ pub(super) struct Provided {
 
 impl Entry {
     /// The entry of a record, with as many addresses as `allowed` bytes pay for.
-    pub(super) fn new(record: &ProviderRecord, allowed: usize) -> Entry {
+    pub(super) fn new(record: &ProviderRecord, allowed: usize, charge: Charge) -> Entry {
         let mut left = allowed;
         let affordable = record.provider.raw_addrs().iter().take_while(|addr| {
             let cost = addr.len() + 2;
@@ -50,6 +58,7 @@ impl Entry {
         });
         Entry {
             own: record.own,
+            charge,
             expires: record.expires,
             addrs_expire: record.addrs_expire,
             announced: record.announced,
@@ -58,16 +67,17 @@ impl Entry {
         }
     }
 
-    /// What the addresses take.
-    pub(super) fn addr_bytes(&self) -> usize {
-        self.addrs.iter().map(|addr| addr.len() + 2).sum()
+    /// What it takes, with a key of so many bytes.
+    pub(super) fn size(&self, key: usize) -> usize {
+        let addrs: usize = self.addrs.iter().map(|addr| addr.len() + 2).sum();
+        key + self.peer.len() + addrs
     }
 }
 
 impl Provided {
-    /// How many of them are other peers.
-    pub(super) fn remote(&self) -> u64 {
-        u64::try_from(self.entries.iter().filter(|entry| !entry.own).count()).unwrap_or(u64::MAX)
+    /// Those of other peers.
+    pub(super) fn remote(&self) -> impl Iterator<Item = &Entry> + Clone {
+        self.entries.iter().filter(|entry| !entry.own)
     }
 
     /// When the first of them is over.
@@ -75,27 +85,9 @@ impl Provided {
         self.entries.iter().map(|entry| entry.expires).min()
     }
 
-    /// What the addresses of the remote ones take.
-    pub(super) fn addr_bytes(&self) -> u64 {
-        let remote = self.entries.iter().filter(|entry| !entry.own);
-        u64::try_from(remote.map(Entry::addr_bytes).sum::<usize>()).unwrap_or(u64::MAX)
-    }
-
     /// Where this peer is.
     pub(super) fn position(&self, peer: &[u8]) -> Option<usize> {
         self.entries.iter().position(|entry| entry.peer == peer)
-    }
-
-    /// To whom the key is charged.
-    pub(super) fn charged(&self) -> Option<&Entry> {
-        self.entries.iter().find(|entry| !entry.own)
-    }
-
-    /// Charges the key to this remote entry.
-    pub(super) fn charge(&mut self, at: usize) {
-        if let Some(first) = self.entries.iter().position(|entry| !entry.own) {
-            self.entries.swap(first, at);
-        }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -104,6 +96,9 @@ impl Provided {
         for entry in &self.entries {
             let flags = flag(OWN, entry.own) | flag(ANNOUNCED, entry.announced.is_some());
             row.push(flags);
+            if !entry.own {
+                put_charge(&mut row, &entry.charge);
+            }
             put_time(&mut row, entry.expires);
             put_time(&mut row, entry.addrs_expire);
             entry.announced.into_iter().for_each(|at| put_time(&mut row, at));
@@ -123,11 +118,17 @@ impl Provided {
         let mut entries = Vec::new();
         while !from.0.is_empty() {
             let flags = from.byte()?;
+            let own = flags & OWN != 0;
+            let charge = if own { NO_CHARGE } else { from.charge()? };
             let (expires, addrs_expire) = (from.time()?, from.time()?);
             let announced = if flags & ANNOUNCED != 0 { Some(from.time()?) } else { None };
             let peer = from.short()?.to_vec();
             let addrs = (0..from.byte()?).map(|_| from.short().map(<[u8]>::to_vec)).collect::<Option<_>>()?;
-            entries.push(Entry { own: flags & OWN != 0, expires, addrs_expire, announced, peer, addrs });
+            let mut entry = Entry { own, charge, expires, addrs_expire, announced, peer, addrs };
+            if !own {
+                entry.charge.bytes = narrow(entry.size(name.len()));
+            }
+            entries.push(entry);
         }
         Some(Provided { name, entries })
     }
@@ -145,7 +146,8 @@ impl Provided {
     }
 }
 
-pub(super) fn encode_value(record: &Record) -> Vec<u8> {
+/// A value, and what is charged for it unless it is own.
+pub(super) fn encode_value(record: &Record, charge: &Charge) -> Vec<u8> {
     let mut row = Vec::with_capacity(128 + record.key.as_bytes().len() + record.value.len());
     row.push(VERSION);
     row.push(
@@ -156,6 +158,9 @@ pub(super) fn encode_value(record: &Record) -> Vec<u8> {
             | flag(PUBLISHER, record.publisher.is_some())
             | flag(CLAIMED, record.claimed),
     );
+    if !record.own {
+        put_charge(&mut row, charge);
+    }
     put_time(&mut row, record.received);
     record.expires.into_iter().for_each(|at| put_time(&mut row, at));
     record.announced.into_iter().for_each(|at| put_time(&mut row, at));
@@ -166,12 +171,13 @@ pub(super) fn encode_value(record: &Record) -> Vec<u8> {
     row
 }
 
-pub(super) fn decode_value(row: &[u8]) -> Option<Record> {
+pub(super) fn decode_value(row: &[u8]) -> Option<(Record, Charge)> {
     let mut from = Reader(row);
     if from.byte()? != VERSION {
         return None;
     }
     let flags = from.byte()?;
+    let mut charge = if flags & OWN != 0 { NO_CHARGE } else { from.charge()? };
     let received = from.time()?;
     let expires = if flags & EXPIRES != 0 { Some(from.time()?) } else { None };
     let announced = if flags & ANNOUNCED != 0 { Some(from.time()?) } else { None };
@@ -182,7 +188,8 @@ pub(super) fn decode_value(row: &[u8]) -> Option<Record> {
     (record.expires, record.announced) = (expires, announced);
     (record.sequence, record.publisher) = (sequence, publisher);
     (record.own, record.claimed) = (flags & OWN != 0, flags & CLAIMED != 0);
-    Some(record)
+    charge.bytes = value_size(&record);
+    Some((record, charge))
 }
 
 pub(super) fn encode_peers(peers: &[Arc<Contact>]) -> Vec<u8> {
@@ -209,6 +216,29 @@ pub(super) fn decode_peers(row: &[u8]) -> Option<Vec<Arc<Contact>>> {
         peers.push(Contact::from_raw(peer, addrs));
     }
     Some(peers)
+}
+
+/// What a value is charged as.
+pub(super) fn value_size(record: &Record) -> u32 {
+    narrow(record.key.as_bytes().len() + record.value.len())
+}
+
+pub(super) fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// What stands where nobody is charged.
+pub(super) const NO_CHARGE: Charge = Charge::new(Account::from_bits(0), 0, Timestamp::ZERO, false);
+
+fn put_charge(row: &mut Vec<u8>, charge: &Charge) {
+    let other = charge.first != charge.account;
+    let flags = flag(SEVERAL, charge.several) | flag(NEAR, charge.near) | flag(SETTLED, charge.settled);
+    row.push(flags | flag(FIRST, other));
+    row.extend(charge.account.to_bits().to_be_bytes());
+    put_time(row, charge.since);
+    if other {
+        row.extend(charge.first.to_bits().to_be_bytes());
+    }
 }
 
 fn flag(bit: u8, set: bool) -> u8 {
@@ -244,6 +274,18 @@ impl<'a> Reader<'a> {
         Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
     }
 
+    /// A charge for no bytes.
+    fn charge(&mut self) -> Option<Charge> {
+        let flags = self.byte()?;
+        let account = Account::from_bits(self.number()?);
+        let mut charge = Charge::new(account, 0, self.time()?, flags & NEAR != 0);
+        if flags & FIRST != 0 {
+            charge.first = Account::from_bits(self.number()?);
+        }
+        (charge.several, charge.settled) = (flags & SEVERAL != 0, flags & SETTLED != 0);
+        Some(charge)
+    }
+
     fn time(&mut self) -> Option<Timestamp> {
         self.number().map(Timestamp::from_micros)
     }
@@ -266,19 +308,32 @@ mod tests {
         record
     }
 
+    fn charge() -> Charge {
+        let mut charge = Charge::new(Account::from_bits(77), 0, Timestamp::from_secs(8), true);
+        (charge.first, charge.several, charge.settled) = (Account::from_bits(78), true, true);
+        charge
+    }
+
     fn provided() -> Provided {
         let contact = Contact::new(PeerId::random(), ["/ip4/127.0.0.1/tcp/1".parse().unwrap()]);
         let mut record =
             ProviderRecord::new("content".into(), contact, Timestamp::from_secs(3), Timestamp::from_secs(2));
-        let first = Entry::new(&record, usize::MAX);
+        let mut first = Entry::new(&record, usize::MAX, charge());
+        first.charge.bytes = narrow(first.size("content".len()));
         (record.own, record.announced) = (true, Some(Timestamp::from_secs(1)));
-        Provided { name: b"content".to_vec(), entries: vec![first, Entry::new(&record, 3)] }
+        Provided { name: b"content".to_vec(), entries: vec![first, Entry::new(&record, 3, NO_CHARGE)] }
     }
 
     #[test]
     fn rows_are_read_as_they_were_written() {
-        for record in [value(), Record::new("", "", Timestamp::ZERO)] {
-            assert_eq!(decode_value(&encode_value(&record)), Some(record));
+        let mut remote = value();
+        remote.own = false;
+        for (record, charge) in
+            [(value(), NO_CHARGE), (remote, charge()), (Record::new("", "", Timestamp::ZERO), charge())]
+        {
+            let bytes = value_size(&record);
+            let row = encode_value(&record, &charge);
+            assert_eq!(decode_value(&row), Some((record, Charge { bytes, ..charge })));
         }
         let row = provided();
         assert_eq!(Provided::decode(&row.encode()), Some(row.clone()));
@@ -290,7 +345,11 @@ mod tests {
     /// Every way to cut a row, and every byte of it changed: read or refused, never a panic.
     #[test]
     fn broken_rows_are_refused() {
-        let rows = [encode_value(&value()), provided().encode(), encode_peers(&[Contact::new(PeerId::random(), [])])];
+        let rows = [
+            encode_value(&value(), &NO_CHARGE),
+            provided().encode(),
+            encode_peers(&[Contact::new(PeerId::random(), [])]),
+        ];
         for row in rows {
             for at in 0..row.len() {
                 let cut = &row[..at];

@@ -7,6 +7,7 @@ use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, Writ
 use libp2p_kad_dht::core::Key;
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::Usage;
+use libp2p_kad_dht::core::store::eviction::{Account, Size};
 
 /// The format that this version reads and writes. The first two had no checksums; nobody was given a version that wrote
 /// them.
@@ -29,25 +30,24 @@ pub(super) const SEQUENCES: TableDefinition<'_, Place, (u64, u64)> = TableDefini
 /// Until when to remember, place.
 pub(super) const SEQUENCE_ORDER: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-sequence-order");
 
-/// Lot and place of each remote value: the last is the first to give way.
-pub(super) const VALUE_LOTS: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-value-lots");
-/// How many remote providers a key has, its lot, its place: the last is the first to lose one.
-pub(super) const SIZES: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-sizes");
-/// How many bytes the addresses of a key's remote providers take, its lot, its place: the last is the first to lose some.
-pub(super) const ADDR_SIZES: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-addr-sizes");
-/// Tag of a peer: how many keys are charged to it, if any are.
-pub(super) const CHARGES: TableDefinition<'_, Tag, u32> = TableDefinition::new("kad-charges");
-/// How many keys are charged to a peer, and its tag, which begins with its lot: the last is the first to lose one.
-pub(super) const CHARGE_ORDER: TableDefinition<'_, [u8; 20], ()> = TableDefinition::new("kad-charge-order");
-/// Tag of a peer, and the place of a key that is charged to it.
-pub(super) const CHARGED_KEYS: TableDefinition<'_, [u8; 48], ()> = TableDefinition::new("kad-charged-keys");
+/// Pool and account: how many shares of the store are charged to it, if any are.
+pub(super) const WEIGHTS: TableDefinition<'_, WeightKey, u64> = TableDefinition::new("kad-weights");
+/// Pool, an account's parent, its weight and the account: the last of each parent is the first to give way.
+pub(super) const HEAVIEST: TableDefinition<'_, HeavyKey, ()> = TableDefinition::new("kad-heaviest");
+/// Pool, account, standing, the rank the other way round and the place of each remote record: the first of each account is
+/// the first to give way.
+pub(super) const CHARGED: TableDefinition<'_, ChargedKey, ()> = TableDefinition::new("kad-charged");
 /// Table and place of a row that could not be read, and the row.
 pub(super) const DAMAGED: TableDefinition<'_, [u8; 33], &[u8]> = TableDefinition::new("kad-damaged");
 
-/// Stands for a peer under the store's seed.
-pub(super) type Tag = [u8; 16];
+pub(super) type WeightKey = [u8; 9];
+pub(super) type HeavyKey = [u8; 25];
+pub(super) type ChargedKey = [u8; 50];
 
-/// In which table of records something is.
+/// A remote record: its place and its rank, which tells those of one place apart.
+pub(super) type Id = (Place, u64);
+
+/// In which table of records something is. Each is a pool of its own, with its own bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Value,
@@ -95,7 +95,7 @@ pub(super) fn own_of(key: &[u8; 33]) -> (Place, Kind) {
     (place, Kind::of(key[32]))
 }
 
-/// A place in the order of a number: a time, or a lot.
+/// A place in the order of a time.
 pub(super) fn order_key(number: u64, place: &Place) -> [u8; 40] {
     let mut key = [0; 40];
     key[..8].copy_from_slice(&number.to_be_bytes());
@@ -109,34 +109,39 @@ pub(super) fn order_of(key: &[u8; 40]) -> (u64, Place) {
     (number(&key[..8]), place)
 }
 
-pub(super) fn size_key(count: u32, lot: u32, place: &Place) -> [u8; 40] {
-    order_key((u64::from(count) << 32) | u64::from(lot), place)
-}
-
-pub(super) fn charge_key(count: u32, tag: &Tag) -> [u8; 20] {
-    let mut key = [0; 20];
-    key[..4].copy_from_slice(&count.to_be_bytes());
-    key[4..].copy_from_slice(tag);
+pub(super) fn weight_key(kind: Kind, account: Account) -> WeightKey {
+    let mut key = [kind.byte(); 9];
+    key[1..].copy_from_slice(&account.to_bits().to_be_bytes());
     key
 }
 
-pub(super) fn charge_of(key: &[u8; 20]) -> (u32, Tag) {
-    let mut tag = [0; 16];
-    tag.copy_from_slice(&key[4..]);
-    (key[..4].iter().fold(0, |sum, byte| (sum << 8) | u32::from(*byte)), tag)
-}
-
-pub(super) fn charged_key(tag: &Tag, place: &Place) -> [u8; 48] {
-    let mut key = [0; 48];
-    key[..16].copy_from_slice(tag);
-    key[16..].copy_from_slice(place);
+pub(super) fn heavy_key(kind: Kind, parent: Account, (weight, account): (u64, Account)) -> HeavyKey {
+    let mut key = [kind.byte(); 25];
+    for (at, part) in [parent.to_bits(), weight, account.to_bits()].into_iter().enumerate() {
+        key[1 + 8 * at..9 + 8 * at].copy_from_slice(&part.to_be_bytes());
+    }
     key
 }
 
-pub(super) fn charged_of(key: &[u8; 48]) -> Place {
+pub(super) fn heavy_of(key: &HeavyKey) -> (u64, Account) {
+    (number(&key[9..17]), Account::from_bits(number(&key[17..])))
+}
+
+pub(super) fn charged_key(kind: Kind, account: Account, standing: u8, (place, rank): Id) -> ChargedKey {
+    let mut key = [0; 50];
+    key[0] = kind.byte();
+    key[1..9].copy_from_slice(&account.to_bits().to_be_bytes());
+    key[9] = standing;
+    key[10..18].copy_from_slice(&(!rank).to_be_bytes());
+    key[18..].copy_from_slice(&place);
+    key
+}
+
+/// The standing of a record, and which one it is.
+pub(super) fn charged_of(key: &ChargedKey) -> (u8, Id) {
     let mut place = [0; 32];
-    place.copy_from_slice(&key[16..]);
-    place
+    place.copy_from_slice(&key[18..]);
+    (key[9], (place, !number(&key[10..18])))
 }
 
 pub(super) fn place_of(key: &Key) -> Place {
@@ -157,28 +162,19 @@ pub(super) struct Counts {
     /// Remote values, and their bytes with those of their keys.
     pub(super) values: u64,
     pub(super) value_bytes: u64,
-    /// Keys with remote providers, remote provider records, and what their addresses take.
-    pub(super) provided_keys: u64,
+    /// Remote provider records, and their bytes with those of their keys.
     pub(super) providers: u64,
-    pub(super) addr_bytes: u64,
+    pub(super) provider_bytes: u64,
     /// Own values and own provider records.
     pub(super) own: u64,
     pub(super) sequences: u64,
 }
 
 impl Counts {
-    const FIELDS: usize = 7;
+    const FIELDS: usize = 6;
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let fields = [
-            self.values,
-            self.value_bytes,
-            self.provided_keys,
-            self.providers,
-            self.addr_bytes,
-            self.own,
-            self.sequences,
-        ];
+        let fields = [self.values, self.value_bytes, self.providers, self.provider_bytes, self.own, self.sequences];
         fields.iter().flat_map(|field| field.to_be_bytes()).collect()
     }
 
@@ -190,12 +186,19 @@ impl Counts {
         Some(Counts {
             values: fields.next()?,
             value_bytes: fields.next()?,
-            provided_keys: fields.next()?,
             providers: fields.next()?,
-            addr_bytes: fields.next()?,
+            provider_bytes: fields.next()?,
             own: fields.next()?,
             sequences: fields.next()?,
         })
+    }
+
+    /// How much there is of one kind.
+    pub(super) fn total(&self, kind: Kind) -> Size {
+        match kind {
+            Kind::Value => Size { records: self.values, bytes: self.value_bytes },
+            Kind::Provided => Size { records: self.providers, bytes: self.provider_bytes },
+        }
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -215,12 +218,9 @@ pub(super) struct Writable<'t> {
     pub(super) own: Table<'t, [u8; 33], ()>,
     pub(super) sequences: Table<'t, Place, (u64, u64)>,
     pub(super) sequence_order: Table<'t, [u8; 40], ()>,
-    pub(super) value_lots: Table<'t, [u8; 40], ()>,
-    pub(super) sizes: Table<'t, [u8; 40], ()>,
-    pub(super) addr_sizes: Table<'t, [u8; 40], ()>,
-    pub(super) charges: Table<'t, Tag, u32>,
-    pub(super) charge_order: Table<'t, [u8; 20], ()>,
-    pub(super) charged_keys: Table<'t, [u8; 48], ()>,
+    pub(super) weights: Table<'t, WeightKey, u64>,
+    pub(super) heaviest: Table<'t, HeavyKey, ()>,
+    pub(super) charged: Table<'t, ChargedKey, ()>,
     pub(super) damaged: Table<'t, [u8; 33], &'static [u8]>,
 }
 
@@ -235,12 +235,9 @@ impl<'t> Writable<'t> {
             own: transaction.open_table(OWN)?,
             sequences: transaction.open_table(SEQUENCES)?,
             sequence_order: transaction.open_table(SEQUENCE_ORDER)?,
-            value_lots: transaction.open_table(VALUE_LOTS)?,
-            sizes: transaction.open_table(SIZES)?,
-            addr_sizes: transaction.open_table(ADDR_SIZES)?,
-            charges: transaction.open_table(CHARGES)?,
-            charge_order: transaction.open_table(CHARGE_ORDER)?,
-            charged_keys: transaction.open_table(CHARGED_KEYS)?,
+            weights: transaction.open_table(WEIGHTS)?,
+            heaviest: transaction.open_table(HEAVIEST)?,
+            charged: transaction.open_table(CHARGED)?,
             damaged: transaction.open_table(DAMAGED)?,
         })
     }

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use redb::StorageError;
 
@@ -13,12 +12,17 @@ use super::cache::Name;
 use super::database::{Handle, Head, begin_write, missing};
 use super::error::reason;
 use super::group::{Group, Task};
+use super::queue::Queue;
 use super::shared::{Pending, Shared};
 use super::tables::Writable;
+use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::{Done, StoreError, Ticket};
 
 /// So many writes share a transaction at most, so that the first of them does not wait for long.
 const MAX_GROUP: usize = 256;
+
+/// So many groups in a row may find nothing that gives way though there is too much; then the next write tries again.
+const MAX_FRUITLESS: usize = 16;
 
 /// One write that waits.
 #[derive(Debug)]
@@ -34,12 +38,16 @@ pub(super) struct Writer {
     pub(super) handle: Arc<Handle>,
     pub(super) config: DiskStoreConfig,
     pub(super) shared: Arc<Shared>,
-    pub(super) jobs: Receiver<Job>,
+    pub(super) queue: Arc<Queue>,
     pub(super) head: Head,
+    /// The time of the last write; none before the first.
+    pub(super) now: Option<Timestamp>,
 }
 
 struct Written {
     ends: Vec<Done>,
+    /// How many records gave way, or were found to have settled, because there were too many.
+    gone: usize,
     changed: BTreeSet<Name>,
     head: Head,
 }
@@ -47,36 +55,37 @@ struct Written {
 impl Writer {
     /// Writes until the store is gone and nothing waits any more.
     pub(super) fn run(mut self) {
-        while let Ok(first) = self.jobs.recv() {
-            let mut group = vec![first];
-            while group.len() < MAX_GROUP
-                && let Ok(job) = self.jobs.try_recv()
-            {
-                group.push(job);
-            }
-            self.write(&group);
+        let mut fruitless = 0;
+        loop {
+            // What is too much gives way bit by bit, between the writes that come and when none does.
+            let shrinks = self.now.is_some() && self.config.is_exceeded(&self.head.counts) && fruitless < MAX_FRUITLESS;
+            let Some(group) = self.queue.take(MAX_GROUP, !shrinks) else { return };
+            self.now = group.iter().rev().find_map(|job| job.task.time()).or(self.now);
+            let gone = self.write(&group);
+            fruitless = if gone > 0 || !group.is_empty() { 0 } else { fruitless + 1 };
         }
     }
 
-    fn write(&mut self, group: &[Job]) {
+    /// Writes a group. Returns how many records gave way or settled because there were too many.
+    fn write(&mut self, group: &[Job]) -> usize {
         let freed = group.iter().fold(Pending::default(), |sum, job| Pending {
             remote_writes: sum.remote_writes + job.takes.remote_writes,
             remote_bytes: sum.remote_bytes + job.takes.remote_bytes,
             own_writes: sum.own_writes + job.takes.own_writes,
             reads: 0,
         });
-        let Writer { handle, config, shared, head, .. } = self;
-        match handle.write(|database| commit(database, config, head, group)) {
+        let Writer { handle, config, shared, head, now, .. } = self;
+        match handle.write(|database| commit(database, config, head, *now, group)) {
             Ok(written) => {
                 *head = written.head;
                 let ended = group.iter().zip(written.ends).filter_map(|(job, end)| Some((job.ticket?, end))).collect();
                 shared.wrote(ended, freed, head.kept(), Some(&written.changed));
+                written.gone
             }
             // The others need not fail with the one that met what is damaged.
             Err(error) if group.len() > 1 && reason(&error) == StoreError::Damaged => {
                 let (some, others) = group.split_at(group.len() / 2);
-                self.write(some);
-                self.write(others);
+                self.write(some) + self.write(others)
             }
             Err(error) => {
                 tracing::error!(%error, writes = group.len(), "the store could not write");
@@ -85,6 +94,7 @@ impl Writer {
                 let why = reason(&error);
                 let ended = group.iter().filter_map(|job| Some((job.ticket?, Err(why)))).collect();
                 shared.wrote(ended, freed, head.kept(), None);
+                0
             }
         }
     }
@@ -94,13 +104,15 @@ fn commit(
     database: &redb::Database,
     config: &DiskStoreConfig,
     head: &Head,
+    now: Option<Timestamp>,
     jobs: &[Job],
 ) -> Result<Written, StorageError> {
     let transaction = begin_write(database)?;
     let mut group = Group::new(Writable::open(&transaction).map_err(missing)?, head.counts, config, head.seed);
     let ends = jobs.iter().map(|job| group.apply(&job.task)).collect::<Result<Vec<_>, _>>()?;
+    let gone = now.map_or(Ok(0), |now| group.shrink(now))?;
     let next_expiry = group.finish()?;
     let (counts, changed) = group.end();
     super::database::commit(transaction)?;
-    Ok(Written { ends, changed, head: Head { counts, next_expiry, ..*head } })
+    Ok(Written { ends, gone, changed, head: Head { counts, next_expiry, ..*head } })
 }

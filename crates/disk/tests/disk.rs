@@ -95,18 +95,18 @@ impl Opened {
         ticket
     }
 
-    /// Waits for this ticket, and for no other.
+    /// Waits for this ticket. What others end with can be waited for later.
     fn wait(&mut self, ticket: Ticket) -> Done {
         for _ in 0..30_000 {
             if let Some(done) = self.done.remove(&ticket) {
                 return done;
             }
             while let Some((ended, done)) = self.store.poll_done(Waker::noop()) {
-                if ended == ticket {
-                    return done;
-                }
+                self.done.insert(ended, done);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            if !self.done.contains_key(&ticket) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         panic!("{ticket} was not reported within 30 s")
     }

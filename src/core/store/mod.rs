@@ -179,12 +179,14 @@ pub struct Sender {
     /// Whether it is one of the k closest to the record that this node knows, so that the record is likely to be one that it
     /// keeps for others and brings to this node in its turn.
     pub holder: bool,
+    /// Whether this node itself is one of the k closest to the record: its own neighbourhood gives way last.
+    pub near: bool,
 }
 
 impl Sender {
     /// A peer that is in no group, and no holder of what it brings.
     pub fn new(peer: PeerId) -> Sender {
-        Sender { peer, group: None, holder: false }
+        Sender { peer, group: None, holder: false, near: false }
     }
 }
 

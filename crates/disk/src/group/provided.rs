@@ -1,68 +1,71 @@
-//! What becomes of provider records: kept, removed, over, and everything that is counted about the row of their key.
+//! What becomes of provider records: kept, removed, over, and everything that leads to the row of their key.
 //!
-//! Knows: rows of providers and their indices. Must not know: values, or who gives way to whom (`room`).
+//! Knows: rows of providers and their indices. Must not know: values, or who gives way to whom (`eviction`).
 
 use libp2p_identity::PeerId;
 use redb::StorageError;
 
-use super::super::row::{Entry, Provided};
-use super::super::tables::{Kind, Place, Tag, expiry_key, own_key, place_of, size_key};
-use super::{Group, wide};
-use libp2p_kad_dht::core::store::StoreError;
-use libp2p_kad_dht::core::{Key, ProviderRecord, Timestamp};
-
-/// What the indices say about the row of one key.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Tally {
-    first: Option<Timestamp>,
-    remote: u64,
-    own: u64,
-    pub(super) addr_bytes: u64,
-    /// To whom the key is charged.
-    charged: Option<Tag>,
-}
+use super::super::row::{Entry, NO_CHARGE, Provided, narrow};
+use super::super::tables::{Id, Kind, Place, expiry_key, own_key, place_of};
+use super::{Group, less, wide};
+use libp2p_kad_dht::core::store::eviction::{self, Accounts as _, Charge, Size, Wanted};
+use libp2p_kad_dht::core::store::{Sender, StoreError};
+use libp2p_kad_dht::core::{ProviderRecord, Timestamp};
 
 impl Group<'_, '_> {
     pub(super) fn add_provider(
         &mut self,
         now: Timestamp,
         record: &ProviderRecord,
+        from: Option<&Sender>,
     ) -> Result<Result<(), StoreError>, StorageError> {
         let place = place_of(&record.key.key());
-        let peer = record.provider.peer().to_bytes();
-        if !record.own && !self.make_provider_room(now, &place, &peer)? {
-            return Ok(Err(StoreError::Full));
-        }
-        let mut row = self.provided_at(&place)?;
-        let before = self.tally(&row);
-        row.name = record.key.as_bytes().to_vec();
-        let at = row.position(&peer);
-        let allowed = if record.own { usize::MAX } else { self.config.max_addr_bytes_per_record };
-        let entry = Entry::new(record, allowed);
-        match at {
-            Some(at) if row.entries[at].own == record.own => row.entries[at] = entry,
-            Some(at) => {
-                row.entries.remove(at);
-                row.entries.push(entry);
+        let entry = match record.own {
+            true => Entry::new(record, usize::MAX, NO_CHARGE),
+            false => {
+                let announced = Sender::new(*record.provider.peer());
+                let from = from.unwrap_or(&announced);
+                let charge = Charge::new(self.seed.account(Some(from)), 0, now, from.near);
+                let mut entry = Entry::new(record, self.config.max_addr_bytes_per_record, charge);
+                entry.charge.bytes = narrow(entry.size(record.key.as_bytes().len()));
+                let Some(charge) = self.make_provider_room(now, &place, &entry)? else {
+                    return Ok(Err(StoreError::Full));
+                };
+                Entry { charge, ..entry }
             }
+        };
+        let old = self.provided_at(&place)?;
+        let mut row = old.clone();
+        row.name = record.key.as_bytes().to_vec();
+        match row.position(&entry.peer) {
+            Some(at) => row.entries[at] = entry,
             None => row.entries.push(entry),
         }
-        if !record.own {
-            self.make_addr_room(now, &place, &before, &mut row, &peer)?;
-        }
-        if at.is_none() && !record.own {
-            self.charge_the_newcomer(&mut row, &before)?;
-        }
-        self.write_provided(&place, before, &mut row)?;
+        self.write_provided(&place, &old, &row)?;
         Ok(Ok(()))
     }
 
     pub(super) fn remove_provider(&mut self, place: &Place, provider: &PeerId) -> Result<(), StorageError> {
-        let mut row = self.provided_at(place)?;
-        let before = self.tally(&row);
-        let Some(at) = row.position(&provider.to_bytes()) else { return Ok(()) };
+        let old = self.provided_at(place)?;
+        match old.position(&provider.to_bytes()) {
+            Some(at) => self.drop_entry(place, &old, at),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets the remote provider of a key that has this rank.
+    pub(super) fn drop_provider(&mut self, place: &Place, rank: u64) -> Result<(), StorageError> {
+        let old = self.provided_at(place)?;
+        match self.with_rank(place, &old, rank) {
+            Some(at) => self.drop_entry(place, &old, at),
+            None => Ok(()),
+        }
+    }
+
+    fn drop_entry(&mut self, place: &Place, old: &Provided, at: usize) -> Result<(), StorageError> {
+        let mut row = old.clone();
         row.entries.remove(at);
-        self.write_provided(place, before, &mut row)
+        self.write_provided(place, old, &row)
     }
 
     pub(super) fn expire_provided(
@@ -71,125 +74,106 @@ impl Group<'_, '_> {
         place: &Place,
         limit: usize,
     ) -> Result<usize, StorageError> {
-        let mut row = self.provided_at(place)?;
-        let before = self.tally(&row);
-        let mut taken = 0;
+        let old = self.provided_at(place)?;
+        let (mut row, mut taken) = (old.clone(), 0);
         row.entries.retain(|entry| {
             let goes = taken < limit && entry.expires <= now;
             taken += usize::from(goes);
             !goes
         });
         if taken > 0 {
-            self.write_provided(place, before, &mut row)?;
+            self.write_provided(place, &old, &row)?;
         }
         Ok(taken)
     }
 
-    /// Writes the row of one key, and everything that is counted about it. If he is gone to whom the key was charged, it
-    /// is charged to that of the others who has the fewest.
-    pub(super) fn write_provided(
+    /// Makes room for a remote record, and returns what is to be charged for it; `None` if it would itself be the first to
+    /// give way.
+    fn make_provider_room(
         &mut self,
+        now: Timestamp,
         place: &Place,
-        before: Tally,
-        row: &mut Provided,
-    ) -> Result<(), StorageError> {
-        let mut after = self.tally(row);
-        if before.charged.is_some() && after.charged != before.charged && !self.names(row, before.charged) {
-            self.charge_the_lightest(row)?;
-            after = self.tally(row);
+        entry: &Entry,
+    ) -> Result<Option<Charge>, StorageError> {
+        let id = self.provider_id(place, entry);
+        let mut row = self.provided_at(place)?;
+        if let Some(known) = row.remote().find(|known| known.peer == entry.peer).map(|known| known.charge) {
+            let mut after = known.sent_again(&self.pool(Kind::Provided), entry.charge.account)?;
+            (after.bytes, after.near) = (entry.charge.bytes, entry.charge.near);
+            self.make_room(now, Wanted::Update(id, &known, &after))?;
+            return Ok(Some(after));
         }
-        if row.entries.is_empty() {
-            self.tables.provided.remove(place)?;
-        } else {
-            self.tables.provided.insert(place, row.encode().as_slice())?;
+        let max = self.config.max_providers_per_key;
+        if row.remote().count() >= max && self.expire_provided(now, place, usize::MAX)? > 0 {
+            row = self.provided_at(place)?;
         }
-        self.index(place, &before, &after)?;
-        let counts = &mut self.counts;
-        counts.providers = (counts.providers + after.remote).saturating_sub(before.remote);
-        counts.own = (counts.own + after.own).saturating_sub(before.own);
-        counts.addr_bytes = (counts.addr_bytes + after.addr_bytes).saturating_sub(before.addr_bytes);
-        let keys = counts.provided_keys + u64::from(after.remote > 0);
-        counts.provided_keys = keys.saturating_sub(u64::from(before.remote > 0));
-        self.changed.insert((Kind::Provided, *place));
-        Ok(())
+        if row.remote().count() >= max {
+            let ranks = row.remote().map(|kept| (kept.charge.account, self.seed.of_provider(place, &kept.peer)));
+            let ranks: Vec<_> = ranks.chain([(entry.charge.account, id.1)]).collect();
+            let last = eviction::one_too_many(ranks.iter().copied()).and_then(|last| ranks.get(last));
+            let Some((_, goes)) = last.filter(|(_, rank)| *rank != id.1).copied() else { return Ok(None) };
+            let Some(at) = self.with_rank(place, &row, goes) else { return Ok(None) };
+            self.make_room(now, Wanted::Update((*place, goes), &row.entries[at].charge, &entry.charge))?;
+            self.drop_provider(place, goes)?;
+            return Ok(Some(entry.charge));
+        }
+        let size = Size { records: 1, bytes: entry.charge.bytes.into() };
+        while !self.pool(Kind::Provided).has_room(size, Size::default()) && self.expire(now, 1)? > 0 {}
+        Ok(self.make_room(now, Wanted::New(id.1, &entry.charge))?.then_some(entry.charge))
     }
 
-    fn index(&mut self, place: &Place, before: &Tally, after: &Tally) -> Result<(), StorageError> {
-        if before.first != after.first {
-            if let Some(at) = before.first {
-                self.tables.expiry.remove(expiry_key(at, Kind::Provided, place))?;
-            }
-            if let Some(at) = after.first {
-                self.tables.expiry.insert(expiry_key(at, Kind::Provided, place), ())?;
-            }
+    /// Makes records give way; false if the one that wants room would be the first.
+    fn make_room(&mut self, now: Timestamp, wanted: Wanted<'_, Id>) -> Result<bool, StorageError> {
+        let Some(victims) = eviction::victims(&mut self.pool(Kind::Provided), now, wanted)? else { return Ok(false) };
+        self.drop_all(Kind::Provided, victims)?;
+        Ok(true)
+    }
+
+    fn provider_id(&self, place: &Place, entry: &Entry) -> Id {
+        (*place, self.seed.of_provider(place, &entry.peer))
+    }
+
+    /// Writes the row of one key in place of `old`, and everything that leads to it.
+    fn write_provided(&mut self, place: &Place, old: &Provided, new: &Provided) -> Result<(), StorageError> {
+        match new.entries.is_empty() {
+            true => drop(self.tables.provided.remove(place)?),
+            false => drop(self.tables.provided.insert(place, new.encode().as_slice())?),
         }
-        match (before.own > 0, after.own > 0) {
-            (false, true) => drop(self.tables.own.insert(own_key(place, Kind::Provided), ())?),
-            (true, false) => drop(self.tables.own.remove(own_key(place, Kind::Provided))?),
+        self.changed.insert((Kind::Provided, *place));
+        if old.first() != new.first() {
+            let key = |at| expiry_key(at, Kind::Provided, place);
+            old.first().map(|at| self.tables.expiry.remove(key(at)).map(drop)).transpose()?;
+            new.first().map(|at| self.tables.expiry.insert(key(at), ()).map(drop)).transpose()?;
+        }
+        let own = |row: &Provided| row.entries.iter().filter(|entry| entry.own).count();
+        match (own(old), own(new)) {
+            (0, 1..) => drop(self.tables.own.insert(own_key(place, Kind::Provided), ())?),
+            (1.., 0) => drop(self.tables.own.remove(own_key(place, Kind::Provided))?),
             _ => {}
         }
-        if before.remote != after.remote {
-            if before.remote > 0 {
-                self.tables.sizes.remove(self.size_of(place, before.remote))?;
-            }
-            if after.remote > 0 {
-                self.tables.sizes.insert(self.size_of(place, after.remote), ())?;
-            }
-        }
-        if before.addr_bytes != after.addr_bytes {
-            if before.addr_bytes > 0 {
-                self.tables.addr_sizes.remove(self.size_of(place, before.addr_bytes))?;
-            }
-            if after.addr_bytes > 0 {
-                self.tables.addr_sizes.insert(self.size_of(place, after.addr_bytes), ())?;
-            }
-        }
-        self.charge(place, before.charged, after.charged)
+        less(&mut self.counts.own, wide(own(old)));
+        self.counts.own += wide(own(new));
+        self.charge_row(place, old, new)
     }
 
-    /// Where a key stands among all by its remote providers, or by the bytes of their addresses.
-    pub(super) fn size_of(&self, place: &Place, size: u64) -> [u8; 40] {
-        let count = u32::try_from(size).unwrap_or(u32::MAX);
-        size_key(count, self.lots.of_key(&Key::from_bytes(*place)), place)
-    }
-
-    pub(super) fn tally(&self, row: &Provided) -> Tally {
-        let remote = row.remote();
-        Tally {
-            first: row.first(),
-            remote,
-            own: wide(row.entries.len()) - remote,
-            addr_bytes: row.addr_bytes(),
-            charged: row.charged().map(|entry| self.lots.tag_of_peer(&entry.peer)),
-        }
-    }
-
-    /// Whether this peer is among the remote ones of the row.
-    fn names(&self, row: &Provided, tag: Option<Tag>) -> bool {
-        row.entries.iter().any(|entry| !entry.own && Some(self.lots.tag_of_peer(&entry.peer)) == tag)
-    }
-
-    /// Charges a key to its latest provider, if the one to whom it is charged has more by two or more.
-    fn charge_the_newcomer(&self, row: &mut Provided, before: &Tally) -> Result<(), StorageError> {
-        let (Some(now), Some(last)) = (before.charged, row.entries.len().checked_sub(1)) else { return Ok(()) };
-        let newcomer = self.lots.tag_of_peer(&row.entries[last].peer);
-        if self.charged(&newcomer)? + 1 < self.charged(&now)? {
-            row.charge(last);
-        }
-        Ok(())
-    }
-
-    /// Puts that of the remote providers first that has the fewest keys to its charge.
-    pub(super) fn charge_the_lightest(&self, row: &mut Provided) -> Result<(), StorageError> {
-        let mut lightest = None;
-        for (at, entry) in row.entries.iter().enumerate().filter(|(_, entry)| !entry.own) {
-            let charged = self.charged(&self.lots.tag_of_peer(&entry.peer))?;
-            if lightest.is_none_or(|(fewest, _)| charged < fewest) {
-                lightest = Some((charged, at));
+    /// Counts the remote providers of a key, and charges for those that came, changed and went.
+    fn charge_row(&mut self, place: &Place, old: &Provided, new: &Provided) -> Result<(), StorageError> {
+        for entry in old.remote() {
+            less(&mut self.counts.providers, 1);
+            less(&mut self.counts.provider_bytes, entry.charge.bytes.into());
+            if !new.remote().any(|kept| kept.peer == entry.peer) {
+                let id = self.provider_id(place, entry);
+                eviction::charge(&mut self.pool(Kind::Provided), id, Some(&entry.charge), None)?;
             }
         }
-        if let Some((_, at)) = lightest {
-            row.charge(at);
+        for entry in new.remote() {
+            self.counts.providers += 1;
+            self.counts.provider_bytes += u64::from(entry.charge.bytes);
+            let known = old.remote().find(|known| known.peer == entry.peer).map(|known| &known.charge);
+            if known != Some(&entry.charge) {
+                let id = self.provider_id(place, entry);
+                eviction::charge(&mut self.pool(Kind::Provided), id, known, Some(&entry.charge))?;
+            }
         }
         Ok(())
     }

@@ -1,21 +1,15 @@
-//! What becomes of values: kept, forgotten, over, and who gives way.
+//! What becomes of values: judged, kept, forgotten, over.
 //!
-//! Knows: the bounds and lots of values. Must not know: provider records.
+//! Knows: rows of values and their indices. Must not know: provider records, or who gives way to whom (`eviction`).
 
 use redb::{ReadableTable as _, StorageError};
 
-use super::super::row;
-use super::super::tables::{Kind, Place, expiry_key, order_key, order_of, own_key, place_of};
-use super::{Group, less, size, wide};
-use libp2p_kad_dht::core::store::{Done, Found, Put, StoreError, remember, touch_value};
-use libp2p_kad_dht::core::{Key, Record, Timestamp};
-
-/// A value has one share of room for each so many bytes, and its lot counts as often. Not taken from the bounds, since
-/// lots have to stay what they are when those change. Source: the defaults' bytes by their number of values.
-const SHARE: u64 = 1_024;
-
-/// So many values one write displaces at most.
-const MAX_DISPLACED: usize = 64;
+use super::super::row::{NO_CHARGE, encode_value, value_size};
+use super::super::tables::{Id, Kind, Place, expiry_key, order_key, order_of, own_key, place_of};
+use super::{Group, less, wide};
+use libp2p_kad_dht::core::store::eviction::{self, Accounts as _, Charge, Size, Wanted};
+use libp2p_kad_dht::core::store::{Done, Found, Put, Sender, StoreError, remember, touch_value};
+use libp2p_kad_dht::core::{Record, Timestamp};
 
 impl Group<'_, '_> {
     /// Keeps a value, if the judge lets it take the place of what is kept.
@@ -24,149 +18,143 @@ impl Group<'_, '_> {
         let old = self.value_at(&place)?;
         let over = self.tables.sequences.get(place)?.map(|found| found.value());
         let over = over.filter(|(_, until)| now.as_micros() < *until).map(|(number, _)| number);
-        let lingering = old.as_ref().filter(|old| old.is_expired(now)).and_then(|old| old.sequence);
-        let judged = match put.judge.decide(now, old.as_ref(), lingering.max(over), put.record.clone()) {
+        let old_record = old.as_ref().map(|(record, _)| record);
+        let lingering = old_record.filter(|old| old.is_expired(now)).and_then(|old| old.sequence);
+        let judged = match put.judge.decide(now, old_record, lingering.max(over), put.record.clone()) {
             Ok(judged) => judged,
             Err(why) => return Ok(Err(why)),
         };
-        let written = self.write_value(now, &place, &judged.record)?;
-        Ok(written.map(|()| Found::Kept { superseded: judged.superseded }))
+        let kept = match judged.record.own {
+            true => self.write_value(&place, &judged.record, &NO_CHARGE, old).map(Ok)?,
+            false => self.put_remote(now, &place, &judged.record, old, put.from.as_ref())?,
+        };
+        Ok(kept.map(|()| Found::Kept { superseded: judged.superseded }))
     }
 
     pub(super) fn touch_value(&mut self, now: Timestamp, read: &Record, at: Timestamp) -> Result<(), StorageError> {
         let place = place_of(&read.key.key());
-        let Some(mut record) = self.value_at(&place)?.filter(|kept| !kept.is_expired(now)) else { return Ok(()) };
+        let kept = self.value_at(&place)?.filter(|(kept, _)| !kept.is_expired(now));
+        let Some((mut record, charge)) = kept else { return Ok(()) };
         if touch_value(&mut record, read, at) {
-            self.tables.values.insert(place, row::encode_value(&record).as_slice())?;
+            self.tables.values.insert(place, encode_value(&record, &charge).as_slice())?;
             self.changed.insert((Kind::Value, place));
         }
         Ok(())
     }
 
-    fn write_value(
+    /// Keeps a value of another peer in place of `old`. A newer version of a remote one is always taken.
+    fn put_remote(
         &mut self,
         now: Timestamp,
         place: &Place,
         record: &Record,
+        old: Option<(Record, Charge)>,
+        from: Option<&Sender>,
     ) -> Result<Result<(), StoreError>, StorageError> {
-        let place = *place;
-        if !record.own && !self.make_value_room(now, &place, record)? {
-            return Ok(Err(StoreError::Full));
-        }
-        match self.value_at(&place)? {
-            // Over, and nobody took it yet: what it leaves is remembered.
-            Some(old) if old.is_expired(now) => self.forget_value(&place)?,
-            _ => self.remove_value(&place)?,
-        }
-        if let Some(at) = record.expires {
-            self.tables.expiry.insert(expiry_key(at, Kind::Value, &place), ())?;
-        }
-        if record.own {
-            self.tables.own.insert(own_key(&place, Kind::Value), ())?;
+        let (by, near, bytes) = (self.seed.account(from), from.is_some_and(|from| from.near), value_size(record));
+        let id = self.value_id(place);
+        let known = old.as_ref().filter(|(old, _)| !old.own && !old.is_expired(now));
+        let (victims, charge) = if let Some((old, before)) = known {
+            let mut after = match old.value == record.value {
+                true => before.sent_again(&self.pool(Kind::Value), by)?,
+                false => before.replaced(by, bytes, now),
+            };
+            (after.near, after.bytes) = (near, bytes);
+            (eviction::victims(&mut self.pool(Kind::Value), now, Wanted::Update(id, before, &after))?, after)
         } else {
-            self.tables.value_lots.insert(order_key(self.lot_of_value(&place, record), &place), ())?;
-        }
-        self.counts.add_value(record);
-        self.tables.values.insert(place, row::encode_value(record).as_slice())?;
-        self.changed.insert((Kind::Value, place));
+            let charge = Charge::new(by, bytes, now, near);
+            let size = Size { records: 1, bytes: bytes.into() };
+            while !self.pool(Kind::Value).has_room(size, Size::default()) && self.expire(now, 1)? > 0 {}
+            (eviction::victims(&mut self.pool(Kind::Value), now, Wanted::New(id.1, &charge))?, charge)
+        };
+        let Some(victims) = victims else { return Ok(Err(StoreError::Full)) };
+        self.drop_all(Kind::Value, victims)?;
+        // What expired may be gone by now.
+        let old = self.value_at(place)?;
+        self.write_value(place, record, &charge, old.filter(|(old, _)| !old.is_expired(now)))?;
         Ok(Ok(()))
     }
 
-    /// Forgets a value, but not its sequence number: copies of it are still about.
-    pub(super) fn forget_value(&mut self, place: &Place) -> Result<(), StorageError> {
-        if let Some((sequence, until)) = self.value_at(place)?.as_ref().and_then(remember::left_by) {
-            self.remember(place, sequence, until)?;
-        }
-        self.remove_value(place)
+    fn value_id(&self, place: &Place) -> Id {
+        (*place, self.seed.of_value(place))
     }
 
-    pub(super) fn expire_value(&mut self, at: Timestamp, place: &Place) -> Result<usize, StorageError> {
-        if self.value_at(place)?.and_then(|old| old.expires) != Some(at) {
-            return Ok(0);
+    /// Writes a value in place of `old`, and everything that leads to it. What is over leaves its sequence number.
+    fn write_value(
+        &mut self,
+        place: &Place,
+        record: &Record,
+        charge: &Charge,
+        old: Option<(Record, Charge)>,
+    ) -> Result<(), StorageError> {
+        let id = self.value_id(place);
+        match old {
+            Some((old, before)) if !old.own && !record.own => {
+                self.index_value(place, Some(&old), Some(record))?;
+                self.tables.values.insert(place, encode_value(record, charge).as_slice())?;
+                eviction::charge(&mut self.pool(Kind::Value), id, Some(&before), Some(charge))?;
+            }
+            _ => {
+                self.forget_value(place)?;
+                self.index_value(place, None, Some(record))?;
+                self.tables.values.insert(place, encode_value(record, charge).as_slice())?;
+                if !record.own {
+                    eviction::charge(&mut self.pool(Kind::Value), id, None, Some(charge))?;
+                }
+            }
         }
-        self.forget_value(place)?;
-        Ok(1)
-    }
-
-    fn remove_value(&mut self, place: &Place) -> Result<(), StorageError> {
-        let Some(old) = self.value_at(place)? else { return Ok(()) };
-        self.tables.values.remove(place)?;
         self.changed.insert((Kind::Value, *place));
-        if let Some(at) = old.expires {
-            self.tables.expiry.remove(expiry_key(at, Kind::Value, place))?;
+        Ok(())
+    }
+
+    /// Changes what counts a value and leads to it, but for its charge.
+    fn index_value(&mut self, place: &Place, old: Option<&Record>, new: Option<&Record>) -> Result<(), StorageError> {
+        if let Some(old) = old {
+            old.expires
+                .map(|at| self.tables.expiry.remove(expiry_key(at, Kind::Value, place)).map(drop))
+                .transpose()?;
+            if old.own {
+                self.tables.own.remove(own_key(place, Kind::Value))?;
+                less(&mut self.counts.own, 1);
+            } else {
+                less(&mut self.counts.values, 1);
+                less(&mut self.counts.value_bytes, value_size(old).into());
+            }
         }
-        if old.own {
-            self.tables.own.remove(own_key(place, Kind::Value))?;
-            less(&mut self.counts.own, 1);
-        } else {
-            self.tables.value_lots.remove(order_key(self.lot_of_value(place, &old), place))?;
-            less(&mut self.counts.values, 1);
-            less(&mut self.counts.value_bytes, size(&old));
+        if let Some(new) = new {
+            new.expires
+                .map(|at| self.tables.expiry.insert(expiry_key(at, Kind::Value, place), ()).map(drop))
+                .transpose()?;
+            if new.own {
+                self.tables.own.insert(own_key(place, Kind::Value), ())?;
+            }
+            self.counts.add_value(new);
         }
         Ok(())
     }
 
-    /// Makes room for a remote value, if what is over frees enough, or values with worse lots do.
-    fn make_value_room(&mut self, now: Timestamp, place: &Place, record: &Record) -> Result<bool, StorageError> {
-        while !self.has_room(place, record, (0, 0))? {
-            if self.expire(now, 1)? == 0 {
-                return self.displace(place, record);
-            }
+    /// Forgets a value, but not its sequence number: copies of it are still about.
+    pub(super) fn forget_value(&mut self, place: &Place) -> Result<(), StorageError> {
+        let Some((old, charge)) = self.value_at(place)? else { return Ok(()) };
+        if let Some((sequence, until)) = remember::left_by(&old) {
+            self.remember(place, sequence, until)?;
         }
-        Ok(true)
-    }
-
-    /// First it is seen that enough may go, and only then does anything go.
-    fn displace(&mut self, place: &Place, record: &Record) -> Result<bool, StorageError> {
-        let lot = self.lot_of_value(place, record);
-        let (mut goes, mut bytes, mut last) = (Vec::new(), 0, None);
-        while !self.has_room(place, record, (wide(goes.len()), bytes))? {
-            let Some((their_lot, other)) = self.worst_value(last)? else { return Ok(false) };
-            last = Some(order_key(their_lot, &other));
-            let their_size = match self.value_at(&other)? {
-                Some(kept) if !kept.own && self.lot_of_value(&other, &kept) == their_lot => size(&kept),
-                _ => {
-                    // It leads to nothing.
-                    self.tables.value_lots.remove(order_key(their_lot, &other))?;
-                    continue;
-                }
-            };
-            if other == *place {
-                continue;
-            }
-            if their_lot <= lot || goes.len() == MAX_DISPLACED {
-                return Ok(false);
-            }
-            bytes += their_size;
-            goes.push(other);
+        self.index_value(place, Some(&old), None)?;
+        if !old.own {
+            let id = self.value_id(place);
+            eviction::charge(&mut self.pool(Kind::Value), id, Some(&charge), None)?;
         }
-        for other in goes {
-            self.forget_value(&other)?;
+        self.tables.values.remove(place)?;
+        self.changed.insert((Kind::Value, *place));
+        Ok(())
+    }
+
+    pub(super) fn expire_value(&mut self, at: Timestamp, place: &Place) -> Result<usize, StorageError> {
+        if self.value_at(place)?.and_then(|(old, _)| old.expires) != Some(at) {
+            return Ok(0);
         }
-        Ok(true)
-    }
-
-    /// The remote value with the worst lot, of those before this entry.
-    fn worst_value(&self, before: Option<[u8; 40]>) -> Result<Option<(u64, Place)>, StorageError> {
-        let last = match before {
-            Some(before) => self.tables.value_lots.range(..before)?.next_back().transpose()?,
-            None => self.tables.value_lots.last()?,
-        };
-        Ok(last.map(|(key, _)| order_of(&key.value())))
-    }
-
-    /// Whether the bounds allow `record` in place of what is at `place` now, once so many others of so many bytes go.
-    fn has_room(&mut self, place: &Place, record: &Record, (fewer, lighter): (u64, u64)) -> Result<bool, StorageError> {
-        let old = self.value_at(place)?.filter(|old| !old.own);
-        let count = self.counts.values.saturating_sub(u64::from(old.is_some()) + fewer);
-        let bytes = self.counts.value_bytes.saturating_sub(old.as_ref().map_or(0, size) + lighter);
-        Ok(count < wide(self.config.max_values) && bytes + size(record) <= wide(self.config.max_value_bytes))
-    }
-
-    /// A value that takes as much room as several may has as much the worse a lot.
-    pub(super) fn lot_of_value(&self, place: &Place, record: &Record) -> u64 {
-        let shares = usize::try_from(size(record).div_ceil(SHARE).max(1)).unwrap_or(usize::MAX);
-        self.lots.of_value(&Key::from_bytes(*place), shares)
+        self.forget_value(place)?;
+        Ok(1)
     }
 
     /// Keeps in mind what sequence a value had that is over.

@@ -135,7 +135,7 @@ fn removal_and_expiry_find_their_way_past_what_is_damaged() {
 fn a_full_store_with_damage_still_makes_room() {
     let dir = Dir::new();
     let mut tight = config();
-    (tight.max_values, tight.max_provided_keys, tight.max_providers) = (20, 20, 20);
+    (tight.max_values, tight.max_providers) = (20, 20);
     let mut store = Opened::at(dir.file(), tight.clone()).unwrap();
     for n in 0..20 {
         let write = store.put(NOW, value(&format!("/a/{n}"), b"v"));

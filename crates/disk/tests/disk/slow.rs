@@ -133,6 +133,44 @@ fn what_waits_for_the_disk_is_bounded_and_own_writes_have_room_of_their_own() {
     assert_eq!((store.usage().values, store.usage().own), (9, 1));
 }
 
+/// 70 peers that write one key without a pause: this node's own value does not wait behind them.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long the own write takes is what is measured")]
+fn own_writes_go_before_those_of_peers() {
+    let dir = Dir::new();
+    let mut store = open(&dir.file());
+    let by = |n: u64| {
+        let put = Put::new(value("/a/flooded", &n.to_be_bytes()), Judge::of_the_last());
+        Op::Put(Box::new(put.from(Sender::new(peer(n % 70)))))
+    };
+    let mut times = Vec::new();
+    for round in 0..10_u64 {
+        let flood: Vec<_> = (0..2_000).map(|n| store.begin(NOW, by(n))).collect();
+        let mut own = value("/a/flooded", &[round as u8; 100]);
+        own.own = true;
+        let begun = std::time::Instant::now();
+        let own = store.put(NOW, own);
+        let mut before = 0;
+        loop {
+            match store.poll_done(Waker::noop()) {
+                Some((ticket, done)) if ticket == own => {
+                    done.unwrap();
+                    break;
+                }
+                Some(_) => before += 1,
+                None => std::thread::sleep(Duration::from_micros(100)),
+            }
+        }
+        times.push(begun.elapsed());
+        // Those that were in a transaction already when it came, and those that share its own.
+        assert!(before <= 2 * 256, "{before} of the flood went before it");
+        let _ = store.wait(flood[flood.len() - 1]);
+    }
+    times.sort();
+    println!("an own write under a flood: median {:?}, longest {:?}", times[5], times[9]);
+    assert!(times[5] < Duration::from_secs(1), "{times:?}");
+}
+
 #[test]
 fn a_store_that_is_dropped_writes_what_waits() {
     let dir = Dir::new();

@@ -1,0 +1,188 @@
+//! What is charged to whom, as the rule of eviction reads and writes it: in ordered tables beside the records.
+//!
+//! Knows: charges, and where they are written down. Must not know: who gives way. A charge is in the row of its record; what
+//! leads to a record that is not there any more is cleared away by whoever meets it.
+
+use redb::{ReadableTable as _, StorageError};
+
+use super::super::row::{Provided, decode_value, encode_value};
+use super::super::tables::{Id, Kind, charged_key, charged_of, heavy_key, heavy_of, weight_key};
+use super::Group;
+use libp2p_kad_dht::core::Timestamp;
+use libp2p_kad_dht::core::store::eviction::{self, Account, Accounts, Charge, Ranked, Size, Wanted};
+
+/// The records of one kind, which share bounds.
+pub(super) struct Pool<'g, 't, 'c> {
+    group: &'g mut Group<'t, 'c>,
+    kind: Kind,
+}
+
+impl<'t, 'c> Group<'t, 'c> {
+    pub(super) fn pool(&mut self, kind: Kind) -> Pool<'_, 't, 'c> {
+        Pool { group: self, kind }
+    }
+
+    /// Makes records give way where there are more than the bounds allow, as after these were lowered: so many as one write
+    /// may. Returns how many, with those that were found to have settled.
+    pub(in super::super) fn shrink(&mut self, now: Timestamp) -> Result<usize, StorageError> {
+        let (mut gone, settled) = (0, self.settled);
+        if !self.config.is_exceeded(&self.counts) {
+            return Ok(0);
+        }
+        for kind in [Kind::Value, Kind::Provided] {
+            let victims = eviction::victims(&mut self.pool(kind), now, Wanted::Less)?.unwrap_or_default();
+            gone += victims.len();
+            self.drop_all(kind, victims)?;
+        }
+        Ok(gone + self.settled - settled)
+    }
+
+    /// Forgets records that give way.
+    pub(super) fn drop_all(&mut self, kind: Kind, victims: Vec<Id>) -> Result<(), StorageError> {
+        for (place, rank) in victims {
+            match kind {
+                Kind::Value => self.forget_value(&place)?,
+                Kind::Provided => self.drop_provider(&place, rank)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What is charged for a remote record, as its row says.
+    fn charge_of(&mut self, kind: Kind, (place, rank): Id) -> Result<Option<Charge>, StorageError> {
+        Ok(match kind {
+            Kind::Value => self.value_at(&place)?.filter(|(record, _)| !record.own).map(|(_, charge)| charge),
+            Kind::Provided => {
+                let row = self.provided_at(&place)?;
+                self.with_rank(&place, &row, rank).map(|at| row.entries[at].charge)
+            }
+        })
+    }
+
+    /// Which remote provider of a key has this rank.
+    pub(super) fn with_rank(&self, place: &super::Place, row: &Provided, rank: u64) -> Option<usize> {
+        row.entries.iter().position(|entry| !entry.own && self.seed.of_provider(place, &entry.peer) == rank)
+    }
+
+    /// Writes what is charged for a record into its row.
+    fn note_charge(&mut self, kind: Kind, (place, rank): Id, charge: &Charge) -> Result<(), StorageError> {
+        match kind {
+            Kind::Value => {
+                let row = self.tables.values.get(place)?.and_then(|row| decode_value(row.value()));
+                if let Some((record, noted)) = row
+                    && noted != *charge
+                {
+                    self.tables.values.insert(place, encode_value(&record, charge).as_slice())?;
+                }
+            }
+            Kind::Provided => {
+                let mut row = self.provided_at(&place)?;
+                if let Some(at) = self.with_rank(&place, &row, rank)
+                    && row.entries[at].charge != *charge
+                {
+                    row.entries[at].charge = *charge;
+                    self.tables.provided.insert(place, row.encode().as_slice())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pool<'_, '_, '_> {
+    /// Forgets the weight of an account of which no record is left: their rows were damaged.
+    fn forget_weight(&mut self, account: Account) -> Result<(), StorageError> {
+        let gone = self.weight(account)?;
+        for account in std::iter::successors(Some(account), |account| account.parent()) {
+            let weight = self.weight(account)?;
+            self.set_weight(account, weight, weight.saturating_sub(gone))?;
+        }
+        Ok(())
+    }
+}
+
+impl Accounts for Pool<'_, '_, '_> {
+    type Id = Id;
+    type Error = StorageError;
+
+    fn weight(&self, account: Account) -> Result<u64, StorageError> {
+        Ok(self.group.tables.weights.get(weight_key(self.kind, account))?.map_or(0, |weight| weight.value()))
+    }
+
+    fn set_weight(&mut self, account: Account, from: u64, to: u64) -> Result<(), StorageError> {
+        let tables = &mut self.group.tables;
+        match to {
+            0 => drop(tables.weights.remove(weight_key(self.kind, account))?),
+            _ => drop(tables.weights.insert(weight_key(self.kind, account), to)?),
+        }
+        let Some(parent) = account.parent().filter(|_| from != to) else { return Ok(()) };
+        if from > 0 {
+            tables.heaviest.remove(heavy_key(self.kind, parent, (from, account)))?;
+        }
+        if to > 0 {
+            tables.heaviest.insert(heavy_key(self.kind, parent, (to, account)), ())?;
+        }
+        Ok(())
+    }
+
+    fn heaviest(
+        &mut self,
+        parent: Account,
+        before: Option<(u64, Account)>,
+    ) -> Result<Option<(u64, Account)>, StorageError> {
+        let start = heavy_key(self.kind, parent, (0, Account::from_bits(0)));
+        let end = heavy_key(self.kind, parent, before.unwrap_or((u64::MAX, Account::from_bits(u64::MAX))));
+        let last = self.group.tables.heaviest.range(start..end)?.next_back().transpose()?;
+        Ok(last.map(|(key, _)| heavy_of(&key.value())))
+    }
+
+    fn next(&mut self, account: Account, after: Option<&Ranked<Id>>) -> Result<Option<Ranked<Id>>, StorageError> {
+        let mut start = match after {
+            Some(record) => {
+                std::ops::Bound::Excluded(charged_key(self.kind, account, record.charge.standing(), record.id))
+            }
+            None => std::ops::Bound::Included(charged_key(self.kind, account, 0, ([0; 32], u64::MAX))),
+        };
+        let end = std::ops::Bound::Included(charged_key(self.kind, account, u8::MAX, ([u8::MAX; 32], 0)));
+        for _ in 0..eviction::MAX_STEPS {
+            let first = self.group.tables.charged.range::<[u8; 50]>((start, end))?.next().transpose()?;
+            let Some(key) = first.map(|(key, _)| key.value()) else {
+                if after.is_none() {
+                    self.forget_weight(account)?;
+                }
+                return Ok(None);
+            };
+            let (standing, id) = charged_of(&key);
+            match self.group.charge_of(self.kind, id)? {
+                Some(charge) if charge.account == account && charge.standing() == standing => {
+                    return Ok(Some(Ranked { id, rank: id.1, charge }));
+                }
+                // It leads to nothing.
+                _ => drop(self.group.tables.charged.remove(key)?),
+            }
+            start = std::ops::Bound::Excluded(key);
+        }
+        Ok(None)
+    }
+
+    fn set_charge(&mut self, id: Id, before: Option<&Charge>, after: Option<&Charge>) -> Result<(), StorageError> {
+        let key = |charge: &Charge| charged_key(self.kind, charge.account, charge.standing(), id);
+        let (from, to) = (before.map(key), after.map(key));
+        if from != to {
+            let charged = &mut self.group.tables.charged;
+            from.map(|key| charged.remove(key).map(drop)).transpose()?;
+            to.map(|key| charged.insert(key, ()).map(drop)).transpose()?;
+        }
+        match (before, after) {
+            (Some(_), Some(after)) => {
+                self.group.settled += 1;
+                self.group.note_charge(self.kind, id, after)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has_room(&self, more: Size, less: Size) -> bool {
+        self.group.config.has_room(&self.group.counts, self.kind, more, less)
+    }
+}
