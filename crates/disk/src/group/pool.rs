@@ -37,6 +37,16 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(gone + self.settled - settled)
     }
 
+    /// Forgets what has expired until there is room for so much more of this kind, so many records at most.
+    pub(super) fn expire_for(&mut self, now: Timestamp, kind: Kind, more: Size) -> Result<(), StorageError> {
+        for _ in 0..eviction::MAX_STEPS {
+            if self.config.has_room(&self.counts, kind, more, Size::default()) || self.expire(now, 1)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets records that give way.
     pub(super) fn drop_all(&mut self, kind: Kind, victims: Vec<Id>) -> Result<(), StorageError> {
         for (place, rank) in victims {

@@ -8,7 +8,7 @@ use redb::StorageError;
 use super::super::row::{Entry, NO_CHARGE, Provided, narrow};
 use super::super::tables::{Id, Kind, Place, expiry_key, own_key, place_of};
 use super::{Group, less, wide};
-use libp2p_kad_dht::core::store::eviction::{self, Accounts as _, Charge, Size, Wanted};
+use libp2p_kad_dht::core::store::eviction::{self, Charge, Size, Wanted};
 use libp2p_kad_dht::core::store::{Sender, StoreError};
 use libp2p_kad_dht::core::{ProviderRecord, Timestamp};
 
@@ -118,7 +118,7 @@ impl Group<'_, '_> {
             return Ok(Some(entry.charge));
         }
         let size = Size { records: 1, bytes: entry.charge.bytes.into() };
-        while !self.pool(Kind::Provided).has_room(size, Size::default()) && self.expire(now, 1)? > 0 {}
+        self.expire_for(now, Kind::Provided, size)?;
         Ok(self.make_room(now, Wanted::New(id.1, &entry.charge))?.then_some(entry.charge))
     }
 

@@ -7,7 +7,7 @@ use redb::{ReadableTable as _, StorageError};
 use super::super::row::{NO_CHARGE, encode_value, value_size};
 use super::super::tables::{Id, Kind, Place, expiry_key, order_key, order_of, own_key, place_of};
 use super::{Group, less, wide};
-use libp2p_kad_dht::core::store::eviction::{self, Accounts as _, Charge, Size, Wanted};
+use libp2p_kad_dht::core::store::eviction::{self, Charge, Size, Wanted};
 use libp2p_kad_dht::core::store::{Done, Found, Put, Sender, StoreError, remember, touch_value};
 use libp2p_kad_dht::core::{Record, Timestamp};
 
@@ -64,7 +64,7 @@ impl Group<'_, '_> {
         } else {
             let charge = Charge::new(by, bytes, now, near);
             let size = Size { records: 1, bytes: bytes.into() };
-            while !self.pool(Kind::Value).has_room(size, Size::default()) && self.expire(now, 1)? > 0 {}
+            self.expire_for(now, Kind::Value, size)?;
             (eviction::victims(&mut self.pool(Kind::Value), now, Wanted::New(id.1, &charge))?, charge)
         };
         let Some(victims) = victims else { return Ok(Err(StoreError::Full)) };
