@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+/// The sources of the disk store, which are not in a package of this crate alone.
+const DISK: &str = "crates/disk/src";
+
 /// Every source file of the workspace, the simulator left out: it has parameters, not configurations.
 fn sources() -> Vec<String> {
     fn collect(directory: &Path, found: &mut Vec<String>) {
@@ -19,8 +22,9 @@ fn sources() -> Vec<String> {
         }
     }
     let mut found = Vec::new();
-    for directory in ["src", "crates/disk/src"] {
-        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(directory), &mut found);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for directory in [root.join("src"), root.join(DISK)].iter().filter(|directory| directory.is_dir()) {
+        collect(directory, &mut found);
     }
     found
 }
@@ -124,6 +128,9 @@ fn page() -> BTreeMap<String, BTreeMap<String, String>> {
 #[test]
 fn every_default_is_on_the_page_and_true() {
     let mut page = page();
+    if !Path::new(env!("CARGO_MANIFEST_DIR")).join(DISK).is_dir() {
+        page.remove("DiskStoreConfig");
+    }
     let mut numbers = 0;
     for source in sources() {
         for (name, fields) in configurations(&source) {
