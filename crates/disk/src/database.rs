@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::{
-    Builder, CommitError, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError, TableError,
-    TransactionError, WriteTransaction,
+    Builder, CommitError, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    StorageError, TableError, TransactionError, WriteTransaction,
 };
 
 use super::backend::{Access, Disk, sum_of, wide};
@@ -75,8 +75,13 @@ impl Handle {
         let head = |database: &Held<Database>| {
             guarded(|| read_head(database, path)).unwrap_or_else(|cause| Err(damaged(path, cause)))
         };
-        // What opening writes goes into the file only once it is known whose it is and that all of it is there.
-        head(&open(path, Access::Look, config)?)?;
+        // What opening writes goes into the file only once it is known that all is there which every read and write needs.
+        let look = open(path, Access::Look, config)?;
+        head(&look)?;
+        guarded(|| try_to_write(look.get()?))
+            .unwrap_or_else(|cause| Err(StorageError::Corrupted(cause)))
+            .map_err(|error| storage_error(path, error))?;
+        drop(look);
         let database = open(path, Access::Write, config)?;
         let head = head(&database)?;
         let open = Open { snapshot: Mutex::default(), database: Some(database), generation: 0, only_read: None };
@@ -212,6 +217,16 @@ pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, Stora
     let mut transaction = database.begin_write().map_err(begun)?;
     transaction.set_quick_repair(true);
     Ok(transaction)
+}
+
+/// Reads what every write needs, and writes nothing new.
+fn try_to_write(database: &Database) -> Result<(), StorageError> {
+    let transaction = begin_write(database)?;
+    let mut tables = Writable::open(&transaction).map_err(missing)?;
+    let counts = tables.meta.get("counts")?.map(|row| row.value().to_vec());
+    counts.map(|counts| tables.meta.insert("counts", counts.as_slice()).map(drop)).transpose()?;
+    drop(tables);
+    commit(transaction)
 }
 
 pub(super) fn begin_read(database: &Database) -> Result<ReadTransaction, StorageError> {
