@@ -133,6 +133,11 @@ impl Disjoint {
         in_turn(self.lists(), count)
     }
 
+    /// The farthest that any path reaches at most: each knows a part of those nearer.
+    pub(crate) fn reach(&self, count: usize) -> Option<Distance> {
+        self.paths.iter().filter_map(|path| path.reach(count)).min()
+    }
+
     pub(crate) fn ranked(&self) -> Vec<Arc<Contact>> {
         let mut ranked = self.in_turn(Some(State::Answered), usize::MAX);
         ranked.extend(self.in_turn(None, usize::MAX));

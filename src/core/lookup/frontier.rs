@@ -33,10 +33,16 @@ pub(crate) struct Peer {
     chances: u8,
     /// How many answers had named anyone when it was first heard of: it does not depend on a later one.
     pub(crate) since: usize,
+    /// Which answers named it, one bit each; the first bit stands for the seeds.
+    named_by: u64,
 }
 
 /// A failed peer is tried again at new addresses so many times in one lookup, so that liars cannot make it a target.
 const CHANCES: u8 = 2;
+
+/// An answer is doubted once so many more of those that it alone named have failed than have answered. Source: where 30 %
+/// of all entries are dead, the first two fail in one of eleven honest answers, whose peers others name too.
+const DOUBT: i32 = 2;
 
 /// Peers by distance.
 #[derive(Debug)]
@@ -45,11 +51,15 @@ pub(crate) struct Frontier {
     peers: BTreeMap<Distance, Peer>,
     limit: usize,
     answers: usize,
+    /// How many of those that an answer alone named failed, less those that answered.
+    failing: BTreeMap<u32, i32>,
+    /// Which answers are not believed any more, one bit each.
+    doubted: u64,
 }
 
 impl Frontier {
     pub(crate) fn new(target: Key, limit: usize) -> Frontier {
-        Frontier { target, peers: BTreeMap::new(), limit, answers: 0 }
+        Frontier { target, peers: BTreeMap::new(), limit, answers: 0, failing: BTreeMap::new(), doubted: 0 }
     }
 
     /// Notes that another answer names peers: whoever is heard of from now on depends on it.
@@ -63,7 +73,9 @@ impl Frontier {
     /// answers first with a wrong address could hide it.
     pub(crate) fn hear(&mut self, contact: &Arc<Contact>) -> bool {
         let distance = self.target.distance(contact.key());
+        let answer = 1 << self.answers.min(63);
         if let Some(known) = self.peers.get_mut(&distance) {
+            known.named_by |= answer;
             if !contact.adds_nothing_to(&known.contact) {
                 // What was known comes first: whoever names a peer with many addresses must not push out the right ones.
                 known.contact = contact.merged(&known.contact);
@@ -78,8 +90,31 @@ impl Frontier {
             return false;
         }
         let (contact, standing, since) = (Arc::clone(contact), Standing::Heard, self.answers);
-        self.peers.insert(distance, Peer { contact, standing, chances: CHANCES, since });
+        self.peers.insert(distance, Peer { contact, standing, chances: CHANCES, since, named_by: answer });
         true
+    }
+
+    /// A peer answered or failed, which speaks for or against an answer that alone named it.
+    pub(crate) fn weigh(&mut self, key: &Key, answered: bool) {
+        let Some(peer) = self.get(key).filter(|peer| peer.named_by.is_power_of_two() && peer.named_by > 1) else {
+            return;
+        };
+        let answer = peer.named_by.trailing_zeros();
+        let failing = self.failing.entry(answer).or_default();
+        *failing += if answered { -1 } else { 1 };
+        if *failing >= DOUBT {
+            self.doubted |= 1 << answer;
+        }
+    }
+
+    /// Those that someone named who is believed, nearest first.
+    pub(crate) fn credible(&self) -> impl Iterator<Item = &Peer> {
+        self.iter().filter(|peer| peer.named_by & !self.doubted != 0)
+    }
+
+    /// Those of whom it is not known that they are dead or overdue, nearest first.
+    pub(crate) fn in_play(&self) -> impl Iterator<Item = &Peer> {
+        self.credible().filter(|peer| !matches!(peer.standing, Standing::Failed | Standing::Overdue))
     }
 
     /// Forgets the farthest peer that is no longer, or not yet, of use, if it is farther than `distance`.

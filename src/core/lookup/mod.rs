@@ -15,7 +15,7 @@ use disjoint::Disjoint;
 use path::Path;
 
 use super::contact::Contact;
-use super::key::Key;
+use super::key::{Distance, Key};
 
 /// The numbers that shape a walk.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ pub(crate) struct Shape {
     pub(crate) spare: usize,
     /// How many peers are remembered, on each path.
     pub(crate) frontier: usize,
+    /// Whether an answer is doubted whose peers fail: then those that it alone named are passed over.
+    pub(crate) wary: bool,
 }
 
 /// How an answer that has not come stands to those that came before.
@@ -142,6 +144,22 @@ impl Lookup {
         match self {
             Lookup::Single(path) => path.in_play().take(count).cloned().collect(),
             Lookup::Disjoint(paths) => paths.nearest(count),
+        }
+    }
+
+    /// How far away the nearest peers are that someone named, dead or not, so many of them: whoever is nearer was named too, as
+    /// far as those know who answered. `None` if fewer are known.
+    pub(crate) fn reach(&self, count: usize) -> Option<Distance> {
+        match self {
+            Lookup::Single(path) => path.reach(count),
+            Lookup::Disjoint(paths) => paths.reach(count),
+        }
+    }
+
+    /// Wants one more answer than before.
+    pub(crate) fn ask_one_more(&mut self) {
+        if let Lookup::Single(path) = self {
+            path.ask_one_more();
         }
     }
 

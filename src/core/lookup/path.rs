@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::frontier::{Frontier, Standing};
 use super::{Next, Shape, Tardy};
 use crate::core::contact::Contact;
-use crate::core::key::Key;
+use crate::core::key::{Distance, Key};
 
 /// A walk towards a key.
 #[derive(Debug)]
@@ -105,8 +105,7 @@ impl Path {
         if !self.view().search_over {
             return Vec::new();
         }
-        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Overdue);
-        let closest = self.frontier.iter().filter(|peer| in_play(peer.standing)).take(self.shape.count);
+        let closest = self.frontier.in_play().take(self.shape.count);
         let answered = closest.filter(|peer| peer.standing == Standing::Answered);
         answered.map(|peer| Arc::clone(&peer.contact)).collect()
     }
@@ -132,16 +131,24 @@ impl Path {
 
     /// Everyone who is neither dead nor overdue, nearest first.
     pub(crate) fn in_play(&self) -> impl Iterator<Item = &Arc<Contact>> {
-        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Overdue);
-        self.frontier.iter().filter(move |peer| in_play(peer.standing)).map(|peer| &peer.contact)
+        self.frontier.in_play().map(|peer| &peer.contact)
+    }
+
+    /// How far away the nearest peers are that someone credible named, dead or not, so many of them; `None` if fewer are known.
+    pub(crate) fn reach(&self, count: usize) -> Option<Distance> {
+        let last = self.frontier.credible().nth(count.checked_sub(1)?)?;
+        Some(self.frontier.target.distance(last.contact.key()))
+    }
+
+    /// Wants one more answer than before.
+    pub(crate) fn ask_one_more(&mut self) {
+        self.shape.count += 1;
     }
 
     /// Those never asked whom it knew before it asked the peer that named the nearest, nearest first: should that peer
     /// have lied, these do not depend on it.
     pub(crate) fn independent(&self) -> impl Iterator<Item = &Arc<Contact>> {
-        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Overdue);
-        let nearest = self.frontier.iter().find(|peer| in_play(peer.standing));
-        let since = nearest.map_or(0, |peer| peer.since);
+        let since = self.frontier.in_play().next().map_or(0, |peer| peer.since);
         let unasked = self.frontier.iter().filter(|peer| peer.standing == Standing::Heard);
         unasked.filter(move |peer| peer.since < since).map(|peer| &peer.contact)
     }
@@ -184,6 +191,9 @@ impl Path {
             Standing::Heard | Standing::Answered | Standing::Failed => return false,
         }
         peer.standing = end;
+        if self.shape.wary {
+            self.frontier.weigh(key, end == Standing::Answered);
+        }
         true
     }
 
@@ -201,8 +211,7 @@ impl Path {
         let mut view = View { answered: 0, search_over: false, unasked: None };
         // Whether everyone so far has answered: the late ones counted, and passed over.
         let (mut places, mut unbroken, mut answering) = (0, true, true);
-        let in_play = |standing| !matches!(standing, Standing::Failed | Standing::Overdue);
-        for peer in self.frontier.iter().filter(|peer| in_play(peer.standing)) {
+        for peer in self.frontier.in_play() {
             if places >= self.shape.count + self.shape.spare {
                 break;
             }

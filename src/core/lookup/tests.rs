@@ -6,7 +6,7 @@ use libp2p_identity::PeerId;
 
 use super::*;
 
-const SHAPE: Shape = Shape { count: 3, parallelism: 2, resiliency: 1, paths: 1, spare: 0, frontier: 100 };
+const SHAPE: Shape = Shape { count: 3, parallelism: 2, resiliency: 1, paths: 1, spare: 0, frontier: 100, wary: false };
 
 fn contact(bits: &str) -> Arc<Contact> {
     Contact::with_key(PeerId::random(), Key::from_bits(bits), [])
@@ -47,7 +47,7 @@ fn asks_the_nearest_first_and_follows_what_it_hears() {
 #[test]
 fn after_the_search_the_rest_of_the_k_closest_is_asked_at_once() {
     let peers: Vec<_> = ["0001", "0010", "0011", "0100", "0101"].map(contact).to_vec();
-    let shape = Shape { count: 4, parallelism: 1, resiliency: 1, paths: 1, spare: 0, frontier: 100 };
+    let shape = Shape { count: 4, parallelism: 1, resiliency: 1, paths: 1, spare: 0, frontier: 100, wary: false };
     let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
     assert_eq!(asked(&mut lookup), peers[..1]);
     lookup.on_answer(peers[0].key(), &[]);
@@ -118,7 +118,7 @@ fn spare_peers_are_asked_beyond_the_k_closest_when_the_search_is_over() {
 #[test]
 fn the_search_widens_without_progress_and_never_beyond_alpha() {
     let peers: Vec<_> = (1..30).map(|i| contact(&format!("1{i:08b}"))).collect();
-    let shape = Shape { count: 20, parallelism: 4, resiliency: 2, paths: 1, spare: 0, frontier: 100 };
+    let shape = Shape { count: 20, parallelism: 4, resiliency: 2, paths: 1, spare: 0, frontier: 100, wary: false };
     let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
     let mut in_flight = asked(&mut lookup);
     assert_eq!(in_flight.len(), 2);
@@ -178,7 +178,8 @@ fn ends_of_peers_never_asked_change_nothing() {
 mod along_several_paths {
     use super::*;
 
-    const TWO: Shape = Shape { count: 4, parallelism: 4, resiliency: 1, paths: 2, spare: 0, frontier: 100 };
+    const TWO: Shape =
+        Shape { count: 4, parallelism: 4, resiliency: 1, paths: 2, spare: 0, frontier: 100, wary: false };
 
     /// Lets everyone who is asked answer with what `names` says, until the lookup is done; how many were asked.
     fn walk(lookup: &mut Lookup, names: impl Fn(&Key) -> Vec<Arc<Contact>>) -> Vec<Arc<Contact>> {

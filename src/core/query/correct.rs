@@ -211,7 +211,7 @@ mod tests {
         let peers = Peers::new(at(0xff), &config);
         let experience = Experience::default();
         let cx = Context::new(&NodeTime::new(NOW), &config, &peers, &experience);
-        let shape = Shape { count: 4, parallelism: 99, resiliency: 3, paths: 1, spare: 0, frontier: 512 };
+        let shape = Shape { count: 4, parallelism: 99, resiliency: 3, paths: 1, spare: 0, frontier: 512, wary: false };
         let mut lookup = Lookup::new(best().key.key(), heard, shape);
         while let crate::core::lookup::Next::Ask(peer) = lookup.next() {
             match peer.is_among(invalid) {

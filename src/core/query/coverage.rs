@@ -2,11 +2,12 @@
 //!
 //! Knows: the results of walks. Must not know: what they are for.
 //!
-//! A walk that found the k closest peers to its target has seen everyone who is as near to it as the farthest of them:
-//! a ball. The k closest to another key are known as soon as the balls of some walks cover everything as near to it as
-//! the k-th closest known.
+//! Who answers a walk names the k closest to its target, dead or not. So everyone who is as near to it as the farthest of
+//! these is known: a ball. The k closest to another key are known as soon as the balls of some walks cover everything as
+//! near to it as the k-th closest known. *A ball that reached to the k-th living peer would claim too much: nobody names
+//! those who live beyond the k-th named.*
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::core::contact::Contact;
@@ -19,7 +20,9 @@ const GRAIN: u32 = 4;
 /// What some walks found out.
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
+    /// Of whom it is not known that they are dead.
     peers: BTreeMap<Key, Arc<Contact>>,
+    dead: BTreeSet<Key>,
     balls: Vec<(Key, Distance)>,
 }
 
@@ -31,19 +34,21 @@ pub(crate) struct Cell {
 }
 
 impl Coverage {
-    /// A walk towards `target` that looked for `count` peers found these, nearest first. In a small network, if they are
-    /// fewer, then they are all there are; elsewhere the rest failed, and nothing is known of what lies farther.
-    pub(crate) fn add(&mut self, target: &Key, found: &[Arc<Contact>], count: usize, small: bool) {
-        let all = small && found.len() < count;
-        let farthest = found.last().map_or(Distance::ZERO, |peer| peer.key().distance(target));
-        let radius = if all { Distance::MAX } else { farthest };
-        self.balls.push((*target, radius));
-        self.peers.extend(found.iter().map(|peer| (*peer.key(), Arc::clone(peer))));
+    /// The answers to a walk towards `target` named these peers, and whoever lives within this distance of it.
+    pub(crate) fn add(&mut self, target: &Key, reach: Distance, named: &[Arc<Contact>]) {
+        self.balls.push((*target, reach));
+        let fresh = named.iter().filter(|peer| !self.dead.contains(peer.key()));
+        self.peers.extend(fresh.map(|peer| (*peer.key(), Arc::clone(peer))));
     }
 
-    /// Everyone found so far.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = &Arc<Contact>> {
-        self.peers.values()
+    /// This peer is dead, however often it is named.
+    pub(crate) fn bury(&mut self, peer: &Key) {
+        self.peers.remove(peer);
+        self.dead.insert(*peer);
+    }
+
+    pub(crate) fn is_dead(&self, peer: &Key) -> bool {
+        self.dead.contains(peer)
     }
 
     /// The `count` closest to `key` of those found so far, nearest first.
@@ -68,6 +73,9 @@ impl Coverage {
             return Some(Cell { key: *key, bits: Key::BITS });
         };
         let radius = farthest.key().distance(key);
+        if self.balls.iter().any(|(target, reach)| target == key && *reach >= radius) {
+            return None;
+        }
         let bits = farthest.key().common_prefix_len(key);
         self.gap_within(Cell { key: *key, bits }, (key, radius), bits + GRAIN)
     }
@@ -141,7 +149,9 @@ mod tests {
                         let differs = target.distance(&gap.key).at_least(bit + 1).at_most(bit + 1);
                         if differs.leading_zeros() == bit { target.flipped(bit) } else { target }
                     });
-                    coverage.add(&target, &closest(&all, &target, K), K, nodes < K);
+                    let found = closest(&all, &target, K);
+                    let last = found.last().map_or(Distance::ZERO, |last| last.key().distance(&target));
+                    coverage.add(&target, if nodes < K { Distance::MAX } else { last }, &found);
                     walks += 1;
                     tries += 1;
                     assert!(tries < 20, "{gap:?} stays");

@@ -130,7 +130,7 @@ impl Find {
     fn go_beyond(&mut self, cx: &Context<'_>) -> bool {
         let Wanted::Closest(Some(beyond)) = &mut self.wanted else { return false };
         let (k, found) = (cx.replication(), self.lookup.closest());
-        beyond.coverage.add(&self.target, &found, k, cx.peers.table.len() < k);
+        beyond.coverage.add(&self.target, cx.reach(&self.lookup), &found);
         if found.is_empty() || beyond.left == 0 {
             return false;
         }

@@ -37,7 +37,7 @@ use super::contact::Contact;
 use super::errand::Name;
 use super::error::{PeerFailure, QueryError, Report};
 use super::io::{Answer, QueryEvent, QueryId};
-use super::key::Key;
+use super::key::{Distance, Key};
 use super::lookup::{Lookup, Shape, Tardy};
 use super::message::{Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
@@ -78,17 +78,35 @@ impl<'a> Context<'a> {
     /// looked for, since where many are dead the neighbours name the same dead ones.
     pub(crate) fn walk(&self, target: Key, count: usize, paths: Option<NonZeroUsize>) -> Lookup {
         let seeds = self.peers.seeds(self.now, &target, count.saturating_mul(2));
-        self.walk_with(target, count, paths, &seeds)
+        self.walk_with(target, count, paths, (&seeds, false))
     }
 
-    /// A walk along one path, begun with these peers too.
-    pub(crate) fn walk_from(&self, target: Key, count: usize, known: &[Arc<Contact>]) -> Lookup {
-        let mut seeds = self.peers.seeds(self.now, &target, count.saturating_mul(2));
+    /// A walk along one path, begun with these peers too, until so many of the nearest have answered. Where these are fewer
+    /// than k, an answer whose peers fail is doubted.
+    pub(crate) fn walk_from(&self, target: Key, answers: usize, known: &[Arc<Contact>]) -> Lookup {
+        let mut seeds = self.peers.seeds(self.now, &target, self.replication().saturating_mul(2));
         seeds.extend(known.iter().cloned());
-        self.walk_with(target, count, Some(NonZeroUsize::MIN), &seeds)
+        self.walk_with(target, answers, Some(NonZeroUsize::MIN), (&seeds, answers < self.replication()))
     }
 
-    fn walk_with(&self, target: Key, count: usize, paths: Option<NonZeroUsize>, seeds: &[Arc<Contact>]) -> Lookup {
+    /// Within what distance of its target everyone is known whom those know who answered a walk. In a small network, where
+    /// fewer than k answered, they are all there are; elsewhere nothing is known of what lies beyond those that were named.
+    pub(crate) fn reach(&self, lookup: &Lookup) -> Distance {
+        let (k, found) = (self.replication(), lookup.closest());
+        let farthest = || found.last().map_or(Distance::ZERO, |peer| peer.key().distance(lookup.target()));
+        match found.len() < k && self.is_small() {
+            true => Distance::MAX,
+            false => lookup.reach(k).unwrap_or_else(farthest),
+        }
+    }
+
+    fn walk_with(
+        &self,
+        target: Key,
+        count: usize,
+        paths: Option<NonZeroUsize>,
+        (seeds, wary): (&[Arc<Contact>], bool),
+    ) -> Lookup {
         let config = &self.config.lookup;
         let shape = Shape {
             count,
@@ -97,8 +115,14 @@ impl<'a> Context<'a> {
             paths: paths.unwrap_or(config.paths).get().min(count),
             spare: self.experience.failing_of(count),
             frontier: self.config.limit.frontier.max(count),
+            wary,
         };
         Lookup::new(target, seeds, shape)
+    }
+
+    /// Whether the whole network may be fewer than k peers.
+    pub(crate) fn is_small(&self) -> bool {
+        self.peers.table.len() < self.replication()
     }
 
     pub(crate) fn replication(&self) -> usize {
