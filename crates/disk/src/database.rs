@@ -18,9 +18,8 @@ use redb::{
 
 use super::backend::{Access, Disk, sum_of, wide};
 use super::error::{OpenError, is_damage};
-use super::tables::{Counts, EXPIRY, FORMAT, META, Writable, first_expiry};
+use super::tables::{Counts, EXPIRY, FORMAT, META, Span, Writable, expiry_span};
 use super::{DiskStoreConfig, shared};
-use libp2p_kad_dht::core::Timestamp;
 
 /// What each store begins with, before its format and the checksum of both.
 const MAGIC: &[u8] = b"kad-disk";
@@ -38,12 +37,12 @@ const OLD_FORMAT: u64 = 2;
 pub(super) struct Head {
     pub(super) seed: [u8; 32],
     pub(super) counts: Counts,
-    pub(super) next_expiry: Option<Timestamp>,
+    pub(super) expiry: Option<Span>,
 }
 
 impl Head {
     pub(super) fn kept(&self) -> shared::Kept {
-        shared::Kept { usage: self.counts.usage(), next_expiry: self.next_expiry }
+        shared::Kept { usage: self.counts.usage(), expiry: self.expiry }
     }
 }
 
@@ -355,7 +354,7 @@ fn read_head(database: &Held<Database>, path: &Path) -> Result<Head, OpenError> 
     let counts =
         field("counts")?.and_then(|row| Counts::decode(&row)).ok_or_else(|| damaged(path, "it has no counts"))?;
     let expiry = read.open_table(EXPIRY).map_err(|error| stored(missing(error)))?;
-    Ok(Head { seed, counts, next_expiry: first_expiry(&expiry).map_err(stored)? })
+    Ok(Head { seed, counts, expiry: expiry_span(&expiry).map_err(stored)? })
 }
 
 /// Makes an empty database and moves it to `path`. If somebody else was quicker, theirs stays.

@@ -214,7 +214,7 @@ impl Store for DiskStore {
             }
             Op::Scan { what, after, limit } => self.read_from_disk(ticket, Ask::Scan(what, after, limit)),
             Op::SavedPeers => self.read_from_disk(ticket, Ask::Peers),
-            Op::Expire { .. } if self.shared.kept().next_expiry.is_none_or(|next| next > now) => {
+            Op::Expire { .. } if self.shared.kept().expiry.is_none_or(|(first, _)| first > now) => {
                 return Some(Ok(Found::Expired(0)));
             }
             op => self.takes(&op).and_then(|takes| self.hand_over(Some(ticket), Task::Op(now, op), takes)),
@@ -227,7 +227,7 @@ impl Store for DiskStore {
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {
-        self.shared.kept().next_expiry
+        self.shared.kept().expiry.map(|(first, _)| first)
     }
 
     fn usage(&self) -> Usage {

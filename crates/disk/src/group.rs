@@ -10,6 +10,7 @@ mod tests;
 mod values;
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use redb::{ReadableTable as _, ReadableTableMetadata as _, StorageError};
 
@@ -17,7 +18,7 @@ use super::DiskStoreConfig;
 use super::cache::Name;
 use super::row::{self, Provided, value_size};
 use super::seed::Seed;
-use super::tables::{Counts, Kind, Place, Writable, expiry_of, own_key, place_of};
+use super::tables::{Counts, Kind, Place, Span, Writable, expiry_key, expiry_of, expiry_span, own_key, place_of};
 use libp2p_kad_dht::core::Record;
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::eviction::Charge;
@@ -90,7 +91,10 @@ impl<'t, 'c> Group<'t, 'c> {
             Op::SavePeers(peers) => {
                 self.tables.meta.insert("peers", row::encode_peers(peers).as_slice())?;
             }
-            Op::Expire { limit } => return Ok(Ok(Found::Expired(self.expire(now, *limit)?))),
+            Op::Expire { limit } => {
+                self.cut(Timestamp::MAX, *limit)?;
+                return Ok(Ok(Found::Expired(self.expire(now, *limit)?)));
+            }
             // Those that read do this.
             Op::Get(_) | Op::Providers(_) | Op::Scan { .. } | Op::SavedPeers => return Ok(Err(StoreError::Failed)),
         }
@@ -98,12 +102,12 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// Writes the counts, as the last act of the group.
-    pub(super) fn finish(&mut self) -> Result<Option<Timestamp>, StorageError> {
+    pub(super) fn finish(&mut self) -> Result<Option<Span>, StorageError> {
         if self.recount {
             self.counts = self.counted()?;
         }
         self.tables.meta.insert("counts", self.counts.encode().as_slice())?;
-        super::tables::first_expiry(&self.tables.expiry)
+        expiry_span(&self.tables.expiry)
     }
 
     /// Lets go of the tables. What is counted, and what changed.
@@ -147,6 +151,24 @@ impl<'t, 'c> Group<'t, 'c> {
             }
         }
         Ok(taken)
+    }
+
+    /// Lets end at `latest` what of other peers would end later, as is left by a clock that was ahead; up to `limit` rows.
+    fn cut(&mut self, latest: Timestamp, limit: usize) -> Result<(), StorageError> {
+        let (after, own) = (expiry_key(latest, Kind::Provided, &[u8::MAX; 32]), narrow(self.counts.own));
+        let rows = self.tables.expiry.range::<[u8; 41]>((Bound::Excluded(after), Bound::Unbounded))?.rev();
+        let keys = rows.take(limit.saturating_add(own)).map(|row| row.map(|(key, _)| key.value()));
+        for key in keys.collect::<Result<Vec<_>, _>>()? {
+            let (at, kind, place) = expiry_of(&key);
+            match kind {
+                Kind::Value => self.cut_value(latest, &place)?,
+                Kind::Provided => self.cut_provided(latest, &place)?,
+            }
+            if self.first_of(kind, &place)? != Some(at) {
+                self.tables.expiry.remove(key)?;
+            }
+        }
+        Ok(())
     }
 
     /// When what is at this place is over first.
@@ -241,6 +263,10 @@ pub(super) fn report(place: &Place) {
 
 fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn narrow(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn less(count: &mut u64, by: u64) {

@@ -80,9 +80,9 @@ impl Provided {
         self.entries.iter().filter(|entry| !entry.own)
     }
 
-    /// When the first of them is over.
+    /// When the first of them is over; `None` if none ever is.
     pub(super) fn first(&self) -> Option<Timestamp> {
-        self.entries.iter().map(|entry| entry.expires).min()
+        self.entries.iter().map(|entry| entry.expires).min().filter(|at| *at < Timestamp::MAX)
     }
 
     /// Where this peer is.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::cache::{Cache, Entry, Name};
-use libp2p_kad_dht::core::Timestamp;
+use super::tables::Span;
 use libp2p_kad_dht::core::store::{Done, Ticket, Usage};
 
 /// So many answers may wait to be fetched before nothing more is taken. Source: a driver fetches them all at once.
@@ -43,7 +43,8 @@ struct Loading {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kept {
     pub(super) usage: Usage,
-    pub(super) next_expiry: Option<Timestamp>,
+    /// When the first and the last item expire.
+    pub(super) expiry: Option<Span>,
 }
 
 /// What is handed to the threads and not polled yet.

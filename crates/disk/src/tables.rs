@@ -243,7 +243,12 @@ impl<'t> Writable<'t> {
     }
 }
 
-/// When the first item is over.
-pub(super) fn first_expiry(expiry: &impl ReadableTable<[u8; 41], ()>) -> Result<Option<Timestamp>, StorageError> {
-    Ok(expiry.first()?.map(|(key, _)| expiry_of(&key.value()).0))
+/// When the first and the last item expire.
+pub(super) fn expiry_span(expiry: &impl ReadableTable<[u8; 41], ()>) -> Result<Option<Span>, StorageError> {
+    let (first, last) = (expiry.first()?, expiry.last()?);
+    let at = |(key, _): (redb::AccessGuard<'_, [u8; 41]>, _)| expiry_of(&key.value()).0;
+    Ok(first.map(at).zip(last.map(at)))
 }
+
+/// From when to when.
+pub(super) type Span = (Timestamp, Timestamp);

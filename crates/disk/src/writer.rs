@@ -111,8 +111,8 @@ fn commit(
     let mut group = Group::new(Writable::open(&transaction).map_err(missing)?, head.counts, config, head.seed);
     let ends = jobs.iter().map(|job| group.apply(&job.task)).collect::<Result<Vec<_>, _>>()?;
     let gone = now.map_or(Ok(0), |now| group.shrink(now))?;
-    let next_expiry = group.finish()?;
+    let expiry = group.finish()?;
     let (counts, changed) = group.end();
     super::database::commit(transaction)?;
-    Ok(Written { ends, gone, changed, head: Head { counts, next_expiry, ..*head } })
+    Ok(Written { ends, gone, changed, head: Head { counts, expiry, ..*head } })
 }

@@ -87,6 +87,16 @@ impl Group<'_, '_> {
         Ok(taken)
     }
 
+    /// Lets provider records of a key, and their addresses, end at `latest` if they would end later.
+    pub(super) fn cut_provided(&mut self, latest: Timestamp, place: &Place) -> Result<(), StorageError> {
+        let old = self.provided_at(place)?;
+        let mut new = old.clone();
+        for entry in new.entries.iter_mut().filter(|entry| !entry.own) {
+            (entry.expires, entry.addrs_expire) = (entry.expires.min(latest), entry.addrs_expire.min(latest));
+        }
+        self.write_provided(place, &old, &new)
+    }
+
     /// Makes room for a remote record, and returns what is to be charged for it; `None` if it would itself be the first to
     /// give way.
     fn make_provider_room(

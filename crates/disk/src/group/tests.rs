@@ -168,3 +168,34 @@ fn everything_that_is_counted_is_there_whatever_happens() {
         transaction.commit().unwrap();
     }
 }
+
+/// What a clock that was ahead left ends when it should; what this node publishes is not touched.
+#[test]
+fn what_would_end_too_late_is_cut() {
+    let database = database();
+    let config = DiskStoreConfig::default();
+    let transaction = database.begin_write().unwrap();
+    let mut group = Group::new(Writable::open(&transaction).unwrap(), Counts::default(), &config, [7; 32]);
+    let ahead = NOW + Duration::from_secs(300_000_000);
+    let latest = NOW + Duration::from_secs(48 * 3600);
+    let contact = Contact::new(PeerId::random(), []);
+    for n in 0..40 {
+        let mut record = Record::new(format!("/a/{n}").as_str(), "v", ahead);
+        (record.own, record.expires) = (n % 4 == 0, Some(ahead + Duration::from_secs(n)));
+        group.apply(&Task::Op(ahead, Op::Put(Box::new(Put::new(record, Judge::of_the_last()))))).unwrap().unwrap();
+        for own in [false, true] {
+            let end = if own { Timestamp::MAX } else { ahead + Duration::from_secs(n) };
+            let peer = if own { Contact::new(PeerId::random(), []) } else { Arc::clone(&contact) };
+            let mut record = ProviderRecord::new(RecordKey::from(format!("c {n}").as_str()), peer, end, end);
+            record.own = own;
+            group.apply(&Task::Op(ahead, Op::AddProvider(Box::new(record), None))).unwrap().unwrap();
+        }
+    }
+    for _ in 0..20 {
+        group.cut(latest, 4).unwrap();
+        group.assert_sound();
+    }
+    assert_eq!(group.expire(latest, usize::MAX).unwrap(), 70, "30 values and 40 provider records of others");
+    group.assert_sound();
+    assert_eq!((group.counts.values, group.counts.providers, group.counts.own), (0, 0, 50));
+}

@@ -157,6 +157,17 @@ impl Group<'_, '_> {
         Ok(1)
     }
 
+    /// Lets a value end at `latest` if it would end later.
+    pub(super) fn cut_value(&mut self, latest: Timestamp, place: &Place) -> Result<(), StorageError> {
+        let Some((old, charge)) = self.value_at(place)?.filter(|(old, _)| !old.own) else { return Ok(()) };
+        let mut new = old.clone();
+        new.expires = old.expires.map(|at| at.min(latest));
+        self.index_value(place, Some(&old), Some(&new))?;
+        self.tables.values.insert(place, encode_value(&new, &charge).as_slice())?;
+        self.changed.insert((Kind::Value, *place));
+        Ok(())
+    }
+
     /// Keeps in mind what sequence a value had that is over.
     fn remember(&mut self, place: &Place, sequence: u64, until: Timestamp) -> Result<(), StorageError> {
         let before = self.tables.sequences.get(place)?.map(|found| found.value());
