@@ -291,6 +291,13 @@ pub enum Event {
         /// Who stored it.
         from: PeerId,
     },
+    /// A value that this node had put has given way to another under its key, which is newer by the validator: a peer stored
+    /// it here, or a read or an announcement met it. This node keeps the other one as if a peer had stored it, marked as
+    /// [`superseded`](super::record::Record::superseded), and announces its own no more. Put again what is to stand.
+    Superseded {
+        /// The key.
+        key: RecordKey,
+    },
     /// A peer announced here that it provides content.
     ProviderStored {
         /// The content.

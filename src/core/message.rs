@@ -178,6 +178,8 @@ pub struct Value {
     pub publisher: Option<PeerId>,
     /// How much longer it is meant to live (field 777 in whole seconds, an extension of the Rust implementations).
     pub ttl: Option<Duration>,
+    /// How long ago it was put (field 778 in whole seconds, an extension of this crate): which of two values was put later.
+    pub age: Option<Duration>,
     /// When the sender received or made it. It is sent, since some peers demand the field, and never believed: a
     /// decoded value has `None`.
     pub received: Option<Timestamp>,
@@ -186,7 +188,7 @@ pub struct Value {
 impl Value {
     /// A value without the optional fields.
     pub fn new(key: impl Into<RecordKey>, value: impl Into<Bytes>) -> Value {
-        Value { key: key.into(), value: value.into(), publisher: None, ttl: None, received: None }
+        Value { key: key.into(), value: value.into(), publisher: None, ttl: None, age: None, received: None }
     }
 }
 

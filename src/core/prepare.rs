@@ -3,6 +3,7 @@
 //! Knows: what each operation needs at its start, of its caller and of the store. Must not know: how it goes on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
@@ -112,14 +113,14 @@ fn check_key(key: &[u8], max: usize) -> Result<(), QueryError> {
 fn own_value(date: Timestamp, peers: &Peers, key: &RecordKey, value: &Bytes) -> Record {
     let mut record = Record::new(key.clone(), value.clone(), date);
     record.publisher = Some(*peers.local.peer());
-    record.own = true;
+    (record.own, record.put) = (true, Some(date));
     record
 }
 
 fn sent_value(date: Timestamp, config: &Config, peers: &Peers, key: RecordKey, value: Bytes) -> Value {
     let mut sent = Value::new(key, value);
     sent.publisher = Some(*peers.local.peer());
-    sent.ttl = Some(config.record.value_ttl);
+    (sent.ttl, sent.age) = (Some(config.record.value_ttl), Some(Duration::ZERO));
     sent.received = Some(date);
     sent
 }

@@ -120,12 +120,18 @@ pub struct Record {
     /// Whether whoever sent it said when it expires (field 777 of a record). If not, this node's own rule set the time,
     /// which says nothing about which of two values was put later.
     pub claimed: bool,
+    /// When the value was put, by this node's clock; `None` if nobody said how old it was (field 778 of a record). It does not
+    /// change when the value is announced or stored again, so of two values the one that was put last can be told.
+    pub put: Option<Timestamp>,
     /// When this node received it, by this node's clock.
     pub received: Timestamp,
     /// Whether this node published it: own records never compete with remote ones for room.
     pub own: bool,
     /// When this node last told the closest peers of it; only own records are announced. `None` means never.
     pub announced: Option<Timestamp>,
+    /// Whether this node had put another value under the key, which this one has taken the place of. This node does not
+    /// announce its own any more.
+    pub superseded: bool,
     /// The value's place in a sequence, as its validator reads it; `None` where values have none. A store remembers it
     /// for longer than the value, so that no older one comes back.
     pub sequence: Option<u64>,
@@ -140,11 +146,21 @@ impl Record {
             publisher: None,
             expires: None,
             claimed: false,
+            put: None,
             received,
             own: false,
             announced: None,
+            superseded: false,
             sequence: None,
         }
+    }
+
+    /// When the value was put, as far as can be told. Where nobody said so it is taken to have begun its lifetime, `ttl`, then;
+    /// `None` if nobody said when it ends either.
+    pub(crate) fn put_at(&self, ttl: Duration) -> Option<Timestamp> {
+        let begun =
+            if self.own { Some(self.received) } else { self.expires.filter(|_| self.claimed).map(|at| at - ttl) };
+        self.put.or(begun)
     }
 
     /// When the value is said to expire, for a validator that prefers the later one. Own values go out with a lifetime of

@@ -35,7 +35,9 @@ pub(crate) enum Asker {
     Query(QueryId),
     /// A duty of this node.
     Duty(Duty),
-    /// Nobody: what the application forgets, and the peers that are kept for the next start.
+    /// Nobody waits for it, but an own value may give way to it: what a read or an announcement found out.
+    Adopt,
+    /// Nobody: what is noted on records, and the peers that are kept for the next start.
     Nobody,
     /// The start, which wants the peers back that were kept.
     Restore,
@@ -66,14 +68,18 @@ pub(crate) struct Storage {
     contended: BTreeMap<RecordKey, Contended>,
     /// Those whose PUT another one has pushed out.
     displaced: Vec<(Asker, Done)>,
+    /// The keys under which a value of this node's own has given way to another. Taken after each operation.
+    superseded: Vec<RecordKey>,
 }
 
 /// An operation under way.
 #[derive(Debug)]
 struct Waiting {
     asker: Asker,
-    /// The key at which PUTs of other peers may wait behind it.
-    contended: Option<RecordKey>,
+    /// The key of a PUT.
+    put: Option<RecordKey>,
+    /// Whether PUTs of other peers may wait behind it.
+    contended: bool,
 }
 
 impl fmt::Debug for Storage {
@@ -84,8 +90,8 @@ impl fmt::Debug for Storage {
 
 impl Storage {
     pub(crate) fn new(store: Box<dyn Store>, config: RecordConfig) -> Storage {
-        let (waiting, contended, displaced) = Default::default();
-        Storage { store, config, next: 0, waiting, contended, displaced }
+        let (waiting, contended, displaced, superseded) = Default::default();
+        Storage { store, config, next: 0, waiting, contended, displaced, superseded }
     }
 
     pub(crate) fn store(&mut self) -> &mut dyn Store {
@@ -103,17 +109,26 @@ impl Storage {
 
     /// Has the store do this. Returns its end, or `None` if it takes time.
     pub(crate) fn run(&mut self, now: Timestamp, asker: Asker, op: Op) -> Option<Done> {
-        self.begin(now, asker, op, None)
+        self.begin(now, asker, op, false)
     }
 
-    fn begin(&mut self, now: Timestamp, asker: Asker, op: Op, contended: Option<&RecordKey>) -> Option<Done> {
+    fn begin(&mut self, now: Timestamp, asker: Asker, op: Op, contended: bool) -> Option<Done> {
         let ticket = Ticket::new(self.next);
         self.next += 1;
+        let put = if let Op::Put(put) = &op { Some(put.record.key.clone()) } else { None };
         let done = self.store.run(now, ticket, op);
-        if done.is_none() && asker != Asker::Nobody {
-            self.waiting.insert(ticket, Waiting { asker, contended: contended.cloned() });
+        match &done {
+            Some(done) => self.note_superseded(done, put),
+            None if asker == Asker::Nobody => {}
+            None => _ = self.waiting.insert(ticket, Waiting { asker, put, contended }),
         }
         done
+    }
+
+    fn note_superseded(&mut self, done: &Done, put: Option<RecordKey>) {
+        if matches!(done, Ok(Found::Kept { superseded: true })) {
+            self.superseded.extend(put);
+        }
     }
 
     /// A value as it may be kept, with its place in a sequence and the end of its validity.
@@ -144,7 +159,7 @@ impl Storage {
             return None;
         }
         let key = put.record.key.clone();
-        let done = self.begin(now, asker, Op::Put(Box::new(put)), Some(&key));
+        let done = self.begin(now, asker, Op::Put(Box::new(put)), true);
         if done.is_none() {
             self.contended.insert(key, Contended::new(&sender));
         }
@@ -154,13 +169,14 @@ impl Storage {
     /// An operation that was under way has ended. Returns who asked, and how it ended, and the same of the PUT behind it if
     /// that was done at once.
     pub(crate) fn on_done(&mut self, now: Timestamp, ticket: Ticket, mut done: Done) -> Vec<(Asker, Done)> {
-        let Some(Waiting { asker, contended }) = self.waiting.remove(&ticket) else { return Vec::new() };
+        let Some(Waiting { asker, put, contended }) = self.waiting.remove(&ticket) else { return Vec::new() };
+        self.note_superseded(&done, put.clone());
         if let Ok(Found::Value(value)) = &mut done {
             // The read may have begun while it lived.
             value.take_if(|value| value.is_expired(now));
         }
         let mut ends = vec![(asker, done)];
-        if let Some(key) = contended {
+        if let Some(key) = put.filter(|_| contended) {
             self.next_put(now, &key, &mut ends);
         }
         ends
@@ -169,7 +185,7 @@ impl Storage {
     /// Begins with the PUT that waits for the key, if one does.
     fn next_put(&mut self, now: Timestamp, key: &RecordKey, ends: &mut Vec<(Asker, Done)>) {
         while let Some((asker, put)) = self.contended.get_mut(key).and_then(Contended::take) {
-            match self.begin(now, asker, Op::Put(Box::new(put)), Some(key)) {
+            match self.begin(now, asker, Op::Put(Box::new(put)), true) {
                 Some(done) => ends.push((asker, done)),
                 None => return,
             }
@@ -182,17 +198,24 @@ impl Storage {
         std::mem::take(&mut self.displaced)
     }
 
+    /// A key under which a value of this node's own has given way to another since this was last asked.
+    pub(crate) fn take_superseded(&mut self) -> Option<RecordKey> {
+        self.superseded.pop()
+    }
+
     fn judge(&self) -> Judge {
         Judge::new(self.config.validator.clone(), self.config.value_ttl)
     }
 }
 
-/// A value that came from a peer, as a record. Its lifetime is what the peer says, within the bound for values.
+/// A value that came from a peer, as a record. Its lifetime is what the peer says, within the bound for values, and so is
+/// its age: nobody can make a value older than any that is alive.
 pub(crate) fn received(now: Timestamp, config: &RecordConfig, value: Value) -> Record {
     let ttl = value.ttl.map_or(config.value_ttl, |ttl| ttl.min(config.value_ttl));
     let mut record = Record::new(value.key, value.value, now);
     record.publisher = value.publisher;
     record.expires = Some(now + ttl);
     record.claimed = value.ttl.is_some();
+    record.put = value.age.map(|age| now - age.min(config.value_ttl));
     record
 }

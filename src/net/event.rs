@@ -34,6 +34,13 @@ pub enum Event {
         /// Who stored it.
         from: PeerId,
     },
+    /// A value that this node had put has given way to another under its key, which is newer by the validator: a peer stored
+    /// it here, or a read or an announcement met it. This node keeps the other one as if a peer had stored it, marked as
+    /// [`superseded`](core::Record::superseded), and announces its own no more. Put again what is to stand.
+    Superseded {
+        /// The key.
+        key: RecordKey,
+    },
     /// A peer announced to this node that it provides some content.
     ProviderStored {
         /// The content.
@@ -74,6 +81,7 @@ impl From<core::Event> for Event {
             core::Event::Query { id, event } => Event::QueryProgressed { id, event },
             core::Event::RoutingChanged { peer, present } => Event::RoutingChanged { peer, present },
             core::Event::RecordStored { key, from } => Event::RecordStored { key, from },
+            core::Event::Superseded { key } => Event::Superseded { key },
             core::Event::ProviderStored { key, provider } => Event::ProviderStored { key, provider },
             core::Event::AddrsRefused { peer, addrs } => Event::AddrsRefused { peer, addrs },
             core::Event::NoIdentify => Event::NoIdentify,

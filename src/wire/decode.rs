@@ -145,5 +145,6 @@ fn detached(contact: &Contact) -> Arc<Contact> {
 fn value(record: pb::Record) -> Value {
     let publisher = PeerId::from_bytes(&record.publisher).ok();
     let ttl = (record.ttl != 0).then(|| Duration::from_secs(record.ttl.into()));
-    Value { publisher, ttl, ..Value::new(record.key, record.value) }
+    let age = record.age.map(|age| Duration::from_secs(age.into()));
+    Value { publisher, ttl, age, ..Value::new(record.key, record.value) }
 }

@@ -85,6 +85,8 @@ fn record(value: &Value) -> pb::Record {
         publisher: value.publisher.map(|peer| peer.to_bytes().into()).unwrap_or_default(),
         // 0 means for ever to those who read it, so less than a second is a second.
         ttl: value.ttl.map(|ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)).unwrap_or_default(),
+        // Rounded up: on its way a value never becomes younger.
+        age: value.age.map(|age| u32::try_from(age.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)),
     }
 }
 

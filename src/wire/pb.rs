@@ -33,6 +33,9 @@ pub struct Record {
     /// How many more seconds the record lives; 0 means for ever. An extension of the Rust implementations.
     #[prost(uint32, tag = "777")]
     pub ttl: u32,
+    /// How many seconds ago the record was put. An extension of this implementation.
+    #[prost(uint32, optional, tag = "778")]
+    pub age: ::core::option::Option<u32>,
 }
 /// One request or one answer ("RPC messages").
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -206,6 +206,18 @@ fn less_than_a_second_is_a_second_and_a_long_life_the_longest() {
 }
 
 #[test]
+fn an_age_is_sent_in_whole_seconds_and_never_shrinks() {
+    let ages =
+        [None, Some(Duration::ZERO), Some(Duration::from_millis(1)), Some(Duration::from_secs(7)), Some(Duration::MAX)];
+    for (age, read) in ages.into_iter().zip([None, Some(0), Some(1), Some(7), Some(u32::MAX)]) {
+        let value = Value { age, ..full_value() };
+        let bytes = unframed(encode_request(&Request::PutValue { value }, MAX_OUT).unwrap());
+        let Ok(Request::PutValue { value }) = decode_request(bytes) else { panic!() };
+        assert_eq!(value.age, read.map(|secs: u32| Duration::from_secs(secs.into())));
+    }
+}
+
+#[test]
 fn a_peer_is_encoded_once() {
     let contact = ed();
     assert!(contact.encoded().get().is_none());

@@ -166,7 +166,7 @@ impl Node {
     }
 
     fn response(&mut self, request: &Request, words: &Words<'_>) -> Response {
-        words.only(&["closer", "providers", "value", "ttl", "key", "type"]);
+        words.only(&["closer", "providers", "value", "ttl", "age", "key", "type"]);
         let closer = self.names.contacts(words.option("closer").unwrap_or(""));
         let providers = self.names.contacts(words.option("providers").unwrap_or(""));
         let other_key = words.option("key").map(|key| self.names.key(key));
@@ -180,7 +180,7 @@ impl Node {
                 let key = other_key.unwrap_or_else(|| key.clone());
                 let value = value.map(|value| {
                     let mut value = Value::new(key.clone(), value);
-                    value.ttl = words.time("ttl");
+                    (value.ttl, value.age) = (words.time("ttl"), words.time("age"));
                     value
                 });
                 Response::GetValue { value, key, closer }
@@ -198,7 +198,7 @@ impl Node {
     }
 
     fn request(&mut self, words: &Words<'_>) {
-        words.only(&["ttl", "of", "peer"]);
+        words.only(&["ttl", "age", "of", "peer"]);
         let from = self.names.peer(words.at(1));
         let mut key = |place: usize| self.names.key(words.at(place));
         let request = match words.at(2) {
@@ -210,7 +210,7 @@ impl Node {
             "GetValue" => Request::GetValue { key: key(3) },
             "PutValue" => {
                 let mut value = Value::new(key(3), words.at(4).to_owned());
-                value.ttl = words.time("ttl");
+                (value.ttl, value.age) = (words.time("ttl"), words.time("age"));
                 Request::PutValue { value }
             }
             "GetProviders" => Request::GetProviders { key: key(3) },

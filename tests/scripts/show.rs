@@ -36,6 +36,9 @@ impl Names {
         if let Some(ttl) = value.ttl {
             text += &format!(" ttl={}", span(ttl));
         }
+        if let Some(age) = value.age {
+            text += &format!(" age={}", span(age));
+        }
         text
     }
 
@@ -73,6 +76,7 @@ impl Names {
             Event::RecordStored { key, from } => {
                 format!("kept value {} from {}", self.of_key(key.as_bytes()), self.of_peer(from))
             }
+            Event::Superseded { key } => format!("own value {} superseded", self.of_key(key.as_bytes())),
             Event::ProviderStored { key, provider } => {
                 format!("kept provider {} of {}", self.of_peer(provider), self.of_key(key.as_bytes()))
             }

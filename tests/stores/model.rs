@@ -143,6 +143,8 @@ fn play(make: impl FnMut() -> Box<dyn Store>, ops: &[Op]) -> Result<(), TestCase
                 if let Some(old) = model.values.get(&record.key).filter(same) {
                     record = again(old, record);
                 }
+                let behind = |old: &&Record| alive && (old.own || old.superseded);
+                record.superseded = !record.own && model.values.get(&record.key).filter(behind).is_some();
                 if model.values.get(&record.key).is_some_and(|old| old.is_expired(now)) {
                     model.forget(&record.key);
                 }

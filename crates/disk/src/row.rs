@@ -20,6 +20,8 @@ const ANNOUNCED: u8 = 4;
 const SEQUENCE: u8 = 8;
 const PUBLISHER: u8 = 16;
 const CLAIMED: u8 = 32;
+const PUT: u8 = 64;
+const SUPERSEDED: u8 = 128;
 
 const SEVERAL: u8 = 1;
 const NEAR: u8 = 2;
@@ -156,7 +158,9 @@ pub(super) fn encode_value(record: &Record, charge: &Charge) -> Vec<u8> {
             | flag(ANNOUNCED, record.announced.is_some())
             | flag(SEQUENCE, record.sequence.is_some())
             | flag(PUBLISHER, record.publisher.is_some())
-            | flag(CLAIMED, record.claimed),
+            | flag(CLAIMED, record.claimed)
+            | flag(PUT, record.put.is_some())
+            | flag(SUPERSEDED, record.superseded),
     );
     if !record.own {
         put_charge(&mut row, charge);
@@ -164,6 +168,7 @@ pub(super) fn encode_value(record: &Record, charge: &Charge) -> Vec<u8> {
     put_time(&mut row, record.received);
     record.expires.into_iter().for_each(|at| put_time(&mut row, at));
     record.announced.into_iter().for_each(|at| put_time(&mut row, at));
+    record.put.into_iter().for_each(|at| put_time(&mut row, at));
     record.sequence.into_iter().for_each(|number| row.extend(number.to_be_bytes()));
     record.publisher.iter().for_each(|peer| put_short(&mut row, &peer.to_bytes()));
     put_short(&mut row, record.key.as_bytes());
@@ -181,6 +186,7 @@ pub(super) fn decode_value(row: &[u8]) -> Option<(Record, Charge)> {
     let received = from.time()?;
     let expires = if flags & EXPIRES != 0 { Some(from.time()?) } else { None };
     let announced = if flags & ANNOUNCED != 0 { Some(from.time()?) } else { None };
+    let put = if flags & PUT != 0 { Some(from.time()?) } else { None };
     let sequence = if flags & SEQUENCE != 0 { Some(from.number()?) } else { None };
     let publisher = if flags & PUBLISHER != 0 { Some(PeerId::from_bytes(from.short()?).ok()?) } else { None };
     let key = RecordKey::from(from.short()?);
@@ -188,6 +194,7 @@ pub(super) fn decode_value(row: &[u8]) -> Option<(Record, Charge)> {
     (record.expires, record.announced) = (expires, announced);
     (record.sequence, record.publisher) = (sequence, publisher);
     (record.own, record.claimed) = (flags & OWN != 0, flags & CLAIMED != 0);
+    (record.put, record.superseded) = (put, flags & SUPERSEDED != 0);
     charge.bytes = value_size(&record);
     Some((record, charge))
 }

@@ -3,6 +3,7 @@
 //! Knows: whom the store's answers are for. Must not know: what the server makes of them.
 
 use super::*;
+use crate::core::errand::Name;
 
 impl Dht {
     pub(super) fn on_request(&mut self, now: Timestamp, from: PeerId, id: InboundId, request: Request) {
@@ -46,6 +47,16 @@ impl Dht {
         }
     }
 
+    /// Tells the application which of its values have given way to others, and announces them no more.
+    pub(super) fn tell_superseded(&mut self) {
+        while let Some(key) = self.storage.take_superseded() {
+            let name = Name { place: key.key(), provider: false };
+            self.upkeep.republish.forget(&name);
+            self.stop_errands(&name, None);
+            self.outputs.push_back(Output::Event(Event::Superseded { key }));
+        }
+    }
+
     fn happened(&mut self, event: Option<Event>) {
         if let Some(event) = event {
             self.on_stored_here(&event);
@@ -62,7 +73,7 @@ impl Dht {
                 Asker::Restore => self.on_restored(now, done),
                 Asker::Duty(duty) => self.on_page(now, duty, done),
                 Asker::Expiry => self.expiry.on_done(now, &done),
-                Asker::Nobody => {}
+                Asker::Adopt | Asker::Nobody => {}
             }
         }
     }

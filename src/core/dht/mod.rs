@@ -255,6 +255,7 @@ impl Dht {
             Input::Timeout => self.on_timeout(now),
         }
         self.end_refused(now);
+        self.tell_superseded();
     }
 
     /// Hands out the next effect; `None` means: nothing more until the next input or timeout.

@@ -204,7 +204,7 @@ impl Dht {
     /// it, and gives way to whatever is asked for.
     fn follow_up(&mut self, now: Timestamp, id: QueryId, target: Key, mut follow_up: FollowUp) {
         if let Some(record) = follow_up.keep.take().filter(|_| follow_up.replaces || self.mode == Mode::Server) {
-            let _ = self.storage.put(self.time.date, Asker::Nobody, record);
+            let _ = self.storage.put(self.time.date, Asker::Adopt, record);
         }
         self.stats.stores.corrected += follow_up.corrected.len() as u64;
         self.stats.stores.cached += u64::from(follow_up.cached.is_some());

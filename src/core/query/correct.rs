@@ -119,13 +119,14 @@ impl Read<'_> {
     fn value(&self, cx: &Context<'_>, ttl: Option<Duration>) -> Value {
         let mut value = Value::new(self.best.key.clone(), self.best.value.clone());
         (value.publisher, value.ttl, value.received) = (self.best.publisher, ttl, Some(cx.date));
+        value.age = self.best.put.map(|at| cx.date.since(at));
         value
     }
 
     /// The best value as one that a peer stored here.
     fn record(&self, cx: &Context<'_>) -> Record {
         let mut record = Record::new(self.best.key.clone(), self.best.value.clone(), cx.date);
-        record.publisher = self.best.publisher;
+        (record.publisher, record.put) = (self.best.publisher, self.best.put);
         let longest = cx.date + cx.config.record.value_ttl;
         record.expires = Some(self.over.map_or(longest, |over| over.min(longest)));
         record

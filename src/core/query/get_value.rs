@@ -165,6 +165,7 @@ impl GetValue {
                 best.record.value = record.value;
             }
             best.holders.push(Arc::clone(from));
+            best.record.put = best.record.put.max(record.put);
             best.over = best.over.max(over);
             best.said = best.said.max(over.filter(|_| !best.record.own));
             best.record.expires = best.record.expires.map(|at| over.map_or(at, |over| at.max(over)));

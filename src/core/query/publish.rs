@@ -68,7 +68,7 @@ impl Publish {
         match &self.what {
             What::Value(value) => {
                 let mut record = Record::new(value.key.clone(), value.value.clone(), now);
-                record.own = true;
+                (record.own, record.put) = (true, Some(now));
                 Item::Value(record)
             }
             What::Provider => {

@@ -258,7 +258,7 @@ fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked,
         }
         (Asked::Put(value), Ok(Found::Kept { .. })) => {
             let event = Event::RecordStored { key: value.key.clone(), from };
-            let echo = Value { publisher: None, ttl: None, received: Some(cx.date), ..value };
+            let echo = Value { publisher: None, ttl: None, age: None, received: Some(cx.date), ..value };
             Served { event: Some(event), ..Served::answer(Response::PutValue { value: echo }) }
         }
         (Asked::Announce(key), Ok(Found::Kept { .. })) => {
@@ -294,6 +294,7 @@ fn as_sent(now: Timestamp, record: Record) -> Value {
         value: record.value,
         publisher: record.publisher,
         ttl: record.expires.map(|at| at.since(now)),
+        age: record.put.map(|at| now.since(at)),
         received: Some(record.received),
     }
 }

@@ -69,20 +69,21 @@ impl Judge {
         if self.validator.select(&new.key, &candidates) != 0 {
             return Err(StoreError::Old);
         }
-        Ok(Judged { superseded: old.own && !new.own, record: new })
+        let superseded = old.own && !new.own;
+        let record = Record { superseded: superseded || old.superseded && !new.own, ..new };
+        Ok(Judged { superseded, record })
     }
 
-    /// Which of two valid values of one key is better, whatever lifetimes they claim: those are anybody's to choose, so a
-    /// preference that follows them is none.
+    /// Which of two valid values of one key is better, whatever ages and lifetimes they claim: those are anybody's to choose,
+    /// so a preference that follows them is none.
     pub(crate) fn compare(&self, one: &Record, other: &Record) -> Ordering {
         if self.validator.same(&one.key, &one.value, &other.value) {
             return Ordering::Equal;
         }
-        let claims = [one, other].map(|record| record.claim(self.ttl));
-        let prefers_one = |[a, b]: [Option<Timestamp>; 2]| {
-            self.validator.select(&one.key, &[Candidate::new(&one.value, a), Candidate::new(&other.value, b)]) == 0
-        };
-        match (prefers_one(claims), prefers_one([claims[1], claims[0]])) {
+        let [a, b] = [one, other].map(|record| Candidate::of(record, self.ttl));
+        let prefers_one = |candidates: [Candidate<'_>; 2]| self.validator.select(&one.key, &candidates) == 0;
+        let swapped = [Candidate { value: a.value, ..b }, Candidate { value: b.value, ..a }];
+        match (prefers_one([a, b]), prefers_one(swapped)) {
             (true, true) => Ordering::Greater,
             (false, false) => Ordering::Less,
             _ => Ordering::Equal,
@@ -103,13 +104,14 @@ fn again(old: &Record, new: Record) -> Record {
     if new.own {
         return Record { announced: old.announced.max(new.announced), ..new };
     }
+    let put = old.put.max(new.put);
     if old.own {
-        return Record { received: new.received, ..old.clone() };
+        return Record { put, received: new.received, ..old.clone() };
     }
     let later = if old.expires > new.expires { old } else { &new };
     let (expires, claimed) = (later.expires, later.claimed);
     let value = if new.value.len() < old.value.len() { new.value } else { old.value.clone() };
-    Record { expires, claimed, value, ..new }
+    Record { expires, claimed, value, put, superseded: old.superseded, ..new }
 }
 
 /// Prefers the first candidate, which is the new one.

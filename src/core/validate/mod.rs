@@ -88,19 +88,27 @@ impl Valid {
 pub struct Candidate<'a> {
     /// The value.
     pub value: &'a Bytes,
+    /// When it was put, where that is known: where nobody says so, it is taken to have begun its lifetime then.
+    pub put: Option<Timestamp>,
     /// When it says to expire, where that is known.
     pub expires: Option<Timestamp>,
 }
 
 impl<'a> Candidate<'a> {
-    /// A candidate of these parts.
+    /// A candidate of these parts, of which nobody knows when it was put.
     pub fn new(value: &'a Bytes, expires: Option<Timestamp>) -> Candidate<'a> {
-        Candidate { value, expires }
+        Candidate { value, put: None, expires }
+    }
+
+    /// The same, put at this time.
+    #[must_use]
+    pub fn put_at(self, put: Timestamp) -> Candidate<'a> {
+        Candidate { put: Some(put), ..self }
     }
 
     /// What this record is among others under its key, where own values go out with a lifetime of `ttl`.
     pub(crate) fn of(record: &'a Record, ttl: Duration) -> Candidate<'a> {
-        Candidate::new(&record.value, record.claim(ttl))
+        Candidate { value: &record.value, put: record.put_at(ttl), expires: record.claim(ttl) }
     }
 }
 
@@ -137,12 +145,14 @@ pub enum InvalidValue {
     Rejected(u32),
 }
 
-/// Accepts every value, and prefers the one that claims the later expiry, then the greater bytes.
+/// Accepts every value, and prefers the one that was put last, then the one that claims the later expiry, then the greater
+/// bytes.
 ///
 /// The default of a private network, in which every peer is trusted; the public preset refuses it. Between peers of this
-/// crate, which send the time that a value has left (field 777 of a record), the value that was put last wins. Values of
-/// peers that do not send it come after all that have it, and among themselves the order is by bytes alone. For values that change use
-/// `/signed` (`validators::SignedValues`, feature `signed`), or a validator of your own that knows a sequence.
+/// crate, which send how long ago a value was put (field 778 of a record, in whole seconds), the value that was put last
+/// stays, whoever announces or stores which one again. A peer that sends only the time that a value has left (field 777)
+/// counts as having put it when that lifetime began; values of peers that send neither come after all others, and among
+/// themselves the order is by bytes alone. For values that change use `/signed` (`validators::SignedValues`, feature `signed`), or a validator of your own that knows a sequence.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
 pub struct AcceptAny;
@@ -153,8 +163,8 @@ impl Validator for AcceptAny {
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
-        // One order for all, whichever two are compared first: who claims no expiry comes after all who do.
-        let rank = |candidate: &Candidate<'_>| (candidate.expires, Bytes::clone(candidate.value));
+        // One order for all, whichever two are compared first: what nobody dates comes after all that is dated.
+        let rank = |candidate: &Candidate<'_>| (candidate.put, candidate.expires, Bytes::clone(candidate.value));
         let mut best = 0;
         for (i, candidate) in values.iter().enumerate().skip(1) {
             if rank(candidate) > rank(&values[best]) {

@@ -27,7 +27,9 @@ impl Conformance<'_> {
         let found = ok(store.providers(NOW, &RecordKey::from("content")), "providers can be read");
         assert_eq!(found.len(), 7, "a reopened store finds the providers of a key");
         for n in (0..20).filter(|n| n % 5 != 1) {
-            present(&mut store, NOW, &published(n, n % 3 == 0));
+            let mut record = published(n, n % 3 == 0);
+            record.superseded = n % 2 == 0 && !record.own;
+            present(&mut store, NOW, &record);
         }
         let fresh = value("/a/new", b"v", false);
         ok(store.put(NOW, fresh.clone()), "a reopened store keeps more");
