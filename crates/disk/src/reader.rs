@@ -10,7 +10,7 @@ use redb::{ReadTransaction, StorageError};
 
 use super::cache::{Entry, Name};
 use super::database::{Handle, missing};
-use super::error::reason;
+use super::error::{is_damage, reason};
 use super::group::report;
 use super::row::{self, Provided};
 use super::shared::Shared;
@@ -70,9 +70,9 @@ impl Reader {
             Ask::Value(now, _) => whole(self.entry(ask)?).map(|entry| Found::Value(entry.value(now))),
             Ask::Providers(now, _) => whole(self.entry(ask)?).map(|entry| Found::Providers(entry.providers(now))),
             Ask::Scan(what, after, limit) => {
-                let (items, damaged) = self.handle.read(|read| scan(read, what, after, limit))?;
-                damaged.into_iter().for_each(|name| self.damaged(name));
-                Ok(Found::Items(items))
+                let page = self.page(what, after, limit)?;
+                page.damaged.into_iter().for_each(|name| self.damaged(name));
+                Ok(Found::Items(page.items))
             }
             Ask::Peers => self.handle.read(|read| {
                 let meta = read.open_table(META).map_err(missing)?;
@@ -81,6 +81,31 @@ impl Reader {
                 Ok(row::decode_peers(row.value()).map(Found::Peers).ok_or(StoreError::Damaged))
             })?,
         })
+    }
+
+    /// A page of what can be read. Where part of the file is damaged it goes on behind that, by steps that double until
+    /// something can be read.
+    fn page(&self, what: Scan, after: Option<Key>, limit: usize) -> Result<Page, StorageError> {
+        let mut page = Page { after, ..Page::default() };
+        let (mut step, mut failures) = (0, 0);
+        loop {
+            let before = page.after;
+            match self.handle.read(|read| page.fill(read, what, limit)) {
+                Ok(()) => return Ok(page),
+                Err(error) if !is_damage(&error) || failures == MAX_FAILURES => return Err(error),
+                Err(error) => tracing::error!(%error, "part of the store cannot be read and is passed over"),
+            }
+            failures += 1;
+            if page.after != before {
+                step = 0;
+                continue;
+            }
+            match step_over(page.after, step) {
+                Some(further) => page.after = Some(further),
+                None => return Ok(page),
+            }
+            step += 1;
+        }
     }
 
     /// Has a row put aside by the thread that writes.
@@ -162,31 +187,48 @@ impl Tables {
 /// A place, and whether a value and whether providers are there.
 type Next = Result<(Place, [bool; 2]), StorageError>;
 
-/// A page of what can be read, and what in it cannot.
-fn scan(
-    read: &ReadTransaction,
-    what: Scan,
+/// What a scan found, rows that cannot be read, and the last place that it looked at.
+#[derive(Default)]
+struct Page {
+    items: Vec<Item>,
+    damaged: Vec<Name>,
     after: Option<Key>,
-    limit: usize,
-) -> Result<(Vec<Item>, Vec<Name>), StorageError> {
-    let tables = Tables::open(read)?;
-    let mut places: Box<dyn Iterator<Item = Next>> = match what {
-        Scan::Own => Box::new(own_places(read, after)?),
-        Scan::Values => Box::new(row_places(&tables.values, after)?.map(|place| Ok((place?, [true, false])))),
-        Scan::All => {
-            let (values, provided) = (row_places(&tables.values, after)?, row_places(&tables.provided, after)?);
-            Box::new(merged(values, provided))
+}
+
+impl Page {
+    /// Adds what comes behind the last place, until there is enough.
+    fn fill(&mut self, read: &ReadTransaction, what: Scan, limit: usize) -> Result<(), StorageError> {
+        let (tables, after) = (Tables::open(read)?, self.after);
+        let mut places: Box<dyn Iterator<Item = Next>> = match what {
+            Scan::Own => Box::new(own_places(read, after)?),
+            Scan::Values => Box::new(row_places(&tables.values, after)?.map(|place| Ok((place?, [true, false])))),
+            Scan::All => {
+                let (values, provided) = (row_places(&tables.values, after)?, row_places(&tables.provided, after)?);
+                Box::new(merged(values, provided))
+            }
+        };
+        while self.items.len() < limit {
+            let Some(place) = places.next() else { break };
+            let (place, kinds) = place?;
+            self.after = Some(Key::from_bytes(place));
+            let (found, unreadable) = tables.items(&place, kinds)?;
+            self.items.extend(found.into_iter().filter(|item| what.wants(item)));
+            self.damaged.extend(unreadable);
         }
-    };
-    let (mut items, mut damaged) = (Vec::new(), Vec::new());
-    while items.len() < limit {
-        let Some(place) = places.next() else { break };
-        let (place, kinds) = place?;
-        let (found, unreadable) = tables.items(&place, kinds)?;
-        items.extend(found.into_iter().filter(|item| what.wants(item)));
-        damaged.extend(unreadable);
+        Ok(())
     }
-    Ok((items, damaged))
+}
+
+/// How often one page meets damage before it gives up.
+const MAX_FAILURES: usize = 256;
+
+/// A place so much behind this one: first by 2^-28 of the keyspace, which is less than a row's share of a full store, and by
+/// twice as much each time. `None` where the keyspace ends.
+fn step_over(after: Option<Key>, step: u32) -> Option<Key> {
+    let mut bytes = after.map_or([0; 32], Key::to_bytes);
+    let head = after.map_or(0, |key| key.head()).checked_add(1_u64.checked_shl(36 + step)?)?;
+    bytes[..8].copy_from_slice(&head.to_be_bytes());
+    Some(Key::from_bytes(bytes))
 }
 
 fn start(after: Option<Key>) -> Bound<Place> {

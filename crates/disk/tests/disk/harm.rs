@@ -46,6 +46,13 @@ fn use_it(what: &str, path: &Path, values: &BTreeMap<String, Vec<u8>>) -> Option
             other => panic!("{what}: {key}: {other:?}"),
         }
     }
+    // What can be read one by one is found in a scan too, but for neighbours of what is harmed.
+    let found = store.run(NOW, Op::Scan { what: Scan::Values, after: None, limit: usize::MAX });
+    match found {
+        Ok(Found::Items(items)) if lost == 0 => assert_eq!(items.len(), values.len(), "{what}"),
+        Ok(Found::Items(items)) => assert!(items.len() + 3 * lost >= values.len(), "{what}: {lost}, {}", items.len()),
+        other => panic!("{what}: {other:?}"),
+    }
     let ops = [
         Op::Providers("content 3".into()),
         Op::Scan { what: Scan::All, after: None, limit: usize::MAX },
