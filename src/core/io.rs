@@ -244,6 +244,9 @@ pub enum Refusal {
     /// Another value is kept than the one to replace; the peer may not know it.
     #[error("another value is kept than the one to replace")]
     Conflict,
+    /// The peer announces itself, and no address of it is known that others may be told.
+    #[error("no address of the provider is known")]
+    NoAddress,
     /// This node does not serve at present.
     #[error("this node is a client")]
     NotServing,

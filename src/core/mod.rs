@@ -41,6 +41,7 @@ mod requests;
 pub mod routing;
 mod rtt;
 mod server;
+mod shuffle;
 mod spans;
 pub mod stats;
 mod storage;

@@ -81,7 +81,7 @@ pub(crate) fn prepare(
             check_key(key.as_bytes(), MAX_PROVIDER_KEY_LEN)?;
             let local = storage.run(date, asker, Op::Providers(key.clone()));
             let target = key.key();
-            (Machine::Providers(FindProviders::new(&cx, key, options)), target, local)
+            (Machine::Providers(FindProviders::new(&cx, key, options, ChaCha8Rng::from_rng(rng))), target, local)
         }
         Operation::Bootstrap => (join(&cx, rng), *peers.local.key(), None),
         Operation::Remove { key } => here(key.key(), storage.run(date, asker, Op::Remove(key))),

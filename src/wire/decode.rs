@@ -125,15 +125,21 @@ fn peers(message: &Bytes, list: &[&[u8]]) -> Vec<Arc<Contact>> {
 }
 
 fn peer(body: Bytes) -> Option<(PeerId, Vec<Bytes>)> {
-    if body.len() > MAX_PEER_LEN {
-        return None;
-    }
-    let mut decoded = pb::Peer::decode(body).ok()?;
+    let mut decoded = pb::Peer::decode(body.slice(..within_bounds(&body)?)).ok()?;
     if decoded.addrs.len() > MAX_ADDRS_READ {
         decoded.addrs.truncate(MAX_ADDRS_READ);
         decoded.addrs.shrink_to_fit();
     }
     Some((PeerId::from_bytes(&decoded.id).ok()?, decoded.addrs))
+}
+
+/// How long the fields of an entry are that are read: all, or the first ones up to the bound; `None` if they are no fields.
+fn within_bounds(body: &[u8]) -> Option<usize> {
+    let (mut rest, mut len) = (body, if body.len() <= MAX_PEER_LEN { body.len() } else { 0 });
+    while len < body.len() && fields::next(&mut rest).ok()?.is_some() && body.len() - rest.len() <= MAX_PEER_LEN {
+        len = body.len() - rest.len();
+    }
+    Some(len)
 }
 
 /// The contact with its addresses in a buffer of their own rather than in the message.

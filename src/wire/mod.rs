@@ -41,7 +41,7 @@ pub const MAX_OUT: usize = 16 * 1024;
 /// of [`MAX_IN`] could name 100,000 peers, each to be hashed and kept.
 pub const MAX_PEERS: usize = 1024;
 
-/// The longest entry of a list of peers that is read, in bytes; longer ones are left out.
+/// So many bytes of an entry of a list of peers are read; addresses beyond them are left out.
 /// Source: the addresses that a contact can hold (32 of 512 bytes) and their framing, rounded up. The Go
 /// implementation sends at most 8 KiB.
 pub const MAX_PEER_LEN: usize = 20 * 1024;

@@ -438,7 +438,11 @@ fn an_entry_is_read_up_to_its_bounds() {
     assert_eq!(padded.len(), MAX_PEER_LEN);
     assert_eq!(closer(find_node([padded.clone()])), [ed()]);
     padded.extend([0x60, 0]);
-    assert!(closer(find_node([padded, raw_peer(&hex(RSA), &[])])) == [rsa()]);
+    assert_eq!(closer(find_node([padded, raw_peer(&hex(RSA), &[])])), [ed(), rsa()], "the rest is left out");
+    let long = [raw_peer(&hex(ED), &[&hex(ADDR)]), field(2, &vec![0; MAX_PEER_LEN])].concat();
+    assert_eq!(closer(find_node([long])), [ed()]);
+    let addrs = vec![field(2, &[0; 500]); MAX_PEER_LEN / 500 + 1].concat();
+    assert!(closer(find_node([[addrs, raw_peer(&hex(ED), &[&hex(ADDR)])].concat()])).is_empty(), "the id comes first");
 
     let addr = hex(ADDR);
     let mut addrs: Vec<&[u8]> = vec![b""; MAX_ADDRS_READ - 1];

@@ -31,6 +31,7 @@ const VOCABULARY: &[&str] = &[
     "dials",
     "host",
     "text",
+    "shuffle",
 ];
 /// Floor 1: what the duties are made of.
 const PARTS: &[&str] = &["routing", "address_book", "back_off", "store", "validate", "lookup", "preimage"];
@@ -47,6 +48,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("time", &[]),
     ("address_policy", &[]),
     ("key", &[]),
+    ("shuffle", &[]),
     ("text", &[&["key"]]),
     ("contact", &[&["key"]]),
     ("ip_group", &[&["contact", "address_policy"]]),

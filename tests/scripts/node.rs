@@ -353,6 +353,7 @@ impl Node {
 fn config(words: &Words<'_>) -> Config {
     words.only(&[
         "k",
+        "paths",
         "parallelism",
         "resiliency",
         "bucket",
@@ -385,6 +386,7 @@ fn config(words: &Words<'_>) -> Config {
     let mut config = Config::default();
     let k = words.number("k").unwrap_or(config.lookup.replication);
     config.lookup.replication = k;
+    config.lookup.paths = words.number("paths").unwrap_or(config.lookup.paths);
     config.lookup.parallelism = words.number("parallelism").unwrap_or(config.lookup.parallelism);
     config.lookup.resiliency = words.number("resiliency").unwrap_or(config.lookup.resiliency.min(k));
     config.lookup.query_timeout = words.time("query-timeout").unwrap_or(config.lookup.query_timeout);

@@ -9,7 +9,7 @@ impl Dht {
     pub(super) fn on_request(&mut self, now: Timestamp, from: PeerId, id: InboundId, request: Request) {
         self.stats.received[request.kind() as usize] += 1;
         if self.mode == Mode::Client {
-            return self.reply(from, id, Served { reply: Reply::Reset(Refusal::NotServing), event: None });
+            return self.reply(from, id, Served::refuse(Refusal::NotServing));
         }
         let place = Key::from(&from);
         self.on_sign_of_life(now, &place);
@@ -17,6 +17,7 @@ impl Dht {
         let Dht { time: NodeTime { date, .. }, config, peers, storage, rng, .. } = self;
         let mut cx = ServerContext { now, date: *date, config, peers, storage, rng };
         if let Some(served) = self.server.on_request(&mut cx, (from, place), id, request) {
+            self.look_for(now, served.lost);
             self.reply(from, id, served);
         }
         let displaced = self.storage.take_displaced();
@@ -41,7 +42,10 @@ impl Dht {
         let Dht { time: NodeTime { date, .. }, config, peers, storage, rng, .. } = self;
         let mut cx = ServerContext { now, date: *date, config, peers, storage, rng };
         match self.server.on_done(&mut cx, visit, done) {
-            Some((to, Some(id), served)) => self.reply(to, id, served),
+            Some((to, Some(id), served)) => {
+                self.look_for(now, served.lost);
+                self.reply(to, id, served);
+            }
             Some((_, None, served)) => self.happened(served.event),
             None => {}
         }
@@ -55,6 +59,19 @@ impl Dht {
             self.stop_errands(&name, None);
             self.outputs.push_back(Output::Event(Event::Superseded { key }));
         }
+    }
+
+    /// Looks for a provider that lost its addresses, unless it or too many others were looked for lately. Whoever asks next
+    /// is told where it was found.
+    fn look_for(&mut self, now: Timestamp, lost: Option<PeerId>) {
+        let busy = self.queries() >= self.config.limit.queries;
+        let Some(peer) = lost.filter(|peer| !busy && self.lost.begin(now, *peer)) else { return };
+        let id = self.pool.next_id();
+        let find = Find::peer(&self.preparing().cx, peer, &QueryOptions::default());
+        let mut query = Query::new(Machine::Find(find), Key::from(&peer), QueryKind::FindPeer);
+        (query.asked, query.yields) = (false, true);
+        self.pool.insert(now, id, self.config.lookup.query_timeout, query);
+        self.drive(now, id);
     }
 
     fn happened(&mut self, event: Option<Event>) {

@@ -32,11 +32,11 @@ use super::io::{
 };
 use super::key::Key;
 use super::lookup::Tardy;
-use super::maintain::{Checks, EXPIRED_AT_ONCE, Expiry, Probes, Purpose, Refresh, Snapshots, Upkeep};
+use super::maintain::{Checks, EXPIRED_AT_ONCE, Expiry, LostProviders, Probes, Purpose, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, join, prepare};
-use super::query::{Context, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step, trim};
+use super::query::{Context, Find, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step, trim};
 use super::requests::{Alarm, Begin, InFlight, Owner, Requests, Tag};
 use super::routing::{Offer, RoutingSnapshot};
 use super::rtt::{Deadlines, Experience, Pace};
@@ -73,6 +73,7 @@ pub struct Dht {
     refresh: Refresh,
     expiry: Expiry,
     snapshots: Snapshots,
+    lost: LostProviders,
     upkeep: Upkeep,
     stats: Stats,
     time: NodeTime,
@@ -133,6 +134,7 @@ impl Dht {
             refresh: Refresh::new(now, config.maintenance.refresh_interval, &mut rng),
             expiry: Expiry::default(),
             snapshots: Snapshots::new(config.maintenance.snapshot_interval, keeps_peers),
+            lost: LostProviders::default(),
             upkeep: Upkeep::new(now, &config.maintenance, publishes, &mut rng),
             stats: Stats::default(),
             time,
@@ -161,7 +163,7 @@ impl Dht {
         let limit = &self.config.limit;
         // A query that ended early leaves its job with the store, which may be slow.
         let store_behind = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
-        if self.pool.len() - self.upkeep.running.len() - self.refresh.running.len() >= limit.queries || store_behind {
+        if self.queries() >= limit.queries || store_behind {
             self.end_refused(now);
             return Err(Busy);
         }

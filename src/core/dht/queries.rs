@@ -216,9 +216,14 @@ impl Dht {
         }
     }
 
+    /// How many queries run, without those of the upkeep and the refresh.
+    pub(super) fn queries(&self) -> usize {
+        self.pool.len() - self.upkeep.running.len() - self.refresh.running.len()
+    }
+
     /// Where as many queries run as may, one that nobody waits for gives way.
     pub(super) fn make_way(&mut self) {
-        if self.pool.len() - self.upkeep.running.len() - self.refresh.running.len() >= self.config.limit.queries
+        if self.queries() >= self.config.limit.queries
             && let Some(id) = self.pool.yielding()
         {
             self.abandon(id);

@@ -102,7 +102,8 @@ pub struct QueryOptions {
     /// two requests a peer. Default: k peers, and as many providers as
     /// [`LimitConfig::providers_per_query`](crate::core::config::LimitConfig) allows.
     pub limit: Option<NonZeroUsize>,
-    /// Along how many disjoint paths to walk. Default: [`LookupConfig::paths`](crate::core::config::LookupConfig).
+    /// Along how many disjoint paths to walk. A get along several ends when each of them has led to a value, and then as
+    /// many peers hold one as its quorum asks for. Default: [`LookupConfig::paths`](crate::core::config::LookupConfig).
     pub paths: Option<NonZeroUsize>,
     /// Whether a get asks all of the k closest, however many holders it finds before. Default: it ends at its quorum.
     pub thorough: bool,

@@ -150,6 +150,18 @@ impl Disjoint {
         in_turn(self.lists().map(|pair| pair.map(|list| list.filter(stands))), count)
     }
 
+    /// How many of the paths from seeds have asked one of these peers, or found it to be the nearest after another path had
+    /// asked it; and how many paths there are.
+    pub(crate) fn paths_to<'a>(&self, peers: impl Iterator<Item = &'a Arc<Contact>> + Clone) -> (usize, usize) {
+        let leads = |(i, path): &(usize, &Path)| {
+            let asked = |peer: &Contact| self.claims.get(peer.key()).is_some_and(|claim| claim.path == *i);
+            let nearest = path.in_play().next();
+            peers.clone().any(|peer| asked(peer) || nearest.is_some_and(|nearest| nearest.key() == peer.key()))
+        };
+        let from_seeds = self.paths.iter().take(self.shape.paths).enumerate();
+        (from_seeds.filter(leads).count(), self.shape.paths)
+    }
+
     pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
         self.paths.iter().chain(&self.afterwards).find_map(|path| path.contact(key))
     }

@@ -163,6 +163,17 @@ impl Lookup {
         }
     }
 
+    /// Along several paths, how many of them have led to one of these peers, and how many there are.
+    pub(crate) fn paths_to<'a, I>(&self, peers: I) -> Option<(usize, usize)>
+    where
+        I: Iterator<Item = &'a Arc<Contact>> + Clone,
+    {
+        match self {
+            Lookup::Single(_) => None,
+            Lookup::Disjoint(paths) => Some(paths.paths_to(peers)),
+        }
+    }
+
     /// What is known of a peer, if the walk heard of it.
     pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
         match self {

@@ -5,6 +5,7 @@
 
 mod check;
 mod expire;
+mod lost;
 mod newcomers;
 mod probe;
 mod refresh;
@@ -19,6 +20,7 @@ mod upkeep;
 
 pub(crate) use check::Checks;
 pub(crate) use expire::{EXPIRED_AT_ONCE, Expiry};
+pub(crate) use lost::LostProviders;
 pub(crate) use newcomers::Newcomers;
 pub(crate) use probe::{Probes, Purpose};
 pub(crate) use refresh::Refresh;

@@ -1,11 +1,12 @@
 //! Bring one message to the k closest peers, and know who took it.
 //!
 //! Knows: whom to address, who acknowledged, who did not. Must not know: how the peers were found. A peer that fails,
-//! or is late, is replaced by the next in rank; what a late one says still counts.
+//! or is late, is replaced by the next in rank; what a late one says still counts. Those that refuse are replaced when all
+//! have spoken, unless most of them refuse.
 
 use std::sync::Arc;
 
-use super::{Context, DELIVERY, Step};
+use super::{Context, DELIVERY, Step, have_no_room};
 use crate::core::contact::Contact;
 use crate::core::error::{PeerFailure, Report};
 use crate::core::lookup::Tardy;
@@ -70,6 +71,16 @@ impl Delivery {
         Some(Step::Ask(Arc::clone(&next.contact), self.request.clone(), DELIVERY))
     }
 
+    /// Lets others take the places of those that refused, once everyone has spoken and most took it. Returns whether there
+    /// are such places.
+    pub(crate) fn replace_refusals(&mut self) -> bool {
+        let count = |state| self.targets.iter().filter(|target| target.state == state).count();
+        let replaced = count(State::Waiting) == 0 && have_no_room(count(State::Acknowledged), count(State::Refused));
+        let refused = self.targets.iter_mut().filter(|target| replaced && target.state == State::Refused);
+        refused.for_each(|target| target.state = State::Failed);
+        replaced
+    }
+
     /// Whether the best that are neither dead nor late have acknowledged, as many as wanted, or nobody is left.
     ///
     /// Asked when `next` has nobody to address.
@@ -89,7 +100,7 @@ impl Delivery {
         self.settle(from, State::Failed);
     }
 
-    /// A peer does not want it, and nobody else gets it in its stead.
+    /// A peer does not want it.
     pub(crate) fn on_refusal(&mut self, from: &Arc<Contact>) {
         self.settle(from, State::Refused);
     }

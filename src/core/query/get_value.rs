@@ -1,8 +1,8 @@
 //! Find the best value under a key.
 //!
 //! The value kept here counts as the first; every further one is validated and compared. The query ends as soon as
-//! as many peers hold a value as the quorum asks for, unless it is to be thorough, else when the walk ends. However it
-//! ends, other than by being cancelled, those who lack the best value get it afterwards.
+//! as many peers hold a value as the quorum asks for, unless it is to be thorough, else when the walk ends. Along several
+//! disjoint paths it ends early only when each of them has led to a value, so that no path decides alone. However it ends, other than by being cancelled, those who lack the best value get it afterwards.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl GetValue {
         if self.local.is_none() {
             return Step::Wait;
         }
-        if self.held >= self.quorum.get() && !self.thorough {
+        if self.is_enough() && !self.thorough {
             return Step::Finish(self.finish(cx, report));
         }
         let key = &self.key;
@@ -146,11 +146,31 @@ impl GetValue {
 
     /// The time is over: as many holders as were wanted may have been found by a get that asks everyone.
     pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
-        (self.best.is_some() && self.held >= self.quorum.get()).then(|| self.finish(cx, report))
+        (self.best.is_some() && self.reached() >= self.quorum.get()).then(|| self.finish(cx, report))
     }
 
     pub(crate) fn take_best(&mut self, cx: &Context<'_>) -> Option<Record> {
         self.conclude(cx).map(|best| best.told())
+    }
+
+    /// How many hold a value. Those that one of several paths led to are no quorum, however many they are.
+    fn reached(&self) -> usize {
+        match self.paths() {
+            Some((led, all)) if led + usize::from(self.held_here) < self.quorum.get().min(all) => {
+                led + usize::from(self.held_here)
+            }
+            _ => self.held,
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.reached() >= self.quorum.get() && self.paths().is_none_or(|(led, all)| led == all)
+    }
+
+    /// Along several paths, how many of them have led to a value, and how many there are.
+    fn paths(&self) -> Option<(usize, usize)> {
+        let best = self.best.iter().flat_map(|best| best.holders.iter().chain(&best.equals));
+        self.lookup.paths_to(best.chain(&self.outdated))
     }
 
     fn compare(&mut self, config: &RecordConfig, record: Record, from: &Arc<Contact>, out: &mut Vec<QueryEvent>) {
@@ -213,8 +233,9 @@ impl GetValue {
     }
 
     fn finish(&mut self, cx: &Context<'_>, report: &mut Report) -> Result<Answer, QueryError> {
+        let reached = self.reached();
         match self.conclude(cx) {
-            Some(best) if self.held >= self.quorum.get() => {
+            Some(best) if reached >= self.quorum.get() => {
                 let (corrected, cached) = match &self.follow_up {
                     Some(follow_up) => (peers(&follow_up.corrected), follow_up.cached.as_ref().map(|to| *to.peer())),
                     None => (Vec::new(), None),
@@ -232,7 +253,7 @@ impl GetValue {
             }
             Some(best) => Err(QueryError::QuorumMissed {
                 wanted: self.quorum,
-                reached: self.held,
+                reached,
                 best: Some(Box::new(best.told())),
                 holders: peers(&best.holders),
                 report: take(report),

@@ -124,6 +124,7 @@ impl Publish {
             }
             Stage::Delivering(delivery) => match delivery.next() {
                 Some(step) => step,
+                None if delivery.replace_refusals() => self.next(cx, report),
                 None if delivery.is_done() => Step::Finish(self.finish(cx, report)),
                 None => Step::Wait,
             },
@@ -153,8 +154,7 @@ impl Publish {
     }
 
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
-        // One of the closest that refuses a value may know a better one; those farther off, who know none, are not the place
-        // for it then.
+        // Whoever refuses a value may know a better one.
         let refuses = matches!(self.what, What::Value(_)) && why == RequestError::Refused;
         match self.delivery(tag) {
             Some(delivery) if refuses => delivery.on_refusal(from),

@@ -22,7 +22,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 
 use super::coverage::Coverage;
-use super::{Context, Heard, Step, find_node, walk_on};
+use super::{Context, Heard, Step, find_node, have_no_room, walk_on};
 use crate::core::contact::Contact;
 use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::error::{QueryError, Report};
@@ -130,6 +130,8 @@ enum State {
     Ranked,
     Waiting,
     Reached,
+    /// It does not want it, and nobody has it in its place so far.
+    Refused,
     /// It is dead, or refused it.
     Failed,
     /// Is taken to have it anyway.
@@ -235,7 +237,11 @@ impl Region {
     /// A peer failed. One that refuses a record, or cannot be told from one that took it, lives.
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
         // What was sent and neither taken nor refused may well have arrived.
-        let end = if why == RequestError::Unacknowledged { State::Reached } else { State::Failed };
+        let end = match (why, self.parcels.get(usize::from(tag.0)).map(|parcel| &parcel.item)) {
+            (RequestError::Unacknowledged, _) => State::Reached,
+            (RequestError::Refused, Some(Item::Value(_))) => State::Refused,
+            _ => State::Failed,
+        };
         if !matches!(why, RequestError::Refused | RequestError::TooLarge | RequestError::Unacknowledged) {
             self.coverage.bury(from.key());
         }
@@ -393,7 +399,7 @@ impl Region {
         if self.tried.remove(from.key()) {
             self.ready.extend(self.blocked.drain(..));
         }
-        if end == State::Failed {
+        if parcel.replace_refusals() || end == State::Failed {
             self.look_again(i);
         }
     }
@@ -437,6 +443,16 @@ impl Parcel {
     fn refusals(&self, coverage: &Coverage) -> usize {
         let refused = |(peer, state): &&(Arc<Contact>, State)| *state == State::Failed && !coverage.is_dead(peer.key());
         self.recipients.iter().filter(refused).count()
+    }
+
+    /// As `Delivery::replace_refusals`.
+    fn replace_refusals(&mut self) -> bool {
+        let count = |of: &[State]| self.recipients.iter().filter(|(_, state)| of.contains(state)).count();
+        let spoken = count(&[State::Ranked, State::Waiting]) == 0;
+        let replaced = spoken && have_no_room(count(&[State::Reached, State::Has]), count(&[State::Refused]));
+        let refused = self.recipients.iter_mut().filter(|(_, state)| replaced && *state == State::Refused);
+        refused.for_each(|(_, state)| *state = State::Failed);
+        replaced
     }
 
     /// These are the closest, and are to have it.

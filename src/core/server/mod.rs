@@ -12,7 +12,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
-use rand_core::Rng as _;
 
 use super::addresses::{MAX_TOLD, Source};
 use super::config::{Config, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
@@ -22,6 +21,7 @@ use super::key::Key;
 use super::message::{Misbehaviour, Request, Response, Value};
 use super::peers::Peers;
 use super::record::{ProviderRecord, Record, RecordKey};
+use super::shuffle::shuffle;
 use super::storage::{Asker, Storage, Visit, received};
 use super::store::{Done, Found, Op, StoreError};
 use super::time::Timestamp;
@@ -42,15 +42,17 @@ pub(crate) struct ServerContext<'a> {
 pub(crate) struct Served {
     pub(crate) reply: Reply,
     pub(crate) event: Option<Event>,
+    /// A provider that was asked for and of which no address is known any more.
+    pub(crate) lost: Option<PeerId>,
 }
 
 impl Served {
     fn answer(response: Response) -> Served {
-        Served { reply: Reply::Answer(response), event: None }
+        Served { reply: Reply::Answer(response), event: None, lost: None }
     }
 
-    fn refuse(why: impl Into<Refusal>) -> Served {
-        Served { reply: Reply::Reset(why.into()), event: None }
+    pub(crate) fn refuse(why: impl Into<Refusal>) -> Served {
+        Served { reply: Reply::Reset(why.into()), event: None, lost: None }
     }
 }
 
@@ -226,18 +228,22 @@ fn closest(cx: &ServerContext<'_>, from: &Key, key: &Key) -> Vec<Arc<Contact>> {
     cx.peers.table.closest(key, count, |key, entry| key != from && !entry.is_unreachable() && entry.contact.has_addrs())
 }
 
-/// What a peer announces of itself; what it says of others is ignored.
+/// What a peer announces of itself; what it says of others is ignored. Without an address that can be handed out nobody
+/// could make use of it (rule A42).
 fn announced(
     cx: &mut ServerContext<'_>,
     from: &PeerId,
     key: &RecordKey,
     providers: Vec<Arc<Contact>>,
-) -> Result<ProviderRecord, Misbehaviour> {
+) -> Result<ProviderRecord, Refusal> {
     let named = providers.into_iter().find(|provider| provider.peer() == from).ok_or(Misbehaviour::NotItsProvider)?;
     if named.has_addrs() && cx.peers.is_connected(named.key()) {
         cx.peers.note(cx.now, &named, Source::Announced);
     }
     let provider = cx.peers.present(&named);
+    if !provider.has_addrs() {
+        return Err(Refusal::NoAddress);
+    }
     let record = &cx.config.record;
     Ok(ProviderRecord::new(key.clone(), provider, cx.date + record.provider_ttl, cx.date + record.provider_addr_ttl))
 }
@@ -252,9 +258,13 @@ fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked,
         }
         (Asked::Providers(key), Ok(Found::Providers(records))) => {
             let closer = closest(cx, &place, &key.key());
-            let mut providers = records.into_iter().map(|record| as_reachable(cx.peers, record)).collect::<Vec<_>>();
+            let providers = records.into_iter().map(|record| as_reachable(cx.peers, record));
+            let (mut providers, mut lost): (Vec<_>, Vec<_>) = providers.partition(|provider| provider.has_addrs());
+            // Not all of a long list fit into a message, and whoever asks may stop at the first.
             shuffle(&mut providers, cx.rng);
-            Served::answer(Response::GetProviders { key, providers, closer })
+            shuffle(&mut lost, cx.rng);
+            let lost = lost.first().map(|provider| *provider.peer());
+            Served { lost, ..Served::answer(Response::GetProviders { key, providers, closer }) }
         }
         (Asked::Put(value), Ok(Found::Kept { .. })) => {
             let event = Event::RecordStored { key: value.key.clone(), from };
@@ -262,7 +272,7 @@ fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked,
             Served { event: Some(event), ..Served::answer(Response::PutValue { value: echo }) }
         }
         (Asked::Announce(key), Ok(Found::Kept { .. })) => {
-            Served { reply: Reply::Nothing, event: Some(Event::ProviderStored { key, provider: from }) }
+            Served { event: Some(Event::ProviderStored { key, provider: from }), reply: Reply::Nothing, lost: None }
         }
         (_, Err(why)) => Served::refuse(why),
         // The answer to something else than was asked: no store gives it.
@@ -275,15 +285,6 @@ fn as_reachable(peers: &Peers, record: ProviderRecord) -> Arc<Contact> {
     match record.provider {
         _ if record.own => Arc::clone(&peers.local),
         provider => peers.present(&peers.admissible(&provider)),
-    }
-}
-
-/// In an order that nobody chose: not all of a long list fit into a message, and whoever asks may stop at the first.
-fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
-    for last in (1..items.len()).rev() {
-        // 32 random bits times the number of places, cut to its upper half: a bias that no list in memory shows.
-        let place = (u64::from(rng.next_u32()) * (last as u64 + 1)) >> 32;
-        items.swap(last, place as usize);
     }
 }
 

@@ -154,7 +154,7 @@ fn an_announcement_without_addresses_gets_those_that_are_known() {
     let ttl = rig.config.record.provider_ttl;
     assert_eq!((record.expires, record.own), (NOW + ttl, false));
     let foreign = rig.with(|_, cx| announced(cx, &PeerId::random(), &key, vec![known.clone()]));
-    assert_eq!(foreign.unwrap_err(), Misbehaviour::NotItsProvider);
+    assert_eq!(foreign.unwrap_err(), Refusal::Misbehaved(Misbehaviour::NotItsProvider));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn providers_come_in_an_order_that_differs_each_time_and_that_the_seed_decides()
 }
 
 #[test]
-fn a_provider_without_addresses_is_handed_out_with_those_that_are_known_of_it() {
+fn a_provider_without_addresses_is_handed_out_with_those_that_are_known_of_it_or_not_at_all() {
     let mut rig = rig(10, 3);
     let key = RecordKey::from("content");
     let (known, announced, unknown) = (contact(7), contact(8), Contact::new(PeerId::random(), []));
@@ -225,5 +225,6 @@ fn a_provider_without_addresses_is_handed_out_with_those_that_are_known_of_it() 
     let mut ports: Vec<_> = providers.iter().map(|provider| provider.addrs().next().map(|a| a.to_string())).collect();
     ports.sort();
     let port = |port: u16| Some(format!("/ip4/127.0.0.1/tcp/{port}"));
-    assert_eq!(ports, [None, port(7), port(8)], "its own word comes first");
+    assert_eq!(ports, [port(7), port(8)], "its own word comes first");
+    assert_eq!(served[0].2.lost, Some(*unknown.peer()));
 }

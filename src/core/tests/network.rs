@@ -53,6 +53,8 @@ pub(crate) struct Network {
     pub(crate) slow: BTreeMap<usize, Duration>,
     /// Reset every request.
     pub(crate) rude: BTreeSet<usize>,
+    /// Refuse every value.
+    pub(crate) full: BTreeSet<usize>,
     /// So many of 100 requests go wrong so, drawn from this.
     pub(crate) fault: Option<(u32, Fault, ChaCha8Rng)>,
     /// Until then nothing reaches them; what was sent to them does afterwards.
@@ -91,6 +93,7 @@ impl Network {
             black_holes: BTreeSet::new(),
             slow: BTreeMap::new(),
             rude: BTreeSet::new(),
+            full: BTreeSet::new(),
             fault: None,
             stopped: BTreeMap::new(),
             identify: true,
@@ -236,7 +239,9 @@ impl Network {
                     }
                     self.nodes[i].handle_input(self.now, Input::Sent { id, settle: Duration::ZERO });
                     let there = self.index.get(to.peer()).copied().filter(|there| self.reaches(i, *there, &to));
+                    let refused = |to| self.full.contains(to) && matches!(request, Request::PutValue { .. });
                     match there {
+                        Some(to) if refused(&to) => self.send(to, DELAY, Packet::Spoilt { from: i, id }),
                         Some(to) if self.rude.contains(&to) || self.goes_wrong() => {
                             self.send(to, DELAY, Packet::Spoilt { from: i, id })
                         }

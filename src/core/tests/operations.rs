@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Network;
 use super::network::{DELAY, peer};
 use crate::core::io::{Answer, Event, Evidence, Operation, QueryEvent, QueryOptions};
+use crate::core::store::StoreExt;
 use crate::core::{Config, Key, QueryError, Quorum, RecordKey, Report, RequestError};
 
 fn put(key: &str, value: &'static str) -> Operation {
@@ -45,6 +46,63 @@ fn a_put_reaches_the_k_closest_and_every_node_gets_it() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Three of ten stores are full.
+#[test]
+fn a_value_that_full_stores_refuse_has_k_holders_all_the_same() {
+    let mut network = Network::joined(100, Config::default());
+    network.full = (0..100).filter(|i| [1, 4, 7].contains(&(i % 10))).collect();
+    for i in 0..10 {
+        let key = format!("/app/{i}");
+        let report = stored(network.run(i * 10, put(&key, "hello")).unwrap());
+        assert_eq!(report.acknowledged.len(), 20, "{key}");
+        let closest = true_closest(&network, &Key::hash(key.as_bytes()), i * 10, 20);
+        let mut with_room = closest.into_iter().filter(|i| !network.full.contains(i)).map(peer);
+        assert!(with_room.all(|peer| report.acknowledged.contains(&peer)), "{key}");
+    }
+}
+
+#[test]
+fn who_wants_one_provider_gets_any_of_them() {
+    let mut network = Network::joined(60, Config::default());
+    for i in 0..20 {
+        network.run(i, Operation::Provide { key: RecordKey::from("x") }).unwrap();
+    }
+    let mut asked = std::collections::BTreeMap::new();
+    for i in 0..60 {
+        let options = QueryOptions::default().with_limit(1.try_into().unwrap());
+        network.events.clear();
+        network.run_with(i, Operation::Providers { key: RecordKey::from("x") }, options).unwrap();
+        for (_, event) in &network.events {
+            if let Event::Query { event: QueryEvent::Provider(provider), .. } = event {
+                *asked.entry(*provider.peer()).or_insert(0) += 1;
+            }
+        }
+    }
+    assert!(asked.len() >= 15 && asked.values().all(|times| *times <= 10), "{:?}", asked.values());
+}
+
+/// Records of other implementations may be of providers that nobody can reach.
+#[test]
+fn providers_without_addresses_cost_no_lookups() {
+    let mut network = Network::joined(60, Config::default());
+    let key = RecordKey::from("x");
+    let place = key.key();
+    for i in true_closest(&network, &place, 0, 20) {
+        for n in 0..8 {
+            let provider = crate::core::Contact::new(peer(1_000 + n), []);
+            let later = network.now + Duration::from_secs(3_600);
+            let record = crate::core::ProviderRecord::new(key.clone(), provider, later, later);
+            let _ = network.nodes[i].store().add_provider(network.now, record);
+        }
+    }
+    let begun = network.now;
+    match network.run(0, Operation::Providers { key }).unwrap() {
+        Answer::Providers { report, .. } => assert!(report.requests <= 20, "{report:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(network.now - begun <= Duration::from_millis(500), "{:?}", network.now - begun);
 }
 
 #[test]
