@@ -6,8 +6,12 @@
 //! dials of mere words have a budget by destination: a host takes [`PER_HOST`] attempts that are not known to have
 //! succeeded, a network [`PER_NETWORK`], within [`PERIOD`]. An attempt counts from its beginning, since it is not known what
 //! it will be; a success takes back what was spent at the host that answers, and at no other that was tried beside it. Nor
-//! does it count if nobody waits for it any more before it was made. Who names a peer makes no difference: whoever wants to
-//! be several is. What is sure ([`Addresses::is_sure`]) is dialled beside all budgets, and does not count.
+//! does it count if nobody waits for it any more before it was made. What is sure ([`Addresses::is_sure`]) is dialled beside
+//! all budgets, and does not count.
+//!
+//! A third of each budget is left to others than the one who spends the rest: each [`Namer`] has a share, so that whoever
+//! names rubbish uses up its own. A namer is the host of a peer that named the address, since ids are free; whoever is at
+//! the destination itself may spend all that is left.
 //!
 //! [`Addresses::is_sure`]: super::addresses::Addresses::is_sure
 
@@ -16,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::contact::Contact;
 use super::host::{Host, Transport};
@@ -70,28 +75,26 @@ struct UnderWay {
     since: Timestamp,
     /// How many requests were sent that it is for.
     requests: usize,
-    /// The hosts of whose budgets an attempt was taken.
-    spent: Vec<Host>,
+    /// The hosts of whose budgets an attempt was taken, and of whose share.
+    spent: Vec<(Host, Namer)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Destination {
-    Host(Host),
-    /// By what stands for it.
-    Network(Host),
-}
+/// Where a peer is seen that named an address. `None` stands for all of whom that is not known, and for nobody.
+pub(crate) type Namer = Option<Host>;
 
-impl Destination {
-    fn of(host: Host) -> [Destination; 2] {
-        [Destination::Host(host), Destination::Network(host.network())]
-    }
+/// A host, or what stands for a network, and how many attempts it takes.
+type Destination = (Host, usize);
+
+fn destinations(host: Host) -> [Destination; 2] {
+    [(host, PER_HOST), (host.network(), PER_NETWORK)]
 }
 
 /// What hearsay did to a destination in a period.
 #[derive(Debug)]
 struct Spent {
     since: Timestamp,
-    attempts: usize,
+    /// Of whose share each attempt was.
+    attempts: SmallVec<[Namer; PER_HOST]>,
     successes: usize,
 }
 
@@ -147,7 +150,7 @@ impl Dials {
     }
 
     /// A peer is dialled here, for attempts that were spent on these hosts.
-    pub(crate) fn begin(&mut self, now: Timestamp, at: &Arc<Contact>, spent: Vec<Host>) {
+    pub(crate) fn begin(&mut self, now: Timestamp, at: &Arc<Contact>, spent: Vec<(Host, Namer)>) {
         if self.under_way.len() >= MAX_DESTINATIONS {
             self.under_way.clear();
         }
@@ -159,16 +162,14 @@ impl Dials {
         self.under_way.remove(key);
     }
 
-    /// Takes an attempt at this address from the budgets of its host and its network, if both have one left. What is on no
-    /// network has no budget.
-    pub(crate) fn spend(&mut self, now: Timestamp, addr: &[u8]) -> bool {
-        let Some(host) = Host::of(addr) else { return true };
-        let destinations = Destination::of(host);
-        let left = destinations.iter().all(|at| self.spent.get(at).is_none_or(|spent| spent.is_left(now, at)));
-        if left {
-            destinations.into_iter().for_each(|at| self.spent_at(now, at).attempts += 1);
-        }
-        left
+    /// Takes an attempt from the budgets of a host and its network, and of the share of the first of the namers of whose
+    /// both have one left. Says of whose.
+    pub(crate) fn spend(&mut self, now: Timestamp, host: Host, namers: &[Namer]) -> Option<Namer> {
+        let destinations = destinations(host);
+        let left = |at, namer: &&Namer| self.spent.get(at).is_none_or(|spent| spent.is_left(now, at, namer));
+        let namer = *namers.iter().find(|namer| destinations.iter().all(|at| left(at, namer)))?;
+        destinations.into_iter().for_each(|at| self.spent_at(now, at).attempts.push(namer));
+        Some(namer)
     }
 
     /// One of the requests that a peer was to be dialled for is given up, before that dial was made.
@@ -183,9 +184,12 @@ impl Dials {
     /// The dial of a peer is over: what was spent on it at such hosts did not fail.
     fn give_back(&mut self, peer: &Key, of: impl Fn(&Host) -> bool) {
         let spent = self.under_way.remove(peer).map_or_else(Vec::new, |dial| dial.spent);
-        for at in spent.into_iter().filter(of).flat_map(Destination::of) {
-            if let Some(spent) = self.spent.get_mut(&at) {
-                spent.attempts = spent.attempts.saturating_sub(1);
+        let both = |(host, namer)| destinations(host).map(|at| (at, namer));
+        for (at, namer) in spent.into_iter().filter(|(host, _)| of(host)).flat_map(both) {
+            if let Some(spent) = self.spent.get_mut(&at)
+                && let Some(at) = spent.attempts.iter().position(|of| *of == namer)
+            {
+                spent.attempts.swap_remove(at);
             }
         }
     }
@@ -197,7 +201,7 @@ impl Dials {
         let Some(addr) = end.filter(|_| dialled) else { return };
         self.set_transport(addr, true);
         if let Some(host) = host
-            && let Some(spent) = self.spent.get_mut(&Destination::Host(host))
+            && let Some(spent) = self.spent.get_mut(&(host, PER_HOST))
         {
             *spent = Spent { successes: (spent.successes + 1).min(MAX_SUCCESSES), ..Spent::new(spent.since) };
         }
@@ -256,16 +260,15 @@ impl Dials {
 
 impl Spent {
     fn new(since: Timestamp) -> Spent {
-        Spent { since, attempts: 0, successes: 0 }
+        Spent { since, attempts: SmallVec::new(), successes: 0 }
     }
 
-    /// Whether there may be one more attempt here.
-    fn is_left(&self, now: Timestamp, at: &Destination) -> bool {
-        let limit = match at {
-            Destination::Host(_) => PER_HOST + self.successes,
-            Destination::Network(_) => PER_NETWORK,
-        };
-        now >= self.since + PERIOD || self.attempts < limit
+    /// Whether there may be one more attempt here for this namer.
+    fn is_left(&self, now: Timestamp, at: &Destination, namer: &Namer) -> bool {
+        let (limit, others) = (at.1 + self.successes, at.1 / 3);
+        let is_there = namer.is_some_and(|namer| destinations(namer).contains(at));
+        let own = self.attempts.iter().filter(|of| *of == namer).count();
+        now >= self.since + PERIOD || self.attempts.len() < limit && (is_there || own + others < limit)
     }
 }
 

@@ -159,7 +159,8 @@ pub struct Report {
     pub sent: Vec<PeerId>,
     /// The peers that failed, in the order in which they did, with the reason of each. Those too that would have been asked
     /// and were not, since they failed a moment ago: [`Unreachable::BackingOff`](super::message::Unreachable::BackingOff)
-    /// or [`RequestError::HeldBack`]. For them no request was sent.
+    /// or [`RequestError::HeldBack`], or since they are known by hearsay of which too much was wrong:
+    /// [`Unreachable::HostBackingOff`](super::message::Unreachable::HostBackingOff). For them no request was sent.
     pub failed: Vec<PeerFailure>,
 }
 

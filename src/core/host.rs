@@ -47,6 +47,11 @@ fn registered(name: &[u8]) -> u64 {
     Key::hash(&labels.join(&b'.')).head()
 }
 
+/// Whether whoever owns the name in an address says how many addresses it stands for, ports and all.
+pub(crate) fn is_open_ended(addr: &[u8]) -> bool {
+    matches!(Protocol::from_bytes(addr), Ok((Protocol::Dnsaddr(_), _)))
+}
+
 /// The transport of an address: which protocols it names, whatever their values, and whoever is at its end. Only ports and
 /// IP addresses that nobody can have count: transports refuse them in the words they have for other transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -275,7 +275,9 @@ impl RequestError {
                 | RequestError::TooLarge
                 | RequestError::Unacknowledged
                 | RequestError::HeldBack { .. }
-                | RequestError::Unreachable(Unreachable::Denied | Unreachable::BackingOff(_))
+                | RequestError::Unreachable(
+                    Unreachable::Denied | Unreachable::BackingOff(_) | Unreachable::HostBackingOff
+                )
         )
     }
 
@@ -313,6 +315,10 @@ pub enum Unreachable {
     /// Dialling failed a moment ago, for this reason, and is not tried again yet.
     #[error("held back, since dialling failed recently{}", .0.told())]
     BackingOff(DialCause),
+    /// It is known by hearsay alone, and is not dialled: too many such dials of its host failed within the last minute, or
+    /// its address is of a kind that is not dialled on hearsay.
+    #[error("not dialled on hearsay, of which too much was wrong at its host")]
+    HostBackingOff,
 }
 
 /// Why a dial failed, as far as the transport tells. In the order of how far it came: whoever dials several addresses

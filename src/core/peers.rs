@@ -17,8 +17,8 @@ use super::addresses::{Addresses, MAX_RUMOURS, MAX_TOLD, Source};
 use super::back_off::{BackOffs, Failure};
 use super::config::Config;
 use super::contact::Contact;
-use super::dials::Dials;
-use super::host::{Host, Transport};
+use super::dials::{Dials, Namer};
+use super::host::{Host, Transport, is_open_ended};
 use super::ip_group::IpGroup;
 use super::key::Key;
 use super::message::{DialCause, RequestError, Unreachable};
@@ -27,7 +27,8 @@ use super::store::Sender;
 use super::time::Timestamp;
 
 /// A peer is dialled at so many addresses at once. Source: a dial is answered in a round trip or not at all, mostly; four
-/// are IPv4 and IPv6 by two transports, and what one wrong list costs others.
+/// are IPv4 and IPv6 by two transports, and what one wrong list costs others. At as many beside, by transports by which
+/// nobody was reached yet: this node may not have them, which the DNS transport does not tell.
 const DIALLED_AT_ONCE: usize = 4;
 /// At so many of them of one host and transport, which differ by their ports alone. Source: the one before a restart and
 /// the one after it.
@@ -316,19 +317,26 @@ impl Peers {
     }
 
     /// A peer with those of its addresses to dial it at now: at most [`DIALLED_AT_ONCE`], and few of one host and transport,
-    /// so that those of one kind that lead nowhere leave room for others. Hearsay has a budget ([`Dials`]); a peer that is on `trial` is not dialled at its own word alone: whoever
-    /// connects, tells another's addresses and hangs up must not choose what this node dials. A peer that
-    /// is connected need not be dialled, and costs nothing.
+    /// so that those of one kind that lead nowhere leave room for others. Hearsay has a budget, in which those who named the
+    /// peer have shares ([`Dials`]); names that stand for any number of addresses are not dialled on hearsay at all. A peer
+    /// that is on `trial` is not dialled at its own word alone: whoever connects, tells another's addresses and hangs up must
+    /// not choose what this node dials. A peer that is connected need not be dialled, and costs nothing.
     pub(crate) fn dialled(
         &mut self,
         now: Timestamp,
         to: &Arc<Contact>,
         trial: bool,
+        namers: &[Key],
     ) -> Result<Arc<Contact>, Unreachable> {
         let connected = self.is_connected(to.key());
         if !connected && let Some(under_way) = self.dials.join(now, to.key()) {
             // This node's own addresses may be others by now.
             return Ok(self.admissible(&under_way));
+        }
+        let seen = namers.iter().filter_map(|key| self.links.get(key)?.seen.host);
+        let mut namers: Vec<Namer> = seen.map(Some).collect();
+        if namers.is_empty() {
+            namers.push(None);
         }
         let addrs = self.book.addrs(to.key());
         // An entry of the table of which the book has forgotten all was reached, or seen, there.
@@ -336,9 +344,10 @@ impl Peers {
         let (mut round, mut kinds, mut spent) = (Vec::new(), Vec::new(), Vec::new());
         let mut why = Unreachable::DialFailed(DialCause::NoTransport);
         for addr in to.raw_addrs() {
-            let kind = (Host::of(addr), Transport::of(addr));
-            let crowded = kinds.iter().filter(|other| **other == kind).count() >= DIALLED_OF_A_KIND;
-            if crowded || round.len() == DIALLED_AT_ONCE || self.dials.lacks(addr) {
+            let (kind, works) = ((Host::of(addr), Transport::of(addr)), self.dials.works(addr));
+            let alike = kinds.iter().filter(|(other, _)| *other == kind).count();
+            let places = kinds.iter().filter(|(_, other)| *other == works).count();
+            if alike == DIALLED_OF_A_KIND || places == DIALLED_AT_ONCE || self.dials.lacks(addr) {
                 continue;
             }
             if self.dials.is_wrong(to.key(), addr) {
@@ -349,13 +358,16 @@ impl Peers {
                 || kind.0.is_none()
                 || addrs.is_some_and(|addrs| addrs.is_sure(addr))
                 || entry.as_ref().is_some_and(|entry| entry.raw_addrs().contains(addr));
-            let word = trial && addrs.is_some_and(|addrs| addrs.is_word(addr));
-            if !sure && (word || !self.dials.spend(now, addr)) {
-                why = Unreachable::BackingOff(DialCause::Unknown);
-                continue;
+            if let Some(host) = kind.0.filter(|_| !sure) {
+                let word = trial && addrs.is_some_and(|addrs| addrs.is_word(addr));
+                let may = !word && !is_open_ended(addr);
+                let Some(namer) = may.then(|| self.dials.spend(now, host, &namers)).flatten() else {
+                    why = Unreachable::HostBackingOff;
+                    continue;
+                };
+                spent.push((host, namer));
             }
-            spent.extend(kind.0.filter(|_| !sure));
-            kinds.push(kind);
+            kinds.push((kind, works));
             round.push(addr.clone());
         }
         if round.is_empty() && to.has_addrs() && !connected {
@@ -489,6 +501,25 @@ mod tests {
         assert_eq!(peers.contact(good.peer()), Some(Arc::clone(&good)), "hearsay stays out of the table");
         let again = peers.askable(&good).unwrap();
         assert_eq!(again, good);
+    }
+
+    #[test]
+    fn addresses_of_a_transport_that_never_worked_take_no_place_of_others() {
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
+        let now = Timestamp::ZERO;
+        let by_quic = (1..6).map(|host| format!("/ip4/127.0.0.{host}/udp/1/quic-v1/webtransport"));
+        let by_tcp = (1..6).map(|host| format!("/ip4/127.0.1.{host}/tcp/1"));
+        let to = Contact::new(PeerId::random(), by_quic.chain(by_tcp).map(|addr| addr.parse().unwrap()));
+        peers.note(now, &to, Source::Application);
+        let dialled = |peers: &mut Peers| {
+            let round = peers.dialled(now, &to, false, &[]).unwrap();
+            peers.dials.end(to.key());
+            (round.raw_addrs().len(), round.addrs().filter(|addr| addr.to_string().ends_with("/tcp/1")).count())
+        };
+        assert_eq!(dialled(&mut peers), (4, 0), "nobody knows what works");
+        let other = contact(PeerId::random(), 1..2);
+        peers.dials.on_connected(other.key(), Some(&other.raw_addrs()[0][..]), true);
+        assert_eq!(dialled(&mut peers), (8, 4), "beside as many");
     }
 
     #[test]

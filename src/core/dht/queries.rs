@@ -135,7 +135,11 @@ impl Dht {
         why: RequestError,
     ) {
         let peer = *to.peer();
-        query.report.failed.push(PeerFailure::new(peer, why));
+        // Each who names a peer that is not dialled on hearsay gives it another chance.
+        let failure = PeerFailure::new(peer, why);
+        if !query.report.failed.contains(&failure) {
+            query.report.failed.push(failure);
+        }
         query.machine.on_failure(to, tag, why);
         if query.progress {
             self.report(id, QueryEvent::Progress(Progress::Failed { peer, why }));

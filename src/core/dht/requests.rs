@@ -28,32 +28,31 @@ impl Dht {
     }
 
     fn hand(&mut self, now: Timestamp, id: RequestId) {
-        let Some(queued) = self.requests.get(id) else { return };
-        let (to, kind, owner) = (Arc::clone(&queued.to), queued.kind(), queued.owner);
-        let (peer, key) = (*to.peer(), *to.key());
-        let query = match owner {
+        let sent = self.dispatch(now, id);
+        let Some(request) = self.requests.get(id) else { return };
+        let (kind, to) = (request.kind(), &request.to);
+        let query = match request.owner {
             Owner::Query(of, _) => self.pool.get_mut(of).map(|query| (of, query)),
             Owner::Probe | Owner::Evidence => None,
         };
-        // What the node asks of its own accord has no query's deadline, should the driver never begin with it.
-        let asked = query.as_ref().is_some_and(|(_, query)| query.asked);
-        let until = (!asked).then(|| now + self.config.lookup.query_timeout);
-        let (of, parent) = query.map_or((None, None), |(of, query)| (Some(of), query.span.id()));
-        let span = spans::request(of, parent, id, kind, &to);
-        if !self.dispatch(now, id) {
-            if of.is_some() {
+        if !sent {
+            if query.is_some() {
                 self.window.release();
             }
             return;
         }
         self.stats.sent[kind as usize] += 1;
-        if let Some(of) = of
-            && let Some(query) = self.pool.get_mut(of)
-        {
+        // What the node asks of its own accord has no query's deadline, should the driver never begin with it.
+        let asked = query.as_ref().is_some_and(|(_, query)| query.asked);
+        let until = (!asked).then(|| now + self.config.lookup.query_timeout);
+        let (of, parent) = query.as_ref().map_or((None, None), |(of, query)| (Some(*of), query.span.id()));
+        let span = spans::request(of, parent, id, kind, to);
+        if let Some((of, query)) = query {
             query.report.requests += 1;
             if query.progress {
-                let shared_bits = query.target.common_prefix_len(&key);
-                self.report(of, QueryEvent::Progress(Progress::Asked { peer, kind, shared_bits }));
+                let shared_bits = query.target.common_prefix_len(to.key());
+                let progress = Progress::Asked { peer: *to.peer(), kind, shared_bits };
+                self.report(of, QueryEvent::Progress(progress));
             }
         }
         if self.requests.hand(now, id, span, until) {
@@ -92,8 +91,15 @@ impl Dht {
         let Some(of) = self.requests.get_mut(id) else { return false };
         of.connected = self.peers.is_connected(of.to.key());
         let trial = of.owner == Owner::Probe && self.peers.table.get(of.to.key()).is_none();
+        let namers = match of.owner {
+            Owner::Query(query, tag) if !of.connected => {
+                let lookup = self.pool.get_mut(query).and_then(|query| query.machine.lookup(tag));
+                lookup.map_or_else(Vec::new, |lookup| lookup.namers(of.to.key()))
+            }
+            _ => Vec::new(),
+        };
         // It may have waited: this node's own addresses are others by now.
-        match self.peers.dialled(now, &self.peers.admissible(&of.to), trial) {
+        match self.peers.dialled(now, &self.peers.admissible(&of.to), trial, &namers) {
             Ok(to) => self.outputs.push_back(Output::Send { to, id, request: of.request() }),
             Err(why) => {
                 self.refused.push_back((id, why.into()));

@@ -10,24 +10,33 @@ fn key() -> Key {
     Key::from(&PeerId::random())
 }
 
+/// Namers at so many networks as take up all budgets.
+fn many() -> Vec<Namer> {
+    (1..100).map(|n| Some(Host::V4(n << 24))).collect()
+}
+
+/// Whether any of these may try an address once more.
+fn spend(dials: &mut Dials, now: Timestamp, addr: &[u8], namers: &[Namer]) -> bool {
+    Host::of(addr).is_none_or(|host| dials.spend(now, host, namers).is_some())
+}
+
 #[test]
 fn a_host_takes_few_attempts_and_a_success_there_takes_them_back() {
     let (mut dials, now, at) = (Dials::new(10), Timestamp::from_secs(100), raw("/ip4/1.2.3.4/tcp/1"));
-    let spend = |dials: &mut Dials, now: Timestamp| (0..100).filter(|_| dials.spend(now, &at)).count();
-    assert_eq!(spend(&mut dials, now), 3);
-    assert_eq!(spend(&mut dials, now + (PERIOD - Duration::from_secs(1))), 0);
-    assert!(dials.spend(now, &raw("/ip4/1.2.3.5/tcp/1")), "another host");
+    let spends = |dials: &mut Dials, now: Timestamp| (0..100).filter(|_| spend(dials, now, &at, &many())).count();
+    assert_eq!(spends(&mut dials, now), 3);
+    assert_eq!(spends(&mut dials, now + (PERIOD - Duration::from_secs(1))), 0);
+    assert!(spend(&mut dials, now, &raw("/ip4/1.2.3.5/tcp/1"), &[None]), "another host");
     dials.on_connected(&key(), Some(&raw("/ip4/1.2.3.4/tcp/77")), true);
-    assert_eq!(spend(&mut dials, now), 4, "one more than before");
-    assert_eq!(spend(&mut dials, now + PERIOD), 3);
-    assert!((0..100).all(|_| dials.spend(now, &raw("/memory/7"))), "what is on no network has no budget");
+    assert_eq!(spends(&mut dials, now), 4, "one more than before");
+    assert_eq!(spends(&mut dials, now + PERIOD), 3);
 }
 
 #[test]
 fn a_network_takes_thirty_and_all_names_are_one() {
     let (mut dials, now) = (Dials::new(10), Timestamp::ZERO);
     let hosts = |dials: &mut Dials, host: &dyn Fn(u32) -> String| {
-        (0..250).filter(|n| dials.spend(now, &raw(&host(*n)))).count()
+        (0..250).filter(|n| spend(dials, now, &raw(&host(*n)), &many())).count()
     };
     assert_eq!(hosts(&mut dials, &|n| format!("/ip4/1.2.3.{n}/tcp/1")), 30);
     assert_eq!(hosts(&mut dials, &|n| format!("/ip6/2a01:4f8:1:{n}::1/tcp/1")), 30);
@@ -36,13 +45,37 @@ fn a_network_takes_thirty_and_all_names_are_one() {
     assert_eq!(hosts(&mut dials, &|n| format!("/dns4/a{n}.victim.com/tcp/1")), 3);
     let success = |dials: &mut Dials, n: u32| {
         let (at, addr) = (Contact::new(PeerId::random(), []), raw(&format!("/ip4/7.7.7.{n}/tcp/1")));
-        let left = dials.spend(now, &addr);
-        dials.begin(now, &at, Host::of(&addr).into_iter().collect());
+        let spent: Vec<_> =
+            Host::of(&addr).and_then(|host| Some((host, dials.spend(now, host, &[None])?))).into_iter().collect();
+        let left = !spent.is_empty();
+        dials.begin(now, &at, spent);
         // Whoever of the two connects first.
         dials.on_connected(at.key(), Some(&addr[..]), n.is_multiple_of(2));
         left
     };
     assert!((0..250).all(|n| success(&mut dials, n)), "only failed attempts count");
+}
+
+#[test]
+fn whoever_names_rubbish_uses_up_its_own_share() {
+    let (mut dials, now) = (Dials::new(10), Timestamp::ZERO);
+    let [liar, other, third] = [1, 2, 3].map(|n| Some(Host::V4(n << 24 | 1)));
+    let (host, name) = (raw("/ip4/9.8.7.6/tcp/1"), |n: u32| raw(&format!("/dns4/a.b{n}.com/tcp/1")));
+    let spends = |dials: &mut Dials, addr: &dyn Fn(u32) -> Bytes, namers: &[Namer]| {
+        (0..250).filter(|n| spend(dials, now, &addr(*n), namers)).count()
+    };
+    let at_host = |_| host.clone();
+    assert_eq!(spends(&mut dials, &at_host, &[liar]), 2);
+    assert_eq!(spends(&mut dials, &at_host, &[liar, other]), 1, "of whichever may, though a liar named it too");
+    assert_eq!(spends(&mut dials, &at_host, &[third]), 0, "but never more than three in all");
+    assert_eq!(spends(&mut dials, &name, &[None]), 20, "all of whom nothing is known are one");
+    assert_eq!(spends(&mut dials, &name, &[other, None]), 10);
+    let (there, beside) = (Host::of(&host), Host::of(&raw("/ip4/9.8.7.5/tcp/1")));
+    let mut dials = Dials::new(10);
+    assert_eq!(spends(&mut dials, &at_host, &[there]), 3, "whoever is there may as well name itself");
+    let of_network = |n: u32| raw(&format!("/ip4/9.8.7.{n}/tcp/1"));
+    assert_eq!(spends(&mut Dials::new(10), &of_network, &[beside]), 30);
+    assert_eq!(spends(&mut Dials::new(10), &of_network, &[liar]), 20);
 }
 
 #[test]
@@ -61,7 +94,7 @@ fn an_address_that_nobody_can_have_switches_no_transport_off() {
 
 /// Spends what it can on this peer's dial at these addresses.
 fn dial(dials: &mut Dials, now: Timestamp, peer: &Arc<Contact>, addrs: &[&str]) -> usize {
-    let spent = |addr: &&str| Host::of(&raw(addr)).filter(|_| dials.spend(now, &raw(addr)));
+    let spent = |addr: &&str| Host::of(&raw(addr)).and_then(|host| Some((host, dials.spend(now, host, &many())?)));
     let spent: Vec<_> = addrs.iter().filter_map(spent).collect();
     let count = spent.len();
     dials.begin(now, peer, spent);
@@ -78,7 +111,7 @@ fn only_the_host_that_answers_gets_its_attempts_back() {
         assert_eq!(dial(&mut dials, now, &peer, &[victim, "/ip4/5.6.7.8/tcp/1"]), 2);
         dials.on_connected(peer.key(), end, dialled);
     }
-    assert!(!dials.spend(now, &raw(victim)));
+    assert!(!spend(&mut dials, now, &raw(victim), &many()));
 }
 
 #[test]
@@ -111,7 +144,7 @@ fn memory_is_bounded() {
         let now = Timestamp::from_secs(u64::from(n));
         let [_, a, b, c] = n.to_be_bytes();
         let (peer, addr) = (PeerId::random(), raw(&format!("/ip4/{}.{b}.{c}.1/tcp/1", a + 1)));
-        dials.spend(now, &addr);
+        spend(&mut dials, now, &addr, &[None]);
         dials.begin(now, &Contact::new(peer, []), Vec::new());
         dials.set_wrong(&Contact::from_raw(peer, [addr.clone()]));
         dials.on_failed(now, &Key::from(&peer), &[n as u8; 3], DialCause::NoTransport, false);

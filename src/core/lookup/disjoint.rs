@@ -93,7 +93,7 @@ impl Disjoint {
             self.paths.iter_mut().for_each(|path| {
                 path.on_answer(from, &[]);
             });
-            return afterwards.hear(closer);
+            return afterwards.hear(from, closer);
         }
         let mut news = 0;
         for (i, path) in self.paths.iter_mut().enumerate() {
@@ -164,6 +164,10 @@ impl Disjoint {
 
     pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
         self.paths.iter().chain(&self.afterwards).find_map(|path| path.contact(key))
+    }
+
+    pub(crate) fn namers(&self, key: &Key) -> Vec<Key> {
+        self.paths.iter().chain(&self.afterwards).flat_map(|path| path.frontier.namers(key)).collect()
     }
 
     pub(crate) fn unasked(&self) -> usize {

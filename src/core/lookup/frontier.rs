@@ -30,7 +30,7 @@ pub(crate) struct Peer {
     pub(crate) contact: Arc<Contact>,
     pub(crate) standing: Standing,
     /// How often it may still be tried at new addresses after it failed.
-    chances: u8,
+    pub(super) chances: u8,
     /// How many answers had named anyone when it was first heard of: it does not depend on a later one.
     pub(crate) since: usize,
     /// Which answers named it, one bit each; the first bit stands for the seeds.
@@ -51,6 +51,8 @@ pub(crate) struct Frontier {
     peers: BTreeMap<Distance, Peer>,
     limit: usize,
     answers: usize,
+    /// Who gave the first answers, one for each bit but the first.
+    namers: Vec<Key>,
     /// How many of those that an answer alone named failed, less those that answered.
     failing: BTreeMap<u32, i32>,
     /// Which answers are not believed any more, one bit each.
@@ -59,12 +61,29 @@ pub(crate) struct Frontier {
 
 impl Frontier {
     pub(crate) fn new(target: Key, limit: usize) -> Frontier {
-        Frontier { target, peers: BTreeMap::new(), limit, answers: 0, failing: BTreeMap::new(), doubted: 0 }
+        Frontier {
+            target,
+            peers: BTreeMap::new(),
+            limit,
+            answers: 0,
+            namers: Vec::new(),
+            failing: BTreeMap::new(),
+            doubted: 0,
+        }
     }
 
     /// Notes that another answer names peers: whoever is heard of from now on depends on it.
-    pub(crate) fn begin_answer(&mut self) {
+    pub(crate) fn begin_answer(&mut self, from: &Key) {
         self.answers += 1;
+        if self.answers < 64 {
+            self.namers.push(*from);
+        }
+    }
+
+    /// Those who named a peer, the first first.
+    pub(crate) fn namers(&self, key: &Key) -> impl Iterator<Item = Key> {
+        let of = self.get(key).map_or(0, |peer| peer.named_by >> 1);
+        self.namers.iter().enumerate().filter(move |(i, _)| of >> i & 1 == 1).map(|(_, namer)| *namer)
     }
 
     /// Adds a peer that was not known, or addresses to one that was not asked. Tells whether it is new.

@@ -182,6 +182,21 @@ impl Lookup {
         }
     }
 
+    /// Who named a peer.
+    pub(crate) fn namers(&self, key: &Key) -> Vec<Key> {
+        match self {
+            Lookup::Single(path) => path.frontier.namers(key).collect(),
+            Lookup::Disjoint(paths) => paths.namers(key),
+        }
+    }
+
+    /// A peer is about to fail since those who named it had no share left: whoever else names it gives it another chance.
+    pub(crate) fn on_refused(&mut self, key: &Key) {
+        if let Lookup::Single(path) = self {
+            path.on_refused(key);
+        }
+    }
+
     /// How many peers are known and were not asked.
     pub(crate) fn unasked(&self) -> usize {
         match self {

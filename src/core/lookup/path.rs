@@ -60,7 +60,7 @@ impl Path {
             return 0;
         }
         let nearest = self.frontier.nearest().copied();
-        let news = self.hear(closer);
+        let news = self.hear(from, closer);
         if self.frontier.nearest().copied() == nearest {
             self.widen()
         } else {
@@ -73,6 +73,17 @@ impl Path {
     pub(crate) fn on_failure(&mut self, from: &Key) {
         if self.settle(from, Standing::Failed) {
             self.widen();
+        }
+    }
+
+    /// A peer is about to fail since it was not dialled: no more is known of it or of who named it, and whoever else names
+    /// it gives it another chance.
+    pub(crate) fn on_refused(&mut self, from: &Key) {
+        let Some(peer) = self.frontier.get_mut(from) else { return };
+        peer.contact = peer.contact.with_addrs([]);
+        peer.chances += 1;
+        if self.shape.wary {
+            self.frontier.weigh(from, true);
         }
     }
 
@@ -153,10 +164,10 @@ impl Path {
         unasked.filter(move |peer| peer.since < since).map(|peer| &peer.contact)
     }
 
-    /// Learns that these exist. Returns how many of them are news.
-    pub(crate) fn hear(&mut self, named: &[Arc<Contact>]) -> usize {
+    /// Learns from a peer that these exist. Returns how many of them are news.
+    pub(crate) fn hear(&mut self, from: &Key, named: &[Arc<Contact>]) -> usize {
         if !named.is_empty() {
-            self.frontier.begin_answer();
+            self.frontier.begin_answer(from);
         }
         named.iter().filter(|contact| self.frontier.hear(contact)).count()
     }

@@ -149,6 +149,25 @@ fn a_failed_peer_gets_another_chance_only_with_new_addresses() {
 }
 
 #[test]
+fn who_named_a_peer_is_remembered_and_another_gives_one_that_was_refused_a_chance() {
+    let peer = PeerId::random();
+    let named = Contact::with_key(peer, Key::from_bits("0001"), ["/ip4/127.0.0.1/tcp/1".parse().unwrap()]);
+    let others: Vec<_> = ["0010", "0011", "0100"].map(contact).to_vec();
+    let mut lookup = lookup(SHAPE, &others.iter().collect::<Vec<_>>());
+    asked(&mut lookup);
+    lookup.on_answer(others[0].key(), slice::from_ref(&named));
+    assert_eq!(asked(&mut lookup), slice::from_ref(&named));
+    assert_eq!(lookup.namers(named.key()), [*others[0].key()]);
+    assert_eq!(lookup.namers(others[0].key()), [], "it was a seed");
+    lookup.on_refused(named.key());
+    lookup.on_failure(named.key());
+    asked(&mut lookup);
+    lookup.on_answer(others[1].key(), slice::from_ref(&named));
+    assert_eq!(asked(&mut lookup), slice::from_ref(&named));
+    assert_eq!(lookup.namers(named.key()), [*others[0].key(), *others[1].key()]);
+}
+
+#[test]
 fn the_frontier_is_bounded_and_keeps_the_nearest() {
     let shape = Shape { frontier: 8, ..SHAPE };
     let far: Vec<_> = (0..20).map(|i| contact(&format!("1{i:08b}"))).collect();

@@ -39,7 +39,7 @@ use super::error::{PeerFailure, QueryError, Report};
 use super::io::{Answer, QueryEvent, QueryId};
 use super::key::{Distance, Key};
 use super::lookup::{Lookup, Shape, Tardy};
-use super::message::{Misbehaviour, Request, RequestError, Response};
+use super::message::{Misbehaviour, Request, RequestError, Response, Unreachable};
 use super::peers::Peers;
 use super::requests::Tag;
 use super::rtt::{Experience, Pace};
@@ -241,6 +241,9 @@ impl Machine {
     /// A peer failed.
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
         if let Some(lookup) = self.lookup(tag) {
+            if why == Unreachable::HostBackingOff.into() {
+                lookup.on_refused(from.key());
+            }
             lookup.on_failure(from.key());
         }
         match self {

@@ -31,21 +31,21 @@ pub(crate) struct Bucket {
 #[derive(Debug, Default)]
 struct Contest {
     asked: Option<Key>,
-    /// How many in a row answered.
-    answered: u32,
+    /// Whether the last one answered.
+    answered: bool,
     /// Nobody is asked before this.
     next: Timestamp,
 }
 
 /// After an entry that was asked for the sake of those who wait has answered, nobody in its bucket is asked for that before
-/// this time has passed, after the next answer twice as long, and so on. Source: a peer restarts within as long.
+/// this time has passed. Source: a peer restarts within as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// Who was heard of this recently is there, unless its connection has just closed. Source: a process that ends and comes
 /// back takes as long.
 const MOMENT: Duration = Duration::from_secs(2);
-/// The longest such pause. Source: half of the interval in which entries are asked anyway. A failure in the bucket, whoever
-/// met it, ends it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The same after a second answer, and all that follow. Source: half of the interval in which entries are asked anyway. A
+/// failure in the bucket, whoever met it, ends it.
+const NEXT_PAUSE: Duration = Duration::from_secs(300);
 
 /// A bucket has room for so many entries at first.
 const FIRST_ROOM: usize = 4;
@@ -102,9 +102,8 @@ impl Bucket {
         let Some(at) = self.position(contact.key()) else { return false };
         self.entries[at].on_answer(now, contact);
         if self.leave_alone(contact.key()) {
-            let pause = FIRST_PAUSE.saturating_mul(1 << self.contest.answered.min(16));
-            self.contest.next = now + pause.min(LONGEST_PAUSE);
-            self.contest.answered += 1;
+            let again = std::mem::replace(&mut self.contest.answered, true);
+            self.contest.next = now + if again { NEXT_PAUSE } else { FIRST_PAUSE };
         }
         true
     }
@@ -187,7 +186,7 @@ impl Bucket {
     pub(crate) fn fail(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
         let at = self.position(key)?;
         self.leave_alone(key);
-        (self.contest.answered, self.contest.next) = (0, Timestamp::ZERO);
+        (self.contest.answered, self.contest.next) = (false, Timestamp::ZERO);
         let entry = &mut self.entries[at];
         entry.on_failure(counts, unreachable);
         (entry.failures() >= FORGOTTEN_AFTER).then(|| *self.take(at).contact.peer())

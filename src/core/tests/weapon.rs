@@ -21,6 +21,10 @@ struct Stage {
     dht: Dht,
     now: Timestamp,
     attackers: Vec<Arc<Contact>>,
+    /// Whom the last of the attackers names alone, since that one is honest.
+    honest: Option<Vec<Arc<Contact>>>,
+    /// Whom the others name beside those that they make up.
+    copied: Vec<Arc<Contact>>,
     connected: Vec<PeerId>,
     /// Where attackers say that the peers are which they make up.
     victim: fn(usize) -> String,
@@ -46,6 +50,8 @@ impl Stage {
             dht,
             now,
             attackers,
+            honest: None,
+            copied: Vec::new(),
             connected,
             victim,
             alive: |_| false,
@@ -62,7 +68,9 @@ impl Stage {
             let from = stage.made_up;
             Contact::new(PeerId::random(), (0..16).map(|i| (stage.victim)(from + i).parse().unwrap()))
         };
-        Response::FindNode { closer: (0..40).map(|_| peer(self)).collect() }
+        let mut closer = self.copied.clone();
+        closer.extend((closer.len()..40).map(|_| peer(self)));
+        Response::FindNode { closer }
     }
 
     /// Lets everything happen that happens in this time.
@@ -103,7 +111,12 @@ impl Stage {
             self.dht.handle_input(self.now, input);
             self.dht.handle_input(self.now, Input::Serves { peer, yes: true });
         }
-        let response = if attacker { self.answer() } else { Response::FindNode { closer: Vec::new() } };
+        let last = self.attackers.last().is_some_and(|last| *last.peer() == peer);
+        let honest = self.honest.clone().filter(|_| last || !attacker);
+        let response = match honest {
+            None if attacker => self.answer(),
+            closer => Response::FindNode { closer: closer.unwrap_or_default() },
+        };
         self.dht.handle_input(self.now, Input::Response { id, result: Ok(response) });
     }
 
@@ -177,7 +190,7 @@ fn a_host_that_breaks_handshakes_is_dialled_no_more_often() {
 
 #[test]
 fn only_dials_that_were_begun_count() {
-    for (begun, most) in [(false, 6), (true, 3)] {
+    for (begun, most) in [(false, 6), (true, 2)] {
         let mut stage = Stage::new(Config::default(), 1, private);
         let (attacker, now, mut sent) = (Arc::clone(&stage.attackers[0]), stage.now, 0);
         let peer = *attacker.peer();
@@ -245,8 +258,42 @@ fn what_a_caller_says_of_itself_aims_no_dials_once_it_has_gone() {
     assert!(stage.most_a_minute() <= 3, "{}", stage.most_a_minute());
 }
 
-/// The attacker names dead ports of a host where an honest peer begins to serve, which says so itself. Of one that is known
-/// by hearsay alone nothing is promised for this minute: the attacker's words are no worse than anyone's.
+/// An attacker, under many ids at one host, names dead ports of a host where an honest newcomer begins to serve, whom an
+/// honest peer names; or so many names that all names together had enough of it.
+#[test]
+fn an_honest_newcomer_is_reached_at_once_though_its_host_is_attacked() {
+    let names: fn(usize) -> String = |n| format!("/dns4/a.b{n}.com/tcp/1");
+    let [ip, name] = ["/ip4/10.1.2.3/tcp/65000", "/dns4/honest.org/tcp/1"];
+    for (at, copied) in [(ip, false), (ip, true), (name, false), (name, true)] {
+        let victim = if at == ip { private } else { names };
+        let mut stage = Stage::new(Config::default(), 8, victim);
+        for (n, attacker) in stage.attackers.iter_mut().enumerate().take(7) {
+            *attacker = Contact::new(*attacker.peer(), [format!("/ip4/20.0.0.1/tcp/{}", n + 1).parse().unwrap()]);
+        }
+        stage.honest = Some(Vec::new());
+        stage.alive = |addr| ["/ip4/10.1.2.3/tcp/65000", "/dns4/honest.org/tcp/1"].contains(&&*addr.to_string());
+        stage.attack();
+        let most = stage.most_a_minute();
+        assert!(most <= if at == ip { 3 } else { 30 }, "{at}: {most}");
+        let newcomer = Contact::new(PeerId::random(), [at.parse().unwrap()]);
+        stage.honest = Some(vec![Arc::clone(&newcomer)]);
+        stage.copied.extend(copied.then(|| Arc::clone(&newcomer)));
+        let key = newcomer.peer().to_bytes().into();
+        stage.dht.start(stage.now, Operation::ClosestPeers { key }, QueryOptions::default()).unwrap();
+        stage.run(Duration::from_secs(1));
+        assert!(stage.connected.contains(newcomer.peer()), "{at}, copied: {copied}");
+    }
+}
+
+/// Such a name stands for as many addresses as its owner likes, all of which would be the victim's.
+#[test]
+fn names_that_stand_for_any_number_of_addresses_are_not_dialled_on_hearsay() {
+    let mut stage = Stage::new(Config::default(), 20, |n| format!("/dnsaddr/a.b{n}.com"));
+    stage.attack();
+    assert_eq!(stage.connects.len(), 0);
+}
+
+/// The attacker names dead ports of a host where an honest peer begins to serve, which says so itself.
 #[test]
 fn dead_ports_of_a_host_do_not_hide_an_honest_newcomer_there() {
     let mut stage = Stage::new(Config::default(), 1, private);

@@ -23,20 +23,10 @@ pub(super) fn why_unreachable(error: &DialError) -> Unreachable {
         DialError::NoAddresses => Unreachable::NoAddress,
         DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => Unreachable::WrongPeer,
         DialError::Denied { .. } => Unreachable::Denied,
+        // The reason of the address where the dial came farthest.
         DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Transport(_) => {
-            Unreachable::DialFailed(cause(error))
+            Unreachable::DialFailed(failed_addrs(error).into_iter().map(|(_, cause)| cause).max().unwrap_or_default())
         }
-    }
-}
-
-/// Of the addresses that were dialled, the reason of the one where the dial came farthest.
-fn cause(error: &DialError) -> DialCause {
-    match error {
-        DialError::Transport(errors) => {
-            errors.iter().map(|(addr, error)| of_transport(addr, error)).max().unwrap_or_default()
-        }
-        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => DialCause::WrongPeer,
-        _ => DialCause::Unknown,
     }
 }
 
@@ -219,6 +209,7 @@ mod tests {
         ];
         let error = DialError::Transport(errors.into_iter().map(|error| (addr.clone(), error)).collect());
         assert_eq!(why_unreachable(&error), Unreachable::DialFailed(DialCause::Refused));
-        assert_eq!(cause(&DialError::Transport(Vec::new())), DialCause::Unknown);
+        let none = why_unreachable(&DialError::Transport(Vec::new()));
+        assert_eq!(none, Unreachable::DialFailed(DialCause::Unknown));
     }
 }

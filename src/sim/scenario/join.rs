@@ -137,3 +137,29 @@ fn judge_peaks(requests: &[(f64, f64)], outcome: &mut Outcome) {
     outcome.check("requests at the busiest against the mean, once joined: ≤ 5", most / mean, most <= 5.0 * mean);
     outcome.plot("Requests", ("minutes", "in 10 s"), vec![("ours".to_owned(), requests.to_vec())]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::outcome::Metric;
+    use super::super::super::progress::Unobserved;
+    use super::*;
+
+    /// What the nodes of the same networks sent a second at 07c191c, before those who wait for a place had entries checked.
+    const BEFORE: [(u64, f64); 1] = [(77, 24.9128)];
+
+    #[test]
+    fn a_hundred_idle_nodes_send_no_more_an_hour_than_they_did() {
+        let mut link = Link::public(Latency::Geo6);
+        link.dialling.idle = 10 * SECOND;
+        let (mut now, mut before) = (0.0, 0.0);
+        for (seed, sent) in BEFORE {
+            let mut outcome = Outcome::new(SCENARIO.name, 100, seed);
+            let mut network = Network::new(seed, Directory::new(seed, 100), link);
+            let requests = watch(&mut network, 100, seed, &mut Progress::new(&mut Unobserved), &mut outcome);
+            judge_peaks(&requests, &mut outcome);
+            let Some(Metric::Number(sending)) = outcome.ours.get("requests_s_joined") else { panic!("not counted") };
+            (now, before) = (now + sending, before + sent);
+        }
+        assert!(now <= before, "{now} where it was {before}");
+    }
+}
