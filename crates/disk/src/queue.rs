@@ -1,6 +1,6 @@
 //! The writes that wait for the thread that writes: this node's own go first.
 //!
-//! Knows: two lines. Must not know: what a write does. How much may wait is decided before (`shared`).
+//! Knows: two queues. Must not know: what a write does. How much may wait is decided before (`shared`).
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,12 @@ use super::writer::Job;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    lines: Mutex<Lines>,
+    waiting: Mutex<Waiting>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Lines {
+struct Waiting {
     own: VecDeque<Job>,
     peers: VecDeque<Job>,
     closed: bool,
@@ -22,12 +22,12 @@ struct Lines {
 
 impl Queue {
     pub(super) fn push(&self, job: Job) {
-        let mut lines = self.lock();
+        let mut waiting = self.lock();
         match job.takes.own_writes {
-            0 => lines.peers.push_back(job),
-            _ => lines.own.push_back(job),
+            0 => waiting.peers.push_back(job),
+            _ => waiting.own.push_back(job),
         }
-        drop(lines);
+        drop(waiting);
         self.changed.notify_one();
     }
 
@@ -39,22 +39,22 @@ impl Queue {
 
     /// The next writes, up to `most`; waits for one if it is to. `None` once there are none and nothing more comes.
     pub(super) fn take(&self, most: usize, wait: bool) -> Option<Vec<Job>> {
-        let mut lines = self.lock();
-        while lines.own.is_empty() && lines.peers.is_empty() {
-            match (lines.closed, wait) {
+        let mut waiting = self.lock();
+        while waiting.own.is_empty() && waiting.peers.is_empty() {
+            match (waiting.closed, wait) {
                 (true, _) => return None,
                 (false, false) => return Some(Vec::new()),
-                (false, true) => lines = self.changed.wait(lines).unwrap_or_else(PoisonError::into_inner),
+                (false, true) => waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             }
         }
-        let own = lines.own.len().min(most);
-        let mut jobs: Vec<_> = lines.own.drain(..own).collect();
-        let peers = lines.peers.len().min(most - own);
-        jobs.extend(lines.peers.drain(..peers));
+        let own = waiting.own.len().min(most);
+        let mut jobs: Vec<_> = waiting.own.drain(..own).collect();
+        let peers = waiting.peers.len().min(most - own);
+        jobs.extend(waiting.peers.drain(..peers));
         Some(jobs)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
