@@ -94,9 +94,9 @@ impl From<std::time::SystemTime> for Timestamp {
 }
 
 pub use crate::core::{
-    AcceptAny, Answer, ConfigError, Contact, InvalidValue, Key, MemoryStore, Mode, Namespaced, Operation, Progress,
-    ProviderRecord, QueryError, QueryEvent, QueryId, QueryOptions, Quorum, Record, RecordKey, Store, StoreError,
-    Timestamp, Valid, Validator,
+    AcceptAny, Answer, ConfigError, Contact, HashedValues, InvalidValue, Key, MemoryStore, Mode, Namespaced, NoStore,
+    Operation, Progress, ProviderRecord, QueryError, QueryEvent, QueryId, QueryOptions, Quorum, Record, RecordKey,
+    Store, StoreError, Timestamp, Valid, Validator,
 };
 #[cfg(feature = "handle")]
 pub use crate::handle::{DhtHandle, DualHandle, Query};

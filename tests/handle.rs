@@ -43,6 +43,21 @@ fn lonely() -> Network {
 }
 
 #[test]
+fn a_value_can_be_put_for_a_while_and_kept_by_others_alone() {
+    let mut network = Network::new(5);
+    network.introduce();
+    let (alice, bob) = (network.handle(0), network.handle(4));
+    let hour = Duration::from_secs(3_600);
+    network.finish(alice.put("/my-app/offer", "tea").expires_in(hour).keep(false)).unwrap();
+    let ten = NonZeroUsize::new(10).unwrap();
+    assert_eq!(network.finish(alice.records(None, ten)).unwrap().len(), 0);
+    let found = network.finish(bob.get("/my-app/offer")).unwrap();
+    assert!(found.expires.unwrap() <= network.now + hour, "{:?} is later than an hour from {:?}", found, network.now);
+    network.now += hour;
+    assert!(matches!(network.finish(bob.get("/my-app/offer")), Err(QueryError::NotFound(_))));
+}
+
+#[test]
 fn what_one_puts_another_gets() {
     let mut network = Network::new(5);
     network.introduce();

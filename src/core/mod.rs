@@ -72,6 +72,6 @@ pub use query::{QuerySnapshot, Quorum};
 pub use record::{ProviderRecord, Record, RecordKey};
 pub use routing::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};
 pub use stats::{QueryEnd, QueryKind, Stats};
-pub use store::{MemoryStore, MemoryStoreConfig, Store, StoreError};
+pub use store::{MemoryStore, MemoryStoreConfig, NoStore, Store, StoreError};
 pub use time::Timestamp;
-pub use validate::{AcceptAny, InvalidValue, Namespaced, Valid, Validator};
+pub use validate::{AcceptAny, HashedValues, InvalidValue, Namespaced, Valid, Validator};

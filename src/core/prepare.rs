@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
-use super::config::{Config, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
+use super::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use super::error::QueryError;
 use super::io::{Operation, QueryId, QueryOptions};
 use super::key::Key;
@@ -18,7 +18,7 @@ use super::peers::Peers;
 use super::query::{Bootstrap, Context, Find, FindProviders, GetValue, Machine, Publish, Query};
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::storage::{Asker, Storage};
-use super::store::{Done, Op, Scan};
+use super::store::{Done, Found, Op, Scan};
 use super::time::Timestamp;
 use super::validate::InvalidValue;
 
@@ -63,9 +63,14 @@ pub(crate) fn prepare(
             if value.len() > limit {
                 return Err(QueryError::InvalidValue(InvalidValue::TooLarge { limit }));
             }
-            let own = storage.checked(date, own_value(date, peers, &key, &value)).map_err(QueryError::InvalidValue)?;
-            let local = storage.put(date, asker, own);
-            let (target, sent) = (key.key(), sent_value(date, cx.config, peers, key, value));
+            let mut own = own_value(date, peers, &key, &value);
+            // A lifetime travels in whole seconds, and none at all means the longest.
+            own.expires = options.expires_in.map(|time| date + time.max(Duration::from_secs(1)));
+            let own = storage.checked(date, own).map_err(QueryError::InvalidValue)?;
+            let mut sent = sent_value(date, peers, key.clone(), value);
+            sent.ttl = Some(own.ends(date + cx.config.record.value_ttl).since(date).max(Duration::from_secs(1)));
+            let local = if options.not_kept { Some(Ok(Found::Nothing)) } else { storage.put(date, asker, own) };
+            let target = key.key();
             (Machine::Publish(Publish::value(&cx, sent, options)), target, local)
         }
         Operation::Provide { key } => {
@@ -117,10 +122,10 @@ fn own_value(date: Timestamp, peers: &Peers, key: &RecordKey, value: &Bytes) -> 
     record
 }
 
-fn sent_value(date: Timestamp, config: &Config, peers: &Peers, key: RecordKey, value: Bytes) -> Value {
+fn sent_value(date: Timestamp, peers: &Peers, key: RecordKey, value: Bytes) -> Value {
     let mut sent = Value::new(key, value);
     sent.publisher = Some(*peers.local.peer());
-    (sent.ttl, sent.age) = (Some(config.record.value_ttl), Some(Duration::ZERO));
+    sent.age = Some(Duration::ZERO);
     sent.received = Some(date);
     sent
 }

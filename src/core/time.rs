@@ -11,7 +11,7 @@ use std::time::Duration;
 ///
 /// It can be written to disk, compared between nodes and made from a constant, none of which `std::time::Instant`
 /// allows. Additions saturate, so that an absurd lifetime cannot panic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Timestamp(u64);
 
@@ -132,6 +132,24 @@ impl Sub for Timestamp {
     }
 }
 
+impl fmt::Debug for Timestamp {
+    /// The date and the time in UTC, such as `2023-11-14T22:13:20.000000Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (secs, micros) = (self.as_secs(), self.0 % 1_000_000);
+        // Years that begin in March, in cycles of 400: their days and months are regular.
+        let days = secs / 86_400 + 719_468;
+        let (cycle, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let date = day - (153 * month + 2) / 5 + 1;
+        let (january, month) = (month >= 10, (month + 2) % 12 + 1);
+        let year = 400 * cycle + year + u64::from(january);
+        let (hour, minute, second) = (secs / 3_600 % 24, secs / 60 % 60, secs % 60);
+        write!(f, "{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:06}", self.as_secs(), self.0 % 1_000_000)
@@ -161,6 +179,28 @@ mod tests {
         assert_eq!((time.follow(Timestamp::MAX), time.date), (year, Timestamp::MAX));
         assert_eq!((time.follow(Timestamp::ZERO), time.date_at(year + Duration::from_secs(1))), (year, at(1)));
         assert!(NodeTime::new(Timestamp::MAX).follow(Timestamp::MAX) < Timestamp::MAX);
+    }
+
+    #[test]
+    fn subtraction_ends_at_zero() {
+        assert_eq!(Timestamp::from_secs(3) - Duration::from_secs(1), Timestamp::from_secs(2));
+        assert_eq!(Timestamp::from_secs(3) - Duration::MAX, Timestamp::ZERO);
+    }
+
+    #[test]
+    fn debug_prints_the_date() {
+        for (secs, text) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000Z"),
+            (1_700_000_000, "2023-11-14T22:13:20.000000Z"),
+            (4_102_444_800, "2100-01-01T00:00:00.000000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000000Z"),
+            (253_402_300_799, "9999-12-31T23:59:59.000000Z"),
+        ] {
+            assert_eq!(format!("{:?}", Timestamp::from_secs(secs)), text);
+        }
+        assert_eq!(format!("{:?}", Timestamp::MAX), "586524-01-19T08:01:49.551615Z");
     }
 
     #[test]

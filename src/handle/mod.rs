@@ -58,6 +58,14 @@ impl DhtHandle {
     }
 
     /// Keeps a value here, where it stays whatever becomes of the rest, and at the k peers closest to its key. Ends once all of those have answered or failed.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn f(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// // For an hour, at others alone.
+    /// dht.put("/my-app/offer", "tea").expires_in(Duration::from_secs(3600)).keep(false).await?;
+    /// # Ok(()) }
+    /// ```
     pub fn put(&self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> Query<Published> {
         let value = Bytes::copy_from_slice(value.as_ref());
         Query::new(self.start(Operation::Put { key: key.into(), value }, Finds::None))

@@ -69,6 +69,23 @@ impl Query<Published> {
     }
 }
 
+/// Of a value that is put; what is provided has no lifetime of its own, and is always kept here.
+impl Query<Published> {
+    /// Lets the value end after this time, here and at all who took it; until then it is announced again. Otherwise it lives
+    /// for as long as this node announces it, and [elsewhere](crate::core::config::RecordConfig::value_ttl) 48 h more.
+    pub fn expires_in(mut self, time: Duration) -> Query<Published> {
+        self.call.set(|options| options.expires_in = Some(time));
+        self
+    }
+
+    /// Whether this node keeps the value itself and announces it again, as it does by default. Otherwise it ends where it
+    /// was brought when its time is over.
+    pub fn keep(mut self, keep: bool) -> Query<Published> {
+        self.call.set(|options| options.not_kept = !keep);
+        self
+    }
+}
+
 impl Query<ClosestPeers> {
     /// Finds this many peers, in place of k.
     pub fn limit(mut self, limit: NonZeroUsize) -> Query<ClosestPeers> {

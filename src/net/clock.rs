@@ -40,6 +40,14 @@ impl Clock {
     }
 }
 
+impl Timestamp {
+    /// The system's time, for what is put into a value or compared with what was found. A driver of your own must give the
+    /// node a time that does not go back.
+    pub fn now() -> Timestamp {
+        Timestamp::ZERO + unix()
+    }
+}
+
 /// Zero before 1970, which only a machine without a set clock reports.
 #[expect(clippy::disallowed_methods, reason = "the only clock")]
 fn unix() -> Duration {

@@ -75,7 +75,7 @@ impl Dht {
                     self.on_run_ended(run, *region);
                 }
             }
-            Machine::Publish(publish) => {
+            Machine::Publish(publish) if publish.kept => {
                 if let Some(reached) = reached(result) {
                     let item = publish.item(self.time.date, &self.peers.local);
                     self.on_announced(Ended { item, reached, to_all: true, closest: None });

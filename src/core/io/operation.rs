@@ -107,6 +107,13 @@ pub struct QueryOptions {
     pub paths: Option<NonZeroUsize>,
     /// Whether a get asks all of the k closest, however many holders it finds before. Default: it ends at its quorum.
     pub thorough: bool,
+    /// How long a value that is put lives, here and elsewhere, from now on; a second at least. It is announced again until
+    /// then. Default: for as long as this node announces it, and elsewhere up to
+    /// [`RecordConfig::value_ttl`](crate::core::config::RecordConfig) more.
+    pub expires_in: Option<Duration>,
+    /// Whether a put leaves the value out of this node's own store: then it is not announced again either, and ends at the
+    /// peers that took it. Default: it is kept here.
+    pub not_kept: bool,
     /// Whether to report each step.
     pub progress: bool,
 }
@@ -144,6 +151,20 @@ impl QueryOptions {
     #[must_use]
     pub fn with_all_asked(mut self) -> QueryOptions {
         self.thorough = true;
+        self
+    }
+
+    /// Putting a value that lives for so long.
+    #[must_use]
+    pub fn with_expiry_in(mut self, time: Duration) -> QueryOptions {
+        self.expires_in = Some(time);
+        self
+    }
+
+    /// Putting a value that this node keeps itself, or not.
+    #[must_use]
+    pub fn with_keep(mut self, keep: bool) -> QueryOptions {
+        self.not_kept = !keep;
         self
     }
 

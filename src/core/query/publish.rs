@@ -27,6 +27,8 @@ pub(crate) struct Publish {
     what: What,
     quorum: NonZeroUsize,
     paths: Option<NonZeroUsize>,
+    /// Whether this node keeps it, and announces it again.
+    pub(crate) kept: bool,
     stage: Stage,
 }
 
@@ -60,7 +62,8 @@ impl Publish {
 
     fn new(cx: &Context<'_>, key: RecordKey, what: What, options: &QueryOptions) -> Publish {
         let quorum = options.quorum.unwrap_or(cx.config.record.write_quorum).of(cx.config.lookup.replication);
-        Publish { target: key.key(), key, what, quorum, paths: options.paths, stage: Stage::Keeping }
+        let kept = !options.not_kept || matches!(what, What::Provider);
+        Publish { target: key.key(), key, what, quorum, paths: options.paths, kept, stage: Stage::Keeping }
     }
 
     /// The record as this node keeps it.

@@ -12,6 +12,7 @@ mod ext;
 mod judge;
 pub(crate) mod lots;
 pub mod memory;
+mod none;
 pub mod remember;
 mod touch;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use ext::StoreExt;
 pub use judge::{Judge, Judged};
 pub use memory::{MemoryStore, MemoryStoreConfig};
+pub use none::NoStore;
 pub use touch::{touch_provider, touch_value};
 
 use super::contact::Contact;

@@ -63,6 +63,52 @@ fn a_value_that_full_stores_refuse_has_k_holders_all_the_same() {
     }
 }
 
+/// How many of the nodes other than the publisher keep it.
+fn holders(network: &mut Network, key: &str) -> usize {
+    let now = network.now;
+    let key = RecordKey::from(key);
+    network.nodes.iter_mut().filter_map(|node| node.store().get(now, &key).unwrap()).count()
+}
+
+#[test]
+fn a_value_with_a_lifetime_is_announced_until_it_ends_and_then_gone() {
+    let mut network = Network::joined(8, Config::default());
+    let hours = |n: u64| Duration::from_secs(n * 3_600);
+    let options = QueryOptions::default().with_expiry_in(hours(60));
+    stored(network.run_with(1, put("/app/x", "hello"), options.clone()).unwrap());
+    stored(network.run_with(2, put("/app/y", "hello"), options.with_keep(false)).unwrap());
+    assert_eq!((holders(&mut network, "/app/x"), holders(&mut network, "/app/y")), (8, 7));
+    network.advance(hours(59));
+    assert_eq!(holders(&mut network, "/app/x"), 8, "longer than others keep it unless it is announced again");
+    assert_eq!(holders(&mut network, "/app/y"), 0, "who does not keep it does not announce it again");
+    network.advance(hours(1));
+    assert_eq!(holders(&mut network, "/app/x"), 0);
+    network.advance(hours(60));
+    assert_eq!(holders(&mut network, "/app/x"), 0);
+}
+
+#[test]
+fn a_node_without_a_store_reads_and_publishes_and_keeps_nothing() {
+    let made = std::cell::Cell::new(0);
+    let mut network = Network::with_stores(8, Config::default(), || {
+        made.set(made.get() + 1);
+        match made.get() {
+            1 => Box::new(crate::core::NoStore),
+            _ => Box::new(crate::core::MemoryStore::new(Default::default(), [7; 32])),
+        }
+    });
+    network.join();
+    let refused = network.run(0, put("/app/x", "hello")).unwrap_err();
+    assert_eq!(refused, QueryError::Store(crate::core::StoreError::Full));
+    let unkept = QueryOptions::default().with_keep(false);
+    assert_eq!(stored(network.run_with(0, put("/app/x", "hello"), unkept).unwrap()).acknowledged.len(), 7);
+    assert_eq!(stored(network.run(1, put("/app/y", "hello")).unwrap()).acknowledged.len(), 6);
+    for key in ["/app/x", "/app/y"] {
+        assert!(matches!(network.run(0, get(key)), Ok(Answer::Value { .. })), "{key}");
+    }
+    assert_eq!(holders(&mut network, "/app/x"), 7);
+}
+
 #[test]
 fn who_wants_one_provider_gets_any_of_them() {
     let mut network = Network::joined(60, Config::default());

@@ -3,11 +3,14 @@
 //! Knows: keys and bytes. Must not know: where a value came from or what happens to it afterwards. Each door by which
 //! a value enters or leaves (inbound put, answer to a get, local put, local read) asks here.
 
+mod hashed;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use hashed::HashedValues;
 
 use super::record::{Record, RecordKey};
 use super::time::Timestamp;
