@@ -90,6 +90,10 @@ pub const DEFAULT_REGION_INTERVAL: Duration = Duration::from_secs(3600);
 /// Default for [`MaintenanceConfig::replicate_interval`]. Source: the Kademlia paper, section 2.5, 1 h.
 pub const DEFAULT_REPLICATE_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// Default for [`MaintenanceConfig::replicate_bytes`]. Source: as many bytes of values as a store in memory keeps by default,
+/// each stored again once an hour by one of its 20 holders at the 19 others; it is 75 kbit/s.
+pub const DEFAULT_REPLICATE_BYTES: usize = 32 * 1024 * 1024;
+
 /// Default for [`MaintenanceConfig::snapshot_interval`]. Source: half of the sessions in the IPFS network are longer
 /// than this by far, so that most of the peers of a table this old are there.
 pub const DEFAULT_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
@@ -312,6 +316,10 @@ pub struct MaintenanceConfig {
     /// of them and a server; `None` for never, and then newcomers get nothing from this node either.
     /// Default: [`DEFAULT_REPLICATE_INTERVAL`].
     pub replicate_interval: Option<Duration>,
+    /// Maximum bytes of keys and values that this node sends in an hour to keep what others published: those that it stores
+    /// again, and those that it brings to newcomers, of whom each has at most a quarter of what is left. What does not fit
+    /// is left to the other holders. Default: [`DEFAULT_REPLICATE_BYTES`].
+    pub replicate_bytes: usize,
 }
 
 impl Default for MaintenanceConfig {
@@ -324,6 +332,7 @@ impl Default for MaintenanceConfig {
             announce_interval: Some(DEFAULT_ANNOUNCE_INTERVAL),
             region_interval: Some(DEFAULT_REGION_INTERVAL),
             replicate_interval: Some(DEFAULT_REPLICATE_INTERVAL),
+            replicate_bytes: DEFAULT_REPLICATE_BYTES,
         }
     }
 }

@@ -149,7 +149,8 @@ impl Storage {
 
     /// Keeps a value that a peer sent, if none is kept that is better, and none waits that goes before it.
     pub(crate) fn put_of_peer(&mut self, now: Timestamp, asker: Asker, record: Record, sender: Sender) -> Option<Done> {
-        let put = Put::new(record, self.judge()).from(sender);
+        let judge = if sender.holder { self.judge() } else { self.judge().of_stranger() };
+        let put = Put::new(record, judge).from(sender);
         if let Some(contended) = self.contended.get_mut(&put.record.key) {
             let pushed_out = contended.offer(asker, put)?;
             if pushed_out == asker {

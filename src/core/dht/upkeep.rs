@@ -118,14 +118,17 @@ impl Dht {
         }
     }
 
-    /// A peer stored a value here: this node need not do so for others now.
+    /// A peer stored a value here: this node need not do so for others now, if it is one of those that hold it.
     pub(super) fn on_stored_here(&mut self, event: &Event) {
-        if let Event::RecordStored { key, .. } = event
+        if let Event::RecordStored { key, from } = event
             && self.upkeep.replicates()
         {
             let name = Name { place: key.key(), provider: false };
-            self.upkeep.on_stored(name);
-            self.stop_errands(&name, Some(Duty::Replicate));
+            let k = self.config.lookup.replication.get();
+            if self.peers.sender(from, &Key::from(from), &name.place, k).holder {
+                self.upkeep.on_stored(name);
+                self.stop_errands(&name, Some(Duty::Replicate));
+            }
         }
     }
 

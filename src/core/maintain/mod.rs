@@ -3,6 +3,7 @@
 //!
 //! Knows: when each duty is due. Must not know: how a query runs; a duty only says that one is wanted.
 
+mod budget;
 mod check;
 mod expire;
 mod lost;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
+use super::budget::{Budget, bytes};
 use super::sweep::{PAGE, Sweep};
 use super::{Newcomers, Replicate, Republish, Upkeep};
-use crate::core::config::{MaintenanceConfig, RoutingConfig};
+use crate::core::config::{DiversityConfig, MaintenanceConfig, RoutingConfig};
 use crate::core::contact::Contact;
 use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::key::Key;
@@ -308,12 +309,13 @@ fn a_newcomer_gets_what_lies_nearest_to_this_node_of_all_holders() {
     let new = Contact::with_key(PeerId::random(), local.flipped(bits + 3), []);
     table.offer(now, &new);
     newcomers.offer(now, &new, &table, 20);
+    let mut budget = Budget::new(now, 1 << 20);
     let mut brought = BTreeMap::new();
     let mut pages = 0;
     while newcomers.due.is_some_and(|at| at <= now + Duration::from_secs(60)) {
-        let after = newcomers.begin(&table, 20);
+        let after = newcomers.begin(now, &table, 20, &mut budget);
         pages += 1;
-        for errand in newcomers.on_page(&NodeTime::new(now), Some(page(&all, after)), &table, 20) {
+        for errand in newcomers.on_page(&NodeTime::new(now), Some(page(&all, after)), (&table, 20), &mut budget) {
             assert!(matches!(&errand.to, To::Peers(to) if to.len() == 1 && to[0].peer() == new.peer()));
             brought.insert(errand.item.key().key(), ());
         }
@@ -328,6 +330,68 @@ fn a_newcomer_gets_what_lies_nearest_to_this_node_of_all_holders() {
     assert!(!expected.is_empty() && expected.len() < 100, "{}", expected.len());
     assert_eq!(brought.keys().copied().collect::<Vec<_>>(), expected);
     assert!(pages <= 2, "{pages} pages of {} values", all.len());
+}
+
+/// A node that keeps many values in a network of 300, and what it brings to each of these ids, which come one after the other
+/// right beside it and stay for so long: bytes.
+fn drawn(
+    diversity: Option<DiversityConfig>,
+    budget: usize,
+    ids: usize,
+    group: impl Fn(usize) -> usize,
+    stay: u64,
+) -> u64 {
+    let mut rng = rng();
+    let local = Key::random(&mut rng);
+    let all: BTreeMap<_, _> = (0u32..)
+        .map(|i| Item::Value(Record::new(format!("/value/{i}"), vec![0; 10_000], BEGIN)))
+        .map(|item| (item.key().key(), item))
+        .filter(|(key, _)| key.common_prefix_len(&local) >= 7)
+        .take(64)
+        .collect();
+    let mut table = RoutingTable::new(local, RoutingConfig { diversity, ..RoutingConfig::default() });
+    let at = |key, net: usize| {
+        let addr = format!("/ip4/{}.{}.0.1/tcp/1", 80 + net / 250, net % 250);
+        Contact::with_key(PeerId::random(), key, [addr.parse().unwrap()])
+    };
+    (0..300).for_each(|i| _ = table.offer(BEGIN, &at(Key::random(&mut rng), i)));
+    let (mut now, mut brought) = (BEGIN + 2 * HOUR, 0);
+    let (mut newcomers, mut budget) = (Newcomers::new(BEGIN, Some(HOUR)), Budget::new(now, budget));
+    for i in 0..ids {
+        let new = at(local.random_with_prefix(12, &mut rng), 400 + group(i));
+        table.offer(now, &new);
+        if table.get(new.key()).is_some() {
+            newcomers.offer(now, &new, &table, 20);
+        }
+        let end = now + Duration::from_secs(stay);
+        while let Some(due) = newcomers.due.filter(|due| *due < end) {
+            now = due;
+            let after = newcomers.begin(now, &table, 20, &mut budget);
+            for errand in newcomers.on_page(&NodeTime::new(now), Some(page(&all, after)), (&table, 20), &mut budget) {
+                let To::Peers(to) = &errand.to else { unreachable!() };
+                brought += to.len() as u64 * bytes(&errand.item);
+            }
+        }
+        now = end;
+        table.remove(new.key());
+    }
+    brought
+}
+
+#[test]
+fn ids_that_come_and_go_draw_no_more_than_the_budget() {
+    let groups = || Some(DiversityConfig::default());
+    let one = drawn(None, usize::MAX >> 8, 1, |_| 0, 20);
+    assert!(one > 100_000, "{one}");
+    let all = drawn(None, usize::MAX >> 8, 60, |i| i, 20);
+    assert!(all >= 50 * one, "{all}: without a bound each has all");
+    let bounded = drawn(None, 1 << 20, 60, |i| i, 20);
+    assert!((1 << 18..=3 << 19).contains(&bounded), "{bounded} of 1 MiB an hour, in 20 minutes");
+    assert_eq!(drawn(groups(), usize::MAX >> 8, 60, |i| i, 20), 0, "where groups count nobody stays long enough");
+    let same = drawn(groups(), usize::MAX >> 8, 4, |_| 0, 700);
+    assert!((one / 2..=one).contains(&same), "{same}: one an hour, {one} each");
+    let other = drawn(groups(), usize::MAX >> 8, 4, |i| i, 700);
+    assert!(other > 3 * one, "{other}");
 }
 
 /// What is withdrawn, put anew or stored by a peer while a page is read is left out of it, and where so much is that it

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
 
+use super::budget::{Budget, bytes};
 use super::sweep::Sweep;
 use super::{Newcomers, Replicate, Republish};
 use crate::core::config::MaintenanceConfig;
@@ -26,6 +27,8 @@ pub(crate) struct Upkeep {
     pub(crate) republish: Republish,
     replicate: Replicate,
     pub(crate) newcomers: Newcomers,
+    /// For what others published.
+    budget: Budget,
     pub(crate) running: BTreeMap<QueryId, Run>,
     /// What was written while a page is being read, for each duty that reads one: the page may not know of it.
     reading: BTreeMap<Duty, Overtaken>,
@@ -56,6 +59,7 @@ impl Upkeep {
             republish: Republish::new(now, config, kept, rng),
             replicate: Replicate::new(now, config.replicate_interval, rng),
             newcomers: Newcomers::new(now, config.replicate_interval),
+            budget: Budget::new(now, config.replicate_bytes),
             running: BTreeMap::new(),
             reading: BTreeMap::new(),
         }
@@ -86,7 +90,7 @@ impl Upkeep {
             Duty::Republish => (Scan::Own, begin(&mut self.republish.sweep)),
             Duty::Retry => (Scan::Own, self.republish.begin_retry(now)),
             Duty::Replicate => (Scan::Values, begin(&mut self.replicate.sweep)),
-            Duty::Newcomers => (Scan::Values, self.newcomers.begin(&peers.table, k)),
+            Duty::Newcomers => (Scan::Values, self.newcomers.begin(now, &peers.table, k, &mut self.budget)),
         }
     }
 
@@ -114,9 +118,12 @@ impl Upkeep {
                     let farthest = near.last().filter(|_| near.len() >= count);
                     farthest.is_none_or(|far| local.distance(place) < far.key().distance(place))
                 };
-                self.replicate.on_page(time, depth(peers, k), page, is_close)
+                let mut errands = self.replicate.on_page(time, depth(peers, k), page, is_close);
+                let budget = &mut self.budget;
+                errands.retain(|errand| budget.take(time.now, bytes(&errand.item) * (k - 1).max(1) as u64));
+                errands
             }
-            Duty::Newcomers => self.newcomers.on_page(time, page, table, k),
+            Duty::Newcomers => self.newcomers.on_page(time, page, (table, k), &mut self.budget),
         };
         errands.retain(|errand| !overtaken.names.contains(&Name::of(&errand.item)));
         errands

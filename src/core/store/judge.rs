@@ -18,6 +18,8 @@ use crate::core::validate::{Candidate, InvalidValue, Valid, Validator};
 pub struct Judge {
     validator: Arc<dyn Validator>,
     ttl: Duration,
+    /// Whether the value comes from a peer that is not to hold it.
+    stranger: bool,
 }
 
 /// What a store is to keep.
@@ -33,7 +35,13 @@ pub struct Judged {
 impl Judge {
     /// Judges by this validator, where values are sent with a lifetime of `ttl`.
     pub fn new(validator: Arc<dyn Validator>, ttl: Duration) -> Judge {
-        Judge { validator, ttl }
+        Judge { validator, ttl, stranger: false }
+    }
+
+    /// The same of what a peer sends that is not to hold it itself: that this node has the value is no sign that the others
+    /// do, so the kept one stays as old as it was (`Record::received`), and is stored again in its time.
+    pub(crate) fn of_stranger(self) -> Judge {
+        Judge { stranger: true, ..self }
     }
 
     /// Lets every value take the place of every other, unless a higher sequence number was kept under the key: for tests
@@ -60,7 +68,8 @@ impl Judge {
             return if older { Err(StoreError::Old) } else { Ok(Judged { record: new, superseded: false }) };
         };
         if self.validator.same(&new.key, &old.value, &new.value) {
-            return Ok(Judged { record: again(old, new), superseded: false });
+            let received = if self.stranger { old.received } else { new.received };
+            return Ok(Judged { record: again(old, Record { received, ..new }), superseded: false });
         }
         if !self.validator.succeeds(&new.key, &old.value, &new.value) {
             return Err(StoreError::Conflict);

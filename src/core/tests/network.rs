@@ -326,8 +326,13 @@ impl Network {
 
     /// One node is asked by another, which does not care for the answer.
     pub(crate) fn request(&mut self, to: usize, from: usize) {
+        self.tell(to, from, Request::Ping);
+    }
+
+    /// One node sends another this, and does not care for the answer.
+    pub(crate) fn tell(&mut self, to: usize, from: usize, request: Request) {
         self.next += 1;
-        let (id, request) = (RequestId::new(self.next + 1_000_000), Request::Ping);
+        let id = RequestId::new(self.next + 1_000_000);
         self.deliver(to, Packet::Request { from, id, request });
     }
 

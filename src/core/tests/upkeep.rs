@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Network;
 use super::network::peer;
 use crate::core::io::{Answer, Input, Operation};
+use crate::core::message::{Request, Value};
 use crate::core::store::StoreExt as _;
 use crate::core::{Config, Contact, Dht, MemoryStore, MemoryStoreConfig, ProviderRecord, RecordKey, Timestamp};
 
@@ -276,4 +277,51 @@ fn a_newcomer_gets_the_values_it_is_close_to_from_one_holder() {
     let (got, joined) = (got.count(), total(&network, |stores| stores.joined));
     assert!(expected.len() > 5 && got + 1 >= expected.len(), "{got} of {} expected", expected.len());
     assert!(joined <= got as u64 + 2, "{joined} stores for {got} values");
+}
+
+/// The same value, sent by somebody who is not to hold it, to all that hold it.
+fn send_again(network: &mut Network, from: usize, key: &RecordKey, value: &Bytes) {
+    for to in holders(network, key, from) {
+        let value = Value::new(key.clone(), value.clone());
+        network.tell(to, from, Request::PutValue { value });
+    }
+}
+
+#[test]
+fn a_stranger_who_sends_a_value_again_and_again_does_not_keep_its_holders_from_doing_so() {
+    let mut config = config();
+    (config.maintenance.announce_interval, config.maintenance.region_interval) = (None, None);
+    let replicated = |stranger: bool| {
+        let mut network = Network::joined(40, config.clone());
+        let key = RecordKey::from("/app/x");
+        let from = *closest(&network, &key).last().unwrap();
+        network.run(from, put("/app/x")).unwrap();
+        for _ in 0..16 {
+            if stranger {
+                send_again(&mut network, from, &key, &Bytes::from_static(b"value"));
+            }
+            network.advance(HOUR * 3 / 4);
+        }
+        total(&network, |stores| stores.replicated)
+    };
+    let (undisturbed, disturbed) = (replicated(false), replicated(true));
+    assert!(undisturbed >= 70, "{undisturbed} stores in 12 h, k is 8");
+    assert!(disturbed >= undisturbed * 9 / 10 && disturbed <= undisturbed * 5 / 4, "{disturbed} of {undisturbed}");
+}
+
+#[test]
+fn what_strangers_leave_at_one_holder_draws_no_more_from_it_than_the_budget() {
+    let mut config = config();
+    (config.maintenance.announce_interval, config.maintenance.region_interval) = (None, None);
+    config.maintenance.replicate_bytes = 20_000;
+    let mut network = Network::joined(40, config);
+    let holder = 3;
+    for i in 0..200 {
+        let value = Value::new(format!("/app/{i}"), vec![7; 1_000]);
+        network.tell(holder, 20, Request::PutValue { value });
+    }
+    network.advance(6 * HOUR);
+    let sent = network.nodes[holder].stats().stores.replicated;
+    // An hour's bytes at the start, and then each hour's. Forty of the values are its to store, at seven others each.
+    assert!((40..=7 * 20).contains(&sent), "{sent} stores of 1,000 bytes");
 }

@@ -43,6 +43,11 @@ impl RoutingTable {
         self.diversity.as_ref()?.seen(peer)
     }
 
+    /// Whether IP groups count.
+    pub(crate) fn counts_groups(&self) -> bool {
+        self.diversity.is_some()
+    }
+
     /// The group that stands for a peer, where one must: in which it was seen, or else its first.
     pub(crate) fn group(&self, contact: &Contact) -> Option<IpGroup> {
         match &self.diversity {
