@@ -7,6 +7,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::writer::Job;
 
+/// So many writes of peers share a transaction with this node's own.
+const MAX_BESIDE: usize = 16;
+
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -49,7 +52,9 @@ impl Queue {
         }
         let own = waiting.own.len().min(most);
         let mut jobs: Vec<_> = waiting.own.drain(..own).collect();
-        let peers = waiting.peers.len().min(most - own);
+        // Few others share their transaction, so that it is soon done; but some, so that they get on.
+        let others = if own > 0 { MAX_BESIDE.min(most - own) } else { most };
+        let peers = waiting.peers.len().min(others);
         jobs.extend(waiting.peers.drain(..peers));
         Some(jobs)
     }
