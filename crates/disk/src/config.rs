@@ -135,7 +135,7 @@ impl DiskStoreConfig {
         !holds(Kind::Value) || !holds(Kind::Provided)
     }
 
-    /// A store that is made anew decides under this seed who gives way; one that exists keeps the seed that it was made with.
+    /// A new store decides under this seed who gives way; an existing one keeps the seed that it was made with.
     ///
     /// For tests that have to come out the same each time. Without it the seed is random and known to nobody, and so
     /// it should be: who knows it can make peer ids and keys that are always kept.

@@ -145,7 +145,7 @@ impl<'t, 'c> Group<'t, 'c> {
                 Kind::Value => self.expire_value(at, &place)?,
                 Kind::Provided => self.expire_provided(now, &place, limit - taken)?,
             };
-            // An entry that leads to nothing must not be met for ever.
+            // An entry that leads to nothing must not be met forever.
             if self.first_of(kind, &place)? != Some(at) {
                 self.tables.expiry.remove(key)?;
             }
@@ -219,7 +219,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(())
     }
 
-    /// Counts everything anew, which takes seconds with a million records; once for all rows of a group that went aside.
+    /// Counts everything again, which takes seconds with a million records; once for all rows of a group that went aside.
     fn counted(&self) -> Result<Counts, StorageError> {
         let mut counts = Counts { sequences: self.tables.sequences.len()?, ..Counts::default() };
         for row in self.tables.values.iter()? {
