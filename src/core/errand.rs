@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::contact::Contact;
 use super::key::Key;
+use super::record::Record;
 use super::store::Item;
 
 /// One item to be brought to some peers.
@@ -40,6 +41,8 @@ pub(crate) struct Ended {
     pub(crate) reached: Vec<u64>,
     /// Who the k closest are; `None` if that was not found out.
     pub(crate) closest: Option<Vec<u64>>,
+    /// A value that others hold and that supersedes this one of the node's own.
+    pub(crate) newer: Option<Record>,
 }
 
 /// A part of the keyspace, seen from this node.

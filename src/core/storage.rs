@@ -143,7 +143,7 @@ impl Storage {
 
     /// Keeps a value of this node's own, or one that it read, if none is kept that is better.
     pub(crate) fn put(&mut self, now: Timestamp, asker: Asker, record: Record) -> Option<Done> {
-        let judge = self.judge();
+        let judge = if asker == Asker::Adopt { self.judge().of_what_others_hold() } else { self.judge() };
         self.run(now, asker, Op::Put(Box::new(Put::new(record, judge))))
     }
 

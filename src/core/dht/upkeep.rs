@@ -78,7 +78,7 @@ impl Dht {
             Machine::Publish(publish) if publish.kept => {
                 if let Some(reached) = reached(result) {
                     let item = publish.item(self.time.date, &self.peers.local);
-                    self.on_announced(Ended { item, reached, to_all: true, closest: None });
+                    self.on_announced(Ended { item, reached, to_all: true, closest: None, newer: None });
                 }
             }
             _ => {}
@@ -88,6 +88,10 @@ impl Dht {
     fn on_run_ended(&mut self, run: Run, region: Region) {
         for ended in region.ended() {
             match run.duty {
+                _ if ended.newer.is_some() => {
+                    let newer = ended.newer.into_iter();
+                    newer.for_each(|record| _ = self.storage.put(self.time.date, Asker::Adopt, record));
+                }
                 Duty::Republish | Duty::Retry => self.on_announced(ended),
                 Duty::Replicate if !ended.reached.is_empty() => self.touch(ended.item, run.started),
                 Duty::Newcomers => self.upkeep.republish.on_told(Name::of(&ended.item), &ended.reached),

@@ -106,7 +106,7 @@ fn a_page_of_a_region_ends_with_it() {
 }
 
 fn ended(item: Item, to_all: bool, reached: &[u64], closest: Option<&[u64]>) -> Ended {
-    Ended { item, to_all, reached: reached.to_vec(), closest: closest.map(<[u64]>::to_vec) }
+    Ended { item, to_all, reached: reached.to_vec(), closest: closest.map(<[u64]>::to_vec), newer: None }
 }
 
 /// Lets the hand go round for an hour; everything wanted meanwhile.

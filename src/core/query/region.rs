@@ -10,6 +10,9 @@
 //! Who is named need not live: that shows when a record is brought to it. The first record that goes to a peer goes alone;
 //! if that fails the peer is dead to all of them, and where that leaves a record without k peers it looks for more.
 //!
+//! A publisher looks before it announces a value again: it asks a few of the closest for it, and whoever refuses it. What is
+//! newer by the validator is adopted, and nobody gets the old one.
+//!
 //! What was announced before this node was started again is had by an unknown part of the k closest. Its walks ask for
 //! the record itself instead of for peers, each to the key of one record, until everyone around is known and was asked for
 //! a record that it should have. Who lacks that came while this node was away, and is told the others too; where a quarter
@@ -31,9 +34,11 @@ use crate::core::key::{Distance, Key};
 use crate::core::lookup::Lookup;
 use crate::core::message::{Request, RequestError, Response, Value};
 use crate::core::preimage;
+use crate::core::record::Record;
 use crate::core::requests::Tag;
 use crate::core::stats::Cause;
-use crate::core::store::Item;
+use crate::core::storage::received;
+use crate::core::store::{Item, Judge};
 use crate::core::time::Timestamp;
 
 /// So many deliveries are under way at a time. Source: three lookups that each ask the 20 closest.
@@ -50,6 +55,9 @@ const CROWDED: f64 = 4.0;
 /// For one record there are so many walks at most; then it goes to the closest that are known. Source: where 30 % of all
 /// entries are dead four are enough; liars that name ids near the target make each walk cover less.
 const WALKS_EACH: u32 = 6;
+/// So many of the closest are asked for a value before it is announced again. Source: one of them that holds a newer one is
+/// enough, and those that hold one refuse the old one and are asked too.
+const LOOK: usize = 3;
 /// Walks have this tag and higher ones, the delivery of the nth record the tag n.
 const WALKS: u16 = 1_024;
 
@@ -106,6 +114,10 @@ struct Parcel {
     to: To,
     /// Whom to address, the best first.
     recipients: Vec<(Arc<Contact>, State)>,
+    /// Whom to ask first whether they hold a newer value.
+    look: Vec<(Arc<Contact>, State)>,
+    /// The value that supersedes it.
+    newer: Option<Record>,
     closest: Option<Vec<u64>>,
     /// How many walks were made for it.
     walks: u32,
@@ -224,6 +236,11 @@ impl Region {
             if let Some(has) = walk.record.and_then(|i| has(cx, &self.parcels[i].item, &heard.response)) {
                 walk.heard.insert(heard.from.key().head(), has);
             }
+            let record = walk.record.and_then(|i| self.parcels.get_mut(i));
+            record.into_iter().for_each(|parcel| parcel.compare(cx, &heard.response));
+        }
+        if let Some(parcel) = self.parcels.get_mut(usize::from(heard.tag.0)) {
+            parcel.compare(cx, &heard.response);
         }
         self.lives.insert(*heard.from.key());
         self.settle(heard.from, heard.tag, State::Reached);
@@ -245,6 +262,9 @@ impl Region {
         if !matches!(why, RequestError::Refused | RequestError::TooLarge | RequestError::Unacknowledged) {
             self.coverage.bury(from.key());
         }
+        if let Some(parcel) = self.parcels.get_mut(usize::from(tag.0)).filter(|_| why == RequestError::Refused) {
+            parcel.look_at(from);
+        }
         self.settle(from, tag, end);
     }
 
@@ -256,6 +276,7 @@ impl Region {
                 reached: reached.map(|(peer, _)| peer.key().head()).collect(),
                 to_all: matches!(parcel.to, To::Closest),
                 closest: parcel.closest,
+                newer: parcel.newer,
                 item: parcel.item,
             }
         })
@@ -286,15 +307,25 @@ impl Region {
     fn next_of(&mut self, i: usize, cx: &Context<'_>) -> Next {
         let Region { parcels, coverage, lives, tried, .. } = self;
         let parcel = &mut parcels[i];
-        if parcel.stopped {
+        if parcel.stopped || parcel.newer.is_some() {
             return Next::Nothing;
+        }
+        let free = |(peer, _): &&mut (Arc<Contact>, State)| lives.contains(peer.key()) || !tried.contains(peer.key());
+        parcel.look.retain(|(peer, state)| *state != State::Ranked || !coverage.is_dead(peer.key()));
+        if let Some((to, state)) = parcel.look.iter_mut().filter(|(_, state)| *state == State::Ranked).find(free) {
+            *state = State::Waiting;
+            return Next::Send(Arc::clone(to), ask_for(&parcel.item));
+        }
+        match parcel.look.iter().find(|(_, state)| matches!(state, State::Ranked | State::Waiting)) {
+            Some((_, State::Ranked)) => return Next::Blocked,
+            Some(_) => return Next::Nothing,
+            None => {}
         }
         let before = parcel.recipients.len();
         parcel.recipients.retain(|(peer, state)| *state != State::Ranked || !coverage.is_dead(peer.key()));
         let short = parcel.recipients.len() < before;
         let mut ranked = parcel.recipients.iter_mut().filter(|(_, state)| *state == State::Ranked).peekable();
         let any = ranked.peek().is_some();
-        let free = |(peer, _): &&mut (Arc<Contact>, State)| lives.contains(peer.key()) || !tried.contains(peer.key());
         match ranked.find(free) {
             _ if short => Next::Short,
             None if any => Next::Blocked,
@@ -391,15 +422,20 @@ impl Region {
     fn settle(&mut self, from: &Arc<Contact>, tag: Tag, end: State) {
         let i = usize::from(tag.0);
         let Some(parcel) = self.parcels.get_mut(i) else { return };
-        let waiting =
-            |(peer, state): &&mut (Arc<Contact>, State)| peer.peer() == from.peer() && *state == State::Waiting;
-        let Some((_, state)) = parcel.recipients.iter_mut().find(waiting) else { return };
+        let looks = parcel.look.iter_mut().map(|peer| (peer, true));
+        let all = looks.chain(parcel.recipients.iter_mut().map(|peer| (peer, false)));
+        let waits = |(peer, state): &(Arc<Contact>, State)| peer.peer() == from.peer() && *state == State::Waiting;
+        let Some(((_, state), looks)) = { all }.find(|(peer, _)| waits(peer)) else { return };
         *state = end;
         self.open -= 1;
         if self.tried.remove(from.key()) {
             self.ready.extend(self.blocked.drain(..));
         }
-        if parcel.replace_refusals() || end == State::Failed {
+        let again = !looks && (parcel.replace_refusals() || end == State::Failed);
+        if looks || end == State::Refused {
+            self.ready.push_back(i);
+        }
+        if again {
             self.look_again(i);
         }
     }
@@ -436,7 +472,8 @@ impl Parcel {
         };
         let name = Name::of(&errand.item);
         let (item, to) = (errand.item, errand.to);
-        Parcel { item, name, to, recipients, closest: None, walks: 0, direct: false, stopped: false }
+        let (look, newer) = (Vec::new(), None);
+        Parcel { item, name, to, recipients, look, newer, closest: None, walks: 0, direct: false, stopped: false }
     }
 
     /// How many live and would not have it: others take their places.
@@ -462,6 +499,10 @@ impl Parcel {
         }
         self.recipients.retain(|(_, state)| *state != State::Ranked);
         let mut heads = Vec::new();
+        let closest: Vec<_> = closest.collect();
+        if self.look.is_empty() && self.is_announced() {
+            closest.iter().take(LOOK).for_each(|peer| self.look_at(peer));
+        }
         for peer in closest {
             let (head, known) =
                 (peer.key().head(), self.recipients.iter().any(|(known, _)| known.peer() == peer.peer()));
@@ -476,6 +517,36 @@ impl Parcel {
             }
         }
         self.closest = Some(heads);
+        if !self.recipients.iter().any(|(_, state)| *state == State::Ranked) {
+            self.look.clear();
+        }
+    }
+
+    /// Whether it is a value of this node's own that others may hold, or a newer one.
+    fn is_announced(&self) -> bool {
+        matches!(&self.item, Item::Value(record) if record.own && record.announced.is_some())
+    }
+
+    /// Has a peer asked for the value that it holds, unless it was.
+    fn look_at(&mut self, peer: &Arc<Contact>) {
+        let known = self.look.iter().any(|(known, _)| known.peer() == peer.peer());
+        if matches!(&self.item, Item::Value(record) if record.own) && !known && self.look.len() < 2 * LOOK {
+            self.look.push((Arc::clone(peer), State::Ranked));
+        }
+    }
+
+    /// Notes the value that a peer holds, if it supersedes this one of the node's own.
+    fn compare(&mut self, cx: &Context<'_>, response: &Response) {
+        let (Item::Value(own), Response::GetValue { value: Some(value), .. }) = (&self.item, response) else { return };
+        let config = &cx.config.record;
+        let Ok(valid) = config.validator.validate(cx.date, &own.key, &value.value) else { return };
+        let mut record = received(cx.date, config, value.clone());
+        valid.note_on(&mut record);
+        let judge = Judge::new(Arc::clone(&config.validator), config.value_ttl).of_what_others_hold();
+        let best = self.newer.as_ref().unwrap_or(own);
+        let better = judge.decide(cx.date, Some(best), None, record).ok();
+        let better = better.map(|judged| judged.record).filter(|record| !record.own && own.own);
+        self.newer = better.or(self.newer.take());
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Judge {
     ttl: Duration,
     /// Whether the value comes from a peer that is not to hold it.
     stranger: bool,
+    /// Whether the value must succeed the one that is kept, where its namespace has a compare-and-swap.
+    swaps: bool,
 }
 
 /// What a store is to keep.
@@ -35,13 +37,18 @@ pub struct Judged {
 impl Judge {
     /// Judges by this validator, where values are sent with a lifetime of `ttl`.
     pub fn new(validator: Arc<dyn Validator>, ttl: Duration) -> Judge {
-        Judge { validator, ttl, stranger: false }
+        Judge { validator, ttl, stranger: false, swaps: true }
     }
 
     /// The same of what a peer sends that is not to hold it itself: that this node has the value is no sign that the others
     /// do, so the kept one stays as old as it was (`Record::received`), and is stored again in its time.
     pub(crate) fn of_stranger(self) -> Judge {
         Judge { stranger: true, ..self }
+    }
+
+    /// Judges a value that others have let take the place of the one before it: it need not succeed the one kept here.
+    pub(crate) fn of_what_others_hold(self) -> Judge {
+        Judge { swaps: false, ..self }
     }
 
     /// Lets every value take the place of every other, unless a higher sequence number was kept under the key: for tests
@@ -71,7 +78,7 @@ impl Judge {
             let received = if self.stranger { old.received } else { new.received };
             return Ok(Judged { record: again(old, Record { received, ..new }), superseded: false });
         }
-        if !self.validator.succeeds(&new.key, &old.value, &new.value) {
+        if self.swaps && !self.validator.succeeds(&new.key, &old.value, &new.value) {
             return Err(StoreError::Conflict);
         }
         let candidates = [&new, old].map(|record| Candidate::of(record, self.ttl));

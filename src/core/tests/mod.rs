@@ -4,6 +4,7 @@ mod extremes;
 mod forming;
 mod moving;
 mod network;
+mod newest;
 mod operations;
 mod reading;
 mod refreshing;
