@@ -31,9 +31,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_000);
 fn small() -> MemoryStore {
     let mut config = MemoryStoreConfig::default();
     config.max_values = 200;
-    config.max_provided_keys = 300;
     config.max_providers = 400;
-    config.max_peers = 350;
     config.max_addr_bytes = 150_000;
     MemoryStore::new(config, [7; 32])
 }

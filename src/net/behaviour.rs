@@ -99,7 +99,6 @@ impl Behaviour {
         let seed = config.seed().unwrap_or_else(|| random_seed(&local, clock.now()));
         // A seed of its own, derived: the store's order of eviction says nothing about the core's choices.
         let store = MemoryStore::new(MemoryStoreConfig::default(), core::Key::hash(&seed).to_bytes());
-        let store = store.near(core::Key::from(&local));
         Behaviour::with_store(local, config.with_seed(seed), Box::new(store))
     }
 

@@ -369,9 +369,11 @@ impl<A: Accounts> Search<'_, A> {
         if of(Account::REPLICATED)? <= of(Account::PUBLISHED)? {
             return self.walk(None, 0, May::Own);
         }
+        let is_new = self.new.is_some();
         // More than half: what is published need not even be lighter.
         self.new.take_if(|new| new.charge.account.kind() == Account::PUBLISHED);
-        self.walk(Some(Account::REPLICATED), 0, May::Own)
+        let enough = self.walk(Some(Account::REPLICATED), 0, May::Own)?;
+        if enough || is_new { Ok(enough) } else { self.walk(Some(Account::PUBLISHED), 0, May::Own) }
     }
 
     /// Takes from the groups of one kind or of both (level 0), or from the peers of a group (level 1).

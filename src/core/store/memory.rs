@@ -1,74 +1,67 @@
-//! The default store: ordered maps in memory, bounded, and always done at once.
+//! The default store: slabs in memory with a hashed index, bounded, and always done at once.
 //!
-//! Knows: its bounds and who gives way when they are reached. Must not know: this node, the network, or why something
-//! is kept. It copies what remote peers send, since bytes that came in a message keep all of that message alive.
+//! Knows: its bounds. Must not know: this node, the network, why something is kept, or who gives way when a bound is reached
+//! (`eviction`). It copies what remote peers send, since bytes that came in a message keep all of that message alive.
 
+mod book;
 mod config;
 mod own;
 mod peers;
 mod providers;
+mod seed;
 mod sequences;
+mod table;
 #[cfg(test)]
 mod tests;
 mod values;
 
 use std::fmt;
+use std::iter::Peekable;
 
 pub use config::{
-    DEFAULT_MAX_ADDR_BYTES, DEFAULT_MAX_ADDR_BYTES_PER_PEER, DEFAULT_MAX_PEERS, DEFAULT_MAX_PROVIDED_KEYS,
-    DEFAULT_MAX_PROVIDERS, DEFAULT_MAX_PROVIDERS_PER_KEY, DEFAULT_MAX_VALUE_BYTES, DEFAULT_MAX_VALUE_LEN,
-    DEFAULT_MAX_VALUES, MemoryStoreConfig,
+    DEFAULT_MAX_ADDR_BYTES, DEFAULT_MAX_ADDR_BYTES_PER_PEER, DEFAULT_MAX_PROVIDERS, DEFAULT_MAX_PROVIDERS_PER_KEY,
+    DEFAULT_MAX_VALUE_BYTES, DEFAULT_MAX_VALUE_LEN, DEFAULT_MAX_VALUES, MemoryStoreConfig,
 };
 
-use self::own::OwnProviders;
+use self::own::Own;
 use self::providers::Providers;
+use self::seed::Seed;
+use self::sequences::Sequences;
 use self::values::Values;
-use super::lots::Lots;
-use super::{Done, Found, Item, Op, Put, Scan, Store, StoreError, Ticket, Usage, touch_provider, touch_value};
+use super::eviction::Charge;
+use super::remember::left_by;
+use super::{Done, Found, Item, Op, Put, Scan, Sender, Store, StoreError, Ticket, Usage, touch_provider, touch_value};
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use crate::core::key::Key;
-use crate::core::record::ProviderRecord;
+use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::time::Timestamp;
 
 /// Keeps everything in memory, within the bounds of a [`MemoryStoreConfig`]; nothing outlives the process.
 ///
-/// Every operation is done at once, and none ever ends as [`StoreError::Failed`].
-/// A default store that remote peers flood holds at most 143 MiB for them, see [`MemoryStoreConfig::memory_bound`].
+/// Every operation ends at once, and none ever ends as `Failed`.
+/// A default store that remote peers flood holds at most 253 MiB for them, see [`MemoryStoreConfig::memory_bound`].
 ///
 /// # What gives way when a bound is reached
 ///
-/// Expired records, first of all and wherever they are. Then lots decide: hashes under the store's secret seed. So
-/// late and early ones have the same chance, however often they come again, and nobody can choose a key or an id that
-/// wins. Who loses is refused with [`StoreError::Full`]; each node draws with another seed, so that it is in the samples
-/// of others. A refused write changes nothing, and a bound holds at every moment.
+/// Expired records, first of all and wherever they are. Then [the rule of eviction](super::eviction): a record is charged to
+/// whoever sent it, and whoever has the most gives way to others. Whoever has to give way itself is refused with
+/// [`StoreError::Full`]. A refused write changes nothing, and a bound holds at every moment.
 ///
-/// * **Providers of one key**: those with the best lots stay. Of n that announce themselves each is kept with chance
-///   [`max_providers_per_key`](MemoryStoreConfig::max_providers_per_key) / n.
-/// * **Provider records in all**: the key with the most of them loses its last one, so that no key has many where another
-///   has to do with few. Among equals the lots of the keys decide.
-/// * **Keys with providers**: each key is charged to one of its providers, to that which has the fewest to its charge. A
-///   newcomer takes the place of a key of the peer with the most, if it has fewer. So one peer, or a few, that announce
-///   any number of keys cannot displace others; an attacker with n ids that announce keys apart gets n shares. Among
-///   equals the lots of the peers decide. What a peer announces beyond its share is refused; its first keys stay.
-/// * **Peers that provide**: those with the best lots stay. Of n each is kept with chance
-///   [`max_peers`](MemoryStoreConfig::max_peers) / n. A peer with more than 64 records keeps its place.
-/// * **Addresses**: those that are over go first. Then the peer whose addresses cost the most loses its last one, so that
-///   nobody keeps many where a late one has to do with few. Among equals the lots of the peers decide.
-/// * **Values**: those with the best lots stay. Who publishes a value is unauthenticated, so that there is nothing to
-///   count by but keys and bytes: a value as large as several shares (a share is
-///   [`max_value_bytes`](MemoryStoreConfig::max_value_bytes) / [`max_values`](MemoryStoreConfig::max_values)) has as much
-///   less of a chance. With [`MemoryStore::near`] it is also in inverse proportion to the distance from this node: keys
-///   made without effort lie far away and lose, while to make near ones costs as much work as it gains. Nearness alone
-///   must not decide: whoever makes keys that are nearer than all others would displace them for certain.
+/// * **Values**: bounded in number, and in bytes with their keys.
+/// * **Provider records**: bounded in number, and in bytes of the addresses that they came with. A peer is charged for all its
+///   records to the group from which the first of them came.
+/// * **Providers of one key**: of too many one of the IP group with most of them goes, where groups count, else one by
+///   chance, so that of n each is kept with chance [`max_providers_per_key`](MemoryStoreConfig::max_providers_per_key) / n.
 /// * **Sequence numbers of values that are over**: 65,536; those that would be forgotten first go first.
 ///
 /// Own records neither count nor give way. A value's length is bounded for them too.
 pub struct MemoryStore {
     config: MemoryStoreConfig,
-    lots: Lots,
+    seed: Seed,
     values: Values,
     providers: Providers,
-    own: OwnProviders,
+    own: Own,
+    over: Sequences,
 }
 
 impl MemoryStore {
@@ -78,22 +71,13 @@ impl MemoryStore {
     /// can make peer ids and keys that are always kept.
     pub fn new(config: MemoryStoreConfig, seed: [u8; 32]) -> MemoryStore {
         MemoryStore {
+            values: Values::new(&config),
+            providers: Providers::new(&config),
             config,
-            lots: Lots::new(seed),
-            values: Values::default(),
-            providers: Providers::default(),
-            own: OwnProviders::default(),
+            seed: Seed::new(seed),
+            own: Own::new(),
+            over: Sequences::default(),
         }
-    }
-
-    /// Lets values near `place`, this node's own, have a better chance than distant ones where not all can stay. Without
-    /// it all have the same. It has to be set while the store is empty; later it is passed over.
-    #[must_use]
-    pub fn near(mut self, place: Key) -> MemoryStore {
-        if self.values.remote() == 0 {
-            self.lots.set_near(place);
-        }
-        self
     }
 
     /// The bounds of this store.
@@ -101,92 +85,161 @@ impl MemoryStore {
         &self.config
     }
 
+    /// What is kept under a key, whoever published it, expired or not.
+    fn value(&self, hash: u64, key: RecordKey) -> Option<Record> {
+        self.own.value(hash, &key).cloned().or_else(|| self.values.get(hash, key))
+    }
+
+    /// What is charged for a record that comes now.
+    fn charge(&self, now: Timestamp, from: Option<&Sender>, bytes: usize) -> Charge {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Charge::new(self.seed.account(from), bytes, now, from.is_some_and(|from| from.near))
+    }
+
     fn put_value(&mut self, now: Timestamp, put: Put) -> Done {
-        let Put { record, judge, .. } = put;
+        let Put { record, judge, from } = put;
+        let bytes = record.key.as_bytes().len() + record.value.len();
         if record.key.as_bytes().len() > MAX_KEY_LEN || record.value.len() > self.config.max_value_len {
             return Err(StoreError::TooLarge);
         }
-        let place = record.key.key();
-        let remembered = self.values.sequence(now, &place);
-        let judged = judge.decide(now, self.values.get(now, &place), remembered, record)?;
-        self.values.put(now, judged.record, &self.lots, &self.config)?;
+        let hash = self.seed.of_key(record.key.as_bytes());
+        let known = self.own.value(hash, &record.key).is_some() || self.values.has(hash, &record.key);
+        let old = if known { self.value(hash, record.key.clone()) } else { None };
+        let over = old.as_ref().filter(|old| old.is_expired(now));
+        let remembered = self.over.get(now, hash).max(over.and_then(|old| old.sequence));
+        let judged = judge.decide(now, old.as_ref(), remembered, record)?;
+        if over.is_some() {
+            // Nobody took it yet: what it leaves is remembered.
+            self.forget_value(hash, &judged.record.key);
+        }
+        if judged.record.own {
+            self.own.keep(hash, Item::Value(judged.record))?;
+            old.into_iter().for_each(|old| self.values.forget(hash, &old.key, None));
+        } else {
+            let new = self.charge(now, from.as_ref(), bytes);
+            self.values.keep(now, hash, judged.record, new, &mut self.over)?;
+            old.into_iter().for_each(|old| _ = self.own.take(hash, &old.key, None));
+        }
         Ok(Found::Kept { superseded: judged.superseded })
     }
 
-    fn keep_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Done {
+    /// Forgets a value, but not its sequence number: copies of it are still about.
+    fn forget_value(&mut self, hash: u64, key: &RecordKey) {
+        self.values.forget(hash, key, Some(&mut self.over));
+        let own = self.own.take(hash, key, None);
+        own.into_iter().for_each(|item| self.remember(&item));
+    }
+
+    fn remember(&mut self, item: &Item) {
+        if let Item::Value(record) = item
+            && let Some(left) = left_by(record)
+        {
+            self.over.remember(self.seed.of_key(record.key.as_bytes()), left);
+        }
+    }
+
+    fn keep_provider(&mut self, now: Timestamp, record: ProviderRecord, from: Option<Sender>) -> Done {
         if record.key.as_bytes().len() > MAX_PROVIDER_KEY_LEN {
             return Err(StoreError::TooLarge);
         }
-        let (place, peer) = (record.key.key(), *record.provider.peer());
+        let (hash, key, peer) = (self.seed.of_key(record.key.as_bytes()), record.key.clone(), *record.provider.peer());
+        let of_peer = self.seed.of_peer(&peer);
         if record.own {
-            self.providers.remove(&place, &peer);
-            self.own.add(record);
+            self.own.keep(hash, Item::Provider(record))?;
+            self.providers.forget(hash, &key, of_peer, &peer);
         } else {
-            self.providers.add(now, place, &record, &self.lots, &self.config)?;
-            self.own.remove(&place, &peer);
+            let new = self.charge(now, Some(&from.unwrap_or_else(|| Sender::new(peer))), 0);
+            self.providers.keep(now, hash, &record, of_peer, new)?;
+            self.own.take(hash, &key, Some(&peer));
         }
         Ok(Found::Kept { superseded: false })
     }
 
-    fn touch(&mut self, now: Timestamp, item: &Item, at: Timestamp) {
-        let place = item.key().key();
+    fn touch(&mut self, now: Timestamp, item: &Item, at: Timestamp) -> Done {
+        let (hash, key) = (self.seed.of_key(item.key().as_bytes()), item.key());
         match item {
             Item::Value(read) => {
-                let Some(mut record) = self.values.get(now, &place).cloned() else { return };
-                if touch_value(&mut record, read, at) {
-                    // It takes the room that it has.
-                    let _ = self.values.put(now, record, &self.lots, &self.config);
+                let kept = self.value(hash, key.clone()).filter(|kept| !kept.is_expired(now));
+                if let Some(mut kept) = kept.filter(|kept| kept.own == read.own)
+                    && touch_value(&mut kept, read, at)
+                {
+                    self.values.touch(hash, key, kept.received);
+                    if kept.own {
+                        self.own.keep(hash, Item::Value(kept))?;
+                    }
                 }
             }
             Item::Provider(read) => {
-                let kept = self.own.get(now, &place).find(|kept| kept.provider.peer() == read.provider.peer());
-                if let Some(mut record) = kept.filter(|kept| kept.own)
-                    && touch_provider(&mut record, read, at)
+                let mut kept = self.own.providers(hash, key).filter(|kept| !kept.is_expired(now)).cloned();
+                let mine = kept.find(|kept| kept.provider.peer() == read.provider.peer());
+                drop(kept);
+                if let Some(mut kept) = mine
+                    && touch_provider(&mut kept, read, at)
                 {
-                    self.own.add(record);
+                    self.own.keep(hash, Item::Provider(kept))?;
                 }
             }
         }
+        Ok(Found::Nothing)
     }
 
-    fn providers_of(&mut self, now: Timestamp, place: &Key) -> Vec<ProviderRecord> {
-        let mut found = self.providers.get(now, place);
-        found.extend(self.own.get(now, place));
+    fn providers_of(&mut self, now: Timestamp, key: &RecordKey) -> Vec<ProviderRecord> {
+        let hash = self.seed.of_key(key.as_bytes());
+        let mut found = self.providers.get(now, hash, key);
+        for record in self.own.providers(hash, key).filter(|record| !record.is_expired(now)) {
+            let mut record = record.clone();
+            if record.addrs_expire <= now {
+                record.provider = record.provider.with_addrs([]);
+            }
+            found.push(record);
+        }
         found
     }
 
     fn forget_expired(&mut self, now: Timestamp, limit: usize) -> usize {
-        let values = self.values.expire(now, limit, &self.lots, &self.config);
-        let own = self.own.expire(now, limit - values);
-        values + own + self.providers.expire(now, limit - values - own)
-    }
-
-    fn page(&self, what: Scan, mut after: Option<Key>, limit: usize) -> Vec<Item> {
-        let mut items = Vec::new();
-        while items.len() < limit {
-            let Some(place) = self.next_place(what, after.as_ref()) else { break };
-            let value = self.values.at(&place).cloned().map(Item::Value);
-            items.extend(value.filter(|item| what.wants(item)));
-            if what == Scan::All {
-                items.extend(self.providers.at(&place).map(Item::Provider));
-            }
-            if what != Scan::Values {
-                items.extend(self.own.at(&place).map(Item::Provider));
-            }
-            after = Some(place);
+        let mut taken = self.values.expire(now, limit, &mut self.over);
+        while taken < limit
+            && let Some(own) = self.own.take_expired(now)
+        {
+            self.remember(&own);
+            taken += 1;
         }
-        items
+        taken + self.providers.expire(now, limit - taken)
     }
 
-    /// The next place that has something of this kind, just after `after`.
-    fn next_place(&self, what: Scan, after: Option<&Key>) -> Option<Key> {
-        let own = self.own.after(after).next();
-        let places = match what {
-            Scan::All => [self.values.after(after).next(), self.providers.after(after).next(), own],
-            Scan::Values => [self.values.after(after).next(), None, None],
-            Scan::Own => [self.values.own_after(after).next(), None, own],
-        };
-        places.into_iter().flatten().min()
+    fn page(&self, what: Scan, after: Option<&Key>, limit: usize) -> Vec<Item> {
+        let from = after.map_or(0, Key::head);
+        let values = self.values.table().from(from).map(|(head, value)| (head, vec![Item::Value(value.copied())]));
+        let all_of = |provided| self.providers.all_of(provided).into_iter().map(Item::Provider).collect();
+        let providers = self.providers.keys().from(from).map(|(head, provided)| (head, all_of(provided)));
+        let own = self.own.table().from(from).map(|(head, own)| (head, own.items().to_vec()));
+        let mut sources = Vec::<Peekable<Box<dyn Iterator<Item = (u64, Vec<Item>)> + '_>>>::new();
+        if what != Scan::Own {
+            sources.push((Box::new(values) as Box<dyn Iterator<Item = _>>).peekable());
+        }
+        if what == Scan::All {
+            sources.push((Box::new(providers) as Box<dyn Iterator<Item = _>>).peekable());
+        }
+        sources.push((Box::new(own) as Box<dyn Iterator<Item = _>>).peekable());
+        let mut page = Vec::new();
+        while page.len() < limit
+            && let Some(head) = sources.iter_mut().filter_map(|source| source.peek().map(|(head, _)| *head)).min()
+        {
+            let mut here = Vec::new();
+            for source in &mut sources {
+                while let Some((_, items)) = source.next_if(|(other, _)| *other == head) {
+                    here.extend(items.into_iter().filter(|item| what.wants(item)));
+                }
+            }
+            if head == from {
+                here.retain(|item| after.is_none_or(|after| item.key().key() > *after));
+            }
+            if here.iter().any(|item| item.key() != here[0].key()) {
+                here.sort_by_cached_key(|item| item.key().key());
+            }
+            page.append(&mut here);
+        }
+        page
     }
 }
 
@@ -200,25 +253,25 @@ impl fmt::Debug for MemoryStore {
 impl Store for MemoryStore {
     fn run(&mut self, now: Timestamp, _: Ticket, op: Op) -> Option<Done> {
         Some(match op {
-            Op::Get(key) => Ok(Found::Value(self.values.get(now, &key.key()).cloned())),
+            Op::Get(key) => {
+                let found = self.value(self.seed.of_key(key.as_bytes()), key);
+                Ok(Found::Value(found.filter(|record| !record.is_expired(now))))
+            }
             Op::Put(put) => self.put_value(now, *put),
-            Op::Touch(item, at) => {
-                self.touch(now, &item, at);
-                Ok(Found::Nothing)
-            }
+            Op::Touch(item, at) => self.touch(now, &item, at),
             Op::Remove(key) => {
-                self.values.remove(&key.key(), &self.lots, &self.config);
+                self.forget_value(self.seed.of_key(key.as_bytes()), &key);
                 Ok(Found::Nothing)
             }
-            Op::Providers(key) => Ok(Found::Providers(self.providers_of(now, &key.key()))),
-            Op::AddProvider(record, _) => self.keep_provider(now, *record),
+            Op::Providers(key) => Ok(Found::Providers(self.providers_of(now, &key))),
+            Op::AddProvider(record, from) => self.keep_provider(now, *record, from),
             Op::RemoveProvider(key, provider) => {
-                let place = key.key();
-                self.providers.remove(&place, &provider);
-                self.own.remove(&place, &provider);
+                let hash = self.seed.of_key(key.as_bytes());
+                self.providers.forget(hash, &key, self.seed.of_peer(&provider), &provider);
+                self.own.take(hash, &key, Some(&provider));
                 Ok(Found::Nothing)
             }
-            Op::Scan { what, after, limit } => Ok(Found::Items(self.page(what, after, limit))),
+            Op::Scan { what, after, limit } => Ok(Found::Items(self.page(what, after.as_ref(), limit))),
             Op::SavePeers(_) => Ok(Found::Nothing),
             Op::SavedPeers => Ok(Found::Peers(Vec::new())),
             Op::Expire { limit } => Ok(Found::Expired(self.forget_expired(now, limit))),
@@ -226,11 +279,12 @@ impl Store for MemoryStore {
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {
-        let first = [self.values.next_expiry(), self.own.next_expiry(), self.providers.next_expiry()];
+        let (values, providers, own) = (self.values.table(), self.providers.keys(), self.own.table());
+        let first = [values.next_expiry(), providers.next_expiry(), own.next_expiry()];
         first.into_iter().flatten().min()
     }
 
     fn usage(&self) -> Usage {
-        Usage { values: self.values.remote(), providers: self.providers.len(), own: self.values.own() + self.own.len() }
+        Usage { values: self.values.table().len(), providers: self.providers.len(), own: self.own.len() }
     }
 }

@@ -10,7 +10,6 @@ pub mod deferred;
 pub mod eviction;
 mod ext;
 mod judge;
-pub(crate) mod lots;
 pub mod memory;
 mod none;
 pub mod remember;

@@ -43,6 +43,7 @@ impl Conformance<'_> {
         ("late_keys_have_their_chance", |c| c.late_keys_have_their_chance()),
         ("late_providers_of_a_key_have_their_chance", |c| c.late_providers_of_a_key_have_their_chance()),
         ("late_addresses_have_their_chance", |c| c.late_addresses_have_their_chance()),
+        ("a_flood_leaves_what_others_sent", |c| c.a_flood_leaves_what_others_sent()),
         ("usage_counts_own_apart", |c| c.usage_counts_own_apart()),
         ("each_scan_finds_its_kind", |c| c.each_scan_finds_its_kind()),
         ("announcements_are_kept", |c| c.announcements_are_kept()),

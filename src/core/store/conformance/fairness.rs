@@ -6,7 +6,7 @@ use super::driven::announced;
 use super::fixtures::{NOW, all, ok, peer, provider, provider_ids, refused, value};
 use super::{Conformance, Driven};
 use crate::core::record::ProviderRecord;
-use crate::core::store::{Item, Judge, Op, Put};
+use crate::core::store::{Item, Judge, Op, Put, Sender};
 use crate::core::time::Timestamp;
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
@@ -18,6 +18,22 @@ const LATE: u64 = 1 << 32;
 const MANY: usize = 24;
 
 impl Conformance<'_> {
+    /// "Whoever sends a record is charged for it": what one peer sent stays where another floods the store.
+    pub fn a_flood_leaves_what_others_sent(&mut self) {
+        let mut store = self.fresh();
+        let sent = |name: &str, n: usize, by: u64| {
+            let mut record = value(&format!("/{name}/{n}"), b"theirs", false);
+            record.expires = Some(LATER);
+            Op::Put(Box::new(Put::new(record, Judge::of_the_last()).from(Sender::new(peer(by)))))
+        };
+        write_all(&mut store, (0..32).map(|n| sent("honest", n, 1)));
+        write_all(&mut store, (0..self.flood).map(|n| sent("flood", n, 2)));
+        for n in 0..32 {
+            let found = ok(store.get(NOW, &format!("/honest/{n}").as_str().into()), "a value can be read");
+            assert!(found.is_some(), "a flood from one peer leaves what another sent: /honest/{n}");
+        }
+    }
+
     /// "Late ones have the same chance as early ones": values.
     pub fn late_values_have_their_chance(&mut self) {
         let mut store = self.fresh();

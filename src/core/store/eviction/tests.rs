@@ -325,6 +325,20 @@ fn a_new_version_of_what_is_kept_is_always_taken() {
     assert_eq!((strange.account, strange.first, strange.since), (peer(1_000), peer(1_000), later(2)));
 }
 
+/// What is replicated gives way first, and the rest where that is not enough.
+#[test]
+fn an_update_takes_its_room_wherever_it_is() {
+    let mut store = Store::with_room(100);
+    for id in 0..100 {
+        let by = if id < 60 { holder(1) } else { peer(id) };
+        assert!(store.put_charge(NOW, id, &Charge::new(by, 1_024, NOW, false)));
+    }
+    let before = store.kept[&0];
+    let after = before.replaced(holder(1), 80 * 1_024, NOW);
+    let victims = gives_way(&mut store, Wanted::Update(0, &before, &after));
+    assert_eq!((victims.len(), victims.iter().filter(|id| **id < 60).count()), (79, 59));
+}
+
 #[test]
 fn a_store_with_lowered_bounds_shrinks_by_the_same_rule_and_takes_updates_meanwhile() {
     let mut store = Store::with_room(2_000);

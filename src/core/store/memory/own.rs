@@ -1,76 +1,121 @@
-//! This node's own provider records: apart from those of others, with no bound and no lot.
+//! What this node published: apart from the records of others, with no bound.
 //!
 //! Knows: their order and expiry. Must not know: remote records. There are as many as the application publishes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
-
 use libp2p_identity::PeerId;
 
-use crate::core::key::Key;
-use crate::core::record::ProviderRecord;
+use super::table::{Row, Slot, Table};
+use crate::core::record::{ProviderRecord, Record, RecordKey};
+use crate::core::store::{Item, StoreError};
 use crate::core::time::Timestamp;
 
-#[derive(Default)]
-pub(super) struct OwnProviders {
-    kept: BTreeMap<Key, BTreeMap<PeerId, ProviderRecord>>,
-    expiry: BTreeSet<(Timestamp, Key, PeerId)>,
+pub(super) struct Own {
+    keys: Table<Published>,
+    count: usize,
 }
 
-impl OwnProviders {
-    pub(super) fn add(&mut self, record: ProviderRecord) {
-        let (place, peer) = (record.key.key(), *record.provider.peer());
-        self.remove(&place, &peer);
-        self.expiry.insert((record.expires, place, peer));
-        self.kept.entry(place).or_default().insert(peer, record);
+/// All that this node published under one key.
+pub(super) struct Published {
+    hash: u64,
+    head: u64,
+    items: Vec<Item>,
+}
+
+impl Own {
+    pub(super) fn new() -> Own {
+        Own { keys: Table::new(), count: 0 }
     }
 
-    pub(super) fn remove(&mut self, place: &Key, peer: &PeerId) {
-        let Some(records) = self.kept.get_mut(place) else { return };
-        if let Some(record) = records.remove(peer) {
-            self.expiry.remove(&(record.expires, *place, *peer));
+    pub(super) fn keep(&mut self, hash: u64, item: Item) -> Result<(), StoreError> {
+        self.take(hash, item.key(), provider(&item));
+        match self.keys.find(hash, item.key()) {
+            Some(slot) => drop(self.keys.change(slot, |kept| kept.items.push(item))),
+            None => drop(self.keys.insert(Published { hash, head: item.key().key().head(), items: vec![item] })?),
         }
-        if records.is_empty() {
-            self.kept.remove(place);
-        }
+        self.count += 1;
+        Ok(())
     }
 
-    /// Those of a key that are not over; without addresses that are.
-    pub(super) fn get(&self, now: Timestamp, place: &Key) -> impl Iterator<Item = ProviderRecord> {
-        let current = self.at(place).filter(move |record| !record.is_expired(now));
-        current.map(move |mut record| {
-            if record.addrs_expire <= now {
-                record.provider = record.provider.with_addrs([]);
-            }
-            record
-        })
+    pub(super) fn value(&self, hash: u64, key: &RecordKey) -> Option<&Record> {
+        self.items(hash, key).iter().find_map(|item| if let Item::Value(record) = item { Some(record) } else { None })
     }
 
-    /// Those of a key as they are kept.
-    pub(super) fn at(&self, place: &Key) -> impl Iterator<Item = ProviderRecord> {
-        self.kept.get(place).into_iter().flat_map(|records| records.values().cloned())
+    /// The provider records of a key, expired or not.
+    pub(super) fn providers(&self, hash: u64, key: &RecordKey) -> impl Iterator<Item = &ProviderRecord> {
+        let items = self.items(hash, key).iter();
+        items.filter_map(|item| if let Item::Provider(record) = item { Some(record) } else { None })
     }
 
-    /// The places of all, from just after this one.
-    pub(super) fn after(&self, place: Option<&Key>) -> impl Iterator<Item = Key> {
-        self.kept.range((place.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)).map(|(place, _)| *place)
+    /// Takes out the value of a key, or the record of this provider.
+    pub(super) fn take(&mut self, hash: u64, key: &RecordKey, of: Option<&PeerId>) -> Option<Item> {
+        let slot = self.keys.find(hash, key)?;
+        self.take_first(slot, |item| provider(item) == of)
     }
 
-    pub(super) fn expire(&mut self, now: Timestamp, limit: usize) -> usize {
-        for taken in 0..limit {
-            match self.expiry.first().copied() {
-                Some((at, place, peer)) if at <= now => self.remove(&place, &peer),
-                _ => return taken,
-            }
-        }
-        limit
+    /// One that has expired at `now`, taken out.
+    pub(super) fn take_expired(&mut self, now: Timestamp) -> Option<Item> {
+        let slot = self.keys.expired(now)?;
+        self.take_first(slot, |item| item.is_expired(now))
     }
 
-    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
-        self.expiry.first().map(|(at, ..)| *at)
+    pub(super) fn table(&self) -> &Table<Published> {
+        &self.keys
     }
 
     pub(super) fn len(&self) -> usize {
-        self.expiry.len()
+        self.count
+    }
+
+    fn items(&self, hash: u64, key: &RecordKey) -> &[Item] {
+        let slot = if self.keys.len() == 0 { None } else { self.keys.find(hash, key) };
+        slot.and_then(|slot| self.keys.get(slot)).map_or(&[], |kept| &kept.items)
+    }
+
+    fn take_first(&mut self, slot: Slot, goes: impl Fn(&Item) -> bool) -> Option<Item> {
+        let at = self.keys.get(slot)?.items.iter().position(goes)?;
+        let item = self.keys.change(slot, |kept| kept.items.swap_remove(at));
+        self.count -= 1;
+        if self.keys.get(slot)?.items.is_empty() {
+            self.keys.remove(slot);
+        }
+        item
+    }
+}
+
+impl Published {
+    pub(super) fn items(&self) -> &[Item] {
+        &self.items
+    }
+}
+
+impl Row for Published {
+    type Name = RecordKey;
+
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn has_name(&self, key: &RecordKey) -> bool {
+        self.items.first().is_some_and(|item| item.key() == key)
+    }
+
+    fn head(&self) -> Option<u64> {
+        Some(self.head)
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        let ends = self.items.iter().filter_map(|item| match item {
+            Item::Value(record) => record.expires,
+            Item::Provider(record) => Some(record.expires),
+        });
+        ends.min()
+    }
+}
+
+/// Whose record it is; `None` for a value.
+fn provider(item: &Item) -> Option<&PeerId> {
+    match item {
+        Item::Value(_) => None,
+        Item::Provider(record) => Some(record.provider.peer()),
     }
 }

@@ -1,353 +1,294 @@
-//! The remote provider records of a memory store: by key, by expiry, and by how many a key has.
+//! The provider records of other peers, by key. A peer is named by four bytes.
 //!
-//! Knows: how to keep, find and drop them. Must not know: values, own records, or who gives way to whom (`room`). The
-//! place stands for the key: it is its SHA-256. Each key is kept once and named by four bytes, as each peer is.
+//! Knows: the bounds of provider records. Must not know: values or own records.
 
-mod room;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
+use super::book::{Book, Charged, Pool};
 use super::config::MemoryStoreConfig;
-use super::peers::{Moved, Peers, Slot, id_bytes};
+use super::peers::{Peers, affordable};
+use super::seed::Since;
+use super::table::{Row, Slot, Table};
 use crate::core::contact::Contact;
-use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, RecordKey};
 use crate::core::store::StoreError;
-use crate::core::store::lots::Lots;
+use crate::core::store::eviction::{Account, Charge, Ranked, Size, Wanted, charge, one_too_many, victims};
 use crate::core::time::Timestamp;
 
-/// Where a key is in the table.
-pub(super) type KeySlot = u32;
-
-#[derive(Default)]
 pub(super) struct Providers {
-    places: BTreeMap<Key, KeySlot>,
-    keys: Vec<Option<Provided>>,
-    free: Vec<KeySlot>,
-    /// One entry for each key: when the first of its records is over.
-    expiry: BTreeSet<(Timestamp, KeySlot)>,
-    /// One entry for each key: how many records it has, and its lot.
-    sizes: BTreeSet<(u32, u32, KeySlot)>,
+    keys: Table<Provided>,
     peers: Peers,
-    records: usize,
+    /// Of key and peer.
+    book: Book<(Slot, Slot)>,
+    max_per_key: usize,
+    max_addr_bytes: usize,
 }
 
 /// A key and its providers.
 pub(super) struct Provided {
-    place: Key,
-    name: RecordKey,
-    /// First that of the peer to whom the key is charged.
+    name: Box<[u8]>,
+    hash: u64,
+    head: u64,
     entries: Vec<Entry>,
-    lot: u32,
 }
 
 /// One provider of one key: 20 bytes.
+#[derive(Clone, Copy)]
 pub(super) struct Entry {
-    /// In two halves, since a whole one would make the entry a multiple of eight bytes long.
+    /// In two halves, so that an entry need not begin at a multiple of eight.
     expires: [u32; 2],
-    /// Of too many providers of this key those with the lowest stay.
-    lot: u32,
     peer: Slot,
-    /// Where the key is in the peer's list.
-    at: u32,
+    since: Since,
+    /// What the addresses that it came with cost.
+    bytes: u32,
 }
 
 impl Providers {
-    pub(super) fn get(&mut self, now: Timestamp, place: &Key) -> Vec<ProviderRecord> {
-        let Some(provided) = self.places.get(place).and_then(|key| self.keys[*key as usize].as_ref()) else {
-            return Vec::new();
-        };
-        let current = provided.entries.iter().filter(|entry| entry.expires() > now);
-        current.filter_map(|entry| Some(entry.record(&provided.name, self.peers.current(entry.peer, now)?))).collect()
+    pub(super) fn new(config: &MemoryStoreConfig) -> Providers {
+        Providers {
+            keys: Table::new(),
+            peers: Peers::new(),
+            book: Book::new(config.max_providers, config.max_addr_bytes),
+            max_per_key: config.max_providers_per_key,
+            max_addr_bytes: config.max_addr_bytes_per_peer,
+        }
     }
 
-    /// Keeps `record`, whose key's length is checked already.
-    pub(super) fn add(
+    /// Those of a key that have not expired.
+    pub(super) fn get(&mut self, now: Timestamp, hash: u64, key: &RecordKey) -> Vec<ProviderRecord> {
+        let Some(provided) = self.keys.find(hash, key.as_bytes()).and_then(|slot| self.keys.get(slot)) else {
+            return Vec::new();
+        };
+        let mut found = Vec::with_capacity(provided.entries.len());
+        for entry in provided.entries.iter().filter(|entry| entry.expires() > now) {
+            found.extend(self.peers.current(entry.peer, now).map(|contact| entry.record(key, contact)));
+        }
+        found
+    }
+
+    /// Keeps `record`, whose key's length is checked already, for the peer with this hash.
+    pub(super) fn keep(
         &mut self,
         now: Timestamp,
-        place: Key,
+        hash: u64,
         record: &ProviderRecord,
-        lots: &Lots,
-        config: &MemoryStoreConfig,
+        of_peer: u64,
+        new: Charge,
     ) -> Result<(), StoreError> {
-        let id = record.provider.peer();
-        let (mut key, mut peer) = (self.places.get(&place).copied(), self.peers.slot(id));
-        let slot = match self.position(key, peer) {
-            Some((key, index, slot)) => {
-                self.renew(key, index, record.expires);
-                slot
-            }
+        let (id, name) = (record.provider.peer(), record.key.as_bytes());
+        let (count, cost) = affordable(record.provider.raw_addrs(), self.max_addr_bytes);
+        let size = Size { records: 1, bytes: cost.into() };
+        while !self.book.has_room(size, Size::default()) && self.expire(now, 1) > 0 {}
+        let (key, peer) = (self.keys.find(hash, name), self.peers.find(of_peer, id));
+        let account = peer.and_then(|peer| self.peers.get(peer)).map_or(new.account, |peer| peer.account);
+        let known = key.zip(peer).and_then(|id| self.charged(id));
+        let after = match &known {
+            // Without addresses it keeps those that it has.
+            Some(known) if count == 0 => Charge { near: new.near, ..known.charge },
+            Some(known) => Charge { near: new.near, bytes: cost, ..known.charge },
+            None => Charge::new(account, cost, now, new.near),
+        };
+        let rank = rank(hash, of_peer);
+        let wanted = match &known {
+            Some(known) => Wanted::Update(known.id, &known.charge, &after),
             None => {
-                let lot = lots.of_record(&place, &id_bytes(id));
-                if !self.has_room(key, peer, config) {
-                    self.make_room(now, &place, id, lot, lots, config)?;
-                    // What gave way may have been the last of either.
-                    (key, peer) = (self.places.get(&place).copied(), self.peers.slot(id));
-                }
-                self.insert(place, record, (key, peer), lot, lots)?
+                self.make_room_for_key(now, hash, name, (account, rank))?;
+                Wanted::New(rank, &after)
             }
         };
-        self.peers.take_addrs(now, slot, &record.provider, record.addrs_expire, config);
+        let Ok(goes) = victims(&mut Charged(self), now, wanted);
+        goes.ok_or(StoreError::Full)?.into_iter().for_each(|id| self.remove(id));
+        let (key, peer) = match &known {
+            Some(known) => known.id,
+            None => self.insert(hash, record, of_peer, &after)?,
+        };
+        if let Some(known) = &known {
+            self.keys.change(key, |provided| provided.renew(peer, record.expires));
+            self.peers.add_record(peer, after.bytes);
+            self.peers.drop_record(peer, known.charge.bytes);
+        }
+        let Ok(()) = charge(&mut Charged(self), (key, peer), known.map(|known| known.charge).as_ref(), Some(&after));
+        self.peers.take_addrs(peer, &record.provider.raw_addrs()[..count], cost, record.addrs_expire);
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, place: &Key, provider: &PeerId) {
-        let key = self.places.get(place).copied();
-        if let Some((key, index, _)) = key.and_then(|key| self.position(Some(key), self.peers.slot(provider))) {
-            self.drop_entry(key, index);
+    pub(super) fn forget(&mut self, hash: u64, key: &RecordKey, of_peer: u64, id: &PeerId) {
+        if let (Some(key), Some(peer)) = (self.keys.find(hash, key.as_bytes()), self.peers.find(of_peer, id)) {
+            self.remove((key, peer));
         }
     }
 
-    /// Forgets up to `limit` records that are over at `now`.
+    /// Forgets up to `limit` records that have expired at `now`.
     pub(super) fn expire(&mut self, now: Timestamp, limit: usize) -> usize {
-        let mut taken = 0;
-        while taken < limit {
-            match self.expiry.first() {
-                Some((at, key)) if *at <= now => taken += self.expire_at(*key, now, limit - taken),
-                _ => break,
-            }
+        for taken in 0..limit {
+            let Some(key) = self.keys.expired(now) else { return taken };
+            self.remove_expired(now, key);
         }
-        taken
+        limit
     }
 
-    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
-        self.expiry.first().map(|(at, _)| *at)
+    pub(super) fn keys(&self) -> &Table<Provided> {
+        &self.keys
     }
 
-    /// The places of all keys, from just after this one.
-    pub(super) fn after(&self, place: Option<&Key>) -> impl Iterator<Item = Key> {
-        self.places.range((place.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)).map(|(place, _)| *place)
-    }
-
-    /// Those of a key as they are kept.
-    pub(super) fn at(&self, place: &Key) -> impl Iterator<Item = ProviderRecord> {
-        let provided = self.places.get(place).and_then(|key| self.keys[*key as usize].as_ref());
-        provided.into_iter().flat_map(|provided| {
-            let record = |entry: &Entry| Some(entry.record(&provided.name, self.peers.kept(entry.peer)?));
-            provided.entries.iter().filter_map(record)
-        })
+    /// The records of a key as they are kept.
+    pub(super) fn all_of(&self, provided: &Provided) -> Vec<ProviderRecord> {
+        let name = RecordKey::from(&provided.name[..]);
+        let record = |entry: &Entry| Some(entry.record(&name, self.peers.get(entry.peer)?.kept()));
+        provided.entries.iter().filter_map(record).collect()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.records
+        self.book.total().records as usize
     }
 
-    #[cfg(test)]
-    pub(super) fn peers(&self) -> &Peers {
-        &self.peers
-    }
-
-    /// Sees that all that is counted is so.
-    #[cfg(test)]
-    pub(super) fn assert_sound(&self, config: &MemoryStoreConfig) {
-        let mut records = 0;
-        let mut charged = BTreeMap::<Slot, usize>::new();
-        for (place, key) in &self.places {
-            let provided = self.key(*key).expect("a key that is named is there");
-            assert_eq!(provided.place, *place);
-            records += provided.entries.len();
-            assert!((1..=config.max_providers_per_key).contains(&provided.entries.len()));
-            let (first, count, lot) = self.tally(*key).expect("a key has records");
-            assert!(self.expiry.contains(&(first, *key)) && self.sizes.contains(&(count, lot, *key)));
-            for entry in &provided.entries {
-                assert_eq!(self.peers.key_at(entry.peer, entry.at as usize), Some(*key), "each side names the other");
-            }
-            let mine = provided.entries.iter().filter(|entry| self.peers.is_charged(entry.peer, entry.at));
-            let mine: Vec<_> = mine.map(|entry| entry.peer).collect();
-            assert_eq!(mine, [provided.entries[0].peer], "a key is charged to one, which is the first");
-            *charged.entry(mine[0]).or_default() += 1;
+    /// Lets one of a key's providers go if there are too many with this one; an error if it is this one.
+    fn make_room_for_key(
+        &mut self,
+        now: Timestamp,
+        hash: u64,
+        name: &[u8],
+        new: (Account, u64),
+    ) -> Result<(), StoreError> {
+        let full = |provided: &&Provided| provided.entries.len() >= self.max_per_key;
+        let Some(key) = self.keys.find(hash, name).filter(|key| self.keys.get(*key).as_ref().is_some_and(full)) else {
+            return if self.max_per_key == 0 { Err(StoreError::Full) } else { Ok(()) };
+        };
+        if self.remove_expired(now, key) {
+            return Ok(());
         }
-        assert!(charged.iter().all(|(peer, count)| self.peers.charged(*peer) as usize == *count));
-        assert_eq!(self.peers.most_charged().map(|(most, ..)| most as usize), charged.values().max().copied());
-        assert_eq!(
-            (self.records, self.expiry.len(), self.sizes.len()),
-            (records, self.places.len(), self.places.len())
-        );
-        assert!(self.places.len() <= config.max_provided_keys && records <= config.max_providers);
-        assert!(self.peers.len() <= config.max_peers);
-        self.peers.assert_sound(config);
+        let entries = self.keys.get(key).map_or(&[][..], |provided| &provided.entries);
+        let kept: Vec<_> = entries.iter().filter_map(|entry| self.charged((key, entry.peer))).collect();
+        let all = kept.iter().map(|record| (record.charge.account, record.rank)).chain([new]);
+        let goes = one_too_many(all).and_then(|at| kept.get(at)).ok_or(StoreError::Full)?;
+        self.remove(goes.id);
+        Ok(())
     }
 
-    fn key(&self, key: KeySlot) -> Option<&Provided> {
-        self.keys.get(key as usize)?.as_ref()
-    }
-
-    fn entries(&self, key: KeySlot) -> &[Entry] {
-        self.key(key).map_or(&[], |provided| &provided.entries)
-    }
-
-    /// Where the record of this peer under this key is.
-    fn position(&self, key: Option<KeySlot>, peer: Option<Slot>) -> Option<(KeySlot, usize, Slot)> {
-        let (key, peer) = (key?, peer?);
-        Some((key, self.entries(key).iter().position(|entry| entry.peer == peer)?, peer))
-    }
-
-    /// Whether no bound is reached, so that nothing has to give way to one more record.
-    fn has_room(&self, key: Option<KeySlot>, peer: Option<Slot>, config: &MemoryStoreConfig) -> bool {
-        let here = key.map_or(0, |key| self.entries(key).len());
-        here < config.max_providers_per_key
-            && self.records < config.max_providers
-            && (key.is_some() || self.places.len() < config.max_provided_keys)
-            && (peer.is_some() || self.peers.len() < config.max_peers)
-    }
-
-    fn renew(&mut self, key: KeySlot, index: usize, expires: Timestamp) {
-        let before = self.tally(key);
-        if let Some(provided) = self.keys[key as usize].as_mut() {
-            provided.entries[index].expires = halves(expires);
-        }
-        self.count(key, before);
-    }
-
-    /// Adds a record for which there is room, of a key and a peer that may be known. Returns where the peer is.
+    /// Adds a record for which there is room, of a key and a peer that may be known.
     fn insert(
         &mut self,
-        place: Key,
+        hash: u64,
         record: &ProviderRecord,
-        (key, peer): (Option<KeySlot>, Option<Slot>),
-        lot: u32,
-        lots: &Lots,
-    ) -> Result<Slot, StoreError> {
-        let key = match key {
-            Some(key) => key,
-            None => self.enter(place, &record.key, lots)?,
+        of_peer: u64,
+        new: &Charge,
+    ) -> Result<(Slot, Slot), StoreError> {
+        let peer = match self.peers.find(of_peer, record.provider.peer()) {
+            Some(peer) => peer,
+            None => self.peers.enter(of_peer, &record.provider, new.account)?,
         };
-        let id = record.provider.peer();
-        let peer = match peer {
-            Some(slot) => slot,
-            None => self.peers.enter(id, lots.of_peer(&id_bytes(id)))?,
-        };
-        let before = self.tally(key);
-        let at = self.peers.attach(peer, key);
-        if let Some(provided) = self.keys[key as usize].as_mut() {
-            let entries = &mut provided.entries;
-            if entries.len() == entries.capacity() {
-                // Doubling wastes half of what most records of the store cost.
-                entries.reserve_exact(entries.len().clamp(1, 4));
-            }
-            entries.push(Entry { expires: halves(record.expires), lot, peer, at });
-        }
-        self.count(key, before);
-        let last = self.entries(key).len() - 1;
-        self.charge(key, last);
-        Ok(peer)
-    }
-
-    /// A place for a key that has none. It has to be given a record.
-    fn enter(&mut self, place: Key, name: &RecordKey, lots: &Lots) -> Result<KeySlot, StoreError> {
-        let key = match self.free.pop() {
+        let entry = Entry { expires: halves(record.expires), peer, since: Since::of(new), bytes: new.bytes };
+        self.peers.add_record(peer, new.bytes);
+        let key = match self.keys.find(hash, record.key.as_bytes()) {
             Some(key) => key,
             None => {
-                let key = KeySlot::try_from(self.keys.len()).map_err(|_| StoreError::Full)?;
-                self.keys.push(None);
-                key
+                let (name, head) = (Box::from(record.key.as_bytes()), record.key.key().head());
+                return Ok((self.keys.insert(Provided { name, hash, head, entries: vec![entry] })?, peer));
             }
         };
-        let name = RecordKey::from(name.as_bytes());
-        self.keys[key as usize] = Some(Provided { place, name, entries: Vec::new(), lot: lots.of_key(&place) });
-        self.places.insert(place, key);
-        Ok(key)
+        self.keys.change(key, |provided| {
+            if provided.entries.len() == provided.entries.capacity() {
+                // Doubling wastes half of what most records of the store cost.
+                provided.entries.reserve_exact(provided.entries.len().clamp(1, 4));
+            }
+            provided.entries.push(entry);
+        });
+        Ok((key, peer))
     }
 
-    /// Drops one record, and its key with the last one.
-    fn drop_entry(&mut self, key: KeySlot, index: usize) {
-        let before = self.tally(key);
-        let Some(provided) = self.keys[key as usize].as_mut() else { return };
-        let entry = provided.entries.swap_remove(index);
-        let left = provided.entries.len();
-        let moved = self.peers.detach(entry.peer, entry.at);
-        self.settle(entry.peer, moved);
-        self.count(key, before);
-        if index == 0 && left > 0 {
-            self.charge_lightest(key);
-        }
-        if left > 0 {
-            return;
-        }
-        if let Some(provided) = self.keys[key as usize].take() {
-            self.places.remove(&provided.place);
-            self.free.push(key);
-        }
-    }
-
-    fn expire_at(&mut self, key: KeySlot, now: Timestamp, limit: usize) -> usize {
-        let mut taken = 0;
-        while taken < limit {
-            let Some(index) = self.entries(key).iter().position(|entry| entry.expires() <= now) else { break };
-            self.drop_entry(key, index);
-            taken += 1;
-        }
-        taken
-    }
-
-    /// Charges a key to that of its providers that has the fewest, where that makes a difference.
-    fn charge_lightest(&mut self, key: KeySlot) {
-        let lightest = self.entries(key).iter().enumerate().min_by_key(|(_, entry)| self.peers.charged(entry.peer));
-        if let Some((index, _)) = lightest {
-            self.charge(key, index);
-        }
-    }
-
-    /// Charges a key to this one of its providers, if it is charged to nobody or to one that has more by two or more.
-    fn charge(&mut self, key: KeySlot, index: usize) {
-        let Some([now, to]) = self.key(key).and_then(|provided| {
-            let entry = |index: usize| provided.entries.get(index).map(|entry| (entry.peer, entry.at));
-            Some([entry(0)?, entry(index)?])
-        }) else {
-            return;
+    /// Forgets a record of this key that has expired at `now`, if there is one.
+    fn remove_expired(&mut self, now: Timestamp, key: Slot) -> bool {
+        let entries = self.keys.get(key).map_or(&[][..], |provided| &provided.entries);
+        let Some(peer) = entries.iter().find(|entry| entry.expires() <= now).map(|entry| entry.peer) else {
+            return false;
         };
-        if self.peers.is_charged(now.0, now.1) {
-            if self.peers.charged(to.0) + 1 >= self.peers.charged(now.0) {
-                return;
+        self.remove((key, peer));
+        true
+    }
+
+    /// Forgets one record, and its key and its peer with their last one.
+    fn remove(&mut self, (key, peer): (Slot, Slot)) {
+        let Some(record) = self.charged((key, peer)) else { return };
+        let Ok(()) = charge(&mut Charged(self), record.id, Some(&record.charge), None);
+        let left = self.keys.change(key, |provided| {
+            provided.entries.retain(|entry| entry.peer != peer);
+            provided.entries.len()
+        });
+        if left == Some(0) {
+            self.keys.remove(key);
+        }
+        self.peers.drop_record(peer, record.charge.bytes);
+    }
+}
+
+/// The rank of a record, from the hashes of its key and of its provider, which are secret.
+fn rank(key: u64, peer: u64) -> u64 {
+    let mixed = (key ^ peer.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ (mixed >> 32)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+}
+
+impl Pool for Providers {
+    type Id = (Slot, Slot);
+
+    fn book(&mut self) -> &mut Book<Self::Id> {
+        &mut self.book
+    }
+
+    fn book_ref(&self) -> &Book<Self::Id> {
+        &self.book
+    }
+
+    fn charged(&self, id: Self::Id) -> Option<Ranked<Self::Id>> {
+        let (provided, peer) = (self.keys.get(id.0)?, self.peers.get(id.1)?);
+        let entry = provided.entries.iter().find(|entry| entry.peer == id.1)?;
+        let charge = entry.since.charge(peer.account, entry.bytes);
+        Some(Ranked { id, rank: rank(provided.hash, peer.hash()), charge })
+    }
+
+    fn note(&mut self, (key, peer): Self::Id, charge: &Charge) {
+        self.keys.change(key, |provided| {
+            if let Some(entry) = provided.entries.iter_mut().find(|entry| entry.peer == peer) {
+                (entry.since, entry.bytes) = (Since::of(charge), charge.bytes);
             }
-            let moved = self.peers.discharge(now.0, now.1);
-            self.settle(now.0, moved);
-        }
-        let moved = self.peers.charge(to.0, to.1);
-        self.settle(to.0, moved);
-        if let Some(provided) = self.keys[key as usize].as_mut() {
-            provided.entries.swap(0, index);
-        }
+        });
     }
 
-    /// Writes down where a peer's list has what now.
-    fn settle(&mut self, peer: Slot, moved: Moved) {
-        for at in moved {
-            let Some(key) = self.peers.key_at(peer, at) else { continue };
-            let provided = self.keys.get_mut(key as usize).and_then(Option::as_mut);
-            let entry = provided.and_then(|provided| provided.entries.iter_mut().find(|entry| entry.peer == peer));
-            if let Some(entry) = entry {
-                entry.at = at as u32;
-            }
-        }
+    fn all(&self) -> Vec<Ranked<Self::Id>> {
+        let ids =
+            self.keys.iter().flat_map(|(key, provided)| provided.entries.iter().map(move |entry| (key, entry.peer)));
+        ids.filter_map(|id| self.charged(id)).collect()
+    }
+}
+
+impl Row for Provided {
+    type Name = [u8];
+
+    fn hash(&self) -> u64 {
+        self.hash
     }
 
-    /// What is counted about a key: when its first record is over, how many there are, its lot.
-    fn tally(&self, key: KeySlot) -> Option<(Timestamp, u32, u32)> {
-        let provided = self.key(key)?;
-        let first = provided.entries.iter().map(Entry::expires).min()?;
-        Some((first, provided.entries.len() as u32, provided.lot))
+    fn has_name(&self, key: &[u8]) -> bool {
+        self.name[..] == *key
     }
 
-    /// Counts a key anew that was changed.
-    fn count(&mut self, key: KeySlot, before: Option<(Timestamp, u32, u32)>) {
-        let after = self.tally(key);
-        let first = |tally: Option<(Timestamp, u32, u32)>| tally.map(|(first, ..)| (first, key));
-        if first(before) != first(after) {
-            first(before).map(|entry| self.expiry.remove(&entry));
-            self.expiry.extend(first(after));
-        }
-        let size = |tally: Option<(Timestamp, u32, u32)>| tally.map(|(_, count, lot)| (count, lot, key));
-        if size(before) != size(after) {
-            size(before).map(|entry| self.sizes.remove(&entry));
-            self.sizes.extend(size(after));
-        }
-        let count = |tally: Option<(Timestamp, u32, u32)>| tally.map_or(0, |(_, count, _)| count as usize);
-        self.records = self.records + count(after) - count(before);
+    fn head(&self) -> Option<u64> {
+        Some(self.head)
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        self.entries.iter().map(Entry::expires).min()
+    }
+}
+
+impl Provided {
+    fn renew(&mut self, peer: Slot, expires: Timestamp) {
+        let known = self.entries.iter_mut().filter(|entry| entry.peer == peer);
+        known.for_each(|entry| entry.expires = halves(expires));
     }
 }
 

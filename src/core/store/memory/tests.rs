@@ -4,14 +4,15 @@
 use std::mem::size_of;
 
 use bytes::Bytes;
-use libp2p_identity::PeerId;
 
-use super::config::{KEY_OVERHEAD, PEER_OVERHEAD, PROVIDER_OVERHEAD, SEQUENCE_OVERHEAD, VALUE_OVERHEAD};
+use super::config::{PROVIDER_OVERHEAD, SEQUENCE_OVERHEAD, VALUE_OVERHEAD};
+use super::peers::Peer;
 use super::providers::{Entry, Provided};
+use super::values::Value;
 use super::*;
 use crate::core::contact::Contact;
-use crate::core::record::{Record, RecordKey};
-use crate::core::store::StoreExt as _;
+use crate::core::store::{Judge, StoreExt as _};
+use libp2p_identity::PeerId;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 const LATER: Timestamp = Timestamp::from_secs(2_000);
@@ -36,7 +37,6 @@ fn remote_bytes_are_copied() {
     let found = store.get(NOW, &key).unwrap().unwrap();
     assert_eq!(found, record);
     assert_ne!(found.value.as_ptr(), record.value.as_ptr());
-    assert_ne!(found.key.as_bytes().as_ptr(), record.key.as_bytes().as_ptr());
 
     let addr = "/ip4/127.0.0.1/tcp/1".parse::<multiaddr::Multiaddr>().unwrap();
     let contact = Contact::from_raw(PeerId::random(), [part_of_a_message(&addr.to_vec())]);
@@ -44,7 +44,30 @@ fn remote_bytes_are_copied() {
     let found = store.providers(NOW, &key).unwrap();
     assert_eq!(found[0].provider, contact);
     assert_ne!(found[0].provider.raw_addrs()[0].as_ptr(), contact.raw_addrs()[0].as_ptr());
-    assert_ne!(found[0].key.as_bytes().as_ptr(), key.as_bytes().as_ptr());
+    for item in store.scan(Scan::All, None, 9).unwrap() {
+        assert_ne!(item.key().as_bytes().as_ptr(), key.as_bytes().as_ptr());
+    }
+}
+
+/// Every field of a record, the rare ones too.
+#[test]
+fn a_value_comes_back_as_it_was_written() {
+    let mut store = store();
+    for fields in 0..=255_u8 {
+        let mut record = Record::new(vec![fields], vec![fields; fields.into()], Timestamp::from_micros(1_000_000_001));
+        let has = |bit: u8| fields & (1 << bit) != 0;
+        record.publisher = has(0).then(PeerId::random);
+        record.expires = has(1).then_some(Timestamp::MAX);
+        record.claimed = has(2);
+        record.sequence = has(3).then_some(u64::MAX);
+        record.announced = has(4).then_some(LATER);
+        record.own = has(5);
+        record.put = has(6).then_some(Timestamp::MAX);
+        record.superseded = has(7);
+        store.put(NOW, record.clone()).unwrap();
+        assert_eq!(store.get(NOW, &record.key).unwrap(), Some(record));
+    }
+    store.assert_sound();
 }
 
 #[test]
@@ -58,39 +81,6 @@ fn a_peer_is_kept_once_however_much_it_provides() {
     let first = store.providers(NOW, &RecordKey::from(vec![0])).unwrap()[0].provider.clone();
     let last = store.providers(NOW, &RecordKey::from(vec![9])).unwrap()[0].provider.clone();
     assert!(std::sync::Arc::ptr_eq(&first, &last));
-    assert_eq!(store.providers.peers().len(), 1);
-}
-
-/// Ids of any length, with any addresses, before and after they were read.
-#[test]
-fn peers_are_kept_as_bytes_and_come_back_whole() {
-    let mut store = store();
-    let addr = |n: usize| format!("/dns4/{}/tcp/1", "a".repeat(n)).parse::<multiaddr::Multiaddr>().unwrap();
-    let mut contacts: Vec<_> = (0..43_u8)
-        .map(|len| {
-            let id = [&[0, len], &vec![7; len.into()][..]].concat();
-            Contact::new(PeerId::from_bytes(&id).unwrap(), (0..usize::from(len) % 5).map(|n| addr(100 * n + 1)))
-        })
-        .collect();
-    contacts.push(Contact::new(PeerId::random(), [addr(200)]));
-    let key = |n: usize| RecordKey::from(n.to_be_bytes().as_slice());
-    for _ in 0..2 {
-        for (n, contact) in contacts.iter().enumerate() {
-            store.add_provider(NOW, ProviderRecord::new(key(n), contact.clone(), LATER, LATER)).unwrap();
-            let Item::Provider(scanned) = &store.scan(Scan::All, None, 99).unwrap()[0] else { panic!("no provider") };
-            assert_eq!(store.providers(NOW, &scanned.key).unwrap()[0].provider, scanned.provider);
-        }
-        for (n, contact) in contacts.iter().enumerate() {
-            let found = store.providers(NOW, &key(n)).unwrap();
-            assert_eq!((found.len(), &found[0].provider, found[0].provider.key()), (1, contact, contact.key()));
-        }
-    }
-    assert_eq!(store.providers.peers().len(), contacts.len());
-    for (n, contact) in contacts.iter().enumerate() {
-        store.remove_provider(&key(n), contact.peer()).unwrap();
-    }
-    assert_eq!((store.providers.peers().len(), store.usage()), (0, Usage::default()));
-    store.providers.peers().assert_empty();
 }
 
 #[test]
@@ -107,63 +97,57 @@ fn every_count_returns_to_zero() {
             let _ = store.add_provider(NOW, record);
         }
     }
-    assert!(store.values.bytes() > 0 && store.providers.peers().addr_bytes() > 0);
+    store.assert_sound();
     while store.expire(LATER, 7).unwrap() == 7 {}
-    assert_eq!(store.usage(), Usage::default());
-    assert_eq!((store.values.bytes(), store.next_expiry()), (0, None));
-    assert_eq!((store.providers.peers().len(), store.providers.peers().addr_bytes()), (0, 0));
-    store.providers.peers().assert_empty();
+    assert_eq!((store.usage(), store.next_expiry()), (Usage::default(), None));
     assert!(store.scan(Scan::All, None, 9).unwrap().is_empty());
+    store.assert_sound();
+    store.values.assert_empty();
+    store.providers.assert_empty();
 }
 
 /// An ordered map of the standard library holds 5 to 11 entries a node, and each node is pointed at.
-fn in_a_map<K, V>() -> usize {
-    (size_of::<K>() + size_of::<V>()) * 11 / 5 + 24
+fn in_a_map<T>() -> usize {
+    size_of::<T>() * 11 / 5 + 24
 }
 
-/// What `Bytes` allocates beside its bytes once it is shared.
-const SHARED: usize = 32;
+/// Per row of a table: a slab and an index that grow by doubling, and two orders of slots.
+fn in_a_table<R>() -> usize {
+    2 * size_of::<R>() + 2 * (size_of::<u32>() + 1) * 8 / 7 + 2 * in_a_map::<(u64, u32)>()
+}
 
-/// Per entry of a table that grows by doubling.
-fn in_a_table<T>() -> usize {
-    2 * (size_of::<Option<T>>() + size_of::<u32>())
+/// What a full store keeps of a record that has a peer and a group of its own.
+fn in_a_book<Id>() -> usize {
+    let weights = 2 * 2 * (size_of::<(u64, u64)>() + 1) * 8 / 7;
+    weights + 2 * in_a_map::<(u64, u64, u64)>() + in_a_map::<(u64, u8, u64, Id)>()
 }
 
 #[test]
 fn the_stated_costs_are_those_of_the_types() {
-    let value = in_a_map::<Key, Record>() + in_a_map::<(Timestamp, Key), ()>() + in_a_map::<(u64, Key), ()>();
-    assert!(value + 2 * SHARED <= VALUE_OVERHEAD, "{value}");
-    let key = in_a_map::<Key, u32>()
-        + in_a_map::<(Timestamp, u32), ()>()
-        + in_a_map::<(u32, u32, u32), ()>()
-        + in_a_table::<Provided>();
-    assert!(key + SHARED + MAX_PROVIDER_KEY_LEN <= KEY_OVERHEAD, "{key}");
-    // A list of three has room for four; longer ones waste less. The peer's list doubles.
-    let provider = size_of::<Entry>() * 2 + 2 * size_of::<u32>();
+    let value = in_a_table::<Value>() + in_a_book::<u32>();
+    assert!(value <= VALUE_OVERHEAD, "{value}");
+    let contact = size_of::<Contact>() + 2 * size_of::<usize>() + 32;
+    let entry = 4 * size_of::<Entry>();
+    let key = in_a_table::<Provided>() + MAX_PROVIDER_KEY_LEN + entry;
+    let provider = key + in_a_table::<Peer>() + contact + in_a_book::<(u32, u32)>();
     assert!(provider <= PROVIDER_OVERHEAD, "{provider}");
-    let counters = 2 * size_of::<usize>();
-    let contact = size_of::<Contact>() + counters + 2 * SHARED + 64;
-    let orders = 2 * (in_a_map::<(u64, u32), ()>() + in_a_map::<(u32, u32, u32), ()>()) + in_a_map::<(u32, u32), ()>();
-    let peer = contact + in_a_table::<super::peers::Peer>() + orders;
-    assert!(peer <= PEER_OVERHEAD, "{peer}");
-    let sequence = in_a_map::<Key, (u64, Timestamp)>() + in_a_map::<(Timestamp, Key), ()>();
+    let sequence = in_a_map::<(u64, (u64, Timestamp))>() + in_a_map::<(Timestamp, u64)>();
     assert!(sequence <= SEQUENCE_OVERHEAD, "{sequence}");
+    assert_eq!((size_of::<Value>(), size_of::<Entry>()), (96, 20));
 }
 
 #[test]
 fn twenty_providers_of_a_key_cost_less_than_64_bytes_each() {
-    let orders = in_a_map::<Key, u32>() + in_a_map::<(Timestamp, u32), ()>() + in_a_map::<(u32, u32, u32), ()>();
-    let key = orders + in_a_table::<Provided>() + SHARED + 34;
-    let record = size_of::<Entry>() + 2 * size_of::<u32>() + key.div_ceil(20);
-    assert!(record <= 64, "{record}");
+    let key = in_a_table::<Provided>() + 34;
+    assert!(size_of::<Entry>() + key.div_ceil(20) <= 64);
 }
 
 /// What every operation leaves behind must agree, or a later one drops the wrong record.
 #[test]
-fn keys_are_charged_to_one_of_their_providers_whatever_happens() {
+fn everything_is_charged_to_the_right_one_whatever_happens() {
     let mut config = MemoryStoreConfig::default();
-    (config.max_provided_keys, config.max_providers, config.max_peers) = (30, 60, 20);
-    (config.max_providers_per_key, config.max_addr_bytes) = (4, 1_500);
+    (config.max_providers, config.max_providers_per_key, config.max_addr_bytes) = (60, 4, 8_000);
+    (config.max_values, config.max_value_bytes) = (30, 10_000);
     let mut store = MemoryStore::new(config, [9; 32]);
     let addr = |port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
     let peers: Vec<_> = (0..60).map(|n| Contact::new(PeerId::random(), (0..n % 7).map(addr))).collect();
@@ -173,19 +157,31 @@ fn keys_are_charged_to_one_of_their_providers_whatever_happens() {
         (state >> 33) % below
     };
     for step in 0..20_000_u64 {
-        let now = NOW + std::time::Duration::from_secs(step / 10);
+        let now = NOW + std::time::Duration::from_secs(step);
         let key = RecordKey::from(draw(80).to_be_bytes().as_slice());
         let peer = &peers[draw(60) as usize];
-        match draw(10) {
+        let mut from = Sender::new(*peer.peer());
+        from.group = Some(draw(9)).filter(|group| *group > 2);
+        (from.holder, from.near) = (draw(3) == 0, draw(2) == 0);
+        let expires = now + std::time::Duration::from_secs(draw(20_000));
+        match draw(12) {
             0 => drop(store.remove_provider(&key, peer.peer())),
             1 => drop(store.expire(now, draw(5) as usize)),
             2 => drop(store.providers(now, &key)),
+            3 => drop(store.remove(&key)),
+            4..8 => {
+                let mut record = Record::new(key, vec![draw(3) as u8; draw(900) as usize], now);
+                (record.expires, record.own) = (Some(expires), draw(9) == 0);
+                let put = Put::new(record, Judge::of_the_last()).from(from);
+                let _ = store.run(now, Ticket::new(0), Op::Put(Box::new(put)));
+            }
             _ => {
-                let expires = now + std::time::Duration::from_secs(draw(200));
-                let _ = store.add_provider(now, ProviderRecord::new(key, peer.clone(), expires, expires));
+                let mut record = ProviderRecord::new(key, peer.clone(), expires, expires);
+                record.own = draw(9) == 0;
+                let _ = store.run(now, Ticket::new(0), Op::AddProvider(Box::new(record), Some(from)));
             }
         }
-        store.providers.assert_sound(store.config());
+        store.assert_sound();
     }
 }
 
@@ -193,4 +189,11 @@ fn keys_are_charged_to_one_of_their_providers_whatever_happens() {
 fn the_seed_is_not_printed() {
     let text = format!("{:?}", store());
     assert!(text.contains("usage") && !text.contains("171") && !text.contains("ab, ab"), "{text}");
+}
+
+impl MemoryStore {
+    fn assert_sound(&self) {
+        self.values.assert_sound();
+        self.providers.assert_sound();
+    }
 }

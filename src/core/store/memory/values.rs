@@ -1,191 +1,260 @@
-//! The values of a memory store, by their place in the keyspace, by their expiry and by their lot.
+//! The values of other peers.
 //!
-//! Knows: the bounds of values. Must not know: provider records. The place stands for the key: it is its SHA-256.
+//! Knows: the bounds of values. Must not know: provider records, own values, or who may replace what.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 
+use super::book::{Book, Charged, Pool};
 use super::config::MemoryStoreConfig;
+use super::seed::Since;
 use super::sequences::Sequences;
-use crate::core::key::Key;
+use super::table::{Row, Slot, Table};
 use crate::core::record::{Record, RecordKey};
-use crate::core::store::lots::Lots;
+use crate::core::store::eviction::{Account, Charge, Ranked, Size, Wanted, charge, victims};
 use crate::core::store::{StoreError, remember};
 use crate::core::time::Timestamp;
 
-#[derive(Default)]
+const EXPIRES: u8 = 1;
+const CLAIMED: u8 = 2;
+const SEQUENCE: u8 = 4;
+const SEVERAL: u8 = 8;
+const PUT: u8 = 16;
+
 pub(super) struct Values {
-    kept: BTreeMap<Key, Record>,
-    /// The places of own values.
-    own: BTreeSet<Key>,
-    /// One entry for each value that expires.
-    expiry: BTreeSet<(Timestamp, Key)>,
-    /// One entry for each remote value: its lot.
-    lots: BTreeSet<(u64, Key)>,
-    /// Of remote values and their keys.
-    bytes: usize,
-    over: Sequences,
+    table: Table<Value>,
+    book: Book<Slot>,
+}
+
+/// A value in 96 bytes and one allocation.
+pub(super) struct Value {
+    /// The key and the value.
+    data: Box<[u8]>,
+    hash: u64,
+    head: u64,
+    received: Timestamp,
+    expires: Timestamp,
+    put: Timestamp,
+    sequence: u64,
+    account: Account,
+    first: Account,
+    /// What few records have: all other fields, with neither key nor value.
+    rare: Option<Box<Record>>,
+    since: Since,
+    key_len: u16,
+    flags: u8,
 }
 
 impl Values {
-    pub(super) fn get(&self, now: Timestamp, place: &Key) -> Option<&Record> {
-        self.kept.get(place).filter(|record| !record.is_expired(now))
+    pub(super) fn new(config: &MemoryStoreConfig) -> Values {
+        Values { table: Table::new(), book: Book::new(config.max_values, config.max_value_bytes) }
     }
 
-    /// Keeps `record`, whose lengths are checked already.
-    pub(super) fn put(
+    pub(super) fn has(&self, hash: u64, key: &RecordKey) -> bool {
+        self.table.find(hash, key.as_bytes()).is_some()
+    }
+
+    /// The value under this key, whether it has expired or not.
+    pub(super) fn get(&self, hash: u64, key: RecordKey) -> Option<Record> {
+        Some(self.table.get(self.table.find(hash, key.as_bytes())?)?.record(key))
+    }
+
+    /// Keeps `record` in place of an earlier one, charged as `new` says.
+    pub(super) fn keep(
         &mut self,
         now: Timestamp,
-        mut record: Record,
-        lots: &Lots,
-        config: &MemoryStoreConfig,
+        hash: u64,
+        record: Record,
+        new: Charge,
+        over: &mut Sequences,
     ) -> Result<(), StoreError> {
-        let place = record.key.key();
-        let lot = lot(&place, &record, lots, config);
-        if !record.own {
-            self.make_room(now, &place, &record, lot, lots, config)?;
-            record.key = RecordKey::from(record.key.as_bytes());
-            record.value = Bytes::copy_from_slice(&record.value);
+        let known = self.table.find(hash, record.key.as_bytes());
+        let before = known.and_then(|slot| self.charged(slot)).map(|known| known.charge);
+        let (after, wanted) = match (known, &before) {
+            (Some(slot), Some(before)) => {
+                let same = self.table.get(slot).is_some_and(|kept| kept.value() == record.value);
+                let Ok(again) = before.sent_again(&Charged(self), new.account);
+                let after = if same { again } else { before.replaced(new.account, new.bytes, now) };
+                (Charge { near: new.near, ..after }, Some((slot, before)))
+            }
+            _ => (new, None),
+        };
+        let wanted = match wanted {
+            Some((slot, before)) => Wanted::Update(slot, before, &after),
+            None => Wanted::New(hash, &after),
+        };
+        let size = Size { records: u64::from(known.is_none()), bytes: after.bytes.into() };
+        while !self.book.has_room(size, Size::default()) && self.expire(now, 1, over) > 0 {}
+        let Ok(goes) = victims(&mut Charged(self), now, wanted);
+        for slot in goes.ok_or(StoreError::Full)? {
+            self.remove(slot, Some(over));
         }
-        match self.kept.get(&place) {
-            // Over, and nobody took it yet: what it leaves is remembered.
-            Some(old) if old.is_expired(now) => self.remove(&place, lots, config),
-            _ => drop(self.take(&place, lots, config)),
-        }
-        self.expiry.extend(record.expires.map(|at| (at, place)));
-        if record.own {
-            self.own.insert(place);
-        } else {
-            self.lots.insert((lot, place));
-            self.bytes += size(&record);
-        }
-        self.kept.insert(place, record);
+        let slot = match known {
+            Some(slot) => {
+                self.table.change(slot, |kept| *kept = Value::new(hash, kept.head, record, &after));
+                slot
+            }
+            None => self.table.insert(Value::new(hash, record.key.key().head(), record, &after))?,
+        };
+        let Ok(()) = charge(&mut Charged(self), slot, before.as_ref(), Some(&after));
         Ok(())
     }
 
-    /// Forgets a value, but not its sequence number: copies of it are still about.
-    pub(super) fn remove(&mut self, place: &Key, lots: &Lots, config: &MemoryStoreConfig) {
-        let Some(record) = self.take(place, lots, config) else { return };
-        if let Some(left) = remember::left_by(&record) {
-            self.over.remember(*place, left);
+    /// Notes when a value was received again.
+    pub(super) fn touch(&mut self, hash: u64, key: &RecordKey, at: Timestamp) {
+        if let Some(slot) = self.table.find(hash, key.as_bytes()) {
+            self.table.change(slot, |value| value.received = at);
         }
     }
 
-    /// Forgets up to `limit` values that are over at `now`.
-    pub(super) fn expire(&mut self, now: Timestamp, limit: usize, lots: &Lots, config: &MemoryStoreConfig) -> usize {
+    /// Forgets a value; with `over` not its sequence number, since copies of it are still about.
+    pub(super) fn forget(&mut self, hash: u64, key: &RecordKey, over: Option<&mut Sequences>) {
+        if let Some(slot) = self.table.find(hash, key.as_bytes()) {
+            self.remove(slot, over);
+        }
+    }
+
+    /// Forgets up to `limit` values that have expired at `now`.
+    pub(super) fn expire(&mut self, now: Timestamp, limit: usize, over: &mut Sequences) -> usize {
         for taken in 0..limit {
-            match self.expiry.first() {
-                Some((at, place)) if *at <= now => {
-                    let place = *place;
-                    self.remove(&place, lots, config);
-                }
-                _ => return taken,
-            }
+            let Some(slot) = self.table.expired(now) else { return taken };
+            self.remove(slot, Some(over));
         }
         limit
     }
 
-    /// The highest sequence number that is remembered of a value that is over.
-    pub(super) fn sequence(&self, now: Timestamp, place: &Key) -> Option<u64> {
-        let kept = self.kept.get(place).filter(|record| record.is_expired(now)).and_then(|record| record.sequence);
-        kept.max(self.over.get(now, place))
+    pub(super) fn table(&self) -> &Table<Value> {
+        &self.table
     }
 
-    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
-        self.expiry.first().map(|(at, _)| *at)
-    }
-
-    pub(super) fn at(&self, place: &Key) -> Option<&Record> {
-        self.kept.get(place)
-    }
-
-    /// The places of all values, from just after this one.
-    pub(super) fn after(&self, place: Option<&Key>) -> impl Iterator<Item = Key> {
-        self.kept.range(from(place)).map(|(place, _)| *place)
-    }
-
-    /// The places of own values, from just after this one.
-    pub(super) fn own_after(&self, place: Option<&Key>) -> impl Iterator<Item = Key> {
-        self.own.range(from(place)).copied()
-    }
-
-    pub(super) fn remote(&self) -> usize {
-        self.lots.len()
-    }
-
-    pub(super) fn own(&self) -> usize {
-        self.own.len()
-    }
-
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Takes a value out, and all that is counted about it.
-    fn take(&mut self, place: &Key, lots: &Lots, config: &MemoryStoreConfig) -> Option<Record> {
-        let record = self.kept.remove(place)?;
-        if let Some(at) = record.expires {
-            self.expiry.remove(&(at, *place));
+    fn remove(&mut self, slot: Slot, over: Option<&mut Sequences>) {
+        let Some(known) = self.charged(slot) else { return };
+        let Ok(()) = charge(&mut Charged(self), slot, Some(&known.charge), None);
+        if let (Some(value), Some(over)) = (self.table.remove(slot), over)
+            && let Some(left) = remember::left_by(&value.without_data())
+        {
+            over.remember(value.hash, left);
         }
-        if record.own {
-            self.own.remove(place);
-        } else {
-            self.lots.remove(&(lot(place, &record, lots, config), *place));
-            self.bytes -= size(&record);
-        }
-        Some(record)
-    }
-
-    /// Makes room for a remote value, if what is over frees enough, or values with worse lots do.
-    fn make_room(
-        &mut self,
-        now: Timestamp,
-        place: &Key,
-        record: &Record,
-        lot: u64,
-        lots: &Lots,
-        config: &MemoryStoreConfig,
-    ) -> Result<(), StoreError> {
-        while !self.has_room(place, record, config, (0, 0)) && self.expire(now, 1, lots, config) > 0 {}
-        let (mut goes, mut bytes) = (Vec::new(), 0);
-        let mut others = self.lots.iter().rev().filter(|(_, other)| other != place);
-        while !self.has_room(place, record, config, (goes.len(), bytes)) {
-            let (_, other) = others.next().filter(|(their_lot, _)| *their_lot > lot).ok_or(StoreError::Full)?;
-            bytes += self.kept.get(other).map_or(0, size);
-            goes.push(*other);
-        }
-        goes.iter().for_each(|other| self.remove(other, lots, config));
-        Ok(())
-    }
-
-    /// Whether the bounds allow `record` in place of what is at `place` now, once so many others of so many bytes go.
-    fn has_room(
-        &self,
-        place: &Key,
-        record: &Record,
-        config: &MemoryStoreConfig,
-        (fewer, less): (usize, usize),
-    ) -> bool {
-        let old = self.kept.get(place).filter(|old| !old.own);
-        let count = self.lots.len() - usize::from(old.is_some()) - fewer;
-        let bytes = self.bytes - old.map_or(0, size) - less;
-        count < config.max_values && bytes + size(record) <= config.max_value_bytes
     }
 }
 
-fn from(place: Option<&Key>) -> (Bound<&Key>, Bound<&Key>) {
-    (place.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+impl Pool for Values {
+    type Id = Slot;
+
+    fn book(&mut self) -> &mut Book<Slot> {
+        &mut self.book
+    }
+
+    fn book_ref(&self) -> &Book<Slot> {
+        &self.book
+    }
+
+    fn charged(&self, id: Slot) -> Option<Ranked<Slot>> {
+        self.table.get(id).map(|value| Ranked { id, rank: value.hash, charge: value.charge() })
+    }
+
+    fn note(&mut self, id: Slot, charge: &Charge) {
+        self.table.change(id, |value| value.note(charge));
+    }
+
+    fn all(&self) -> Vec<Ranked<Slot>> {
+        self.table.iter().filter_map(|(slot, _)| self.charged(slot)).collect()
+    }
 }
 
-/// A value that takes as much room as several may has as much the worse a lot.
-fn lot(place: &Key, record: &Record, lots: &Lots, config: &MemoryStoreConfig) -> u64 {
-    let fair = (config.max_value_bytes / config.max_values.max(1)).max(1);
-    lots.of_value(place, size(record).div_ceil(fair).max(1))
+impl Row for Value {
+    type Name = [u8];
+
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn has_name(&self, key: &[u8]) -> bool {
+        self.key() == key
+    }
+
+    fn head(&self) -> Option<u64> {
+        Some(self.head)
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        self.has(EXPIRES).then_some(self.expires)
+    }
 }
 
-fn size(record: &Record) -> usize {
-    record.key.as_bytes().len() + record.value.len()
+impl Value {
+    fn new(hash: u64, head: u64, record: Record, charge: &Charge) -> Value {
+        let (key, value) = (record.key.as_bytes(), &record.value[..]);
+        let flag = |set, flag| if set { flag } else { 0 };
+        let mut kept = Value {
+            data: [key, value].concat().into_boxed_slice(),
+            hash,
+            head,
+            received: record.received,
+            expires: record.expires.unwrap_or_default(),
+            put: record.put.unwrap_or_default(),
+            sequence: record.sequence.unwrap_or_default(),
+            account: charge.account,
+            first: charge.first,
+            rare: None,
+            since: Since::of(charge),
+            // At most `MAX_KEY_LEN`.
+            key_len: key.len() as u16,
+            flags: flag(record.expires.is_some(), EXPIRES)
+                | flag(record.claimed, CLAIMED)
+                | flag(record.sequence.is_some(), SEQUENCE)
+                | flag(charge.several, SEVERAL)
+                | flag(record.put.is_some(), PUT),
+        };
+        if record.publisher.is_some() || record.announced.is_some() || record.superseded {
+            kept.rare = Some(Box::new(Record { key: RecordKey::new(Bytes::new()), value: Bytes::new(), ..record }));
+        }
+        kept
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.data[..self.key_len.into()]
+    }
+
+    fn value(&self) -> &[u8] {
+        &self.data[self.key_len.into()..]
+    }
+
+    /// The record, whose key is this.
+    fn record(&self, key: RecordKey) -> Record {
+        Record { key, value: Bytes::copy_from_slice(self.value()), ..self.without_data() }
+    }
+
+    /// The record as a copy of its own.
+    pub(super) fn copied(&self) -> Record {
+        self.record(RecordKey::from(self.key()))
+    }
+
+    fn without_data(&self) -> Record {
+        let plain = || Record::new(RecordKey::new(Bytes::new()), Bytes::new(), self.received);
+        Record {
+            received: self.received,
+            expires: self.expires(),
+            put: self.has(PUT).then_some(self.put),
+            sequence: self.has(SEQUENCE).then_some(self.sequence),
+            claimed: self.has(CLAIMED),
+            ..self.rare.as_deref().cloned().unwrap_or_else(plain)
+        }
+    }
+
+    fn charge(&self) -> Charge {
+        let charge = self.since.charge(self.account, self.data.len() as u32);
+        Charge { first: self.first, several: self.has(SEVERAL), ..charge }
+    }
+
+    fn note(&mut self, charge: &Charge) {
+        (self.account, self.first, self.since) = (charge.account, charge.first, Since::of(charge));
+        self.flags = self.flags & !SEVERAL | if charge.several { SEVERAL } else { 0 };
+    }
 }

@@ -1,0 +1,150 @@
+//! What is charged to whom, and in which order records give way.
+//!
+//! Knows: charges. Must not know: what a record is. The order is made when the first record has to give way and forgotten once
+//! the store is half empty: a store that is never full keeps sums alone.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::ops::Bound;
+
+use hashbrown::HashTable;
+
+use crate::core::store::eviction::{Account, Accounts, Charge, Ranked, Size};
+
+/// The charges of one pool of records.
+pub(super) struct Book<Id> {
+    bound: Size,
+    total: Size,
+    weights: HashTable<(Account, u64)>,
+    order: Option<Order<Id>>,
+}
+
+struct Order<Id> {
+    /// Parent, weight, account.
+    accounts: BTreeSet<(Account, u64, Account)>,
+    /// Account, standing, the rank the other way round, record.
+    records: BTreeSet<(Account, u8, u64, Id)>,
+}
+
+/// Records that share bounds.
+pub(super) trait Pool {
+    type Id: Copy + Ord + Default;
+
+    fn book(&mut self) -> &mut Book<Self::Id>;
+    fn book_ref(&self) -> &Book<Self::Id>;
+    fn charged(&self, id: Self::Id) -> Option<Ranked<Self::Id>>;
+    /// Keeps this charge with a record.
+    fn note(&mut self, id: Self::Id, charge: &Charge);
+    fn all(&self) -> Vec<Ranked<Self::Id>>;
+}
+
+/// A pool as the rule of eviction sees it.
+pub(super) struct Charged<'a, P>(pub(super) &'a mut P);
+
+impl<Id: Copy + Ord + Default> Book<Id> {
+    pub(super) fn new(records: usize, bytes: usize) -> Book<Id> {
+        let bound = Size { records: records as u64, bytes: bytes as u64 };
+        Book { bound, total: Size::default(), weights: HashTable::new(), order: None }
+    }
+
+    pub(super) fn total(&self) -> Size {
+        self.total
+    }
+
+    pub(super) fn has_room(&self, more: Size, less: Size) -> bool {
+        let fits = |kept: u64, more: u64, less: u64, bound| kept.saturating_add(more).saturating_sub(less) <= bound;
+        fits(self.total.records, more.records, less.records, self.bound.records)
+            && fits(self.total.bytes, more.bytes, less.bytes, self.bound.bytes)
+    }
+
+    fn order(&self, records: Vec<Ranked<Id>>) -> Order<Id> {
+        let accounts = self.weights.iter().filter_map(|(account, weight)| Some((account.parent()?, *weight, *account)));
+        Order { accounts: accounts.collect(), records: records.iter().map(|r| place(r, &r.charge)).collect() }
+    }
+}
+
+impl<P: Pool> Accounts for Charged<'_, P> {
+    type Id = P::Id;
+    type Error = Infallible;
+
+    fn weight(&self, account: Account) -> Result<u64, Infallible> {
+        let weights = &self.0.book_ref().weights;
+        Ok(weights.find(hash_of(account), |entry| entry.0 == account).map_or(0, |entry| entry.1))
+    }
+
+    fn set_weight(&mut self, account: Account, from: u64, to: u64) -> Result<(), Infallible> {
+        let book = self.0.book();
+        match book.weights.find_entry(hash_of(account), |entry| entry.0 == account) {
+            Ok(entry) if to == 0 => drop(entry.remove()),
+            Ok(mut entry) => entry.get_mut().1 = to,
+            Err(_) => drop(book.weights.insert_unique(hash_of(account), (account, to), |entry| hash_of(entry.0))),
+        }
+        if let (Some(order), Some(parent)) = (&mut book.order, account.parent()) {
+            order.accounts.remove(&(parent, from, account));
+            order.accounts.extend((to > 0).then_some((parent, to, account)));
+        }
+        Ok(())
+    }
+
+    fn heaviest(
+        &mut self,
+        parent: Account,
+        before: Option<(u64, Account)>,
+    ) -> Result<Option<(u64, Account)>, Infallible> {
+        if self.0.book_ref().order.is_none() {
+            let records = self.0.all();
+            let order = self.0.book().order(records);
+            self.0.book().order = Some(order);
+        }
+        let (weight, account) = before.unwrap_or((u64::MAX, Account::PUBLISHED));
+        let order = self.0.book_ref().order.as_ref();
+        let last = order
+            .and_then(|order| order.accounts.range((parent, 0, Account::PUBLISHED)..(parent, weight, account)).last());
+        Ok(last.map(|(_, weight, account)| (*weight, *account)))
+    }
+
+    fn next(&mut self, account: Account, after: Option<&Ranked<P::Id>>) -> Result<Option<Ranked<P::Id>>, Infallible> {
+        let from = match after {
+            Some(after) => Bound::Excluded(place(after, &after.charge)),
+            None => Bound::Included((account, 0, 0, P::Id::default())),
+        };
+        let order = self.0.book_ref().order.as_ref();
+        let next = order.and_then(|order| order.records.range((from, Bound::Unbounded)).next());
+        Ok(next.filter(|(of, ..)| *of == account).and_then(|(.., id)| self.0.charged(*id)))
+    }
+
+    fn set_charge(&mut self, id: P::Id, before: Option<&Charge>, after: Option<&Charge>) -> Result<(), Infallible> {
+        let Some(record) = self.0.charged(id) else { return Ok(()) };
+        if let Some(after) = after {
+            self.0.note(id, after);
+        }
+        let book = self.0.book();
+        let bytes = |charge: Option<&Charge>| charge.map_or(0, |charge| u64::from(charge.bytes));
+        book.total.records = book.total.records + u64::from(after.is_some()) - u64::from(before.is_some());
+        book.total.bytes = book.total.bytes + bytes(after) - bytes(before);
+        if book.total.records < book.bound.records / 2 && book.total.bytes < book.bound.bytes / 2 {
+            book.order = None;
+        }
+        if let Some(order) = &mut book.order {
+            before.map(|before| order.records.remove(&place(&record, before)));
+            order.records.extend(after.map(|after| place(&record, after)));
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, more: Size, less: Size) -> bool {
+        self.0.book_ref().has_room(more, less)
+    }
+}
+
+/// An account is a hash already.
+fn hash_of(account: Account) -> u64 {
+    account.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+}
+
+fn place<Id: Copy>(record: &Ranked<Id>, charge: &Charge) -> (Account, u8, u64, Id) {
+    (charge.account, charge.standing(), !record.rank, record.id)
+}

@@ -1,0 +1,18 @@
+//! Sees that all that is counted is so.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+impl Peers {
+    /// Given how many records name each, and what these pay for.
+    pub(in super::super) fn assert_sound(&self, of_peers: &BTreeMap<Slot, (u32, u32)>) {
+        self.0.assert_sound();
+        let counted: BTreeMap<_, _> = self.0.iter().map(|(slot, peer)| (slot, (peer.records, peer.paid))).collect();
+        assert_eq!(counted, *of_peers);
+        for (_, peer) in self.0.iter() {
+            assert_eq!(affordable(peer.contact.raw_addrs(), usize::MAX).1, peer.cost);
+            assert!(peer.cost <= peer.paid, "addresses are paid for");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Sees that all that is counted is so.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+impl Providers {
+    pub(in super::super) fn assert_sound(&self) {
+        self.keys.assert_sound();
+        let mut of_peers = BTreeMap::<Slot, (u32, u32)>::new();
+        for (_, provided) in self.keys.iter() {
+            assert!((1..=self.max_per_key).contains(&provided.entries.len()));
+            for entry in &provided.entries {
+                let (records, paid) = of_peers.entry(entry.peer).or_default();
+                (*records, *paid) = (*records + 1, *paid + entry.bytes);
+            }
+        }
+        self.peers.assert_sound(&of_peers);
+        self.book.assert_sound(&self.all());
+    }
+
+    pub(in super::super) fn assert_empty(&self) {
+        assert_eq!(self.keys.len(), 0);
+        self.book.assert_empty();
+    }
+}

@@ -1,0 +1,71 @@
+//! Hashes under the store's secret seed: where something is in an index, in which order it gives way, who is charged.
+//!
+//! Knows: bytes. Must not know: what is kept. Whoever does not know the seed can neither fill one bucket of an index nor
+//! make a key or an id that never gives way.
+
+use std::hash::{DefaultHasher, Hasher as _};
+
+use libp2p_identity::PeerId;
+
+use crate::core::store::Sender;
+use crate::core::store::eviction::{Account, Charge};
+use crate::core::time::Timestamp;
+
+/// A hasher that has read the seed.
+pub(super) struct Seed(DefaultHasher);
+
+impl Seed {
+    pub(super) fn new(seed: [u8; 32]) -> Seed {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&seed);
+        Seed(hasher)
+    }
+
+    pub(super) fn of_key(&self, key: &[u8]) -> u64 {
+        self.hash(0, key)
+    }
+
+    pub(super) fn of_peer(&self, peer: &PeerId) -> u64 {
+        self.hash(1, peer.as_ref().digest())
+    }
+
+    /// The account of whoever sent a record; this node's own where nobody did.
+    pub(super) fn account(&self, sender: Option<&Sender>) -> Account {
+        let Some(sender) = sender else { return Account::of_peer(self.hash(3, &[]), None, Account::PUBLISHED) };
+        let group = sender.group.map(|group| self.hash(2, &group.to_ne_bytes()));
+        let kind = if sender.holder { Account::REPLICATED } else { Account::PUBLISHED };
+        Account::of_peer(self.of_peer(&sender.peer), group, kind)
+    }
+
+    fn hash(&self, kind: u8, bytes: &[u8]) -> u64 {
+        let mut hasher = self.0.clone();
+        hasher.write_u8(kind);
+        hasher.write(bytes);
+        hasher.finish()
+    }
+}
+
+/// Since when something is kept and how it stands, in four bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Since(u32);
+
+impl Since {
+    const SETTLED: u32 = 1 << 31;
+    const NEAR: u32 = 1 << 30;
+    /// Times are kept to four seconds, which lasts until the year 2106.
+    const SECS: u64 = 4;
+
+    pub(super) fn of(charge: &Charge) -> Since {
+        let secs = u32::try_from(charge.since.as_secs() / Since::SECS).unwrap_or(u32::MAX) & (Since::NEAR - 1);
+        let flag = |set, bit| if set { bit } else { 0 };
+        Since(secs | flag(charge.settled, Since::SETTLED) | flag(charge.near, Since::NEAR))
+    }
+
+    /// The charge for a record that this account alone sent.
+    pub(super) fn charge(self, account: Account, bytes: u32) -> Charge {
+        let since = Timestamp::from_secs(u64::from(self.0 & (Since::NEAR - 1)) * Since::SECS);
+        let mut charge = Charge::new(account, bytes, since, self.0 & Since::NEAR != 0);
+        charge.settled = self.0 & Since::SETTLED != 0;
+        charge
+    }
+}

@@ -1,0 +1,108 @@
+//! Rows in a slab, found by a hash and walked in order of their places or of their ends.
+//!
+//! Knows: slots, and what a row says of itself. Must not know: what a row is. A slot is four bytes, so that each order has
+//! entries of twelve, and only the head of a place is kept, which is hashed once.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::core::store::StoreError;
+use crate::core::time::Timestamp;
+
+pub(super) type Slot = u32;
+
+/// What a table keeps.
+pub(super) trait Row {
+    type Name: ?Sized;
+
+    /// A hash of the name under the store's seed.
+    fn hash(&self) -> u64;
+    fn has_name(&self, name: &Self::Name) -> bool;
+    /// The head of its place in the keyspace, if it is walked by it.
+    fn head(&self) -> Option<u64>;
+    /// When it expires first, if it does.
+    fn expires(&self) -> Option<Timestamp>;
+}
+
+pub(super) struct Table<R> {
+    slab: Slab<R>,
+    index: HashTable<Slot>,
+    places: BTreeSet<(u64, Slot)>,
+    ends: BTreeSet<(Timestamp, Slot)>,
+}
+
+impl<R: Row> Table<R> {
+    pub(super) fn new() -> Table<R> {
+        Table { slab: Slab::new(), index: HashTable::new(), places: BTreeSet::new(), ends: BTreeSet::new() }
+    }
+
+    pub(super) fn find(&self, hash: u64, name: &R::Name) -> Option<Slot> {
+        let same = |slot: &Slot| self.get(*slot).is_some_and(|row| row.hash() == hash && row.has_name(name));
+        self.index.find(hash, same).copied()
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&R> {
+        self.slab.get(slot as usize)
+    }
+
+    pub(super) fn insert(&mut self, row: R) -> Result<Slot, StoreError> {
+        let slot = Slot::try_from(self.slab.vacant_key()).map_err(|_| StoreError::Full)?;
+        self.places.extend(row.head().map(|head| (head, slot)));
+        self.ends.extend(row.expires().map(|at| (at, slot)));
+        let hash = row.hash();
+        self.slab.insert(row);
+        let slab = &self.slab;
+        self.index.insert_unique(hash, slot, |slot| slab.get(*slot as usize).map_or(0, R::hash));
+        Ok(slot)
+    }
+
+    /// Changes a row, though neither its name nor its place.
+    pub(super) fn change<T>(&mut self, slot: Slot, change: impl FnOnce(&mut R) -> T) -> Option<T> {
+        let row = self.slab.get_mut(slot as usize)?;
+        let before = row.expires();
+        let changed = change(row);
+        let after = row.expires();
+        if before != after {
+            before.map(|at| self.ends.remove(&(at, slot)));
+            self.ends.extend(after.map(|at| (at, slot)));
+        }
+        Some(changed)
+    }
+
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<R> {
+        let row = self.slab.try_remove(slot as usize)?;
+        row.head().map(|head| self.places.remove(&(head, slot)));
+        row.expires().map(|at| self.ends.remove(&(at, slot)));
+        if let Ok(entry) = self.index.find_entry(row.hash(), |other| *other == slot) {
+            entry.remove();
+        }
+        Some(row)
+    }
+
+    /// One that has expired at `now`, first of all.
+    pub(super) fn expired(&self, now: Timestamp) -> Option<Slot> {
+        self.ends.first().filter(|(at, _)| *at <= now).map(|(_, slot)| *slot)
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        self.ends.first().map(|(at, _)| *at)
+    }
+
+    /// All in order of their places, from this head on.
+    pub(super) fn from(&self, head: u64) -> impl Iterator<Item = (u64, &R)> {
+        self.places.range((head, 0)..).filter_map(|(head, slot)| Some((*head, self.get(*slot)?)))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &R)> {
+        self.slab.iter().map(|(slot, row)| (slot as Slot, row))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+}
