@@ -99,7 +99,10 @@ impl Peers {
     pub(crate) fn sender(&self, peer: &PeerId, place: &Key, key: &Key, k: usize) -> Sender {
         let mut sender = Sender::new(*peer);
         sender.group = self.table.seen_group(peer).map(IpGroup::number);
-        sender.holder = self.table.closest(key, k, |_, _| true).iter().any(|near| near.key() == place);
+        let closest = self.table.closest(key, k, |_, _| true);
+        sender.holder = closest.iter().any(|near| near.key() == place);
+        let last = closest.last().filter(|_| closest.len() >= k).map(|last| last.key().distance(key));
+        sender.near = last.is_none_or(|last| self.local.key().distance(key) < last);
         sender
     }
 
@@ -485,6 +488,25 @@ mod tests {
 
     fn contact(peer: PeerId, ports: std::ops::Range<usize>) -> Arc<Contact> {
         Contact::new(peer, ports.map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()))
+    }
+
+    #[test]
+    fn a_sender_is_a_holder_and_this_node_is_near_where_they_are_among_the_closest() {
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
+        let others: Vec<_> = (1..30).map(|port| contact(PeerId::random(), port..port + 1)).collect();
+        let local = *peers.local.key();
+        let sender = |peers: &Peers, of: &Contact, key: &Key| peers.sender(of.peer(), of.key(), key, 5);
+        assert!(sender(&peers, &others[0], others[1].key()).near, "fewer than k are known");
+        others.iter().for_each(|peer| _ = peers.table.offer(Timestamp::ZERO, peer));
+        for key in others.iter().map(|peer| *peer.key()).chain([local]) {
+            let mut known: Vec<_> = others.iter().filter(|peer| peers.contact(peer.peer()).is_some()).collect();
+            known.sort_by_key(|peer| peer.key().distance(&key));
+            for (at, peer) in known.iter().enumerate() {
+                assert_eq!(sender(&peers, peer, &key).holder, at < 5);
+            }
+            let nearer = known.iter().filter(|peer| peer.key().distance(&key) < local.distance(&key)).count();
+            assert_eq!(sender(&peers, &others[0], &key).near, nearer < 5);
+        }
     }
 
     #[test]
