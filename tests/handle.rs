@@ -19,7 +19,9 @@ use libp2p_kad_dht::core::{
     Config, Contact, DialCause, Event, Input, Mode, Operation, Progress, QueryEvent, QueryOptions, RequestError,
     Unreachable,
 };
-use libp2p_kad_dht::handle::{Found, HandleError, MAX_COMMANDS, ProviderUpdate, Providers, Wish};
+use libp2p_kad_dht::handle::{
+    ClosestPeers, Found, HandleError, MAX_COMMANDS, ProviderUpdate, Providers, Published, Wish,
+};
 use libp2p_kad_dht::{Query, QueryError, Quorum};
 use network::{Network, addrs};
 use proptest::prelude::*;
@@ -55,6 +57,27 @@ fn a_value_can_be_put_for_a_while_and_kept_by_others_alone() {
     assert!(found.expires.unwrap() <= network.now + hour, "{:?} is later than an hour from {:?}", found, network.now);
     network.now += hour;
     assert!(matches!(network.finish(bob.get("/my-app/offer")), Err(QueryError::NotFound(_))));
+}
+
+#[test]
+fn what_a_query_gives_can_be_written_and_read() {
+    let mut network = Network::new(5);
+    network.introduce();
+    let (alice, bob) = (network.handle(0), network.handle(4));
+    let published = network.finish(alice.put("/my-app/x", "hello")).unwrap();
+    let found = network.finish(bob.get("/my-app/x")).unwrap();
+    let missed = network.finish(alice.put("/my-app/x", "hello").quorum(Quorum::All)).unwrap_err();
+    let absent = network.finish(bob.get("/my-app/nothing")).unwrap_err();
+    let closest = network.finish(bob.closest_peers("/my-app/x")).unwrap();
+    let written = serde_json::to_string(&(&published, &found, &missed, &absent, &closest)).unwrap();
+    type Read = (Published, Found, QueryError, QueryError, ClosestPeers);
+    let read: Read = serde_json::from_str(&written).unwrap();
+    assert_eq!((&read.2, &read.3), (&missed, &absent));
+    let held = RequestError::HeldBack { last: RequestError::REASONS[2] };
+    let written = serde_json::to_string(&held).unwrap();
+    assert_eq!(serde_json::from_str::<RequestError>(&written).unwrap(), held);
+    assert!(serde_json::from_str::<RequestError>(&written.replace("timed_out", "bored")).is_err());
+    assert_eq!(format!("{read:?}"), format!("{:?}", (published, found, missed, absent, closest)));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::validate::InvalidValue;
 
 /// Why a query did not reach what it was for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum QueryError {
     /// The network: no peer is known. What was to be published is kept locally.
@@ -147,6 +148,7 @@ impl QueryError {
 
 /// Who was asked on behalf of a query, and how each ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Report {
     /// How many requests were sent in all.
@@ -177,6 +179,7 @@ impl std::fmt::Display for Report {
 
 /// A peer that failed a query, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 #[error("{peer}: {why}")]
 pub struct PeerFailure {

@@ -194,6 +194,7 @@ impl Value {
 
 /// Why a request that was sent, or should have been, ended without an answer. Sorted by who must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum RequestError {
     /// The network: no connection to the peer could be had.
@@ -222,7 +223,8 @@ pub enum RequestError {
     #[error("held back, since it failed repeatedly: {last}")]
     HeldBack {
         /// How it failed last: one of [`RequestError::REASONS`].
-        last: &'static str,
+        #[cfg_attr(feature = "serde", serde(deserialize_with = "read_reason"))]
+        last: Reason,
     },
     /// Us: too much is under way already.
     #[error("too many requests under way")]
@@ -230,6 +232,16 @@ pub enum RequestError {
     /// Us: the request cannot be encoded within the size that peers read.
     #[error("the message is too large to send")]
     TooLarge,
+}
+
+/// One of [`RequestError::REASONS`]. A name of its own, since a reference would be read as one into the text.
+type Reason = &'static str;
+
+#[cfg(feature = "serde")]
+fn read_reason<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Reason, D::Error> {
+    let text = <String as serde::Deserialize>::deserialize(from)?;
+    let known = RequestError::REASONS.into_iter().find(|reason| *reason == text);
+    known.ok_or_else(|| serde::de::Error::custom(format!("no reason is called {text}")))
 }
 
 impl RequestError {
@@ -298,6 +310,7 @@ impl RequestError {
 
 /// Why no connection to a peer could be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Unreachable {
     /// No address of the peer is known.
@@ -324,6 +337,7 @@ pub enum Unreachable {
 /// Why a dial failed, as far as the transport tells. In the order of how far it came: whoever dials several addresses
 /// reports the last of the reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum DialCause {
     /// It is not told.
@@ -376,6 +390,7 @@ impl std::fmt::Display for DialCause {
 
 /// A rule of the protocol that a peer broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Misbehaviour {
     /// The bytes are no message of this protocol.

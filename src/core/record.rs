@@ -18,6 +18,7 @@ use super::time::Timestamp;
 /// Its place in the keyspace is [`RecordKey::key`], the SHA-256 of these bytes. For content the bytes are a
 /// multihash (never a whole CID), for values a path such as `/my-app/greeting`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct RecordKey(Bytes);
 
 impl RecordKey {
@@ -106,6 +107,7 @@ impl fmt::Display for RecordKey {
 
 /// A value that a node keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Record {
     /// The application's name for the value.

@@ -100,6 +100,7 @@ impl Walk for Bootstrapped {}
 
 /// The end of a [`get`](super::DhtHandle::get): the best value that was found.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Found {
     /// Its key.
@@ -131,6 +132,7 @@ pub struct Found {
 
 /// The end of a [`put`](super::DhtHandle::put) or a [`provide`](super::DhtHandle::provide).
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Published {
     /// The peers that acknowledged to keep it, nearest to the key first. They may be more than k: where one is late another
@@ -148,6 +150,7 @@ pub struct Published {
 
 /// The end of a [`providers`](super::DhtHandle::providers) stream.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ProvidersFound {
     /// How many providers there were.
@@ -158,6 +161,7 @@ pub struct ProvidersFound {
 
 /// The end of a [`find_peer`](super::DhtHandle::find_peer).
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct FoundPeer {
     /// The peer.
@@ -172,6 +176,7 @@ pub struct FoundPeer {
 
 /// The end of a [`closest_peers`](super::DhtHandle::closest_peers).
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ClosestPeers {
     /// The closest peers that answered, nearest first.
@@ -182,6 +187,7 @@ pub struct ClosestPeers {
 
 /// The end of a [`bootstrap`](super::DhtHandle::bootstrap).
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Bootstrapped {
     /// How many peers the routing table holds now.
@@ -192,6 +198,7 @@ pub struct Bootstrapped {
 
 /// A peer and where it can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PeerRecord {
     /// The peer.

@@ -151,6 +151,7 @@ pub enum Answer {
 
 /// What speaks for the addresses of a peer that was looked for; the more, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Evidence {
     /// The word of others, or what was known of it before it failed: it was not reached. Where this node tried and

@@ -117,6 +117,7 @@ impl<'a> Candidate<'a> {
 
 /// Why a value is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum InvalidValue {
     /// No validator is known for the key's namespace.
