@@ -380,6 +380,11 @@ fn what_cannot_work_is_refused_at_the_start() {
         (&["--request-timeout", "0"], 2, "--request-timeout must not be zero"),
         (&["--request-timeout", "99999h"], 2, "--request-timeout must not be longer than"),
         (&["--value-ttl", "0"], 2, "--value-ttl must not be zero"),
+        (
+            &["--provider-ttl", "1h", "--announce-interval", "22h"],
+            2,
+            "--announce-interval (79200s) must not be greater than --provider-ttl (3600s)",
+        ),
         (&["--provider-ttl", "0"], 2, "--provider-ttl must not be zero"),
         (&["--query-timeout", "5parsecs"], 2, "parsecs"),
         (&["--protocol", "kad"], 2, "begins with '/'"),

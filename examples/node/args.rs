@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
 use kad::Mode;
 use kad::core::AddressPolicy;
+use kad::core::config::Interval;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identity};
 use libp2p_kad_dht as kad;
@@ -119,6 +120,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     provider_ttl: Option<Duration>,
 
+    /// Announce what this node published again this often; 0 for never [default: 11/24 of the shorter lifetime]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    announce_interval: Option<Duration>,
+
+    /// Store values of others again that nobody stored for so long; 0 for never [default: 1h, at most 1/4 of --value-ttl]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    replicate_interval: Option<Duration>,
+
     /// Look into each part of the routing table that no lookup went into for so long; 0 for never [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     refresh_interval: Option<Duration>,
@@ -204,6 +213,8 @@ impl Args {
         set(&mut core.record.value_ttl, self.value_ttl);
         set(&mut core.record.provider_ttl, self.provider_ttl);
         core.record.provider_addr_ttl = core.record.provider_addr_ttl.min(core.record.provider_ttl);
+        set(&mut core.maintenance.announce_interval, self.announce_interval.map(interval));
+        set(&mut core.maintenance.replicate_interval, self.replicate_interval.map(interval));
         set(
             &mut core.maintenance.refresh_interval,
             self.refresh_interval.map(|every| (!every.is_zero()).then_some(every)),
@@ -261,6 +272,11 @@ impl Args {
 fn after_help() -> String {
     let commands: String = COMMANDS.iter().map(|(usage, what)| format!("  {usage:<18} {what}\n")).collect();
     format!("{INPUT}\nCommands:\n{commands}")
+}
+
+/// Zero stands for never.
+fn interval(every: Duration) -> Interval {
+    if every.is_zero() { Interval::Never } else { Interval::Every(every) }
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {

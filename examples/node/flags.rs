@@ -3,12 +3,13 @@
 //! Knows: which flag sets which field. Must not know: what is allowed.
 
 use kad::ConfigError;
+use kad::core::config::Interval;
 use libp2p_kad_dht as kad;
 
 /// A field, the flag that sets it, and what it is set to.
 type Flag = (&'static str, &'static str, fn(&kad::Config) -> String);
 
-const FLAGS: [Flag; 12] = [
+const FLAGS: [Flag; 14] = [
     ("lookup.replication", "--k", |config| config.core().lookup.replication.to_string()),
     ("lookup.parallelism", "--alpha", |config| config.core().lookup.parallelism.to_string()),
     ("lookup.resiliency", "--beta", |config| config.core().lookup.resiliency.to_string()),
@@ -19,6 +20,12 @@ const FLAGS: [Flag; 12] = [
     ("record.value_ttl", "--value-ttl", |config| format!("{:?}", config.core().record.value_ttl)),
     ("record.provider_ttl", "--provider-ttl", |config| format!("{:?}", config.core().record.provider_ttl)),
     ("record.provider_addr_ttl", "--provider-ttl", |config| format!("{:?}", config.core().record.provider_ttl)),
+    ("maintenance.announce_interval", "--announce-interval", |config| {
+        interval(config.core().maintenance.announce_interval)
+    }),
+    ("maintenance.replicate_interval", "--replicate-interval", |config| {
+        interval(config.core().maintenance.replicate_interval)
+    }),
     ("maintenance.refresh_interval", "--refresh-interval", |config| {
         format!("{:?}", config.core().maintenance.refresh_interval.unwrap_or_default())
     }),
@@ -39,6 +46,10 @@ pub(crate) fn explain(why: &ConfigError, config: &kad::Config) -> String {
         }
         why => FLAGS.iter().fold(why.to_string(), |text, (field, flag, _)| text.replace(field, flag)),
     }
+}
+
+fn interval(every: Interval) -> String {
+    if let Interval::Every(time) = every { format!("{time:?}") } else { format!("{every:?}") }
 }
 
 fn valued(field: &str, config: &kad::Config) -> String {

@@ -33,6 +33,8 @@ pub(crate) struct BackOffs {
     heard: u64,
     /// Failures of entries of the table since then.
     silence: usize,
+    /// Whether an outage ended that nobody has taken note of.
+    outage_over: bool,
     peers: BTreeMap<Key, BackOff>,
 }
 
@@ -67,7 +69,7 @@ struct BackOff {
 impl BackOffs {
     /// Remembers at most `limit` peers.
     pub(crate) fn new(config: BackOffConfig, limit: usize) -> BackOffs {
-        BackOffs { config, limit, heard: 0, silence: 0, peers: BTreeMap::new() }
+        BackOffs { config, limit, heard: 0, silence: 0, outage_over: false, peers: BTreeMap::new() }
     }
 
     /// Whether this peer is not to be asked now. An address at which it did not fail yet is worth a try at once.
@@ -165,11 +167,17 @@ impl BackOffs {
         }
     }
 
+    /// Whether somebody answered, for the first time since nobody did; once.
+    pub(crate) fn take_outage_over(&mut self) -> bool {
+        std::mem::take(&mut self.outage_over)
+    }
+
     /// Someone is there. Where nobody was, the failures until now tell nothing of those who failed.
     fn on_heard(&mut self, now: Timestamp, entries: usize) {
         if self.silence > 0 && self.silence >= OUTAGE.min(entries) {
             let since = self.peers.values_mut().filter(|known| known.heard == self.heard);
             since.for_each(|known| known.until = known.until.min(now));
+            self.outage_over = true;
         }
         self.silence = 0;
         self.heard = self.heard.wrapping_add(1);

@@ -82,7 +82,8 @@ pub const DEFAULT_PROBES: usize = 3;
 pub const DEFAULT_CHECK_INTERVAL: Duration = Duration::from_secs(600);
 /// Default for [`MaintenanceConfig::refresh_interval`]. Source: rule L27, 10 min.
 pub const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(600);
-/// Default for [`MaintenanceConfig::announce_interval`]. Source: rules L20 and A48, 22 h.
+/// Default for [`MaintenanceConfig::announce_interval`] where records live for 48 h or longer; with shorter lifetimes it is
+/// the same part of the shorter one. Source: rules L20 and A48, 22 h.
 pub const DEFAULT_ANNOUNCE_INTERVAL: Duration = Duration::from_secs(22 * 3600);
 /// Default for [`MaintenanceConfig::region_interval`]. Source: half of the nodes of a network with sessions of median
 /// 1 h are others after it; of k = 20 holders the next look finds 10.
@@ -135,15 +136,22 @@ impl Config {
             ("record.provider_ttl", record.provider_ttl),
             ("record.provider_addr_ttl", record.provider_addr_ttl),
         ])?;
+        let announce = ("maintenance.announce_interval", maintenance.announce_interval.set());
+        let replicate = ("maintenance.replicate_interval", maintenance.replicate_interval.set());
         let intervals = [
             ("maintenance.check_interval", maintenance.check_interval),
             ("maintenance.refresh_interval", maintenance.refresh_interval),
-            ("maintenance.announce_interval", maintenance.announce_interval),
-            ("maintenance.region_interval", maintenance.region_interval),
-            ("maintenance.replicate_interval", maintenance.replicate_interval),
+            announce,
+            ("maintenance.region_interval", maintenance.region_interval.set()),
+            replicate,
             ("maintenance.snapshot_interval", maintenance.snapshot_interval),
         ];
         nonzero_times(intervals.into_iter().filter_map(|(name, interval)| Some((name, interval?))))?;
+        let (value_ttl, provider_ttl) =
+            (("record.value_ttl", record.value_ttl), ("record.provider_ttl", record.provider_ttl));
+        for (interval, ttl) in [(announce, value_ttl), (announce, provider_ttl), (replicate, value_ttl)] {
+            at_most((interval.0, interval.1.unwrap_or_default()), ttl)?;
+        }
         nonzero([
             ("record.max_value_len", record.max_value_len),
             ("limit.queries", limit.queries),
@@ -166,6 +174,56 @@ impl Config {
         at_most(("lookup.replication", lookup.replication.get()), ("limit.frontier", limit.frontier))?;
         at_most(("back_off.base", self.back_off.base), ("back_off.max", self.back_off.max))?;
         self.routing.diversity.as_ref().map_or(Ok(()), DiversityConfig::validate)
+    }
+}
+
+impl Config {
+    /// How often what this node published is announced again: as set, but early enough that nothing ends in between.
+    pub(crate) fn announce_interval(&self) -> Option<Duration> {
+        let ttl = self.record.value_ttl.min(self.record.provider_ttl);
+        let by_itself = DEFAULT_ANNOUNCE_INTERVAL.min(ttl / 24 * 11);
+        Some(self.maintenance.announce_interval.or(by_itself)?.min(ttl / 4 * 3))
+    }
+
+    /// How often this node looks who is closest to what it published: no more seldom than four times before that is
+    /// announced again.
+    pub(crate) fn region_interval(&self) -> Option<Duration> {
+        let longest = self.announce_interval().map_or(Duration::MAX, |announce| announce / 4);
+        Some(self.maintenance.region_interval.or(DEFAULT_REGION_INTERVAL)?.min(longest))
+    }
+
+    /// After what time without a store a value of another node is stored again.
+    pub(crate) fn replicate_interval(&self) -> Option<Duration> {
+        self.maintenance.replicate_interval.or(DEFAULT_REPLICATE_INTERVAL.min(self.record.value_ttl / 4))
+    }
+}
+
+/// How often a node does something for records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
+pub enum Interval {
+    /// As often as the lifetimes of records ask for.
+    #[default]
+    Auto,
+    /// This often.
+    Every(Duration),
+    /// Never.
+    Never,
+}
+
+impl Interval {
+    /// The time that was set, if one was.
+    fn set(self) -> Option<Duration> {
+        if let Interval::Every(time) = self { Some(time) } else { None }
+    }
+
+    /// The time, where it follows from something else unless it was set; `None` for never.
+    fn or(self, auto: Duration) -> Option<Duration> {
+        match self {
+            Interval::Auto => Some(auto),
+            Interval::Every(time) => Some(time),
+            Interval::Never => None,
+        }
     }
 }
 
@@ -306,16 +364,19 @@ pub struct MaintenanceConfig {
     /// process: the first at once, then after 1, 2, 4 … s up to this, and when the node is dropped; `None` for never. Default: [`DEFAULT_SNAPSHOT_INTERVAL`].
     pub snapshot_interval: Option<Duration>,
     /// How often what this node published is announced again to the k closest, a part of an eighth sooner so that
-    /// nodes and keys do not stay in step; `None` for never. Shorter than the lifetimes of records, or they end in
-    /// between. Default: [`DEFAULT_ANNOUNCE_INTERVAL`].
-    pub announce_interval: Option<Duration>,
-    /// How often this node looks who is closest to what it published, and announces it to those who are so newly;
-    /// `None` for never. Default: [`DEFAULT_REGION_INTERVAL`].
-    pub region_interval: Option<Duration>,
+    /// nodes and keys do not stay in step. It must not be longer than `record.value_ttl` and `record.provider_ttl`, and
+    /// where it is longer than three quarters of one, that is what counts. Default: [`Interval::Auto`], 11/24 of the shorter
+    /// lifetime, [`DEFAULT_ANNOUNCE_INTERVAL`] at most.
+    pub announce_interval: Interval,
+    /// How often this node looks who is closest to what it published, and announces it to those who are so newly, but at
+    /// least four times before it is announced again to all. Default: [`Interval::Auto`],
+    /// [`DEFAULT_REGION_INTERVAL`].
+    pub region_interval: Interval,
     /// After what time without a store a value of another node is stored again at the closest, while this node is one
-    /// of them and a server; `None` for never, and then newcomers get nothing from this node either.
-    /// Default: [`DEFAULT_REPLICATE_INTERVAL`].
-    pub replicate_interval: Option<Duration>,
+    /// of them and a server; where it is never, newcomers get nothing from this node either. It must not be longer than
+    /// `record.value_ttl`. Default: [`Interval::Auto`], a quarter of `record.value_ttl`, [`DEFAULT_REPLICATE_INTERVAL`] at
+    /// most.
+    pub replicate_interval: Interval,
     /// Maximum bytes of keys and values that this node sends in an hour to keep what others published: those that it stores
     /// again, and those that it brings to newcomers, of whom each has at most a quarter of what is left. What does not fit
     /// is left to the other holders. Default: [`DEFAULT_REPLICATE_BYTES`].
@@ -329,9 +390,9 @@ impl Default for MaintenanceConfig {
             check_interval: Some(DEFAULT_CHECK_INTERVAL),
             refresh_interval: Some(DEFAULT_REFRESH_INTERVAL),
             snapshot_interval: Some(DEFAULT_SNAPSHOT_INTERVAL),
-            announce_interval: Some(DEFAULT_ANNOUNCE_INTERVAL),
-            region_interval: Some(DEFAULT_REGION_INTERVAL),
-            replicate_interval: Some(DEFAULT_REPLICATE_INTERVAL),
+            announce_interval: Interval::Auto,
+            region_interval: Interval::Auto,
+            replicate_interval: Interval::Auto,
             replicate_bytes: DEFAULT_REPLICATE_BYTES,
         }
     }
@@ -414,6 +475,37 @@ mod tests {
     }
 
     #[test]
+    fn intervals_follow_from_lifetimes_unless_they_are_set_and_what_cannot_work_names_both_fields() {
+        let times = |config: &Config| {
+            [config.announce_interval(), config.region_interval(), config.replicate_interval()].map(Option::unwrap)
+        };
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let mut config = Config::default();
+        assert_eq!(times(&config), [22 * 60, 60, 60].map(minutes));
+        config.record.value_ttl = minutes(60);
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(
+            times(&config),
+            [27 * 60 + 30, 6 * 60 + 52, 15 * 60]
+                .map(|secs| Duration::from_millis(secs * 1_000 + if secs == 412 { 500 } else { 0 }))
+        );
+        config.record.provider_ttl = minutes(24);
+        assert_eq!(config.announce_interval(), Some(minutes(11)), "the shorter lifetime counts");
+        config.maintenance.announce_interval = Interval::Every(minutes(24));
+        assert_eq!((config.validate(), config.announce_interval()), (Ok(()), Some(minutes(18))), "before it ends");
+        let refused = |interval, ttl| Err(ConfigError::Greater(interval, ttl));
+        config.maintenance.announce_interval = Interval::Every(minutes(25));
+        assert_eq!(config.validate(), refused("maintenance.announce_interval", "record.provider_ttl"));
+        config.maintenance.announce_interval = Interval::Every(minutes(61));
+        assert_eq!(config.validate(), refused("maintenance.announce_interval", "record.value_ttl"));
+        config.maintenance.announce_interval = Interval::Never;
+        config.maintenance.replicate_interval = Interval::Every(minutes(61));
+        assert_eq!(config.validate(), refused("maintenance.replicate_interval", "record.value_ttl"));
+        (config.record.value_ttl, config.record.provider_ttl) = (Duration::MAX, Duration::MAX);
+        assert_eq!((config.validate(), config.region_interval()), (Ok(()), Some(minutes(60))));
+    }
+
+    #[test]
     fn errors_name_the_field() {
         let mut config = Config::default();
         config.lookup.query_timeout = Duration::ZERO;
@@ -426,9 +518,9 @@ mod tests {
         assert_eq!(config.validate(), Err(ConfigError::Zero("maintenance.refresh_interval")));
         type Change = fn(&mut MaintenanceConfig);
         let changes: [(&str, Change); 3] = [
-            ("maintenance.announce_interval", |m| m.announce_interval = Some(Duration::ZERO)),
-            ("maintenance.region_interval", |m| m.region_interval = Some(Duration::ZERO)),
-            ("maintenance.replicate_interval", |m| m.replicate_interval = Some(Duration::ZERO)),
+            ("maintenance.announce_interval", |m| m.announce_interval = Interval::Every(Duration::ZERO)),
+            ("maintenance.region_interval", |m| m.region_interval = Interval::Every(Duration::ZERO)),
+            ("maintenance.replicate_interval", |m| m.replicate_interval = Interval::Every(Duration::ZERO)),
         ];
         for (name, change) in changes {
             let mut config = Config::default();

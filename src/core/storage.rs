@@ -50,8 +50,6 @@ pub(crate) enum Asker {
 pub(crate) enum Duty {
     /// Announces again what this node published.
     Republish,
-    /// The same of what could not be announced.
-    Retry,
     /// Stores the values of others again.
     Replicate,
     /// Brings values to newcomers.

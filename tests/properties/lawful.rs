@@ -8,6 +8,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
+use libp2p_kad_dht::core::config::Interval;
 use libp2p_kad_dht::core::stats::QueryKind;
 use libp2p_kad_dht::core::store::deferred::{DeferredControl, DeferredStore};
 use libp2p_kad_dht::core::validate::{Candidate, Valid};
@@ -52,9 +53,9 @@ pub(crate) fn small() -> Config {
     config.maintenance.probes = 2;
     config.maintenance.check_interval = Some(Duration::from_secs(20));
     config.maintenance.refresh_interval = Some(Duration::from_secs(30));
-    config.maintenance.announce_interval = Some(Duration::from_secs(40));
-    config.maintenance.region_interval = Some(Duration::from_secs(8));
-    config.maintenance.replicate_interval = Some(Duration::from_secs(5));
+    config.maintenance.announce_interval = Interval::Every(Duration::from_secs(40));
+    config.maintenance.region_interval = Interval::Every(Duration::from_secs(8));
+    config.maintenance.replicate_interval = Interval::Every(Duration::from_secs(5));
     config.limit.queries = 4;
     config.limit.inbound = 4;
     config.limit.inbound_per_peer = 2;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use libp2p_kad_dht::core::config::Interval;
 use libp2p_kad_dht::core::store::deferred::{DeferredControl, DeferredStore};
 use libp2p_kad_dht::core::validate::{Candidate, Valid};
 use libp2p_kad_dht::core::{
@@ -398,9 +399,10 @@ fn config(words: &Words<'_>) -> Config {
     config.routing.wide_low_buckets = words.number("wide").unwrap_or(0);
     config.maintenance.refresh_interval = words.time("refresh");
     config.maintenance.check_interval = words.time("checks");
-    config.maintenance.announce_interval = words.time("announce");
-    config.maintenance.region_interval = words.time("regions");
-    config.maintenance.replicate_interval = words.time("replicate");
+    let interval = |name| words.time(name).map_or(Interval::Never, Interval::Every);
+    config.maintenance.announce_interval = interval("announce");
+    config.maintenance.region_interval = interval("regions");
+    config.maintenance.replicate_interval = interval("replicate");
     config.maintenance.probes = words.number("probes").unwrap_or(config.maintenance.probes);
     config.record.read_quorum = words.quorum("read").unwrap_or(config.record.read_quorum);
     config.record.write_quorum = words.quorum("write").unwrap_or(config.record.write_quorum);

@@ -214,7 +214,9 @@ impl Store for DiskStore {
             }
             Op::Scan { what, after, limit } => self.read_from_disk(ticket, Ask::Scan(what, after, limit)),
             Op::SavedPeers => self.read_from_disk(ticket, Ask::Peers),
-            Op::Expire { .. } if self.shared.kept().expiry.is_none_or(|(first, _)| first > now) => {
+            Op::Expire { latest, .. }
+                if self.shared.kept().expiry.is_none_or(|(first, last)| first > now && last <= latest) =>
+            {
                 return Some(Ok(Found::Expired(0)));
             }
             op => self.takes(&op).and_then(|takes| self.hand_over(Some(ticket), Task::Op(now, op), takes)),

@@ -91,8 +91,8 @@ impl<'t, 'c> Group<'t, 'c> {
             Op::SavePeers(peers) => {
                 self.tables.meta.insert("peers", row::encode_peers(peers).as_slice())?;
             }
-            Op::Expire { limit } => {
-                self.cut(Timestamp::MAX, *limit)?;
+            Op::Expire { limit, latest } => {
+                self.cut(*latest, *limit)?;
                 return Ok(Ok(Found::Expired(self.expire(now, *limit)?)));
             }
             // Those that read do this.

@@ -213,7 +213,7 @@ fn saved_peers(store: &mut Opened) -> Result<Vec<Arc<Contact>>, StoreError> {
 }
 
 fn expire(store: &mut Opened, now: Timestamp) -> usize {
-    match store.run(now, Op::Expire { limit: usize::MAX }).unwrap() {
+    match store.run(now, Op::Expire { limit: usize::MAX, latest: Timestamp::MAX }).unwrap() {
         Found::Expired(count) => count,
         other => panic!("not a count: {other:?}"),
     }

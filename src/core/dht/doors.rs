@@ -59,6 +59,9 @@ impl Dht {
             self.left_table(now, gone);
             self.offer_waiting(now, &Key::from(&gone));
         }
+        if !before.has_addrs() {
+            self.upkeep.own.hasten(now);
+        }
         self.on_moved(now, &before);
     }
 

@@ -55,7 +55,7 @@ impl Dht {
     pub(super) fn tell_superseded(&mut self) {
         while let Some(key) = self.storage.take_superseded() {
             let name = Name { place: key.key(), provider: false };
-            self.upkeep.republish.forget(&name);
+            self.upkeep.own.forget(&name);
             self.stop_errands(&name, None);
             self.outputs.push_back(Output::Event(Event::Superseded { key }));
         }

@@ -120,6 +120,7 @@ impl Dht {
         let now = time.now;
         let mut rng = ChaCha8Rng::from_seed(seed);
         let (keeps_peers, publishes) = (store.keeps_peers(), store.usage().own > 0);
+        let expiry = Expiry::new(time.date, &*store);
         let mut dht = Dht {
             mode: Mode::default(),
             peers: Peers::new(local, &config),
@@ -132,10 +133,10 @@ impl Dht {
             probes: Probes::new(config.maintenance.probes, config.limit.candidates),
             checks: Checks::new(config.maintenance.check_interval),
             refresh: Refresh::new(now, config.maintenance.refresh_interval, &mut rng),
-            expiry: Expiry::default(),
+            expiry,
             snapshots: Snapshots::new(config.maintenance.snapshot_interval, keeps_peers),
             lost: LostProviders::default(),
-            upkeep: Upkeep::new(now, &config.maintenance, publishes, &mut rng),
+            upkeep: Upkeep::new(now, &config, publishes, &mut rng),
             stats: Stats::default(),
             time,
             outputs: VecDeque::new(),
@@ -170,7 +171,7 @@ impl Dht {
         let id = self.pool.next_id();
         self.stats.queries_started += 1;
         let kind = operation.kind();
-        self.on_changed(&operation);
+        self.on_changed(now, &operation);
         let joins = matches!(operation, Operation::Bootstrap);
         let prepared = match joins.then(|| self.pool.bootstrap()).flatten() {
             Some(_) => Ok((Query::new(Machine::Joined, *self.peers.local.key(), kind), None)),
@@ -354,6 +355,9 @@ impl Dht {
 
     /// The host's clock says this; the node's own time is returned.
     fn follow(&mut self, date: Timestamp) -> Timestamp {
+        if date < self.time.date {
+            self.expiry.on_set_back();
+        }
         let now = self.time.follow(date);
         self.peers.book.advance(now);
         now

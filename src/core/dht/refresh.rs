@@ -60,6 +60,9 @@ impl Dht {
     /// A peer answered; before that there were `known` in the table.
     pub(super) fn on_growth(&mut self, now: Timestamp, known: usize) {
         let len = self.peers.table.len();
+        if known == 0 && len > 0 || self.peers.back_offs.take_outage_over() {
+            self.upkeep.own.hasten(now);
+        }
         if len > known {
             self.refresh.on_growth(now, len, &mut self.rng);
         }

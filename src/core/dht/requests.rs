@@ -301,7 +301,9 @@ impl Dht {
         }
         self.run_checks(now);
         if self.expiry.begin(&self.time, self.storage.peek()) {
-            let expire = Op::Expire { limit: EXPIRED_AT_ONCE };
+            let record = &self.config.record;
+            let latest = self.time.date + record.value_ttl.max(record.provider_ttl);
+            let expire = Op::Expire { limit: EXPIRED_AT_ONCE, latest };
             let done = self.storage.run(self.time.date, Asker::Expiry, expire);
             done.into_iter().for_each(|done| self.expiry.on_done(now, &done));
         }

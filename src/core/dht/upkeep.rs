@@ -40,7 +40,7 @@ impl Dht {
             // What its own rules call over would be refused by all, and held against this node.
             let valid = !errand.item.is_expired(self.time.date);
             if !valid && errand.item.is_own() {
-                self.upkeep.republish.forget(&Name::of(&errand.item));
+                self.upkeep.own.forget(&Name::of(&errand.item));
             }
             valid && !self.pool.publishes(&errand.item)
         });
@@ -54,7 +54,7 @@ impl Dht {
         tracing::debug!(query = %id, ?duty, records = errands.len(), "keeping records alive");
         let k = self.config.lookup.replication.get();
         let (cause, kind) = match duty {
-            Duty::Republish | Duty::Retry => (Cause::Announced, QueryKind::Announce),
+            Duty::Republish => (Cause::Announced, QueryKind::Announce),
             Duty::Replicate => (Cause::Replicated, QueryKind::Replicate),
             Duty::Newcomers => (Cause::Joined, QueryKind::Bring),
         };
@@ -92,16 +92,16 @@ impl Dht {
                     let newer = ended.newer.into_iter();
                     newer.for_each(|record| _ = self.storage.put(self.time.date, Asker::Adopt, record));
                 }
-                Duty::Republish | Duty::Retry => self.on_announced(ended),
+                Duty::Republish => self.on_announced(ended),
                 Duty::Replicate if !ended.reached.is_empty() => self.touch(ended.item, run.started),
-                Duty::Newcomers => self.upkeep.republish.on_told(Name::of(&ended.item), &ended.reached),
+                Duty::Newcomers => self.upkeep.own.on_told(Name::of(&ended.item), &ended.reached),
                 Duty::Replicate => {}
             }
         }
     }
 
     fn on_announced(&mut self, ended: Ended) {
-        if self.upkeep.republish.on_ended(&self.time, Name::of(&ended.item), &ended) {
+        if self.upkeep.own.on_ended(&self.time, Name::of(&ended.item), &ended) {
             self.touch(ended.item, self.time.date);
         }
     }
@@ -137,7 +137,7 @@ impl Dht {
     }
 
     /// The application changes what it publishes.
-    pub(super) fn on_changed(&mut self, operation: &Operation) {
+    pub(super) fn on_changed(&mut self, now: Timestamp, operation: &Operation) {
         let (key, provider) = match operation {
             Operation::Put { key, .. } | Operation::Remove { key } => (key, false),
             Operation::Provide { key } | Operation::StopProviding { key } => (key, true),
@@ -148,10 +148,10 @@ impl Dht {
         if taken_back {
             self.pool.publishing(&name).into_iter().for_each(|id| self.cancel(id));
         }
-        self.upkeep.on_changed(name);
+        self.upkeep.on_changed(now, name);
         self.stop_errands(&name, None);
         if taken_back {
-            self.upkeep.republish.forget(&name);
+            self.upkeep.own.forget(&name);
         }
     }
 }

@@ -10,26 +10,46 @@ pub(crate) const EXPIRED_AT_ONCE: usize = 1_000;
 /// A store that fails is asked again after this.
 const RETRY: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Expiry {
     not_before: Timestamp,
     /// Whether the store works at a page.
     waiting: bool,
+    /// Until this date the store is to be looked through for what expires too late.
+    cut: Timestamp,
+    /// Whether something had expired when the page was begun.
+    expired: bool,
 }
 
 impl Expiry {
+    /// What the store keeps from an earlier life, the clock may have been ahead when it came.
+    pub(crate) fn new(date: Timestamp, store: &dyn Store) -> Expiry {
+        let cut = if store.next_expiry().is_some() { Timestamp::MAX } else { date };
+        Expiry { not_before: Timestamp::ZERO, waiting: false, cut, expired: false }
+    }
+
+    /// The host's clock went back: what came while it was ahead expires too late.
+    pub(crate) fn on_set_back(&mut self) {
+        self.cut = Timestamp::MAX;
+    }
+
     /// When something is to be forgotten next.
     pub(crate) fn due(&self, time: &NodeTime, store: &dyn Store) -> Option<Timestamp> {
         if self.waiting {
             return None;
         }
-        store.next_expiry().map(|at| time.now_at(at).max(self.not_before))
+        let first = store.next_expiry()?;
+        let due = if time.date < self.cut { time.now } else { time.now_at(first) };
+        Some(due.max(self.not_before))
     }
 
     /// Whether the store is to forget a page now.
     pub(crate) fn begin(&mut self, time: &NodeTime, store: &dyn Store) -> bool {
         let begins = self.due(time, store).is_some_and(|due| due <= time.now);
-        self.waiting |= begins;
+        if begins {
+            (self.waiting, self.cut) = (true, time.date);
+            self.expired = store.next_expiry().is_some_and(|at| at <= time.date);
+        }
         begins
     }
 
@@ -37,7 +57,7 @@ impl Expiry {
     /// awake.
     pub(crate) fn on_done(&mut self, now: Timestamp, done: &Done) {
         self.waiting = false;
-        if !matches!(done, Ok(Found::Expired(1..))) {
+        if self.expired && !matches!(done, Ok(Found::Expired(1..))) {
             self.not_before = now + RETRY;
         }
     }

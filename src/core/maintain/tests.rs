@@ -1,6 +1,6 @@
 //! The schedules, with pages made by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
@@ -8,8 +8,9 @@ use rand_core::SeedableRng;
 
 use super::budget::{Budget, bytes};
 use super::sweep::{PAGE, Sweep};
-use super::{Newcomers, Replicate, Republish, Upkeep};
-use crate::core::config::{DiversityConfig, MaintenanceConfig, RoutingConfig};
+use super::upkeep::is_due;
+use super::{Newcomers, Own, Upkeep};
+use crate::core::config::{Config, DiversityConfig, Interval, RoutingConfig};
 use crate::core::contact::Contact;
 use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::key::Key;
@@ -42,7 +43,7 @@ fn page(all: &BTreeMap<Key, Item>, after: Option<Key>) -> Vec<Item> {
     all.iter().filter(|(key, _)| behind(key)).map(|(_, item)| item.clone()).take(PAGE).collect()
 }
 
-/// Lets the hand go round until `end`; who was visited when.
+/// Lets the sweep go on until `end`; what had its turn when.
 fn sweep(sweep: &mut Sweep, all: &BTreeMap<Key, Item>, end: Timestamp) -> Vec<(Timestamp, Key)> {
     let mut visits = Vec::new();
     let mut last = Timestamp::ZERO;
@@ -50,14 +51,13 @@ fn sweep(sweep: &mut Sweep, all: &BTreeMap<Key, Item>, end: Timestamp) -> Vec<(T
         assert!(now > last, "it goes on");
         last = now;
         let page = page(all, sweep.begin(now));
-        let visited = sweep.on_page(now, &page, 0);
-        visits.extend(page.iter().take(visited).map(|item| (now, item.key().key())));
+        visits.extend(sweep.take_page(now, Some(page), 0).iter().map(|item| (now, item.key().key())));
     }
     visits
 }
 
 #[test]
-fn a_turn_visits_everyone_once_and_takes_its_time() {
+fn a_cycle_comes_to_everything_once_and_takes_its_time() {
     for count in [1, 5, 2_000] {
         let all = values(count, true);
         let mut hand = Sweep::new(BEGIN, HOUR, &mut rng());
@@ -66,7 +66,7 @@ fn a_turn_visits_everyone_once_and_takes_its_time() {
         visits.iter().for_each(|(at, key)| times.entry(*key).or_default().push(*at));
         assert_eq!(times.len(), count);
         for times in times.values() {
-            assert!((9..=11).contains(&times.len()), "{} visits in ten turns", times.len());
+            assert!((9..=11).contains(&times.len()), "{} visits in ten cycles", times.len());
             let steady = |pair: &[Timestamp]| (54..=66).contains(&((pair[1] - pair[0]).as_secs() / 60));
             assert!(times.windows(2).all(steady), "{times:?}");
         }
@@ -74,7 +74,7 @@ fn a_turn_visits_everyone_once_and_takes_its_time() {
             let begin = BEGIN + HOUR * tenth / 6;
             visits.iter().filter(|(at, _)| *at >= begin && *at < begin + HOUR / 6).count()
         });
-        assert!(most.max().unwrap() <= count / 6 + count / 10 + 5, "spread over the turn");
+        assert!(most.max().unwrap() <= count / 6 + count / 10 + 5, "spread over the cycle");
     }
 }
 
@@ -85,9 +85,25 @@ fn after_a_long_sleep_nothing_is_made_up_for_in_haste() {
     sweep(&mut hand, &all, BEGIN + HOUR / 3);
     let wake = BEGIN + 10 * HOUR;
     hand.begin(wake);
-    hand.failed(wake); // The store was asleep too; it is asked again a minute later.
+    assert!(hand.take_page(wake, None, 0).is_empty()); // The store was asleep too; it is asked again a minute later.
     let visits = sweep(&mut hand, &all, wake + HOUR / 4);
-    assert!((300..700).contains(&visits.len()), "{} of 2,000 in a quarter of a turn", visits.len());
+    assert!((300..700).contains(&visits.len()), "{} of 2,000 in a quarter of a cycle", visits.len());
+}
+
+#[test]
+fn what_cannot_be_done_in_time_delays_what_follows_and_nothing_is_left_out() {
+    let all = values(2_000, true);
+    let mut hand = Sweep::new(BEGIN, HOUR, &mut rng());
+    let (mut now, mut seen) = (BEGIN, BTreeMap::<Key, u32>::new());
+    while now < BEGIN + 10 * HOUR {
+        // Each page takes five minutes, of which a cycle has twelve, and a page a part of 32 of the keyspace.
+        now = now.max(hand.due().unwrap()) + HOUR / 12;
+        let page = page(&all, hand.begin(now));
+        hand.take_page(now, Some(page), 0).iter().for_each(|item| *seen.entry(item.key().key()).or_default() += 1);
+    }
+    assert_eq!(seen.len(), all.len());
+    let (most, fewest) = (seen.values().max().unwrap(), seen.values().min().unwrap());
+    assert!(most - fewest <= 1, "{fewest} to {most} times");
 }
 
 #[test]
@@ -96,11 +112,13 @@ fn a_page_of_a_region_ends_with_it() {
     let mut hand = Sweep::new(BEGIN, HOUR, &mut rng());
     let mut regions = 0;
     while let Some(now) = hand.due().filter(|due| *due < BEGIN + HOUR) {
-        let page = page(&all, hand.begin(now));
-        let visited = hand.on_page(now, &page, 7);
+        let taken = {
+            let page = page(&all, hand.begin(now));
+            hand.take_page(now, Some(page), 7)
+        };
         let shared = |a: &Item, b: &Item| a.key().key().common_prefix_len(&b.key().key());
-        assert!(page.iter().take(visited).all(|item| shared(item, &page[0]) >= 7));
-        regions += usize::from(visited > 0);
+        assert!(taken.iter().all(|item| shared(item, &taken[0]) >= 7));
+        regions += usize::from(!taken.is_empty());
     }
     assert!((100..=130).contains(&regions), "{regions} of 128 regions");
 }
@@ -109,182 +127,204 @@ fn ended(item: Item, to_all: bool, reached: &[u64], closest: Option<&[u64]>) -> 
     Ended { item, to_all, reached: reached.to_vec(), closest: closest.map(<[u64]>::to_vec), newer: None }
 }
 
-/// Lets the hand go round for an hour; everything wanted meanwhile.
-fn hour(republish: &mut Republish, now: &mut Timestamp, all: &BTreeMap<Key, Item>) -> Vec<Errand> {
-    let mut errands = Vec::new();
-    let end = *now + HOUR;
-    let mut store = crate::core::MemoryStore::new(crate::core::MemoryStoreConfig::default(), [0; 32]);
-    for item in all.values() {
-        if let Item::Value(record) = item {
-            crate::core::store::StoreExt::put(&mut store, *now, record.clone()).unwrap();
+fn own(config: &Config, kept: bool) -> Own {
+    Own::new(config, kept, &mut rng())
+}
+
+/// Lets time pass until `end`: what was wanted when. `reached` tells who is reached with a record; nobody if it fails.
+fn pass(
+    own: &mut Own,
+    all: &BTreeMap<Key, Item>,
+    (begin, end): (Timestamp, Timestamp),
+    mut reached: impl FnMut(Timestamp, &Errand) -> Vec<u64>,
+) -> Vec<(Timestamp, Errand)> {
+    let (mut wanted, mut now) = (Vec::new(), begin);
+    while let Some(at) = own.due().filter(|due| *due < end) {
+        now = now.max(at);
+        let time = NodeTime::new(now);
+        let after = own.begin(now);
+        assert_eq!(own.due(), None, "one page at a time");
+        for errand in own.on_page(&time, &Key::from_bits("01"), 0, Some(page(all, after))) {
+            let (name, reached) = (Name::of(&errand.item), reached(now, &errand));
+            let to_all = matches!(errand.to, To::Closest);
+            own.on_ended(&time, name, &ended(errand.item.clone(), to_all, &reached, Some(&[1, 2, 9])));
+            wanted.push((now, errand));
         }
+        assert!(own.due().is_none_or(|due| due > now), "it goes on");
     }
-    while let Some(at) = republish.sweep.as_ref().and_then(Sweep::due).filter(|at| *at < end) {
-        *now = at;
-        let after = republish.sweep.as_mut().and_then(|sweep| sweep.begin(at));
-        errands.extend(republish.on_swept(&NodeTime::new(at), &Key::from_bits("01"), 0, Some(page(all, after))));
-    }
-    *now = end;
-    errands
+    wanted
+}
+
+/// The times of each record.
+fn times(wanted: &[(Timestamp, Errand)]) -> BTreeMap<Name, Vec<Timestamp>> {
+    let mut times = BTreeMap::<Name, Vec<Timestamp>>::new();
+    wanted.iter().for_each(|(at, errand)| times.entry(Name::of(&errand.item)).or_default().push(*at));
+    times
 }
 
 #[test]
 fn all_are_told_after_22_hours_and_newcomers_within_one() {
     let all = values(1, true);
     let item = all.values().next().unwrap().clone();
-    let name = Name::of(&item);
-    let mut now = BEGIN;
-    let mut republish = Republish::new(now, &MaintenanceConfig::default(), false, &mut rng());
-    let first = hour(&mut republish, &mut now, &all);
-    assert!(matches!(first[..], [Errand { to: To::Closest, .. }]), "announced in an earlier life, or never: {first:?}");
-    republish.on_ended(&NodeTime::new(now), name, &ended(item.clone(), true, &[1, 2, 3], None));
-    for passed in 1..25 {
-        let errands = hour(&mut republish, &mut now, &all);
-        match &errands[..] {
-            [Errand { to: To::NewOfClosest(told), .. }] => {
-                assert!(passed < 23, "{passed} h");
-                assert_eq!(told.contains(&9), passed > 1, "who took it is told no more: {told:?}");
-                assert_eq!(told.contains(&3), passed == 1, "who was gone is told again: {told:?}");
-                let reached: &[u64] = if passed == 1 { &[9] } else { &[] };
-                republish.on_ended(&NodeTime::new(now), name, &ended(item.clone(), false, reached, Some(&[1, 2, 9])));
-            }
-            [Errand { to: To::Closest, .. }] => return assert!((20..=23).contains(&passed), "after {passed} h"),
-            other => panic!("{other:?}"),
-        }
-    }
-    panic!("never announced again");
-}
-
-/// Tries again what failed until `end`; who was tried when. `fails` tells whose attempts fail.
-fn retry(
-    republish: &mut Republish,
-    all: &BTreeMap<Key, Item>,
-    end: Timestamp,
-    fails: impl Fn(&Name) -> bool,
-) -> BTreeMap<Name, Vec<Timestamp>> {
-    let (mut tried, mut last) = (BTreeMap::<Name, Vec<Timestamp>>::new(), Timestamp::ZERO);
-    while let Some(now) = republish.retry_due().filter(|due| *due < end) {
-        assert!(now >= last + Duration::from_secs(1), "a page a second at most");
-        last = now;
-        let after = republish.begin_retry(now);
-        assert_eq!(republish.retry_due(), None, "one page at a time");
-        let errands = republish.on_retry(now, Some(page(all, after)));
-        assert!(errands.len() <= PAGE);
-        for Errand { item, .. } in errands {
-            let name = Name::of(&item);
-            tried.entry(name).or_default().push(now);
-            let reached: &[u64] = if fails(&name) { &[] } else { &[1] };
-            republish.on_ended(&NodeTime::new(now), name, &ended(item, true, reached, None));
-        }
-    }
-    tried
+    let mut own = own(&Config::default(), false);
+    own.on_ended(&NodeTime::new(BEGIN), Name::of(&item), &ended(item, true, &[1, 2, 3], None));
+    let mut looks = 0;
+    let wanted = pass(&mut own, &all, (BEGIN, BEGIN + 25 * HOUR), |_, errand| {
+        let To::NewOfClosest(told) = &errand.to else { return vec![1, 2, 9] };
+        looks += 1;
+        assert_eq!(told.contains(&9), looks > 1, "who took it is told no more: {told:?}");
+        assert_eq!(told.contains(&3), looks == 1, "who was gone is told again: {told:?}");
+        if looks == 1 { vec![9] } else { vec![] }
+    });
+    let again = wanted.iter().find(|(_, errand)| matches!(errand.to, To::Closest)).expect("announced again").0;
+    assert!((19..=23).contains(&((again - BEGIN).as_secs() / 3_600)), "{again}");
+    assert!((22..=25).contains(&wanted.len()), "{} looks in 25 h", wanted.len());
+    let apart = |pair: &[(Timestamp, Errand)]| (pair[1].0 - pair[0].0).as_secs();
+    assert!(wanted.windows(2).all(|pair| (3_300..=3_900).contains(&apart(pair))), "once a cycle");
 }
 
 #[test]
 fn whom_nobody_hears_tries_again_each_record_with_a_pause_of_its_own_that_grows() {
     let all = values(3_000, true);
-    let mut republish = Republish::new(BEGIN, &MaintenanceConfig::default(), false, &mut rng());
-    assert_eq!(republish.retry_due(), None);
+    let mut own = own(&Config::default(), false);
     let names: Vec<_> = all.values().map(Name::of).collect();
     for (name, item) in names.iter().zip(all.values()) {
-        republish.on_ended(&NodeTime::new(BEGIN), *name, &ended(item.clone(), true, &[], None));
+        own.on_ended(&NodeTime::new(BEGIN), *name, &ended(item.clone(), true, &[], None));
     }
     let minute = Duration::from_secs(60);
-    assert_eq!(republish.retry_due(), Some(BEGIN + minute));
-    // Every tenth record is refused for ever, all others are taken the third time.
-    let bad = |name: &Name| names.iter().position(|other| other == name).unwrap() % 10 == 0;
+    assert_eq!(own.due(), Some(BEGIN + minute));
+    // Every tenth record is refused forever, all others are taken the third time.
+    let bad: BTreeSet<_> = names.iter().step_by(10).copied().collect();
     let third = BEGIN + 5 * minute;
-    let mut tried = retry(&mut republish, &all, third, |_| true);
-    assert_eq!(tried.len(), 1_024, "the rest is left to the hand");
-    for (name, more) in retry(&mut republish, &all, BEGIN + 10 * HOUR, bad) {
-        tried.entry(name).or_default().extend(more);
-    }
-    for (name, times) in &tried {
+    let wanted = pass(&mut own, &all, (BEGIN, BEGIN + 10 * HOUR), |now, errand| {
+        let refused = now < third || bad.contains(&Name::of(&errand.item));
+        if refused { vec![] } else { vec![1] }
+    });
+    let pages: BTreeSet<_> = wanted.iter().map(|(at, _)| *at).collect();
+    assert!(pages.iter().all(|page| wanted.iter().filter(|(at, _)| at == page).count() <= PAGE));
+    for (name, times) in times(&wanted) {
         let pauses: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
         let expected = [2u64, 4, 8, 16, 32, 64, 64, 64, 64, 64, 64].iter().map(|minutes| minutes * 60);
-        assert!(bad(name) || times.len() == 3, "taken is taken: {times:?}");
-        assert!(!bad(name) || (12..15).contains(&times.len()), "{} attempts in 10 h", times.len());
-        assert!(pauses.iter().zip(expected).all(|(pause, expected)| pause.abs_diff(expected) < 20), "{pauses:?}");
+        let bad = bad.contains(&name);
+        assert!(bad || pauses[2] <= 75, "who was alone looks again after a minute: {pauses:?}");
+        assert!(bad || pauses[3..].iter().all(|pause| *pause >= 1_800), "then once a cycle: {pauses:?}");
+        assert!(!bad || (12..15).contains(&times.len()), "{} attempts in 10 h", times.len());
+        let as_expected = pauses.iter().zip(expected).all(|(pause, expected)| pause.abs_diff(expected) < 20);
+        assert!(!bad || as_expected, "{pauses:?}");
     }
-    names.iter().for_each(|name| republish.forget(name));
-    assert_eq!(republish.retry_due(), None);
+    names.iter().for_each(|name| own.forget(name));
+    assert_eq!(own.due(), None);
 }
 
 #[test]
-fn what_fails_is_left_to_its_own_time_by_the_hand_and_what_is_gone_holds_nothing_up() {
+fn the_first_peer_ends_every_pause() {
+    let all = values(3_000, true);
+    let mut own = own(&Config::default(), false);
+    all.values().for_each(|item| own.on_changed(BEGIN, Name::of(item)));
+    pass(&mut own, &all, (BEGIN, BEGIN + 3 * HOUR), |_, _| vec![]);
+    let first = BEGIN + 3 * HOUR;
+    own.hasten(first);
+    let told = pass(&mut own, &all, (first, first + Duration::from_secs(15)), |_, _| vec![1]);
+    assert_eq!(times(&told).len(), 3_000);
+    own.hasten(first + HOUR / 30);
+    let again = pass(&mut own, &all, (first + HOUR / 30, first + HOUR / 20), |_, _| vec![1]);
+    assert!(
+        again.iter().all(|(_, errand)| matches!(errand.to, To::NewOfClosest(_))),
+        "what was told is not told again"
+    );
+}
+
+#[test]
+fn what_is_gone_holds_nothing_up_and_a_page_that_cannot_be_read_is_read_again() {
     let all = values(2, true);
-    let mut now = BEGIN;
-    let mut republish = Republish::new(now, &MaintenanceConfig::default(), false, &mut rng());
-    let items: Vec<_> = all.values().collect();
+    let mut own = own(&Config::default(), false);
     let names: Vec<_> = all.values().map(Name::of).collect();
-    republish.on_ended(&NodeTime::new(now), names[0], &ended(items[0].clone(), true, &[], None));
-    let first = hour(&mut republish, &mut now, &all);
-    assert_eq!(first.iter().map(|errand| Name::of(&errand.item)).collect::<Vec<_>>(), [names[1]]);
-    // It was due long ago. Its page cannot be read, then it is no longer there, while the other is.
-    republish.on_ended(&NodeTime::new(now), names[1], &ended(items[1].clone(), true, &[], None));
-    republish.begin_retry(now);
-    assert!(republish.on_retry(now, None).is_empty());
-    assert_eq!(republish.retry_due(), Some(now + Duration::from_secs(60)));
-    let left = BTreeMap::from([(names[1].place, items[1].clone())]);
-    let tried = retry(&mut republish, &left, now + HOUR / 30, |_| false);
-    assert_eq!(tried.into_keys().collect::<Vec<_>>(), [names[1]]);
-    assert_eq!(republish.retry_due(), None);
+    names.iter().for_each(|name| own.on_changed(BEGIN, *name));
+    let now = BEGIN + Duration::from_secs(60);
+    own.begin(now);
+    assert!(own.on_page(&NodeTime::new(now), &Key::from_bits("01"), 0, None).is_empty());
+    assert_eq!(own.due(), Some(now + Duration::from_secs(60)));
+    let left = BTreeMap::from([(names[1].place, all[&names[1].place].clone())]);
+    let tried = pass(&mut own, &left, (now, now + HOUR / 30), |_, _| vec![1]);
+    assert_eq!(times(&tried).into_keys().collect::<Vec<_>>(), [names[1]]);
+    own.forget(&names[1]);
+    assert_eq!(own.due(), None);
+}
+
+/// What was announced at such a time in an earlier life is due when in this one?
+#[test]
+fn after_a_restart_what_was_never_announced_is_due_soon_and_all_else_at_its_time() {
+    let mut all = values(1_200, true);
+    let (mut soon, begin) = (BTreeSet::new(), BEGIN + 100 * HOUR);
+    for (i, item) in all.values_mut().enumerate() {
+        let name = Name::of(item);
+        let Item::Value(record) = item else { continue };
+        // Some never, some when the host's clock was a year ahead, most of them 30 h ago.
+        record.announced = match i % 60 {
+            0 => None,
+            1 => Some(begin + 365 * 24 * HOUR),
+            _ => Some(BEGIN + 70 * HOUR),
+        };
+        soon.extend((i % 60 < 2).then_some(name));
+    }
+    let mut own = own(&Config::default(), true);
+    let minute = Duration::from_secs(60);
+    let first = pass(&mut own, &all, (begin, begin + 2 * minute), |_, _| vec![1]);
+    let first = times(&first);
+    assert!(soon.iter().all(|name| first[name][0] >= begin + minute), "with those who are met within a minute");
+    assert!((soon.len()..soon.len() + 200).contains(&first.len()), "{} in two minutes", first.len());
+    let hour = pass(&mut own, &all, (begin + 2 * minute, begin + HOUR + 3 * minute), |_, errand| {
+        assert!(matches!(errand.to, To::Closest | To::NewOfClosest(_)), "all is over: {errand:?}");
+        vec![1]
+    });
+    let hour = times(&hour);
+    assert_eq!(hour.keys().chain(first.keys()).collect::<BTreeSet<_>>().len(), all.len());
+    for part in 0..6 {
+        let (from, to) = (begin + 2 * minute + HOUR / 6 * part, begin + 2 * minute + HOUR / 6 * (part + 1));
+        let count = hour.values().filter(|times| (from..to).contains(&times[0])).count();
+        assert!(count < all.len() / 4, "spread over a cycle: {count}");
+    }
 }
 
 #[test]
-fn what_was_never_announced_is_looked_for_once_a_minute_after_the_start() {
-    let mut all = values(600, true);
-    let mut never = Vec::new();
-    for (i, item) in all.values_mut().enumerate() {
-        let Item::Value(record) = item else { continue };
-        record.announced = Some(BEGIN).filter(|_| i % 60 != 0);
-        never.extend(record.announced.is_none().then(|| Name { place: record.key.key(), provider: false }));
+fn after_a_long_sleep_own_records_wait_for_their_time() {
+    let all = values(1_000, true);
+    let mut own = own(&Config::default(), false);
+    for item in all.values() {
+        own.on_ended(&NodeTime::new(BEGIN), Name::of(item), &ended(item.clone(), true, &[1], None));
     }
-    let mut republish = Republish::new(BEGIN, &MaintenanceConfig::default(), true, &mut rng());
-    assert_eq!(republish.retry_due(), Some(BEGIN + Duration::from_secs(60)));
-    let tried = retry(&mut republish, &all, BEGIN + Duration::from_secs(90), |_| false);
-    assert_eq!(tried.into_keys().collect::<Vec<_>>(), never);
-    assert_eq!(republish.retry_due(), None, "once");
+    let wake = BEGIN + 50 * HOUR;
+    let quarter = times(&pass(&mut own, &all, (wake, wake + HOUR / 4), |_, _| vec![1]));
+    assert!((200..300).contains(&quarter.len()), "{} of 1,000 in a quarter of a cycle", quarter.len());
 }
 
 #[test]
 fn without_intervals_nothing_is_ever_due() {
-    let mut config = MaintenanceConfig::default();
-    (config.announce_interval, config.region_interval, config.replicate_interval) = (None, None, None);
-    let all = values(10, true);
-    let mut now = BEGIN;
-    let mut republish = Republish::new(now, &config, false, &mut rng());
+    let mut config = Config::default();
+    let maintenance = &mut config.maintenance;
+    (maintenance.announce_interval, maintenance.region_interval) = (Interval::Never, Interval::Never);
+    let (all, mut own) = (values(10, true), own(&config, true));
     let item = all.values().next().unwrap();
-    republish.on_ended(&NodeTime::new(now), Name::of(item), &ended(item.clone(), true, &[], None));
-    assert_eq!(republish.retry_due(), None);
-    assert!(hour(&mut republish, &mut now, &all).is_empty());
+    own.on_changed(BEGIN, Name::of(item));
+    assert!(!own.on_ended(&NodeTime::new(BEGIN), Name::of(item), &ended(item.clone(), true, &[], None)));
+    own.hasten(BEGIN);
+    assert_eq!(own.due(), None);
 }
 
 #[test]
-fn a_value_is_replicated_after_an_hour_without_a_store_by_who_is_close_and_while_it_lives() {
-    let value = |received: Timestamp, expires: Option<Timestamp>, own: bool, close: bool| {
+fn a_value_is_stored_again_after_an_hour_without_a_store_and_while_it_lives() {
+    let now = BEGIN + 10 * HOUR;
+    let due = |received: Timestamp, expires: Option<Timestamp>, own: bool| {
         let mut record = Record::new("/a/b", "v", received);
         (record.expires, record.own) = (expires, own);
-        let begin = BEGIN + 10 * HOUR;
-        let mut replicate = Replicate::new(begin, Some(HOUR), &mut rng());
-        let mut store = crate::core::MemoryStore::new(crate::core::MemoryStoreConfig::default(), [0; 32]);
-        crate::core::store::StoreExt::put(&mut store, BEGIN, record.clone()).unwrap();
-        let mut errands = 0;
-        while let Some(now) = replicate.sweep.as_ref().and_then(Sweep::due).filter(|at| *at < begin + 3 * HOUR) {
-            // A store that came comes again and again.
-            record.received = if received > BEGIN { now } else { received };
-            let all = BTreeMap::from([(record.key.key(), Item::Value(record.clone()))]);
-            let page = page(&all, replicate.sweep.as_mut().and_then(|sweep| sweep.begin(now)));
-            errands += replicate.on_page(&NodeTime::new(now), 0, Some(page), |_| close).len();
-        }
-        errands
+        is_due(&Item::Value(record), now, HOUR)
     };
-    let (old, late) = (BEGIN, Some(BEGIN + 100 * HOUR));
-    assert_eq!(value(old, late, false, true), 3);
-    assert_eq!(value(BEGIN + 10 * HOUR, late, false, true), 0, "a store came");
-    assert_eq!(value(old, Some(BEGIN + 10 * HOUR), false, true), 0, "it is all but over");
-    assert_eq!(value(old, None, true, true), 0, "its own");
-    assert_eq!(value(old, late, false, false), 0, "a copy on the path");
+    let late = Some(BEGIN + 100 * HOUR);
+    assert!(due(BEGIN, late, false) && due(BEGIN + 9 * HOUR, late, false));
+    assert!(!due(BEGIN + 9 * HOUR + HOUR / 2, late, false), "a store came");
+    assert!(due(BEGIN + 11 * HOUR, late, false), "the host's clock was wrong then");
+    assert!(!due(BEGIN, Some(BEGIN + 11 * HOUR), false), "it has all but expired");
+    assert!(!due(BEGIN, None, true), "its own");
 }
 
 #[test]
@@ -398,12 +438,13 @@ fn ids_that_come_and_go_draw_no_more_than_the_budget() {
 /// cannot be remembered, the page.
 #[test]
 fn a_page_knows_nothing_of_what_was_changed_while_it_was_read() {
-    let config = crate::core::Config::default();
+    let config = Config::default();
     let peers = Peers::new(Contact::with_key(PeerId::random(), Key::from_bits("01"), []), &config);
     // Whose errands a page leads to during two turns, if this happens while each page is read.
     let errands = |duty: Duty, all: &BTreeMap<Key, Item>, change: &dyn Fn(&mut Upkeep)| {
-        let mut upkeep = Upkeep::new(BEGIN, &config.maintenance, false, &mut rng());
-        let mut names = std::collections::BTreeSet::new();
+        let mut upkeep = Upkeep::new(BEGIN, &config, false, &mut rng());
+        all.values().for_each(|item| upkeep.on_changed(BEGIN, Name::of(item)));
+        let mut names = BTreeSet::new();
         for minutes in 60..180 {
             let now = BEGIN + minutes * Duration::from_secs(60);
             let (_, after) = upkeep.begin(now, duty, &peers, 20);
@@ -416,12 +457,16 @@ fn a_page_knows_nothing_of_what_was_changed_while_it_was_read() {
     let (own, others) = (values(1, true), values(1, false));
     let name = Name::of(own.values().next().unwrap());
     let other = Name { provider: true, ..name };
-    assert_eq!(errands(Duty::Republish, &own, &|upkeep| upkeep.on_changed(other)), [name]);
-    assert_eq!(errands(Duty::Republish, &own, &|upkeep| upkeep.on_changed(name)), []);
-    let many_of = |upkeep: &mut Upkeep, of: fn(&mut Upkeep, Name)| {
+    assert_eq!(errands(Duty::Republish, &own, &|upkeep| upkeep.on_changed(BEGIN + HOUR, other)), [name]);
+    assert_eq!(errands(Duty::Republish, &own, &|upkeep| upkeep.on_changed(BEGIN + HOUR, name)), []);
+    let many_of = |upkeep: &mut Upkeep, of: &dyn Fn(&mut Upkeep, Name)| {
         (0u32..2_000).for_each(|i| of(upkeep, Name { place: Key::hash(&i.to_be_bytes()), provider: false }));
     };
-    assert_eq!(errands(Duty::Republish, &own, &|upkeep| many_of(upkeep, Upkeep::on_changed)), []);
+    assert_eq!(
+        errands(Duty::Republish, &own, &|upkeep| many_of(upkeep, &|upkeep, name| upkeep
+            .on_changed(BEGIN + HOUR, name))),
+        []
+    );
     assert_eq!(errands(Duty::Replicate, &others, &|upkeep| upkeep.on_stored(name)), []);
-    assert_eq!(errands(Duty::Replicate, &others, &|upkeep| many_of(upkeep, Upkeep::on_stored)), [name]);
+    assert_eq!(errands(Duty::Replicate, &others, &|upkeep| many_of(upkeep, &Upkeep::on_stored)), [name]);
 }

@@ -3,14 +3,15 @@
 //! Knows: what each duty needs to see. Must not know: how an errand is run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
 use super::budget::{Budget, bytes};
 use super::sweep::Sweep;
-use super::{Newcomers, Replicate, Republish};
-use crate::core::config::MaintenanceConfig;
-use crate::core::errand::{Errand, Name};
+use super::{Newcomers, Own};
+use crate::core::config::Config;
+use crate::core::errand::{Errand, Name, To};
 use crate::core::io::{Mode, QueryId};
 use crate::core::key::Key;
 use crate::core::peers::Peers;
@@ -24,8 +25,9 @@ pub(crate) const RUNS: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct Upkeep {
-    pub(crate) republish: Republish,
-    replicate: Replicate,
+    pub(crate) own: Own,
+    /// Over the values of others, each of which is stored again after so long without a store.
+    others: Option<(Sweep, Duration)>,
     pub(crate) newcomers: Newcomers,
     /// For what others published.
     budget: Budget,
@@ -54,12 +56,13 @@ pub(crate) struct Run {
 
 impl Upkeep {
     /// `kept` tells whether there are own records from an earlier life.
-    pub(crate) fn new(now: Timestamp, config: &MaintenanceConfig, kept: bool, rng: &mut ChaCha8Rng) -> Upkeep {
+    pub(crate) fn new(now: Timestamp, config: &Config, kept: bool, rng: &mut ChaCha8Rng) -> Upkeep {
+        let replicate = config.replicate_interval();
         Upkeep {
-            republish: Republish::new(now, config, kept, rng),
-            replicate: Replicate::new(now, config.replicate_interval, rng),
-            newcomers: Newcomers::new(now, config.replicate_interval),
-            budget: Budget::new(now, config.replicate_bytes),
+            own: Own::new(config, kept, rng),
+            others: replicate.map(|interval| (Sweep::new(now, interval, rng), interval)),
+            newcomers: Newcomers::new(now, replicate),
+            budget: Budget::new(now, config.maintenance.replicate_bytes),
             running: BTreeMap::new(),
             reading: BTreeMap::new(),
         }
@@ -71,12 +74,10 @@ impl Upkeep {
             return None;
         }
         let serving = |due: Option<Timestamp>| due.filter(|_| mode == Mode::Server);
-        let usage = store.usage();
-        let swept = |sweep: &Option<Sweep>, kept| sweep.as_ref().filter(|_| kept > 0).and_then(Sweep::due);
+        let others = self.others.as_ref().filter(|_| store.usage().values > 0);
         let all = [
-            (swept(&self.republish.sweep, usage.own), Duty::Republish),
-            (self.republish.retry_due(), Duty::Retry),
-            (serving(swept(&self.replicate.sweep, usage.values)), Duty::Replicate),
+            (self.own.due(), Duty::Republish),
+            (serving(others.and_then(|(sweep, _)| sweep.due())), Duty::Replicate),
             (serving(self.newcomers.due(store)), Duty::Newcomers),
         ];
         all.into_iter().filter_map(|(at, duty)| Some((at?, duty))).min()
@@ -85,11 +86,9 @@ impl Upkeep {
     /// A page is being read for this duty. Returns what it consists of, and the place after which it begins.
     pub(crate) fn begin(&mut self, now: Timestamp, duty: Duty, peers: &Peers, k: usize) -> (Scan, Option<Key>) {
         self.reading.insert(duty, Overtaken::default());
-        let begin = |sweep: &mut Option<Sweep>| sweep.as_mut().and_then(|sweep| sweep.begin(now));
         match duty {
-            Duty::Republish => (Scan::Own, begin(&mut self.republish.sweep)),
-            Duty::Retry => (Scan::Own, self.republish.begin_retry(now)),
-            Duty::Replicate => (Scan::Values, begin(&mut self.replicate.sweep)),
+            Duty::Republish => (Scan::Own, self.own.begin(now)),
+            Duty::Replicate => (Scan::Values, self.others.as_mut().and_then(|(sweep, _)| sweep.begin(now))),
             Duty::Newcomers => (Scan::Values, self.newcomers.begin(now, &peers.table, k, &mut self.budget)),
         }
     }
@@ -107,8 +106,7 @@ impl Upkeep {
         let overtaken = self.reading.remove(&duty).unwrap_or_default();
         let page = page.filter(|_| !overtaken.page);
         let mut errands = match duty {
-            Duty::Republish => self.republish.on_swept(time, local, depth(peers, k), page),
-            Duty::Retry => self.republish.on_retry(time.now, page),
+            Duty::Republish => self.own.on_page(time, local, depth(peers, k), page),
             Duty::Replicate => {
                 let is_close = |place: &Key| {
                     // Who failed its last request does not count: where holders die, the next must notice that it is
@@ -118,10 +116,12 @@ impl Upkeep {
                     let farthest = near.last().filter(|_| near.len() >= count);
                     farthest.is_none_or(|far| local.distance(place) < far.key().distance(place))
                 };
-                let mut errands = self.replicate.on_page(time, depth(peers, k), page, is_close);
+                let Some((sweep, interval)) = &mut self.others else { return Vec::new() };
+                let mut page = sweep.take_page(time.now, page, depth(peers, k));
+                page.retain(|item| is_due(item, time.date, *interval) && is_close(&item.key().key()));
                 let budget = &mut self.budget;
-                errands.retain(|errand| budget.take(time.now, bytes(&errand.item) * (k - 1).max(1) as u64));
-                errands
+                page.retain(|item| budget.take(time.now, bytes(item) * (k - 1).max(1) as u64));
+                page.into_iter().map(|item| Errand { item, to: To::Closest }).collect()
             }
             Duty::Newcomers => self.newcomers.on_page(time, page, (table, k), &mut self.budget),
         };
@@ -130,8 +130,8 @@ impl Upkeep {
     }
 
     /// The application changes this: a page that is being read does not know.
-    pub(crate) fn on_changed(&mut self, name: Name) {
-        self.republish.on_changed(&name);
+    pub(crate) fn on_changed(&mut self, now: Timestamp, name: Name) {
+        self.own.on_changed(now, name);
         for overtaken in self.reading.values_mut() {
             overtaken.page |= overtaken.names.len() >= MAX_OVERTAKEN;
             overtaken.names.extend(Some(name).filter(|_| !overtaken.page));
@@ -150,6 +150,15 @@ impl Upkeep {
     pub(crate) fn replicates(&self) -> bool {
         self.reading.contains_key(&Duty::Replicate) || self.running.values().any(|run| run.duty == Duty::Replicate)
     }
+}
+
+/// Whether a value of another node is to be stored again: no store came for an interval, and it has more than another one
+/// to live.
+pub(super) fn is_due(item: &Item, date: Timestamp, interval: Duration) -> bool {
+    let Item::Value(record) = item else { return false };
+    // A time in the future is none: the host's clock was wrong then.
+    let came = record.received <= date && date < record.received + interval;
+    !record.own && !came && record.expires.is_none_or(|at| at > date + interval)
 }
 
 /// How many bits keys share whose closest peers are nearly the same: so that between one and a half and three times k

@@ -80,7 +80,7 @@ pub trait StoreExt: Store {
 
     /// [`Op::Expire`].
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let op = Op::Expire { limit };
+        let op = Op::Expire { limit, latest: Timestamp::MAX };
         now_or_never(self, now, op, |found| if let Found::Expired(it) = found { Some(it) } else { None })
     }
 }

@@ -274,7 +274,7 @@ impl Store for MemoryStore {
             Op::Scan { what, after, limit } => Ok(Found::Items(self.page(what, after.as_ref(), limit))),
             Op::SavePeers(_) => Ok(Found::Nothing),
             Op::SavedPeers => Ok(Found::Peers(Vec::new())),
-            Op::Expire { limit } => Ok(Found::Expired(self.forget_expired(now, limit))),
+            Op::Expire { limit, .. } => Ok(Found::Expired(self.forget_expired(now, limit))),
         })
     }
 

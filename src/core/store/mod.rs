@@ -93,7 +93,7 @@ pub enum Op {
     /// error; [`StoreError::Full`] or [`StoreError::TooLarge`] if there is no room.
     Put(Box<Put>),
     /// Notes on an own record that it was announced at this time, on another's value that it was stored again: `announced`
-    /// or `received` becomes that time if it is later than the one kept. Only if the same value, or the same own provider
+    /// or `received` becomes that time, unless a store came since. Only if the same value, or the same own provider
     /// record, is still kept; else nothing changes. [`Found::Nothing`].
     Touch(Item, Timestamp),
     /// Forgets the value under this key, though not its sequence number, so that no older copy that is still about comes
@@ -124,10 +124,15 @@ pub enum Op {
     SavePeers(Vec<Arc<Contact>>),
     /// Finds the peers that were kept last: [`Found::Peers`].
     SavedPeers,
-    /// Forgets up to `limit` items that have expired, own ones too: [`Found::Expired`].
+    /// Forgets up to `limit` items that have expired, own ones too: [`Found::Expired`]. Beside that, up to `limit` items of
+    /// other peers that expire after `latest` expire at `latest` from now on, as far as the store comes across them at the
+    /// end of its order by expiry: a host's clock that was ahead leaves such. A store that does not outlive the process
+    /// need not.
     Expire {
         /// How many.
         limit: usize,
+        /// No item of another peer may expire later.
+        latest: Timestamp,
     },
 }
 

@@ -1,5 +1,6 @@
 //! Nodes that talk to each other in one thread and in made-up time.
 
+mod clocks;
 mod extremes;
 mod forming;
 mod moving;

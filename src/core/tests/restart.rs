@@ -58,7 +58,7 @@ impl Store for Lasting {
 /// Puts another node in the place of an old one, as after a restart of its process.
 fn restart(network: &mut Network, i: usize, store: Box<dyn Store>, config: Config) {
     let local = network.contact(i);
-    network.nodes[i] = Dht::new(network.now, local, store, [99; 32], Arc::new(config)).unwrap();
+    network.nodes[i] = Dht::new(network.now, local, store, [98; 32], Arc::new(config)).unwrap();
 }
 
 fn table(network: &Network, i: usize) -> Vec<PeerId> {

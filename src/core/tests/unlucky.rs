@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
 use super::network::{Fault, Network, peer};
+use crate::core::config::Interval;
 use crate::core::io::{Answer, Input, Operation};
 use crate::core::message::{RequestError, Unreachable};
 use crate::core::store::StoreExt as _;
@@ -15,8 +16,8 @@ use crate::core::{Config, Contact, DialCause, QueryError, RecordKey};
 fn config() -> Config {
     let mut config = Config::default();
     let upkeep = &mut config.maintenance;
-    (upkeep.check_interval, upkeep.refresh_interval, upkeep.announce_interval) = (None, None, None);
-    (upkeep.region_interval, upkeep.replicate_interval) = (None, None);
+    (upkeep.check_interval, upkeep.refresh_interval, upkeep.announce_interval) = (None, None, Interval::Never);
+    (upkeep.region_interval, upkeep.replicate_interval) = (Interval::Never, Interval::Never);
     config
 }
 

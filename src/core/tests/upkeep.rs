@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Network;
 use super::network::peer;
+use crate::core::config::Interval;
 use crate::core::io::{Answer, Input, Operation};
 use crate::core::message::{Request, Value};
 use crate::core::store::StoreExt as _;
@@ -69,7 +70,7 @@ fn a_value_outlives_its_publisher_and_all_its_first_holders() {
     config.maintenance.check_interval = Some(HOUR / 2);
     let (found, counts) = holders_die(config.clone());
     assert!(found && counts.iter().all(|holders| *holders >= 6), "{counts:?}");
-    config.maintenance.replicate_interval = None;
+    config.maintenance.replicate_interval = Interval::Never;
     let (found, counts) = holders_die(config);
     assert!(!found, "{counts:?}: not by chance");
 }
@@ -77,7 +78,7 @@ fn a_value_outlives_its_publisher_and_all_its_first_holders() {
 #[test]
 fn of_k_holders_one_stores_again_in_each_period() {
     let mut config = config();
-    (config.maintenance.announce_interval, config.maintenance.region_interval) = (None, None);
+    (config.maintenance.announce_interval, config.maintenance.region_interval) = (Interval::Never, Interval::Never);
     let mut network = Network::joined(40, config);
     let keys: Vec<_> = (0..20).map(|i| format!("/app/{i}")).collect();
     for (i, key) in keys.iter().enumerate() {
@@ -215,7 +216,7 @@ fn what_is_due_after_a_long_sleep_is_announced_over_a_whole_turn() {
 #[test]
 fn who_is_newly_among_the_closest_is_told_and_nobody_else() {
     let mut config = config();
-    config.maintenance.replicate_interval = None;
+    config.maintenance.replicate_interval = Interval::Never;
     config.maintenance.refresh_interval = Some(HOUR / 2);
     config.maintenance.check_interval = Some(HOUR / 2);
     let mut network = Network::joined(40, config);
@@ -248,8 +249,8 @@ fn a_newcomer_gets_the_values_it_is_close_to_from_one_holder() {
     let mut config = config();
     config.maintenance.refresh_interval = Some(HOUR / 3);
     config.maintenance.check_interval = Some(HOUR / 3);
-    config.maintenance.region_interval = None;
-    config.maintenance.replicate_interval = Some(24 * HOUR);
+    config.maintenance.region_interval = Interval::Never;
+    config.maintenance.replicate_interval = Interval::Every(24 * HOUR);
     let mut network = Network::new(40, config);
     network.dead.insert(39);
     let boot = network.contact(0);
@@ -290,7 +291,7 @@ fn send_again(network: &mut Network, from: usize, key: &RecordKey, value: &Bytes
 #[test]
 fn a_stranger_who_sends_a_value_again_and_again_does_not_keep_its_holders_from_doing_so() {
     let mut config = config();
-    (config.maintenance.announce_interval, config.maintenance.region_interval) = (None, None);
+    (config.maintenance.announce_interval, config.maintenance.region_interval) = (Interval::Never, Interval::Never);
     let replicated = |stranger: bool| {
         let mut network = Network::joined(40, config.clone());
         let key = RecordKey::from("/app/x");
@@ -312,7 +313,7 @@ fn a_stranger_who_sends_a_value_again_and_again_does_not_keep_its_holders_from_d
 #[test]
 fn what_strangers_leave_at_one_holder_draws_no_more_from_it_than_the_budget() {
     let mut config = config();
-    (config.maintenance.announce_interval, config.maintenance.region_interval) = (None, None);
+    (config.maintenance.announce_interval, config.maintenance.region_interval) = (Interval::Never, Interval::Never);
     config.maintenance.replicate_bytes = 20_000;
     let mut network = Network::joined(40, config);
     let holder = 3;
@@ -324,4 +325,54 @@ fn what_strangers_leave_at_one_holder_draws_no_more_from_it_than_the_budget() {
     let sent = network.nodes[holder].stats().stores.replicated;
     // An hour's bytes at the start, and then each hour's. Forty of the values are its to store, at seven others each.
     assert!((40..=7 * 20).contains(&sent), "{sent} stores of 1,000 bytes");
+}
+/// Node 39 of 40 publishes 150 values and 150 keys while it is alone for so long; how many of them all of the k closest
+/// know twelve seconds after it meets its first peer. (That is the pace of 3,000 in
+/// two minutes, which takes minutes to test.)
+fn told_after(alone: Duration) -> usize {
+    const EACH: usize = 150;
+    let mut network = Network::new(40, config());
+    network.dead.insert(39);
+    let boot = network.contact(0);
+    for i in 1..39 {
+        network.input(i, Input::AddPeer(Arc::clone(&boot)));
+        network.run(i, Operation::Bootstrap).unwrap();
+    }
+    network.dead.remove(&39);
+    for i in 0..EACH {
+        network.run(39, put(&format!("/app/{i}"))).unwrap_err();
+        network.run(39, Operation::Provide { key: content(i) }).unwrap_err();
+    }
+    network.dead.extend(0..39);
+    network.advance(alone);
+    network.dead.clear();
+    network.input(39, Input::AddPeer(boot));
+    network.advance(Duration::from_secs(12));
+    let now = network.now;
+    let value = |network: &mut Network, i: usize, key: &RecordKey| {
+        matches!(network.nodes[i].store().get(now, key), Ok(Some(_)))
+    };
+    let provider = |network: &mut Network, i: usize, key: &RecordKey| matches!(network.nodes[i].store().providers(now, key), Ok(all) if !all.is_empty());
+    let mut told = 0;
+    for i in 0..EACH {
+        let (name, content) = (RecordKey::from(format!("/app/{i}")), content(i));
+        let closest = |network: &Network, key: &RecordKey| {
+            let all = closest(network, key).into_iter().chain([0]).filter(|i| *i != 39);
+            let mut all: Vec<_> = all.collect();
+            all.sort_by_key(|i| network.contact(*i).key().distance(&key.key()));
+            all.truncate(8);
+            all
+        };
+        told += usize::from(closest(&network, &name).into_iter().all(|i| value(&mut network, i, &name)));
+        told += usize::from(closest(&network, &content).into_iter().all(|i| provider(&mut network, i, &content)));
+    }
+    told
+}
+
+#[test]
+fn what_was_published_alone_is_told_within_seconds_of_the_first_peer() {
+    for alone in [Duration::from_secs(300), 3 * HOUR] {
+        let told = told_after(alone);
+        assert!(told >= 299, "{told} of 300 after {alone:?} alone");
+    }
 }

@@ -113,7 +113,7 @@ fn some_op(draw: &mut Draw, now: Timestamp, peers: &[Arc<Contact>]) -> Op {
     sender.group = (draw.below(2) == 0).then_some(draw.below(6));
     match draw.below(12) {
         0 => Op::RemoveProvider(key, *peer.peer()),
-        1 => Op::Expire { limit: draw.below(5) as usize },
+        1 => Op::Expire { limit: draw.below(5) as usize, latest: Timestamp::MAX },
         2 => Op::Remove(key),
         3..6 => {
             let mut record = Record::new(key, vec![draw.below(3) as u8; draw.below(3_000) as usize], now);

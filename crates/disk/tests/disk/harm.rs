@@ -59,7 +59,7 @@ fn use_it(what: &str, path: &Path, values: &BTreeMap<String, Vec<u8>>) -> Option
         Op::SavedPeers,
         Op::Remove("/a/7".into()),
         Op::SavePeers(Vec::new()),
-        Op::Expire { limit: 10 },
+        Op::Expire { limit: 10, latest: Timestamp::MAX },
     ];
     for op in ops {
         if let Err(why) = store.run(LATER, op) {

@@ -167,7 +167,7 @@ impl<'a> Driven<'a> {
     ///
     /// The store's own.
     pub fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        match self.run(now, Op::Expire { limit })? {
+        match self.run(now, Op::Expire { limit, latest: Timestamp::MAX })? {
             Found::Expired(count) => Ok(count),
             other => panic!("expiry finds a count, not {other:?}"),
         }

@@ -22,6 +22,7 @@ use super::super::random::Random;
 use super::lived::{HOUR, Lived, Setup, TICK};
 use super::setup::config;
 use super::{Params, Scenario};
+use crate::core::config::Interval;
 use crate::core::{Config, Operation, QueryEvent, QueryId, QueryOptions, RecordKey};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -134,7 +135,7 @@ fn settings(how: &Watch) -> Config {
     if !how.republishes {
         let maintenance = &mut config.maintenance;
         (maintenance.announce_interval, maintenance.region_interval, maintenance.replicate_interval) =
-            (None, None, None);
+            (Interval::Never, Interval::Never, Interval::Never);
     }
     config
 }
