@@ -156,7 +156,7 @@ impl Conformance<'_> {
         let touch = |store: &mut Driven<'_>, item: Item, at: Timestamp| {
             ok(store.run(NOW, Op::Touch(item, at)), "a touch ends");
         };
-        for at in [LATER, NOW] {
+        for at in [NOW, LATER] {
             touch(&mut store, Item::Value(mine.clone()), at);
             touch(&mut store, Item::Value(theirs.clone()), at);
             touch(&mut store, Item::Provider(provided.clone()), at);
