@@ -80,6 +80,8 @@ pub mod metrics;
 pub mod net;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(any(feature = "ipns", feature = "signed"))]
 pub mod validators;
 #[cfg(feature = "wire")]

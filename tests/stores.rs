@@ -18,12 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
-use libp2p_kad_dht::core::store::conformance::{self, Conformance};
-use libp2p_kad_dht::core::store::deferred::DeferredStore;
 use libp2p_kad_dht::core::store::{Done, Found, Item, Judge, Op, Put, Scan, Sender, StoreExt as _, Ticket, Usage};
 use libp2p_kad_dht::core::{
     Contact, Key, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp,
 };
+use libp2p_kad_dht::testing::conformance::{self, Conformance};
+use libp2p_kad_dht::testing::deferred::DeferredStore;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 

@@ -207,14 +207,14 @@ impl Storage {
     }
 }
 
-/// A value that came from a peer, as a record. Its lifetime is what the peer says, within the bound for values, and so is
-/// its age: nobody can make a value older than any that is alive.
+/// A value that came from a peer, as a record. Its lifetime is what the peer says, within the bound for values. Its age is what
+/// the peer says: whoever makes a value older than it is only lets others win.
 pub(crate) fn received(now: Timestamp, config: &RecordConfig, value: Value) -> Record {
     let ttl = value.ttl.map_or(config.value_ttl, |ttl| ttl.min(config.value_ttl));
     let mut record = Record::new(value.key, value.value, now);
     record.publisher = value.publisher;
     record.expires = Some(now + ttl);
     record.claimed = value.ttl.is_some();
-    record.put = value.age.map(|age| now - age.min(config.value_ttl));
+    record.put = value.age.map(|age| now - age);
     record
 }

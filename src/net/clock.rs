@@ -41,8 +41,8 @@ impl Clock {
 }
 
 impl Timestamp {
-    /// The system's time, for what is put into a value or compared with what was found. A driver of your own must give the
-    /// node a time that does not go back.
+    /// The system's time, for what is put into a value or compared with what was found. It may go back, as the system's clock
+    /// does; a node copes with that.
     pub fn now() -> Timestamp {
         Timestamp::ZERO + unix()
     }

@@ -10,13 +10,13 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::config::Interval;
 use libp2p_kad_dht::core::stats::QueryKind;
-use libp2p_kad_dht::core::store::deferred::{DeferredControl, DeferredStore};
 use libp2p_kad_dht::core::validate::{Candidate, Valid};
 use libp2p_kad_dht::core::{
     BucketSnapshot, Config, Contact, Dht, Event, InboundId, Input, InvalidValue, Key, MemoryStore, MemoryStoreConfig,
     Operation, Output, QueryEvent, QueryId, QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response,
     Store, Timestamp, Validator,
 };
+use libp2p_kad_dht::testing::deferred::{DeferredControl, DeferredStore};
 
 pub(crate) const BEGIN: Timestamp = Timestamp::from_secs(1_000_000);
 /// The longest time of a query, whatever its options.

@@ -10,12 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::config::Interval;
-use libp2p_kad_dht::core::store::deferred::{DeferredControl, DeferredStore};
 use libp2p_kad_dht::core::validate::{Candidate, Valid};
 use libp2p_kad_dht::core::{
     Config, Contact, Dht, InboundId, Input, InvalidValue, MemoryStore, MemoryStoreConfig, Mode, Operation, Output,
     QueryId, QueryOptions, RecordKey, Request, RequestId, Response, Store, Timestamp, Validator, Value, Wake,
 };
+use libp2p_kad_dht::testing::deferred::{DeferredControl, DeferredStore};
 
 use super::names::Names;
 use super::show::span;

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
-use libp2p_kad_dht::core::store::conformance::Conformance;
-use libp2p_kad_dht::core::store::deferred::DeferredStore;
 use libp2p_kad_dht::core::store::{Done, Found, Item, Op, Scan, StoreExt as _, Ticket, Usage};
 use libp2p_kad_dht::core::{Contact, MemoryStore, MemoryStoreConfig, Store, Timestamp};
+use libp2p_kad_dht::testing::conformance::Conformance;
+use libp2p_kad_dht::testing::deferred::DeferredStore;
 
 /// What outlives the process.
 struct Disk {

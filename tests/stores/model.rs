@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::store::conformance::Conformance;
-use libp2p_kad_dht::core::store::deferred::DeferredStore;
 use libp2p_kad_dht::core::store::{Item, SEQUENCE_MEMORY, Scan};
 use libp2p_kad_dht::core::{Key, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp};
+use libp2p_kad_dht::testing::conformance::Conformance;
+use libp2p_kad_dht::testing::deferred::DeferredStore;
 use proptest::prelude::*;
 
 use super::flood::{contact, peer};
@@ -203,7 +203,7 @@ fn play(make: impl FnMut() -> Box<dyn Store>, ops: &[Op]) -> Result<(), TestCase
 }
 
 fn compare(
-    store: &mut libp2p_kad_dht::core::store::conformance::Driven<'_>,
+    store: &mut libp2p_kad_dht::testing::conformance::Driven<'_>,
     model: &Model,
     now: Timestamp,
 ) -> Result<(), TestCaseError> {

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, identify};
 use libp2p_kad_dht as kad;
-use libp2p_kad_dht::core::store::deferred::DeferredStore;
+use libp2p_kad_dht::testing::deferred::DeferredStore;
 use libp2p_kad_dht::{DhtHandle, MemoryStore};
 use libp2p_swarm_test::SwarmExt as _;
 use tokio::sync::{mpsc, oneshot};

@@ -92,8 +92,8 @@ impl<'t, 'c> Group<'t, 'c> {
                 self.tables.meta.insert("peers", row::encode_peers(peers).as_slice())?;
             }
             Op::Expire { limit, latest } => {
-                self.cut(*latest, *limit)?;
-                return Ok(Ok(Found::Expired(self.expire(now, *limit)?)));
+                let cut = self.cut(*latest, *limit)?;
+                return Ok(Ok(Found::Expired(cut + self.expire(now, limit - cut)?)));
             }
             // Those that read do this.
             Op::Get(_) | Op::Providers(_) | Op::Scan { .. } | Op::SavedPeers => return Ok(Err(StoreError::Failed)),
@@ -154,11 +154,15 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// Lets end at `latest` what of other peers would end later, as is left by a clock that was ahead; up to `limit` rows.
-    fn cut(&mut self, latest: Timestamp, limit: usize) -> Result<(), StorageError> {
+    fn cut(&mut self, latest: Timestamp, limit: usize) -> Result<usize, StorageError> {
         let (after, own) = (expiry_key(latest, Kind::Provided, &[u8::MAX; 32]), narrow(self.counts.own));
         let rows = self.tables.expiry.range::<[u8; 41]>((Bound::Excluded(after), Bound::Unbounded))?.rev();
         let keys = rows.take(limit.saturating_add(own)).map(|row| row.map(|(key, _)| key.value()));
+        let mut cut = 0;
         for key in keys.collect::<Result<Vec<_>, _>>()? {
+            if cut == limit {
+                break;
+            }
             let (at, kind, place) = expiry_of(&key);
             match kind {
                 Kind::Value => self.cut_value(latest, &place)?,
@@ -166,9 +170,10 @@ impl<'t, 'c> Group<'t, 'c> {
             }
             if self.first_of(kind, &place)? != Some(at) {
                 self.tables.expiry.remove(key)?;
+                cut += 1;
             }
         }
-        Ok(())
+        Ok(cut)
     }
 
     /// When what is at this place is over first.

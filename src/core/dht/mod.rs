@@ -296,7 +296,7 @@ impl Dht {
     }
 
     /// Lets the store finish what was pending, and registers `waker` to be woken when it can finish more. Drivers of a
-    /// store that never answers `Pending` need not call it.
+    /// store that does everything at once need not call it.
     pub fn poll_store(&mut self, now: Timestamp, waker: &Waker) {
         self.follow(now);
         while let Some((ticket, done)) = self.storage.store().poll_done(waker) {

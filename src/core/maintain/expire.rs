@@ -17,6 +17,8 @@ pub(crate) struct Expiry {
     waiting: bool,
     /// Until this date the store is to be looked through for what expires too late.
     cut: Timestamp,
+    /// Whether the page is looked through for that.
+    cuts: bool,
     /// Whether something had expired when the page was begun.
     expired: bool,
 }
@@ -25,7 +27,7 @@ impl Expiry {
     /// What the store keeps from an earlier life, the clock may have been ahead when it came.
     pub(crate) fn new(date: Timestamp, store: &dyn Store) -> Expiry {
         let cut = if store.next_expiry().is_some() { Timestamp::MAX } else { date };
-        Expiry { not_before: Timestamp::ZERO, waiting: false, cut, expired: false }
+        Expiry { not_before: Timestamp::ZERO, waiting: false, cut, cuts: false, expired: false }
     }
 
     /// The host's clock went back: what came while it was ahead expires too late.
@@ -47,7 +49,7 @@ impl Expiry {
     pub(crate) fn begin(&mut self, time: &NodeTime, store: &dyn Store) -> bool {
         let begins = self.due(time, store).is_some_and(|due| due <= time.now);
         if begins {
-            (self.waiting, self.cut) = (true, time.date);
+            (self.waiting, self.cuts, self.cut) = (true, time.date < self.cut, time.date);
             self.expired = store.next_expiry().is_some_and(|at| at <= time.date);
         }
         begins
@@ -57,7 +59,11 @@ impl Expiry {
     /// awake.
     pub(crate) fn on_done(&mut self, now: Timestamp, done: &Done) {
         self.waiting = false;
-        if self.expired && !matches!(done, Ok(Found::Expired(1..))) {
+        let some = matches!(done, Ok(Found::Expired(1..)));
+        if self.cuts && some {
+            self.cut = Timestamp::MAX;
+        }
+        if self.expired && !some {
             self.not_before = now + RETRY;
         }
     }

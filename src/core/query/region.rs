@@ -518,7 +518,7 @@ impl Parcel {
         }
         self.closest = Some(heads);
         if !self.recipients.iter().any(|(_, state)| *state == State::Ranked) {
-            self.look.clear();
+            self.look.retain(|(_, state)| *state != State::Ranked);
         }
     }
 

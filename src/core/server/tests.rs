@@ -4,9 +4,9 @@ use rand_core::SeedableRng as _;
 
 use super::*;
 use crate::core::addresses::Source;
-use crate::core::store::deferred::{DeferredControl, DeferredStore};
 use crate::core::store::{Done, Found, StoreError, Ticket};
 use crate::core::{MemoryStore, MemoryStoreConfig, Timestamp};
+use crate::testing::deferred::{DeferredControl, DeferredStore};
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 const LATER: Timestamp = Timestamp::from_secs(2_000);

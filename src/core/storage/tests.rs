@@ -11,9 +11,9 @@ use rand_core::{Rng, SeedableRng};
 use super::*;
 use crate::core::contact::Contact;
 use crate::core::record::ProviderRecord;
-use crate::core::store::deferred::{DeferredControl, DeferredStore};
 use crate::core::store::{Item, MemoryStore, MemoryStoreConfig, Scan};
 use crate::core::validate::{Candidate, InvalidValue, Valid, Validator};
+use crate::testing::deferred::{DeferredControl, DeferredStore};
 
 const BEGIN: Timestamp = Timestamp::from_secs(1_000_000);
 

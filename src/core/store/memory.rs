@@ -62,6 +62,8 @@ pub struct MemoryStore {
     providers: Providers,
     own: Own,
     over: Sequences,
+    /// No record of another peer expires later.
+    last_expiry: Timestamp,
 }
 
 impl MemoryStore {
@@ -77,6 +79,7 @@ impl MemoryStore {
             seed: Seed::new(seed),
             own: Own::new(),
             over: Sequences::default(),
+            last_expiry: Timestamp::ZERO,
         }
     }
 
@@ -117,6 +120,7 @@ impl MemoryStore {
             old.into_iter().for_each(|old| self.values.forget(hash, &old.key, None));
         } else {
             let new = self.charge(now, from.as_ref(), bytes);
+            self.last_expiry = self.last_expiry.max(judged.record.expires.unwrap_or_default());
             self.values.keep(now, hash, judged.record, new, &mut self.over)?;
             old.into_iter().for_each(|old| _ = self.own.take(hash, &old.key, None));
         }
@@ -149,6 +153,7 @@ impl MemoryStore {
             self.providers.forget(hash, &key, of_peer, &peer);
         } else {
             let new = self.charge(now, Some(&from.unwrap_or_else(|| Sender::new(peer))), 0);
+            self.last_expiry = self.last_expiry.max(record.expires);
             self.providers.keep(now, hash, &record, of_peer, new)?;
             self.own.take(hash, &key, Some(&peer));
         }
@@ -194,6 +199,16 @@ impl MemoryStore {
             found.push(record);
         }
         found
+    }
+
+    /// Lets what expires after `latest` expire then: it was kept while the clock was ahead. That is rare, so all is looked
+    /// through at once.
+    fn cut(&mut self, latest: Timestamp) {
+        if self.last_expiry > latest {
+            self.values.cut(latest);
+            self.providers.cut(latest);
+            self.last_expiry = latest;
+        }
     }
 
     fn forget_expired(&mut self, now: Timestamp, limit: usize) -> usize {
@@ -274,7 +289,10 @@ impl Store for MemoryStore {
             Op::Scan { what, after, limit } => Ok(Found::Items(self.page(what, after.as_ref(), limit))),
             Op::SavePeers(_) => Ok(Found::Nothing),
             Op::SavedPeers => Ok(Found::Peers(Vec::new())),
-            Op::Expire { limit, .. } => Ok(Found::Expired(self.forget_expired(now, limit))),
+            Op::Expire { limit, latest } => {
+                self.cut(latest);
+                Ok(Found::Expired(self.forget_expired(now, limit)))
+            }
         })
     }
 

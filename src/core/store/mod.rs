@@ -3,10 +3,6 @@
 //! Knows: records, quotas, expiry, order in the keyspace. Must not know: peers other than as values, requests, or
 //! who asks. A store is called inside the event loop, so it never blocks: what takes time ends later.
 
-#[cfg(any(test, feature = "testing"))]
-pub mod conformance;
-#[cfg(any(test, feature = "testing"))]
-pub mod deferred;
 pub mod eviction;
 mod ext;
 mod judge;
@@ -35,7 +31,7 @@ use libp2p_identity::PeerId;
 ///
 /// A store is told what to do by an [`Op`] and says how it ended by a [`Done`]; [`StoreExt`] has a typed call for each.
 ///
-/// The contract, which the tests in `conformance` check (feature `testing`):
+/// The contract, which the tests in `testing::conformance` check (feature `testing`):
 ///
 /// * A write that ended without an error is read back by every later read until it is replaced, removed, expired or has
 ///   given way. A write that failed changed nothing. While a write is under way, a read may find the state before it or
@@ -124,10 +120,9 @@ pub enum Op {
     SavePeers(Vec<Arc<Contact>>),
     /// Finds the peers that were kept last: [`Found::Peers`].
     SavedPeers,
-    /// Forgets up to `limit` items that have expired, own ones too: [`Found::Expired`]. Beside that, up to `limit` items of
-    /// other peers that expire after `latest` expire at `latest` from now on, as far as the store comes across them at the
-    /// end of its order by expiry: a host's clock that was ahead leaves such. A store that does not outlive the process
-    /// need not.
+    /// Forgets up to `limit` items that have expired, own ones too: [`Found::Expired`]. Before that, items of other
+    /// peers that expire after `latest` are let expire then, and count for the limit: a host's clock that was ahead leaves
+    /// such.
     Expire {
         /// How many.
         limit: usize,
@@ -218,7 +213,7 @@ pub enum Found {
     Items(Vec<Item>),
     /// The answer to [`Op::SavedPeers`].
     Peers(Vec<Arc<Contact>>),
-    /// How many items [`Op::Expire`] forgot; fewer than its limit means that none is left.
+    /// How many items [`Op::Expire`] forgot or let expire earlier; fewer than its limit means that none is left.
     Expired(usize),
 }
 

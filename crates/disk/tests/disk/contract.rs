@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use libp2p_kad_dht::core::store::conformance::Conformance;
 use libp2p_kad_dht::core::store::{SEQUENCE_MEMORY, Scan};
+use libp2p_kad_dht::testing::conformance::Conformance;
 
 use super::*;
 

@@ -341,11 +341,11 @@ fn an_update_takes_its_room_wherever_it_is() {
 
 #[test]
 fn a_store_with_lowered_bounds_shrinks_by_the_same_rule_and_takes_updates_meanwhile() {
-    let mut store = Store::with_room(2_000);
+    let mut store = Store::with_room(6_000);
     for id in 0..10 {
         store.put(NOW, id, peer(1));
     }
-    for id in 100..2_000 {
+    for id in 100..6_000 {
         store.put(NOW, id, peer(2));
     }
     store.bound = Size { records: 100, bytes: 100 * SHARE };

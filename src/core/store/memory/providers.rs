@@ -94,15 +94,15 @@ impl Providers {
             None => Charge::new(account, cost, now, new.near),
         };
         let rank = rank(hash, of_peer);
-        let wanted = match &known {
+        // One of its key whose place it takes.
+        let gives_way = if known.is_none() { self.one_too_many(now, hash, name, (account, rank))? } else { None };
+        let wanted = match known.as_ref().or(gives_way.as_ref()) {
             Some(known) => Wanted::Update(known.id, &known.charge, &after),
-            None => {
-                self.make_room_for_key(now, hash, name, (account, rank))?;
-                Wanted::New(rank, &after)
-            }
+            None => Wanted::New(rank, &after),
         };
         let Ok(goes) = victims(&mut Charged(self), now, wanted);
-        goes.ok_or(StoreError::Full)?.into_iter().for_each(|id| self.remove(id));
+        let goes = goes.ok_or(StoreError::Full)?.into_iter().chain(gives_way.map(|record| record.id));
+        goes.for_each(|id| self.remove(id));
         let (key, peer) = match &known {
             Some(known) => known.id,
             None => self.insert(hash, record, of_peer, &after)?,
@@ -132,6 +132,13 @@ impl Providers {
         limit
     }
 
+    /// Lets what expires after `latest` expire then.
+    pub(super) fn cut(&mut self, latest: Timestamp) {
+        self.keys.change_all(|provided| {
+            provided.entries.iter_mut().for_each(|entry| entry.expires = halves(entry.expires().min(latest)));
+        });
+    }
+
     pub(super) fn keys(&self) -> &Table<Provided> {
         &self.keys
     }
@@ -147,27 +154,25 @@ impl Providers {
         self.book.total().records as usize
     }
 
-    /// Lets one of a key's providers go if there are too many with this one; an error if it is this one.
-    fn make_room_for_key(
+    /// The provider of a key that has to go if there are too many with this one; an error if it is this one.
+    fn one_too_many(
         &mut self,
         now: Timestamp,
         hash: u64,
         name: &[u8],
         new: (Account, u64),
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Ranked<(Slot, Slot)>>, StoreError> {
         let full = |provided: &&Provided| provided.entries.len() >= self.max_per_key;
         let Some(key) = self.keys.find(hash, name).filter(|key| self.keys.get(*key).as_ref().is_some_and(full)) else {
-            return if self.max_per_key == 0 { Err(StoreError::Full) } else { Ok(()) };
+            return if self.max_per_key == 0 { Err(StoreError::Full) } else { Ok(None) };
         };
         if self.remove_expired(now, key) {
-            return Ok(());
+            return Ok(None);
         }
         let entries = self.keys.get(key).map_or(&[][..], |provided| &provided.entries);
         let kept: Vec<_> = entries.iter().filter_map(|entry| self.charged((key, entry.peer))).collect();
         let all = kept.iter().map(|record| (record.charge.account, record.rank)).chain([new]);
-        let goes = one_too_many(all).and_then(|at| kept.get(at)).ok_or(StoreError::Full)?;
-        self.remove(goes.id);
-        Ok(())
+        one_too_many(all).and_then(|at| kept.get(at).copied()).map(Some).ok_or(StoreError::Full)
     }
 
     /// Adds a record for which there is room, of a key and a peer that may be known.

@@ -74,6 +74,12 @@ impl<R: Row> Table<R> {
         Some(changed)
     }
 
+    /// Changes all rows, though neither their names nor their places.
+    pub(super) fn change_all(&mut self, change: impl Fn(&mut R)) {
+        let all: Vec<_> = self.iter().map(|(slot, _)| slot).collect();
+        all.into_iter().for_each(|slot| _ = self.change(slot, &change));
+    }
+
     pub(super) fn remove(&mut self, slot: Slot) -> Option<R> {
         let row = self.slab.try_remove(slot as usize)?;
         row.head().map(|head| self.places.remove(&(head, slot)));

@@ -197,3 +197,20 @@ impl MemoryStore {
         self.providers.assert_sound();
     }
 }
+
+#[test]
+fn what_a_clock_that_was_ahead_left_expires_when_it_should() {
+    let mut store = store();
+    let (year, key) = (std::time::Duration::from_secs(365 * 24 * 3600), RecordKey::from("/a/b"));
+    let mut record = Record::new("/a/b", "v", NOW + 10 * year);
+    record.expires = Some(NOW + 11 * year);
+    store.put(NOW + 10 * year, record).unwrap();
+    let contact = Contact::new(PeerId::random(), []);
+    store.add_provider(NOW, ProviderRecord::new(key.clone(), contact, NOW + 11 * year, LATER)).unwrap();
+    assert_eq!(store.next_expiry(), Some(NOW + 11 * year));
+    let cut = store.run(NOW, Ticket::new(0), Op::Expire { limit: 9, latest: LATER });
+    assert!(matches!(cut, Some(Ok(Found::Expired(0)))), "{cut:?}");
+    assert_eq!(store.next_expiry(), Some(LATER));
+    assert!(store.get(LATER, &key).unwrap().is_none() && store.providers(LATER, &key).unwrap().is_empty());
+    assert_eq!(store.expire(LATER, 9), Ok(2));
+}

@@ -125,6 +125,11 @@ impl Values {
         limit
     }
 
+    /// Lets what expires after `latest` expire then.
+    pub(super) fn cut(&mut self, latest: Timestamp) {
+        self.table.change_all(|value| value.expires = value.expires.min(latest));
+    }
+
     pub(super) fn table(&self) -> &Table<Value> {
         &self.table
     }

@@ -12,7 +12,7 @@ mod reopening;
 
 pub use driven::Driven;
 
-use super::Store;
+use crate::core::store::Store;
 
 /// How often a pending operation is polled before it counts as lost. Default of [`Conformance::with_polls`].
 /// Source: 10 s for a store that takes 1 ms between two polls.

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Waker;
 
-use super::{Done, Op, Store, StoreError, Ticket, Usage};
-use crate::core::time::Timestamp;
+use crate::core::Timestamp;
+use crate::core::store::{Done, Op, Store, StoreError, Ticket, Usage};
 
 /// Wraps a store; performs every operation only when it is released.
 ///

@@ -10,11 +10,11 @@ use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 
 use super::Driven;
-use crate::core::contact::Contact;
-use crate::core::key::Key;
-use crate::core::record::{ProviderRecord, Record, RecordKey};
+use crate::core::Contact;
+use crate::core::Key;
+use crate::core::Timestamp;
 use crate::core::store::{Item, Scan, StoreError};
-use crate::core::time::Timestamp;
+use crate::core::{ProviderRecord, Record, RecordKey};
 
 /// When the checks begin.
 pub(super) const NOW: Timestamp = Timestamp::from_secs(1_000);

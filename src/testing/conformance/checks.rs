@@ -9,10 +9,10 @@ use super::Conformance;
 use super::fixtures::{
     NOW, absent, all, kind, ok, pages, peer, present, provider, provider_ids, refused, same_provider, value,
 };
+use crate::core::Timestamp;
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
-use crate::core::record::{Record, RecordKey};
 use crate::core::store::{Found, Judge, Op, Put, Scan, StoreError};
-use crate::core::time::Timestamp;
+use crate::core::{Record, RecordKey};
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 const JUST_BEFORE: Timestamp = Timestamp::from_micros(2_000_000_000 - 1);

@@ -5,9 +5,9 @@
 use super::fixtures::{NOW, all, everything, ok, present, provider, value};
 use super::remembering::sorted;
 use super::{Conformance, Driven};
-use crate::core::record::{Record, RecordKey};
+use crate::core::Timestamp;
 use crate::core::store::{Judge, Op, Put, SEQUENCE_MEMORY, StoreError};
-use crate::core::time::Timestamp;
+use crate::core::{Record, RecordKey};
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 

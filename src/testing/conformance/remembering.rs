@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::fixtures::{NOW, all, everything, ok, pages, peer, present, provider, same_provider, value, whole};
 use super::{Conformance, Driven};
-use crate::core::contact::Contact;
-use crate::core::record::{Record, RecordKey};
+use crate::core::Contact;
+use crate::core::Timestamp;
 use crate::core::store::{Done, Found, Item, Judge, Op, Put, SEQUENCE_MEMORY, Scan, StoreError};
-use crate::core::time::Timestamp;
 use crate::core::validate::{Candidate, InvalidValue, Valid, Validator};
+use crate::core::{Record, RecordKey};
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 

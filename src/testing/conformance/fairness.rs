@@ -5,9 +5,9 @@
 use super::driven::announced;
 use super::fixtures::{NOW, all, ok, peer, provider, provider_ids, refused, value};
 use super::{Conformance, Driven};
-use crate::core::record::ProviderRecord;
+use crate::core::ProviderRecord;
+use crate::core::Timestamp;
 use crate::core::store::{Item, Judge, Op, Put, Sender};
-use crate::core::time::Timestamp;
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 /// So many writes are under way at once.
@@ -124,7 +124,7 @@ fn well_known(key: impl AsRef<[u8]>, n: u64) -> ProviderRecord {
     let mut record = provider(key, n, LATER, false);
     let name = "a".repeat(20);
     let addrs = (0..MANY).filter_map(|port| format!("/dns4/{name}/tcp/{port}").parse::<multiaddr::Multiaddr>().ok());
-    record.provider = crate::core::contact::Contact::new(peer(n), addrs);
+    record.provider = crate::core::Contact::new(peer(n), addrs);
     record
 }
 

@@ -12,11 +12,11 @@ use std::task::{Wake, Waker};
 
 use libp2p_identity::PeerId;
 
-use crate::core::contact::Contact;
-use crate::core::key::Key;
-use crate::core::record::{ProviderRecord, Record, RecordKey};
+use crate::core::Contact;
+use crate::core::Key;
+use crate::core::Timestamp;
 use crate::core::store::{Done, Found, Item, Judge, Op, Put, Scan, Sender, Store, StoreError, Ticket, Usage};
-use crate::core::time::Timestamp;
+use crate::core::{ProviderRecord, Record, RecordKey};
 
 /// A store under test. Every operation returns when it is done, and every ticket is followed.
 ///
