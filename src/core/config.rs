@@ -149,7 +149,9 @@ impl Config {
         nonzero_times(intervals.into_iter().filter_map(|(name, interval)| Some((name, interval?))))?;
         let (value_ttl, provider_ttl) =
             (("record.value_ttl", record.value_ttl), ("record.provider_ttl", record.provider_ttl));
-        for (interval, ttl) in [(announce, value_ttl), (announce, provider_ttl), (replicate, value_ttl)] {
+        for (interval, ttl) in
+            [(announce, value_ttl), (announce, provider_ttl), (replicate, (value_ttl.0, value_ttl.1 / 2))]
+        {
             at_most((interval.0, interval.1.unwrap_or_default()), ttl)?;
         }
         nonzero([
@@ -185,7 +187,7 @@ impl Config {
         Some(self.maintenance.announce_interval.or(by_itself)?.min(ttl / 4 * 3))
     }
 
-    /// How often this node looks who is closest to what it published: no more seldom than four times before that is
+    /// How often this node looks who is closest to what it published: at least four times before that is
     /// announced again.
     pub(crate) fn region_interval(&self) -> Option<Duration> {
         let longest = self.announce_interval().map_or(Duration::MAX, |announce| announce / 4);

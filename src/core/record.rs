@@ -105,6 +105,10 @@ impl fmt::Display for RecordKey {
     }
 }
 
+/// A time that is noted and lies so far ahead was noted while the host's clock was ahead. Source: longer than any run of
+/// upkeep, and than any step by which a clock that is kept right is corrected.
+pub(crate) const AHEAD: Duration = Duration::from_secs(3_600);
+
 /// A value that a node keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -157,12 +161,17 @@ impl Record {
         }
     }
 
-    /// When the value was put, as far as can be told. Where nobody said so it is taken to have begun its lifetime, `ttl`, then;
-    /// `None` if nobody said when it ends either.
-    pub(crate) fn put_at(&self, ttl: Duration) -> Option<Timestamp> {
+    /// When the value was put, as far as can be told on `date`. Where nobody said so it is taken to have begun its lifetime,
+    /// `ttl`, then. `None` if nobody said when it ends either, or if it was put in the future: a clock was ahead then.
+    pub(crate) fn put_at(&self, date: Timestamp, ttl: Duration) -> Option<Timestamp> {
         let begun =
             if self.own { Some(self.received) } else { self.expires.filter(|_| self.claimed).map(|at| at - ttl) };
-        self.put.or(begun)
+        self.put.or(begun).filter(|at| *at <= date + AHEAD)
+    }
+
+    /// How long ago the value was put, to be sent with it; `None` if that cannot be told.
+    pub(crate) fn age(&self, date: Timestamp) -> Option<Duration> {
+        self.put.filter(|at| *at <= date + AHEAD).map(|at| date.since(at))
     }
 
     /// When the value is said to expire, for a validator that prefers the later one. Own values go out with a lifetime of

@@ -93,7 +93,7 @@ impl<'a> Conformance<'a> {
 
     /// Leaves a check out, by its name in [`Conformance::CHECKS`]: who gives way in a full store, a store decides, so the checks
     /// that begin with `late_` and `a_flood_leaves_what_others_sent` are for those that keep to
-    /// [the rule of eviction](super::eviction).
+    /// [the rule of eviction](crate::core::store::eviction).
     #[must_use]
     pub fn without(mut self, check: &'static str) -> Conformance<'a> {
         self.without.push(check);

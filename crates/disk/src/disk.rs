@@ -43,7 +43,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// * **Sequence numbers**: those that would be forgotten first go first.
 ///
 /// A store that is opened with smaller bounds than it was filled under shrinks in the background by the same rule, at most
-/// 256 records of each kind a transaction.
+/// 2,048 records of each kind a transaction.
 ///
 /// What gives way is found by a look into ordered tables, so a write costs the same however full the store is. Writes of
 /// this node go before those of peers that wait.

@@ -92,7 +92,7 @@ impl<'t, 'c> Group<'t, 'c> {
                 self.tables.meta.insert("peers", row::encode_peers(peers).as_slice())?;
             }
             Op::Expire { limit, latest } => {
-                let cut = self.cut(*latest, *limit)?;
+                let cut = self.cut(now, *latest, *limit)?;
                 return Ok(Ok(Found::Expired(cut + self.expire(now, limit - cut)?)));
             }
             // Those that read do this.
@@ -154,7 +154,7 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// Lets end at `latest` what of other peers would end later, as is left by a clock that was ahead; up to `limit` rows.
-    fn cut(&mut self, latest: Timestamp, limit: usize) -> Result<usize, StorageError> {
+    fn cut(&mut self, now: Timestamp, latest: Timestamp, limit: usize) -> Result<usize, StorageError> {
         let (after, own) = (expiry_key(latest, Kind::Provided, &[u8::MAX; 32]), narrow(self.counts.own));
         let rows = self.tables.expiry.range::<[u8; 41]>((Bound::Excluded(after), Bound::Unbounded))?.rev();
         let keys = rows.take(limit.saturating_add(own)).map(|row| row.map(|(key, _)| key.value()));
@@ -165,7 +165,7 @@ impl<'t, 'c> Group<'t, 'c> {
             }
             let (at, kind, place) = expiry_of(&key);
             match kind {
-                Kind::Value => self.cut_value(latest, &place)?,
+                Kind::Value => self.cut_value(now, latest, &place)?,
                 Kind::Provided => self.cut_provided(latest, &place)?,
             }
             if self.first_of(kind, &place)? != Some(at) {

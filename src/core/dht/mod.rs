@@ -171,7 +171,7 @@ impl Dht {
         let id = self.pool.next_id();
         self.stats.queries_started += 1;
         let kind = operation.kind();
-        self.on_changed(now, &operation);
+        let changed = upkeep::changed_by(&operation, &options);
         let joins = matches!(operation, Operation::Bootstrap);
         let prepared = match joins.then(|| self.pool.bootstrap()).flatten() {
             Some(_) => Ok((Query::new(Machine::Joined, *self.peers.local.key(), kind), None)),
@@ -179,6 +179,7 @@ impl Dht {
         };
         match prepared {
             Ok((mut query, local)) => {
+                changed.into_iter().for_each(|(name, taken_back)| self.on_changed(now, name, taken_back));
                 query.progress = options.progress;
                 let timeout = options.timeout.unwrap_or(self.config.lookup.query_timeout);
                 self.pool.insert(now, id, timeout, query);

@@ -342,3 +342,19 @@ fn answer_all(dht: &mut Dht) {
         dht.handle_input(NOW, Input::Response { id, result: Ok(Response::FindNode { closer: Vec::new() }) });
     }
 }
+
+#[test]
+fn what_is_not_kept_here_is_not_remembered_for_upkeep() {
+    let mut dht = node(|_| {});
+    let remembered = |dht: &Dht| format!("{:?}", dht.upkeep.own).matches("Known {").count();
+    for i in 0..200 {
+        let put = |value: &'static str| Operation::Put { key: format!("/app/{i}").into(), value: value.into() };
+        let options = QueryOptions::default().with_keep(false);
+        _ = dht.start(NOW, put("v"), options);
+        let too_long = Operation::Put { key: vec![b'x'; 4_096].into(), value: "v".into() };
+        _ = dht.start(NOW, too_long, QueryOptions::default());
+    }
+    assert_eq!(remembered(&dht), 0);
+    _ = dht.start(NOW, Operation::Put { key: "/app/x".into(), value: "v".into() }, QueryOptions::default());
+    assert_eq!(remembered(&dht), 1);
+}

@@ -136,15 +136,8 @@ impl Dht {
         }
     }
 
-    /// The application changes what it publishes.
-    pub(super) fn on_changed(&mut self, now: Timestamp, operation: &Operation) {
-        let (key, provider) = match operation {
-            Operation::Put { key, .. } | Operation::Remove { key } => (key, false),
-            Operation::Provide { key } | Operation::StopProviding { key } => (key, true),
-            _ => return,
-        };
-        let name = Name { place: key.key(), provider };
-        let taken_back = matches!(operation, Operation::Remove { .. } | Operation::StopProviding { .. });
+    /// The application changes what it publishes, or takes it back.
+    pub(super) fn on_changed(&mut self, now: Timestamp, name: Name, taken_back: bool) {
         if taken_back {
             self.pool.publishing(&name).into_iter().for_each(|id| self.cancel(id));
         }
@@ -154,6 +147,18 @@ impl Dht {
             self.upkeep.own.forget(&name);
         }
     }
+}
+
+/// What an operation changes of what this node publishes, and whether it takes it back.
+pub(super) fn changed_by(operation: &Operation, options: &QueryOptions) -> Option<(Name, bool)> {
+    let (key, provider, taken_back) = match operation {
+        Operation::Put { key, .. } if !options.not_kept => (key, false, false),
+        Operation::Provide { key } => (key, true, false),
+        Operation::Remove { key } => (key, false, true),
+        Operation::StopProviding { key } => (key, true, true),
+        _ => return None,
+    };
+    Some((Name { place: key.key(), provider }, taken_back))
 }
 
 /// Who was reached by a publication that was kept here; `None` if it was not kept.

@@ -60,10 +60,10 @@ impl Expiry {
     pub(crate) fn on_done(&mut self, now: Timestamp, done: &Done) {
         self.waiting = false;
         let some = matches!(done, Ok(Found::Expired(1..)));
-        if self.cuts && some {
+        if self.cuts && (some || done.is_err()) {
             self.cut = Timestamp::MAX;
         }
-        if self.expired && !some {
+        if (self.expired || done.is_err()) && !some {
             self.not_before = now + RETRY;
         }
     }

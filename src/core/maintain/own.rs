@@ -129,14 +129,21 @@ impl Own {
                 Vec::new()
             }
             Reading::Due(first) => {
-                if !page.iter().any(|item| Name::of(item) == first) {
-                    // It is no longer kept, or no longer this node's.
-                    self.forget(&first);
-                }
+                self.forget_missing(time.now, &first, &page);
                 let page = self.take_due(time.now, cycle, depth, &first, page);
                 page.into_iter().filter_map(|item| self.errand(time.date, local, item)).collect()
             }
         }
+    }
+
+    /// Forgets what is due and should be on the page, and is no longer kept, or no longer this node's.
+    fn forget_missing(&mut self, now: Timestamp, first: &Name, page: &[Item]) {
+        let last = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
+        let kept: BTreeSet<_> = page.iter().map(Name::of).collect();
+        let due = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, name)| *name);
+        let here = |name: &Name| name.place >= first.place && last.is_none_or(|last| name.place <= last);
+        let missing: Vec<_> = due.filter(|name| here(name) && !kept.contains(name)).collect();
+        missing.iter().for_each(|name| self.forget(name));
     }
 
     /// Makes known what an earlier life left. What it could tell nobody is due soon, all else at its time.

@@ -119,7 +119,7 @@ impl Read<'_> {
     fn value(&self, cx: &Context<'_>, ttl: Option<Duration>) -> Value {
         let mut value = Value::new(self.best.key.clone(), self.best.value.clone());
         (value.publisher, value.ttl, value.received) = (self.best.publisher, ttl, Some(cx.date));
-        value.age = self.best.put.map(|at| cx.date.since(at));
+        value.age = self.best.age(cx.date);
         value
     }
 

@@ -191,8 +191,8 @@ impl GetValue {
             best.record.expires = best.record.expires.map(|at| over.map_or(at, |over| at.max(over)));
             return;
         }
-        let old = Candidate::of(&best.record, config.value_ttl);
-        let new = Candidate::of(&record, config.value_ttl);
+        let old = Candidate::of(&best.record, record.received, config.value_ttl);
+        let new = Candidate::of(&record, record.received, config.value_ttl);
         if validator.select(&self.key, &[old, new]) == 1 {
             self.prefer(record, over, from, out);
         } else if validator.select(&self.key, &[new, old]) == 1 {

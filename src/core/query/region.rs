@@ -606,7 +606,7 @@ fn message(cx: &Context<'_>, item: &Item, to_all: bool) -> Option<Request> {
             let mut value = Value::new(record.key.clone(), record.value.clone());
             value.publisher = record.publisher;
             value.received = Some(record.received);
-            value.age = record.put.map(|at| cx.date.since(at));
+            value.age = record.age(cx.date);
             let ttl = cx.config.record.value_ttl;
             value.ttl = match (record.own, to_all) {
                 (true, true) => remaining(cx.date, Some(record.ends(cx.date + ttl)))?,

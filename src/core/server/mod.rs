@@ -290,12 +290,13 @@ fn as_reachable(peers: &Peers, record: ProviderRecord) -> Arc<Contact> {
 
 /// A value as it is handed out, with the lifetime that remains.
 fn as_sent(now: Timestamp, record: Record) -> Value {
+    let age = record.age(now);
     Value {
         key: record.key,
         value: record.value,
         publisher: record.publisher,
         ttl: record.expires.map(|at| at.since(now)),
-        age: record.put.map(|at| now.since(at)),
+        age,
         received: Some(record.received),
     }
 }

@@ -81,7 +81,7 @@ impl Judge {
         if self.swaps && !self.validator.succeeds(&new.key, &old.value, &new.value) {
             return Err(StoreError::Conflict);
         }
-        let candidates = [&new, old].map(|record| Candidate::of(record, self.ttl));
+        let candidates = [&new, old].map(|record| Candidate::of(record, now, self.ttl));
         if self.validator.select(&new.key, &candidates) != 0 {
             return Err(StoreError::Old);
         }
@@ -93,10 +93,11 @@ impl Judge {
     /// Which of two valid values of one key is better, whatever ages and lifetimes they claim: those are anybody's to choose,
     /// so a preference that follows them is none.
     pub(crate) fn compare(&self, one: &Record, other: &Record) -> Ordering {
+        let date = one.received.max(other.received);
         if self.validator.same(&one.key, &one.value, &other.value) {
             return Ordering::Equal;
         }
-        let [a, b] = [one, other].map(|record| Candidate::of(record, self.ttl));
+        let [a, b] = [one, other].map(|record| Candidate::of(record, date, self.ttl));
         let prefers_one = |candidates: [Candidate<'_>; 2]| self.validator.select(&one.key, &candidates) == 0;
         let swapped = [Candidate { value: a.value, ..b }, Candidate { value: b.value, ..a }];
         match (prefers_one([a, b]), prefers_one(swapped)) {
@@ -141,5 +142,32 @@ impl Validator for TheLast {
 
     fn select(&self, _: &RecordKey, _: &[Candidate<'_>]) -> usize {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::validate::AcceptAny;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000_000);
+
+    #[test]
+    fn what_was_put_in_the_future_gives_way_to_whatever_has_a_date() {
+        let judge = Judge::new(Arc::new(AcceptAny), Duration::from_secs(48 * 3600));
+        let put = |value: &'static str, at: Timestamp, own: bool| {
+            let mut record = Record::new("/a/b", value, at);
+            (record.own, record.put) = (own, Some(at));
+            record
+        };
+        let (hour, month) = (Duration::from_secs(3_600), Duration::from_secs(30 * 24 * 3_600));
+        for own in [false, true] {
+            let ahead = put("ahead", NOW + month, own);
+            assert_eq!(ahead.age(NOW), None, "nobody is told that it is new");
+            let judged = judge.decide(NOW, Some(&ahead), None, put("new", NOW - hour, false)).unwrap();
+            assert_eq!((&judged.record.value[..], judged.superseded), (&b"new"[..], own));
+            let back = judge.decide(NOW, Some(&judged.record), None, ahead);
+            assert_eq!(back.map(drop), Err(StoreError::Old), "and it does not come back");
+        }
     }
 }

@@ -168,7 +168,7 @@ impl MemoryStore {
                 if let Some(mut kept) = kept.filter(|kept| kept.own == read.own)
                     && touch_value(&mut kept, read, at)
                 {
-                    self.values.touch(hash, key, kept.received);
+                    self.values.touch(hash, &kept);
                     if kept.own {
                         self.own.keep(hash, Item::Value(kept))?;
                     }
@@ -203,9 +203,9 @@ impl MemoryStore {
 
     /// Lets what expires after `latest` expire then: it was kept while the clock was ahead. That is rare, so all is looked
     /// through at once.
-    fn cut(&mut self, latest: Timestamp) {
+    fn cut(&mut self, now: Timestamp, latest: Timestamp) {
         if self.last_expiry > latest {
-            self.values.cut(latest);
+            self.values.cut(now, latest);
             self.providers.cut(latest);
             self.last_expiry = latest;
         }
@@ -290,7 +290,7 @@ impl Store for MemoryStore {
             Op::SavePeers(_) => Ok(Found::Nothing),
             Op::SavedPeers => Ok(Found::Peers(Vec::new())),
             Op::Expire { limit, latest } => {
-                self.cut(latest);
+                self.cut(now, latest);
                 Ok(Found::Expired(self.forget_expired(now, limit)))
             }
         })

@@ -121,7 +121,7 @@ pub enum Op {
     /// Finds the peers that were kept last: [`Found::Peers`].
     SavedPeers,
     /// Forgets up to `limit` items that have expired, own ones too: [`Found::Expired`]. Before that, items of other
-    /// peers that expire after `latest` are let expire then, and count for the limit: a host's clock that was ahead leaves
+    /// peers that expire after `latest` expire at `latest` from now on, and count for the limit: a host's clock that was ahead leaves
     /// such.
     Expire {
         /// How many.

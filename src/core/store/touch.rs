@@ -3,14 +3,8 @@
 //! Knows: the times of a record. Must not know: how a store keeps it. A touch changes only what is kept as it was read: it
 //! never brings back what is gone meanwhile, and never marks another value.
 
-use std::time::Duration;
-
-use crate::core::record::{ProviderRecord, Record};
+use crate::core::record::{AHEAD, ProviderRecord, Record};
 use crate::core::time::Timestamp;
-
-/// What is said to have come so much later than it was noticed that nothing came came when the host's clock was ahead.
-/// Source: longer than any run of upkeep.
-const FUTURE: Duration = Duration::from_secs(3_600);
 
 /// Notes on the value `kept` that `read`, an earlier copy of it, was announced or stored again at this time. Returns whether
 /// it is the same value and was changed.
@@ -18,14 +12,19 @@ pub fn touch_value(kept: &mut Record, read: &Record, at: Timestamp) -> bool {
     if kept.own != read.own || kept.value != read.value {
         return false;
     }
-    if kept.own {
-        announce(&mut kept.announced, at)
-    } else {
-        // A store that came meanwhile counts, unless it came in the future.
-        let touched = at > kept.received || kept.received > at + FUTURE;
-        kept.received = if touched { at } else { kept.received };
-        touched
+    let ahead = kept.put.is_some_and(|put| put > at + AHEAD);
+    if ahead {
+        kept.put = Some(at);
     }
+    ahead
+        | if kept.own {
+            announce(&mut kept.announced, at)
+        } else {
+            // A store that came meanwhile counts, unless it came in the future.
+            let touched = at > kept.received || kept.received > at + AHEAD;
+            kept.received = if touched { at } else { kept.received };
+            touched
+        }
 }
 
 /// Notes on the provider record `kept` that `read`, an earlier copy of it, was announced at this time. Returns whether it is

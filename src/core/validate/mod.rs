@@ -109,9 +109,9 @@ impl<'a> Candidate<'a> {
         Candidate { put: Some(put), ..self }
     }
 
-    /// What this record is among others under its key, where own values go out with a lifetime of `ttl`.
-    pub(crate) fn of(record: &'a Record, ttl: Duration) -> Candidate<'a> {
-        Candidate { value: &record.value, put: record.put_at(ttl), expires: record.claim(ttl) }
+    /// What this record is on `date` among others under its key, where own values go out with a lifetime of `ttl`.
+    pub(crate) fn of(record: &'a Record, date: Timestamp, ttl: Duration) -> Candidate<'a> {
+        Candidate { value: &record.value, put: record.put_at(date, ttl), expires: record.claim(ttl) }
     }
 }
 

