@@ -95,6 +95,15 @@ impl From<std::time::SystemTime> for Timestamp {
     }
 }
 
+impl Timestamp {
+    /// The system's time, for what is put into a value or compared with what was found. It may go back, as the system's clock
+    /// does; a node copes with that.
+    #[expect(clippy::disallowed_methods, reason = "for applications: nothing in this crate calls it")]
+    pub fn now() -> Timestamp {
+        std::time::SystemTime::now().into()
+    }
+}
+
 pub use crate::core::{
     AcceptAny, Answer, ConfigError, Contact, HashedValues, InvalidValue, Key, MemoryStore, Mode, Namespaced, NoStore,
     Operation, Progress, ProviderRecord, QueryError, QueryEvent, QueryId, QueryOptions, Quorum, Record, RecordKey,

@@ -40,14 +40,6 @@ impl Clock {
     }
 }
 
-impl Timestamp {
-    /// The system's time, for what is put into a value or compared with what was found. It may go back, as the system's clock
-    /// does; a node copes with that.
-    pub fn now() -> Timestamp {
-        Timestamp::ZERO + unix()
-    }
-}
-
 /// Zero before 1970, which only a machine without a set clock reports.
 #[expect(clippy::disallowed_methods, reason = "the only clock")]
 fn unix() -> Duration {

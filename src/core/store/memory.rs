@@ -45,7 +45,8 @@ use crate::core::time::Timestamp;
 ///
 /// Expired records, first of all and wherever they are. Then [the rule of eviction](super::eviction): a record is charged to
 /// whoever sent it, and whoever has the most gives way to others. Whoever has to give way itself is refused with
-/// [`StoreError::Full`]. A refused write changes nothing, and a bound holds at every moment.
+/// [`StoreError::Full`]. A refused write changes nothing. A new version of what
+/// is kept is always taken: what it is too much gives way to the writes after it.
 ///
 /// * **Values**: bounded in number, and in bytes with their keys.
 /// * **Provider records**: bounded in number, and in bytes of the addresses that they came with. A peer is charged for all its

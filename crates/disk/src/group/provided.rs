@@ -117,6 +117,14 @@ impl Group<'_, '_> {
         if row.remote().count() >= max && self.expire_provided(now, place, usize::MAX)? > 0 {
             row = self.provided_at(place)?;
         }
+        // After the bound was lowered there are too many.
+        for _ in max..row.remote().count() {
+            let ranks: Vec<_> =
+                row.remote().map(|kept| (kept.charge.account, self.seed.of_provider(place, &kept.peer))).collect();
+            let Some(last) = eviction::one_too_many(ranks.iter().copied()) else { break };
+            self.drop_provider(place, ranks[last].1)?;
+            row = self.provided_at(place)?;
+        }
         if row.remote().count() >= max {
             let ranks = row.remote().map(|kept| (kept.charge.account, self.seed.of_provider(place, &kept.peer)));
             let ranks: Vec<_> = ranks.chain([(entry.charge.account, id.1)]).collect();

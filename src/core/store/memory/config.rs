@@ -39,7 +39,7 @@ pub(super) const SEQUENCE_OVERHEAD: usize = 144;
 
 /// How much a [`MemoryStore`](super::MemoryStore) keeps for remote peers. Own records count nowhere.
 ///
-/// Each bound holds at every moment; what happens at each is said at [`MemoryStore`](super::MemoryStore). A bound of
+/// What happens at each bound is said at [`MemoryStore`](super::MemoryStore). A bound of
 /// zero keeps nothing of its kind.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
