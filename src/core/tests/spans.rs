@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tracing::field::{Field, Visit};
@@ -90,14 +90,18 @@ fn pair() -> Network {
     network
 }
 
+/// One test at a time: where another thread begins to look at this very moment, `tracing` may take it that nobody does.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Collects what this thread sees from now on. The spans in question have been used before: where another thread uses
 /// one for the first time at this very moment, `tracing` takes it that nobody looks.
-fn watched() -> (Collector, DefaultGuard) {
+fn watched() -> (Collector, (DefaultGuard, MutexGuard<'static, ()>)) {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let collector = Collector::default();
     let subscriber = tracing_subscriber::registry().with(collector.clone()).with(LevelFilter::from_level(Level::DEBUG));
     let guard = tracing::subscriber::set_default(subscriber);
     tracing::callsite::rebuild_interest_cache();
-    (collector, guard)
+    (collector, (guard, alone))
 }
 
 #[test]
