@@ -150,7 +150,7 @@ impl Config {
         let (value_ttl, provider_ttl) =
             (("record.value_ttl", record.value_ttl), ("record.provider_ttl", record.provider_ttl));
         for (interval, ttl) in
-            [(announce, value_ttl), (announce, provider_ttl), (replicate, (value_ttl.0, value_ttl.1 / 2))]
+            [(announce, value_ttl), (announce, provider_ttl), (replicate, value_ttl)]
         {
             at_most((interval.0, interval.1.unwrap_or_default()), ttl)?;
         }

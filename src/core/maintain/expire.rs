@@ -7,6 +7,8 @@ use crate::core::time::{NodeTime, Timestamp};
 
 /// So many items are forgotten at once, so that the loop is never held up for long.
 pub(crate) const EXPIRED_AT_ONCE: usize = 1_000;
+/// The pause between two pages of what expires too late.
+const NEXT_PAGE: Duration = Duration::from_millis(10);
 /// A store that fails is asked again after this.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -61,7 +63,7 @@ impl Expiry {
         self.waiting = false;
         let some = matches!(done, Ok(Found::Expired(1..)));
         if self.cuts && (some || done.is_err()) {
-            self.cut = Timestamp::MAX;
+            (self.cut, self.not_before) = (Timestamp::MAX, now + NEXT_PAGE);
         }
         if (self.expired || done.is_err()) && !some {
             self.not_before = now + RETRY;
