@@ -149,9 +149,7 @@ impl Config {
         nonzero_times(intervals.into_iter().filter_map(|(name, interval)| Some((name, interval?))))?;
         let (value_ttl, provider_ttl) =
             (("record.value_ttl", record.value_ttl), ("record.provider_ttl", record.provider_ttl));
-        for (interval, ttl) in
-            [(announce, value_ttl), (announce, provider_ttl), (replicate, value_ttl)]
-        {
+        for (interval, ttl) in [(announce, value_ttl), (announce, provider_ttl), (replicate, value_ttl)] {
             at_most((interval.0, interval.1.unwrap_or_default()), ttl)?;
         }
         nonzero([
