@@ -200,9 +200,22 @@ impl Dials {
         self.give_back(peer, |spent| Some(*spent) == host);
         let Some(addr) = end.filter(|_| dialled) else { return };
         self.set_transport(addr, true);
-        if let Some(host) = host
-            && let Some(spent) = self.spent.get_mut(&(host, PER_HOST))
-        {
+        host.into_iter().for_each(|host| self.on_success(host));
+    }
+
+    /// A peer answered. Where a driver has no connections, this alone tells that its dial succeeded; at which host is known
+    /// where it was tried at one.
+    pub(crate) fn on_answer(&mut self, peer: &Key) {
+        let Some(dial) = self.under_way.get(peer) else { return };
+        let host = dial.spent.first().map(|(host, _)| *host);
+        let host = host.filter(|host| dial.spent.iter().all(|(other, _)| other == host));
+        self.give_back(peer, |spent| Some(*spent) == host);
+        host.into_iter().for_each(|host| self.on_success(host));
+    }
+
+    /// A dial at a host succeeded: nothing that was spent there counts, and one more may be.
+    fn on_success(&mut self, host: Host) {
+        if let Some(spent) = self.spent.get_mut(&(host, PER_HOST)) {
             *spent = Spent { successes: (spent.successes + 1).min(MAX_SUCCESSES), ..Spent::new(spent.since) };
         }
     }

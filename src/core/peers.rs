@@ -396,6 +396,7 @@ impl Peers {
     /// A peer answered: it may be asked again at once.
     pub(crate) fn on_answer(&mut self, now: Timestamp, key: &Key) {
         self.back_offs.on_answer(now, key, self.table.len());
+        self.dials.on_answer(key);
     }
 
     /// A peer failed a request. Returns who left the table for it.

@@ -166,3 +166,25 @@ fn wrong_addresses_are_forgotten_when_whoever_should_know_says_so() {
     dials.set_right(&at(2));
     assert!(dials.wrong.is_empty());
 }
+
+#[test]
+fn without_connections_an_answer_tells_that_a_dial_succeeded() {
+    let now = Timestamp::ZERO;
+    let answers = |hosts: &[&str]| {
+        let mut dials = Dials::new(10);
+        let dial = |dials: &mut Dials| {
+            let spend = |host: &Host| Some((*host, dials.spend(now, *host, &[None])?));
+            let hosts: Vec<_> = hosts.iter().filter_map(|addr| Host::of(&raw(addr))).collect();
+            let spent: Vec<_> = hosts.iter().map_while(spend).collect();
+            let left = spent.len() == hosts.len();
+            let at = Contact::new(PeerId::random(), []);
+            dials.begin(now, &at, spent);
+            dials.on_answer(at.key());
+            left
+        };
+        (0..50).filter(|_| dial(&mut dials)).count()
+    };
+    assert_eq!(answers(&["/ip4/1.2.3.4/udp/1"]), 50, "fifty nodes on one machine");
+    // Where one of two hosts answered, it is not known which: none is charged less for it.
+    assert!(answers(&["/ip4/1.2.3.4/udp/1", "/ip4/9.9.9.9/udp/1"]) <= 3);
+}
