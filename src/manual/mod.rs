@@ -8,17 +8,17 @@
 //! | [`security`] | who has adversaries: what they can do, what is done about it, what is not |
 //! | [`deviations`] | who knows the specification or another implementation: where this one differs, and why |
 
-#[doc = include_str!("manual/concepts.md")]
+#[doc = include_str!("concepts.md")]
 pub mod concepts {}
 
-#[doc = include_str!("manual/howto.md")]
+#[doc = include_str!("howto.md")]
 pub mod howto {}
 
-#[doc = include_str!("manual/defaults.md")]
+#[doc = include_str!("defaults.md")]
 pub mod defaults {}
 
-#[doc = include_str!("manual/security.md")]
+#[doc = include_str!("security.md")]
 pub mod security {}
 
-#[doc = include_str!("manual/deviations.md")]
+#[doc = include_str!("deviations.md")]
 pub mod deviations {}
