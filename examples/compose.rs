@@ -113,7 +113,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if complete && told == expected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Finds who reads the topic and dials each, then waits until gossipsub knows them too. Returns how many it knows.
+/// Wants who reads the topic and dials each, then waits until gossipsub knows them too. Returns how many it knows.
 async fn meet(node: &Node, heard: &mut mpsc::Receiver<News>) -> Result<usize, Box<dyn Error>> {
     let mut strangers = Vec::new();
     let mut providers = node.dht.providers(topic_key());

@@ -40,7 +40,7 @@
 //! # let peer = libp2p_identity::PeerId::from_bytes(&[0, 1, 7]).unwrap();
 //! let local = Contact::new(peer, ["/ip4/127.0.0.1/udp/4001".parse().unwrap()]);
 //! let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
-//! let mut dht = Dht::new(now(), local, store, [2; 32], Arc::new(Config::default()))?;
+//! let mut dht = Dht::new(now(), local, store, [2; 32], Arc::new(DhtConfig::default()))?;
 //! dht.start(now(), Operation::Get { key: "/my-app/greeting".into() }, QueryOptions::default())?;
 //!
 //! loop {

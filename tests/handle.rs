@@ -16,11 +16,11 @@ use futures::task::noop_waker;
 use futures::{Stream, StreamExt};
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::{
-    Config, Contact, DialCause, Event, Input, Mode, Operation, Progress, QueryEvent, QueryOptions, RequestError,
+    Contact, DhtConfig, DialCause, Event, Input, Mode, Operation, Progress, QueryEvent, QueryOptions, RequestError,
     Unreachable,
 };
 use libp2p_kad_dht::handle::{
-    ClosestPeers, Found, HandleError, MAX_COMMANDS, ProviderUpdate, Providers, Published, Wish,
+    ClosestPeers, DriverRequest, Found, HandleError, MAX_COMMANDS, ProviderUpdate, Providers, Published,
 };
 use libp2p_kad_dht::{Query, QueryError, Quorum};
 use network::{Network, addrs};
@@ -104,7 +104,7 @@ fn what_one_puts_another_gets() {
 /// Nodes with k = 4, so that not everyone is among the closest; their numbers, nearest to the key first. The last node is
 /// not among them: it knows nobody.
 fn with_k_of_four(count: usize, key: &str) -> (Network, Vec<usize>) {
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.lookup.replication = NonZeroUsize::new(4).unwrap();
     config.lookup.resiliency = NonZeroUsize::new(3).unwrap();
     let mut network = Network::with(count + 1, config);
@@ -340,7 +340,10 @@ fn peers_and_modes_reach_the_driver_in_order_and_before_later_queries() {
     dht.set_mode(None);
     assert_eq!(network.finish(dht.bootstrap()).unwrap().peers, 1);
     let wishes = &network.nodes[0].wishes;
-    assert!(matches!(&wishes[..], [Wish::AddPeer(_), Wish::SetMode(Some(Mode::Client)), Wish::SetMode(None)]));
+    assert!(matches!(
+        &wishes[..],
+        [DriverRequest::AddPeer(_), DriverRequest::SetMode(Some(Mode::Client)), DriverRequest::SetMode(None)]
+    ));
     let posted: Vec<_> = (0..=MAX_COMMANDS).map(|_| dht.add_peer(peer, addrs(1)).check()).collect();
     assert!(posted[..MAX_COMMANDS].iter().all(Result::is_ok));
     assert_eq!(posted[MAX_COMMANDS], Err(HandleError::Busy));
@@ -348,7 +351,7 @@ fn peers_and_modes_reach_the_driver_in_order_and_before_later_queries() {
 
 #[test]
 fn more_queries_than_there_is_room_for_wait_and_more_than_may_run_are_busy() {
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.limit.queries = 2 * MAX_COMMANDS;
     let mut network = Network::with(1, config);
     network.nodes[0].dht.admit_verified(network.now, &Contact::new(PeerId::random(), addrs(77)));
@@ -442,7 +445,7 @@ proptest! {
     /// cancelled, and in the end nothing is left.
     #[test]
     fn nothing_is_left_in_any_order(turns in prop::collection::vec(turn(), 1..80)) {
-        let mut config = Config::default();
+        let mut config = DhtConfig::default();
         // What the node asks of itself goes on, whatever the application does.
         config.maintenance.check_interval = None;
         let mut network = Network::with(1, config);

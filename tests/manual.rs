@@ -59,7 +59,7 @@ fn configurations(source: &str) -> Vec<(String, Vec<Field>)> {
                 docs.clear();
             }
         }
-        if !name.is_empty() && !fields.is_empty() {
+        if name != "Dht" && !fields.is_empty() {
             all.push((format!("{name}Config"), fields));
         }
     }

@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use actions::{Action, action, contact};
 use lawful::{Lawful, small};
-use libp2p_kad_dht::core::{AddressPolicy, Config, Input, Timestamp};
+use libp2p_kad_dht::core::{AddressPolicy, DhtConfig, Input, Timestamp};
 use network::{Network, Plan, plan};
 use proptest::prelude::*;
 
 /// A node that begins with a few peers in its table.
-fn begin(config: &Config, deferred: bool) -> Lawful {
+fn begin(config: &DhtConfig, deferred: bool) -> Lawful {
     let mut node = Lawful::new(&contact(0), config, deferred);
     for i in 1..6 {
         node.call(move |dht, _| dht.admit_verified(lawful::BEGIN, &contact(i)));
@@ -33,7 +33,7 @@ fn live(actions: &[Action], deferred: bool) -> Lawful {
     live_with(&small(), actions, deferred)
 }
 
-fn live_with(config: &Config, actions: &[Action], deferred: bool) -> Lawful {
+fn live_with(config: &DhtConfig, actions: &[Action], deferred: bool) -> Lawful {
     let mut node = begin(config, deferred);
     actions.iter().for_each(|action| node.act(action));
     node.settle();

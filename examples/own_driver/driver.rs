@@ -12,10 +12,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use kad::core::{
-    Config, Dht, DialCause, InboundId, Input, MemoryStoreConfig, Output, Reply, Request, RequestError, RequestId,
+    Dht, DhtConfig, DialCause, InboundId, Input, MemoryStoreConfig, Output, Reply, Request, RequestError, RequestId,
     Response, Unreachable,
 };
-use kad::handle::{Commands, Wish};
+use kad::handle::{Commands, DriverRequest};
 use kad::{Contact, DhtHandle, MemoryStore, Timestamp};
 use libp2p_identity::PeerId;
 use libp2p_kad_dht as kad;
@@ -43,14 +43,18 @@ pub(crate) struct Node {
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is used at once")]
 enum Todo {
     /// A handle asks for something that is the driver's business.
-    Wish(Wish),
+    DriverRequest(DriverRequest),
     /// The core wants something.
     Output(Output),
 }
 
 impl Node {
     /// A node on a free port of loopback. `seed` is its randomness.
-    pub(crate) async fn bind(peer: PeerId, seed: [u8; 32], config: Config) -> Result<Node, Box<dyn std::error::Error>> {
+    pub(crate) async fn bind(
+        peer: PeerId,
+        seed: [u8; 32],
+        config: DhtConfig,
+    ) -> Result<Node, Box<dyn std::error::Error>> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let clock = Clock::start();
         let local = Contact::new(peer, [to_multiaddr(socket.local_addr()?)]);
@@ -85,7 +89,7 @@ impl Node {
             tokio::select! {
                 biased;
                 todo = poll_fn(|cx| next(cx, self.clock.now(), &mut self.commands, &mut self.dht)) => match todo {
-                    Todo::Wish(wish) => self.on_wish(wish),
+                    Todo::DriverRequest(wish) => self.on_driver_request(wish),
                     Todo::Output(output) => self.on_output(output).await,
                 },
                 received = self.socket.recv_from(&mut buffer) => match received {
@@ -102,10 +106,10 @@ impl Node {
         self.dht.handle_input(self.clock.now(), input);
     }
 
-    fn on_wish(&mut self, wish: Wish) {
+    fn on_driver_request(&mut self, wish: DriverRequest) {
         match wish {
-            Wish::AddPeer(contact) => self.input(Input::AddPeer(contact)),
-            Wish::SetMode(Some(mode)) => self.input(Input::Mode(mode)),
+            DriverRequest::AddPeer(contact) => self.input(Input::AddPeer(contact)),
+            DriverRequest::SetMode(Some(mode)) => self.input(Input::Mode(mode)),
             _ => {} // the choice is left to this driver, which knows no reason to change
         }
     }
@@ -195,7 +199,7 @@ impl Node {
 /// What is to be done next: what the handles ask for goes into the core, then what the core wants comes out.
 fn next(cx: &mut Context<'_>, now: Timestamp, commands: &mut Commands, dht: &mut Dht) -> Poll<Todo> {
     if let Poll::Ready(wish) = commands.poll(cx, now, dht) {
-        return Poll::Ready(Todo::Wish(wish));
+        return Poll::Ready(Todo::DriverRequest(wish));
     }
     dht.poll_output().map_or(Poll::Pending, |output| Poll::Ready(Todo::Output(output)))
 }

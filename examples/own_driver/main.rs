@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use futures::StreamExt as _;
-use kad::core::Config;
+use kad::core::DhtConfig;
 use kad::{DhtHandle, QueryError};
 use libp2p_identity::PeerId;
 use libp2p_kad_dht as kad;
@@ -92,7 +92,7 @@ async fn start(number: u8) -> Result<Running, Box<dyn Error>> {
     // A peer id is the hash of a public key. Nobody checks keys here, so any hash will do.
     let seed = kad::Key::hash(&[number]).to_bytes();
     let peer = PeerId::from_bytes(&[&[0x12, 0x20], &seed[..]].concat())?;
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.lookup.replication = K.try_into()?;
     let node = Node::bind(peer, seed, config).await?;
     let addr = node.contact().addrs().next().ok_or("no address")?;

@@ -57,7 +57,7 @@ mod window;
 pub use address_policy::AddressPolicy;
 #[cfg(feature = "libp2p")]
 pub(crate) use address_policy::is_relayed;
-pub use config::Config;
+pub use config::DhtConfig;
 pub use contact::{Contact, MAX_ADDR_LEN, MAX_ADDRS};
 pub use dht::{Busy, Dht};
 pub use error::{ConfigError, PeerFailure, QueryError, Report};

@@ -15,7 +15,7 @@ use super::address_book::{AddressBook, Seen};
 use super::address_policy::{AddressPolicy, is_relayed};
 use super::addresses::{Addresses, MAX_RUMOURS, MAX_TOLD, Source};
 use super::back_off::{BackOffs, Failure};
-use super::config::Config;
+use super::config::DhtConfig;
 use super::contact::Contact;
 use super::dials::{Dials, Namer};
 use super::host::{Host, Transport, is_open_ended};
@@ -65,7 +65,7 @@ struct Link {
 const SILENT: Duration = Duration::from_secs(2);
 
 impl Peers {
-    pub(crate) fn new(local: Arc<Contact>, config: &Config) -> Peers {
+    pub(crate) fn new(local: Arc<Contact>, config: &DhtConfig) -> Peers {
         let policy = config.address_policy;
         let local = local.filtered(|addr| policy.admits(addr));
         Peers {
@@ -493,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_sender_is_a_holder_and_this_node_is_near_where_they_are_among_the_closest() {
-        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &DhtConfig::default());
         let others: Vec<_> = (1..30).map(|port| contact(PeerId::random(), port..port + 1)).collect();
         let local = *peers.local.key();
         let sender = |peers: &Peers, of: &Contact, key: &Key| peers.sender(of.peer(), of.key(), key, 5);
@@ -512,7 +512,7 @@ mod tests {
 
     #[test]
     fn an_address_at_which_a_peer_answered_is_never_displaced_by_hearsay() {
-        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &DhtConfig::default());
         let good = contact(PeerId::random(), 1..2);
         peers.note(Timestamp::ZERO, &good, Source::Reached);
         peers.table.offer(Timestamp::ZERO, &good);
@@ -528,7 +528,7 @@ mod tests {
 
     #[test]
     fn addresses_of_a_transport_that_never_worked_take_no_place_of_others() {
-        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &DhtConfig::default());
         let now = Timestamp::ZERO;
         let by_quic = (1..6).map(|host| format!("/ip4/127.0.0.{host}/udp/1/quic-v1/webtransport"));
         let by_tcp = (1..6).map(|host| format!("/ip4/127.0.1.{host}/tcp/1"));
@@ -550,7 +550,7 @@ mod tests {
         use rand_core::SeedableRng as _;
 
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &Config::default());
+        let mut peers = Peers::new(Contact::new(PeerId::random(), []), &DhtConfig::default());
         let at = Timestamp::from_secs;
         let [good, dead, boot, gone] = [1, 2, 3, 4].map(|port| contact(PeerId::random(), port..port + 1));
         for peer in [&good, &dead] {
@@ -577,7 +577,7 @@ mod tests {
         use crate::core::config::DiversityConfig;
 
         let one = NonZeroUsize::MIN;
-        let mut config = Config { address_policy: AddressPolicy::Public, ..Config::default() };
+        let mut config = DhtConfig { address_policy: AddressPolicy::Public, ..DhtConfig::default() };
         config.routing.diversity =
             Some(DiversityConfig { per_bucket: one, per_table: one, ..DiversityConfig::default() });
         let mut peers = Peers::new(Contact::new(PeerId::random(), []), &config);

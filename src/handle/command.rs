@@ -21,13 +21,13 @@ const COMMANDS_AT_ONCE: usize = super::MAX_COMMANDS;
 /// A driver of your own needs these lines, before it drains [`Dht::poll_output`]:
 ///
 /// ```no_run
-/// # use libp2p_kad_dht::{core::{Dht, Input, Output, Timestamp}, handle::{Commands, Wish}};
+/// # use libp2p_kad_dht::{core::{Dht, Input, Output, Timestamp}, handle::{Commands, DriverRequest}};
 /// # use std::task::{Context, Poll};
 /// # fn poll(cx: &mut Context<'_>, now: Timestamp, dht: &mut Dht, commands: &mut Commands) {
 /// while let Poll::Ready(wish) = commands.poll(cx, now, dht) {
 ///     match wish {
-///         Wish::AddPeer(contact) => dht.handle_input(now, Input::AddPeer(contact)),
-///         Wish::SetMode(Some(mode)) => dht.handle_input(now, Input::Mode(mode)),
+///         DriverRequest::AddPeer(contact) => dht.handle_input(now, Input::AddPeer(contact)),
+///         DriverRequest::SetMode(Some(mode)) => dht.handle_input(now, Input::Mode(mode)),
 ///         _ => {} // choose a mode yourself
 ///     }
 /// }
@@ -51,7 +51,7 @@ pub struct Commands {
 /// What a handle asks for that only the driver can decide.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Wish {
+pub enum DriverRequest {
     /// The application names a peer: for [`Input::AddPeer`](crate::core::Input::AddPeer), and for whatever the driver
     /// knows about reaching it.
     AddPeer(Arc<Contact>),
@@ -78,7 +78,7 @@ impl Commands {
 
     /// Serves what the handles ask for, until one asks for something that only the driver can do, or until there is
     /// nothing left; then the task is woken when there is. However fast they ask, the driver gets its turn.
-    pub fn poll(&mut self, cx: &mut Context<'_>, now: Timestamp, dht: &mut Dht) -> Poll<Wish> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, now: Timestamp, dht: &mut Dht) -> Poll<DriverRequest> {
         for _ in 0..COMMANDS_AT_ONCE {
             let wish = match self.mailbox.poll_take(cx) {
                 Poll::Ready(Taken::Command(ticket, command)) => self.serve(ticket, command, now, dht),
@@ -117,15 +117,15 @@ impl Commands {
         self.running.len()
     }
 
-    fn serve(&mut self, ticket: Ticket, command: Command, now: Timestamp, dht: &mut Dht) -> Option<Wish> {
+    fn serve(&mut self, ticket: Ticket, command: Command, now: Timestamp, dht: &mut Dht) -> Option<DriverRequest> {
         match command {
             Command::Start { operation, options, writer } => self.start(ticket, now, dht, operation, options, writer),
             Command::Read { what, writer } => writer.finish(Ok(read(what, dht))),
             Command::Restore(table) => {
                 dht.restore(now, &table);
             }
-            Command::AddPeer(contact) => return Some(Wish::AddPeer(contact)),
-            Command::SetMode(mode) => return Some(Wish::SetMode(mode)),
+            Command::AddPeer(contact) => return Some(DriverRequest::AddPeer(contact)),
+            Command::SetMode(mode) => return Some(DriverRequest::SetMode(mode)),
         }
         None
     }
@@ -152,7 +152,7 @@ impl Commands {
     }
 
     /// Keeps the query until the core says that it ended, so that its last event is not taken for someone else's.
-    fn cancel(&mut self, ticket: Ticket, dht: &mut Dht) -> Option<Wish> {
+    fn cancel(&mut self, ticket: Ticket, dht: &mut Dht) -> Option<DriverRequest> {
         if let Some(id) = self.queries.get(&ticket) {
             dht.cancel(*id);
         }

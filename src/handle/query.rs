@@ -87,7 +87,7 @@ impl Query<Published> {
 }
 
 impl Query<ClosestPeers> {
-    /// Finds this many peers, in place of k.
+    /// Wants this many peers, in place of k.
     pub fn limit(mut self, limit: NonZeroUsize) -> Query<ClosestPeers> {
         self.call.set(|options| options.limit = Some(limit));
         self

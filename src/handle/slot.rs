@@ -27,7 +27,7 @@ type End = Result<Reply, QueryError>;
 
 /// Which finds the reader wants; others are not kept for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Finds {
+pub(super) enum Wants {
     #[default]
     None,
     Values,
@@ -35,7 +35,7 @@ pub(super) enum Finds {
 }
 
 /// A new pair of ends.
-pub(super) fn slot(finds: Finds) -> (Writer, Reader) {
+pub(super) fn slot(finds: Wants) -> (Writer, Reader) {
     let slot = Arc::new(Mutex::new(Slot { finds, ..Slot::default() }));
     (Writer(Arc::clone(&slot)), Reader(slot))
 }
@@ -63,7 +63,7 @@ impl Writer {
     /// Keeps the best value only: it is better than all before it, so nobody needs those.
     pub(super) fn value(&self, value: Record) {
         self.write(|slot| {
-            if slot.finds == Finds::Values {
+            if slot.finds == Wants::Values {
                 slot.value = Some(value);
             }
         });
@@ -72,7 +72,7 @@ impl Writer {
     /// Never refused for room: the core reports each provider at most twice, and no more of them than the limit.
     pub(super) fn provider(&self, provider: Arc<Contact>) {
         self.write(|slot| {
-            if slot.finds == Finds::Providers {
+            if slot.finds == Wants::Providers {
                 slot.providers.push_back(provider);
             }
         });
@@ -150,7 +150,7 @@ impl Reader {
 
 #[derive(Debug, Default)]
 struct Slot {
-    finds: Finds,
+    finds: Wants,
     steps: VecDeque<Progress>,
     missed: u64,
     value: Option<Record>,
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_slow_reader_misses_steps_and_nothing_else() {
-        let (writer, reader) = slot(Finds::Providers);
+        let (writer, reader) = slot(Wants::Providers);
         for n in 0..1_000 {
             writer.step(step(n));
             writer.provider(Contact::new(PeerId::random(), []));
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn unread_values_are_replaced_by_better_ones() {
-        let (writer, reader) = slot(Finds::Values);
+        let (writer, reader) = slot(Wants::Values);
         for value in ["a", "b", "c"] {
             writer.value(Record::new("/x/y", value, Timestamp::ZERO));
         }
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_dropped_writer_wakes_and_closes() {
-        let (writer, reader) = slot(Finds::None);
+        let (writer, reader) = slot(Wants::None);
         let count = Arc::new(Count::default());
         let waker = waker(Arc::clone(&count));
         let cx = &mut Context::from_waker(&waker);
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_closed_reader_is_seen_and_keeps_nothing() {
-        let (writer, reader) = slot(Finds::Providers);
+        let (writer, reader) = slot(Wants::Providers);
         assert!(!reader.close());
         assert!(writer.is_closed());
         writer.provider(Contact::new(PeerId::random(), []));

@@ -31,7 +31,7 @@ pub const DEFAULT_SERVER_HOLD: Duration = Duration::from_secs(120);
 /// when the behaviour is made, by the name of the field.
 #[derive(Clone, Debug)]
 pub struct Config {
-    core: core::Config,
+    core: core::DhtConfig,
     stream: StreamConfig,
     dial: DialConfig,
     mode: Option<Mode>,
@@ -47,7 +47,7 @@ impl Config {
     /// confirms any (rust-libp2p issues 4194 and 4223). [`Config::with_mode`] changes that.
     pub fn new(protocol: StreamProtocol) -> Config {
         Config {
-            core: core::Config::default(),
+            core: core::DhtConfig::default(),
             stream: StreamConfig::new([protocol]),
             dial: DialConfig::default(),
             mode: Some(Mode::Server),
@@ -155,7 +155,7 @@ impl Config {
 
     /// Replaces all parameters of the core.
     #[must_use]
-    pub fn with_core(mut self, core: core::Config) -> Config {
+    pub fn with_core(mut self, core: core::DhtConfig) -> Config {
         self.core = core;
         self
     }
@@ -198,7 +198,7 @@ impl Config {
     }
 
     /// The parameters of the core.
-    pub fn core(&self) -> &core::Config {
+    pub fn core(&self) -> &core::DhtConfig {
         &self.core
     }
 
@@ -305,7 +305,7 @@ mod tests {
             Config::amino().with_dial(dial).validate()
         };
         assert_eq!(dial(|dial| dial.waiting = 0), Err(ConfigError::Zero("dial.waiting")));
-        let mut core = core::Config::default();
+        let mut core = core::DhtConfig::default();
         core.back_off.max = Duration::ZERO;
         let greater = Err(ConfigError::Greater("back_off.base", "back_off.max"));
         assert_eq!(Config::lan().with_core(core).validate(), greater);
@@ -344,7 +344,7 @@ mod tests {
     fn the_public_network_is_not_for_those_who_trust() {
         let unchecked = Err(ConfigError::Unchecked("record.validator"));
         assert_eq!(Config::amino().with_validator(Arc::new(AcceptAny)).validate(), unchecked);
-        assert_eq!(Config::amino().with_core(core::Config::default()).validate(), unchecked, "its default trusts");
+        assert_eq!(Config::amino().with_core(core::DhtConfig::default()).validate(), unchecked, "its default trusts");
         assert_eq!(Config::new(AMINO_PROTOCOL).validate(), unchecked);
         let own = Namespaced::public().with("my-app", Arc::new(AcceptAny));
         assert_eq!(Config::amino().with_validator(Arc::new(own)).validate(), Ok(()));

@@ -9,7 +9,7 @@ use super::directory::{Index, Ranking};
 use super::network::Network;
 use super::node::{Node, ours};
 use super::random::Random;
-use crate::core::{Config, Input, Mode, Operation, QueryOptions};
+use crate::core::{DhtConfig, Input, Mode, Operation, QueryOptions};
 
 /// The comings and goings of a network of our nodes.
 ///
@@ -17,7 +17,7 @@ use crate::core::{Config, Input, Mode, Operation, QueryOptions};
 /// scenario's own.
 pub(crate) struct Life {
     churn: Churn,
-    config: Arc<Config>,
+    config: Arc<DhtConfig>,
     /// Always online, and known to everyone who joins.
     boot: Vec<Index>,
     clients: f64,
@@ -39,7 +39,7 @@ impl Life {
     /// The first mark that is not a peer's.
     pub(crate) const FIRST_FREE: u32 = 1 << 31;
 
-    pub(crate) fn new(seed: u64, churn: Churn, config: Arc<Config>, boot: Vec<Index>, clients: f64) -> Life {
+    pub(crate) fn new(seed: u64, churn: Churn, config: Arc<DhtConfig>, boot: Vec<Index>, clients: f64) -> Life {
         Life { churn, config, boot, clients, random: Random::new(seed, "life", 0) }
     }
 

@@ -13,7 +13,7 @@ use super::random::Random;
 use super::stock::Player;
 use crate::core::store::StoreExt as _;
 use crate::core::{
-    BucketSnapshot, Config, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output, QueryId,
+    BucketSnapshot, Dht, DhtConfig, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output, QueryId,
     QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response, Stats, Timestamp,
 };
 
@@ -29,7 +29,7 @@ pub(crate) enum Node {
 
 /// One of our own nodes, with these peers in its table by the rules that hold for peers that answered.
 #[expect(clippy::expect_used, reason = "scenarios check their configuration; a wrong one is a mistake in a scenario")]
-pub(crate) fn ours(directory: &Directory, now: u64, index: Index, config: &Arc<Config>, known: &[Index]) -> Node {
+pub(crate) fn ours(directory: &Directory, now: u64, index: Index, config: &Arc<DhtConfig>, known: &[Index]) -> Node {
     let now = Timestamp::from_micros(now);
     let local = Arc::clone(directory.contact(index));
     let mut random = Random::new(directory.seed(), "node", index.into());

@@ -16,7 +16,7 @@ use super::random::Random;
 use super::stock::{Player, Rules};
 use super::table::Filling;
 use super::traffic::Traffic;
-use crate::core::{Config, Operation, QueryEvent, QueryOptions};
+use crate::core::{DhtConfig, Operation, QueryEvent, QueryOptions};
 
 const MINUTE: u64 = 60_000_000;
 
@@ -27,7 +27,7 @@ fn storm(seed: u64) -> (Traffic, Vec<u64>) {
     let nobody = Ranking::default();
     let link = Link { loss: 0.02, reliable: false, jitter: 0.5, ..Link::public(Latency::KingLn) };
     let mut network = Network::new(seed, directory, link);
-    let config = Arc::new(Config::default());
+    let config = Arc::new(DhtConfig::default());
     for index in 0..100 {
         let mut random = Random::new(seed, "table", index.into());
         let filling = Filling::plain(20);
@@ -119,7 +119,7 @@ fn lookups(network: &mut Network, seed: u64, n: u32) -> (f64, f64) {
 #[test]
 fn a_warm_start_matches_a_network_grown_by_joins() {
     let (seed, n) = (5, 1_000);
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.maintenance.refresh_interval = None;
     config.maintenance.check_interval = None;
     let config = Arc::new(config);

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::{AddressPolicy, Contact, Evidence, Input, RequestError, Unreachable};
-use libp2p_kad_dht::handle::{DualHandle, Network as Which, PerNetwork, Wish};
+use libp2p_kad_dht::handle::{DriverRequest, DualHandle, Network as Which, PerNetwork};
 use libp2p_kad_dht::{AcceptAny, QueryError, Quorum};
 use multiaddr::Multiaddr;
 
@@ -320,7 +320,7 @@ fn a_peer_is_named_where_its_addresses_are_admitted() {
         two.run();
         [&two.wan, &two.lan].map(|network| {
             let named = network.nodes[0].wishes.iter().map(|wish| match wish {
-                Wish::AddPeer(contact) => contact.addrs().collect::<Vec<_>>(),
+                DriverRequest::AddPeer(contact) => contact.addrs().collect::<Vec<_>>(),
                 other => panic!("{other:?}"),
             });
             named.collect::<Vec<_>>()

@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures::task::noop_waker;
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::{
-    Config, Contact, Dht, Event, InboundId, Input, MemoryStore, Output, Reply, RequestError, RequestId, Timestamp,
+    Contact, Dht, DhtConfig, Event, InboundId, Input, MemoryStore, Output, Reply, RequestError, RequestId, Timestamp,
 };
-use libp2p_kad_dht::handle::{Commands, Outcome, Wish};
+use libp2p_kad_dht::handle::{Commands, DriverRequest, Outcome};
 use libp2p_kad_dht::{DhtHandle, Query, QueryError};
 
 use super::poll;
@@ -27,7 +27,7 @@ pub(crate) struct Node {
     pub(crate) peer: PeerId,
     pub(crate) dht: Dht,
     pub(crate) commands: Commands,
-    pub(crate) wishes: Vec<Wish>,
+    pub(crate) wishes: Vec<DriverRequest>,
     pub(crate) events: Vec<Event>,
     pub(crate) next_inbound: u64,
     pub(crate) asked: BTreeMap<InboundId, (usize, RequestId)>,
@@ -39,10 +39,10 @@ pub(crate) fn addrs(n: usize) -> [multiaddr::Multiaddr; 1] {
 
 impl Network {
     pub(crate) fn new(count: usize) -> Network {
-        Network::with(count, Config::default())
+        Network::with(count, DhtConfig::default())
     }
 
-    pub(crate) fn with(count: usize, config: Config) -> Network {
+    pub(crate) fn with(count: usize, config: DhtConfig) -> Network {
         let now = Timestamp::from_secs(1_000_000);
         let config = Arc::new(config);
         let node = |n: usize| {
@@ -84,7 +84,7 @@ impl Network {
         let (now, node) = (self.now, &mut self.nodes[n]);
         let mut busy = false;
         while let Poll::Ready(wish) = node.commands.poll(&mut Context::from_waker(&waker), now, &mut node.dht) {
-            if let Wish::AddPeer(contact) = &wish {
+            if let DriverRequest::AddPeer(contact) = &wish {
                 node.dht.handle_input(now, Input::AddPeer(Arc::clone(contact)));
             }
             node.wishes.push(wish);

@@ -68,7 +68,7 @@ pub(crate) fn honest(request: Request) -> Do {
 
 /// The configuration of a node that gives up on a request after 2 s, so that a test of it is short.
 pub(crate) fn brief() -> kad::Config {
-    let mut core = kad::core::Config::default();
+    let mut core = kad::core::DhtConfig::default();
     core.lookup.request_timeout = Duration::from_secs(2);
     kad::Config::new(PROTOCOL).with_core(core)
 }

@@ -21,7 +21,7 @@ use crate::theirs::{self, Theirs};
 const K: NonZeroUsize = NonZeroUsize::new(5).unwrap();
 
 fn config() -> kad::Config {
-    let mut core = kad::core::Config::default();
+    let mut core = kad::core::DhtConfig::default();
     core.lookup.replication = K;
     core.lookup.resiliency = NonZeroUsize::new(3).unwrap();
     kad::Config::new(PROTOCOL).with_core(core)

@@ -12,9 +12,9 @@ use libp2p_kad_dht::core::config::Interval;
 use libp2p_kad_dht::core::stats::QueryKind;
 use libp2p_kad_dht::core::validate::{Candidate, Valid};
 use libp2p_kad_dht::core::{
-    BucketSnapshot, Config, Contact, Dht, Event, InboundId, Input, InvalidValue, Key, MemoryStore, MemoryStoreConfig,
-    Operation, Output, QueryEvent, QueryId, QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response,
-    Store, Timestamp, Validator,
+    BucketSnapshot, Contact, Dht, DhtConfig, Event, InboundId, Input, InvalidValue, Key, MemoryStore,
+    MemoryStoreConfig, Operation, Output, QueryEvent, QueryId, QueryOptions, RecordKey, Reply, Request, RequestError,
+    RequestId, Response, Store, Timestamp, Validator,
 };
 use libp2p_kad_dht::testing::deferred::{DeferredControl, DeferredStore};
 
@@ -38,9 +38,9 @@ impl Validator for Picky {
 }
 
 /// Everything small, so that each bound is met.
-pub(crate) fn small() -> Config {
+pub(crate) fn small() -> DhtConfig {
     let n = |n: usize| n.try_into().unwrap();
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.lookup.replication = n(3);
     config.lookup.parallelism = n(2);
     config.lookup.resiliency = n(2);
@@ -69,7 +69,7 @@ pub(crate) fn small() -> Config {
 /// What was called, to be called again.
 pub(crate) type Call = Arc<dyn Fn(&mut Dht, &mut Option<DeferredControl>)>;
 
-pub(crate) fn node(local: &Arc<Contact>, config: &Config, deferred: bool) -> (Dht, Option<DeferredControl>) {
+pub(crate) fn node(local: &Arc<Contact>, config: &DhtConfig, deferred: bool) -> (Dht, Option<DeferredControl>) {
     let memory = MemoryStore::new(MemoryStoreConfig::default(), [7; 32]);
     let (store, control): (Box<dyn Store>, _) = if deferred {
         let (store, control) = DeferredStore::new(memory);
@@ -102,13 +102,13 @@ pub(crate) struct Lawful {
     control: Option<DeferredControl>,
     /// The host's clock jumps: it does not tell how long a query ran.
     pub(crate) clock_jumps: bool,
-    pub(crate) config: Config,
+    pub(crate) config: DhtConfig,
     used: BTreeSet<RequestId>,
     table: BTreeSet<PeerId>,
 }
 
 impl Lawful {
-    pub(crate) fn new(local: &Arc<Contact>, config: &Config, deferred: bool) -> Lawful {
+    pub(crate) fn new(local: &Arc<Contact>, config: &DhtConfig, deferred: bool) -> Lawful {
         let (dht, control) = node(local, config, deferred);
         Lawful {
             dht,

@@ -12,7 +12,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::config::Interval;
 use libp2p_kad_dht::core::validate::{Candidate, Valid};
 use libp2p_kad_dht::core::{
-    Config, Contact, Dht, InboundId, Input, InvalidValue, MemoryStore, MemoryStoreConfig, Mode, Operation, Output,
+    Contact, Dht, DhtConfig, InboundId, Input, InvalidValue, MemoryStore, MemoryStoreConfig, Mode, Operation, Output,
     QueryId, QueryOptions, RecordKey, Request, RequestId, Response, Store, Timestamp, Validator, Value, Wake,
 };
 use libp2p_kad_dht::testing::deferred::{DeferredControl, DeferredStore};
@@ -351,7 +351,7 @@ impl Node {
     }
 }
 
-fn config(words: &Words<'_>) -> Config {
+fn config(words: &Words<'_>) -> DhtConfig {
     words.only(&[
         "k",
         "paths",
@@ -384,7 +384,7 @@ fn config(words: &Words<'_>) -> Config {
         "candidates",
         "caching",
     ]);
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     let k = words.number("k").unwrap_or(config.lookup.replication);
     config.lookup.replication = k;
     config.lookup.paths = words.number("paths").unwrap_or(config.lookup.paths);

@@ -102,7 +102,7 @@ pub const DEFAULT_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
 /// All parameters of a node's core.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Config {
+pub struct DhtConfig {
     /// How lookups walk.
     pub lookup: LookupConfig,
     /// What the routing table holds.
@@ -120,7 +120,7 @@ pub struct Config {
     pub address_policy: AddressPolicy,
 }
 
-impl Config {
+impl DhtConfig {
     /// Checks what types cannot.
     ///
     /// # Errors
@@ -177,7 +177,7 @@ impl Config {
     }
 }
 
-impl Config {
+impl DhtConfig {
     /// How often what this node published is announced again: as set, but early enough that nothing ends in between.
     pub(crate) fn announce_interval(&self) -> Option<Duration> {
         let ttl = self.record.value_ttl.min(self.record.provider_ttl);
@@ -471,16 +471,16 @@ mod tests {
 
     #[test]
     fn defaults_are_valid() {
-        assert_eq!(Config::default().validate(), Ok(()));
+        assert_eq!(DhtConfig::default().validate(), Ok(()));
     }
 
     #[test]
     fn intervals_follow_from_lifetimes_unless_they_are_set_and_what_cannot_work_names_both_fields() {
-        let times = |config: &Config| {
+        let times = |config: &DhtConfig| {
             [config.announce_interval(), config.region_interval(), config.replicate_interval()].map(Option::unwrap)
         };
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        let mut config = Config::default();
+        let mut config = DhtConfig::default();
         assert_eq!(times(&config), [22 * 60, 60, 60].map(minutes));
         config.record.value_ttl = minutes(60);
         assert_eq!(config.validate(), Ok(()));
@@ -507,13 +507,13 @@ mod tests {
 
     #[test]
     fn errors_name_the_field() {
-        let mut config = Config::default();
+        let mut config = DhtConfig::default();
         config.lookup.query_timeout = Duration::ZERO;
         assert_eq!(config.validate(), Err(ConfigError::Zero("lookup.query_timeout")));
-        let mut config = Config::default();
+        let mut config = DhtConfig::default();
         config.lookup.min_request_timeout = Duration::from_secs(11);
         assert!(matches!(config.validate(), Err(ConfigError::Greater("lookup.min_request_timeout", _))));
-        let mut config = Config::default();
+        let mut config = DhtConfig::default();
         config.maintenance.refresh_interval = Some(Duration::from_nanos(999));
         assert_eq!(config.validate(), Err(ConfigError::Zero("maintenance.refresh_interval")));
         type Change = fn(&mut MaintenanceConfig);
@@ -523,17 +523,17 @@ mod tests {
             ("maintenance.replicate_interval", |m| m.replicate_interval = Interval::Every(Duration::ZERO)),
         ];
         for (name, change) in changes {
-            let mut config = Config::default();
+            let mut config = DhtConfig::default();
             change(&mut config.maintenance);
             assert_eq!(config.validate(), Err(ConfigError::Zero(name)));
         }
-        let mut config = Config::default();
+        let mut config = DhtConfig::default();
         config.limit.frontier = 19;
         assert_eq!(config.validate(), Err(ConfigError::Greater("lookup.replication", "limit.frontier")));
         let diversity = |change: fn(&mut DiversityConfig)| {
             let mut diversity = DiversityConfig::default();
             change(&mut diversity);
-            let mut config = Config::default();
+            let mut config = DhtConfig::default();
             config.routing.diversity = Some(diversity);
             config.validate()
         };
@@ -542,7 +542,7 @@ mod tests {
         assert_eq!(diversity(|d| d.per_table = NonZeroUsize::MIN), greater);
         let zero = Err(ConfigError::Zero("routing.diversity.newcomers_within"));
         assert_eq!(diversity(|d| d.newcomers_within = Duration::ZERO), zero);
-        let mut config = Config::default();
+        let mut config = DhtConfig::default();
         config.limit.queries = 0;
         assert_eq!(config.validate(), Err(ConfigError::Zero("limit.queries")));
     }

@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
 use super::addresses::Source;
-use super::config::Config;
+use super::config::DhtConfig;
 use super::contact::Contact;
 use super::error::{ConfigError, PeerFailure, QueryError};
 use super::io::{
@@ -58,7 +58,7 @@ use super::window::Window;
 /// [`Output::Reply`] or one [`Input::RequestGone`].
 #[derive(Debug)]
 pub struct Dht {
-    config: Arc<Config>,
+    config: Arc<DhtConfig>,
     rng: ChaCha8Rng,
     mode: Mode,
     peers: Peers,
@@ -113,7 +113,7 @@ impl Dht {
         local: Arc<Contact>,
         store: Box<dyn Store>,
         seed: [u8; 32],
-        config: Arc<Config>,
+        config: Arc<DhtConfig>,
     ) -> Result<Dht, ConfigError> {
         config.validate()?;
         let time = NodeTime::new(now);

@@ -278,7 +278,7 @@ impl Dht {
 
 /// The peers that an answer names and that can be asked, twice k at most, and not too many of one group: those that
 /// others can reach, and whoever is looked for.
-pub(super) fn named(peers: &Peers, config: &Config, target: &Key, response: &Response) -> Vec<Arc<Contact>> {
+pub(super) fn named(peers: &Peers, config: &DhtConfig, target: &Key, response: &Response) -> Vec<Arc<Contact>> {
     let (Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. }) =
         response
     else {

@@ -13,8 +13,8 @@ use crate::core::{MemoryStore, MemoryStoreConfig};
 
 const NOW: Timestamp = Timestamp::from_secs(1);
 
-fn node(change: impl FnOnce(&mut Config)) -> Dht {
-    let mut config = Config::default();
+fn node(change: impl FnOnce(&mut DhtConfig)) -> Dht {
+    let mut config = DhtConfig::default();
     change(&mut config);
     let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
     Dht::new(NOW, contact(0, |_| true), store, [1; 32], Arc::new(config)).unwrap()

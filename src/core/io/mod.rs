@@ -309,7 +309,7 @@ pub enum Event {
         provider: PeerId,
     },
     /// Addresses of a peer that the application named are refused by the
-    /// [policy](super::config::Config::address_policy), or are this node's own: it is not dialled there.
+    /// [policy](super::config::DhtConfig::address_policy), or are this node's own: it is not dialled there.
     AddrsRefused {
         /// The peer.
         peer: PeerId,

@@ -79,11 +79,11 @@ mod tests {
 
     use super::*;
     use crate::core::back_off::Failure;
-    use crate::core::config::Config;
+    use crate::core::config::DhtConfig;
     use crate::core::message::{DialCause, Unreachable};
 
     fn peers() -> Peers {
-        Peers::new(Contact::new(PeerId::random(), []), &Config::default())
+        Peers::new(Contact::new(PeerId::random(), []), &DhtConfig::default())
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 
 use super::sweep::{Cycle, PAGE, SLICE};
-use crate::core::config::Config;
+use crate::core::config::DhtConfig;
 use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::key::Key;
 use crate::core::store::Item;
@@ -77,7 +77,7 @@ struct Told {
 
 impl Own {
     /// `kept` tells whether there are own records from an earlier life.
-    pub(crate) fn new(config: &Config, kept: bool, rng: &mut ChaCha8Rng) -> Own {
+    pub(crate) fn new(config: &DhtConfig, kept: bool, rng: &mut ChaCha8Rng) -> Own {
         let (announce, look) = (config.announce_interval(), config.region_interval());
         let cycle = look.or(announce.map(|announce| announce / LOOKS)).map(|interval| Cycle::new(interval, rng));
         Own {

@@ -10,7 +10,7 @@ use super::budget::{Budget, bytes};
 use super::sweep::{PAGE, Sweep};
 use super::upkeep::is_due;
 use super::{Newcomers, Own, Upkeep};
-use crate::core::config::{Config, DiversityConfig, Interval, RoutingConfig};
+use crate::core::config::{DhtConfig, DiversityConfig, Interval, RoutingConfig};
 use crate::core::contact::Contact;
 use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::key::Key;
@@ -127,7 +127,7 @@ fn ended(item: Item, to_all: bool, reached: &[u64], closest: Option<&[u64]>) -> 
     Ended { item, to_all, reached: reached.to_vec(), closest: closest.map(<[u64]>::to_vec), newer: None }
 }
 
-fn own(config: &Config, kept: bool) -> Own {
+fn own(config: &DhtConfig, kept: bool) -> Own {
     Own::new(config, kept, &mut rng())
 }
 
@@ -166,7 +166,7 @@ fn times(wanted: &[(Timestamp, Errand)]) -> BTreeMap<Name, Vec<Timestamp>> {
 fn all_are_told_after_22_hours_and_newcomers_within_one() {
     let all = values(1, true);
     let item = all.values().next().unwrap().clone();
-    let mut own = own(&Config::default(), false);
+    let mut own = own(&DhtConfig::default(), false);
     own.on_ended(&NodeTime::new(BEGIN), Name::of(&item), &ended(item, true, &[1, 2, 3], None));
     let mut looks = 0;
     let wanted = pass(&mut own, &all, (BEGIN, BEGIN + 25 * HOUR), |_, errand| {
@@ -186,7 +186,7 @@ fn all_are_told_after_22_hours_and_newcomers_within_one() {
 #[test]
 fn whom_nobody_hears_tries_again_each_record_with_a_pause_of_its_own_that_grows() {
     let all = values(3_000, true);
-    let mut own = own(&Config::default(), false);
+    let mut own = own(&DhtConfig::default(), false);
     let names: Vec<_> = all.values().map(Name::of).collect();
     for (name, item) in names.iter().zip(all.values()) {
         own.on_ended(&NodeTime::new(BEGIN), *name, &ended(item.clone(), true, &[], None));
@@ -219,7 +219,7 @@ fn whom_nobody_hears_tries_again_each_record_with_a_pause_of_its_own_that_grows(
 #[test]
 fn the_first_peer_ends_every_pause() {
     let all = values(3_000, true);
-    let mut own = own(&Config::default(), false);
+    let mut own = own(&DhtConfig::default(), false);
     all.values().for_each(|item| own.on_changed(BEGIN, Name::of(item)));
     pass(&mut own, &all, (BEGIN, BEGIN + 3 * HOUR), |_, _| vec![]);
     let first = BEGIN + 3 * HOUR;
@@ -237,7 +237,7 @@ fn the_first_peer_ends_every_pause() {
 #[test]
 fn what_is_gone_holds_nothing_up_and_a_page_that_cannot_be_read_is_read_again() {
     let all = values(2, true);
-    let mut own = own(&Config::default(), false);
+    let mut own = own(&DhtConfig::default(), false);
     let names: Vec<_> = all.values().map(Name::of).collect();
     names.iter().for_each(|name| own.on_changed(BEGIN, *name));
     let now = BEGIN + Duration::from_secs(60);
@@ -267,7 +267,7 @@ fn after_a_restart_what_was_never_announced_is_due_soon_and_all_else_at_its_time
         };
         soon.extend((i % 60 < 2).then_some(name));
     }
-    let mut own = own(&Config::default(), true);
+    let mut own = own(&DhtConfig::default(), true);
     let minute = Duration::from_secs(60);
     let first = pass(&mut own, &all, (begin, begin + 2 * minute), |_, _| vec![1]);
     let first = times(&first);
@@ -289,7 +289,7 @@ fn after_a_restart_what_was_never_announced_is_due_soon_and_all_else_at_its_time
 #[test]
 fn after_a_long_sleep_own_records_wait_for_their_time() {
     let all = values(1_000, true);
-    let mut own = own(&Config::default(), false);
+    let mut own = own(&DhtConfig::default(), false);
     for item in all.values() {
         own.on_ended(&NodeTime::new(BEGIN), Name::of(item), &ended(item.clone(), true, &[1], None));
     }
@@ -300,7 +300,7 @@ fn after_a_long_sleep_own_records_wait_for_their_time() {
 
 #[test]
 fn without_intervals_nothing_is_ever_due() {
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     let maintenance = &mut config.maintenance;
     (maintenance.announce_interval, maintenance.region_interval) = (Interval::Never, Interval::Never);
     let (all, mut own) = (values(10, true), own(&config, true));
@@ -438,7 +438,7 @@ fn ids_that_come_and_go_draw_no_more_than_the_budget() {
 /// cannot be remembered, the page.
 #[test]
 fn a_page_knows_nothing_of_what_was_changed_while_it_was_read() {
-    let config = Config::default();
+    let config = DhtConfig::default();
     let peers = Peers::new(Contact::with_key(PeerId::random(), Key::from_bits("01"), []), &config);
     // Whose errands a page leads to during two turns, if this happens while each page is read.
     let errands = |duty: Duty, all: &BTreeMap<Key, Item>, change: &dyn Fn(&mut Upkeep)| {

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::budget::{Budget, bytes};
 use super::sweep::Sweep;
 use super::{Newcomers, Own};
-use crate::core::config::Config;
+use crate::core::config::DhtConfig;
 use crate::core::errand::{Errand, Name, To};
 use crate::core::io::{Mode, QueryId};
 use crate::core::key::Key;
@@ -56,7 +56,7 @@ pub(crate) struct Run {
 
 impl Upkeep {
     /// `kept` tells whether there are own records from an earlier life.
-    pub(crate) fn new(now: Timestamp, config: &Config, kept: bool, rng: &mut ChaCha8Rng) -> Upkeep {
+    pub(crate) fn new(now: Timestamp, config: &DhtConfig, kept: bool, rng: &mut ChaCha8Rng) -> Upkeep {
         let replicate = config.replicate_interval();
         Upkeep {
             own: Own::new(config, kept, rng),

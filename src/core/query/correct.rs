@@ -181,7 +181,7 @@ mod tests {
     use libp2p_identity::PeerId;
 
     use super::*;
-    use crate::core::config::Config;
+    use crate::core::config::DhtConfig;
     use crate::core::lookup::Shape;
     use crate::core::peers::Peers;
     use crate::core::rtt::Experience;
@@ -207,7 +207,7 @@ mod tests {
 
     /// What follows a read at which all of `heard` answered, `invalid` with an invalid value.
     fn follow_up(heard: &[Arc<Contact>], missing: &[Arc<Contact>], invalid: &[Arc<Contact>]) -> FollowUp {
-        let mut config = Config::default();
+        let mut config = DhtConfig::default();
         config.lookup.replication = 4.try_into().unwrap();
         let peers = Peers::new(at(0xff), &config);
         let experience = Experience::default();

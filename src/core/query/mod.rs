@@ -32,7 +32,7 @@ pub use quorum::Quorum;
 pub(crate) use region::Region;
 pub(crate) use trim::trim;
 
-use super::config::Config;
+use super::config::DhtConfig;
 use super::contact::Contact;
 use super::errand::Name;
 use super::error::{PeerFailure, QueryError, Report};
@@ -59,7 +59,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Timestamp,
     /// The host's date, by which records live.
     pub(crate) date: Timestamp,
-    pub(crate) config: &'a Config,
+    pub(crate) config: &'a DhtConfig,
     pub(crate) peers: &'a Peers,
     pub(crate) experience: &'a Experience,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Context<'a> {
 impl<'a> Context<'a> {
     pub(crate) fn new(
         time: &NodeTime,
-        config: &'a Config,
+        config: &'a DhtConfig,
         peers: &'a Peers,
         experience: &'a Experience,
     ) -> Context<'a> {

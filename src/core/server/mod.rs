@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 
 use super::addresses::{MAX_TOLD, Source};
-use super::config::{Config, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
+use super::config::{DhtConfig, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use super::contact::Contact;
 use super::io::{Event, InboundId, Refusal, Reply};
 use super::key::Key;
@@ -31,7 +31,7 @@ pub(crate) struct ServerContext<'a> {
     pub(crate) now: Timestamp,
     /// The host's date, by which records live.
     pub(crate) date: Timestamp,
-    pub(crate) config: &'a Config,
+    pub(crate) config: &'a DhtConfig,
     pub(crate) peers: &'a mut Peers,
     pub(crate) storage: &'a mut Storage,
     pub(crate) rng: &'a mut ChaCha8Rng,

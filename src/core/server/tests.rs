@@ -18,7 +18,7 @@ fn contact(port: u16) -> Arc<Contact> {
 /// A server with all that it uses; nothing of the store is finished before its control says so.
 struct Rig {
     server: Server,
-    config: Config,
+    config: DhtConfig,
     peers: Peers,
     storage: Storage,
     rng: ChaCha8Rng,
@@ -26,7 +26,7 @@ struct Rig {
 }
 
 fn rig(inbound: usize, per_peer: usize) -> Rig {
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.limit.inbound = inbound;
     config.limit.inbound_per_peer = per_peer;
     let (store, control) = DeferredStore::new(MemoryStore::new(MemoryStoreConfig::default(), [7; 32]));

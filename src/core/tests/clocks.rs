@@ -7,7 +7,9 @@ use super::network::{Network, peer};
 use crate::core::io::{InboundId, Input, Operation};
 use crate::core::message::{Request, Value};
 use crate::core::store::StoreExt as _;
-use crate::core::{Config, Contact, Dht, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Timestamp};
+use crate::core::{
+    Contact, Dht, DhtConfig, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Timestamp,
+};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
@@ -22,7 +24,7 @@ fn memory() -> Box<MemoryStore> {
 #[test]
 fn what_was_published_while_the_clock_was_ahead_is_announced_as_ever() {
     for ahead in [30 * 24 * HOUR, YEAR] {
-        let mut config = Config::default();
+        let mut config = DhtConfig::default();
         config.lookup.replication = 8.try_into().unwrap();
         config.routing.bucket_size = 8.try_into().unwrap();
         (config.maintenance.refresh_interval, config.maintenance.check_interval) = (None, None);
@@ -57,7 +59,7 @@ fn what_was_published_while_the_clock_was_ahead_is_announced_as_ever() {
 #[test]
 fn what_is_received_after_the_clock_was_ahead_ends_when_it_should() {
     let local = Contact::new(peer(0), ["/memory/1".parse().unwrap()]);
-    let mut node = Dht::new(NOW, local, memory(), [3; 32], Arc::new(Config::default())).unwrap();
+    let mut node = Dht::new(NOW, local, memory(), [3; 32], Arc::new(DhtConfig::default())).unwrap();
     let mut next = 0;
     let mut receive = |node: &mut Dht, date: Timestamp, key: &str| {
         next += 1;

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use super::Network;
 use super::network::peer;
 use crate::core::io::{Answer, Event, Input, Operation, QueryEvent, QueryId, QueryOptions};
-use crate::core::{Config, Contact, Dht, MemoryStore, MemoryStoreConfig, Timestamp};
+use crate::core::{Contact, Dht, DhtConfig, MemoryStore, MemoryStoreConfig, Timestamp};
 
 #[test]
 fn the_largest_numbers_work() {
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.lookup.replication = usize::MAX.try_into().unwrap();
     config.lookup.parallelism = usize::MAX.try_into().unwrap();
     config.routing.bucket_size = usize::MAX.try_into().unwrap();
@@ -32,7 +32,7 @@ fn the_largest_numbers_work() {
 
 #[test]
 fn the_nodes_own_queries_are_shown_and_cannot_be_cancelled() {
-    let mut network = Network::joined(3, Config::default());
+    let mut network = Network::joined(3, DhtConfig::default());
     network.silent.extend([0, 2]);
     while network.nodes[1].query_snapshots().is_empty() {
         assert!(network.step(), "it refreshes its table");
@@ -54,7 +54,7 @@ fn the_nodes_own_queries_are_shown_and_cannot_be_cancelled() {
 
 #[test]
 fn after_an_outage_the_network_is_there_again() {
-    let mut network = Network::joined(20, Config::default());
+    let mut network = Network::joined(20, DhtConfig::default());
     // Found through others, not named by the application: without its table the node knows nobody.
     network.advance(Duration::from_secs(5));
     let known = network.nodes[7].stats().table;
@@ -75,7 +75,7 @@ fn after_an_outage_the_network_is_there_again() {
 
 #[test]
 fn a_node_does_not_keep_itself() {
-    let mut network = Network::new(1, Config::default());
+    let mut network = Network::new(1, DhtConfig::default());
     let own = Contact::new(peer(0), ["/memory/77".parse().unwrap()]);
     network.input(0, Input::AddPeer(Arc::clone(&own)));
     network.input(0, Input::Discovered(own));
@@ -89,7 +89,7 @@ fn the_end_of_time_is_a_time_like_any_other() {
         for then in [Timestamp::MAX, Timestamp::from_micros(u64::MAX - 1), Timestamp::ZERO] {
             let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [7; 32]));
             let local = Contact::new(peer(0), ["/memory/1".parse().unwrap()]);
-            let mut node = Dht::new(first, local, store, [1; 32], Arc::new(Config::default())).unwrap();
+            let mut node = Dht::new(first, local, store, [1; 32], Arc::new(DhtConfig::default())).unwrap();
             for date in [then, first, then] {
                 node.handle_input(date, Input::Timeout);
                 let wake = node.poll_timeout();

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::Network;
 use super::network::peer;
 use crate::core::io::{Event, Input, Operation, QueryOptions};
-use crate::core::{AddressPolicy, Config, Contact, Timestamp};
+use crate::core::{AddressPolicy, Contact, DhtConfig, Timestamp};
 
 /// All nodes join at the same moment through the first one, which does nothing for this long.
 fn start_together(nodes: usize, stopped: Duration, bootstrap: bool) -> Network {
-    let mut network = Network::new(nodes, Config::default());
+    let mut network = Network::new(nodes, DhtConfig::default());
     network.stop_for(0, stopped);
     let boot = network.contact(0);
     for i in 1..nodes {
@@ -64,7 +64,7 @@ fn a_network_that_has_formed_is_quiet() {
 
 #[test]
 fn the_first_look_for_oneself_comes_with_the_first_peer() {
-    let mut network = Network::new(2, Config::default());
+    let mut network = Network::new(2, DhtConfig::default());
     let boot = network.contact(0);
     network.input(1, Input::AddPeer(boot));
     network.advance(Duration::from_millis(150));
@@ -86,7 +86,7 @@ fn alone_for(network: &mut Network, away: Duration) -> Duration {
 #[test]
 fn a_node_whose_table_has_gone_empty_tries_its_boot_nodes_within_half_a_minute() {
     for away in [10, 60, 600, 3_600, 86_400] {
-        let mut network = Network::joined(4, Config::default());
+        let mut network = Network::joined(4, DhtConfig::default());
         network.advance(Duration::from_secs(30));
         network.dead.extend([0, 2, 3]);
         for gone in [0, 2, 3].map(peer) {
@@ -102,7 +102,7 @@ fn a_node_whose_table_has_gone_empty_tries_its_boot_nodes_within_half_a_minute()
 
 #[test]
 fn peers_that_the_driver_reports_find_each_other() {
-    let mut network = Network::new(7, Config::default());
+    let mut network = Network::new(7, DhtConfig::default());
     // As where mDNS reports everyone to everyone at the same moment.
     for me in 0..7 {
         for other in (0..7).filter(|other| *other != me) {
@@ -116,7 +116,7 @@ fn peers_that_the_driver_reports_find_each_other() {
 
 #[test]
 fn a_query_asks_who_was_reported_though_it_was_not_tried_yet() {
-    let mut network = Network::new(2, Config::default());
+    let mut network = Network::new(2, DhtConfig::default());
     let contact = network.contact(1);
     network.input(0, Input::Discovered(contact));
     let put = Operation::Put { key: b"/app/x".into(), value: b"v".to_vec().into() };
@@ -125,7 +125,7 @@ fn a_query_asks_who_was_reported_though_it_was_not_tried_yet() {
 
 #[test]
 fn a_reported_peer_that_is_not_there_is_tried_ever_more_seldom() {
-    let mut network = Network::new(3, Config::default());
+    let mut network = Network::new(3, DhtConfig::default());
     network.dead.insert(1);
     for _ in 0..600 {
         // Whoever reports it does so each second.
@@ -142,7 +142,7 @@ fn a_reported_peer_that_is_not_there_is_tried_ever_more_seldom() {
 
 #[test]
 fn of_several_reported_addresses_one_that_works_is_enough() {
-    let mut network = Network::new(4, Config::default());
+    let mut network = Network::new(4, DhtConfig::default());
     let boot = network.contact(0);
     for i in [1, 2] {
         network.input(i, Input::AddPeer(boot.clone()));
@@ -157,12 +157,12 @@ fn of_several_reported_addresses_one_that_works_is_enough() {
 
 #[test]
 fn any_number_of_reports_has_bounded_effects() {
-    let mut network = Network::new(1, Config::default());
+    let mut network = Network::new(1, DhtConfig::default());
     for i in 1..5_000 {
         let contact = Contact::new(peer(i), [format!("/ip4/10.0.0.1/tcp/{i}").parse().unwrap()]);
         network.input(0, Input::Discovered(contact));
     }
-    let (limit, k) = (Config::default().limit.candidates, 20);
+    let (limit, k) = (DhtConfig::default().limit.candidates, 20);
     network.advance(Duration::from_secs(3_600));
     let most = limit + 2 * k * 20;
     assert!(network.sent <= most, "{} requests in an hour", network.sent);
@@ -170,7 +170,7 @@ fn any_number_of_reports_has_bounded_effects() {
 
 #[test]
 fn what_peers_say_of_others_is_no_report() {
-    let mut network = Network::joined(2, Config::default());
+    let mut network = Network::joined(2, DhtConfig::default());
     network.advance(Duration::from_secs(60));
     let before = network.sent;
     // A connected peer may say of itself what it likes.
@@ -181,7 +181,7 @@ fn what_peers_say_of_others_is_no_report() {
 }
 
 /// A network in which nothing says who serves: all join through the first node.
-fn without_identify(nodes: usize, config: Config, reuses_ports: bool) -> Network {
+fn without_identify(nodes: usize, config: DhtConfig, reuses_ports: bool) -> Network {
     let mut network = Network::new(nodes, config);
     (network.identify, network.reuses_ports) = (false, reuses_ports);
     network.join();
@@ -195,7 +195,7 @@ fn warnings(network: &Network) -> Vec<usize> {
 
 #[test]
 fn without_identify_whoever_asks_is_dialled_back_and_all_know_each_other() {
-    let mut network = without_identify(7, Config::default(), true);
+    let mut network = without_identify(7, DhtConfig::default(), true);
     let took = time_until_all_are_known(&mut network);
     assert!(took <= Duration::from_secs(12), "{took:?}");
     network.advance(Duration::from_secs(3_600));
@@ -211,7 +211,7 @@ fn without_identify_whoever_asks_is_dialled_back_and_all_know_each_other() {
 
 #[test]
 fn who_cannot_be_dialled_back_costs_one_dial_a_connection_and_back_offs_between() {
-    let mut network = without_identify(3, Config::default(), false);
+    let mut network = without_identify(3, DhtConfig::default(), false);
     network.advance(Duration::from_secs(60));
     assert_eq!(tables(&network), [0, 1, 1], "still a star: nobody knows where the others listen");
     assert_eq!(network.dialled_back.len(), 2);
@@ -229,10 +229,10 @@ fn who_cannot_be_dialled_back_costs_one_dial_a_connection_and_back_offs_between(
 
 #[test]
 fn with_identify_nobody_is_dialled_back_and_in_the_public_network_never() {
-    let mut network = Network::joined(7, Config::default());
+    let mut network = Network::joined(7, DhtConfig::default());
     network.advance(Duration::from_secs(3_600));
     assert_eq!((network.dialled_back.len(), warnings(&network).len()), (0, 0));
-    let mut network = Network::new(3, Config { address_policy: AddressPolicy::Public, ..Config::default() });
+    let mut network = Network::new(3, DhtConfig { address_policy: AddressPolicy::Public, ..DhtConfig::default() });
     network.identify = false;
     for (i, node) in [1, 2].into_iter().enumerate() {
         let addr = || format!("/ip4/8.8.{i}.8/tcp/1").parse().unwrap();

@@ -9,7 +9,7 @@ use super::network::peer;
 use crate::core::addresses::MAX_TOLD;
 use crate::core::io::{Evidence, InboundId, Input, Operation, Output, Reply};
 use crate::core::message::{Request, Response};
-use crate::core::{Answer, Config, Contact};
+use crate::core::{Answer, Contact, DhtConfig};
 
 /// Where this node says that another is.
 fn handed_out(network: &mut Network, by: usize, of: usize) -> Vec<String> {
@@ -30,7 +30,7 @@ fn handed_out(network: &mut Network, by: usize, of: usize) -> Vec<String> {
 #[test]
 fn after_any_number_of_moves_all_hand_out_the_live_address_first_and_newcomers_reach_it() {
     for moves in [20, 45] {
-        let mut network = Network::joined(7, Config::default());
+        let mut network = Network::joined(7, DhtConfig::default());
         let live = |port: usize| format!("/ip4/127.0.0.1/tcp/{port}");
         for port in 1..=moves {
             network.restart_at(6, &live(port));

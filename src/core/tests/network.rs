@@ -10,7 +10,9 @@ use rand_core::Rng as _;
 
 use crate::core::io::{Answer, Event, InboundId, Input, Operation, Output, QueryEvent, QueryId, QueryOptions, Reply};
 use crate::core::message::{Request, RequestError, Response};
-use crate::core::{Config, Contact, Dht, DialCause, MemoryStore, QueryError, RequestId, Store, Timestamp, Unreachable};
+use crate::core::{
+    Contact, Dht, DhtConfig, DialCause, MemoryStore, QueryError, RequestId, Store, Timestamp, Unreachable,
+};
 
 pub(crate) const DELAY: Duration = Duration::from_millis(50);
 
@@ -67,7 +69,7 @@ pub(crate) struct Network {
     pub(crate) dialled_back: Vec<usize>,
     pub(crate) events: Vec<(usize, Event)>,
     pub(crate) sent: usize,
-    config: Arc<Config>,
+    config: Arc<DhtConfig>,
     index: BTreeMap<PeerId, usize>,
     packets: BTreeMap<(Timestamp, u64), (usize, Packet)>,
     inbound: BTreeMap<(usize, InboundId), (usize, RequestId)>,
@@ -77,13 +79,13 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn new(count: usize, config: Config) -> Network {
+    pub(crate) fn new(count: usize, config: DhtConfig) -> Network {
         Network::with_stores(count, config, || {
             Box::new(MemoryStore::new(crate::core::MemoryStoreConfig::default(), [7; 32]))
         })
     }
 
-    pub(crate) fn with_stores(count: usize, config: Config, store: impl Fn() -> Box<dyn Store>) -> Network {
+    pub(crate) fn with_stores(count: usize, config: DhtConfig, store: impl Fn() -> Box<dyn Store>) -> Network {
         let config = Arc::new(config);
         let mut network = Network {
             now: Timestamp::from_secs(1_000_000),
@@ -120,7 +122,7 @@ impl Network {
     }
 
     /// A network in which everyone has joined through the first node.
-    pub(crate) fn joined(count: usize, config: Config) -> Network {
+    pub(crate) fn joined(count: usize, config: DhtConfig) -> Network {
         let mut network = Network::new(count, config);
         network.join();
         network

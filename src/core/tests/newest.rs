@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use super::Network;
 use crate::core::store::{Item, Scan, StoreExt as _};
-use crate::core::{Answer, Config, Dht, Event, Input, MemoryStore, MemoryStoreConfig, Operation, Record, RecordKey};
+use crate::core::{Answer, Dht, DhtConfig, Event, Input, MemoryStore, MemoryStoreConfig, Operation, Record, RecordKey};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const NODES: usize = 60;
 const K: usize = 8;
 
-fn config() -> Config {
-    let mut config = Config::default();
+fn config() -> DhtConfig {
+    let mut config = DhtConfig::default();
     config.lookup.replication = K.try_into().unwrap();
     // Nobody comes or goes.
     config.maintenance.check_interval = None;

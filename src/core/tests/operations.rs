@@ -8,7 +8,7 @@ use super::Network;
 use super::network::{DELAY, peer};
 use crate::core::io::{Answer, Event, Evidence, Operation, QueryEvent, QueryOptions};
 use crate::core::store::StoreExt;
-use crate::core::{Config, Key, QueryError, Quorum, RecordKey, Report, RequestError};
+use crate::core::{DhtConfig, Key, QueryError, Quorum, RecordKey, Report, RequestError};
 
 fn put(key: &str, value: &'static str) -> Operation {
     Operation::Put { key: RecordKey::from(key), value: Bytes::from_static(value.as_bytes()) }
@@ -35,7 +35,7 @@ fn stored(answer: Answer) -> Report {
 
 #[test]
 fn a_put_reaches_the_k_closest_and_every_node_gets_it() {
-    let mut network = Network::joined(60, Config::default());
+    let mut network = Network::joined(60, DhtConfig::default());
     let report = stored(network.run(7, put("/app/x", "hello")).unwrap());
     let expected: Vec<_> = true_closest(&network, &Key::hash(b"/app/x"), 7, 20).into_iter().map(peer).collect();
     assert_eq!(report.acknowledged, expected, "nearest first");
@@ -51,7 +51,7 @@ fn a_put_reaches_the_k_closest_and_every_node_gets_it() {
 /// Three of ten stores are full.
 #[test]
 fn a_value_that_full_stores_refuse_has_k_holders_all_the_same() {
-    let mut network = Network::joined(100, Config::default());
+    let mut network = Network::joined(100, DhtConfig::default());
     network.full = (0..100).filter(|i| [1, 4, 7].contains(&(i % 10))).collect();
     for i in 0..10 {
         let key = format!("/app/{i}");
@@ -72,7 +72,7 @@ fn holders(network: &mut Network, key: &str) -> usize {
 
 #[test]
 fn a_value_with_a_lifetime_is_announced_until_it_ends_and_then_gone() {
-    let mut network = Network::joined(8, Config::default());
+    let mut network = Network::joined(8, DhtConfig::default());
     let hours = |n: u64| Duration::from_secs(n * 3_600);
     let options = QueryOptions::default().with_expiry_in(hours(60));
     stored(network.run_with(1, put("/app/x", "hello"), options.clone()).unwrap());
@@ -90,7 +90,7 @@ fn a_value_with_a_lifetime_is_announced_until_it_ends_and_then_gone() {
 #[test]
 fn a_node_without_a_store_reads_and_publishes_and_keeps_nothing() {
     let made = std::cell::Cell::new(0);
-    let mut network = Network::with_stores(8, Config::default(), || {
+    let mut network = Network::with_stores(8, DhtConfig::default(), || {
         made.set(made.get() + 1);
         match made.get() {
             1 => Box::new(crate::core::NoStore),
@@ -111,7 +111,7 @@ fn a_node_without_a_store_reads_and_publishes_and_keeps_nothing() {
 
 #[test]
 fn who_wants_one_provider_gets_any_of_them() {
-    let mut network = Network::joined(60, Config::default());
+    let mut network = Network::joined(60, DhtConfig::default());
     for i in 0..20 {
         network.run(i, Operation::Provide { key: RecordKey::from("x") }).unwrap();
     }
@@ -132,7 +132,7 @@ fn who_wants_one_provider_gets_any_of_them() {
 /// Records of other implementations may be of providers that nobody can reach.
 #[test]
 fn providers_without_addresses_cost_no_lookups() {
-    let mut network = Network::joined(60, Config::default());
+    let mut network = Network::joined(60, DhtConfig::default());
     let key = RecordKey::from("x");
     let place = key.key();
     for i in true_closest(&network, &place, 0, 20) {
@@ -153,7 +153,7 @@ fn providers_without_addresses_cost_no_lookups() {
 
 #[test]
 fn a_publisher_can_change_its_value_to_lesser_bytes() {
-    let mut network = Network::joined(5, Config::default());
+    let mut network = Network::joined(5, DhtConfig::default());
     stored(network.run(1, put("/app/x", "9")).unwrap());
     network.advance(Duration::from_secs(2)); // lifetimes travel in whole seconds
     let report = stored(network.run(1, put("/app/x", "10")).unwrap());
@@ -170,7 +170,7 @@ fn a_publisher_can_change_its_value_to_lesser_bytes() {
 /// and announce their own.
 #[test]
 fn of_two_publishers_the_later_one_wins_at_the_earlier_one_too() {
-    let mut network = Network::joined(5, Config::default());
+    let mut network = Network::joined(5, DhtConfig::default());
     stored(network.run(1, put("/app/x", "9")).unwrap());
     network.advance(Duration::from_secs(2)); // lifetimes travel in whole seconds
     stored(network.run(2, put("/app/x", "10")).unwrap());
@@ -186,7 +186,7 @@ fn of_two_publishers_the_later_one_wins_at_the_earlier_one_too() {
 
 #[test]
 fn an_own_value_that_comes_back_stays_the_publishers() {
-    let mut network = Network::joined(5, Config::default());
+    let mut network = Network::joined(5, DhtConfig::default());
     for publisher in [1, 2] {
         stored(network.run(publisher, put("/app/x", "same")).unwrap());
     }
@@ -200,7 +200,7 @@ fn an_own_value_that_comes_back_stays_the_publishers() {
 
 #[test]
 fn closest_peers_are_the_closest_there_are() {
-    let mut network = Network::joined(80, Config::default());
+    let mut network = Network::joined(80, DhtConfig::default());
     for (i, target) in [(3, "a"), (40, "b"), (79, "c")] {
         let key = Bytes::from_static(target.as_bytes());
         let expected: Vec<_> = true_closest(&network, &Key::hash(&key), i, 20).into_iter().map(peer).collect();
@@ -215,7 +215,7 @@ fn closest_peers_are_the_closest_there_are() {
 
 #[test]
 fn with_a_third_of_the_nodes_dead_a_put_still_reaches_k_live_ones() {
-    let mut network = Network::joined(60, Config::default());
+    let mut network = Network::joined(60, DhtConfig::default());
     network.dead.extend((0..60).filter(|i| i % 3 == 0));
     let report = stored(network.run(7, put("/app/y", "v")).unwrap());
     let expected: Vec<_> = true_closest(&network, &Key::hash(b"/app/y"), 7, 20).into_iter().map(peer).collect();
@@ -227,7 +227,7 @@ fn with_a_third_of_the_nodes_dead_a_put_still_reaches_k_live_ones() {
 
 #[test]
 fn silent_peers_cost_little_time() {
-    let mut network = Network::joined(60, Config::default());
+    let mut network = Network::joined(60, DhtConfig::default());
     network.silent.extend([1, 11, 21, 31, 41, 51]);
     let begin = network.now;
     let report = stored(network.run(7, put("/app/z", "v")).unwrap());
@@ -238,7 +238,7 @@ fn silent_peers_cost_little_time() {
 
 #[test]
 fn eight_of_nine_peers_dead_and_the_ninth_is_named_as_reached() {
-    let mut network = Network::joined(10, Config::default());
+    let mut network = Network::joined(10, DhtConfig::default());
     network.dead.extend(2..10);
     let operation = Operation::Provide { key: RecordKey::from("content") };
     let report = stored(network.run(0, operation).unwrap());
@@ -250,7 +250,7 @@ fn eight_of_nine_peers_dead_and_the_ninth_is_named_as_reached() {
 
 #[test]
 fn a_peer_stopped_between_the_walk_and_the_announcement_is_not_named_as_reached() {
-    let mut network = Network::joined(10, Config::default());
+    let mut network = Network::joined(10, DhtConfig::default());
     let id = network.start(0, Operation::Provide { key: RecordKey::from("content") }, QueryOptions::default());
     // Everyone has answered the walk when the first announcement leaves.
     while network.nodes[0].stats().sent[2] == 0 {
@@ -277,7 +277,7 @@ fn a_peer_stopped_between_the_walk_and_the_announcement_is_not_named_as_reached(
 
 #[test]
 fn providers_come_with_addresses_once_each_and_as_they_are_found() {
-    let mut network = Network::joined(40, Config::default());
+    let mut network = Network::joined(40, DhtConfig::default());
     for i in [3, 5, 8] {
         network.run(i, Operation::Provide { key: RecordKey::from("content") }).unwrap();
     }
@@ -298,7 +298,7 @@ fn providers_come_with_addresses_once_each_and_as_they_are_found() {
 
 #[test]
 fn a_peer_is_found_with_its_addresses_and_an_unknown_one_is_not() {
-    let mut network = Network::joined(40, Config::default());
+    let mut network = Network::joined(40, DhtConfig::default());
     for i in 1..40 {
         match network.run(i, Operation::FindPeer { peer: peer((i + 17) % 40) }) {
             Ok(Answer::Peer { peer: found, evidence, .. }) => {
@@ -320,9 +320,9 @@ fn a_peer_is_found_with_its_addresses_and_an_unknown_one_is_not() {
 
 #[test]
 fn what_nobody_has_is_not_found_and_whom_nobody_knows_cannot_be_asked() {
-    let mut network = Network::joined(10, Config::default());
+    let mut network = Network::joined(10, DhtConfig::default());
     assert!(matches!(network.run(3, get("/app/none")), Err(QueryError::NotFound(_))));
-    let mut alone = Network::new(1, Config::default());
+    let mut alone = Network::new(1, DhtConfig::default());
     assert_eq!(alone.run(0, get("/app/none")).unwrap_err(), QueryError::NoPeers);
     assert_eq!(alone.run(0, Operation::Bootstrap).unwrap_err(), QueryError::NoPeers);
     assert_eq!(alone.run(0, put("/app/own", "v")).unwrap_err(), QueryError::NoPeers);
@@ -334,10 +334,10 @@ fn what_nobody_has_is_not_found_and_whom_nobody_knows_cannot_be_asked() {
 
 #[test]
 fn a_value_that_no_message_could_carry_is_refused_before_it_is_kept() {
-    let mut network = Network::joined(3, Config::default());
+    let mut network = Network::joined(3, DhtConfig::default());
     let value = |len: usize| Bytes::from(vec![1; len]);
     let put = |len| Operation::Put { key: RecordKey::from("/app/long"), value: value(len) };
-    let limit = Config::default().record.max_value_len;
+    let limit = DhtConfig::default().record.max_value_len;
     let refused = network.run(0, put(limit + 1)).unwrap_err();
     assert_eq!(refused, QueryError::InvalidValue(crate::core::InvalidValue::TooLarge { limit }));
     assert!(matches!(network.run(0, get("/app/long")), Err(QueryError::NotFound(_))));
@@ -346,7 +346,7 @@ fn a_value_that_no_message_could_carry_is_refused_before_it_is_kept() {
 
 #[test]
 fn a_quorum_is_met_or_the_error_says_how_many_there_were() {
-    let mut network = Network::joined(10, Config::default());
+    let mut network = Network::joined(10, DhtConfig::default());
     network.run(0, put("/app/q", "v")).unwrap();
     let quorum = |n: usize| QueryOptions::default().with_quorum(Quorum::N(n.try_into().unwrap()));
     match network.run_with(1, get("/app/q"), quorum(5)).unwrap() {
@@ -371,7 +371,7 @@ fn a_quorum_is_met_or_the_error_says_how_many_there_were() {
 
 #[test]
 fn a_query_ends_at_its_own_time() {
-    let mut network = Network::joined(3, Config::default());
+    let mut network = Network::joined(3, DhtConfig::default());
     network.silent.extend([1, 2]);
     let options = QueryOptions::default().with_timeout(Duration::from_millis(1_500));
     let begin = network.now;
@@ -382,7 +382,7 @@ fn a_query_ends_at_its_own_time() {
 
 /// `count` nodes that know each other as if all had answered all, which a join would take long to come to.
 fn acquainted(count: usize) -> Network {
-    let mut network = Network::new(count, Config::default());
+    let mut network = Network::new(count, DhtConfig::default());
     let contacts: Vec<_> = (0..count).map(|i| network.contact(i)).collect();
     for i in 0..count {
         contacts.iter().for_each(|contact| network.nodes[i].admit_verified(network.now, contact));
@@ -431,7 +431,7 @@ fn more_closest_peers_than_one_answer_names_are_the_true_ones() {
 #[test]
 fn two_bootstraps_at_once_are_one() {
     let requests = |bootstraps: usize| {
-        let mut network = Network::joined(40, Config::default());
+        let mut network = Network::joined(40, DhtConfig::default());
         let before = network.nodes[5].stats().sent.iter().sum::<u64>();
         let start = |network: &mut Network| network.start(5, Operation::Bootstrap, QueryOptions::default());
         let ids: Vec<_> = (0..bootstraps).map(|_| start(&mut network)).collect();
@@ -446,7 +446,7 @@ fn two_bootstraps_at_once_are_one() {
 #[test]
 fn a_bootstrap_that_joined_goes_on_without_the_other() {
     for cancel in [true, false] {
-        let mut network = Network::joined(40, Config::default());
+        let mut network = Network::joined(40, DhtConfig::default());
         let hasty = QueryOptions::default().with_timeout(DELAY);
         let options = if cancel { QueryOptions::default() } else { hasty };
         let first = network.start(5, Operation::Bootstrap, options);

@@ -10,7 +10,7 @@ use super::Network;
 use super::network::peer;
 use crate::core::io::{Answer, Input, Operation, QueryOptions};
 use crate::core::store::StoreExt as _;
-use crate::core::{Config, Mode, Record, RecordKey};
+use crate::core::{DhtConfig, Mode, Record, RecordKey};
 
 fn key() -> RecordKey {
     RecordKey::from("/app/x")
@@ -54,7 +54,7 @@ fn settle(network: &mut Network) {
 
 #[test]
 fn after_one_get_all_of_the_closest_hold_the_value() {
-    let mut network = Network::joined(60, Config::default());
+    let mut network = Network::joined(60, DhtConfig::default());
     network.run(7, put("v")).unwrap();
     let all = nearest(&network);
     let (closest, reader) = (&all[..20], all[59]);
@@ -80,7 +80,7 @@ fn after_one_get_all_of_the_closest_hold_the_value() {
 
 #[test]
 fn an_older_value_at_a_quarter_of_the_holders_is_replaced_by_one_read() {
-    let mut network = Network::joined(60, Config::default());
+    let mut network = Network::joined(60, DhtConfig::default());
     network.run(7, put("old")).unwrap();
     let all = nearest(&network);
     let (closest, reader) = (all[..20].to_vec(), all[59]);
@@ -108,7 +108,7 @@ fn an_older_value_at_a_quarter_of_the_holders_is_replaced_by_one_read() {
 #[test]
 fn a_reader_among_the_closest_keeps_the_value_if_it_serves() {
     for (mode, kept) in [(Mode::Server, true), (Mode::Client, false)] {
-        let mut network = Network::joined(60, Config::default());
+        let mut network = Network::joined(60, DhtConfig::default());
         network.run(7, put("v")).unwrap();
         let near = nearest(&network).into_iter().find(|i| *i != 7).unwrap();
         network.run(near, Operation::Remove { key: key() }).unwrap();
@@ -120,7 +120,7 @@ fn a_reader_among_the_closest_keeps_the_value_if_it_serves() {
 
 /// Everyone reads once, one after the other; the network, how many requests that took, and who has a copy.
 fn read_by_all(path_caching: bool) -> (Network, u64, Vec<usize>) {
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.lookup.replication = NonZeroUsize::new(4).unwrap();
     config.lookup.parallelism = NonZeroUsize::new(2).unwrap();
     config.lookup.resiliency = NonZeroUsize::new(2).unwrap();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Network;
 use crate::core::io::Operation;
-use crate::core::{Config, Key, QueryKind};
+use crate::core::{DhtConfig, Key, QueryKind};
 
 /// How many lookups a node has started to keep its table fresh.
 fn refreshes(network: &Network, i: usize) -> u64 {
@@ -24,7 +24,7 @@ fn parts(network: &Network, i: usize) -> u64 {
 #[test]
 fn an_idle_hour_costs_no_more_than_a_lookup_per_bucket_and_ten_minutes_and_a_busy_one_less() {
     const NODES: usize = 40;
-    let mut network = Network::joined(NODES, Config::default());
+    let mut network = Network::joined(NODES, DhtConfig::default());
     // The node that all joined through has looked for its place by itself.
     network.advance(Duration::from_secs(60));
     let before: Vec<_> = (0..NODES).map(|i| refreshes(&network, i)).collect();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Network;
 use super::network::peer;
-use crate::core::Config;
+use crate::core::DhtConfig;
 use crate::core::io::{InboundId, Input, Operation, Output, QueryOptions, Reply};
 use crate::core::message::{Request, Response};
 
@@ -16,7 +16,7 @@ const PEERS: usize = 44;
 
 /// A hub that `PEERS` joined through, and as many more who did not yet. Each seed has other ids.
 fn hub(seed: usize) -> (Network, usize, Vec<usize>, Vec<usize>) {
-    let mut network = Network::new(100, Config::default());
+    let mut network = Network::new(100, DhtConfig::default());
     let mut others: Vec<_> = (0..100).filter(|i| *i != seed).collect();
     others.rotate_left(9 * seed);
     let (old, new) = (others[..PEERS].to_vec(), others[PEERS..2 * PEERS].to_vec());

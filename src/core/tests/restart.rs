@@ -13,7 +13,7 @@ use crate::core::io::{Event, Wake};
 use crate::core::key::Key;
 use crate::core::record::RecordKey;
 use crate::core::store::{Done, Found, Op, Ticket, Usage};
-use crate::core::{Config, Dht, MemoryStore, MemoryStoreConfig, Store, StoreError, Timestamp};
+use crate::core::{Dht, DhtConfig, MemoryStore, MemoryStoreConfig, Store, StoreError, Timestamp};
 
 type Peers = Vec<Arc<Contact>>;
 
@@ -56,7 +56,7 @@ impl Store for Lasting {
 }
 
 /// Puts another node in the place of an old one, as after a restart of its process.
-fn restart(network: &mut Network, i: usize, store: Box<dyn Store>, config: Config) {
+fn restart(network: &mut Network, i: usize, store: Box<dyn Store>, config: DhtConfig) {
     let local = network.contact(i);
     network.nodes[i] = Dht::new(network.now, local, store, [98; 32], Arc::new(config)).unwrap();
 }
@@ -68,9 +68,9 @@ fn table(network: &Network, i: usize) -> Vec<PeerId> {
 #[test]
 fn the_table_is_kept_soon_after_a_change_and_a_restart_rejoins_without_the_boot_nodes() {
     const NODES: usize = 40;
-    let mut network = Network::joined(NODES, Config::default());
+    let mut network = Network::joined(NODES, DhtConfig::default());
     let (store, saves) = lasting(Vec::new());
-    restart(&mut network, 7, store, Config::default());
+    restart(&mut network, 7, store, DhtConfig::default());
     let boot = network.contact(0);
     network.input(7, crate::core::Input::AddPeer(boot));
     network.run(7, crate::core::Operation::Bootstrap).unwrap();
@@ -85,7 +85,7 @@ fn the_table_is_kept_soon_after_a_change_and_a_restart_rejoins_without_the_boot_
     // The boot node and half of all others are gone for good when it comes back.
     network.dead.extend((0..NODES).filter(|i| *i == 0 || (i % 2 == 0)));
     let (store, _saves) = lasting(saved);
-    restart(&mut network, 7, store, Config::default());
+    restart(&mut network, 7, store, DhtConfig::default());
     assert_eq!(table(&network, 7), [], "nothing is trusted before it answered");
     network.advance(Duration::from_secs(5));
     let live: Vec<_> = (0..NODES).filter(|i| i % 2 == 1 && *i != 7).map(peer).collect();
@@ -106,9 +106,9 @@ fn the_table_is_kept_soon_after_a_change_and_a_restart_rejoins_without_the_boot_
 
 #[test]
 fn a_table_that_does_not_change_is_not_kept_again() {
-    let mut network = Network::joined(10, Config::default());
+    let mut network = Network::joined(10, DhtConfig::default());
     let (store, saves) = lasting(Vec::new());
-    restart(&mut network, 7, store, Config::default());
+    restart(&mut network, 7, store, DhtConfig::default());
     let boot = network.contact(0);
     network.input(7, crate::core::Input::AddPeer(boot));
     network.run(7, crate::core::Operation::Bootstrap).unwrap();
@@ -121,11 +121,11 @@ fn a_table_that_does_not_change_is_not_kept_again() {
 
 #[test]
 fn who_all_are_gone_are_tried_again_ever_more_seldom() {
-    let mut network = Network::new(6, Config::default());
+    let mut network = Network::new(6, DhtConfig::default());
     let saved: Peers = (1..6).map(|i| network.contact(i)).collect();
     network.dead.extend(1..6);
     let (store, _saves) = lasting(saved);
-    restart(&mut network, 0, store, Config::default());
+    restart(&mut network, 0, store, DhtConfig::default());
     network.advance(Duration::from_secs(60));
     assert_eq!(table(&network, 0), []);
     let sent = network.sent;
@@ -138,7 +138,7 @@ fn who_all_are_gone_are_tried_again_ever_more_seldom() {
 
 #[test]
 fn a_store_in_memory_never_wakes_the_node_for_it() {
-    let mut network = Network::joined(5, Config::default());
+    let mut network = Network::joined(5, DhtConfig::default());
     // The first node was not told to join, and does so by itself.
     network.advance(Duration::from_secs(20));
     let now = network.now;
@@ -155,7 +155,7 @@ fn a_store_in_memory_never_wakes_the_node_for_it() {
 #[test]
 fn a_table_written_down_and_given_back_is_tried_and_not_believed() {
     const NODES: usize = 20;
-    let mut network = Network::joined(NODES, Config::default());
+    let mut network = Network::joined(NODES, DhtConfig::default());
     let kept = network.nodes[7].routing_snapshot();
     let text = serde_json::to_string(&kept).unwrap();
     assert!(text.starts_with(&format!("{{\"version\":1,\"local\":\"{}\"", peer(7))), "{text}");
@@ -165,7 +165,7 @@ fn a_table_written_down_and_given_back_is_tried_and_not_believed() {
 
     network.dead.extend([0, 3, 5]);
     let memory = || Box::new(MemoryStore::new(MemoryStoreConfig::default(), [7; 32]));
-    restart(&mut network, 7, memory(), Config::default());
+    restart(&mut network, 7, memory(), DhtConfig::default());
     let now = network.now;
     assert_eq!(network.nodes[7].restore(now, &read), kept.entries().count());
     assert_eq!(table(&network, 7), [], "nothing is trusted before it answered");
@@ -178,14 +178,14 @@ fn a_table_written_down_and_given_back_is_tried_and_not_believed() {
     assert!(kept.entries().count() > 10 && missing.iter().all(|peer| dead.contains(peer)), "{missing:?} do not");
 
     let hostile = text.replace("\"failures\":0", "\"failures\":2");
-    restart(&mut network, 7, memory(), Config::default());
+    restart(&mut network, 7, memory(), DhtConfig::default());
     assert_eq!(network.nodes[7].restore(now, &serde_json::from_str(&hostile).unwrap()), 0, "who failed is left out");
 }
 
 #[cfg(feature = "serde")]
 #[test]
 fn what_was_written_otherwise_is_refused_by_name() {
-    let network = Network::joined(5, Config::default());
+    let network = Network::joined(5, DhtConfig::default());
     let text = serde_json::to_string(&network.nodes[2].routing_snapshot()).unwrap();
     let fault = |text: &str| serde_json::from_str::<crate::core::RoutingSnapshot>(text).unwrap_err().to_string();
     let newer = fault(&text.replacen("\"version\":1", "\"version\":2,\"seats\":[]", 1));
@@ -206,7 +206,7 @@ fn queries_counters_and_keys_can_be_written_and_read() {
         assert_eq!(serde_json::from_str::<T>(&text).unwrap(), *of);
         text
     }
-    let mut network = Network::joined(5, Config::default());
+    let mut network = Network::joined(5, DhtConfig::default());
     let get = crate::core::Operation::Get { key: RecordKey::from("/app/x") };
     network.start(1, get, crate::core::QueryOptions::default());
     let queries = round(&network.nodes[1].query_snapshots());

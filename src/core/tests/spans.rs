@@ -18,7 +18,7 @@ use super::network::{DELAY, peer};
 use crate::core::io::{Input, Operation, QueryOptions};
 use crate::core::stats::{QueryEnd, QueryKind};
 use crate::core::store::StoreExt as _;
-use crate::core::{Config, Key, Kind, RecordKey};
+use crate::core::{DhtConfig, Key, Kind, RecordKey};
 
 /// A span as it was when it closed.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +81,7 @@ fn get(key: &'static str) -> Operation {
 
 /// Two nodes that know each other, and a value that the second keeps.
 fn pair() -> Network {
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.maintenance.refresh_interval = None;
     let mut network = Network::joined(2, config);
     let put = Operation::Put { key: RecordKey::from("/app/x"), value: Bytes::from_static(b"hello") };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Network;
 use crate::core::store::StoreExt as _;
 use crate::core::{
-    Answer, Config, Contact, Dht, Input, MemoryStore, Operation, Output, Progress, QueryError, QueryEvent,
+    Answer, Contact, Dht, DhtConfig, Input, MemoryStore, Operation, Output, Progress, QueryError, QueryEvent,
     QueryOptions, RecordKey, RequestError, RequestId, Response, Timestamp,
 };
 
@@ -22,8 +22,8 @@ fn put(key: &'static str) -> Operation {
 }
 
 /// Where the peers do not look after themselves, so that only what a test does happens.
-fn quiet() -> Config {
-    let mut config = Config::default();
+fn quiet() -> DhtConfig {
+    let mut config = DhtConfig::default();
     config.maintenance.refresh_interval = None;
     config.maintenance.check_interval = None;
     config
@@ -31,7 +31,7 @@ fn quiet() -> Config {
 
 #[test]
 fn a_black_hole_beside_a_good_boot_node_costs_less_than_a_second() {
-    let mut network = Network::new(3, Config::default());
+    let mut network = Network::new(3, DhtConfig::default());
     network.black_holes.insert(2);
     for boot in [2, 1] {
         let contact = network.contact(boot);
@@ -81,7 +81,7 @@ fn a_late_answer_teaches_though_nobody_waits_for_it_any_more() {
 }
 
 /// A node with so many peers in its table, all connected, and no network.
-fn alone(peers: usize, config: Config) -> Dht {
+fn alone(peers: usize, config: DhtConfig) -> Dht {
     let local = Contact::new(libp2p_identity::PeerId::random(), ["/memory/1".parse().unwrap()]);
     let store = Box::new(MemoryStore::new(Default::default(), [7; 32]));
     let mut node = Dht::new(START, local, store, [1; 32], std::sync::Arc::new(config)).unwrap();

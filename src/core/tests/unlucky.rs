@@ -10,11 +10,11 @@ use crate::core::config::Interval;
 use crate::core::io::{Answer, Input, Operation};
 use crate::core::message::{RequestError, Unreachable};
 use crate::core::store::StoreExt as _;
-use crate::core::{Config, Contact, DialCause, QueryError, RecordKey};
+use crate::core::{Contact, DhtConfig, DialCause, QueryError, RecordKey};
 
 /// Nothing but what the tests do themselves.
-fn config() -> Config {
-    let mut config = Config::default();
+fn config() -> DhtConfig {
+    let mut config = DhtConfig::default();
     let upkeep = &mut config.maintenance;
     (upkeep.check_interval, upkeep.refresh_interval, upkeep.announce_interval) = (None, None, Interval::Never);
     (upkeep.region_interval, upkeep.replicate_interval) = (Interval::Never, Interval::Never);

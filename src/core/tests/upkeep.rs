@@ -12,7 +12,7 @@ use crate::core::config::Interval;
 use crate::core::io::{Answer, Input, Operation};
 use crate::core::message::{Request, Value};
 use crate::core::store::StoreExt as _;
-use crate::core::{Config, Contact, Dht, MemoryStore, MemoryStoreConfig, ProviderRecord, RecordKey, Timestamp};
+use crate::core::{Contact, Dht, DhtConfig, MemoryStore, MemoryStoreConfig, ProviderRecord, RecordKey, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -32,8 +32,8 @@ fn holders(network: &mut Network, key: &RecordKey, without: usize) -> Vec<usize>
 }
 
 /// k = 8, so that few nodes are many.
-fn config() -> Config {
-    let mut config = Config::default();
+fn config() -> DhtConfig {
+    let mut config = DhtConfig::default();
     config.lookup.replication = 8.try_into().unwrap();
     config.routing.bucket_size = 8.try_into().unwrap();
     config.maintenance.refresh_interval = None;
@@ -46,7 +46,7 @@ fn total(network: &Network, of: impl Fn(&crate::core::stats::Stores) -> u64) -> 
 }
 
 /// 40 nodes of which the publisher dies at once, and then each hour some of those that hold the value.
-fn holders_die(config: Config) -> (bool, Vec<usize>) {
+fn holders_die(config: DhtConfig) -> (bool, Vec<usize>) {
     let key = RecordKey::from("/app/x");
     let mut network = Network::joined(40, config);
     network.run(7, put("/app/x")).unwrap();

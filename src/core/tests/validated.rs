@@ -10,14 +10,14 @@ use super::Network;
 use crate::core::io::{Answer, InboundId, Input, Operation, Output, QueryOptions, Reply};
 use crate::core::message::{Request, Value};
 use crate::core::{
-    Config, InvalidValue, Misbehaviour, Namespaced, QueryError, Quorum, RecordKey, Refusal, RequestError, Timestamp,
+    DhtConfig, InvalidValue, Misbehaviour, Namespaced, QueryError, Quorum, RecordKey, Refusal, RequestError, Timestamp,
 };
 use crate::validators::{Entry, Signed, SignedValues};
 
 const NODES: usize = 8;
 
 fn network() -> Network {
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.record.validator = Arc::new(Namespaced::public().with("signed", Arc::new(SignedValues)));
     Network::joined(NODES, config)
 }
@@ -240,7 +240,7 @@ fn what_is_not_valid_is_neither_put_nor_taken_from_a_peer() {
 /// In a network larger than k: whoever holds nothing must not place an older value beside those who hold the newer one.
 #[test]
 fn an_older_value_from_afar_is_refused_whole_and_given_up_after_a_read() {
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     config.lookup.replication = std::num::NonZeroUsize::new(4).unwrap();
     config.record.validator = Arc::new(Namespaced::public().with("signed", Arc::new(SignedValues)));
     let mut network = Network::joined(30, config);

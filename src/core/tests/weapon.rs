@@ -12,7 +12,7 @@ use crate::core::address_policy::AddressPolicy;
 use crate::core::config::DiversityConfig;
 use crate::core::io::{Input, Operation, Output, QueryOptions};
 use crate::core::message::{DialCause, Request, RequestError, Response, Unreachable};
-use crate::core::{Answer, Config, Contact, Dht, Key, MemoryStore, MemoryStoreConfig, Timestamp};
+use crate::core::{Answer, Contact, Dht, DhtConfig, Key, MemoryStore, MemoryStoreConfig, Timestamp};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -38,7 +38,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(config: Config, attackers: usize, victim: fn(usize) -> String) -> Stage {
+    fn new(config: DhtConfig, attackers: usize, victim: fn(usize) -> String) -> Stage {
         let now = Timestamp::from_secs(1_000);
         let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
         let local = Contact::new(PeerId::random(), ["/ip4/99.0.0.1/tcp/1".parse().unwrap()]);
@@ -147,7 +147,7 @@ fn private(n: usize) -> String {
 #[test]
 fn answers_that_name_one_host_under_many_ids_make_few_connects_to_it() {
     for attackers in [1, 20] {
-        let mut stage = Stage::new(Config::default(), attackers, private);
+        let mut stage = Stage::new(DhtConfig::default(), attackers, private);
         stage.attack();
         assert!(stage.made_up >= 16 * 40, "the attack took place");
         let most = stage.most_a_minute();
@@ -168,7 +168,7 @@ fn an_address_of_the_attackers_own_pays_for_no_dials_of_others() {
         },
     ];
     for victim in own_and {
-        let mut stage = Stage::new(Config::default(), 1, victim);
+        let mut stage = Stage::new(DhtConfig::default(), 1, victim);
         stage.alive = |addr| addr.to_string().starts_with(OWN);
         stage.attack();
         let most = stage.most_a_minute();
@@ -180,7 +180,7 @@ fn an_address_of_the_attackers_own_pays_for_no_dials_of_others() {
 #[test]
 fn a_host_that_breaks_handshakes_is_dialled_no_more_often() {
     for cause in [DialCause::Closed, DialCause::Handshake, DialCause::Unknown] {
-        let mut stage = Stage::new(Config::default(), 1, private);
+        let mut stage = Stage::new(DhtConfig::default(), 1, private);
         stage.cause = cause;
         stage.attack();
         let most = stage.most_a_minute();
@@ -191,7 +191,7 @@ fn a_host_that_breaks_handshakes_is_dialled_no_more_often() {
 #[test]
 fn only_dials_that_were_begun_count() {
     for (begun, most) in [(false, 6), (true, 2)] {
-        let mut stage = Stage::new(Config::default(), 1, private);
+        let mut stage = Stage::new(DhtConfig::default(), 1, private);
         let (attacker, now, mut sent) = (Arc::clone(&stage.attackers[0]), stage.now, 0);
         let peer = *attacker.peer();
         let input = Input::Connected { peer, outbound_addr: attacker.addrs().next(), inbound_addr: None };
@@ -222,7 +222,7 @@ fn names_do_not_hide_a_host() {
     for name in
         [|n| format!("/dns4/a{n}.victim.com/tcp/{}", n % 60_000 + 1), |n| format!("/dns4/{n}.b.victim.com/tcp/1")]
     {
-        let mut config = Config { address_policy: AddressPolicy::Public, ..Config::default() };
+        let mut config = DhtConfig { address_policy: AddressPolicy::Public, ..DhtConfig::default() };
         config.routing.diversity = Some(DiversityConfig::default());
         let mut stage = Stage::new(config, 20, name);
         stage.attack();
@@ -234,7 +234,7 @@ fn names_do_not_hide_a_host() {
 /// Who connects, tells a victim's addresses and hangs up before it was asked anything.
 #[test]
 fn what_a_caller_says_of_itself_aims_no_dials_once_it_has_gone() {
-    let mut stage = Stage::new(Config::default(), 0, private);
+    let mut stage = Stage::new(DhtConfig::default(), 0, private);
     let mut asked = 0;
     for round in 0..200 {
         let peer = PeerId::random();
@@ -266,7 +266,7 @@ fn an_honest_newcomer_is_reached_at_once_though_its_host_is_attacked() {
     let [ip, name] = ["/ip4/10.1.2.3/tcp/65000", "/dns4/honest.org/tcp/1"];
     for (at, copied) in [(ip, false), (ip, true), (name, false), (name, true)] {
         let victim = if at == ip { private } else { names };
-        let mut stage = Stage::new(Config::default(), 8, victim);
+        let mut stage = Stage::new(DhtConfig::default(), 8, victim);
         for (n, attacker) in stage.attackers.iter_mut().enumerate().take(7) {
             *attacker = Contact::new(*attacker.peer(), [format!("/ip4/20.0.0.1/tcp/{}", n + 1).parse().unwrap()]);
         }
@@ -288,7 +288,7 @@ fn an_honest_newcomer_is_reached_at_once_though_its_host_is_attacked() {
 /// Such a name stands for as many addresses as its owner likes, all of which would be the victim's.
 #[test]
 fn names_that_stand_for_any_number_of_addresses_are_not_dialled_on_hearsay() {
-    let mut stage = Stage::new(Config::default(), 20, |n| format!("/dnsaddr/a.b{n}.com"));
+    let mut stage = Stage::new(DhtConfig::default(), 20, |n| format!("/dnsaddr/a.b{n}.com"));
     stage.attack();
     assert_eq!(stage.connects.len(), 0);
 }
@@ -296,7 +296,7 @@ fn names_that_stand_for_any_number_of_addresses_are_not_dialled_on_hearsay() {
 /// The attacker names dead ports of a host where an honest peer begins to serve, which says so itself.
 #[test]
 fn dead_ports_of_a_host_do_not_hide_an_honest_newcomer_there() {
-    let mut stage = Stage::new(Config::default(), 1, private);
+    let mut stage = Stage::new(DhtConfig::default(), 1, private);
     stage.alive = |addr| addr.to_string() == "/ip4/10.1.2.3/tcp/65000";
     stage.attack();
     let newcomer = PeerId::random();
@@ -318,7 +318,7 @@ fn crowd(
     dead: std::ops::Range<usize>,
     late: std::ops::Range<usize>,
 ) -> Network {
-    let mut network = Network::new(count, Config::default());
+    let mut network = Network::new(count, DhtConfig::default());
     for i in 0..count {
         network.input(i, Input::LocalAddrs(vec![addr(i).parse().unwrap()]));
     }

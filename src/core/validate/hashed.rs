@@ -16,7 +16,7 @@ use crate::core::time::Timestamp;
 /// # use std::sync::Arc;
 /// use libp2p_kad_dht::{HashedValues, Namespaced};
 ///
-/// // For `Config::with_validator`, at every node of the network.
+/// // For `DhtConfig::with_validator`, at every node of the network.
 /// let rules = Namespaced::new().with("hash", Arc::new(HashedValues));
 /// let key = HashedValues::key(b"hello");
 /// assert!(key.to_string().starts_with("/hash/2cf24dba5fb0a30e26e83b2ac5b9e29e"));

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-pub use pair::{Both, Race};
+pub use pair::{FirstOf, JoinBoth};
 pub use streams::{DualProviders, DualValues};
 
-use super::{Bootstrapped, ClosestPeers, DhtHandle, Found, FoundPeer, Posted, Published};
+use super::{Bootstrapped, ClosestPeers, DhtHandle, Found, FoundPeer, Published, Sent};
 use crate::core::{AddressPolicy, QueryError, RecordKey, Validator};
 
 /// One of the two networks of a [`DualHandle`].
@@ -125,11 +125,11 @@ impl DualHandle {
         &self.lan
     }
 
-    /// Finds a value under a key, in whichever network has it first. As with any get that ends with the first one found,
+    /// Wants a value under a key, in whichever network has it first. As with any get that ends with the first one found,
     /// there may be a better one elsewhere: [`DualHandle::values`] looks for the best of both networks.
-    pub fn get(&self, key: impl Into<RecordKey>) -> Race<Found> {
+    pub fn get(&self, key: impl Into<RecordKey>) -> FirstOf<Found> {
         let key = key.into();
-        Race::first(self.wan.get(key.clone()), self.lan.get(key), Arc::clone(&self.validator))
+        FirstOf::first(self.wan.get(key.clone()), self.lan.get(key), Arc::clone(&self.validator))
     }
 
     /// The values of both networks as a stream of ever better ones, which ends when both have nothing better.
@@ -139,60 +139,60 @@ impl DualHandle {
     }
 
     /// Keeps a value here and at the k closest peers of each network. Works if it does in one of them.
-    pub fn put(&self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> Both<Published> {
+    pub fn put(&self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> JoinBoth<Published> {
         let (key, value) = (key.into(), value.as_ref());
-        Both::either(self.wan.put(key.clone(), value), self.lan.put(key, value))
+        JoinBoth::either(self.wan.put(key.clone(), value), self.lan.put(key, value))
     }
 
     /// Forgets a value that this node keeps for either network. Works if it does for both.
-    pub fn remove(&self, key: impl Into<RecordKey>) -> Both<()> {
+    pub fn remove(&self, key: impl Into<RecordKey>) -> JoinBoth<()> {
         let key = key.into();
-        Both::each(self.wan.remove(key.clone()), self.lan.remove(key))
+        JoinBoth::each(self.wan.remove(key.clone()), self.lan.remove(key))
     }
 
     /// Tells each network that this node provides some content, at the addresses that it has there. Works if it does in
     /// one of them.
-    pub fn provide(&self, key: impl Into<RecordKey>) -> Both<Published> {
+    pub fn provide(&self, key: impl Into<RecordKey>) -> JoinBoth<Published> {
         let key = key.into();
-        Both::either(self.wan.provide(key.clone()), self.lan.provide(key))
+        JoinBoth::either(self.wan.provide(key.clone()), self.lan.provide(key))
     }
 
     /// Stops telling either network that this node provides some content. Works if it does for both.
-    pub fn stop_providing(&self, key: impl Into<RecordKey>) -> Both<()> {
+    pub fn stop_providing(&self, key: impl Into<RecordKey>) -> JoinBoth<()> {
         let key = key.into();
-        Both::each(self.wan.stop_providing(key.clone()), self.lan.stop_providing(key))
+        JoinBoth::each(self.wan.stop_providing(key.clone()), self.lan.stop_providing(key))
     }
 
-    /// Finds who provides some content in either network, each as soon as it is found.
+    /// Wants who provides some content in either network, each as soon as it is found.
     pub fn providers(&self, key: impl Into<RecordKey>) -> DualProviders {
         let key = key.into();
         DualProviders::new(self.wan.providers(key.clone()), self.lan.providers(key))
     }
 
-    /// Finds a peer's addresses, in whichever network has them first; at the same time, the local ones.
-    pub fn find_peer(&self, peer: PeerId) -> Race<FoundPeer> {
-        Race::first(self.wan.find_peer(peer), self.lan.find_peer(peer), Arc::clone(&self.validator))
+    /// Wants a peer's addresses, in whichever network has them first; at the same time, the local ones.
+    pub fn find_peer(&self, peer: PeerId) -> FirstOf<FoundPeer> {
+        FirstOf::first(self.wan.find_peer(peer), self.lan.find_peer(peer), Arc::clone(&self.validator))
     }
 
-    /// Finds the k peers closest to a key in each network: near and far are matters of one network. Works if it does in
+    /// Wants the k peers closest to a key in each network: near and far are matters of one network. Works if it does in
     /// one of them.
-    pub fn closest_peers(&self, key: impl Into<RecordKey>) -> Both<ClosestPeers> {
+    pub fn closest_peers(&self, key: impl Into<RecordKey>) -> JoinBoth<ClosestPeers> {
         let key = key.into();
-        Both::either(self.wan.closest_peers(key.clone()), self.lan.closest_peers(key))
+        JoinBoth::either(self.wan.closest_peers(key.clone()), self.lan.closest_peers(key))
     }
 
     /// Joins both networks through the peers that are known. Works if it does in one of them.
-    pub fn bootstrap(&self) -> Both<Bootstrapped> {
-        Both::either(self.wan.bootstrap(), self.lan.bootstrap())
+    pub fn bootstrap(&self) -> JoinBoth<Bootstrapped> {
+        JoinBoth::either(self.wan.bootstrap(), self.lan.bootstrap())
     }
 
     /// Names a peer that serves the DHT, for a first contact, to each network whose policy admits an address of it; to the
     /// wide one if none does, which then says so. Sent at once, as [`DhtHandle::add_peer`].
-    pub fn add_peer(&self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Posted {
+    pub fn add_peer(&self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Sent {
         let addrs = self.shared_out(addrs);
         let wan = addrs.wan.map(|addrs| self.wan.add_peer(peer, addrs));
         let lan = addrs.lan.map(|addrs| self.lan.add_peer(peer, addrs));
-        Posted::all([wan, lan].into_iter().flatten())
+        Sent::all([wan, lan].into_iter().flatten())
     }
 
     /// Which addresses of a peer go to which network; `None` where it is not named at all.

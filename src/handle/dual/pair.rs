@@ -18,7 +18,7 @@ use crate::handle::{ClosestPeers, Found, FoundPeer, Outcome, Published, Query, W
 /// The other one is cancelled then. It fails when both did.
 #[derive(Debug)]
 #[must_use = "a query does nothing until it is polled"]
-pub struct Race<T> {
+pub struct FirstOf<T> {
     sides: PerNetwork<Side<T>>,
     validator: Arc<dyn Validator>,
     /// Waits for both, for the better of two.
@@ -26,7 +26,7 @@ pub struct Race<T> {
 }
 
 /// Nothing in it is ever pinned.
-impl<T> Unpin for Race<T> {}
+impl<T> Unpin for FirstOf<T> {}
 
 /// What can be won, and the better of two.
 pub(super) trait Prize {
@@ -62,34 +62,34 @@ pub(super) fn better(validator: &dyn Validator, key: &RecordKey, wan: Candidate<
     if validator.select(key, &[wan, lan]) == 0 { Network::Wan } else { Network::Lan }
 }
 
-impl<T: Outcome> Race<T> {
-    pub(super) fn first(wan: Query<T>, lan: Query<T>, validator: Arc<dyn Validator>) -> Race<T> {
-        Race { sides: PerNetwork { wan: Side::Runs(wan), lan: Side::Runs(lan) }, validator, patient: false }
+impl<T: Outcome> FirstOf<T> {
+    pub(super) fn first(wan: Query<T>, lan: Query<T>, validator: Arc<dyn Validator>) -> FirstOf<T> {
+        FirstOf { sides: PerNetwork { wan: Side::Runs(wan), lan: Side::Runs(lan) }, validator, patient: false }
     }
 
     /// Waits for both, and gives the better one.
-    pub(super) fn best(wan: Query<T>, lan: Query<T>, validator: Arc<dyn Validator>) -> Race<T> {
-        Race { patient: true, ..Race::first(wan, lan, validator) }
+    pub(super) fn best(wan: Query<T>, lan: Query<T>, validator: Arc<dyn Validator>) -> FirstOf<T> {
+        FirstOf { patient: true, ..FirstOf::first(wan, lan, validator) }
     }
 }
 
-impl<T: Walk> Race<T> {
+impl<T: Walk> FirstOf<T> {
     /// Gives it this much time in all. As [`Query::timeout`].
-    pub fn timeout(mut self, timeout: Duration) -> Race<T> {
+    pub fn timeout(mut self, timeout: Duration) -> FirstOf<T> {
         self.sides.change(|query| query.timeout(timeout));
         self
     }
 }
 
-impl Race<Found> {
+impl FirstOf<Found> {
     /// Wants this many holders, all in the same network. As [`Query::quorum`].
-    pub fn quorum(mut self, quorum: Quorum) -> Race<Found> {
+    pub fn quorum(mut self, quorum: Quorum) -> FirstOf<Found> {
         self.sides.change(|query| query.quorum(quorum));
         self
     }
 }
 
-impl<T: Outcome + Prize> Future for Race<T> {
+impl<T: Outcome + Prize> Future for FirstOf<T> {
     type Output = Result<(Network, T), DualError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -121,52 +121,52 @@ impl<T: Outcome + Prize> Future for Race<T> {
 /// It ends when both have, and fails if it failed in both; or in one, for operations that must work in both.
 #[derive(Debug)]
 #[must_use = "a query does nothing until it is polled"]
-pub struct Both<T> {
+pub struct JoinBoth<T> {
     sides: PerNetwork<Side<T>>,
     /// Whether it must work in both.
     each: bool,
 }
 
 /// Nothing in it is ever pinned.
-impl<T> Unpin for Both<T> {}
+impl<T> Unpin for JoinBoth<T> {}
 
-impl<T: Outcome> Both<T> {
+impl<T: Outcome> JoinBoth<T> {
     /// Works if it does in one network.
-    pub(super) fn either(wan: Query<T>, lan: Query<T>) -> Both<T> {
-        Both { sides: PerNetwork { wan: Side::Runs(wan), lan: Side::Runs(lan) }, each: false }
+    pub(super) fn either(wan: Query<T>, lan: Query<T>) -> JoinBoth<T> {
+        JoinBoth { sides: PerNetwork { wan: Side::Runs(wan), lan: Side::Runs(lan) }, each: false }
     }
 
     /// Works if it does in both.
-    pub(super) fn each(wan: Query<T>, lan: Query<T>) -> Both<T> {
-        Both { each: true, ..Both::either(wan, lan) }
+    pub(super) fn each(wan: Query<T>, lan: Query<T>) -> JoinBoth<T> {
+        JoinBoth { each: true, ..JoinBoth::either(wan, lan) }
     }
 }
 
-impl<T: Walk> Both<T> {
+impl<T: Walk> JoinBoth<T> {
     /// Gives it this much time in all. As [`Query::timeout`].
-    pub fn timeout(mut self, timeout: Duration) -> Both<T> {
+    pub fn timeout(mut self, timeout: Duration) -> JoinBoth<T> {
         self.sides.change(|query| query.timeout(timeout));
         self
     }
 }
 
-impl Both<Published> {
+impl JoinBoth<Published> {
     /// Wants this many acknowledgements in a network for it to have worked there. As [`Query::quorum`].
-    pub fn quorum(mut self, quorum: Quorum) -> Both<Published> {
+    pub fn quorum(mut self, quorum: Quorum) -> JoinBoth<Published> {
         self.sides.change(|query| query.quorum(quorum));
         self
     }
 }
 
-impl Both<ClosestPeers> {
-    /// Finds this many peers in each network, in place of k.
-    pub fn limit(mut self, limit: NonZeroUsize) -> Both<ClosestPeers> {
+impl JoinBoth<ClosestPeers> {
+    /// Wants this many peers in each network, in place of k.
+    pub fn limit(mut self, limit: NonZeroUsize) -> JoinBoth<ClosestPeers> {
         self.sides.change(|query| query.limit(limit));
         self
     }
 }
 
-impl<T: Outcome> Future for Both<T> {
+impl<T: Outcome> Future for JoinBoth<T> {
     type Output = Result<PerNetwork<Result<T, QueryError>>, DualError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 use super::pair::better;
-use super::{Both, Network, PerNetwork, Race};
+use super::{FirstOf, JoinBoth, Network, PerNetwork};
 use crate::core::validate::Candidate;
 use crate::core::{Record, RecordKey, Validator};
 use crate::handle::{Found, PeerRecord, Providers, ProvidersFound, Values};
@@ -65,11 +65,11 @@ impl Stream for DualProviders {
 }
 
 impl IntoFuture for DualProviders {
-    type Output = <Both<ProvidersFound> as Future>::Output;
-    type IntoFuture = Both<ProvidersFound>;
+    type Output = <JoinBoth<ProvidersFound> as Future>::Output;
+    type IntoFuture = JoinBoth<ProvidersFound>;
 
-    fn into_future(self) -> Both<ProvidersFound> {
-        Both::either(self.sides.wan.into_future(), self.sides.lan.into_future())
+    fn into_future(self) -> JoinBoth<ProvidersFound> {
+        JoinBoth::either(self.sides.wan.into_future(), self.sides.lan.into_future())
     }
 }
 
@@ -116,11 +116,11 @@ impl Stream for DualValues {
 }
 
 impl IntoFuture for DualValues {
-    type Output = <Race<Found> as Future>::Output;
-    type IntoFuture = Race<Found>;
+    type Output = <FirstOf<Found> as Future>::Output;
+    type IntoFuture = FirstOf<Found>;
 
-    fn into_future(self) -> Race<Found> {
-        Race::best(self.sides.wan.into_future(), self.sides.lan.into_future(), self.validator)
+    fn into_future(self) -> FirstOf<Found> {
+        FirstOf::best(self.sides.wan.into_future(), self.sides.lan.into_future(), self.validator)
     }
 }
 

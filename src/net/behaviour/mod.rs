@@ -36,7 +36,7 @@ use crate::core::{
     Operation, Output, QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
     Validator,
 };
-use crate::handle::{Commands, DhtHandle, Wish};
+use crate::handle::{Commands, DhtHandle, DriverRequest};
 
 /// The most events that are heard before what is due is judged. Source: that many take a few milliseconds.
 const MAX_EVENTS: usize = 256;
@@ -253,10 +253,10 @@ impl Behaviour {
         self.input(Input::AddPeer(contact));
     }
 
-    fn on_wish(&mut self, wish: Wish) {
+    fn on_driver_request(&mut self, wish: DriverRequest) {
         match wish {
-            Wish::AddPeer(contact) => self.on_added(contact),
-            Wish::SetMode(mode) => self.set_mode(mode),
+            DriverRequest::AddPeer(contact) => self.on_added(contact),
+            DriverRequest::SetMode(mode) => self.set_mode(mode),
         }
     }
 
@@ -485,7 +485,7 @@ impl NetworkBehaviour for Behaviour {
             }
             let now = self.clock.now();
             if let Poll::Ready(wish) = self.commands.poll(cx, now, &mut self.dht) {
-                self.on_wish(wish);
+                self.on_driver_request(wish);
             } else if let Some(output) = self.next_output(cx, now) {
                 self.on_output(output);
             } else if self.poll_timer(cx).is_pending() || !self.may_tick(cx) {

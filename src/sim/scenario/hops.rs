@@ -11,7 +11,7 @@ use super::super::random::Random;
 use super::super::table::{Filling, Table};
 use super::setup::{Population, config};
 use super::{Params, Scenario};
-use crate::core::Config;
+use crate::core::DhtConfig;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "hops",
@@ -32,7 +32,7 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     let directory = Directory::new(seed, n);
     let population = Population::new(&directory, n);
     let samples = params.samples.unwrap_or(10_000);
-    let measure = |progress: &mut Progress<'_>, filling: Filling, config: Option<Config>| {
+    let measure = |progress: &mut Progress<'_>, filling: Filling, config: Option<DhtConfig>| {
         progress.stage(if config.is_some() { "ours" } else { "stock" });
         let mut tables = Tables {
             directory: &directory,
@@ -84,7 +84,7 @@ struct Tables<'a> {
     live: &'a Ranking,
     filling: Filling,
     /// The configuration of our nodes, whose own rules decide whom they keep; stock tables keep everyone.
-    ours: Option<Arc<Config>>,
+    ours: Option<Arc<DhtConfig>>,
     made: Vec<Option<Table>>,
     entries: Numbers,
 }

@@ -11,7 +11,7 @@ use super::super::progress::Progress;
 use super::super::table::Filling;
 use super::Params;
 use super::setup::{Kind, Population, populate};
-use crate::core::Config;
+use crate::core::DhtConfig;
 use crate::core::stats::Stores;
 
 pub(super) const HOUR: u64 = 3_600_000_000;
@@ -23,7 +23,7 @@ pub(super) const TICK: u32 = Life::FIRST_FREE;
 pub(super) struct Setup {
     pub(super) churn: Churn,
     pub(super) link: Link,
-    pub(super) config: Config,
+    pub(super) config: DhtConfig,
     pub(super) hours: u64,
     /// The share of nodes that only ask.
     pub(super) clients: f64,

@@ -13,7 +13,7 @@ use super::super::progress::Progress;
 use super::super::random::Random;
 use super::super::stock::{Player, Rules};
 use super::super::table::Filling;
-use crate::core::{Answer, Config, Key, Operation, QueryEvent, QueryOptions};
+use crate::core::{Answer, DhtConfig, Key, Operation, QueryEvent, QueryOptions};
 
 /// Who is there: the living and the dead, in order of their keys.
 pub(super) struct Population {
@@ -37,12 +37,12 @@ pub(super) enum Kind {
     /// By the rules of another implementation.
     Stock(Rules),
     /// By ours, with this configuration.
-    Ours(Arc<Config>),
+    Ours(Arc<DhtConfig>),
 }
 
 /// Our defaults with this k.
-pub(super) fn config(k: usize) -> Config {
-    let mut config = Config::default();
+pub(super) fn config(k: usize) -> DhtConfig {
+    let mut config = DhtConfig::default();
     let k = NonZeroUsize::new(k).unwrap_or(NonZeroUsize::MIN);
     config.lookup.replication = k;
     config.lookup.resiliency = config.lookup.resiliency.min(k);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use libp2p_kad_dht::core::{Config, Dht, InboundId, Input, Mode, Output, Reply, Request, Response, Value};
+use libp2p_kad_dht::core::{Dht, DhtConfig, InboundId, Input, Mode, Output, Reply, Request, Response, Value};
 use libp2p_kad_dht_disk::DiskFaults;
 
 use super::*;
@@ -21,7 +21,7 @@ fn other_requests_do_not_wait_for_the_disk() {
     let store = Opened::at(dir.file(), config().with_faults(&faults)).unwrap();
     faults.set_sync_delay(SLOW);
     let local = Contact::new(peer(0), ["/ip4/127.0.0.1/tcp/1".parse().unwrap()]);
-    let mut dht = Dht::new(NOW, local, Box::new(store.store), [2; 32], Arc::new(Config::default())).unwrap();
+    let mut dht = Dht::new(NOW, local, Box::new(store.store), [2; 32], Arc::new(DhtConfig::default())).unwrap();
     dht.handle_input(NOW, Input::Mode(Mode::Server));
     let from = peer(1);
     let (mut ids, mut longest) = (0, Duration::ZERO);

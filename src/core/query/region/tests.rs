@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::core::config::Config;
+use crate::core::config::DhtConfig;
 use crate::core::message::Unreachable;
 use crate::core::peers::Peers;
 use crate::core::query::Machine;
@@ -127,7 +127,7 @@ impl World {
 
     /// One node brings as many records as told to those that are closest to them, region by region.
     fn announce(&mut self, records: usize) -> Outcome {
-        let config = Config::default();
+        let config = DhtConfig::default();
         let local = Key::random(&mut self.rng);
         let mut peers = Peers::new(Contact::with_key(PeerId::random(), local, []), &config);
         for i in (0..self.all.len()).filter(|i| self.live[*i]) {
@@ -149,7 +149,7 @@ impl World {
         outcome
     }
 
-    fn run(&mut self, page: Vec<Errand>, config: &Config, peers: &Peers, outcome: &mut Outcome) {
+    fn run(&mut self, page: Vec<Errand>, config: &DhtConfig, peers: &Peers, outcome: &mut Outcome) {
         let experience = Experience::default();
         let cx = Context::new(&NodeTime::new(NOW), config, peers, &experience);
         let region = Region::new(Cause::Announced, K, page, ChaCha8Rng::from_rng(&mut self.rng));
@@ -260,7 +260,7 @@ fn figures() {
 fn where_ip_groups_count_answers_of_one_group_are_one() {
     let at = |addr: &str| Contact::new(PeerId::random(), [addr.parse().unwrap()]);
     let peers = ["/ip4/5.6.7.8/tcp/1", "/ip4/5.6.1.1/tcp/1", "/ip4/9.9.9.9/tcp/1", "/memory/1", "/memory/2"].map(at);
-    let mut config = Config::default();
+    let mut config = DhtConfig::default();
     for (diversity, count) in [(None, 5), (Some(crate::core::config::DiversityConfig::default()), 4)] {
         config.routing.diversity = diversity;
         let (known, experience) = (Peers::new(at("/memory/3"), &config), Experience::default());

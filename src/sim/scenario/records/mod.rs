@@ -23,7 +23,7 @@ use super::lived::{HOUR, Lived, Setup, TICK};
 use super::setup::config;
 use super::{Params, Scenario};
 use crate::core::config::Interval;
-use crate::core::{Config, Operation, QueryEvent, QueryId, QueryOptions, RecordKey};
+use crate::core::{DhtConfig, Operation, QueryEvent, QueryId, QueryOptions, RecordKey};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "records",
@@ -130,7 +130,7 @@ fn watch(params: &Params, churn: Churn, how: &Watch, progress: &mut Progress<'_>
     seen
 }
 
-fn settings(how: &Watch) -> Config {
+fn settings(how: &Watch) -> DhtConfig {
     let mut config = config(K);
     if !how.republishes {
         let maintenance = &mut config.maintenance;
