@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs the examples as a user would, on loopback, and checks what they print. Each checks itself too, by its exit code.
+# Runs the examples and the programs as a user would, on loopback, and checks what they print. Each checks itself too, by its exit code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-examples="${CARGO_TARGET_DIR:-target}/debug/examples"
+programs="${CARGO_TARGET_DIR:-target}/debug"
+examples="$programs/examples"
 out="$(mktemp -d)"
 trap 'rm -rf "$out"' EXIT
 
@@ -28,7 +29,7 @@ expect() {
     return 1
 }
 
-cargo build --examples
+cargo build --examples --bins
 
 run 20 quickstart
 expect quickstart '^  [[:alnum:]]{6} puts /quickstart/before .*kept by( [[:alnum:]]{6}){8} '
@@ -52,17 +53,22 @@ run 20 two_networks
 expect two_networks '^/near is "from the room", says the '
 expect two_networks '^everything was found where it is$'
 
-# What is no argument ends each at once, with its usage.
-for name in quickstart own_driver compose two_networks node; do
-    code=0
-    timeout 5 "$examples/$name" --nonsense >"$out/$name" 2>&1 || code=$?
-    [ "$code" = 2 ] || { echo "$name --nonsense ended with $code" >&2; exit 1; }
-    expect "$name" '^Usage: '
-    timeout 5 "$examples/$name" --help >"$out/$name"
-    expect "$name" '^Usage: '
+# An argument that a program does not know ends it at once, with its usage.
+run_wrong() {
+    local code=0
+    timeout 5 "$1" --nonsense >"$out/wrong" 2>&1 || code=$?
+    [ "$code" = 2 ] || { echo "$1 --nonsense ended with $code" >&2; exit 1; }
+    expect wrong '^Usage: '
+}
+for program in "$examples/compose" "$programs/kad-node" "$programs/kad-sim"; do
+    run_wrong "$program"
+done
+for program in kad-node kad-sim; do
+    timeout 5 "$programs/$program" --help >"$out/$program"
+    expect "$program" '^Usage: '
 done
 
-timeout 60 python3 .ci/node.py "$examples/node"
+timeout 60 python3 .ci/node.py "$programs/kad-node"
 
 echo "the driver of one's own, without libp2p"
 if grep -rnE 'libp2p::|libp2p_swarm|libp2p_core' examples/own_driver; then exit 1; fi

@@ -1,4 +1,4 @@
-"""Drives two nodes of the `node` example as a script would, and checks every answer. Usage: node.py EXECUTABLE"""
+"""Drives two `kad-node` as a script would, and checks every answer. Usage: node.py EXECUTABLE"""
 
 import json
 import subprocess

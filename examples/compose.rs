@@ -19,7 +19,6 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use futures::StreamExt as _;
 use kad::DhtHandle;
 use libp2p::swarm::behaviour::toggle::Toggle;
@@ -35,15 +34,6 @@ const NODES: usize = 6;
 const READERS: [usize; 4] = [1, 2, 4, 5];
 const TOPIC: &str = "news";
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The DHT beside identify, ping, gossipsub and, if asked for, mDNS: six nodes on loopback.
-#[derive(Parser)]
-#[command(name = "compose")]
-struct Args {
-    /// Announce the nodes on the local network too: mDNS sends to every network interface
-    #[arg(long)]
-    mdns: bool,
-}
 
 #[derive(NetworkBehaviour)]
 struct App {
@@ -79,7 +69,14 @@ enum News {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let with_mdns = Args::parse().mdns;
+    let with_mdns = match std::env::args().nth(1).as_deref() {
+        None => false,
+        Some("--mdns") => true,
+        Some(_) => {
+            eprintln!("Usage: compose [--mdns]");
+            return Ok(ExitCode::from(2));
+        }
+    };
     let begun = Instant::now();
     let (news, mut heard) = mpsc::channel(1024);
 

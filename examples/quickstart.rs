@@ -15,7 +15,6 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use futures::StreamExt as _;
 use kad::core::Progress;
 use kad::handle::{Providers, Walk, Watched};
@@ -32,11 +31,6 @@ const DEAD: usize = 7;
 const K: usize = 8;
 /// How many steps of a query are drawn.
 const LINE: usize = 40;
-
-/// A network of 20 nodes on loopback TCP, all in this process: what a DHT does, in a few seconds.
-#[derive(Parser)]
-#[command(name = "quickstart")]
-struct Args {}
 
 /// What each node runs. The DHT learns from identify, and from the swarm, without any wiring.
 #[derive(NetworkBehaviour)]
@@ -88,7 +82,6 @@ async fn start_node() -> Result<Node, Box<dyn Error>> {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
-    Args::parse();
     let begun = Instant::now();
     let mut log = Log::default();
 

@@ -14,7 +14,6 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::Parser;
 use futures::StreamExt as _;
 use kad::DhtHandle;
 use kad::handle::{DualHandle, Network};
@@ -25,11 +24,6 @@ use libp2p_kad_dht as kad;
 
 const WIDE: StreamProtocol = StreamProtocol::new("/two-networks/kad/1.0.0");
 const LOCAL: StreamProtocol = StreamProtocol::new("/two-networks/lan/kad/1.0.0");
-
-/// One node in two networks at once, on loopback.
-#[derive(Parser)]
-#[command(name = "two_networks")]
-struct Args {}
 
 /// A node of one network.
 #[derive(NetworkBehaviour)]
@@ -53,7 +47,6 @@ struct Node {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
-    Args::parse();
     let (wide, local) = (network(WIDE, 3).await?, network(LOCAL, 2).await?);
     let (id, dht) = start_in_both().await?;
     // Each network has its own contacts. `dht.add_peer` would name a peer to those whose address policies take it.

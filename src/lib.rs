@@ -78,8 +78,6 @@ pub mod manual;
 pub mod metrics;
 #[cfg(feature = "libp2p")]
 pub mod net;
-#[cfg(feature = "sim")]
-pub mod sim;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(any(feature = "ipns", feature = "signed"))]

@@ -17,7 +17,6 @@ use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use clap::Parser;
 use futures::StreamExt as _;
 use kad::core::DhtConfig;
 use kad::{DhtHandle, QueryError};
@@ -35,11 +34,6 @@ const NODES: u8 = 8;
 /// How many peers keep a record: fewer than there are nodes, so that the others have to ask.
 const K: usize = 3;
 
-/// The core without libp2p: eight nodes over UDP on loopback.
-#[derive(Parser)]
-#[command(name = "own_driver")]
-struct Args {}
-
 /// A node whose run loop is a task of its own.
 struct Running {
     peer: PeerId,
@@ -50,7 +44,6 @@ struct Running {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
-    Args::parse();
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let begun = Instant::now();
     let mut checks = Checks::default();

@@ -51,7 +51,7 @@ impl Contact {
     }
 
     /// A contact at a place chosen by hand, for tests and simulations whose distances should be visible.
-    #[cfg(any(test, feature = "testing", feature = "sim"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn with_key(peer: PeerId, key: Key, addrs: impl IntoIterator<Item = Multiaddr>) -> Arc<Contact> {
         let raw = addrs.into_iter().map(|addr| Bytes::from(addr.to_vec()));
         Arc::new(Contact::assemble(peer, key, raw))

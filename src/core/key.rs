@@ -48,7 +48,7 @@ impl Key {
     ///
     /// For tests and simulations, where a distance should be visible to the eye. Characters other than `0` and `1`
     /// are passed over; bits after the 256th are ignored.
-    #[cfg(any(test, feature = "testing", feature = "sim"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn from_bits(bits: &str) -> Key {
         let mut words = [0u64; 4];
         for (i, bit) in bits.chars().filter(|c| matches!(c, '0' | '1')).take(256).enumerate() {

@@ -7,7 +7,6 @@ pub(crate) const FLOORS: &[(&str, &[&str])] = &[
     ("wire", &["core"]),
     ("handle", &["core"]),
     ("disk", &[]),
-    ("sim", &["core"]),
     ("testing", &["core"]),
     ("metrics", &["core"]),
     ("validators", &["core"]),
@@ -124,7 +123,7 @@ const ABOVE: &[&str] = &[
     "libp2p_kad_dht::handle",
     "libp2p_kad_dht::metrics",
     "libp2p_kad_dht::net",
-    "libp2p_kad_dht::sim",
+    "libp2p_kad_dht_sim",
     "libp2p_kad_dht::validators",
     "libp2p_kad_dht::wire",
 ];
@@ -133,7 +132,6 @@ const ABOVE: &[&str] = &[
 const NEVER: &[(&str, &[&[&str]])] = &[
     ("core", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
     ("wire", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES]),
-    ("sim", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
     ("validators", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES]),
     ("testing", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
     ("handle", &[CLOCKS, OUTSIDE, STREAMS, DISORDER, RANDOM, SWARM, RUNTIMES, &["prost"]]),
@@ -143,7 +141,7 @@ const NEVER: &[(&str, &[&[&str]])] = &[
 
 /// Whether statics that can change are forbidden on this floor: state belongs to a node and not to the process.
 pub(crate) fn is_pure(floor: &str) -> bool {
-    matches!(floor, "core" | "wire" | "validators" | "sim")
+    matches!(floor, "core" | "wire" | "validators")
 }
 
 /// What this floor must never name.

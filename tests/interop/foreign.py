@@ -7,7 +7,7 @@ For every hub, A and B of which at least one is ours: A knows only the hub, puts
 starts, knows only the hub, and gets the value, finds the provider and finds A, with addresses. Then A leaves, and
 another B gets and finds again, from those who keep it. Prints a table and exits 1 if anything failed. A kind whose
 tools (go; node and npm) are missing is skipped, and said to be; py, which needs a C compiler and libgmp, is left out
-unless it is named. Builds into target/foreign; needs `cargo build --example node` first.
+unless it is named. Builds into target/foreign; needs `cargo build -p libp2p-kad-node` first.
 """
 
 import argparse
@@ -209,12 +209,12 @@ def until_known(peer, hub):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--node", type=Path, default=ROOT / "target/debug/examples/node")
+    parser.add_argument("--node", type=Path, default=ROOT / "target/debug/kad-node")
     parser.add_argument("--build", type=Path, default=ROOT / "target/foreign")
     parser.add_argument("--kinds", default="go,js")
     args = parser.parse_args()
     if not args.node.exists():
-        sys.exit(f"{args.node} is missing: cargo build --example node")
+        sys.exit(f"{args.node} is missing: cargo build -p libp2p-kad-node")
     args.build.mkdir(parents=True, exist_ok=True)
     commands = build(args.build.resolve(), args.kinds.split(","))
     if not commands:

@@ -372,7 +372,7 @@ impl Dht {
     /// Lets a peer into the routing table as if it had just answered a request.
     ///
     /// For simulations that start warm: tables filled from global knowledge by the rules that joins follow.
-    #[cfg(any(test, feature = "testing", feature = "sim"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn admit_verified(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let now = self.follow(now);
         self.admit(now, &self.peers.admissible(contact));

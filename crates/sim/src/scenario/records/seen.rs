@@ -1,0 +1,220 @@
+//! What was seen of a network that keeps records.
+
+use super::super::super::directory::{Index, Ranking};
+use super::super::super::numbers::Numbers;
+use super::super::super::outcome::{Metrics, Put};
+use super::super::lived::Lived;
+use super::{Entry, K};
+use libp2p_kad_dht::core::stats::Stores;
+use libp2p_kad_dht::core::{Answer, QueryError};
+
+/// What was seen of values, or of provided keys.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// The share found, hour by hour.
+    pub(super) found: Vec<(f64, f64)>,
+    /// How many of the 20 closest hold a record, on average, hour by hour.
+    pub(super) holders: Vec<(f64, f64)>,
+    all_found: usize,
+    all_asked: usize,
+    /// Found, and asked for, since the last look.
+    hour_found: usize,
+    hour_asked: usize,
+    /// How many were answered by the publisher.
+    by_publisher: usize,
+    /// The fewest holders among the 20 closest.
+    fewest: usize,
+    /// How many records were looked for in the stores, and how many of them none of the 20 closest held that come and
+    /// go: those who stay would hold them for good.
+    looked_at: usize,
+    lost: usize,
+}
+
+impl Kept {
+    pub(super) fn found_share(&self) -> f64 {
+        self.all_found as f64 / self.all_asked as f64
+    }
+
+    pub(super) fn held_share(&self) -> f64 {
+        1.0 - self.lost as f64 / self.looked_at as f64
+    }
+
+    fn put(&self, metrics: &mut Metrics) {
+        let mean = |points: &[(f64, f64)]| points.iter().map(|(_, y)| y).sum::<f64>() / points.len() as f64;
+        metrics.put("found_share", self.found_share());
+        metrics.put("found_worst_hour", self.found.iter().fold(f64::NAN, |worst, (_, share)| share.min(worst)));
+        metrics.put("found_last_hour", self.found.last().map_or(f64::NAN, |(_, share)| *share));
+        metrics.put("asked", self.all_asked as f64);
+        metrics.put("held_share", self.held_share());
+        metrics.put("holders_true20", mean(&self.holders));
+        metrics.put("holders_true20_last_hour", self.holders.last().map_or(f64::NAN, |(_, holders)| *holders));
+        metrics.put("holders_true20_fewest", self.fewest as f64);
+    }
+}
+
+/// Stores of one cause for each value, hour by hour.
+type Causes = [(&'static str, Vec<(f64, f64)>); 5];
+
+/// What was seen of one network.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) values: Kept,
+    pub(super) providers: Kept,
+    /// What was stored at other nodes in all.
+    pub(super) stores: Stores,
+    pub(super) causes: Causes,
+    /// Whether at the last look no record was held by anyone but those who stay.
+    pub(super) nothing_left: bool,
+    /// How many values there are, and as many provided keys.
+    count: f64,
+    pub(super) hours: f64,
+    joins: f64,
+    online: Numbers,
+    /// Values kept by others than their publishers, for each value published.
+    copies: Numbers,
+    /// Lookups of nodes that went before they had an answer.
+    abandoned: usize,
+    requests_per_node_s: f64,
+    bytes_per_node_s: f64,
+}
+
+impl Seen {
+    pub(super) fn new(count: usize) -> Seen {
+        let causes = ["replicated", "joined", "announced", "corrected", "cached"].map(|cause| (cause, Vec::new()));
+        let kept = || Kept { fewest: K, ..Kept::default() };
+        Seen {
+            values: kept(),
+            providers: kept(),
+            causes,
+            count: count as f64,
+            requests_per_node_s: f64::NAN,
+            bytes_per_node_s: f64::NAN,
+            ..Seen::default()
+        }
+    }
+
+    /// Looks into the stores of those who should hold the records.
+    pub(super) fn look(&mut self, lived: &mut Lived, published: &[Entry], live: &Ranking) {
+        let (hour, now) = (lived.hour(), lived.network.now());
+        let mut held = [0, 0];
+        let lost = self.lost();
+        for entry in published {
+            let publisher = *lived.network.directory.contact(entry.publisher).peer();
+            let near = live.closest(entry.place, K + 1).into_iter().filter(|peer| *peer != entry.publisher);
+            let holders = near.take(K).filter(|peer| {
+                let node = lived.network.node_mut(*peer);
+                match entry.value {
+                    Some(_) => node.holds(now, &entry.key),
+                    None => node.knows_provider(now, &entry.key, &publisher),
+                }
+            });
+            let holders: Vec<Index> = holders.collect();
+            let kept = self.kept(entry);
+            kept.fewest = kept.fewest.min(holders.len());
+            kept.looked_at += 1;
+            kept.lost += usize::from(holders.iter().all(|holder| lived.boot.contains(holder)));
+            held[usize::from(entry.value.is_none())] += holders.len();
+        }
+        self.values.holders.push((hour, held[0] as f64 / self.count));
+        self.providers.holders.push((hour, held[1] as f64 / self.count));
+        self.nothing_left = self.lost() - lost == published.len();
+        self.online.push(live.len() as f64);
+        let everyone = 0..lived.network.directory.len() as Index;
+        let copies: usize = everyone.map(|peer| lived.network.node_mut(peer).values_kept()).sum();
+        self.copies.push(copies as f64 / self.count);
+    }
+
+    fn lost(&self) -> usize {
+        self.values.lost + self.providers.lost
+    }
+
+    /// A lookup for this record ended.
+    pub(super) fn on_end(&mut self, lived: &Lived, entry: &Entry, result: Result<Answer, QueryError>) {
+        let publisher = lived.network.directory.contact(entry.publisher).peer();
+        let (found, by_publisher) = match result {
+            Ok(Answer::Value { record, from, .. }) => {
+                (Some(&record.value) == entry.value.as_ref(), from.as_ref() == Some(publisher))
+            }
+            Ok(Answer::Providers { found, .. }) => (found > 0, false),
+            _ => (false, false),
+        };
+        let kept = self.kept(entry);
+        kept.hour_asked += 1;
+        kept.hour_found += usize::from(found);
+        kept.by_publisher += usize::from(by_publisher);
+    }
+
+    /// Closes the books on the hour that ends, in which so many lookups had no end.
+    pub(super) fn close_hour(&mut self, lived: &Lived, abandoned: usize) {
+        let hour = lived.hour();
+        for kept in [&mut self.values, &mut self.providers] {
+            if kept.hour_asked > 0 {
+                kept.found.push((hour - 1.0, kept.hour_found as f64 / kept.hour_asked as f64));
+            }
+            kept.all_found += std::mem::take(&mut kept.hour_found);
+            kept.all_asked += std::mem::take(&mut kept.hour_asked);
+        }
+        self.abandoned += abandoned;
+        let (old, new) = (by_cause(&self.stores), lived.stores());
+        let span = (hour - self.hours).max(f64::MIN_POSITIVE);
+        for (i, now) in by_cause(&new).into_iter().enumerate() {
+            self.causes[i].1.push((hour, (now - old[i]) as f64 / self.count / span));
+        }
+        (self.stores, self.hours) = (new, hour);
+    }
+
+    /// The network is over.
+    pub(super) fn finish(&mut self, lived: &Lived) {
+        self.joins = lived.joins as f64;
+        let traffic = lived.network.traffic();
+        let node_seconds = self.hours * 3600.0 * self.count;
+        self.requests_per_node_s = traffic.requests as f64 / node_seconds;
+        self.bytes_per_node_s = traffic.bytes as f64 / node_seconds;
+    }
+
+    fn kept(&mut self, entry: &Entry) -> &mut Kept {
+        if entry.value.is_some() { &mut self.values } else { &mut self.providers }
+    }
+
+    /// How many newcomers an hour are among the k closest to a key.
+    pub(super) fn arrivals(&self) -> f64 {
+        self.joins / self.hours * K as f64 / self.online.mean()
+    }
+
+    pub(super) fn per_value_hour(&self, stores: u64) -> f64 {
+        stores as f64 / self.count / self.hours
+    }
+
+    /// Of what concerns values and provided keys.
+    pub(super) fn per_record_hour(&self, stores: u64) -> f64 {
+        self.per_value_hour(stores) / 2.0
+    }
+
+    pub(super) fn put(&self, metrics: &mut Metrics) {
+        self.values.put(metrics.group("values"));
+        metrics.group("values").put("by_publisher", self.values.by_publisher as f64 / self.values.all_asked as f64);
+        metrics.group("values").put("copies", self.copies.mean());
+        self.providers.put(metrics.group("providers"));
+        let stores = metrics.group("stores_per_value_hour");
+        stores.put("replicated", self.per_value_hour(self.stores.replicated));
+        stores.put("replicated_worst_hour", self.causes[0].1.iter().fold(f64::NAN, |worst, (_, y)| y.max(worst)));
+        stores.put("joined", self.per_value_hour(self.stores.joined));
+        stores.put("corrected", self.per_value_hour(self.stores.corrected));
+        stores.put("cached", self.per_value_hour(self.stores.cached));
+        let stores = metrics.group("stores_per_record_hour");
+        stores.put("announced", self.per_record_hour(self.stores.announced));
+        stores.put("published", self.per_record_hour(self.stores.published));
+        metrics.put("arrivals_per_record_hour", self.arrivals());
+        metrics.put("joins_per_hour", self.joins / self.hours);
+        metrics.put("online", self.online.mean());
+        metrics.put("lookups_abandoned", self.abandoned as f64);
+        metrics.put("requests_per_node_s", self.requests_per_node_s);
+        metrics.put("bytes_per_node_s", self.bytes_per_node_s);
+        metrics.put("hours", self.hours);
+    }
+}
+
+/// In the order of [`Seen::causes`].
+fn by_cause(stores: &Stores) -> [u64; 5] {
+    [stores.replicated, stores.joined, stores.announced, stores.corrected, stores.cached]
+}
