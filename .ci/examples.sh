@@ -72,4 +72,4 @@ timeout 60 python3 .ci/node.py "$programs/kad-node"
 
 echo "the driver of one's own, without libp2p"
 if grep -rnE 'libp2p::|libp2p_swarm|libp2p_core' examples/own_driver; then exit 1; fi
-cargo check -p libp2p-kad-dht --no-default-features --features handle --example own_driver
+cargo check -p libp2p-kad-dht --no-default-features --features driver --example own_driver

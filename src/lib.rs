@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //!
 //! # The house
 //!
@@ -70,9 +71,9 @@
 //! the `manual`.
 
 pub mod core;
-#[cfg(feature = "handle")]
+#[cfg(feature = "driver")]
 pub mod handle;
-#[cfg(feature = "handle")]
+#[cfg(feature = "driver")]
 pub mod manual;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -80,9 +81,9 @@ pub mod metrics;
 pub mod net;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-#[cfg(any(feature = "ipns", feature = "signed"))]
+#[cfg(feature = "validators")]
 pub mod validators;
-#[cfg(feature = "wire")]
+#[cfg(feature = "driver")]
 pub mod wire;
 
 /// The same moment, for drivers that read the system's clock; what lies before 1970 becomes [`Timestamp::ZERO`]. Reads no
@@ -107,7 +108,7 @@ pub use crate::core::{
     Operation, Progress, ProviderRecord, QueryError, QueryEvent, QueryId, QueryOptions, Quorum, Record, RecordKey,
     Store, StoreError, Timestamp, Valid, Validator,
 };
-#[cfg(feature = "handle")]
+#[cfg(feature = "driver")]
 pub use crate::handle::{DhtHandle, DualHandle, Query};
 #[cfg(feature = "libp2p")]
 pub use crate::net::{Behaviour, Config, DialConfig, Dual, Event, StreamConfig};

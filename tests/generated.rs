@@ -2,7 +2,7 @@
 //!
 //! After a change to the schema, or to prost-build: `UPDATE=1 cargo test --test generated`, and commit the result.
 //! The compiler is protox, so nobody needs `protoc`.
-#![cfg(feature = "wire")]
+#![cfg(feature = "driver")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

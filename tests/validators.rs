@@ -4,7 +4,7 @@
 //! and `node ipns.mjs make`): a name, the verdict, the key and the record in hexadecimal. The first six are those of the
 //! specification's section "Test Vectors". `OURS=FILE cargo test --test validators` writes records of this crate in the
 //! same form, for `check` of the other two.
-#![cfg(feature = "ipns")]
+#![cfg(feature = "validators")]
 
 use std::error::Error;
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! The core without libp2p: any transport, any encoding. Here: UDP on loopback, a binary encoding of our own.
 //!
 //! ```text
-//! cargo run --no-default-features --features handle --example own_driver
+//! cargo run --no-default-features --features driver --example own_driver
 //! ```
 //!
 //! Eight nodes join, put, get, provide and find, are sent garbage, and lose one of their number. It prints what

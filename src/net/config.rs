@@ -26,7 +26,7 @@ pub const DEFAULT_SERVER_HOLD: Duration = Duration::from_secs(120);
 
 /// The configuration of a [`Behaviour`](super::Behaviour).
 ///
-/// [`Config::new`] is right for a private network, `Config::amino` (feature `ipns`) for the public IPFS network and
+/// [`Config::new`] is right for a private network, `Config::amino` (feature `validators`) for the public IPFS network and
 /// `Config::lan` for the local one beside it. What is not set keeps its documented default; what cannot work is refused
 /// when the behaviour is made, by the name of the field.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Config {
     ///
     /// A validator set afterwards may add namespaces. One that takes values under any key, such as
     /// [`AcceptAny`](crate::core::AcceptAny), is refused when the behaviour is made.
-    #[cfg(feature = "ipns")]
+    #[cfg(feature = "validators")]
     pub fn amino() -> Config {
         Config::new(AMINO_PROTOCOL)
             .with_mode(None)
@@ -75,7 +75,7 @@ impl Config {
     /// For the local network beside the public IPFS network: `/ipfs/lan/kad/1.0.0`, local addresses and connections alone
     /// ([`AddressPolicy::Lan`]), all peers servers (rule A3), and the public network's values.
     /// [`Dual`](super::Dual) runs both in one swarm.
-    #[cfg(feature = "ipns")]
+    #[cfg(feature = "validators")]
     pub fn lan() -> Config {
         let config = Config::new(LAN_PROTOCOL).with_address_policy(AddressPolicy::Lan);
         config.with_validator(Arc::new(core::Namespaced::public()))
@@ -279,7 +279,7 @@ impl DialConfig {
     }
 }
 
-#[cfg(all(test, feature = "ipns"))]
+#[cfg(all(test, feature = "validators"))]
 mod tests {
     use super::*;
     use crate::core::{AcceptAny, InvalidValue, Namespaced};

@@ -22,7 +22,6 @@ pub(super) fn name_of(serialized: &[u8]) -> Vec<u8> {
 }
 
 /// Whether these bytes can be the name of a key.
-#[cfg(feature = "ipns")]
 pub(super) fn is_name(name: &[u8]) -> bool {
     libp2p_identity::PeerId::from_bytes(name).is_ok()
 }

@@ -3,34 +3,27 @@
 //! Knows: what the namespaces `/pk`, `/ipns` and `/signed` demand, and how such values are made and read. Must not
 //! know: where a value came from, or any clock. Pure and total like every [`Validator`]: no bytes make them panic.
 //!
-//! | namespace | what it holds | rules | feature |
-//! | --- | --- | --- | --- |
-//! | `/pk/<name>` | the public key that the name is the hash of | [`PublicKeys`] | `ipns` |
-//! | `/ipns/<name>` | a path that the owner of the name points it to | [`Ipns`] | `ipns` |
-//! | `/signed/<peer>/<salt>` | any bytes that the peer signed; they may change | [`SignedValues`] | `signed` |
+//! | namespace | what it holds | rules |
+//! | --- | --- | --- |
+//! | `/pk/<name>` | the public key that the name is the hash of | [`PublicKeys`] |
+//! | `/ipns/<name>` | a path that the owner of the name points it to | [`Ipns`] |
+//! | `/signed/<peer>/<salt>` | any bytes that the peer signed; they may change | [`SignedValues`] |
 //!
 //! The names of `/pk` and `/ipns` are peer ids in binary form, as the specification has it; the peer of `/signed` is
 //! text, since applications print, compare and type such keys.
 
-#[cfg(feature = "ipns")]
 pub mod ipns;
 mod key;
-#[cfg(feature = "ipns")]
 mod pk;
-#[cfg(feature = "signed")]
 pub mod signed;
 
-#[cfg(feature = "ipns")]
 pub use ipns::{Entry, Ipns};
-#[cfg(feature = "ipns")]
 pub use pk::PublicKeys;
-#[cfg(feature = "signed")]
 pub use signed::{Signed, SignedValues};
 
 #[cfg(doc)]
 use crate::core::Validator;
 
-#[cfg(feature = "ipns")]
 impl crate::core::Namespaced {
     /// The rules of the public network: `/pk` and `/ipns`, and no value else (rule A52).
     pub fn public() -> crate::core::Namespaced {

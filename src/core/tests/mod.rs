@@ -15,7 +15,7 @@ mod spans;
 mod timing;
 mod unlucky;
 mod upkeep;
-#[cfg(all(feature = "ipns", feature = "signed"))]
+#[cfg(feature = "validators")]
 mod validated;
 mod weapon;
 

@@ -156,7 +156,7 @@ pub enum InvalidValue {
 /// crate, which send how long ago a value was put (field 778 of a record, in whole seconds), the value that was put last
 /// stays, whoever announces or stores which one again. A peer that sends only the time that a value has left (field 777)
 /// counts as having put it when that lifetime began; values of peers that send neither come after all others, and among
-/// themselves the order is by bytes alone. For values that change use `/signed` (`validators::SignedValues`, feature `signed`), or a validator of your own that knows a sequence.
+/// themselves the order is by bytes alone. For values that change use `/signed` (`validators::SignedValues`, feature `validators`), or a validator of your own that knows a sequence.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
 pub struct AcceptAny;
