@@ -340,7 +340,7 @@ fn what_is_allowed_is_not_a_breach() {
         ("net/behaviour.rs", "use crate::{core, handle::DhtHandle, wire}; use std::sync::Mutex; use super::mode;"),
         ("net/clock.rs", "use std::time::{Instant, SystemTime};"),
         ("wire/mod.rs", "static LENGTHS: [u8; 2] = [1, 2]; const A: &'static mut u8 = b;"),
-        ("net/framed.rs", "use std::io;"),
+        ("net/stream/framed.rs", "use std::io;"),
         ("lib.rs", "pub mod core; pub use crate::net::Behaviour; mod testing;"),
         (
             "core/config.rs",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libp2p_swarm::StreamProtocol;
 
-use super::stream_config::{StreamConfig, within_max_time};
+use super::stream::{StreamConfig, within_max_time};
 use crate::core::config::{DiversityConfig, nonzero};
 use crate::core::{self, AddressPolicy, ConfigError, Mode, RecordKey, Timestamp, Validator};
 

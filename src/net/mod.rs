@@ -2,25 +2,17 @@
 //!
 //! Knows: the swarm. Must not know: why anything is sent or answered; that is the core's.
 
-mod asked;
 mod behaviour;
 mod clock;
 mod config;
 mod dialer;
 mod dual;
-mod elsewhere;
 mod event;
-mod exchange;
-mod framed;
 mod handler;
-mod inbound;
 mod mode;
 mod operations;
-mod outbound;
-mod served;
-mod stream_config;
-mod stream_counts;
-mod upgrade;
+mod pending_inbound;
+mod stream;
 
 pub use behaviour::Behaviour;
 pub use config::{
@@ -28,5 +20,6 @@ pub use config::{
 };
 pub use dual::{Dual, DualEvent};
 pub use event::{Event, ModeReason};
+#[doc(hidden)]
 pub use handler::{FromHandler, Handler, ToHandler};
-pub use stream_config::*;
+pub use stream::*;

@@ -1,6 +1,6 @@
 //! Connections, dials and what they teach of addresses: which of them count, and what the core and the dialler hear.
 //!
-//! Knows: the swarm's words for them. Must not know: what is asked over them.
+//! Knows: the swarm's words for them. Must not know: what is pending_inbound over them.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Behaviour {
     pub(super) fn on_established(&mut self, event: ConnectionEstablished<'_>) {
         let ConnectionEstablished { peer_id: peer, connection_id, endpoint, failed_addresses, .. } = event;
         if !self.is_of_network(endpoint.get_remote_address()) {
-            self.elsewhere.on_established(peer, connection_id);
+            self.foreign.on_established(peer, connection_id);
             return self.dialer.on_other_connection(peer);
         }
         self.on_counted(peer, connection_id, endpoint);
@@ -39,7 +39,7 @@ impl Behaviour {
         if first || outbound_addr.is_some() {
             self.input(Input::Connected { peer, outbound_addr, inbound_addr });
         }
-        if let Some(said) = self.elsewhere.take_said(&peer) {
+        if let Some(said) = self.foreign.take_said(&peer) {
             self.input(Input::Discovered(said));
         }
     }
@@ -61,14 +61,14 @@ impl Behaviour {
 
     pub(super) fn on_closed(&mut self, event: ConnectionClosed<'_>) {
         let ConnectionClosed { peer_id: peer, connection_id, .. } = event;
-        if !self.elsewhere.on_closed(peer, connection_id) {
+        if !self.foreign.on_closed(peer, connection_id) {
             self.on_uncounted(peer, connection_id);
         }
     }
 
     /// A connection that counted is gone.
     fn on_uncounted(&mut self, peer: PeerId, connection: ConnectionId) {
-        for id in self.asked.close(connection) {
+        for id in self.pending_inbound.close(connection) {
             self.input(Input::RequestGone { id });
         }
         let before = self.dialer.serves(&peer);
@@ -84,7 +84,7 @@ impl Behaviour {
     pub(super) fn on_address_change(&mut self, event: AddressChange<'_>) {
         let AddressChange { peer_id: peer, connection_id: connection, new, .. } = event;
         let counts = self.is_of_network(new.get_remote_address());
-        match (self.elsewhere.has(peer, connection), counts) {
+        match (self.foreign.has(peer, connection), counts) {
             (false, false) => self.on_moved_away(peer, connection),
             (true, true) => self.on_moved_here(peer, connection, new),
             _ => {
@@ -98,17 +98,17 @@ impl Behaviour {
     fn on_moved_away(&mut self, peer: PeerId, connection: ConnectionId) {
         let serves = self.dialer.serves_on(peer, connection);
         self.on_uncounted(peer, connection);
-        self.elsewhere.on_established(peer, connection);
+        self.foreign.on_established(peer, connection);
         if let Some(yes) = serves {
-            self.elsewhere.on_serves(peer, connection, yes);
+            self.foreign.on_serves(peer, connection, yes);
         }
         self.effects.push_back(notify(peer, connection, ToHandler::SetMode(Mode::Client)));
     }
 
     fn on_moved_here(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let serves = self.elsewhere.serves_on(peer, connection);
+        let serves = self.foreign.serves_on(peer, connection);
         self.on_counted(peer, connection, endpoint);
-        self.elsewhere.on_closed(peer, connection);
+        self.foreign.on_closed(peer, connection);
         if let Some(yes) = serves {
             self.on_serves(peer, connection, yes);
         }
@@ -118,7 +118,7 @@ impl Behaviour {
     /// What a peer says on one connection of whether it serves. It may take one for a connection from afar, which it sees
     /// from another side, and not serve there; it serves if it does on any that counts.
     pub(super) fn on_serves(&mut self, peer: PeerId, connection: ConnectionId, yes: bool) {
-        if self.elsewhere.on_serves(peer, connection, yes) {
+        if self.foreign.on_serves(peer, connection, yes) {
             return;
         }
         self.dialer.on_serves(peer, connection, yes);
@@ -133,7 +133,7 @@ impl Behaviour {
         }
         let contact = Contact::new(peer, [addr]);
         // Who is somewhere else is not of this network, whatever address it has there; unless it turns up here too.
-        if !self.dialer.is_connected(&peer) && self.elsewhere.on_discovered(&contact) {
+        if !self.dialer.is_connected(&peer) && self.foreign.on_discovered(&contact) {
             return;
         }
         self.input(Input::Discovered(contact));

@@ -20,16 +20,15 @@ use libp2p_swarm::{
     ToSwarm,
 };
 
-use super::asked::Asked;
 use super::clock::Clock;
 use super::config::Config;
 use super::dialer::{Action, Dialer};
-use super::elsewhere::Elsewhere;
+use super::dual::ForeignConnections;
 use super::event::Event;
 use super::handler::{FromHandler, Handler, ToHandler};
 use super::mode::ModeSwitch;
-use super::stream_config::StreamConfig;
-use super::stream_counts::StreamCounts;
+use super::pending_inbound::PendingInbound;
+use super::stream::{StreamConfig, StreamCounts};
 use crate::core::stats::DriverStats;
 use crate::core::{
     self, AddressPolicy, Busy, ConfigError, Contact, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode,
@@ -59,12 +58,12 @@ pub struct Behaviour {
     commands: Commands,
     clock: Clock,
     dialer: Dialer,
-    asked: Asked,
+    pending_inbound: PendingInbound,
     mode: ModeSwitch,
     stream: Arc<StreamConfig>,
     validator: Arc<dyn Validator>,
     policy: AddressPolicy,
-    elsewhere: Elsewhere,
+    foreign: ForeignConnections,
     streams: Arc<StreamCounts>,
     #[cfg(feature = "metrics")]
     metrics: Option<crate::metrics::Metrics>,
@@ -119,12 +118,12 @@ impl Behaviour {
             commands: Commands::new(),
             clock,
             dialer: Dialer::new(local, config.dial().clone(), config.core().address_policy),
-            asked: Asked::default(),
+            pending_inbound: PendingInbound::default(),
             mode: ModeSwitch::new(config.mode(), config.server_hold(), config.core().address_policy),
             stream: Arc::new(config.stream().clone()),
             validator: Arc::clone(&config.core().record.validator),
             policy: config.core().address_policy,
-            elsewhere: Elsewhere::default(),
+            foreign: ForeignConnections::default(),
             streams: Arc::default(),
             #[cfg(feature = "metrics")]
             metrics: None,
@@ -275,7 +274,7 @@ impl Behaviour {
     }
 
     fn reply(&mut self, to: PeerId, id: InboundId, reply: Reply) {
-        if let Some(connection) = self.asked.finish(id) {
+        if let Some(connection) = self.pending_inbound.finish(id) {
             self.effects.push_back(notify(to, connection, ToHandler::Reply { id, reply }));
         }
     }
@@ -453,11 +452,11 @@ impl NetworkBehaviour for Behaviour {
         self.on_event();
         match event {
             FromHandler::Request { id, request } => {
-                self.asked.on_request(connection, id);
+                self.pending_inbound.on_request(connection, id);
                 self.input(Input::Request { from: peer, id, request });
             }
             FromHandler::RequestGone { id } => {
-                if self.asked.finish(id).is_some() {
+                if self.pending_inbound.finish(id).is_some() {
                     self.input(Input::RequestGone { id });
                 }
             }
@@ -521,7 +520,7 @@ impl fmt::Debug for Behaviour {
             .field("handle_queries", &self.commands.running())
             .field("pending_requests", &self.dialer.pending())
             .field("peers", &self.dialer.peers())
-            .field("unanswered", &self.asked.len())
+            .field("unanswered", &self.pending_inbound.len())
             .finish_non_exhaustive()
     }
 }

@@ -138,7 +138,7 @@ fn a_connection_that_moves_out_of_the_local_network_counts_no_more() {
     stage.moved(id(1), LOCAL, AFAR);
     assert!(!stage.behaviour.dialer.is_connected(&stage.peer));
     assert_eq!(stage.modes, [(id(1), Mode::Client)]);
-    assert_eq!(stage.behaviour.asked.len(), 0);
+    assert_eq!(stage.behaviour.pending_inbound.len(), 0);
     stage.moved(id(1), AFAR, "/ip4/8.8.4.4/tcp/1");
     assert_eq!(stage.modes.len(), 1, "afar is afar");
     stage.moved(id(1), AFAR, LOCAL);

@@ -1,6 +1,6 @@
 //! What the swarm sees of one connection: passes streams, requests and replies between the behaviour and the two halves.
 //!
-//! Knows: the swarm's events. Must not know: how streams are used (`outbound`, `inbound`) or what requests are for.
+//! Knows: the swarm's events. Must not know: how streams are used (`stream`) or what requests are for.
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +16,7 @@ use libp2p_swarm::handler::{
 use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamUpgradeError, SubstreamProtocol};
 use smallvec::SmallVec;
 
-use super::inbound::Inbound;
-use super::outbound::Outbound;
-use super::stream_config::StreamConfig;
-use super::stream_counts::StreamCounts;
-use super::upgrade::Names;
+use super::stream::{InboundPool, OutboundPool, ProtocolNames, StreamConfig, StreamCounts};
 use crate::core::{InboundId, Mode, Reply, Request, RequestError, RequestId, Response};
 
 /// What the behaviour tells a connection.
@@ -94,8 +90,8 @@ pub enum FromHandler {
 pub struct Handler {
     config: Arc<StreamConfig>,
     mode: Mode,
-    outbound: Outbound,
-    inbound: Inbound,
+    outbound: OutboundPool,
+    inbound: InboundPool,
     serves: Serves,
 }
 
@@ -104,8 +100,8 @@ impl Handler {
     pub(crate) fn new(config: Arc<StreamConfig>, mode: Mode, number: u32, counts: Arc<StreamCounts>) -> Handler {
         Handler {
             mode,
-            outbound: Outbound::new(config.clone(), Arc::clone(&counts)),
-            inbound: Inbound::new(config.clone(), number, counts),
+            outbound: OutboundPool::new(config.clone(), Arc::clone(&counts)),
+            inbound: InboundPool::new(config.clone(), number, counts),
             serves: Serves::new(config.protocols.len()),
             config,
         }
@@ -155,15 +151,15 @@ impl Handler {
 impl ConnectionHandler for Handler {
     type FromBehaviour = ToHandler;
     type ToBehaviour = FromHandler;
-    type InboundProtocol = Names;
-    type OutboundProtocol = Names;
+    type InboundProtocol = ProtocolNames;
+    type OutboundProtocol = ProtocolNames;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = ();
 
-    fn listen_protocol(&self) -> SubstreamProtocol<Names> {
+    fn listen_protocol(&self) -> SubstreamProtocol<ProtocolNames> {
         let names = match self.mode {
-            Mode::Server => Names::all(self.config.clone()),
-            Mode::Client => Names::none(self.config.clone()),
+            Mode::Server => ProtocolNames::all(self.config.clone()),
+            Mode::Client => ProtocolNames::none(self.config.clone()),
         };
         SubstreamProtocol::new(names, ()).with_timeout(self.config.inbound_request_timeout)
     }
@@ -186,7 +182,7 @@ impl ConnectionHandler for Handler {
         }
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Names, Names>) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, ProtocolNames, ProtocolNames>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
                 self.on_inbound(protocol);
@@ -200,15 +196,15 @@ impl ConnectionHandler for Handler {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Names, (), FromHandler>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<ProtocolNames, (), FromHandler>> {
         if let Some(event) = self.next_event() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }
         let opens = self.outbound.poll(cx);
         self.inbound.poll(cx);
         if opens {
-            let protocol =
-                SubstreamProtocol::new(Names::all(self.config.clone()), ()).with_timeout(self.config.open_timeout);
+            let protocol = SubstreamProtocol::new(ProtocolNames::all(self.config.clone()), ())
+                .with_timeout(self.config.open_timeout);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         match self.next_event() {

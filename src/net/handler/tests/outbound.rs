@@ -9,7 +9,7 @@ use libp2p_swarm::handler::ProtocolSupport;
 
 use super::rig::*;
 use crate::core::{Kind, Misbehaviour, Mode, Reply, Request, RequestError, Response};
-use crate::net::stream_config::{DEFAULT_STREAMS_PER_PEER, SAFE_STREAMS_PER_PEER, StreamConfig};
+use crate::net::stream::{DEFAULT_STREAMS_PER_PEER, SAFE_STREAMS_PER_PEER, StreamConfig};
 
 #[tokio::test]
 async fn requests_share_a_stream() {

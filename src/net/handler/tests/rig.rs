@@ -27,8 +27,8 @@ use tokio::sync::mpsc;
 
 use super::super::{FromHandler, Handler, ToHandler};
 use crate::core::{InboundId, Mode, Reply, Request, RequestError, RequestId, Response};
-use crate::net::stream_config::StreamConfig;
-use crate::net::upgrade::Names;
+use crate::net::stream::ProtocolNames;
+use crate::net::stream::StreamConfig;
 use crate::wire;
 
 pub(super) const NAME: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
@@ -360,15 +360,15 @@ impl RigHandler {
 impl ConnectionHandler for RigHandler {
     type FromBehaviour = Tell;
     type ToBehaviour = Heard;
-    type InboundProtocol = Names;
-    type OutboundProtocol = Names;
+    type InboundProtocol = ProtocolNames;
+    type OutboundProtocol = ProtocolNames;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = ();
 
-    fn listen_protocol(&self) -> SubstreamProtocol<Names> {
+    fn listen_protocol(&self) -> SubstreamProtocol<ProtocolNames> {
         match &self.node {
             Some(node) => node.listen_protocol(),
-            None => SubstreamProtocol::new(Names::all(self.raw.clone()), ()),
+            None => SubstreamProtocol::new(ProtocolNames::all(self.raw.clone()), ()),
         }
     }
 
@@ -385,7 +385,7 @@ impl ConnectionHandler for RigHandler {
         }
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Names, Names>) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, ProtocolNames, ProtocolNames>) {
         if let Some(node) = &mut self.node {
             return node.on_connection_event(event);
         }
@@ -402,7 +402,7 @@ impl ConnectionHandler for RigHandler {
         self.heard.push_back(heard);
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Names, (), Heard>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<ProtocolNames, (), Heard>> {
         if let Some(support) = self.reports.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::ReportRemoteProtocols(support));
         }
@@ -411,7 +411,7 @@ impl ConnectionHandler for RigHandler {
         }
         if self.opens > 0 {
             self.opens -= 1;
-            let protocol = SubstreamProtocol::new(Names::all(self.raw.clone()), ());
+            let protocol = SubstreamProtocol::new(ProtocolNames::all(self.raw.clone()), ());
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         match &mut self.node {

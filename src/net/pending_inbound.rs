@@ -1,6 +1,6 @@
 //! Which connection each unanswered inbound request came on.
 //!
-//! Knows: ids. Must not know: what was asked. Each handler bounds how many of its requests are unanswered.
+//! Knows: ids. Must not know: what was pending. Each handler bounds how many of its requests are unanswered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,19 @@ use libp2p_swarm::ConnectionId;
 use crate::core::InboundId;
 
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(crate) struct PendingInbound {
     connections: BTreeMap<ConnectionId, BTreeSet<InboundId>>,
     requests: BTreeMap<InboundId, ConnectionId>,
 }
 
-impl Asked {
-    pub(super) fn on_request(&mut self, connection: ConnectionId, id: InboundId) {
+impl PendingInbound {
+    pub(crate) fn on_request(&mut self, connection: ConnectionId, id: InboundId) {
         self.connections.entry(connection).or_default().insert(id);
         self.requests.insert(id, connection);
     }
 
     /// The request is answered or gone: the connection that it came on; `None` if it was over already.
-    pub(super) fn finish(&mut self, id: InboundId) -> Option<ConnectionId> {
+    pub(crate) fn finish(&mut self, id: InboundId) -> Option<ConnectionId> {
         let connection = self.requests.remove(&id)?;
         if let Some(ids) = self.connections.get_mut(&connection) {
             ids.remove(&id);
@@ -33,7 +33,7 @@ impl Asked {
     }
 
     /// The connection is closed: its unanswered requests, all of them gone.
-    pub(super) fn close(&mut self, connection: ConnectionId) -> BTreeSet<InboundId> {
+    pub(crate) fn close(&mut self, connection: ConnectionId) -> BTreeSet<InboundId> {
         let ids = self.connections.remove(&connection).unwrap_or_default();
         for id in &ids {
             self.requests.remove(id);
@@ -41,7 +41,7 @@ impl Asked {
         ids
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.requests.len()
     }
 }
@@ -53,15 +53,15 @@ mod tests {
     #[test]
     fn each_request_is_over_once_and_nothing_stays() {
         let (one, two) = (ConnectionId::new_unchecked(1), ConnectionId::new_unchecked(2));
-        let mut asked = Asked::default();
+        let mut pending = PendingInbound::default();
         for id in 0..4 {
-            asked.on_request(if id < 3 { one } else { two }, InboundId::new(id));
+            pending.on_request(if id < 3 { one } else { two }, InboundId::new(id));
         }
-        assert_eq!(asked.finish(InboundId::new(0)), Some(one));
-        assert_eq!(asked.finish(InboundId::new(0)), None);
-        assert_eq!(asked.close(one).into_iter().collect::<Vec<_>>(), [InboundId::new(1), InboundId::new(2)]);
-        assert_eq!(asked.finish(InboundId::new(1)), None);
-        assert_eq!(asked.finish(InboundId::new(3)), Some(two));
-        assert!(asked.connections.is_empty() && asked.requests.is_empty());
+        assert_eq!(pending.finish(InboundId::new(0)), Some(one));
+        assert_eq!(pending.finish(InboundId::new(0)), None);
+        assert_eq!(pending.close(one).into_iter().collect::<Vec<_>>(), [InboundId::new(1), InboundId::new(2)]);
+        assert_eq!(pending.finish(InboundId::new(1)), None);
+        assert_eq!(pending.finish(InboundId::new(3)), Some(two));
+        assert!(pending.connections.is_empty() && pending.requests.is_empty());
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Knows: two behaviours, and how the swarm is shared between them. Must not know: what either does.
 
+mod foreign_connections;
+
 use std::fmt;
 use std::task::{Context, Poll};
 
@@ -15,10 +17,12 @@ use libp2p_swarm::{
     THandlerOutEvent, ToSwarm,
 };
 
-use super::behaviour::Behaviour;
-use super::config::Config;
-use super::event::Event;
-use super::handler::Handler;
+use crate::net::Behaviour;
+use crate::net::config::Config;
+use crate::net::event::Event;
+use crate::net::handler::Handler;
+pub(crate) use foreign_connections::ForeignConnections;
+
 use crate::core::ConfigError;
 use crate::handle::{DualHandle, Network, PerNetwork};
 

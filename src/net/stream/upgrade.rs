@@ -9,30 +9,30 @@ use std::sync::Arc;
 use libp2p_core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p_swarm::{Stream, StreamProtocol};
 
-use super::stream_config::StreamConfig;
+use super::config::StreamConfig;
 
 /// The protocol names that one side of a negotiation has.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct ProtocolNames {
     config: Arc<StreamConfig>,
     next: usize,
 }
 
-impl Names {
+impl ProtocolNames {
     /// All configured names.
-    pub(super) fn all(config: Arc<StreamConfig>) -> Names {
-        Names { config, next: 0 }
+    pub(crate) fn all(config: Arc<StreamConfig>) -> ProtocolNames {
+        ProtocolNames { config, next: 0 }
     }
 
     /// No name: whatever the peer proposes is declined.
-    pub(super) fn none(config: Arc<StreamConfig>) -> Names {
+    pub(crate) fn none(config: Arc<StreamConfig>) -> ProtocolNames {
         let next = config.protocols.len();
-        Names { config, next }
+        ProtocolNames { config, next }
     }
 }
 
 /// Hands out the names without copying the list: the swarm asks for them at every poll.
-impl Iterator for Names {
+impl Iterator for ProtocolNames {
     type Item = StreamProtocol;
 
     fn next(&mut self) -> Option<StreamProtocol> {
@@ -42,16 +42,16 @@ impl Iterator for Names {
     }
 }
 
-impl UpgradeInfo for Names {
+impl UpgradeInfo for ProtocolNames {
     type Info = StreamProtocol;
-    type InfoIter = Names;
+    type InfoIter = ProtocolNames;
 
-    fn protocol_info(&self) -> Names {
+    fn protocol_info(&self) -> ProtocolNames {
         self.clone()
     }
 }
 
-impl InboundUpgrade<Stream> for Names {
+impl InboundUpgrade<Stream> for ProtocolNames {
     type Output = Stream;
     type Error = Infallible;
     type Future = Ready<Result<Stream, Infallible>>;
@@ -61,7 +61,7 @@ impl InboundUpgrade<Stream> for Names {
     }
 }
 
-impl OutboundUpgrade<Stream> for Names {
+impl OutboundUpgrade<Stream> for ProtocolNames {
     type Output = Stream;
     type Error = Infallible;
     type Future = Ready<Result<Stream, Infallible>>;

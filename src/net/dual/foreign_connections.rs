@@ -12,24 +12,24 @@ use crate::core::Contact;
 
 /// As many as the swarm has connections at most, and one contact for each peer.
 #[derive(Debug, Default)]
-pub(super) struct Elsewhere {
-    peers: BTreeMap<PeerId, Peer>,
+pub(crate) struct ForeignConnections {
+    peers: BTreeMap<PeerId, ForeignPeer>,
 }
 
 #[derive(Debug, Default)]
-struct Peer {
+struct ForeignPeer {
     /// With what the peer says there of whether it serves.
     connections: BTreeMap<ConnectionId, Option<bool>>,
     said: Option<Arc<Contact>>,
 }
 
-impl Elsewhere {
-    pub(super) fn on_established(&mut self, peer: PeerId, connection: ConnectionId) {
+impl ForeignConnections {
+    pub(crate) fn on_established(&mut self, peer: PeerId, connection: ConnectionId) {
         self.peers.entry(peer).or_default().connections.insert(connection, None);
     }
 
     /// Whether it was one of these.
-    pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) -> bool {
+    pub(crate) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) -> bool {
         let Some(known) = self.peers.get_mut(&peer) else { return false };
         let removed = known.connections.remove(&connection).is_some();
         if known.connections.is_empty() {
@@ -38,23 +38,23 @@ impl Elsewhere {
         removed
     }
 
-    pub(super) fn has(&self, peer: PeerId, connection: ConnectionId) -> bool {
+    pub(crate) fn has(&self, peer: PeerId, connection: ConnectionId) -> bool {
         self.peers.get(&peer).is_some_and(|known| known.connections.contains_key(&connection))
     }
 
     /// Keeps what the peer says on a connection for when that counts; whether it is one of these.
-    pub(super) fn on_serves(&mut self, peer: PeerId, connection: ConnectionId, yes: bool) -> bool {
+    pub(crate) fn on_serves(&mut self, peer: PeerId, connection: ConnectionId, yes: bool) -> bool {
         let known = self.peers.get_mut(&peer).and_then(|known| known.connections.get_mut(&connection));
         known.map(|serves| *serves = Some(yes)).is_some()
     }
 
     /// What the peer said on this connection.
-    pub(super) fn serves_on(&self, peer: PeerId, connection: ConnectionId) -> Option<bool> {
+    pub(crate) fn serves_on(&self, peer: PeerId, connection: ConnectionId) -> Option<bool> {
         self.peers.get(&peer).and_then(|known| known.connections.get(&connection).copied().flatten())
     }
 
     /// Keeps addresses of a peer that is connected here for when it turns out to be of this network; whether it is.
-    pub(super) fn on_discovered(&mut self, contact: &Arc<Contact>) -> bool {
+    pub(crate) fn on_discovered(&mut self, contact: &Arc<Contact>) -> bool {
         let Some(known) = self.peers.get_mut(contact.peer()) else { return false };
         known.said = Some(match &known.said {
             Some(said) => said.merged(contact),
@@ -64,7 +64,7 @@ impl Elsewhere {
     }
 
     /// The peer is of this network after all: what was kept of it.
-    pub(super) fn take_said(&mut self, peer: &PeerId) -> Option<Arc<Contact>> {
+    pub(crate) fn take_said(&mut self, peer: &PeerId) -> Option<Arc<Contact>> {
         self.peers.get_mut(peer)?.said.take()
     }
 }
@@ -78,28 +78,28 @@ mod tests {
         let (one, two) = (PeerId::random(), PeerId::random());
         let [a, b] = [7, 8].map(ConnectionId::new_unchecked);
         let contact = |peer, port: u16| Contact::new(peer, [format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap()]);
-        let mut elsewhere = Elsewhere::default();
-        assert!(!elsewhere.on_discovered(&contact(one, 1)), "nothing is kept of who is not there");
-        elsewhere.on_established(one, a);
-        elsewhere.on_established(one, b);
-        assert!(elsewhere.has(one, a) && !elsewhere.has(two, a));
-        assert!(elsewhere.on_discovered(&contact(one, 1)) && elsewhere.on_discovered(&contact(one, 2)));
-        assert!(!elsewhere.on_discovered(&contact(two, 1)));
-        assert_eq!(elsewhere.take_said(&one).unwrap().addrs().count(), 2);
-        assert_eq!(elsewhere.take_said(&one), None);
-        assert!(elsewhere.on_closed(one, a) && !elsewhere.on_closed(one, a) && !elsewhere.on_closed(two, b));
-        elsewhere.on_discovered(&contact(one, 3));
-        assert!(elsewhere.on_closed(one, b));
-        assert_eq!(elsewhere.peers.len(), 0, "and all of it is forgotten with the last connection");
+        let mut foreign = ForeignConnections::default();
+        assert!(!foreign.on_discovered(&contact(one, 1)), "nothing is kept of who is not there");
+        foreign.on_established(one, a);
+        foreign.on_established(one, b);
+        assert!(foreign.has(one, a) && !foreign.has(two, a));
+        assert!(foreign.on_discovered(&contact(one, 1)) && foreign.on_discovered(&contact(one, 2)));
+        assert!(!foreign.on_discovered(&contact(two, 1)));
+        assert_eq!(foreign.take_said(&one).unwrap().addrs().count(), 2);
+        assert_eq!(foreign.take_said(&one), None);
+        assert!(foreign.on_closed(one, a) && !foreign.on_closed(one, a) && !foreign.on_closed(two, b));
+        foreign.on_discovered(&contact(one, 3));
+        assert!(foreign.on_closed(one, b));
+        assert_eq!(foreign.peers.len(), 0, "and all of it is forgotten with the last connection");
     }
 
     #[test]
     fn what_a_peer_says_is_bounded() {
-        let (peer, mut elsewhere) = (PeerId::random(), Elsewhere::default());
-        elsewhere.on_established(peer, ConnectionId::new_unchecked(1));
+        let (peer, mut foreign) = (PeerId::random(), ForeignConnections::default());
+        foreign.on_established(peer, ConnectionId::new_unchecked(1));
         for port in 0..1_000 {
-            elsewhere.on_discovered(&Contact::new(peer, [format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap()]));
+            foreign.on_discovered(&Contact::new(peer, [format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap()]));
         }
-        assert!(elsewhere.take_said(&peer).unwrap().addrs().count() <= crate::core::MAX_ADDRS);
+        assert!(foreign.take_said(&peer).unwrap().addrs().count() <= crate::core::MAX_ADDRS);
     }
 }

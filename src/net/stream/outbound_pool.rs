@@ -1,7 +1,7 @@
 //! The requests of this node on one connection, and the streams that it has open for them.
 //!
 //! Knows: which request goes on which stream, and how many of each there may be. Must not know: what is asked, or how
-//! one exchange goes (`exchange`).
+//! one exchange goes (`outbound`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use futures::FutureExt as _;
 use futures_timer::Delay;
 use libp2p_swarm::{Stream, StreamUpgradeError};
 
-use super::exchange::{End, Exchange, Outcome, Outgoing};
+use super::config::{SAFE_STREAMS_PER_PEER, StreamConfig};
+use super::counts::StreamCounts;
 use super::framed::Framed;
-use super::stream_config::{SAFE_STREAMS_PER_PEER, StreamConfig};
-use super::stream_counts::StreamCounts;
+use super::outbound::{OutboundRequest, OutboundStream, StreamEnd, StreamOutcome};
 use crate::core::{Kind, Request, RequestError, RequestId, Response};
 use crate::wire;
 
@@ -24,18 +24,18 @@ use crate::wire;
 const SHARING: usize = 16;
 
 /// A request that is being sent, and how long this node lets pass before an answer can come.
-pub(super) type Begun = (RequestId, Duration);
+pub(crate) type Begun = (RequestId, Duration);
 /// The end of a request.
-pub(super) type Ended = (RequestId, Result<Response, RequestError>);
+pub(crate) type Ended = (RequestId, Result<Response, RequestError>);
 
 /// Requests in three places: waiting for a stream, on one, or ended.
 #[derive(Debug)]
-pub(super) struct Outbound {
+pub(crate) struct OutboundPool {
     config: Arc<StreamConfig>,
     counts: Arc<StreamCounts>,
     /// In order of arrival, but what is tried again comes first.
-    queue: VecDeque<Outgoing>,
-    exchanges: Vec<Exchange>,
+    queue: VecDeque<OutboundRequest>,
+    exchanges: Vec<OutboundStream>,
     /// The longest idle one first.
     idle: VecDeque<Idle>,
     /// Streams asked of the swarm and not yet there.
@@ -54,9 +54,9 @@ struct Idle {
     expiry: Delay,
 }
 
-impl Outbound {
-    pub(super) fn new(config: Arc<StreamConfig>, counts: Arc<StreamCounts>) -> Outbound {
-        Outbound {
+impl OutboundPool {
+    pub(crate) fn new(config: Arc<StreamConfig>, counts: Arc<StreamCounts>) -> OutboundPool {
+        OutboundPool {
             counts,
             queue: VecDeque::new(),
             exchanges: Vec::new(),
@@ -70,13 +70,13 @@ impl Outbound {
     }
 
     /// Takes a request.
-    pub(super) fn send(&mut self, id: RequestId, request: &Request) {
+    pub(crate) fn send(&mut self, id: RequestId, request: &Request) {
         if self.queue.len() + self.exchanges.len() >= self.config.queued_per_peer + self.config.streams_per_peer {
             return self.ended.push_back((id, Err(RequestError::Busy)));
         }
         let kind = request.kind();
         match wire::encode_request(request, self.config.max_message_out) {
-            Ok(message) => self.queue.push_back(Outgoing {
+            Ok(message) => self.queue.push_back(OutboundRequest {
                 id,
                 kind,
                 message,
@@ -90,7 +90,7 @@ impl Outbound {
     }
 
     /// Gives up a request, wherever it is; nothing is reported of it from now on.
-    pub(super) fn cancel(&mut self, id: RequestId) {
+    pub(crate) fn cancel(&mut self, id: RequestId) {
         self.queue.retain(|request| request.id != id);
         self.exchanges.retain_mut(|exchange| !exchange.give_up(id)); // dropping its stream resets it
         self.begun.retain(|(begun, _)| *begun != id);
@@ -98,7 +98,7 @@ impl Outbound {
     }
 
     /// The swarm opened a stream.
-    pub(super) fn on_stream(&mut self, stream: Stream) {
+    pub(crate) fn on_stream(&mut self, stream: Stream) {
         self.opening = self.opening.saturating_sub(1);
         self.counts.outbound.add();
         let framed = Framed::new(stream);
@@ -107,8 +107,8 @@ impl Outbound {
                 let mut others = self.take_like(&request);
                 [&mut request].into_iter().chain(&mut others).for_each(|sent| self.begin(sent));
                 self.exchanges.push(match others.is_empty() {
-                    true => Exchange::new(request, framed, false),
-                    false => Exchange::shared(request, others, framed),
+                    true => OutboundStream::new(request, framed, false),
+                    false => OutboundStream::shared(request, others, framed),
                 });
             }
             None => self.keep_idle(framed),
@@ -120,7 +120,7 @@ impl Outbound {
     }
 
     /// Tells that a request is being sent: on a stream, or by the first bytes of one that is being opened for it.
-    fn begin(&mut self, request: &mut Outgoing) {
+    fn begin(&mut self, request: &mut OutboundRequest) {
         if !std::mem::replace(&mut request.begun, true) {
             let settle = match request.kind {
                 Kind::AddProvider => self.config.announcement_settle,
@@ -131,7 +131,7 @@ impl Outbound {
     }
 
     /// Takes those out of the queue that may share the stream of this request.
-    fn take_like(&mut self, request: &Outgoing) -> Vec<Outgoing> {
+    fn take_like(&mut self, request: &OutboundRequest) -> Vec<OutboundRequest> {
         let mut others = Vec::new();
         if request.is_sociable() {
             for other in std::mem::take(&mut self.queue) {
@@ -147,7 +147,7 @@ impl Outbound {
     /// The swarm could not open a stream. Says whether that shows that the peer does not speak the protocol: no stream
     /// of this connection does, and nothing but an end of the negotiation came instead (a peer that has too many
     /// streams may look the same while others of ours work).
-    pub(super) fn on_stream_failed<E>(&mut self, error: &StreamUpgradeError<E>) -> bool {
+    pub(crate) fn on_stream_failed<E>(&mut self, error: &StreamUpgradeError<E>) -> bool {
         self.opening = self.opening.saturating_sub(1);
         let error = match error {
             StreamUpgradeError::NegotiationFailed if self.exchanges.is_empty() && self.idle.is_empty() => {
@@ -180,22 +180,22 @@ impl Outbound {
     }
 
     /// Whether a request waits for its end.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         !(self.queue.is_empty() && self.exchanges.is_empty() && self.begun.is_empty() && self.ended.is_empty())
     }
 
     /// The next request that is being sent.
-    pub(super) fn next_begun(&mut self) -> Option<Begun> {
+    pub(crate) fn next_begun(&mut self) -> Option<Begun> {
         self.begun.pop_front()
     }
 
     /// The next request that ended.
-    pub(super) fn next_ended(&mut self) -> Option<Ended> {
+    pub(crate) fn next_ended(&mut self) -> Option<Ended> {
         self.ended.pop_front()
     }
 
     /// Goes on with everything; says whether the swarm is to open another stream.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         loop {
             self.poll_exchanges(cx);
             self.poll_idle(cx);
@@ -214,20 +214,20 @@ impl Outbound {
                 continue;
             };
             let exchange = self.exchanges.swap_remove(index);
-            let refused = matches!(outcome, Outcome::Failed(RequestError::Refused));
+            let refused = matches!(outcome, StreamOutcome::Failed(RequestError::Refused));
             if refused && exchange.may_be_tried_again() && self.had_too_many() {
                 self.queue.push_front(exchange.again());
                 continue;
             }
             let id = exchange.id();
             match exchange.end(outcome) {
-                End::Stale(request) => self.queue.push_front(request),
-                End::Shared(ids, result) => self.ended.extend(ids.into_iter().map(|id| (id, result.clone()))),
-                End::Apart(first, others) => {
+                StreamEnd::Stale(request) => self.queue.push_front(request),
+                StreamEnd::Shared(ids, result) => self.ended.extend(ids.into_iter().map(|id| (id, result.clone()))),
+                StreamEnd::Apart(first, others) => {
                     self.ended.extend(first.map(|id| (id, Ok(Response::AddProvider))));
                     others.into_iter().rev().for_each(|other| self.queue.push_front(other));
                 }
-                End::Finished(result, stream) => {
+                StreamEnd::Finished(result, stream) => {
                     self.ended.push_back((id, result));
                     if let Some(framed) = stream {
                         self.keep_idle(framed);
@@ -262,7 +262,7 @@ impl Outbound {
         let (Some(idle), Some(mut request)) = (self.idle.pop_back(), self.queue.remove(index)) else { return false };
         self.begin(&mut request);
         self.counts.reused.add();
-        self.exchanges.push(Exchange::new(request, idle.framed, true));
+        self.exchanges.push(OutboundStream::new(request, idle.framed, true));
         true
     }
 

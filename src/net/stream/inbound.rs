@@ -10,14 +10,14 @@ use futures::FutureExt as _;
 use futures_timer::Delay;
 use libp2p_swarm::Stream;
 
+use super::config::StreamConfig;
 use super::framed::{Framed, ReadError};
-use super::stream_config::StreamConfig;
 use crate::core::{InboundId, Kind, Reply, Request, RequestError, Response};
 use crate::wire;
 
 /// Where a stream is.
 #[derive(Debug)]
-enum State {
+enum InboundState {
     /// Waits for a request or the rest of one; the timer says until when.
     Reading,
     /// The core works on a request of this kind.
@@ -33,8 +33,8 @@ enum State {
 
 /// What a stream comes to.
 #[derive(Debug)]
-pub(super) enum Progress {
-    /// The peer asks. [`Served::wait`] must follow.
+pub(crate) enum InboundStep {
+    /// The peer asks. [`InboundStream::wait`] must follow.
     Asked(Request),
     /// The stream is done with and must be dropped, which resets it unless it was closed.
     Over,
@@ -42,9 +42,9 @@ pub(super) enum Progress {
 
 /// A stream of a peer.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(crate) struct InboundStream {
     framed: Framed,
-    state: State,
+    state: InboundState,
     timer: Delay,
     /// Whether a request was answered on it.
     used: bool,
@@ -52,11 +52,11 @@ pub(super) struct Served {
     begun: bool,
 }
 
-impl Served {
-    pub(super) fn new(stream: Stream, config: &StreamConfig) -> Served {
-        Served {
+impl InboundStream {
+    pub(crate) fn new(stream: Stream, config: &StreamConfig) -> InboundStream {
+        InboundStream {
             framed: Framed::new(stream),
-            state: State::Reading,
+            state: InboundState::Reading,
             timer: Delay::new(config.inbound_request_timeout),
             used: false,
             begun: false,
@@ -64,52 +64,52 @@ impl Served {
     }
 
     /// The request that the core works on.
-    pub(super) fn pending(&self) -> Option<InboundId> {
+    pub(crate) fn pending(&self) -> Option<InboundId> {
         match self.state {
-            State::Waiting(id, _) => Some(id),
+            InboundState::Waiting(id, _) => Some(id),
             _ => None,
         }
     }
 
     /// Whether the connection must stay for it: a request is being served, or the first one may be on its way (the
     /// swarm does not count streams once they are negotiated, and the peer writes only then).
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         match self.state {
-            State::Reading => !self.used,
-            State::Waiting(..) | State::Writing(_) | State::Flushing => true,
-            State::Closing | State::Withheld => false,
+            InboundState::Reading => !self.used,
+            InboundState::Waiting(..) | InboundState::Writing(_) | InboundState::Flushing => true,
+            InboundState::Closing | InboundState::Withheld => false,
         }
     }
 
     /// Whether it can make room for another stream: nothing is lost but a chance to save a negotiation.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         match self.state {
-            State::Reading => self.used && self.framed.buffered() == 0,
-            State::Waiting(..) | State::Writing(_) | State::Flushing => false,
-            State::Closing | State::Withheld => true,
+            InboundState::Reading => self.used && self.framed.buffered() == 0,
+            InboundState::Waiting(..) | InboundState::Writing(_) | InboundState::Flushing => false,
+            InboundState::Closing | InboundState::Withheld => true,
         }
     }
 
     /// How many bytes of requests it holds.
-    pub(super) fn buffered(&self) -> usize {
+    pub(crate) fn buffered(&self) -> usize {
         self.framed.buffered()
     }
 
     /// The request that was read goes by this name until it is answered.
-    pub(super) fn wait(&mut self, id: InboundId, kind: Kind) {
-        self.state = State::Waiting(id, kind);
+    pub(crate) fn wait(&mut self, id: InboundId, kind: Kind) {
+        self.state = InboundState::Waiting(id, kind);
         self.used = true;
         self.begun = false;
     }
 
     /// Does what the core decided about the pending request; `false` if the stream is to be dropped.
-    pub(super) fn reply(&mut self, reply: Reply, config: &StreamConfig) -> bool {
-        let State::Waiting(_, kind) = self.state else { return true };
+    pub(crate) fn reply(&mut self, reply: Reply, config: &StreamConfig) -> bool {
+        let InboundState::Waiting(_, kind) = self.state else { return true };
         match reply {
             Reply::Answer(response) => match encode(response, config.max_message_out) {
                 Ok(bytes) => {
                     self.timer.reset(config.inbound_request_timeout);
-                    self.state = State::Writing(bytes);
+                    self.state = InboundState::Writing(bytes);
                     true
                 }
                 Err(error) => {
@@ -125,7 +125,7 @@ impl Served {
             // which for an announcement means that it was taken.
             Reply::Reset(_) if kind == Kind::AddProvider && self.framed.has_ended() => {
                 self.timer.reset(config.inbound_request_timeout);
-                self.state = State::Withheld;
+                self.state = InboundState::Withheld;
                 true
             }
             Reply::Reset(_) => false,
@@ -133,52 +133,52 @@ impl Served {
     }
 
     /// Goes on as far as the stream and the core allow.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Progress> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<InboundStep> {
         loop {
             match &mut self.state {
-                State::Reading => match ready!(self.poll_request(cx, config)) {
+                InboundState::Reading => match ready!(self.poll_request(cx, config)) {
                     Some(progress) => return Poll::Ready(progress),
                     None => self.close(config),
                 },
-                State::Waiting(..) => return self.poll_gone(cx),
-                State::Writing(bytes) => match self.framed.poll_write(cx, bytes) {
-                    Poll::Ready(Ok(())) => self.state = State::Flushing,
+                InboundState::Waiting(..) => return self.poll_gone(cx),
+                InboundState::Writing(bytes) => match self.framed.poll_write(cx, bytes) {
+                    Poll::Ready(Ok(())) => self.state = InboundState::Flushing,
                     Poll::Ready(Err(error)) => return over(&error),
                     Poll::Pending => return self.poll_timer(cx),
                 },
-                State::Flushing => match self.framed.poll_flush(cx) {
+                InboundState::Flushing => match self.framed.poll_flush(cx) {
                     Poll::Ready(Ok(())) => self.next_request(config),
                     Poll::Ready(Err(error)) => return over(&error),
                     Poll::Pending => return self.poll_timer(cx),
                 },
-                State::Closing => match self.framed.poll_close(cx) {
-                    Poll::Ready(_) => return Poll::Ready(Progress::Over),
+                InboundState::Closing => match self.framed.poll_close(cx) {
+                    Poll::Ready(_) => return Poll::Ready(InboundStep::Over),
                     Poll::Pending => return self.poll_timer(cx),
                 },
-                State::Withheld => return self.poll_timer(cx),
+                InboundState::Withheld => return self.poll_timer(cx),
             }
         }
     }
 
     /// Reads a request; `None` if the stream is to be closed in good order.
-    fn poll_request(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Option<Progress>> {
+    fn poll_request(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Option<InboundStep>> {
         match self.framed.poll_message(cx, config.max_message_in) {
             Poll::Ready(Ok(Some(message))) => Poll::Ready(Some(match wire::decode_request(message) {
                 Ok(request) if !can_be_echoed(&request, config.max_message_out) => {
                     tracing::debug!("resets a stream: a value too large to hand out");
-                    Progress::Over
+                    InboundStep::Over
                 }
-                Ok(request) => Progress::Asked(request),
+                Ok(request) => InboundStep::Asked(request),
                 Err(what) => {
                     tracing::debug!(%what, "resets a stream");
-                    Progress::Over
+                    InboundStep::Over
                 }
             })),
             Poll::Ready(Ok(None)) => Poll::Ready(None),
             Poll::Ready(Err(ReadError::Broken(error))) => over(&error).map(Some),
             Poll::Ready(Err(ReadError::Misbehaved(what))) => {
                 tracing::debug!(%what, "resets a stream");
-                Poll::Ready(Some(Progress::Over))
+                Poll::Ready(Some(InboundStep::Over))
             }
             Poll::Pending => {
                 if self.used && !self.begun && self.framed.buffered() > 0 {
@@ -187,14 +187,14 @@ impl Served {
                 }
                 ready!(self.timer.poll_unpin(cx));
                 let idle = self.used && !self.begun;
-                Poll::Ready(if idle { None } else { Some(Progress::Over) })
+                Poll::Ready(if idle { None } else { Some(InboundStep::Over) })
             }
         }
     }
 
     /// While the core works: a broken stream is told at once. An end of input is not one, and what comes meanwhile
     /// waits in the stream but for one read.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<InboundStep> {
         while self.framed.buffered() == 0 && !self.framed.has_ended() {
             if let Err(error) = ready!(self.framed.poll_fill(cx)) {
                 return over(&error);
@@ -203,12 +203,12 @@ impl Served {
         Poll::Pending
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
-        self.timer.poll_unpin(cx).map(|()| Progress::Over)
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<InboundStep> {
+        self.timer.poll_unpin(cx).map(|()| InboundStep::Over)
     }
 
     fn next_request(&mut self, config: &StreamConfig) {
-        self.state = State::Reading;
+        self.state = InboundState::Reading;
         self.begun = self.framed.buffered() > 0;
         self.timer.reset(match self.begun {
             true => config.inbound_request_timeout,
@@ -218,7 +218,7 @@ impl Served {
 
     fn close(&mut self, config: &StreamConfig) {
         self.timer.reset(config.inbound_request_timeout);
-        self.state = State::Closing;
+        self.state = InboundState::Closing;
     }
 }
 
@@ -238,7 +238,7 @@ fn encode(response: Response, limit: usize) -> Result<Bytes, RequestError> {
     }
 }
 
-fn over(error: &io::Error) -> Poll<Progress> {
+fn over(error: &io::Error) -> Poll<InboundStep> {
     tracing::debug!(%error, "a stream broke");
-    Poll::Ready(Progress::Over)
+    Poll::Ready(InboundStep::Over)
 }

@@ -18,7 +18,7 @@ const CHUNK: usize = 4 * 1024;
 
 /// Why no message could be read.
 #[derive(Debug)]
-pub(super) enum ReadError {
+pub(crate) enum ReadError {
     /// The stream broke, or ended within a message.
     Broken(io::Error),
     /// What came cannot be a message that this node reads.
@@ -27,7 +27,7 @@ pub(super) enum ReadError {
 
 /// A stream with its read buffer, which grows only as bytes arrive.
 #[derive(Debug)]
-pub(super) struct Framed {
+pub(crate) struct Framed {
     stream: Stream,
     input: BytesMut,
     ended: bool,
@@ -36,23 +36,23 @@ pub(super) struct Framed {
 impl Framed {
     /// Takes over a stream, and takes it out of the swarm's reasons to keep the connection: whether one of ours is a
     /// reason, the handler says.
-    pub(super) fn new(mut stream: Stream) -> Framed {
+    pub(crate) fn new(mut stream: Stream) -> Framed {
         stream.ignore_for_keep_alive();
         Framed { stream, input: BytesMut::new(), ended: false }
     }
 
     /// How many bytes were read and not used.
-    pub(super) fn buffered(&self) -> usize {
+    pub(crate) fn buffered(&self) -> usize {
         self.input.len()
     }
 
     /// Whether the peer has closed its side. On yamux a reset looks the same.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// Reads the next message; `None` is a clean end between messages.
-    pub(super) fn poll_message(
+    pub(crate) fn poll_message(
         &mut self,
         cx: &mut Context<'_>,
         limit: usize,
@@ -71,7 +71,7 @@ impl Framed {
     }
 
     /// Reads some bytes into the buffer; zero is the end.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
@@ -83,7 +83,7 @@ impl Framed {
     }
 
     /// Writes all of `bytes`, taking from it what is written.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
         while !bytes.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
             if written == 0 {
@@ -94,18 +94,18 @@ impl Framed {
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     /// Closes this node's side.
-    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_close(cx)
     }
 
     /// Whether the end that was read was a reset, as far as it can be told before this node closes its own side: then a
     /// stream that was closed still takes (no) bytes, and one that was reset takes none.
-    pub(super) fn was_reset(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn was_reset(&mut self, cx: &mut Context<'_>) -> bool {
         matches!(Pin::new(&mut self.stream).poll_write(cx, &[]), Poll::Ready(Err(_)))
     }
 

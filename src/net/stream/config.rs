@@ -131,7 +131,7 @@ impl StreamConfig {
 }
 
 /// Refuses the first of these times that is longer than [`MAX_TIME`].
-pub(super) fn within_max_time<const N: usize>(times: [(&'static str, Duration); N]) -> Result<(), ConfigError> {
+pub(crate) fn within_max_time<const N: usize>(times: [(&'static str, Duration); N]) -> Result<(), ConfigError> {
     let longer = times.into_iter().find(|(_, time)| *time > MAX_TIME);
     longer.map_or(Ok(()), |(name, _)| Err(ConfigError::TooLong(name, MAX_TIME)))
 }

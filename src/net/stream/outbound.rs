@@ -12,52 +12,52 @@ use futures::FutureExt as _;
 use futures_timer::Delay;
 use libp2p_core::upgrade::NegotiationError;
 
+use super::config::StreamConfig;
 use super::framed::{Framed, ReadError};
-use super::stream_config::StreamConfig;
 use crate::core::{Kind, RequestError, RequestId, Response};
 use crate::wire;
 
 /// A request that is ready to be written.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) id: RequestId,
-    pub(super) kind: Kind,
+pub(crate) struct OutboundRequest {
+    pub(crate) id: RequestId,
+    pub(crate) kind: Kind,
     /// The message with its length in front.
-    pub(super) message: Bytes,
+    pub(crate) message: Bytes,
     /// Whether it must not go on a stream that was used before.
-    pub(super) fresh: bool,
+    pub(crate) fresh: bool,
     /// Whether it must not share a stream with others: it did, and something was wrong with one of them.
-    pub(super) alone: bool,
+    pub(crate) alone: bool,
     /// Whether it was told that it is being sent.
-    pub(super) begun: bool,
+    pub(crate) begun: bool,
     /// Whether it was tried again since the peer may have had too many streams.
-    pub(super) again: bool,
+    pub(crate) again: bool,
 }
 
-impl Outgoing {
+impl OutboundRequest {
     /// Whether it may go on one stream with others like it.
-    pub(super) fn is_sociable(&self) -> bool {
+    pub(crate) fn is_sociable(&self) -> bool {
         self.kind == Kind::AddProvider && !self.alone
     }
 }
 
 /// How an exchange ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum StreamEnd {
     /// With this result. The stream is there if it can be used again.
     Finished(Result<Response, RequestError>, Option<Framed>),
     /// The stream had been used before and the peer gave it up without a word on this request: try another one.
-    Stale(Outgoing),
+    Stale(OutboundRequest),
     /// So ended all announcements that shared the stream.
     Shared(Vec<RequestId>, Result<Response, RequestError>),
     /// Something was wrong with one of the announcements that shared the stream, and nothing tells with which. The first
     /// may have ended all the same; the others are to be tried each on its own.
-    Apart(Option<RequestId>, Vec<Outgoing>),
+    Apart(Option<RequestId>, Vec<OutboundRequest>),
 }
 
 /// What comes next.
 #[derive(Debug)]
-enum Step {
+enum OutboundState {
     Write(Bytes),
     Flush,
     /// The answer.
@@ -82,45 +82,45 @@ enum Step {
 /// Announcements to one peer that wait together share a stream, since each would hold one for that long: every peer reads
 /// on after one (specification, A60). What ends such a stream well acknowledges all that were written to it.
 #[derive(Debug)]
-pub(super) struct Exchange {
-    request: Outgoing,
+pub(crate) struct OutboundStream {
+    request: OutboundRequest,
     /// Announcements that were written after it, in order.
-    others: Vec<Outgoing>,
+    others: Vec<OutboundRequest>,
     framed: Framed,
     /// Whether the stream was used before.
     reused: bool,
-    step: Step,
+    step: OutboundState,
 }
 
-impl Exchange {
-    pub(super) fn new(request: Outgoing, framed: Framed, reused: bool) -> Exchange {
-        let step = Step::Write(request.message.clone());
-        Exchange { request, others: Vec::new(), framed, reused, step }
+impl OutboundStream {
+    pub(crate) fn new(request: OutboundRequest, framed: Framed, reused: bool) -> OutboundStream {
+        let step = OutboundState::Write(request.message.clone());
+        OutboundStream { request, others: Vec::new(), framed, reused, step }
     }
 
     /// Announcements on one stream, this one first.
-    pub(super) fn shared(request: Outgoing, others: Vec<Outgoing>, framed: Framed) -> Exchange {
+    pub(crate) fn shared(request: OutboundRequest, others: Vec<OutboundRequest>, framed: Framed) -> OutboundStream {
         let all = [&request].into_iter().chain(&others).flat_map(|one| one.message.iter().copied());
-        let step = Step::Write(all.collect::<Vec<_>>().into());
-        Exchange { request, others, framed, reused: false, step }
+        let step = OutboundState::Write(all.collect::<Vec<_>>().into());
+        OutboundStream { request, others, framed, reused: false, step }
     }
 
-    pub(super) fn id(&self) -> RequestId {
+    pub(crate) fn id(&self) -> RequestId {
         self.request.id
     }
 
     /// Whether the request had the stream to itself, and was not tried again before.
-    pub(super) fn may_be_tried_again(&self) -> bool {
+    pub(crate) fn may_be_tried_again(&self) -> bool {
         self.others.is_empty() && !self.request.again
     }
 
     /// The request, to be tried again.
-    pub(super) fn again(self) -> Outgoing {
-        Outgoing { again: true, ..self.request }
+    pub(crate) fn again(self) -> OutboundRequest {
+        OutboundRequest { again: true, ..self.request }
     }
 
     /// Nobody waits for this request any more. Says whether that leaves nothing that the stream is for.
-    pub(super) fn give_up(&mut self, id: RequestId) -> bool {
+    pub(crate) fn give_up(&mut self, id: RequestId) -> bool {
         self.others.retain(|other| other.id != id);
         if self.request.id != id {
             return false;
@@ -134,134 +134,134 @@ impl Exchange {
         }
     }
 
-    /// Takes the exchange apart, after [`Exchange::poll`] told its outcome.
-    pub(super) fn end(self, outcome: Outcome) -> End {
+    /// Takes the exchange apart, after [`OutboundStream::poll`] told its outcome.
+    pub(crate) fn end(self, outcome: StreamOutcome) -> StreamEnd {
         if !self.others.is_empty() {
             return self.end_shared(outcome);
         }
         match outcome {
-            Outcome::Early => End::Finished(Ok(Response::AddProvider), None),
-            Outcome::Answered(response) => End::Finished(Ok(response), Some(self.framed)),
-            Outcome::Over(response) => End::Finished(Ok(response), None),
-            Outcome::Failed(error) => End::Finished(Err(error), None),
-            Outcome::Stale => End::Stale(Outgoing { fresh: true, ..self.request }),
+            StreamOutcome::Early => StreamEnd::Finished(Ok(Response::AddProvider), None),
+            StreamOutcome::Answered(response) => StreamEnd::Finished(Ok(response), Some(self.framed)),
+            StreamOutcome::Over(response) => StreamEnd::Finished(Ok(response), None),
+            StreamOutcome::Failed(error) => StreamEnd::Finished(Err(error), None),
+            StreamOutcome::Stale => StreamEnd::Stale(OutboundRequest { fresh: true, ..self.request }),
         }
     }
 
-    fn end_shared(self, outcome: Outcome) -> End {
-        let Exchange { request, others, .. } = self;
-        let apart = |one: Outgoing| Outgoing { alone: true, ..one };
+    fn end_shared(self, outcome: StreamOutcome) -> StreamEnd {
+        let OutboundStream { request, others, .. } = self;
+        let apart = |one: OutboundRequest| OutboundRequest { alone: true, ..one };
         match outcome {
-            Outcome::Early => End::Apart(Some(request.id), others.into_iter().map(apart).collect()),
-            Outcome::Failed(RequestError::Refused) | Outcome::Stale => {
-                End::Apart(None, [request].into_iter().chain(others).map(apart).collect())
+            StreamOutcome::Early => StreamEnd::Apart(Some(request.id), others.into_iter().map(apart).collect()),
+            StreamOutcome::Failed(RequestError::Refused) | StreamOutcome::Stale => {
+                StreamEnd::Apart(None, [request].into_iter().chain(others).map(apart).collect())
             }
             outcome => {
                 let ids = [request.id].into_iter().chain(others.iter().map(|other| other.id)).collect();
                 let result = match outcome {
-                    Outcome::Failed(error) => Err(error),
+                    StreamOutcome::Failed(error) => Err(error),
                     _ => Ok(Response::AddProvider),
                 };
-                End::Shared(ids, result)
+                StreamEnd::Shared(ids, result)
             }
         }
     }
 
     /// Goes on as far as the stream allows, without a limit of its own. The result is final: the exchange must be dropped,
-    /// or taken apart by [`Exchange::end`].
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Outcome> {
+    /// or taken apart by [`OutboundStream::end`].
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<StreamOutcome> {
         loop {
             match &mut self.step {
-                Step::Write(bytes) => {
+                OutboundState::Write(bytes) => {
                     if let Err(error) = ready!(self.framed.poll_write(cx, bytes)) {
                         return Poll::Ready(self.on_broken(&error));
                     }
-                    self.step = Step::Flush;
+                    self.step = OutboundState::Flush;
                 }
-                Step::Flush => {
+                OutboundState::Flush => {
                     if let Err(error) = ready!(self.framed.poll_flush(cx)) {
                         return Poll::Ready(self.on_broken(&error));
                     }
                     self.step = self.after_flush(config.announcement_settle);
                 }
-                Step::Read => return self.poll_answer(cx, config.max_message_in),
-                Step::Settle(_) => {
+                OutboundState::Read => return self.poll_answer(cx, config.max_message_in),
+                OutboundState::Settle(_) => {
                     if let Some(outcome) = ready!(self.poll_settle(cx)) {
                         return Poll::Ready(outcome);
                     }
-                    self.step = Step::Close;
+                    self.step = OutboundState::Close;
                 }
-                Step::Close => {
+                OutboundState::Close => {
                     if let Err(error) = ready!(self.framed.poll_close(cx)) {
                         return Poll::Ready(self.on_broken(&error));
                     }
-                    self.step = Step::Drain;
+                    self.step = OutboundState::Drain;
                 }
-                Step::Drain => return self.poll_drain(cx),
+                OutboundState::Drain => return self.poll_drain(cx),
             }
         }
     }
 
-    fn after_flush(&self, settle: Duration) -> Step {
+    fn after_flush(&self, settle: Duration) -> OutboundState {
         match self.request.kind {
-            Kind::AddProvider => Step::Settle((!settle.is_zero()).then(|| Delay::new(settle))),
-            _ => Step::Read,
+            Kind::AddProvider => OutboundState::Settle((!settle.is_zero()).then(|| Delay::new(settle))),
+            _ => OutboundState::Read,
         }
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<Outcome> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<StreamOutcome> {
         let message = match ready!(self.framed.poll_message(cx, limit)) {
             Ok(Some(message)) => message,
             Ok(None) => return Poll::Ready(self.on_broken(&io::ErrorKind::UnexpectedEof.into())),
             Err(ReadError::Broken(error)) => return Poll::Ready(self.on_broken(&error)),
-            Err(ReadError::Misbehaved(what)) => return Poll::Ready(Outcome::Failed(what.into())),
+            Err(ReadError::Misbehaved(what)) => return Poll::Ready(StreamOutcome::Failed(what.into())),
         };
         let clean = self.framed.buffered() == 0 && !self.framed.has_ended();
         Poll::Ready(match wire::decode_response(self.request.kind, message) {
-            Ok(response) if clean => Outcome::Answered(response),
-            Ok(response) => Outcome::Over(response),
-            Err(what) => Outcome::Failed(what.into()),
+            Ok(response) if clean => StreamOutcome::Answered(response),
+            Ok(response) => StreamOutcome::Over(response),
+            Err(what) => StreamOutcome::Failed(what.into()),
         })
     }
 
     /// Waits for a refusal; `None` once there was time enough for one.
-    fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+    fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamOutcome>> {
         match self.framed.poll_fill(cx) {
             Poll::Ready(Ok(0)) if self.framed.was_reset(cx) => {
-                Poll::Ready(Some(Outcome::Failed(RequestError::Refused)))
+                Poll::Ready(Some(StreamOutcome::Failed(RequestError::Refused)))
             }
             // An end, or bytes: the specification wants an echo and py-libp2p sends one. It stands for the first alone.
-            Poll::Ready(Ok(_)) => Poll::Ready(Some(Outcome::Early)),
+            Poll::Ready(Ok(_)) => Poll::Ready(Some(StreamOutcome::Early)),
             Poll::Ready(Err(error)) => Poll::Ready(Some(self.on_broken(&error))),
             Poll::Pending => match &mut self.step {
-                Step::Settle(Some(delay)) => delay.poll_unpin(cx).map(|()| None),
+                OutboundState::Settle(Some(delay)) => delay.poll_unpin(cx).map(|()| None),
                 _ => Poll::Ready(None),
             },
         }
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<StreamOutcome> {
         Poll::Ready(match ready!(self.framed.poll_fill(cx)) {
-            Ok(_) => Outcome::Over(Response::AddProvider),
+            Ok(_) => StreamOutcome::Over(Response::AddProvider),
             Err(error) => self.on_broken(&error),
         })
     }
 
-    fn on_broken(&self, error: &io::Error) -> Outcome {
+    fn on_broken(&self, error: &io::Error) -> StreamOutcome {
         if matches!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(NegotiationError::Failed)) {
             // Only where the swarm is set to send before the peer has agreed to the protocol.
-            return Outcome::Failed(RequestError::Unsupported);
+            return StreamOutcome::Failed(RequestError::Unsupported);
         }
         match self.reused && self.framed.buffered() == 0 {
-            true => Outcome::Stale,
-            false => Outcome::Failed(RequestError::Refused),
+            true => StreamOutcome::Stale,
+            false => StreamOutcome::Failed(RequestError::Refused),
         }
     }
 }
 
 /// What an exchange came to.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(crate) enum StreamOutcome {
     /// The answer is there and the stream can be used again.
     Answered(Response),
     /// It went well and the stream is done with.
@@ -270,6 +270,6 @@ pub(super) enum Outcome {
     Early,
     /// It failed; the stream is to be reset.
     Failed(RequestError),
-    /// See [`End::Stale`].
+    /// See [`StreamEnd::Stale`].
     Stale,
 }
