@@ -59,11 +59,11 @@ impl AddressPolicy {
         self.is_right(place) && !relayed
     }
 
-    fn is_right(self, place: Place) -> bool {
+    fn is_right(self, place: AddrScope) -> bool {
         match self {
             AddressPolicy::Any => true,
-            AddressPolicy::Public => place == Place::Internet,
-            AddressPolicy::Lan => matches!(place, Place::Network | Place::Machine),
+            AddressPolicy::Public => place == AddrScope::Internet,
+            AddressPolicy::Lan => matches!(place, AddrScope::Network | AddrScope::Machine),
         }
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn is_relayed(addr: &[u8]) -> bool {
 
 /// From where an address can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum AddrScope {
     /// From anywhere.
     Internet,
     /// From the same network.
@@ -87,22 +87,24 @@ enum Place {
 }
 
 /// Where an address leads, and whether through a relay.
-fn place(addr: &[u8]) -> (Place, bool) {
+fn place(addr: &[u8]) -> (AddrScope, bool) {
     let (mut found, mut relayed) = (None, false);
     let mut rest = addr;
     while !rest.is_empty() {
-        let Ok((part, after)) = Protocol::from_bytes(rest) else { return (Place::Nowhere, relayed) };
+        let Ok((part, after)) = Protocol::from_bytes(rest) else { return (AddrScope::Nowhere, relayed) };
         rest = after;
         let here = match part {
             Protocol::Ip4(ip) => of_ip4(ip),
             Protocol::Ip6(ip) => of_ip6(ip),
-            Protocol::Ip6zone(_) => Place::Network,
+            Protocol::Ip6zone(_) => AddrScope::Network,
             Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name) => {
                 of_name(&name)
             }
-            Protocol::Memory(_) | Protocol::Unix(_) => Place::Machine,
-            Protocol::Onion(..) | Protocol::Onion3(_) | Protocol::Garlic32(_) | Protocol::Garlic64(_) => Place::Nowhere,
-            Protocol::Ipcidr(_) => Place::Nowhere,
+            Protocol::Memory(_) | Protocol::Unix(_) => AddrScope::Machine,
+            Protocol::Onion(..) | Protocol::Onion3(_) | Protocol::Garlic32(_) | Protocol::Garlic64(_) => {
+                AddrScope::Nowhere
+            }
+            Protocol::Ipcidr(_) => AddrScope::Nowhere,
             Protocol::P2pCircuit => {
                 relayed = true;
                 continue;
@@ -110,52 +112,53 @@ fn place(addr: &[u8]) -> (Place, bool) {
             _ => continue,
         };
         if *found.get_or_insert(here) != here {
-            return (Place::Nowhere, relayed);
+            return (AddrScope::Nowhere, relayed);
         }
     }
-    (found.unwrap_or(Place::Nowhere), relayed)
+    (found.unwrap_or(AddrScope::Nowhere), relayed)
 }
 
 /// By the IANA registry of special-purpose IPv4 addresses.
-fn of_ip4(ip: Ipv4Addr) -> Place {
+fn of_ip4(ip: Ipv4Addr) -> AddrScope {
     match ip.octets() {
-        [127, ..] => Place::Machine,
-        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [169, 254, ..] | [100, 64..=127, ..] => Place::Network,
+        [127, ..] => AddrScope::Machine,
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [169, 254, ..] | [100, 64..=127, ..] => AddrScope::Network,
         // This network, protocols, documentation, the 6to4 relays that were, benchmarks.
         [0, ..] | [192, 0, 0 | 2, _] | [198, 51, 100, _] | [203, 0, 113, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => {
-            Place::Nowhere
+            AddrScope::Nowhere
         }
         // Multicast, reserved, broadcast.
-        [224..=255, ..] => Place::Nowhere,
-        _ => Place::Internet,
+        [224..=255, ..] => AddrScope::Nowhere,
+        _ => AddrScope::Internet,
     }
 }
 
 /// By the IANA registry of special-purpose IPv6 addresses.
-fn of_ip6(ip: Ipv6Addr) -> Place {
+fn of_ip6(ip: Ipv6Addr) -> AddrScope {
     let embedded = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         Ipv4Addr::new(a, b, c, d)
     };
     // A translator or a tunnel on the way to anything else than a public address is none of ours.
-    let through = |ip: Ipv4Addr| if of_ip4(ip) == Place::Internet { Place::Internet } else { Place::Nowhere };
+    let through =
+        |ip: Ipv4Addr| if of_ip4(ip) == AddrScope::Internet { AddrScope::Internet } else { AddrScope::Nowhere };
     match ip.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 1] => Place::Machine,
+        [0, 0, 0, 0, 0, 0, 0, 1] => AddrScope::Machine,
         [0, 0, 0, 0, 0, 0xffff, high, low] => of_ip4(embedded(high, low)),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => through(embedded(high, low)),
-        [0x64, 0xff9b, 1, ..] => Place::Network,
+        [0x64, 0xff9b, 1, ..] => AddrScope::Network,
         [0x2002, high, low, ..] => through(embedded(high, low)),
         // Unique local, link-local, site-local.
-        [0xfc00..=0xfdff, ..] | [0xfe80..=0xfeff, ..] => Place::Network,
+        [0xfc00..=0xfdff, ..] | [0xfe80..=0xfeff, ..] => AddrScope::Network,
         // Teredo and other protocols, documentation.
-        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Place::Nowhere,
-        [0x2000..=0x3fff, ..] => Place::Internet,
-        _ => Place::Nowhere,
+        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => AddrScope::Nowhere,
+        [0x2000..=0x3fff, ..] => AddrScope::Internet,
+        _ => AddrScope::Nowhere,
     }
 }
 
 /// By the special-use names of RFC 6761, 6762, 7686, 8375 and 9476, and those that networks use for themselves.
-fn of_name(name: &str) -> Place {
+fn of_name(name: &str) -> AddrScope {
     const NETWORK: &[&str] = &["local", "internal", "private", "lan", "home", "corp", "intranet", "localdomain"];
     const NOWHERE: &[&str] = &["test", "example", "invalid", "onion", "alt", "arpa"];
     let name = name.strip_suffix('.').unwrap_or(name);
@@ -163,22 +166,22 @@ fn of_name(name: &str) -> Place {
         return of_ip4(ip);
     }
     if name.contains(':') {
-        return name.parse().map_or(Place::Nowhere, of_ip6);
+        return name.parse().map_or(AddrScope::Nowhere, of_ip6);
     }
     let mut labels = name.rsplit('.');
     let last = labels.next().unwrap_or_default();
     let is = |known: &&str| last.eq_ignore_ascii_case(known);
     // No name of the DNS ends in a number, but resolvers read `127.1` and `0x7f000001` as addresses.
     if name.split('.').any(str::is_empty) || is_number(last) {
-        return Place::Nowhere;
+        return AddrScope::Nowhere;
     }
     match labels.next() {
-        _ if is(&"localhost") => Place::Machine,
-        Some(home) if is(&"arpa") && home.eq_ignore_ascii_case("home") => Place::Network,
-        _ if NOWHERE.iter().any(is) => Place::Nowhere,
-        None => Place::Network,
-        Some(_) if NETWORK.iter().any(is) => Place::Network,
-        Some(_) => Place::Internet,
+        _ if is(&"localhost") => AddrScope::Machine,
+        Some(home) if is(&"arpa") && home.eq_ignore_ascii_case("home") => AddrScope::Network,
+        _ if NOWHERE.iter().any(is) => AddrScope::Nowhere,
+        None => AddrScope::Network,
+        Some(_) if NETWORK.iter().any(is) => AddrScope::Network,
+        Some(_) => AddrScope::Internet,
     }
 }
 

@@ -34,13 +34,13 @@ pub(crate) struct BackOffs {
     /// Failures of entries of the table since then.
     silence: usize,
     /// Whether an outage ended that nobody has taken note of.
-    outage_over: bool,
+    outage_ended: bool,
     peers: BTreeMap<Key, BackOff>,
 }
 
 /// A request that failed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Failure<'a> {
+pub(crate) struct FailedRequest<'a> {
     pub(crate) now: Timestamp,
     /// When the peer was asked.
     pub(crate) asked: Timestamp,
@@ -69,18 +69,18 @@ struct BackOff {
 impl BackOffs {
     /// Remembers at most `limit` peers.
     pub(crate) fn new(config: BackOffConfig, limit: usize) -> BackOffs {
-        BackOffs { config, limit, heard: 0, silence: 0, outage_over: false, peers: BTreeMap::new() }
+        BackOffs { config, limit, heard: 0, silence: 0, outage_ended: false, peers: BTreeMap::new() }
     }
 
     /// Whether this peer is not to be asked now. An address at which it did not fail yet is worth a try at once.
-    pub(crate) fn holds(&self, now: Timestamp, contact: &Contact) -> bool {
-        self.peers.get(contact.key()).is_some_and(|known| known.holds(now, contact))
+    pub(crate) fn is_held_back(&self, now: Timestamp, contact: &Contact) -> bool {
+        self.peers.get(contact.key()).is_some_and(|known| known.is_held_back(now, contact))
     }
 
     /// Why a peer is held back, for the report of a query that would ask it. The first query that comes across a failed dial
     /// is told what happened, those after it that the peer is held back for it.
     /// What is told to the node alone (`asked` is false) leaves it to be told to the application.
-    pub(crate) fn tell(&mut self, key: &Key, asked: bool) -> Option<RequestError> {
+    pub(crate) fn reason(&mut self, key: &Key, asked: bool) -> Option<RequestError> {
         let known = self.peers.get_mut(key)?;
         let first = !known.told;
         known.told |= asked;
@@ -98,8 +98,8 @@ impl BackOffs {
     /// requests that are under way, and is one failure. And it does if anyone was heard of since: where nobody was, it is
     /// this node's own network that is out, as far as anyone can tell. The peer is tried again after half the shortest
     /// time then: whoever doubles through an outage of five minutes finds nobody for five minutes more.
-    pub(crate) fn on_failure(&mut self, failure: Failure<'_>, is_entry: bool, rng: &mut ChaCha8Rng) -> bool {
-        let Failure { now, asked, to, why, told } = failure;
+    pub(crate) fn on_failure(&mut self, failure: FailedRequest<'_>, is_entry: bool, rng: &mut ChaCha8Rng) -> bool {
+        let FailedRequest { now, asked, to, why, told } = failure;
         self.silence += usize::from(is_entry);
         let mut known = self.peers.remove(to.key()).filter(|known| now < known.until + self.config.max);
         if let Some(same) = known.take_if(|known| asked < known.until) {
@@ -144,7 +144,7 @@ impl BackOffs {
     /// A peer answered: it may be asked again at once. The table has so many `entries`.
     pub(crate) fn on_answer(&mut self, now: Timestamp, key: &Key, entries: usize) {
         self.peers.remove(key);
-        self.on_heard(now, entries);
+        self.on_sign_of_life(now, entries);
     }
 
     /// A connection to a peer is up, whoever dialled: that a dial failed holds nobody back any more.
@@ -152,11 +152,11 @@ impl BackOffs {
         if self.peers.get(key).is_some_and(|known| known.why.is_failed_dial()) {
             self.release(now, key);
         }
-        self.on_heard(now, entries);
+        self.on_sign_of_life(now, entries);
     }
 
     /// The application names a peer: it is tried at once, whatever happened before.
-    pub(crate) fn on_named(&mut self, key: &Key) {
+    pub(crate) fn clear(&mut self, key: &Key) {
         self.peers.remove(key);
     }
 
@@ -168,16 +168,16 @@ impl BackOffs {
     }
 
     /// Whether somebody answered, for the first time since nobody did; once.
-    pub(crate) fn take_outage_over(&mut self) -> bool {
-        std::mem::take(&mut self.outage_over)
+    pub(crate) fn take_outage_ended(&mut self) -> bool {
+        std::mem::take(&mut self.outage_ended)
     }
 
     /// Someone is there. Where nobody was, the failures until now tell nothing of those who failed.
-    fn on_heard(&mut self, now: Timestamp, entries: usize) {
+    fn on_sign_of_life(&mut self, now: Timestamp, entries: usize) {
         if self.silence > 0 && self.silence >= OUTAGE.min(entries) {
             let since = self.peers.values_mut().filter(|known| known.heard == self.heard);
             since.for_each(|known| known.until = known.until.min(now));
-            self.outage_over = true;
+            self.outage_ended = true;
         }
         self.silence = 0;
         self.heard = self.heard.wrapping_add(1);
@@ -192,7 +192,7 @@ impl BackOff {
         BackOff { why, told: self.told || told, tried: self.tried.merged(to), ..self }
     }
 
-    fn holds(&self, now: Timestamp, contact: &Contact) -> bool {
+    fn is_held_back(&self, now: Timestamp, contact: &Contact) -> bool {
         let tried = self.tried.raw_addrs();
         now < self.until
             && (self.failures > 1 || self.why.is_failed_dial())
@@ -218,20 +218,20 @@ mod tests {
         contact(PeerId::random(), &[1])
     }
 
-    struct Stage(BackOffs, ChaCha8Rng);
+    struct Bench(BackOffs, ChaCha8Rng);
 
-    impl Stage {
-        fn new(limit: usize) -> Stage {
-            Stage(BackOffs::new(BackOffConfig::default(), limit), ChaCha8Rng::seed_from_u64(1))
+    impl Bench {
+        fn new(limit: usize) -> Bench {
+            Bench(BackOffs::new(BackOffConfig::default(), limit), ChaCha8Rng::seed_from_u64(1))
         }
 
         /// A request fails that was sent a moment ago.
         fn fail(&mut self, now: Timestamp, to: &Arc<Contact>, why: RequestError) -> bool {
-            self.0.on_failure(Failure { now, asked: now, to, why, told: true }, false, &mut self.1)
+            self.0.on_failure(FailedRequest { now, asked: now, to, why, told: true }, false, &mut self.1)
         }
 
         fn fail_entry(&mut self, now: Timestamp, to: &Arc<Contact>) -> bool {
-            self.0.on_failure(Failure { now, asked: now, to, why: REFUSED, told: true }, true, &mut self.1)
+            self.0.on_failure(FailedRequest { now, asked: now, to, why: REFUSED, told: true }, true, &mut self.1)
         }
 
         fn someone_answers(&mut self, now: Timestamp) {
@@ -241,141 +241,144 @@ mod tests {
 
     #[test]
     fn it_doubles_up_to_the_longest_and_is_forgotten() {
-        let (peer, mut stage) = (someone(), Stage::new(10));
+        let (peer, mut bench) = (someone(), Bench::new(10));
         let mut now = Timestamp::from_secs(1_000);
         for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
-            stage.someone_answers(now);
-            assert!(stage.fail(now, &peer, REFUSED));
-            assert!(stage.0.holds(now + Duration::from_secs(seconds), &peer));
+            bench.someone_answers(now);
+            assert!(bench.fail(now, &peer, REFUSED));
+            assert!(bench.0.is_held_back(now + Duration::from_secs(seconds), &peer));
             now += Duration::from_secs(seconds) * 5 / 4;
-            assert!(!stage.0.holds(now, &peer), "after {seconds} s and a quarter more at most");
+            assert!(!bench.0.is_held_back(now, &peer), "after {seconds} s and a quarter more at most");
         }
         now += Duration::from_secs(300);
-        assert!(stage.fail(now, &peer, REFUSED));
-        assert!(!stage.0.holds(now + Duration::from_secs(7), &peer), "an old failure does not count");
+        assert!(bench.fail(now, &peer, REFUSED));
+        assert!(!bench.0.is_held_back(now + Duration::from_secs(7), &peer), "an old failure does not count");
     }
 
     #[test]
     fn those_who_fail_together_are_not_tried_together() {
-        let (now, mut stage) = (Timestamp::from_secs(1_000), Stage::new(100));
+        let (now, mut bench) = (Timestamp::from_secs(1_000), Bench::new(100));
         let peers: Vec<_> = (0..100).map(|_| someone()).collect();
-        peers.iter().for_each(|peer| _ = stage.fail(now, peer, REFUSED));
-        let ends: std::collections::BTreeSet<_> = peers.iter().filter_map(|peer| stage.0.until(peer.key())).collect();
+        peers.iter().for_each(|peer| _ = bench.fail(now, peer, REFUSED));
+        let ends: std::collections::BTreeSet<_> = peers.iter().filter_map(|peer| bench.0.until(peer.key())).collect();
         assert!(ends.len() > 90, "{}", ends.len());
     }
 
     #[test]
     fn one_failed_request_holds_nobody_back_and_repeated_ones_do() {
-        let (peer, mut stage) = (someone(), Stage::new(10));
+        let (peer, mut bench) = (someone(), Bench::new(10));
         let at = Timestamp::from_secs;
         for why in [RequestError::Timeout, RequestError::ConnectionClosed, RequestError::Refused] {
-            assert!(stage.fail(at(100), &peer, why));
-            assert!(!stage.0.holds(at(100), &peer));
-            assert!(!stage.fail(at(101), &peer, why), "the same trouble");
-            stage.someone_answers(at(102));
-            let late = Failure { now: at(109), asked: at(102), to: &peer, why, told: true };
-            let late = stage.0.on_failure(late, false, &mut stage.1);
+            assert!(bench.fail(at(100), &peer, why));
+            assert!(!bench.0.is_held_back(at(100), &peer));
+            assert!(!bench.fail(at(101), &peer, why), "the same trouble");
+            bench.someone_answers(at(102));
+            let late = FailedRequest { now: at(109), asked: at(102), to: &peer, why, told: true };
+            let late = bench.0.on_failure(late, false, &mut bench.1);
             assert!(!late, "it was asked within the same trouble");
-            assert!(stage.fail(at(110), &peer, why) && stage.0.holds(at(119), &peer), "nothing answered between");
+            assert!(
+                bench.fail(at(110), &peer, why) && bench.0.is_held_back(at(119), &peer),
+                "nothing answered between"
+            );
             let last = why.reason();
-            assert_eq!(stage.0.tell(peer.key(), true), Some(RequestError::HeldBack { last }));
-            stage.0.on_connected(at(112), peer.key(), 20);
-            assert!(stage.0.holds(at(112), &peer), "a connection is no answer");
-            stage.0.on_answer(at(112), peer.key(), 20);
-            assert!(!stage.0.holds(at(112), &peer));
+            assert_eq!(bench.0.reason(peer.key(), true), Some(RequestError::HeldBack { last }));
+            bench.0.on_connected(at(112), peer.key(), 20);
+            assert!(bench.0.is_held_back(at(112), &peer), "a connection is no answer");
+            bench.0.on_answer(at(112), peer.key(), 20);
+            assert!(!bench.0.is_held_back(at(112), &peer));
         }
     }
 
     #[test]
     fn an_outage_doubles_nothing() {
-        let (peer, other, mut stage) = (someone(), someone(), Stage::new(10));
+        let (peer, other, mut bench) = (someone(), someone(), Bench::new(10));
         let mut now = Timestamp::from_secs(1_000);
-        stage.fail(now, &peer, REFUSED);
-        stage.fail(now, &other, REFUSED);
+        bench.fail(now, &peer, REFUSED);
+        bench.fail(now, &other, REFUSED);
         for _ in 0..100 {
             now += Duration::from_secs(7);
-            assert!(!stage.fail(now, &peer, REFUSED));
-            assert!(!stage.fail(now, &other, REFUSED));
-            assert!(stage.0.holds(now + Duration::from_secs(2), &peer));
-            assert!(!stage.0.holds(now + Duration::from_millis(3_125), &peer));
+            assert!(!bench.fail(now, &peer, REFUSED));
+            assert!(!bench.fail(now, &other, REFUSED));
+            assert!(bench.0.is_held_back(now + Duration::from_secs(2), &peer));
+            assert!(!bench.0.is_held_back(now + Duration::from_millis(3_125), &peer));
         }
         now += Duration::from_secs(7);
-        stage.someone_answers(now);
-        assert!(stage.fail(now, &peer, REFUSED));
-        assert!(stage.0.holds(now + Duration::from_secs(9), &peer), "the second that counts");
+        bench.someone_answers(now);
+        assert!(bench.fail(now, &peer, REFUSED));
+        assert!(bench.0.is_held_back(now + Duration::from_secs(9), &peer), "the second that counts");
     }
 
     #[test]
     fn at_the_end_of_an_outage_everyone_may_be_asked() {
-        let (mut stage, now) = (Stage::new(100), Timestamp::from_secs(10));
+        let (mut bench, now) = (Bench::new(100), Timestamp::from_secs(10));
         let peers: Vec<_> = (0..20).map(|_| someone()).collect();
-        let held = |stage: &Stage| peers.iter().filter(|peer| stage.0.holds(now, peer)).count();
-        peers[..3].iter().for_each(|peer| _ = stage.fail_entry(now, peer));
-        stage.someone_answers(now);
-        assert_eq!(held(&stage), 3, "three dead peers are no outage");
-        peers[5..13].iter().for_each(|peer| _ = stage.fail_entry(now, peer));
-        assert_eq!(held(&stage), 11);
-        stage.someone_answers(now);
-        assert_eq!(held(&stage), 3, "those that failed while somebody answered");
-        let mut stage = Stage::new(100);
-        peers[..2].iter().for_each(|peer| _ = stage.fail_entry(now, peer));
-        stage.0.on_answer(now, peers[2].key(), 2);
-        assert_eq!(held(&stage), 0, "as many as the table has entries");
+        let held = |bench: &Bench| peers.iter().filter(|peer| bench.0.is_held_back(now, peer)).count();
+        peers[..3].iter().for_each(|peer| _ = bench.fail_entry(now, peer));
+        bench.someone_answers(now);
+        assert_eq!(held(&bench), 3, "three dead peers are no outage");
+        peers[5..13].iter().for_each(|peer| _ = bench.fail_entry(now, peer));
+        assert_eq!(held(&bench), 11);
+        bench.someone_answers(now);
+        assert_eq!(held(&bench), 3, "those that failed while somebody answered");
+        let mut bench = Bench::new(100);
+        peers[..2].iter().for_each(|peer| _ = bench.fail_entry(now, peer));
+        bench.0.on_answer(now, peers[2].key(), 2);
+        assert_eq!(held(&bench), 0, "as many as the table has entries");
     }
 
     #[test]
     fn a_new_address_is_worth_a_try_but_forgives_nothing() {
-        let (peer, mut stage) = (PeerId::random(), Stage::new(10));
+        let (peer, mut bench) = (PeerId::random(), Bench::new(10));
         let now = Timestamp::from_secs(1_000);
-        stage.fail(now, &contact(peer, &[1]), REFUSED);
-        assert!(stage.0.holds(now, &contact(peer, &[1])));
-        assert!(stage.0.holds(now, &contact(peer, &[])));
-        assert!(!stage.0.holds(now, &contact(peer, &[1, 2])));
-        stage.someone_answers(now);
-        assert!(!stage.fail(now, &contact(peer, &[2]), REFUSED), "it may never have been there");
-        assert!(stage.0.holds(now, &contact(peer, &[1, 2])));
+        bench.fail(now, &contact(peer, &[1]), REFUSED);
+        assert!(bench.0.is_held_back(now, &contact(peer, &[1])));
+        assert!(bench.0.is_held_back(now, &contact(peer, &[])));
+        assert!(!bench.0.is_held_back(now, &contact(peer, &[1, 2])));
+        bench.someone_answers(now);
+        assert!(!bench.fail(now, &contact(peer, &[2]), REFUSED), "it may never have been there");
+        assert!(bench.0.is_held_back(now, &contact(peer, &[1, 2])));
         let now = now + Duration::from_secs(7);
-        assert!(stage.fail(now, &contact(peer, &[2]), REFUSED));
-        assert!(stage.0.holds(now + Duration::from_secs(9), &contact(peer, &[1, 2])), "the second in a row");
-        stage.0.on_named(contact(peer, &[]).key());
-        assert!(!stage.0.holds(now, &contact(peer, &[1])));
+        assert!(bench.fail(now, &contact(peer, &[2]), REFUSED));
+        assert!(bench.0.is_held_back(now + Duration::from_secs(9), &contact(peer, &[1, 2])), "the second in a row");
+        bench.0.clear(contact(peer, &[]).key());
+        assert!(!bench.0.is_held_back(now, &contact(peer, &[1])));
     }
 
     #[test]
     fn a_connection_ends_what_a_failed_dial_began() {
-        let (peer, mut stage) = (someone(), Stage::new(10));
+        let (peer, mut bench) = (someone(), Bench::new(10));
         let now = Timestamp::from_secs(1_000);
-        stage.fail(now, &peer, RequestError::ConnectionClosed);
-        assert!(!stage.fail(now, &peer, REFUSED) && stage.0.holds(now, &peer), "nor can it be reached again");
-        stage.0.on_connected(now, peer.key(), 20);
-        assert!(!stage.0.holds(now, &peer));
+        bench.fail(now, &peer, RequestError::ConnectionClosed);
+        assert!(!bench.fail(now, &peer, REFUSED) && bench.0.is_held_back(now, &peer), "nor can it be reached again");
+        bench.0.on_connected(now, peer.key(), 20);
+        assert!(!bench.0.is_held_back(now, &peer));
     }
 
     #[test]
     fn the_first_query_is_told_what_happened_and_the_others_that_it_is_held_back() {
-        let (peer, mut stage, now) = (someone(), Stage::new(10), Timestamp::from_secs(1_000));
+        let (peer, mut bench, now) = (someone(), Bench::new(10), Timestamp::from_secs(1_000));
         let held = RequestError::Unreachable(Unreachable::BackingOff(DialCause::Refused));
-        let by_trial = Failure { now, asked: now, to: &peer, why: REFUSED, told: false };
-        stage.0.on_failure(by_trial, false, &mut stage.1);
+        let by_trial = FailedRequest { now, asked: now, to: &peer, why: REFUSED, told: false };
+        bench.0.on_failure(by_trial, false, &mut bench.1);
         assert_eq!(
-            stage.0.tell(peer.key(), false),
+            bench.0.reason(peer.key(), false),
             Some(REFUSED),
             "by the node, which is not to take it from the application"
         );
-        assert_eq!([(); 3].map(|()| stage.0.tell(peer.key(), true)), [Some(REFUSED), Some(held), Some(held)]);
-        stage.someone_answers(now);
-        stage.fail(now + Duration::from_secs(7), &peer, REFUSED);
-        assert_eq!(stage.0.tell(peer.key(), true), Some(held), "a query dialled it itself");
+        assert_eq!([(); 3].map(|()| bench.0.reason(peer.key(), true)), [Some(REFUSED), Some(held), Some(held)]);
+        bench.someone_answers(now);
+        bench.fail(now + Duration::from_secs(7), &peer, REFUSED);
+        assert_eq!(bench.0.reason(peer.key(), true), Some(held), "a query dialled it itself");
     }
 
     #[test]
     fn the_number_of_peers_is_bounded() {
-        let mut stage = Stage::new(10);
+        let mut bench = Bench::new(10);
         for second in 0..100 {
-            stage.fail(Timestamp::from_secs(second), &someone(), REFUSED);
-            assert!(stage.0.peers.len() <= 10);
+            bench.fail(Timestamp::from_secs(second), &someone(), REFUSED);
+            assert!(bench.0.peers.len() <= 10);
         }
-        stage.fail(Timestamp::from_secs(10_000), &someone(), REFUSED);
-        assert_eq!(stage.0.peers.len(), 1, "the others are over");
+        bench.fail(Timestamp::from_secs(10_000), &someone(), REFUSED);
+        assert_eq!(bench.0.peers.len(), 1, "the others are over");
     }
 }

@@ -4,7 +4,7 @@
 
 use multiaddr::Protocol;
 
-use super::ip_group::Place;
+use super::ip_group::RawHost;
 use super::key::Key;
 
 /// Whoever a dial disturbs: one machine, or what one owner has of the same price.
@@ -22,10 +22,10 @@ impl Host {
     /// The host that is dialled; of an address through a relay that is the relay's. `None` for what is no host on a network,
     /// such as memory.
     pub(crate) fn of(addr: &[u8]) -> Option<Host> {
-        Some(match Place::parse(addr)? {
-            Place::Ip(std::net::IpAddr::V4(ip)) => Host::V4(ip.to_bits()),
-            Place::Ip(std::net::IpAddr::V6(ip)) => Host::V6((ip.to_bits() >> 64) as u64),
-            Place::Name(name) => Host::Name(registered(name)),
+        Some(match RawHost::parse(addr)? {
+            RawHost::Ip(std::net::IpAddr::V4(ip)) => Host::V4(ip.to_bits()),
+            RawHost::Ip(std::net::IpAddr::V6(ip)) => Host::V6((ip.to_bits() >> 64) as u64),
+            RawHost::Name(name) => Host::Name(registered(name)),
         })
     }
 

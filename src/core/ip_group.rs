@@ -36,7 +36,7 @@ pub(crate) type IpGroups = SmallVec<[IpGroup; 2]>;
 
 impl IpGroup {
     /// A number that no other group has.
-    pub(crate) fn number(self) -> u64 {
+    pub(crate) fn id(self) -> u64 {
         let (kind, group) = match self {
             IpGroup::V4(net) => (0, u32::from(net)),
             IpGroup::V4Block(net) => (1, u32::from(net)),
@@ -56,10 +56,10 @@ impl IpGroup {
     pub(crate) fn of(contact: &Contact, asns: Option<&AsnTable>) -> IpGroups {
         let (mut public, mut private, mut named) = (IpGroups::new(), IpGroups::new(), false);
         for addr in contact.raw_addrs() {
-            match Place::of(addr) {
-                Some(Place::Name(_)) => named = true,
-                Some(Place::Ip(ip)) if is_private(&ip) => insert(&mut private, group(&ip, asns)),
-                Some(Place::Ip(ip)) => insert(&mut public, group(&ip, asns)),
+            match RawHost::of(addr) {
+                Some(RawHost::Name(_)) => named = true,
+                Some(RawHost::Ip(ip)) if is_private(&ip) => insert(&mut private, group(&ip, asns)),
+                Some(RawHost::Ip(ip)) => insert(&mut public, group(&ip, asns)),
                 None => {}
             }
         }
@@ -73,26 +73,26 @@ impl IpGroup {
     /// The group of the address at the other end of a connection, whatever the peer says of itself. Who is behind a relay
     /// or a name is nowhere that could be seen, and of one group with all such. An address that only means something
     /// nearby, as that of a gateway before this node, stands for everyone behind it and has no group.
-    pub(crate) fn of_end(addr: &[u8], asns: Option<&AsnTable>) -> Option<IpGroup> {
-        match Place::of(addr) {
+    pub(crate) fn of_remote_addr(addr: &[u8], asns: Option<&AsnTable>) -> Option<IpGroup> {
+        match RawHost::of(addr) {
             _ if is_relayed(addr) => Some(IpGroup::Named),
-            Some(Place::Ip(ip)) => (!is_private(&ip)).then(|| group(&ip, asns)),
-            Some(Place::Name(_)) => Some(IpGroup::Named),
+            Some(RawHost::Ip(ip)) => (!is_private(&ip)).then(|| group(&ip, asns)),
+            Some(RawHost::Name(_)) => Some(IpGroup::Named),
             None => addr.starts_with(&P2P).then_some(IpGroup::Named),
         }
     }
 
     /// The groups of one address alone.
     pub(crate) fn of_addr(addr: &Bytes, asns: Option<&AsnTable>) -> Option<IpGroup> {
-        match Place::of(addr)? {
-            Place::Ip(ip) => Some(group(&ip, asns)),
-            Place::Name(_) => Some(IpGroup::Named),
+        match RawHost::of(addr)? {
+            RawHost::Ip(ip) => Some(group(&ip, asns)),
+            RawHost::Name(_) => Some(IpGroup::Named),
         }
     }
 }
 
 /// Where an address begins.
-pub(crate) enum Place<'a> {
+pub(crate) enum RawHost<'a> {
     Ip(IpAddr),
     Name(&'a [u8]),
 }
@@ -104,19 +104,19 @@ const IP6: u8 = 41;
 const IP6ZONE: u8 = 42;
 const DNS: RangeInclusive<u8> = 53..=56;
 
-impl Place<'_> {
+impl RawHost<'_> {
     /// `None` for what is only reached from the same machine, and for what is not known.
-    fn of(addr: &[u8]) -> Option<Place<'_>> {
-        Place::parse(addr).filter(|place| match place {
-            Place::Ip(ip) => !ip.is_loopback() && !ip.is_unspecified(),
-            Place::Name(_) => true,
+    fn of(addr: &[u8]) -> Option<RawHost<'_>> {
+        RawHost::parse(addr).filter(|place| match place {
+            RawHost::Ip(ip) => !ip.is_loopback() && !ip.is_unspecified(),
+            RawHost::Name(_) => true,
         })
     }
 
     /// `None` for what is no host on a network.
-    pub(crate) fn parse(addr: &[u8]) -> Option<Place<'_>> {
+    pub(crate) fn parse(addr: &[u8]) -> Option<RawHost<'_>> {
         let ip = match addr {
-            [IP6ZONE, rest @ ..] => return Place::parse(text(rest)?.1),
+            [IP6ZONE, rest @ ..] => return RawHost::parse(text(rest)?.1),
             [IP4, a, b, c, d, ..] => IpAddr::from([*a, *b, *c, *d]),
             [IP6, rest @ ..] => IpAddr::from(*rest.first_chunk::<16>()?),
             // A number in the place of a name is what it is dialled at.
@@ -124,7 +124,7 @@ impl Place<'_> {
                 let name = text(rest)?.0;
                 match str::from_utf8(name).ok().and_then(|name| name.parse().ok()) {
                     Some(ip) => ip,
-                    None => return Some(Place::Name(name)),
+                    None => return Some(RawHost::Name(name)),
                 }
             }
             _ => return None,
@@ -133,7 +133,7 @@ impl Place<'_> {
             IpAddr::V6(v6) => embedded(&v6).map_or(ip, IpAddr::V4),
             IpAddr::V4(_) => ip,
         };
-        Some(Place::Ip(ip))
+        Some(RawHost::Ip(ip))
     }
 }
 
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn who_is_connected_is_of_the_group_at_the_other_end() {
-        let of = |addr: &str| IpGroup::of_end(addr.parse::<multiaddr::Multiaddr>().unwrap().as_ref(), None);
+        let of = |addr: &str| IpGroup::of_remote_addr(addr.parse::<multiaddr::Multiaddr>().unwrap().as_ref(), None);
         assert_eq!(of("/ip4/5.6.7.8/tcp/50123"), Some(IpGroup::V4(0x0506)));
         assert_eq!(of("/ip4/172.17.0.1/tcp/50123"), None, "a gateway, behind which may be anyone");
         assert_eq!(of("/ip4/127.0.0.1/tcp/50123"), None);
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(of(&format!("/p2p/{peer}")), Some(IpGroup::Named), "through a relay");
         assert_eq!(of(&format!("/ip4/5.6.7.8/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}")), Some(IpGroup::Named));
         assert_eq!(of("/dns4/example.com/tcp/1"), Some(IpGroup::Named), "wherever that is");
-        assert_eq!(IpGroup::of_end(&[IP4, 1], None), None);
+        assert_eq!(IpGroup::of_remote_addr(&[IP4, 1], None), None);
     }
 
     #[test]

@@ -29,7 +29,7 @@ static TABLE: &[u8; 3 << DEPTH] = include_bytes!("preimages.bin");
 
 /// Bytes whose key shares at least the first `bits` bits with `key`, one of all the prefixes there by lot; `None` beyond
 /// [`DEPTH`].
-pub(crate) fn within(key: &Key, bits: u32, rng: &mut impl Rng) -> Option<(Key, Bytes)> {
+pub(crate) fn with_prefix(key: &Key, bits: u32, rng: &mut impl Rng) -> Option<(Key, Bytes)> {
     if bits > DEPTH {
         return None;
     }
@@ -41,8 +41,8 @@ pub(crate) fn within(key: &Key, bits: u32, rng: &mut impl Rng) -> Option<(Key, B
 
 /// Bytes whose key shares exactly the first `prefix` bits with `key`: a target in that bucket of its table. `None` from
 /// [`DEPTH`] on.
-pub(crate) fn beside(key: &Key, prefix: u32, rng: &mut impl Rng) -> Option<(Key, Bytes)> {
-    within(&key.flipped(prefix), prefix.saturating_add(1), rng)
+pub(crate) fn in_bucket(key: &Key, prefix: u32, rng: &mut impl Rng) -> Option<(Key, Bytes)> {
+    with_prefix(&key.flipped(prefix), prefix.saturating_add(1), rng)
 }
 
 /// The bytes that hash to this prefix.
@@ -69,26 +69,26 @@ mod tests {
         for _ in 0..50 {
             let local = Key::random(&mut rng);
             for bits in 0..=DEPTH {
-                let (key, preimage) = within(&local, bits, &mut rng).unwrap();
+                let (key, preimage) = with_prefix(&local, bits, &mut rng).unwrap();
                 assert_eq!(Key::hash(&preimage), key);
                 assert!(key.common_prefix_len(&local) >= bits);
                 assert!(libp2p_identity::PeerId::from_bytes(&preimage).is_ok());
             }
             for prefix in 0..DEPTH {
-                let (key, _) = beside(&local, prefix, &mut rng).unwrap();
+                let (key, _) = in_bucket(&local, prefix, &mut rng).unwrap();
                 assert_eq!(key.common_prefix_len(&local), prefix);
             }
         }
-        assert_eq!(within(&Key::from_bits(""), DEPTH + 1, &mut rng), None);
-        assert_eq!(beside(&Key::from_bits(""), DEPTH, &mut rng), None);
-        assert_eq!(beside(&Key::from_bits(""), Key::BITS, &mut rng), None);
+        assert_eq!(with_prefix(&Key::from_bits(""), DEPTH + 1, &mut rng), None);
+        assert_eq!(in_bucket(&Key::from_bits(""), DEPTH, &mut rng), None);
+        assert_eq!(in_bucket(&Key::from_bits(""), Key::BITS, &mut rng), None);
     }
 
     #[test]
     fn targets_in_one_bucket_differ_and_are_spread_over_all_of_it() {
         let mut rng = ChaCha8Rng::seed_from_u64(6);
         let local = Key::random(&mut rng);
-        let keys: BTreeSet<_> = (0..200).filter_map(|_| beside(&local, 3, &mut rng)).map(|(key, _)| key).collect();
+        let keys: BTreeSet<_> = (0..200).filter_map(|_| in_bucket(&local, 3, &mut rng)).map(|(key, _)| key).collect();
         assert!(keys.len() > 180, "{} of 4,096", keys.len());
         for bit in 4..DEPTH {
             let ones = keys.iter().filter(|key| key.common_prefix_len(&key.flipped(bit)) == bit && bit_of(key, bit));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::addresses::{Addresses, Source};
+use super::addresses::{AddrSource, Addresses};
 use super::contact::Contact;
 use super::host::Host;
 use super::ip_group::IpGroup;
@@ -30,7 +30,7 @@ const SHARE: usize = 8;
 
 /// What a connection tells of a peer.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct LinkState {
     pub(crate) connected: bool,
     /// Where the other end is; `None` where that is not known, or on no network.
     pub(crate) host: Option<Host>,
@@ -38,12 +38,12 @@ pub(crate) struct Seen {
 
 /// Which go first when there is no room: those that the application did not name, nor this node remembers, of them those
 /// that are not connected, of them the longest unused.
-type Rank = (bool, bool, u64);
+type NoteRank = (bool, bool, u64);
 
 #[derive(Debug)]
 struct Note {
     addrs: Addresses,
-    rank: Rank,
+    rank: NoteRank,
     /// It counts as named since it was in the table of an earlier life, and only until it fails.
     remembered: bool,
     heard: Timestamp,
@@ -54,9 +54,9 @@ struct Note {
 #[derive(Debug, Default)]
 pub(crate) struct AddressBook {
     notes: BTreeMap<Key, Note>,
-    order: BTreeMap<Rank, Key>,
+    order: BTreeMap<NoteRank, Key>,
     /// The same of each network, where they count.
-    groups: BTreeMap<(IpGroup, Rank), Key>,
+    groups: BTreeMap<(IpGroup, NoteRank), Key>,
     next: u64,
     now: Timestamp,
     limit: usize,
@@ -76,15 +76,21 @@ impl AddressBook {
 
     /// Notes a peer's addresses; `seen` is the host at which it is seen, if it is connected, and `entry` what the table has
     /// of it.
-    pub(crate) fn note(&mut self, contact: &Arc<Contact>, source: Source, seen: &Seen, entry: Option<&Arc<Contact>>) {
+    pub(crate) fn note(
+        &mut self,
+        contact: &Arc<Contact>,
+        source: AddrSource,
+        seen: &LinkState,
+        entry: Option<&Arc<Contact>>,
+    ) {
         let key = *contact.key();
         let old = self.take(&key);
-        let named = source == Source::Application || old.as_ref().is_some_and(|old| old.rank.0);
-        let remembered = source != Source::Application && old.as_ref().is_some_and(|old| old.remembered);
+        let named = source == AddrSource::Application || old.as_ref().is_some_and(|old| old.rank.0);
+        let remembered = source != AddrSource::Application && old.as_ref().is_some_and(|old| old.remembered);
         let (rank, heard) = ((named, seen.connected, self.next), self.now);
         let former = || entry.map_or_else(|| contact.with_addrs([]), Arc::clone);
-        let mut addrs = old.map_or_else(|| Addresses::former(&former()), |old| old.addrs);
-        addrs.hear(self.now, contact.raw_addrs(), source, seen.host.as_ref());
+        let mut addrs = old.map_or_else(|| Addresses::new(&former()), |old| old.addrs);
+        addrs.add(self.now, contact.raw_addrs(), source, seen.host.as_ref());
         let group = if self.by_group { group_of(addrs.contact()) } else { None };
         self.next += 1;
         self.put(key, Note { addrs, rank, remembered, heard, group });
@@ -102,7 +108,7 @@ impl AddressBook {
     }
 
     /// Someone wants to know of this peer: others go first when there is no room.
-    pub(crate) fn used(&mut self, key: &Key) {
+    pub(crate) fn on_used(&mut self, key: &Key) {
         if let Some(mut note) = self.take(key) {
             note.rank.2 = self.next;
             self.next += 1;
@@ -111,7 +117,7 @@ impl AddressBook {
     }
 
     /// A noted peer was in the table of an earlier life: it counts as named, until it fails.
-    pub(crate) fn remember(&mut self, key: &Key) {
+    pub(crate) fn keep_as_boot_node(&mut self, key: &Key) {
         if let Some(mut note) = self.take(key) {
             note.remembered |= !note.rank.0;
             note.rank.0 = true;
@@ -120,7 +126,7 @@ impl AddressBook {
     }
 
     /// A peer failed where others answer: if it was only remembered, it is a peer like any other from now on.
-    pub(crate) fn give_up(&mut self, key: &Key) {
+    pub(crate) fn on_failure(&mut self, key: &Key) {
         if !self.notes.get(key).is_some_and(|note| note.remembered) {
             return;
         }
@@ -176,7 +182,7 @@ impl AddressBook {
     }
 
     /// The peers that the application named, and those that are remembered, the longest unused first.
-    pub(crate) fn named(&self) -> impl Iterator<Item = &Arc<Contact>> {
+    pub(crate) fn boot_nodes(&self) -> impl Iterator<Item = &Arc<Contact>> {
         let named = self.order.range((true, false, 0)..);
         named.filter_map(|(_, key)| self.get(key))
     }

@@ -1,16 +1,16 @@
 use libp2p_identity::PeerId;
 
 use super::*;
-use crate::core::addresses::{MAX_RUMOURS, MAX_TOLD};
+use crate::core::addresses::{MAX_FIRST_HAND, MAX_HEARSAY};
 
 impl AddressBook {
-    fn say(&mut self, contact: &Arc<Contact>, source: Source, connected: bool) -> Arc<Contact> {
-        self.note(contact, source, &Seen { connected, host: None }, None);
+    fn say(&mut self, contact: &Arc<Contact>, source: AddrSource, connected: bool) -> Arc<Contact> {
+        self.note(contact, source, &LinkState { connected, host: None }, None);
         self.get(contact.key()).map_or_else(|| contact.with_addrs([]), Arc::clone)
     }
 
     fn told(&self, key: &Key) -> usize {
-        self.addrs(key).map_or(0, Addresses::told)
+        self.addrs(key).map_or(0, Addresses::first_hand)
     }
 }
 
@@ -42,26 +42,26 @@ fn count(book: &AddressBook) -> usize {
 fn is_bounded_and_keeps_what_the_application_named() {
     let mut book = AddressBook::new(10, false);
     let boot = at([1]);
-    book.say(&boot, Source::Application, false);
+    book.say(&boot, AddrSource::Application, false);
     for port in 2..1000 {
-        book.say(&at([port]), Source::Itself, false);
+        book.say(&at([port]), AddrSource::Peer, false);
     }
     assert_eq!(count(&book), 10);
     assert_eq!(book.get(boot.key()), Some(&boot));
     for port in 2..1000 {
-        book.say(&at([port]), Source::Application, false);
+        book.say(&at([port]), AddrSource::Application, false);
     }
     assert_eq!(count(&book), 10);
-    assert_eq!(book.named().count(), 10);
+    assert_eq!(book.boot_nodes().count(), 10);
 }
 
 #[test]
 fn a_named_peer_stays_named_and_gathers_addresses() {
     let mut book = AddressBook::new(10, false);
     let boot = at([1]);
-    book.say(&boot, Source::Application, false);
-    assert_eq!(ports(&book.say(&told(*boot.peer(), [9]), Source::Rumour, false)), [1, 9]);
-    assert_eq!(book.named().count(), 1);
+    book.say(&boot, AddrSource::Application, false);
+    assert_eq!(ports(&book.say(&told(*boot.peer(), [9]), AddrSource::Hearsay, false)), [1, 9]);
+    assert_eq!(book.boot_nodes().count(), 1);
     assert_eq!(count(&book), 1);
 }
 
@@ -70,49 +70,49 @@ fn who_is_remembered_counts_as_named_until_it_fails() {
     let mut book = AddressBook::new(10, false);
     let (kept, failed, both) = (at([1]), at([2]), at([3]));
     for peer in [&kept, &failed, &both] {
-        book.say(peer, Source::Itself, false);
-        book.remember(peer.key());
+        book.say(peer, AddrSource::Peer, false);
+        book.keep_as_boot_node(peer.key());
     }
-    book.say(&both, Source::Application, false);
-    assert_eq!(book.named().count(), 3);
+    book.say(&both, AddrSource::Application, false);
+    assert_eq!(book.boot_nodes().count(), 3);
     for peer in [&failed, &both] {
-        book.give_up(peer.key());
+        book.on_failure(peer.key());
     }
-    assert_eq!(book.named().map(|peer| peer.key()).collect::<Vec<_>>(), [kept.key(), both.key()]);
+    assert_eq!(book.boot_nodes().map(|peer| peer.key()).collect::<Vec<_>>(), [kept.key(), both.key()]);
     book.advance(Timestamp::ZERO + ADDRESS_TIME);
     assert!(book.get(failed.key()).is_none() && book.get(kept.key()).is_some() && book.get(both.key()).is_some());
     // What the application says is not taken back by what this node remembers.
-    book.remember(both.key());
-    book.give_up(both.key());
+    book.keep_as_boot_node(both.key());
+    book.on_failure(both.key());
     assert_eq!(count(&book), 3);
-    assert_eq!(book.named().count(), 2);
+    assert_eq!(book.boot_nodes().count(), 2);
 }
 
 #[test]
 fn rumours_are_few_and_displace_nothing() {
     let mut book = AddressBook::new(10, false);
     let peer = PeerId::random();
-    let rumours = book.say(&told(peer, 100..132), Source::Rumour, false);
+    let rumours = book.say(&told(peer, 100..132), AddrSource::Hearsay, false);
     assert_eq!(ports(&rumours), (100..108).collect::<Vec<_>>(), "in the order given");
     assert_eq!(book.told(rumours.key()), 0);
-    book.say(&told(peer, [1, 2]), Source::Itself, true);
-    let all = book.say(&told(peer, 200..232), Source::Rumour, true);
-    assert_eq!((ports(&all)[..3].to_vec(), all.raw_addrs().len()), (vec![1, 2, 200], 2 + MAX_RUMOURS));
+    book.say(&told(peer, [1, 2]), AddrSource::Peer, true);
+    let all = book.say(&told(peer, 200..232), AddrSource::Hearsay, true);
+    assert_eq!((ports(&all)[..3].to_vec(), all.raw_addrs().len()), (vec![1, 2, 200], 2 + MAX_HEARSAY));
     for port in 1_000..1_100 {
-        book.say(&told(peer, [port]), Source::Itself, true);
+        book.say(&told(peer, [port]), AddrSource::Peer, true);
     }
-    assert_eq!(book.get(all.key()).unwrap().raw_addrs().len(), MAX_TOLD + MAX_RUMOURS);
-    let again = book.say(&told(peer, [1, 2]), Source::Rumour, true);
-    assert_eq!(book.told(again.key()), MAX_TOLD);
+    assert_eq!(book.get(all.key()).unwrap().raw_addrs().len(), MAX_FIRST_HAND + MAX_HEARSAY);
+    let again = book.say(&told(peer, [1, 2]), AddrSource::Hearsay, true);
+    assert_eq!(book.told(again.key()), MAX_FIRST_HAND);
 }
 
 #[test]
 fn what_is_old_is_forgotten_unless_it_is_connected_or_named() {
     let mut book = AddressBook::new(10, false);
     let (gone, here, named) = (at([1]), at([2]), at([3]));
-    book.say(&gone, Source::Itself, true);
-    book.say(&here, Source::Itself, true);
-    book.say(&named, Source::Application, false);
+    book.say(&gone, AddrSource::Peer, true);
+    book.say(&here, AddrSource::Peer, true);
+    book.say(&named, AddrSource::Application, false);
     book.advance(Timestamp::ZERO + ADDRESS_TIME * 2);
     assert!(book.get(gone.key()).is_some(), "while it is connected");
     book.set_connected(gone.key(), false);
@@ -121,7 +121,7 @@ fn what_is_old_is_forgotten_unless_it_is_connected_or_named() {
     book.advance(Timestamp::ZERO + ADDRESS_TIME * 3);
     assert!(book.get(gone.key()).is_none());
     assert!(book.get(here.key()).is_some() && book.get(named.key()).is_some());
-    book.say(&at([4]), Source::Rumour, false);
+    book.say(&at([4]), AddrSource::Hearsay, false);
     assert_eq!(count(&book), 3, "what is old gives its room back");
 }
 
@@ -129,10 +129,10 @@ fn what_is_old_is_forgotten_unless_it_is_connected_or_named() {
 fn the_longest_unused_go_first_and_connected_ones_last() {
     let mut book = AddressBook::new(4, false);
     let peers: Vec<_> = (0..8).map(|port| at([port])).collect();
-    book.say(&peers[0], Source::Itself, true);
-    peers[1..4].iter().for_each(|peer| _ = book.say(peer, Source::Itself, false));
-    book.used(peers[1].key());
-    peers[4..6].iter().for_each(|peer| _ = book.say(peer, Source::Itself, false));
+    book.say(&peers[0], AddrSource::Peer, true);
+    peers[1..4].iter().for_each(|peer| _ = book.say(peer, AddrSource::Peer, false));
+    book.on_used(peers[1].key());
+    peers[4..6].iter().for_each(|peer| _ = book.say(peer, AddrSource::Peer, false));
     let kept: Vec<_> = (0..8).filter(|i| book.get(peers[*i].key()).is_some()).collect();
     assert_eq!(kept, [0, 1, 4, 5]);
 }
@@ -142,8 +142,8 @@ fn no_network_fills_it_where_networks_count() {
     for (by_group, expected) in [(true, 10), (false, 0)] {
         let mut book = AddressBook::new(80, by_group);
         let others: Vec<_> = (1..=10).map(within).collect();
-        others.iter().for_each(|peer| _ = book.say(peer, Source::Itself, false));
-        (0..1_000).for_each(|_| _ = book.say(&within(200), Source::Itself, true));
+        others.iter().for_each(|peer| _ = book.say(peer, AddrSource::Peer, false));
+        (0..1_000).for_each(|_| _ = book.say(&within(200), AddrSource::Peer, true));
         assert_eq!(others.iter().filter(|peer| book.get(peer.key()).is_some()).count(), expected);
         assert_eq!(count(&book), if by_group { 20 } else { 80 });
     }
@@ -154,14 +154,14 @@ fn where_a_peer_is_not_is_forgotten() {
     let mut book = AddressBook::new(10, false);
     let peer = PeerId::random();
     let key = *told(peer, []).key();
-    book.say(&told(peer, [1]), Source::Reached, true);
-    book.say(&told(peer, [2]), Source::Itself, true);
-    book.say(&told(peer, [3, 4]), Source::Rumour, true);
+    book.say(&told(peer, [1]), AddrSource::Connection, true);
+    book.say(&told(peer, [2]), AddrSource::Peer, true);
+    book.say(&told(peer, [3, 4]), AddrSource::Hearsay, true);
     book.forget(&key, told(peer, [2, 3]).raw_addrs());
     assert_eq!(ports(book.get(&key).unwrap()), [1, 4]);
     book.forget(&key, told(peer, [1, 4]).raw_addrs());
     assert_eq!((book.get(&key), count(&book)), (None, 0));
-    book.say(&told(peer, [1]), Source::Application, false);
+    book.say(&told(peer, [1]), AddrSource::Application, false);
     book.forget(&key, told(peer, [1]).raw_addrs());
     assert!(book.get(&key).is_some(), "the application takes back what it said itself");
 }

@@ -13,7 +13,7 @@ fn at(ports: impl IntoIterator<Item = u16>) -> Vec<Bytes> {
 }
 
 fn none() -> Addresses {
-    Addresses::former(&Contact::new(PeerId::random(), []))
+    Addresses::new(&Contact::new(PeerId::random(), []))
 }
 
 fn ports(addrs: &Addresses) -> Vec<u16> {
@@ -26,34 +26,34 @@ fn ports(addrs: &Addresses) -> Vec<u16> {
 fn where_it_was_reached_comes_first_then_what_it_says_now_then_what_it_said_then_hearsay() {
     let mut addrs = none();
     let mut now = Timestamp::from_secs(1);
-    addrs.hear(now, &at([90, 91]), Source::Rumour, None);
-    addrs.hear(now, &at([1, 2]), Source::Itself, None);
-    addrs.hear(now, &at([3]), Source::Itself, None);
+    addrs.add(now, &at([90, 91]), AddrSource::Hearsay, None);
+    addrs.add(now, &at([1, 2]), AddrSource::Peer, None);
+    addrs.add(now, &at([3]), AddrSource::Peer, None);
     assert_eq!(ports(&addrs), [1, 2, 3, 90, 91], "one list, reported in two pieces");
     now += LATER;
-    addrs.hear(now, &at([4, 3]), Source::Itself, None);
+    addrs.add(now, &at([4, 3]), AddrSource::Peer, None);
     assert_eq!(ports(&addrs), [4, 3, 1, 2, 90, 91]);
-    addrs.hear(now, &at([90]), Source::Reached, None);
+    addrs.add(now, &at([90]), AddrSource::Connection, None);
     assert_eq!(ports(&addrs), [90, 4, 3, 1, 2, 91]);
-    assert_eq!(addrs.told(), 5);
-    addrs.hear(now, &at([3, 4, 91]), Source::Rumour, None);
+    assert_eq!(addrs.first_hand(), 5);
+    addrs.add(now, &at([3, 4, 91]), AddrSource::Hearsay, None);
     assert_eq!(ports(&addrs), [90, 4, 3, 1, 2, 91], "hearsay takes nothing down");
     // It comes back, by a connection of its own making: what it says there is newer than where it was reached.
     addrs.connected();
-    addrs.hear(now, &at([7]), Source::Itself, None);
+    addrs.add(now, &at([7]), AddrSource::Peer, None);
     assert_eq!(ports(&addrs), [7, 90, 4, 3, 1, 2, 91]);
 }
 
 #[test]
 fn what_the_application_says_is_as_new_as_it_is_and_stays_sure() {
     let mut addrs = none();
-    addrs.hear(Timestamp::from_secs(1), &at([1, 2]), Source::Itself, None);
-    addrs.hear(Timestamp::from_secs(9), &at([3]), Source::Application, None);
+    addrs.add(Timestamp::from_secs(1), &at([1, 2]), AddrSource::Peer, None);
+    addrs.add(Timestamp::from_secs(9), &at([3]), AddrSource::Application, None);
     assert_eq!(ports(&addrs), [3, 1, 2]);
-    addrs.hear(Timestamp::from_secs(19), &at([2]), Source::Application, None);
-    addrs.hear(Timestamp::from_secs(29), &at([4]), Source::Itself, None);
+    addrs.add(Timestamp::from_secs(19), &at([2]), AddrSource::Application, None);
+    addrs.add(Timestamp::from_secs(29), &at([4]), AddrSource::Peer, None);
     assert_eq!(ports(&addrs), [4, 2, 3, 1]);
-    assert_eq!([1, 2, 3, 4].map(|port| addrs.is_sure(&at([port])[0])), [false, true, true, false]);
+    assert_eq!([1, 2, 3, 4].map(|port| addrs.is_trusted(&at([port])[0])), [false, true, true, false]);
 }
 
 #[test]
@@ -65,11 +65,11 @@ fn after_any_number_of_moves_the_live_address_is_first() {
             for addrs in [&mut heard, &mut reached] {
                 addrs.connected();
             }
-            reached.hear(now, &at([port]), Source::Reached, None);
-            heard.hear(now, &at([port]), Source::Itself, None);
+            reached.add(now, &at([port]), AddrSource::Connection, None);
+            heard.add(now, &at([port]), AddrSource::Peer, None);
         }
         for addrs in [&heard, &reached] {
-            assert_eq!((ports(addrs)[0], ports(addrs).len()), (moves - 1, MAX_TOLD));
+            assert_eq!((ports(addrs)[0], ports(addrs).len()), (moves - 1, MAX_FIRST_HAND));
         }
     }
 }
@@ -80,18 +80,18 @@ fn of_what_it_says_the_host_where_it_is_seen_comes_first() {
     let dead: Vec<_> = (1..31).map(|host| addr(&format!("/ip4/10.0.0.{host}/tcp/1"))).collect();
     let told: Vec<_> = dead.iter().cloned().chain(at([7])).collect();
     let seen = Host::of(&at([7])[0]);
-    addrs.hear(Timestamp::ZERO, &told, Source::Itself, seen.as_ref());
+    addrs.add(Timestamp::ZERO, &told, AddrSource::Peer, seen.as_ref());
     assert_eq!(addrs.contact().raw_addrs()[0], at([7])[0]);
-    assert!(addrs.is_sure(&at([7])[0]) && !addrs.is_sure(&dead[0]));
+    assert!(addrs.is_trusted(&at([7])[0]) && !addrs.is_trusted(&dead[0]));
 }
 
 #[test]
 fn where_it_was_reached_is_not_cut_whatever_it_says() {
     let mut addrs = none();
-    addrs.hear(Timestamp::ZERO, &at([7]), Source::Reached, None);
+    addrs.add(Timestamp::ZERO, &at([7]), AddrSource::Connection, None);
     addrs.connected();
-    addrs.hear(Timestamp::ZERO, &at(100..130), Source::Itself, None);
-    assert_eq!((addrs.contact().raw_addrs().len(), addrs.told()), (MAX_TOLD, MAX_TOLD));
+    addrs.add(Timestamp::ZERO, &at(100..130), AddrSource::Peer, None);
+    assert_eq!((addrs.contact().raw_addrs().len(), addrs.first_hand()), (MAX_FIRST_HAND, MAX_FIRST_HAND));
     assert_eq!(ports(&addrs), [100, 101, 102, 103, 104, 105, 106, 7]);
 }
 
@@ -99,27 +99,27 @@ fn where_it_was_reached_is_not_cut_whatever_it_says() {
 fn all_of_its_addresses_replace_the_old_ones_and_none_replace_nothing() {
     let mut addrs = none();
     let mut now = Timestamp::from_secs(1);
-    addrs.hear(now, &at([1]), Source::Reached, None);
-    addrs.hear(now, &at([2, 3]), Source::Itself, None);
-    addrs.hear(now, &at([90]), Source::Rumour, None);
+    addrs.add(now, &at([1]), AddrSource::Connection, None);
+    addrs.add(now, &at([2, 3]), AddrSource::Peer, None);
+    addrs.add(now, &at([90]), AddrSource::Hearsay, None);
     now += LATER;
-    addrs.hear(now, &[], Source::Announced, None);
+    addrs.add(now, &[], AddrSource::PeerList, None);
     assert_eq!(ports(&addrs), [1, 2, 3, 90]);
-    addrs.hear(now, &at([4, 3]), Source::Announced, None);
+    addrs.add(now, &at([4, 3]), AddrSource::PeerList, None);
     assert_eq!(ports(&addrs), [1, 4, 3, 90]);
 }
 
 #[test]
 fn what_is_said_again_changes_nothing() {
     let mut addrs = none();
-    addrs.hear(Timestamp::ZERO, &at([1]), Source::Reached, None);
-    addrs.hear(Timestamp::ZERO, &at([1, 2]), Source::Itself, None);
+    addrs.add(Timestamp::ZERO, &at([1]), AddrSource::Connection, None);
+    addrs.add(Timestamp::ZERO, &at([1, 2]), AddrSource::Peer, None);
     let before = Arc::clone(addrs.contact());
     for second in 0..10 {
         let now = Timestamp::from_secs(second * 10);
-        addrs.hear(now, &at([1]), Source::Reached, None);
-        addrs.hear(now, &at([1, 2]), Source::Itself, None);
-        addrs.hear(now, &at([2]), Source::Rumour, None);
+        addrs.add(now, &at([1]), AddrSource::Connection, None);
+        addrs.add(now, &at([1, 2]), AddrSource::Peer, None);
+        addrs.add(now, &at([2]), AddrSource::Hearsay, None);
         assert!(Arc::ptr_eq(addrs.contact(), &before));
     }
 }

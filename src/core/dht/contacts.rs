@@ -4,26 +4,26 @@
 
 use super::queries::named;
 use super::*;
-use crate::core::back_off::Failure;
+use crate::core::back_off::FailedRequest;
 use crate::core::message::DialCause;
 
 impl Dht {
     /// Someone told of a peer.
-    pub(super) fn on_contact(&mut self, now: Timestamp, contact: &Arc<Contact>, source: Source) {
+    pub(super) fn on_contact(&mut self, now: Timestamp, contact: &Arc<Contact>, source: AddrSource) {
         if contact.key() == self.peers.local.key() {
             return;
         }
-        if source == Source::Application {
-            self.peers.back_offs.on_named(contact.key());
+        if source == AddrSource::Application {
+            self.peers.back_offs.clear(contact.key());
         }
-        let contact = self.peers.note(now, contact, source);
-        if source == Source::Rumour {
+        let contact = self.peers.learn_addrs(now, contact, source);
+        if source == AddrSource::Hearsay {
             return self.on_reported(now, contact);
         }
-        if source == Source::Application || self.peers.may_serve(contact.key()) {
+        if source == AddrSource::Application || self.peers.may_serve(contact.key()) {
             self.offer(now, contact);
         }
-        if source == Source::Application {
+        if source == AddrSource::Application {
             self.want_more(now);
         }
     }
@@ -32,12 +32,12 @@ impl Dht {
     /// counts as named until it fails, k such peers at most, since nobody may report it again.
     fn on_reported(&mut self, now: Timestamp, contact: Arc<Contact>) {
         let (k, book) = (self.config.lookup.replication.get(), &mut self.peers.book);
-        let first: Vec<_> = book.named().take(k).map(|named| *named.key()).collect();
+        let first: Vec<_> = book.boot_nodes().take(k).map(|named| *named.key()).collect();
         if first.contains(contact.key()) {
             return; // lookups try it
         }
         if first.len() < k && self.peers.table.len() < k {
-            book.remember(contact.key());
+            book.keep_as_boot_node(contact.key());
         }
         self.offer(now, contact);
         self.want_more(now);
@@ -45,7 +45,7 @@ impl Dht {
 
     /// A peer asks. Where there is no identify it is dialled back: if that works, it can be tried like any other.
     pub(super) fn on_asked(&mut self, now: Timestamp, peer: PeerId, key: &Key) {
-        let Some(from) = self.peers.silent(now, &peer, key) else { return };
+        let Some(from) = self.peers.on_request_without_identify(now, &peer, key) else { return };
         if !std::mem::replace(&mut self.no_identify, true) {
             tracing::warn!(%peer, "peers ask without saying whether they serve or where they listen: add identify::Behaviour to all swarms");
             self.outputs.push_back(Output::Event(Event::NoIdentify));
@@ -53,7 +53,7 @@ impl Dht {
         let Some(contact) = from else { return };
         // Until it answers: whoever dials from elsewhere each time is not dialled back each time.
         let (to, why) = (&contact.with_addrs([]), RequestError::Timeout);
-        self.peers.back_offs.on_failure(Failure { now, asked: now, to, why, told: true }, false, &mut self.rng);
+        self.peers.back_offs.on_failure(FailedRequest { now, asked: now, to, why, told: true }, false, &mut self.rng);
         self.outputs.extend(contact.addrs().next().map(|addr| Output::DialBack { peer, addr }));
     }
 
@@ -66,8 +66,8 @@ impl Dht {
     ) {
         let key = Key::from(&peer);
         let end = inbound_addr.as_ref().or(outbound_addr.as_ref());
-        self.peers.table.connected(peer, end);
-        self.peers.connected(now, &key, end, inbound_addr.is_some());
+        self.peers.table.on_connected(peer, end);
+        self.peers.on_connected(now, &key, end, inbound_addr.is_some());
         self.on_sign_of_life(now, &key);
         self.peers.dials.on_connected(&key, end.map(AsRef::as_ref), inbound_addr.is_none());
         if let Some(addr) = outbound_addr {
@@ -77,15 +77,15 @@ impl Dht {
                 Some(known) => known.with_multiaddrs([addr]),
                 None => Contact::new(peer, [addr]),
             };
-            self.on_contact(now, &contact, Source::Reached);
+            self.on_contact(now, &contact, AddrSource::Connection);
         }
     }
 
     /// Whoever has no address left at which it could be reached again, since others turned out to be there, leaves the table.
     pub(super) fn on_disconnected(&mut self, now: Timestamp, peer: PeerId) {
         let key = Key::from(&peer);
-        self.peers.table.disconnected(&peer);
-        self.peers.disconnected(&key);
+        self.peers.table.on_disconnected(&peer);
+        self.peers.on_disconnected(&key);
         let lost =
             self.peers.dials.has_wrong(&key) && self.peers.contact_at(&key).is_none_or(|known| !known.has_addrs());
         if lost {
@@ -112,7 +112,7 @@ impl Dht {
     }
 
     pub(super) fn on_dial_failed(&mut self, now: Timestamp, peer: PeerId, addrs: &[(multiaddr::Multiaddr, DialCause)]) {
-        if let Some(gone) = self.peers.dial_failed(now, peer, addrs) {
+        if let Some(gone) = self.peers.on_dial_failed(now, peer, addrs) {
             self.left_table(now, gone);
             self.offer_waiting(now, &Key::from(&gone));
         }
@@ -155,12 +155,12 @@ impl Dht {
         tracing::debug!(peers = peers.len(), "tries the peers that were known");
         self.snapshots.on_restored(now);
         for contact in peers.iter().take(MAX_SAVED_PEERS) {
-            let contact = self.peers.admissible(contact);
+            let contact = self.peers.filtered(contact);
             if contact.key() == self.peers.local.key() {
                 continue;
             }
-            let contact = self.peers.note(now, &contact, Source::Rumour);
-            self.peers.book.remember(contact.key());
+            let contact = self.peers.learn_addrs(now, &contact, AddrSource::Hearsay);
+            self.peers.book.keep_as_boot_node(contact.key());
             self.queue(now, contact);
         }
         self.start_probes(now);
@@ -169,7 +169,7 @@ impl Dht {
 
     /// Has the peers of the table kept for the next start, the longest known first.
     pub(super) fn save_peers(&mut self) {
-        let peers = self.peers.table.lasting(MAX_SAVED_PEERS);
+        let peers = self.peers.table.longest_known(MAX_SAVED_PEERS);
         if let Some(Err(why)) = self.storage.run(self.time.date, Asker::Nobody, Op::SavePeers(peers)) {
             tracing::warn!(%why, "the peers of the table are not kept for the next start");
         }
@@ -187,7 +187,7 @@ impl Dht {
     /// Has a peer wait for its trial, if the table has a place for it. Candidates of one group of addresses take turns
     /// with those of others; a peer of several groups counts for one.
     pub(super) fn queue(&mut self, now: Timestamp, contact: Arc<Contact>) -> bool {
-        let wanted = self.peers.wants(now, &contact);
+        let wanted = self.peers.has_place_for(now, &contact);
         if wanted {
             let group = self.peers.table.group(&contact);
             self.probes.offer(contact, group);
@@ -197,9 +197,9 @@ impl Dht {
 
     /// Has a peer that is there, and says that it serves, wait for a place.
     fn hold(&mut self, now: Timestamp, contact: &Arc<Contact>) -> bool {
-        let waits = self.peers.may_serve(contact.key()) && self.peers.would_want(now, contact);
+        let waits = self.peers.may_serve(contact.key()) && self.peers.would_accept(now, contact);
         if waits {
-            self.peers.table.hold(now, contact);
+            self.peers.table.add_waiting(now, contact);
         }
         waits
     }
@@ -209,7 +209,7 @@ impl Dht {
         loop {
             while let Some((contact, purpose)) = self.probes.start_next() {
                 let (wanted, held) = match purpose {
-                    Purpose::Trial => (self.peers.wants(now, &contact), self.peers.holds(now, &contact)),
+                    Purpose::Trial => (self.peers.has_place_for(now, &contact), self.peers.is_held_back(now, &contact)),
                     Purpose::Check => (self.checks.wants(now, &contact, &self.peers), false),
                 };
                 if wanted && !held {
@@ -241,7 +241,7 @@ impl Dht {
             }
         }
         // Its answer may have counted for nothing, since it has no address: the next may be asked.
-        self.peers.table.leave_alone(&Key::from(peer));
+        self.peers.table.end_challenge(&Key::from(peer));
         if purpose == Some(Purpose::Check) && response.is_none() {
             self.on_check_failed(now, &Key::from(peer));
         }
@@ -253,7 +253,8 @@ impl Dht {
     pub(super) fn on_probe_failed(&mut self, now: Timestamp, asked: &Arc<Contact>, why: RequestError) {
         self.on_probed(now, asked.peer(), None);
         let known = self.peers.contact(asked.peer()).filter(|_| why.is_failed_dial());
-        if let Some(more) = known.filter(|known| !known.adds_nothing_to(asked) && !self.peers.holds(now, known)) {
+        if let Some(more) = known.filter(|known| !known.adds_nothing_to(asked) && !self.peers.is_held_back(now, known))
+        {
             self.offer(now, more);
         }
     }
@@ -262,7 +263,7 @@ impl Dht {
     /// one answers.
     fn on_check_failed(&mut self, now: Timestamp, key: &Key) {
         if self.peers.table.get(key).is_none_or(|entry| entry.is_unreachable()) {
-            let next = self.peers.suspect(now);
+            let next = self.peers.challenge_next(now);
             next.into_iter().for_each(|next| self.probes.check(next));
         }
     }
@@ -292,10 +293,10 @@ impl Dht {
     }
 
     fn queue_contest(&mut self, now: Timestamp, key: &Key, first: bool) {
-        if self.peers.table.make_way(key) {
+        if self.peers.table.demote_unreachable(key) {
             self.queue_waiting(now, key);
         }
-        let entry = if self.checks.are_on() { self.peers.contest(now, key, first) } else { None };
+        let entry = if self.checks.are_on() { self.peers.challenge(now, key, first) } else { None };
         if let Some(entry) = entry {
             self.probes.check(entry);
         }
@@ -303,20 +304,20 @@ impl Dht {
 
     /// A peer answered: it belongs into the table if there is a place.
     pub(super) fn admit(&mut self, now: Timestamp, contact: &Arc<Contact>) {
-        let contact = &self.peers.as_answered(contact);
+        let contact = &self.peers.contact_for_table(contact);
         if !self.peers.is_routable(contact) {
             self.on_sign_of_life(now, contact.key());
             return self.leave_if_relayed(now, contact.key());
         }
         let peer = *contact.peer();
         let mut offer = self.peers.table.offer(now, contact);
-        if offer == Offer::Full && self.peers.table.make_way(contact.key()) {
+        if offer == Admission::Full && self.peers.table.demote_unreachable(contact.key()) {
             offer = self.peers.table.offer(now, contact);
         }
         let gone = match offer {
-            Offer::Added(gone) => gone,
-            Offer::Known | Offer::Crowded => return,
-            Offer::Full => return self.contest(now, contact.key(), false),
+            Admission::Added(gone) => gone,
+            Admission::Known | Admission::Crowded => return,
+            Admission::Full => return self.contest(now, contact.key(), false),
         };
         // It answered what it was asked before it said that it serves no longer.
         let declines = self.peers.declines(contact.key());

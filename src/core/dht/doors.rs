@@ -9,15 +9,14 @@ use multiaddr::Multiaddr;
 use super::*;
 
 impl Dht {
-    /// What came in, with its admissible addresses alone; `None` where those were all that it said.
+    /// What came in, with its admitted addresses alone; `None` where those were all that it said.
     pub(super) fn screen(&mut self, input: Input) -> Option<Input> {
         let peers = &self.peers;
         Some(match input {
             Input::AddPeer(contact) => Input::AddPeer(self.screen_named(&contact)?),
-            Input::Discovered(contact) => Input::Discovered(some_of(&contact, peers.admissible(&contact))?),
+            Input::Discovered(contact) => Input::Discovered(some_of(&contact, peers.filtered(&contact))?),
             Input::Connected { peer, outbound_addr, inbound_addr } => {
-                let dialled =
-                    outbound_addr.and_then(|addr| peers.admissible(&Contact::new(peer, [addr])).addrs().next());
+                let dialled = outbound_addr.and_then(|addr| peers.filtered(&Contact::new(peer, [addr])).addrs().next());
                 Input::Connected { peer, outbound_addr: dialled, inbound_addr }
             }
             Input::Request { from, id, request: Request::AddProvider { key, providers } } => {
@@ -37,15 +36,15 @@ impl Dht {
 
     /// A peer that the application names. What is refused of it is told, since whoever names it counts on it.
     fn screen_named(&mut self, contact: &Arc<Contact>) -> Option<Arc<Contact>> {
-        let admissible = self.peers.admissible(contact);
-        let refused = contact.raw_addrs().iter().filter(|addr| !admissible.raw_addrs().contains(addr));
+        let filtered = self.peers.filtered(contact);
+        let refused = contact.raw_addrs().iter().filter(|addr| !filtered.raw_addrs().contains(addr));
         let refused: Vec<Multiaddr> = contact.with_addrs(refused.cloned()).addrs().collect();
         if !refused.is_empty() {
             let peer = *contact.peer();
             tracing::warn!(%peer, ?refused, policy = ?self.peers.policy, "addresses of a named peer are refused");
             self.outputs.push_back(Output::Event(Event::AddrsRefused { peer, addrs: refused }));
         }
-        some_of(contact, admissible)
+        some_of(contact, filtered)
     }
 
     /// The node has these addresses now. Whatever it knows under them is not the peer that was said to be there.
@@ -55,7 +54,7 @@ impl Dht {
             return;
         }
         let before = std::mem::replace(&mut self.peers.local, local);
-        for gone in self.peers.screen_again(now) {
+        for gone in self.peers.refilter(now) {
             self.left_table(now, gone);
             self.offer_waiting(now, &Key::from(&gone));
         }
@@ -68,10 +67,10 @@ impl Dht {
     /// The news of a query, which may have run since before the own addresses changed.
     pub(super) fn screen_event(&self, event: QueryEvent) -> QueryEvent {
         match event {
-            QueryEvent::Provider(provider) => QueryEvent::Provider(self.peers.admissible(&provider)),
+            QueryEvent::Provider(provider) => QueryEvent::Provider(self.peers.filtered(&provider)),
             QueryEvent::Finished(mut result) => {
                 match &mut *result {
-                    Ok(Answer::Peer { peer, .. }) => *peer = self.peers.admissible(peer),
+                    Ok(Answer::Peer { peer, .. }) => *peer = self.peers.filtered(peer),
                     Ok(Answer::ClosestPeers { peers, .. }) => *peers = screened(&self.peers, std::mem::take(peers)),
                     _ => {}
                 }
@@ -83,12 +82,12 @@ impl Dht {
 }
 
 /// A contact that lost all its addresses says nothing; one that had none may.
-fn some_of(contact: &Contact, admissible: Arc<Contact>) -> Option<Arc<Contact>> {
-    (admissible.has_addrs() || !contact.has_addrs()).then_some(admissible)
+fn some_of(contact: &Contact, filtered: Arc<Contact>) -> Option<Arc<Contact>> {
+    (filtered.has_addrs() || !contact.has_addrs()).then_some(filtered)
 }
 
 fn screened(peers: &Peers, mut contacts: Vec<Arc<Contact>>) -> Vec<Arc<Contact>> {
-    contacts.iter_mut().for_each(|contact| *contact = peers.admissible(contact));
+    contacts.iter_mut().for_each(|contact| *contact = peers.filtered(contact));
     contacts
 }
 

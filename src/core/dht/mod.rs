@@ -22,7 +22,7 @@ use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
-use super::addresses::Source;
+use super::addresses::AddrSource;
 use super::config::DhtConfig;
 use super::contact::Contact;
 use super::error::{ConfigError, PeerFailure, QueryError};
@@ -38,7 +38,7 @@ use super::peers::Peers;
 use super::prepare::{Preparing, join, prepare};
 use super::query::{Context, Find, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step, trim};
 use super::requests::{Alarm, Begin, InFlight, Owner, Requests, Tag};
-use super::routing::{Offer, RoutingSnapshot};
+use super::routing::{Admission, RoutingSnapshot};
 use super::rtt::{Deadlines, Experience, Pace};
 use super::server::{Served, Server, ServerContext};
 use super::spans;
@@ -208,7 +208,7 @@ impl Dht {
     /// A store that keeps peers ([`Store::keeps_peers`]) does this by itself.
     pub fn restore(&mut self, now: Timestamp, table: &RoutingSnapshot) -> usize {
         let now = self.follow(now);
-        let peers = table.lasting(MAX_SAVED_PEERS);
+        let peers = table.longest_known(MAX_SAVED_PEERS);
         self.try_known(now, &peers);
         self.end_refused(now);
         peers.len()
@@ -232,8 +232,8 @@ impl Dht {
         }
         let Some(input) = self.screen(input) else { return };
         match input {
-            Input::AddPeer(contact) => self.on_contact(now, &contact, Source::Application),
-            Input::Discovered(contact) => self.on_contact(now, &contact, self.peers.word_on(contact.key())),
+            Input::AddPeer(contact) => self.on_contact(now, &contact, AddrSource::Application),
+            Input::Discovered(contact) => self.on_contact(now, &contact, self.peers.addr_source_of(contact.key())),
             Input::DialFailed { peer, addrs } => self.on_dial_failed(now, peer, &addrs),
             Input::Connected { peer, outbound_addr, inbound_addr } => {
                 self.on_connected(now, peer, outbound_addr, inbound_addr);
@@ -375,6 +375,6 @@ impl Dht {
     #[cfg(any(test, feature = "testing"))]
     pub fn admit_verified(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let now = self.follow(now);
-        self.admit(now, &self.peers.admissible(contact));
+        self.admit(now, &self.peers.filtered(contact));
     }
 }

@@ -47,7 +47,7 @@ impl Dht {
     }
 
     fn ask(&mut self, now: Timestamp, id: QueryId, query: &mut Query, to: &Arc<Contact>, request: Request, tag: Tag) {
-        if let Some(why) = self.peers.why_held(now, to, query.asked) {
+        if let Some(why) = self.peers.held_back_reason(now, to, query.asked) {
             self.stats.held_back += 1;
             return self.query_failed(id, query, tag, to, why);
         }
@@ -56,7 +56,7 @@ impl Dht {
         {
             self.stats.stores.count(cause);
         }
-        let to = self.peers.with_known(&self.peers.admissible(to));
+        let to = self.peers.with_known(&self.peers.filtered(to));
         let request = self.requests.queue(now, Owner::Query(id, tag), query.machine.pace(), to, request);
         query.in_flight.push(request);
         self.window.wait(id, request);
@@ -287,7 +287,7 @@ pub(super) fn named(peers: &Peers, config: &DhtConfig, target: &Key, response: &
     let worth = |contact: &Arc<Contact>| peers.is_routable(contact) || contact.key() == target;
     let most = config.lookup.replication.get().saturating_mul(2);
     let mut named: Vec<_> =
-        closer.iter().filter_map(|contact| peers.askable(contact)).filter(worth).take(most).collect();
+        closer.iter().filter_map(|contact| peers.contact_to_ask(contact)).filter(worth).take(most).collect();
     if let Some(diversity) = &config.routing.diversity {
         trim(&mut named, target, diversity);
     }

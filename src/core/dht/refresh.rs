@@ -24,7 +24,7 @@ impl Dht {
 
     pub(super) fn look_into(&mut self, now: Timestamp, aim: Aim) {
         if aim == Aim::Own {
-            self.peers.try_named(now);
+            self.peers.release_boot_nodes(now);
         }
         let id = self.pool.next_id();
         let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
@@ -60,7 +60,7 @@ impl Dht {
     /// A peer answered; before that there were `known` in the table.
     pub(super) fn on_growth(&mut self, now: Timestamp, known: usize) {
         let len = self.peers.table.len();
-        if known == 0 && len > 0 || self.peers.back_offs.take_outage_over() {
+        if known == 0 && len > 0 || self.peers.back_offs.take_outage_ended() {
             self.upkeep.own.hasten(now);
         }
         if len > known {
@@ -96,7 +96,7 @@ impl Dht {
             return Some(ALONE);
         }
         let missing = |named: &Arc<Contact>| named.key() != local.key() && table.get(named.key()).is_none();
-        let few = table.len() < self.config.lookup.replication.get() && book.named().any(missing);
+        let few = table.len() < self.config.lookup.replication.get() && book.boot_nodes().any(missing);
         few.then_some(Duration::MAX)
     }
 }

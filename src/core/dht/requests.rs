@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::back_off::Failure;
+use crate::core::back_off::FailedRequest;
 use crate::core::message::{DialCause, Unreachable};
 
 /// While few peers are known, a query that others have answered and that waits for nothing but dials gives them up this long
@@ -15,7 +15,7 @@ pub(super) const DIAL_WAIT: Duration = Duration::from_millis(750);
 impl Dht {
     /// Sends a request that no query waits for.
     pub(super) fn send(&mut self, now: Timestamp, owner: Owner, pace: Pace, to: &Arc<Contact>, request: Request) {
-        let to = self.peers.with_known(&self.peers.admissible(to));
+        let to = self.peers.with_known(&self.peers.filtered(to));
         let id = self.requests.queue(now, owner, pace, to, request);
         self.hand(now, id);
     }
@@ -91,15 +91,15 @@ impl Dht {
         let Some(of) = self.requests.get_mut(id) else { return false };
         of.connected = self.peers.is_connected(of.to.key());
         let trial = of.owner == Owner::Probe && self.peers.table.get(of.to.key()).is_none();
-        let namers = match of.owner {
+        let referrers = match of.owner {
             Owner::Query(query, tag) if !of.connected => {
                 let lookup = self.pool.get_mut(query).and_then(|query| query.machine.lookup(tag));
-                lookup.map_or_else(Vec::new, |lookup| lookup.namers(of.to.key()))
+                lookup.map_or_else(Vec::new, |lookup| lookup.referrers(of.to.key()))
             }
             _ => Vec::new(),
         };
         // It may have waited: this node's own addresses are others by now.
-        match self.peers.dialled(now, &self.peers.admissible(&of.to), trial, &namers) {
+        match self.peers.choose_dial_addrs(now, &self.peers.filtered(&of.to), trial, &referrers) {
             Ok(to) => self.outputs.push_back(Output::Send { to, id, request: of.request() }),
             Err(why) => {
                 self.refused.push_back((id, why.into()));
@@ -124,7 +124,7 @@ impl Dht {
         let key = *request.to.key();
         let again = match why {
             RequestError::Unreachable(_) => {
-                let again = request.may_be_sent_again(self.peers.dials.worth_again(now, &key));
+                let again = request.may_be_sent_again(self.peers.dials.retries_left(now, &key));
                 if !again {
                     self.peers.dials.end(&key);
                 }
@@ -150,7 +150,7 @@ impl Dht {
                 Some(at) => _ = self.refused.remove(at),
                 None => {
                     if !request.connected && !request.has_begun() {
-                        self.peers.dials.give_up(request.to.key());
+                        self.peers.dials.cancel(request.to.key());
                     }
                     self.outputs.push_back(Output::Cancel { id });
                 }
@@ -260,7 +260,7 @@ impl Dht {
             Owner::Query(of, _) => self.pool.get_mut(of).is_some_and(|query| query.asked),
             Owner::Probe | Owner::Evidence => false,
         };
-        match self.peers.on_failure(Failure { now, asked: request.handed, to, why, told }, &mut self.rng) {
+        match self.peers.on_failure(FailedRequest { now, asked: request.handed, to, why, told }, &mut self.rng) {
             Some(gone) => self.left_table(now, gone),
             None => {
                 let failing = self.peers.table.get(to.key()).filter(|entry| entry.failures() > 0);

@@ -140,7 +140,7 @@ fn who_has_but_a_relay_left_when_it_answers_leaves_its_place_and_its_bucket_is_c
     dht.handle_input(NOW, Input::AddPeer(both));
     dht.on_sign_of_life(later, other.key());
     dht.contest(later, entry.key(), false);
-    assert!(dht.peers.table.is_contested(entry.key()));
+    assert!(dht.peers.table.is_challenged(entry.key()));
     let sent = std::iter::from_fn(|| dht.poll_output()).find_map(|output| match output {
         Output::Send { to, id, .. } if *to.peer() == peer => Some(id),
         _ => None,
@@ -151,7 +151,7 @@ fn who_has_but_a_relay_left_when_it_answers_leaves_its_place_and_its_bucket_is_c
     let result = Ok(Response::FindNode { closer: Vec::new() });
     dht.handle_input(later, Input::Response { id: sent.unwrap(), result });
     assert!(dht.peers.table.get(entry.key()).is_none(), "it needs a relay");
-    assert!(!dht.peers.table.is_contested(entry.key()));
+    assert!(!dht.peers.table.is_challenged(entry.key()));
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn nobody_is_kept_out_by_what_others_say_of_it() {
         dht.handle_input(NOW, Input::Response { id, result: Ok(Response::FindNode { closer }) });
     }
     assert_eq!(dht.peers.table.get(honest.key()).map(|entry| &entry.contact), Some(&honest));
-    assert!(dht.peers.wants(NOW, &other), "nor are others");
+    assert!(dht.peers.has_place_for(NOW, &other), "nor are others");
 }
 
 #[test]
@@ -246,9 +246,9 @@ fn a_dead_peer_that_was_named_is_not_dialled_in_every_lookup() {
         "{dials}: by its trial, and whenever its back-off of 5, 10, 20 s and so on is over"
     );
     let now = NOW + Duration::from_secs(200);
-    assert!(dht.peers.back_offs.holds(now, &dead));
+    assert!(dht.peers.back_offs.is_held_back(now, &dead));
     dht.handle_input(now, Input::AddPeer(Arc::clone(&dead)));
-    assert!(!dht.peers.back_offs.holds(now, &dead), "named again");
+    assert!(!dht.peers.back_offs.is_held_back(now, &dead), "named again");
 }
 
 #[test]
@@ -262,11 +262,11 @@ fn a_named_peer_that_failed_and_then_calls_and_answers_is_left_alone_no_longer()
         let result = Err(RequestError::Unreachable(Unreachable::DialFailed(DialCause::Refused)));
         dht.handle_input(NOW, Input::Response { id, result });
     }
-    assert!(dht.peers.back_offs.holds(NOW, &named));
+    assert!(dht.peers.back_offs.is_held_back(NOW, &named));
     dht.handle_input(NOW, Input::Connected { peer, outbound_addr: None, inbound_addr: None });
     dht.handle_input(NOW, Input::Serves { peer, yes: true });
     answer_all(&mut dht);
-    assert!(!dht.peers.back_offs.holds(NOW, &named));
+    assert!(!dht.peers.back_offs.is_held_back(NOW, &named));
 }
 
 #[test]

@@ -6,14 +6,14 @@
 //! dials of mere words have a budget by destination: a host takes [`PER_HOST`] attempts that are not known to have
 //! succeeded, a network [`PER_NETWORK`], within [`PERIOD`]. An attempt counts from its beginning, since it is not known what
 //! it will be; a success takes back what was spent at the host that answers, and at no other that was tried beside it. Nor
-//! does it count if nobody waits for it any more before it was made. What is sure ([`Addresses::is_sure`]) is dialled beside
+//! does it count if nobody waits for it any more before it was made. What is sure ([`Addresses::is_trusted`]) is dialled beside
 //! all budgets, and does not count.
 //!
-//! A third of each budget is left to others than the one who spends the rest: each [`Namer`] has a share, so that whoever
-//! names rubbish uses up its own. A namer is the host of a peer that named the address, since ids are free; whoever is at
+//! A third of each budget is left to others than the one who spends the rest: each [`Referrer`] has a share, so that whoever
+//! names rubbish uses up its own. A referrer is the host of a peer that named the address, since ids are free; whoever is at
 //! the destination itself may spend all that is left.
 //!
-//! [`Addresses::is_sure`]: super::addresses::Addresses::is_sure
+//! [`Addresses::is_trusted`]: super::addresses::Addresses::is_trusted
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,14 +53,14 @@ const MAX_AGAIN: u8 = 4;
 const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
-pub(crate) struct Dials {
+pub(crate) struct DialHistory {
     /// Addresses at which peers are not, whatever anyone says. Where there is no room all are forgotten: that costs a dial
     /// each, of those that are named again.
     wrong: BTreeMap<Key, Arc<Contact>>,
     limit: usize,
     /// Whether this node reached anyone by a transport, or does not have it.
     transports: BTreeMap<Transport, bool>,
-    spent: BTreeMap<Destination, Spent>,
+    spent: BTreeMap<Destination, Spending>,
     /// At so many destinations those whose period is over are forgotten.
     sweep_at: usize,
     /// Peers that are being dialled.
@@ -76,11 +76,11 @@ struct UnderWay {
     /// How many requests were sent that it is for.
     requests: usize,
     /// The hosts of whose budgets an attempt was taken, and of whose share.
-    spent: Vec<(Host, Namer)>,
+    spent: Vec<(Host, Referrer)>,
 }
 
 /// Where a peer is seen that named an address. `None` stands for all of whom that is not known, and for nobody.
-pub(crate) type Namer = Option<Host>;
+pub(crate) type Referrer = Option<Host>;
 
 /// A host, or what stands for a network, and how many attempts it takes.
 type Destination = (Host, usize);
@@ -91,17 +91,17 @@ fn destinations(host: Host) -> [Destination; 2] {
 
 /// What hearsay did to a destination in a period.
 #[derive(Debug)]
-struct Spent {
+struct Spending {
     since: Timestamp,
     /// Of whose share each attempt was.
-    attempts: SmallVec<[Namer; PER_HOST]>,
+    attempts: SmallVec<[Referrer; PER_HOST]>,
     successes: usize,
 }
 
-impl Dials {
+impl DialHistory {
     /// Remembers wrong addresses of so many peers.
-    pub(crate) fn new(limit: usize) -> Dials {
-        Dials { limit, sweep_at: FIRST_SWEEP, ..Dials::default() }
+    pub(crate) fn new(limit: usize) -> DialHistory {
+        DialHistory { limit, sweep_at: FIRST_SWEEP, ..DialHistory::default() }
     }
 
     /// Whether a peer is known not to be at an address.
@@ -133,12 +133,12 @@ impl Dials {
     }
 
     /// Whether no transport takes such an address.
-    pub(crate) fn lacks(&self, addr: &[u8]) -> bool {
+    pub(crate) fn lacks_transport(&self, addr: &[u8]) -> bool {
         self.transports.get(&Transport::of(addr)) == Some(&false)
     }
 
     /// Whether this node reached anyone by the transport of this address: if it fails, that says something.
-    pub(crate) fn works(&self, addr: &[u8]) -> bool {
+    pub(crate) fn is_transport_proven(&self, addr: &[u8]) -> bool {
         self.transports.get(&Transport::of(addr)) == Some(&true)
     }
 
@@ -150,7 +150,7 @@ impl Dials {
     }
 
     /// A peer is dialled here, for attempts that were spent on these hosts.
-    pub(crate) fn begin(&mut self, now: Timestamp, at: &Arc<Contact>, spent: Vec<(Host, Namer)>) {
+    pub(crate) fn begin(&mut self, now: Timestamp, at: &Arc<Contact>, spent: Vec<(Host, Referrer)>) {
         if self.under_way.len() >= MAX_DESTINATIONS {
             self.under_way.clear();
         }
@@ -162,32 +162,32 @@ impl Dials {
         self.under_way.remove(key);
     }
 
-    /// Takes an attempt from the budgets of a host and its network, and of the share of the first of the namers of whose
+    /// Takes an attempt from the budgets of a host and its network, and of the share of the first of the referrers of whose
     /// both have one left. Says of whose.
-    pub(crate) fn spend(&mut self, now: Timestamp, host: Host, namers: &[Namer]) -> Option<Namer> {
+    pub(crate) fn take_attempt(&mut self, now: Timestamp, host: Host, referrers: &[Referrer]) -> Option<Referrer> {
         let destinations = destinations(host);
-        let left = |at, namer: &&Namer| self.spent.get(at).is_none_or(|spent| spent.is_left(now, at, namer));
-        let namer = *namers.iter().find(|namer| destinations.iter().all(|at| left(at, namer)))?;
-        destinations.into_iter().for_each(|at| self.spent_at(now, at).attempts.push(namer));
-        Some(namer)
+        let left = |at, referrer: &&Referrer| self.spent.get(at).is_none_or(|spent| spent.is_left(now, at, referrer));
+        let referrer = *referrers.iter().find(|referrer| destinations.iter().all(|at| left(at, referrer)))?;
+        destinations.into_iter().for_each(|at| self.spent_at(now, at).attempts.push(referrer));
+        Some(referrer)
     }
 
     /// One of the requests that a peer was to be dialled for is given up, before that dial was made.
-    pub(crate) fn give_up(&mut self, peer: &Key) {
+    pub(crate) fn cancel(&mut self, peer: &Key) {
         let Some(dial) = self.under_way.get_mut(peer) else { return };
         dial.requests -= 1;
         if dial.requests == 0 {
-            self.give_back(peer, |_| true);
+            self.refund(peer, |_| true);
         }
     }
 
     /// The dial of a peer is over: what was spent on it at such hosts did not fail.
-    fn give_back(&mut self, peer: &Key, of: impl Fn(&Host) -> bool) {
+    fn refund(&mut self, peer: &Key, of: impl Fn(&Host) -> bool) {
         let spent = self.under_way.remove(peer).map_or_else(Vec::new, |dial| dial.spent);
-        let both = |(host, namer)| destinations(host).map(|at| (at, namer));
-        for (at, namer) in spent.into_iter().filter(|(host, _)| of(host)).flat_map(both) {
+        let both = |(host, referrer)| destinations(host).map(|at| (at, referrer));
+        for (at, referrer) in spent.into_iter().filter(|(host, _)| of(host)).flat_map(both) {
             if let Some(spent) = self.spent.get_mut(&at)
-                && let Some(at) = spent.attempts.iter().position(|of| *of == namer)
+                && let Some(at) = spent.attempts.iter().position(|of| *of == referrer)
             {
                 spent.attempts.swap_remove(at);
             }
@@ -197,7 +197,7 @@ impl Dials {
     /// A connection to a peer is up, by a dial or by the peer's own, with its other `end` there, as far as that is known.
     pub(crate) fn on_connected(&mut self, peer: &Key, end: Option<&[u8]>, dialled: bool) {
         let host = end.and_then(Host::of);
-        self.give_back(peer, |spent| Some(*spent) == host);
+        self.refund(peer, |spent| Some(*spent) == host);
         let Some(addr) = end.filter(|_| dialled) else { return };
         self.set_transport(addr, true);
         host.into_iter().for_each(|host| self.on_success(host));
@@ -209,14 +209,14 @@ impl Dials {
         let Some(dial) = self.under_way.get(peer) else { return };
         let host = dial.spent.first().map(|(host, _)| *host);
         let host = host.filter(|host| dial.spent.iter().all(|(other, _)| other == host));
-        self.give_back(peer, |spent| Some(*spent) == host);
+        self.refund(peer, |spent| Some(*spent) == host);
         host.into_iter().for_each(|host| self.on_success(host));
     }
 
     /// A dial at a host succeeded: nothing that was spent there counts, and one more may be.
     fn on_success(&mut self, host: Host) {
         if let Some(spent) = self.spent.get_mut(&(host, PER_HOST)) {
-            *spent = Spent { successes: (spent.successes + 1).min(MAX_SUCCESSES), ..Spent::new(spent.since) };
+            *spent = Spending { successes: (spent.successes + 1).min(MAX_SUCCESSES), ..Spending::new(spent.since) };
         }
     }
 
@@ -228,17 +228,17 @@ impl Dials {
     pub(crate) fn on_failed(&mut self, now: Timestamp, peer: &Key, addr: &[u8], cause: DialCause, lower: bool) {
         let worth = match cause {
             DialCause::WrongPeer => MAX_AGAIN,
-            DialCause::NoTransport if !self.works(addr) && self.set_transport(addr, false) => MAX_AGAIN,
+            DialCause::NoTransport if !self.is_transport_proven(addr) && self.set_transport(addr, false) => MAX_AGAIN,
             DialCause::Unknown | DialCause::Closed | DialCause::Handshake => u8::from(lower),
             _ => 0,
         };
-        if worth > self.worth_again(now, peer) {
+        if worth > self.retries_left(now, peer) {
             self.learnt = Some((*peer, now, worth));
         }
     }
 
     /// How often a request may be sent again whose dial of the peer failed just now, since the next may come out otherwise.
-    pub(crate) fn worth_again(&self, now: Timestamp, peer: &Key) -> u8 {
+    pub(crate) fn retries_left(&self, now: Timestamp, peer: &Key) -> u8 {
         self.learnt.filter(|(of, at, _)| of == peer && now < *at + AGAIN).map_or(0, |(_, _, worth)| worth)
     }
 
@@ -252,7 +252,7 @@ impl Dials {
         room && self.transports.insert(transport, works) != Some(works)
     }
 
-    fn spent_at(&mut self, now: Timestamp, at: Destination) -> &mut Spent {
+    fn spent_at(&mut self, now: Timestamp, at: Destination) -> &mut Spending {
         if self.spent.len() >= self.sweep_at {
             self.spent.retain(|_, spent| now < spent.since + PERIOD);
             self.sweep_at = (self.spent.len() * 2).max(FIRST_SWEEP);
@@ -263,24 +263,24 @@ impl Dials {
         {
             self.spent.remove(&oldest);
         }
-        let spent = self.spent.entry(at).or_insert_with(|| Spent::new(now));
+        let spent = self.spent.entry(at).or_insert_with(|| Spending::new(now));
         if now >= spent.since + PERIOD {
-            *spent = Spent::new(now);
+            *spent = Spending::new(now);
         }
         spent
     }
 }
 
-impl Spent {
-    fn new(since: Timestamp) -> Spent {
-        Spent { since, attempts: SmallVec::new(), successes: 0 }
+impl Spending {
+    fn new(since: Timestamp) -> Spending {
+        Spending { since, attempts: SmallVec::new(), successes: 0 }
     }
 
-    /// Whether there may be one more attempt here for this namer.
-    fn is_left(&self, now: Timestamp, at: &Destination, namer: &Namer) -> bool {
+    /// Whether there may be one more attempt here for this referrer.
+    fn is_left(&self, now: Timestamp, at: &Destination, referrer: &Referrer) -> bool {
         let (limit, others) = (at.1 + self.successes, at.1 / 3);
-        let is_there = namer.is_some_and(|namer| destinations(namer).contains(at));
-        let own = self.attempts.iter().filter(|of| *of == namer).count();
+        let is_there = referrer.is_some_and(|referrer| destinations(referrer).contains(at));
+        let own = self.attempts.iter().filter(|of| *of == referrer).count();
         now >= self.since + PERIOD || self.attempts.len() < limit && (is_there || own + others < limit)
     }
 }

@@ -166,8 +166,8 @@ impl Disjoint {
         self.paths.iter().chain(&self.afterwards).find_map(|path| path.contact(key))
     }
 
-    pub(crate) fn namers(&self, key: &Key) -> Vec<Key> {
-        self.paths.iter().chain(&self.afterwards).flat_map(|path| path.frontier.namers(key)).collect()
+    pub(crate) fn referrers(&self, key: &Key) -> Vec<Key> {
+        self.paths.iter().chain(&self.afterwards).flat_map(|path| path.frontier.referrers(key)).collect()
     }
 
     pub(crate) fn unasked(&self) -> usize {

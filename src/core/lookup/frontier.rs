@@ -52,7 +52,7 @@ pub(crate) struct Frontier {
     limit: usize,
     answers: usize,
     /// Who gave the first answers, one for each bit but the first.
-    namers: Vec<Key>,
+    referrers: Vec<Key>,
     /// How many of those that an answer alone named failed, less those that answered.
     failing: BTreeMap<u32, i32>,
     /// Which answers are not believed any more, one bit each.
@@ -66,7 +66,7 @@ impl Frontier {
             peers: BTreeMap::new(),
             limit,
             answers: 0,
-            namers: Vec::new(),
+            referrers: Vec::new(),
             failing: BTreeMap::new(),
             doubted: 0,
         }
@@ -76,14 +76,14 @@ impl Frontier {
     pub(crate) fn begin_answer(&mut self, from: &Key) {
         self.answers += 1;
         if self.answers < 64 {
-            self.namers.push(*from);
+            self.referrers.push(*from);
         }
     }
 
     /// Those who named a peer, the first first.
-    pub(crate) fn namers(&self, key: &Key) -> impl Iterator<Item = Key> {
+    pub(crate) fn referrers(&self, key: &Key) -> impl Iterator<Item = Key> {
         let of = self.get(key).map_or(0, |peer| peer.named_by >> 1);
-        self.namers.iter().enumerate().filter(move |(i, _)| of >> i & 1 == 1).map(|(_, namer)| *namer)
+        self.referrers.iter().enumerate().filter(move |(i, _)| of >> i & 1 == 1).map(|(_, referrer)| *referrer)
     }
 
     /// Adds a peer that was not known, or addresses to one that was not asked. Tells whether it is new.

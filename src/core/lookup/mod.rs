@@ -183,10 +183,10 @@ impl Lookup {
     }
 
     /// Who named a peer.
-    pub(crate) fn namers(&self, key: &Key) -> Vec<Key> {
+    pub(crate) fn referrers(&self, key: &Key) -> Vec<Key> {
         match self {
-            Lookup::Single(path) => path.frontier.namers(key).collect(),
-            Lookup::Disjoint(paths) => paths.namers(key),
+            Lookup::Single(path) => path.frontier.referrers(key).collect(),
+            Lookup::Disjoint(paths) => paths.referrers(key),
         }
     }
 

@@ -157,14 +157,14 @@ fn who_named_a_peer_is_remembered_and_another_gives_one_that_was_refused_a_chanc
     asked(&mut lookup);
     lookup.on_answer(others[0].key(), slice::from_ref(&named));
     assert_eq!(asked(&mut lookup), slice::from_ref(&named));
-    assert_eq!(lookup.namers(named.key()), [*others[0].key()]);
-    assert_eq!(lookup.namers(others[0].key()), [], "it was a seed");
+    assert_eq!(lookup.referrers(named.key()), [*others[0].key()]);
+    assert_eq!(lookup.referrers(others[0].key()), [], "it was a seed");
     lookup.on_refused(named.key());
     lookup.on_failure(named.key());
     asked(&mut lookup);
     lookup.on_answer(others[1].key(), slice::from_ref(&named));
     assert_eq!(asked(&mut lookup), slice::from_ref(&named));
-    assert_eq!(lookup.namers(named.key()), [*others[0].key(), *others[1].key()]);
+    assert_eq!(lookup.referrers(named.key()), [*others[0].key(), *others[1].key()]);
 }
 
 #[test]

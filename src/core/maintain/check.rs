@@ -67,7 +67,7 @@ impl Checks {
     pub(crate) fn wants(&self, now: Timestamp, contact: &Contact, peers: &Peers) -> bool {
         let (quiet, key) = (self.interval.unwrap_or(Duration::MAX), contact.key());
         let due = peers.table.get(key).is_some_and(|entry| peers.check_at(entry, quiet) <= now);
-        due || peers.table.is_contested(key)
+        due || peers.table.is_challenged(key)
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use rand_core::SeedableRng as _;
 
     use super::*;
-    use crate::core::back_off::Failure;
+    use crate::core::back_off::FailedRequest;
     use crate::core::config::DhtConfig;
     use crate::core::message::{DialCause, Unreachable};
 
@@ -115,7 +115,7 @@ mod tests {
         assert!(checks.run(Timestamp::ZERO, &peers).is_empty());
         assert_eq!(checks.due(&peers.table), Some(Timestamp::from_secs(600)));
         let why = Unreachable::DialFailed(DialCause::Refused).into();
-        let failure = Failure { now: at, asked: at, to: &peer, why, told: false };
+        let failure = FailedRequest { now: at, asked: at, to: &peer, why, told: false };
         assert_eq!(peers.on_failure(failure, &mut ChaCha8Rng::seed_from_u64(1)), None);
         let retry_at = peers.check_at(peers.table.get(peer.key()).unwrap(), Duration::MAX);
         assert!((105..=107).contains(&(retry_at.as_micros() / 1_000_000)), "{retry_at:?}");

@@ -215,7 +215,7 @@ impl Batch {
 
 /// Whether newcomers wait, and count by their IP groups.
 fn counts(table: &RoutingTable, k: usize) -> bool {
-    table.counts_groups() && table.len() >= NEAR.saturating_mul(k)
+    table.limits_groups() && table.len() >= NEAR.saturating_mul(k)
 }
 
 /// The first key that shares so many bits with this one.

@@ -13,7 +13,7 @@ use libp2p_identity::PeerId;
 
 use crate::core::contact::Contact;
 use crate::core::ip_group::IpGroup;
-use crate::core::routing::Candidates;
+use crate::core::routing::AdmissionQueue;
 
 /// Why a peer is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ enum Stage {
 
 #[derive(Debug)]
 pub(crate) struct Probes {
-    candidates: Candidates<IpGroup>,
+    candidates: AdmissionQueue<IpGroup>,
     checks: VecDeque<Arc<Contact>>,
     /// Everyone in these queues, and everyone asked.
     stages: BTreeMap<PeerId, Stage>,
@@ -45,7 +45,7 @@ pub(crate) struct Probes {
 impl Probes {
     pub(crate) fn new(at_once: usize, limit: usize) -> Probes {
         Probes {
-            candidates: Candidates::new(limit),
+            candidates: AdmissionQueue::new(limit),
             checks: VecDeque::new(),
             stages: BTreeMap::new(),
             running: [0; 2],

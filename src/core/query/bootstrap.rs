@@ -127,7 +127,7 @@ impl Bootstrap {
             if kept.len() >= cx.config.limit.candidates {
                 return;
             }
-            if cx.peers.wants(cx.now, &contact) && !kept.iter().any(|known| known.key() == contact.key()) {
+            if cx.peers.has_place_for(cx.now, &contact) && !kept.iter().any(|known| known.key() == contact.key()) {
                 kept.push(contact);
             }
         }
@@ -143,7 +143,7 @@ impl Bootstrap {
         let local = &cx.peers.local;
         let target = match aim {
             Aim::Own => Some((*local.key(), local.peer().to_bytes().into())),
-            Aim::Part(part) => preimage::beside(local.key(), part, &mut self.rng),
+            Aim::Part(part) => preimage::in_bucket(local.key(), part, &mut self.rng),
         };
         if let Some((key, preimage)) = target {
             let tag = Tag(self.next_tag);

@@ -135,7 +135,7 @@ impl Find {
             return false;
         }
         let gap = beyond.coverage.next_gap(&beyond.key, beyond.limit);
-        let next = gap.and_then(|gap| preimage::within(&gap.key, gap.bits.min(preimage::DEPTH), &mut beyond.rng));
+        let next = gap.and_then(|gap| preimage::with_prefix(&gap.key, gap.bits.min(preimage::DEPTH), &mut beyond.rng));
         let Some((target, preimage)) = next else { return false };
         beyond.left -= 1;
         self.lookup = cx.walk_from(target, k, &beyond.coverage.nearest(&target, k));

@@ -62,7 +62,7 @@ impl FindProviders {
         let mut records = if let Ok(Found::Providers(records)) = done { records } else { Vec::new() };
         shuffle(&mut records, &mut self.rng);
         for record in records {
-            let provider = if record.own { Arc::clone(&cx.peers.local) } else { cx.peers.admissible(&record.provider) };
+            let provider = if record.own { Arc::clone(&cx.peers.local) } else { cx.peers.filtered(&record.provider) };
             self.hear(cx, &provider);
         }
         self.hand_out(out);
@@ -108,7 +108,7 @@ impl FindProviders {
             return;
         }
         // Where this node knows it to be comes first: it may have moved since it announced itself.
-        let contact = cx.peers.present(provider);
+        let contact = cx.peers.with_current_addrs(provider);
         let reachable = contact.has_addrs();
         self.heard.insert(*contact.peer(), reachable);
         if reachable {

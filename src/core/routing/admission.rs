@@ -16,16 +16,16 @@ use crate::core::contact::Contact;
 
 /// Candidates by group.
 #[derive(Debug)]
-pub(crate) struct Candidates<G> {
+pub(crate) struct AdmissionQueue<G> {
     groups: BTreeMap<Option<G>, VecDeque<Arc<Contact>>>,
     limit: usize,
     /// The group whose turn was last.
     last: Option<Option<G>>,
 }
 
-impl<G: Copy + Ord> Candidates<G> {
-    pub(crate) fn new(limit: usize) -> Candidates<G> {
-        Candidates { groups: BTreeMap::new(), limit, last: None }
+impl<G: Copy + Ord> AdmissionQueue<G> {
+    pub(crate) fn new(limit: usize) -> AdmissionQueue<G> {
+        AdmissionQueue { groups: BTreeMap::new(), limit, last: None }
     }
 
     /// How many wait.
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn groups_take_turns_whatever_their_number() {
-        let mut candidates = Candidates::new(100);
+        let mut candidates = AdmissionQueue::new(100);
         let (many, few) = (contacts(50), contacts(2));
         for contact in &many {
             assert_eq!(candidates.push(Arc::clone(contact), Some(7)), None);
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn in_a_full_queue_the_longest_group_gives_way_and_never_the_others() {
-        let mut candidates = Candidates::new(10);
+        let mut candidates = AdmissionQueue::new(10);
         let flood = contacts(1_000);
         for contact in &flood {
             candidates.push(Arc::clone(contact), Some(1));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
-use super::entry::{Entry, FORGOTTEN_AFTER};
+use super::entry::{FORGOTTEN_AFTER, TableEntry};
 use super::waiting::WaitingList;
 use crate::core::contact::Contact;
 use crate::core::key::{Distance, Key};
@@ -22,14 +22,14 @@ pub(crate) struct Bucket {
     /// The entries' keys, in their order: a bucket is searched, and measured against a target, in one sweep of memory,
     /// without a look at each entry or at its contact, which lies elsewhere.
     keys: Vec<Key>,
-    entries: Vec<Entry>,
+    entries: Vec<TableEntry>,
     pub(super) waiting: WaitingList,
-    contest: Contest,
+    challenge: Challenge,
 }
 
 /// Who is asked whether it is there since others wait for a place: one at a time.
 #[derive(Debug, Default)]
-struct Contest {
+struct Challenge {
     asked: Option<Key>,
     /// Whether the last one answered.
     answered: bool,
@@ -52,7 +52,7 @@ const FIRST_ROOM: usize = 4;
 
 /// What became of a peer that was offered to a bucket.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Offer {
+pub(crate) enum Admission {
     /// It is a new entry, and these gave way to it, if any: a questionable one, or who is no longer a neighbour.
     Added(Vec<PeerId>),
     /// It was an entry before.
@@ -64,7 +64,7 @@ pub(crate) enum Offer {
 }
 
 impl Bucket {
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[TableEntry] {
         &self.entries
     }
 
@@ -73,11 +73,11 @@ impl Bucket {
         &self.keys
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: &Key) -> Option<&TableEntry> {
         self.position(key).map(|at| &self.entries[at])
     }
 
-    pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
+    pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut TableEntry> {
         self.position(key).map(|at| &mut self.entries[at])
     }
 
@@ -101,9 +101,9 @@ impl Bucket {
     pub(crate) fn answered(&mut self, now: Timestamp, contact: &Contact) -> bool {
         let Some(at) = self.position(contact.key()) else { return false };
         self.entries[at].on_answer(now, contact);
-        if self.leave_alone(contact.key()) {
-            let again = std::mem::replace(&mut self.contest.answered, true);
-            self.contest.next = now + if again { NEXT_PAUSE } else { FIRST_PAUSE };
+        if self.end_challenge(contact.key()) {
+            let again = std::mem::replace(&mut self.challenge.answered, true);
+            self.challenge.next = now + if again { NEXT_PAUSE } else { FIRST_PAUSE };
         }
         true
     }
@@ -133,7 +133,7 @@ impl Bucket {
             self.entries.reserve_exact(room);
         }
         self.keys.push(*contact.key());
-        self.entries.push(Entry::new(now, Arc::clone(contact)));
+        self.entries.push(TableEntry::new(now, Arc::clone(contact)));
         self.waiting.take(contact.key());
     }
 
@@ -146,47 +146,47 @@ impl Bucket {
     }
 
     /// Whether an entry may be asked whether it is there for the sake of those who wait.
-    pub(crate) fn may_contest(&self, now: Timestamp) -> bool {
-        self.waiting.len() > 0 && self.contest.asked.is_none() && self.contest.next <= now
+    pub(crate) fn may_challenge(&self, now: Timestamp) -> bool {
+        self.waiting.len() > 0 && self.challenge.asked.is_none() && self.challenge.next <= now
     }
 
     /// Has an entry give way that could not be reached since it last answered, if someone waits who was there later. Tells
     /// whether there is one.
-    pub(crate) fn make_way(&mut self) -> bool {
+    pub(crate) fn demote_unreachable(&mut self) -> bool {
         let waiting = &self.waiting;
-        let gone = |entry: &&mut Entry| entry.is_unreachable() && waiting.has_later(entry.last_seen);
-        self.entries.iter_mut().find(gone).map(Entry::give_way).is_some()
+        let gone = |entry: &&mut TableEntry| entry.is_unreachable() && waiting.has_later(entry.last_seen);
+        self.entries.iter_mut().find(gone).map(TableEntry::give_way).is_some()
     }
 
     /// An entry is asked whether it is there; nobody else is, unless others are silent for long, until its end is known.
-    pub(crate) fn contest(&mut self, key: &Key) {
-        self.contest.asked = Some(*key);
+    pub(crate) fn challenge(&mut self, key: &Key) {
+        self.challenge.asked = Some(*key);
     }
 
     /// The one without a sign of life for longest, of those that did not fail and are not `connected`; nobody while one is
     /// asked, nor one that was there a moment ago.
-    pub(crate) fn longest_silent(&self, now: Timestamp, connected: impl Fn(&Key) -> bool) -> Option<&Entry> {
-        let silent = |entry: &Entry| entry.failures() == 0 && entry.last_seen + MOMENT <= now;
-        let open = |entry: &&Entry| silent(entry) && !connected(entry.contact.key());
-        let open = self.entries.iter().filter(|_| self.contest.asked.is_none()).filter(open);
+    pub(crate) fn longest_silent(&self, now: Timestamp, connected: impl Fn(&Key) -> bool) -> Option<&TableEntry> {
+        let silent = |entry: &TableEntry| entry.failures() == 0 && entry.last_seen + MOMENT <= now;
+        let open = |entry: &&TableEntry| silent(entry) && !connected(entry.contact.key());
+        let open = self.entries.iter().filter(|_| self.challenge.asked.is_none()).filter(open);
         open.min_by_key(|entry| entry.last_seen)
     }
 
     /// Whether this entry is asked so.
-    pub(crate) fn is_contested(&self, key: &Key) -> bool {
-        self.contest.asked.as_ref() == Some(key)
+    pub(crate) fn is_challenged(&self, key: &Key) -> bool {
+        self.challenge.asked.as_ref() == Some(key)
     }
 
     /// An entry is no longer asked; tells whether it was.
-    pub(crate) fn leave_alone(&mut self, key: &Key) -> bool {
-        self.contest.asked.take_if(|asked| asked == key).is_some()
+    pub(crate) fn end_challenge(&mut self, key: &Key) -> bool {
+        self.challenge.asked.take_if(|asked| asked == key).is_some()
     }
 
     /// Notes that an entry failed a request; `Some` if it is forgotten for it.
-    pub(crate) fn fail(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
+    pub(crate) fn on_failure(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
         let at = self.position(key)?;
-        self.leave_alone(key);
-        (self.contest.answered, self.contest.next) = (false, Timestamp::ZERO);
+        self.end_challenge(key);
+        (self.challenge.answered, self.challenge.next) = (false, Timestamp::ZERO);
         let entry = &mut self.entries[at];
         entry.on_failure(counts, unreachable);
         (entry.failures() >= FORGOTTEN_AFTER).then(|| *self.take(at).contact.peer())
@@ -206,7 +206,7 @@ impl Bucket {
             keys: Vec::with_capacity(self.keys.len()),
             entries: Vec::with_capacity(self.keys.len()),
             waiting: self.waiting.split(nearer),
-            contest: Contest { asked: self.contest.asked.take_if(|asked| nearer(asked)), ..Contest::default() },
+            challenge: Challenge { asked: self.challenge.asked.take_if(|asked| nearer(asked)), ..Challenge::default() },
         };
         let mut keys = self.keys.iter();
         split.entries.extend(self.entries.extract_if(.., |_| keys.next().is_some_and(nearer)));
@@ -218,9 +218,9 @@ impl Bucket {
         self.keys.iter().position(|other| other == key)
     }
 
-    fn take(&mut self, at: usize) -> Entry {
+    fn take(&mut self, at: usize) -> TableEntry {
         let key = self.keys.remove(at);
-        self.leave_alone(&key);
+        self.end_challenge(&key);
         self.entries.remove(at)
     }
 }

@@ -16,7 +16,7 @@ pub(crate) const FORGOTTEN_AFTER: u8 = 3;
 
 /// 48 bytes: a process of many nodes has millions of them.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct TableEntry {
     pub(crate) contact: Arc<Contact>,
     /// When it entered the table.
     pub(crate) since: Timestamp,
@@ -32,10 +32,10 @@ pub(crate) struct Entry {
     unreachable: bool,
 }
 
-impl Entry {
-    pub(crate) fn new(now: Timestamp, contact: Arc<Contact>) -> Entry {
+impl TableEntry {
+    pub(crate) fn new(now: Timestamp, contact: Arc<Contact>) -> TableEntry {
         let rtt = RoundTrip::default();
-        Entry { contact, since: now, last_seen: now, useful: Timestamp::MAX, rtt, failures: 0, unreachable: false }
+        TableEntry { contact, since: now, last_seen: now, useful: Timestamp::MAX, rtt, failures: 0, unreachable: false }
     }
 
     /// It answered.
@@ -96,12 +96,12 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert_eq!(std::mem::size_of::<Entry>(), 48);
+        assert_eq!(std::mem::size_of::<TableEntry>(), 48);
     }
 
     #[test]
     fn an_answer_makes_up_for_failures_and_a_sign_of_life_does_not() {
-        let mut entry = Entry::new(Timestamp::ZERO, Contact::new(PeerId::random(), []));
+        let mut entry = TableEntry::new(Timestamp::ZERO, Contact::new(PeerId::random(), []));
         let at = Timestamp::from_secs;
         entry.on_failure(false, false);
         assert_eq!((entry.failures(), entry.is_questionable()), (1, false), "the first is one, whatever counts");

@@ -11,12 +11,12 @@ mod bucket;
 mod diversity;
 mod entry;
 mod estimate;
-#[cfg(feature = "serde")]
-mod form;
 mod neighbours;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "serde")]
+mod versioned;
 mod waiting;
 
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
-pub(crate) use admission::Candidates;
+pub(crate) use admission::AdmissionQueue;
+pub(crate) use bucket::Admission;
 use bucket::Bucket;
-pub(crate) use bucket::Offer;
 use diversity::Diversity;
-pub(crate) use entry::Entry;
+pub(crate) use entry::TableEntry;
 pub use snapshot::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};
 
 use super::config::RoutingConfig;
@@ -69,16 +69,16 @@ impl RoutingTable {
     }
 
     /// The entry of a peer.
-    pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: &Key) -> Option<&TableEntry> {
         self.buckets[self.index(key)].get(key)
     }
 
-    pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
+    pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut TableEntry> {
         let index = self.index(key);
         self.buckets[index].get_mut(key)
     }
 
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &TableEntry> {
         self.buckets.iter().flat_map(Bucket::entries)
     }
 
@@ -90,14 +90,14 @@ impl RoutingTable {
     }
 
     /// Offers a peer that has just answered a request. This is the only way into the table.
-    pub(crate) fn offer(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Offer {
+    pub(crate) fn offer(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Admission {
         if *contact.key() == self.local {
-            return Offer::Full;
+            return Admission::Full;
         }
-        let Some(contact) = &self.screen(now, contact) else { return Offer::Crowded };
+        let Some(contact) = &self.check_diversity(now, contact) else { return Admission::Crowded };
         let index = self.index(contact.key());
         if self.buckets[index].answered(now, contact) {
-            return Offer::Known;
+            return Admission::Known;
         }
         let offer = self.place(now, contact);
         self.count(now, contact, &offer);
@@ -105,7 +105,7 @@ impl RoutingTable {
     }
 
     /// Finds a place for a peer that is no entry.
-    fn place(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Offer {
+    fn place(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Admission {
         let mut gone = loop {
             let index = self.index(contact.key());
             let capacity = self.capacity(index);
@@ -118,13 +118,13 @@ impl RoutingTable {
                 break Vec::new();
             } else {
                 self.buckets[index].waiting.push(now, contact, capacity);
-                return Offer::Full;
+                return Admission::Full;
             }
         };
         self.len += 1;
         self.len -= gone.len();
         gone.extend(self.trim());
-        Offer::Added(gone)
+        Admission::Added(gone)
     }
 
     /// Takes into account how long the answer of a peer took that has just been offered.
@@ -138,9 +138,9 @@ impl RoutingTable {
 
     /// Notes that a peer failed a request, for the first time or so that it `counts` as a further failure; `unreachable` if
     /// no connection to it could be had. `Some` if it is forgotten for it.
-    pub(crate) fn fail(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
+    pub(crate) fn on_failure(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
         let index = self.index(key);
-        let gone = self.buckets[index].fail(key, counts, unreachable);
+        let gone = self.buckets[index].on_failure(key, counts, unreachable);
         self.len -= usize::from(gone.is_some());
         self.release(gone)
     }
@@ -160,7 +160,7 @@ impl RoutingTable {
         &self,
         now: Timestamp,
         count: usize,
-        check_at: impl Fn(&Entry) -> Timestamp,
+        check_at: impl Fn(&TableEntry) -> Timestamp,
     ) -> Vec<Arc<Contact>> {
         let mut due: Vec<_> = self.entries().filter(|entry| check_at(entry) <= now).collect();
         due.sort_by_key(|entry| (entry.failures() == 0, entry.last_seen, *entry.contact.key()));
@@ -169,7 +169,7 @@ impl RoutingTable {
 
     /// The entry to ask whether it is there where someone waits for a place in the full bucket at `key`: `first` or, of those
     /// that are not `connected`, the one without a sign of life for longest. One at a time in a bucket.
-    pub(crate) fn contest(
+    pub(crate) fn challenge(
         &mut self,
         now: Timestamp,
         key: &Key,
@@ -179,20 +179,22 @@ impl RoutingTable {
         let index = self.index(key);
         let full = self.is_full(index);
         let bucket = &mut self.buckets[index];
-        if !full || !bucket.may_contest(now) {
+        if !full || !bucket.may_challenge(now) {
             return None;
         }
         let first = bucket.get(key).filter(|_| first);
         let next = Arc::clone(&first.or_else(|| bucket.longest_silent(now, connected))?.contact);
-        bucket.contest(next.key());
+        bucket.challenge(next.key());
         Some(next)
     }
 
     /// Where the bucket at `key` is full and someone waits, an entry that could not be reached gives way at once. Tells
     /// whether there is one.
-    pub(crate) fn make_way(&mut self, key: &Key) -> bool {
+    pub(crate) fn demote_unreachable(&mut self, key: &Key) -> bool {
         let index = self.index(key);
-        self.is_full(index) && !self.buckets[index].has_room(self.capacity(index)) && self.buckets[index].make_way()
+        self.is_full(index)
+            && !self.buckets[index].has_room(self.capacity(index))
+            && self.buckets[index].demote_unreachable()
     }
 
     fn is_full(&self, index: usize) -> bool {
@@ -200,30 +202,30 @@ impl RoutingTable {
     }
 
     /// An entry could not be reached, and others may be gone with it: the next to ask, if no other of its bucket is asked.
-    pub(crate) fn suspect(&mut self, now: Timestamp, connected: impl Fn(&Key) -> bool) -> Option<Arc<Contact>> {
+    pub(crate) fn challenge_next(&mut self, now: Timestamp, connected: impl Fn(&Key) -> bool) -> Option<Arc<Contact>> {
         let open = self.buckets.iter().filter_map(|bucket| bucket.longest_silent(now, &connected));
         let next = Arc::clone(&open.min_by_key(|entry| entry.last_seen)?.contact);
         let index = self.index(next.key());
-        self.buckets[index].contest(next.key());
+        self.buckets[index].challenge(next.key());
         Some(next)
     }
 
     /// Whether this entry is asked for one of these reasons.
-    pub(crate) fn is_contested(&self, key: &Key) -> bool {
-        self.buckets[self.index(key)].is_contested(key)
+    pub(crate) fn is_challenged(&self, key: &Key) -> bool {
+        self.buckets[self.index(key)].is_challenged(key)
     }
 
     /// An entry that was asked for that was not, or neither answered nor failed.
-    pub(crate) fn leave_alone(&mut self, key: &Key) {
+    pub(crate) fn end_challenge(&mut self, key: &Key) {
         let index = self.index(key);
-        self.buckets[index].leave_alone(key);
+        self.buckets[index].end_challenge(key);
     }
 
     /// Has a peer wait for a place that serves and did not answer yet.
-    pub(crate) fn hold(&mut self, now: Timestamp, contact: &Arc<Contact>) {
+    pub(crate) fn add_waiting(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let index = self.index(contact.key());
         let capacity = self.capacity(index);
-        self.buckets[index].waiting.hold(now, contact, capacity);
+        self.buckets[index].waiting.add(now, contact, capacity);
     }
 
     /// Forgets a peer.
@@ -239,9 +241,9 @@ impl RoutingTable {
         &self,
         target: &Key,
         count: usize,
-        mut admit: impl FnMut(&Key, &Entry) -> bool,
+        mut admit: impl FnMut(&Key, &TableEntry) -> bool,
     ) -> Vec<Arc<Contact>> {
-        self.nearest(target, count, |key, entry| !entry.is_questionable() && admit(key, entry))
+        self.closest_of_all(target, count, |key, entry| !entry.is_questionable() && admit(key, entry))
     }
 
     /// The same of all entries.
@@ -249,21 +251,21 @@ impl RoutingTable {
     /// The buckets come in order of distance to the target: its own, then all nearer to the node (which are equally
     /// far from the target), then the farther ones one by one. Keys are compared before entries are looked at, since
     /// few entries are in the answer, and each look is one at memory that lies elsewhere.
-    pub(crate) fn nearest(
+    pub(crate) fn closest_of_all(
         &self,
         target: &Key,
         count: usize,
-        mut admit: impl FnMut(&Key, &Entry) -> bool,
+        mut admit: impl FnMut(&Key, &TableEntry) -> bool,
     ) -> Vec<Arc<Contact>> {
         let home = self.index(target);
         let mut found = Vec::with_capacity(count.min(self.len));
-        let mut places: Vec<Place> = Vec::new();
+        let mut places: Vec<RankedEntry> = Vec::new();
         let groups = [home..home + 1, home + 1..self.buckets.len()];
         for group in groups.into_iter().chain((0..home).rev().map(|i| i..i + 1)) {
             places.clear();
             for bucket in group {
                 let keys = self.buckets[bucket].keys().iter().enumerate();
-                places.extend(keys.map(|(entry, key)| Place { distance: key.distance(target), bucket, entry }));
+                places.extend(keys.map(|(entry, key)| RankedEntry { distance: key.distance(target), bucket, entry }));
             }
             let mut rest = &mut places[..];
             while found.len() < count && !rest.is_empty() {
@@ -285,9 +287,9 @@ impl RoutingTable {
     }
 
     /// Up to `count` peers with addresses that are not questionable, the longest known first.
-    pub(crate) fn lasting(&self, count: usize) -> Vec<Arc<Contact>> {
-        let lasting = |entry: &&Entry| !entry.is_questionable() && entry.contact.has_addrs();
-        let mut entries: Vec<_> = self.entries().filter(lasting).collect();
+    pub(crate) fn longest_known(&self, count: usize) -> Vec<Arc<Contact>> {
+        let longest_known = |entry: &&TableEntry| !entry.is_questionable() && entry.contact.has_addrs();
+        let mut entries: Vec<_> = self.entries().filter(longest_known).collect();
         entries.sort_by_key(|entry| (entry.since, *entry.contact.key()));
         entries.into_iter().take(count).map(|entry| Arc::clone(&entry.contact)).collect()
     }
@@ -327,14 +329,14 @@ impl RoutingTable {
 }
 
 /// An entry's distance to a target, and where in the table it is.
-struct Place {
+struct RankedEntry {
     distance: Distance,
     bucket: usize,
     entry: usize,
 }
 
 /// The `count` nearest in order, and the others; only the first are sorted.
-fn split_nearest(places: &mut [Place], count: usize) -> (&[Place], &mut [Place]) {
+fn split_nearest(places: &mut [RankedEntry], count: usize) -> (&[RankedEntry], &mut [RankedEntry]) {
     let count = count.min(places.len());
     if 0 < count && count < places.len() {
         places.select_nth_unstable_by_key(count - 1, |place| place.distance);
@@ -344,7 +346,7 @@ fn split_nearest(places: &mut [Place], count: usize) -> (&[Place], &mut [Place])
     (nearest, farther)
 }
 
-fn entry_snapshot(entry: &Entry, connected: &impl Fn(&Key) -> bool) -> EntrySnapshot {
+fn entry_snapshot(entry: &TableEntry, connected: &impl Fn(&Key) -> bool) -> EntrySnapshot {
     EntrySnapshot {
         peer: *entry.contact.peer(),
         addrs: entry.contact.addrs().collect(),

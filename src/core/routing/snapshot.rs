@@ -14,7 +14,10 @@ use crate::core::time::Timestamp;
 /// given back to [`Dht::restore`](crate::core::Dht::restore); another version than the present one is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(from = "super::form::Form", into = "super::form::Form"))]
+#[cfg_attr(
+    feature = "serde",
+    serde(from = "super::versioned::VersionedSnapshot", into = "super::versioned::VersionedSnapshot")
+)]
 #[non_exhaustive]
 pub struct RoutingSnapshot {
     /// The node itself.
@@ -29,7 +32,7 @@ pub struct RoutingSnapshot {
 impl RoutingSnapshot {
     /// The peers worth a trial when the table is restored: those with addresses that did not fail in a row, the longest
     /// known first, at most `count`.
-    pub(crate) fn lasting(&self, count: usize) -> Vec<Arc<Contact>> {
+    pub(crate) fn longest_known(&self, count: usize) -> Vec<Arc<Contact>> {
         let mut entries: Vec<_> = self
             .entries()
             .filter(|entry| entry.failures < u32::from(QUESTIONABLE_AFTER) && !entry.addrs.is_empty())

@@ -15,7 +15,7 @@ fn table(local: &str, bucket_size: usize) -> RoutingTable {
 
 /// A peer fails once more.
 fn fail(table: &mut RoutingTable, key: &Key) -> Option<PeerId> {
-    table.fail(key, true, false)
+    table.on_failure(key, true, false)
 }
 
 fn random_contacts(count: usize, seed: u64) -> Vec<Arc<Contact>> {
@@ -27,12 +27,12 @@ fn random_contacts(count: usize, seed: u64) -> Vec<Arc<Contact>> {
 fn only_the_last_bucket_splits() {
     let mut table = table("0000", 2);
     for bits in ["1000", "1100"] {
-        assert_eq!(table.offer(Timestamp::ZERO, &contact(bits)), Offer::Added(vec![]));
+        assert_eq!(table.offer(Timestamp::ZERO, &contact(bits)), Admission::Added(vec![]));
     }
     assert_eq!(table.buckets.len(), 1);
-    assert_eq!(table.offer(Timestamp::ZERO, &contact("0001")), Offer::Added(vec![]), "the full last bucket splits");
+    assert_eq!(table.offer(Timestamp::ZERO, &contact("0001")), Admission::Added(vec![]), "the full last bucket splits");
     assert_eq!(table.buckets.len(), 2);
-    assert_eq!(table.offer(Timestamp::ZERO, &contact("1110")), Offer::Full, "the far bucket cannot");
+    assert_eq!(table.offer(Timestamp::ZERO, &contact("1110")), Admission::Full, "the far bucket cannot");
     assert_eq!(table.buckets.len(), 2);
     assert_eq!(table.len(), 3);
     assert!(!table.has_room(&Key::from_bits("1111")));
@@ -42,7 +42,7 @@ fn only_the_last_bucket_splits() {
 #[test]
 fn the_node_itself_never_enters() {
     let mut table = table("0000", 2);
-    assert_eq!(table.offer(Timestamp::ZERO, &contact("0000")), Offer::Full);
+    assert_eq!(table.offer(Timestamp::ZERO, &contact("0000")), Admission::Full);
     assert_eq!(table.len(), 0);
     assert!(!table.has_room(&Key::from_bits("0000")));
 }
@@ -53,13 +53,13 @@ fn a_live_entry_is_never_displaced_and_a_questionable_one_is() {
     let (old, new) = (contact("1000"), contact("1001"));
     table.offer(Timestamp::ZERO, &old);
     table.offer(Timestamp::ZERO, &contact("0000 1"));
-    assert_eq!(table.offer(Timestamp::ZERO, &new), Offer::Full);
+    assert_eq!(table.offer(Timestamp::ZERO, &new), Admission::Full);
     assert!(table.next_waiting(Timestamp::ZERO, new.key()).is_none(), "no place to wait for yet");
     for _ in 0..QUESTIONABLE_AFTER {
         assert_eq!(fail(&mut table, old.key()), None);
     }
     assert_eq!(table.next_waiting(Timestamp::ZERO, new.key()).as_deref(), Some(&*new));
-    assert_eq!(table.offer(Timestamp::ZERO, &new), Offer::Added(vec![*old.peer()]));
+    assert_eq!(table.offer(Timestamp::ZERO, &new), Admission::Added(vec![*old.peer()]));
     assert!(table.get(old.key()).is_none());
     assert_eq!(table.len(), 2);
 }
@@ -73,7 +73,7 @@ fn an_answer_clears_failures_and_the_third_in_a_row_is_the_end() {
         assert_eq!(fail(&mut table, peer.key()), None);
     }
     assert_eq!(table.closest(peer.key(), 1, |_, _| true).len(), 0, "questionable entries are not handed out");
-    assert_eq!(table.offer(Timestamp::from_secs(1), &peer), Offer::Known);
+    assert_eq!(table.offer(Timestamp::from_secs(1), &peer), Admission::Known);
     assert_eq!(table.closest(peer.key(), 1, |_, _| true).len(), 1);
     for _ in 0..FORGOTTEN_AFTER - 1 {
         assert_eq!(fail(&mut table, peer.key()), None);
@@ -87,10 +87,10 @@ fn what_does_not_count_forgets_nobody() {
     let mut table = table("0000", 20);
     let peers = random_contacts(10, 5);
     for peer in &peers {
-        assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Added(vec![]));
+        assert_eq!(table.offer(Timestamp::ZERO, peer), Admission::Added(vec![]));
     }
     for _ in 0..100 {
-        assert!(peers.iter().all(|peer| table.fail(peer.key(), false, true).is_none()));
+        assert!(peers.iter().all(|peer| table.on_failure(peer.key(), false, true).is_none()));
     }
     assert_eq!(table.closest(&Key::from_bits("0"), 20, |_, _| true).len(), 10, "nor questionable");
     for _ in 1..FORGOTTEN_AFTER {
@@ -213,11 +213,11 @@ fn a_dead_neighbour_does_not_keep_out_the_next_closest() {
         table.offer(Timestamp::ZERO, peer);
     }
     assert!(table.get(near.key()).is_some(), "though its bucket is full");
-    assert_eq!(table.offer(Timestamp::ZERO, &next), Offer::Full);
+    assert_eq!(table.offer(Timestamp::ZERO, &next), Admission::Full);
     (0..QUESTIONABLE_AFTER).for_each(|_| _ = fail(&mut table, near.key()));
-    assert!(table.get(near.key()).is_some_and(Entry::is_questionable));
+    assert!(table.get(near.key()).is_some_and(TableEntry::is_questionable));
     assert!(table.has_room(next.key()));
-    assert_eq!(table.offer(Timestamp::ZERO, &next), Offer::Added(vec![*near.peer()]), "nor is it kept beside it");
+    assert_eq!(table.offer(Timestamp::ZERO, &next), Admission::Added(vec![*near.peer()]), "nor is it kept beside it");
 }
 
 #[test]
@@ -227,10 +227,10 @@ fn who_is_no_longer_a_neighbour_waits_and_the_senior_stay() {
     let far = ["1000", "1001"].map(contact);
     let beyond = contact("0101");
     for peer in far.iter().chain(&senior).chain([&beyond]) {
-        assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Added(vec![]));
+        assert_eq!(table.offer(Timestamp::ZERO, peer), Admission::Added(vec![]));
     }
-    assert_eq!(table.offer(Timestamp::ZERO, &contact("0001")), Offer::Added(vec![]));
-    assert_eq!(table.offer(Timestamp::ZERO, &contact("0010")), Offer::Added(vec![*beyond.peer()]));
+    assert_eq!(table.offer(Timestamp::ZERO, &contact("0001")), Admission::Added(vec![]));
+    assert_eq!(table.offer(Timestamp::ZERO, &contact("0010")), Admission::Added(vec![*beyond.peer()]));
     assert!(senior.iter().all(|peer| table.get(peer.key()).is_some()));
     assert_eq!(table.len(), 6);
     // One of the senior leaves: the place is for the one that waits.
@@ -246,7 +246,7 @@ fn of_those_who_wait_the_fastest_is_tried_first() {
     }
     let peers = ["1011", "1100", "1101"].map(contact);
     for (peer, millis) in peers.iter().zip([200, 50, 90]) {
-        assert_eq!(table.offer(Timestamp::ZERO, peer), Offer::Full);
+        assert_eq!(table.offer(Timestamp::ZERO, peer), Admission::Full);
         table.record(peer.key(), Duration::from_millis(millis));
     }
     table.remove(&Key::from_bits("1000"));
@@ -262,8 +262,8 @@ fn those_to_be_checked_are_the_failing_then_the_longest_silent() {
     for (peer, second) in peers.iter().zip([300, 100, 200, 400]) {
         table.offer(at(second), peer);
     }
-    table.fail(peers[3].key(), true, false);
-    let check_at = |entry: &Entry| if entry.failures() > 0 { at(530) } else { entry.last_seen + quiet };
+    table.on_failure(peers[3].key(), true, false);
+    let check_at = |entry: &TableEntry| if entry.failures() > 0 { at(530) } else { entry.last_seen + quiet };
     assert_eq!(table.due(at(530), 9, check_at), [Arc::clone(&peers[3])]);
     let order = [3, 1, 2].map(|i: usize| Arc::clone(&peers[i]));
     assert_eq!(table.due(at(800), 9, check_at), order);
@@ -279,7 +279,7 @@ fn contested() -> (RoutingTable, Vec<Arc<Contact>>) {
     for bits in ["0100", "0110", "0010", "0001"] {
         table.offer(Timestamp::ZERO, &contact(bits));
     }
-    assert_eq!(table.offer(Timestamp::from_secs(100), &contact("1111 1")), Offer::Full);
+    assert_eq!(table.offer(Timestamp::from_secs(100), &contact("1111 1")), Admission::Full);
     (table, entries)
 }
 
@@ -292,8 +292,8 @@ fn where_someone_waits_one_entry_at_a_time_is_asked_and_ever_more_rarely_while_t
     // Whoever comes and goes all the time draws no more than this.
     for second in 100..1_000 {
         let now = Timestamp::from_secs(second);
-        table.hold(now, &contact("1111 1"));
-        let next = table.contest(now, &far, false, connected);
+        table.add_waiting(now, &contact("1111 1"));
+        let next = table.challenge(now, &far, false, connected);
         assert!(busy.is_none() || next.is_none(), "one at a time");
         if let Some(entry) = next {
             asked.push((second, entry.clone()));
@@ -308,9 +308,9 @@ fn where_someone_waits_one_entry_at_a_time_is_asked_and_ever_more_rarely_while_t
     assert_eq!(order, entries[1..], "the longest silent first, and nobody who is connected");
     // A failure shows that things have changed.
     let now = Timestamp::from_secs(800);
-    assert_eq!(table.contest(now, &far, false, connected), None);
-    table.fail(entries[1].key(), true, false);
-    assert!(table.contest(now, &far, false, connected).is_some());
+    assert_eq!(table.challenge(now, &far, false, connected), None);
+    table.on_failure(entries[1].key(), true, false);
+    assert!(table.challenge(now, &far, false, connected).is_some());
 }
 
 #[test]
@@ -318,9 +318,9 @@ fn one_whose_connection_closed_is_asked_first_and_nobody_where_nobody_waits() {
     let (mut table, entries) = contested();
     let (now, nobody) = (Timestamp::from_secs(100), |_: &Key| false);
     table.offer(now, &entries[2]);
-    assert_eq!(table.contest(now, entries[2].key(), true, nobody), Some(entries[2].clone()), "though just heard of");
+    assert_eq!(table.challenge(now, entries[2].key(), true, nobody), Some(entries[2].clone()), "though just heard of");
     let mut table = table_without_waiting(&entries);
-    assert_eq!(table.contest(now, entries[2].key(), true, nobody), None);
+    assert_eq!(table.challenge(now, entries[2].key(), true, nobody), None);
 }
 
 fn table_without_waiting(entries: &[Arc<Contact>]) -> RoutingTable {
@@ -333,11 +333,11 @@ fn table_without_waiting(entries: &[Arc<Contact>]) -> RoutingTable {
 fn a_refused_dial_gives_the_place_to_who_was_there_later_and_to_nobody_else() {
     let (mut table, entries) = contested();
     let late = Timestamp::from_secs(200);
-    table.fail(entries[3].key(), true, true);
-    assert!(table.make_way(&Key::from_bits("1")), "the one that waits was there at 100 s, the entry at 3 s");
-    assert!(!table.make_way(&Key::from_bits("1")), "one place is enough");
-    assert_eq!(table.offer(late, &contact("1111 1")), Offer::Added(vec![*entries[3].peer()]));
+    table.on_failure(entries[3].key(), true, true);
+    assert!(table.demote_unreachable(&Key::from_bits("1")), "the one that waits was there at 100 s, the entry at 3 s");
+    assert!(!table.demote_unreachable(&Key::from_bits("1")), "one place is enough");
+    assert_eq!(table.offer(late, &contact("1111 1")), Admission::Added(vec![*entries[3].peer()]));
     entries[..3].iter().for_each(|entry| _ = table.offer(late, entry));
-    table.fail(entries[0].key(), true, true);
-    assert!(!table.make_way(&Key::from_bits("1")), "nobody was there later");
+    table.on_failure(entries[0].key(), true, true);
+    assert!(!table.demote_unreachable(&Key::from_bits("1")), "nobody was there later");
 }

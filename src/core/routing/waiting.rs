@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::entry::Entry;
+use super::entry::TableEntry;
 use crate::core::contact::Contact;
 use crate::core::key::{Distance, Key};
 use crate::core::rtt::RoundTrip;
@@ -45,7 +45,7 @@ impl WaitingList {
     }
 
     /// Remembers a peer that is connected and did not answer yet, if there is room; whoever answers next is preferred.
-    pub(super) fn hold(&mut self, now: Timestamp, contact: &Arc<Contact>, limit: usize) {
+    pub(super) fn add(&mut self, now: Timestamp, contact: &Arc<Contact>, limit: usize) {
         let (key, room) = (*contact.key(), self.0.len() < limit);
         match self.0.iter_mut().find(|waiting| waiting.key == key) {
             Some(waiting) => waiting.seen = now,
@@ -62,7 +62,7 @@ impl WaitingList {
     }
 
     /// Remembers a peer that has lost its place to others.
-    pub(super) fn push_entry(&mut self, entry: Entry, limit: usize) {
+    pub(super) fn push_entry(&mut self, entry: TableEntry, limit: usize) {
         let key = *entry.contact.key();
         self.insert(Waiting { key, contact: entry.contact, seen: entry.last_seen, rtt: entry.rtt }, limit);
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 
-use super::addresses::{MAX_TOLD, Source};
+use super::addresses::{AddrSource, MAX_FIRST_HAND};
 use super::config::{DhtConfig, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use super::contact::Contact;
 use super::io::{Event, InboundId, Refusal, Reply};
@@ -216,9 +216,9 @@ fn find_node(cx: &mut ServerContext<'_>, from: &Key, preimage: &Bytes) -> Served
 fn wanted(peers: &mut Peers, peer: &PeerId) -> Option<Arc<Contact>> {
     let contact = if peer == peers.local.peer() { Some(Arc::clone(&peers.local)) } else { peers.contact(peer) };
     if let Some(contact) = &contact {
-        peers.book.used(contact.key());
+        peers.book.on_used(contact.key());
     }
-    contact.filter(|contact| contact.has_addrs()).map(|contact| contact.at_most(MAX_TOLD))
+    contact.filter(|contact| contact.has_addrs()).map(|contact| contact.at_most(MAX_FIRST_HAND))
 }
 
 /// Peers worth handing out (rule A30): none that could not be connected to since it last answered, although the node
@@ -238,9 +238,9 @@ fn announced(
 ) -> Result<ProviderRecord, Refusal> {
     let named = providers.into_iter().find(|provider| provider.peer() == from).ok_or(Misbehaviour::NotItsProvider)?;
     if named.has_addrs() && cx.peers.is_connected(named.key()) {
-        cx.peers.note(cx.now, &named, Source::Announced);
+        cx.peers.learn_addrs(cx.now, &named, AddrSource::PeerList);
     }
-    let provider = cx.peers.present(&named);
+    let provider = cx.peers.with_current_addrs(&named);
     if !provider.has_addrs() {
         return Err(Refusal::NoAddress);
     }
@@ -284,7 +284,7 @@ fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked,
 fn as_reachable(peers: &Peers, record: ProviderRecord) -> Arc<Contact> {
     match record.provider {
         _ if record.own => Arc::clone(&peers.local),
-        provider => peers.present(&peers.admissible(&provider)),
+        provider => peers.with_current_addrs(&peers.filtered(&provider)),
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use rand_core::SeedableRng as _;
 
 use super::*;
-use crate::core::addresses::Source;
+use crate::core::addresses::AddrSource;
 use crate::core::store::{Done, Found, StoreError, Ticket};
 use crate::core::{MemoryStore, MemoryStoreConfig, Timestamp};
 use crate::testing::deferred::{DeferredControl, DeferredStore};
@@ -147,7 +147,7 @@ fn what_expires_is_handed_out_with_the_time_that_is_left() {
 fn an_announcement_without_addresses_gets_those_that_are_known() {
     let mut rig = rig(10, 3);
     let (known, key) = (contact(7), RecordKey::from("content"));
-    rig.peers.note(NOW, &known, Source::Rumour);
+    rig.peers.learn_addrs(NOW, &known, AddrSource::Hearsay);
     let bare = Contact::new(*known.peer(), []);
     let record = rig.with(|_, cx| announced(cx, known.peer(), &key, vec![contact(8), bare])).unwrap();
     assert_eq!(record.provider, known);
@@ -215,8 +215,12 @@ fn a_provider_without_addresses_is_handed_out_with_those_that_are_known_of_it_or
     let mut rig = rig(10, 3);
     let key = RecordKey::from("content");
     let (known, announced, unknown) = (contact(7), contact(8), Contact::new(PeerId::random(), []));
-    rig.peers.note(NOW, &known, Source::Rumour);
-    rig.peers.note(NOW, &Contact::new(*announced.peer(), ["/ip4/127.0.0.1/tcp/9".parse().unwrap()]), Source::Rumour);
+    rig.peers.learn_addrs(NOW, &known, AddrSource::Hearsay);
+    rig.peers.learn_addrs(
+        NOW,
+        &Contact::new(*announced.peer(), ["/ip4/127.0.0.1/tcp/9".parse().unwrap()]),
+        AddrSource::Hearsay,
+    );
     assert_eq!(rig.ask(&PeerId::random(), 0, Request::GetProviders { key: key.clone() }), None);
     let records = [Contact::new(*known.peer(), []), announced.clone(), unknown.clone()];
     let record = |contact| ProviderRecord::new(key.clone(), contact, LATER, LATER);

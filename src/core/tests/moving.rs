@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Network;
 use super::network::peer;
-use crate::core::addresses::MAX_TOLD;
+use crate::core::addresses::MAX_FIRST_HAND;
 use crate::core::io::{Evidence, InboundId, Input, Operation, Output, Reply};
 use crate::core::message::{Request, Response};
 use crate::core::{Answer, Contact, DhtConfig};
@@ -39,7 +39,7 @@ fn after_any_number_of_moves_all_hand_out_the_live_address_first_and_newcomers_r
         for by in 0..6 {
             let addrs = handed_out(&mut network, by, 6);
             assert_eq!(addrs.first(), Some(&live(moves)), "by {by} after {moves} moves: {addrs:?}");
-            assert!(addrs.len() <= MAX_TOLD);
+            assert!(addrs.len() <= MAX_FIRST_HAND);
         }
         // Node 5 forgets all it knew, and is no neighbour by connection any more.
         network.restart_at(5, "/memory/99");

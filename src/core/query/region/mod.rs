@@ -356,7 +356,7 @@ impl Region {
         let parcel = &self.parcels[i];
         let (place, forgotten) = (parcel.name.place, matches!(parcel.to, To::WhoeverLacksIt));
         let gap = self.coverage.gap(&place, self.wanted + parcel.refusals(&self.coverage)).filter(|_| !forgotten);
-        let found = gap.and_then(|gap| preimage::within(&gap.key, gap.bits, &mut self.rng));
+        let found = gap.and_then(|gap| preimage::with_prefix(&gap.key, gap.bits, &mut self.rng));
         let parcel = &mut self.parcels[i];
         if found.is_none() && parcel.direct {
             // There is no other key to ask for.

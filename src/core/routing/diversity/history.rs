@@ -21,13 +21,13 @@ const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Debug, Default)]
 pub(super) struct History {
-    pub(super) groups: BTreeMap<IpGroup, Sight>,
+    pub(super) groups: BTreeMap<IpGroup, GroupHistory>,
     /// Until then there is nothing worth another look for what to forget.
     full_until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sight {
+pub(super) struct GroupHistory {
     /// `None`: before the table was settled.
     first: Option<Timestamp>,
     last: Timestamp,
@@ -51,7 +51,7 @@ impl History {
             self.forget(now, &in_use());
         }
         if self.groups.len() < MAX_GROUPS {
-            self.groups.insert(group, Sight { first: settled.then_some(now), last: now });
+            self.groups.insert(group, GroupHistory { first: settled.then_some(now), last: now });
         }
     }
 
@@ -64,7 +64,7 @@ impl History {
     /// seen last.
     fn forget(&mut self, now: Timestamp, in_use: &BTreeSet<IpGroup>) {
         let idle = self.groups.iter().filter(|(group, _)| !in_use.contains(group));
-        let gone = |sight: &Sight| now.since(sight.last) >= FORGOTTEN;
+        let gone = |sight: &GroupHistory| now.since(sight.last) >= FORGOTTEN;
         let mut idle: Vec<_> =
             idle.map(|(group, sight)| (gone(sight), sight.first, Reverse(sight.last), *group)).collect();
         idle.sort_unstable();

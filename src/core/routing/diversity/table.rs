@@ -7,7 +7,7 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-use super::super::{Bucket, Offer, RoutingTable};
+use super::super::{Admission, Bucket, RoutingTable};
 use crate::core::contact::Contact;
 use crate::core::ip_group::IpGroup;
 use crate::core::time::Timestamp;
@@ -15,7 +15,7 @@ use crate::core::time::Timestamp;
 impl RoutingTable {
     /// Whether a peer may come into the table, whatever room there is. Before the last bucket splits, its limit is that
     /// of all peers in it.
-    pub(crate) fn welcomes(&self, now: Timestamp, contact: &Contact) -> bool {
+    pub(crate) fn admits(&self, now: Timestamp, contact: &Contact) -> bool {
         self.diversity.as_ref().is_none_or(|diversity| {
             let bucket = peers(&self.buckets[self.index(contact.key())]);
             diversity.admits(now, &diversity.groups(contact), bucket, contact.peer())
@@ -23,16 +23,16 @@ impl RoutingTable {
     }
 
     /// A peer is connected, and the other end of the connection is here, if that is known.
-    pub(crate) fn connected(&mut self, peer: PeerId, at: Option<&Multiaddr>) {
+    pub(crate) fn on_connected(&mut self, peer: PeerId, at: Option<&Multiaddr>) {
         let Some(diversity) = &mut self.diversity else { return };
         let asns = diversity.config.asns.as_deref();
-        if let Some(group) = at.and_then(|at| IpGroup::of_end(at.as_ref(), asns)) {
+        if let Some(group) = at.and_then(|at| IpGroup::of_remote_addr(at.as_ref(), asns)) {
             diversity.seen.insert(peer, group);
         }
     }
 
     /// A peer is connected no longer.
-    pub(crate) fn disconnected(&mut self, peer: &PeerId) {
+    pub(crate) fn on_disconnected(&mut self, peer: &PeerId) {
         if let Some(diversity) = &mut self.diversity {
             diversity.seen.remove(peer);
         }
@@ -44,7 +44,7 @@ impl RoutingTable {
     }
 
     /// Whether IP groups count.
-    pub(crate) fn counts_groups(&self) -> bool {
+    pub(crate) fn limits_groups(&self) -> bool {
         self.diversity.is_some()
     }
 
@@ -74,7 +74,7 @@ impl RoutingTable {
     }
 
     /// A peer that has answered, with those of its addresses that may come into the table; `None` if it may not itself.
-    pub(in super::super) fn screen(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Option<Arc<Contact>> {
+    pub(in super::super) fn check_diversity(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Option<Arc<Contact>> {
         let index = self.index(contact.key());
         let Some(diversity) = &mut self.diversity else { return Some(Arc::clone(contact)) };
         let bucket = &self.buckets[index];
@@ -88,8 +88,8 @@ impl RoutingTable {
     }
 
     /// Counts what became of an offer.
-    pub(in super::super) fn count(&mut self, now: Timestamp, contact: &Arc<Contact>, offer: &Offer) {
-        if let (Some(diversity), Offer::Added(gone)) = (&mut self.diversity, offer) {
+    pub(in super::super) fn count(&mut self, now: Timestamp, contact: &Arc<Contact>, offer: &Admission) {
+        if let (Some(diversity), Admission::Added(gone)) = (&mut self.diversity, offer) {
             gone.iter().for_each(|old| diversity.left(old));
             diversity.count(now, contact);
         }

@@ -6,7 +6,7 @@ use multiaddr::Multiaddr;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::super::{Offer, RoutingTable};
+use super::super::{Admission, RoutingTable};
 use super::*;
 use crate::core::config::RoutingConfig;
 use crate::core::key::Key;
@@ -119,16 +119,16 @@ fn two_of_a_group_in_a_bucket_and_three_in_the_table() {
         let old: Vec<_> = table.buckets[index].entries().iter().map(|entry| *entry.contact.key()).collect();
         old.iter().take(5).for_each(|key| _ = table.remove(key));
     }
-    assert_eq!(offer(&mut table, "1000"), Offer::Added(vec![]));
-    assert_eq!(offer(&mut table, "1001"), Offer::Added(vec![]));
-    assert_eq!(offer(&mut table, "1010"), Offer::Crowded, "of the bucket");
-    assert!(!table.welcomes(at(0), &at_key("1010", &[ip(7, 1)])));
-    assert!(table.welcomes(at(0), &at_key("1010", &[ip(8, 1)])));
-    assert_eq!(offer(&mut table, "0100"), Offer::Added(vec![]));
-    assert_eq!(offer(&mut table, "0110"), Offer::Crowded, "of the table");
+    assert_eq!(offer(&mut table, "1000"), Admission::Added(vec![]));
+    assert_eq!(offer(&mut table, "1001"), Admission::Added(vec![]));
+    assert_eq!(offer(&mut table, "1010"), Admission::Crowded, "of the bucket");
+    assert!(!table.admits(at(0), &at_key("1010", &[ip(7, 1)])));
+    assert!(table.admits(at(0), &at_key("1010", &[ip(8, 1)])));
+    assert_eq!(offer(&mut table, "0100"), Admission::Added(vec![]));
+    assert_eq!(offer(&mut table, "0110"), Admission::Crowded, "of the table");
     check(&table);
     table.remove(&Key::from_bits("1000"));
-    assert_eq!(offer(&mut table, "0110"), Offer::Added(vec![]), "a place is free again");
+    assert_eq!(offer(&mut table, "0110"), Admission::Added(vec![]), "a place is free again");
     check(&table);
 }
 
@@ -138,8 +138,8 @@ fn one_address_too_many_keeps_a_peer_out() {
     for bits in ["1000", "1001"] {
         table.offer(at(0), &at_key(bits, &[ip(7, 1)]));
     }
-    assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1), ip(7, 2)])), Offer::Crowded);
-    assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1)])), Offer::Added(vec![]));
+    assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1), ip(7, 2)])), Admission::Crowded);
+    assert_eq!(table.offer(at(0), &at_key("1010", &[ip(8, 1), ip(9, 1)])), Admission::Added(vec![]));
     check(&table);
 }
 
@@ -149,19 +149,19 @@ fn who_dials_counts_for_where_it_dials_from() {
     let mut table = table();
     // Each says to be in another network, and all dial from one.
     let liars: Vec<_> = (0..50).map(|group| random(&mut rng, &[ip(group, 1)])).collect();
-    liars.iter().for_each(|liar| table.connected(*liar.peer(), Some(&ip(200, 1))));
-    let came = liars.iter().filter(|liar| table.offer(at(0), liar) == Offer::Added(vec![])).count();
+    liars.iter().for_each(|liar| table.on_connected(*liar.peer(), Some(&ip(200, 1))));
+    let came = liars.iter().filter(|liar| table.offer(at(0), liar) == Admission::Added(vec![])).count();
     assert_eq!(came, 2, "what fits a bucket");
     assert_eq!(table.group(&liars[9]), Some(IpGroup::V4(20 << 8 | 200)), "among those who wait too");
     check(&table);
     // An entry that calls from elsewhere later was where it said when it came.
     let honest = random(&mut rng, &[ip(60, 1)]);
-    assert_eq!(table.offer(at(0), &honest), Offer::Added(vec![]));
-    table.connected(*honest.peer(), Some(&ip(200, 1)));
-    assert_eq!(table.offer(at(0), &honest.with_multiaddrs([ip(61, 1)])), Offer::Known);
+    assert_eq!(table.offer(at(0), &honest), Admission::Added(vec![]));
+    table.on_connected(*honest.peer(), Some(&ip(200, 1)));
+    assert_eq!(table.offer(at(0), &honest.with_multiaddrs([ip(61, 1)])), Admission::Known);
     check(&table);
-    liars.iter().for_each(|liar| table.disconnected(liar.peer()));
-    assert_eq!(table.offer(at(0), &liars[9]), Offer::Added(vec![]), "reached where it says to be");
+    liars.iter().for_each(|liar| table.on_disconnected(liar.peer()));
+    assert_eq!(table.offer(at(0), &liars[9]), Admission::Added(vec![]), "reached where it says to be");
     assert!(table.diversity.as_ref().unwrap().seen.len() == 1);
     check(&table);
 }
@@ -171,7 +171,7 @@ fn who_has_no_group_is_not_limited() {
     let mut table = table();
     for bits in ["1000", "1001", "1010", "1011"] {
         let addrs = ["/ip4/127.0.0.1/tcp/1".parse().unwrap(), "/memory/5".parse().unwrap()];
-        assert_eq!(table.offer(at(0), &at_key(bits, &addrs)), Offer::Added(vec![]));
+        assert_eq!(table.offer(at(0), &at_key(bits, &addrs)), Admission::Added(vec![]));
     }
     check(&table);
 }
@@ -188,11 +188,11 @@ fn an_entry_does_not_take_addresses_that_would_be_too_many() {
     let told = entry.with_multiaddrs([ip(7, 3), ip(9, 1)]);
     table.readdress(at(0), &told.merged(&entry));
     assert_eq!(addrs(&table), [ip(8, 1), ip(9, 1)], "what was told, but for one");
-    assert_eq!(table.offer(at(0), &entry.with_multiaddrs([ip(7, 4), ip(10, 1)])), Offer::Known, "it stays");
+    assert_eq!(table.offer(at(0), &entry.with_multiaddrs([ip(7, 4), ip(10, 1)])), Admission::Known, "it stays");
     assert_eq!(addrs(&table), [ip(10, 1), ip(8, 1), ip(9, 1)]);
     check(&table);
     table.remove(&Key::from_bits("1000"));
-    assert_eq!(table.offer(at(0), &entry.with_multiaddrs([ip(7, 4)])), Offer::Known);
+    assert_eq!(table.offer(at(0), &entry.with_multiaddrs([ip(7, 4)])), Admission::Known);
     assert_eq!(addrs(&table)[0], ip(7, 4), "now there is a place");
     check(&table);
 }
@@ -220,8 +220,8 @@ fn groups_that_appear_together_share_few_places() {
     flood(&mut table, &mut rng, 210..220, 25 * HOUR);
     flood(&mut table, &mut rng, 200..210, 90 * HOUR);
     assert_eq!(table.len(), before + 10, "waiting does not help those who came together, nor a second wave in a day");
-    let old =
-        (0..100).filter(|group| table.offer(at(90 * HOUR), &far(&mut rng, &[ip(*group, 5)])) == Offer::Added(vec![]));
+    let old = (0..100)
+        .filter(|group| table.offer(at(90 * HOUR), &far(&mut rng, &[ip(*group, 5)])) == Admission::Added(vec![]));
     assert_eq!(old.count(), K - K / 4, "the others have the rest");
     check(&table);
 }
@@ -234,16 +234,16 @@ fn a_cold_start_keeps_nobody_out_for_being_new() {
     (0..10).for_each(|group| _ = table.offer(at(0), &random(&mut rng, &[ip(group, 1)])));
     let came = (10..110).filter(|group| {
         let secs = 100 * HOUR + u64::from(*group);
-        table.offer(at(secs), &random(&mut rng, &[ip(*group, 1)])) == Offer::Added(vec![])
+        table.offer(at(secs), &random(&mut rng, &[ip(*group, 1)])) == Admission::Added(vec![])
     });
     assert!(came.count() > 40, "the table fills with whoever comes");
     check(&table);
     // What answered while it settled is old too, although there was no place for it.
     let tried: Vec<_> = (150..160).map(|group| far(&mut rng, &[ip(group, 1)])).collect();
-    tried.iter().for_each(|peer| assert_eq!(table.offer(at(100 * HOUR + 500), peer), Offer::Full));
+    tried.iter().for_each(|peer| assert_eq!(table.offer(at(100 * HOUR + 500), peer), Admission::Full));
     let full: Vec<_> = table.buckets[0].entries().iter().map(|entry| *entry.contact.key()).collect();
     full.iter().for_each(|key| _ = table.remove(key));
-    let came = tried.iter().filter(|peer| table.offer(at(103 * HOUR), peer) == Offer::Added(vec![]));
+    let came = tried.iter().filter(|peer| table.offer(at(103 * HOUR), peer) == Admission::Added(vec![]));
     assert_eq!(came.count(), 10);
     assert!(table.diversity.as_ref().unwrap().appeared(at(104 * HOUR), &[IpGroup::V4(20 << 8 | 250)]).is_some());
     check(&table);
@@ -256,7 +256,7 @@ fn a_table_that_lost_nearly_all_settles_anew() {
     let all: Vec<_> = table.entries().map(|entry| *entry.contact.key()).collect();
     all.iter().skip(5).for_each(|key| _ = table.remove(key));
     let came = (100..200)
-        .filter(|group| table.offer(at(9 * HOUR), &random(&mut rng, &[ip(*group, 1)])) == Offer::Added(vec![]));
+        .filter(|group| table.offer(at(9 * HOUR), &random(&mut rng, &[ip(*group, 1)])) == Admission::Added(vec![]));
     assert!(came.count() > 40);
     check(&table);
 }
@@ -331,8 +331,8 @@ fn the_limits_hold_whatever_happens() {
                 (0..below(&mut rng, 4)).map(|_| ip(below(&mut rng, 60) as u16, below(&mut rng, 9) as u16)).collect();
             let known = contacts.get(below(&mut rng, contacts.len().max(1) as u32) as usize).cloned();
             match (below(&mut rng, 10), known) {
-                (8, Some(known)) => table.connected(*known.peer(), addrs.first()),
-                (9, Some(known)) => table.disconnected(known.peer()),
+                (8, Some(known)) => table.on_connected(*known.peer(), addrs.first()),
+                (9, Some(known)) => table.on_disconnected(known.peer()),
                 (0..=2, _) | (_, None) => {
                     let contact = random(&mut rng, &addrs);
                     table.offer(now, &contact);
@@ -340,7 +340,7 @@ fn the_limits_hold_whatever_happens() {
                 }
                 (3, Some(known)) => _ = table.offer(now, &known.with_multiaddrs(addrs)),
                 (4, Some(known)) => table.readdress(now, &known.with_multiaddrs(addrs)),
-                (5, Some(known)) => (0..6).for_each(|_| _ = table.fail(known.key(), true, false)),
+                (5, Some(known)) => (0..6).for_each(|_| _ = table.on_failure(known.key(), true, false)),
                 (6, Some(known)) => _ = table.remove(known.key()),
                 (_, Some(known)) => _ = table.offer(now, &known),
             }

@@ -12,7 +12,7 @@ use crate::core::text::{Version, peer};
 /// Written and read with the version that comes first.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "RoutingSnapshot")]
-pub(super) struct Form {
+pub(super) struct VersionedSnapshot {
     version: Version<1>,
     #[serde(with = "peer")]
     local: PeerId,
@@ -21,14 +21,14 @@ pub(super) struct Form {
     estimated_nodes: u64,
 }
 
-impl From<RoutingSnapshot> for Form {
-    fn from(RoutingSnapshot { local, buckets, estimated_nodes }: RoutingSnapshot) -> Form {
-        Form { version: Version, local, buckets, estimated_nodes }
+impl From<RoutingSnapshot> for VersionedSnapshot {
+    fn from(RoutingSnapshot { local, buckets, estimated_nodes }: RoutingSnapshot) -> VersionedSnapshot {
+        VersionedSnapshot { version: Version, local, buckets, estimated_nodes }
     }
 }
 
-impl From<Form> for RoutingSnapshot {
-    fn from(Form { local, buckets, estimated_nodes, .. }: Form) -> RoutingSnapshot {
+impl From<VersionedSnapshot> for RoutingSnapshot {
+    fn from(VersionedSnapshot { local, buckets, estimated_nodes, .. }: VersionedSnapshot) -> RoutingSnapshot {
         RoutingSnapshot { local, buckets, estimated_nodes }
     }
 }
