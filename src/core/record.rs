@@ -15,36 +15,42 @@ use super::time::Timestamp;
 
 /// The application's name for a value or for content: raw bytes, as they go on the wire.
 ///
-/// Its place in the keyspace is [`RecordKey::key`], the SHA-256 of these bytes. For content the bytes are a
-/// multihash (never a whole CID), for values a path such as `/my-app/greeting`.
+/// Its place in the keyspace is [`RecordKey::key`], the SHA-256 of these bytes, computed once when the record key is
+/// made. For content the bytes are a multihash (never a whole CID), for values a path such as `/my-app/greeting`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
-pub struct RecordKey(Bytes);
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Bytes", into = "Bytes"))]
+pub struct RecordKey {
+    // First, since it decides the order.
+    bytes: Bytes,
+    key: Key,
+}
 
 impl RecordKey {
-    /// A record key of these bytes. Empty ones exist, but every operation and every peer refuses them.
+    /// A record key of these bytes, which are hashed now. An empty one can be made, but every operation and every peer
+    /// refuses it.
     pub fn new(bytes: impl Into<Bytes>) -> RecordKey {
-        RecordKey(bytes.into())
+        let bytes = bytes.into();
+        RecordKey { key: Key::hash(&bytes), bytes }
     }
 
     /// The raw bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// The raw bytes, shared rather than copied.
     pub fn to_shared(&self) -> Bytes {
-        self.0.clone()
+        self.bytes.clone()
     }
 
-    /// Where in the keyspace the record lies. Hashes each time: keep the result.
+    /// The record's place in the keyspace. Costs nothing: it was computed when this was made.
     pub fn key(&self) -> Key {
-        Key::hash(&self.0)
+        self.key
     }
 
     /// The namespace of a `/namespace/rest` key; `None` for bytes of another form.
     pub fn namespace(&self) -> Option<&[u8]> {
-        let rest = self.0.strip_prefix(b"/")?;
+        let rest = self.bytes.strip_prefix(b"/")?;
         let end = rest.iter().position(|b| *b == b'/')?;
         Some(&rest[..end])
     }
@@ -52,37 +58,43 @@ impl RecordKey {
 
 impl From<&[u8]> for RecordKey {
     fn from(bytes: &[u8]) -> Self {
-        RecordKey(Bytes::copy_from_slice(bytes))
+        RecordKey::new(Bytes::copy_from_slice(bytes))
     }
 }
 
 impl<const N: usize> From<&[u8; N]> for RecordKey {
     fn from(bytes: &[u8; N]) -> Self {
-        RecordKey(Bytes::copy_from_slice(bytes))
+        RecordKey::new(Bytes::copy_from_slice(bytes))
     }
 }
 
 impl From<Vec<u8>> for RecordKey {
     fn from(bytes: Vec<u8>) -> Self {
-        RecordKey(bytes.into())
+        RecordKey::new(bytes)
+    }
+}
+
+impl From<RecordKey> for Bytes {
+    fn from(key: RecordKey) -> Bytes {
+        key.bytes
     }
 }
 
 impl From<Bytes> for RecordKey {
     fn from(bytes: Bytes) -> Self {
-        RecordKey(bytes)
+        RecordKey::new(bytes)
     }
 }
 
 impl From<&str> for RecordKey {
     fn from(text: &str) -> Self {
-        RecordKey(Bytes::copy_from_slice(text.as_bytes()))
+        RecordKey::new(Bytes::copy_from_slice(text.as_bytes()))
     }
 }
 
 impl From<String> for RecordKey {
     fn from(text: String) -> Self {
-        RecordKey(text.into_bytes().into())
+        RecordKey::new(text)
     }
 }
 
@@ -95,13 +107,13 @@ impl fmt::Debug for RecordKey {
 impl fmt::Display for RecordKey {
     /// Text where the bytes are printable ASCII, else hexadecimal; both cut after 64 bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.0[..self.0.len().min(64)];
+        let shown = &self.bytes[..self.bytes.len().min(64)];
         if !shown.is_empty() && shown.iter().all(|b| b.is_ascii_graphic() || *b == b' ') {
             f.write_str(&String::from_utf8_lossy(shown))?;
         } else {
             shown.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
         }
-        if shown.len() < self.0.len() { f.write_str("…") } else { Ok(()) }
+        if shown.len() < self.bytes.len() { f.write_str("…") } else { Ok(()) }
     }
 }
 
@@ -233,6 +245,15 @@ mod tests {
         assert_eq!(RecordKey::from("/pk/abc").namespace(), Some(&b"pk"[..]));
         assert_eq!(RecordKey::from("/pk").namespace(), None);
         assert_eq!(RecordKey::from("pk/abc").namespace(), None);
+    }
+
+    #[test]
+    fn a_key_carries_its_place_and_is_ordered_by_its_bytes() {
+        let mut keys = ["b", "", "a/b", "a"].map(RecordKey::from);
+        keys.sort();
+        assert_eq!(keys.each_ref().map(RecordKey::as_bytes), [&b""[..], b"a", b"a/b", b"b"]);
+        assert!(keys.iter().all(|key| key.key() == Key::hash(key.as_bytes())));
+        assert_eq!(std::mem::size_of::<RecordKey>(), 64, "its bytes are shared: copies cost this much each");
     }
 
     #[test]
