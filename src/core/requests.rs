@@ -16,7 +16,7 @@ use tracing::Span;
 use super::contact::Contact;
 use super::io::{QueryId, RequestId};
 use super::key::Key;
-use super::lookup::Tardy;
+use super::lookup::Lateness;
 use super::message::{DialCause, Kind, Misbehaviour, Request, RequestError, Response, Unreachable, Value};
 use super::rtt::{Deadlines, Pace};
 use super::time::Timestamp;
@@ -83,7 +83,7 @@ pub(crate) struct InFlight {
     pub(crate) to: Arc<Contact>,
     pub(crate) pace: Pace,
     /// What time has done to it so far.
-    pub(crate) tardy: Option<Tardy>,
+    pub(crate) lateness: Option<Lateness>,
     /// How often it was sent again.
     again: u8,
     /// Whether the peer was connected when it was sent.
@@ -143,7 +143,7 @@ impl InFlight {
 
     /// Whether it is late though the driver is on its way to the peer: how it ends tells whether the peer is alive.
     pub(crate) fn may_teach(&self) -> bool {
-        self.tardy.is_some() && matches!(self.stage, Stage::Dialling | Stage::Sent)
+        self.lateness.is_some() && matches!(self.stage, Stage::Dialling | Stage::Sent)
     }
 
     /// Whether the driver has it.
@@ -158,7 +158,7 @@ impl InFlight {
 
     /// Whether it takes up one of the window's slots.
     pub(crate) fn holds_slot(&self) -> bool {
-        matches!(self.owner, Owner::Query(..)) && self.is_handed() && self.tardy.is_none()
+        matches!(self.owner, Owner::Query(..)) && self.is_handed() && self.lateness.is_none()
     }
 
     /// Until when an answer may come that still teaches something; never before the first byte is written.
@@ -168,7 +168,7 @@ impl InFlight {
 
     /// Whether the driver began with it at once, and it is not late: more may be in flight.
     pub(crate) fn went_well(&self) -> bool {
-        self.tardy.is_none() && self.began.since(self.handed) < BUSY_AFTER
+        self.lateness.is_none() && self.began.since(self.handed) < BUSY_AFTER
     }
 
     /// Whether a connection is being made for it, and far longer than most take.
@@ -214,11 +214,11 @@ impl InFlight {
 
     /// When time does the next thing to it, after it did one at `at`.
     fn alarm_after(&self, at: Timestamp) -> Timestamp {
-        let next = match self.tardy {
+        let next = match self.lateness {
             None => self.began + self.deadlines.late,
-            Some(Tardy::Late) => self.began + self.deadlines.overdue,
-            Some(Tardy::Overdue) if self.stage == Stage::Dialling => at + REMIND,
-            Some(Tardy::Overdue) => Timestamp::MAX,
+            Some(Lateness::Late) => self.began + self.deadlines.overdue,
+            Some(Lateness::Overdue) if self.stage == Stage::Dialling => at + REMIND,
+            Some(Lateness::Overdue) => Timestamp::MAX,
         };
         let reminder = if self.reminder > at { self.reminder } else { Timestamp::MAX };
         next.min(reminder).min(self.sent + self.deadlines.limit)
@@ -239,7 +239,7 @@ fn check_echo(sent: &Value, echo: &Value) -> Result<(), Misbehaviour> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
     /// It is late, or overdue; it goes on.
-    Tardy(Tardy),
+    Lateness(Lateness),
     /// It is as before, and somebody wanted to be reminded of it.
     Reminder,
     /// Its time is over.
@@ -277,7 +277,7 @@ impl Requests {
             owner,
             to,
             pace,
-            tardy: None,
+            lateness: None,
             span,
             again: 0,
             connected: false,
@@ -358,7 +358,7 @@ impl Requests {
         self.set_alarm(id, None);
         let request = self.open.remove(&id)?;
         self.awaited -= usize::from(request.is_handed() && !request.is_missed());
-        if request.tardy == Some(Tardy::Overdue)
+        if request.lateness == Some(Lateness::Overdue)
             && let Some(count) = self.overdue.get_mut(request.to.key())
         {
             *count -= 1;
@@ -389,8 +389,9 @@ impl Requests {
     pub(crate) fn keep_missed(&mut self, id: RequestId, request: InFlight, until: Timestamp) {
         // It is still owed, so that those behind it wait for the peer.
         *self.overdue.entry(*request.to.key()).or_default() += 1;
-        let tardy = Some(Tardy::Overdue);
-        self.open.insert(id, InFlight { owner: Owner::Evidence, stage: Stage::Missed, tardy, alarm: None, ..request });
+        let lateness = Some(Lateness::Overdue);
+        self.open
+            .insert(id, InFlight { owner: Owner::Evidence, stage: Stage::Missed, lateness, alarm: None, ..request });
         self.set_alarm(id, Some(until));
     }
 
@@ -470,15 +471,17 @@ impl Requests {
             self.set_alarm(id, None);
             return Some((id, Alarm::Over));
         }
-        let alarm = match request.tardy {
-            None if request.began + request.deadlines.late <= at => Alarm::Tardy(Tardy::Late),
-            Some(Tardy::Late) if request.began + request.deadlines.overdue <= at => Alarm::Tardy(Tardy::Overdue),
+        let alarm = match request.lateness {
+            None if request.began + request.deadlines.late <= at => Alarm::Lateness(Lateness::Late),
+            Some(Lateness::Late) if request.began + request.deadlines.overdue <= at => {
+                Alarm::Lateness(Lateness::Overdue)
+            }
             _ => Alarm::Reminder,
         };
-        if let Alarm::Tardy(how) = alarm {
-            request.tardy = Some(how);
+        if let Alarm::Lateness(how) = alarm {
+            request.lateness = Some(how);
         }
-        if alarm == Alarm::Tardy(Tardy::Overdue) {
+        if alarm == Alarm::Lateness(Lateness::Overdue) {
             *self.overdue.entry(*request.to.key()).or_default() += 1;
         }
         // What is due by now comes one after the other, but one reminder stands for all that were missed.
@@ -536,8 +539,8 @@ mod tests {
         .collect()
     }
 
-    const LATE: Alarm = Alarm::Tardy(Tardy::Late);
-    const OVERDUE: Alarm = Alarm::Tardy(Tardy::Overdue);
+    const LATE: Alarm = Alarm::Lateness(Lateness::Late);
+    const OVERDUE: Alarm = Alarm::Lateness(Lateness::Overdue);
 
     #[test]
     fn late_then_overdue_then_over_and_nothing_after_that() {

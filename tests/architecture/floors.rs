@@ -32,23 +32,24 @@ const VOCABULARY: &[&str] = &[
     "host",
     "text",
     "shuffle",
+    "quorum",
 ];
 /// Floor 1: what the duties are made of.
 const PARTS: &[&str] = &["routing", "address_book", "back_off", "store", "validate", "lookup", "preimage"];
 /// Between the floors: what the duties share, and the doors, which are data.
-const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "errand", "spans"];
+const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "announcement", "spans"];
 /// Floor 2: each knows nothing of the others.
-const DUTIES: &[&str] = &["query", "server", "maintain", "publish"];
+const DUTIES: &[&str] = &["query", "server", "maintain"];
 
 /// Modules of the core, and which others each may name beside itself; `core/mod.rs` may name all.
 ///
-/// The vocabulary is ordered too, so that no two of its modules need each other. `Quorum` is vocabulary that lives
-/// with the queries, `InvalidValue` and `StoreError` are failures that live with what fails.
+/// The vocabulary is ordered too, so that no two of its modules need each other. `InvalidValue` and `StoreError` are failures that live with what fails.
 const CORE: &[(&str, &[&[&str]])] = &[
     ("time", &[]),
     ("address_policy", &[]),
     ("key", &[]),
     ("shuffle", &[]),
+    ("quorum", &[]),
     ("text", &[&["key"]]),
     ("contact", &[&["key"]]),
     ("ip_group", &[&["contact", "address_policy"]]),
@@ -60,7 +61,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("message", &[&["time", "key", "contact", "record", "validate"]]),
     ("store", &[&["time", "key", "contact", "record", "validate", "config"]]),
     ("error", &[&["time", "key", "contact", "record", "message", "validate", "store"]]),
-    ("config", &[&["time", "key", "contact", "ip_group", "record", "error", "validate", "address_policy"]]),
+    ("config", &[&["quorum", "time", "key", "contact", "ip_group", "record", "error", "validate", "address_policy"]]),
     ("rtt", &[&["time", "config"]]),
     ("window", &[&["time", "io"]]),
     ("routing", &[VOCABULARY]),
@@ -71,14 +72,13 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("io", &[VOCABULARY, &["store", "validate", "stats"]]),
     ("stats", &[VOCABULARY]),
     ("spans", &[VOCABULARY, &["io", "stats"]]),
-    ("errand", &[VOCABULARY, &["store"]]),
+    ("announcement", &[VOCABULARY, &["store"]]),
     ("requests", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("peers", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("storage", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("query", &[VOCABULARY, PARTS, SHARED]),
     ("server", &[VOCABULARY, PARTS, SHARED]),
     ("maintain", &[VOCABULARY, PARTS, SHARED]),
-    ("publish", &[VOCABULARY, PARTS, SHARED]),
     ("prepare", &[VOCABULARY, PARTS, SHARED, DUTIES]),
     ("dht", &[VOCABULARY, PARTS, SHARED, DUTIES, &["prepare"]]),
 ];

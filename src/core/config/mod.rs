@@ -15,7 +15,7 @@ pub use diversity::{
 
 use super::address_policy::AddressPolicy;
 use super::error::ConfigError;
-use super::query::Quorum;
+use super::quorum::Quorum;
 use super::validate::{AcceptAny, Validator};
 
 /// Default k: how many peers keep a record, and how many a bucket holds. Source: libp2p specification, rule L1.

@@ -3,7 +3,7 @@
 //! Knows: whom the store's answers are for. Must not know: what the server makes of them.
 
 use super::*;
-use crate::core::errand::Name;
+use crate::core::announcement::RecordId;
 
 impl Dht {
     pub(super) fn on_request(&mut self, now: Timestamp, from: PeerId, id: InboundId, request: Request) {
@@ -54,9 +54,9 @@ impl Dht {
     /// Tells the application which of its values have given way to others, and announces them no more.
     pub(super) fn tell_superseded(&mut self) {
         while let Some(key) = self.storage.take_superseded() {
-            let name = Name { place: key.key(), provider: false };
+            let name = RecordId { place: key.key(), provider: false };
             self.upkeep.own.forget(&name);
-            self.stop_errands(&name, None);
+            self.stop_announcements(&name, None);
             self.outputs.push_back(Output::Event(Event::Superseded { key }));
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Knows: which part concerns what. Must not know: any policy; an `if` about the protocol belongs into a part.
 
+mod address_filter;
 mod contacts;
-mod doors;
 mod inbound;
 mod queries;
 mod refresh;
@@ -31,7 +31,7 @@ use super::io::{
     Reply, RequestId, Wake,
 };
 use super::key::Key;
-use super::lookup::Tardy;
+use super::lookup::Lateness;
 use super::maintain::{Checks, EXPIRED_AT_ONCE, Expiry, LostProviders, Probes, Purpose, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;

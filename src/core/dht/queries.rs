@@ -164,7 +164,7 @@ impl Dht {
             }
         }
         self.hand_waiting(now);
-        self.on_looked_into(now, id, &query);
+        self.on_bucket_visited(now, id, &query);
         let follow_up = query.machine.get().and_then(|get| get.follow_up.take());
         self.end_joined(now, &query.machine, Some(&result));
         self.on_brought(id, query.machine, &result);

@@ -1,52 +1,52 @@
-//! How the table is kept fresh: the lookups for it, and what tells that they are needed sooner or later.
+//! Runs refresh lookups, and reports to the schedule what other queries make sooner or later due.
 //!
-//! Knows: which lookup passed through which part of the keyspace. Must not know: when a part is due.
+//! Knows: which query passed through which bucket. Must not know: when a bucket is due.
 
 use super::*;
-use crate::core::errand::Aim;
+use crate::core::announcement::RefreshTarget;
 use crate::core::query::Bootstrap;
 
-/// Who knows nobody tries the peers that the application named again after one to one and a half times this at most.
-/// Source: a node must not be alone for more than 30 s after one of them is back.
+/// A node that knows no peer tries those that the application named again after at most 1 to 1.5 times this.
+/// Source: a node must not stay alone for more than 30 s after one of them is back.
 const ALONE: Duration = Duration::from_secs(20);
 
 impl Dht {
-    /// Starts what is due.
+    /// Starts the refresh lookups that are due.
     pub(super) fn run_refresh(&mut self, now: Timestamp) {
-        while let Some(aim) = self.refresh.next(now) {
+        while let Some(target) = self.refresh.next(now) {
             if self.peers.seeds(now, self.peers.local.key(), 1).is_empty() {
-                self.refresh.postponed(now, aim, &mut self.rng);
+                self.refresh.postponed(now, target, &mut self.rng);
             } else {
-                self.look_into(now, aim);
+                self.look_into(now, target);
             }
         }
     }
 
-    pub(super) fn look_into(&mut self, now: Timestamp, aim: Aim) {
-        if aim == Aim::Own {
+    pub(super) fn look_into(&mut self, now: Timestamp, target: RefreshTarget) {
+        if target == RefreshTarget::Own {
             self.peers.release_boot_nodes(now);
         }
         let id = self.pool.next_id();
         let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
-        let machine = Machine::Bootstrap(Bootstrap::look_into(&cx, aim, ChaCha8Rng::from_rng(&mut self.rng)));
-        tracing::debug!(query = %id, ?aim, "looking into a quiet part of the table");
+        let machine = Machine::Bootstrap(Bootstrap::look_into(&cx, target, ChaCha8Rng::from_rng(&mut self.rng)));
+        tracing::debug!(query = %id, ?target, "refreshing a bucket");
         let mut query = Query::new(machine, *self.peers.local.key(), QueryKind::Refresh);
         query.asked = false;
         self.pool.insert(now, id, self.config.lookup.query_timeout, query);
-        self.refresh.started(id, aim);
+        self.refresh.started(id, target);
         self.drive(now, id);
     }
 
-    /// A query ended by itself, or since its time was over: it may have passed through a part of the keyspace.
-    pub(super) fn on_looked_into(&mut self, now: Timestamp, id: QueryId, query: &Query) {
+    /// A query ended, by itself or by its timeout. A lookup refreshes the bucket of its target.
+    pub(super) fn on_bucket_visited(&mut self, now: Timestamp, id: QueryId, query: &Query) {
         match &query.machine {
             Machine::Bootstrap(bootstrap) => {
                 let few = self.knows_few();
-                let explored = bootstrap.explored();
-                self.refresh.explored(now, id, explored, few, &mut self.rng);
-                explored.candidates.iter().for_each(|contact| {
+                let report = bootstrap.report();
+                self.refresh.on_ended(now, id, report, few, &mut self.rng);
+                for contact in &report.candidates {
                     self.queue(now, Arc::clone(contact));
-                });
+                }
                 self.start_probes(now);
             }
             machine if machine.looks_up() && query.answered => {
@@ -57,7 +57,7 @@ impl Dht {
         }
     }
 
-    /// A peer answered; before that there were `known` in the table.
+    /// A peer answered; the table had `known` peers before that.
     pub(super) fn on_growth(&mut self, now: Timestamp, known: usize) {
         let len = self.peers.table.len();
         if known == 0 && len > 0 || self.peers.back_offs.take_outage_ended() {
@@ -68,14 +68,14 @@ impl Dht {
         }
     }
 
-    /// Looks for more peers soon if there are few, and some that the application named are not among them.
+    /// Makes a refresh due soon if the table lacks peers that the application named.
     pub(super) fn want_more(&mut self, now: Timestamp) {
         if let Some(longest) = self.knows_few() {
             self.refresh.want_more(now, longest, &mut self.rng);
         }
     }
 
-    /// The addresses at which this node can be reached are no longer those that it had before.
+    /// This node's addresses changed from those of `before`.
     pub(super) fn on_moved(&mut self, now: Timestamp, before: &Contact) {
         let sorted = |contact: &Contact| {
             let mut addrs = contact.raw_addrs().to_vec();
@@ -87,9 +87,8 @@ impl Dht {
         }
     }
 
-    /// Whether fewer than k peers are known and some that the application named are not among them; if so, within which
-    /// time they are to be tried again. A network without anyone else to name is small, and asking again does not make it
-    /// larger.
+    /// If the table has fewer than k peers and lacks some that the application named: the longest time until those are to be
+    /// tried again. In a network where nobody else was named another lookup would find nobody new.
     fn knows_few(&self) -> Option<Duration> {
         let Peers { table, book, local, .. } = &self.peers;
         if table.len() == 0 && book.has_boot_nodes() {

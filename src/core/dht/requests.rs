@@ -291,7 +291,7 @@ impl Dht {
     pub(super) fn on_timeout(&mut self, now: Timestamp) {
         while let Some((id, alarm)) = self.requests.next_alarm(now) {
             match alarm {
-                Alarm::Tardy(how) => self.on_tardy(now, id, how),
+                Alarm::Lateness(how) => self.on_late(now, id, how),
                 Alarm::Reminder => _ = self.give_up_dial(now, id),
                 Alarm::Over => self.on_over(now, id),
             }
@@ -316,23 +316,23 @@ impl Dht {
         self.run_upkeep(now);
     }
 
-    fn on_tardy(&mut self, now: Timestamp, id: RequestId, how: Tardy) {
+    fn on_late(&mut self, now: Timestamp, id: RequestId, how: Lateness) {
         let Some(request) = self.requests.get(id) else { return };
         let (peer, owner) = (Arc::clone(&request.to), request.owner);
-        if how == Tardy::Overdue {
+        if how == Lateness::Overdue {
             for behind in self.requests.behind(peer.key()) {
                 self.begin(now, behind, Begin::Behind);
             }
         }
         let Owner::Query(of, tag) = owner else { return };
-        if how == Tardy::Late {
+        if how == Lateness::Late {
             self.window.release();
         }
         if self.give_up_dial(now, id) {
             return;
         }
         if let Some(query) = self.pool.get_mut(of) {
-            query.machine.on_tardy(&peer, tag, how);
+            query.machine.on_late(&peer, tag, how);
             self.drive(now, of);
         }
     }

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 use super::*;
 use crate::core::address_policy::AddressPolicy;
+use crate::core::announcement::RefreshTarget;
 use crate::core::config::DiversityConfig;
-use crate::core::errand::Aim;
 use crate::core::maintain::Run;
 use crate::core::message::{DialCause, Unreachable};
 use crate::core::storage::Duty;
@@ -177,7 +177,7 @@ fn what_nobody_waits_for_gives_way_only_where_there_is_no_room() {
 fn of_one_group_those_are_asked_that_are_nearest_to_where_the_walk_leads() {
     let mut dht = node(|config| config.routing.diversity = one_of_each_group());
     dht.admit_verified(NOW, &contact(2, |_| true));
-    dht.look_into(NOW, Aim::Part(0));
+    dht.look_into(NOW, RefreshTarget::Bucket(0));
     let sent = std::iter::from_fn(|| dht.poll_output()).find_map(|output| match output {
         Output::Send { id, request: Request::FindNode { key }, .. } => Some((id, Key::hash(&key))),
         _ => None,

@@ -1,17 +1,17 @@
-//! How records are kept alive: pages for the duties, errands for the queries, and what came of them.
+//! How records are kept alive: pages for the duties, announcements for the queries, and what came of them.
 //!
 //! Knows: whom each of these concerns. Must not know: when anything is due, or who is to have it.
 
 use std::time::Duration;
 
 use super::*;
-use crate::core::errand::{Ended, Errand, Name};
+use crate::core::announcement::{Announcement, AnnouncementOutcome, RecordId};
 use crate::core::maintain::{PAGE, Run};
 use crate::core::query::{Machine, Query, Region};
 use crate::core::stats::Cause;
 use crate::core::storage::Duty;
 
-/// The time of a run of errands. Source: a page of 256 records to 20 peers each, 60 deliveries at a time, takes a minute
+/// The time of a run of announcements. Source: a page of 256 records to 20 peers each, 60 deliveries at a time, takes a minute
 /// where each takes 0.7 s.
 const RUN_TIME: Duration = Duration::from_secs(300);
 
@@ -26,7 +26,7 @@ impl Dht {
             {
                 self.on_page(now, duty, done);
             }
-            // Errands that nobody can be asked for are over at once, and leave room for the next.
+            // Announcements that nobody can be asked for are over at once, and leave room for the next.
             self.end_refused(now);
         }
     }
@@ -35,30 +35,30 @@ impl Dht {
     pub(super) fn on_page(&mut self, now: Timestamp, duty: Duty, done: Done) {
         let page = if let Ok(Found::Items(items)) = done { Some(items) } else { None };
         let k = self.config.lookup.replication.get();
-        let mut errands = self.upkeep.on_page(&self.time, duty, page, &self.peers, k);
-        errands.retain(|errand| {
+        let mut announcements = self.upkeep.on_page(&self.time, duty, page, &self.peers, k);
+        announcements.retain(|announcement| {
             // What its own rules call over would be refused by all, and held against this node.
-            let valid = !errand.item.is_expired(self.time.date);
-            if !valid && errand.item.is_own() {
-                self.upkeep.own.forget(&Name::of(&errand.item));
+            let valid = !announcement.item.is_expired(self.time.date);
+            if !valid && announcement.item.is_own() {
+                self.upkeep.own.forget(&RecordId::of(&announcement.item));
             }
-            valid && !self.pool.publishes(&errand.item)
+            valid && !self.pool.publishes(&announcement.item)
         });
-        if !errands.is_empty() {
-            self.run_errands(now, duty, errands);
+        if !announcements.is_empty() {
+            self.run_announcements(now, duty, announcements);
         }
     }
 
-    fn run_errands(&mut self, now: Timestamp, duty: Duty, errands: Vec<Errand>) {
+    fn run_announcements(&mut self, now: Timestamp, duty: Duty, announcements: Vec<Announcement>) {
         let id = self.pool.next_id();
-        tracing::debug!(query = %id, ?duty, records = errands.len(), "keeping records alive");
+        tracing::debug!(query = %id, ?duty, records = announcements.len(), "keeping records alive");
         let k = self.config.lookup.replication.get();
         let (cause, kind) = match duty {
             Duty::Republish => (Cause::Announced, QueryKind::Announce),
             Duty::Replicate => (Cause::Replicated, QueryKind::Replicate),
             Duty::Newcomers => (Cause::Joined, QueryKind::Bring),
         };
-        let region = Region::new(cause, k, errands, ChaCha8Rng::from_rng(&mut self.rng));
+        let region = Region::new(cause, k, announcements, ChaCha8Rng::from_rng(&mut self.rng));
         let target = region.target().unwrap_or(*self.peers.local.key());
         let mut query = Query::new(Machine::Region(Box::new(region)), target, kind);
         query.asked = false;
@@ -78,7 +78,7 @@ impl Dht {
             Machine::Publish(publish) if publish.kept => {
                 if let Some(reached) = reached(result) {
                     let item = publish.item(self.time.date, &self.peers.local);
-                    self.on_announced(Ended { item, reached, to_all: true, closest: None, newer: None });
+                    self.on_announced(AnnouncementOutcome { item, reached, to_all: true, closest: None, newer: None });
                 }
             }
             _ => {}
@@ -94,14 +94,14 @@ impl Dht {
                 }
                 Duty::Republish => self.on_announced(ended),
                 Duty::Replicate if !ended.reached.is_empty() => self.touch(ended.item, run.started),
-                Duty::Newcomers => self.upkeep.own.on_told(Name::of(&ended.item), &ended.reached),
+                Duty::Newcomers => self.upkeep.own.on_told(RecordId::of(&ended.item), &ended.reached),
                 Duty::Replicate => {}
             }
         }
     }
 
-    fn on_announced(&mut self, ended: Ended) {
-        if self.upkeep.own.on_ended(&self.time, Name::of(&ended.item), &ended) {
+    fn on_announced(&mut self, ended: AnnouncementOutcome) {
+        if self.upkeep.own.on_ended(&self.time, RecordId::of(&ended.item), &ended) {
             self.touch(ended.item, self.time.date);
         }
     }
@@ -112,7 +112,7 @@ impl Dht {
     }
 
     /// What is under way no longer tells anyone of it.
-    pub(super) fn stop_errands(&mut self, name: &Name, duty: Option<Duty>) {
+    pub(super) fn stop_announcements(&mut self, name: &RecordId, duty: Option<Duty>) {
         for (id, run) in &self.upkeep.running {
             if let (true, Some(query)) = (duty.is_none_or(|duty| duty == run.duty), self.pool.get_mut(*id))
                 && let Machine::Region(region) = &mut query.machine
@@ -127,22 +127,22 @@ impl Dht {
         if let Event::RecordStored { key, from } = event
             && self.upkeep.replicates()
         {
-            let name = Name { place: key.key(), provider: false };
+            let name = RecordId { place: key.key(), provider: false };
             let k = self.config.lookup.replication.get();
             if self.peers.sender(from, &Key::from(from), &name.place, k).holder {
                 self.upkeep.on_stored(name);
-                self.stop_errands(&name, Some(Duty::Replicate));
+                self.stop_announcements(&name, Some(Duty::Replicate));
             }
         }
     }
 
     /// The application changes what it publishes, or takes it back.
-    pub(super) fn on_changed(&mut self, now: Timestamp, name: Name, taken_back: bool) {
+    pub(super) fn on_changed(&mut self, now: Timestamp, name: RecordId, taken_back: bool) {
         if taken_back {
             self.pool.publishing(&name).into_iter().for_each(|id| self.cancel(id));
         }
         self.upkeep.on_changed(now, name);
-        self.stop_errands(&name, None);
+        self.stop_announcements(&name, None);
         if taken_back {
             self.upkeep.own.forget(&name);
         }
@@ -150,7 +150,7 @@ impl Dht {
 }
 
 /// What an operation changes of what this node publishes, and whether it takes it back.
-pub(super) fn changed_by(operation: &Operation, options: &QueryOptions) -> Option<(Name, bool)> {
+pub(super) fn changed_by(operation: &Operation, options: &QueryOptions) -> Option<(RecordId, bool)> {
     let (key, provider, taken_back) = match operation {
         Operation::Put { key, .. } if !options.not_kept => (key, false, false),
         Operation::Provide { key } => (key, true, false),
@@ -158,7 +158,7 @@ pub(super) fn changed_by(operation: &Operation, options: &QueryOptions) -> Optio
         Operation::StopProviding { key } => (key, true, true),
         _ => return None,
     };
-    Some((Name { place: key.key(), provider }, taken_back))
+    Some((RecordId { place: key.key(), provider }, taken_back))
 }
 
 /// Who was reached by a publication that was kept here; `None` if it was not kept.

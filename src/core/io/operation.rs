@@ -9,7 +9,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use crate::core::key::Key;
-use crate::core::query::Quorum;
+use crate::core::quorum::Quorum;
 use crate::core::record::RecordKey;
 use crate::core::stats::QueryKind;
 

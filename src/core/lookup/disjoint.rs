@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::path::Path;
-use super::{Next, Shape, Tardy};
+use super::{Lateness, Next, Shape};
 use crate::core::contact::Contact;
 use crate::core::key::{Distance, Key};
 
@@ -42,7 +42,7 @@ pub(crate) struct Disjoint {
     /// Whose turn to ask is next.
     turn: usize,
     waiting: usize,
-    tardy: usize,
+    lateness: usize,
 }
 
 #[derive(Debug)]
@@ -54,7 +54,7 @@ struct Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
-    Tardy(Tardy),
+    Lateness(Lateness),
     Answered,
     Failed,
 }
@@ -67,7 +67,7 @@ impl Disjoint {
         }
         let (paths, afterwards) = (Vec::new(), Vec::new());
         let claims = BTreeMap::new();
-        let mut disjoint = Disjoint { target, shape, paths, afterwards, claims, turn: 0, waiting: 0, tardy: 0 };
+        let mut disjoint = Disjoint { target, shape, paths, afterwards, claims, turn: 0, waiting: 0, lateness: 0 };
         disjoint.paths = shares.into_iter().map(|seeds| disjoint.path(seeds)).collect();
         disjoint.share_slots(shape.paths);
         disjoint
@@ -109,18 +109,18 @@ impl Disjoint {
         }
     }
 
-    pub(crate) fn on_tardy(&mut self, from: &Key, how: Tardy) {
+    pub(crate) fn on_late(&mut self, from: &Key, how: Lateness) {
         let Some(claim) = self.claims.get_mut(from) else { return };
         match claim.state {
             State::Waiting => {
                 self.waiting -= 1;
-                self.tardy += 1;
+                self.lateness += 1;
             }
-            State::Tardy(_) => {}
+            State::Lateness(_) => {}
             State::Answered | State::Failed => return,
         }
-        claim.state = State::Tardy(how);
-        self.paths.iter_mut().for_each(|path| path.on_tardy(from, how));
+        claim.state = State::Lateness(how);
+        self.paths.iter_mut().for_each(|path| path.on_late(from, how));
     }
 
     /// The best of each path in turn, as far as they answered.
@@ -230,7 +230,7 @@ impl Disjoint {
         // A path that heard of a peer after another had asked it does not know how that went.
         let gone = |contact: &&Arc<Contact>| {
             let state = self.claims.get(contact.key()).map(|claim| claim.state);
-            matches!(state, Some(State::Failed | State::Tardy(Tardy::Overdue)))
+            matches!(state, Some(State::Failed | State::Lateness(Lateness::Overdue)))
         };
         self.paths.iter().enumerate().map(move |(i, path)| {
             [Some(path), self.afterwards.get(i)]
@@ -258,7 +258,7 @@ impl Disjoint {
     /// Asks the rest of the k results, which the paths name in turn; for each late one of them one more.
     fn fill(&mut self) -> Next {
         let state = |contact: &Arc<Contact>| self.claims.get(contact.key()).map(|claim| claim.state);
-        let late = |contact: &&Arc<Contact>| state(contact) == Some(State::Tardy(Tardy::Late));
+        let late = |contact: &&Arc<Contact>| state(contact) == Some(State::Lateness(Lateness::Late));
         let named = in_turn(self.lists(), self.shape.count);
         let answered = named.iter().filter(|contact| state(contact) == Some(State::Answered)).count();
         if answered == self.shape.count {
@@ -269,7 +269,7 @@ impl Disjoint {
         let unasked = named.iter().find(|contact| state(contact).is_none());
         match unasked.filter(|_| self.waiting < self.shape.count + self.shape.spare) {
             Some(contact) => self.ask(contact),
-            None if self.waiting + self.tardy == 0 => Next::Done,
+            None if self.waiting + self.lateness == 0 => Next::Done,
             None => Next::Wait,
         }
     }
@@ -295,9 +295,9 @@ impl Disjoint {
     fn tell(&mut self, path: usize, key: &Key, state: State) {
         match state {
             State::Waiting => {}
-            State::Tardy(how) => {
-                self.paths[path].on_tardy(key, Tardy::Late);
-                self.paths[path].on_tardy(key, how);
+            State::Lateness(how) => {
+                self.paths[path].on_late(key, Lateness::Late);
+                self.paths[path].on_late(key, how);
             }
             State::Answered => {
                 self.paths[path].on_answer(key, &[]);
@@ -311,7 +311,7 @@ impl Disjoint {
         let claim = self.claims.get_mut(key)?;
         match claim.state {
             State::Waiting => self.waiting -= 1,
-            State::Tardy(_) => self.tardy -= 1,
+            State::Lateness(_) => self.lateness -= 1,
             State::Answered | State::Failed => return None,
         }
         claim.state = end;

@@ -10,7 +10,7 @@ use crate::core::key::{Distance, Key};
 
 /// Where a peer stands in a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum PeerState {
     /// Named by someone, not asked.
     Heard,
     /// Asked, the answer is awaited.
@@ -26,9 +26,9 @@ pub(crate) enum Standing {
 }
 
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub(crate) struct LookupPeer {
     pub(crate) contact: Arc<Contact>,
-    pub(crate) standing: Standing,
+    pub(crate) state: PeerState,
     /// How often it may still be tried at new addresses after it failed.
     pub(super) chances: u8,
     /// How many answers had named anyone when it was first heard of: it does not depend on a later one.
@@ -48,7 +48,7 @@ const DOUBT: i32 = 2;
 #[derive(Debug)]
 pub(crate) struct Frontier {
     pub(super) target: Key,
-    peers: BTreeMap<Distance, Peer>,
+    peers: BTreeMap<Distance, LookupPeer>,
     limit: usize,
     answers: usize,
     /// Who gave the first answers, one for each bit but the first.
@@ -98,9 +98,9 @@ impl Frontier {
             if !contact.adds_nothing_to(&known.contact) {
                 // What was known comes first: whoever names a peer with many addresses must not push out the right ones.
                 known.contact = contact.merged(&known.contact);
-                if known.standing == Standing::Failed && known.chances > 0 {
+                if known.state == PeerState::Failed && known.chances > 0 {
                     known.chances -= 1;
-                    known.standing = Standing::Heard;
+                    known.state = PeerState::Heard;
                 }
             }
             return false;
@@ -108,8 +108,8 @@ impl Frontier {
         if self.peers.len() >= self.limit && !self.make_room(&distance) {
             return false;
         }
-        let (contact, standing, since) = (Arc::clone(contact), Standing::Heard, self.answers);
-        self.peers.insert(distance, Peer { contact, standing, chances: CHANCES, since, named_by: answer });
+        let (contact, state, since) = (Arc::clone(contact), PeerState::Heard, self.answers);
+        self.peers.insert(distance, LookupPeer { contact, state, chances: CHANCES, since, named_by: answer });
         true
     }
 
@@ -127,18 +127,18 @@ impl Frontier {
     }
 
     /// Those that someone named who is believed, nearest first.
-    pub(crate) fn credible(&self) -> impl Iterator<Item = &Peer> {
+    pub(crate) fn credible(&self) -> impl Iterator<Item = &LookupPeer> {
         self.iter().filter(|peer| peer.named_by & !self.doubted != 0)
     }
 
     /// Those of whom it is not known that they are dead or overdue, nearest first.
-    pub(crate) fn in_play(&self) -> impl Iterator<Item = &Peer> {
-        self.credible().filter(|peer| !matches!(peer.standing, Standing::Failed | Standing::Overdue))
+    pub(crate) fn in_play(&self) -> impl Iterator<Item = &LookupPeer> {
+        self.credible().filter(|peer| !matches!(peer.state, PeerState::Failed | PeerState::Overdue))
     }
 
     /// Forgets the farthest peer that is no longer, or not yet, of use, if it is farther than `distance`.
     fn make_room(&mut self, distance: &Distance) -> bool {
-        let idle = |peer: &Peer| matches!(peer.standing, Standing::Heard | Standing::Failed);
+        let idle = |peer: &LookupPeer| matches!(peer.state, PeerState::Heard | PeerState::Failed);
         let farthest = self.peers.iter().rev().find(|(_, peer)| idle(peer)).map(|(at, _)| *at);
         match farthest.filter(|at| at > distance) {
             Some(at) => self.peers.remove(&at).is_some(),
@@ -146,16 +146,16 @@ impl Frontier {
         }
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<&Peer> {
+    pub(crate) fn get(&self, key: &Key) -> Option<&LookupPeer> {
         self.peers.get(&self.target.distance(key))
     }
 
-    pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut Peer> {
+    pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut LookupPeer> {
         self.peers.get_mut(&self.target.distance(key))
     }
 
     /// Nearest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &LookupPeer> {
         self.peers.values()
     }
 

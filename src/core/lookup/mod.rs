@@ -38,7 +38,7 @@ pub(crate) struct Shape {
 
 /// How an answer that has not come stands to those that came before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tardy {
+pub(crate) enum Lateness {
     /// Most answers would be here by now: time to ask someone else too.
     Late,
     /// Nearly all answers would be here by now: time to go on without it.
@@ -106,10 +106,10 @@ impl Lookup {
 
     /// A peer is late: it no longer holds a slot. Once it is overdue the walk can end without it, though its answer
     /// would still count.
-    pub(crate) fn on_tardy(&mut self, from: &Key, how: Tardy) {
+    pub(crate) fn on_late(&mut self, from: &Key, how: Lateness) {
         match self {
-            Lookup::Single(path) => path.on_tardy(from, how),
-            Lookup::Disjoint(paths) => paths.on_tardy(from, how),
+            Lookup::Single(path) => path.on_late(from, how),
+            Lookup::Disjoint(paths) => paths.on_late(from, how),
         }
     }
 

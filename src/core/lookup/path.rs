@@ -12,8 +12,8 @@
 
 use std::sync::Arc;
 
-use super::frontier::{Frontier, Standing};
-use super::{Next, Shape, Tardy};
+use super::frontier::{Frontier, PeerState};
+use super::{Lateness, Next, Shape};
 use crate::core::contact::Contact;
 use crate::core::key::{Distance, Key};
 
@@ -56,7 +56,7 @@ impl Path {
 
     /// A peer answered and named these. Returns how many of them are news.
     pub(crate) fn on_answer(&mut self, from: &Key, closer: &[Arc<Contact>]) -> usize {
-        if !self.settle(from, Standing::Answered) {
+        if !self.settle(from, PeerState::Answered) {
             return 0;
         }
         let nearest = self.frontier.nearest().copied();
@@ -71,7 +71,7 @@ impl Path {
 
     /// A peer failed.
     pub(crate) fn on_failure(&mut self, from: &Key) {
-        if self.settle(from, Standing::Failed) {
+        if self.settle(from, PeerState::Failed) {
             self.widen();
         }
     }
@@ -88,17 +88,17 @@ impl Path {
     }
 
     /// A peer is late, or overdue.
-    pub(crate) fn on_tardy(&mut self, from: &Key, how: Tardy) {
+    pub(crate) fn on_late(&mut self, from: &Key, how: Lateness) {
         let Some(peer) = self.frontier.get_mut(from) else { return };
-        match (peer.standing, how) {
-            (Standing::Waiting, Tardy::Late) => {
-                peer.standing = Standing::Late;
+        match (peer.state, how) {
+            (PeerState::Waiting, Lateness::Late) => {
+                peer.state = PeerState::Late;
                 self.waiting -= 1;
                 self.late += 1;
                 self.widen();
             }
-            (Standing::Late, Tardy::Overdue) => {
-                peer.standing = Standing::Overdue;
+            (PeerState::Late, Lateness::Overdue) => {
+                peer.state = PeerState::Overdue;
                 self.late -= 1;
                 self.overdue += 1;
             }
@@ -117,7 +117,7 @@ impl Path {
             return Vec::new();
         }
         let closest = self.frontier.in_play().take(self.shape.count);
-        let answered = closest.filter(|peer| peer.standing == Standing::Answered);
+        let answered = closest.filter(|peer| peer.state == PeerState::Answered);
         answered.map(|peer| Arc::clone(&peer.contact)).collect()
     }
 
@@ -137,7 +137,7 @@ impl Path {
     }
 
     fn never_asked(&self) -> impl Iterator<Item = &Arc<Contact>> {
-        self.frontier.iter().filter(|peer| peer.standing == Standing::Heard).map(|peer| &peer.contact)
+        self.frontier.iter().filter(|peer| peer.state == PeerState::Heard).map(|peer| &peer.contact)
     }
 
     /// Everyone who is neither dead nor overdue, nearest first.
@@ -160,7 +160,7 @@ impl Path {
     /// have lied, these do not depend on it.
     pub(crate) fn independent(&self) -> impl Iterator<Item = &Arc<Contact>> {
         let since = self.frontier.in_play().next().map_or(0, |peer| peer.since);
-        let unasked = self.frontier.iter().filter(|peer| peer.standing == Standing::Heard);
+        let unasked = self.frontier.iter().filter(|peer| peer.state == PeerState::Heard);
         unasked.filter(move |peer| peer.since < since).map(|peer| &peer.contact)
     }
 
@@ -178,13 +178,13 @@ impl Path {
     }
 
     fn answered(&self) -> impl Iterator<Item = &Arc<Contact>> {
-        self.frontier.iter().filter(|peer| peer.standing == Standing::Answered).map(|peer| &peer.contact)
+        self.frontier.iter().filter(|peer| peer.state == PeerState::Answered).map(|peer| &peer.contact)
     }
 
     fn ask(&mut self, key: &Key) -> Next {
         match self.frontier.get_mut(key) {
             Some(peer) => {
-                peer.standing = Standing::Waiting;
+                peer.state = PeerState::Waiting;
                 self.waiting += 1;
                 Next::Ask(Arc::clone(&peer.contact))
             }
@@ -193,17 +193,17 @@ impl Path {
     }
 
     /// Gives a peer that was asked its end; `false` if it was not asked or has ended before.
-    fn settle(&mut self, key: &Key, end: Standing) -> bool {
+    fn settle(&mut self, key: &Key, end: PeerState) -> bool {
         let Some(peer) = self.frontier.get_mut(key) else { return false };
-        match peer.standing {
-            Standing::Waiting => self.waiting -= 1,
-            Standing::Late => self.late -= 1,
-            Standing::Overdue => self.overdue -= 1,
-            Standing::Heard | Standing::Answered | Standing::Failed => return false,
+        match peer.state {
+            PeerState::Waiting => self.waiting -= 1,
+            PeerState::Late => self.late -= 1,
+            PeerState::Overdue => self.overdue -= 1,
+            PeerState::Heard | PeerState::Answered | PeerState::Failed => return false,
         }
-        peer.standing = end;
+        peer.state = end;
         if self.shape.wary {
-            self.frontier.weigh(key, end == Standing::Answered);
+            self.frontier.weigh(key, end == PeerState::Answered);
         }
         true
     }
@@ -226,15 +226,15 @@ impl Path {
             if places >= self.shape.count + self.shape.spare {
                 break;
             }
-            match peer.standing {
+            match peer.state {
                 // It keeps the walk from ending, but whoever comes next is asked as if it were not there.
-                Standing::Late => {
+                PeerState::Late => {
                     unbroken = false;
                     continue;
                 }
-                Standing::Answered if unbroken => view.answered += 1,
-                Standing::Answered => {}
-                Standing::Heard => {
+                PeerState::Answered if unbroken => view.answered += 1,
+                PeerState::Answered => {}
+                PeerState::Heard => {
                     (unbroken, answering) = (false, false);
                     view.unasked.get_or_insert(*peer.contact.key());
                 }

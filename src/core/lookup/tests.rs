@@ -74,7 +74,7 @@ fn a_late_peer_frees_its_slot_and_its_answer_still_counts() {
     let (slow, other, hidden) = (contact("0001"), contact("0010"), contact("0000 1"));
     let mut lookup = lookup(SHAPE, &[&slow, &other]);
     assert_eq!(asked(&mut lookup), slice::from_ref(&slow));
-    lookup.on_tardy(slow.key(), Tardy::Late);
+    lookup.on_late(slow.key(), Lateness::Late);
     assert_eq!(asked(&mut lookup), slice::from_ref(&other));
     lookup.on_answer(other.key(), &[]);
     assert!(matches!(lookup.next(), Next::Wait), "fewer than k answered: the late one is waited for");
@@ -89,14 +89,14 @@ fn a_late_peer_is_waited_for_and_an_overdue_one_is_not() {
     let peers: Vec<_> = ["0001", "0010", "0011", "0100"].map(contact).to_vec();
     let mut lookup = lookup(SHAPE, &peers.iter().collect::<Vec<_>>());
     assert_eq!(asked(&mut lookup), peers[..1]);
-    lookup.on_tardy(peers[0].key(), Tardy::Late);
+    lookup.on_late(peers[0].key(), Lateness::Late);
     assert!(!asked(&mut lookup).is_empty(), "someone else is asked");
     for peer in &peers[1..] {
         lookup.on_answer(peer.key(), &[]);
         asked(&mut lookup);
     }
     assert!(matches!(lookup.next(), Next::Wait), "k have answered, but a nearer one is only late");
-    lookup.on_tardy(peers[0].key(), Tardy::Overdue);
+    lookup.on_late(peers[0].key(), Lateness::Overdue);
     assert!(is_done(&mut lookup));
     assert_eq!(lookup.closest(), peers[1..]);
 }
@@ -189,7 +189,7 @@ fn ends_of_peers_never_asked_change_nothing() {
     let mut lookup = lookup(SHAPE, &[&a]);
     assert_eq!(lookup.on_answer(a.key(), slice::from_ref(&b)), 0, "an answer nobody asked for");
     lookup.on_failure(b.key());
-    lookup.on_tardy(b.key(), Tardy::Late);
+    lookup.on_late(b.key(), Lateness::Late);
     let all: BTreeSet<_> = asked(&mut lookup).iter().map(|c| *c.key()).collect();
     assert_eq!(all, BTreeSet::from([*a.key()]));
 }

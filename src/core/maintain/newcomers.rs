@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use super::budget::{Budget, bytes};
 use super::sweep::PAGE;
+use crate::core::announcement::{Announcement, Recipients};
 use crate::core::contact::Contact;
-use crate::core::errand::{Errand, To};
 use crate::core::ip_group::IpGroup;
 use crate::core::key::Key;
 use crate::core::routing::RoutingTable;
@@ -154,11 +154,12 @@ impl Newcomers {
         page: Option<Vec<Item>>,
         (table, k): (&RoutingTable, usize),
         budget: &mut Budget,
-    ) -> Vec<Errand> {
+    ) -> Vec<Announcement> {
         let Some(batch) = &mut self.batch else { return Vec::new() };
         let page = page.unwrap_or_default();
         let last = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
-        let errands = page.into_iter().filter_map(|item| batch.errand(time, item, (table, k), budget)).collect();
+        let announcements =
+            page.into_iter().filter_map(|item| batch.announcement(time, item, (table, k), budget)).collect();
         let more = batch.peers.iter().any(|(_, left)| *left > 0);
         match last.filter(|last| more && last.common_prefix_len(table.local()) >= batch.depth) {
             Some(last) => {
@@ -170,19 +171,19 @@ impl Newcomers {
                 self.plan(time.now);
             }
         }
-        errands
+        announcements
     }
 }
 
 impl Batch {
     /// Those of the newcomers that a value is to be brought to by this node.
-    fn errand(
+    fn announcement(
         &mut self,
         time: &NodeTime,
         item: Item,
         (table, k): (&RoutingTable, usize),
         budget: &mut Budget,
-    ) -> Option<Errand> {
+    ) -> Option<Announcement> {
         let local = table.local();
         let Item::Value(record) = &item else { return None };
         let place = record.key.key();
@@ -209,7 +210,7 @@ impl Batch {
                 *left = 0;
             }
         }
-        (!to.is_empty()).then_some(Errand { item, to: To::Peers(to) })
+        (!to.is_empty()).then_some(Announcement { item, to: Recipients::Peers(to) })
     }
 }
 

@@ -16,8 +16,8 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 
 use super::sweep::{Cycle, PAGE, SLICE};
+use crate::core::announcement::{Announcement, AnnouncementOutcome, Recipients, RecordId};
 use crate::core::config::DhtConfig;
-use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::key::Key;
 use crate::core::store::Item;
 use crate::core::time::{NodeTime, Timestamp};
@@ -40,9 +40,9 @@ pub(crate) struct Own {
     look: bool,
     /// `None` if nothing is ever announced again.
     cycle: Option<Cycle>,
-    records: BTreeMap<Name, Known>,
+    records: BTreeMap<RecordId, Known>,
     /// One entry for each of these.
-    due: BTreeSet<(Timestamp, Name)>,
+    due: BTreeSet<(Timestamp, RecordId)>,
     /// The place after which records of an earlier life are still to be read, until all are known.
     left: Option<Option<Key>>,
     /// No page is read before.
@@ -53,10 +53,10 @@ pub(crate) struct Own {
 /// Why a page is being read.
 #[derive(Clone, Copy, Debug)]
 enum Reading {
-    /// To know what an earlier life left.
+    /// Recipients know what an earlier life left.
     Left,
     /// This record is due.
-    Due(Name),
+    Due(RecordId),
 }
 
 #[derive(Debug)]
@@ -116,7 +116,13 @@ impl Own {
     }
 
     /// The page; `None` if it could not be read. Records that share `depth` bits with each other share their closest peers.
-    pub(super) fn on_page(&mut self, time: &NodeTime, local: &Key, depth: u32, page: Option<Vec<Item>>) -> Vec<Errand> {
+    pub(super) fn on_page(
+        &mut self,
+        time: &NodeTime,
+        local: &Key,
+        depth: u32,
+        page: Option<Vec<Item>>,
+    ) -> Vec<Announcement> {
         let (Some(cycle), Some(reading)) = (self.cycle, self.reading.take()) else { return Vec::new() };
         let Some(page) = page else {
             self.not_before = time.now + PAUSE;
@@ -131,17 +137,17 @@ impl Own {
             Reading::Due(first) => {
                 self.forget_missing(time.now, &first, &page);
                 let page = self.take_due(time.now, cycle, depth, &first, page);
-                page.into_iter().filter_map(|item| self.errand(time.date, local, item)).collect()
+                page.into_iter().filter_map(|item| self.announcement(time.date, local, item)).collect()
             }
         }
     }
 
     /// Forgets what is due and should be on the page, and is no longer kept, or no longer this node's.
-    fn forget_missing(&mut self, now: Timestamp, first: &Name, page: &[Item]) {
+    fn forget_missing(&mut self, now: Timestamp, first: &RecordId, page: &[Item]) {
         let last = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
-        let kept: BTreeSet<_> = page.iter().map(Name::of).collect();
+        let kept: BTreeSet<_> = page.iter().map(RecordId::of).collect();
         let due = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, name)| *name);
-        let here = |name: &Name| name.place >= first.place && last.is_none_or(|last| name.place <= last);
+        let here = |name: &RecordId| name.place >= first.place && last.is_none_or(|last| name.place <= last);
         let missing: Vec<_> = due.filter(|name| here(name) && !kept.contains(name)).collect();
         missing.iter().for_each(|name| self.forget(name));
     }
@@ -151,7 +157,7 @@ impl Own {
         let last = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
         self.left = last.map(Some);
         for item in page {
-            let (name, announced) = (Name::of(item), announced(item, time.date));
+            let (name, announced) = (RecordId::of(item), announced(item, time.date));
             if !self.records.contains_key(&name) {
                 let soon = time.now + PAUSE;
                 let due = announced.map_or(soon, |_| cycle.time_of(&name.place, time.now));
@@ -161,12 +167,12 @@ impl Own {
     }
 
     /// What of a page is due together with `first`; each has its next time then.
-    fn take_due(&mut self, now: Timestamp, cycle: Cycle, depth: u32, first: &Name, page: Vec<Item>) -> Vec<Item> {
+    fn take_due(&mut self, now: Timestamp, cycle: Cycle, depth: u32, first: &RecordId, page: Vec<Item>) -> Vec<Item> {
         let untold = self.records.get(first).is_some_and(|known| known.untold.is_some());
         let depth = if untold { 0 } else { depth };
         let mut taken = Vec::new();
         for item in page.into_iter().take_while(|item| item.key().key().common_prefix_len(&first.place) >= depth) {
-            let name = Name::of(&item);
+            let name = RecordId::of(&item);
             let Some(known) = self.records.get(&name) else { continue };
             let within = if known.untold.is_some() { TOGETHER } else { cycle.part(SLICE) };
             if known.due > now + within {
@@ -184,7 +190,7 @@ impl Own {
     }
 
     /// The application's own announcement, or one of ours, is over. Returns whether to note that it was announced now.
-    pub(crate) fn on_ended(&mut self, time: &NodeTime, name: Name, ended: &Ended) -> bool {
+    pub(crate) fn on_ended(&mut self, time: &NodeTime, name: RecordId, ended: &AnnouncementOutcome) -> bool {
         let Some(cycle) = self.cycle else { return false };
         let failures = self.records.get(&name).and_then(|known| known.untold);
         if ended.to_all && ended.reached.is_empty() {
@@ -212,21 +218,21 @@ impl Own {
     }
 
     /// It was told to one more peer.
-    pub(crate) fn on_told(&mut self, name: Name, peers: &[u64]) {
+    pub(crate) fn on_told(&mut self, name: RecordId, peers: &[u64]) {
         if let Some(told) = self.records.get_mut(&name).and_then(|known| known.told.as_mut()) {
             told.peers = told.peers.iter().chain(peers).copied().collect();
         }
     }
 
     /// This node no longer publishes it.
-    pub(crate) fn forget(&mut self, name: &Name) {
+    pub(crate) fn forget(&mut self, name: &RecordId) {
         if let Some(known) = self.records.remove(name) {
             self.due.remove(&(known.due, *name));
         }
     }
 
     /// The application publishes it, for the first time or again. If nothing comes of that it is due soon.
-    pub(super) fn on_changed(&mut self, now: Timestamp, name: Name) {
+    pub(super) fn on_changed(&mut self, now: Timestamp, name: RecordId) {
         if self.cycle.is_some() {
             let known = self.schedule(name, now + PAUSE);
             (known.untold, known.told) = (Some(0), None);
@@ -240,7 +246,7 @@ impl Own {
         untold.into_iter().for_each(|name| _ = self.schedule(name, now));
     }
 
-    fn schedule(&mut self, name: Name, due: Timestamp) -> &mut Known {
+    fn schedule(&mut self, name: RecordId, due: Timestamp) -> &mut Known {
         let known = self.records.entry(name).or_insert(Known { due, untold: None, told: None });
         self.due.remove(&(known.due, name));
         self.due.insert((due, name));
@@ -248,8 +254,8 @@ impl Own {
         known
     }
 
-    fn errand(&self, date: Timestamp, local: &Key, item: Item) -> Option<Errand> {
-        let name = Name::of(&item);
+    fn announcement(&self, date: Timestamp, local: &Key, item: Item) -> Option<Announcement> {
+        let name = RecordId::of(&item);
         let known = self.records.get(&name)?;
         let told = known.told.as_ref();
         // A time in the future is none: the host's clock was wrong then.
@@ -258,12 +264,12 @@ impl Own {
             self.announce.is_some_and(|interval| last + sooner(interval, local, &name.place) <= date)
         });
         let to = match told {
-            _ if over || known.untold.is_some() => To::Closest,
-            Some(told) if self.look => To::NewOfClosest(told.peers.clone()),
-            None if self.look => To::WhoeverLacksIt,
+            _ if over || known.untold.is_some() => Recipients::Closest,
+            Some(told) if self.look => Recipients::NewOfClosest(told.peers.clone()),
+            None if self.look => Recipients::ThoseWithout,
             _ => return None,
         };
-        Some(Errand { item, to })
+        Some(Announcement { item, to })
     }
 }
 

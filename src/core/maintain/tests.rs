@@ -10,9 +10,9 @@ use super::budget::{Budget, bytes};
 use super::sweep::{PAGE, Sweep};
 use super::upkeep::is_due;
 use super::{Newcomers, Own, Upkeep};
+use crate::core::announcement::{Announcement, AnnouncementOutcome, Recipients, RecordId};
 use crate::core::config::{DhtConfig, DiversityConfig, Interval, RoutingConfig};
 use crate::core::contact::Contact;
-use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::key::Key;
 use crate::core::peers::Peers;
 use crate::core::record::Record;
@@ -123,8 +123,8 @@ fn a_page_of_a_region_ends_with_it() {
     assert!((100..=130).contains(&regions), "{regions} of 128 regions");
 }
 
-fn ended(item: Item, to_all: bool, reached: &[u64], closest: Option<&[u64]>) -> Ended {
-    Ended { item, to_all, reached: reached.to_vec(), closest: closest.map(<[u64]>::to_vec), newer: None }
+fn ended(item: Item, to_all: bool, reached: &[u64], closest: Option<&[u64]>) -> AnnouncementOutcome {
+    AnnouncementOutcome { item, to_all, reached: reached.to_vec(), closest: closest.map(<[u64]>::to_vec), newer: None }
 }
 
 fn own(config: &DhtConfig, kept: bool) -> Own {
@@ -136,19 +136,19 @@ fn pass(
     own: &mut Own,
     all: &BTreeMap<Key, Item>,
     (begin, end): (Timestamp, Timestamp),
-    mut reached: impl FnMut(Timestamp, &Errand) -> Vec<u64>,
-) -> Vec<(Timestamp, Errand)> {
+    mut reached: impl FnMut(Timestamp, &Announcement) -> Vec<u64>,
+) -> Vec<(Timestamp, Announcement)> {
     let (mut wanted, mut now) = (Vec::new(), begin);
     while let Some(at) = own.due().filter(|due| *due < end) {
         now = now.max(at);
         let time = NodeTime::new(now);
         let after = own.begin(now);
         assert_eq!(own.due(), None, "one page at a time");
-        for errand in own.on_page(&time, &Key::from_bits("01"), 0, Some(page(all, after))) {
-            let (name, reached) = (Name::of(&errand.item), reached(now, &errand));
-            let to_all = matches!(errand.to, To::Closest);
-            own.on_ended(&time, name, &ended(errand.item.clone(), to_all, &reached, Some(&[1, 2, 9])));
-            wanted.push((now, errand));
+        for announcement in own.on_page(&time, &Key::from_bits("01"), 0, Some(page(all, after))) {
+            let (name, reached) = (RecordId::of(&announcement.item), reached(now, &announcement));
+            let to_all = matches!(announcement.to, Recipients::Closest);
+            own.on_ended(&time, name, &ended(announcement.item.clone(), to_all, &reached, Some(&[1, 2, 9])));
+            wanted.push((now, announcement));
         }
         assert!(own.due().is_none_or(|due| due > now), "it goes on");
     }
@@ -156,9 +156,9 @@ fn pass(
 }
 
 /// The times of each record.
-fn times(wanted: &[(Timestamp, Errand)]) -> BTreeMap<Name, Vec<Timestamp>> {
-    let mut times = BTreeMap::<Name, Vec<Timestamp>>::new();
-    wanted.iter().for_each(|(at, errand)| times.entry(Name::of(&errand.item)).or_default().push(*at));
+fn times(wanted: &[(Timestamp, Announcement)]) -> BTreeMap<RecordId, Vec<Timestamp>> {
+    let mut times = BTreeMap::<RecordId, Vec<Timestamp>>::new();
+    wanted.iter().for_each(|(at, announcement)| times.entry(RecordId::of(&announcement.item)).or_default().push(*at));
     times
 }
 
@@ -167,19 +167,23 @@ fn all_are_told_after_22_hours_and_newcomers_within_one() {
     let all = values(1, true);
     let item = all.values().next().unwrap().clone();
     let mut own = own(&DhtConfig::default(), false);
-    own.on_ended(&NodeTime::new(BEGIN), Name::of(&item), &ended(item, true, &[1, 2, 3], None));
+    own.on_ended(&NodeTime::new(BEGIN), RecordId::of(&item), &ended(item, true, &[1, 2, 3], None));
     let mut looks = 0;
-    let wanted = pass(&mut own, &all, (BEGIN, BEGIN + 25 * HOUR), |_, errand| {
-        let To::NewOfClosest(told) = &errand.to else { return vec![1, 2, 9] };
+    let wanted = pass(&mut own, &all, (BEGIN, BEGIN + 25 * HOUR), |_, announcement| {
+        let Recipients::NewOfClosest(told) = &announcement.to else { return vec![1, 2, 9] };
         looks += 1;
         assert_eq!(told.contains(&9), looks > 1, "who took it is told no more: {told:?}");
         assert_eq!(told.contains(&3), looks == 1, "who was gone is told again: {told:?}");
         if looks == 1 { vec![9] } else { vec![] }
     });
-    let again = wanted.iter().find(|(_, errand)| matches!(errand.to, To::Closest)).expect("announced again").0;
+    let again = wanted
+        .iter()
+        .find(|(_, announcement)| matches!(announcement.to, Recipients::Closest))
+        .expect("announced again")
+        .0;
     assert!((19..=23).contains(&((again - BEGIN).as_secs() / 3_600)), "{again}");
     assert!((22..=25).contains(&wanted.len()), "{} looks in 25 h", wanted.len());
-    let apart = |pair: &[(Timestamp, Errand)]| (pair[1].0 - pair[0].0).as_secs();
+    let apart = |pair: &[(Timestamp, Announcement)]| (pair[1].0 - pair[0].0).as_secs();
     assert!(wanted.windows(2).all(|pair| (3_300..=3_900).contains(&apart(pair))), "once a cycle");
 }
 
@@ -187,7 +191,7 @@ fn all_are_told_after_22_hours_and_newcomers_within_one() {
 fn whom_nobody_hears_tries_again_each_record_with_a_pause_of_its_own_that_grows() {
     let all = values(3_000, true);
     let mut own = own(&DhtConfig::default(), false);
-    let names: Vec<_> = all.values().map(Name::of).collect();
+    let names: Vec<_> = all.values().map(RecordId::of).collect();
     for (name, item) in names.iter().zip(all.values()) {
         own.on_ended(&NodeTime::new(BEGIN), *name, &ended(item.clone(), true, &[], None));
     }
@@ -196,8 +200,8 @@ fn whom_nobody_hears_tries_again_each_record_with_a_pause_of_its_own_that_grows(
     // Every tenth record is refused forever, all others are taken the third time.
     let bad: BTreeSet<_> = names.iter().step_by(10).copied().collect();
     let third = BEGIN + 5 * minute;
-    let wanted = pass(&mut own, &all, (BEGIN, BEGIN + 10 * HOUR), |now, errand| {
-        let refused = now < third || bad.contains(&Name::of(&errand.item));
+    let wanted = pass(&mut own, &all, (BEGIN, BEGIN + 10 * HOUR), |now, announcement| {
+        let refused = now < third || bad.contains(&RecordId::of(&announcement.item));
         if refused { vec![] } else { vec![1] }
     });
     let pages: BTreeSet<_> = wanted.iter().map(|(at, _)| *at).collect();
@@ -220,7 +224,7 @@ fn whom_nobody_hears_tries_again_each_record_with_a_pause_of_its_own_that_grows(
 fn the_first_peer_ends_every_pause() {
     let all = values(3_000, true);
     let mut own = own(&DhtConfig::default(), false);
-    all.values().for_each(|item| own.on_changed(BEGIN, Name::of(item)));
+    all.values().for_each(|item| own.on_changed(BEGIN, RecordId::of(item)));
     pass(&mut own, &all, (BEGIN, BEGIN + 3 * HOUR), |_, _| vec![]);
     let first = BEGIN + 3 * HOUR;
     own.hasten(first);
@@ -229,7 +233,7 @@ fn the_first_peer_ends_every_pause() {
     own.hasten(first + HOUR / 30);
     let again = pass(&mut own, &all, (first + HOUR / 30, first + HOUR / 20), |_, _| vec![1]);
     assert!(
-        again.iter().all(|(_, errand)| matches!(errand.to, To::NewOfClosest(_))),
+        again.iter().all(|(_, announcement)| matches!(announcement.to, Recipients::NewOfClosest(_))),
         "what was told is not told again"
     );
 }
@@ -238,7 +242,7 @@ fn the_first_peer_ends_every_pause() {
 fn what_is_gone_holds_nothing_up_and_a_page_that_cannot_be_read_is_read_again() {
     let all = values(2, true);
     let mut own = own(&DhtConfig::default(), false);
-    let names: Vec<_> = all.values().map(Name::of).collect();
+    let names: Vec<_> = all.values().map(RecordId::of).collect();
     names.iter().for_each(|name| own.on_changed(BEGIN, *name));
     let now = BEGIN + Duration::from_secs(60);
     own.begin(now);
@@ -257,7 +261,7 @@ fn after_a_restart_what_was_never_announced_is_due_soon_and_all_else_at_its_time
     let mut all = values(1_200, true);
     let (mut soon, begin) = (BTreeSet::new(), BEGIN + 100 * HOUR);
     for (i, item) in all.values_mut().enumerate() {
-        let name = Name::of(item);
+        let name = RecordId::of(item);
         let Item::Value(record) = item else { continue };
         // Some never, some when the host's clock was a year ahead, most of them 30 h ago.
         record.announced = match i % 60 {
@@ -273,8 +277,11 @@ fn after_a_restart_what_was_never_announced_is_due_soon_and_all_else_at_its_time
     let first = times(&first);
     assert!(soon.iter().all(|name| first[name][0] >= begin + minute), "with those who are met within a minute");
     assert!((soon.len()..soon.len() + 200).contains(&first.len()), "{} in two minutes", first.len());
-    let hour = pass(&mut own, &all, (begin + 2 * minute, begin + HOUR + 3 * minute), |_, errand| {
-        assert!(matches!(errand.to, To::Closest | To::NewOfClosest(_)), "all is over: {errand:?}");
+    let hour = pass(&mut own, &all, (begin + 2 * minute, begin + HOUR + 3 * minute), |_, announcement| {
+        assert!(
+            matches!(announcement.to, Recipients::Closest | Recipients::NewOfClosest(_)),
+            "all is over: {announcement:?}"
+        );
         vec![1]
     });
     let hour = times(&hour);
@@ -291,7 +298,7 @@ fn after_a_long_sleep_own_records_wait_for_their_time() {
     let all = values(1_000, true);
     let mut own = own(&DhtConfig::default(), false);
     for item in all.values() {
-        own.on_ended(&NodeTime::new(BEGIN), Name::of(item), &ended(item.clone(), true, &[1], None));
+        own.on_ended(&NodeTime::new(BEGIN), RecordId::of(item), &ended(item.clone(), true, &[1], None));
     }
     let wake = BEGIN + 50 * HOUR;
     let quarter = times(&pass(&mut own, &all, (wake, wake + HOUR / 4), |_, _| vec![1]));
@@ -305,8 +312,8 @@ fn without_intervals_nothing_is_ever_due() {
     (maintenance.announce_interval, maintenance.region_interval) = (Interval::Never, Interval::Never);
     let (all, mut own) = (values(10, true), own(&config, true));
     let item = all.values().next().unwrap();
-    own.on_changed(BEGIN, Name::of(item));
-    assert!(!own.on_ended(&NodeTime::new(BEGIN), Name::of(item), &ended(item.clone(), true, &[], None)));
+    own.on_changed(BEGIN, RecordId::of(item));
+    assert!(!own.on_ended(&NodeTime::new(BEGIN), RecordId::of(item), &ended(item.clone(), true, &[], None)));
     own.hasten(BEGIN);
     assert_eq!(own.due(), None);
 }
@@ -355,9 +362,9 @@ fn a_newcomer_gets_what_lies_nearest_to_this_node_of_all_holders() {
     while newcomers.due.is_some_and(|at| at <= now + Duration::from_secs(60)) {
         let after = newcomers.begin(now, &table, 20, &mut budget);
         pages += 1;
-        for errand in newcomers.on_page(&NodeTime::new(now), Some(page(&all, after)), (&table, 20), &mut budget) {
-            assert!(matches!(&errand.to, To::Peers(to) if to.len() == 1 && to[0].peer() == new.peer()));
-            brought.insert(errand.item.key().key(), ());
+        for announcement in newcomers.on_page(&NodeTime::new(now), Some(page(&all, after)), (&table, 20), &mut budget) {
+            assert!(matches!(&announcement.to, Recipients::Peers(to) if to.len() == 1 && to[0].peer() == new.peer()));
+            brought.insert(announcement.item.key().key(), ());
         }
     }
     let nearer = |key: &Key| {
@@ -407,9 +414,11 @@ fn drawn(
         while let Some(due) = newcomers.due.filter(|due| *due < end) {
             now = due;
             let after = newcomers.begin(now, &table, 20, &mut budget);
-            for errand in newcomers.on_page(&NodeTime::new(now), Some(page(&all, after)), (&table, 20), &mut budget) {
-                let To::Peers(to) = &errand.to else { unreachable!() };
-                brought += to.len() as u64 * bytes(&errand.item);
+            for announcement in
+                newcomers.on_page(&NodeTime::new(now), Some(page(&all, after)), (&table, 20), &mut budget)
+            {
+                let Recipients::Peers(to) = &announcement.to else { unreachable!() };
+                brought += to.len() as u64 * bytes(&announcement.item);
             }
         }
         now = end;
@@ -440,33 +449,33 @@ fn ids_that_come_and_go_draw_no_more_than_the_budget() {
 fn a_page_knows_nothing_of_what_was_changed_while_it_was_read() {
     let config = DhtConfig::default();
     let peers = Peers::new(Contact::with_key(PeerId::random(), Key::from_bits("01"), []), &config);
-    // Whose errands a page leads to during two turns, if this happens while each page is read.
-    let errands = |duty: Duty, all: &BTreeMap<Key, Item>, change: &dyn Fn(&mut Upkeep)| {
+    // Whose announcements a page leads to during two turns, if this happens while each page is read.
+    let announcements = |duty: Duty, all: &BTreeMap<Key, Item>, change: &dyn Fn(&mut Upkeep)| {
         let mut upkeep = Upkeep::new(BEGIN, &config, false, &mut rng());
-        all.values().for_each(|item| upkeep.on_changed(BEGIN, Name::of(item)));
+        all.values().for_each(|item| upkeep.on_changed(BEGIN, RecordId::of(item)));
         let mut names = BTreeSet::new();
         for minutes in 60..180 {
             let now = BEGIN + minutes * Duration::from_secs(60);
             let (_, after) = upkeep.begin(now, duty, &peers, 20);
             change(&mut upkeep);
-            let errands = upkeep.on_page(&NodeTime::new(now), duty, Some(page(all, after)), &peers, 20);
-            names.extend(errands.iter().map(|errand| Name::of(&errand.item)));
+            let announcements = upkeep.on_page(&NodeTime::new(now), duty, Some(page(all, after)), &peers, 20);
+            names.extend(announcements.iter().map(|announcement| RecordId::of(&announcement.item)));
         }
         Vec::from_iter(names)
     };
     let (own, others) = (values(1, true), values(1, false));
-    let name = Name::of(own.values().next().unwrap());
-    let other = Name { provider: true, ..name };
-    assert_eq!(errands(Duty::Republish, &own, &|upkeep| upkeep.on_changed(BEGIN + HOUR, other)), [name]);
-    assert_eq!(errands(Duty::Republish, &own, &|upkeep| upkeep.on_changed(BEGIN + HOUR, name)), []);
-    let many_of = |upkeep: &mut Upkeep, of: &dyn Fn(&mut Upkeep, Name)| {
-        (0u32..2_000).for_each(|i| of(upkeep, Name { place: Key::hash(&i.to_be_bytes()), provider: false }));
+    let name = RecordId::of(own.values().next().unwrap());
+    let other = RecordId { provider: true, ..name };
+    assert_eq!(announcements(Duty::Republish, &own, &|upkeep| upkeep.on_changed(BEGIN + HOUR, other)), [name]);
+    assert_eq!(announcements(Duty::Republish, &own, &|upkeep| upkeep.on_changed(BEGIN + HOUR, name)), []);
+    let many_of = |upkeep: &mut Upkeep, of: &dyn Fn(&mut Upkeep, RecordId)| {
+        (0u32..2_000).for_each(|i| of(upkeep, RecordId { place: Key::hash(&i.to_be_bytes()), provider: false }));
     };
     assert_eq!(
-        errands(Duty::Republish, &own, &|upkeep| many_of(upkeep, &|upkeep, name| upkeep
+        announcements(Duty::Republish, &own, &|upkeep| many_of(upkeep, &|upkeep, name| upkeep
             .on_changed(BEGIN + HOUR, name))),
         []
     );
-    assert_eq!(errands(Duty::Replicate, &others, &|upkeep| upkeep.on_stored(name)), []);
-    assert_eq!(errands(Duty::Replicate, &others, &|upkeep| many_of(upkeep, &Upkeep::on_stored)), [name]);
+    assert_eq!(announcements(Duty::Replicate, &others, &|upkeep| upkeep.on_stored(name)), []);
+    assert_eq!(announcements(Duty::Replicate, &others, &|upkeep| many_of(upkeep, &Upkeep::on_stored)), [name]);
 }

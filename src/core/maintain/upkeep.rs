@@ -1,6 +1,6 @@
-//! The duties that keep records alive, side by side: which is due next, and how many of their errands run.
+//! The duties that keep records alive, side by side: which is due next, and how many of their announcements run.
 //!
-//! Knows: what each duty needs to see. Must not know: how an errand is run.
+//! Knows: what each duty needs to see. Must not know: how an announcement is run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use super::budget::{Budget, bytes};
 use super::sweep::Sweep;
 use super::{Newcomers, Own};
+use crate::core::announcement::{Announcement, Recipients, RecordId};
 use crate::core::config::DhtConfig;
-use crate::core::errand::{Errand, Name, To};
 use crate::core::io::{Mode, QueryId};
 use crate::core::key::Key;
 use crate::core::peers::Peers;
@@ -19,7 +19,7 @@ use crate::core::storage::Duty;
 use crate::core::store::{Item, Scan, Store};
 use crate::core::time::{NodeTime, Timestamp};
 
-/// So many runs of errands at a time; while as many run, no further page is read. They count against no limit of the
+/// So many runs of announcements at a time; while as many run, no further page is read. They count against no limit of the
 /// application's queries, and it is not refused for them. Source: as many walks as a refresh has.
 pub(crate) const RUNS: usize = 3;
 
@@ -42,12 +42,12 @@ const MAX_OVERTAKEN: usize = 1_024;
 /// What a page that is being read may have wrong.
 #[derive(Debug, Default)]
 struct Overtaken {
-    names: BTreeSet<Name>,
+    names: BTreeSet<RecordId>,
     /// More than that was changed: the page is not to be used at all.
     page: bool,
 }
 
-/// Errands that are being run.
+/// Announcements that are being run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     pub(crate) duty: Duty,
@@ -101,11 +101,11 @@ impl Upkeep {
         page: Option<Vec<Item>>,
         peers: &Peers,
         k: usize,
-    ) -> Vec<Errand> {
+    ) -> Vec<Announcement> {
         let (table, local) = (&peers.table, peers.local.key());
         let overtaken = self.reading.remove(&duty).unwrap_or_default();
         let page = page.filter(|_| !overtaken.page);
-        let mut errands = match duty {
+        let mut announcements = match duty {
             Duty::Republish => self.own.on_page(time, local, depth(peers, k), page),
             Duty::Replicate => {
                 let is_close = |place: &Key| {
@@ -121,16 +121,16 @@ impl Upkeep {
                 page.retain(|item| is_due(item, time.date, *interval) && is_close(&item.key().key()));
                 let budget = &mut self.budget;
                 page.retain(|item| budget.take(time.now, bytes(item) * (k - 1).max(1) as u64));
-                page.into_iter().map(|item| Errand { item, to: To::Closest }).collect()
+                page.into_iter().map(|item| Announcement { item, to: Recipients::Closest }).collect()
             }
             Duty::Newcomers => self.newcomers.on_page(time, page, (table, k), &mut self.budget),
         };
-        errands.retain(|errand| !overtaken.names.contains(&Name::of(&errand.item)));
-        errands
+        announcements.retain(|announcement| !overtaken.names.contains(&RecordId::of(&announcement.item)));
+        announcements
     }
 
     /// The application changes this: a page that is being read does not know.
-    pub(crate) fn on_changed(&mut self, now: Timestamp, name: Name) {
+    pub(crate) fn on_changed(&mut self, now: Timestamp, name: RecordId) {
         self.own.on_changed(now, name);
         for overtaken in self.reading.values_mut() {
             overtaken.page |= overtaken.names.len() >= MAX_OVERTAKEN;
@@ -139,7 +139,7 @@ impl Upkeep {
     }
 
     /// A peer stored this: a page that is being read does not know. That many come is no reason not to use the page.
-    pub(crate) fn on_stored(&mut self, name: Name) {
+    pub(crate) fn on_stored(&mut self, name: RecordId) {
         let reading = self.reading.get_mut(&Duty::Replicate);
         if let Some(overtaken) = reading.filter(|overtaken| overtaken.names.len() < MAX_OVERTAKEN) {
             overtaken.names.insert(name);

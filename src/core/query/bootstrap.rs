@@ -1,4 +1,4 @@
-//! Join the network: look for oneself, then into every part of the keyspace farther away than the closest neighbour. Or
+//! Join the network: look for oneself, then into every bucket of the keyspace farther away than the closest neighbour. Or
 //! look into one of them again.
 //!
 //! Where fewer than k peers answered the first walk, they are the whole network and there is nothing more to find.
@@ -9,56 +9,56 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Context, Step, find_node, unanswered, walk_on};
+use crate::core::announcement::{RefreshReport, RefreshTarget};
 use crate::core::contact::Contact;
-use crate::core::errand::{Aim, Explored};
 use crate::core::error::Report;
 use crate::core::io::Answer;
 use crate::core::lookup::Lookup;
 use crate::core::preimage;
 use crate::core::requests::Tag;
 
-/// So many parts are looked into at a time. Source: enough to hide a slow one, few enough not to be a burst.
+/// Maximum number of lookups at a time. Source: enough to hide a slow one, few enough not to be a burst.
 const WALKS: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct Bootstrap {
     rng: ChaCha8Rng,
     walks: Vec<Walk>,
-    /// Whether the parts farther away than the closest neighbour are looked into too, once they are known.
+    /// Whether every bucket farther away than the closest neighbour is refreshed too, once they are known.
     all: bool,
-    /// The parts not looked into yet, the farthest last.
+    /// The buckets still to be refreshed, the farthest last.
     ahead: Vec<u32>,
-    explored: Explored,
+    report: RefreshReport,
     next_tag: u16,
 }
 
 #[derive(Debug)]
 struct Walk {
     tag: Tag,
-    aim: Aim,
+    target: RefreshTarget,
     preimage: Bytes,
     lookup: Lookup,
 }
 
 impl Bootstrap {
-    /// Looks for oneself, then into all other parts.
+    /// A lookup for the node's own key, then one into each other bucket.
     pub(crate) fn join(cx: &Context<'_>, rng: ChaCha8Rng) -> Bootstrap {
-        let mut bootstrap = Bootstrap::look_into(cx, Aim::Own, rng);
+        let mut bootstrap = Bootstrap::look_into(cx, RefreshTarget::Own, rng);
         bootstrap.all = true;
         bootstrap
     }
 
-    /// Looks into one part.
-    pub(crate) fn look_into(cx: &Context<'_>, aim: Aim, rng: ChaCha8Rng) -> Bootstrap {
-        let explored = Explored::default();
-        let mut bootstrap = Bootstrap { rng, walks: Vec::new(), all: false, ahead: Vec::new(), explored, next_tag: 0 };
-        bootstrap.start(cx, aim);
+    /// One refresh lookup.
+    pub(crate) fn look_into(cx: &Context<'_>, target: RefreshTarget, rng: ChaCha8Rng) -> Bootstrap {
+        let report = RefreshReport::default();
+        let mut bootstrap = Bootstrap { rng, walks: Vec::new(), all: false, ahead: Vec::new(), report, next_tag: 0 };
+        bootstrap.start(cx, target);
         bootstrap
     }
 
-    /// What was looked into so far.
-    pub(crate) fn explored(&self) -> &Explored {
-        &self.explored
+    /// The report so far.
+    pub(crate) fn report(&self) -> &RefreshReport {
+        &self.report
     }
 
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
@@ -94,36 +94,39 @@ impl Bootstrap {
         self.walks.iter().map(|walk| walk.lookup.unasked()).sum()
     }
 
-    /// The lookup that this request is part of, unless that is over.
+    /// The lookup that this request belongs to, unless it has ended.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         self.walks.iter_mut().find(|walk| walk.tag == tag).map(|walk| &mut walk.lookup)
     }
 
-    /// Notes what was looked into; after the walk towards oneself the other parts are known.
+    /// Notes what a lookup found. The one for the node's own key tells how many buckets there are.
     fn on_walk_done(&mut self, cx: &Context<'_>, walk: &Walk) {
         let found = walk.lookup.closest();
+        // A lookup that nobody answered says nothing: the bucket stays due.
         let Some(closest) = found.first() else { return };
         self.keep_candidates(cx, walk.lookup.ranked());
-        match walk.aim {
-            Aim::Part(part) => self.explored.looked_into.push(part),
-            Aim::Own => {
-                let parts = closest.key().common_prefix_len(cx.peers.local.key()).min(preimage::DEPTH);
-                self.explored.parts = Some(parts);
-                self.explored.everyone = found.len() < cx.replication();
-                self.explored.found = found.iter().fold(0, |sum, peer| sum ^ peer.key().head());
-                if self.explored.everyone {
-                    self.explored.looked_into.extend(0..parts);
+        match walk.target {
+            RefreshTarget::Bucket(bucket) => self.report.refreshed.push(bucket),
+            RefreshTarget::Own => {
+                // No peer shares more bits with the node than its closest neighbour: buckets beyond that are empty.
+                let buckets = closest.key().common_prefix_len(cx.peers.local.key()).min(preimage::DEPTH);
+                self.report.buckets = Some(buckets);
+                self.report.everyone = found.len() < cx.replication();
+                // The order of the peers must not matter.
+                self.report.found = found.iter().fold(0, |sum, peer| sum ^ peer.key().head());
+                if self.report.everyone {
+                    self.report.refreshed.extend(0..buckets);
                 } else if self.all {
-                    self.ahead = (0..parts).rev().collect();
+                    self.ahead = (0..buckets).rev().collect();
                 }
             }
         }
     }
 
-    /// Those whom the walk heard of and that the table has places for, as many as may wait for their trial.
-    fn keep_candidates(&mut self, cx: &Context<'_>, heard: Vec<Arc<Contact>>) {
-        for contact in heard {
-            let kept = &mut self.explored.candidates;
+    /// Keeps the peers for which the table has room, at most as many as may wait to be checked.
+    fn keep_candidates(&mut self, cx: &Context<'_>, named: Vec<Arc<Contact>>) {
+        for contact in named {
+            let kept = &mut self.report.candidates;
             if kept.len() >= cx.config.limit.candidates {
                 return;
             }
@@ -133,22 +136,22 @@ impl Bootstrap {
         }
     }
 
-    /// Starts the walk into the next part; `false` if there is none, or no room for it now.
+    /// Starts the lookup into the next bucket; `false` if none is left, or [`WALKS`] are running.
     fn start_next(&mut self, cx: &Context<'_>) -> bool {
         let next = if self.walks.len() < WALKS { self.ahead.pop() } else { None };
-        next.inspect(|part| self.start(cx, Aim::Part(*part))).is_some()
+        next.inspect(|bucket| self.start(cx, RefreshTarget::Bucket(*bucket))).is_some()
     }
 
-    fn start(&mut self, cx: &Context<'_>, aim: Aim) {
+    fn start(&mut self, cx: &Context<'_>, target: RefreshTarget) {
         let local = &cx.peers.local;
-        let target = match aim {
-            Aim::Own => Some((*local.key(), local.peer().to_bytes().into())),
-            Aim::Part(part) => preimage::in_bucket(local.key(), part, &mut self.rng),
+        let place = match target {
+            RefreshTarget::Own => Some((*local.key(), local.peer().to_bytes().into())),
+            RefreshTarget::Bucket(bucket) => preimage::in_bucket(local.key(), bucket, &mut self.rng),
         };
-        if let Some((key, preimage)) = target {
+        if let Some((key, preimage)) = place {
             let tag = Tag(self.next_tag);
             self.next_tag = self.next_tag.wrapping_add(1);
-            self.walks.push(Walk { tag, aim, preimage, lookup: cx.walk(key, cx.replication(), None) });
+            self.walks.push(Walk { tag, target, preimage, lookup: cx.walk(key, cx.replication(), None) });
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Context, DELIVERY, Step, have_no_room};
 use crate::core::contact::Contact;
 use crate::core::error::{PeerFailure, Report};
-use crate::core::lookup::Tardy;
+use crate::core::lookup::Lateness;
 use crate::core::message::{Request, RequestError};
 
 /// At most so many times k peers are addressed in all.
@@ -105,8 +105,9 @@ impl Delivery {
         self.settle(from, State::Refused);
     }
 
-    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, how: Tardy) {
-        if let Some(target) = self.target(from).filter(|target| target.state == State::Waiting && how == Tardy::Late) {
+    pub(crate) fn on_late(&mut self, from: &Arc<Contact>, how: Lateness) {
+        if let Some(target) = self.target(from).filter(|target| target.state == State::Waiting && how == Lateness::Late)
+        {
             target.state = State::Late;
         }
     }

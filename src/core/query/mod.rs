@@ -12,7 +12,6 @@ mod get_value;
 mod pool;
 mod providers;
 mod publish;
-mod quorum;
 mod region;
 mod trim;
 
@@ -28,17 +27,17 @@ pub(crate) use get_value::GetValue;
 pub(crate) use pool::{Pool, Query};
 pub(crate) use providers::FindProviders;
 pub(crate) use publish::Publish;
-pub use quorum::Quorum;
+
 pub(crate) use region::Region;
 pub(crate) use trim::trim;
 
+use super::announcement::RecordId;
 use super::config::DhtConfig;
 use super::contact::Contact;
-use super::errand::Name;
 use super::error::{PeerFailure, QueryError, Report};
 use super::io::{Answer, QueryEvent, QueryId};
 use super::key::{Distance, Key};
-use super::lookup::{Lookup, Shape, Tardy};
+use super::lookup::{Lateness, Lookup, Shape};
 use super::message::{Misbehaviour, Request, RequestError, Response, Unreachable};
 use super::peers::Peers;
 use super::requests::Tag;
@@ -256,13 +255,13 @@ impl Machine {
     }
 
     /// A peer is late, or overdue.
-    pub(crate) fn on_tardy(&mut self, from: &Arc<Contact>, tag: Tag, how: Tardy) {
+    pub(crate) fn on_late(&mut self, from: &Arc<Contact>, tag: Tag, how: Lateness) {
         if let Some(lookup) = self.lookup(tag) {
-            lookup.on_tardy(from.key(), how);
+            lookup.on_late(from.key(), how);
         } else if let Machine::Publish(publish) = self
             && let Some(delivery) = publish.delivery(tag)
         {
-            delivery.on_tardy(from, how);
+            delivery.on_late(from, how);
         }
     }
 
@@ -297,7 +296,7 @@ impl Machine {
     }
 
     /// Whether it publishes this.
-    pub(crate) fn publishes(&self, name: &Name) -> bool {
+    pub(crate) fn publishes(&self, name: &RecordId) -> bool {
         matches!(self, Machine::Publish(publish) if publish.publishes(name))
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::Span;
 
 use super::{Machine, QuerySnapshot};
-use crate::core::errand::Name;
+use crate::core::announcement::RecordId;
 use crate::core::error::Report;
 use crate::core::io::{QueryId, RequestId};
 use crate::core::key::Key;
@@ -122,7 +122,7 @@ impl Pool {
     }
 
     /// Those that publish this. Looks at all queries: for what is asked seldom.
-    pub(crate) fn publishing(&self, name: &Name) -> Vec<QueryId> {
+    pub(crate) fn publishing(&self, name: &RecordId) -> Vec<QueryId> {
         self.queries.iter().filter(|(_, query)| query.machine.publishes(name)).map(|(id, _)| *id).collect()
     }
 
@@ -140,7 +140,7 @@ impl Pool {
 
     /// Whether one of them publishes this, an own record.
     pub(crate) fn publishes(&self, item: &Item) -> bool {
-        item.is_own() && !self.publishing(&Name::of(item)).is_empty()
+        item.is_own() && !self.publishing(&RecordId::of(item)).is_empty()
     }
 
     /// A query whose time is over at `now`.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::delivery::Delivery;
 use super::{Context, DELIVERY, Step, WALK, find_node, take, unanswered, walk_on};
+use crate::core::announcement::RecordId;
 use crate::core::contact::Contact;
-use crate::core::errand::Name;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryOptions};
 use crate::core::key::Key;
@@ -84,7 +84,7 @@ impl Publish {
     }
 
     /// Whether it publishes this.
-    pub(crate) fn publishes(&self, name: &Name) -> bool {
+    pub(crate) fn publishes(&self, name: &RecordId) -> bool {
         self.target == name.place && matches!(self.what, What::Provider) == name.provider
     }
 

@@ -1,19 +1,17 @@
-//! Looks into the parts of the keyspace that went quiet, so that the table follows the network.
+//! Decides when each bucket is refreshed by a lookup, so that the table follows the network.
 //!
-//! Knows: when each part is due. Must not know: how a lookup goes, or who is in the table.
+//! Knows: when each bucket is due. Must not know: how a lookup works, or who is in the table.
 //!
-//! There is one part for each bucket farther away than the closest neighbour, and the nearest part of all, which a lookup
-//! towards the node itself looks into. A part counts as looked into when a lookup towards a target in it, whoever asked
-//! for it, ended by itself and someone had answered. One interval and up to half of it later it is due: never sooner, so
-//! that no part costs more than one lookup an interval, and at times drawn apart for each node and part, so that nodes
-//! that started together do not stay in step. Only after the first look, which may have been at a network that was
-//! itself just forming, the second comes after a third of that.
+//! A lookup into a bucket refreshes it, whoever started the lookup, if it ended by itself and a peer answered. The bucket
+//! is due again 1 to 1.5 intervals later: never sooner, so that no bucket costs more than one lookup an interval, and at a
+//! time drawn for each node and bucket, so that nodes that started together drift apart. The second refresh of a bucket
+//! comes after a third of that, because the first may have seen a network that was still forming.
 //!
-//! The first lookup towards the node itself starts with the first peer that answers, so that a node joins by itself
-//! unless the application has it join. It finds how many parts there are; those never looked into are due at once. While
-//! it finds fewer than k peers the network may just be forming: nodes that start together find only the node through which
-//! they join, which meets them a moment later. So it is repeated after 1, 2, 4 … s until it finds the same peers again.
-//! Where too few are known it comes sooner too, with ever longer pauses: it tries those that the application named.
+//! The nearest bucket is refreshed by a lookup for the node's own key. The first one starts when the first peer answers, so
+//! a node joins by itself unless the application makes it. It finds how many buckets there are; those never refreshed are
+//! due at once. While it finds fewer than k peers the network may be forming: nodes that start together first find only
+//! the node through which they all join. The lookup is therefore repeated after 1, 2, 4 … s until it finds the same peers
+//! twice. It is also repeated, with growing pauses, while the table lacks peers that the application named.
 
 #[cfg(test)]
 mod tests;
@@ -23,67 +21,66 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
-use crate::core::errand::{Aim, Explored};
+use crate::core::announcement::{RefreshReport, RefreshTarget};
 use crate::core::io::QueryId;
 use crate::core::time::Timestamp;
 
-/// A lookup that nobody answered is tried again after this, then after twice this, and so on up to the interval. Source:
-/// the boot nodes of a small network are often started together with the others.
+/// Pause after a lookup that no peer answered; it doubles with each failure, up to the interval. Source: the boot nodes of a
+/// small network are often started together with the others.
 const RETRY: Duration = Duration::from_secs(5);
-/// A lookup towards the node itself that was answered and found too few peers, or peers of a network that is forming, is
-/// repeated after this, then after twice this, and so on up to the interval. Source: whoever is asked meets the others
-/// within a few round trips.
+/// Pause after a lookup for the node's own key that found too few peers, or a network that is forming; it doubles each
+/// time, up to the interval. Source: a peer that is asked meets the others within a few round trips.
 const AGAIN: Duration = Duration::from_secs(1);
-/// While fewer than k peers are found, so many lookups towards the node itself follow the first, even if all find the
-/// same: until 7 to 10 s later. Source: the node through which all join may be busy for seconds.
+/// Minimum number of lookups for the node's own key while they find fewer than k peers, even if they find the same ones:
+/// the last starts 7 to 10 s after the first. Source: the node through which all join may be busy for seconds.
 const FORMING: u32 = 3;
-/// A change of this node's addresses is told to the closest peers after this, with those that follow at once. Source: a
-/// new network brings several addresses within a second or two.
+/// Time from a change of this node's addresses to the lookup that spreads them; further changes in that time are covered by
+/// the same lookup. Source: a new network brings several addresses within a second or two.
 const SETTLE: Duration = Duration::from_secs(5);
-/// Changes of addresses cause no more than one lookup in this time, so that an address that comes and goes is cheap.
+/// Shortest time between two lookups caused by changes of addresses, so that an address that comes and goes is cheap.
 const MOVES: Duration = Duration::from_secs(60);
-/// After the first look into a part the second comes after this part of the interval. Source: of 1,000 nodes that joined
-/// within a minute, those that came early lacked up to 4 of 20 peers in parts of just over 20.
+/// The second refresh of a bucket comes after the interval divided by this. Source: of 1,000 nodes that joined within a
+/// minute, the early ones lacked up to 4 of 20 peers in buckets of just over 20.
 const YOUNG: u32 = 3;
-/// So many lookups run at a time. Source: enough to hide a slow one, few enough not to be a burst.
+/// Maximum number of refresh lookups at a time. Source: enough to hide a slow one, few enough not to be a burst.
 pub(crate) const AT_ONCE: usize = 3;
 
 #[derive(Debug, Default)]
 pub(crate) struct Refresh {
     interval: Option<Duration>,
-    /// The nearest part.
-    own: Part,
-    /// The others, the farthest first; those that are no longer any stay, since the closest neighbour may go and come.
-    parts: Vec<Part>,
-    /// How many of them there are.
+    /// The nearest bucket.
+    own: Bucket,
+    /// The others, the farthest first. Entries beyond `count` are kept, because the closest neighbour may leave and return.
+    buckets: Vec<Bucket>,
+    /// Number of buckets farther away than the closest neighbour.
     count: usize,
-    pub(crate) running: Vec<(QueryId, Aim)>,
-    /// The application has the node join: nothing else is due meanwhile.
+    pub(crate) running: Vec<(QueryId, RefreshTarget)>,
+    /// A bootstrap that the application started: nothing else is due until it ends.
     join: Option<QueryId>,
-    /// Whether the last lookup towards the node itself found the whole network, since that was small.
+    /// Whether the last lookup for the node's own key found fewer than k peers, which are then the whole network.
     small: bool,
-    /// Whom it found.
+    /// A hash of the peers that it found.
     found: u64,
-    /// When addresses last changed so that a lookup followed.
+    /// When the last lookup for a change of addresses was due.
     moved: Option<Timestamp>,
-    /// When the lookup is due that follows the last change, until it starts.
-    untold: Option<Timestamp>,
+    /// When the lookup for the last change of addresses is due, until it starts.
+    announce_move: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Part {
-    /// `None` while it is being looked into, or if it never is.
+struct Bucket {
+    /// `None` while a lookup for it runs, or if it is never refreshed.
     due: Option<Timestamp>,
-    /// How many lookups in a row did not suffice: they found nobody, too few, or a network that is forming.
+    /// Number of lookups in a row that found no peer, too few, or a network that is forming.
     failed: u32,
-    /// Whether it was looked into before, and not only taken for known since the network was small.
+    /// Whether a lookup refreshed it, rather than the small size of the network.
     seen: bool,
 }
 
 impl Refresh {
-    /// Where the interval is `None` nothing is ever due.
+    /// A schedule. Without an interval nothing is ever due.
     pub(crate) fn new(now: Timestamp, interval: Option<Duration>, rng: &mut ChaCha8Rng) -> Refresh {
-        let own = Part { due: interval.map(|interval| later(now, interval, rng)), ..Part::default() };
+        let own = Bucket { due: interval.map(|interval| later(now, interval, rng)), ..Bucket::default() };
         Refresh { interval, own, ..Refresh::default() }
     }
 
@@ -92,60 +89,60 @@ impl Refresh {
         if self.join.is_some() || self.running.len() >= AT_ONCE {
             return None;
         }
-        self.parts.iter().take(self.count).chain([&self.own]).filter_map(|part| part.due).min()
+        self.buckets.iter().take(self.count).chain([&self.own]).filter_map(|bucket| bucket.due).min()
     }
 
-    /// What is to be looked into now, if anything: the nearest part before others.
-    pub(crate) fn next(&self, now: Timestamp) -> Option<Aim> {
+    /// The bucket to refresh now, if one is due: the nearest before others.
+    pub(crate) fn next(&self, now: Timestamp) -> Option<RefreshTarget> {
         let due = self.due().filter(|due| *due <= now)?;
         if self.own.due.is_some_and(|own| own <= now) {
-            return Some(Aim::Own);
+            return Some(RefreshTarget::Own);
         }
-        let part = self.parts.iter().take(self.count).position(|part| part.due == Some(due))?;
-        Some(Aim::Part(part as u32))
+        let bucket = self.buckets.iter().take(self.count).position(|bucket| bucket.due == Some(due))?;
+        Some(RefreshTarget::Bucket(bucket as u32))
     }
 
-    /// It is looked into, by this query.
-    pub(crate) fn started(&mut self, id: QueryId, aim: Aim) {
-        if aim == Aim::Own {
-            self.untold = None;
+    /// This query refreshes the target.
+    pub(crate) fn started(&mut self, id: QueryId, target: RefreshTarget) {
+        if target == RefreshTarget::Own {
+            self.announce_move = None;
         }
-        if let Some(part) = self.part(aim) {
-            part.due = None;
-            self.running.push((id, aim));
+        if let Some(bucket) = self.bucket(target) {
+            bucket.due = None;
+            self.running.push((id, target));
         }
     }
 
-    /// The application has the node join, by this query.
+    /// The application started a bootstrap.
     pub(crate) fn join_started(&mut self, id: QueryId) {
         self.join = self.interval.map(|_| id);
     }
 
-    /// A query ended early.
+    /// A query was cancelled.
     pub(crate) fn abandoned(&mut self, id: QueryId) {
         self.join = self.join.filter(|join| *join != id);
     }
 
-    /// Nobody is known whom to ask: it is due when one is known, or an interval later.
-    pub(crate) fn postponed(&mut self, now: Timestamp, aim: Aim, rng: &mut ChaCha8Rng) {
-        if let (Some(interval), Some(part)) = (self.interval, self.part(aim)) {
-            part.due = Some(later(now, interval, rng));
+    /// No peer is known to ask. The target is due when one is, or an interval later.
+    pub(crate) fn postponed(&mut self, now: Timestamp, target: RefreshTarget, rng: &mut ChaCha8Rng) {
+        if let (Some(interval), Some(bucket)) = (self.interval, self.bucket(target)) {
+            bucket.due = Some(later(now, interval, rng));
         }
-        self.untold = None;
+        self.announce_move = None;
     }
 
-    /// The nearest part is due at once, unless it is being looked into or never to be.
+    /// Makes the nearest bucket due at once, unless a lookup for it runs or it is never refreshed.
     pub(crate) fn hasten(&mut self, now: Timestamp) {
         self.own.hasten(now);
     }
 
-    /// Few peers are known: the nearest part is due soon, or as soon as the last failures allow, `longest` from now.
+    /// The table lacks peers: the nearest bucket is due as soon as its failures allow, at most `longest` from now.
     pub(crate) fn want_more(&mut self, now: Timestamp, longest: Duration, rng: &mut ChaCha8Rng) {
         self.bring_forward(now, RETRY, longest, rng);
     }
 
-    /// The table has `len` peers now, one more than before. The first is worth a look at once; where the network was small
-    /// when last looked at, each of the others is worth one soon.
+    /// The table grew to `len` peers. The first makes the nearest bucket due at once; in a network that was small at the last
+    /// lookup each further one makes it due soon.
     pub(crate) fn on_growth(&mut self, now: Timestamp, len: usize, rng: &mut ChaCha8Rng) {
         match len {
             1 => self.own.hasten(now),
@@ -157,115 +154,115 @@ impl Refresh {
     fn bring_forward(&mut self, now: Timestamp, first: Duration, longest: Duration, rng: &mut ChaCha8Rng) {
         if let (Some(interval), Some(due)) = (self.interval, self.own.due) {
             let pause = pause(first, self.own.failed.max(1)).min(interval).min(longest);
-            // No later than it would be drawn.
+            // It is only brought forward: `later` draws up to one and a half times the pause.
             if due > now + pause.saturating_mul(3) / 2 {
                 self.own.due = Some(later(now, pause, rng));
             }
         }
     }
 
-    /// This node's addresses changed: the closest peers are to know them. A lookup that runs may have passed by some of
-    /// them already.
+    /// This node's addresses changed, and the closest peers are to learn them. A lookup that runs already may have passed
+    /// some of them before the change.
     pub(crate) fn on_moved(&mut self, now: Timestamp) {
         let soon = (now + SETTLE).max(self.moved.map_or(now, |moved| moved + MOVES));
-        if self.interval.is_some() && self.untold.is_none() && self.own.due.is_none_or(|due| due > soon) {
+        if self.interval.is_some() && self.announce_move.is_none() && self.own.due.is_none_or(|due| due > soon) {
             self.moved = Some(soon);
-            self.untold = Some(soon);
-            self.hasten_untold();
+            self.announce_move = Some(soon);
+            self.keep_move_due();
         }
     }
 
-    /// Whatever else put it off, the nearest part is looked into after a change of addresses.
-    fn hasten_untold(&mut self) {
-        if let Some(soon) = self.untold {
+    /// Keeps a lookup for changed addresses due, whatever else postponed the nearest bucket.
+    fn keep_move_due(&mut self) {
+        if let Some(soon) = self.announce_move {
             self.own.due = self.own.due.map(|due| due.min(soon));
         }
     }
 
-    /// A lookup that was not started for this ended, and someone had answered: its target shares so many bits with the
-    /// node.
+    /// A lookup of another purpose ended and a peer had answered. Its target shares `bits` leading bits with the node.
     pub(crate) fn passed(&mut self, now: Timestamp, bits: u32, rng: &mut ChaCha8Rng) {
         let Some(interval) = self.interval else { return };
-        let aim = if (bits as usize) < self.count { Aim::Part(bits) } else { Aim::Own };
-        // Whoever has not looked for itself yet does not know which parts there are.
+        let target = if (bits as usize) < self.count { RefreshTarget::Bucket(bits) } else { RefreshTarget::Own };
+        // Before the first lookup for its own key the node does not know which buckets there are.
         let known = self.count > 0;
-        // Nor is a network known that is still forming.
-        let forming = aim == Aim::Own && self.own.failed > 0;
-        if let Some(part) = self.part(aim).filter(|part| known && !forming && part.due.is_some()) {
-            *part = Part::seen(later(now, interval, rng));
+        // In a network that is forming the nearest bucket must be looked up again, whatever passed through it.
+        let forming = target == RefreshTarget::Own && self.own.failed > 0;
+        if let Some(bucket) = self.bucket(target).filter(|bucket| known && !forming && bucket.due.is_some()) {
+            *bucket = Bucket::seen(later(now, interval, rng));
         }
-        self.hasten_untold();
+        self.keep_move_due();
     }
 
-    /// A lookup that was started for this, or a join, is over. `few`: peers that the application named are not among
-    /// those known, though there is room for them; they are to be tried again within this.
-    pub(crate) fn explored(
+    /// A refresh or a bootstrap ended. `few` is the longest time until peers that the application named are tried again,
+    /// where the table lacks some of them.
+    pub(crate) fn on_ended(
         &mut self,
         now: Timestamp,
         id: QueryId,
-        explored: &Explored,
+        report: &RefreshReport,
         few: Option<Duration>,
         rng: &mut ChaCha8Rng,
     ) {
         let at = self.running.iter().position(|(running, _)| *running == id);
-        let aim = at.map(|at| self.running.swap_remove(at).1);
+        let target = at.map(|at| self.running.swap_remove(at).1);
         self.abandoned(id);
         let Some(interval) = self.interval else { return };
         let longest = few.map_or(interval, |few| few.min(interval));
-        if let Some(count) = explored.parts {
+        if let Some(count) = report.buckets {
             self.count = count as usize;
-            let known = self.parts.len().max(self.count);
-            self.parts.resize(known, Part { due: Some(now), ..Part::default() });
-            if !explored.everyone {
-                let passed_over = |part: &&mut Part| !part.seen && part.failed == 0;
-                self.parts.iter_mut().filter(passed_over).for_each(|part| part.hasten(now));
+            let known = self.buckets.len().max(self.count);
+            self.buckets.resize(known, Bucket { due: Some(now), ..Bucket::default() });
+            // A bucket that only counted as refreshed while the network was small has never been looked into.
+            if !report.everyone {
+                let passed_over = |bucket: &&mut Bucket| !bucket.seen && bucket.failed == 0;
+                self.buckets.iter_mut().filter(passed_over).for_each(|bucket| bucket.hasten(now));
             }
-            self.small = explored.everyone;
+            self.small = report.everyone;
         }
-        for part in &explored.looked_into {
-            if let Some(part) = self.parts.get_mut(*part as usize) {
-                let seen = part.seen || !explored.everyone;
-                let wait = if seen && !part.seen { interval / YOUNG } else { interval };
-                *part = Part { seen, ..Part::seen(later(now, wait, rng)) };
+        for bucket in &report.refreshed {
+            if let Some(bucket) = self.buckets.get_mut(*bucket as usize) {
+                let seen = bucket.seen || !report.everyone;
+                let wait = if seen && !bucket.seen { interval / YOUNG } else { interval };
+                *bucket = Bucket { seen, ..Bucket::seen(later(now, wait, rng)) };
             }
         }
-        match aim {
-            Some(Aim::Part(part)) => {
-                if let Some(part) = self.parts.get_mut(part as usize).filter(|part| part.due.is_none()) {
-                    part.fail(now, RETRY, interval, rng);
+        match target {
+            Some(RefreshTarget::Bucket(bucket)) => {
+                if let Some(bucket) = self.buckets.get_mut(bucket as usize).filter(|bucket| bucket.due.is_none()) {
+                    bucket.fail(now, RETRY, interval, rng);
                 }
             }
-            // Where k are found at once the network is there; else it is small, or forming: then the same are to be found
-            // twice.
+            // With k peers found at once the network is there. Otherwise it is small or forming, which only a second lookup
+            // with the same result tells.
             _ => {
-                let (begun, changed) = (self.own.failed > 0, self.found != explored.found);
-                let forming = explored.everyone && begun && self.own.failed < FORMING;
-                let again = forming || changed && (explored.everyone || begun);
-                self.found = explored.found;
-                match explored.parts {
+                let (begun, changed) = (self.own.failed > 0, self.found != report.found);
+                let forming = report.everyone && begun && self.own.failed < FORMING;
+                let again = forming || changed && (report.everyone || begun);
+                self.found = report.found;
+                match report.buckets {
                     None => self.own.fail(now, RETRY, longest, rng),
                     Some(_) if few.is_some() || again => self.own.fail(now, AGAIN, longest, rng),
-                    Some(_) => self.own = Part::seen(later(now, interval, rng)),
+                    Some(_) => self.own = Bucket::seen(later(now, interval, rng)),
                 }
             }
         }
-        self.hasten_untold();
+        self.keep_move_due();
     }
 
-    fn part(&mut self, aim: Aim) -> Option<&mut Part> {
-        match aim {
-            Aim::Own => Some(&mut self.own),
-            Aim::Part(part) => self.parts.get_mut(part as usize),
+    fn bucket(&mut self, target: RefreshTarget) -> Option<&mut Bucket> {
+        match target {
+            RefreshTarget::Own => Some(&mut self.own),
+            RefreshTarget::Bucket(bucket) => self.buckets.get_mut(bucket as usize),
         }
     }
 }
 
-impl Part {
-    fn seen(due: Timestamp) -> Part {
-        Part { due: Some(due), failed: 0, seen: true }
+impl Bucket {
+    fn seen(due: Timestamp) -> Bucket {
+        Bucket { due: Some(due), failed: 0, seen: true }
     }
 
-    /// It is due now, unless it is being looked into.
+    /// Makes it due now, unless a lookup for it runs.
     fn hasten(&mut self, now: Timestamp) {
         self.due = self.due.map(|due| due.min(now));
     }
@@ -276,12 +273,12 @@ impl Part {
     }
 }
 
-/// The pause after so many failures, of which the first has this one.
+/// The pause after `failed` failures in a row: `first`, doubled with each further one.
 fn pause(first: Duration, failed: u32) -> Duration {
     first.saturating_mul(2u32.saturating_pow(failed.saturating_sub(1)))
 }
 
-/// Once to one and a half times this later.
+/// A time drawn from 1 to 1.5 times `wait` after `now`.
 fn later(now: Timestamp, wait: Duration, rng: &mut ChaCha8Rng) -> Timestamp {
     let share = 1.0 + 0.5 * f64::from(rng.next_u32()) / f64::from(u32::MAX);
     let wait = Duration::try_from_secs_f64(wait.as_secs_f64() * share).unwrap_or(Duration::MAX);

@@ -15,33 +15,33 @@ fn secs(secs: u64) -> Timestamp {
     Timestamp::from_secs(secs)
 }
 
-fn found(parts: u32) -> Explored {
-    Explored { parts: Some(parts), ..Explored::default() }
+fn found(buckets: u32) -> RefreshReport {
+    RefreshReport { buckets: Some(buckets), ..RefreshReport::default() }
 }
 
-fn answered(part: u32) -> Explored {
-    Explored { looked_into: vec![part], ..Explored::default() }
+fn answered(bucket: u32) -> RefreshReport {
+    RefreshReport { refreshed: vec![bucket], ..RefreshReport::default() }
 }
 
 /// Starts all that is due.
-fn start(refresh: &mut Refresh, now: Timestamp, next: &mut u64) -> Vec<(QueryId, Aim)> {
+fn start(refresh: &mut Refresh, now: Timestamp, next: &mut u64) -> Vec<(QueryId, RefreshTarget)> {
     let mut started = Vec::new();
-    while let Some(aim) = refresh.next(now) {
+    while let Some(target) = refresh.next(now) {
         let id = QueryId::new(*next);
         *next += 1;
-        refresh.started(id, aim);
-        started.push((id, aim));
+        refresh.started(id, target);
+        started.push((id, target));
     }
     started
 }
 
-/// A node that looked for itself at the time zero and has looked into all of its parts.
-fn joined(parts: u32, rng: &mut ChaCha8Rng) -> Refresh {
+/// A node that looked for itself at the time zero and has looked into all of its buckets.
+fn joined(buckets: u32, rng: &mut ChaCha8Rng) -> Refresh {
     let mut refresh = Refresh::new(secs(0), Some(INTERVAL), rng);
     refresh.join_started(QueryId::new(1_000));
-    let explored = Explored { looked_into: (0..parts).collect(), ..found(parts) };
+    let report = RefreshReport { refreshed: (0..buckets).collect(), ..found(buckets) };
     // Twice, so that it is young no more.
-    (1_000..1_002).for_each(|id| refresh.explored(secs(0), QueryId::new(id), &explored, None, rng));
+    (1_000..1_002).for_each(|id| refresh.on_ended(secs(0), QueryId::new(id), &report, None, rng));
     refresh
 }
 
@@ -52,28 +52,28 @@ fn a_node_that_nobody_has_join_looks_for_itself_and_then_into_all_parts_a_few_at
     refresh.on_growth(secs(1), 1, &mut rng);
     let due = refresh.due().unwrap();
     assert_eq!(due, secs(1), "as soon as it has its first peer");
-    assert_eq!(start(&mut refresh, due, &mut ids), [(QueryId::new(0), Aim::Own)]);
-    refresh.explored(due, QueryId::new(0), &found(5), None, &mut rng);
+    assert_eq!(start(&mut refresh, due, &mut ids), [(QueryId::new(0), RefreshTarget::Own)]);
+    refresh.on_ended(due, QueryId::new(0), &found(5), None, &mut rng);
     let mut running = start(&mut refresh, due, &mut ids);
     assert_eq!(running.len(), AT_ONCE);
     assert_eq!(refresh.due(), None, "no wake while there is no room");
-    let mut parts = Vec::new();
-    while let Some((id, aim)) = running.pop() {
-        let Aim::Part(part) = aim else { panic!("{aim:?}") };
-        parts.push(part);
-        refresh.explored(due, id, &answered(part), None, &mut rng);
+    let mut buckets = Vec::new();
+    while let Some((id, target)) = running.pop() {
+        let RefreshTarget::Bucket(bucket) = target else { panic!("{target:?}") };
+        buckets.push(bucket);
+        refresh.on_ended(due, id, &answered(bucket), None, &mut rng);
         running.extend(start(&mut refresh, due, &mut ids));
         assert!(running.len() <= AT_ONCE);
     }
-    parts.sort_unstable();
-    assert_eq!(parts, [0, 1, 2, 3, 4]);
+    buckets.sort_unstable();
+    assert_eq!(buckets, [0, 1, 2, 3, 4]);
     let second = refresh.due().unwrap();
     assert!(second >= due + INTERVAL / YOUNG, "and all is quiet for a third of an interval");
     let mut looks = 0;
     while let Some(now) = refresh.due().filter(|at| *at < due + INTERVAL / 2) {
-        for (id, aim) in start(&mut refresh, now, &mut ids) {
-            let Aim::Part(part) = aim else { panic!("{aim:?}") };
-            refresh.explored(now, id, &answered(part), None, &mut rng);
+        for (id, target) in start(&mut refresh, now, &mut ids) {
+            let RefreshTarget::Bucket(bucket) = target else { panic!("{target:?}") };
+            refresh.on_ended(now, id, &answered(bucket), None, &mut rng);
             looks += 1;
         }
     }
@@ -88,16 +88,16 @@ fn each_part_is_looked_into_once_in_an_interval_at_most_and_no_two_in_step() {
     let (mut times, mut dues) = (0, Vec::new());
     while let Some(now) = refresh.due().filter(|at| *at < secs(36_000)) {
         dues.push(now);
-        for (id, aim) in start(&mut refresh, now, &mut ids) {
-            let (part, explored) = match aim {
-                Aim::Own => (8, found(8)),
-                Aim::Part(part) => (part as usize, answered(part)),
+        for (id, target) in start(&mut refresh, now, &mut ids) {
+            let (bucket, report) = match target {
+                RefreshTarget::Own => (8, found(8)),
+                RefreshTarget::Bucket(bucket) => (bucket as usize, answered(bucket)),
             };
-            let wait = now - last[part];
-            assert!(wait >= INTERVAL && wait <= INTERVAL * 3 / 2, "{part}: {wait:?}");
-            last[part] = now;
+            let wait = now - last[bucket];
+            assert!(wait >= INTERVAL && wait <= INTERVAL * 3 / 2, "{bucket}: {wait:?}");
+            last[bucket] = now;
             times += 1;
-            refresh.explored(now, id, &explored, None, &mut rng);
+            refresh.on_ended(now, id, &report, None, &mut rng);
         }
     }
     assert!((9 * 44..9 * 52).contains(&times), "{times} in ten hours");
@@ -112,10 +112,10 @@ fn what_a_lookup_of_any_query_passed_through_is_put_off() {
     for now in (0..36_000).step_by(300).map(secs) {
         refresh.passed(now, 2, &mut rng);
         refresh.passed(now, 200, &mut rng);
-        for (id, aim) in start(&mut refresh, now, &mut ids) {
-            let Aim::Part(part) = aim else { panic!("the nearest part was passed through too") };
-            assert_ne!(part, 2);
-            refresh.explored(now, id, &answered(part), None, &mut rng);
+        for (id, target) in start(&mut refresh, now, &mut ids) {
+            let RefreshTarget::Bucket(bucket) = target else { panic!("the nearest bucket was passed through too") };
+            assert_ne!(bucket, 2);
+            refresh.on_ended(now, id, &answered(bucket), None, &mut rng);
         }
     }
     assert!(ids > 3 * 35, "the others were looked into: {ids}");
@@ -123,16 +123,16 @@ fn what_a_lookup_of_any_query_passed_through_is_put_off() {
 
 #[test]
 fn what_found_nobody_comes_back_soon_and_then_ever_later() {
-    for part in [Aim::Own, Aim::Part(1)] {
+    for bucket in [RefreshTarget::Own, RefreshTarget::Bucket(1)] {
         let (mut rng, mut waits) = (rng(), Vec::new());
         let mut refresh = joined(3, &mut rng);
-        let mut now = refresh.part(part).unwrap().due.unwrap();
+        let mut now = refresh.bucket(bucket).unwrap().due.unwrap();
         for id in 0..9 {
-            refresh.started(QueryId::new(id), part);
-            let good = if part == Aim::Own { found(3) } else { answered(1) };
-            let explored = if id == 8 { good } else { Explored::default() };
-            refresh.explored(now, QueryId::new(id), &explored, None, &mut rng);
-            let due = refresh.part(part).unwrap().due.unwrap();
+            refresh.started(QueryId::new(id), bucket);
+            let good = if bucket == RefreshTarget::Own { found(3) } else { answered(1) };
+            let report = if id == 8 { good } else { RefreshReport::default() };
+            refresh.on_ended(now, QueryId::new(id), &report, None, &mut rng);
+            let due = refresh.bucket(bucket).unwrap().due.unwrap();
             waits.push((due - now).as_secs());
             now = due;
         }
@@ -150,21 +150,21 @@ fn where_few_are_known_it_comes_back_soon_and_never_in_a_tight_loop() {
         refresh.want_more(now, Duration::MAX, &mut rng);
         for (id, _) in start(&mut refresh, now, &mut ids) {
             times += 1;
-            refresh.explored(now, id, &found(0), FEW, &mut rng);
+            refresh.on_ended(now, id, &found(0), FEW, &mut rng);
         }
         now += Duration::from_secs(1);
     }
     assert!((8..=14).contains(&times), "{times} in an hour in which a boot node was missing");
     let at = refresh.due().unwrap();
-    refresh.started(QueryId::new(99), Aim::Own);
-    refresh.explored(at, QueryId::new(99), &found(0), None, &mut rng);
+    refresh.started(QueryId::new(99), RefreshTarget::Own);
+    refresh.on_ended(at, QueryId::new(99), &found(0), None, &mut rng);
     refresh.want_more(at, Duration::MAX, &mut rng);
     assert!(refresh.due().unwrap() <= at + RETRY * 3 / 2, "after all were known it begins anew");
 }
 
 /// A small network in which a lookup towards the node itself finds these.
-fn small(found: u64) -> Explored {
-    Explored { parts: Some(2), everyone: true, found, looked_into: vec![0, 1], ..Explored::default() }
+fn small(found: u64) -> RefreshReport {
+    RefreshReport { buckets: Some(2), everyone: true, found, refreshed: vec![0, 1], ..RefreshReport::default() }
 }
 
 /// Looks for itself until it is quiet for a minute; returns the pauses in seconds. What is found is told from the number
@@ -172,8 +172,8 @@ fn small(found: u64) -> Explored {
 fn look_until_quiet(refresh: &mut Refresh, mut now: Timestamp, found: impl Fn(usize) -> u64) -> Vec<u64> {
     let (mut rng, mut pauses) = (rng(), Vec::new());
     while pauses.last().is_none_or(|pause| *pause < 60) {
-        refresh.started(QueryId::new(7), Aim::Own);
-        refresh.explored(now, QueryId::new(7), &small(found(pauses.len())), None, &mut rng);
+        refresh.started(QueryId::new(7), RefreshTarget::Own);
+        refresh.on_ended(now, QueryId::new(7), &small(found(pauses.len())), None, &mut rng);
         let due = refresh.due().unwrap();
         pauses.push((due - now).as_secs());
         now = due;
@@ -210,8 +210,8 @@ fn a_small_network_that_grows_is_looked_at_soon() {
 #[test]
 fn lookups_of_others_do_not_tell_what_a_forming_network_looks_like() {
     let mut refresh = Refresh::new(secs(0), Some(INTERVAL), &mut rng());
-    refresh.started(QueryId::new(7), Aim::Own);
-    refresh.explored(secs(0), QueryId::new(7), &small(5), None, &mut rng());
+    refresh.started(QueryId::new(7), RefreshTarget::Own);
+    refresh.on_ended(secs(0), QueryId::new(7), &small(5), None, &mut rng());
     refresh.passed(secs(0), 200, &mut rng());
     assert!(refresh.due().unwrap() < secs(2));
 }
@@ -227,7 +227,7 @@ fn a_change_of_addresses_is_told_soon_and_a_stream_of_them_once_a_minute() {
         refresh.on_moved(now);
         for (id, _) in start(&mut refresh, now, &mut ids) {
             times += 1;
-            refresh.explored(now, id, &found(0), None, &mut rng);
+            refresh.on_ended(now, id, &found(0), None, &mut rng);
         }
     }
     assert!((9..=11).contains(&times), "{times} in ten minutes");
@@ -240,7 +240,7 @@ fn a_change_of_addresses_during_a_lookup_is_told_after_it() {
     let mut refresh = joined(0, &mut rng);
     refresh.join_started(QueryId::new(5));
     refresh.on_moved(secs(1));
-    refresh.explored(secs(3), QueryId::new(5), &found(0), None, &mut rng);
+    refresh.on_ended(secs(3), QueryId::new(5), &found(0), None, &mut rng);
     assert_eq!(refresh.due(), Some(secs(6)));
     // While it looks for itself.
     let started = start(&mut refresh, secs(6), &mut 10);
@@ -248,10 +248,10 @@ fn a_change_of_addresses_during_a_lookup_is_told_after_it() {
     refresh.on_moved(secs(7));
     refresh.on_moved(secs(8));
     assert_eq!(refresh.due(), None);
-    refresh.explored(secs(9), started[0].0, &found(0), None, &mut rng);
+    refresh.on_ended(secs(9), started[0].0, &found(0), None, &mut rng);
     assert_eq!(refresh.due(), Some(secs(66)), "a minute after the last");
     let (id, _) = start(&mut refresh, secs(66), &mut 20)[0];
-    refresh.explored(secs(67), id, &found(0), None, &mut rng);
+    refresh.on_ended(secs(67), id, &found(0), None, &mut rng);
     assert!(refresh.due() >= Some(secs(600)), "and no more often");
 }
 
@@ -273,7 +273,7 @@ fn a_part_that_comes_and_goes_is_looked_into_no_more_often() {
     let mut refresh = joined(4, &mut rng);
     for now in (1..600).map(secs) {
         let id = QueryId::new(10_000 + now.as_secs());
-        refresh.explored(now, id, &found(3 + (now.as_secs() % 2) as u32), None, &mut rng);
+        refresh.on_ended(now, id, &found(3 + (now.as_secs() % 2) as u32), None, &mut rng);
         assert_eq!(start(&mut refresh, now, &mut ids), []);
     }
 }
@@ -287,7 +287,7 @@ fn without_an_interval_nothing_is_ever_due() {
     refresh.want_more(secs(1), Duration::MAX, &mut rng);
     refresh.on_moved(secs(1));
     refresh.join_started(QueryId::new(1));
-    refresh.explored(secs(1), QueryId::new(1), &found(9), FEW, &mut rng);
+    refresh.on_ended(secs(1), QueryId::new(1), &found(9), FEW, &mut rng);
     refresh.passed(secs(1), 3, &mut rng);
     assert_eq!((refresh.due(), refresh.next(secs(9_999))), (None, None));
 }
@@ -300,7 +300,7 @@ fn an_interval_without_end_never_comes_and_the_shortest_comes_later() {
     for _ in 0..10 {
         let mut refresh = Refresh::new(now, Some(Duration::from_micros(1)), &mut rng);
         assert!(refresh.due() > Some(now));
-        refresh.postponed(now, Aim::Own, &mut rng);
+        refresh.postponed(now, RefreshTarget::Own, &mut rng);
         assert!(refresh.due() > Some(now), "or the node would spin");
     }
 }
@@ -314,10 +314,10 @@ fn parts_of_a_small_network_are_looked_into_once_it_has_grown() {
     refresh.on_growth(secs(60), K, &mut rng);
     let now = refresh.due().unwrap();
     assert!(now < secs(62), "now there is: {now}");
-    assert_eq!(start(&mut refresh, now, &mut ids), [(QueryId::new(0), Aim::Own)]);
-    refresh.explored(now, QueryId::new(0), &found(3), None, &mut rng);
-    let parts: Vec<_> = start(&mut refresh, now, &mut ids).into_iter().map(|(_, aim)| aim).collect();
-    assert_eq!(parts, [0, 1, 2].map(Aim::Part), "none of which a lookup has been in");
+    assert_eq!(start(&mut refresh, now, &mut ids), [(QueryId::new(0), RefreshTarget::Own)]);
+    refresh.on_ended(now, QueryId::new(0), &found(3), None, &mut rng);
+    let buckets: Vec<_> = start(&mut refresh, now, &mut ids).into_iter().map(|(_, target)| target).collect();
+    assert_eq!(buckets, [0, 1, 2].map(RefreshTarget::Bucket), "none of which a lookup has been in");
 }
 
 #[test]

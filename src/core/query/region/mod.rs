@@ -26,8 +26,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::coverage::Coverage;
 use super::{Context, Heard, Step, find_node, have_no_room, walk_on};
+use crate::core::announcement::{Announcement, AnnouncementOutcome, Recipients, RecordId};
 use crate::core::contact::Contact;
-use crate::core::errand::{Ended, Errand, Name, To};
 use crate::core::error::{QueryError, Report};
 use crate::core::ip_group::IpGroup;
 use crate::core::key::{Distance, Key};
@@ -66,7 +66,7 @@ pub(crate) struct Region {
     pub(crate) cause: Cause,
     /// How many of the closest are to have a record.
     wanted: usize,
-    parcels: Vec<Parcel>,
+    parcels: Vec<RegionRecord>,
     /// Those whose closest peers are not known yet, or not any more.
     dark: VecDeque<usize>,
     /// Whether that may have changed.
@@ -108,10 +108,10 @@ struct Walk {
 }
 
 #[derive(Debug)]
-struct Parcel {
+struct RegionRecord {
     item: Item,
-    name: Name,
-    to: To,
+    name: RecordId,
+    to: Recipients,
     /// Whom to address, the best first.
     recipients: Vec<(Arc<Contact>, State)>,
     /// Whom to ask first whether they hold a newer value.
@@ -159,12 +159,13 @@ struct Sample(BTreeMap<u64, bool>);
 const HOLDS: f64 = 0.75;
 
 impl Region {
-    /// `wanted` of the closest are to have each record. As many errands as a page has items at most.
-    pub(crate) fn new(cause: Cause, wanted: usize, errands: Vec<Errand>, rng: ChaCha8Rng) -> Region {
-        let parcels: Vec<_> = errands.into_iter().take(usize::from(WALKS)).map(Parcel::new).collect();
-        let (ready, mut dark): (_, Vec<_>) = (0..parcels.len()).partition(|i| matches!(parcels[*i].to, To::Peers(_)));
+    /// `wanted` of the closest are to have each record. As many announcements as a page has items at most.
+    pub(crate) fn new(cause: Cause, wanted: usize, announcements: Vec<Announcement>, rng: ChaCha8Rng) -> Region {
+        let parcels: Vec<_> = announcements.into_iter().take(usize::from(WALKS)).map(RegionRecord::new).collect();
+        let (ready, mut dark): (_, Vec<_>) =
+            (0..parcels.len()).partition(|i| matches!(parcels[*i].to, Recipients::Peers(_)));
         // While nobody is known but those whom their walks asked.
-        dark.sort_by_key(|i| !matches!(parcels[*i].to, To::WhoeverLacksIt));
+        dark.sort_by_key(|i| !matches!(parcels[*i].to, Recipients::ThoseWithout));
         Region {
             cause,
             wanted,
@@ -195,7 +196,7 @@ impl Region {
     }
 
     /// Nobody else is to get this.
-    pub(crate) fn stop(&mut self, name: &Name) {
+    pub(crate) fn stop(&mut self, name: &RecordId) {
         self.parcels.iter_mut().filter(|parcel| parcel.name == *name).for_each(|parcel| parcel.stopped = true);
         self.changed = true;
     }
@@ -268,13 +269,13 @@ impl Region {
         self.settle(from, tag, end);
     }
 
-    /// What came of each errand; those that were stopped are left out.
-    pub(crate) fn ended(self) -> impl Iterator<Item = Ended> {
+    /// What came of each announcement; those that were stopped are left out.
+    pub(crate) fn ended(self) -> impl Iterator<Item = AnnouncementOutcome> {
         self.parcels.into_iter().filter(|parcel| !parcel.stopped).map(|parcel| {
             let reached = parcel.recipients.iter().filter(|(_, state)| matches!(state, State::Reached | State::Has));
-            Ended {
+            AnnouncementOutcome {
                 reached: reached.map(|(peer, _)| peer.key().head()).collect(),
-                to_all: matches!(parcel.to, To::Closest),
+                to_all: matches!(parcel.to, Recipients::Closest),
                 closest: parcel.closest,
                 newer: parcel.newer,
                 item: parcel.item,
@@ -330,7 +331,7 @@ impl Region {
             _ if short => Next::Short,
             None if any => Next::Blocked,
             None => Next::Nothing,
-            Some((to, state)) => match message(cx, &parcel.item, matches!(parcel.to, To::Closest)) {
+            Some((to, state)) => match message(cx, &parcel.item, matches!(parcel.to, Recipients::Closest)) {
                 Some(request) => {
                     *state = State::Waiting;
                     Next::Send(Arc::clone(to), request)
@@ -343,7 +344,7 @@ impl Region {
     /// Some of those that were to have this record cannot: others may be as close.
     fn look_again(&mut self, i: usize) {
         match self.parcels[i].to {
-            To::Peers(_) => self.ready.push_back(i),
+            Recipients::Peers(_) => self.ready.push_back(i),
             _ if self.dark.contains(&i) => {}
             _ => self.dark.push_back(i),
         }
@@ -354,7 +355,7 @@ impl Region {
     fn start_walk(&mut self, cx: &Context<'_>) -> bool {
         let Some(i) = self.dark.front().copied() else { return false };
         let parcel = &self.parcels[i];
-        let (place, forgotten) = (parcel.name.place, matches!(parcel.to, To::WhoeverLacksIt));
+        let (place, forgotten) = (parcel.name.place, matches!(parcel.to, Recipients::ThoseWithout));
         let gap = self.coverage.gap(&place, self.wanted + parcel.refusals(&self.coverage)).filter(|_| !forgotten);
         let found = gap.and_then(|gap| preimage::with_prefix(&gap.key, gap.bits, &mut self.rng));
         let parcel = &mut self.parcels[i];
@@ -406,7 +407,7 @@ impl Region {
         for i in std::mem::take(&mut self.dark) {
             let parcel = &mut self.parcels[i];
             let (place, count) = (parcel.name.place, self.wanted + parcel.refusals(&self.coverage));
-            let walked = parcel.direct && matches!(parcel.to, To::WhoeverLacksIt);
+            let walked = parcel.direct && matches!(parcel.to, Recipients::ThoseWithout);
             let given_up = walked || parcel.walks >= WALKS_EACH;
             if !parcel.stopped && !given_up && self.coverage.gap(&place, count).is_some() {
                 self.dark.push_back(i);
@@ -464,16 +465,16 @@ fn independent<'a>(cx: &Context<'_>, peers: impl Iterator<Item = &'a Arc<Contact
     fresh.count()
 }
 
-impl Parcel {
-    fn new(errand: Errand) -> Parcel {
-        let recipients: Vec<_> = match &errand.to {
-            To::Peers(peers) => peers.iter().map(|peer| (Arc::clone(peer), State::Ranked)).collect(),
+impl RegionRecord {
+    fn new(announcement: Announcement) -> RegionRecord {
+        let recipients: Vec<_> = match &announcement.to {
+            Recipients::Peers(peers) => peers.iter().map(|peer| (Arc::clone(peer), State::Ranked)).collect(),
             _ => Vec::new(),
         };
-        let name = Name::of(&errand.item);
-        let (item, to) = (errand.item, errand.to);
+        let name = RecordId::of(&announcement.item);
+        let (item, to) = (announcement.item, announcement.to);
         let (look, newer) = (Vec::new(), None);
-        Parcel { item, name, to, recipients, look, newer, closest: None, walks: 0, direct: false, stopped: false }
+        RegionRecord { item, name, to, recipients, look, newer, closest: None, walks: 0, direct: false, stopped: false }
     }
 
     /// How many live and would not have it: others take their places.
@@ -494,8 +495,8 @@ impl Parcel {
 
     /// These are the closest, and are to have it.
     fn rank(&mut self, closest: impl Iterator<Item = Arc<Contact>>, sample: &Sample) {
-        if matches!(self.to, To::WhoeverLacksIt) && !sample.holds() {
-            self.to = To::Closest;
+        if matches!(self.to, Recipients::ThoseWithout) && !sample.holds() {
+            self.to = Recipients::Closest;
         }
         self.recipients.retain(|(_, state)| *state != State::Ranked);
         let mut heads = Vec::new();
@@ -508,8 +509,8 @@ impl Parcel {
                 (peer.key().head(), self.recipients.iter().any(|(known, _)| known.peer() == peer.peer()));
             heads.push(head);
             let state = match &self.to {
-                To::NewOfClosest(told) if told.contains(&head) => continue,
-                To::WhoeverLacksIt if sample.has(&peer) => State::Has,
+                Recipients::NewOfClosest(told) if told.contains(&head) => continue,
+                Recipients::ThoseWithout if sample.has(&peer) => State::Has,
                 _ => State::Ranked,
             };
             if !known {

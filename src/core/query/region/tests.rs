@@ -134,22 +134,22 @@ impl World {
             peers.table.offer(NOW, &self.all[i]);
         }
         let depth = (self.all.len() as f64 / (1.5 * K as f64)).log2() as u32;
-        let mut pages: BTreeMap<u64, Vec<Errand>> = BTreeMap::new();
+        let mut pages: BTreeMap<u64, Vec<Announcement>> = BTreeMap::new();
         for i in 0..records {
             let mut record = Record::new(format!("record {i}").into_bytes(), "value", NOW);
             record.own = true;
             let page = pages.entry(record.key.key().head() >> (64 - depth)).or_default();
-            page.push(Errand { item: Item::Value(record), to: To::Closest });
+            page.push(Announcement { item: Item::Value(record), to: Recipients::Closest });
         }
         let mut outcome = Outcome { worst: K, ..Outcome::default() };
         for (_, mut page) in pages {
-            page.sort_by_key(|errand| errand.item.key().key());
+            page.sort_by_key(|announcement| announcement.item.key().key());
             self.run(page, &config, &peers, &mut outcome);
         }
         outcome
     }
 
-    fn run(&mut self, page: Vec<Errand>, config: &DhtConfig, peers: &Peers, outcome: &mut Outcome) {
+    fn run(&mut self, page: Vec<Announcement>, config: &DhtConfig, peers: &Peers, outcome: &mut Outcome) {
         let experience = Experience::default();
         let cx = Context::new(&NodeTime::new(NOW), config, peers, &experience);
         let region = Region::new(Cause::Announced, K, page, ChaCha8Rng::from_rng(&mut self.rng));
