@@ -9,6 +9,7 @@ mod dialer;
 mod dual;
 mod event;
 mod handler;
+mod messages;
 mod mode;
 mod operations;
 mod pending_inbound;
@@ -20,6 +21,6 @@ pub use config::{
 };
 pub use dual::{Dual, DualEvent};
 pub use event::{Event, ModeReason};
-#[doc(hidden)]
-pub use handler::{FromHandler, Handler, ToHandler};
-pub use stream::*;
+pub use handler::Handler;
+pub use messages::{FromHandler, ToHandler};
+pub use stream::StreamConfig;

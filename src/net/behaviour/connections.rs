@@ -13,7 +13,8 @@ use libp2p_swarm::{ConnectionId, ToSwarm};
 use super::{Behaviour, notify};
 use crate::core::{AddressPolicy, Contact, DialCause, Input, Mode};
 use crate::net::dialer;
-use crate::net::handler::{Handler, ToHandler};
+use crate::net::handler::Handler;
+use crate::net::messages::ToHandler;
 
 impl Behaviour {
     pub(super) fn on_established(&mut self, event: ConnectionEstablished<'_>) {

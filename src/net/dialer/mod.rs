@@ -15,7 +15,7 @@ use libp2p_swarm::{ConnectionId, DialError};
 pub(super) use failure::failed_addrs;
 
 use super::config::DialConfig;
-use super::handler::ToHandler;
+use super::messages::ToHandler;
 use crate::core::stats::DriverStats;
 use crate::core::{AddressPolicy, Contact, Request, RequestError, RequestId, Unreachable};
 

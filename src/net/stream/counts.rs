@@ -1,23 +1,23 @@
-//! How many streams there were, on all connections together.
+//! Numbers of streams, of all connections together.
 //!
-//! Knows: counters that many connections share. Must not know: any stream.
+//! Knows: counters that connections share. Must not know: any stream.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counted by the connections, each in its own task, and read by the behaviour.
+/// Counters that the connections increment, each in its own task, and the behaviour reads.
 #[derive(Debug, Default)]
 pub(crate) struct StreamCounts {
-    pub(crate) inbound: Count,
-    pub(crate) refused: Count,
-    pub(crate) outbound: Count,
-    pub(crate) reused: Count,
+    pub(crate) inbound: StreamCount,
+    pub(crate) refused: StreamCount,
+    pub(crate) outbound: StreamCount,
+    pub(crate) reused: StreamCount,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
+pub(crate) struct StreamCount(AtomicU64);
 
-impl Count {
-    pub(crate) fn add(&self) {
+impl StreamCount {
+    pub(crate) fn increment(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 

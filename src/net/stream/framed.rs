@@ -1,6 +1,6 @@
-//! One stream with what was read from it and not yet used.
+//! One stream and its read buffer.
 //!
-//! Knows: bytes, and where a message ends. Must not know: what messages mean or who waits for them.
+//! Knows: bytes, and where a message ends. Must not know: what messages mean, or which request waits for them.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use libp2p_swarm::Stream;
 use crate::core::Misbehaviour;
 use crate::wire;
 
-/// How much is read at a time: what the buffer can hold beyond the message that is being read.
+/// Bytes that are read at a time: the most that the buffer holds beyond the message that is being read.
 const CHUNK: usize = 4 * 1024;
 
 /// Why no message could be read.
@@ -21,7 +21,7 @@ const CHUNK: usize = 4 * 1024;
 pub(crate) enum ReadError {
     /// The stream broke, or ended within a message.
     Broken(io::Error),
-    /// What came cannot be a message that this node reads.
+    /// The bytes cannot be a message that this node reads.
     Misbehaved(Misbehaviour),
 }
 
@@ -34,14 +34,13 @@ pub(crate) struct Framed {
 }
 
 impl Framed {
-    /// Takes over a stream, and takes it out of the swarm's reasons to keep the connection: whether one of ours is a
-    /// reason, the handler says.
+    /// Takes over a stream. The swarm no longer counts it as a reason to keep the connection: the handler decides that.
     pub(crate) fn new(mut stream: Stream) -> Framed {
         stream.ignore_for_keep_alive();
         Framed { stream, input: BytesMut::new(), ended: false }
     }
 
-    /// How many bytes were read and not used.
+    /// Number of bytes that were read and not yet taken as a message.
     pub(crate) fn buffered(&self) -> usize {
         self.input.len()
     }
@@ -82,8 +81,8 @@ impl Framed {
         Poll::Ready(Ok(read))
     }
 
-    /// Writes all of `bytes`, taking from it what is written.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+    /// Writes all of `bytes`, removes from it what is written, and flushes.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
         while !bytes.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
             if written == 0 {
@@ -91,10 +90,6 @@ impl Framed {
             }
             bytes.advance(written.min(bytes.len()));
         }
-        Poll::Ready(Ok(()))
-    }
-
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -103,8 +98,8 @@ impl Framed {
         Pin::new(&mut self.stream).poll_close(cx)
     }
 
-    /// Whether the end that was read was a reset, as far as it can be told before this node closes its own side: then a
-    /// stream that was closed still takes (no) bytes, and one that was reset takes none.
+    /// Whether the end that was read was a reset. Works only before this node closes its own side: until then a stream
+    /// that the peer closed still accepts an empty write, and one that it reset does not.
     pub(crate) fn was_reset(&mut self, cx: &mut Context<'_>) -> bool {
         matches!(Pin::new(&mut self.stream).poll_write(cx, &[]), Poll::Ready(Err(_)))
     }
@@ -112,7 +107,7 @@ impl Framed {
     fn take_message(&mut self, limit: usize) -> Result<Option<Bytes>, Misbehaviour> {
         let message = wire::frame::take(&mut self.input, limit)?;
         if message.is_some() && self.input.is_empty() {
-            self.input = BytesMut::new(); // lets go of the message's memory
+            self.input = BytesMut::new(); // so that the buffer does not keep the message's memory alive
         }
         Ok(message)
     }

@@ -1,6 +1,7 @@
 //! One stream of a peer: reads a request, waits for its answer, writes it, reads the next.
 //!
-//! Knows: the order of these, and how long each may take. Must not know: other streams, or how an answer comes about.
+//! Knows: the order of these steps, and how long each may take. Must not know: other streams, or where an answer comes
+//! from.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -15,40 +16,29 @@ use super::framed::{Framed, ReadError};
 use crate::core::{InboundId, Kind, Reply, Request, RequestError, Response};
 use crate::wire;
 
-/// Where a stream is.
 #[derive(Debug)]
 enum InboundState {
-    /// Waits for a request or the rest of one; the timer says until when.
+    /// Waits for a request, or for the rest of one, until the timer expires.
     Reading,
     /// The core works on a request of this kind.
     Waiting(InboundId, Kind),
-    /// Writes an answer, within the timer.
+    /// Writes and flushes an answer, until the timer expires.
     Writing(Bytes),
-    Flushing,
-    /// Closes this side, within the timer.
+    /// Closes this side, until the timer expires.
     Closing,
-    /// Neither closes nor resets until the timer is over.
+    /// Neither closes nor resets until the timer expires.
     Withheld,
 }
 
-/// What a stream comes to.
-#[derive(Debug)]
-pub(crate) enum InboundStep {
-    /// The peer asks. [`InboundStream::wait`] must follow.
-    Asked(Request),
-    /// The stream is done with and must be dropped, which resets it unless it was closed.
-    Over,
-}
-
-/// A stream of a peer.
+/// A stream that a peer opened.
 #[derive(Debug)]
 pub(crate) struct InboundStream {
     framed: Framed,
     state: InboundState,
     timer: Delay,
-    /// Whether a request was answered on it.
+    /// Whether it carried a request before.
     used: bool,
-    /// Whether the timer is the one for the rest of a request.
+    /// Whether the next request on a used stream has begun to arrive: the timer is for the rest of it.
     begun: bool,
 }
 
@@ -71,88 +61,76 @@ impl InboundStream {
         }
     }
 
-    /// Whether the connection must stay for it: a request is being served, or the first one may be on its way (the
-    /// swarm does not count streams once they are negotiated, and the peer writes only then).
+    /// Whether the connection must stay open for it: a request is being served, or the first one may be on its way (the
+    /// swarm does not count streams after their negotiation, and the peer writes only then).
     pub(crate) fn is_busy(&self) -> bool {
         match self.state {
             InboundState::Reading => !self.used,
-            InboundState::Waiting(..) | InboundState::Writing(_) | InboundState::Flushing => true,
+            InboundState::Waiting(..) | InboundState::Writing(_) => true,
             InboundState::Closing | InboundState::Withheld => false,
         }
     }
 
-    /// Whether it can make room for another stream: nothing is lost but a chance to save a negotiation.
+    /// Whether it may be dropped to make room for another stream: the peer loses no request, only an open stream.
     pub(crate) fn is_idle(&self) -> bool {
-        match self.state {
-            InboundState::Reading => self.used && self.framed.buffered() == 0,
-            InboundState::Waiting(..) | InboundState::Writing(_) | InboundState::Flushing => false,
-            InboundState::Closing | InboundState::Withheld => true,
-        }
+        !self.is_busy() && (!matches!(self.state, InboundState::Reading) || self.framed.buffered() == 0)
     }
 
-    /// How many bytes of requests it holds.
+    /// Bytes of requests that it holds.
     pub(crate) fn buffered(&self) -> usize {
         self.framed.buffered()
     }
 
-    /// The request that was read goes by this name until it is answered.
+    /// Assigns an id to the request that [`InboundStream::poll`] returned, and waits for its [reply](Self::reply).
     pub(crate) fn wait(&mut self, id: InboundId, kind: Kind) {
         self.state = InboundState::Waiting(id, kind);
         self.used = true;
         self.begun = false;
     }
 
-    /// Does what the core decided about the pending request; `false` if the stream is to be dropped.
+    /// Does what the core decided about the pending request; `false` if the stream must be dropped.
     pub(crate) fn reply(&mut self, reply: Reply, config: &StreamConfig) -> bool {
         let InboundState::Waiting(_, kind) = self.state else { return true };
         match reply {
             Reply::Answer(response) => match encode(response, config.max_message_out) {
-                Ok(bytes) => {
-                    self.timer.reset(config.inbound_request_timeout);
-                    self.state = InboundState::Writing(bytes);
-                    true
-                }
+                Ok(bytes) => self.set_state(InboundState::Writing(bytes), config),
                 Err(error) => {
                     tracing::debug!(%error, %kind, "cannot encode an answer");
-                    false
+                    return false;
                 }
             },
-            Reply::Nothing => {
-                self.next_request(config);
-                true
-            }
-            // Where the peer has closed its side, dropping the stream would close this one in good order (yamux, QUIC),
-            // which for an announcement means that it was taken.
+            Reply::Nothing => self.next_request(config),
+            // Once the peer has closed its side, dropping the stream closes it in good order (yamux, QUIC). The peer
+            // would take that for an acknowledgement of its announcement.
             Reply::Reset(_) if kind == Kind::AddProvider && self.framed.has_ended() => {
-                self.timer.reset(config.inbound_request_timeout);
-                self.state = InboundState::Withheld;
-                true
+                self.set_state(InboundState::Withheld, config);
             }
-            Reply::Reset(_) => false,
+            Reply::Reset(_) => return false,
         }
+        true
     }
 
-    /// Goes on as far as the stream and the core allow.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<InboundStep> {
+    /// Makes progress. Returns the next request, for which [`InboundStream::wait`] must be called; `None` if the stream
+    /// must be dropped, which resets it unless it was closed.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Option<Request>> {
+        let result = ready!(self.poll_states(cx, config));
+        Poll::Ready(result.inspect_err(|error| tracing::debug!(%error, "resets a stream")).ok().flatten())
+    }
+
+    fn poll_states(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<io::Result<Option<Request>>> {
         loop {
             match &mut self.state {
-                InboundState::Reading => match ready!(self.poll_request(cx, config)) {
-                    Some(progress) => return Poll::Ready(progress),
-                    None => self.close(config),
+                InboundState::Reading => match ready!(self.poll_request(cx, config))? {
+                    Some(request) => return Poll::Ready(Ok(Some(request))),
+                    None => self.set_state(InboundState::Closing, config),
                 },
-                InboundState::Waiting(..) => return self.poll_gone(cx),
-                InboundState::Writing(bytes) => match self.framed.poll_write(cx, bytes) {
-                    Poll::Ready(Ok(())) => self.state = InboundState::Flushing,
-                    Poll::Ready(Err(error)) => return over(&error),
-                    Poll::Pending => return self.poll_timer(cx),
-                },
-                InboundState::Flushing => match self.framed.poll_flush(cx) {
-                    Poll::Ready(Ok(())) => self.next_request(config),
-                    Poll::Ready(Err(error)) => return over(&error),
+                InboundState::Waiting(..) => return self.poll_broken(cx),
+                InboundState::Writing(bytes) => match self.framed.poll_send(cx, bytes)? {
+                    Poll::Ready(()) => self.next_request(config),
                     Poll::Pending => return self.poll_timer(cx),
                 },
                 InboundState::Closing => match self.framed.poll_close(cx) {
-                    Poll::Ready(_) => return Poll::Ready(InboundStep::Over),
+                    Poll::Ready(_) => return Poll::Ready(Ok(None)),
                     Poll::Pending => return self.poll_timer(cx),
                 },
                 InboundState::Withheld => return self.poll_timer(cx),
@@ -161,74 +139,67 @@ impl InboundStream {
     }
 
     /// Reads a request; `None` if the stream is to be closed in good order.
-    fn poll_request(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Option<InboundStep>> {
-        match self.framed.poll_message(cx, config.max_message_in) {
-            Poll::Ready(Ok(Some(message))) => Poll::Ready(Some(match wire::decode_request(message) {
-                Ok(request) if !can_be_echoed(&request, config.max_message_out) => {
-                    tracing::debug!("resets a stream: a value too large to hand out");
-                    InboundStep::Over
-                }
-                Ok(request) => InboundStep::Asked(request),
-                Err(what) => {
-                    tracing::debug!(%what, "resets a stream");
-                    InboundStep::Over
-                }
-            })),
-            Poll::Ready(Ok(None)) => Poll::Ready(None),
-            Poll::Ready(Err(ReadError::Broken(error))) => over(&error).map(Some),
-            Poll::Ready(Err(ReadError::Misbehaved(what))) => {
-                tracing::debug!(%what, "resets a stream");
-                Poll::Ready(Some(InboundStep::Over))
-            }
-            Poll::Pending => {
-                if self.used && !self.begun && self.framed.buffered() > 0 {
-                    self.begun = true;
-                    self.timer.reset(config.inbound_request_timeout);
-                }
-                ready!(self.timer.poll_unpin(cx));
-                let idle = self.used && !self.begun;
-                Poll::Ready(if idle { None } else { Some(InboundStep::Over) })
-            }
+    fn poll_request(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<io::Result<Option<Request>>> {
+        let message = match self.framed.poll_message(cx, config.max_message_in) {
+            Poll::Ready(Ok(Some(message))) => message,
+            Poll::Ready(Ok(None)) => return Poll::Ready(Ok(None)),
+            Poll::Ready(Err(ReadError::Broken(error))) => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(ReadError::Misbehaved(what))) => return Poll::Ready(Err(io::Error::other(what))),
+            Poll::Pending => return self.poll_late(cx, config),
+        };
+        let request = wire::decode_request(message).map_err(io::Error::other)?;
+        if !can_be_echoed(&request, config.max_message_out) {
+            return Poll::Ready(Err(io::Error::other("the value is too large to be handed out")));
         }
+        Poll::Ready(Ok(Some(request)))
     }
 
-    /// While the core works: a broken stream is told at once. An end of input is not one, and what comes meanwhile
-    /// waits in the stream but for one read.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<InboundStep> {
+    /// Waits for the rest of a request until the timer expires: an idle stream is closed in good order then, and one with
+    /// an incomplete request is reset.
+    fn poll_late(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<io::Result<Option<Request>>> {
+        // The first byte of a later request ends the idle time and starts the time for the request.
+        if self.used && !self.begun && self.framed.buffered() > 0 {
+            self.begun = true;
+            self.timer.reset(config.inbound_request_timeout);
+        }
+        ready!(self.timer.poll_unpin(cx));
+        let idle = self.used && !self.begun;
+        Poll::Ready(if idle { Ok(None) } else { Err(io::ErrorKind::TimedOut.into()) })
+    }
+
+    /// While the core works: a broken stream is reported at once. The end of input does not break it, and of what the peer
+    /// sends meanwhile no more than one read is buffered.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Request>>> {
         while self.framed.buffered() == 0 && !self.framed.has_ended() {
-            if let Err(error) = ready!(self.framed.poll_fill(cx)) {
-                return over(&error);
-            }
+            ready!(self.framed.poll_fill(cx))?;
         }
         Poll::Pending
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<InboundStep> {
-        self.timer.poll_unpin(cx).map(|()| InboundStep::Over)
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Request>>> {
+        self.timer.poll_unpin(cx).map(|()| Ok(None))
     }
 
     fn next_request(&mut self, config: &StreamConfig) {
         self.state = InboundState::Reading;
         self.begun = self.framed.buffered() > 0;
-        self.timer.reset(match self.begun {
-            true => config.inbound_request_timeout,
-            false => config.inbound_idle_timeout,
-        });
+        let timeout = if self.begun { config.inbound_request_timeout } else { config.inbound_idle_timeout };
+        self.timer.reset(timeout);
     }
 
-    fn close(&mut self, config: &StreamConfig) {
+    fn set_state(&mut self, state: InboundState, config: &StreamConfig) {
         self.timer.reset(config.inbound_request_timeout);
-        self.state = InboundState::Closing;
+        self.state = state;
     }
 }
 
-/// Whether a value that a peer wants kept could be handed out again; its echo is no longer than the request for it. What
-/// could not be must not be kept: its sender would be told that it was refused.
+/// Whether a value that a peer wants stored fits into an answer; the echo of a request is no longer than the request. A
+/// value that does not fit must not be stored: its sender would get no echo, which means that it was refused.
 fn can_be_echoed(request: &Request, limit: usize) -> bool {
     !matches!(request, Request::PutValue { .. }) || wire::encode_request(request, limit).is_ok()
 }
 
-/// The answer within the limit. An own value can be too large for it; then others learn at least who is closer.
+/// The answer within the limit. If this node's own value is too large for it, the answer names closer peers only.
 fn encode(response: Response, limit: usize) -> Result<Bytes, RequestError> {
     match (wire::encode_response(&response, limit), response) {
         (Err(RequestError::TooLarge), Response::GetValue { key, value: Some(_), closer }) => {
@@ -236,9 +207,4 @@ fn encode(response: Response, limit: usize) -> Result<Bytes, RequestError> {
         }
         (encoded, _) => encoded,
     }
-}
-
-fn over(error: &io::Error) -> Poll<InboundStep> {
-    tracing::debug!(%error, "a stream broke");
-    Poll::Ready(InboundStep::Over)
 }

@@ -1,6 +1,6 @@
 //! The streams that a peer has open on one connection: how many there may be, and which request is on which.
 //!
-//! Knows: names of requests, and limits. Must not know: how one stream goes (`inbound`), or what the answers are.
+//! Knows: ids of requests, and limits. Must not know: the states of one stream (`inbound`), or what the answers are.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,35 +10,35 @@ use libp2p_swarm::Stream;
 
 use super::config::StreamConfig;
 use super::counts::StreamCounts;
-use super::inbound::{InboundStep, InboundStream};
+use super::inbound::InboundStream;
 use crate::core::{InboundId, Reply};
-use crate::net::handler::FromHandler;
+use crate::net::messages::FromHandler;
 
 /// The streams of a peer.
 #[derive(Debug)]
 pub(crate) struct InboundPool {
     config: Arc<StreamConfig>,
     counts: Arc<StreamCounts>,
-    /// The upper half of each name: the connection's number.
+    /// The connection's number: the upper half of each request's id.
     connection: u32,
-    /// The lower half of the next name.
+    /// The lower half of the next request's id.
     next: u32,
-    /// In the order in which they came or became idle, the longest idle first.
+    /// In the order in which they were opened or became idle, the longest idle first.
     streams: VecDeque<InboundStream>,
-    news: VecDeque<FromHandler>,
+    events: VecDeque<FromHandler>,
 }
 
 impl InboundPool {
     pub(crate) fn new(config: Arc<StreamConfig>, connection: u32, counts: Arc<StreamCounts>) -> InboundPool {
-        InboundPool { config, counts, connection, next: 0, streams: VecDeque::new(), news: VecDeque::new() }
+        InboundPool { config, counts, connection, next: 0, streams: VecDeque::new(), events: VecDeque::new() }
     }
 
-    /// The peer opened a stream. At the limit the longest idle one makes room; where none is idle, the new one is reset.
+    /// The peer opened a stream. At the limit it replaces the longest idle one; if none is idle, the new one is reset.
     pub(crate) fn on_stream(&mut self, stream: Stream) {
-        self.counts.inbound.add();
+        self.counts.inbound.increment();
         if self.streams.len() >= self.config.inbound_streams {
             let Some(idle) = self.streams.iter().position(InboundStream::is_idle) else {
-                self.counts.refused.add();
+                self.counts.refused.increment();
                 tracing::debug!(limit = self.config.inbound_streams, "resets a stream beyond the limit");
                 return;
             };
@@ -47,7 +47,7 @@ impl InboundPool {
         self.streams.push_back(InboundStream::new(stream, &self.config));
     }
 
-    /// The core decided about a request. Ignores names of requests that are gone.
+    /// Passes on what the core decided about a request; ignores ids of requests that are gone.
     pub(crate) fn reply(&mut self, id: InboundId, reply: Reply) {
         let Some(index) = self.streams.iter().position(|stream| stream.pending() == Some(id)) else { return };
         let Some(mut stream) = self.streams.remove(index) else { return };
@@ -58,45 +58,45 @@ impl InboundPool {
 
     /// Resets all streams.
     pub(crate) fn reset(&mut self) {
-        self.news.retain(|news| matches!(news, FromHandler::RequestGone { .. }));
+        self.events.retain(|event| matches!(event, FromHandler::RequestGone { .. }));
         let pending = self.streams.drain(..).filter_map(|stream| stream.pending());
-        self.news.extend(pending.map(|id| FromHandler::RequestGone { id }));
+        self.events.extend(pending.map(|id| FromHandler::RequestGone { id }));
     }
 
-    /// Whether the connection must stay.
+    /// Whether the connection must stay open.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.news.is_empty() || self.streams.iter().any(InboundStream::is_busy)
+        !self.events.is_empty() || self.streams.iter().any(InboundStream::is_busy)
     }
 
     /// The next request, or the end of one.
-    pub(crate) fn next_news(&mut self) -> Option<FromHandler> {
-        self.news.pop_front()
+    pub(crate) fn next_event(&mut self) -> Option<FromHandler> {
+        self.events.pop_front()
     }
 
-    /// Goes on with all streams.
+    /// Polls all streams.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
         let mut buffered = 0;
         let mut index = 0;
         while let Some(stream) = self.streams.get_mut(index) {
             match stream.poll(cx, &self.config) {
-                Poll::Ready(InboundStep::Asked(request)) => {
+                Poll::Ready(Some(request)) => {
                     let id = InboundId::new(u64::from(self.connection) << 32 | u64::from(self.next));
                     self.next = self.next.wrapping_add(1);
                     stream.wait(id, request.kind());
-                    self.news.push_back(FromHandler::Request { id, request });
-                    // Once more at the same place: now it watches for the end of the stream.
+                    self.events.push_back(FromHandler::Request { id, request });
+                    // The index stays: the stream must be polled again, to be woken when it breaks.
                 }
                 Poll::Pending if buffered + stream.buffered() <= self.config.inbound_buffer => {
                     buffered += stream.buffered();
                     index += 1;
                 }
-                Poll::Pending | Poll::Ready(InboundStep::Over) => self.remove(index),
+                // Finished, or beyond the buffer that all streams share.
+                Poll::Pending | Poll::Ready(None) => {
+                    if let Some(id) = self.streams.remove(index).and_then(|stream| stream.pending()) {
+                        self.events.push_back(FromHandler::RequestGone { id });
+                    }
+                }
             }
         }
-    }
-
-    fn remove(&mut self, index: usize) {
-        let gone = self.streams.remove(index).and_then(|stream| stream.pending());
-        self.news.extend(gone.map(|id| FromHandler::RequestGone { id }));
     }
 }

@@ -12,8 +12,8 @@ mod outbound;
 mod outbound_pool;
 mod upgrade;
 
+pub use config::StreamConfig;
 pub(crate) use config::within_max_time;
-pub use config::*;
 pub(crate) use counts::StreamCounts;
 pub(crate) use inbound_pool::InboundPool;
 pub(crate) use outbound_pool::OutboundPool;

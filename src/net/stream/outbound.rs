@@ -1,11 +1,10 @@
-//! One request of this node on one stream, from the first byte written to the last one read.
+//! One stream of this node: writes a request, or several announcements, and reads how that ended.
 //!
-//! Knows: the order of writing and reading, and what each way to end means. Must not know: where streams come from, who
-//! asked, or how long it may take: the core cancels what takes too long.
+//! Knows: the order of writing and reading, and what each way to end means. Must not know: where streams come from, or how
+//! long a request may take: the core cancels what takes too long.
 
 use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -17,237 +16,190 @@ use super::framed::{Framed, ReadError};
 use crate::core::{Kind, RequestError, RequestId, Response};
 use crate::wire;
 
-/// A request that is ready to be written.
+/// An encoded request.
 #[derive(Debug)]
 pub(crate) struct OutboundRequest {
     pub(crate) id: RequestId,
     pub(crate) kind: Kind,
-    /// The message with its length in front.
+    /// The message behind its length.
     pub(crate) message: Bytes,
-    /// Whether it must not go on a stream that was used before.
-    pub(crate) fresh: bool,
-    /// Whether it must not share a stream with others: it did, and something was wrong with one of them.
+    /// Whether it must not use a stream that was used before.
+    pub(crate) needs_new_stream: bool,
+    /// Whether it must not share a stream: it did before, and one of the requests on that stream was refused.
     pub(crate) alone: bool,
-    /// Whether it was told that it is being sent.
-    pub(crate) begun: bool,
-    /// Whether it was tried again since the peer may have had too many streams.
-    pub(crate) again: bool,
+    /// Whether it was reported as being sent.
+    pub(crate) reported: bool,
+    /// Whether it was sent again because the peer may have had too many streams.
+    pub(crate) retried: bool,
 }
 
 impl OutboundRequest {
-    /// Whether it may go on one stream with others like it.
-    pub(crate) fn is_sociable(&self) -> bool {
+    /// Whether it may share a stream with others like it.
+    pub(crate) fn is_shareable(&self) -> bool {
         self.kind == Kind::AddProvider && !self.alone
     }
 }
 
-/// How an exchange ended.
+/// How the requests of one stream ended.
 #[derive(Debug)]
-pub(crate) enum StreamEnd {
-    /// With this result. The stream is there if it can be used again.
-    Finished(Result<Response, RequestError>, Option<Framed>),
-    /// The stream had been used before and the peer gave it up without a word on this request: try another one.
-    Stale(OutboundRequest),
-    /// So ended all announcements that shared the stream.
-    Shared(Vec<RequestId>, Result<Response, RequestError>),
-    /// Something was wrong with one of the announcements that shared the stream, and nothing tells with which. The first
-    /// may have ended all the same; the others are to be tried each on its own.
-    Apart(Option<RequestId>, Vec<OutboundRequest>),
+pub(crate) struct StreamEnd {
+    pub(crate) ended: Vec<OutboundRequest>,
+    /// The result of each request in `ended`.
+    pub(crate) result: Result<Response, RequestError>,
+    /// Requests to be sent again.
+    pub(crate) retry: Vec<OutboundRequest>,
+    /// The stream, if it can carry another request.
+    pub(crate) idle: Option<Framed>,
 }
 
-/// What comes next.
 #[derive(Debug)]
 enum OutboundState {
-    Write(Bytes),
-    Flush,
-    /// The answer.
-    Read,
-    /// An announcement waits for a refusal.
-    Settle(Option<Delay>),
+    /// Writes and flushes.
+    Writing(Bytes),
+    /// Reads the answer.
+    Reading,
+    /// An announcement waits for a refusal until the timer expires.
+    Settling(Option<Delay>),
     /// An announcement closes this node's side.
-    Close,
+    Closing,
     /// An announcement waits for the peer to close its side too.
-    Drain,
+    Draining,
 }
 
-/// A request under way.
+/// A stream with the requests on it: one, or several announcements.
 ///
-/// An announcement has no answer. That the peer read it shows when it closes its side after this node has closed its
-/// own. Implementations do so: `libp2p-kad` 0.49 hands an ADD_PROVIDER to its behaviour and reads on (`handler.rs`,
-/// `WaitingMessage`), meets our end of input and drops the stream, which yamux turns into a FIN because ours came first
-/// and QUIC turns into one always. A peer that refuses resets instead; yamux shows that to the reader as an end of
-/// input as well, and only before this node closes its own side can one tell (see [`Framed::was_reset`]): so the
-/// closing waits for [`StreamConfig::announcement_settle`].
+/// An announcement has no answer. A peer has read it when it closes its side after this node has closed its own.
+/// Implementations do so: `libp2p-kad` 0.49 passes an ADD_PROVIDER to its behaviour and reads on (`handler.rs`,
+/// `WaitingMessage`), reads our end of input and drops the stream, which yamux turns into a FIN because ours came first
+/// and QUIC turns into one always. A peer that refuses resets instead. yamux shows a reset to the reader as an end of
+/// input as well, and only before this node closes its own side are the two distinguishable (see [`Framed::was_reset`]):
+/// so this node closes after [`StreamConfig::announcement_settle`].
 ///
-/// Announcements to one peer that wait together share a stream, since each would hold one for that long: every peer reads
-/// on after one (specification, A60). What ends such a stream well acknowledges all that were written to it.
+/// Announcements that wait for the same peer share a stream, since each would occupy one for that long: every peer reads
+/// on after one (specification, A60). A good end of the stream acknowledges all that were written to it.
 #[derive(Debug)]
 pub(crate) struct OutboundStream {
-    request: OutboundRequest,
-    /// Announcements that were written after it, in order.
-    others: Vec<OutboundRequest>,
+    /// In the order in which they are written; never empty.
+    requests: Vec<OutboundRequest>,
+    kind: Kind,
     framed: Framed,
     /// Whether the stream was used before.
     reused: bool,
-    step: OutboundState,
+    state: OutboundState,
 }
 
 impl OutboundStream {
-    pub(crate) fn new(request: OutboundRequest, framed: Framed, reused: bool) -> OutboundStream {
-        let step = OutboundState::Write(request.message.clone());
-        OutboundStream { request, others: Vec::new(), framed, reused, step }
-    }
-
-    /// Announcements on one stream, this one first.
-    pub(crate) fn shared(request: OutboundRequest, others: Vec<OutboundRequest>, framed: Framed) -> OutboundStream {
-        let all = [&request].into_iter().chain(&others).flat_map(|one| one.message.iter().copied());
-        let step = OutboundState::Write(all.collect::<Vec<_>>().into());
-        OutboundStream { request, others, framed, reused: false, step }
-    }
-
-    pub(crate) fn id(&self) -> RequestId {
-        self.request.id
-    }
-
-    /// Whether the request had the stream to itself, and was not tried again before.
-    pub(crate) fn may_be_tried_again(&self) -> bool {
-        self.others.is_empty() && !self.request.again
-    }
-
-    /// The request, to be tried again.
-    pub(crate) fn again(self) -> OutboundRequest {
-        OutboundRequest { again: true, ..self.request }
-    }
-
-    /// Nobody waits for this request any more. Says whether that leaves nothing that the stream is for.
-    pub(crate) fn give_up(&mut self, id: RequestId) -> bool {
-        self.others.retain(|other| other.id != id);
-        if self.request.id != id {
-            return false;
-        }
-        match self.others.is_empty() {
-            true => true,
+    /// A stream for `request` and the announcements that share it.
+    pub(crate) fn new(
+        request: OutboundRequest,
+        others: Vec<OutboundRequest>,
+        framed: Framed,
+        reused: bool,
+    ) -> OutboundStream {
+        let kind = request.kind;
+        let message = match others.is_empty() {
+            true => request.message.clone(),
             false => {
-                self.request = self.others.remove(0);
-                false
+                let all = [&request].into_iter().chain(&others);
+                all.flat_map(|one| one.message.iter().copied()).collect::<Vec<_>>().into()
             }
-        }
+        };
+        let requests = [request].into_iter().chain(others).collect();
+        OutboundStream { requests, kind, framed, reused, state: OutboundState::Writing(message) }
     }
 
-    /// Takes the exchange apart, after [`OutboundStream::poll`] told its outcome.
-    pub(crate) fn end(self, outcome: StreamOutcome) -> StreamEnd {
-        if !self.others.is_empty() {
-            return self.end_shared(outcome);
-        }
-        match outcome {
-            StreamOutcome::Early => StreamEnd::Finished(Ok(Response::AddProvider), None),
-            StreamOutcome::Answered(response) => StreamEnd::Finished(Ok(response), Some(self.framed)),
-            StreamOutcome::Over(response) => StreamEnd::Finished(Ok(response), None),
-            StreamOutcome::Failed(error) => StreamEnd::Finished(Err(error), None),
-            StreamOutcome::Stale => StreamEnd::Stale(OutboundRequest { fresh: true, ..self.request }),
-        }
+    /// Whether it carries one request, which was not sent again before.
+    pub(crate) fn may_be_retried(&self) -> bool {
+        matches!(&self.requests[..], [request] if !request.retried)
     }
 
-    fn end_shared(self, outcome: StreamOutcome) -> StreamEnd {
-        let OutboundStream { request, others, .. } = self;
-        let apart = |one: OutboundRequest| OutboundRequest { alone: true, ..one };
-        match outcome {
-            StreamOutcome::Early => StreamEnd::Apart(Some(request.id), others.into_iter().map(apart).collect()),
-            StreamOutcome::Failed(RequestError::Refused) | StreamOutcome::Stale => {
-                StreamEnd::Apart(None, [request].into_iter().chain(others).map(apart).collect())
-            }
-            outcome => {
-                let ids = [request.id].into_iter().chain(others.iter().map(|other| other.id)).collect();
-                let result = match outcome {
-                    StreamOutcome::Failed(error) => Err(error),
-                    _ => Ok(Response::AddProvider),
-                };
-                StreamEnd::Shared(ids, result)
-            }
-        }
+    /// Gives up a request. Returns whether none is left on the stream.
+    pub(crate) fn cancel(&mut self, id: RequestId) -> bool {
+        self.requests.retain(|request| request.id != id);
+        self.requests.is_empty()
     }
 
-    /// Goes on as far as the stream allows, without a limit of its own. The result is final: the exchange must be dropped,
-    /// or taken apart by [`OutboundStream::end`].
+    /// The end of its requests, after [`OutboundStream::poll`] returned this outcome.
+    pub(crate) fn end(mut self, outcome: StreamOutcome) -> StreamEnd {
+        let (result, mut retry, idle) = match outcome {
+            StreamOutcome::Answered(response) => (Ok(response), Vec::new(), Some(self.framed)),
+            StreamOutcome::Finished(response) => (Ok(response), Vec::new(), None),
+            // The first announcement may have ended, the others did not.
+            StreamOutcome::Early => (Ok(Response::AddProvider), self.requests.split_off(1), None),
+            // A refusal does not tell which of several announcements the peer refused: each is sent again on its own.
+            StreamOutcome::Failed(RequestError::Refused) if self.requests.len() > 1 => {
+                (Err(RequestError::Refused), std::mem::take(&mut self.requests), None)
+            }
+            StreamOutcome::Stale => (Err(RequestError::Refused), std::mem::take(&mut self.requests), None),
+            StreamOutcome::Failed(error) => (Err(error), Vec::new(), None),
+        };
+        for request in &mut retry {
+            (request.needs_new_stream, request.alone) = (true, true);
+        }
+        StreamEnd { ended: self.requests, result, retry, idle }
+    }
+
+    /// Makes progress, without a time limit. The outcome is final: the stream must be passed to [`OutboundStream::end`] or
+    /// dropped.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<StreamOutcome> {
+        let result = ready!(self.poll_states(cx, config));
+        Poll::Ready(result.unwrap_or_else(|error| self.broken(&error)))
+    }
+
+    fn poll_states(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<io::Result<StreamOutcome>> {
         loop {
-            match &mut self.step {
-                OutboundState::Write(bytes) => {
-                    if let Err(error) = ready!(self.framed.poll_write(cx, bytes)) {
-                        return Poll::Ready(self.on_broken(&error));
+            self.state = match &mut self.state {
+                OutboundState::Writing(bytes) => {
+                    ready!(self.framed.poll_send(cx, bytes))?;
+                    let settle = config.announcement_settle;
+                    match self.kind {
+                        Kind::AddProvider => OutboundState::Settling((!settle.is_zero()).then(|| Delay::new(settle))),
+                        _ => OutboundState::Reading,
                     }
-                    self.step = OutboundState::Flush;
                 }
-                OutboundState::Flush => {
-                    if let Err(error) = ready!(self.framed.poll_flush(cx)) {
-                        return Poll::Ready(self.on_broken(&error));
+                OutboundState::Reading => return self.poll_answer(cx, config.max_message_in),
+                OutboundState::Settling(delay) => match self.framed.poll_fill(cx)? {
+                    Poll::Ready(0) if self.framed.was_reset(cx) => {
+                        return Poll::Ready(Ok(StreamOutcome::Failed(RequestError::Refused)));
                     }
-                    self.step = self.after_flush(config.announcement_settle);
-                }
-                OutboundState::Read => return self.poll_answer(cx, config.max_message_in),
-                OutboundState::Settle(_) => {
-                    if let Some(outcome) = ready!(self.poll_settle(cx)) {
-                        return Poll::Ready(outcome);
+                    // The peer closed its side, or sent an echo as the specification asks and py-libp2p does. Either
+                    // acknowledges the first announcement only.
+                    Poll::Ready(_) => return Poll::Ready(Ok(StreamOutcome::Early)),
+                    Poll::Pending => {
+                        if let Some(delay) = delay {
+                            ready!(delay.poll_unpin(cx));
+                        }
+                        OutboundState::Closing
                     }
-                    self.step = OutboundState::Close;
+                },
+                OutboundState::Closing => {
+                    ready!(self.framed.poll_close(cx))?;
+                    OutboundState::Draining
                 }
-                OutboundState::Close => {
-                    if let Err(error) = ready!(self.framed.poll_close(cx)) {
-                        return Poll::Ready(self.on_broken(&error));
-                    }
-                    self.step = OutboundState::Drain;
+                OutboundState::Draining => {
+                    ready!(self.framed.poll_fill(cx))?;
+                    return Poll::Ready(Ok(StreamOutcome::Finished(Response::AddProvider)));
                 }
-                OutboundState::Drain => return self.poll_drain(cx),
             }
         }
     }
 
-    fn after_flush(&self, settle: Duration) -> OutboundState {
-        match self.request.kind {
-            Kind::AddProvider => OutboundState::Settle((!settle.is_zero()).then(|| Delay::new(settle))),
-            _ => OutboundState::Read,
-        }
-    }
-
-    fn poll_answer(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<StreamOutcome> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<StreamOutcome>> {
         let message = match ready!(self.framed.poll_message(cx, limit)) {
             Ok(Some(message)) => message,
-            Ok(None) => return Poll::Ready(self.on_broken(&io::ErrorKind::UnexpectedEof.into())),
-            Err(ReadError::Broken(error)) => return Poll::Ready(self.on_broken(&error)),
-            Err(ReadError::Misbehaved(what)) => return Poll::Ready(StreamOutcome::Failed(what.into())),
+            Ok(None) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            Err(ReadError::Broken(error)) => return Poll::Ready(Err(error)),
+            Err(ReadError::Misbehaved(what)) => return Poll::Ready(Ok(StreamOutcome::Failed(what.into()))),
         };
         let clean = self.framed.buffered() == 0 && !self.framed.has_ended();
-        Poll::Ready(match wire::decode_response(self.request.kind, message) {
+        Poll::Ready(Ok(match wire::decode_response(self.kind, message) {
             Ok(response) if clean => StreamOutcome::Answered(response),
-            Ok(response) => StreamOutcome::Over(response),
+            Ok(response) => StreamOutcome::Finished(response),
             Err(what) => StreamOutcome::Failed(what.into()),
-        })
+        }))
     }
 
-    /// Waits for a refusal; `None` once there was time enough for one.
-    fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamOutcome>> {
-        match self.framed.poll_fill(cx) {
-            Poll::Ready(Ok(0)) if self.framed.was_reset(cx) => {
-                Poll::Ready(Some(StreamOutcome::Failed(RequestError::Refused)))
-            }
-            // An end, or bytes: the specification wants an echo and py-libp2p sends one. It stands for the first alone.
-            Poll::Ready(Ok(_)) => Poll::Ready(Some(StreamOutcome::Early)),
-            Poll::Ready(Err(error)) => Poll::Ready(Some(self.on_broken(&error))),
-            Poll::Pending => match &mut self.step {
-                OutboundState::Settle(Some(delay)) => delay.poll_unpin(cx).map(|()| None),
-                _ => Poll::Ready(None),
-            },
-        }
-    }
-
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<StreamOutcome> {
-        Poll::Ready(match ready!(self.framed.poll_fill(cx)) {
-            Ok(_) => StreamOutcome::Over(Response::AddProvider),
-            Err(error) => self.on_broken(&error),
-        })
-    }
-
-    fn on_broken(&self, error: &io::Error) -> StreamOutcome {
+    fn broken(&self, error: &io::Error) -> StreamOutcome {
         if matches!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(NegotiationError::Failed)) {
             // Only where the swarm is set to send before the peer has agreed to the protocol.
             return StreamOutcome::Failed(RequestError::Unsupported);
@@ -259,17 +211,17 @@ impl OutboundStream {
     }
 }
 
-/// What an exchange came to.
+/// How a stream ended, or its current request.
 #[derive(Debug)]
 pub(crate) enum StreamOutcome {
     /// The answer is there and the stream can be used again.
     Answered(Response),
-    /// It went well and the stream is done with.
-    Over(Response),
-    /// The peer ended the stream, or said something, before this node was done: it took the first announcement.
+    /// All went well and the stream is finished.
+    Finished(Response),
+    /// The peer ended the stream, or sent something, before this node closed its side.
     Early,
-    /// It failed; the stream is to be reset.
+    /// It failed; the stream must be reset.
     Failed(RequestError),
-    /// See [`StreamEnd::Stale`].
+    /// The stream had been used before and the peer ended it without a byte for this request: another one must be tried.
     Stale,
 }

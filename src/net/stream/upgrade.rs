@@ -1,6 +1,6 @@
-//! Agreeing on a protocol name: offers the configured names in order of preference, or none.
+//! Protocol negotiation: offers the configured names in order of preference, or none.
 //!
-//! Knows: names. Must not know: what is said once one is agreed upon.
+//! Knows: names. Must not know: what is sent once a name is agreed upon.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -8,46 +8,22 @@ use std::sync::Arc;
 
 use libp2p_core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p_swarm::{Stream, StreamProtocol};
+use smallvec::SmallVec;
 
 use super::config::StreamConfig;
 
-/// The protocol names that one side of a negotiation has.
+/// The protocol names that one side of a negotiation offers: the configured ones, or with `None` no name at all, which
+/// declines every protocol.
 #[derive(Clone, Debug)]
-pub struct ProtocolNames {
-    config: Arc<StreamConfig>,
-    next: usize,
-}
-
-impl ProtocolNames {
-    /// All configured names.
-    pub(crate) fn all(config: Arc<StreamConfig>) -> ProtocolNames {
-        ProtocolNames { config, next: 0 }
-    }
-
-    /// No name: whatever the peer proposes is declined.
-    pub(crate) fn none(config: Arc<StreamConfig>) -> ProtocolNames {
-        let next = config.protocols.len();
-        ProtocolNames { config, next }
-    }
-}
-
-/// Hands out the names without copying the list: the swarm asks for them at every poll.
-impl Iterator for ProtocolNames {
-    type Item = StreamProtocol;
-
-    fn next(&mut self) -> Option<StreamProtocol> {
-        let name = self.config.protocols.get(self.next)?.clone();
-        self.next += 1;
-        Some(name)
-    }
-}
+pub struct ProtocolNames(pub(crate) Option<Arc<StreamConfig>>);
 
 impl UpgradeInfo for ProtocolNames {
     type Info = StreamProtocol;
-    type InfoIter = ProtocolNames;
+    type InfoIter = smallvec::IntoIter<[StreamProtocol; 2]>;
 
-    fn protocol_info(&self) -> ProtocolNames {
-        self.clone()
+    /// The swarm asks for the names at every poll of a connection: two of them take no allocation.
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.iter().flat_map(|config| config.protocols.iter().cloned()).collect::<SmallVec<_>>().into_iter()
     }
 }
 

@@ -6,7 +6,7 @@ use libp2p_identity::PeerId;
 
 use super::rig::*;
 use crate::core::{Contact, Kind, Misbehaviour, Mode, Refusal, Reply, Request, Response, Value};
-use crate::net::handler::FromHandler;
+use crate::net::messages::FromHandler;
 use crate::net::stream::StreamConfig;
 use crate::wire;
 

@@ -9,7 +9,7 @@ use libp2p_swarm::handler::ProtocolSupport;
 
 use super::rig::*;
 use crate::core::{Kind, Misbehaviour, Mode, Reply, Request, RequestError, Response};
-use crate::net::stream::{DEFAULT_STREAMS_PER_PEER, SAFE_STREAMS_PER_PEER, StreamConfig};
+use crate::net::stream::StreamConfig;
 
 #[tokio::test]
 async fn requests_share_a_stream() {
@@ -32,7 +32,7 @@ async fn streams_are_capped_and_the_rest_waits() {
         node.send(id, find_node(b"key")).await;
     }
     let mut streams = Vec::new();
-    for _ in 0..DEFAULT_STREAMS_PER_PEER {
+    for _ in 0..StreamConfig::DEFAULT_STREAMS_PER_PEER {
         streams.push(raw.accept().await);
     }
     let mut answered = BTreeSet::new();
@@ -62,7 +62,7 @@ async fn a_peer_that_takes_few_streams_is_given_few_and_loses_no_request() {
     for number in 0..20 {
         let stream = raw.accept().await;
         // The rest are reset, as a server does that has as many as it takes.
-        if number < SAFE_STREAMS_PER_PEER {
+        if number < StreamConfig::SAFE_STREAMS_PER_PEER {
             streams.push(stream);
         }
     }

@@ -25,10 +25,10 @@ use libp2p_swarm::{
 use libp2p_swarm_test::SwarmExt as _;
 use tokio::sync::mpsc;
 
-use super::super::{FromHandler, Handler, ToHandler};
+use super::super::Handler;
 use crate::core::{InboundId, Mode, Reply, Request, RequestError, RequestId, Response};
-use crate::net::stream::ProtocolNames;
-use crate::net::stream::StreamConfig;
+use crate::net::messages::{FromHandler, ToHandler};
+use crate::net::stream::{ProtocolNames, StreamConfig};
 use crate::wire;
 
 pub(super) const NAME: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
@@ -368,7 +368,7 @@ impl ConnectionHandler for RigHandler {
     fn listen_protocol(&self) -> SubstreamProtocol<ProtocolNames> {
         match &self.node {
             Some(node) => node.listen_protocol(),
-            None => SubstreamProtocol::new(ProtocolNames::all(self.raw.clone()), ()),
+            None => SubstreamProtocol::new(ProtocolNames(Some(self.raw.clone())), ()),
         }
     }
 
@@ -411,7 +411,7 @@ impl ConnectionHandler for RigHandler {
         }
         if self.opens > 0 {
             self.opens -= 1;
-            let protocol = SubstreamProtocol::new(ProtocolNames::all(self.raw.clone()), ());
+            let protocol = SubstreamProtocol::new(ProtocolNames(Some(self.raw.clone())), ());
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         match &mut self.node {
