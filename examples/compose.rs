@@ -94,7 +94,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let readers: Vec<&Node> = READERS.iter().map(|number| &nodes[*number]).collect();
     for reader in &readers {
         let told = reader.dht.provide(topic_key()).await?;
-        println!("{} reads {TOPIC:?} and tells {} peers", short(&reader.id), told.acknowledged.len());
+        println!("{} reads {TOPIC:?} and tells {} peers", short(&reader.id), told.report.acknowledged.len());
     }
     let publisher = readers[0];
     let met = meet(publisher, &mut heard).await?;
@@ -110,7 +110,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if complete && told == expected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Wants who reads the topic and dials each, then waits until gossipsub knows them too. Returns how many it knows.
+/// Finds who reads the topic and dials each, then waits until gossipsub knows them too. Returns how many it knows.
 async fn meet(node: &Node, heard: &mut mpsc::Receiver<News>) -> Result<usize, Box<dyn Error>> {
     let mut strangers = Vec::new();
     let mut providers = node.dht.providers(topic_key());

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use kad::core::Progress;
-use kad::handle::{Providers, Walk, Watched};
+use kad::handle::{Providers, Watched};
 use kad::{DhtHandle, Query, QueryError};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identify, noise, tcp, yamux};
@@ -117,9 +117,9 @@ async fn tour(log: &mut Log, nodes: &[Node], when: &str) {
 
     let put = publisher.dht.put(key(when), value(when));
     let put = log.query(&format!("{} puts {}", short(&publisher.id), key(when)), put).await;
-    let holders = put.as_ref().map_or(Vec::new(), |put| put.acknowledged.clone());
-    log.end(put.and_then(|put| match put.acknowledged.len() {
-        K.. => Ok(format!("kept by {}", names(&put.acknowledged))),
+    let holders = put.as_ref().map_or(Vec::new(), |put| put.report.acknowledged.clone());
+    log.end(put.and_then(|put| match put.report.acknowledged.len() {
+        K.. => Ok(format!("kept by {}", names(&put.report.acknowledged))),
         kept => Err(format!("kept by {kept} of {K} peers")),
     }));
     for reader in others(nodes, publisher, &holders).take(3) {
@@ -129,9 +129,9 @@ async fn tour(log: &mut Log, nodes: &[Node], when: &str) {
     let content = kad::Key::hash(when.as_bytes()).to_bytes();
     let multihash = [&[0x12, 0x20], &content[..]].concat(); // "SHA-256, 32 bytes": what a CID is around
     let told = log.query(&format!("{} provides", short(&provider.id)), provider.dht.provide(&multihash[..])).await;
-    let holders = told.as_ref().map_or(Vec::new(), |told| told.acknowledged.clone());
-    log.end(told.and_then(|told| match told.acknowledged.len() {
-        K.. => Ok(format!("told {}", names(&told.acknowledged))),
+    let holders = told.as_ref().map_or(Vec::new(), |told| told.report.acknowledged.clone());
+    log.end(told.and_then(|told| match told.report.acknowledged.len() {
+        K.. => Ok(format!("told {}", names(&told.report.acknowledged))),
         reached => Err(format!("told {reached} of {K} peers")),
     }));
     for seeker in others(nodes, provider, &holders).take(3) {
@@ -141,9 +141,9 @@ async fn tour(log: &mut Log, nodes: &[Node], when: &str) {
     let (seeker, sought) = strangers(nodes).await;
     let what = format!("{} seeks {}", short(&seeker.id), short(&sought.id));
     let found = log.query(&what, seeker.dht.find_peer(sought.id)).await;
-    log.end(found.and_then(|found| match found.addrs.contains(&sought.addr) {
+    log.end(found.and_then(|found| match found.peer.addrs.contains(&sought.addr) {
         true => Ok(format!("is at {}", sought.addr)),
-        false => Err(format!("not at {:?}", found.addrs)),
+        false => Err(format!("not at {:?}", found.peer.addrs)),
     }));
 
     let what = format!("{} asks who is close", short(&seeker.id));
@@ -173,7 +173,7 @@ async fn strangers(nodes: &[Node]) -> (&Node, &Node) {
 
 async fn get(log: &mut Log, reader: &Node, when: &str) {
     let got = log.query(&format!("{} gets {}", short(&reader.id), key(when)), reader.dht.get(key(when))).await;
-    log.end(got.and_then(|got| match got.value == value(when).as_bytes() {
+    log.end(got.and_then(|got| match got.record.value == value(when).as_bytes() {
         true => {
             let from = got.from.map_or("its own store".into(), |peer| short(&peer));
             Ok(format!("{:?} from {from}", value(when)))
@@ -231,7 +231,7 @@ impl Log {
     }
 
     /// Runs a query to its end and draws its steps as they happen.
-    async fn query<T: Walk>(&mut self, what: &str, query: Query<T>) -> Result<T, String> {
+    async fn query<T: 'static>(&mut self, what: &str, query: Query<T>) -> Result<T, String> {
         self.begin(what);
         let mut steps: Watched<T> = query.with_progress();
         let mut shown = 0;

@@ -63,7 +63,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     local[1].dht.put("/near", "from the room").await?;
     for (key, expected) in [("/far", Network::Wan), ("/near", Network::Lan)] {
         let (network, found) = dht.get(key).await?; // both are asked at once; the first that has it answers
-        println!("{key} is {:?}, says the {network}", String::from_utf8_lossy(&found.value));
+        println!("{key} is {:?}, says the {network}", String::from_utf8_lossy(&found.record.value));
         good &= network == expected;
     }
     // Neither network knows what is in the other.
@@ -82,7 +82,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn reached(outcome: &Result<kad::handle::Published, kad::QueryError>) -> usize {
-    outcome.as_ref().map_or(0, |published| published.acknowledged.len())
+    outcome.as_ref().map_or(0, |published| published.report.acknowledged.len())
 }
 
 /// Nodes of one network, joined through the first.

@@ -104,11 +104,16 @@ impl Timestamp {
 }
 
 pub use crate::core::{
-    AcceptAny, Answer, ConfigError, Contact, HashedValues, InvalidValue, Key, MemoryStore, Mode, Namespaced, NoStore,
-    Operation, Progress, ProviderRecord, QueryError, QueryEvent, QueryId, QueryOptions, Quorum, Record, RecordKey,
-    Store, StoreError, Timestamp, Valid, Validator,
+    AcceptAny, AddressPolicy, Answer, Bootstrapped, Busy, Candidate, ClosestPeers, ConfigError, Contact, Evidence,
+    Found, FoundPeer, HashedValues, InvalidValue, Key, Kind, MemoryStore, MemoryStoreConfig, Misbehaviour, Mode,
+    ModeReason, Namespaced, NoStore, Operation, PeerFailure, PeerRecord, Progress, ProviderRecord, ProvidersFound,
+    Published, QueryError, QueryEvent, QueryId, QueryKind, QueryOptions, QuerySnapshot, Quorum, Record, RecordKey,
+    Report, RequestError, RoutingSnapshot, Stats, Store, StoreError, Timestamp, Valid, Validator,
 };
 #[cfg(feature = "driver")]
-pub use crate::handle::{DhtHandle, DualHandle, Query};
+pub use crate::handle::{
+    DhtHandle, DualError, DualHandle, DualProviders, DualValues, FirstOf, HandleError, JoinBoth, Network, PerNetwork,
+    ProviderUpdate, Providers, Query, Sent, Values, Watched, WatchedProviders,
+};
 #[cfg(feature = "libp2p")]
-pub use crate::net::{Behaviour, Config, DialConfig, Dual, Event, StreamConfig};
+pub use crate::net::{Behaviour, Config, DialConfig, Dual, DualEvent, Event, StreamConfig};

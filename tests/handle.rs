@@ -54,7 +54,12 @@ fn a_value_can_be_put_for_a_while_and_kept_by_others_alone() {
     let ten = NonZeroUsize::new(10).unwrap();
     assert_eq!(network.finish(alice.records(None, ten)).unwrap().len(), 0);
     let found = network.finish(bob.get("/my-app/offer")).unwrap();
-    assert!(found.expires.unwrap() <= network.now + hour, "{:?} is later than an hour from {:?}", found, network.now);
+    assert!(
+        found.record.expires.unwrap() <= network.now + hour,
+        "{:?} is later than an hour from {:?}",
+        found,
+        network.now
+    );
     network.now += hour;
     assert!(matches!(network.finish(bob.get("/my-app/offer")), Err(QueryError::NotFound(_))));
 }
@@ -88,11 +93,11 @@ fn what_one_puts_another_gets() {
     let published = network
         .finish(alice.put(b"/my-app/greeting", b"hello").quorum(Quorum::N(NonZeroUsize::new(4).unwrap())))
         .unwrap();
-    assert_eq!(published.acknowledged.len(), 4);
-    assert!(published.failed.is_empty() && published.sent.is_empty());
+    assert_eq!(published.report.acknowledged.len(), 4);
+    assert!(published.report.failed.is_empty() && published.report.sent.is_empty());
     let found = network.finish(bob.get(b"/my-app/greeting")).unwrap();
-    assert_eq!(&found.value[..], b"hello");
-    assert_eq!(found.publisher, Some(network.nodes[0].peer));
+    assert_eq!(&found.record.value[..], b"hello");
+    assert_eq!(found.record.publisher, Some(network.nodes[0].peer));
     let all = network.finish(alice.put(b"/my-app/greeting", b"hello").quorum(Quorum::All));
     assert!(matches!(all, Err(QueryError::QuorumMissed { reached: 4, .. })), "{all:?}");
     assert!(matches!(network.finish(bob.get(b"/my-app/nothing")), Err(QueryError::NotFound(_))));
@@ -128,7 +133,11 @@ fn a_get_tells_who_held_what_who_is_corrected_and_who_gets_a_copy() {
     network.finish(network.handle(nearest[2]).remove(key)).unwrap();
     let reader = network.handle(nearest[25]);
     let found = network.finish(reader.values(key)).unwrap();
-    assert_eq!(found.expires, Some(begin + Duration::from_secs(48 * 3600)), "as the publisher says, not from now");
+    assert_eq!(
+        found.record.expires,
+        Some(begin + Duration::from_secs(48 * 3600)),
+        "as the publisher says, not from now"
+    );
     let (first, lost) = ([peer(&network, 0), peer(&network, 3)], [peer(&network, 1), peer(&network, 2)]);
     assert!(first.iter().all(|peer| found.holders.contains(peer)) && found.outdated.is_empty());
     assert!(lost.iter().all(|peer| found.missing.contains(peer)));
@@ -141,7 +150,7 @@ fn a_get_tells_who_held_what_who_is_corrected_and_who_gets_a_copy() {
     assert!(found.corrected.is_empty() && lost.iter().all(|peer| found.holders.contains(peer)));
     assert_eq!((&found.missing[..], found.cached), (&[peer(&network, 4)][..], Some(peer(&network, 4))));
     // The publisher's own copy says no end.
-    assert_eq!(network.finish(network.handle(nearest[20]).get(key)).unwrap().expires, None);
+    assert_eq!(network.finish(network.handle(nearest[20]).get(key)).unwrap().record.expires, None);
 }
 
 #[test]
@@ -163,7 +172,7 @@ fn providers_are_a_stream_with_an_end_that_can_be_asked_for() {
     network.introduce();
     for n in 0..3 {
         let provide = network.handle(n).provide(b"content");
-        assert_eq!(network.finish(provide).unwrap().acknowledged.len(), 5);
+        assert_eq!(network.finish(provide).unwrap().report.acknowledged.len(), 5);
     }
     let mut providers = network.handle(5).providers(b"content");
     assert!(poll_next(&mut providers).is_pending());
@@ -274,7 +283,7 @@ fn a_query_waits_for_its_first_poll_and_dropping_it_leaves_nothing() {
         network.run();
         network.assert_idle();
     }
-    assert!(network.nodes[0].events.iter().all(|event| !matches!(event, Event::Query { .. })));
+    assert!(network.nodes[0].events.iter().all(|event| !matches!(event, Event::QueryProgressed { .. })));
 }
 
 #[test]
@@ -328,7 +337,7 @@ fn looks_at_the_node_need_no_network() {
     assert_eq!(network.finish(dht.records(None, NonZeroUsize::new(10).unwrap())).unwrap().len(), 1);
     assert_eq!(network.finish(dht.bootstrap()).unwrap().peers, 2);
     let peer = network.nodes[2].peer;
-    assert_eq!(network.finish(dht.find_peer(peer)).unwrap().addrs, addrs(2));
+    assert_eq!(network.finish(dht.find_peer(peer)).unwrap().peer.addrs, addrs(2));
 }
 
 #[test]
@@ -339,9 +348,9 @@ fn peers_and_modes_reach_the_driver_in_order_and_before_later_queries() {
     dht.set_mode(Some(Mode::Client));
     dht.set_mode(None);
     assert_eq!(network.finish(dht.bootstrap()).unwrap().peers, 1);
-    let wishes = &network.nodes[0].wishes;
+    let requests = &network.nodes[0].requests;
     assert!(matches!(
-        &wishes[..],
+        &requests[..],
         [DriverRequest::AddPeer(_), DriverRequest::SetMode(Some(Mode::Client)), DriverRequest::SetMode(None)]
     ));
     let posted: Vec<_> = (0..=MAX_COMMANDS).map(|_| dht.add_peer(peer, addrs(1)).check()).collect();
@@ -403,10 +412,9 @@ fn events_of_other_queries_pass_through() {
     let now = network.now;
     let id = network.nodes[0].dht.start(now, operation, QueryOptions::default()).unwrap();
     network.run();
-    let finished = network.nodes[0]
-        .events
-        .iter()
-        .any(|event| matches!(event, Event::Query { id: seen, event: QueryEvent::Finished(_) } if *seen == id));
+    let finished = network.nodes[0].events.iter().any(
+        |event| matches!(event, Event::QueryProgressed { id: seen, event: QueryEvent::Finished(_) } if *seen == id),
+    );
     assert!(finished);
 }
 

@@ -21,7 +21,7 @@ use futures::StreamExt as _;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use libp2p_kad_dht as kad;
-use libp2p_kad_dht::core::{Answer, Operation, QueryEvent, QueryOptions};
+use libp2p_kad_dht::core::{Answer, Found, Operation, QueryEvent, QueryOptions};
 use libp2p_kad_dht::net::ModeReason;
 use libp2p_kad_dht::{Mode, QueryError, Quorum};
 use node::{AppEvent, Node, Setup};
@@ -54,12 +54,12 @@ async fn two_nodes_share_values_providers_and_addresses() {
     soon(alice.dht.bootstrap()).await.unwrap();
 
     let published = soon(alice.dht.put(b"/my-app/greeting", b"hello")).await.unwrap();
-    assert_eq!(published.acknowledged, [bob.peer]);
+    assert_eq!(published.report.acknowledged, [bob.peer]);
     let found = soon(bob.dht.get(b"/my-app/greeting")).await.unwrap();
-    assert_eq!((&found.value[..], found.from), (&b"hello"[..], None), "kept there");
+    assert_eq!((&found.record.value[..], found.from), (&b"hello"[..], None), "kept there");
 
     let provided = soon(alice.dht.provide(b"content")).await.unwrap();
-    assert_eq!(provided.acknowledged, [bob.peer]);
+    assert_eq!(provided.report.acknowledged, [bob.peer]);
     let mut providers = bob.dht.providers(b"content");
     let provider = soon(providers.next()).await.unwrap();
     assert_eq!((provider.id, &provider.addrs[..]), (alice.peer, &[alice.addr.clone()][..]));
@@ -67,7 +67,7 @@ async fn two_nodes_share_values_providers_and_addresses() {
     assert_eq!(soon(providers).await.unwrap().found, 1);
 
     let found = soon(alice.dht.find_peer(bob.peer)).await.unwrap();
-    assert_eq!(found.addrs, std::slice::from_ref(&bob.addr));
+    assert_eq!(found.peer.addrs, std::slice::from_ref(&bob.addr));
     let local = soon(alice.dht.local()).await.unwrap();
     assert_eq!((local.id, local.addrs), (alice.peer, vec![alice.addr.clone()]));
     for node in [&alice, &bob] {
@@ -108,12 +108,12 @@ async fn ten_nodes_find_each_other_through_one() {
     }
     let published = soon(nodes[0].dht.put(b"/a/b", b"value").quorum(Quorum::All)).await;
     let acknowledged = match published {
-        Ok(published) => published.acknowledged.len(),
+        Ok(published) => published.report.acknowledged.len(),
         Err(QueryError::QuorumMissed { reached, .. }) => reached,
         Err(other) => panic!("{other}"),
     };
     assert_eq!(acknowledged, 9);
-    assert_eq!(&soon(nodes[8].dht.get(b"/a/b")).await.unwrap().value[..], b"value");
+    assert_eq!(&soon(nodes[8].dht.get(b"/a/b")).await.unwrap().record.value[..], b"value");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn a_client_asks_and_is_not_asked() {
     let client = Node::with(Setup { config: Some(config), ..Setup::default() }).await;
     client.knows(&server).await;
     soon(client.dht.put(b"/a/b", b"value")).await.unwrap();
-    assert_eq!(&soon(server.dht.get(b"/a/b")).await.unwrap().value[..], b"value");
+    assert_eq!(&soon(server.dht.get(b"/a/b")).await.unwrap().record.value[..], b"value");
     server.dht.add_peer(client.peer, [client.addr.clone()]);
     server.idle().await;
     assert_eq!(soon(server.dht.routing_table()).await.unwrap().entries().count(), 0);
@@ -321,7 +321,8 @@ async fn the_event_style_needs_no_handle() {
                 id: seen,
                 event: QueryEvent::Finished(result),
             })) => {
-                *seen == id && matches!(&**result, Ok(Answer::Value { record, .. }) if &record.value[..] == b"value")
+                *seen == id
+                    && matches!(&**result, Ok(Answer::Value(Found { record, .. })) if &record.value[..] == b"value")
             }
             _ => false,
         });
@@ -383,7 +384,7 @@ async fn a_client_that_only_dialled_in_is_found_through_that_peer() {
     client.knows(&hub).await;
     seeker.knows(&hub).await;
     let found = until(async || soon(seeker.dht.find_peer(client.peer)).await.ok()).await;
-    assert_eq!(found.addrs, std::slice::from_ref(&client.addr));
+    assert_eq!(found.peer.addrs, std::slice::from_ref(&client.addr));
     let table = soon(hub.dht.routing_table()).await.unwrap();
     assert!(table.entries().all(|entry| entry.peer != client.peer), "it is no server");
 }
@@ -396,7 +397,7 @@ async fn an_address_that_fails_while_another_works_is_handed_to_nobody() {
     hub.dht.add_peer(bob.peer, [wrong.clone(), bob.addr.clone()]);
     hub.knows(&bob).await;
     let told = soon(hub.dht.find_peer(bob.peer)).await.unwrap();
-    assert_eq!(told.addrs, std::slice::from_ref(&bob.addr));
+    assert_eq!(told.peer.addrs, std::slice::from_ref(&bob.addr));
     alice.knows(&hub).await;
     let named = soon(alice.dht.closest_peers(bob.peer.to_bytes())).await.unwrap();
     assert!(named.peers.iter().any(|peer| peer.id == bob.peer && peer.addrs == [bob.addr.clone()]), "{named:?}");

@@ -102,13 +102,12 @@ impl Adapter for Ours {
 fn note(ended: &mut Ended, answer: Answer) {
     let requests = |report: &Report| report.requests;
     match answer {
-        Answer::ClosestPeers { peers, report } => {
-            ended.requests = requests(&report);
-            ended.peers = peers.iter().map(|contact| *contact.peer()).collect();
+        Answer::ClosestPeers(closest) => {
+            ended.requests = requests(&closest.report);
+            ended.peers = closest.peers.iter().map(|peer| peer.id).collect();
         }
-        Answer::Value { report, .. } | Answer::Stored { report } | Answer::Provided { report } => {
-            ended.requests = requests(&report);
-        }
+        Answer::Value(found) => ended.requests = requests(&found.report),
+        Answer::Published(published) => ended.requests = requests(&published.report),
         _ => {}
     }
 }

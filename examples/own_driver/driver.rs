@@ -126,7 +126,7 @@ impl Node {
             Output::Cancel { id } => drop(self.asked.remove(&id)),
             Output::Reply { id, reply, .. } => self.reply(id, reply).await,
             Output::Event(event) => {
-                if let Some(event) = self.commands.handle_event(&mut self.dht, event) {
+                if let Some(event) = self.commands.handle_event(event) {
                     tracing::debug!(?event, "of interest to the application");
                 }
             }

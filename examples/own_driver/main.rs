@@ -95,10 +95,10 @@ async fn start(number: u8) -> Result<Running, Box<dyn Error>> {
 
 async fn put(checks: &mut Checks, node: &Running, key: &str) -> Vec<PeerId> {
     let put = node.dht.put(key, b"hello, core").await;
-    let holders = put.as_ref().map_or(Vec::new(), |put| put.acknowledged.clone());
+    let holders = put.as_ref().map_or(Vec::new(), |put| put.report.acknowledged.clone());
     checks.expect("puts", put, |put| {
-        let kept: Vec<_> = put.acknowledged.iter().map(short).collect();
-        (put.acknowledged.len() == K, format!("{} puts {key}, kept by {}", short(&node.peer), kept.join(" ")))
+        let kept: Vec<_> = put.report.acknowledged.iter().map(short).collect();
+        (put.report.acknowledged.len() == K, format!("{} puts {key}, kept by {}", short(&node.peer), kept.join(" ")))
     });
     holders
 }
@@ -106,14 +106,17 @@ async fn put(checks: &mut Checks, node: &Running, key: &str) -> Vec<PeerId> {
 async fn get(checks: &mut Checks, node: &Running, key: &str) {
     checks.expect("gets", node.dht.get(key).await, |found| {
         let from = found.from.as_ref().map_or("itself".to_owned(), short);
-        let text = String::from_utf8_lossy(&found.value).into_owned();
+        let text = String::from_utf8_lossy(&found.record.value).into_owned();
         (text == "hello, core" && found.from.is_some(), format!("{} gets {text:?} from {from}", short(&node.peer)))
     });
 }
 
 async fn provide_and_find(checks: &mut Checks, provider: &Running, seeker: &Running) {
     checks.expect("provides", provider.dht.provide(b"own content").await, |told| {
-        (told.acknowledged.len() == K, format!("{} tells {} peers", short(&provider.peer), told.acknowledged.len()))
+        (
+            told.report.acknowledged.len() == K,
+            format!("{} tells {} peers", short(&provider.peer), told.report.acknowledged.len()),
+        )
     });
     let found = seeker.dht.providers(b"own content").next().await;
     checks.expect("finds providers", found.ok_or(QueryError::Cancelled), |found| {
@@ -124,8 +127,8 @@ async fn provide_and_find(checks: &mut Checks, provider: &Running, seeker: &Runn
 
 async fn find_peer(checks: &mut Checks, seeker: &Running, sought: &Running) {
     checks.expect("finds a peer", seeker.dht.find_peer(sought.peer).await, |found| {
-        let right = found.addrs.contains(&sought.addr);
-        (right, format!("{} finds {} at {:?}", short(&seeker.peer), short(&found.id), found.addrs))
+        let right = found.peer.addrs.contains(&sought.addr);
+        (right, format!("{} finds {} at {:?}", short(&seeker.peer), short(&found.peer.id), found.peer.addrs))
     });
 }
 

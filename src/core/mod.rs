@@ -63,7 +63,8 @@ pub use contact::{Contact, MAX_ADDR_LEN, MAX_ADDRS};
 pub use dht::{Busy, Dht};
 pub use error::{ConfigError, PeerFailure, QueryError, Report};
 pub use io::{
-    Answer, Event, Evidence, InboundId, Input, Mode, Operation, Output, Progress, QueryEvent, QueryId, QueryOptions,
+    Answer, Bootstrapped, ClosestPeers, Event, Evidence, Found, FoundPeer, InboundId, Input, Mode, ModeReason,
+    Operation, Output, PeerRecord, Progress, ProvidersFound, Published, QueryEvent, QueryId, QueryKind, QueryOptions,
     Refusal, Reply, RequestId, Wake,
 };
 pub use ip_group::AsnTable;
@@ -73,7 +74,7 @@ pub use query::QuerySnapshot;
 pub use quorum::Quorum;
 pub use record::{ProviderRecord, Record, RecordKey};
 pub use routing::{BucketSnapshot, EntrySnapshot, RoutingSnapshot};
-pub use stats::{QueryEnd, QueryKind, Stats};
+pub use stats::{QueryEnd, Stats};
 pub use store::{MemoryStore, MemoryStoreConfig, NoStore, Store, StoreError};
 pub use time::Timestamp;
-pub use validate::{AcceptAny, HashedValues, InvalidValue, Namespaced, Valid, Validator};
+pub use validate::{AcceptAny, Candidate, HashedValues, InvalidValue, Namespaced, Valid, Validator};

@@ -9,10 +9,11 @@ use tracing::field::{Empty, debug};
 use tracing::span::{Id, Span};
 
 use super::contact::Contact;
+use super::io::QueryKind;
 use super::io::{QueryId, RequestId};
 use super::key::Key;
 use super::message::Kind;
-use super::stats::{QueryEnd, QueryKind};
+use super::stats::QueryEnd;
 
 /// A query from its start to its end.
 pub(crate) fn query(id: QueryId, kind: QueryKind, target: &Key) -> Span {

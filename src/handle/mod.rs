@@ -1,177 +1,269 @@
 //! The application's side: typed futures and streams over any driver.
 //!
-//! Knows: what can be asked of a node. Must not know: swarms, clocks, sockets or tasks. [`DhtHandle`] asks,
-//! [`Commands`] serves it; `net::Behaviour` holds one, and so can a driver of your own.
+//! Knows: what can be asked of a node. Must not know: swarms, clocks, sockets or tasks. A [`DhtHandle`] asks, and
+//! [`Commands`] serves it; the libp2p behaviour holds one, and so can a driver of your own.
 
+mod channel;
 mod command;
 mod dual;
-mod mailbox;
-mod outcome;
 mod query;
-mod slot;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
+pub use channel::{HandleError, MAX_COMMANDS};
 pub use command::{Commands, DriverRequest};
 pub use dual::{DualError, DualHandle, DualProviders, DualValues, FirstOf, JoinBoth, Network, PerNetwork};
-pub use mailbox::{HandleError, MAX_COMMANDS};
-pub use outcome::{Bootstrapped, ClosestPeers, Found, FoundPeer, Outcome, PeerRecord, ProvidersFound, Published, Walk};
-pub use query::{ProviderUpdate, Providers, Query, Values, Watched, WatchedProviders};
-pub use slot::MAX_UNREAD_STEPS;
+pub use query::{MAX_UNREAD_STEPS, ProviderUpdate, Providers, Query, Values, Watched, WatchedProviders};
 
 use crate::core::store::Item;
-use crate::core::{Contact, Key, Mode, Operation, QueryOptions, QuerySnapshot, RecordKey, RoutingSnapshot, Stats};
-use mailbox::{Command, Mailbox, Read};
-use query::Call;
-use slot::{Wants, Writer, slot};
+use crate::core::{Answer, Contact, Dht, Key, Mode, Operation, QuerySnapshot, RecordKey, RoutingSnapshot, Stats};
+pub use crate::core::{Bootstrapped, ClosestPeers, Found, FoundPeer, PeerRecord, ProvidersFound, Published};
+use channel::{Command, CommandSender};
 
 /// A node of the DHT, as an application uses it.
 ///
-/// Cheap to clone, free to move between threads, and ignorant of the swarm's type. The swarm must be polled for
-/// anything to happen; once it is dropped everything ends with [`QueryError::Closed`](crate::core::QueryError::Closed).
-/// What it gives back starts when it is polled and is cancelled when it is dropped.
+/// It is cheap to clone, free to move between threads, and independent of the swarm's type. The swarm must be polled for
+/// anything to happen; once it is dropped, everything ends with [`QueryError::Closed`](crate::core::QueryError::Closed).
+/// What it returns starts when it is polled, and is cancelled when it is dropped.
+///
+/// ```no_run
+/// # async fn example(swarm: libp2p_swarm::Swarm<libp2p_kad_dht::Behaviour>) -> Result<(), libp2p_kad_dht::QueryError> {
+/// let dht = swarm.behaviour().handle(); // and a task polls the swarm
+/// dht.bootstrap().await?;
+/// dht.put("/my-app/greeting", "hello").await?;
+/// println!("{:?}", dht.get("/my-app/greeting").await?.record.value);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct DhtHandle {
-    mailbox: Arc<Mailbox>,
+    sender: CommandSender,
 }
 
 impl DhtHandle {
-    fn new(mailbox: Arc<Mailbox>) -> DhtHandle {
-        DhtHandle { mailbox }
+    fn new(sender: CommandSender) -> DhtHandle {
+        DhtHandle { sender }
     }
 
-    /// Wants the best value under a key: here first, then at the peers closest to the key. Ends as soon as a
+    /// Finds the best value under a key: here first, then at the peers closest to the key. Ends as soon as a
     /// [quorum](Query::quorum) of them was found to hold one.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let found = dht.get("/my-app/greeting").await?;
+    /// println!("{:?} from {:?}, held by {} peers", found.record.value, found.from, found.holders.len());
+    /// # Ok(()) }
+    /// ```
     pub fn get(&self, key: impl Into<RecordKey>) -> Query<Found> {
-        Query::new(self.start(Operation::Get { key: key.into() }, Wants::None))
+        self.query(Operation::Get { key: key.into() })
     }
 
-    /// The same as a stream of ever better values, which goes on to all of the k closest peers unless its
+    /// The values under a key as a stream of ever better ones, which goes on to all of the k closest peers unless its
     /// [quorum](Values::quorum) says otherwise.
+    ///
+    /// ```no_run
+    /// # use futures::StreamExt;
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let mut values = dht.values("/my-app/greeting");
+    /// while let Some(better) = values.next().await {
+    ///     println!("{:?}", better.value);
+    /// }
+    /// println!("{} peers hold the best one", values.await?.holders.len());
+    /// # Ok(()) }
+    /// ```
     pub fn values(&self, key: impl Into<RecordKey>) -> Values {
-        Values::new(self.start(Operation::Get { key: key.into() }, Wants::Values))
+        let (sender, values) = async_channel::bounded(1);
+        let query = self.query(Operation::Get { key: key.into() }).set(|start| start.options.thorough = true);
+        query.watched(values, |reports| reports.values = Some(sender))
     }
 
-    /// Keeps a value here, where it stays whatever becomes of the rest, and at the k peers closest to its key. Ends once all of those have answered or failed.
+    /// Keeps a value here, whatever becomes of the rest, and at the k peers closest to its key. Ends once all of those have
+    /// answered or failed.
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # async fn f(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
-    /// // For an hour, at others alone.
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// // For an hour, at other peers alone.
     /// dht.put("/my-app/offer", "tea").expires_in(Duration::from_secs(3600)).keep(false).await?;
     /// # Ok(()) }
     /// ```
     pub fn put(&self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> Query<Published> {
         let value = Bytes::copy_from_slice(value.as_ref());
-        Query::new(self.start(Operation::Put { key: key.into(), value }, Wants::None))
+        self.query(Operation::Put { key: key.into(), value })
     }
 
-    /// Forgets a value that this node keeps; ends once the store has forgotten it. The copies that other peers hold expire in their time.
+    /// Removes a value that this node keeps; ends once the store has removed it. The copies that other peers hold expire in
+    /// their time.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// dht.remove("/my-app/offer").await?;
+    /// # Ok(()) }
+    /// ```
     pub fn remove(&self, key: impl Into<RecordKey>) -> Query<()> {
-        Query::new(self.start(Operation::Remove { key: key.into() }, Wants::None))
+        self.query(Operation::Remove { key: key.into() })
     }
 
-    /// Tells the k peers closest to a key that this node provides its content, and everyone who asks here, until
+    /// Announces to the k peers closest to a key that this node provides its content, and to all that ask this node, until
     /// [stopped](DhtHandle::stop_providing). The key is a multihash, never a whole CID.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle, multihash: &[u8]) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let announced = dht.provide(multihash).await?;
+    /// println!("{} peers know that we provide it", announced.report.acknowledged.len());
+    /// # Ok(()) }
+    /// ```
     pub fn provide(&self, key: impl Into<RecordKey>) -> Query<Published> {
-        Query::new(self.start(Operation::Provide { key: key.into() }, Wants::None))
+        self.query(Operation::Provide { key: key.into() })
     }
 
-    /// Stops telling that this node provides some content; ends once the store has forgotten it. What other peers were told expires in its time.
+    /// Stops announcing that this node provides some content; ends once the store has removed the record. The records that
+    /// other peers hold expire in their time.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle, multihash: &[u8]) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// dht.stop_providing(multihash).await?;
+    /// # Ok(()) }
+    /// ```
     pub fn stop_providing(&self, key: impl Into<RecordKey>) -> Query<()> {
-        Query::new(self.start(Operation::StopProviding { key: key.into() }, Wants::None))
+        self.query(Operation::StopProviding { key: key.into() })
     }
 
-    /// Wants who provides some content. The first arrive before the lookup ends.
+    /// Finds the providers of some content. The first arrive before the lookup ends.
+    ///
+    /// ```no_run
+    /// # use futures::StreamExt;
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle, multihash: &[u8]) {
+    /// let mut providers = dht.providers(multihash);
+    /// while let Some(provider) = providers.next().await {
+    ///     println!("{} at {:?}", provider.id, provider.addrs);
+    /// }
+    /// # }
+    /// ```
     pub fn providers(&self, key: impl Into<RecordKey>) -> Providers {
-        Providers::new(self.start(Operation::Providers { key: key.into() }, Wants::Providers))
+        let (sender, providers) = async_channel::unbounded();
+        self.query(Operation::Providers { key: key.into() })
+            .watched(providers, |reports| reports.providers = Some(sender))
     }
 
-    /// Wants a peer's addresses. [`FoundPeer::evidence`] says whether it was reached there: a peer that is connected, or
-    /// has answered and not failed since, is told at once, without asking; another one is looked for and tried.
+    /// Finds a peer's addresses. [`FoundPeer::evidence`] says whether it was reached there: a peer that is connected, or
+    /// has answered and not failed since, is returned at once, without asking; another one is looked for and tried.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle, peer: libp2p_identity::PeerId) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let found = dht.find_peer(peer).await?;
+    /// println!("{:?} ({})", found.peer.addrs, found.evidence);
+    /// # Ok(()) }
+    /// ```
     pub fn find_peer(&self, peer: PeerId) -> Query<FoundPeer> {
-        Query::new(self.start(Operation::FindPeer { peer }, Wants::None))
+        self.query(Operation::FindPeer { peer })
     }
 
-    /// Wants the k peers closest to a key: to that of any bytes, a peer id's (`peer.to_bytes()`) as well.
+    /// Finds the k peers closest to a key: any bytes, or a peer id's (`peer.to_bytes()`).
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// for peer in dht.closest_peers("/my-app/greeting").await?.peers {
+    ///     println!("{}", peer.id);
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn closest_peers(&self, key: impl Into<RecordKey>) -> Query<ClosestPeers> {
-        let key = key.into().to_shared();
-        Query::new(self.start(Operation::ClosestPeers { key }, Wants::None))
+        self.query(Operation::ClosestPeers { key: key.into().to_shared() })
     }
 
-    /// Joins the network through the peers that are known, or finds this node's place in it anew.
+    /// Joins the network through the peers that are known, or looks again for this node's place in it.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// dht.add_peer("12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8".parse()?, ["/dns/boot.example/tcp/4001".parse()?]);
+    /// println!("the table holds {} peers", dht.bootstrap().await?.peers);
+    /// # Ok(()) }
+    /// ```
     pub fn bootstrap(&self) -> Query<Bootstrapped> {
-        Query::new(self.start(Operation::Bootstrap, Wants::None))
+        self.query(Operation::Bootstrap)
     }
 
     /// Lists what is kept on this node, from just after a place in the keyspace (from its start without one), about
-    /// `limit` items at a time; fewer mean that the end is reached. The place of the last item, from which to go on, is
-    /// `item.key().key()`.
+    /// `limit` items at a time; fewer mean that the end is reached.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let limit = std::num::NonZeroUsize::MIN.saturating_add(99);
+    /// let first = dht.records(None, limit).await?;
+    /// let after = first.last().map(|item| item.key().key());
+    /// let second = dht.records(after, limit).await?;
+    /// # Ok(()) }
+    /// ```
     pub fn records(&self, after: Option<Key>, limit: NonZeroUsize) -> Query<Vec<Item>> {
-        Query::new(self.start(Operation::Records { after, limit }, Wants::None))
+        self.query(Operation::Records { after, limit })
     }
 
     /// Names a peer that serves the DHT, for a first contact, with its addresses (a `/p2p` ending is cut off).
     ///
-    /// Sent at once, with nothing to await; what is asked for afterwards finds it done. Look at what it returns if the
-    /// node may be gone, or if more than [`MAX_COMMANDS`] peers are named in one go.
+    /// Sent at once, with nothing to await; calls that follow find it done. Look at what it returns if the node may be
+    /// gone, or if more than [`MAX_COMMANDS`] peers are named in one go.
     pub fn add_peer(&self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Sent {
-        Sent(self.mailbox.post(Command::AddPeer(Contact::new(peer, addrs))))
+        self.send(Command::AddPeer(Contact::new(peer, addrs)))
     }
 
-    /// Tries the peers of a routing table that was kept, for example of this node's earlier life: each enters the table once
+    /// Tries the peers of a routing table that was saved, for example when this node ran before: each enters the table once
     /// it has answered, none before. A store that outlives the process does so by itself. Sent at once, as
     /// [`DhtHandle::add_peer`].
     pub fn restore(&self, table: RoutingSnapshot) -> Sent {
-        Sent(self.mailbox.post(Command::Restore(Box::new(table))))
+        self.send(Command::Restore(Box::new(table)))
     }
 
     /// Chooses whether this node serves others; `None` leaves that to the node, which then serves while it has a
     /// confirmed external address. Sent at once, as [`DhtHandle::add_peer`].
     pub fn set_mode(&self, mode: Option<Mode>) -> Sent {
-        Sent(self.mailbox.post(Command::SetMode(mode)))
+        self.send(Command::SetMode(mode))
     }
 
-    /// What the routing table holds now.
+    /// The routing table as it is now.
     pub fn routing_table(&self) -> Query<RoutingSnapshot> {
-        self.read(Read::Routing)
+        self.inspect(Dht::routing_snapshot)
     }
 
     /// The queries that run now, those of the node itself included.
     pub fn queries(&self) -> Query<Vec<QuerySnapshot>> {
-        self.read(Read::Queries)
+        self.inspect(Dht::query_snapshots)
     }
 
-    /// What the node has done since it started.
+    /// The counters of what the node has done since it started.
     pub fn stats(&self) -> Query<Stats> {
-        self.read(Read::Stats)
+        self.inspect(|dht| dht.stats().clone())
     }
 
-    /// The node itself: its peer id, and the addresses at which it says to be reached.
+    /// The node itself: its peer id, and the addresses at which it says that it can be reached.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// println!("{}: {:?}", dht.local().await?.id, dht.stats().await?);
+    /// println!("{} peers", dht.routing_table().await?.entries().count());
+    /// # Ok(()) }
+    /// ```
     pub fn local(&self) -> Query<PeerRecord> {
-        self.read(Read::Local)
+        self.inspect(|dht| PeerRecord::from(&**dht.local()))
     }
 
-    fn start(&self, operation: Operation, finds: Wants) -> Call {
-        self.call(finds, |writer| Command::Start { operation, options: QueryOptions::default(), writer })
+    fn query<T: TryFrom<Answer, Error = Answer> + 'static>(&self, operation: Operation) -> Query<T> {
+        Query::new(self.sender.clone(), operation)
     }
 
-    fn read<T: Outcome>(&self, what: Read) -> Query<T> {
-        Query::new(self.call(Wants::None, |writer| Command::Read { what, writer }))
+    fn inspect<T: Send + 'static>(&self, read: impl FnOnce(&Dht) -> T + Send + 'static) -> Query<T> {
+        Query::of(self.sender.clone().inspect(read))
     }
 
-    fn call(&self, finds: Wants, command: impl FnOnce(Writer) -> Command) -> Call {
-        let (writer, reader) = slot(finds);
-        Call::new(Arc::clone(&self.mailbox), command(writer), reader)
+    fn send(&self, command: Command) -> Sent {
+        Sent(self.sender.try_send(command))
     }
 }
 
-/// Whether a command that has no result of its own was taken. It may be dropped: it was sent already.
+/// Whether a command without a result was sent. It may be dropped: the command was sent already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent(Result<(), HandleError>);
 
@@ -185,7 +277,7 @@ impl Sent {
         self.0
     }
 
-    fn all(posted: impl IntoIterator<Item = Sent>) -> Sent {
-        Sent(posted.into_iter().try_for_each(Sent::check))
+    fn all(sent: impl IntoIterator<Item = Sent>) -> Sent {
+        Sent(sent.into_iter().try_for_each(Sent::check))
     }
 }

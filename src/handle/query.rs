@@ -1,110 +1,198 @@
-//! What a handle gives back: futures and streams, started when first polled and cancelled when dropped.
+//! The futures and streams that a handle returns: started when first polled, cancelled when dropped.
 //!
-//! Knows: the two ends of one query's life on the application's side. Must not know: who drives the node.
+//! Knows: the options of a query until it starts, its reports and its result. Must not know: what drives the node.
 
-use std::marker::PhantomData;
+use std::fmt;
+use std::mem;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::Stream;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, PollNext, Stream, StreamExt as _, select_with_strategy};
 
-use super::mailbox::{Command, Mailbox, Ticket};
-use super::outcome::{ClosestPeers, Found, Outcome, PeerRecord, ProvidersFound, Published, Walk};
-use super::slot::{Reader, Reply};
-use crate::core::{Progress, QueryError, QueryOptions, Quorum, Record};
+use super::channel::{CommandSender, Reports, Start};
+use crate::core::{
+    Answer, ClosestPeers, Found, Operation, PeerRecord, Progress, ProvidersFound, Published, QueryError, QueryOptions,
+    Quorum, Record,
+};
+
+/// Maximum number of unread steps that are kept of a query for a slow reader; the oldest are dropped first.
+pub const MAX_UNREAD_STEPS: usize = 256;
 
 /// A query, or a look at the node: a future of `Result<T, QueryError>`.
 ///
-/// It starts when it is first polled, so set its options before; later ones change nothing. It waits for room where
-/// very many are started at once. Dropping it cancels it with all that it has under way. When the node is gone, it ends
-/// with [`QueryError::Closed`].
-#[derive(Debug)]
+/// It starts when it is first polled, and options that are set later change nothing. It waits for a place where very many
+/// are started at once. Dropping it cancels it with all that it has under way. When the node is gone, it ends with
+/// [`QueryError::Closed`].
 #[must_use = "a query does nothing until it is polled"]
 pub struct Query<T> {
-    call: Call,
-    outcome: PhantomData<fn() -> T>,
+    state: State<T>,
 }
 
-impl<T: Outcome> Query<T> {
-    pub(super) fn new(call: Call) -> Query<T> {
-        Query { call, outcome: PhantomData }
+enum State<T> {
+    Unsent {
+        sender: CommandSender,
+        start: Box<Start>,
+        read: fn(Answer) -> Result<T, Answer>,
+    },
+    Running(BoxFuture<'static, Result<T, QueryError>>),
+    Ended(Result<T, QueryError>),
+    /// The result was taken, or the query was cancelled.
+    Gone,
+}
+
+/// No part of it is pinned: the future that runs is in a box of its own.
+impl<T> Unpin for Query<T> {}
+
+impl<T: 'static> Query<T> {
+    pub(super) fn new(sender: CommandSender, operation: Operation) -> Query<T>
+    where
+        T: TryFrom<Answer, Error = Answer>,
+    {
+        let start = Start { operation, options: QueryOptions::default(), reports: Reports::default() };
+        Query { state: State::Unsent { sender, start: Box::new(start), read: T::try_from } }
     }
-}
 
-impl<T: Walk> Query<T> {
-    /// Gives it this much time in all, in place of the
-    /// [configured one](crate::core::config::LookupConfig::query_timeout).
-    pub fn timeout(mut self, timeout: Duration) -> Query<T> {
-        self.call.set(|options| options.timeout = Some(timeout));
+    /// A look at the node, which has no options.
+    pub(super) fn of(running: impl Future<Output = Result<T, QueryError>> + Send + 'static) -> Query<T> {
+        Query { state: State::Running(Box::pin(running)) }
+    }
+
+    pub(super) fn set(mut self, change: impl FnOnce(&mut Start)) -> Query<T> {
+        if let State::Unsent { start, .. } = &mut self.state {
+            change(start);
+        }
         self
     }
 
-    /// The same query, watched: who is asked, who answers, how close it is.
-    pub fn with_progress(mut self) -> Watched<T> {
-        self.call.set(|options| options.progress = true);
-        Watched { query: self }
+    /// Limits the time that the query has in all; in place of the
+    /// [configured time](crate::core::config::LookupConfig::query_timeout). Does not apply to a look at the node, which
+    /// asks no peer.
+    pub fn timeout(self, timeout: Duration) -> Query<T> {
+        self.set(|start| start.options.timeout = Some(timeout))
+    }
+
+    /// The same query with its steps: which peers are asked, which answer, how close they are. A look at the node has none.
+    pub fn with_progress(self) -> Watched<T> {
+        let (sender, steps) = async_channel::bounded(MAX_UNREAD_STEPS);
+        self.watched(steps, |reports| reports.steps = Some(sender))
+    }
+
+    /// With the stream that `connect` connects to the reports of the query.
+    pub(super) fn watched<I: Send + 'static>(
+        self,
+        items: impl Stream<Item = I> + Send + 'static,
+        connect: impl FnOnce(&mut Reports),
+    ) -> Watched<T, I> {
+        let mut missed = Arc::default();
+        let query = self.set(|start| {
+            connect(&mut start.reports);
+            start.options.progress = start.reports.steps.is_some();
+            missed = Arc::clone(&start.reports.missed);
+        });
+        Watched { query, items: items.boxed(), missed }
+    }
+
+    /// Starts the query when it is first called, goes on with it, and keeps its result; returns that once it is there.
+    pub(super) fn poll_result(&mut self, cx: &mut Context<'_>) -> Option<&Result<T, QueryError>> {
+        if let State::Unsent { .. } = self.state
+            && let State::Unsent { sender, start, read } = mem::replace(&mut self.state, State::Gone)
+        {
+            self.state = State::Running(Box::pin(async move {
+                let answer = sender.query(start).await?;
+                read(answer).map_err(|other| {
+                    debug_assert!(false, "the core answered another question: {other:?}");
+                    QueryError::Closed
+                })
+            }));
+        }
+        if let State::Running(running) = &mut self.state
+            && let Poll::Ready(result) = running.as_mut().poll(cx)
+        {
+            self.state = State::Ended(result);
+        }
+        match &self.state {
+            State::Ended(result) => Some(result),
+            _ => None,
+        }
+    }
+
+    /// The result; a query that still runs is cancelled.
+    pub(super) fn take(&mut self) -> Result<T, QueryError> {
+        match mem::replace(&mut self.state, State::Gone) {
+            State::Ended(result) => result,
+            State::Gone => Err(QueryError::Closed),
+            State::Unsent { .. } | State::Running(_) => Err(QueryError::Cancelled),
+        }
     }
 }
 
 impl Query<Found> {
-    /// Waits until this many were found to hold a valid value, this node included, and gives the best of these; in
-    /// place of the [configured number](crate::core::config::RecordConfig::read_quorum). How many hold that very value,
-    /// [`Found::holders`] says. A majority is one of k, however few nodes the network has.
-    pub fn quorum(mut self, quorum: Quorum) -> Query<Found> {
-        self.call.set(|options| options.quorum = Some(quorum));
-        self
+    /// Waits until this many peers were found to hold a valid value, this node included, and gives the best of these; in
+    /// place of the [configured number](crate::core::config::RecordConfig::read_quorum). [`Found::holders`] says which hold
+    /// that very value. A majority is one of k, however few nodes the network has.
+    pub fn quorum(self, quorum: Quorum) -> Query<Found> {
+        self.set(|start| start.options.quorum = Some(quorum))
     }
 }
 
 impl Query<Published> {
-    /// Wants this many acknowledgements, in place of the
+    /// Requires this many acknowledgements, in place of the
     /// [configured number](crate::core::config::RecordConfig::write_quorum). A majority is one of k, however few nodes the
     /// network has.
-    pub fn quorum(mut self, quorum: Quorum) -> Query<Published> {
-        self.call.set(|options| options.quorum = Some(quorum));
-        self
-    }
-}
-
-/// Of a value that is put; what is provided has no lifetime of its own, and is always kept here.
-impl Query<Published> {
-    /// Lets the value end after this time, here and at all who took it; until then it is announced again. Otherwise it lives
-    /// for as long as this node announces it, and [elsewhere](crate::core::config::RecordConfig::value_ttl) 48 h more.
-    pub fn expires_in(mut self, time: Duration) -> Query<Published> {
-        self.call.set(|options| options.expires_in = Some(time));
-        self
+    pub fn quorum(self, quorum: Quorum) -> Query<Published> {
+        self.set(|start| start.options.quorum = Some(quorum))
     }
 
-    /// Whether this node keeps the value itself and announces it again, as it does by default. Otherwise it ends where it
-    /// was brought when its time is over.
-    pub fn keep(mut self, keep: bool) -> Query<Published> {
-        self.call.set(|options| options.not_kept = !keep);
-        self
+    /// Lets a value that is put expire after this time, here and at every peer that took it; until then it is announced
+    /// again. Without it the value lives for as long as this node announces it, and
+    /// [at other peers](crate::core::config::RecordConfig::value_ttl) 48 h more. Does not apply to a provide.
+    pub fn expires_in(self, time: Duration) -> Query<Published> {
+        self.set(|start| start.options.expires_in = Some(time))
+    }
+
+    /// Whether this node keeps a value that is put, and announces it again. Default: true. Otherwise the value expires at
+    /// the peers that took it when its time has passed. Does not apply to a provide, which is always kept here.
+    pub fn keep(self, keep: bool) -> Query<Published> {
+        self.set(|start| start.options.not_kept = !keep)
     }
 }
 
 impl Query<ClosestPeers> {
-    /// Wants this many peers, in place of k.
-    pub fn limit(mut self, limit: NonZeroUsize) -> Query<ClosestPeers> {
-        self.call.set(|options| options.limit = Some(limit));
-        self
+    /// Finds this many peers, in place of k.
+    pub fn limit(self, limit: NonZeroUsize) -> Query<ClosestPeers> {
+        self.set(|start| start.options.limit = Some(limit))
     }
 }
 
-impl<T: Outcome> Future for Query<T> {
+impl<T: 'static> Future for Query<T> {
     type Output = Result<T, QueryError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.call.poll_end(cx)
+        self.poll_result(cx);
+        if let State::Running(_) = self.state { Poll::Pending } else { Poll::Ready(self.take()) }
     }
 }
 
-/// A query with its steps: a stream of [`Progress`], and after it the result.
+impl<T> fmt::Debug for Query<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Unsent { start, .. } => return start.fmt(f),
+            State::Running(_) => "Running",
+            State::Ended(_) => "Ended",
+            State::Gone => "Gone",
+        };
+        f.write_str(state)
+    }
+}
+
+/// A query together with what it reports while it runs: a stream of `I`, and after it the result.
 ///
-/// Await it for the result, whether all steps were read or not:
+/// Await it for the result, whether the whole stream was read or not; dropping it cancels the query.
 ///
 /// ```no_run
 /// # use futures::StreamExt;
@@ -117,101 +205,29 @@ impl<T: Outcome> Future for Query<T> {
 /// # Ok(()) }
 /// ```
 ///
-/// A reader that is slow misses steps ([`MAX_UNREAD_STEPS`](super::MAX_UNREAD_STEPS) are kept), never the result.
-#[derive(Debug)]
-#[must_use = "a query does nothing until it is polled"]
-pub struct Watched<T> {
+/// A reader that is slow misses steps ([`MAX_UNREAD_STEPS`] are kept), never a provider or the result.
+#[must_use = "a stream does nothing until it is polled"]
+pub struct Watched<T, I = Progress> {
     query: Query<T>,
-}
-
-impl<T> Watched<T> {
-    /// How many steps were forgotten because they were not read in time.
-    pub fn missed(&self) -> u64 {
-        self.query.call.reader.missed()
-    }
-}
-
-impl<T> Stream for Watched<T> {
-    type Item = Progress;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Progress>> {
-        self.query.call.poll_next(cx, Reader::poll_step)
-    }
-}
-
-impl<T: Outcome> IntoFuture for Watched<T> {
-    type Output = Result<T, QueryError>;
-    type IntoFuture = Query<T>;
-
-    fn into_future(self) -> Query<T> {
-        self.query
-    }
+    items: BoxStream<'static, I>,
+    missed: Arc<AtomicU64>,
 }
 
 /// The providers of some content, as they are found. Each is reported once, and again only if addresses become known
-/// where none were.
-///
-/// None is lost on a slow reader. Await the stream to learn how it ended, whether all providers were read or not;
-/// dropping it cancels the query.
-#[derive(Debug)]
-#[must_use = "a stream does nothing until it is polled"]
-pub struct Providers {
-    query: Query<ProvidersFound>,
-}
-
-impl Providers {
-    pub(super) fn new(call: Call) -> Providers {
-        Providers { query: Query::new(call) }
-    }
-
-    /// Ends after this many providers, in place of the
-    /// [configured number](crate::core::config::LimitConfig::providers_per_query).
-    pub fn limit(mut self, limit: NonZeroUsize) -> Providers {
-        self.query.call.set(|options| options.limit = Some(limit));
-        self
-    }
-
-    /// Gives it this much time in all, in place of the
-    /// [configured one](crate::core::config::LookupConfig::query_timeout).
-    pub fn timeout(mut self, timeout: Duration) -> Providers {
-        self.query = self.query.timeout(timeout);
-        self
-    }
-
-    /// The same query, watched: its steps, and the providers between them.
-    pub fn with_progress(mut self) -> WatchedProviders {
-        self.query.call.set(|options| options.progress = true);
-        WatchedProviders { query: self.query, steps_over: false }
-    }
-}
-
-impl Stream for Providers {
-    type Item = PeerRecord;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PeerRecord>> {
-        let provider = ready!(self.query.call.poll_next(cx, Reader::poll_provider));
-        Poll::Ready(provider.map(|contact| PeerRecord::from(&*contact)))
-    }
-}
-
-impl IntoFuture for Providers {
-    type Output = Result<ProvidersFound, QueryError>;
-    type IntoFuture = Query<ProvidersFound>;
-
-    fn into_future(self) -> Query<ProvidersFound> {
-        self.query
-    }
-}
+/// where none were. All of them are kept for a slow reader.
+pub type Providers = Watched<ProvidersFound, PeerRecord>;
 
 /// [`Providers`] with the steps of their query.
-#[derive(Debug)]
-#[must_use = "a stream does nothing until it is polled"]
-pub struct WatchedProviders {
-    query: Query<ProvidersFound>,
-    steps_over: bool,
-}
+pub type WatchedProviders = Watched<ProvidersFound, ProviderUpdate>;
 
-/// News of a [`WatchedProviders`].
+/// Ever better values under a key, as they are found: each is better than all before it.
+///
+/// A slow reader sees the best value that it has not read yet. The result of the query names the best value with its
+/// holders, or is [`QueryError::QuorumMissed`] where the network has fewer of them than the [quorum](Values::quorum) that
+/// was asked for; the values that came before are as good.
+pub type Values = Watched<Found, Record>;
+
+/// News of [`WatchedProviders`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ProviderUpdate {
@@ -221,148 +237,66 @@ pub enum ProviderUpdate {
     Provider(PeerRecord),
 }
 
-impl Stream for WatchedProviders {
-    type Item = ProviderUpdate;
+impl<T: 'static, I> Watched<T, I> {
+    /// The number of steps that were dropped, since they were not read in time.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ProviderUpdate>> {
-        if let Poll::Ready(Some(contact)) = self.query.call.poll_next(cx, Reader::poll_provider) {
-            return Poll::Ready(Some(ProviderUpdate::Provider(PeerRecord::from(&*contact))));
-        }
-        if !self.steps_over {
-            match ready!(self.query.call.poll_next(cx, Reader::poll_step)) {
-                Some(step) => return Poll::Ready(Some(ProviderUpdate::Step(step))),
-                None => self.steps_over = true,
-            }
-        }
-        // Providers may have come between the two looks: the end of the steps is the end of the query, so look again.
-        let provider = ready!(self.query.call.poll_next(cx, Reader::poll_provider));
-        Poll::Ready(provider.map(|contact| ProviderUpdate::Provider(PeerRecord::from(&*contact))))
+    /// Limits the time that the query has in all. As [`Query::timeout`].
+    pub fn timeout(self, timeout: Duration) -> Watched<T, I> {
+        self.set(|start| start.options.timeout = Some(timeout))
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut Start)) -> Watched<T, I> {
+        self.query = self.query.set(change);
+        self
     }
 }
 
-impl IntoFuture for WatchedProviders {
-    type Output = Result<ProvidersFound, QueryError>;
-    type IntoFuture = Query<ProvidersFound>;
-
-    fn into_future(self) -> Query<ProvidersFound> {
-        self.query
+impl Providers {
+    /// Ends the query after this many providers, in place of the
+    /// [configured number](crate::core::config::LimitConfig::providers_per_query).
+    pub fn limit(self, limit: NonZeroUsize) -> Providers {
+        self.set(|start| start.options.limit = Some(limit))
     }
-}
 
-/// Ever better values under a key, as they are found: each is better than all before it.
-///
-/// A reader that is slow sees the best one that it has not read yet. Await the stream for the end of the query, which
-/// names the best value with its holders, or is [`QueryError::QuorumMissed`] where the network has fewer of them than
-/// a [quorum](Values::quorum) that was asked for; the values that came are as good. Dropping it cancels the query.
-#[derive(Debug)]
-#[must_use = "a stream does nothing until it is polled"]
-pub struct Values {
-    query: Query<Found>,
+    /// The same query with its steps, and the providers between them.
+    pub fn with_progress(self) -> WatchedProviders {
+        let (sender, steps) = async_channel::bounded(MAX_UNREAD_STEPS);
+        let providers = self.items.map(ProviderUpdate::Provider);
+        let items = select_with_strategy(providers, steps.map(ProviderUpdate::Step), |_: &mut ()| PollNext::Left);
+        self.query.watched(items, |reports| reports.steps = Some(sender))
+    }
 }
 
 impl Values {
-    pub(super) fn new(mut call: Call) -> Values {
-        call.set(|options| options.thorough = true);
-        Values { query: Query::new(call) }
-    }
-
-    /// Ends once this many peers were found to hold a value. Default: not before all of the k closest were asked.
-    pub fn quorum(mut self, quorum: Quorum) -> Values {
-        self.query.call.set(|options| options.thorough = false);
-        self.query = self.query.quorum(quorum);
-        self
-    }
-
-    /// Gives it this much time in all, in place of the
-    /// [configured one](crate::core::config::LookupConfig::query_timeout).
-    pub fn timeout(mut self, timeout: Duration) -> Values {
-        self.query = self.query.timeout(timeout);
-        self
+    /// Ends the query once this many peers were found to hold a value. Without it all of the k closest are asked.
+    pub fn quorum(self, quorum: Quorum) -> Values {
+        self.set(|start| (start.options.thorough, start.options.quorum) = (false, Some(quorum)))
     }
 }
 
-impl Stream for Values {
-    type Item = Record;
+impl<T: 'static, I> Stream for Watched<T, I> {
+    type Item = I;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Record>> {
-        self.query.call.poll_next(cx, Reader::poll_value)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<I>> {
+        self.query.poll_result(cx);
+        self.items.poll_next_unpin(cx)
     }
 }
 
-impl IntoFuture for Values {
-    type Output = Result<Found, QueryError>;
-    type IntoFuture = Query<Found>;
+impl<T: 'static, I> IntoFuture for Watched<T, I> {
+    type Output = Result<T, QueryError>;
+    type IntoFuture = Query<T>;
 
-    fn into_future(self) -> Query<Found> {
+    fn into_future(self) -> Query<T> {
         self.query
     }
 }
 
-/// One command on its way: not sent, sent, or over.
-#[derive(Debug)]
-pub(super) struct Call {
-    mailbox: Arc<Mailbox>,
-    reader: Reader,
-    /// The command, until it is sent.
-    unsent: Option<Command>,
-    /// Where in the mailbox this call waits for room.
-    place: Option<Ticket>,
-    /// The name of the command, once it is sent.
-    ticket: Option<Ticket>,
-}
-
-impl Call {
-    pub(super) fn new(mailbox: Arc<Mailbox>, command: Command, reader: Reader) -> Call {
-        Call { mailbox, reader, unsent: Some(command), place: None, ticket: None }
-    }
-
-    pub(super) fn set(&mut self, change: impl FnOnce(&mut QueryOptions)) {
-        if let Some(Command::Start { options, .. }) = &mut self.unsent {
-            change(options);
-        }
-    }
-
-    /// Ready once the command is sent, or cannot be, which the reader then sees as the end.
-    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.unsent.is_some() {
-            self.ticket = ready!(self.mailbox.poll_post(cx, &mut self.unsent, &mut self.place)).ok();
-        }
-        Poll::Ready(())
-    }
-
-    fn poll_next<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        read: impl FnOnce(&Reader, &mut Context<'_>) -> Poll<Option<T>>,
-    ) -> Poll<Option<T>> {
-        ready!(self.poll_sent(cx));
-        read(&self.reader, cx)
-    }
-
-    fn poll_end<T: Outcome>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, QueryError>> {
-        ready!(self.poll_sent(cx));
-        let reply: Reply = match ready!(self.reader.poll_end(cx)) {
-            Ok(reply) => reply,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
-        let outcome = T::read(reply);
-        debug_assert!(outcome.is_some(), "the core answered another question");
-        Poll::Ready(outcome.ok_or(QueryError::Closed))
-    }
-}
-
-/// Cancels. The reader closes first: whoever takes the command afterwards sees that nobody waits for it; whoever took
-/// it before finds the cancellation. There is no moment at which both could be missed.
-impl Drop for Call {
-    fn drop(&mut self) {
-        let ended = self.reader.close();
-        if let Some(place) = self.place {
-            self.mailbox.leave(place);
-        }
-        if let Some(ticket) = self.ticket
-            && !ended
-        {
-            self.mailbox.withdraw(ticket);
-        }
+impl<T, I> fmt::Debug for Watched<T, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("query", &self.query).finish_non_exhaustive()
     }
 }

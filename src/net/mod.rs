@@ -7,7 +7,6 @@ mod clock;
 mod config;
 mod dialer;
 mod dual;
-mod event;
 mod handler;
 mod messages;
 mod mode;
@@ -15,12 +14,12 @@ mod operations;
 mod pending_inbound;
 mod stream;
 
+pub use crate::core::{Event, ModeReason};
 pub use behaviour::Behaviour;
 pub use config::{
     AMINO_PROTOCOL, Config, DEFAULT_DIALS_AT_ONCE, DEFAULT_DIALS_WAITING, DEFAULT_SERVER_HOLD, DialConfig, LAN_PROTOCOL,
 };
 pub use dual::{Dual, DualEvent};
-pub use event::{Event, ModeReason};
 pub use handler::Handler;
 pub use messages::{FromHandler, ToHandler};
 pub use stream::StreamConfig;

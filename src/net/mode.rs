@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libp2p_core::Multiaddr;
 
-use super::event::ModeReason;
+use crate::core::ModeReason;
 use crate::core::{AddressPolicy, Mode, Timestamp, is_relayed};
 
 /// Decides the mode. Pure: told of facts, asked for the decision.

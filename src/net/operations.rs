@@ -10,7 +10,7 @@ use crate::core::{Busy, Operation, QueryId, QueryOptions, RecordKey};
 
 /// The operations of [`DhtHandle`](crate::DhtHandle) with the configured options; for others see [`Behaviour::start`].
 impl Behaviour {
-    /// Wants the best value under a key. As [`DhtHandle::get`](crate::DhtHandle::get).
+    /// Finds the best value under a key. As [`DhtHandle::get`](crate::DhtHandle::get).
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Behaviour {
         self.start(Operation::Provide { key: key.into() }, QueryOptions::default())
     }
 
-    /// Wants who provides some content. As [`DhtHandle::providers`](crate::DhtHandle::providers).
+    /// Finds who provides some content. As [`DhtHandle::providers`](crate::DhtHandle::providers).
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Behaviour {
         self.start(Operation::Providers { key: key.into() }, QueryOptions::default())
     }
 
-    /// Wants a peer's addresses. As [`DhtHandle::find_peer`](crate::DhtHandle::find_peer).
+    /// Finds a peer's addresses. As [`DhtHandle::find_peer`](crate::DhtHandle::find_peer).
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Behaviour {
         self.start(Operation::FindPeer { peer }, QueryOptions::default())
     }
 
-    /// Wants the peers closest to a key. As [`DhtHandle::closest_peers`](crate::DhtHandle::closest_peers).
+    /// Finds the peers closest to a key. As [`DhtHandle::closest_peers`](crate::DhtHandle::closest_peers).
     ///
     /// # Errors
     ///

@@ -75,7 +75,7 @@ fn the_first_good_answer_wins_and_the_other_query_is_cancelled() {
     assert_eq!(started(&two.wan), before + 1);
     two.lan.run();
     let (which, found) = ready(&mut get).unwrap();
-    assert_eq!((which, &found.value[..]), (Which::Lan, &b"lan"[..]));
+    assert_eq!((which, &found.record.value[..]), (Which::Lan, &b"lan"[..]));
     two.wan.step(0);
     assert_eq!(two.wan.nodes[0].commands.running(), 0, "cancelled, with the future still there");
     two.run();
@@ -145,7 +145,7 @@ fn where_both_have_a_value_the_validator_decides() {
         assert!(poll(&mut get).is_pending());
         two.run();
         let (which, found) = ready(&mut get).unwrap();
-        assert_eq!((which, &found.value[..]), (best, wan.max(lan).as_bytes()));
+        assert_eq!((which, &found.record.value[..]), (best, wan.max(lan).as_bytes()));
 
         // As a stream: each is better than all before, whoever comes first.
         let mut values = two.dht.values("/a/b");
@@ -162,7 +162,7 @@ fn where_both_have_a_value_the_validator_decides() {
         assert_eq!(seen, expected);
         assert!(matches!(poll_next(&mut values), Poll::Ready(None)));
         let (which, found) = ready(&mut values.into_future()).unwrap();
-        assert_eq!((which, &found.value[..]), (best, wan.max(lan).as_bytes()));
+        assert_eq!((which, &found.record.value[..]), (best, wan.max(lan).as_bytes()));
     }
 }
 
@@ -188,8 +188,8 @@ fn writes_go_to_both_and_tell_of_each() {
     assert!(poll(&mut put).is_pending());
     two.wan.run();
     let stored = ready(&mut put).unwrap();
-    assert_eq!(stored.wan.unwrap().acknowledged.len(), 2);
-    assert_eq!(stored.lan.unwrap().acknowledged.len(), 4);
+    assert_eq!(stored.wan.unwrap().report.acknowledged.len(), 2);
+    assert_eq!(stored.lan.unwrap().report.acknowledged.len(), 4);
 
     // To the one that has peers, where the other has none; it keeps the record all the same.
     let mut two = Two::of(1, 3);
@@ -199,7 +199,7 @@ fn writes_go_to_both_and_tell_of_each() {
     two.run();
     for stored in [ready(&mut put).unwrap(), ready(&mut provide).unwrap()] {
         assert_eq!(*stored.get(Which::Wan).as_ref().unwrap_err(), QueryError::NoPeers);
-        assert_eq!(stored.get(Which::Lan).as_ref().unwrap().acknowledged.len(), 2);
+        assert_eq!(stored.get(Which::Lan).as_ref().unwrap().report.acknowledged.len(), 2);
     }
     for network in [&mut two.wan, &mut two.lan] {
         let get = network.handle(0).get("/a/b");
@@ -319,7 +319,7 @@ fn a_peer_is_named_where_its_addresses_are_admitted() {
         dht.add_peer(PeerId::random(), addrs.iter().map(|addr| (*addr).clone())).check().unwrap();
         two.run();
         [&two.wan, &two.lan].map(|network| {
-            let named = network.nodes[0].wishes.iter().map(|wish| match wish {
+            let named = network.nodes[0].requests.iter().map(|request| match request {
                 DriverRequest::AddPeer(contact) => contact.addrs().collect::<Vec<_>>(),
                 other => panic!("{other:?}"),
             });

@@ -10,7 +10,7 @@ use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::{
     Contact, Dht, DhtConfig, Event, InboundId, Input, MemoryStore, Output, Reply, RequestError, RequestId, Timestamp,
 };
-use libp2p_kad_dht::handle::{Commands, DriverRequest, Outcome};
+use libp2p_kad_dht::handle::{Commands, DriverRequest};
 use libp2p_kad_dht::{DhtHandle, Query, QueryError};
 
 use super::poll;
@@ -27,7 +27,7 @@ pub(crate) struct Node {
     pub(crate) peer: PeerId,
     pub(crate) dht: Dht,
     pub(crate) commands: Commands,
-    pub(crate) wishes: Vec<DriverRequest>,
+    pub(crate) requests: Vec<DriverRequest>,
     pub(crate) events: Vec<Event>,
     pub(crate) next_inbound: u64,
     pub(crate) asked: BTreeMap<InboundId, (usize, RequestId)>,
@@ -50,7 +50,7 @@ impl Network {
             let store = Box::new(MemoryStore::new(Default::default(), [7; 32]));
             let dht = Dht::new(now, Contact::new(peer, addrs(n)), store, [n as u8; 32], Arc::clone(&config)).unwrap();
             let commands = Commands::new();
-            Node { peer, dht, commands, wishes: vec![], events: vec![], next_inbound: 0, asked: BTreeMap::new() }
+            Node { peer, dht, commands, requests: vec![], events: vec![], next_inbound: 0, asked: BTreeMap::new() }
         };
         Network { now, nodes: (0..count).map(node).collect(), mute: BTreeMap::new() }
     }
@@ -83,11 +83,11 @@ impl Network {
         let waker = noop_waker();
         let (now, node) = (self.now, &mut self.nodes[n]);
         let mut busy = false;
-        while let Poll::Ready(wish) = node.commands.poll(&mut Context::from_waker(&waker), now, &mut node.dht) {
-            if let DriverRequest::AddPeer(contact) = &wish {
+        while let Poll::Ready(request) = node.commands.poll(&mut Context::from_waker(&waker), now, &mut node.dht) {
+            if let DriverRequest::AddPeer(contact) = &request {
                 node.dht.handle_input(now, Input::AddPeer(Arc::clone(contact)));
             }
-            node.wishes.push(wish);
+            node.requests.push(request);
         }
         while let Some(output) = self.nodes[n].dht.poll_output() {
             busy = true;
@@ -126,7 +126,7 @@ impl Network {
             }
             Output::Event(event) => {
                 let node = &mut self.nodes[n];
-                if let Some(event) = node.commands.handle_event(&mut node.dht, event) {
+                if let Some(event) = node.commands.handle_event(event) {
                     node.events.push(event);
                 }
             }
@@ -151,7 +151,7 @@ impl Network {
     }
 
     /// Runs the network until the query has ended; it must not need any time.
-    pub(crate) fn finish<T: Outcome>(&mut self, query: impl IntoFuture<IntoFuture = Query<T>>) -> Result<T, QueryError>
+    pub(crate) fn finish<T: 'static>(&mut self, query: impl IntoFuture<IntoFuture = Query<T>>) -> Result<T, QueryError>
     where
         Query<T>: Future<Output = Result<T, QueryError>>,
     {

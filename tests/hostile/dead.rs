@@ -31,11 +31,11 @@ async fn of_nine_known_peers_the_one_that_lives_is_reached() {
         let (dead, _ports) = if run % 2 == 0 { never_met(&alice).await } else { met_before(&alice).await };
         alice.dht.add_peer(live.peer, [live.addr.clone()]);
         let provided = soon(alice.dht.provide(b"content")).await.unwrap();
-        assert_eq!(provided.acknowledged, [live.peer], "run {run}: {provided:?}");
-        assert_eq!(provided.sent, []);
-        let named: BTreeSet<PeerId> = provided.failed.iter().map(|failure| failure.peer).collect();
+        assert_eq!(provided.report.acknowledged, [live.peer], "run {run}: {provided:?}");
+        assert_eq!(provided.report.sent, []);
+        let named: BTreeSet<PeerId> = provided.report.failed.iter().map(|failure| failure.peer).collect();
         assert_eq!(named, dead, "run {run}: {provided:?}");
-        for failure in &provided.failed {
+        for failure in &provided.report.failed {
             let plausible = matches!(
                 failure.why,
                 RequestError::Timeout | RequestError::ConnectionClosed | RequestError::Unreachable(_)
@@ -102,8 +102,8 @@ pub(crate) async fn lost(alice: &Ours, peer: PeerId) {
 
 /// The peers that a publication did not reach, whatever the reason.
 fn unreached(published: &Published) -> BTreeSet<PeerId> {
-    let failed = published.failed.iter().map(|failure| failure.peer);
-    failed.chain(published.sent.iter().copied()).collect()
+    let failed = published.report.failed.iter().map(|failure| failure.peer);
+    failed.chain(published.report.sent.iter().copied()).collect()
 }
 
 /// A peer answers the walk; before the walk is over, which waits for another, it is stopped or gone.
@@ -139,7 +139,7 @@ async fn a_peer_stopped_after_the_walk_is_not_named_as_reached() {
         }
         open.send_replace(true);
         let published = soon(publishing).await.unwrap();
-        assert_eq!(published.acknowledged, [slow.peer], "{announce} {gone} {published:?}");
+        assert_eq!(published.report.acknowledged, [slow.peer], "{announce} {gone} {published:?}");
         assert_eq!(unreached(&published), BTreeSet::from([victim.peer]), "{announce} {gone} {published:?}");
     }))
     .await;
@@ -157,7 +157,7 @@ async fn a_value_is_delivered_after_connections_idled_out() {
     alice.learns(&bob).await;
     let two = Quorum::N(NonZeroUsize::new(2).unwrap());
     let put = soon(alice.dht.put(b"/test/a", b"value").quorum(two)).await.unwrap();
-    let reached: BTreeSet<PeerId> = put.acknowledged.iter().copied().collect();
+    let reached: BTreeSet<PeerId> = put.report.acknowledged.iter().copied().collect();
     assert_eq!(reached, BTreeSet::from([bob.peer, carol.peer]), "{put:?}");
     assert_eq!(unreached(&put), BTreeSet::from([dead]));
     let dialled = alice.seen(|event| match event {
@@ -167,7 +167,7 @@ async fn a_value_is_delivered_after_connections_idled_out() {
     assert!(dialled.len() >= 2, "the connection was to close between the walk and the delivery");
     for node in [&bob, &carol] {
         let found = soon(node.dht.get(b"/test/a")).await.unwrap();
-        assert_eq!((&found.value[..], found.from), (&b"value"[..], None), "kept there");
+        assert_eq!((&found.record.value[..], found.from), (&b"value"[..], None), "kept there");
     }
 }
 

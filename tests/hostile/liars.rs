@@ -31,9 +31,12 @@ async fn only_the_good_one_counts(dht: &DhtHandle, good: PeerId, failure: PeerFa
     assert_eq!(closest.report.failed, [failure]);
     let it_alone = |failed: &[PeerFailure]| failed.iter().all(|other| other.peer == failure.peer);
     let put = soon(dht.put(b"/test/a", b"value")).await.unwrap();
-    assert!(put.acknowledged == [good] && it_alone(&put.failed), "{put:?}");
+    assert!(put.report.acknowledged == [good] && it_alone(&put.report.failed), "{put:?}");
     let provided = soon(dht.provide(b"content")).await.unwrap();
-    assert!(provided.acknowledged == [good] && provided.sent.is_empty() && it_alone(&provided.failed), "{provided:?}");
+    assert!(
+        provided.report.acknowledged == [good] && provided.report.sent.is_empty() && it_alone(&provided.report.failed),
+        "{provided:?}"
+    );
 }
 
 fn misbehaviours(node: &Ours) -> Vec<(PeerId, Misbehaviour)> {
@@ -128,7 +131,7 @@ async fn an_answer_for_another_key() {
         assert_eq!(misbehaviours(&alice), [(liar.peer, Misbehaviour::WrongKey)]);
         soon(bob.dht.put(b"/test/a", b"value")).await.ok();
         let found = soon(alice.dht.get(b"/test/a")).await.unwrap();
-        assert_eq!((&found.value[..], found.from), (&b"value"[..], Some(bob.peer)));
+        assert_eq!((&found.record.value[..], found.from), (&b"value"[..], Some(bob.peer)));
     }
 }
 
@@ -142,7 +145,7 @@ async fn an_echo_that_is_not_what_was_stored() {
     let (alice, bob) = node_with(&forger).await;
     let put = soon(alice.dht.put(b"/test/a", b"value")).await.unwrap();
     let failure = PeerFailure::new(forger.peer, RequestError::Misbehaved(Misbehaviour::WrongEcho));
-    assert_eq!((put.acknowledged, put.failed), (vec![bob.peer], vec![failure]));
+    assert_eq!((put.report.acknowledged, put.report.failed), (vec![bob.peer], vec![failure]));
 }
 
 fn stranger() -> PeerId {

@@ -16,7 +16,7 @@ async fn what_a_client_provides_is_found_with_addresses() {
     let client = node(kad::Config::new(PROTOCOL).with_mode(Some(Mode::Client))).await;
     client.learns(&server).await;
     let provided = soon(client.dht.provide(b"content")).await.unwrap();
-    assert_eq!(provided.acknowledged, [server.peer]);
+    assert_eq!(provided.report.acknowledged, [server.peer]);
     let found = provided_at(&server, b"content").await;
     assert_eq!(found.len(), 1);
     assert_eq!(*found[0].peer(), client.peer);

@@ -135,7 +135,7 @@ async fn values(network: &Network, table: &mut Table) {
     for (n, writer) in network.ours.iter().enumerate().take(4) {
         let (key, value) = (format!("/test/ours/{n}"), format!("value of ours {n}"));
         let put = soon(writer.dht.put(key.as_bytes(), value.as_bytes())).await;
-        table.note("put", "ours", put.as_ref().is_ok_and(|put| put.acknowledged.len() == K.get()), put);
+        table.note("put", "ours", put.as_ref().is_ok_and(|put| put.report.acknowledged.len() == K.get()), put);
         for reader in &network.theirs {
             let found = reader.get(key.as_bytes()).await;
             asked += usize::from(found.iter().all(|(_, from)| from.is_some()));
@@ -155,7 +155,7 @@ async fn values(network: &Network, table: &mut Table) {
             table.note(
                 "get",
                 "theirs put, ours get",
-                found.as_ref().is_ok_and(|found| found.value == value.as_bytes()),
+                found.as_ref().is_ok_and(|found| found.record.value == value.as_bytes()),
                 found,
             );
         }
@@ -168,14 +168,14 @@ async fn providers(network: &Network, table: &mut Table) {
     for (n, provider) in network.ours.iter().enumerate().take(4) {
         let key = format!("content of ours {n}");
         let provided = soon(provider.dht.provide(key.as_bytes())).await;
-        let told = provided.as_ref().is_ok_and(|provided| provided.acknowledged.len() == K.get());
+        let told = provided.as_ref().is_ok_and(|provided| provided.report.acknowledged.len() == K.get());
         table.note("provide", "ours", told, &provided);
         for seeker in &network.theirs {
             let found = seeker.providers(key.as_bytes()).await;
             table.note("providers", "ours provide, theirs find", found == BTreeSet::from([provider.peer]), &found);
         }
         // A result of libp2p-kad has no addresses, so the holders of the record are asked for theirs.
-        for holder in provided.into_iter().flat_map(|provided| provided.acknowledged) {
+        for holder in provided.into_iter().flat_map(|provided| provided.report.acknowledged) {
             let found = network.held_providers(holder, key.as_bytes()).await;
             let reached = found.len() == 1 && found[0].peer() == &provider.peer && dialable(&found[0]).await;
             table.note("dial a provider", "ours provide, all hold", reached, found);
@@ -199,7 +199,7 @@ async fn providers(network: &Network, table: &mut Table) {
 async fn peers(network: &Network, table: &mut Table) {
     for (seeker, wanted) in network.ours.iter().zip(&network.theirs) {
         let found = soon(seeker.dht.find_peer(wanted.peer)).await;
-        let right = found.as_ref().is_ok_and(|found| found.addrs.contains(&wanted.addr));
+        let right = found.as_ref().is_ok_and(|found| found.peer.addrs.contains(&wanted.addr));
         table.note("find peer", "ours find theirs", right, found);
     }
     for (seeker, wanted) in network.theirs.iter().zip(&network.ours) {
@@ -277,9 +277,9 @@ async fn our_clients_use_servers_of_theirs() {
         table.note("bootstrap", "ours", joined.is_ok(), joined);
     }
     let put = soon(alice.dht.put(b"/test/a", b"value")).await;
-    table.note("put", "ours", put.as_ref().is_ok_and(|put| put.acknowledged.len() == K.get()), put);
+    table.note("put", "ours", put.as_ref().is_ok_and(|put| put.report.acknowledged.len() == K.get()), put);
     let found = soon(bob.dht.get(b"/test/a")).await;
-    table.note("get", "ours", found.as_ref().is_ok_and(|found| &found.value[..] == b"value"), found);
+    table.note("get", "ours", found.as_ref().is_ok_and(|found| &found.record.value[..] == b"value"), found);
     let provided = soon(alice.dht.provide(b"content")).await;
     table.note("provide", "ours", provided.is_ok(), provided);
     let providers: Vec<_> = soon(bob.dht.providers(b"content").collect::<Vec<_>>()).await;

@@ -37,7 +37,7 @@ async fn five_nodes_joined_through_one_know_each_other() {
     join_through_the_first(&nodes).await;
     all_know_all(&nodes).await;
     soon(nodes[1].dht.put(b"/test/a", b"value")).await.unwrap();
-    assert_eq!(&soon(nodes[4].dht.get(b"/test/a")).await.unwrap().value[..], b"value");
+    assert_eq!(&soon(nodes[4].dht.get(b"/test/a")).await.unwrap().record.value[..], b"value");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,8 +54,8 @@ async fn two_names_of_the_protocol_are_one_network() {
     for (writer, reader) in [(1, 3), (2, 1), (3, 4)] {
         let key = format!("/test/{writer}");
         let put = soon(nodes[writer].dht.put(key.as_bytes(), b"value")).await.unwrap();
-        assert_eq!(put.acknowledged.len(), 4, "{put:?}");
-        assert_eq!(&soon(nodes[reader].dht.get(key.as_bytes())).await.unwrap().value[..], b"value");
+        assert_eq!(put.report.acknowledged.len(), 4, "{put:?}");
+        assert_eq!(&soon(nodes[reader].dht.get(key.as_bytes())).await.unwrap().record.value[..], b"value");
     }
 }
 

@@ -202,7 +202,7 @@ impl Lawful {
                 assert_eq!(from, *to);
                 self.check_reply(&from, &request, reply);
             }
-            Output::Event(Event::Query { id, event }) => {
+            Output::Event(Event::QueryProgressed { id, event }) => {
                 let until = self.queries.get_mut(id).expect("a query that was started");
                 assert!(until.is_some(), "{id} has ended: {event:?}");
                 if matches!(event, QueryEvent::Finished(_)) {

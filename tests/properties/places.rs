@@ -9,7 +9,8 @@ use std::sync::{Arc, LazyLock};
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::store::{Item, Scan, StoreExt as _};
 use libp2p_kad_dht::core::{
-    AddressPolicy, Answer, Contact, Event, Output, QueryEvent, Reply, Request, Response, RoutingSnapshot,
+    AddressPolicy, Answer, ClosestPeers, Contact, Event, FoundPeer, Output, PeerRecord, QueryEvent, Reply, Request,
+    Response, RoutingSnapshot,
 };
 use multiaddr::Multiaddr;
 
@@ -93,6 +94,10 @@ impl Lawful {
         }
     }
 
+    fn good_record(&self, peer: &PeerRecord, whence: &str) {
+        self.good(&Contact::new(peer.id, peer.addrs.iter().cloned()), whence);
+    }
+
     /// The same, and one that takes no relay.
     fn routable(&self, contact: &Contact, whence: &str) {
         self.good(contact, whence);
@@ -114,10 +119,14 @@ impl Lawful {
                 }
             }
             Output::Reply { reply: Reply::Answer(response), id, .. } => self.check_answer(response, *id),
-            Output::Event(Event::Query { event: QueryEvent::Provider(provider), .. }) => self.good(provider, "found"),
-            Output::Event(Event::Query { event: QueryEvent::Finished(result), .. }) => match &**result {
-                Ok(Answer::Peer { peer, .. }) => self.good(peer, "found"),
-                Ok(Answer::ClosestPeers { peers, .. }) => peers.iter().for_each(|peer| self.good(peer, "closest")),
+            Output::Event(Event::QueryProgressed { event: QueryEvent::Provider(provider), .. }) => {
+                self.good_record(provider, "found")
+            }
+            Output::Event(Event::QueryProgressed { event: QueryEvent::Finished(result), .. }) => match &**result {
+                Ok(Answer::Peer(FoundPeer { peer, .. })) => self.good_record(peer, "found"),
+                Ok(Answer::ClosestPeers(ClosestPeers { peers, .. })) => {
+                    peers.iter().for_each(|peer| self.good_record(peer, "closest"))
+                }
                 _ => {}
             },
             _ => {}

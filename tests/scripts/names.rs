@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::{Contact, Key, RecordKey};
+use libp2p_kad_dht::core::{Contact, Key, PeerRecord, RecordKey};
 
 /// Everyone and everything that a story named so far.
 #[derive(Default)]
@@ -89,6 +89,11 @@ impl Names {
             self.of_peer(contact.peer()) + mark
         };
         contacts.iter().map(name).collect::<Vec<_>>().join(",")
+    }
+
+    pub(crate) fn of_records(&self, peers: &[PeerRecord]) -> String {
+        let name = |peer: &PeerRecord| self.of_peer(&peer.id) + if peer.addrs.is_empty() { "!" } else { "" };
+        peers.iter().map(name).collect::<Vec<_>>().join(",")
     }
 
     /// The name of a key, or of the peer whose id it is.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use libp2p_kad_dht::core::store::Item;
 use libp2p_kad_dht::core::{
-    Answer, Event, Progress, QueryError, QueryEvent, Reply, Report, Request, Response, RoutingSnapshot, Value,
+    Answer, Bootstrapped, ClosestPeers, Event, Found, FoundPeer, Progress, ProvidersFound, Published, QueryError,
+    QueryEvent, Reply, Report, Request, Response, RoutingSnapshot, Value,
 };
 
 use super::names::Names;
@@ -70,7 +71,7 @@ impl Names {
 
     pub(crate) fn of_event(&self, event: &Event) -> String {
         match event {
-            Event::Query { id, event } => format!("{id} {}", self.of_query_event(event)),
+            Event::QueryProgressed { id, event } => format!("{id} {}", self.of_query_event(event)),
             Event::RoutingChanged { peer, present: true } => format!("table +{}", self.of_peer(peer)),
             Event::RoutingChanged { peer, present: false } => format!("table -{}", self.of_peer(peer)),
             Event::RecordStored { key, from } => {
@@ -97,7 +98,7 @@ impl Names {
             QueryEvent::Progress(Progress::Failed { peer, why }) => format!("failed {} ({why})", self.of_peer(peer)),
             QueryEvent::Value(record) => format!("value {}", String::from_utf8_lossy(&record.value)),
             QueryEvent::Provider(provider) => {
-                format!("provider {}", self.of_contacts(std::slice::from_ref(provider)))
+                format!("provider {}", self.of_records(std::slice::from_ref(provider)))
             }
             QueryEvent::Finished(result) => match &**result {
                 Ok(answer) => self.of_answer(answer),
@@ -109,14 +110,14 @@ impl Names {
 
     fn of_answer(&self, answer: &Answer) -> String {
         match answer {
-            Answer::ClosestPeers { peers, report } => {
-                format!("finished ClosestPeers {}; {}", self.of_contacts(peers), self.of_report(report))
+            Answer::ClosestPeers(ClosestPeers { peers, report, .. }) => {
+                format!("finished ClosestPeers {}; {}", self.of_records(peers), self.of_report(report))
             }
-            Answer::Peer { peer, evidence, report } => {
-                let peer = self.of_contacts(std::slice::from_ref(peer));
+            Answer::Peer(FoundPeer { peer, evidence, report, .. }) => {
+                let peer = self.of_records(std::slice::from_ref(peer));
                 format!("finished Peer {peer} {evidence}; {}", self.of_report(report))
             }
-            Answer::Value { record, from, holders, outdated, missing, corrected, cached, report } => {
+            Answer::Value(Found { record, from, holders, outdated, missing, corrected, cached, report, .. }) => {
                 let from = from.as_ref().map_or("here".to_owned(), |peer| self.of_peer(peer));
                 let value = String::from_utf8_lossy(&record.value);
                 let (holders, outdated) = (self.of_peers(holders), self.of_peers(outdated));
@@ -131,14 +132,15 @@ impl Names {
                 }
                 format!("{text}; {}", self.of_report(report))
             }
-            Answer::Stored { report } => format!("finished Stored; {}", self.of_report(report)),
-            Answer::Provided { report } => format!("finished Provided; {}", self.of_report(report)),
-            Answer::Providers { found, report } => format!("finished Providers {found}; {}", self.of_report(report)),
-            Answer::Bootstrapped { peers, report } => {
+            Answer::Published(Published { report, .. }) => format!("finished Published; {}", self.of_report(report)),
+            Answer::Providers(ProvidersFound { found, report, .. }) => {
+                format!("finished Providers {found}; {}", self.of_report(report))
+            }
+            Answer::Bootstrapped(Bootstrapped { peers, report, .. }) => {
                 format!("finished Bootstrapped {peers}; {}", self.of_report(report))
             }
-            Answer::Forgotten => "finished Forgotten".to_owned(),
-            Answer::Records { items } => {
+            Answer::Forgotten(()) => "finished Forgotten".to_owned(),
+            Answer::Records(items) => {
                 let items: Vec<_> = items.iter().map(|item| self.of_item(item)).collect();
                 format!("finished Records {}", items.join(", "))
             }

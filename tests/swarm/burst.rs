@@ -60,7 +60,7 @@ async fn a_burst_of_lookups_finds_all_closest_and_blames_nobody() {
 
     // The time that this node lets an announcement settle makes nobody late, who would be replaced.
     let provided = soon(asker.dht.provide(b"content")).await.unwrap();
-    let told = provided.acknowledged.len() + provided.sent.len();
+    let told = provided.report.acknowledged.len() + provided.report.sent.len();
     assert!(told >= K.min(count - 1) && told <= K + K / 4, "{told} of {K} are told: {provided:?}");
     soon(asker.idle()).await;
 }

@@ -164,7 +164,7 @@ async fn with_mdns() {
             know(dht, 2).await;
         }
         soon(nodes[0].1.put(b"/a/b", b"value")).await.unwrap();
-        assert_eq!(&soon(nodes[2].1.get(b"/a/b")).await.unwrap().value[..], b"value");
+        assert_eq!(&soon(nodes[2].1.get(b"/a/b")).await.unwrap().record.value[..], b"value");
     }
 }
 
@@ -196,7 +196,7 @@ async fn a_peer_that_the_swarm_reports_is_in_the_table() {
         alice.act(move |swarm| swarm.add_peer_address(peer, addr)).await;
         know(&alice.dht, 1).await;
         soon(alice.dht.put(b"/a/b", b"value")).await.unwrap();
-        assert_eq!(&soon(bob.dht.get(b"/a/b")).await.unwrap().value[..], b"value");
+        assert_eq!(&soon(bob.dht.get(b"/a/b")).await.unwrap().record.value[..], b"value");
     }
 }
 

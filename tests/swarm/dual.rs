@@ -151,7 +151,7 @@ async fn nothing_passes_from_one_network_to_the_other() {
     soon(near.dht.lan().put("/room", "here")).await.unwrap();
     soon(near.dht.lan().provide("content")).await.unwrap();
     let (network, found) = soon(home.dht.get("/room")).await.unwrap();
-    assert_eq!((network, &found.value[..]), (Network::Lan, &b"here"[..]));
+    assert_eq!((network, &found.record.value[..]), (Network::Lan, &b"here"[..]));
     for dht in [home.dht.wan(), afar.dht.wan(), alone.dht.wan()] {
         assert!(matches!(soon(dht.get("/room")).await, Err(QueryError::NotFound(_))));
     }
@@ -163,12 +163,12 @@ async fn nothing_passes_from_one_network_to_the_other() {
 
     // Writes go to both, with the addresses of each.
     let told_of = soon(home.dht.provide("content")).await.unwrap();
-    let mut reached = told_of.wan.unwrap().acknowledged;
+    let mut reached = told_of.wan.unwrap().report.acknowledged;
     reached.sort();
     let mut world = [afar.peer, alone.peer];
     world.sort();
     assert_eq!(reached, world);
-    assert_eq!(told_of.lan.unwrap().acknowledged, [near.peer]);
+    assert_eq!(told_of.lan.unwrap().report.acknowledged, [near.peer]);
     let in_the_room = told(near.dht.lan(), b"content").await;
     assert!(in_the_room.is_superset(&home.of(true)), "{in_the_room:?}");
     assert!(in_the_room.iter().all(is_local), "{in_the_room:?}");

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use kad::core::store::Item;
 use kad::core::{InvalidValue, Kind, Report, Stats};
-use kad::handle::{PeerRecord, ProviderUpdate, Published, Walk};
+use kad::handle::{PeerRecord, ProviderUpdate, Published};
 use kad::{DhtHandle, Key, Query, QueryError, Timestamp};
 use libp2p::{Multiaddr, PeerId};
 use libp2p_kad_dht as kad;
@@ -73,7 +73,7 @@ impl Runner {
         let get = self.dht.get(key);
         let found = self.query(get).await.map_err(failed)?;
         Ok(vec![
-            ("value", fields::text(&found.value).into()),
+            ("value", fields::text(&found.record.value).into()),
             ("from", found.from.map(|peer| peer.to_string()).into()),
             ("answers", found.report.answers.into()),
         ])
@@ -100,8 +100,8 @@ impl Runner {
     async fn find_peer(&mut self, peer: PeerId) -> Outcome {
         let find = self.dht.find_peer(peer);
         let found = self.query(find).await.map_err(failed)?;
-        let addrs: Vec<_> = found.addrs.iter().map(ToString::to_string).collect();
-        let peer = json!({ "id": found.id.to_string(), "addrs": addrs });
+        let addrs: Vec<_> = found.peer.addrs.iter().map(ToString::to_string).collect();
+        let peer = json!({ "id": found.peer.id.to_string(), "addrs": addrs });
         Ok(vec![("peer", peer), ("evidence", json!(found.evidence.to_string()))])
     }
 
@@ -195,7 +195,7 @@ impl Runner {
     }
 
     /// Runs a query to its end and shows its steps to people.
-    async fn query<T: Walk>(&mut self, query: Query<T>) -> Result<T, QueryError> {
+    async fn query<T: 'static>(&mut self, query: Query<T>) -> Result<T, QueryError> {
         let mut watched = query.with_progress();
         while let Some(step) = self.steps.next(&mut watched).await {
             self.steps.on(&step);
@@ -215,7 +215,9 @@ fn published(reached: &'static str, outcome: Result<Published, QueryError>) -> O
         fields
     };
     match outcome {
-        Ok(published) => Ok(told(&published.acknowledged, &published.sent, &published.failed, true)),
+        Ok(published) => {
+            Ok(told(&published.report.acknowledged, &published.report.sent, &published.report.failed, true))
+        }
         Err(why) => {
             let nobody = Report::default();
             let report = why.report().unwrap_or(&nobody);

@@ -16,7 +16,7 @@ use super::random::Random;
 use super::stock::{Player, Rules};
 use super::table::Filling;
 use super::traffic::Traffic;
-use libp2p_kad_dht::core::{DhtConfig, Operation, QueryEvent, QueryOptions};
+use libp2p_kad_dht::core::{ClosestPeers, DhtConfig, Operation, QueryEvent, QueryOptions};
 
 const MINUTE: u64 = 60_000_000;
 
@@ -105,7 +105,7 @@ fn lookups(network: &mut Network, seed: u64, n: u32) -> (f64, f64) {
         while let Some(news) = network.next(until) {
             if let News::Query { event: QueryEvent::Finished(result), rounds, .. } = news {
                 longest += f64::from(rounds);
-                if let Ok(libp2p_kad_dht::core::Answer::ClosestPeers { report, .. }) = *result {
+                if let Ok(libp2p_kad_dht::core::Answer::ClosestPeers(ClosestPeers { report, .. })) = *result {
                     requests += report.requests as f64;
                 }
                 break;

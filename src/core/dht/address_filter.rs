@@ -63,22 +63,6 @@ impl Dht {
         }
         self.on_moved(now, &before);
     }
-
-    /// The news of a query, which may have run since before the own addresses changed.
-    pub(super) fn screen_event(&self, event: QueryEvent) -> QueryEvent {
-        match event {
-            QueryEvent::Provider(provider) => QueryEvent::Provider(self.peers.filtered(&provider)),
-            QueryEvent::Finished(mut result) => {
-                match &mut *result {
-                    Ok(Answer::Peer { peer, .. }) => *peer = self.peers.filtered(peer),
-                    Ok(Answer::ClosestPeers { peers, .. }) => *peers = screened(&self.peers, std::mem::take(peers)),
-                    _ => {}
-                }
-                QueryEvent::Finished(result)
-            }
-            event => event,
-        }
-    }
 }
 
 /// A contact that lost all its addresses says nothing; one that had none may.

@@ -152,7 +152,7 @@ impl Dht {
         Ok(dht)
     }
 
-    /// Starts an operation and returns its id at once; its result is a later [`Event::Query`].
+    /// Starts an operation and returns its id at once; its result is a later [`Event::QueryProgressed`].
     ///
     /// # Errors
     ///

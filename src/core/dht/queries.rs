@@ -38,7 +38,7 @@ impl Dht {
         for request in asked.iter().filter_map(|request| self.requests.get(*request)) {
             if !request.is_handed() {
                 let (peer, kind) = (*request.to.peer(), request.kind());
-                self.outputs.push_back(Output::Event(Event::Query {
+                self.outputs.push_back(Output::Event(Event::QueryProgressed {
                     id,
                     event: QueryEvent::Progress(Progress::Queued { peer, kind }),
                 }));
@@ -265,8 +265,7 @@ impl Dht {
     }
 
     pub(super) fn report(&mut self, id: QueryId, event: QueryEvent) {
-        let event = self.screen_event(event);
-        self.outputs.push_back(Output::Event(Event::Query { id, event }));
+        self.outputs.push_back(Output::Event(Event::QueryProgressed { id, event }));
     }
 
     fn report_events(&mut self, id: QueryId, query: &Query, events: &mut Vec<QueryEvent>) {

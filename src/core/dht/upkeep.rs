@@ -164,7 +164,7 @@ pub(super) fn changed_by(operation: &Operation, options: &QueryOptions) -> Optio
 /// Who was reached by a publication that was kept here; `None` if it was not kept.
 fn reached(result: &Result<Answer, QueryError>) -> Option<Vec<u64>> {
     let report = match result {
-        Ok(Answer::Stored { report } | Answer::Provided { report }) => report,
+        Ok(Answer::Published(published)) => &published.report,
         Ok(_) => return None,
         Err(QueryError::NoPeers) => return Some(Vec::new()),
         Err(why) => why.report()?,

@@ -12,8 +12,11 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-pub use answer::{Answer, Evidence, Progress, QueryEvent};
-pub use operation::{Operation, QueryOptions};
+pub use answer::{
+    Answer, Bootstrapped, ClosestPeers, Evidence, Found, FoundPeer, PeerRecord, Progress, ProvidersFound, Published,
+    QueryEvent,
+};
+pub use operation::{Operation, QueryKind, QueryOptions};
 
 use super::contact::Contact;
 use super::message::{DialCause, Misbehaviour, Request, RequestError, Response};
@@ -269,16 +272,24 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// What an application may want to know.
+/// A fact about this node, or news of a query that was started on it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// News of a query that was started here.
-    Query {
-        /// Which query.
+    /// News of a query. The queries of handles never appear here.
+    QueryProgressed {
+        /// The query, as its start returned it.
         id: QueryId,
-        /// What happened.
+        /// The news; [`QueryEvent::Finished`] comes once, last.
         event: QueryEvent,
+    },
+    /// The node serves others from now on, or no longer; reported for the first decision too. It comes from a driver that
+    /// chooses the mode, as the libp2p behaviour does; the core itself does not report it.
+    ModeChanged {
+        /// The mode from now on.
+        mode: Mode,
+        /// The reason for it.
+        why: ModeReason,
     },
     /// A peer entered or left the routing table.
     RoutingChanged {
@@ -287,45 +298,74 @@ pub enum Event {
         /// Whether it is in the table now.
         present: bool,
     },
-    /// A peer stored a value here.
+    /// A peer stored a value on this node.
     RecordStored {
-        /// Its key.
+        /// The value's key.
         key: RecordKey,
-        /// Who stored it.
+        /// The peer that stored it.
         from: PeerId,
     },
-    /// A value that this node had put has given way to another under its key, which is newer by the validator: a peer stored
-    /// it here, or a read or an announcement met it. This node keeps the other one as if a peer had stored it, marked as
-    /// [`superseded`](super::record::Record::superseded), and announces its own no more. Put again what is to stand.
+    /// A value that this node had put has given way to another one under its key, which is newer by the validator: a peer
+    /// stored it here, or a read or an announcement met it. This node keeps the other one as if a peer had stored it, marked
+    /// as [`superseded`](super::record::Record::superseded), and no longer announces its own. To have its own value stand,
+    /// the application puts it again.
     Superseded {
         /// The key.
         key: RecordKey,
     },
-    /// A peer announced here that it provides content.
+    /// A peer announced to this node that it provides some content.
     ProviderStored {
-        /// The content.
+        /// The content's key.
         key: RecordKey,
-        /// Who provides it.
+        /// The provider.
         provider: PeerId,
     },
-    /// Addresses of a peer that the application named are refused by the
-    /// [policy](super::config::DhtConfig::address_policy), or are this node's own: it is not dialled there.
+    /// The [address policy](super::config::DhtConfig::address_policy) refuses addresses of a peer that the application
+    /// named, or they are this node's own: the peer is not dialled there.
     AddrsRefused {
         /// The peer.
         peer: PeerId,
         /// The addresses that are refused.
         addrs: Vec<Multiaddr>,
     },
-    /// Peers connect and ask, but nothing says whether they serve or where they listen: told once, for whoever composed
-    /// the node. With libp2p its swarm, or theirs, lacks the identify behaviour, and peers do not find each other.
+    /// Peers connect and ask, but for seconds nothing said whether they serve or where they listen. With libp2p this means
+    /// that this swarm, or theirs, lacks `identify::Behaviour`; without it a node knows few peers beyond those that it was
+    /// given. Reported once.
     NoIdentify,
-    /// A peer broke the protocol.
+    /// A peer broke a rule of the protocol.
     PeerMisbehaved {
         /// The peer.
         peer: PeerId,
-        /// The rule that it broke.
+        /// The rule.
         what: Misbehaviour,
     },
+}
+
+/// The reason why a node serves, or does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ModeReason {
+    /// The configuration or the application says so.
+    Chosen,
+    /// The choice was left to the node, and a confirmed external address says that it can be reached.
+    ExternalAddr,
+    /// The choice was left to the node, which has no confirmed external address and lost none a moment ago: it never had
+    /// one, or was no server when the choice was left to it.
+    NoExternalAddr,
+    /// The choice was left to the node, which has had no confirmed external address for as long as its configuration
+    /// (`with_server_hold`) allows.
+    ExternalAddrLost,
+}
+
+impl fmt::Display for ModeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ModeReason::Chosen => "chosen",
+            ModeReason::ExternalAddr => "an external address is confirmed",
+            ModeReason::NoExternalAddr => "no external address is confirmed",
+            ModeReason::ExternalAddrLost => "no external address is confirmed any more",
+        })
+    }
 }
 
 /// What `poll_timeout` waits for.

@@ -12,7 +12,7 @@ use super::{Context, Step, find_node, unanswered, walk_on};
 use crate::core::announcement::{RefreshReport, RefreshTarget};
 use crate::core::contact::Contact;
 use crate::core::error::Report;
-use crate::core::io::Answer;
+use crate::core::io::{Answer, Bootstrapped};
 use crate::core::lookup::Lookup;
 use crate::core::preimage;
 use crate::core::requests::Tag;
@@ -87,7 +87,10 @@ impl Bootstrap {
         if report.answers == 0 {
             return Step::Finish(Err(unanswered(report)));
         }
-        Step::Finish(Ok(Answer::Bootstrapped { peers: cx.peers.table.len(), report: std::mem::take(report) }))
+        Step::Finish(Ok(Answer::Bootstrapped(Bootstrapped {
+            peers: cx.peers.table.len(),
+            report: std::mem::take(report),
+        })))
     }
 
     pub(crate) fn unasked(&self) -> usize {

@@ -161,7 +161,7 @@ impl Correct {
                 self.waiting += 1;
                 Step::Ask(to, request, DELIVERY)
             }
-            None if self.waiting == 0 => Step::Finish(Ok(Answer::Stored { report: std::mem::take(report) })),
+            None if self.waiting == 0 => Step::Finish(Ok(Answer::Published(std::mem::take(report).into()))),
             None => Step::Wait,
         }
     }

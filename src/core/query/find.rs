@@ -20,7 +20,7 @@ use super::coverage::Coverage;
 use super::{Context, Step, find_node, take, unanswered, walk_on};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
-use crate::core::io::{Answer, Evidence, QueryOptions};
+use crate::core::io::{Answer, ClosestPeers, Evidence, FoundPeer, QueryOptions};
 use crate::core::key::Key;
 use crate::core::lookup::Lookup;
 use crate::core::message::RequestError;
@@ -115,13 +115,13 @@ impl Find {
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
         if let Wanted::Peer { found: Some((peer, evidence)) } = &self.wanted {
             let (peer, evidence) = (Arc::clone(peer), *evidence);
-            return Step::Finish(Ok(Answer::Peer { peer, evidence, report: std::mem::take(report) }));
+            return Step::Finish(Ok(found_peer(cx, &peer, evidence, report)));
         }
         loop {
             match walk_on(&mut self.lookup, self.tag, || find_node(&self.preimage)) {
                 Some(step) => return step,
                 None if self.go_beyond(cx) => {}
-                None => return Step::Finish(self.finish(report)),
+                None => return Step::Finish(self.finish(cx, report)),
             }
         }
     }
@@ -160,7 +160,7 @@ impl Find {
         }
     }
 
-    fn finish(&mut self, report: &mut Report) -> Result<Answer, QueryError> {
+    fn finish(&mut self, cx: &Context<'_>, report: &mut Report) -> Result<Answer, QueryError> {
         match &self.wanted {
             Wanted::Closest(beyond) => {
                 let peers = match beyond {
@@ -170,16 +170,18 @@ impl Find {
                 if peers.is_empty() {
                     return Err(unanswered(report));
                 }
-                Ok(Answer::ClosestPeers { peers, report: std::mem::take(report) })
+                let peers = peers.iter().map(|peer| cx.record_of(peer)).collect();
+                Ok(Answer::ClosestPeers(ClosestPeers { peers, report: std::mem::take(report) }))
             }
             Wanted::Peer { .. } => match self.lookup.contact(&self.target).filter(|contact| contact.has_addrs()) {
-                Some(peer) if report.answers > 0 => {
-                    let (peer, evidence) = (Arc::clone(peer), Evidence::Hearsay);
-                    Ok(Answer::Peer { peer, evidence, report: std::mem::take(report) })
-                }
+                Some(peer) if report.answers > 0 => Ok(found_peer(cx, peer, Evidence::Hearsay, report)),
                 _ if report.answers > 0 => Err(QueryError::NotFound(take(report))),
                 _ => Err(unanswered(report)),
             },
         }
     }
+}
+
+fn found_peer(cx: &Context<'_>, peer: &Arc<Contact>, evidence: Evidence, report: &mut Report) -> Answer {
+    Answer::Peer(FoundPeer { peer: cx.record_of(peer), evidence, report: std::mem::take(report) })
 }

@@ -14,7 +14,7 @@ use super::{Context, Step, take, unanswered, walk_on};
 use crate::core::config::RecordConfig;
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
-use crate::core::io::{Answer, QueryEvent, QueryOptions};
+use crate::core::io::{self, Answer, QueryEvent, QueryOptions};
 use crate::core::lookup::Lookup;
 use crate::core::message::{Misbehaviour, Request, Response};
 use crate::core::record::{Record, RecordKey};
@@ -240,7 +240,7 @@ impl GetValue {
                     Some(follow_up) => (peers(&follow_up.corrected), follow_up.cached.as_ref().map(|to| *to.peer())),
                     None => (Vec::new(), None),
                 };
-                Ok(Answer::Value {
+                Ok(Answer::Value(io::Found {
                     record: best.told(),
                     from: best.from,
                     holders: peers(&best.holders),
@@ -249,7 +249,7 @@ impl GetValue {
                     corrected,
                     cached,
                     report: std::mem::take(report),
-                })
+                }))
             }
             Some(best) => Err(QueryError::QuorumMissed {
                 wanted: self.quorum,

@@ -35,7 +35,7 @@ use super::announcement::RecordId;
 use super::config::DhtConfig;
 use super::contact::Contact;
 use super::error::{PeerFailure, QueryError, Report};
-use super::io::{Answer, QueryEvent, QueryId};
+use super::io::{Answer, PeerRecord, QueryEvent, QueryId};
 use super::key::{Distance, Key};
 use super::lookup::{Lateness, Lookup, Shape};
 use super::message::{Misbehaviour, Request, RequestError, Response, Unreachable};
@@ -117,6 +117,12 @@ impl<'a> Context<'a> {
             wary,
         };
         Lookup::new(target, seeds, shape)
+    }
+
+    /// A peer as the application sees it. A query may have begun before this node's own addresses changed, so its addresses
+    /// pass the filter once more.
+    pub(crate) fn record_of(&self, peer: &Arc<Contact>) -> PeerRecord {
+        PeerRecord::from(&*self.peers.filtered(peer))
     }
 
     /// Whether the whole network may be fewer than k peers.
@@ -271,8 +277,8 @@ impl Machine {
             (Machine::GetValue(get), done) => get.on_local(cx, done, out),
             (Machine::Publish(publish), done) => publish.on_local(cx, done),
             (Machine::Providers(providers), done) => providers.on_local(cx, done, out),
-            (Machine::Local(end), Ok(Found::Items(items))) => *end = Some(Ok(Answer::Records { items })),
-            (Machine::Local(end), Ok(_)) => *end = Some(Ok(Answer::Forgotten)),
+            (Machine::Local(end), Ok(Found::Items(items))) => *end = Some(Ok(Answer::Records(items))),
+            (Machine::Local(end), Ok(_)) => *end = Some(Ok(Answer::Forgotten(()))),
             (Machine::Local(end), Err(why)) => *end = Some(Err(why.into())),
             _ => {}
         }

@@ -13,7 +13,7 @@ use super::{Context, Step, unanswered, walk_on};
 use crate::core::config::MAX_PROVIDER_KEY_LEN;
 use crate::core::contact::Contact;
 use crate::core::error::Report;
-use crate::core::io::{Answer, QueryEvent, QueryOptions};
+use crate::core::io::{Answer, PeerRecord, ProvidersFound, QueryEvent, QueryOptions};
 use crate::core::lookup::Lookup;
 use crate::core::message::{Request, Response};
 use crate::core::record::RecordKey;
@@ -34,7 +34,7 @@ pub(crate) struct FindProviders {
     heard: BTreeMap<PeerId, bool>,
     reported: usize,
     /// Reports that wait to be handed out by the next event.
-    found: Vec<Arc<Contact>>,
+    found: Vec<PeerRecord>,
     rng: ChaCha8Rng,
 }
 
@@ -88,7 +88,7 @@ impl FindProviders {
         let rest = self.heard.iter_mut().filter(|(_, reported)| !**reported);
         for (peer, reported) in rest.take(self.limit - self.reported) {
             *reported = true;
-            self.found.push(Contact::new(*peer, []));
+            self.found.push(PeerRecord::from(&*Contact::new(*peer, [])));
         }
         self.hand_out(out);
     }
@@ -112,15 +112,15 @@ impl FindProviders {
         let reachable = contact.has_addrs();
         self.heard.insert(*contact.peer(), reachable);
         if reachable {
-            self.found.push(contact);
+            self.found.push(cx.record_of(&contact));
         }
     }
 
     fn hand_out(&mut self, out: &mut Vec<QueryEvent>) {
-        for contact in self.found.drain(..) {
+        for provider in self.found.drain(..) {
             if self.reported < self.limit {
                 self.reported += 1;
-                out.push(QueryEvent::Provider(contact));
+                out.push(QueryEvent::Provider(provider));
             }
         }
     }
@@ -129,6 +129,6 @@ impl FindProviders {
         if self.reported == 0 && report.answers == 0 {
             return Step::Finish(Err(unanswered(report)));
         }
-        Step::Finish(Ok(Answer::Providers { found: self.reported, report: std::mem::take(report) }))
+        Step::Finish(Ok(Answer::Providers(ProvidersFound { found: self.reported, report: std::mem::take(report) })))
     }
 }

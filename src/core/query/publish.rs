@@ -170,7 +170,7 @@ impl Publish {
     pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
         let (Stage::Walking(_, delivery) | Stage::Delivering(delivery)) = &mut self.stage else { return None };
         let reached = delivery.conclude(cx, report);
-        (reached >= self.quorum.get()).then(|| Ok(self.answer(report)))
+        (reached >= self.quorum.get()).then(|| Ok(Answer::Published(std::mem::take(report).into())))
     }
 
     fn message(&self, cx: &Context<'_>) -> Request {
@@ -205,14 +205,6 @@ impl Publish {
                 report,
             });
         }
-        Ok(self.answer(report))
-    }
-
-    fn answer(&self, report: &mut Report) -> Answer {
-        let report = std::mem::take(report);
-        match self.what {
-            What::Value(_) => Answer::Stored { report },
-            What::Provider => Answer::Provided { report },
-        }
+        Ok(Answer::Published(std::mem::take(report).into()))
     }
 }

@@ -8,8 +8,9 @@ mod queries;
 use std::time::Duration;
 
 pub use durations::{BOUNDS, Durations};
-pub use queries::{QueryEnd, QueryKind};
+pub use queries::QueryEnd;
 
+pub use super::io::QueryKind;
 use super::message::{Kind, RequestError};
 
 /// What a node did since it started. With the feature `serde` each counter is written by its name, as in the metrics.

@@ -1,76 +1,10 @@
-//! What queries are for and how they end, in one word each.
+//! The ways in which queries end, in one word each.
 //!
 //! Knows: names. Must not know: how any of them goes.
 
 use std::fmt;
 
 use crate::core::error::QueryError;
-
-/// What a query is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum QueryKind {
-    /// Finds the peers closest to a key.
-    ClosestPeers,
-    /// Finds a peer's addresses.
-    FindPeer,
-    /// Finds a value.
-    Get,
-    /// Publishes a value.
-    Put,
-    /// Announces that this node provides some content.
-    Provide,
-    /// Finds who provides some content.
-    Providers,
-    /// Joins.
-    Bootstrap,
-    /// Forgets a value kept here.
-    Remove,
-    /// Stops announcing some content.
-    StopProviding,
-    /// Lists what is kept here.
-    Records,
-    /// The node's own: looks into parts of the keyspace, so that its table stays full.
-    Refresh,
-    /// The node's own: publishes again what the application published.
-    Announce,
-    /// The node's own: stores values of others again for which nobody else did.
-    Replicate,
-    /// The node's own: brings a newcomer the records that it is close to.
-    Bring,
-    /// The node's own: after a read, brings its value to those of the closest that held none or an older one.
-    Correct,
-}
-
-impl QueryKind {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            QueryKind::ClosestPeers => "closest_peers",
-            QueryKind::FindPeer => "find_peer",
-            QueryKind::Get => "get",
-            QueryKind::Put => "put",
-            QueryKind::Provide => "provide",
-            QueryKind::Providers => "providers",
-            QueryKind::Bootstrap => "bootstrap",
-            QueryKind::Remove => "remove",
-            QueryKind::StopProviding => "stop_providing",
-            QueryKind::Records => "records",
-            QueryKind::Refresh => "refresh",
-            QueryKind::Announce => "announce",
-            QueryKind::Replicate => "replicate",
-            QueryKind::Bring => "bring",
-            QueryKind::Correct => "correct",
-        }
-    }
-}
-
-impl fmt::Display for QueryKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// How a query ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

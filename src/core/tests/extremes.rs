@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Network;
 use super::network::peer;
 use crate::core::io::{Answer, Event, Input, Operation, QueryEvent, QueryId, QueryOptions};
-use crate::core::{Contact, Dht, DhtConfig, MemoryStore, MemoryStoreConfig, Timestamp};
+use crate::core::{ClosestPeers, Contact, Dht, DhtConfig, MemoryStore, MemoryStoreConfig, Timestamp};
 
 #[test]
 fn the_largest_numbers_work() {
@@ -25,7 +25,7 @@ fn the_largest_numbers_work() {
     let options = QueryOptions::default().with_limit(usize::MAX.try_into().unwrap());
     let operation = Operation::ClosestPeers { key: Bytes::from_static(b"x") };
     match network.run_with(1, operation, options).unwrap() {
-        Answer::ClosestPeers { peers, .. } => assert_eq!(peers.len(), 4),
+        Answer::ClosestPeers(ClosestPeers { peers, .. }) => assert_eq!(peers.len(), 4),
         other => panic!("{other:?}"),
     }
 }
@@ -45,7 +45,7 @@ fn the_nodes_own_queries_are_shown_and_cannot_be_cancelled() {
     while !network.nodes[1].query_snapshots().is_empty() {
         assert!(network.step());
     }
-    let told = |event: &Event| matches!(event, Event::Query { event: QueryEvent::Finished(_), .. });
+    let told = |event: &Event| matches!(event, Event::QueryProgressed { event: QueryEvent::Finished(_), .. });
     assert!(!network.events.iter().any(|(node, event)| *node == 1 && told(event)));
     while network.nodes[1].query_snapshots().is_empty() {
         assert!(network.step(), "and it does so again");
@@ -68,7 +68,7 @@ fn after_an_outage_the_network_is_there_again() {
     assert_eq!(network.nodes[7].stats().table, known);
     network.dead.clear();
     match network.run(7, Operation::ClosestPeers { key: Bytes::from_static(b"x") }).unwrap() {
-        Answer::ClosestPeers { peers, .. } => assert_eq!(peers.len(), 19),
+        Answer::ClosestPeers(ClosestPeers { peers, .. }) => assert_eq!(peers.len(), 19),
         other => panic!("{other:?}"),
     }
 }

@@ -9,7 +9,7 @@ use super::network::peer;
 use crate::core::addresses::MAX_FIRST_HAND;
 use crate::core::io::{Evidence, InboundId, Input, Operation, Output, Reply};
 use crate::core::message::{Request, Response};
-use crate::core::{Answer, Contact, DhtConfig};
+use crate::core::{Answer, Contact, DhtConfig, FoundPeer};
 
 /// Where this node says that another is.
 fn handed_out(network: &mut Network, by: usize, of: usize) -> Vec<String> {
@@ -45,7 +45,7 @@ fn after_any_number_of_moves_all_hand_out_the_live_address_first_and_newcomers_r
         network.restart_at(5, "/memory/99");
         let peer = peer(6);
         match network.run(5, Operation::FindPeer { peer }) {
-            Ok(Answer::Peer { evidence, .. }) => assert!(evidence != Evidence::Hearsay, "{moves} moves"),
+            Ok(Answer::Peer(FoundPeer { evidence, .. })) => assert!(evidence != Evidence::Hearsay, "{moves} moves"),
             other => panic!("after {moves} moves: {other:?}"),
         }
     }

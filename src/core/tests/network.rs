@@ -178,7 +178,7 @@ impl Network {
 
     pub(crate) fn finished(&self, i: usize, id: QueryId) -> Option<Result<Answer, QueryError>> {
         self.events.iter().find_map(|(node, event)| match event {
-            Event::Query { id: of, event: QueryEvent::Finished(result) } if (*node, *of) == (i, id) => {
+            Event::QueryProgressed { id: of, event: QueryEvent::Finished(result) } if (*node, *of) == (i, id) => {
                 Some((**result).clone())
             }
             _ => None,

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::Network;
 use crate::core::store::{Item, Scan, StoreExt as _};
-use crate::core::{Answer, Dht, DhtConfig, Event, Input, MemoryStore, MemoryStoreConfig, Operation, Record, RecordKey};
+use crate::core::{
+    Answer, Dht, DhtConfig, Event, Found, Input, MemoryStore, MemoryStoreConfig, Operation, Record, RecordKey,
+};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const NODES: usize = 60;
@@ -77,7 +79,9 @@ fn superseded(network: &Network, i: usize) -> usize {
 }
 
 fn reads(network: &mut Network, i: usize) -> Bytes {
-    let Ok(Answer::Value { record, .. }) = network.run(i, Operation::Get { key: key() }) else { panic!("not found") };
+    let Ok(Answer::Value(Found { record, .. })) = network.run(i, Operation::Get { key: key() }) else {
+        panic!("not found")
+    };
     record.value
 }
 

@@ -8,7 +8,10 @@ use super::Network;
 use super::network::{DELAY, peer};
 use crate::core::io::{Answer, Event, Evidence, Operation, QueryEvent, QueryOptions};
 use crate::core::store::StoreExt;
-use crate::core::{DhtConfig, Key, QueryError, Quorum, RecordKey, Report, RequestError};
+use crate::core::{
+    ClosestPeers, DhtConfig, Found, FoundPeer, Key, PeerRecord, ProvidersFound, Published, QueryError, Quorum,
+    RecordKey, Report, RequestError,
+};
 
 fn put(key: &str, value: &'static str) -> Operation {
     Operation::Put { key: RecordKey::from(key), value: Bytes::from_static(value.as_bytes()) }
@@ -28,7 +31,7 @@ fn true_closest(network: &Network, key: &Key, without: usize, count: usize) -> V
 
 fn stored(answer: Answer) -> Report {
     match answer {
-        Answer::Stored { report } | Answer::Provided { report } => report,
+        Answer::Published(Published { report, .. }) => report,
         other => panic!("not a publication: {other:?}"),
     }
 }
@@ -42,7 +45,7 @@ fn a_put_reaches_the_k_closest_and_every_node_gets_it() {
     assert!(report.failed.is_empty() && report.sent.is_empty());
     for i in 0..60 {
         match network.run(i, get("/app/x")).unwrap() {
-            Answer::Value { record, .. } => assert_eq!(&record.value[..], b"hello"),
+            Answer::Value(Found { record, .. }) => assert_eq!(&record.value[..], b"hello"),
             other => panic!("{other:?}"),
         }
     }
@@ -104,7 +107,7 @@ fn a_node_without_a_store_reads_and_publishes_and_keeps_nothing() {
     assert_eq!(stored(network.run_with(0, put("/app/x", "hello"), unkept).unwrap()).acknowledged.len(), 7);
     assert_eq!(stored(network.run(1, put("/app/y", "hello")).unwrap()).acknowledged.len(), 6);
     for key in ["/app/x", "/app/y"] {
-        assert!(matches!(network.run(0, get(key)), Ok(Answer::Value { .. })), "{key}");
+        assert!(matches!(network.run(0, get(key)), Ok(Answer::Value(_))), "{key}");
     }
     assert_eq!(holders(&mut network, "/app/x"), 7);
 }
@@ -121,8 +124,8 @@ fn who_wants_one_provider_gets_any_of_them() {
         network.events.clear();
         network.run_with(i, Operation::Providers { key: RecordKey::from("x") }, options).unwrap();
         for (_, event) in &network.events {
-            if let Event::Query { event: QueryEvent::Provider(provider), .. } = event {
-                *asked.entry(*provider.peer()).or_insert(0) += 1;
+            if let Event::QueryProgressed { event: QueryEvent::Provider(provider), .. } = event {
+                *asked.entry(provider.id).or_insert(0) += 1;
             }
         }
     }
@@ -145,7 +148,7 @@ fn providers_without_addresses_cost_no_lookups() {
     }
     let begun = network.now;
     match network.run(0, Operation::Providers { key }).unwrap() {
-        Answer::Providers { report, .. } => assert!(report.requests <= 20, "{report:?}"),
+        Answer::Providers(ProvidersFound { report, .. }) => assert!(report.requests <= 20, "{report:?}"),
         other => panic!("{other:?}"),
     }
     assert!(network.now - begun <= Duration::from_millis(500), "{:?}", network.now - begun);
@@ -160,7 +163,7 @@ fn a_publisher_can_change_its_value_to_lesser_bytes() {
     assert_eq!((report.acknowledged.len(), report.failed.len()), (4, 0));
     for i in 0..5 {
         match network.run(i, get("/app/x")).unwrap() {
-            Answer::Value { record, .. } => assert_eq!(&record.value[..], b"10", "node {i}"),
+            Answer::Value(Found { record, .. }) => assert_eq!(&record.value[..], b"10", "node {i}"),
             other => panic!("{other:?}"),
         }
     }
@@ -176,7 +179,7 @@ fn of_two_publishers_the_later_one_wins_at_the_earlier_one_too() {
     stored(network.run(2, put("/app/x", "10")).unwrap());
     for i in 0..5 {
         match network.run(i, get("/app/x")).unwrap() {
-            Answer::Value { record, .. } => {
+            Answer::Value(Found { record, .. }) => {
                 assert_eq!((&record.value[..], record.own), (&b"10"[..], i == 2), "node {i}");
             }
             other => panic!("{other:?}"),
@@ -191,7 +194,7 @@ fn an_own_value_that_comes_back_stays_the_publishers() {
         stored(network.run(publisher, put("/app/x", "same")).unwrap());
     }
     match network.run(1, get("/app/x")).unwrap() {
-        Answer::Value { record, from, .. } => {
+        Answer::Value(Found { record, from, .. }) => {
             assert_eq!((record.publisher, record.own, record.expires, from), (Some(peer(1)), true, None, None));
         }
         other => panic!("{other:?}"),
@@ -205,8 +208,8 @@ fn closest_peers_are_the_closest_there_are() {
         let key = Bytes::from_static(target.as_bytes());
         let expected: Vec<_> = true_closest(&network, &Key::hash(&key), i, 20).into_iter().map(peer).collect();
         match network.run(i, Operation::ClosestPeers { key }).unwrap() {
-            Answer::ClosestPeers { peers, .. } => {
-                assert_eq!(peers.iter().map(|p| *p.peer()).collect::<Vec<_>>(), expected);
+            Answer::ClosestPeers(ClosestPeers { peers, .. }) => {
+                assert_eq!(peers.iter().map(|p| p.id).collect::<Vec<_>>(), expected);
             }
             other => panic!("{other:?}"),
         }
@@ -259,7 +262,7 @@ fn a_peer_stopped_between_the_walk_and_the_announcement_is_not_named_as_reached(
     network.silent.insert(4);
     let result = loop {
         let end = network.events.iter().find_map(|(node, event)| match event {
-            Event::Query { id: of, event: QueryEvent::Finished(result) } if (*node, *of) == (0, id) => {
+            Event::QueryProgressed { id: of, event: QueryEvent::Finished(result) } if (*node, *of) == (0, id) => {
                 Some((**result).clone())
             }
             _ => None,
@@ -283,17 +286,17 @@ fn providers_come_with_addresses_once_each_and_as_they_are_found() {
     }
     network.events.clear();
     let answer = network.run(20, Operation::Providers { key: RecordKey::from("content") }).unwrap();
-    assert!(matches!(answer, Answer::Providers { found: 3, .. }));
+    assert!(matches!(answer, Answer::Providers(ProvidersFound { found: 3, .. })));
     let reported = network.events.iter().filter_map(|(_, event)| match event {
-        Event::Query { event: QueryEvent::Provider(provider), .. } => Some(provider),
+        Event::QueryProgressed { event: QueryEvent::Provider(provider), .. } => Some(provider),
         _ => None,
     });
     let reported: Vec<_> = reported.collect();
     assert_eq!(reported.len(), 3);
-    assert!(reported.iter().all(|provider| provider.has_addrs()));
+    assert!(reported.iter().all(|provider| !provider.addrs.is_empty()));
     let options = QueryOptions::default().with_limit(std::num::NonZeroUsize::MIN);
     let answer = network.run_with(21, Operation::Providers { key: RecordKey::from("content") }, options).unwrap();
-    assert!(matches!(answer, Answer::Providers { found: 1, .. }));
+    assert!(matches!(answer, Answer::Providers(ProvidersFound { found: 1, .. })));
 }
 
 #[test]
@@ -301,16 +304,19 @@ fn a_peer_is_found_with_its_addresses_and_an_unknown_one_is_not() {
     let mut network = Network::joined(40, DhtConfig::default());
     for i in 1..40 {
         match network.run(i, Operation::FindPeer { peer: peer((i + 17) % 40) }) {
-            Ok(Answer::Peer { peer: found, evidence, .. }) => {
-                assert_eq!(found, network.contact((i + 17) % 40));
+            Ok(Answer::Peer(FoundPeer { peer: found, evidence, .. })) => {
+                assert_eq!(found, PeerRecord::from(&*network.contact((i + 17) % 40)));
                 assert!(evidence > Evidence::Hearsay);
             }
             other => panic!("{other:?}"),
         }
     }
     match network.run(5, Operation::FindPeer { peer: peer(5) }).unwrap() {
-        Answer::Peer { peer: found, evidence, report } => {
-            assert_eq!((found, evidence, report.requests), (network.contact(5), Evidence::Reached, 0));
+        Answer::Peer(FoundPeer { peer: found, evidence, report, .. }) => {
+            assert_eq!(
+                (found, evidence, report.requests),
+                (PeerRecord::from(&*network.contact(5)), Evidence::Reached, 0)
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -327,7 +333,7 @@ fn what_nobody_has_is_not_found_and_whom_nobody_knows_cannot_be_asked() {
     assert_eq!(alone.run(0, Operation::Bootstrap).unwrap_err(), QueryError::NoPeers);
     assert_eq!(alone.run(0, put("/app/own", "v")).unwrap_err(), QueryError::NoPeers);
     match alone.run(0, get("/app/own")).unwrap() {
-        Answer::Value { from, .. } => assert_eq!(from, None, "it is kept here all the same"),
+        Answer::Value(Found { from, .. }) => assert_eq!(from, None, "it is kept here all the same"),
         other => panic!("{other:?}"),
     }
 }
@@ -350,7 +356,7 @@ fn a_quorum_is_met_or_the_error_says_how_many_there_were() {
     network.run(0, put("/app/q", "v")).unwrap();
     let quorum = |n: usize| QueryOptions::default().with_quorum(Quorum::N(n.try_into().unwrap()));
     match network.run_with(1, get("/app/q"), quorum(5)).unwrap() {
-        Answer::Value { holders, .. } => assert!(holders.len() >= 4, "the local one counts"),
+        Answer::Value(Found { holders, .. }) => assert!(holders.len() >= 4, "the local one counts"),
         other => panic!("{other:?}"),
     }
     match network.run_with(1, get("/app/q"), quorum(15)).unwrap_err() {
@@ -403,8 +409,8 @@ fn more_closest_peers_than_one_answer_names_are_the_true_ones() {
                 true_closest(&network, &Key::hash(&key), node, limit).into_iter().map(peer).collect();
             let options = QueryOptions::default().with_limit(limit.try_into().unwrap());
             match network.run_with(node, Operation::ClosestPeers { key }, options).unwrap() {
-                Answer::ClosestPeers { peers, report } => {
-                    let found: Vec<_> = peers.iter().map(|contact| *contact.peer()).collect();
+                Answer::ClosestPeers(ClosestPeers { peers, report, .. }) => {
+                    let found: Vec<_> = peers.iter().map(|peer| peer.id).collect();
                     assert!(
                         found == expected,
                         "{limit}: {}",
@@ -423,7 +429,9 @@ fn more_closest_peers_than_one_answer_names_are_the_true_ones() {
     let mut small = acquainted(30);
     let options = QueryOptions::default().with_limit(200.try_into().unwrap());
     match small.run_with(0, Operation::ClosestPeers { key: Bytes::from_static(b"x") }, options).unwrap() {
-        Answer::ClosestPeers { peers, report } => assert!(peers.len() == 29 && report.requests < 400, "{report:?}"),
+        Answer::ClosestPeers(ClosestPeers { peers, report, .. }) => {
+            assert!(peers.len() == 29 && report.requests < 400, "{report:?}")
+        }
         other => panic!("{other:?}"),
     }
 }

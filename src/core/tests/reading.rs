@@ -10,7 +10,7 @@ use super::Network;
 use super::network::peer;
 use crate::core::io::{Answer, Input, Operation, QueryOptions};
 use crate::core::store::StoreExt as _;
-use crate::core::{DhtConfig, Mode, Record, RecordKey};
+use crate::core::{DhtConfig, Found, Mode, Record, RecordKey};
 
 fn key() -> RecordKey {
     RecordKey::from("/app/x")
@@ -62,7 +62,8 @@ fn after_one_get_all_of_the_closest_hold_the_value() {
         network.run(closest[i], Operation::Remove { key: key() }).unwrap();
     }
     assert_eq!(holding(&mut network, closest, "v"), 15);
-    let Answer::Value { corrected, missing, cached, .. } = network.run_with(reader, get(), everyone()).unwrap() else {
+    let Answer::Value(Found { corrected, missing, cached, .. }) = network.run_with(reader, get(), everyone()).unwrap()
+    else {
         panic!("a value")
     };
     assert_eq!(corrected, [0, 3, 8, 9, 15].map(|i| peer(closest[i])), "nearest first");
@@ -91,7 +92,7 @@ fn an_older_value_at_a_quarter_of_the_holders_is_replaced_by_one_read() {
     network.run(7, put("new")).unwrap();
     network.dead.clear();
     assert_eq!(holding(&mut network, &closest, "old"), 5);
-    let Answer::Value { record, outdated, .. } = network.run_with(reader, get(), everyone()).unwrap() else {
+    let Answer::Value(Found { record, outdated, .. }) = network.run_with(reader, get(), everyone()).unwrap() else {
         panic!("a value")
     };
     assert_eq!(&record.value[..], b"new");
@@ -101,7 +102,7 @@ fn an_older_value_at_a_quarter_of_the_holders_is_replaced_by_one_read() {
     // There is nothing left to correct.
     assert!(matches!(
         network.run_with(reader, get(), everyone()).unwrap(),
-        Answer::Value { corrected, outdated, .. } if corrected.is_empty() && outdated.is_empty()
+        Answer::Value(Found { corrected, outdated, .. }) if corrected.is_empty() && outdated.is_empty()
     ));
 }
 
@@ -133,7 +134,7 @@ fn read_by_all(path_caching: bool) -> (Network, u64, Vec<usize>) {
     let mut requests = 0;
     for reader in (0..70).rev() {
         match network.run(reader, get()).unwrap() {
-            Answer::Value { report, .. } => requests += report.requests as u64,
+            Answer::Value(Found { report, .. }) => requests += report.requests as u64,
             other => panic!("{other:?}"),
         }
         settle(&mut network);

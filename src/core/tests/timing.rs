@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::Network;
 use crate::core::store::StoreExt as _;
 use crate::core::{
-    Answer, Contact, Dht, DhtConfig, Input, MemoryStore, Operation, Output, Progress, QueryError, QueryEvent,
-    QueryOptions, RecordKey, RequestError, RequestId, Response, Timestamp,
+    Answer, ClosestPeers, Contact, Dht, DhtConfig, Input, MemoryStore, Operation, Output, Progress, Published,
+    QueryError, QueryEvent, QueryOptions, RecordKey, RequestError, RequestId, Response, Timestamp,
 };
 
 const START: Timestamp = Timestamp::from_secs(1_000_000);
@@ -38,7 +38,7 @@ fn a_black_hole_beside_a_good_boot_node_costs_less_than_a_second() {
         network.input(0, Input::AddPeer(contact));
     }
     let begin = network.now;
-    let Ok(Answer::Stored { report }) = network.run(0, put("/app/x")) else { panic!("not stored") };
+    let Ok(Answer::Published(Published { report, .. })) = network.run(0, put("/app/x")) else { panic!("not stored") };
     let took = network.now - begin;
     assert_eq!(report.acknowledged, [*network.contact(1).peer()]);
     assert!(took <= Duration::from_millis(1_100), "{took:?}");
@@ -109,7 +109,9 @@ fn what_the_node_does_not_get_to_is_nobodys_failure() {
         now = node.poll_timeout().expect("the query's deadline");
         node.handle_input(now, Input::Timeout);
         let ends = std::iter::from_fn(|| node.poll_output()).find_map(|output| match output {
-            Output::Event(crate::core::Event::Query { id: of, event: QueryEvent::Finished(end) }) if of == id => {
+            Output::Event(crate::core::Event::QueryProgressed { id: of, event: QueryEvent::Finished(end) })
+                if of == id =>
+            {
                 Some(end)
             }
             _ => None,
@@ -144,10 +146,10 @@ fn a_burst_waits_for_its_turn_and_says_so() {
                     open.push(id);
                     requests += 1;
                 }
-                Output::Event(crate::core::Event::Query { event, .. }) => match event {
+                Output::Event(crate::core::Event::QueryProgressed { event, .. }) => match event {
                     QueryEvent::Progress(Progress::Queued { .. }) => queued += 1,
                     QueryEvent::Finished(end) => {
-                        let Answer::ClosestPeers { peers, report } = end.unwrap() else { panic!() };
+                        let Answer::ClosestPeers(ClosestPeers { peers, report, .. }) = end.unwrap() else { panic!() };
                         assert_eq!((peers.len(), report.failed.len()), (20, 0));
                         ended += 1;
                     }

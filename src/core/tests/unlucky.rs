@@ -10,7 +10,7 @@ use crate::core::config::Interval;
 use crate::core::io::{Answer, Input, Operation};
 use crate::core::message::{RequestError, Unreachable};
 use crate::core::store::StoreExt as _;
-use crate::core::{Contact, DhtConfig, DialCause, QueryError, RecordKey};
+use crate::core::{Contact, DhtConfig, DialCause, Published, QueryError, RecordKey};
 
 /// Nothing but what the tests do themselves.
 fn config() -> DhtConfig {
@@ -85,8 +85,8 @@ fn a_peer_that_was_reset_once_is_asked_by_the_next_lookup() {
     for named in [false, true] {
         let mut network = after_a_reset(named);
         let found = network.run(0, Operation::Get { key: RecordKey::from("/k/0") });
-        assert!(matches!(found, Ok(Answer::Value { .. })), "{named}: {found:?}");
-        let Ok(Answer::Stored { report }) = network.run(0, put(1)) else { panic!() };
+        assert!(matches!(found, Ok(Answer::Value(_))), "{named}: {found:?}");
+        let Ok(Answer::Published(Published { report, .. })) = network.run(0, put(1)) else { panic!() };
         assert_eq!((report.acknowledged.len(), report.failed.len()), (2, 0), "{report}");
     }
 }
@@ -97,7 +97,7 @@ fn whoever_is_held_back_is_named_in_the_report() {
     network.dead.insert(3);
     let key = RecordKey::from("/k/9");
     assert!(network.run(0, Operation::Get { key }).is_err());
-    let Ok(Answer::Stored { report }) = network.run(0, put(1)) else { panic!() };
+    let Ok(Answer::Published(Published { report, .. })) = network.run(0, put(1)) else { panic!() };
     let held = RequestError::Unreachable(Unreachable::BackingOff(DialCause::Unknown));
     assert_eq!(report.failed.iter().map(|failure| (failure.peer, failure.why)).collect::<Vec<_>>(), [(peer(3), held)]);
     assert_eq!((report.requests, report.answers, report.acknowledged.len()), (4, 4, 2), "{report}");

@@ -12,7 +12,9 @@ use crate::core::config::Interval;
 use crate::core::io::{Answer, Input, Operation};
 use crate::core::message::{Request, Value};
 use crate::core::store::StoreExt as _;
-use crate::core::{Contact, Dht, DhtConfig, MemoryStore, MemoryStoreConfig, ProviderRecord, RecordKey, Timestamp};
+use crate::core::{
+    Contact, Dht, DhtConfig, MemoryStore, MemoryStoreConfig, ProviderRecord, ProvidersFound, RecordKey, Timestamp,
+};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -208,7 +210,7 @@ fn what_is_due_after_a_long_sleep_is_announced_over_a_whole_turn() {
     for i in 0..count {
         assert!(matches!(
             network.run(5, Operation::Providers { key: content(i) }).unwrap(),
-            Answer::Providers { found: 1, .. }
+            Answer::Providers(ProvidersFound { found: 1, .. })
         ));
     }
 }

@@ -10,7 +10,8 @@ use super::Network;
 use crate::core::io::{Answer, InboundId, Input, Operation, Output, QueryOptions, Reply};
 use crate::core::message::{Request, Value};
 use crate::core::{
-    DhtConfig, InvalidValue, Misbehaviour, Namespaced, QueryError, Quorum, RecordKey, Refusal, RequestError, Timestamp,
+    DhtConfig, Found, InvalidValue, Misbehaviour, Namespaced, Published, QueryError, Quorum, RecordKey, Refusal,
+    RequestError, Timestamp,
 };
 use crate::validators::{Entry, Signed, SignedValues};
 
@@ -34,14 +35,14 @@ fn signed(network: &Network, sequence: u64) -> Signed {
 /// The peers that took it.
 fn put(network: &mut Network, i: usize, (key, value): (RecordKey, Bytes)) -> Result<usize, QueryError> {
     match network.run(i, Operation::Put { key, value })? {
-        Answer::Stored { report } => Ok(report.acknowledged.len()),
+        Answer::Published(Published { report, .. }) => Ok(report.acknowledged.len()),
         other => panic!("{other:?}"),
     }
 }
 
 fn get(network: &mut Network, i: usize, key: &RecordKey) -> Result<Bytes, QueryError> {
     match network.run(i, Operation::Get { key: key.clone() })? {
-        Answer::Value { record, .. } => Ok(record.value),
+        Answer::Value(Found { record, .. }) => Ok(record.value),
         other => panic!("{other:?}"),
     }
 }
@@ -263,7 +264,7 @@ fn an_older_value_from_afar_is_refused_whole_and_given_up_after_a_read() {
     assert_eq!(table(&network), failures, "who refuses is alive");
     let all = QueryOptions::default().with_all_asked();
     match network.run_with(far[20], Operation::Get { key: key.clone() }, all).unwrap() {
-        Answer::Value { record, .. } => assert_eq!(record.value, new.1),
+        Answer::Value(Found { record, .. }) => assert_eq!(record.value, new.1),
         other => panic!("{other:?}"),
     }
     for i in [far[20], far[29], far[10]] {

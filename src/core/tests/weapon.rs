@@ -12,7 +12,7 @@ use crate::core::address_policy::AddressPolicy;
 use crate::core::config::DiversityConfig;
 use crate::core::io::{Input, Operation, Output, QueryOptions};
 use crate::core::message::{DialCause, Request, RequestError, Response, Unreachable};
-use crate::core::{Answer, Contact, Dht, DhtConfig, Key, MemoryStore, MemoryStoreConfig, Timestamp};
+use crate::core::{Answer, ClosestPeers, Contact, Dht, DhtConfig, Key, MemoryStore, MemoryStoreConfig, Timestamp};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -347,11 +347,12 @@ fn recall(network: &mut Network, k: usize) -> f64 {
         let mut closest: Vec<_> = living.iter().filter(|other| *other != i).map(|other| peer(*other)).collect();
         closest.sort_by_key(|peer| Key::from(peer).distance(&place));
         closest.truncate(k);
-        let Ok(Answer::ClosestPeers { peers, .. }) = network.run(*i, Operation::ClosestPeers { key: key.into() })
+        let Ok(Answer::ClosestPeers(ClosestPeers { peers, .. })) =
+            network.run(*i, Operation::ClosestPeers { key: key.into() })
         else {
             panic!("{i} finds nobody");
         };
-        found += peers.iter().filter(|contact| closest.contains(contact.peer())).count();
+        found += peers.iter().filter(|found| closest.contains(&found.id)).count();
         all += closest.len();
     }
     found as f64 / all as f64

@@ -1,6 +1,6 @@
 //! One handle on two networks: the public one, and the local one beside it.
 //!
-//! Knows: two handles, and how what they give is put together. Must not know: what is asked of either network.
+//! Knows: two handles, and how their results are combined. Must not know: what is asked of either network.
 
 mod pair;
 mod streams;
@@ -14,8 +14,10 @@ use multiaddr::Multiaddr;
 pub use pair::{FirstOf, JoinBoth};
 pub use streams::{DualProviders, DualValues};
 
-use super::{Bootstrapped, ClosestPeers, DhtHandle, Found, FoundPeer, Published, Sent};
-use crate::core::{AddressPolicy, QueryError, RecordKey, Validator};
+use super::{DhtHandle, Query, Sent};
+use crate::core::{
+    AddressPolicy, Bootstrapped, ClosestPeers, Found, FoundPeer, Published, QueryError, RecordKey, Validator,
+};
 
 /// One of the two networks of a [`DualHandle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +38,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// What there is of something in each network.
+/// A value for each network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there are two")]
 pub struct PerNetwork<T> {
@@ -47,7 +49,7 @@ pub struct PerNetwork<T> {
 }
 
 impl<T> PerNetwork<T> {
-    /// What there is in this one.
+    /// The value for this network.
     pub fn get(&self, network: Network) -> &T {
         match network {
             Network::Wan => &self.wan,
@@ -85,118 +87,141 @@ impl std::error::Error for DualError {}
 
 /// A node of two networks, as an application uses it (rules A3 and A64).
 ///
-/// * **Reads race**: the first network with a good answer wins, and the query in the other one is cancelled.
-/// * **Writes go to both**, and tell of each. A network without peers keeps the record on this node alone, and tells others
-///   once there are any.
-/// * **Nothing passes between them**: what one network says is neither asked for nor told in the other.
+/// * **Reads race**: the first network with a good result wins, and the query in the other one is cancelled.
+/// * **Writes go to both**, and report on each. A network without peers keeps the record on this node alone, and announces it
+///   to other peers once there are any.
+/// * **Nothing passes between them**: what one network says is neither asked for nor repeated in the other.
 ///
-/// As cheap to clone as a [`DhtHandle`], and as ignorant of the swarm. What it gives back starts when it is polled, and is
-/// cancelled in both networks when it is dropped. For whatever concerns one network alone there are
-/// [`DualHandle::wan`] and [`DualHandle::lan`].
+/// As cheap to clone as a [`DhtHandle`], and as independent of the swarm. What it returns starts when it is polled, and is
+/// cancelled in both networks when it is dropped. An operation that concerns one network alone goes to
+/// [`DualHandle::wan`] or [`DualHandle::lan`].
+///
+/// ```no_run
+/// # async fn example(dht: libp2p_kad_dht::DualHandle) -> Result<(), libp2p_kad_dht::handle::DualError> {
+/// let (network, found) = dht.get("/my-app/greeting").await?;
+/// println!("the {network} has {:?}", found.record.value);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct DualHandle {
-    wan: DhtHandle,
-    lan: DhtHandle,
+    handles: PerNetwork<DhtHandle>,
     validator: Arc<dyn Validator>,
     policies: PerNetwork<AddressPolicy>,
 }
 
 impl DualHandle {
-    /// Of a handle on each network. Where both have a value at the same time, `validator` decides which is better.
+    /// A handle on two networks, out of a handle on each. Where both have a value at the same time, `validator` decides
+    /// which is better.
     pub fn new(wan: DhtHandle, lan: DhtHandle, validator: Arc<dyn Validator>) -> DualHandle {
-        DualHandle { wan, lan, validator, policies: PerNetwork::default() }
+        DualHandle { handles: PerNetwork { wan, lan }, validator, policies: PerNetwork::default() }
     }
 
-    /// Shares out the addresses of peers that are named by these policies, which should be those of the nodes. Default:
-    /// each network gets them all.
+    /// Divides the addresses of named peers between the networks by these policies, which should be those of the nodes.
+    /// Without it each network gets all of them.
     #[must_use]
     pub fn with_policies(mut self, policies: PerNetwork<AddressPolicy>) -> DualHandle {
         self.policies = policies;
         self
     }
 
-    /// The wide network alone.
+    /// The handle on the wide network.
     pub fn wan(&self) -> &DhtHandle {
-        &self.wan
+        &self.handles.wan
     }
 
-    /// The local network alone.
+    /// The handle on the local network.
     pub fn lan(&self) -> &DhtHandle {
-        &self.lan
+        &self.handles.lan
     }
 
-    /// Wants a value under a key, in whichever network has it first. As with any get that ends with the first one found,
+    /// Runs any operation of [`DhtHandle`] in both networks. Works if it does in one of them.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DualHandle) -> Result<(), libp2p_kad_dht::handle::DualError> {
+    /// let tables = dht.both(|dht| dht.routing_table()).await?;
+    /// println!("{:?} and {:?}", tables.wan, tables.lan);
+    /// # Ok(()) }
+    /// ```
+    pub fn both<T: 'static>(&self, query: impl FnMut(&DhtHandle) -> Query<T>) -> JoinBoth<T> {
+        JoinBoth::new(self.each(query), false)
+    }
+
+    /// Finds a value under a key, in whichever network has it first. As with any get that ends with the first one found,
     /// there may be a better one elsewhere: [`DualHandle::values`] looks for the best of both networks.
     pub fn get(&self, key: impl Into<RecordKey>) -> FirstOf<Found> {
         let key = key.into();
-        FirstOf::first(self.wan.get(key.clone()), self.lan.get(key), Arc::clone(&self.validator))
+        FirstOf::new(self.each(|dht| dht.get(key.clone())), Arc::clone(&self.validator))
     }
 
     /// The values of both networks as a stream of ever better ones, which ends when both have nothing better.
     pub fn values(&self, key: impl Into<RecordKey>) -> DualValues {
         let key = key.into();
-        DualValues::new(self.wan.values(key.clone()), self.lan.values(key.clone()), Arc::clone(&self.validator), key)
+        DualValues::new(self.each(|dht| dht.values(key.clone())), Arc::clone(&self.validator), key)
     }
 
     /// Keeps a value here and at the k closest peers of each network. Works if it does in one of them.
     pub fn put(&self, key: impl Into<RecordKey>, value: impl AsRef<[u8]>) -> JoinBoth<Published> {
-        let (key, value) = (key.into(), value.as_ref());
-        JoinBoth::either(self.wan.put(key.clone(), value), self.lan.put(key, value))
+        let key = key.into();
+        self.both(|dht| dht.put(key.clone(), &value))
     }
 
-    /// Forgets a value that this node keeps for either network. Works if it does for both.
+    /// Removes a value that this node keeps for either network. Works if it does for both.
     pub fn remove(&self, key: impl Into<RecordKey>) -> JoinBoth<()> {
         let key = key.into();
-        JoinBoth::each(self.wan.remove(key.clone()), self.lan.remove(key))
+        JoinBoth::new(self.each(|dht| dht.remove(key.clone())), true)
     }
 
-    /// Tells each network that this node provides some content, at the addresses that it has there. Works if it does in
-    /// one of them.
+    /// Announces to each network that this node provides some content, at the addresses that it has there. Works if it does
+    /// in one of them.
     pub fn provide(&self, key: impl Into<RecordKey>) -> JoinBoth<Published> {
         let key = key.into();
-        JoinBoth::either(self.wan.provide(key.clone()), self.lan.provide(key))
+        self.both(|dht| dht.provide(key.clone()))
     }
 
-    /// Stops telling either network that this node provides some content. Works if it does for both.
+    /// Stops announcing to either network that this node provides some content. Works if it does for both.
     pub fn stop_providing(&self, key: impl Into<RecordKey>) -> JoinBoth<()> {
         let key = key.into();
-        JoinBoth::each(self.wan.stop_providing(key.clone()), self.lan.stop_providing(key))
+        JoinBoth::new(self.each(|dht| dht.stop_providing(key.clone())), true)
     }
 
-    /// Wants who provides some content in either network, each as soon as it is found.
+    /// Finds the providers of some content in either network, each as soon as it is found.
     pub fn providers(&self, key: impl Into<RecordKey>) -> DualProviders {
         let key = key.into();
-        DualProviders::new(self.wan.providers(key.clone()), self.lan.providers(key))
+        DualProviders::new(self.each(|dht| dht.providers(key.clone())))
     }
 
-    /// Wants a peer's addresses, in whichever network has them first; at the same time, the local ones.
+    /// Finds a peer's addresses, in whichever network has them first; at the same time, the local ones.
     pub fn find_peer(&self, peer: PeerId) -> FirstOf<FoundPeer> {
-        FirstOf::first(self.wan.find_peer(peer), self.lan.find_peer(peer), Arc::clone(&self.validator))
+        FirstOf::new(self.each(|dht| dht.find_peer(peer)), Arc::clone(&self.validator))
     }
 
-    /// Wants the k peers closest to a key in each network: near and far are matters of one network. Works if it does in
+    /// Finds the k peers closest to a key in each network: near and far are matters of one network. Works if it does in
     /// one of them.
     pub fn closest_peers(&self, key: impl Into<RecordKey>) -> JoinBoth<ClosestPeers> {
         let key = key.into();
-        JoinBoth::either(self.wan.closest_peers(key.clone()), self.lan.closest_peers(key))
+        self.both(|dht| dht.closest_peers(key.clone()))
     }
 
     /// Joins both networks through the peers that are known. Works if it does in one of them.
     pub fn bootstrap(&self) -> JoinBoth<Bootstrapped> {
-        JoinBoth::either(self.wan.bootstrap(), self.lan.bootstrap())
+        self.both(DhtHandle::bootstrap)
     }
 
     /// Names a peer that serves the DHT, for a first contact, to each network whose policy admits an address of it; to the
-    /// wide one if none does, which then says so. Sent at once, as [`DhtHandle::add_peer`].
+    /// wide one if none does, which then reports that. Sent at once, as [`DhtHandle::add_peer`].
     pub fn add_peer(&self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Sent {
-        let addrs = self.shared_out(addrs);
-        let wan = addrs.wan.map(|addrs| self.wan.add_peer(peer, addrs));
-        let lan = addrs.lan.map(|addrs| self.lan.add_peer(peer, addrs));
+        let PerNetwork { wan, lan } = self.divided(addrs);
+        let wan = wan.map(|addrs| self.wan().add_peer(peer, addrs));
+        let lan = lan.map(|addrs| self.lan().add_peer(peer, addrs));
         Sent::all([wan, lan].into_iter().flatten())
     }
 
-    /// Which addresses of a peer go to which network; `None` where it is not named at all.
-    pub(crate) fn shared_out(&self, addrs: impl IntoIterator<Item = Multiaddr>) -> PerNetwork<Option<Vec<Multiaddr>>> {
+    fn each<T>(&self, mut query: impl FnMut(&DhtHandle) -> T) -> PerNetwork<T> {
+        PerNetwork { wan: query(self.wan()), lan: query(self.lan()) }
+    }
+
+    /// The addresses of a peer that go to each network; `None` where the peer is not named at all.
+    pub(crate) fn divided(&self, addrs: impl IntoIterator<Item = Multiaddr>) -> PerNetwork<Option<Vec<Multiaddr>>> {
         let addrs: Vec<_> = addrs.into_iter().collect();
         let admitted = |policy: AddressPolicy| -> Vec<_> {
             addrs.iter().filter(|addr| policy.admits(addr.as_ref())).cloned().collect()

@@ -1,6 +1,6 @@
 //! Two queries for the same, one in each network, as one future.
 //!
-//! Knows: which of two ends counts. Must not know: what is asked for.
+//! Knows: which of two results counts. Must not know: what is asked for.
 
 use std::num::NonZeroUsize;
 use std::pin::Pin;
@@ -10,213 +10,165 @@ use std::time::Duration;
 
 use super::{DualError, Network, PerNetwork};
 use crate::core::validate::Candidate;
-use crate::core::{Evidence, QueryError, Quorum, RecordKey, Validator};
-use crate::handle::{ClosestPeers, Found, FoundPeer, Outcome, Published, Query, Walk};
+use crate::core::{ClosestPeers, Evidence, Found, FoundPeer, Published, QueryError, Quorum, RecordKey, Validator};
+use crate::handle::Query;
 
-/// A query in each network, of which the first with a good answer wins: a future of `Result<(Network, T), DualError>`.
+/// A query in each network, of which the first with a good result wins: a future of `Result<(Network, T), DualError>`.
 ///
 /// The other one is cancelled then. It fails when both did.
 #[derive(Debug)]
 #[must_use = "a query does nothing until it is polled"]
 pub struct FirstOf<T> {
-    sides: PerNetwork<Side<T>>,
+    queries: PerNetwork<Query<T>>,
     validator: Arc<dyn Validator>,
-    /// Waits for both, for the better of two.
-    patient: bool,
+    /// Whether it waits for both and takes the better result.
+    waits_for_both: bool,
 }
 
-/// Nothing in it is ever pinned.
-impl<T> Unpin for FirstOf<T> {}
-
-/// What can be won, and the better of two.
-pub(super) trait Prize {
+/// A result that is compared with that of the other network.
+pub(super) trait Compare {
     /// Whether it wins without waiting for the other network.
-    fn settles(&self) -> bool {
-        true
-    }
+    fn is_good(&self) -> bool;
 
+    /// The network with the better of two results.
     fn better(validator: &dyn Validator, wan: &Self, lan: &Self) -> Network;
 }
 
-impl Prize for Found {
+impl Compare for Found {
+    fn is_good(&self) -> bool {
+        true
+    }
+
     fn better(validator: &dyn Validator, wan: &Found, lan: &Found) -> Network {
-        let [wan_value, lan_value] = [wan, lan].map(|found| Candidate::new(&found.value, found.expires));
-        better(validator, &wan.key, wan_value, lan_value)
+        let [wan_value, lan_value] = [wan, lan].map(|found| Candidate::new(&found.record.value, found.record.expires));
+        better(validator, &wan.record.key, wan_value, lan_value)
     }
 }
 
-impl Prize for FoundPeer {
-    /// The other network may reach the peer.
-    fn settles(&self) -> bool {
+impl Compare for FoundPeer {
+    /// The other network may reach a peer that this one only heard of.
+    fn is_good(&self) -> bool {
         self.evidence > Evidence::Hearsay
     }
 
-    /// Where more speaks for it; else the shorter way.
+    /// The network with more evidence; with equal evidence the local one, whose way is shorter.
     fn better(_: &dyn Validator, wan: &FoundPeer, lan: &FoundPeer) -> Network {
         if wan.evidence > lan.evidence { Network::Wan } else { Network::Lan }
     }
 }
 
-/// Which of two values under a key is better; of equal ones, that of the wide network.
+/// The network with the better of two values under a key; of equal ones, that of the wide network.
 pub(super) fn better(validator: &dyn Validator, key: &RecordKey, wan: Candidate<'_>, lan: Candidate<'_>) -> Network {
     if validator.select(key, &[wan, lan]) == 0 { Network::Wan } else { Network::Lan }
 }
 
-impl<T: Outcome> FirstOf<T> {
-    pub(super) fn first(wan: Query<T>, lan: Query<T>, validator: Arc<dyn Validator>) -> FirstOf<T> {
-        FirstOf { sides: PerNetwork { wan: Side::Runs(wan), lan: Side::Runs(lan) }, validator, patient: false }
+impl<T: 'static> FirstOf<T> {
+    pub(super) fn new(queries: PerNetwork<Query<T>>, validator: Arc<dyn Validator>) -> FirstOf<T> {
+        FirstOf { queries, validator, waits_for_both: false }
     }
 
     /// Waits for both, and gives the better one.
-    pub(super) fn best(wan: Query<T>, lan: Query<T>, validator: Arc<dyn Validator>) -> FirstOf<T> {
-        FirstOf { patient: true, ..FirstOf::first(wan, lan, validator) }
+    pub(super) fn best(queries: PerNetwork<Query<T>>, validator: Arc<dyn Validator>) -> FirstOf<T> {
+        FirstOf { queries, validator, waits_for_both: true }
     }
-}
 
-impl<T: Walk> FirstOf<T> {
-    /// Gives it this much time in all. As [`Query::timeout`].
+    /// Limits the time that both queries have in all. As [`Query::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> FirstOf<T> {
-        self.sides.change(|query| query.timeout(timeout));
+        self.queries = self.queries.map(|query| query.timeout(timeout));
         self
     }
 }
 
 impl FirstOf<Found> {
-    /// Wants this many holders, all in the same network. As [`Query::quorum`].
+    /// Requires this many holders, all in the same network. As [`Query::quorum`].
     pub fn quorum(mut self, quorum: Quorum) -> FirstOf<Found> {
-        self.sides.change(|query| query.quorum(quorum));
+        self.queries = self.queries.map(|query| query.quorum(quorum));
         self
     }
 }
 
-impl<T: Outcome + Prize> Future for FirstOf<T> {
+impl<T: Compare + 'static> Future for FirstOf<T> {
     type Output = Result<(Network, T), DualError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let race = &mut *self;
-        race.sides.poll(cx);
-        let winner = match (&race.sides.wan, &race.sides.lan) {
-            (Side::Ended(Ok(wan)), Side::Ended(Ok(lan))) => T::better(&*race.validator, wan, lan),
-            (Side::Runs(_), Side::Ended(_)) | (Side::Ended(_), Side::Runs(_)) if race.patient => return Poll::Pending,
-            (Side::Runs(_), Side::Ended(Ok(one))) | (Side::Ended(Ok(one)), Side::Runs(_)) if !one.settles() => {
-                return Poll::Pending;
-            }
-            (Side::Ended(Ok(_)), _) => Network::Wan,
-            (_, Side::Ended(Ok(_))) => Network::Lan,
-            (Side::Runs(_), _) | (_, Side::Runs(_)) => return Poll::Pending,
-            _ => return Poll::Ready(Err(race.sides.take().error())),
+        let FirstOf { queries, validator, waits_for_both } = &mut *self;
+        let good = |result: &T| !*waits_for_both && result.is_good();
+        // Both are polled, so that both start at once.
+        let winner = match (queries.wan.poll_result(cx), queries.lan.poll_result(cx)) {
+            (Some(Ok(wan)), Some(Ok(lan))) => Some(T::better(&**validator, wan, lan)),
+            (Some(Ok(_)), Some(Err(_))) => Some(Network::Wan),
+            (Some(Err(_)), Some(Ok(_))) => Some(Network::Lan),
+            (Some(Err(_)), Some(Err(_))) => None,
+            (Some(Ok(wan)), None) if good(wan) => Some(Network::Wan),
+            (None, Some(Ok(lan))) if good(lan) => Some(Network::Lan),
+            _ => return Poll::Pending,
         };
-        let PerNetwork { wan, lan } = race.sides.take();
-        let won = match winner {
-            Network::Wan => wan,
-            Network::Lan => lan,
-        };
-        Poll::Ready(won.map(|answer| (winner, answer)).map_err(|_| DualError { wan: None, lan: None }))
+        let PerNetwork { wan, lan } = queries.take();
+        Poll::Ready(match (winner, wan, lan) {
+            (Some(Network::Wan), Ok(wan), _) => Ok((Network::Wan, wan)),
+            (Some(Network::Lan), _, Ok(lan)) => Ok((Network::Lan, lan)),
+            (_, wan, lan) => Err(PerNetwork { wan, lan }.error()),
+        })
     }
 }
 
-/// The same operation in each network: a future of what came of it in each, `Result<PerNetwork<Result<T, QueryError>>,
+/// The same operation in each network: a future of its result in each, `Result<PerNetwork<Result<T, QueryError>>,
 /// DualError>`.
 ///
 /// It ends when both have, and fails if it failed in both; or in one, for operations that must work in both.
 #[derive(Debug)]
 #[must_use = "a query does nothing until it is polled"]
 pub struct JoinBoth<T> {
-    sides: PerNetwork<Side<T>>,
-    /// Whether it must work in both.
-    each: bool,
+    queries: PerNetwork<Query<T>>,
+    needs_both: bool,
 }
 
-/// Nothing in it is ever pinned.
-impl<T> Unpin for JoinBoth<T> {}
-
-impl<T: Outcome> JoinBoth<T> {
-    /// Works if it does in one network.
-    pub(super) fn either(wan: Query<T>, lan: Query<T>) -> JoinBoth<T> {
-        JoinBoth { sides: PerNetwork { wan: Side::Runs(wan), lan: Side::Runs(lan) }, each: false }
+impl<T: 'static> JoinBoth<T> {
+    pub(super) fn new(queries: PerNetwork<Query<T>>, needs_both: bool) -> JoinBoth<T> {
+        JoinBoth { queries, needs_both }
     }
 
-    /// Works if it does in both.
-    pub(super) fn each(wan: Query<T>, lan: Query<T>) -> JoinBoth<T> {
-        JoinBoth { each: true, ..JoinBoth::either(wan, lan) }
-    }
-}
-
-impl<T: Walk> JoinBoth<T> {
-    /// Gives it this much time in all. As [`Query::timeout`].
+    /// Limits the time that both queries have in all. As [`Query::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> JoinBoth<T> {
-        self.sides.change(|query| query.timeout(timeout));
+        self.queries = self.queries.map(|query| query.timeout(timeout));
         self
     }
 }
 
 impl JoinBoth<Published> {
-    /// Wants this many acknowledgements in a network for it to have worked there. As [`Query::quorum`].
+    /// Requires this many acknowledgements in a network for it to have worked there. As [`Query::quorum`].
     pub fn quorum(mut self, quorum: Quorum) -> JoinBoth<Published> {
-        self.sides.change(|query| query.quorum(quorum));
+        self.queries = self.queries.map(|query| query.quorum(quorum));
         self
     }
 }
 
 impl JoinBoth<ClosestPeers> {
-    /// Wants this many peers in each network, in place of k.
+    /// Finds this many peers in each network, in place of k.
     pub fn limit(mut self, limit: NonZeroUsize) -> JoinBoth<ClosestPeers> {
-        self.sides.change(|query| query.limit(limit));
+        self.queries = self.queries.map(|query| query.limit(limit));
         self
     }
 }
 
-impl<T: Outcome> Future for JoinBoth<T> {
+impl<T: 'static> Future for JoinBoth<T> {
     type Output = Result<PerNetwork<Result<T, QueryError>>, DualError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.sides.poll(cx);
-        if let (Side::Runs(_), _) | (_, Side::Runs(_)) = (&self.sides.wan, &self.sides.lan) {
+        let JoinBoth { queries, needs_both } = &mut *self;
+        let (Some(wan), Some(lan)) = (queries.wan.poll_result(cx), queries.lan.poll_result(cx)) else {
             return Poll::Pending;
-        }
-        let ends = self.sides.take();
-        let worked =
-            if self.each { ends.wan.is_ok() && ends.lan.is_ok() } else { ends.wan.is_ok() || ends.lan.is_ok() };
-        Poll::Ready(if worked { Ok(ends) } else { Err(ends.error()) })
-    }
-}
-
-/// One network's part.
-#[derive(Debug)]
-enum Side<T> {
-    Runs(Query<T>),
-    Ended(Result<T, QueryError>),
-}
-
-impl<T: Outcome> PerNetwork<Side<T>> {
-    /// Goes on with both, so that both start at once.
-    fn poll(&mut self, cx: &mut Context<'_>) {
-        for side in [&mut self.wan, &mut self.lan] {
-            if let Side::Runs(query) = side
-                && let Poll::Ready(end) = Pin::new(query).poll(cx)
-            {
-                *side = Side::Ended(end);
-            }
-        }
-    }
-
-    /// Both ends; one that still runs is cancelled. Afterwards there is nothing left to wait for.
-    fn take(&mut self) -> PerNetwork<Result<T, QueryError>> {
-        let take = |side: &mut Side<T>| match std::mem::replace(side, Side::Ended(Err(QueryError::Closed))) {
-            Side::Runs(_) => Err(QueryError::Cancelled),
-            Side::Ended(end) => end,
         };
-        PerNetwork { wan: take(&mut self.wan), lan: take(&mut self.lan) }
+        let worked = if *needs_both { wan.is_ok() && lan.is_ok() } else { wan.is_ok() || lan.is_ok() };
+        let results = queries.take();
+        Poll::Ready(if worked { Ok(results) } else { Err(results.error()) })
     }
+}
 
-    fn change(&mut self, mut change: impl FnMut(Query<T>) -> Query<T>) {
-        for side in [&mut self.wan, &mut self.lan] {
-            let before = std::mem::replace(side, Side::Ended(Err(QueryError::Closed)));
-            *side = match before {
-                Side::Runs(query) => Side::Runs(change(query)),
-                ended => ended,
-            };
-        }
+impl<T: 'static> PerNetwork<Query<T>> {
+    /// Both results; a query that still runs is cancelled.
+    fn take(&mut self) -> PerNetwork<Result<T, QueryError>> {
+        PerNetwork { wan: self.wan.take(), lan: self.lan.take() }
     }
 }
 

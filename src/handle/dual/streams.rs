@@ -1,6 +1,6 @@
 //! What two networks find, in one stream.
 //!
-//! Knows: what was told already. Must not know: what is asked for.
+//! Knows: what was reported already. Must not know: what is asked for.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -16,38 +16,38 @@ use multiaddr::Multiaddr;
 use super::pair::better;
 use super::{FirstOf, JoinBoth, Network, PerNetwork};
 use crate::core::validate::Candidate;
-use crate::core::{Record, RecordKey, Validator};
-use crate::handle::{Found, PeerRecord, Providers, ProvidersFound, Values};
+use crate::core::{Found, PeerRecord, ProvidersFound, Record, RecordKey, Validator};
+use crate::handle::{Providers, Values};
 
 /// The providers of some content in both networks, as they are found.
 ///
-/// Each is reported once, and again only with addresses that were not told yet: a provider on the same network has public
-/// addresses in one and local ones in the other. Await the stream to learn how it ended in each; dropping it cancels
-/// both queries.
+/// Each is reported once, and again only with addresses that were not reported yet: a provider on the same network has
+/// public addresses in one and local ones in the other. Await the stream for its result in each network; dropping it
+/// cancels both queries.
 #[derive(Debug)]
 #[must_use = "a stream does nothing until it is polled"]
 pub struct DualProviders {
-    sides: PerNetwork<Providers>,
+    streams: PerNetwork<Providers>,
     limit: Option<NonZeroUsize>,
     /// At most as many as the two queries report.
-    told: BTreeMap<PeerId, Vec<Multiaddr>>,
+    reported: BTreeMap<PeerId, Vec<Multiaddr>>,
 }
 
 impl DualProviders {
-    pub(super) fn new(wan: Providers, lan: Providers) -> DualProviders {
-        DualProviders { sides: PerNetwork { wan, lan }, limit: None, told: BTreeMap::new() }
+    pub(super) fn new(streams: PerNetwork<Providers>) -> DualProviders {
+        DualProviders { streams, limit: None, reported: BTreeMap::new() }
     }
 
     /// Ends after this many providers of both networks together. As [`Providers::limit`].
     pub fn limit(mut self, limit: NonZeroUsize) -> DualProviders {
-        self.sides = self.sides.map(|side| side.limit(limit));
+        self.streams = self.streams.map(|stream| stream.limit(limit));
         self.limit = Some(limit);
         self
     }
 
-    /// Gives it this much time in all. As [`Providers::timeout`].
+    /// Limits the time that both queries have in all. As [`Query::timeout`](crate::handle::Query::timeout).
     pub fn timeout(mut self, timeout: Duration) -> DualProviders {
-        self.sides = self.sides.map(|side| side.timeout(timeout));
+        self.streams = self.streams.map(|stream| stream.timeout(timeout));
         self
     }
 }
@@ -56,11 +56,24 @@ impl Stream for DualProviders {
     type Item = PeerRecord;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PeerRecord>> {
-        let DualProviders { sides: PerNetwork { wan, lan }, limit, told } = &mut *self;
-        // What was told already is passed over.
-        let next = poll_both((lan, wan), cx, |provider| news(told, *limit, provider));
-        let enough = limit.is_some_and(|limit| told.len() >= limit.get());
-        if next.is_pending() && enough { Poll::Ready(None) } else { next }
+        let DualProviders { streams: PerNetwork { wan, lan }, limit, reported } = &mut *self;
+        let is_full = |reported: &BTreeMap<_, _>| limit.is_some_and(|limit| reported.len() >= limit.get());
+        let next = poll_both((lan, wan), cx, |mut provider: PeerRecord| {
+            let full = is_full(reported);
+            match reported.get_mut(&provider.id) {
+                None if full => return None,
+                None => _ = reported.insert(provider.id, provider.addrs.clone()),
+                Some(known) => {
+                    provider.addrs.retain(|addr| !known.contains(addr));
+                    if provider.addrs.is_empty() {
+                        return None;
+                    }
+                    known.extend(provider.addrs.iter().cloned());
+                }
+            }
+            Some(provider)
+        });
+        if next.is_pending() && is_full(reported) { Poll::Ready(None) } else { next }
     }
 }
 
@@ -69,30 +82,30 @@ impl IntoFuture for DualProviders {
     type IntoFuture = JoinBoth<ProvidersFound>;
 
     fn into_future(self) -> JoinBoth<ProvidersFound> {
-        JoinBoth::either(self.sides.wan.into_future(), self.sides.lan.into_future())
+        JoinBoth::new(self.streams.map(Providers::into_future), false)
     }
 }
 
 /// Ever better values under a key, of both networks together: each is better than all before it.
 ///
-/// Await the stream for the end of both queries: the best value of the two, with its holders in its network.
+/// Await the stream for the result of both queries: the best value of the two, with its holders in its network.
 #[derive(Debug)]
 #[must_use = "a stream does nothing until it is polled"]
 pub struct DualValues {
-    sides: PerNetwork<Values>,
+    streams: PerNetwork<Values>,
     validator: Arc<dyn Validator>,
     key: RecordKey,
     best: Option<Record>,
 }
 
 impl DualValues {
-    pub(super) fn new(wan: Values, lan: Values, validator: Arc<dyn Validator>, key: RecordKey) -> DualValues {
-        DualValues { sides: PerNetwork { wan, lan }, validator, key, best: None }
+    pub(super) fn new(streams: PerNetwork<Values>, validator: Arc<dyn Validator>, key: RecordKey) -> DualValues {
+        DualValues { streams, validator, key, best: None }
     }
 
-    /// Gives it this much time in all. As [`Values::timeout`].
+    /// Limits the time that both queries have in all. As [`Query::timeout`](crate::handle::Query::timeout).
     pub fn timeout(mut self, timeout: Duration) -> DualValues {
-        self.sides = self.sides.map(|side| side.timeout(timeout));
+        self.streams = self.streams.map(|stream| stream.timeout(timeout));
         self
     }
 }
@@ -101,7 +114,7 @@ impl Stream for DualValues {
     type Item = Record;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Record>> {
-        let DualValues { sides: PerNetwork { wan, lan }, validator, key, best } = &mut *self;
+        let DualValues { streams: PerNetwork { wan, lan }, validator, key, best } = &mut *self;
         poll_both((wan, lan), cx, |record: Record| {
             if let Some(best) = &*best {
                 let [old, new] = [best, &record].map(|record| Candidate::new(&record.value, record.expires));
@@ -120,47 +133,32 @@ impl IntoFuture for DualValues {
     type IntoFuture = FirstOf<Found>;
 
     fn into_future(self) -> FirstOf<Found> {
-        FirstOf::best(self.sides.wan.into_future(), self.sides.lan.into_future(), self.validator)
+        FirstOf::best(self.streams.map(Values::into_future), self.validator)
     }
 }
 
-/// The next item of two streams that is worth telling, the first one's before the other's.
-fn poll_both<S: Stream + Unpin, T>(
+/// The next item of two streams that `filter` lets pass, the first stream's before the other's.
+fn poll_both<S: Stream + Unpin>(
     streams: (&mut S, &mut S),
     cx: &mut Context<'_>,
-    mut worth: impl FnMut(S::Item) -> Option<T>,
-) -> Poll<Option<T>> {
+    mut filter: impl FnMut(S::Item) -> Option<S::Item>,
+) -> Poll<Option<S::Item>> {
     let mut running = false;
     for stream in [streams.0, streams.1] {
         loop {
-            match Pin::new(&mut *stream).poll_next(cx).map(|item| item.map(&mut worth)) {
-                Poll::Ready(Some(Some(item))) => return Poll::Ready(Some(item)),
-                Poll::Ready(Some(None)) => continue,
-                next => running |= next.is_pending(),
+            match Pin::new(&mut *stream).poll_next(cx) {
+                Poll::Ready(Some(item)) => {
+                    if let Some(item) = filter(item) {
+                        return Poll::Ready(Some(item));
+                    }
+                }
+                Poll::Ready(None) => break,
+                Poll::Pending => {
+                    running = true;
+                    break;
+                }
             }
-            break;
         }
     }
     if running { Poll::Pending } else { Poll::Ready(None) }
-}
-
-/// What of a provider is news, and may still be told; `None` if nothing is.
-fn news(
-    told: &mut BTreeMap<PeerId, Vec<Multiaddr>>,
-    limit: Option<NonZeroUsize>,
-    mut provider: PeerRecord,
-) -> Option<PeerRecord> {
-    let full = limit.is_some_and(|limit| told.len() >= limit.get());
-    match told.get_mut(&provider.id) {
-        None if full => return None,
-        None => _ = told.insert(provider.id, provider.addrs.clone()),
-        Some(told) => {
-            provider.addrs.retain(|addr| !told.contains(addr));
-            if provider.addrs.is_empty() {
-                return None;
-            }
-            told.extend(provider.addrs.iter().cloned());
-        }
-    }
-    Some(provider)
 }

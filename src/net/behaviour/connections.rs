@@ -53,7 +53,7 @@ impl Behaviour {
         self.dialer.on_dial_failure(event.peer_id, event.connection_id, event.error);
     }
 
-    /// Wants out whether a peer that is connected can be reached where it dialled from. A dial from the port that listens
+    /// Finds out whether a peer that is connected can be reached where it dialled from. A dial from the port that listens
     /// would be the very connection that is there.
     pub(super) fn dial_back(&mut self, peer: PeerId, addr: Multiaddr) {
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::NotDialing).addresses(vec![addr]);

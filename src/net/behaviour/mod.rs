@@ -24,7 +24,6 @@ use super::clock::Clock;
 use super::config::Config;
 use super::dialer::{Action, Dialer};
 use super::dual::ForeignConnections;
-use super::event::Event;
 use super::handler::Handler;
 use super::messages::{FromHandler, ToHandler};
 use super::mode::ModeSwitch;
@@ -32,8 +31,8 @@ use super::pending_inbound::PendingInbound;
 use super::stream::{StreamConfig, StreamCounts};
 use crate::core::stats::DriverStats;
 use crate::core::{
-    self, AddressPolicy, Busy, ConfigError, Contact, Dht, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode,
-    Operation, Output, QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
+    self, AddressPolicy, Busy, ConfigError, Contact, Dht, Event, InboundId, Input, MemoryStore, MemoryStoreConfig,
+    Mode, Operation, Output, QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
     Validator,
 };
 use crate::handle::{Commands, DhtHandle, DriverRequest};
@@ -267,8 +266,8 @@ impl Behaviour {
             Output::DialBack { peer, addr } => self.dial_back(peer, addr),
             Output::Reply { to, id, reply } => self.reply(to, id, reply),
             Output::Event(event) => {
-                if let Some(event) = self.commands.handle_event(&mut self.dht, event) {
-                    self.effects.push_back(ToSwarm::GenerateEvent(event.into()));
+                if let Some(event) = self.commands.handle_event(event) {
+                    self.effects.push_back(ToSwarm::GenerateEvent(event));
                 }
             }
         }

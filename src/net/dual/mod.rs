@@ -19,11 +19,11 @@ use libp2p_swarm::{
 
 use crate::net::Behaviour;
 use crate::net::config::Config;
-use crate::net::event::Event;
 use crate::net::handler::Handler;
 pub(crate) use foreign_connections::ForeignConnections;
 
 use crate::core::ConfigError;
+use crate::core::Event;
 use crate::handle::{DualHandle, Network, PerNetwork};
 
 /// A node of two networks in a libp2p swarm: two [`Behaviour`]s side by side, behind one [`DualHandle`].
@@ -47,7 +47,7 @@ use crate::handle::{DualHandle, Network, PerNetwork};
 /// // ... the swarm is polled somewhere, as always in libp2p ...
 ///
 /// let (network, found) = dht.get("/pk/...").await?;          // whichever network has it first
-/// println!("{:?} from the {network}", found.value);
+/// println!("{:?} from the {network}", found.record.value);
 /// let told = dht.provide("content").await?;                  // in both
 /// println!("{:?} {:?}", told.wan, told.lan);
 /// let mut providers = dht.providers("content");              // of both, as they are found
@@ -125,7 +125,7 @@ impl Dual {
 
     /// Names a peer that serves the DHT, for a first contact. As [`DualHandle::add_peer`].
     pub fn add_peer(&mut self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) {
-        let addrs = self.handle.shared_out(addrs);
+        let addrs = self.handle.divided(addrs);
         addrs.wan.into_iter().for_each(|addrs| self.wan.add_peer(peer, addrs));
         addrs.lan.into_iter().for_each(|addrs| self.lan.add_peer(peer, addrs));
     }

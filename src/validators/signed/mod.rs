@@ -20,7 +20,7 @@
 //!
 //! async fn rename(dht: DhtHandle, keypair: &Keypair, now: Timestamp) -> Result<(), Box<dyn Error>> {
 //!     let key = Signed::key(&keypair.public().to_peer_id(), "profile")?;
-//!     let old = Signed::open(now, &key, &dht.get(key.clone()).await?.value)?;
+//!     let old = Signed::open(now, &key, &dht.get(key.clone()).await?.record.value)?;
 //!     let new = Signed::new("my new name")
 //!         .with_salt("profile")
 //!         .with_sequence(old.sequence() + 1)

@@ -289,7 +289,7 @@ impl Network {
                 Output::Send { to, id, request } => self.send(index, &to, id, request),
                 Output::Cancel { id } => self.cancel(index, id),
                 Output::Reply { id, reply, .. } => self.reply(id, reply),
-                Output::Event(Event::Query { id, event }) => self.on_query(index, id, event),
+                Output::Event(Event::QueryProgressed { id, event }) => self.on_query(index, id, event),
                 // The simulator has no dial backs, and other events are for the application.
                 _ => {}
             }

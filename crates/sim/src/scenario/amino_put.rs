@@ -122,7 +122,7 @@ fn publish(params: &Params, kind: Kind, progress: &mut Progress<'_>, outcome: &m
         match network.next(u64::MAX - 1) {
             Some(News::Query { node, event: QueryEvent::Finished(result), .. }) => {
                 let Some((key, begun)) = running.remove(&node) else { continue };
-                let Ok(Answer::Stored { report }) = *result else {
+                let Ok(Answer::Published(libp2p_kad_dht::core::Published { report, .. })) = *result else {
                     published.failed += 1;
                     continue;
                 };

@@ -12,7 +12,7 @@ use super::super::random::Random;
 use super::lived::{HOUR, Lived, Setup, TICK};
 use super::setup::config;
 use super::{Params, Scenario};
-use libp2p_kad_dht::core::{Answer, Operation, QueryEvent, QueryOptions, RecordKey};
+use libp2p_kad_dht::core::{Answer, Operation, ProvidersFound, QueryEvent, QueryOptions, RecordKey};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "churn",
@@ -136,11 +136,11 @@ fn note_found(hour: f64, seen: &mut Seen) {
 fn on_end(result: Result<Answer, libp2p_kad_dht::core::QueryError>, seen: &mut Seen) {
     use libp2p_kad_dht::core::QueryError::{NotFound, QuorumMissed, TimedOut};
     match result {
-        Ok(Answer::Value { .. }) => {
+        Ok(Answer::Value(_)) => {
             seen.found[0] += 1;
             seen.asked[0] += 1;
         }
-        Ok(Answer::Providers { found, .. }) => {
+        Ok(Answer::Providers(ProvidersFound { found, .. })) => {
             seen.found[1] += usize::from(found > 0);
             seen.asked[1] += 1;
         }

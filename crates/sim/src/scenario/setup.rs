@@ -13,7 +13,7 @@ use super::super::progress::Progress;
 use super::super::random::Random;
 use super::super::stock::{Player, Rules};
 use super::super::table::Filling;
-use libp2p_kad_dht::core::{Answer, DhtConfig, Key, Operation, QueryEvent, QueryOptions};
+use libp2p_kad_dht::core::{Answer, ClosestPeers, DhtConfig, Key, Operation, QueryEvent, QueryOptions};
 
 /// Who is there: the living and the dead, in order of their keys.
 pub(super) struct Population {
@@ -137,7 +137,7 @@ pub(super) fn look_up(network: &mut Network, live: &Ranking, plan: &Plan, progre
         match network.next(u64::MAX - 1) {
             Some(News::Query { node, event: QueryEvent::Finished(result), rounds, .. }) => {
                 let Some(run) = running.remove(&node) else { continue };
-                let Ok(Answer::ClosestPeers { peers, report }) = *result else {
+                let Ok(Answer::ClosestPeers(ClosestPeers { peers, report, .. })) = *result else {
                     found.failed += 1;
                     continue;
                 };
@@ -147,8 +147,9 @@ pub(super) fn look_up(network: &mut Network, live: &Ranking, plan: &Plan, progre
                 let truth = live.closest(run.target, plan.k + 1);
                 let mut truth: Vec<Index> = truth.into_iter().filter(|peer| *peer != node).collect();
                 truth.truncate(plan.k);
-                let hits =
-                    peers.iter().filter(|peer| network.directory.index(peer).is_some_and(|i| truth.contains(&i)));
+                let hits = peers
+                    .iter()
+                    .filter(|peer| network.directory.index_of(&peer.id).is_some_and(|i| truth.contains(&i)));
                 found.recall.push(hits.count() as f64 / truth.len() as f64);
             }
             Some(News::Pulse) => progress.tell(network.traffic().events, network.now(), done),

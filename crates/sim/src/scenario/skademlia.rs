@@ -17,7 +17,7 @@ use super::super::random::{Random, mix, unit};
 use super::super::table::{Filling, Table};
 use super::setup::{Kind as Players, Population, config, populate};
 use super::{Params, Scenario};
-use libp2p_kad_dht::core::{Answer, Key, Operation, QueryEvent, QueryOptions};
+use libp2p_kad_dht::core::{Answer, ClosestPeers, Key, Operation, QueryEvent, QueryOptions};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "skademlia",
@@ -187,8 +187,8 @@ pub(super) fn look_for(
             }
         };
         ended += 1;
-        if let Ok(Answer::ClosestPeers { peers, report }) = *answer {
-            good += usize::from(peers.iter().any(|peer| Some(*peer.peer()) == goal));
+        if let Ok(Answer::ClosestPeers(ClosestPeers { peers, report, .. })) = *answer {
+            good += usize::from(peers.iter().any(|peer| Some(peer.id) == goal));
             rpcs += report.requests;
         }
         if progress.stopped() {

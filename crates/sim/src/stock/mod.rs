@@ -249,7 +249,7 @@ impl Player {
         let Some(at) = self.walks.iter().position(|walk| walk.id() == query) else { return };
         let walk = self.walks.swap_remove(at);
         let result = walk.into_answer(directory, self.rules);
-        let event = Event::Query { id: query, event: QueryEvent::Finished(Box::new(result)) };
+        let event = Event::QueryProgressed { id: query, event: QueryEvent::Finished(Box::new(result)) };
         self.outputs.push_back(Output::Event(event));
     }
 }

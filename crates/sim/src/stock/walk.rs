@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::super::directory::{Directory, Index};
 use super::{WRONG_TYPE, nobody};
 use libp2p_kad_dht::core::{
-    Answer, PeerFailure, QueryError, QueryId, Record, RecordKey, Report, Request, RequestError, Response, Timestamp,
-    Value,
+    Answer, ClosestPeers, Found, PeerFailure, PeerRecord, QueryError, QueryId, Record, RecordKey, Report, Request,
+    RequestError, Response, Timestamp, Value,
 };
 
 /// By whose rules.
@@ -291,24 +291,16 @@ impl Walk {
         if let Some((peer, value)) = self.found {
             let holder = *directory.contact(peer).peer();
             let record = Record::new(value.key, value.value, Timestamp::ZERO);
-            return Ok(Answer::Value {
-                record,
-                from: Some(holder),
-                holders: vec![holder],
-                outdated: Vec::new(),
-                missing: Vec::new(),
-                corrected: Vec::new(),
-                cached: None,
-                report,
-            });
+            return Ok(Answer::Value(Found::new(record, holder, report)));
         }
         match self.want {
             Want::Get(_) => nobody(report),
             Want::Put(_) if report.acknowledged.is_empty() => nobody(report),
-            Want::Put(_) => Ok(Answer::Stored { report }),
+            Want::Put(_) => Ok(Answer::Published(report.into())),
             Want::Closest => {
-                let peers = self.result(rules).map(|entry| directory.contact(entry.peer).clone()).collect();
-                Ok(Answer::ClosestPeers { peers, report })
+                let peers =
+                    self.result(rules).map(|entry| PeerRecord::from(&**directory.contact(entry.peer))).collect();
+                Ok(Answer::ClosestPeers(ClosestPeers::new(peers, report)))
             }
         }
     }

@@ -6,7 +6,7 @@ use super::super::super::outcome::{Metrics, Put};
 use super::super::lived::Lived;
 use super::{Entry, K};
 use libp2p_kad_dht::core::stats::Stores;
-use libp2p_kad_dht::core::{Answer, QueryError};
+use libp2p_kad_dht::core::{Answer, Found, ProvidersFound, QueryError};
 
 /// What was seen of values, or of provided keys.
 #[derive(Default)]
@@ -132,10 +132,10 @@ impl Seen {
     pub(super) fn on_end(&mut self, lived: &Lived, entry: &Entry, result: Result<Answer, QueryError>) {
         let publisher = lived.network.directory.contact(entry.publisher).peer();
         let (found, by_publisher) = match result {
-            Ok(Answer::Value { record, from, .. }) => {
+            Ok(Answer::Value(Found { record, from, .. })) => {
                 (Some(&record.value) == entry.value.as_ref(), from.as_ref() == Some(publisher))
             }
-            Ok(Answer::Providers { found, .. }) => (found > 0, false),
+            Ok(Answer::Providers(ProvidersFound { found, .. })) => (found > 0, false),
             _ => (false, false),
         };
         let kept = self.kept(entry);
