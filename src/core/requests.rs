@@ -18,7 +18,7 @@ use super::io::{QueryId, RequestId};
 use super::key::Key;
 use super::lookup::Lateness;
 use super::message::{DialCause, Kind, Misbehaviour, Request, RequestError, Response, Unreachable, Value};
-use super::rtt::{Deadlines, Pace};
+use super::rtt::{Deadlines, Urgency};
 use super::time::Timestamp;
 
 /// A driver that calls this much later than asked for was busy: its lateness is not the peers'. Source: timers of the
@@ -54,7 +54,7 @@ enum Stage {
     /// It waits for its turn.
     Queued,
     /// The driver has it, and has not begun with it.
-    Handed,
+    WithDriver,
     /// The same, while others to the peer are overdue: they are why it waits.
     Behind,
     /// A connection is being made for it.
@@ -62,7 +62,7 @@ enum Stage {
     /// Its first byte is written.
     Sent,
     /// Its time is over and its owner knows. A late answer still teaches how long the peer takes.
-    Missed,
+    TimedOut,
 }
 
 /// What the peer's time begins with.
@@ -81,7 +81,7 @@ pub(crate) enum Begin {
 pub(crate) struct InFlight {
     pub(crate) owner: Owner,
     pub(crate) to: Arc<Contact>,
-    pub(crate) pace: Pace,
+    pub(crate) urgency: Urgency,
     /// What time has done to it so far.
     pub(crate) lateness: Option<Lateness>,
     /// How often it was sent again.
@@ -95,7 +95,7 @@ pub(crate) struct InFlight {
     stage: Stage,
     request: Request,
     /// When the driver got it; before that, when it was made.
-    pub(crate) handed: Timestamp,
+    pub(crate) passed_at: Timestamp,
     /// When the peer's time began.
     began: Timestamp,
     /// When the limit began to count.
@@ -119,46 +119,46 @@ impl InFlight {
     }
 
     /// Whether it was sent again less than so often; counts that.
-    pub(crate) fn may_be_sent_again(&mut self, most: u8) -> bool {
-        let may = self.again < most && !self.is_missed();
+    pub(crate) fn try_resend(&mut self, most: u8) -> bool {
+        let may = self.again < most && !self.has_timed_out();
         self.again += u8::from(may);
         may
     }
 
     /// The time that the peer took.
-    pub(crate) fn took(&self, now: Timestamp) -> Duration {
+    pub(crate) fn elapsed(&self, now: Timestamp) -> Duration {
         if self.has_begun() { now.since(self.began) } else { Duration::ZERO }
     }
 
     /// The time that the peer took to answer now, where the answer tells it: not if the driver never said that it sends, nor
     /// before it had settled.
-    pub(crate) fn measured(&self, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn round_trip(&self, now: Timestamp) -> Option<Duration> {
         (self.has_begun() && self.stage != Stage::Behind && self.began <= now).then(|| now.since(self.began))
     }
 
     /// Whether the peer's time has begun: until then nothing speaks against it.
     pub(crate) fn has_begun(&self) -> bool {
-        !matches!(self.stage, Stage::Queued | Stage::Handed)
+        !matches!(self.stage, Stage::Queued | Stage::WithDriver)
     }
 
     /// Whether it is late though the driver is on its way to the peer: how it ends tells whether the peer is alive.
-    pub(crate) fn may_teach(&self) -> bool {
+    pub(crate) fn shows_liveness(&self) -> bool {
         self.lateness.is_some() && matches!(self.stage, Stage::Dialling | Stage::Sent)
     }
 
     /// Whether the driver has it.
-    pub(crate) fn is_handed(&self) -> bool {
+    pub(crate) fn is_with_driver(&self) -> bool {
         self.stage != Stage::Queued
     }
 
     /// Whether its owner was told that its time is over.
-    pub(crate) fn is_missed(&self) -> bool {
-        self.stage == Stage::Missed
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.stage == Stage::TimedOut
     }
 
     /// Whether it takes up one of the window's slots.
     pub(crate) fn holds_slot(&self) -> bool {
-        matches!(self.owner, Owner::Query(..)) && self.is_handed() && self.lateness.is_none()
+        matches!(self.owner, Owner::Query(..)) && self.is_with_driver() && self.lateness.is_none()
     }
 
     /// Until when an answer may come that still teaches something; never before the first byte is written.
@@ -167,8 +167,8 @@ impl InFlight {
     }
 
     /// Whether the driver began with it at once, and it is not late: more may be in flight.
-    pub(crate) fn went_well(&self) -> bool {
-        self.lateness.is_none() && self.began.since(self.handed) < BUSY_AFTER
+    pub(crate) fn was_prompt(&self) -> bool {
+        self.lateness.is_none() && self.began.since(self.passed_at) < BUSY_AFTER
     }
 
     /// Whether a connection is being made for it, and far longer than most take.
@@ -183,9 +183,9 @@ impl InFlight {
 
     /// Why it failed if its time is over. An announcement that went out on a connection has no answer to miss; what the
     /// driver never began with is this node's own failure.
-    pub(crate) fn timed_out(&self, connected: bool) -> RequestError {
+    pub(crate) fn timeout_error(&self, connected: bool) -> RequestError {
         match self.stage {
-            Stage::Queued | Stage::Handed => RequestError::Busy,
+            Stage::Queued | Stage::WithDriver => RequestError::Busy,
             Stage::Dialling => Unreachable::DialFailed(DialCause::TimedOut).into(),
             _ if self.kind() == Kind::AddProvider && connected => RequestError::Unacknowledged,
             _ => RequestError::Timeout,
@@ -243,7 +243,7 @@ pub(crate) enum Alarm {
     /// It is as before, and somebody wanted to be reminded of it.
     Reminder,
     /// Its time is over.
-    Over,
+    TimedOut,
 }
 
 /// All requests without an end.
@@ -266,7 +266,7 @@ impl Requests {
         &mut self,
         now: Timestamp,
         owner: Owner,
-        pace: Pace,
+        urgency: Urgency,
         to: Arc<Contact>,
         request: Request,
     ) -> RequestId {
@@ -276,7 +276,7 @@ impl Requests {
         let request = InFlight {
             owner,
             to,
-            pace,
+            urgency,
             lateness: None,
             span,
             again: 0,
@@ -284,7 +284,7 @@ impl Requests {
             dialled: false,
             stage,
             request,
-            handed: now,
+            passed_at: now,
             began: now,
             sent: now,
             deadlines,
@@ -298,9 +298,15 @@ impl Requests {
 
     /// The driver gets a request; `until` bounds how long it may take to begin, where nothing else does. Says whether the
     /// peer's time begins at once, since others to it are overdue.
-    pub(crate) fn hand(&mut self, now: Timestamp, id: RequestId, span: Span, until: Option<Timestamp>) -> bool {
+    pub(crate) fn pass_to_driver(
+        &mut self,
+        now: Timestamp,
+        id: RequestId,
+        span: Span,
+        until: Option<Timestamp>,
+    ) -> bool {
         let Some(request) = self.open.get_mut(&id) else { return false };
-        (request.stage, request.handed, request.until) = (Stage::Handed, now, until);
+        (request.stage, request.passed_at, request.until) = (Stage::WithDriver, now, until);
         self.awaited += 1;
         if !span.is_disabled() {
             request.span = span;
@@ -312,11 +318,13 @@ impl Requests {
 
     /// The peer's time begins. What the driver begins with once more gets a limit anew.
     pub(crate) fn begin(&mut self, now: Timestamp, id: RequestId, begin: Begin, deadlines: Deadlines) {
-        let Some(request) = self.open.get_mut(&id).filter(|request| request.is_handed() && !request.is_missed()) else {
+        let Some(request) =
+            self.open.get_mut(&id).filter(|request| request.is_with_driver() && !request.has_timed_out())
+        else {
             return;
         };
         // What waited behind others has now a time of its own.
-        let first = matches!(request.stage, Stage::Handed | Stage::Behind);
+        let first = matches!(request.stage, Stage::WithDriver | Stage::Behind);
         let (stage, settle) = match begin {
             Begin::Behind if !first => return,
             Begin::Behind => (Stage::Behind, Duration::ZERO),
@@ -337,7 +345,7 @@ impl Requests {
     }
 
     /// It is known better now how long a dial takes than when this one began.
-    pub(crate) fn judge(&mut self, now: Timestamp, id: RequestId, deadlines: Deadlines) {
+    pub(crate) fn set_deadlines(&mut self, now: Timestamp, id: RequestId, deadlines: Deadlines) {
         let Some(request) = self.open.get_mut(&id) else { return };
         request.deadlines = deadlines;
         let alarm = request.alarm_after(now).max(now);
@@ -357,7 +365,7 @@ impl Requests {
     pub(crate) fn end(&mut self, id: RequestId) -> Option<InFlight> {
         self.set_alarm(id, None);
         let request = self.open.remove(&id)?;
-        self.awaited -= usize::from(request.is_handed() && !request.is_missed());
+        self.awaited -= usize::from(request.is_with_driver() && !request.has_timed_out());
         if request.lateness == Some(Lateness::Overdue)
             && let Some(count) = self.overdue.get_mut(request.to.key())
         {
@@ -378,7 +386,7 @@ impl Requests {
         let behind: Vec<_> = self.open.iter().filter(|(_, request)| behind(request)).map(|(id, _)| *id).collect();
         for id in behind {
             if let Some(request) = self.open.get_mut(&id) {
-                request.stage = Stage::Handed;
+                request.stage = Stage::WithDriver;
                 let until = request.until;
                 self.set_alarm(id, until);
             }
@@ -386,12 +394,12 @@ impl Requests {
     }
 
     /// The owner of a request that has just ended knows, and waits no more: until `until` an answer still teaches.
-    pub(crate) fn keep_missed(&mut self, id: RequestId, request: InFlight, until: Timestamp) {
+    pub(crate) fn keep_timed_out(&mut self, id: RequestId, request: InFlight, until: Timestamp) {
         // It is still owed, so that those behind it wait for the peer.
         *self.overdue.entry(*request.to.key()).or_default() += 1;
         let lateness = Some(Lateness::Overdue);
         self.open
-            .insert(id, InFlight { owner: Owner::Evidence, stage: Stage::Missed, lateness, alarm: None, ..request });
+            .insert(id, InFlight { owner: Owner::Evidence, stage: Stage::TimedOut, lateness, alarm: None, ..request });
         self.set_alarm(id, Some(until));
     }
 
@@ -409,14 +417,14 @@ impl Requests {
     }
 
     /// Gives a request another owner; it goes on until it ends by itself.
-    pub(crate) fn leave_to(&mut self, id: RequestId, owner: Owner) {
+    pub(crate) fn set_owner(&mut self, id: RequestId, owner: Owner) {
         if let Some(request) = self.open.get_mut(&id) {
             request.owner = owner;
         }
     }
 
     /// Lets a request go on up to this limit; `false` if it had as much.
-    pub(crate) fn prolong(&mut self, id: RequestId, limit: Duration) -> bool {
+    pub(crate) fn extend_limit(&mut self, id: RequestId, limit: Duration) -> bool {
         let Some(request) = self.open.get_mut(&id) else { return false };
         if request.stage != Stage::Sent || request.deadlines.limit >= limit {
             return false;
@@ -434,14 +442,14 @@ impl Requests {
     }
 
     /// Those handed to the driver for this peer with which it has not begun.
-    pub(crate) fn behind(&self, peer: &Key) -> Vec<RequestId> {
-        let waits = |request: &InFlight| request.stage == Stage::Handed && request.to.key() == peer;
+    pub(crate) fn waiting_for(&self, peer: &Key) -> Vec<RequestId> {
+        let waits = |request: &InFlight| request.stage == Stage::WithDriver && request.to.key() == peer;
         self.open.iter().filter(|(_, request)| waits(request)).map(|(id, _)| *id).collect()
     }
 
     /// If the driver was busy when something was due, moves all deadlines by as much, [`MAX_DELAY`] at most: answers may
     /// have waited for as long. Says whether it was.
-    pub(crate) fn follow(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn shift_for_delay(&mut self, now: Timestamp) -> bool {
         // What a long delay left is no delay of its own.
         let late = |at: &Timestamp| now.since(*at).min(now.since(self.followed));
         let delay = self.alarms.first().map_or(Duration::ZERO, |(at, _)| late(at));
@@ -469,7 +477,7 @@ impl Requests {
         let counts = matches!(request.stage, Stage::Behind | Stage::Dialling | Stage::Sent);
         if !counts || request.sent + request.deadlines.limit <= at {
             self.set_alarm(id, None);
-            return Some((id, Alarm::Over));
+            return Some((id, Alarm::TimedOut));
         }
         let alarm = match request.lateness {
             None if request.began + request.deadlines.late <= at => Alarm::Lateness(Lateness::Late),
@@ -519,12 +527,12 @@ mod tests {
 
     fn queue(requests: &mut Requests, request: Request) -> RequestId {
         let peer = Contact::new(PeerId::random(), []);
-        requests.queue(Timestamp::ZERO, Owner::Evidence, Pace::Steady, peer, request)
+        requests.queue(Timestamp::ZERO, Owner::Evidence, Urgency::Normal, peer, request)
     }
 
     fn begin(requests: &mut Requests, at: u64, dials: bool) -> RequestId {
         let id = queue(requests, Request::Ping);
-        requests.hand(Timestamp::ZERO, id, Span::none(), None);
+        requests.pass_to_driver(Timestamp::ZERO, id, Span::none(), None);
         let begin = if dials { Begin::Dial } else { Begin::Write(Duration::ZERO) };
         requests.begin(Timestamp::from_secs(at), id, begin, DEADLINES);
         id
@@ -547,8 +555,8 @@ mod tests {
         let mut requests = Requests::default();
         let id = begin(&mut requests, 10, false);
         assert!(requests.next_alarm(Timestamp::from_millis(10_999)).is_none());
-        assert_eq!(alarms(&mut requests), [(11, LATE), (12, OVERDUE), (14, Alarm::Over)]);
-        assert_eq!(requests.end(id).unwrap().took(Timestamp::from_secs(14)), Duration::from_secs(4));
+        assert_eq!(alarms(&mut requests), [(11, LATE), (12, OVERDUE), (14, Alarm::TimedOut)]);
+        assert_eq!(requests.end(id).unwrap().elapsed(Timestamp::from_secs(14)), Duration::from_secs(4));
         assert!(requests.end(id).is_none() && requests.overdue.is_empty());
     }
 
@@ -557,11 +565,11 @@ mod tests {
         let mut requests = Requests::default();
         let id = queue(&mut requests, Request::Ping);
         assert_eq!(requests.next_wake(), None);
-        requests.hand(Timestamp::ZERO, id, Span::none(), Some(Timestamp::from_secs(60)));
-        assert_eq!(alarms(&mut requests), [(60, Alarm::Over)]);
+        requests.pass_to_driver(Timestamp::ZERO, id, Span::none(), Some(Timestamp::from_secs(60)));
+        assert_eq!(alarms(&mut requests), [(60, Alarm::TimedOut)]);
         let request = requests.end(id).unwrap();
         assert_eq!(
-            (request.timed_out(true), request.took(Timestamp::from_secs(60))),
+            (request.timeout_error(true), request.elapsed(Timestamp::from_secs(60))),
             (RequestError::Busy, Duration::ZERO)
         );
     }
@@ -571,13 +579,13 @@ mod tests {
         let mut requests = Requests::default();
         let id = begin(&mut requests, 10, true);
         requests.begin(Timestamp::from_millis(11_500), id, Begin::Write(Duration::from_millis(500)), DEADLINES);
-        assert_eq!(alarms(&mut requests), [(11, LATE), (12, OVERDUE), (16, Alarm::Over)]);
+        assert_eq!(alarms(&mut requests), [(11, LATE), (12, OVERDUE), (16, Alarm::TimedOut)]);
         let mut requests = Requests::default();
         begin(&mut requests, 10, true);
         let (begin, over): (Vec<_>, Vec<_>) =
-            alarms(&mut requests).into_iter().partition(|(_, how)| *how != Alarm::Over);
+            alarms(&mut requests).into_iter().partition(|(_, how)| *how != Alarm::TimedOut);
         assert_eq!((begin[0], begin.len() > 4), ((11, LATE), true), "its owner is reminded of a dial");
-        assert_eq!(over, [(14, Alarm::Over)]);
+        assert_eq!(over, [(14, Alarm::TimedOut)]);
     }
 
     /// A driver that is late by a month has no more to do than one that is late by a second.
@@ -585,7 +593,7 @@ mod tests {
     fn of_the_reminders_that_were_missed_one_comes() {
         let mut requests = Requests::default();
         let id = queue(&mut requests, Request::Ping);
-        requests.hand(Timestamp::ZERO, id, Span::none(), None);
+        requests.pass_to_driver(Timestamp::ZERO, id, Span::none(), None);
         let deadlines = Deadlines { limit: Duration::MAX, ..DEADLINES };
         requests.begin(Timestamp::ZERO, id, Begin::Dial, deadlines);
         let month = Timestamp::from_secs(30 * 24 * 3_600);
@@ -598,12 +606,12 @@ mod tests {
     fn a_busy_driver_moves_what_is_due_and_no_more_than_a_request_lasts() {
         let mut requests = Requests::default();
         begin(&mut requests, 10, false);
-        assert!(!requests.follow(Timestamp::from_millis(11_009)), "timers are not exact");
-        assert!(requests.follow(Timestamp::from_secs(13)));
-        assert_eq!(alarms(&mut requests), [(13, LATE), (14, OVERDUE), (16, Alarm::Over)]);
+        assert!(!requests.shift_for_delay(Timestamp::from_millis(11_009)), "timers are not exact");
+        assert!(requests.shift_for_delay(Timestamp::from_secs(13)));
+        assert_eq!(alarms(&mut requests), [(13, LATE), (14, OVERDUE), (16, Alarm::TimedOut)]);
         let mut requests = Requests::default();
         begin(&mut requests, 10, false);
-        assert!(requests.follow(Timestamp::from_secs(3_600)));
+        assert!(requests.shift_for_delay(Timestamp::from_secs(3_600)));
         assert_eq!(requests.next_wake().map(|(at, _)| at), Some(Timestamp::from_secs(21)));
     }
 
@@ -612,15 +620,16 @@ mod tests {
         let mut requests = Requests::default();
         let peer = Contact::new(PeerId::random(), []);
         let hand = |requests: &mut Requests| {
-            let id = requests.queue(Timestamp::ZERO, Owner::Evidence, Pace::Steady, Arc::clone(&peer), Request::Ping);
-            (id, requests.hand(Timestamp::ZERO, id, Span::none(), None))
+            let id =
+                requests.queue(Timestamp::ZERO, Owner::Evidence, Urgency::Normal, Arc::clone(&peer), Request::Ping);
+            (id, requests.pass_to_driver(Timestamp::ZERO, id, Span::none(), None))
         };
         let (first, second) = (hand(&mut requests), hand(&mut requests));
         requests.begin(Timestamp::ZERO, first.0, Begin::Write(Duration::ZERO), DEADLINES);
         while requests.next_wake().is_some_and(|(at, _)| at <= Timestamp::from_secs(2)) {
             requests.next_alarm(Timestamp::from_secs(2));
         }
-        assert_eq!(requests.behind(peer.key()), [second.0]);
+        assert_eq!(requests.waiting_for(peer.key()), [second.0]);
         assert_eq!([first.1, second.1, hand(&mut requests).1], [false, false, true]);
         requests.begin(Timestamp::from_secs(2), second.0, Begin::Behind, DEADLINES);
         requests.on_answer(peer.key());
@@ -636,9 +645,9 @@ mod tests {
         alarms(&mut requests);
         let request = requests.end(id).unwrap();
         assert_eq!(request.may_answer_until(Duration::from_secs(10)), Some(Timestamp::from_secs(10)));
-        requests.keep_missed(id, request, Timestamp::from_secs(10));
-        assert!(requests.get(id).unwrap().is_missed());
-        assert_eq!(alarms(&mut requests), [(10, Alarm::Over)]);
+        requests.keep_timed_out(id, request, Timestamp::from_secs(10));
+        assert!(requests.get(id).unwrap().has_timed_out());
+        assert_eq!(alarms(&mut requests), [(10, Alarm::TimedOut)]);
         assert!(requests.end(id).is_some());
         assert!(requests.overdue.is_empty());
     }

@@ -44,8 +44,8 @@ impl RoundTrip {
     }
 
     /// The deadlines by this estimate; the limit is `least` and `most` at the least and the most.
-    fn deadlines(&self, pace: Pace, least: Duration, most: Duration) -> Deadlines {
-        let (late, overdue) = pace.deviations();
+    fn deadlines(&self, urgency: Urgency, least: Duration, most: Duration) -> Deadlines {
+        let (late, overdue) = urgency.deviations();
         let (Some(late), Some(overdue)) = (self.after(late), self.after(overdue)) else {
             return Deadlines { late: INITIAL_LATE.min(most), overdue: (2 * INITIAL_LATE).min(most), limit: most };
         };
@@ -62,21 +62,21 @@ impl RoundTrip {
 
 /// How much a query prefers being done to being exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum Urgency {
     /// The answer is to be the true one: late after three deviations, overdue after eight. Source: the simulator's
     /// `stale`: among 15 % dead entries 99.4 % of the true 20 closest are found; with four it would be 98.1 %.
-    Steady,
+    Normal,
     /// Near enough is good enough: late after one deviation, overdue after four. Source: the simulator's `amino-put`:
     /// a publication takes 2.8 s, and 19.6 of the true 20 hold it; at the steady pace 3.6 s and 19.9.
-    Brisk,
+    High,
 }
 
-impl Pace {
+impl Urgency {
     /// After how many deviations a request is late, and overdue.
     fn deviations(self) -> (u32, u32) {
         match self {
-            Pace::Steady => (3, 8),
-            Pace::Brisk => (1, 4),
+            Urgency::Normal => (3, 8),
+            Urgency::High => (1, 4),
         }
     }
 }
@@ -99,14 +99,14 @@ impl Deadlines {
 
 /// What all peers together taught about time: that of answers, and that of answers with the dial before them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Experience {
+pub(crate) struct RttEstimator {
     warm: RoundTrip,
     cold: RoundTrip,
     /// The smoothed share of requests that failed, in parts of 65,536.
     failing: u32,
 }
 
-impl Experience {
+impl RttEstimator {
     /// Takes an answer into account; `warm` if the peer was connected when it was asked. Says whether it is the first of its
     /// kind.
     pub(crate) fn record(&mut self, warm: bool, took: Duration) -> bool {
@@ -135,21 +135,21 @@ impl Experience {
         &self,
         peer: Option<RoundTrip>,
         failures: u32,
-        pace: Pace,
+        urgency: Urgency,
         config: &LookupConfig,
     ) -> Deadlines {
         let measured = |rtt: &RoundTrip| rtt.smoothed().is_some();
         let known = [peer.unwrap_or_default(), self.warm, self.cold].into_iter().find(measured);
         let measured = known.unwrap_or_default();
-        let mut deadlines = measured.deadlines(pace, config.min_request_timeout, config.request_timeout);
+        let mut deadlines = measured.deadlines(urgency, config.min_request_timeout, config.request_timeout);
         deadlines.limit = deadlines.limit.saturating_mul(1 << failures.min(MAX_DOUBLINGS)).min(config.request_timeout);
         deadlines
     }
 
     /// The deadlines of a dial and the answer after it; the limit is that of the dial.
-    pub(crate) fn of_dial(&self, pace: Pace, config: &LookupConfig) -> Deadlines {
+    pub(crate) fn of_dial(&self, urgency: Urgency, config: &LookupConfig) -> Deadlines {
         let least = config.min_request_timeout.min(config.dial_timeout);
-        self.cold.deadlines(pace, least, config.dial_timeout)
+        self.cold.deadlines(urgency, least, config.dial_timeout)
     }
 }
 
@@ -160,34 +160,34 @@ mod tests {
     #[test]
     fn deadlines_follow_what_was_measured_within_their_bounds() {
         let config = LookupConfig::default();
-        let mut experience = Experience::default();
-        let initial = experience.of_request(None, 0, Pace::Brisk, &config);
+        let mut rtt = RttEstimator::default();
+        let initial = rtt.of_request(None, 0, Urgency::High, &config);
         let late = Deadlines { late: INITIAL_LATE, overdue: 2 * INITIAL_LATE, limit: config.request_timeout };
         assert_eq!(initial, late);
         for _ in 0..50 {
-            experience.record(true, Duration::from_millis(100));
+            rtt.record(true, Duration::from_millis(100));
         }
-        let warm = experience.of_request(None, 0, Pace::Brisk, &config);
+        let warm = rtt.of_request(None, 0, Urgency::High, &config);
         assert!(warm.late >= Duration::from_millis(100) && warm.late < Duration::from_millis(150), "{warm:?}");
         assert_eq!(warm.limit, config.min_request_timeout);
-        assert_eq!(experience.of_dial(Pace::Brisk, &config).late, INITIAL_LATE, "dialling is another matter");
+        assert_eq!(rtt.of_dial(Urgency::High, &config).late, INITIAL_LATE, "dialling is another matter");
         for _ in 0..50 {
-            experience.record(true, Duration::from_secs(3600));
+            rtt.record(true, Duration::from_secs(3600));
         }
-        assert_eq!(experience.of_request(None, 0, Pace::Brisk, &config).late, config.request_timeout);
+        assert_eq!(rtt.of_request(None, 0, Urgency::High, &config).late, config.request_timeout);
     }
 
     #[test]
     fn a_peer_is_measured_by_itself() {
         let config = LookupConfig::default();
-        let mut experience = Experience::default();
-        experience.record(true, Duration::from_millis(100));
+        let mut rtt = RttEstimator::default();
+        rtt.record(true, Duration::from_millis(100));
         let mut slow = RoundTrip::default();
         slow.record(Duration::from_millis(900));
-        assert!(experience.of_request(Some(slow), 0, Pace::Brisk, &config).late > Duration::from_millis(900));
-        let brisk = experience.of_request(Some(RoundTrip::default()), 0, Pace::Brisk, &config);
+        assert!(rtt.of_request(Some(slow), 0, Urgency::High, &config).late > Duration::from_millis(900));
+        let brisk = rtt.of_request(Some(RoundTrip::default()), 0, Urgency::High, &config);
         assert_eq!((brisk.late, brisk.overdue), (Duration::from_millis(150), Duration::from_millis(300)), "100 + 50");
-        let steady = experience.of_request(None, 0, Pace::Steady, &config);
+        let steady = rtt.of_request(None, 0, Urgency::Normal, &config);
         assert_eq!((steady.late, steady.overdue), (Duration::from_millis(250), Duration::from_millis(500)));
     }
 
@@ -196,7 +196,8 @@ mod tests {
         let config = LookupConfig::default();
         let mut rtt = RoundTrip::default();
         (0..20).for_each(|_| rtt.record(Duration::from_millis(1)));
-        let limit = |rtt, failures| Experience::default().of_request(Some(rtt), failures, Pace::Steady, &config).limit;
+        let limit =
+            |rtt, failures| RttEstimator::default().of_request(Some(rtt), failures, Urgency::Normal, &config).limit;
         let limits: Vec<_> = [0, 1, 2, 3, u32::MAX].map(|failures| limit(rtt, failures).as_secs()).into();
         assert_eq!(limits, [2, 4, 8, 10, 10]);
         rtt.record(Duration::from_secs(3));

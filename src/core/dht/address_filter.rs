@@ -59,7 +59,7 @@ impl Dht {
             self.offer_waiting(now, &Key::from(&gone));
         }
         if !before.has_addrs() {
-            self.upkeep.own.hasten(now);
+            self.upkeep.own_records.make_unannounced_due(now);
         }
         self.on_moved(now, &before);
     }

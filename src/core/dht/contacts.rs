@@ -214,7 +214,7 @@ impl Dht {
                 };
                 if wanted && !held {
                     let key = Bytes::from(contact.peer().to_bytes());
-                    self.send(now, Owner::Probe, Pace::Steady, &contact, Request::FindNode { key });
+                    self.send(now, Owner::Probe, Urgency::Normal, &contact, Request::FindNode { key });
                     continue;
                 }
                 self.probes.finished(contact.peer());

@@ -55,7 +55,7 @@ impl Dht {
     pub(super) fn tell_superseded(&mut self) {
         while let Some(key) = self.storage.take_superseded() {
             let name = RecordId { place: key.key(), provider: false };
-            self.upkeep.own.forget(&name);
+            self.upkeep.own_records.forget(&name);
             self.stop_announcements(&name, None);
             self.outputs.push_back(Output::Event(Event::Superseded { key }));
         }
@@ -65,7 +65,7 @@ impl Dht {
     /// is told where it was found.
     fn look_for(&mut self, now: Timestamp, lost: Option<PeerId>) {
         let busy = self.queries() >= self.config.limit.queries;
-        let Some(peer) = lost.filter(|peer| !busy && self.lost.begin(now, *peer)) else { return };
+        let Some(peer) = lost.filter(|peer| !busy && self.provider_searches.begin(now, *peer)) else { return };
         let id = self.pool.next_id();
         let find = Find::peer(&self.preparing().cx, peer, &QueryOptions::default());
         let mut query = Query::new(Machine::Find(find), Key::from(&peer), QueryKind::FindPeer);

@@ -32,14 +32,14 @@ use super::io::{
 };
 use super::key::Key;
 use super::lookup::Lateness;
-use super::maintain::{Checks, EXPIRED_AT_ONCE, Expiry, LostProviders, Probes, Purpose, Refresh, Snapshots, Upkeep};
+use super::maintain::{Checks, EXPIRED_AT_ONCE, Expiry, Probes, ProviderSearches, Purpose, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, join, prepare};
 use super::query::{Context, Find, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step, trim};
 use super::requests::{Alarm, Begin, InFlight, Owner, Requests, Tag};
 use super::routing::{Admission, RoutingSnapshot};
-use super::rtt::{Deadlines, Experience, Pace};
+use super::rtt::{Deadlines, RttEstimator, Urgency};
 use super::server::{Served, Server, ServerContext};
 use super::spans;
 use super::stats::{Levels, QueryEnd, QueryKind, Stats};
@@ -65,7 +65,7 @@ pub struct Dht {
     storage: Storage,
     requests: Requests,
     window: Window,
-    experience: Experience,
+    rtt: RttEstimator,
     pool: Pool,
     server: Server,
     probes: Probes,
@@ -73,7 +73,7 @@ pub struct Dht {
     refresh: Refresh,
     expiry: Expiry,
     snapshots: Snapshots,
-    lost: LostProviders,
+    provider_searches: ProviderSearches,
     upkeep: Upkeep,
     stats: Stats,
     time: NodeTime,
@@ -127,7 +127,7 @@ impl Dht {
             storage: Storage::new(store, config.record.clone()),
             requests: Requests::default(),
             window: Window::new(config.lookup.parallelism.get(), config.limit.requests),
-            experience: Experience::default(),
+            rtt: RttEstimator::default(),
             pool: Pool::default(),
             server: Server::default(),
             probes: Probes::new(config.maintenance.probes, config.limit.candidates),
@@ -135,7 +135,7 @@ impl Dht {
             refresh: Refresh::new(now, config.maintenance.refresh_interval, &mut rng),
             expiry,
             snapshots: Snapshots::new(config.maintenance.snapshot_interval, keeps_peers),
-            lost: LostProviders::default(),
+            provider_searches: ProviderSearches::default(),
             upkeep: Upkeep::new(now, &config, publishes, &mut rng),
             stats: Stats::default(),
             time,
@@ -227,7 +227,7 @@ impl Dht {
     /// Tells the node what happened; never fails, never blocks, ignores what is late or unknown.
     pub fn handle_input(&mut self, now: Timestamp, input: Input) {
         let now = self.follow(now);
-        if self.requests.follow(now) {
+        if self.requests.shift_for_delay(now) {
             self.window.on_busy(now);
         }
         let Some(input) = self.screen(input) else { return };

@@ -7,7 +7,7 @@ use super::*;
 
 impl Dht {
     pub(super) fn preparing(&mut self) -> Preparing<'_> {
-        let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
         Preparing { cx, storage: &mut self.storage, rng: &mut self.rng }
     }
 
@@ -22,7 +22,7 @@ impl Dht {
     fn advance(&mut self, now: Timestamp, id: QueryId, mut query: Box<Query>) {
         let (mut events, before) = (Vec::new(), query.in_flight.len());
         loop {
-            let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
+            let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
             let step = query.machine.next(&cx, &mut query.report, &mut events);
             self.report_events(id, &query, &mut events);
             match step {
@@ -36,7 +36,7 @@ impl Dht {
         self.pool.put(id, query);
         self.hand_waiting(now);
         for request in asked.iter().filter_map(|request| self.requests.get(*request)) {
-            if !request.is_handed() {
+            if !request.is_with_driver() {
                 let (peer, kind) = (*request.to.peer(), request.kind());
                 self.outputs.push_back(Output::Event(Event::QueryProgressed {
                     id,
@@ -57,7 +57,7 @@ impl Dht {
             self.stats.stores.count(cause);
         }
         let to = self.peers.with_known(&self.peers.filtered(to));
-        let request = self.requests.queue(now, Owner::Query(id, tag), query.machine.pace(), to, request);
+        let request = self.requests.queue(now, Owner::Query(id, tag), query.machine.urgency(), to, request);
         query.in_flight.push(request);
         self.window.wait(id, request);
     }
@@ -65,7 +65,7 @@ impl Dht {
     /// The store did what a query needs of it.
     pub(super) fn on_local(&mut self, now: Timestamp, id: QueryId, done: Done) {
         let Some(mut query) = self.pool.take(id) else { return };
-        let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
         let mut events = Vec::new();
         query.machine.on_local(&cx, done, &mut events);
         self.report_events(id, &query, &mut events);
@@ -75,10 +75,10 @@ impl Dht {
     /// A request of a query was answered, and the answer fits.
     pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
         let Some(mut query) = self.pool.take(id) else { return };
-        let (from, took) = (&asked.request.to, asked.request.took(now));
+        let (from, took) = (&asked.request.to, asked.request.elapsed(now));
         let target = query.machine.lookup(tag).map_or(query.target, |lookup| *lookup.target());
         let closer = named(&self.peers, &self.config, &target, &response);
-        let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
         let found = response.has_records();
         let heard = Heard { from, tag, response, closer: &closer };
         query.in_flight.retain(|request| *request != asked.id);
@@ -159,7 +159,7 @@ impl Dht {
         self.on_end(now, &query, QueryEnd::of(&result));
         for request in std::mem::take(&mut query.in_flight) {
             match self.requests.get(request) {
-                Some(late) if late.may_teach() => self.requests.leave_to(request, Owner::Evidence),
+                Some(late) if late.shows_liveness() => self.requests.set_owner(request, Owner::Evidence),
                 _ => self.give_up(request),
             }
         }

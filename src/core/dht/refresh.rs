@@ -27,7 +27,7 @@ impl Dht {
             self.peers.release_boot_nodes(now);
         }
         let id = self.pool.next_id();
-        let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
         let machine = Machine::Bootstrap(Bootstrap::look_into(&cx, target, ChaCha8Rng::from_rng(&mut self.rng)));
         tracing::debug!(query = %id, ?target, "refreshing a bucket");
         let mut query = Query::new(machine, *self.peers.local.key(), QueryKind::Refresh);
@@ -61,7 +61,7 @@ impl Dht {
     pub(super) fn on_growth(&mut self, now: Timestamp, known: usize) {
         let len = self.peers.table.len();
         if known == 0 && len > 0 || self.peers.back_offs.take_outage_ended() {
-            self.upkeep.own.hasten(now);
+            self.upkeep.own_records.make_unannounced_due(now);
         }
         if len > known {
             self.refresh.on_growth(now, len, &mut self.rng);

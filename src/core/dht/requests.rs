@@ -14,20 +14,20 @@ pub(super) const DIAL_WAIT: Duration = Duration::from_millis(750);
 
 impl Dht {
     /// Sends a request that no query waits for.
-    pub(super) fn send(&mut self, now: Timestamp, owner: Owner, pace: Pace, to: &Arc<Contact>, request: Request) {
+    pub(super) fn send(&mut self, now: Timestamp, owner: Owner, urgency: Urgency, to: &Arc<Contact>, request: Request) {
         let to = self.peers.with_known(&self.peers.filtered(to));
-        let id = self.requests.queue(now, owner, pace, to, request);
-        self.hand(now, id);
+        let id = self.requests.queue(now, owner, urgency, to, request);
+        self.pass_to_driver(now, id);
     }
 
     /// Hands as many of the requests that wait for their turn to the driver as there are slots for.
     pub(super) fn hand_waiting(&mut self, now: Timestamp) {
         while let Some(id) = self.window.next() {
-            self.hand(now, id);
+            self.pass_to_driver(now, id);
         }
     }
 
-    fn hand(&mut self, now: Timestamp, id: RequestId) {
+    fn pass_to_driver(&mut self, now: Timestamp, id: RequestId) {
         let sent = self.dispatch(now, id);
         let Some(request) = self.requests.get(id) else { return };
         let (kind, to) = (request.kind(), &request.to);
@@ -55,7 +55,7 @@ impl Dht {
                 self.report(of, QueryEvent::Progress(progress));
             }
         }
-        if self.requests.hand(now, id, span, until) {
+        if self.requests.pass_to_driver(now, id, span, until) {
             self.begin(now, id, Begin::Behind);
         }
     }
@@ -71,14 +71,14 @@ impl Dht {
         let request = self.requests.get(id)?;
         let lookup = &self.config.lookup;
         let entry = self.peers.table.get(request.to.key());
-        // A query that others have answered need not wait longer for a peer that failed before; `on_over` has the others wait.
+        // A query that others have answered need not wait longer for a peer that failed before; `on_request_timeout` has the others wait.
         let failures = match request.owner {
             Owner::Query(..) => 0,
             Owner::Probe | Owner::Evidence => entry.map_or(0, |entry| entry.failures().into()),
         };
         let deadlines = match dials {
-            true => self.experience.of_dial(request.pace, lookup),
-            false => self.experience.of_request(entry.map(|entry| entry.rtt), failures, request.pace, lookup),
+            true => self.rtt.of_dial(request.urgency, lookup),
+            false => self.rtt.of_request(entry.map(|entry| entry.rtt), failures, request.urgency, lookup),
         };
         Some(match request.owner {
             Owner::Query(of, _) => deadlines.within(self.pool.get_mut(of).map_or(Duration::MAX, |query| query.timeout)),
@@ -124,14 +124,14 @@ impl Dht {
         let key = *request.to.key();
         let again = match why {
             RequestError::Unreachable(_) => {
-                let again = request.may_be_sent_again(self.peers.dials.retries_left(now, &key));
+                let again = request.try_resend(self.peers.dials.retries_left(now, &key));
                 if !again {
                     self.peers.dials.end(&key);
                 }
                 again
             }
             RequestError::ConnectionClosed if request.connected => {
-                !self.peers.is_connected(&key) && request.may_be_sent_again(1)
+                !self.peers.is_connected(&key) && request.try_resend(1)
             }
             _ => false,
         };
@@ -143,7 +143,7 @@ impl Dht {
 
     /// Nobody waits for this request any more.
     pub(super) fn give_up(&mut self, id: RequestId) {
-        if let Some(request) = self.end(id).filter(InFlight::is_handed) {
+        if let Some(request) = self.end(id).filter(InFlight::is_with_driver) {
             self.stats.cancelled[request.kind() as usize] += 1;
             spans::end_request(&request.span, "cancelled", None);
             match self.refused.iter().position(|(refused, _)| *refused == id) {
@@ -184,19 +184,19 @@ impl Dht {
 
     pub(super) fn on_answered(&mut self, now: Timestamp, asked: &Asked, response: Response) {
         let request = &asked.request;
-        let took = request.took(now);
-        if !request.is_missed() {
+        let took = request.elapsed(now);
+        if !request.has_timed_out() {
             self.stats.on_answer(request.kind(), took);
             spans::end_request(&request.span, "answered", Some(took));
-            self.window.on_answer(request.went_well());
-            self.experience.record_end(false);
+            self.window.on_answer(request.was_prompt());
+            self.rtt.record_end(false);
         }
         self.peers.on_answer(now, request.to.key());
         self.requests.on_answer(request.to.key());
         let known = self.peers.table.len();
         self.admit(now, &request.to);
         self.on_growth(now, known);
-        if let Some(took) = request.measured(now) {
+        if let Some(took) = request.round_trip(now) {
             self.learn(now, request, took);
         }
         match request.owner {
@@ -212,13 +212,13 @@ impl Dht {
         if !request.dialled {
             self.peers.table.record(request.to.key(), took);
         }
-        if request.is_missed() || !self.experience.record(!request.dialled, took) || !request.dialled {
+        if request.has_timed_out() || !self.rtt.record(!request.dialled, took) || !request.dialled {
             return;
         }
         // It is the first dial; those beside it were judged by nothing.
         for dial in self.requests.dials() {
             if let Some(deadlines) = self.deadlines(dial, true) {
-                self.requests.judge(now, dial, deadlines);
+                self.requests.set_deadlines(now, dial, deadlines);
             }
         }
     }
@@ -228,12 +228,12 @@ impl Dht {
         if let RequestError::Misbehaved(what) = why {
             self.misbehaved(*request.to.peer(), what);
         }
-        if request.is_missed() {
+        if request.has_timed_out() {
             return;
         }
-        if request.is_handed() {
+        if request.is_with_driver() {
             self.stats.on_failure(request.kind(), why);
-            spans::end_request(&request.span, why.reason(), Some(request.took(now)));
+            spans::end_request(&request.span, why.reason(), Some(request.elapsed(now)));
         }
         if why == RequestError::Busy {
             self.window.on_busy(now);
@@ -253,14 +253,14 @@ impl Dht {
     /// What a failure means for the peer's place in the table.
     fn hold_against(&mut self, now: Timestamp, request: &InFlight, why: RequestError) {
         if why.is_the_peers() {
-            self.experience.record_end(true);
+            self.rtt.record_end(true);
         }
         let to = &request.to;
         let told = match request.owner {
             Owner::Query(of, _) => self.pool.get_mut(of).is_some_and(|query| query.asked),
             Owner::Probe | Owner::Evidence => false,
         };
-        match self.peers.on_failure(FailedRequest { now, asked: request.handed, to, why, told }, &mut self.rng) {
+        match self.peers.on_failure(FailedRequest { now, asked: request.passed_at, to, why, told }, &mut self.rng) {
             Some(gone) => self.left_table(now, gone),
             None => {
                 let failing = self.peers.table.get(to.key()).filter(|entry| entry.failures() > 0);
@@ -293,7 +293,7 @@ impl Dht {
             match alarm {
                 Alarm::Lateness(how) => self.on_late(now, id, how),
                 Alarm::Reminder => _ = self.give_up_dial(now, id),
-                Alarm::Over => self.on_over(now, id),
+                Alarm::TimedOut => self.on_request_timeout(now, id),
             }
         }
         while let Some(id) = self.pool.expired(now) {
@@ -320,7 +320,7 @@ impl Dht {
         let Some(request) = self.requests.get(id) else { return };
         let (peer, owner) = (Arc::clone(&request.to), request.owner);
         if how == Lateness::Overdue {
-            for behind in self.requests.behind(peer.key()) {
+            for behind in self.requests.waiting_for(peer.key()) {
                 self.begin(now, behind, Begin::Behind);
             }
         }
@@ -355,27 +355,27 @@ impl Dht {
             self.window.release();
         }
         // The table still learns how the dial ends.
-        self.requests.leave_to(id, Owner::Evidence);
+        self.requests.set_owner(id, Owner::Evidence);
         self.on_query_failure(now, of, tag, (id, &peer), Unreachable::DialFailed(DialCause::TimedOut).into());
         true
     }
 
     /// The time of a request is over. A query that nobody has answered has nothing better to do than to wait as long as it
     /// may; and whatever comes of the request, a late answer teaches how long the peer takes.
-    fn on_over(&mut self, now: Timestamp, id: RequestId) {
+    fn on_request_timeout(&mut self, now: Timestamp, id: RequestId) {
         let most = self.config.lookup.request_timeout;
         if let Some(Owner::Query(of, _)) = self.requests.get(id).map(|request| request.owner)
             && self.pool.get_mut(of).is_some_and(|query| query.report.answers == 0)
-            && self.requests.prolong(id, most)
+            && self.requests.extend_limit(id, most)
         {
             return;
         }
         let Some(request) = self.end(id) else { return };
-        let why = request.timed_out(self.peers.is_connected(request.to.key()));
+        let why = request.timeout_error(self.peers.is_connected(request.to.key()));
         let asked = Asked { id, request };
         self.on_failed(now, &asked, why);
         match asked.request.may_answer_until(most).filter(|until| *until > now) {
-            Some(until) => self.requests.keep_missed(id, asked.request, until),
+            Some(until) => self.requests.keep_timed_out(id, asked.request, until),
             None => self.outputs.push_back(Output::Cancel { id }),
         }
     }
@@ -391,7 +391,7 @@ impl Dht {
                 self.query_failed(id, &mut query, tag, &to, RequestError::Busy);
             }
         }
-        let cx = Context::new(&self.time, &self.config, &self.peers, &self.experience);
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
         let result = query.machine.expire(&cx, &mut query.report).unwrap_or_else(|| {
             let report = &mut query.report;
             for request in query.in_flight.iter().filter_map(|id| self.requests.get(*id)) {

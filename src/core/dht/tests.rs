@@ -346,7 +346,7 @@ fn answer_all(dht: &mut Dht) {
 #[test]
 fn what_is_not_kept_here_is_not_remembered_for_upkeep() {
     let mut dht = node(|_| {});
-    let remembered = |dht: &Dht| format!("{:?}", dht.upkeep.own).matches("Known {").count();
+    let remembered = |dht: &Dht| format!("{:?}", dht.upkeep.own_records).matches("OwnRecord {").count();
     for i in 0..200 {
         let put = |value: &'static str| Operation::Put { key: format!("/app/{i}").into(), value: value.into() };
         let options = QueryOptions::default().with_keep(false);

@@ -40,7 +40,7 @@ impl Dht {
             // What its own rules call over would be refused by all, and held against this node.
             let valid = !announcement.item.is_expired(self.time.date);
             if !valid && announcement.item.is_own() {
-                self.upkeep.own.forget(&RecordId::of(&announcement.item));
+                self.upkeep.own_records.forget(&RecordId::of(&announcement.item));
             }
             valid && !self.pool.publishes(&announcement.item)
         });
@@ -94,14 +94,14 @@ impl Dht {
                 }
                 Duty::Republish => self.on_announced(ended),
                 Duty::Replicate if !ended.reached.is_empty() => self.touch(ended.item, run.started),
-                Duty::Newcomers => self.upkeep.own.on_told(RecordId::of(&ended.item), &ended.reached),
+                Duty::Newcomers => self.upkeep.own_records.on_announced_to(RecordId::of(&ended.item), &ended.reached),
                 Duty::Replicate => {}
             }
         }
     }
 
     fn on_announced(&mut self, ended: AnnouncementOutcome) {
-        if self.upkeep.own.on_ended(&self.time, RecordId::of(&ended.item), &ended) {
+        if self.upkeep.own_records.on_outcome(&self.time, RecordId::of(&ended.item), &ended) {
             self.touch(ended.item, self.time.date);
         }
     }
@@ -144,7 +144,7 @@ impl Dht {
         self.upkeep.on_changed(now, name);
         self.stop_announcements(&name, None);
         if taken_back {
-            self.upkeep.own.forget(&name);
+            self.upkeep.own_records.forget(&name);
         }
     }
 }

@@ -6,10 +6,10 @@
 mod budget;
 mod check;
 mod expire;
-mod lost;
 mod newcomers;
-mod own;
+mod own_records;
 mod probe;
+mod provider_searches;
 mod refresh;
 mod snapshot;
 mod sweep;
@@ -19,10 +19,10 @@ mod upkeep;
 
 pub(crate) use check::Checks;
 pub(crate) use expire::{EXPIRED_AT_ONCE, Expiry};
-pub(crate) use lost::LostProviders;
 pub(crate) use newcomers::Newcomers;
-pub(crate) use own::Own;
+pub(crate) use own_records::OwnRecords;
 pub(crate) use probe::{Probes, Purpose};
+pub(crate) use provider_searches::ProviderSearches;
 pub(crate) use refresh::Refresh;
 pub(crate) use snapshot::Snapshots;
 pub(crate) use sweep::PAGE;

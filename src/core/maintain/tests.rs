@@ -9,7 +9,7 @@ use rand_core::SeedableRng;
 use super::budget::{Budget, bytes};
 use super::sweep::{PAGE, Sweep};
 use super::upkeep::is_due;
-use super::{Newcomers, Own, Upkeep};
+use super::{Newcomers, OwnRecords, Upkeep};
 use crate::core::announcement::{Announcement, AnnouncementOutcome, Recipients, RecordId};
 use crate::core::config::{DhtConfig, DiversityConfig, Interval, RoutingConfig};
 use crate::core::contact::Contact;
@@ -127,13 +127,13 @@ fn ended(item: Item, to_all: bool, reached: &[u64], closest: Option<&[u64]>) -> 
     AnnouncementOutcome { item, to_all, reached: reached.to_vec(), closest: closest.map(<[u64]>::to_vec), newer: None }
 }
 
-fn own(config: &DhtConfig, kept: bool) -> Own {
-    Own::new(config, kept, &mut rng())
+fn own(config: &DhtConfig, kept: bool) -> OwnRecords {
+    OwnRecords::new(config, kept, &mut rng())
 }
 
 /// Lets time pass until `end`: what was wanted when. `reached` tells who is reached with a record; nobody if it fails.
 fn pass(
-    own: &mut Own,
+    own: &mut OwnRecords,
     all: &BTreeMap<Key, Item>,
     (begin, end): (Timestamp, Timestamp),
     mut reached: impl FnMut(Timestamp, &Announcement) -> Vec<u64>,
@@ -147,7 +147,7 @@ fn pass(
         for announcement in own.on_page(&time, &Key::from_bits("01"), 0, Some(page(all, after))) {
             let (name, reached) = (RecordId::of(&announcement.item), reached(now, &announcement));
             let to_all = matches!(announcement.to, Recipients::Closest);
-            own.on_ended(&time, name, &ended(announcement.item.clone(), to_all, &reached, Some(&[1, 2, 9])));
+            own.on_outcome(&time, name, &ended(announcement.item.clone(), to_all, &reached, Some(&[1, 2, 9])));
             wanted.push((now, announcement));
         }
         assert!(own.due().is_none_or(|due| due > now), "it goes on");
@@ -167,7 +167,7 @@ fn all_are_told_after_22_hours_and_newcomers_within_one() {
     let all = values(1, true);
     let item = all.values().next().unwrap().clone();
     let mut own = own(&DhtConfig::default(), false);
-    own.on_ended(&NodeTime::new(BEGIN), RecordId::of(&item), &ended(item, true, &[1, 2, 3], None));
+    own.on_outcome(&NodeTime::new(BEGIN), RecordId::of(&item), &ended(item, true, &[1, 2, 3], None));
     let mut looks = 0;
     let wanted = pass(&mut own, &all, (BEGIN, BEGIN + 25 * HOUR), |_, announcement| {
         let Recipients::NewOfClosest(told) = &announcement.to else { return vec![1, 2, 9] };
@@ -193,7 +193,7 @@ fn whom_nobody_hears_tries_again_each_record_with_a_pause_of_its_own_that_grows(
     let mut own = own(&DhtConfig::default(), false);
     let names: Vec<_> = all.values().map(RecordId::of).collect();
     for (name, item) in names.iter().zip(all.values()) {
-        own.on_ended(&NodeTime::new(BEGIN), *name, &ended(item.clone(), true, &[], None));
+        own.on_outcome(&NodeTime::new(BEGIN), *name, &ended(item.clone(), true, &[], None));
     }
     let minute = Duration::from_secs(60);
     assert_eq!(own.due(), Some(BEGIN + minute));
@@ -227,10 +227,10 @@ fn the_first_peer_ends_every_pause() {
     all.values().for_each(|item| own.on_changed(BEGIN, RecordId::of(item)));
     pass(&mut own, &all, (BEGIN, BEGIN + 3 * HOUR), |_, _| vec![]);
     let first = BEGIN + 3 * HOUR;
-    own.hasten(first);
+    own.make_unannounced_due(first);
     let told = pass(&mut own, &all, (first, first + Duration::from_secs(15)), |_, _| vec![1]);
     assert_eq!(times(&told).len(), 3_000);
-    own.hasten(first + HOUR / 30);
+    own.make_unannounced_due(first + HOUR / 30);
     let again = pass(&mut own, &all, (first + HOUR / 30, first + HOUR / 20), |_, _| vec![1]);
     assert!(
         again.iter().all(|(_, announcement)| matches!(announcement.to, Recipients::NewOfClosest(_))),
@@ -298,7 +298,7 @@ fn after_a_long_sleep_own_records_wait_for_their_time() {
     let all = values(1_000, true);
     let mut own = own(&DhtConfig::default(), false);
     for item in all.values() {
-        own.on_ended(&NodeTime::new(BEGIN), RecordId::of(item), &ended(item.clone(), true, &[1], None));
+        own.on_outcome(&NodeTime::new(BEGIN), RecordId::of(item), &ended(item.clone(), true, &[1], None));
     }
     let wake = BEGIN + 50 * HOUR;
     let quarter = times(&pass(&mut own, &all, (wake, wake + HOUR / 4), |_, _| vec![1]));
@@ -313,8 +313,8 @@ fn without_intervals_nothing_is_ever_due() {
     let (all, mut own) = (values(10, true), own(&config, true));
     let item = all.values().next().unwrap();
     own.on_changed(BEGIN, RecordId::of(item));
-    assert!(!own.on_ended(&NodeTime::new(BEGIN), RecordId::of(item), &ended(item.clone(), true, &[], None)));
-    own.hasten(BEGIN);
+    assert!(!own.on_outcome(&NodeTime::new(BEGIN), RecordId::of(item), &ended(item.clone(), true, &[], None)));
+    own.make_unannounced_due(BEGIN);
     assert_eq!(own.due(), None);
 }
 

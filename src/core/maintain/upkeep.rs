@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::budget::{Budget, bytes};
 use super::sweep::Sweep;
-use super::{Newcomers, Own};
+use super::{Newcomers, OwnRecords};
 use crate::core::announcement::{Announcement, Recipients, RecordId};
 use crate::core::config::DhtConfig;
 use crate::core::io::{Mode, QueryId};
@@ -25,7 +25,7 @@ pub(crate) const RUNS: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct Upkeep {
-    pub(crate) own: Own,
+    pub(crate) own_records: OwnRecords,
     /// Over the values of others, each of which is stored again after so long without a store.
     others: Option<(Sweep, Duration)>,
     pub(crate) newcomers: Newcomers,
@@ -59,7 +59,7 @@ impl Upkeep {
     pub(crate) fn new(now: Timestamp, config: &DhtConfig, kept: bool, rng: &mut ChaCha8Rng) -> Upkeep {
         let replicate = config.replicate_interval();
         Upkeep {
-            own: Own::new(config, kept, rng),
+            own_records: OwnRecords::new(config, kept, rng),
             others: replicate.map(|interval| (Sweep::new(now, interval, rng), interval)),
             newcomers: Newcomers::new(now, replicate),
             budget: Budget::new(now, config.maintenance.replicate_bytes),
@@ -76,7 +76,7 @@ impl Upkeep {
         let serving = |due: Option<Timestamp>| due.filter(|_| mode == Mode::Server);
         let others = self.others.as_ref().filter(|_| store.usage().values > 0);
         let all = [
-            (self.own.due(), Duty::Republish),
+            (self.own_records.due(), Duty::Republish),
             (serving(others.and_then(|(sweep, _)| sweep.due())), Duty::Replicate),
             (serving(self.newcomers.due(store)), Duty::Newcomers),
         ];
@@ -87,7 +87,7 @@ impl Upkeep {
     pub(crate) fn begin(&mut self, now: Timestamp, duty: Duty, peers: &Peers, k: usize) -> (Scan, Option<Key>) {
         self.reading.insert(duty, Overtaken::default());
         match duty {
-            Duty::Republish => (Scan::Own, self.own.begin(now)),
+            Duty::Republish => (Scan::Own, self.own_records.begin(now)),
             Duty::Replicate => (Scan::Values, self.others.as_mut().and_then(|(sweep, _)| sweep.begin(now))),
             Duty::Newcomers => (Scan::Values, self.newcomers.begin(now, &peers.table, k, &mut self.budget)),
         }
@@ -106,7 +106,7 @@ impl Upkeep {
         let overtaken = self.reading.remove(&duty).unwrap_or_default();
         let page = page.filter(|_| !overtaken.page);
         let mut announcements = match duty {
-            Duty::Republish => self.own.on_page(time, local, depth(peers, k), page),
+            Duty::Republish => self.own_records.on_page(time, local, depth(peers, k), page),
             Duty::Replicate => {
                 let is_close = |place: &Key| {
                     // Who failed its last request does not count: where holders die, the next must notice that it is
@@ -131,7 +131,7 @@ impl Upkeep {
 
     /// The application changes this: a page that is being read does not know.
     pub(crate) fn on_changed(&mut self, now: Timestamp, name: RecordId) {
-        self.own.on_changed(now, name);
+        self.own_records.on_changed(now, name);
         for overtaken in self.reading.values_mut() {
             overtaken.page |= overtaken.names.len() >= MAX_OVERTAKEN;
             overtaken.names.extend(Some(name).filter(|_| !overtaken.page));

@@ -184,7 +184,7 @@ mod tests {
     use crate::core::config::DhtConfig;
     use crate::core::lookup::Shape;
     use crate::core::peers::Peers;
-    use crate::core::rtt::Experience;
+    use crate::core::rtt::RttEstimator;
     use crate::core::time::NodeTime;
 
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -210,8 +210,8 @@ mod tests {
         let mut config = DhtConfig::default();
         config.lookup.replication = 4.try_into().unwrap();
         let peers = Peers::new(at(0xff), &config);
-        let experience = Experience::default();
-        let cx = Context::new(&NodeTime::new(NOW), &config, &peers, &experience);
+        let rtt = RttEstimator::default();
+        let cx = Context::new(&NodeTime::new(NOW), &config, &peers, &rtt);
         let shape = Shape { count: 4, parallelism: 99, resiliency: 3, paths: 1, spare: 0, frontier: 512, wary: false };
         let mut lookup = Lookup::new(best().key.key(), heard, shape);
         while let crate::core::lookup::Next::Ask(peer) = lookup.next() {

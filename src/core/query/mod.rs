@@ -41,7 +41,7 @@ use super::lookup::{Lateness, Lookup, Shape};
 use super::message::{Misbehaviour, Request, RequestError, Response, Unreachable};
 use super::peers::Peers;
 use super::requests::Tag;
-use super::rtt::{Experience, Pace};
+use super::rtt::{RttEstimator, Urgency};
 use super::stats::{Cause, QueryKind};
 use super::store::{Done, Found};
 use super::time::{NodeTime, Timestamp};
@@ -60,17 +60,12 @@ pub(crate) struct Context<'a> {
     pub(crate) date: Timestamp,
     pub(crate) config: &'a DhtConfig,
     pub(crate) peers: &'a Peers,
-    pub(crate) experience: &'a Experience,
+    pub(crate) rtt: &'a RttEstimator,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(
-        time: &NodeTime,
-        config: &'a DhtConfig,
-        peers: &'a Peers,
-        experience: &'a Experience,
-    ) -> Context<'a> {
-        Context { now: time.now, date: time.date, config, peers, experience }
+    pub(crate) fn new(time: &NodeTime, config: &'a DhtConfig, peers: &'a Peers, rtt: &'a RttEstimator) -> Context<'a> {
+        Context { now: time.now, date: time.date, config, peers, rtt }
     }
 
     /// A walk towards `target` that looks for `count` peers, begun with the closest that are known: twice as many as
@@ -112,7 +107,7 @@ impl<'a> Context<'a> {
             parallelism: config.parallelism.get(),
             resiliency: config.resiliency.get(),
             paths: paths.unwrap_or(config.paths).get().min(count),
-            spare: self.experience.failing_of(count),
+            spare: self.rtt.failing_of(count),
             frontier: self.config.limit.frontier.max(count),
             wary,
         };
@@ -175,10 +170,10 @@ pub(crate) enum Machine {
 
 impl Machine {
     /// How much it prefers being done to being exact: a publication is as good with the next closest.
-    pub(crate) fn pace(&self) -> Pace {
+    pub(crate) fn urgency(&self) -> Urgency {
         match self {
-            Machine::Publish(_) | Machine::Correct(_) => Pace::Brisk,
-            _ => Pace::Steady,
+            Machine::Publish(_) | Machine::Correct(_) => Urgency::High,
+            _ => Urgency::Normal,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::core::message::Unreachable;
 use crate::core::peers::Peers;
 use crate::core::query::Machine;
 use crate::core::record::Record;
-use crate::core::rtt::Experience;
+use crate::core::rtt::RttEstimator;
 use crate::core::time::NodeTime;
 
 const K: usize = 20;
@@ -150,8 +150,8 @@ impl World {
     }
 
     fn run(&mut self, page: Vec<Announcement>, config: &DhtConfig, peers: &Peers, outcome: &mut Outcome) {
-        let experience = Experience::default();
-        let cx = Context::new(&NodeTime::new(NOW), config, peers, &experience);
+        let rtt = RttEstimator::default();
+        let cx = Context::new(&NodeTime::new(NOW), config, peers, &rtt);
         let region = Region::new(Cause::Announced, K, page, ChaCha8Rng::from_rng(&mut self.rng));
         let (mut machine, mut report) = (Machine::Region(Box::new(region)), Report::default());
         let mut asked = VecDeque::new();
@@ -263,8 +263,8 @@ fn where_ip_groups_count_answers_of_one_group_are_one() {
     let mut config = DhtConfig::default();
     for (diversity, count) in [(None, 5), (Some(crate::core::config::DiversityConfig::default()), 4)] {
         config.routing.diversity = diversity;
-        let (known, experience) = (Peers::new(at("/memory/3"), &config), Experience::default());
-        let cx = Context::new(&NodeTime::new(NOW), &config, &known, &experience);
+        let (known, rtt) = (Peers::new(at("/memory/3"), &config), RttEstimator::default());
+        let cx = Context::new(&NodeTime::new(NOW), &config, &known, &rtt);
         assert_eq!(independent(&cx, peers.iter()), count);
     }
 }

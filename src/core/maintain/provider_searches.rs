@@ -16,12 +16,12 @@ const PAUSE: Duration = Duration::from_secs(3_600);
 const AT_MOST: usize = 60;
 
 #[derive(Debug, Default)]
-pub(crate) struct LostProviders {
+pub(crate) struct ProviderSearches {
     /// The first first.
     begun: VecDeque<(Timestamp, PeerId)>,
 }
 
-impl LostProviders {
+impl ProviderSearches {
     /// Whether to look for this provider, now that someone asked for it. Then it counts as looked for.
     pub(crate) fn begin(&mut self, now: Timestamp, provider: PeerId) -> bool {
         while self.begun.front().is_some_and(|(at, _)| *at + PAUSE <= now) {
@@ -41,9 +41,9 @@ mod tests {
 
     #[test]
     fn each_is_looked_for_once_an_hour_and_sixty_in_all() {
-        let mut lost = LostProviders::default();
+        let mut lost = ProviderSearches::default();
         let peers: Vec<_> = (0..100).map(|_| PeerId::random()).collect();
-        let begun = |lost: &mut LostProviders, now| peers.iter().filter(|peer| lost.begin(now, **peer)).count();
+        let begun = |lost: &mut ProviderSearches, now| peers.iter().filter(|peer| lost.begin(now, **peer)).count();
         assert_eq!(begun(&mut lost, Timestamp::ZERO), AT_MOST);
         assert_eq!(begun(&mut lost, Timestamp::ZERO + PAUSE / 2), 0);
         assert_eq!(begun(&mut lost, Timestamp::ZERO + PAUSE), AT_MOST);

@@ -34,13 +34,13 @@ const TOGETHER: Duration = Duration::from_secs(15);
 const NEXT_PAGE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
-pub(crate) struct Own {
+pub(crate) struct OwnRecords {
     announce: Option<Duration>,
     /// Whether those newly among the closest are told.
     look: bool,
     /// `None` if nothing is ever announced again.
     cycle: Option<Cycle>,
-    records: BTreeMap<RecordId, Known>,
+    records: BTreeMap<RecordId, OwnRecord>,
     /// One entry for each of these.
     due: BTreeSet<(Timestamp, RecordId)>,
     /// The place after which records of an earlier life are still to be read, until all are known.
@@ -60,27 +60,27 @@ enum Reading {
 }
 
 #[derive(Debug)]
-struct Known {
+struct OwnRecord {
     due: Timestamp,
     /// How often it failed, while nobody was told of it.
-    untold: Option<u32>,
-    told: Option<Told>,
+    unannounced: Option<u32>,
+    told: Option<AnnouncedTo>,
 }
 
 /// Who was told of a record.
 #[derive(Debug)]
-struct Told {
+struct AnnouncedTo {
     /// The date on which all of the closest were.
     at: Timestamp,
     peers: Box<[u64]>,
 }
 
-impl Own {
+impl OwnRecords {
     /// `kept` tells whether there are own records from an earlier life.
-    pub(crate) fn new(config: &DhtConfig, kept: bool, rng: &mut ChaCha8Rng) -> Own {
+    pub(crate) fn new(config: &DhtConfig, kept: bool, rng: &mut ChaCha8Rng) -> OwnRecords {
         let (announce, look) = (config.announce_interval(), config.region_interval());
         let cycle = look.or(announce.map(|announce| announce / LOOKS)).map(|interval| Cycle::new(interval, rng));
-        Own {
+        OwnRecords {
             announce,
             look: look.is_some(),
             cycle,
@@ -161,25 +161,25 @@ impl Own {
             if !self.records.contains_key(&name) {
                 let soon = time.now + PAUSE;
                 let due = announced.map_or(soon, |_| cycle.time_of(&name.place, time.now));
-                self.schedule(name, due).untold = if announced.is_none() { Some(0) } else { None };
+                self.schedule(name, due).unannounced = if announced.is_none() { Some(0) } else { None };
             }
         }
     }
 
     /// What of a page is due together with `first`; each has its next time then.
     fn take_due(&mut self, now: Timestamp, cycle: Cycle, depth: u32, first: &RecordId, page: Vec<Item>) -> Vec<Item> {
-        let untold = self.records.get(first).is_some_and(|known| known.untold.is_some());
-        let depth = if untold { 0 } else { depth };
+        let unannounced = self.records.get(first).is_some_and(|known| known.unannounced.is_some());
+        let depth = if unannounced { 0 } else { depth };
         let mut taken = Vec::new();
         for item in page.into_iter().take_while(|item| item.key().key().common_prefix_len(&first.place) >= depth) {
             let name = RecordId::of(&item);
             let Some(known) = self.records.get(&name) else { continue };
-            let within = if known.untold.is_some() { TOGETHER } else { cycle.part(SLICE) };
+            let within = if known.unannounced.is_some() { TOGETHER } else { cycle.part(SLICE) };
             if known.due > now + within {
                 continue;
             }
             // After a long sleep all are due: then each waits for its time.
-            let slept = known.untold.is_none() && known.due + cycle.part(2) < now;
+            let slept = known.unannounced.is_none() && known.due + cycle.part(2) < now;
             let next = if slept { now } else { now + cycle.part(2) };
             self.schedule(name, cycle.time_of(&name.place, next));
             if !slept {
@@ -190,14 +190,14 @@ impl Own {
     }
 
     /// The application's own announcement, or one of ours, is over. Returns whether to note that it was announced now.
-    pub(crate) fn on_ended(&mut self, time: &NodeTime, name: RecordId, ended: &AnnouncementOutcome) -> bool {
+    pub(crate) fn on_outcome(&mut self, time: &NodeTime, name: RecordId, ended: &AnnouncementOutcome) -> bool {
         let Some(cycle) = self.cycle else { return false };
-        let failures = self.records.get(&name).and_then(|known| known.untold);
+        let failures = self.records.get(&name).and_then(|known| known.unannounced);
         if ended.to_all && ended.reached.is_empty() {
             let failures = failures.unwrap_or(0);
             let again = time.now + PAUSE * (1 << failures.min(MAX_DOUBLINGS));
             let known = self.schedule(name, again);
-            (known.untold, known.told) = (Some(failures.saturating_add(1)), None);
+            (known.unannounced, known.told) = (Some(failures.saturating_add(1)), None);
             return false;
         }
         let reached = ended.reached.iter().copied();
@@ -206,19 +206,19 @@ impl Own {
             let again = failures.is_some_and(|failures| failures > 0).then(|| time.now + PAUSE);
             let next = cycle.time_of(&name.place, time.now + cycle.part(2));
             let known = self.schedule(name, again.map_or(next, |again| next.min(again)));
-            (known.untold, known.told) = (None, Some(Told { at: time.date, peers: reached.collect() }));
+            (known.unannounced, known.told) = (None, Some(AnnouncedTo { at: time.date, peers: reached.collect() }));
         } else if let (Some(closest), Some(known)) = (&ended.closest, self.records.get_mut(&name)) {
             // Who is no longer among the closest is told again if it comes back: it may have lost what it had.
             let told = known.told.iter().flat_map(|told| told.peers.iter().copied());
             let peers = told.filter(|peer| closest.contains(peer)).chain(reached).collect();
             let at = known.told.as_ref().map(|told| told.at).or(announced(&ended.item, time.date));
-            known.told = at.map(|at| Told { at, peers });
+            known.told = at.map(|at| AnnouncedTo { at, peers });
         }
         ended.to_all
     }
 
     /// It was told to one more peer.
-    pub(crate) fn on_told(&mut self, name: RecordId, peers: &[u64]) {
+    pub(crate) fn on_announced_to(&mut self, name: RecordId, peers: &[u64]) {
         if let Some(told) = self.records.get_mut(&name).and_then(|known| known.told.as_mut()) {
             told.peers = told.peers.iter().chain(peers).copied().collect();
         }
@@ -235,19 +235,19 @@ impl Own {
     pub(super) fn on_changed(&mut self, now: Timestamp, name: RecordId) {
         if self.cycle.is_some() {
             let known = self.schedule(name, now + PAUSE);
-            (known.untold, known.told) = (Some(0), None);
+            (known.unannounced, known.told) = (Some(0), None);
         }
     }
 
     /// Someone is there to be told: what nobody was told of is due at once.
-    pub(crate) fn hasten(&mut self, now: Timestamp) {
-        let untold = self.records.iter().filter(|(_, known)| known.untold.is_some() && known.due > now);
-        let untold: Vec<_> = untold.map(|(name, _)| *name).collect();
-        untold.into_iter().for_each(|name| _ = self.schedule(name, now));
+    pub(crate) fn make_unannounced_due(&mut self, now: Timestamp) {
+        let unannounced = self.records.iter().filter(|(_, known)| known.unannounced.is_some() && known.due > now);
+        let unannounced: Vec<_> = unannounced.map(|(name, _)| *name).collect();
+        unannounced.into_iter().for_each(|name| _ = self.schedule(name, now));
     }
 
-    fn schedule(&mut self, name: RecordId, due: Timestamp) -> &mut Known {
-        let known = self.records.entry(name).or_insert(Known { due, untold: None, told: None });
+    fn schedule(&mut self, name: RecordId, due: Timestamp) -> &mut OwnRecord {
+        let known = self.records.entry(name).or_insert(OwnRecord { due, unannounced: None, told: None });
         self.due.remove(&(known.due, name));
         self.due.insert((due, name));
         known.due = due;
@@ -264,7 +264,7 @@ impl Own {
             self.announce.is_some_and(|interval| last + sooner(interval, local, &name.place) <= date)
         });
         let to = match told {
-            _ if over || known.untold.is_some() => Recipients::Closest,
+            _ if over || known.unannounced.is_some() => Recipients::Closest,
             Some(told) if self.look => Recipients::NewOfClosest(told.peers.clone()),
             None if self.look => Recipients::ThoseWithout,
             _ => return None,
