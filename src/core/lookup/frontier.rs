@@ -1,28 +1,45 @@
-//! The peers that a lookup has heard of, ordered by distance to its target, each with its state.
+//! The peers that a lookup knows, ordered by distance to its target, each with its state.
 //!
-//! Knows: order, states, the bound. Must not know: when to ask whom.
+//! Knows: the order, the states, the bound. Must not know: which peer to ask, or when.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Lateness;
 use crate::core::contact::Contact;
 use crate::core::key::{Distance, Key};
 
-/// Where a peer stands in a lookup.
+/// The state of a peer in a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerState {
-    /// Named by someone, not asked.
-    Heard,
+    /// Named by another peer, not asked.
+    Unasked,
     /// Asked, the answer is awaited.
     Waiting,
-    /// Asked, and later than most; it holds no slot, and the walk does not end without it.
+    /// Asked, and later than most; it holds no slot, and the lookup does not end without it.
     Late,
-    /// Asked, and later than nearly all; the walk goes on as if it were dead, though its answer still counts.
+    /// Asked, and later than nearly all; the lookup goes on as if it were dead, though its answer still counts.
     Overdue,
     /// Answered.
     Answered,
     /// Failed.
     Failed,
+}
+
+impl PeerState {
+    /// Whether the peer may still be one of the results: it is neither dead nor overdue.
+    pub(super) fn is_in_play(self) -> bool {
+        !matches!(self, PeerState::Failed | PeerState::Overdue)
+    }
+}
+
+impl From<Lateness> for PeerState {
+    fn from(how: Lateness) -> PeerState {
+        match how {
+            Lateness::Late => PeerState::Late,
+            Lateness::Overdue => PeerState::Overdue,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -31,31 +48,32 @@ pub(crate) struct LookupPeer {
     pub(crate) state: PeerState,
     /// How often it may still be tried at new addresses after it failed.
     pub(super) chances: u8,
-    /// How many answers had named anyone when it was first heard of: it does not depend on a later one.
+    /// How many answers had named peers when it was first named: it does not depend on later ones.
     pub(crate) since: usize,
-    /// Which answers named it, one bit each; the first bit stands for the seeds.
+    /// The answers that named it, one bit each; the first bit stands for the seeds.
     named_by: u64,
 }
 
-/// A failed peer is tried again at new addresses so many times in one lookup, so that liars cannot make it a target.
+/// How often one lookup tries a failed peer again at new addresses, so that liars cannot make it a target.
 const CHANCES: u8 = 2;
 
-/// An answer is doubted once so many more of those that it alone named have failed than have answered. Source: where 30 %
-/// of all entries are dead, the first two fail in one of eleven honest answers, whose peers others name too.
+/// A lookup stops believing an answer once this many more of the peers that it alone named have failed than have
+/// answered. Source: where 30 % of all entries are dead, the first two fail in one of eleven honest answers, whose peers
+/// others name too.
 const DOUBT: i32 = 2;
 
-/// Peers by distance.
+/// The peers that a lookup knows, by distance.
 #[derive(Debug)]
 pub(crate) struct Frontier {
     pub(super) target: Key,
     peers: BTreeMap<Distance, LookupPeer>,
     limit: usize,
     answers: usize,
-    /// Who gave the first answers, one for each bit but the first.
+    /// The peers that gave the first answers, one for each bit but the first.
     referrers: Vec<Key>,
-    /// How many of those that an answer alone named failed, less those that answered.
+    /// For each answer, how many of the peers that it alone named have failed, less those that have answered.
     failing: BTreeMap<u32, i32>,
-    /// Which answers are not believed any more, one bit each.
+    /// The answers that are no longer believed, one bit each.
     doubted: u64,
 }
 
@@ -72,7 +90,7 @@ impl Frontier {
         }
     }
 
-    /// Notes that another answer names peers: whoever is heard of from now on depends on it.
+    /// Another answer names peers: those that are new from now on depend on it.
     pub(crate) fn begin_answer(&mut self, from: &Key) {
         self.answers += 1;
         if self.answers < 64 {
@@ -80,27 +98,28 @@ impl Frontier {
         }
     }
 
-    /// Those who named a peer, the first first.
+    /// The peers that named this one, the first first.
     pub(crate) fn referrers(&self, key: &Key) -> impl Iterator<Item = Key> {
         let of = self.get(key).map_or(0, |peer| peer.named_by >> 1);
         self.referrers.iter().enumerate().filter(move |(i, _)| of >> i & 1 == 1).map(|(_, referrer)| *referrer)
     }
 
-    /// Adds a peer that was not known, or addresses to one that was not asked. Tells whether it is new.
+    /// Adds a peer, or further addresses to a known one. Returns whether the peer is new.
     ///
-    /// A failed peer that is named again with addresses it was not tried at gets another chance: otherwise whoever
-    /// answers first with a wrong address could hide it.
-    pub(crate) fn hear(&mut self, contact: &Arc<Contact>) -> bool {
+    /// A failed peer that is named again with addresses at which it was not tried gets another chance: otherwise the first
+    /// peer to answer with a wrong address could hide it.
+    pub(crate) fn add(&mut self, contact: &Arc<Contact>) -> bool {
         let distance = self.target.distance(contact.key());
+        // From the 64th answer on, all answers share the last bit.
         let answer = 1 << self.answers.min(63);
         if let Some(known) = self.peers.get_mut(&distance) {
             known.named_by |= answer;
             if !contact.adds_nothing_to(&known.contact) {
-                // What was known comes first: whoever names a peer with many addresses must not push out the right ones.
+                // Known addresses come first: a peer that is named with many addresses must not lose the right ones.
                 known.contact = contact.merged(&known.contact);
                 if known.state == PeerState::Failed && known.chances > 0 {
                     known.chances -= 1;
-                    known.state = PeerState::Heard;
+                    known.state = PeerState::Unasked;
                 }
             }
             return false;
@@ -108,16 +127,18 @@ impl Frontier {
         if self.peers.len() >= self.limit && !self.make_room(&distance) {
             return false;
         }
-        let (contact, state, since) = (Arc::clone(contact), PeerState::Heard, self.answers);
+        let (contact, state, since) = (Arc::clone(contact), PeerState::Unasked, self.answers);
         self.peers.insert(distance, LookupPeer { contact, state, chances: CHANCES, since, named_by: answer });
         true
     }
 
-    /// A peer answered or failed, which speaks for or against an answer that alone named it.
+    /// A peer answered or failed. If only one answer named it, this counts for or against that answer.
     pub(crate) fn weigh(&mut self, key: &Key, answered: bool) {
-        let Some(peer) = self.get(key).filter(|peer| peer.named_by.is_power_of_two() && peer.named_by > 1) else {
+        let Some(peer) = self.get(key) else { return };
+        // Seeds come from this node's own table, and are never doubted.
+        if !peer.named_by.is_power_of_two() || peer.named_by == 1 {
             return;
-        };
+        }
         let answer = peer.named_by.trailing_zeros();
         let failing = self.failing.entry(answer).or_default();
         *failing += if answered { -1 } else { 1 };
@@ -126,19 +147,24 @@ impl Frontier {
         }
     }
 
-    /// Those that someone named who is believed, nearest first.
+    /// The peers that at least one believed answer named, nearest first.
     pub(crate) fn credible(&self) -> impl Iterator<Item = &LookupPeer> {
         self.iter().filter(|peer| peer.named_by & !self.doubted != 0)
     }
 
-    /// Those of whom it is not known that they are dead or overdue, nearest first.
+    /// The credible peers that are neither dead nor overdue, nearest first.
     pub(crate) fn in_play(&self) -> impl Iterator<Item = &LookupPeer> {
-        self.credible().filter(|peer| !matches!(peer.state, PeerState::Failed | PeerState::Overdue))
+        self.credible().filter(|peer| peer.state.is_in_play())
     }
 
-    /// Forgets the farthest peer that is no longer, or not yet, of use, if it is farther than `distance`.
+    /// The peers in this state, nearest first.
+    pub(crate) fn in_state(&self, state: PeerState) -> impl Iterator<Item = &Arc<Contact>> {
+        self.iter().filter(move |peer| peer.state == state).map(|peer| &peer.contact)
+    }
+
+    /// Forgets the farthest peer that was not asked or has failed, if it is farther away than `distance`.
     fn make_room(&mut self, distance: &Distance) -> bool {
-        let idle = |peer: &LookupPeer| matches!(peer.state, PeerState::Heard | PeerState::Failed);
+        let idle = |peer: &LookupPeer| matches!(peer.state, PeerState::Unasked | PeerState::Failed);
         let farthest = self.peers.iter().rev().find(|(_, peer)| idle(peer)).map(|(at, _)| *at);
         match farthest.filter(|at| at > distance) {
             Some(at) => self.peers.remove(&at).is_some(),
@@ -154,7 +180,7 @@ impl Frontier {
         self.peers.get_mut(&self.target.distance(key))
     }
 
-    /// Nearest first.
+    /// All peers, nearest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &LookupPeer> {
         self.peers.values()
     }

@@ -1,7 +1,7 @@
-//! One iterative walk towards a key, along one path or along several that share no peer.
+//! One iterative lookup towards a key, along one path or along several that share no peer.
 //!
-//! Knows: who was heard of, who answered, whom to ask next, when the evidence suffices. Must not know: what it is
-//! for, what is asked, or how long anything takes.
+//! Knows: which peers were named, which answered, which to ask next, when the lookup is done. Must not know: what the
+//! lookup is for, what it asks, or how long anything takes.
 
 mod disjoint;
 mod frontier;
@@ -17,50 +17,60 @@ use path::Path;
 use super::contact::Contact;
 use super::key::{Distance, Key};
 
-/// The numbers that shape a walk.
+/// The parameters of a lookup.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     /// k: how many closest peers to find.
     pub(crate) count: usize,
-    /// α: requests in flight at most while searching.
+    /// α: maximum number of requests in flight during the search.
     pub(crate) parallelism: usize,
-    /// β: how many of the closest must have answered to end the search.
+    /// β: how many of the closest peers must have answered to end the search.
     pub(crate) resiliency: usize,
-    /// d: how many paths there are.
+    /// d: number of disjoint paths.
     pub(crate) paths: usize,
-    /// How many more than the k closest are asked at the end of the search, since so many of them will fail.
+    /// How many peers more than the k closest to ask at the end of the search, since about this many will fail.
     pub(crate) spare: usize,
-    /// How many peers are remembered, on each path.
+    /// Maximum number of peers remembered on each path.
     pub(crate) frontier: usize,
-    /// Whether an answer is doubted whose peers fail: then those that it alone named are passed over.
+    /// Whether the lookup stops believing an answer whose peers fail, and skips the peers that only this answer named.
     pub(crate) wary: bool,
 }
 
-/// How an answer that has not come stands to those that came before.
+/// How long an answer has been outstanding, compared with earlier answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lateness {
-    /// Most answers would be here by now: time to ask someone else too.
+    /// Most answers would have arrived: ask another peer too.
     Late,
-    /// Nearly all answers would be here by now: time to go on without it.
+    /// Nearly all answers would have arrived: go on without it.
     Overdue,
 }
 
-/// What a lookup wants.
+/// The next step of a lookup.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Ask this peer; it counts as being asked from now on.
+    /// Ask this peer; the lookup counts it as asked from now on.
     Ask(Arc<Contact>),
     /// Wait for an answer.
     Wait,
-    /// Nothing more: the closest peers are known, or nobody is left to ask.
+    /// The lookup is over: it found the closest peers, or has no peer left to ask.
     Done,
 }
 
-/// A walk towards a key.
+/// An iterative lookup.
 #[derive(Debug)]
 pub(crate) enum Lookup {
     Single(Path),
     Disjoint(Disjoint),
+}
+
+/// Does the same with either kind of lookup.
+macro_rules! with {
+    ($lookup:ident, $walk:ident => $call:expr) => {
+        match $lookup {
+            Lookup::Single($walk) => $call,
+            Lookup::Disjoint($walk) => $call,
+        }
+    };
 }
 
 impl Lookup {
@@ -72,57 +82,38 @@ impl Lookup {
         }
     }
 
-    /// Where it leads.
+    /// The key that the lookup is for.
     pub(crate) fn target(&self) -> &Key {
-        match self {
-            Lookup::Single(path) => &path.frontier.target,
-            Lookup::Disjoint(paths) => &paths.target,
-        }
+        with!(self, walk => walk.target())
     }
 
-    /// Whom to ask next, if anyone.
+    /// Returns the next step.
     pub(crate) fn next(&mut self) -> Next {
-        match self {
-            Lookup::Single(path) => path.next(),
-            Lookup::Disjoint(paths) => paths.next(),
-        }
+        with!(self, walk => walk.next())
     }
 
-    /// A peer answered and named these. Returns how many of them are news.
+    /// A peer answered and named these. Returns how many of them the lookup did not know.
     pub(crate) fn on_answer(&mut self, from: &Key, closer: &[Arc<Contact>]) -> usize {
-        match self {
-            Lookup::Single(path) => path.on_answer(from, closer),
-            Lookup::Disjoint(paths) => paths.on_answer(from, closer),
-        }
+        with!(self, walk => walk.on_answer(from, closer))
     }
 
     /// A peer failed.
     pub(crate) fn on_failure(&mut self, from: &Key) {
-        match self {
-            Lookup::Single(path) => path.on_failure(from),
-            Lookup::Disjoint(paths) => paths.on_failure(from),
-        }
+        with!(self, walk => walk.on_failure(from));
     }
 
-    /// A peer is late: it no longer holds a slot. Once it is overdue the walk can end without it, though its answer
-    /// would still count.
+    /// A late peer no longer holds a slot. The lookup can end without an overdue one, whose answer would still count.
     pub(crate) fn on_late(&mut self, from: &Key, how: Lateness) {
-        match self {
-            Lookup::Single(path) => path.on_late(from, how),
-            Lookup::Disjoint(paths) => paths.on_late(from, how),
-        }
+        with!(self, walk => walk.on_late(from, how));
     }
 
     /// The closest peers that answered, the best first, at most k.
     pub(crate) fn closest(&self) -> Vec<Arc<Contact>> {
-        match self {
-            Lookup::Single(path) => path.closest(),
-            Lookup::Disjoint(paths) => paths.closest(),
-        }
+        with!(self, walk => walk.closest())
     }
 
-    /// Those that answered and are among the closest as far as is known, once the search is over; empty before that, and
-    /// along several paths, whose results are joined at the end only.
+    /// The peers that answered and are among the closest known ones, once the search is over. Empty before that, and along
+    /// several paths, whose results are joined only at the end.
     pub(crate) fn settled(&self) -> Vec<Arc<Contact>> {
         match self {
             Lookup::Single(path) => path.settled(),
@@ -130,40 +121,30 @@ impl Lookup {
         }
     }
 
-    /// Everyone worth addressing, the best first: those that answered, then those never asked.
+    /// All peers worth addressing, the best first: those that answered, then those never asked.
     pub(crate) fn ranked(&self) -> Vec<Arc<Contact>> {
-        match self {
-            Lookup::Single(path) => path.ranked(),
-            Lookup::Disjoint(paths) => paths.ranked(),
-        }
+        with!(self, walk => walk.ranked())
     }
 
-    /// The closest peers that the walk heard of and that are neither dead nor overdue, asked or not, the best first, at
-    /// most so many.
+    /// The closest known peers that are neither dead nor overdue, asked or not, the best first, at most `count`.
     pub(crate) fn nearest(&self, count: usize) -> Vec<Arc<Contact>> {
-        match self {
-            Lookup::Single(path) => path.in_play().take(count).cloned().collect(),
-            Lookup::Disjoint(paths) => paths.nearest(count),
-        }
+        with!(self, walk => walk.nearest(count))
     }
 
-    /// How far away the nearest peers are that someone named, dead or not, so many of them: whoever is nearer was named too, as
-    /// far as those know who answered. `None` if fewer are known.
+    /// The distance of the `count`th nearest peer that was named, dead or not: the peers that answered know none nearer
+    /// that was not named too. `None` if fewer were named.
     pub(crate) fn reach(&self, count: usize) -> Option<Distance> {
-        match self {
-            Lookup::Single(path) => path.reach(count),
-            Lookup::Disjoint(paths) => paths.reach(count),
-        }
+        with!(self, walk => walk.reach(count))
     }
 
-    /// Wants one more answer than before.
+    /// Has the lookup wait for one answer more than before.
     pub(crate) fn ask_one_more(&mut self) {
         if let Lookup::Single(path) = self {
             path.ask_one_more();
         }
     }
 
-    /// Along several paths, how many of them have led to one of these peers, and how many there are.
+    /// Along several paths, how many of them have led to one of these peers, and how many paths there are.
     pub(crate) fn paths_to<'a, I>(&self, peers: I) -> Option<(usize, usize)>
     where
         I: Iterator<Item = &'a Arc<Contact>> + Clone,
@@ -174,34 +155,26 @@ impl Lookup {
         }
     }
 
-    /// What is known of a peer, if the walk heard of it.
+    /// A peer with the addresses that the lookup knows of it; `None` if no answer named it.
     pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
-        match self {
-            Lookup::Single(path) => path.contact(key),
-            Lookup::Disjoint(paths) => paths.contact(key),
-        }
+        with!(self, walk => walk.contact(key))
     }
 
-    /// Who named a peer.
+    /// The peers that named this one.
     pub(crate) fn referrers(&self, key: &Key) -> Vec<Key> {
-        match self {
-            Lookup::Single(path) => path.frontier.referrers(key).collect(),
-            Lookup::Disjoint(paths) => paths.referrers(key),
-        }
+        with!(self, walk => walk.referrers(key))
     }
 
-    /// A peer is about to fail since those who named it had no share left: whoever else names it gives it another chance.
+    /// A peer is about to fail because its referrers have no share of the dial budget left. It gets another chance as soon
+    /// as another peer names it.
     pub(crate) fn on_refused(&mut self, key: &Key) {
         if let Lookup::Single(path) = self {
             path.on_refused(key);
         }
     }
 
-    /// How many peers are known and were not asked.
+    /// Number of known peers that were not asked.
     pub(crate) fn unasked(&self) -> usize {
-        match self {
-            Lookup::Single(path) => path.unasked(),
-            Lookup::Disjoint(paths) => paths.unasked(),
-        }
+        with!(self, walk => walk.unasked())
     }
 }
