@@ -162,3 +162,15 @@ fn what_no_table_has_is_true_too() {
     let hold = page.lines().find_map(|line| line.strip_prefix("* `with_server_hold`: ")?.split('.').next());
     assert_eq!(hold.and_then(written), Some(constant(&source, "DEFAULT_SERVER_HOLD")), "{hold:?}");
 }
+
+/// The README is read as a plain page too, where hidden lines would show. Its program is run as a documentation test.
+#[test]
+fn the_readme_has_one_whole_program_and_no_hidden_lines() {
+    let readme = include_str!("../README.md");
+    let program: Vec<&str> =
+        readme.lines().skip_while(|line| *line != "```rust").skip(1).take_while(|line| *line != "```").collect();
+    assert!(program.iter().any(|line| line.starts_with("async fn main()")));
+    assert!(program.len() <= 60, "{} lines", program.len());
+    assert!(program.iter().all(|line| !line.starts_with("# ")), "a hidden line");
+    assert_eq!(readme.matches("```rust").count(), 1);
+}
