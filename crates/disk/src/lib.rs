@@ -22,12 +22,7 @@ mod writer;
 
 #[cfg(any(test, feature = "testing"))]
 pub use backend::DiskFaults;
-pub use config::{
-    DEFAULT_CACHE_BYTES, DEFAULT_DATABASE_CACHE_BYTES, DEFAULT_MAX_ADDR_BYTES_PER_RECORD, DEFAULT_MAX_PENDING_BYTES,
-    DEFAULT_MAX_PENDING_READS, DEFAULT_MAX_PENDING_WRITES, DEFAULT_MAX_PROVIDER_BYTES, DEFAULT_MAX_PROVIDERS,
-    DEFAULT_MAX_PROVIDERS_PER_KEY, DEFAULT_MAX_SEQUENCES, DEFAULT_MAX_VALUE_BYTES, DEFAULT_MAX_VALUE_LEN,
-    DEFAULT_MAX_VALUES, DEFAULT_READERS, DiskStoreConfig,
-};
+pub use config::DiskStoreConfig;
 #[cfg(feature = "testing")]
 pub use database::open_database;
 pub use disk::DiskStore;

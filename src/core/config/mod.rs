@@ -1,6 +1,6 @@
-//! Every parameter of the core, its default with the source, and what cannot work.
+//! Every parameter of the core, with its default and where that comes from, and the check that they fit together.
 //!
-//! Knows: numbers. Must not know: who reads them. Sizes of messages, streams and dials belong to the driver.
+//! Knows: numbers. Must not know: what uses them. Sizes of messages, streams and dials belong to the driver.
 
 mod diversity;
 
@@ -8,134 +8,52 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use diversity::{
-    DEFAULT_NEWCOMERS, DEFAULT_NEWCOMERS_WITHIN, DEFAULT_PER_ANSWER, DEFAULT_PER_BUCKET, DEFAULT_PER_TABLE,
-    DEFAULT_SETTLING, DiversityConfig,
-};
+pub use diversity::DiversityConfig;
 
 use super::address_policy::AddressPolicy;
 use super::error::ConfigError;
 use super::quorum::Quorum;
 use super::validate::{AcceptAny, Validator};
 
-/// Default k: how many peers keep a record, and how many a bucket holds. Source: libp2p specification, rule L1.
-pub const DEFAULT_REPLICATION: NonZeroUsize = NonZeroUsize::new(20).unwrap();
-/// Default α: how many requests of one lookup are in flight while it searches. Source: IPFS specification, rule A36.
-pub const DEFAULT_PARALLELISM: NonZeroUsize = NonZeroUsize::new(10).unwrap();
-/// Default β: how many of the closest peers must have answered to end the search. Source: IPFS specification, A34.
-pub const DEFAULT_RESILIENCY: NonZeroUsize = NonZeroUsize::new(3).unwrap();
-/// Default time of a query. Source: libp2p-kad's default, 60 s.
-pub const DEFAULT_QUERY_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest time that one request gets from its first byte. Source: the 10 s read timeout of the Go implementation.
-pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest time that a dial gets before what waits for it fails. Source: the 10 s after which libp2p's transports give up.
-pub const DEFAULT_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The shortest time that one request gets, however fast peers were so far. Source: a TCP retransmission on a fresh
-/// connection costs 1 s (RFC 6298), and the peer may be dialling too.
-pub const DEFAULT_MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// Default for [`RecordConfig::max_value_len`]: 11 KiB. Source: with its key in the message and once more in the record
-/// it fits into the 16 KiB that every known implementation reads; an IPNS record has 10 KiB at most.
-pub const DEFAULT_MAX_VALUE_LEN: usize = 11 * 1024;
-/// Default lifetime of a value that another node stored here. Source: rule L20, 48 h.
-pub const DEFAULT_VALUE_TTL: Duration = Duration::from_secs(48 * 3600);
-/// A copy that would live for less than this is not left on the path of a get: 1 min. Source: a store costs a request
-/// whatever it is worth, and within a minute few keys are read twice along the same path.
-pub const MIN_CACHE_TTL: Duration = Duration::from_secs(60);
-/// Default lifetime of a provider record. Source: rule A47, 48 h.
-pub const DEFAULT_PROVIDER_TTL: Duration = Duration::from_secs(48 * 3600);
-/// Default lifetime of a provider's addresses. Source: rule A49, 24 h.
-pub const DEFAULT_PROVIDER_ADDR_TTL: Duration = Duration::from_secs(24 * 3600);
-/// The longest key of a provider record. Source: rule A43, 80 bytes.
+/// Maximum length of a provider record's key, in bytes. Source: rule A43.
 pub const MAX_PROVIDER_KEY_LEN: usize = 80;
-/// The longest key of a value or target of a lookup: 2 KiB. Source: real keys are below 100 bytes; what is longer
-/// would not leave room for the answer in a message that every peer can read.
+/// Maximum length of a value's key, or of a lookup's target, in bytes. Source: real keys are shorter than 100 bytes; a
+/// longer key would leave no room for the answer in a message that every peer can read.
 pub const MAX_KEY_LEN: usize = 2048;
-/// Default for [`LimitConfig::queries`]. Source: at about 8 kB a lookup this is 80 MB.
-pub const DEFAULT_MAX_QUERIES: usize = 10_000;
-/// Default for [`LimitConfig::requests`]. Source: 512 answers a round trip of 100 ms are more than one core works through.
-pub const DEFAULT_MAX_REQUESTS: usize = 512;
-/// Default for [`LimitConfig::inbound`]. Source: 64 peers would have to use up their share
-/// ([`DEFAULT_MAX_INBOUND_PER_PEER`]) before others are turned away.
-pub const DEFAULT_MAX_INBOUND: usize = 4_096;
-/// Default for [`LimitConfig::inbound_per_peer`]. Source: a peer has at most 32 streams, one request each.
-pub const DEFAULT_MAX_INBOUND_PER_PEER: usize = 64;
-/// Default for [`LimitConfig::address_book`]. Source: with a few addresses each this is 2 MB, and with the most and longest
-/// that a contact holds ([`MAX_ADDRS`](super::MAX_ADDRS) of [`MAX_ADDR_LEN`](super::MAX_ADDR_LEN) bytes) 64 MiB.
-pub const DEFAULT_ADDRESS_BOOK: usize = 4_096;
-/// Default for [`LimitConfig::back_offs`]. Source: as many as addresses are remembered of.
-pub const DEFAULT_BACK_OFFS: usize = DEFAULT_ADDRESS_BOOK;
-/// Default for [`LimitConfig::candidates`]. Source: the bounded check-before-add queue of zikade, 128.
-pub const DEFAULT_CANDIDATES: usize = 128;
-/// Default for [`LimitConfig::frontier`]. Source: k peers each naming k others fill it once over.
-pub const DEFAULT_FRONTIER: usize = 512;
-/// Default for [`LimitConfig::providers_per_query`]. Source: k peers that each name [`DEFAULT_REPLICATION`] are 400; more
-/// than twice that leaves room for implementations that keep more.
-pub const DEFAULT_PROVIDERS_PER_QUERY: usize = 1_000;
-/// Default for [`BackOffConfig::base`]: 5 s. Source: go-libp2p's swarm.
-pub const DEFAULT_BACK_OFF_BASE: Duration = Duration::from_secs(5);
-/// Default for [`BackOffConfig::max`]: 5 min. Source: go-libp2p's swarm.
-pub const DEFAULT_BACK_OFF_MAX: Duration = Duration::from_secs(300);
-/// Default for [`MaintenanceConfig::probes`]. Source: zikade checks 3 candidates at a time.
-pub const DEFAULT_PROBES: usize = 3;
-/// Default for [`MaintenanceConfig::check_interval`]. Source: rule A24 gives 5 min as an example; with twice that one entry
-/// in fifty is dead in a network with the sessions of IPFS nodes, for half the requests.
-pub const DEFAULT_CHECK_INTERVAL: Duration = Duration::from_secs(600);
-/// Default for [`MaintenanceConfig::refresh_interval`]. Source: rule L27, 10 min.
-pub const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(600);
-/// Default for [`MaintenanceConfig::announce_interval`] where records live for 48 h or longer; with shorter lifetimes it is
-/// the same part of the shorter one. Source: rules L20 and A48, 22 h.
-pub const DEFAULT_ANNOUNCE_INTERVAL: Duration = Duration::from_secs(22 * 3600);
-/// Default for [`MaintenanceConfig::region_interval`]. Source: half of the nodes of a network with sessions of median
-/// 1 h are others after it; of k = 20 holders the next look finds 10.
-pub const DEFAULT_REGION_INTERVAL: Duration = Duration::from_secs(3600);
-/// Default for [`MaintenanceConfig::replicate_interval`]. Source: the Kademlia paper, section 2.5, 1 h.
-pub const DEFAULT_REPLICATE_INTERVAL: Duration = Duration::from_secs(3600);
-
-/// Default for [`MaintenanceConfig::replicate_bytes`]. Source: as many bytes of values as a store in memory keeps by default,
-/// each stored again once an hour by one of its 20 holders at the 19 others; it is 75 kbit/s.
-pub const DEFAULT_REPLICATE_BYTES: usize = 32 * 1024 * 1024;
-
-/// Default for [`MaintenanceConfig::snapshot_interval`]. Source: half of the sessions in the IPFS network are longer
-/// than this by far, so that most of the peers of a table this old are there.
-pub const DEFAULT_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
+/// A get leaves no copy on its path that would live for less than this. Source: a store costs a request whatever it is
+/// worth, and few keys are read twice along the same path within a minute.
+pub const MIN_CACHE_TTL: Duration = Duration::from_secs(60);
 
 /// All parameters of a node's core.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DhtConfig {
-    /// How lookups walk.
+    /// Lookups, and the time of queries and requests.
     pub lookup: LookupConfig,
-    /// What the routing table holds.
+    /// The routing table.
     pub routing: RoutingConfig,
-    /// What records are and how long they live.
+    /// Records: which are valid, and how long they live.
     pub record: RecordConfig,
-    /// What the node does of its own accord.
+    /// The work that the node does of its own accord.
     pub maintenance: MaintenanceConfig,
-    /// How long a peer that failed is left alone.
+    /// How long a peer that failed is not asked.
     pub back_off: BackOffConfig,
-    /// What others can make grow, and how far.
+    /// Bounds for everything that peers or the application can make grow.
     pub limit: LimitConfig,
-    /// Which addresses the node keeps, dials and tells. Default: [`AddressPolicy::Any`], since a private network knows
-    /// best where its nodes are; the preset of the public network sets [`AddressPolicy::Public`] (rules A19 and A31).
+    /// The addresses that the node keeps, dials and hands out. Default: [`AddressPolicy::Any`], since a private network
+    /// knows best where its nodes are; the preset of the public network sets [`AddressPolicy::Public`] (rules A19 and
+    /// A31).
     pub address_policy: AddressPolicy,
 }
 
 impl DhtConfig {
-    /// Checks what types cannot.
+    /// Checks the rules that types cannot express.
     ///
     /// # Errors
     ///
-    /// Names the first field that cannot work.
+    /// The first rule that is broken, with the names of its fields.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let (lookup, record, maintenance, limit) = (&self.lookup, &self.record, &self.maintenance, &self.limit);
-        nonzero_times([
-            ("lookup.query_timeout", lookup.query_timeout),
-            ("lookup.min_request_timeout", lookup.min_request_timeout),
-            ("lookup.dial_timeout", lookup.dial_timeout),
-            ("record.value_ttl", record.value_ttl),
-            ("record.provider_ttl", record.provider_ttl),
-            ("record.provider_addr_ttl", record.provider_addr_ttl),
-        ])?;
         let announce = ("maintenance.announce_interval", maintenance.announce_interval.set());
         let replicate = ("maintenance.replicate_interval", maintenance.replicate_interval.set());
         let intervals = [
@@ -146,9 +64,17 @@ impl DhtConfig {
             replicate,
             ("maintenance.snapshot_interval", maintenance.snapshot_interval),
         ];
+        let value_ttl = ("record.value_ttl", record.value_ttl);
+        let provider_ttl = ("record.provider_ttl", record.provider_ttl);
+        nonzero_times([
+            ("lookup.query_timeout", lookup.query_timeout),
+            ("lookup.min_request_timeout", lookup.min_request_timeout),
+            ("lookup.dial_timeout", lookup.dial_timeout),
+            value_ttl,
+            provider_ttl,
+            ("record.provider_addr_ttl", record.provider_addr_ttl),
+        ])?;
         nonzero_times(intervals.into_iter().filter_map(|(name, interval)| Some((name, interval?))))?;
-        let (value_ttl, provider_ttl) =
-            (("record.value_ttl", record.value_ttl), ("record.provider_ttl", record.provider_ttl));
         for (interval, ttl) in [(announce, value_ttl), (announce, provider_ttl), (replicate, value_ttl)] {
             at_most((interval.0, interval.1.unwrap_or_default()), ttl)?;
         }
@@ -171,30 +97,30 @@ impl DhtConfig {
         )?;
         at_most(("lookup.paths", lookup.paths), k)?;
         at_most(("lookup.resiliency", lookup.resiliency), k)?;
-        at_most(("lookup.replication", lookup.replication.get()), ("limit.frontier", limit.frontier))?;
+        at_most((k.0, k.1.get()), ("limit.frontier", limit.frontier))?;
         at_most(("back_off.base", self.back_off.base), ("back_off.max", self.back_off.max))?;
         self.routing.diversity.as_ref().map_or(Ok(()), DiversityConfig::validate)
     }
-}
 
-impl DhtConfig {
-    /// How often what this node published is announced again: as set, but early enough that nothing ends in between.
+    /// How often the node announces its own records again: as configured, but at most three quarters of a lifetime, so
+    /// that no record expires in between.
     pub(crate) fn announce_interval(&self) -> Option<Duration> {
         let ttl = self.record.value_ttl.min(self.record.provider_ttl);
-        let by_itself = DEFAULT_ANNOUNCE_INTERVAL.min(ttl / 24 * 11);
-        Some(self.maintenance.announce_interval.or(by_itself)?.min(ttl / 4 * 3))
+        let auto = MaintenanceConfig::DEFAULT_ANNOUNCE_INTERVAL.min(ttl / 24 * 11);
+        Some(self.maintenance.announce_interval.or(auto)?.min(ttl / 4 * 3))
     }
 
-    /// How often this node looks who is closest to what it published: at least four times before that is
-    /// announced again.
+    /// How often the node looks for new peers among the closest to its own records: at least four times between two
+    /// announcements to all of them.
     pub(crate) fn region_interval(&self) -> Option<Duration> {
         let longest = self.announce_interval().map_or(Duration::MAX, |announce| announce / 4);
-        Some(self.maintenance.region_interval.or(DEFAULT_REGION_INTERVAL)?.min(longest))
+        Some(self.maintenance.region_interval.or(MaintenanceConfig::DEFAULT_REGION_INTERVAL)?.min(longest))
     }
 
-    /// After what time without a store a value of another node is stored again.
+    /// How long after it was last stored another node's value is stored again.
     pub(crate) fn replicate_interval(&self) -> Option<Duration> {
-        self.maintenance.replicate_interval.or(DEFAULT_REPLICATE_INTERVAL.min(self.record.value_ttl / 4))
+        let auto = MaintenanceConfig::DEFAULT_REPLICATE_INTERVAL.min(self.record.value_ttl / 4);
+        self.maintenance.replicate_interval.or(auto)
     }
 }
 
@@ -202,7 +128,7 @@ impl DhtConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
 pub enum Interval {
-    /// As often as the lifetimes of records ask for.
+    /// As often as the lifetimes of records demand.
     #[default]
     Auto,
     /// This often.
@@ -212,18 +138,14 @@ pub enum Interval {
 }
 
 impl Interval {
-    /// The time that was set, if one was.
+    /// The configured time; `None` for [`Interval::Auto`] and [`Interval::Never`].
     fn set(self) -> Option<Duration> {
         if let Interval::Every(time) = self { Some(time) } else { None }
     }
 
-    /// The time, where it follows from something else unless it was set; `None` for never.
+    /// The configured time, or `auto`; `None` for [`Interval::Never`].
     fn or(self, auto: Duration) -> Option<Duration> {
-        match self {
-            Interval::Auto => Some(auto),
-            Interval::Every(time) => Some(time),
-            Interval::Never => None,
-        }
+        if self == Interval::Auto { Some(auto) } else { self.set() }
     }
 }
 
@@ -235,7 +157,7 @@ pub(crate) fn nonzero<T: Default + PartialEq>(
     zero.map_or(Ok(()), |(name, _)| Err(ConfigError::Zero(name)))
 }
 
-/// The same for times, which are counted in microseconds: what is shorter is none.
+/// Refuses the first of these times that is shorter than a microsecond, the unit in which the core counts.
 fn nonzero_times(fields: impl IntoIterator<Item = (&'static str, Duration)>) -> Result<(), ConfigError> {
     nonzero(fields.into_iter().map(|(name, time)| (name, time.as_micros())))
 }
@@ -245,98 +167,140 @@ pub(crate) fn at_most<T: PartialOrd>(field: (&'static str, T), most: (&'static s
     if field.1 > most.1 { Err(ConfigError::Greater(field.0, most.0)) } else { Ok(()) }
 }
 
-/// How lookups walk.
+/// How lookups search, and how much time queries and requests get.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LookupConfig {
-    /// k: how many closest peers a lookup finds and a publication reaches. Default: [`DEFAULT_REPLICATION`].
+    /// k: number of closest peers that a lookup finds and at which a record is stored. All nodes of a network should
+    /// have the same. At most `limit.frontier`. Default: [`DEFAULT_REPLICATION`](Self::DEFAULT_REPLICATION).
     pub replication: NonZeroUsize,
-    /// α: requests in flight while a lookup searches. Default: [`DEFAULT_PARALLELISM`].
+    /// α: maximum number of requests that a lookup has in flight while it searches. Default:
+    /// [`DEFAULT_PARALLELISM`](Self::DEFAULT_PARALLELISM).
     pub parallelism: NonZeroUsize,
-    /// β: how many of the closest must have answered before the rest of the k closest are asked at once.
-    /// Default: [`DEFAULT_RESILIENCY`].
+    /// β: number of closest peers that must have answered before the lookup asks the rest of the k closest at once. At
+    /// most `replication`. Default: [`DEFAULT_RESILIENCY`](Self::DEFAULT_RESILIENCY).
     pub resiliency: NonZeroUsize,
-    /// d: along how many disjoint paths a lookup walks (S/Kademlia). More of them stand up to more peers that lie, for
-    /// up to half as many requests again. Default: one.
+    /// d: number of disjoint paths along which a lookup searches (S/Kademlia). More paths withstand more lying peers,
+    /// for up to half as many requests again. At most `replication`. Default: one.
     pub paths: NonZeroUsize,
-    /// The time of a query in all. Default: [`DEFAULT_QUERY_TIMEOUT`].
+    /// Maximum time of a query. Default: [`DEFAULT_QUERY_TIMEOUT`](Self::DEFAULT_QUERY_TIMEOUT).
     pub query_timeout: Duration,
-    /// The longest time of one request, from its first byte. Default: [`DEFAULT_REQUEST_TIMEOUT`].
+    /// Maximum time of one request, counted from its first byte. Default:
+    /// [`DEFAULT_REQUEST_TIMEOUT`](Self::DEFAULT_REQUEST_TIMEOUT).
     pub request_timeout: Duration,
-    /// The longest time of a dial. Default: [`DEFAULT_DIAL_TIMEOUT`].
+    /// Maximum time of a dial; then every request that waits for it fails. Default:
+    /// [`DEFAULT_DIAL_TIMEOUT`](Self::DEFAULT_DIAL_TIMEOUT).
     pub dial_timeout: Duration,
-    /// The shortest time of one request. Default: [`DEFAULT_MIN_REQUEST_TIMEOUT`].
+    /// Minimum time of one request, however fast peers have answered so far. At most `request_timeout`. Between the two
+    /// the time follows the measured round trips. Default:
+    /// [`DEFAULT_MIN_REQUEST_TIMEOUT`](Self::DEFAULT_MIN_REQUEST_TIMEOUT).
     pub min_request_timeout: Duration,
+}
+
+impl LookupConfig {
+    /// Default for [`LookupConfig::replication`], k. Source: libp2p specification, rule L1.
+    pub const DEFAULT_REPLICATION: NonZeroUsize = NonZeroUsize::new(20).unwrap();
+    /// Default for [`LookupConfig::parallelism`], α. Source: IPFS specification, rule A36.
+    pub const DEFAULT_PARALLELISM: NonZeroUsize = NonZeroUsize::new(10).unwrap();
+    /// Default for [`LookupConfig::resiliency`], β. Source: IPFS specification, rule A34.
+    pub const DEFAULT_RESILIENCY: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+    /// Default for [`LookupConfig::query_timeout`]. Source: the default of libp2p-kad.
+    pub const DEFAULT_QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+    /// Default for [`LookupConfig::request_timeout`]. Source: the read timeout of the Go implementation.
+    pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Default for [`LookupConfig::dial_timeout`]. Source: libp2p's transports give up after as long.
+    pub const DEFAULT_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Default for [`LookupConfig::min_request_timeout`]. Source: a TCP retransmission on a fresh connection costs 1 s
+    /// (RFC 6298), and the peer may be dialling too.
+    pub const DEFAULT_MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 }
 
 impl Default for LookupConfig {
     fn default() -> LookupConfig {
         LookupConfig {
-            replication: DEFAULT_REPLICATION,
-            parallelism: DEFAULT_PARALLELISM,
-            resiliency: DEFAULT_RESILIENCY,
+            replication: Self::DEFAULT_REPLICATION,
+            parallelism: Self::DEFAULT_PARALLELISM,
+            resiliency: Self::DEFAULT_RESILIENCY,
             paths: NonZeroUsize::MIN,
-            query_timeout: DEFAULT_QUERY_TIMEOUT,
-            request_timeout: DEFAULT_REQUEST_TIMEOUT,
-            dial_timeout: DEFAULT_DIAL_TIMEOUT,
-            min_request_timeout: DEFAULT_MIN_REQUEST_TIMEOUT,
+            query_timeout: Self::DEFAULT_QUERY_TIMEOUT,
+            request_timeout: Self::DEFAULT_REQUEST_TIMEOUT,
+            dial_timeout: Self::DEFAULT_DIAL_TIMEOUT,
+            min_request_timeout: Self::DEFAULT_MIN_REQUEST_TIMEOUT,
         }
     }
 }
 
-/// What the routing table holds.
+/// The routing table.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RoutingConfig {
-    /// How many peers a bucket holds. Default: [`DEFAULT_REPLICATION`].
+    /// Maximum number of peers in a bucket. Default: [`DEFAULT_BUCKET_SIZE`](Self::DEFAULT_BUCKET_SIZE).
     pub bucket_size: NonZeroUsize,
-    /// W: bucket `i` holds `W >> i` peers where that is more than `bucket_size`. A few hundred entries more buy
-    /// lookups fewer hops (measured for 25,000 nodes: 256 saves 0.29 of 1.93). Default: 0, plain buckets.
+    /// W: bucket `i` holds up to `W >> i` peers where that is more than `bucket_size`. A few hundred more entries save
+    /// lookups some hops (measured with 25,000 nodes: 256 saves 0.29 of 1.93). Default: 0, plain buckets.
     pub wide_low_buckets: usize,
-    /// How many entries the peers of one operator may be. Default: no limit, right where nobody has to be feared and many
-    /// are in one network; the public preset has [`DiversityConfig::default`].
+    /// Limits on the entries of any one operator. Default: none, which suits a network whose peers are trusted and may
+    /// share one network; the preset of the public network has [`DiversityConfig::default`].
     pub diversity: Option<DiversityConfig>,
+}
+
+impl RoutingConfig {
+    /// Default for [`RoutingConfig::bucket_size`]. Source: k, rule L1.
+    pub const DEFAULT_BUCKET_SIZE: NonZeroUsize = NonZeroUsize::new(20).unwrap();
 }
 
 impl Default for RoutingConfig {
     fn default() -> RoutingConfig {
-        RoutingConfig { bucket_size: DEFAULT_REPLICATION, wide_low_buckets: 0, diversity: None }
+        RoutingConfig { bucket_size: Self::DEFAULT_BUCKET_SIZE, wide_low_buckets: 0, diversity: None }
     }
 }
 
-/// What records are and how long they live.
+/// Records: which are valid, how long they live, and how many peers must have them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RecordConfig {
     /// Decides which values are valid. Default: [`AcceptAny`].
     pub validator: Arc<dyn Validator>,
-    /// The longest value in bytes that this node publishes; a longer one is refused before anything is kept.
-    /// Default: [`DEFAULT_MAX_VALUE_LEN`].
+    /// Maximum length in bytes of a value that this node publishes. A longer one is refused before anything is stored.
+    /// Default: [`DEFAULT_MAX_VALUE_LEN`](Self::DEFAULT_MAX_VALUE_LEN).
     pub max_value_len: usize,
-    /// The longest that a value of another node is kept. Default: [`DEFAULT_VALUE_TTL`].
+    /// Maximum time for which another node's value is kept. Default: [`DEFAULT_VALUE_TTL`](Self::DEFAULT_VALUE_TTL).
     pub value_ttl: Duration,
-    /// How long a provider record is kept. Default: [`DEFAULT_PROVIDER_TTL`].
+    /// Time for which a provider record is kept. Default: [`DEFAULT_PROVIDER_TTL`](Self::DEFAULT_PROVIDER_TTL).
     pub provider_ttl: Duration,
-    /// How long the addresses of a provider are kept. Default: [`DEFAULT_PROVIDER_ADDR_TTL`].
+    /// Time for which a provider's addresses are kept. Default:
+    /// [`DEFAULT_PROVIDER_ADDR_TTL`](Self::DEFAULT_PROVIDER_ADDR_TTL).
     pub provider_addr_ttl: Duration,
-    /// How many holders of a value a get waits for, the local one included. Default: one.
+    /// Number of holders of a value for which a get waits, this node included. Default: one.
     pub read_quorum: Quorum,
-    /// How many peers must acknowledge a put or a provide. Default: one.
+    /// Number of peers that must acknowledge a put or a provide. Default: one.
     pub write_quorum: Quorum,
-    /// Whether a get leaves a copy at the closest peer that answered without the value, where that is none of the k
-    /// closest. The copy lives the shorter the more nodes are nearer to the key, and never longer than the value.
-    /// Default: yes. Source: the Kademlia paper, §4.1.
+    /// Whether a get leaves a copy at the closest peer that answered without the value and is not one of the k closest.
+    /// The more nodes are nearer to the key, the shorter the copy lives, and never longer than the value. Default: yes.
+    /// Source: the Kademlia paper, §4.1.
     pub path_caching: bool,
+}
+
+impl RecordConfig {
+    /// Default for [`RecordConfig::max_value_len`]: 11 KiB. Source: with its key in the message and once more in the
+    /// record it fits into the 16 KiB that every known implementation reads; an IPNS record has 10 KiB at most.
+    pub const DEFAULT_MAX_VALUE_LEN: usize = 11 * 1024;
+    /// Default for [`RecordConfig::value_ttl`]: 48 h. Source: rule L20.
+    pub const DEFAULT_VALUE_TTL: Duration = Duration::from_secs(48 * 3600);
+    /// Default for [`RecordConfig::provider_ttl`]: 48 h. Source: rule A47.
+    pub const DEFAULT_PROVIDER_TTL: Duration = Duration::from_secs(48 * 3600);
+    /// Default for [`RecordConfig::provider_addr_ttl`]: 24 h. Source: rule A49.
+    pub const DEFAULT_PROVIDER_ADDR_TTL: Duration = Duration::from_secs(24 * 3600);
 }
 
 impl Default for RecordConfig {
     fn default() -> RecordConfig {
         RecordConfig {
             validator: Arc::new(AcceptAny),
-            max_value_len: DEFAULT_MAX_VALUE_LEN,
-            value_ttl: DEFAULT_VALUE_TTL,
-            provider_ttl: DEFAULT_PROVIDER_TTL,
-            provider_addr_ttl: DEFAULT_PROVIDER_ADDR_TTL,
+            max_value_len: Self::DEFAULT_MAX_VALUE_LEN,
+            value_ttl: Self::DEFAULT_VALUE_TTL,
+            provider_ttl: Self::DEFAULT_PROVIDER_TTL,
+            provider_addr_ttl: Self::DEFAULT_PROVIDER_ADDR_TTL,
             read_quorum: Quorum::One,
             write_quorum: Quorum::One,
             path_caching: true,
@@ -344,123 +308,187 @@ impl Default for RecordConfig {
     }
 }
 
-/// What the node does of its own accord.
+/// The work that a node does of its own accord.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MaintenanceConfig {
-    /// How many candidates for the routing table are probed at a time, and how many of its entries beside them. Default:
-    /// [`DEFAULT_PROBES`].
+    /// Maximum number of candidates for the routing table that are probed at a time, and beside them of entries that
+    /// are checked. Default: [`DEFAULT_PROBES`](Self::DEFAULT_PROBES).
     pub probes: usize,
-    /// After what time without a sign of life an entry of the routing table is asked whether it is there, or after half of
-    /// it if another peer waits for a place in its bucket; `None` for never, and then entries that failed are not tried
-    /// again either unless a lookup meets them. Default: [`DEFAULT_CHECK_INTERVAL`].
+    /// Time without a sign of life after which an entry of the routing table is checked; half of it if another peer
+    /// waits for a place in its bucket. `None` for never: then an entry that failed is not tried again either, unless a
+    /// lookup asks it. Default: [`DEFAULT_CHECK_INTERVAL`](Self::DEFAULT_CHECK_INTERVAL).
     pub check_interval: Option<Duration>,
-    /// After what time without a lookup a part of the table is looked into, up to half as long later so that parts and
-    /// nodes do not stay in step, and the second time after a third of that; `None` for never, and then the node does not
-    /// join by itself either. Whatever it is, a node looks for itself when its first peer answers, and in a network of
-    /// fewer than k after 1, 2, 4 … s until it finds the same peers again. Default: [`DEFAULT_REFRESH_INTERVAL`].
+    /// Time without a lookup after which a bucket is refreshed: up to half as long later, so that buckets and nodes do
+    /// not stay in step, and the second time after a third of it. `None` for never: then the node does not join by
+    /// itself either. In any case a node looks up its own key when its first peer answers; in a network of fewer than k
+    /// peers it repeats that after 1, 2, 4 … s until it finds the same peers again. Default:
+    /// [`DEFAULT_REFRESH_INTERVAL`](Self::DEFAULT_REFRESH_INTERVAL).
     pub refresh_interval: Option<Duration>,
-    /// How often the peers of a routing table that changes are kept for the next start, by a store that outlives the
-    /// process: the first at once, then after 1, 2, 4 … s up to this, and when the node is dropped; `None` for never. Default: [`DEFAULT_SNAPSHOT_INTERVAL`].
+    /// How often a store that outlives the process saves the peers of a routing table that changes, for the next start:
+    /// at the first change at once, then after 1, 2, 4 … s up to this, and when the node is dropped. `None` for never.
+    /// Default: [`DEFAULT_SNAPSHOT_INTERVAL`](Self::DEFAULT_SNAPSHOT_INTERVAL).
     pub snapshot_interval: Option<Duration>,
-    /// How often what this node published is announced again to the k closest, a part of an eighth sooner so that
-    /// nodes and keys do not stay in step. It must not be longer than `record.value_ttl` and `record.provider_ttl`, and
-    /// where it is longer than three quarters of one, that is what counts. Default: [`Interval::Auto`], 11/24 of the shorter
-    /// lifetime, [`DEFAULT_ANNOUNCE_INTERVAL`] at most.
+    /// How often the node announces its own records again to all of the k closest; up to an eighth sooner, so that
+    /// nodes and keys do not stay in step. At most `record.value_ttl` and `record.provider_ttl`; three quarters of the
+    /// shorter one are used where they are less. Default: [`Interval::Auto`], 11/24 of the shorter lifetime, at most
+    /// [`DEFAULT_ANNOUNCE_INTERVAL`](Self::DEFAULT_ANNOUNCE_INTERVAL).
     pub announce_interval: Interval,
-    /// How often this node looks who is closest to what it published, and announces it to those who are so newly, but at
-    /// least four times before it is announced again to all. Default: [`Interval::Auto`],
-    /// [`DEFAULT_REGION_INTERVAL`].
+    /// How often the node looks up the k closest peers to its own records and announces them to those that are new; at
+    /// least four times per `announce_interval`. Default: [`Interval::Auto`],
+    /// [`DEFAULT_REGION_INTERVAL`](Self::DEFAULT_REGION_INTERVAL).
     pub region_interval: Interval,
-    /// After what time without a store a value of another node is stored again at the closest, while this node is one
-    /// of them and a server; where it is never, newcomers get nothing from this node either. It must not be longer than
-    /// `record.value_ttl`. Default: [`Interval::Auto`], a quarter of `record.value_ttl`, [`DEFAULT_REPLICATE_INTERVAL`] at
-    /// most.
+    /// How long after it was last stored here another node's value is stored again at the k closest, while this node is
+    /// one of them and a server. Where it is never, this node brings no values to new peers either. At most
+    /// `record.value_ttl`. Default: [`Interval::Auto`], a quarter of `record.value_ttl`, at most
+    /// [`DEFAULT_REPLICATE_INTERVAL`](Self::DEFAULT_REPLICATE_INTERVAL).
     pub replicate_interval: Interval,
-    /// Maximum bytes of keys and values that this node sends in an hour to keep what others published: those that it stores
-    /// again, and those that it brings to newcomers, of whom each has at most a quarter of what is left. What does not fit
-    /// is left to the other holders. Default: [`DEFAULT_REPLICATE_BYTES`].
+    /// Maximum bytes of keys and values that this node sends in an hour to keep other nodes' values alive: those that
+    /// it stores again, and those that it brings to new peers, each of which gets at most a quarter of the rest. The
+    /// other holders send the remainder. Default: [`DEFAULT_REPLICATE_BYTES`](Self::DEFAULT_REPLICATE_BYTES).
     pub replicate_bytes: usize,
+}
+
+impl MaintenanceConfig {
+    /// Default for [`MaintenanceConfig::probes`]. Source: zikade checks 3 candidates at a time.
+    pub const DEFAULT_PROBES: usize = 3;
+    /// Default for [`MaintenanceConfig::check_interval`]. Source: rule A24 gives 5 min as an example; with twice that
+    /// one entry in fifty is dead in a network with the sessions of IPFS nodes, for half the requests.
+    pub const DEFAULT_CHECK_INTERVAL: Duration = Duration::from_secs(600);
+    /// Default for [`MaintenanceConfig::refresh_interval`]. Source: rule L27, 10 min.
+    pub const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_secs(600);
+    /// Default for [`MaintenanceConfig::snapshot_interval`]. Source: half of the sessions in the IPFS network are far
+    /// longer than this, so that most peers of a table this old are still there.
+    pub const DEFAULT_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
+    /// Default for [`MaintenanceConfig::announce_interval`] where records live for 48 h or longer: 22 h. Source: rules
+    /// L20 and A48.
+    pub const DEFAULT_ANNOUNCE_INTERVAL: Duration = Duration::from_secs(22 * 3600);
+    /// Default for [`MaintenanceConfig::region_interval`]. Source: with sessions of median 1 h half of the nodes are
+    /// replaced after it; of k = 20 holders the next lookup finds 10.
+    pub const DEFAULT_REGION_INTERVAL: Duration = Duration::from_secs(3600);
+    /// Default for [`MaintenanceConfig::replicate_interval`]. Source: the Kademlia paper, section 2.5, 1 h.
+    pub const DEFAULT_REPLICATE_INTERVAL: Duration = Duration::from_secs(3600);
+    /// Default for [`MaintenanceConfig::replicate_bytes`]. Source: as many bytes of values as a memory store keeps by
+    /// default, each stored again once an hour by one of its 20 holders at the 19 others; it is 75 kbit/s.
+    pub const DEFAULT_REPLICATE_BYTES: usize = 32 * 1024 * 1024;
 }
 
 impl Default for MaintenanceConfig {
     fn default() -> MaintenanceConfig {
         MaintenanceConfig {
-            probes: DEFAULT_PROBES,
-            check_interval: Some(DEFAULT_CHECK_INTERVAL),
-            refresh_interval: Some(DEFAULT_REFRESH_INTERVAL),
-            snapshot_interval: Some(DEFAULT_SNAPSHOT_INTERVAL),
+            probes: Self::DEFAULT_PROBES,
+            check_interval: Some(Self::DEFAULT_CHECK_INTERVAL),
+            refresh_interval: Some(Self::DEFAULT_REFRESH_INTERVAL),
+            snapshot_interval: Some(Self::DEFAULT_SNAPSHOT_INTERVAL),
             announce_interval: Interval::Auto,
             region_interval: Interval::Auto,
             replicate_interval: Interval::Auto,
-            replicate_bytes: DEFAULT_REPLICATE_BYTES,
+            replicate_bytes: Self::DEFAULT_REPLICATE_BYTES,
         }
     }
 }
 
-/// How long a peer is left alone that could not be dialled, or that failed repeatedly with nothing answered in between.
-/// Its answer ends it; so do a connection, if a dial failed, a new address, and naming the peer again. A query that would
-/// have asked the peer goes on without it and says so in its [`Report`](super::error::Report).
+/// How long a peer is not asked that could not be dialled, or that failed repeatedly with nothing answered in between.
+///
+/// The back-off ends with an answer of the peer, with a connection if a dial failed, with a new address, and when the
+/// application names the peer again. A query that would have asked the peer goes on without it and says so in its
+/// [`Report`](super::error::Report).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackOffConfig {
-    /// After its first failure, and up to a quarter longer so that nodes do not stay in step; twice as long after each
-    /// further one, half as long while nobody at all answers. Zero holds nobody back. Default: [`DEFAULT_BACK_OFF_BASE`].
+    /// Time after the first failure, and up to a quarter longer so that nodes do not stay in step. It doubles with each
+    /// further failure, and is half as long while no peer at all answers. Zero switches back-offs off. Default:
+    /// [`DEFAULT_BASE`](Self::DEFAULT_BASE).
     pub base: Duration,
-    /// The longest, but for that quarter. Default: [`DEFAULT_BACK_OFF_MAX`].
+    /// Maximum time, up to a quarter longer. At least `base`. Default: [`DEFAULT_MAX`](Self::DEFAULT_MAX).
     pub max: Duration,
+}
+
+impl BackOffConfig {
+    /// Default for [`BackOffConfig::base`]. Source: go-libp2p's swarm.
+    pub const DEFAULT_BASE: Duration = Duration::from_secs(5);
+    /// Default for [`BackOffConfig::max`]: 5 min. Source: go-libp2p's swarm.
+    pub const DEFAULT_MAX: Duration = Duration::from_secs(300);
 }
 
 impl Default for BackOffConfig {
     fn default() -> BackOffConfig {
-        BackOffConfig { base: DEFAULT_BACK_OFF_BASE, max: DEFAULT_BACK_OFF_MAX }
+        BackOffConfig { base: Self::DEFAULT_BASE, max: Self::DEFAULT_MAX }
     }
 }
 
-/// What others can make grow, and how far. A test fills each.
+/// Bounds for everything that peers or the application can make grow. A test fills each.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LimitConfig {
-    /// Queries at once; one more is refused as busy. The corrections after a get count, and give way.
-    /// Default: [`DEFAULT_MAX_QUERIES`].
+    /// Queries at a time; one more is refused as busy. The corrections after a get count, and give way. Default:
+    /// [`DEFAULT_QUERIES`](Self::DEFAULT_QUERIES).
     pub queries: usize,
-    /// Requests of queries in flight at once, late ones left out; those beyond wait for their turn. The node begins with 64
-    /// and allows itself more, up to this, while it and its peers keep up, and fewer, down to α, while they do not.
-    /// Default: [`DEFAULT_MAX_REQUESTS`].
+    /// Requests of queries in flight at a time, late ones left out; further ones wait in a queue. The node begins with
+    /// 64. While it and its peers keep up it raises that up to this limit; while they do not it lowers it, down to α.
+    /// Default: [`DEFAULT_REQUESTS`](Self::DEFAULT_REQUESTS).
     pub requests: usize,
-    /// Inbound requests that wait for the store; one more is reset. Default: [`DEFAULT_MAX_INBOUND`].
+    /// Inbound requests that wait for the store; one more is reset. Default:
+    /// [`DEFAULT_INBOUND`](Self::DEFAULT_INBOUND).
     pub inbound: usize,
-    /// The same of one peer. Default: [`DEFAULT_MAX_INBOUND_PER_PEER`].
+    /// Inbound requests of one peer that wait for the store; one more is reset. Default:
+    /// [`DEFAULT_INBOUND_PER_PEER`](Self::DEFAULT_INBOUND_PER_PEER).
     pub inbound_per_peer: usize,
-    /// Peers outside the routing table whose addresses are remembered; the oldest are forgotten first.
-    /// Default: [`DEFAULT_ADDRESS_BOOK`].
+    /// Peers outside the routing table whose addresses are remembered; the oldest are forgotten first. Default:
+    /// [`DEFAULT_ADDRESS_BOOK`](Self::DEFAULT_ADDRESS_BOOK).
     pub address_book: usize,
-    /// Peers whose failures are remembered; the one whose back-off is over soonest is forgotten first.
-    /// Default: [`DEFAULT_BACK_OFFS`].
+    /// Peers whose failures are remembered; the one whose back-off ends soonest is forgotten first. Default:
+    /// [`DEFAULT_BACK_OFFS`](Self::DEFAULT_BACK_OFFS).
     pub back_offs: usize,
     /// Peers that wait to be probed before they enter the routing table; one more is dropped and can come again.
-    /// Default: [`DEFAULT_CANDIDATES`].
+    /// Default: [`DEFAULT_CANDIDATES`](Self::DEFAULT_CANDIDATES).
     pub candidates: usize,
-    /// Peers that one lookup remembers; the farthest unasked are forgotten first. A lookup over d > 1 paths remembers so
-    /// many on each of them, on each of up to d/2 second opinions, and as many again while it joins them: up to 3 d times
-    /// as many. Default: [`DEFAULT_FRONTIER`].
+    /// Peers that one lookup remembers; the farthest unasked are forgotten first. At least `lookup.replication`. A
+    /// lookup over d > 1 paths remembers as many on each path, on each of up to d/2 second opinions, and once more
+    /// while it joins them: up to 3 d times as many. Default: [`DEFAULT_FRONTIER`](Self::DEFAULT_FRONTIER).
     pub frontier: usize,
-    /// Providers that one query reports. Default: [`DEFAULT_PROVIDERS_PER_QUERY`].
+    /// Providers that one query reports. Default: [`DEFAULT_PROVIDERS_PER_QUERY`](Self::DEFAULT_PROVIDERS_PER_QUERY).
     pub providers_per_query: usize,
+}
+
+impl LimitConfig {
+    /// Default for [`LimitConfig::queries`]. Source: at about 8 kB a lookup this is 80 MB.
+    pub const DEFAULT_QUERIES: usize = 10_000;
+    /// Default for [`LimitConfig::requests`]. Source: 512 answers per round trip of 100 ms are more than one core
+    /// handles.
+    pub const DEFAULT_REQUESTS: usize = 512;
+    /// Default for [`LimitConfig::inbound`]. Source: 64 peers would have to use up their share
+    /// ([`DEFAULT_INBOUND_PER_PEER`](Self::DEFAULT_INBOUND_PER_PEER)) before others are turned away.
+    pub const DEFAULT_INBOUND: usize = 4_096;
+    /// Default for [`LimitConfig::inbound_per_peer`]. Source: a peer has at most 32 streams, one request each.
+    pub const DEFAULT_INBOUND_PER_PEER: usize = 64;
+    /// Default for [`LimitConfig::address_book`]. Source: with a few addresses each this is 2 MB, and with the most and
+    /// longest that a contact holds ([`MAX_ADDRS`](super::MAX_ADDRS) of [`MAX_ADDR_LEN`](super::MAX_ADDR_LEN) bytes) 64
+    /// MiB.
+    pub const DEFAULT_ADDRESS_BOOK: usize = 4_096;
+    /// Default for [`LimitConfig::back_offs`]. Source: as many as the address book remembers.
+    pub const DEFAULT_BACK_OFFS: usize = 4_096;
+    /// Default for [`LimitConfig::candidates`]. Source: the bounded check-before-add queue of zikade, 128.
+    pub const DEFAULT_CANDIDATES: usize = 128;
+    /// Default for [`LimitConfig::frontier`]. Source: k peers that each name k others fill it once over.
+    pub const DEFAULT_FRONTIER: usize = 512;
+    /// Default for [`LimitConfig::providers_per_query`]. Source: k peers that each name 20 are 400; more than twice
+    /// that leaves room for implementations that keep more.
+    pub const DEFAULT_PROVIDERS_PER_QUERY: usize = 1_000;
 }
 
 impl Default for LimitConfig {
     fn default() -> LimitConfig {
         LimitConfig {
-            queries: DEFAULT_MAX_QUERIES,
-            requests: DEFAULT_MAX_REQUESTS,
-            inbound: DEFAULT_MAX_INBOUND,
-            inbound_per_peer: DEFAULT_MAX_INBOUND_PER_PEER,
-            address_book: DEFAULT_ADDRESS_BOOK,
-            back_offs: DEFAULT_BACK_OFFS,
-            candidates: DEFAULT_CANDIDATES,
-            frontier: DEFAULT_FRONTIER,
-            providers_per_query: DEFAULT_PROVIDERS_PER_QUERY,
+            queries: Self::DEFAULT_QUERIES,
+            requests: Self::DEFAULT_REQUESTS,
+            inbound: Self::DEFAULT_INBOUND,
+            inbound_per_peer: Self::DEFAULT_INBOUND_PER_PEER,
+            address_book: Self::DEFAULT_ADDRESS_BOOK,
+            back_offs: Self::DEFAULT_BACK_OFFS,
+            candidates: Self::DEFAULT_CANDIDATES,
+            frontier: Self::DEFAULT_FRONTIER,
+            providers_per_query: Self::DEFAULT_PROVIDERS_PER_QUERY,
         }
     }
 }

@@ -2,27 +2,6 @@
 //!
 //! Knows: numbers, and how many bytes a record costs beside its own. Must not know: how records are kept.
 
-/// Default for [`MemoryStoreConfig::max_values`]. Source: 32 times what libp2p-kad's memory store takes (1,024), which
-/// one peer fills within a second.
-pub const DEFAULT_MAX_VALUES: usize = 32_768;
-/// Default for [`MemoryStoreConfig::max_value_len`]: 64 KiB. Source: libp2p-kad's memory store; the largest value of
-/// the public network is an IPNS record of at most 10 KiB.
-pub const DEFAULT_MAX_VALUE_LEN: usize = 64 * 1024;
-/// Default for [`MemoryStoreConfig::max_value_bytes`]: 32 MiB. Source: 1 KiB for each of [`DEFAULT_MAX_VALUES`], twice
-/// the length of a usual IPNS record with its key.
-pub const DEFAULT_MAX_VALUE_BYTES: usize = 32 * 1024 * 1024;
-/// Default for [`MemoryStoreConfig::max_providers_per_key`]. Source: k, the number of peers that an answer is meant to
-/// name; libp2p-kad's memory store has the same.
-pub const DEFAULT_MAX_PROVIDERS_PER_KEY: usize = 20;
-/// Default for [`MemoryStoreConfig::max_providers`]. Source: four for each of [`DEFAULT_MAX_VALUES`].
-pub const DEFAULT_MAX_PROVIDERS: usize = 131_072;
-/// Default for [`MemoryStoreConfig::max_addr_bytes_per_peer`]: 4 KiB. Source: 25 addresses, the most that real peers
-/// announce, of 40 bytes each count 3,200 bytes.
-pub const DEFAULT_MAX_ADDR_BYTES_PER_PEER: usize = 4 * 1024;
-/// Default for [`MemoryStoreConfig::max_addr_bytes`]: 32 MiB. Source: two addresses of 40 bytes for each of
-/// [`DEFAULT_MAX_PROVIDERS`].
-pub const DEFAULT_MAX_ADDR_BYTES: usize = 32 * 1024 * 1024;
-
 /// Bytes that one value costs beside its key and itself: its place in a slab that grows by doubling, in an index and in
 /// three orders that are half empty. A test compares it with the sizes of the types.
 pub(super) const VALUE_OVERHEAD: usize = 640;
@@ -44,34 +23,61 @@ pub(super) const SEQUENCE_OVERHEAD: usize = 144;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MemoryStoreConfig {
-    /// Remote values. Default: [`DEFAULT_MAX_VALUES`].
+    /// Remote values. Default: [`DEFAULT_MAX_VALUES`](Self::DEFAULT_MAX_VALUES).
     pub max_values: usize,
-    /// The length of one value in bytes; holds for own values too. Default: [`DEFAULT_MAX_VALUE_LEN`].
+    /// The length of one value in bytes; holds for own values too. Default:
+    /// [`DEFAULT_MAX_VALUE_LEN`](Self::DEFAULT_MAX_VALUE_LEN).
     pub max_value_len: usize,
-    /// The bytes of all remote values with their keys. Default: [`DEFAULT_MAX_VALUE_BYTES`].
+    /// The bytes of all remote values with their keys. Default:
+    /// [`DEFAULT_MAX_VALUE_BYTES`](Self::DEFAULT_MAX_VALUE_BYTES).
     pub max_value_bytes: usize,
-    /// Remote providers of one key. Default: [`DEFAULT_MAX_PROVIDERS_PER_KEY`].
+    /// Remote providers of one key. Default: [`DEFAULT_MAX_PROVIDERS_PER_KEY`](Self::DEFAULT_MAX_PROVIDERS_PER_KEY).
     pub max_providers_per_key: usize,
-    /// Remote provider records in all. Default: [`DEFAULT_MAX_PROVIDERS`].
+    /// Remote provider records in all. Default: [`DEFAULT_MAX_PROVIDERS`](Self::DEFAULT_MAX_PROVIDERS).
     pub max_providers: usize,
     /// Bytes that the addresses of one peer may cost: twice their length and 48 bytes for each. Further addresses are
-    /// dropped; the record is kept. Default: [`DEFAULT_MAX_ADDR_BYTES_PER_PEER`].
+    /// dropped; the record is kept. Default:
+    /// [`DEFAULT_MAX_ADDR_BYTES_PER_PEER`](Self::DEFAULT_MAX_ADDR_BYTES_PER_PEER).
     pub max_addr_bytes_per_peer: usize,
-    /// The same for all provider records together, each with the addresses that it came with; those of a peer are kept once.
-    /// Default: [`DEFAULT_MAX_ADDR_BYTES`].
+    /// The same for all provider records together, each with the addresses that it came with; those of a peer are kept
+    /// once. Default: [`DEFAULT_MAX_ADDR_BYTES`](Self::DEFAULT_MAX_ADDR_BYTES).
     pub max_addr_bytes: usize,
+}
+
+impl MemoryStoreConfig {
+    /// Default for [`MemoryStoreConfig::max_values`]. Source: 32 times what libp2p-kad's memory store takes (1,024),
+    /// which one peer fills within a second.
+    pub const DEFAULT_MAX_VALUES: usize = 32_768;
+    /// Default for [`MemoryStoreConfig::max_value_len`]: 64 KiB. Source: libp2p-kad's memory store; the largest value
+    /// of the public network is an IPNS record of at most 10 KiB.
+    pub const DEFAULT_MAX_VALUE_LEN: usize = 64 * 1024;
+    /// Default for [`MemoryStoreConfig::max_value_bytes`]: 32 MiB. Source: 1 KiB for each of
+    /// [`DEFAULT_MAX_VALUES`](Self::DEFAULT_MAX_VALUES), twice the length of a usual IPNS record with its key.
+    pub const DEFAULT_MAX_VALUE_BYTES: usize = 32 * 1024 * 1024;
+    /// Default for [`MemoryStoreConfig::max_providers_per_key`]. Source: k, the number of peers that an answer is meant
+    /// to name; libp2p-kad's memory store has the same.
+    pub const DEFAULT_MAX_PROVIDERS_PER_KEY: usize = 20;
+    /// Default for [`MemoryStoreConfig::max_providers`]. Source: four for each of
+    /// [`DEFAULT_MAX_VALUES`](Self::DEFAULT_MAX_VALUES).
+    pub const DEFAULT_MAX_PROVIDERS: usize = 131_072;
+    /// Default for [`MemoryStoreConfig::max_addr_bytes_per_peer`]: 4 KiB. Source: 25 addresses, the most that real
+    /// peers announce, of 40 bytes each count 3,200 bytes.
+    pub const DEFAULT_MAX_ADDR_BYTES_PER_PEER: usize = 4 * 1024;
+    /// Default for [`MemoryStoreConfig::max_addr_bytes`]: 32 MiB. Source: two addresses of 40 bytes for each of
+    /// [`DEFAULT_MAX_PROVIDERS`](Self::DEFAULT_MAX_PROVIDERS).
+    pub const DEFAULT_MAX_ADDR_BYTES: usize = 32 * 1024 * 1024;
 }
 
 impl Default for MemoryStoreConfig {
     fn default() -> MemoryStoreConfig {
         MemoryStoreConfig {
-            max_values: DEFAULT_MAX_VALUES,
-            max_value_len: DEFAULT_MAX_VALUE_LEN,
-            max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
-            max_providers_per_key: DEFAULT_MAX_PROVIDERS_PER_KEY,
-            max_providers: DEFAULT_MAX_PROVIDERS,
-            max_addr_bytes_per_peer: DEFAULT_MAX_ADDR_BYTES_PER_PEER,
-            max_addr_bytes: DEFAULT_MAX_ADDR_BYTES,
+            max_values: Self::DEFAULT_MAX_VALUES,
+            max_value_len: Self::DEFAULT_MAX_VALUE_LEN,
+            max_value_bytes: Self::DEFAULT_MAX_VALUE_BYTES,
+            max_providers_per_key: Self::DEFAULT_MAX_PROVIDERS_PER_KEY,
+            max_providers: Self::DEFAULT_MAX_PROVIDERS,
+            max_addr_bytes_per_peer: Self::DEFAULT_MAX_ADDR_BYTES_PER_PEER,
+            max_addr_bytes: Self::DEFAULT_MAX_ADDR_BYTES,
         }
     }
 }

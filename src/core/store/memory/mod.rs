@@ -18,10 +18,7 @@ mod values;
 use std::fmt;
 use std::iter::Peekable;
 
-pub use config::{
-    DEFAULT_MAX_ADDR_BYTES, DEFAULT_MAX_ADDR_BYTES_PER_PEER, DEFAULT_MAX_PROVIDERS, DEFAULT_MAX_PROVIDERS_PER_KEY,
-    DEFAULT_MAX_VALUE_BYTES, DEFAULT_MAX_VALUE_LEN, DEFAULT_MAX_VALUES, MemoryStoreConfig,
-};
+pub use config::MemoryStoreConfig;
 
 use self::own::Own;
 use self::providers::Providers;
