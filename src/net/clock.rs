@@ -1,17 +1,17 @@
 //! The crate's only clock.
 //!
-//! Knows: the system's time and its monotonic counter. Must not know: what is timed.
+//! Knows: the system's time and its monotonic counter. Must not know: what they are read for.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::core::Timestamp;
 
-/// How far the system's time may be off this clock before the clock follows. Less is drift and adjustment; more is a
-/// suspended machine, whose monotonic counter stood still, or a clock that was set, ahead or back.
+/// The difference to the system's time above which this clock follows. A smaller one is drift and adjustment; a larger one
+/// is a suspended machine, whose monotonic counter stood still, or a clock that was set, ahead or back.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
-/// The system's time, without its small adjustments: the time at the start plus what the monotonic counter counted since.
-/// Where the system's time is set, or goes on after a suspend, this follows.
+/// The system's time without its small adjustments: the time at the start plus what the monotonic counter has counted.
+/// Follows the system's time when that is set, or goes on after a suspend.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,

@@ -1,6 +1,6 @@
-//! Everything that a node on libp2p can be told, with the defaults of three kinds of network.
+//! The configuration of a node on libp2p, with the defaults of three kinds of network.
 //!
-//! Knows: the parts and their defaults. Must not know: who reads them.
+//! Knows: the parts and their defaults. Must not know: the code that reads them.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,19 +16,12 @@ use crate::core::{self, AddressPolicy, ConfigError, Mode, RecordKey, Timestamp, 
 pub const AMINO_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 /// The protocol of the local networks beside the public IPFS network (rule A3).
 pub const LAN_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/lan/kad/1.0.0");
-/// Default for [`DialConfig::at_once`]. Source: three lookups that each ask the 20 closest.
-pub const DEFAULT_DIALS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(64).unwrap();
-/// Default for [`DialConfig::waiting`]. Source: three requests of each of the 10,000 queries that may run.
-pub const DEFAULT_DIALS_WAITING: usize = 30_000;
-/// Default for [`Config::with_server_hold`]: 2 min. Source: AutoNAT, in Go and in Rust, tries an address again after 90 s
-/// and gives a probe 30 s, so that a node whose address changed or whose probe failed once has its next one by then.
-pub const DEFAULT_SERVER_HOLD: Duration = Duration::from_secs(120);
 
 /// The configuration of a [`Behaviour`](super::Behaviour).
 ///
 /// [`Config::new`] is right for a private network, `Config::amino` (feature `validators`) for the public IPFS network and
-/// `Config::lan` for the local one beside it. What is not set keeps its documented default; what cannot work is refused
-/// when the behaviour is made, by the name of the field.
+/// `Config::lan` for the local one beside it. Every option has a documented default. A configuration that cannot work is
+/// refused when the behaviour is made, with the name of the field.
 #[derive(Clone, Debug)]
 pub struct Config {
     core: core::DhtConfig,
@@ -40,28 +33,33 @@ pub struct Config {
 }
 
 impl Config {
-    /// For a private network of this protocol name, such as `/my-app/kad/1.0.0`.
+    /// Default for [`Config::with_server_hold`]: 2 min. Source: AutoNAT, in Go and in Rust, tries an address again after
+    /// 90 s and gives a probe 30 s, so that a node whose address changed or whose probe failed once has another confirmed
+    /// address by then.
+    pub const DEFAULT_SERVER_HOLD: Duration = Duration::from_secs(120);
+
+    /// For a private network with this protocol name, such as `/my-app/kad/1.0.0`.
     ///
-    /// Every value is accepted ([`AcceptAny`](crate::core::AcceptAny)), and the node serves others: in a private
-    /// network, nodes that wait for a confirmed external address before they serve find nobody to ask, since nobody
-    /// confirms any (rust-libp2p issues 4194 and 4223). [`Config::with_mode`] changes that.
+    /// Every value is accepted ([`AcceptAny`](crate::core::AcceptAny)), and the node serves others: if all nodes of a private
+    /// network waited for a confirmed external address before they serve, no node would confirm any (rust-libp2p issues
+    /// 4194 and 4223). [`Config::with_mode`] changes that.
     pub fn new(protocol: StreamProtocol) -> Config {
         Config {
             core: core::DhtConfig::default(),
             stream: StreamConfig::new([protocol]),
             dial: DialConfig::default(),
             mode: Some(Mode::Server),
-            server_hold: DEFAULT_SERVER_HOLD,
+            server_hold: Self::DEFAULT_SERVER_HOLD,
             seed: None,
         }
     }
 
-    /// For the public IPFS network: `/ipfs/kad/1.0.0`, k = 20, values of `/pk` and `/ipns` alone
-    /// ([`Namespaced::public`](crate::core::Namespaced::public)), provider records of 48 h, automatic mode, limits on how
-    /// many places in the table one operator's peers get ([`DiversityConfig`]), and public addresses alone
-    /// ([`AddressPolicy::Public`]): for tests on one machine, allow [`AddressPolicy::Any`].
+    /// For the public IPFS network: `/ipfs/kad/1.0.0`, k = 20, values of `/pk` and `/ipns` only
+    /// ([`Namespaced::public`](crate::core::Namespaced::public)), provider records of 48 h, automatic mode, limits on the
+    /// number of table entries of one operator's peers ([`DiversityConfig`]), and public addresses only
+    /// ([`AddressPolicy::Public`]; allow [`AddressPolicy::Any`] for tests on one machine).
     ///
-    /// A validator set afterwards may add namespaces. One that takes values under any key, such as
+    /// A validator that is set afterwards may add namespaces. One that accepts values under any key, such as
     /// [`AcceptAny`](crate::core::AcceptAny), is refused when the behaviour is made.
     #[cfg(feature = "validators")]
     pub fn amino() -> Config {
@@ -72,7 +70,7 @@ impl Config {
             .with_address_policy(AddressPolicy::Public)
     }
 
-    /// For the local network beside the public IPFS network: `/ipfs/lan/kad/1.0.0`, local addresses and connections alone
+    /// For the local network beside the public IPFS network: `/ipfs/lan/kad/1.0.0`, local addresses and connections only
     /// ([`AddressPolicy::Lan`]), all peers servers (rule A3), and the public network's values.
     /// [`Dual`](super::Dual) runs both in one swarm.
     #[cfg(feature = "validators")]
@@ -81,7 +79,7 @@ impl Config {
         config.with_validator(Arc::new(core::Namespaced::public()))
     }
 
-    /// Speaks the protocol under these names, the preferred one first.
+    /// Sets the protocol names in order of preference.
     #[must_use]
     pub fn with_protocols(mut self, protocols: impl IntoIterator<Item = StreamProtocol>) -> Config {
         self.stream.protocols = protocols.into_iter().collect();
@@ -97,32 +95,33 @@ impl Config {
     }
 
     /// In automatic mode, goes on serving for this long after the last confirmed external address expired, so that one
-    /// that comes and goes does not change the mode each time. Zero stops at once. Default: [`DEFAULT_SERVER_HOLD`].
+    /// that comes and goes does not change the mode each time. Zero stops at once.
+    /// Default: [`DEFAULT_SERVER_HOLD`](Self::DEFAULT_SERVER_HOLD).
     #[must_use]
     pub fn with_server_hold(mut self, hold: Duration) -> Config {
         self.server_hold = hold;
         self
     }
 
-    /// Keeps, dials and tells these addresses alone, of peers and of this node. A peer that the application names with
-    /// others is told of by [`Event::AddrsRefused`](super::Event::AddrsRefused). Default: [`AddressPolicy::Any`]; the
-    /// preset of the public network sets [`AddressPolicy::Public`]. Part of the core's parameters, which
-    /// [`Config::with_core`] replaces.
+    /// Restricts the addresses that are stored, dialled and sent to others, of peers and of this node. If the application
+    /// adds a peer with other addresses, [`Event::AddrsRefused`](super::Event::AddrsRefused) reports them. Default:
+    /// [`AddressPolicy::Any`]; the preset of the public network sets [`AddressPolicy::Public`]. [`Config::with_core`]
+    /// replaces it.
     #[must_use]
     pub fn with_address_policy(mut self, policy: AddressPolicy) -> Config {
         self.core.address_policy = policy;
         self
     }
 
-    /// Decides with this which values are valid and which of two is better.
+    /// Sets the validator, which decides whether a value is valid and which of two is better.
     #[must_use]
     pub fn with_validator(mut self, validator: Arc<dyn Validator>) -> Config {
         self.core.record.validator = validator;
         self
     }
 
-    /// Sets k: how many closest peers a lookup finds, how many keep a record, and how many a bucket holds. All nodes of
-    /// a network should agree on it.
+    /// Sets k: the number of closest peers that a lookup finds, of peers that store a record, and of entries of a bucket.
+    /// All nodes of a network should agree on it.
     #[must_use]
     pub fn with_replication(mut self, k: NonZeroUsize) -> Config {
         self.core.lookup.replication = k;
@@ -131,22 +130,22 @@ impl Config {
         self
     }
 
-    /// Sets α: how many requests of one lookup are under way while it searches.
+    /// Sets α: the number of parallel requests of one lookup while it searches.
     #[must_use]
     pub fn with_parallelism(mut self, alpha: NonZeroUsize) -> Config {
         self.core.lookup.parallelism = alpha;
         self
     }
 
-    /// Limits how many entries of the table, and peers of an answer, may be in one network; `None` for no limit, right
-    /// where all nodes are one operator's.
+    /// Limits the number of table entries, and of peers of an answer, within one IP network. `None` sets no limit: right if
+    /// all nodes are one operator's.
     #[must_use]
     pub fn with_diversity(mut self, diversity: Option<DiversityConfig>) -> Config {
         self.core.routing.diversity = diversity;
         self
     }
 
-    /// Gives each query this much time in all.
+    /// Sets the time limit of a query.
     #[must_use]
     pub fn with_query_timeout(mut self, timeout: Duration) -> Config {
         self.core.lookup.query_timeout = timeout;
@@ -160,7 +159,7 @@ impl Config {
         self
     }
 
-    /// Replaces all parameters of streams but the protocol names, which stay.
+    /// Replaces all parameters of streams except the protocol names.
     #[must_use]
     pub fn with_stream(mut self, stream: StreamConfig) -> Config {
         let protocols = std::mem::take(&mut self.stream.protocols);
@@ -175,14 +174,14 @@ impl Config {
         self
     }
 
-    /// Draws all randomness from this seed, for tests that repeat. By default the system is asked for one.
+    /// Sets the seed of all random choices, for reproducible tests. By default the system provides one.
     #[must_use]
     pub fn with_seed(mut self, seed: [u8; 32]) -> Config {
         self.seed = Some(seed);
         self
     }
 
-    /// The names of the protocol, the preferred one first.
+    /// The protocol names in order of preference.
     pub fn protocols(&self) -> &[StreamProtocol] {
         &self.stream.protocols
     }
@@ -192,7 +191,7 @@ impl Config {
         self.mode
     }
 
-    /// How long a server without a confirmed external address goes on in automatic mode.
+    /// How long a server without a confirmed external address goes on serving in automatic mode.
     pub fn server_hold(&self) -> Duration {
         self.server_hold
     }
@@ -221,7 +220,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names the first field that cannot work.
+    /// The first field that cannot work, by name.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.core.validate()?;
         self.stream.validate()?;
@@ -234,46 +233,49 @@ impl Config {
         if self.core.record.max_value_len.saturating_add(MESSAGE_BESIDE_VALUE) > self.stream.max_message_out {
             return Err(ConfigError::Greater("record.max_value_len", "stream.max_message_out less 4.5 KiB"));
         }
-        if self.stream.protocols.contains(&AMINO_PROTOCOL) && self.takes_unknown_values() {
+        // The validator of the public network must not accept a value that it cannot know: this key has no namespace.
+        let validator = &self.core.record.validator;
+        let unchecked = || validator.validate(Timestamp::ZERO, &RecordKey::from("key"), b"value").is_ok();
+        if self.stream.protocols.contains(&AMINO_PROTOCOL) && unchecked() {
             return Err(ConfigError::Unchecked("record.validator"));
         }
         self.dial.validate()
     }
-
-    /// Whether the validator takes a value that it cannot know: there is no namespace in its key.
-    fn takes_unknown_values(&self) -> bool {
-        let verdict = self.core.record.validator.validate(Timestamp::ZERO, &RecordKey::from("key"), b"value");
-        verdict.is_ok()
-    }
 }
 
-/// What a PUT_VALUE has beside its value: the key twice, ids and times.
+/// Maximum size of a PUT_VALUE without its value, in bytes: the key twice, ids and times.
 const MESSAGE_BESIDE_VALUE: usize = 2 * core::config::MAX_KEY_LEN + 512;
 
-/// How peers are dialled. How long one that could not be dialled is left alone is the core's to know:
+/// Limits of dials. How long a peer that could not be dialled is left alone is an option of the core:
 /// [`BackOffConfig`](crate::core::config::BackOffConfig).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DialConfig {
-    /// Dials at once that a request waits for; further peers wait in order. Dials that outlast all their requests do
-    /// not count, up to three times as many. Default: [`DEFAULT_DIALS_AT_ONCE`].
+    /// Maximum number of parallel dials that a request waits for; further peers wait in order. Dials that outlast all their
+    /// requests do not count, up to three times as many. Default: [`DEFAULT_AT_ONCE`](Self::DEFAULT_AT_ONCE).
     pub at_once: NonZeroUsize,
-    /// Requests that wait for a connection; one more ends as busy. Default: [`DEFAULT_DIALS_WAITING`].
+    /// Maximum number of requests that wait for a connection; one more fails as busy.
+    /// Default: [`DEFAULT_WAITING`](Self::DEFAULT_WAITING).
     pub waiting: usize,
 }
 
 impl Default for DialConfig {
     fn default() -> DialConfig {
-        DialConfig { at_once: DEFAULT_DIALS_AT_ONCE, waiting: DEFAULT_DIALS_WAITING }
+        DialConfig { at_once: Self::DEFAULT_AT_ONCE, waiting: Self::DEFAULT_WAITING }
     }
 }
 
 impl DialConfig {
+    /// 64. Source: three lookups that each ask the 20 closest peers.
+    pub const DEFAULT_AT_ONCE: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+    /// 30,000. Source: three requests of each of the 10,000 queries that may run.
+    pub const DEFAULT_WAITING: usize = 30_000;
+
     /// Checks what types cannot.
     ///
     /// # Errors
     ///
-    /// Names the first field that cannot work.
+    /// The first field that cannot work, by name.
     pub fn validate(&self) -> Result<(), ConfigError> {
         nonzero([("dial.waiting", self.waiting)])
     }
@@ -318,11 +320,11 @@ mod tests {
         assert_eq!(Config::amino().core().address_policy, AddressPolicy::Public);
         assert_eq!(Config::lan().core().address_policy, AddressPolicy::Lan);
         assert_eq!(Config::new(AMINO_PROTOCOL).core().address_policy, AddressPolicy::Any);
-        assert_eq!(Config::lan().mode(), Some(Mode::Server), "all in a local network serve");
+        assert_eq!(Config::lan().mode(), Some(Mode::Server), "all nodes of a local network serve");
     }
 
     #[test]
-    fn the_public_preset_limits_what_one_operator_gets() {
+    fn the_public_preset_limits_the_entries_of_one_operator() {
         assert!(Config::amino().core().routing.diversity.is_some());
         assert!(Config::new(StreamProtocol::new("/app/kad/1.0.0")).core().routing.diversity.is_none());
         assert!(Config::amino().with_diversity(None).core().routing.diversity.is_none());
@@ -341,17 +343,21 @@ mod tests {
     }
 
     #[test]
-    fn the_public_network_is_not_for_those_who_trust() {
+    fn the_public_network_requires_a_validator() {
         let unchecked = Err(ConfigError::Unchecked("record.validator"));
         assert_eq!(Config::amino().with_validator(Arc::new(AcceptAny)).validate(), unchecked);
-        assert_eq!(Config::amino().with_core(core::DhtConfig::default()).validate(), unchecked, "its default trusts");
+        assert_eq!(
+            Config::amino().with_core(core::DhtConfig::default()).validate(),
+            unchecked,
+            "the default accepts any value"
+        );
         assert_eq!(Config::new(AMINO_PROTOCOL).validate(), unchecked);
         let own = Namespaced::public().with("my-app", Arc::new(AcceptAny));
         assert_eq!(Config::amino().with_validator(Arc::new(own)).validate(), Ok(()));
     }
 
     #[test]
-    fn other_stream_parameters_leave_the_protocol_alone() {
+    fn other_stream_parameters_keep_the_protocol_names() {
         let config = Config::amino().with_stream(StreamConfig::new([]));
         assert_eq!(config.protocols(), [AMINO_PROTOCOL]);
     }

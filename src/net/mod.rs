@@ -16,9 +16,7 @@ mod stream;
 
 pub use crate::core::{Event, ModeReason};
 pub use behaviour::Behaviour;
-pub use config::{
-    AMINO_PROTOCOL, Config, DEFAULT_DIALS_AT_ONCE, DEFAULT_DIALS_WAITING, DEFAULT_SERVER_HOLD, DialConfig, LAN_PROTOCOL,
-};
+pub use config::{AMINO_PROTOCOL, Config, DialConfig, LAN_PROTOCOL};
 pub use dual::{Dual, DualEvent};
 pub use handler::Handler;
 pub use messages::{FromHandler, ToHandler};

@@ -1,7 +1,6 @@
-//! Whether this node serves others: as it was told, or by what is known of its reachability.
+//! Whether this node serves others: by the application's choice, or by its reachability.
 //!
-//! Knows: its confirmed external addresses, since when there are none, and what the application wants. Must not know:
-//! peers.
+//! Knows: the confirmed external addresses, and since when there are none. Must not know: peers.
 
 use std::time::Duration;
 
@@ -10,46 +9,48 @@ use libp2p_core::Multiaddr;
 use crate::core::ModeReason;
 use crate::core::{AddressPolicy, Mode, Timestamp, is_relayed};
 
-/// Decides the mode. Pure: told of facts, asked for the decision.
+/// Decides the mode. Pure: methods report events, and return decisions.
 ///
-/// Where it is left to the addresses, the first confirmed one makes a server at once: nobody loses by a peer that can be
-/// reached. A server stops only when none was confirmed for a while: each change sends all who know this node to tell
-/// others, and an address that is confirmed anew every few minutes must not do that every time. An address that makes
-/// nobody one for a routing table makes no server, and nowhere does one through a relay: whoever is asked as a server would
-/// have the relay carry all of it.
+/// In automatic mode the first confirmed address makes a server at once: a peer that can be reached does no harm. A server
+/// becomes a client only when no address was confirmed for a while: at each change all peers that know this node update
+/// their tables, and an address that is confirmed again every few minutes must not cause that each time. An address that
+/// would keep the node out of other nodes' tables makes no server, and neither does one through a relay, which would have
+/// to carry all requests.
 #[derive(Debug)]
 pub(crate) struct ModeSwitch {
-    /// What the application wants; `None` leaves it to the addresses.
-    wanted: Option<Mode>,
+    /// The application's choice; `None` for automatic mode.
+    chosen: Option<Mode>,
     /// How long a server without a confirmed address goes on.
     hold: Duration,
-    /// Which addresses count.
+    /// The addresses that count.
     policy: AddressPolicy,
     /// The confirmed external addresses, the longest confirmed first.
     external: Vec<Multiaddr>,
-    /// When the last of them that counts expired; `None` while there is one, and before the first.
-    lost: Option<Timestamp>,
-    /// What was decided last; `None` before the first decision.
+    /// When the last address that counts expired; `None` while there is one, and before the first.
+    unreachable_since: Option<Timestamp>,
+    /// The last decision; `None` before the first.
     current: Option<Mode>,
 }
 
 impl ModeSwitch {
-    pub(crate) fn new(wanted: Option<Mode>, hold: Duration, policy: AddressPolicy) -> ModeSwitch {
-        ModeSwitch { wanted, hold, policy, external: Vec::new(), lost: None, current: None }
+    pub(crate) fn new(chosen: Option<Mode>, hold: Duration, policy: AddressPolicy) -> ModeSwitch {
+        ModeSwitch { chosen, hold, policy, external: Vec::new(), unreachable_since: None, current: None }
     }
 
-    pub(crate) fn set(&mut self, wanted: Option<Mode>) {
-        self.wanted = wanted;
+    pub(crate) fn set(&mut self, chosen: Option<Mode>) {
+        self.chosen = chosen;
     }
 
-    /// Returns whether the address is news.
+    /// Returns whether the address is new.
     pub(crate) fn on_confirmed(&mut self, addr: &Multiaddr) -> bool {
-        let news = !self.external.contains(addr);
-        if news {
+        let new = !self.external.contains(addr);
+        if new {
             self.external.push(addr.clone());
-            self.lost = self.lost.filter(|_| !self.is_reachable());
+            if self.is_reachable() {
+                self.unreachable_since = None;
+            }
         }
-        news
+        new
     }
 
     /// Returns whether the address was known.
@@ -57,7 +58,7 @@ impl ModeSwitch {
         let (before, reachable) = (self.external.len(), self.is_reachable());
         self.external.retain(|known| known != addr);
         if reachable && !self.is_reachable() {
-            self.lost = Some(now);
+            self.unreachable_since = Some(now);
         }
         self.external.len() < before
     }
@@ -68,25 +69,25 @@ impl ModeSwitch {
 
     /// The mode as it was last decided.
     pub(crate) fn current(&self) -> Mode {
-        self.current.unwrap_or(match self.wanted {
+        self.current.unwrap_or(match self.chosen {
             Some(mode) => mode,
             None if self.is_reachable() => Mode::Server,
             None => Mode::Client,
         })
     }
 
-    /// Whatever a clock that was set back said, the last address was lost by now.
+    /// After the clock was set back, the last address must not have expired in the future.
     pub(crate) fn follow(&mut self, now: Timestamp) {
-        self.lost = self.lost.map(|lost| lost.min(now));
+        self.unreachable_since = self.unreachable_since.map(|since| since.min(now));
     }
 
-    /// When time alone would change the mode.
+    /// When the mode changes unless an address is confirmed before.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
-        let waits = self.wanted.is_none() && self.current == Some(Mode::Server) && !self.is_reachable();
-        if waits { self.lost.map(|lost| lost + self.hold) } else { None }
+        let waits = self.chosen.is_none() && self.current == Some(Mode::Server) && !self.is_reachable();
+        if waits { self.unreachable_since.map(|since| since + self.hold) } else { None }
     }
 
-    /// The mode to change to, and why; `None` if it stays. The first decision is a change.
+    /// The mode to change to, and why; `None` if it stays. The first decision counts as a change.
     pub(crate) fn next_change(&mut self, now: Timestamp) -> Option<(Mode, ModeReason)> {
         let (mode, why) = self.target(now)?;
         if self.current == Some(mode) {
@@ -100,9 +101,9 @@ impl ModeSwitch {
         self.external.iter().any(|addr| self.policy.routes(addr.as_ref()) && !is_relayed(addr.as_ref()))
     }
 
-    /// `None` while a server waits for its next address.
+    /// `None` while a server without an address waits for the next one.
     fn target(&self, now: Timestamp) -> Option<(Mode, ModeReason)> {
-        match (self.wanted, self.poll_timeout()) {
+        match (self.chosen, self.poll_timeout()) {
             (Some(mode), _) => Some((mode, ModeReason::Chosen)),
             (None, _) if self.is_reachable() => Some((Mode::Server, ModeReason::ExternalAddr)),
             (None, Some(end)) if now < end => None,
@@ -137,7 +138,11 @@ mod tests {
     #[test]
     fn automatic_follows_the_confirmed_addresses() {
         let mut mode = ModeSwitch::new(None, HOLD, AddressPolicy::Any);
-        assert_eq!(mode.next_change(at(0)), Some((Mode::Client, ModeReason::NoExternalAddr)), "the first is told too");
+        assert_eq!(
+            mode.next_change(at(0)),
+            Some((Mode::Client, ModeReason::NoExternalAddr)),
+            "the first is reported too"
+        );
         assert_eq!((mode.next_change(at(1)), mode.poll_timeout()), (None, None));
         assert!(mode.on_confirmed(&addr(1)));
         assert_eq!(mode.next_change(at(1)), Some((Mode::Server, ModeReason::ExternalAddr)), "at once");
@@ -187,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_chosen_overrides_until_it_is_taken_back() {
+    fn a_chosen_mode_overrides_until_it_is_unset() {
         let mut mode = ModeSwitch::new(Some(Mode::Server), HOLD, AddressPolicy::Any);
         assert_eq!(mode.current(), Mode::Server);
         assert_eq!(mode.next_change(at(0)), Some((Mode::Server, ModeReason::Chosen)));
@@ -224,7 +229,7 @@ mod tests {
         let [any, lan] = [AddressPolicy::Any, AddressPolicy::Lan];
         for (policy, direct) in [(any, addr(1)), (lan, addr(1)), (any, "/ip4/8.8.8.8/tcp/1".parse().unwrap())] {
             let mut mode = ModeSwitch::new(None, HOLD, policy);
-            assert!(mode.on_confirmed(&relay), "it is told to others all the same");
+            assert!(mode.on_confirmed(&relay), "it is sent to others all the same");
             assert_eq!(mode.next_change(at(0)), Some((Mode::Client, ModeReason::NoExternalAddr)));
             mode.on_confirmed(&direct);
             assert_eq!(mode.next_change(at(1)), Some((Mode::Server, ModeReason::ExternalAddr)));
@@ -232,7 +237,7 @@ mod tests {
             assert_eq!(mode.poll_timeout(), Some(at(2) + HOLD), "the relay does not hold it");
             let mut chosen = ModeSwitch::new(Some(Mode::Server), HOLD, policy);
             chosen.on_confirmed(&relay);
-            assert_eq!(chosen.current(), Mode::Server, "whoever chooses it gets it");
+            assert_eq!(chosen.current(), Mode::Server, "the application may choose it");
         }
     }
 
@@ -241,7 +246,7 @@ mod tests {
         let mut mode = ModeSwitch::new(None, HOLD, AddressPolicy::Public);
         let relay = "/ip4/8.8.8.8/tcp/1/p2p/12D3KooWHdiAxVd8uMQR1hGWXccidmfCwLqcMpGwR6QcTP6QRMuD/p2p-circuit";
         for addr in [addr(1), relay.parse().unwrap()] {
-            assert!(mode.on_confirmed(&addr), "kept, since it may be told");
+            assert!(mode.on_confirmed(&addr), "kept, since it may be sent");
         }
         assert_eq!(mode.next_change(at(0)), Some((Mode::Client, ModeReason::NoExternalAddr)));
         let public = "/ip4/8.8.8.8/tcp/2".parse().unwrap();

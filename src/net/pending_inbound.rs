@@ -1,6 +1,6 @@
-//! Which connection each unanswered inbound request came on.
+//! The connection of each unanswered inbound request.
 //!
-//! Knows: ids. Must not know: what was pending. Each handler bounds how many of its requests are unanswered.
+//! Knows: ids. Must not know: what is asked. Each handler bounds the number of its unanswered requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ impl PendingInbound {
         self.requests.insert(id, connection);
     }
 
-    /// The request is answered or gone: the connection that it came on; `None` if it was over already.
+    /// A request is answered or gone. Returns its connection; `None` if it had ended before.
     pub(crate) fn finish(&mut self, id: InboundId) -> Option<ConnectionId> {
         let connection = self.requests.remove(&id)?;
         if let Some(ids) = self.connections.get_mut(&connection) {
@@ -32,7 +32,7 @@ impl PendingInbound {
         Some(connection)
     }
 
-    /// The connection is closed: its unanswered requests, all of them gone.
+    /// A connection closed. Returns its unanswered requests, which are gone.
     pub(crate) fn close(&mut self, connection: ConnectionId) -> BTreeSet<InboundId> {
         let ids = self.connections.remove(&connection).unwrap_or_default();
         for id in &ids {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_request_is_over_once_and_nothing_stays() {
+    fn each_request_ends_once_and_is_forgotten() {
         let (one, two) = (ConnectionId::new_unchecked(1), ConnectionId::new_unchecked(2));
         let mut pending = PendingInbound::default();
         for id in 0..4 {

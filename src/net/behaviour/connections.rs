@@ -1,6 +1,7 @@
-//! Connections, dials and what they teach of addresses: which of them count, and what the core and the dialler hear.
+//! Connections, dials and addresses: which connections belong to this node's network, and what the core and the dialer
+//! learn from them.
 //!
-//! Knows: the swarm's words for them. Must not know: what is pending_inbound over them.
+//! Knows: the swarm's events. Must not know: the requests on the connections.
 
 use std::sync::Arc;
 
@@ -20,19 +21,19 @@ impl Behaviour {
     pub(super) fn on_established(&mut self, event: ConnectionEstablished<'_>) {
         let ConnectionEstablished { peer_id: peer, connection_id, endpoint, failed_addresses, .. } = event;
         if !self.is_of_network(endpoint.get_remote_address()) {
-            self.foreign.on_established(peer, connection_id);
-            return self.dialer.on_other_connection(peer);
+            self.foreign.on_established(peer, connection_id, None);
+            return self.dialer.on_foreign_connection(peer);
         }
-        self.on_counted(peer, connection_id, endpoint);
+        self.on_own_established(peer, connection_id, endpoint);
         if !failed_addresses.is_empty() {
-            // The swarm does not tell why, where another address worked.
+            // If another address worked, the swarm does not say why these failed.
             let addrs = failed_addresses.iter().map(|addr| (addr.clone(), DialCause::Unknown)).collect();
             self.input(Input::DialFailed { peer, addrs });
         }
     }
 
-    /// A connection that counts is there.
-    fn on_counted(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+    /// A connection of this network is up.
+    fn on_own_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let first = !self.dialer.is_connected(&peer);
         self.dialer.on_established(peer, connection);
         let outbound_addr = dialled_addr(endpoint).cloned();
@@ -40,21 +41,22 @@ impl Behaviour {
         if first || outbound_addr.is_some() {
             self.input(Input::Connected { peer, outbound_addr, inbound_addr });
         }
-        if let Some(said) = self.foreign.take_said(&peer) {
-            self.input(Input::Discovered(said));
+        if let Some(contact) = self.foreign.take_discovered(&peer) {
+            self.input(Input::Discovered(contact));
         }
     }
 
     pub(super) fn on_dial_failure(&mut self, event: DialFailure<'_>) {
         let addrs = dialer::failed_addrs(event.error);
-        if let Some(peer) = event.peer_id.filter(|_| !addrs.is_empty()) {
-            self.input(Input::DialFailed { peer, addrs });
+        match event.peer_id {
+            Some(peer) if !addrs.is_empty() => self.input(Input::DialFailed { peer, addrs }),
+            _ => {}
         }
         self.dialer.on_dial_failure(event.peer_id, event.connection_id, event.error);
     }
 
-    /// Finds out whether a peer that is connected can be reached where it dialled from. A dial from the port that listens
-    /// would be the very connection that is there.
+    /// Dials a connected peer at an address to find out whether it can be reached there. Uses a new port: a dial from the
+    /// port that listens would have both addresses and ports of the existing connection.
     pub(super) fn dial_back(&mut self, peer: PeerId, addr: Multiaddr) {
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::NotDialing).addresses(vec![addr]);
         self.effects.push_back(ToSwarm::Dial { opts: opts.allocate_new_port().build() });
@@ -62,13 +64,13 @@ impl Behaviour {
 
     pub(super) fn on_closed(&mut self, event: ConnectionClosed<'_>) {
         let ConnectionClosed { peer_id: peer, connection_id, .. } = event;
-        if !self.foreign.on_closed(peer, connection_id) {
-            self.on_uncounted(peer, connection_id);
+        if self.foreign.on_closed(peer, connection_id).is_none() {
+            self.on_own_closed(peer, connection_id);
         }
     }
 
-    /// A connection that counted is gone.
-    fn on_uncounted(&mut self, peer: PeerId, connection: ConnectionId) {
+    /// A connection of this network closed, or left the network.
+    fn on_own_closed(&mut self, peer: PeerId, connection: ConnectionId) {
         for id in self.pending_inbound.close(connection) {
             self.input(Input::RequestGone { id });
         }
@@ -81,43 +83,38 @@ impl Behaviour {
         }
     }
 
-    /// The other end of a connection moved: perhaps out of this network, or into it.
+    /// The remote address of a connection changed. The connection may leave this network by that, or join it.
     pub(super) fn on_address_change(&mut self, event: AddressChange<'_>) {
         let AddressChange { peer_id: peer, connection_id: connection, new, .. } = event;
-        let counts = self.is_of_network(new.get_remote_address());
-        match (self.foreign.has(peer, connection), counts) {
-            (false, false) => self.on_moved_away(peer, connection),
-            (true, true) => self.on_moved_here(peer, connection, new),
+        let is_own = self.is_of_network(new.get_remote_address());
+        match (self.foreign.has(peer, connection), is_own) {
+            (false, false) => self.on_left_network(peer, connection),
+            (true, true) => self.on_joined_network(peer, connection, new),
             _ => {
-                if let (true, Some(addr)) = (counts, dialled_addr(new)) {
+                if let (true, Some(addr)) = (is_own, dialled_addr(new)) {
                     self.input(Input::Connected { peer, outbound_addr: Some(addr.clone()), inbound_addr: None });
                 }
             }
         }
     }
 
-    fn on_moved_away(&mut self, peer: PeerId, connection: ConnectionId) {
+    fn on_left_network(&mut self, peer: PeerId, connection: ConnectionId) {
         let serves = self.dialer.serves_on(peer, connection);
-        self.on_uncounted(peer, connection);
-        self.foreign.on_established(peer, connection);
-        if let Some(yes) = serves {
-            self.foreign.on_serves(peer, connection, yes);
-        }
+        self.on_own_closed(peer, connection);
+        self.foreign.on_established(peer, connection, serves);
         self.effects.push_back(notify(peer, connection, ToHandler::SetMode(Mode::Client)));
     }
 
-    fn on_moved_here(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let serves = self.foreign.serves_on(peer, connection);
-        self.on_counted(peer, connection, endpoint);
-        self.foreign.on_closed(peer, connection);
-        if let Some(yes) = serves {
+    fn on_joined_network(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        self.on_own_established(peer, connection, endpoint);
+        if let Some(Some(yes)) = self.foreign.on_closed(peer, connection) {
             self.on_serves(peer, connection, yes);
         }
         self.effects.push_back(notify(peer, connection, ToHandler::SetMode(self.mode.current())));
     }
 
-    /// What a peer says on one connection of whether it serves. It may take one for a connection from afar, which it sees
-    /// from another side, and not serve there; it serves if it does on any that counts.
+    /// A peer says on one connection whether it serves. The peer judges a connection by the address that it sees, and may
+    /// not serve on one that it takes for foreign; it serves if it does on any connection of this network.
     pub(super) fn on_serves(&mut self, peer: PeerId, connection: ConnectionId, yes: bool) {
         if self.foreign.on_serves(peer, connection, yes) {
             return;
@@ -129,32 +126,34 @@ impl Behaviour {
     }
 
     pub(super) fn on_discovered(&mut self, peer: PeerId, addr: Multiaddr) {
-        if peer == self.local || !self.policy.admits(addr.as_ref()) {
+        if peer == self.local || !self.config.address_policy.admits(addr.as_ref()) {
             return;
         }
         let contact = Contact::new(peer, [addr]);
-        // Who is somewhere else is not of this network, whatever address it has there; unless it turns up here too.
+        // A peer with foreign connections only is not of this network, whatever address it reports: the address is kept
+        // until a connection of this network shows that it is.
         if !self.dialer.is_connected(&peer) && self.foreign.on_discovered(&contact) {
             return;
         }
         self.input(Input::Discovered(contact));
     }
 
-    /// Whether a connection counts. In a local network only those do that are local: every host on earth has a local
-    /// address, and would be one of this network as soon as it said so on a connection from afar.
+    /// Whether a connection belongs to this node's network. To a local network only local connections do: every host on
+    /// earth has a local address, and could report it over a connection from anywhere.
     fn is_of_network(&self, remote: &Multiaddr) -> bool {
-        self.policy != AddressPolicy::Lan || self.policy.admits(remote.as_ref())
+        let policy = self.config.address_policy;
+        policy != AddressPolicy::Lan || policy.admits(remote.as_ref())
     }
 
-    /// On a connection that does not count the node takes no streams, whatever its mode.
+    /// On a foreign connection the node accepts no streams, whatever its mode.
     pub(super) fn handler(&mut self, remote: &Multiaddr) -> Handler {
         self.next_handler = self.next_handler.wrapping_add(1);
         let mode = if self.is_of_network(remote) { self.mode.current() } else { Mode::Client };
-        Handler::new(Arc::clone(&self.stream), mode, self.next_handler, Arc::clone(&self.streams))
+        Handler::new(Arc::clone(&self.stream_config), mode, self.next_handler, Arc::clone(&self.streams))
     }
 }
 
-/// The address at which this node dialled; `None` on a connection that the peer made.
+/// The address that this node dialled; `None` if the peer dialled.
 fn dialled_addr(endpoint: &ConnectedPoint) -> Option<&Multiaddr> {
     match endpoint {
         ConnectedPoint::Dialer { address, .. } => Some(address),

@@ -1,6 +1,6 @@
-//! The node as a `NetworkBehaviour`: what the swarm reports goes into the core, what the core wants goes to the swarm.
+//! The node as a `NetworkBehaviour`: passes the swarm's events to the core and the core's outputs to the swarm.
 //!
-//! Knows: who translates what. Must not know: any rule of the DHT. One loop, one timer.
+//! Knows: which event becomes which input. Must not know: any rule of the DHT. One loop, one timer.
 
 mod connections;
 
@@ -23,7 +23,7 @@ use libp2p_swarm::{
 use super::clock::Clock;
 use super::config::Config;
 use super::dialer::{Action, Dialer};
-use super::dual::ForeignConnections;
+use super::dual::foreign_connections::ForeignConnections;
 use super::handler::Handler;
 use super::messages::{FromHandler, ToHandler};
 use super::mode::ModeSwitch;
@@ -31,60 +31,57 @@ use super::pending_inbound::PendingInbound;
 use super::stream::{StreamConfig, StreamCounts};
 use crate::core::stats::DriverStats;
 use crate::core::{
-    self, AddressPolicy, Busy, ConfigError, Contact, Dht, Event, InboundId, Input, MemoryStore, MemoryStoreConfig,
-    Mode, Operation, Output, QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
-    Validator,
+    self, Busy, ConfigError, Contact, Dht, DhtConfig, Event, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode,
+    Operation, Output, QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
 };
 use crate::handle::{Commands, DhtHandle, DriverRequest};
 
-/// The most events that are heard before what is due is judged. Source: that many take a few milliseconds.
+/// Maximum number of swarm events that delay what is due. Source: handling them takes a few milliseconds.
 const MAX_EVENTS: usize = 256;
-/// The shortest sleep: a core that wanted to be woken at once for ever would be slow, not a spinning task.
+/// The shortest sleep. A core that wanted to be woken at once forever would be slow, but would not occupy a processor.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
 type Effect = ToSwarm<Event, ToHandler>;
 
 /// A node of the DHT in a libp2p swarm.
 ///
-/// Composing needs no wiring: peers whose addresses other behaviours report through the swarm, such as mDNS, are tried,
-/// and this node's own addresses are learned. Most programs take a [handle](Behaviour::handle) and never touch the behaviour again; those
-/// that prefer events start queries here and match on [`Event::QueryProgressed`].
+/// Composing needs no wiring: the node tries peers whose addresses other behaviours report through the swarm, such as
+/// mDNS, and learns its own addresses. Most programs take a [handle](Behaviour::handle) and never touch the behaviour
+/// again; those that prefer events start queries here and match on [`Event::QueryProgressed`].
 ///
 /// When it is dropped, everything that handles wait for ends with [`QueryError::Closed`](core::QueryError::Closed), and the
 /// store gets the peers of the table for the next start, if they changed since it last got them.
 pub struct Behaviour {
     local: PeerId,
+    config: Arc<DhtConfig>,
+    stream_config: Arc<StreamConfig>,
     dht: Dht,
     commands: Commands,
     clock: Clock,
     dialer: Dialer,
     pending_inbound: PendingInbound,
     mode: ModeSwitch,
-    stream: Arc<StreamConfig>,
-    validator: Arc<dyn Validator>,
-    policy: AddressPolicy,
     foreign: ForeignConnections,
     streams: Arc<StreamCounts>,
     #[cfg(feature = "metrics")]
     metrics: Option<crate::metrics::Metrics>,
     listening: Vec<Multiaddr>,
-    /// The number of the next connection handler; what it asks under is unique with it.
+    /// The number of the next connection handler, which makes the ids of its inbound requests unique.
     next_handler: u32,
-    /// What the swarm is to do. Filled by one input and emptied before the next effect of the core is taken.
+    /// Actions for the swarm. One input fills it; it is emptied before the next output of the core is taken.
     effects: VecDeque<Effect>,
     timer: Delay,
-    /// What the timer is set to.
+    /// The time that the timer is set to.
     armed: Option<Timestamp>,
-    /// What was heard since something is due, while that waits for what else there is to hear.
-    heard: Option<Heard>,
+    /// Present while something is due that waits for the events of the swarm.
+    events_since_due: Option<EventsSinceDue>,
 }
 
-/// Events of connections.
 #[derive(Debug, Default)]
-struct Heard {
-    all: usize,
+struct EventsSinceDue {
+    total: usize,
     /// Whether there was one since the last poll.
-    any: bool,
+    since_poll: bool,
 }
 
 impl Behaviour {
@@ -92,11 +89,10 @@ impl Behaviour {
     ///
     /// # Errors
     ///
-    /// Names the first field of the configuration that cannot work.
+    /// The first field of the configuration that cannot work, by name.
     pub fn new(local: PeerId, config: Config) -> Result<Behaviour, ConfigError> {
-        let mut clock = Clock::new();
-        let seed = config.seed().unwrap_or_else(|| random_seed(&local, clock.now()));
-        // A seed of its own, derived: the store's order of eviction says nothing about the core's choices.
+        let seed = config.seed().unwrap_or_else(|| random_seed(&local));
+        // The store gets a derived seed: its order of eviction must reveal nothing about the core's random choices.
         let store = MemoryStore::new(MemoryStoreConfig::default(), core::Key::hash(&seed).to_bytes());
         Behaviour::with_store(local, config.with_seed(seed), Box::new(store))
     }
@@ -105,24 +101,22 @@ impl Behaviour {
     ///
     /// # Errors
     ///
-    /// Names the first field of the configuration that cannot work.
+    /// The first field of the configuration that cannot work, by name.
     pub fn with_store(local: PeerId, config: Config, store: Box<dyn Store>) -> Result<Behaviour, ConfigError> {
         config.validate()?;
         let mut clock = Clock::new();
-        let now = clock.now();
-        let seed = config.seed().unwrap_or_else(|| random_seed(&local, now));
+        let seed = config.seed().unwrap_or_else(|| random_seed(&local));
         let core = Arc::new(config.core().clone());
         let mut behaviour = Behaviour {
             local,
-            dht: Dht::new(now, Contact::new(local, []), store, seed, core)?,
+            dht: Dht::new(clock.now(), Contact::new(local, []), store, seed, Arc::clone(&core))?,
             commands: Commands::new(),
             clock,
-            dialer: Dialer::new(local, config.dial().clone(), config.core().address_policy),
+            dialer: Dialer::new(local, config.dial().clone(), core.address_policy),
             pending_inbound: PendingInbound::default(),
-            mode: ModeSwitch::new(config.mode(), config.server_hold(), config.core().address_policy),
-            stream: Arc::new(config.stream().clone()),
-            validator: Arc::clone(&config.core().record.validator),
-            policy: config.core().address_policy,
+            mode: ModeSwitch::new(config.mode(), config.server_hold(), core.address_policy),
+            config: core,
+            stream_config: Arc::new(config.stream().clone()),
             foreign: ForeignConnections::default(),
             streams: Arc::default(),
             #[cfg(feature = "metrics")]
@@ -132,7 +126,7 @@ impl Behaviour {
             effects: VecDeque::new(),
             timer: Delay::new(Duration::ZERO),
             armed: None,
-            heard: None,
+            events_since_due: None,
         };
         behaviour.update_mode();
         Ok(behaviour)
@@ -143,33 +137,33 @@ impl Behaviour {
         self.commands.handle()
     }
 
-    /// Starts any operation; its news come as [`Event::QueryProgressed`].
+    /// Starts any operation; its progress is reported as [`Event::QueryProgressed`].
     ///
     /// # Errors
     ///
-    /// [`Busy`] if as many queries run as may.
+    /// [`Busy`] if the maximum number of queries runs.
     pub fn start(&mut self, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
         let now = self.clock.now();
         self.dht.start(now, operation, options)
     }
 
-    /// Ends a query early; its last event says so. Nothing happens if it is over already.
+    /// Cancels a query, which its last event reports. Does nothing if the query has ended.
     pub fn cancel(&mut self, id: QueryId) {
         self.dht.cancel(id);
     }
 
-    /// Names a peer that serves the DHT, for a first contact.
+    /// Adds a peer that serves the DHT, such as a bootstrap node.
     pub fn add_peer(&mut self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) {
-        self.on_added(Contact::new(peer, addrs));
+        self.input(Input::AddPeer(Contact::new(peer, addrs)));
     }
 
-    /// Tries the peers of a routing table that was kept; see [`Dht::restore`].
+    /// Tries the peers of a saved routing table; see [`Dht::restore`].
     pub fn restore(&mut self, table: &RoutingSnapshot) -> usize {
         let now = self.clock.now();
         self.dht.restore(now, table)
     }
 
-    /// Chooses the mode; `None` leaves it to the confirmed external addresses.
+    /// Sets the mode; with `None` the confirmed external addresses decide.
     pub fn set_mode(&mut self, mode: Option<Mode>) {
         self.mode.set(mode);
         self.update_mode();
@@ -180,7 +174,7 @@ impl Behaviour {
         self.mode.current()
     }
 
-    /// What the routing table holds now.
+    /// The current routing table.
     pub fn routing_table(&self) -> RoutingSnapshot {
         self.dht.routing_snapshot()
     }
@@ -190,12 +184,12 @@ impl Behaviour {
         self.dht.query_snapshots()
     }
 
-    /// What the node has done since it started.
+    /// Counters since the node started.
     pub fn stats(&self) -> &Stats {
         self.dht.stats()
     }
 
-    /// What carrying requests took since the node started: dials and streams.
+    /// Counters of dials and streams since the node started.
     pub fn driver_stats(&self) -> DriverStats {
         DriverStats {
             streams_inbound: self.streams.inbound.get(),
@@ -206,39 +200,33 @@ impl Behaviour {
         }
     }
 
-    /// Publishes what this node does as metrics from now on, at most once each time that it is polled.
+    /// Publishes this node's counters as metrics from now on, at most once each time that it is polled.
     #[cfg(feature = "metrics")]
     pub fn publish_to(&mut self, metrics: crate::metrics::Metrics) {
         self.metrics = Some(metrics);
         self.publish();
     }
 
-    /// What is kept.
+    /// The store of this node.
     pub fn store(&mut self) -> &mut dyn Store {
         self.dht.store()
     }
 
-    /// Requests to peers that have no end yet, those that wait for a connection included.
+    /// Number of requests to peers that have not ended, including those that wait for a connection.
     pub fn pending_requests(&self) -> usize {
         self.dialer.pending()
     }
 
-    /// The names of the protocol.
+    /// The parameters of the core.
+    pub(super) fn config(&self) -> &DhtConfig {
+        &self.config
+    }
+
     pub(super) fn protocols(&self) -> &[StreamProtocol] {
-        &self.stream.protocols
+        &self.stream_config.protocols
     }
 
-    /// What decides which values are valid.
-    pub(super) fn validator(&self) -> Arc<dyn Validator> {
-        Arc::clone(&self.validator)
-    }
-
-    /// Which addresses it deals with.
-    pub(super) fn policy(&self) -> AddressPolicy {
-        self.policy
-    }
-
-    /// Whether this node itself, and nobody else in the swarm, began this dial.
+    /// Whether this behaviour, and no other one in the swarm, began this dial.
     pub(super) fn is_own_dial(&self, connection: ConnectionId) -> bool {
         self.dialer.is_own_dial(connection)
     }
@@ -248,13 +236,9 @@ impl Behaviour {
         self.dht.handle_input(now, input);
     }
 
-    fn on_added(&mut self, contact: Arc<Contact>) {
-        self.input(Input::AddPeer(contact));
-    }
-
-    fn on_driver_request(&mut self, wish: DriverRequest) {
-        match wish {
-            DriverRequest::AddPeer(contact) => self.on_added(contact),
+    fn on_driver_request(&mut self, request: DriverRequest) {
+        match request {
+            DriverRequest::AddPeer(contact) => self.input(Input::AddPeer(contact)),
             DriverRequest::SetMode(mode) => self.set_mode(mode),
         }
     }
@@ -290,7 +274,7 @@ impl Behaviour {
         self.effects.push_back(ToSwarm::GenerateEvent(Event::ModeChanged { mode, why }));
     }
 
-    /// Where this node can be reached: confirmed addresses first, then those it listens on.
+    /// Tells the core where this node can be reached: confirmed addresses first, then those it listens on.
     fn update_addrs(&mut self) {
         let external = self.mode.external();
         let listening = self.listening.iter().filter(|addr| !external.contains(addr));
@@ -299,19 +283,21 @@ impl Behaviour {
     }
 
     fn on_listen_addr(&mut self, addr: &Multiaddr, listening: bool) {
-        let known = self.listening.contains(addr);
-        match (known, listening) {
-            (false, true) => self.listening.push(addr.clone()),
-            (true, false) => self.listening.retain(|known| known != addr),
-            _ => return,
+        if self.listening.contains(addr) == listening {
+            return;
+        }
+        if listening {
+            self.listening.push(addr.clone());
+        } else {
+            self.listening.retain(|known| known != addr);
         }
         self.update_addrs();
     }
 
     fn on_external_addr(&mut self, addr: &Multiaddr, confirmed: bool) {
         let now = self.clock.now();
-        let news = if confirmed { self.mode.on_confirmed(addr) } else { self.mode.on_expired(now, addr) };
-        if news {
+        let changed = if confirmed { self.mode.on_confirmed(addr) } else { self.mode.on_expired(now, addr) };
+        if changed {
             self.update_addrs();
             self.update_mode();
         }
@@ -325,35 +311,39 @@ impl Behaviour {
             match action {
                 Action::Dial(opts) => return Some(ToSwarm::Dial { opts }),
                 Action::Notify { peer, connection, event } => return Some(notify(peer, connection, event)),
-                Action::Dialling { id } => self.input(Input::Dialling { id }),
-                Action::Fail { id, why } => self.input(Input::Response { id, result: Err(why) }),
+                Action::Input(input) => self.input(input),
             }
         }
         None
     }
 
     fn on_event(&mut self) {
-        if let Some(heard) = &mut self.heard {
-            (heard.all, heard.any) = (heard.all + 1, true);
+        if let Some(events) = &mut self.events_since_due {
+            (events.total, events.since_poll) = (events.total + 1, true);
         }
     }
 
-    /// Whether what is due may be judged: not before the events that wait were heard, of which any may be an answer. The
-    /// swarm hands over one event after each poll that is pending; when it has none left, or many were heard, it is time.
+    /// The next time at which the core or the mode is due.
+    fn next_wake(&self) -> Option<Timestamp> {
+        self.dht.poll_timeout().into_iter().chain(self.mode.poll_timeout()).min()
+    }
+
+    /// Whether to handle what is due. Events that the swarm has not passed on yet come first, since any of them may be the
+    /// answer to a request whose time is over. The swarm passes on one event after each poll that returns pending: if none
+    /// came since the last poll, or many did, it is time.
     fn may_tick(&mut self, cx: &Context<'_>) -> bool {
         let now = self.clock.now();
-        let due = self.dht.poll_timeout().into_iter().chain(self.mode.poll_timeout()).min();
-        if due.is_none_or(|at| at > now) {
-            self.heard = None;
+        if self.next_wake().is_none_or(|at| at > now) {
+            self.events_since_due = None;
             return false;
         }
-        match &mut self.heard {
-            Some(heard) if !heard.any || heard.all >= MAX_EVENTS => {
-                self.heard = None;
+        match &mut self.events_since_due {
+            Some(events) if !events.since_poll || events.total >= MAX_EVENTS => {
+                self.events_since_due = None;
                 true
             }
-            heard => {
-                heard.get_or_insert_default().any = false;
+            events => {
+                events.get_or_insert_default().since_poll = false;
                 cx.waker().wake_by_ref();
                 false
             }
@@ -371,9 +361,9 @@ impl Behaviour {
         }
     }
 
-    /// Arms the timer to the next wake of the core or the mode, and is ready when it has gone off.
+    /// Sets the timer to the next wake of the core or the mode; ready when it has expired.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let target = self.dht.poll_timeout().into_iter().chain(self.mode.poll_timeout()).min();
+        let target = self.next_wake();
         if target != self.armed {
             self.armed = target;
             if let Some(at) = target {
@@ -384,7 +374,7 @@ impl Behaviour {
             return Poll::Pending;
         }
         self.armed = None;
-        cx.waker().wake_by_ref(); // should it be early, it is armed again
+        cx.waker().wake_by_ref(); // if it expired early, the next poll sets it again
         Poll::Ready(())
     }
 }
@@ -416,7 +406,7 @@ impl NetworkBehaviour for Behaviour {
         Ok(self.handler(addr))
     }
 
-    /// Lends what is known of a peer's addresses to those who dial it by its id alone. Own dials bring them along.
+    /// Adds the known addresses of a peer to a dial that another behaviour began by the peer's id. Own dials have theirs.
     fn handle_pending_outbound_connection(
         &mut self,
         connection: ConnectionId,
@@ -443,7 +433,7 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ExternalAddrConfirmed(event) => self.on_external_addr(event.addr, true),
             FromSwarm::ExternalAddrExpired(event) => self.on_external_addr(event.addr, false),
             FromSwarm::NewExternalAddrOfPeer(event) => self.on_discovered(event.peer_id, event.addr.clone()),
-            // A listener that closes expires its addresses first. A failed inbound connection left nothing here.
+            // A listener that closes expires its addresses first. A failed inbound connection leaves no state here.
             _ => {}
         }
     }
@@ -483,8 +473,8 @@ impl NetworkBehaviour for Behaviour {
                 return Poll::Ready(effect);
             }
             let now = self.clock.now();
-            if let Poll::Ready(wish) = self.commands.poll(cx, now, &mut self.dht) {
-                self.on_driver_request(wish);
+            if let Poll::Ready(request) = self.commands.poll(cx, now, &mut self.dht) {
+                self.on_driver_request(request);
             } else if let Some(output) = self.next_output(cx, now) {
                 self.on_output(output);
             } else if self.poll_timer(cx).is_pending() || !self.may_tick(cx) {
@@ -529,11 +519,12 @@ fn notify(peer_id: PeerId, connection: ConnectionId, event: ToHandler) -> Effect
     ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event }
 }
 
-/// The one place where randomness of the system is drawn.
-fn random_seed(local: &PeerId, now: Timestamp) -> [u8; 32] {
+/// The only place in which the system's randomness is used.
+fn random_seed(local: &PeerId) -> [u8; 32] {
     let mut seed = [0; 32];
     if let Err(error) = getrandom::fill(&mut seed) {
-        tracing::warn!(%error, "no randomness to be had from the system: the seed is made of peer id and time");
+        tracing::warn!(%error, "the system has no randomness: the seed is derived from the peer id and the time");
+        let now = Clock::new().now();
         let text = [&local.to_bytes()[..], &now.as_micros().to_be_bytes()].concat();
         seed = core::Key::hash(&text).to_bytes();
     }

@@ -7,7 +7,7 @@ use libp2p_core::{ConnectedPoint, Endpoint};
 use libp2p_swarm::behaviour::{AddressChange, ConnectionClosed, ConnectionEstablished};
 
 use super::*;
-use crate::core::RequestId;
+use crate::core::{AddressPolicy, RequestId};
 
 const NAME: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
 const LOCAL: &str = "/ip4/192.168.0.7/tcp/1";

@@ -1,6 +1,6 @@
-//! What a failed dial says: to whom asked, to the counters, and about the peer.
+//! The causes of failed dials: for the requests that waited, for the counters, and for each address.
 //!
-//! Knows: the swarm's and the transports' errors. Must not know: who was dialled, or what becomes of it.
+//! Knows: the swarm's and the transports' errors. Must not know: the peer, or the consequences.
 
 use std::error::Error;
 use std::io;
@@ -14,16 +14,16 @@ use libp2p_swarm::DialError;
 
 use crate::core::{DialCause, Unreachable};
 
-/// Errors wrap each other; this deep and no deeper.
-const DEPTH: usize = 16;
+/// Maximum number of errors that are followed in a chain of sources.
+const MAX_DEPTH: usize = 16;
 
-/// What the requests that waited for the dial are told.
+/// Why the peer is unreachable, for the requests that waited for the dial.
 pub(super) fn why_unreachable(error: &DialError) -> Unreachable {
     match error {
         DialError::NoAddresses => Unreachable::NoAddress,
         DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => Unreachable::WrongPeer,
         DialError::Denied { .. } => Unreachable::Denied,
-        // The reason of the address where the dial came farthest.
+        // Of several addresses, the one at which the dial came farthest says most.
         DialError::DialPeerConditionFalse(_) | DialError::Aborted | DialError::Transport(_) => {
             Unreachable::DialFailed(failed_addrs(error).into_iter().map(|(_, cause)| cause).max().unwrap_or_default())
         }
@@ -41,7 +41,7 @@ pub(super) fn index(error: &DialError) -> usize {
     }
 }
 
-/// The addresses at which the dial failed, as far as they are told, and why.
+/// The addresses at which the dial failed, as far as the swarm reports them, and why.
 pub(in crate::net) fn failed_addrs(error: &DialError) -> Vec<(Multiaddr, DialCause)> {
     match error {
         DialError::Transport(errors) => {
@@ -54,8 +54,8 @@ pub(in crate::net) fn failed_addrs(error: &DialError) -> Vec<(Multiaddr, DialCau
     }
 }
 
-/// What failed at one address. Of an address by a name, of which no transport tells anything else, the name did not resolve:
-/// the error that says so is of a type that only the resolver has.
+/// Why the dial failed at one address. An unknown error at an address with a host name means that the name did not resolve:
+/// that error is of a type which only the resolver has.
 fn of_transport(addr: &Multiaddr, error: &TransportError<io::Error>) -> DialCause {
     let named = || matches!(addr.iter().next(), Some(Dns(_) | Dns4(_) | Dns6(_) | Dnsaddr(_)));
     match error {
@@ -67,16 +67,16 @@ fn of_transport(addr: &Multiaddr, error: &TransportError<io::Error>) -> DialCaus
     }
 }
 
-/// The first error of the chain that says something. Transports wrap what the system said in errors of their own.
+/// The first error of the chain with a known cause. Transports wrap the system's errors in errors of their own.
 fn of_chain(error: &io::Error) -> DialCause {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    for _ in 0..DEPTH {
+    for _ in 0..MAX_DEPTH {
         let Some(error) = next else { break };
         let cause = of_one(error);
         if cause != DialCause::Unknown {
             return cause;
         }
-        // The source of an I/O error is that of what it wraps, which would be passed over.
+        // `source` of an I/O error is the source of the error that it wraps, and would skip that error itself.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = wrapped.map(|wrapped| wrapped as &(dyn Error + 'static)).or_else(|| error.source());
     }
@@ -96,7 +96,7 @@ fn of_one(error: &(dyn Error + 'static)) -> DialCause {
     match error.downcast_ref::<MemoryTransportError>() {
         Some(MemoryTransportError::Unreachable) => DialCause::Refused,
         Some(MemoryTransportError::AlreadyInUse) => DialCause::NotPermitted,
-        // Where two transports are joined, their error hides the system's own, but shows its number: see `os_code`.
+        // The error of two joined transports hides the system's error, but prints its number: see `os_code`.
         None if error.source().is_none() => os_code(&error.to_string())
             .map_or(DialCause::Unknown, |code| of_kind(io::Error::from_raw_os_error(code).kind())),
         None => DialCause::Unknown,
@@ -118,9 +118,9 @@ fn of_kind(kind: io::ErrorKind) -> DialCause {
     }
 }
 
-/// The number in `Connection refused (os error 111)`, which is how the standard library shows what the system said. No words of
-/// other libraries are read: they change. So a transport's own time limit, and what QUIC, TLS or noise say of a handshake, are
-/// [`DialCause::Unknown`] here; the core knows its own time limit.
+/// The number in `Connection refused (os error 111)`, which is the standard library's text for a system error. The texts of
+/// other libraries are not read, since they change: a transport's own time limit and the handshake errors of QUIC, TLS and
+/// noise are [`DialCause::Unknown`]. The core knows its own time limit.
 fn os_code(text: &str) -> Option<i32> {
     let (_, rest) = text.split_once("(os error ")?;
     rest.split_once(')')?.0.parse().ok()
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_without_end_is_not_followed_for_ever() {
+    fn an_endless_chain_is_not_followed_forever() {
         #[derive(Debug)]
         struct Endless;
         impl std::fmt::Display for Endless {
@@ -188,18 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_which_nothing_else_is_told_did_not_resolve() {
+    fn a_name_without_another_cause_did_not_resolve() {
         let of = |addr: &str, error| of_transport(&addr.parse().unwrap(), &transport(error));
-        let told = || io::Error::other(Text("no record found"));
+        let not_found = || io::Error::other(Text("no record found"));
         for addr in ["/dns/a.invalid/tcp/1", "/dns4/a.invalid/tcp/1", "/dns6/a.invalid/tcp/1", "/dnsaddr/a.invalid"] {
-            assert_eq!(of(addr, told()), DialCause::Unresolved);
+            assert_eq!(of(addr, not_found()), DialCause::Unresolved);
         }
-        assert_eq!(of("/ip4/127.0.0.1/tcp/1", told()), DialCause::Unknown);
+        assert_eq!(of("/ip4/127.0.0.1/tcp/1", not_found()), DialCause::Unknown);
         assert_eq!(of("/dns4/localhost/tcp/1", io::ErrorKind::ConnectionRefused.into()), DialCause::Refused);
     }
 
     #[test]
-    fn of_many_addresses_the_one_tells_where_the_dial_came_farthest() {
+    fn the_address_where_the_dial_came_farthest_decides() {
         let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
         let errors = [
             TransportError::MultiaddrNotSupported(addr.clone()),

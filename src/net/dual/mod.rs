@@ -1,10 +1,11 @@
 //! Two networks in one swarm: the public one, and the local one beside it.
 //!
-//! Knows: two behaviours, and how the swarm is shared between them. Must not know: what either does.
+//! Knows: two behaviours, and how they share the swarm. Must not know: what either does.
 
-mod foreign_connections;
+pub(super) mod foreign_connections;
 
 use std::fmt;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use either::Either;
@@ -17,21 +18,18 @@ use libp2p_swarm::{
     THandlerOutEvent, ToSwarm,
 };
 
+use crate::core::{ConfigError, Event};
+use crate::handle::{DualHandle, Network, PerNetwork};
 use crate::net::Behaviour;
 use crate::net::config::Config;
 use crate::net::handler::Handler;
-pub(crate) use foreign_connections::ForeignConnections;
-
-use crate::core::ConfigError;
-use crate::core::Event;
-use crate::handle::{DualHandle, Network, PerNetwork};
 
 /// A node of two networks in a libp2p swarm: two [`Behaviour`]s side by side, behind one [`DualHandle`].
 ///
-/// The local one is for peers on the same network (rule A3): it works without the internet, and finds what is near. Peers
-/// for it come from mDNS, beside it in the swarm, or are named. Each
-/// has its own protocol name, routing table, store and [address policy](Config::with_address_policy); they share the
-/// swarm's connections and nothing else.
+/// The local one is for peers on the same network (rule A3): it works without the internet, and finds what is near. Its
+/// first peers come from mDNS, beside it in the swarm, or from [`Dual::add_peer`]. Each network has its own protocol name,
+/// routing table, store and [address policy](Config::with_address_policy); the two share the swarm's connections and nothing
+/// else.
 ///
 /// ```no_run
 /// use futures::StreamExt as _;
@@ -46,10 +44,10 @@ use crate::handle::{DualHandle, Network, PerNetwork};
 /// let dht = kad.handle();
 /// // ... the swarm is polled somewhere, as always in libp2p ...
 ///
-/// let (network, found) = dht.get("/pk/...").await?;          // whichever network has it first
+/// let (network, found) = dht.get("/pk/...").await?;          // from the network that has it first
 /// println!("{:?} from the {network}", found.record.value);
-/// let told = dht.provide("content").await?;                  // in both
-/// println!("{:?} {:?}", told.wan, told.lan);
+/// let published = dht.provide("content").await?;             // in both
+/// println!("{:?} {:?}", published.wan, published.lan);
 /// let mut providers = dht.providers("content");              // of both, as they are found
 /// while let Some(provider) = providers.next().await { println!("{provider:?}"); }
 /// dht.lan().put("/pk/...", "for this room alone").await?;
@@ -59,7 +57,7 @@ pub struct Dual {
     wan: Behaviour,
     lan: Behaviour,
     handle: DualHandle,
-    /// Which is polled first, in turns: neither can keep the other waiting.
+    /// Which one is polled first. It alternates, so that neither can delay the other.
     lan_first: bool,
 }
 
@@ -67,9 +65,9 @@ pub struct Dual {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DualEvent {
-    /// Which one.
+    /// The network.
     pub network: Network,
-    /// What happened there.
+    /// The event.
     pub event: Event,
 }
 
@@ -83,18 +81,19 @@ impl Dual {
         Dual::of(Behaviour::new(local, wan)?, Behaviour::new(local, lan)?)
     }
 
-    /// A node of these two, each with its own store. Where both networks have a value at once, the wide one's validator
-    /// decides between them.
+    /// A node of these two, each with its own store. If both networks return a value at the same time, the wide one's
+    /// validator selects the better.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Shared`] if they have a protocol name in common: a peer's request would be one to both networks.
+    /// [`ConfigError::Shared`] if they have a protocol name in common: a peer's request would be ambiguous.
     pub fn of(wan: Behaviour, lan: Behaviour) -> Result<Dual, ConfigError> {
         if wan.protocols().iter().any(|name| lan.protocols().contains(name)) {
             return Err(ConfigError::Shared("stream.protocols"));
         }
-        let policies = PerNetwork { wan: wan.policy(), lan: lan.policy() };
-        let handle = DualHandle::new(wan.handle(), lan.handle(), wan.validator()).with_policies(policies);
+        let policies = PerNetwork { wan: wan.config().address_policy, lan: lan.config().address_policy };
+        let handle = DualHandle::new(wan.handle(), lan.handle(), Arc::clone(&wan.config().record.validator))
+            .with_policies(policies);
         Ok(Dual { wan, lan, handle, lan_first: false })
     }
 
@@ -103,46 +102,49 @@ impl Dual {
         self.handle.clone()
     }
 
-    /// The wide network's part.
+    /// The wide network's behaviour.
     pub fn wan(&self) -> &Behaviour {
         &self.wan
     }
 
-    /// The wide network's part, for what is started there alone.
+    /// The wide network's behaviour, for operations in this network alone.
     pub fn wan_mut(&mut self) -> &mut Behaviour {
         &mut self.wan
     }
 
-    /// The local network's part.
+    /// The local network's behaviour.
     pub fn lan(&self) -> &Behaviour {
         &self.lan
     }
 
-    /// The local network's part, for what is started there alone.
+    /// The local network's behaviour, for operations in this network alone.
     pub fn lan_mut(&mut self) -> &mut Behaviour {
         &mut self.lan
     }
 
-    /// Names a peer that serves the DHT, for a first contact. As [`DualHandle::add_peer`].
+    /// Adds a peer that serves the DHT, such as a bootstrap node. As [`DualHandle::add_peer`].
     pub fn add_peer(&mut self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) {
         let addrs = self.handle.divided(addrs);
-        addrs.wan.into_iter().for_each(|addrs| self.wan.add_peer(peer, addrs));
-        addrs.lan.into_iter().for_each(|addrs| self.lan.add_peer(peer, addrs));
+        if let Some(addrs) = addrs.wan {
+            self.wan.add_peer(peer, addrs);
+        }
+        if let Some(addrs) = addrs.lan {
+            self.lan.add_peer(peer, addrs);
+        }
     }
 }
 
-/// What `lan` and `wan` have to say, in the words of both.
 type Effect = ToSwarm<DualEvent, THandlerInEvent<Dual>>;
 
 impl Dual {
     fn poll_wan(&mut self, cx: &mut Context<'_>) -> Poll<Effect> {
-        let told = |event| DualEvent { network: Network::Wan, event };
-        self.wan.poll(cx).map(|effect| effect.map_out(told).map_in(Either::Left))
+        let event = |event| DualEvent { network: Network::Wan, event };
+        self.wan.poll(cx).map(|effect| effect.map_out(event).map_in(Either::Left))
     }
 
     fn poll_lan(&mut self, cx: &mut Context<'_>) -> Poll<Effect> {
-        let told = |event| DualEvent { network: Network::Lan, event };
-        self.lan.poll(cx).map(|effect| effect.map_out(told).map_in(Either::Right))
+        let event = |event| DualEvent { network: Network::Lan, event };
+        self.lan.poll(cx).map(|effect| effect.map_out(event).map_in(Either::Right))
     }
 }
 
@@ -185,8 +187,8 @@ impl NetworkBehaviour for Dual {
         Ok(wan.select(lan))
     }
 
-    /// Whoever dials a peer by its id alone is lent the addresses of both networks; what one of them dials, it dials at
-    /// its own.
+    /// Adds the addresses of both networks to a dial that another behaviour began by the peer's id. The dials of the two
+    /// networks have their own addresses.
     fn handle_pending_outbound_connection(
         &mut self,
         connection: ConnectionId,

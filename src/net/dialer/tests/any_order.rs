@@ -16,7 +16,7 @@ enum Fact {
     ForeignDial(usize),
     ForeignFailed(usize),
     /// A connection that does not count, as there are beside a local network: by a dial of others, or an inbound one.
-    Elsewhere(usize),
+    ForeignConnection(usize),
     Serves(usize, bool),
     Closed(usize),
     Response(usize),
@@ -32,7 +32,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         1 => n.clone().prop_map(Fact::Inbound),
         1 => n.clone().prop_map(Fact::ForeignDial),
         1 => n.clone().prop_map(Fact::ForeignFailed),
-        1 => n.clone().prop_map(Fact::Elsewhere),
+        1 => n.clone().prop_map(Fact::ForeignConnection),
         1 => (n.clone(), any::<bool>()).prop_map(|(connection, yes)| Fact::Serves(connection, yes)),
         2 => n.clone().prop_map(Fact::Closed),
         2 => n.clone().prop_map(Fact::Response),
@@ -108,7 +108,7 @@ impl World {
                     self.stage.fail(peer, ConnectionId::new_unchecked(9 << 40), &failed());
                 }
             }
-            Fact::Elsewhere(n) => self.connect_elsewhere(n),
+            Fact::ForeignConnection(n) => self.connect_foreign(n),
             Fact::Serves(n, yes) => {
                 if let Some((peer, connection)) = self.connections.get(n % self.connections.len().max(1)).copied() {
                     self.stage.dialer.on_serves(peer, connection, yes);
@@ -125,11 +125,11 @@ impl World {
         self.check();
     }
 
-    fn connect_elsewhere(&mut self, n: usize) {
+    fn connect_foreign(&mut self, n: usize) {
         if self.policy == AddressPolicy::Lan {
             let peer = self.peers[n % self.peers.len()];
             self.foreign.remove(&peer);
-            self.stage.dialer.on_other_connection(peer);
+            self.stage.dialer.on_foreign_connection(peer);
             self.stage.drain();
         }
     }

@@ -83,8 +83,9 @@ impl Stage {
                     self.cancelled.push((connection, id));
                 }
                 Action::Notify { event, .. } => panic!("{event:?}"),
-                Action::Dialling { id } => self.dialling.push(id),
-                Action::Fail { id, why } => self.failed.push((id, why)),
+                Action::Input(Input::Dialling { id }) => self.dialling.push(id),
+                Action::Input(Input::Response { id, result: Err(why) }) => self.failed.push((id, why)),
+                Action::Input(input) => panic!("{input:?}"),
             }
         }
     }
