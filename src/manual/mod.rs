@@ -1,12 +1,12 @@
 //! The manual: pages to read, versioned with the code. There is nothing to call here.
 //!
-//! | page | for whom |
+//! | page | content |
 //! | --- | --- |
-//! | [`concepts`] | who wants to know how it works, in ten minutes |
-//! | [`howto`] | who wants something done: a recipe each, compiled by the tests |
-//! | [`defaults`] | who wants to change a number: every default, where it comes from, when to change it |
-//! | [`security`] | who has adversaries: what they can do, what is done about it, what is not |
-//! | [`deviations`] | who knows the specification or another implementation: where this one differs, and why |
+//! | [`concepts`] | how a DHT works, in ten minutes |
+//! | [`howto`] | a recipe for each task, compiled by the tests |
+//! | [`defaults`] | every default, where it comes from, and when to change it |
+//! | [`security`] | what adversaries can do, what is done about it, and what is left to you |
+//! | [`deviations`] | differences from the specifications and other implementations, and why |
 
 #[doc = include_str!("concepts.md")]
 pub mod concepts {}
