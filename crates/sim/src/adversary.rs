@@ -1,54 +1,56 @@
 //! Nodes that work against the others.
 //!
-//! Knows: what each kind answers. Must not know: how the honest ones defend themselves.
+//! Knows: what each attack answers. Must not know: how honest nodes defend themselves.
 
 use std::sync::Arc;
 
-use super::directory::{Directory, Index, Ranking, place};
+use super::directory::{Directory, NodeIndex, SortedPeers, key_position};
 use libp2p_kad_dht::core::{Contact, Key, RecordKey, Refusal, Reply, Request, Response};
 
 /// What an adversary does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Takes requests and never answers.
+#[non_exhaustive]
+pub enum Attack {
+    /// Accepts requests and never answers.
     Silent,
-    /// Names only colluders, the closest to the target first, Sybils near it included.
+    /// Names only colluders, the closest to the target first, including Sybils near it.
     Misrouting,
-    /// As `Misrouting`, and asks everyone it can, so that it enters their tables.
+    /// Like `Misrouting`; it also sends requests to everyone it can, to enter their tables.
     Poisoning,
-    /// Answers like an honest peer, acknowledges what it is to keep, and never serves it.
+    /// Names honest peers and acknowledges values, but never returns them.
     Sybil,
-    /// Names providers that are none.
+    /// Names providers that do not provide the key.
     FalseProvider,
 }
 
-/// One adversary.
-pub(crate) struct Adversary {
-    kind: Kind,
-    /// All who work together, this one included, in order of their keys.
-    colluders: Arc<Ranking>,
-    /// Whom it names when it behaves: everyone alive.
-    everyone: Arc<Ranking>,
+/// An adversary. It answers at once and has no timers of its own.
+pub struct Adversary {
+    attack: Attack,
+    /// All adversaries that work together, this one included.
+    colluders: Arc<SortedPeers>,
+    /// The peers that it names where it answers honestly.
+    everyone: Arc<SortedPeers>,
 }
 
-/// How many peers an adversary names.
+/// The number of peers in an answer.
 const NAMED: usize = 20;
 
-/// How often a poisoning adversary asks someone, in microseconds.
+/// The interval between two requests of a poisoning adversary, in microseconds.
 pub(crate) const POISON_INTERVAL: u64 = 10_000_000;
 
 impl Adversary {
-    pub(crate) fn new(kind: Kind, colluders: Arc<Ranking>, everyone: Arc<Ranking>) -> Adversary {
-        Adversary { kind, colluders, everyone }
+    /// An adversary that works together with `colluders`; where it answers honestly, it names peers out of `everyone`.
+    pub fn new(attack: Attack, colluders: Arc<SortedPeers>, everyone: Arc<SortedPeers>) -> Adversary {
+        Adversary { attack, colluders, everyone }
     }
 
     pub(crate) fn poisons(&self) -> bool {
-        self.kind == Kind::Poisoning
+        self.attack == Attack::Poisoning
     }
 
-    /// Its answer; `None` where it says nothing at all.
-    pub(crate) fn reply(&self, directory: &Directory, from: Index, request: Request) -> Option<Reply> {
-        if self.kind == Kind::Silent {
+    /// Its reply; `None` if it stays silent.
+    pub(crate) fn handle_request(&self, directory: &Directory, from: NodeIndex, request: Request) -> Option<Reply> {
+        if self.attack == Attack::Silent {
             return None;
         }
         let response = match request {
@@ -58,7 +60,7 @@ impl Adversary {
                 let closer = self.closer(directory, from, key.as_bytes());
                 Response::GetValue { key, value: None, closer }
             }
-            Request::PutValue { value } if self.kind == Kind::Sybil => Response::PutValue { value },
+            Request::PutValue { value } if self.attack == Attack::Sybil => Response::PutValue { value },
             Request::PutValue { .. } => return Some(Reply::Reset(Refusal::NotServing)),
             Request::GetProviders { key } => self.providers(directory, from, key),
             Request::AddProvider { .. } => return Some(Reply::Nothing),
@@ -67,16 +69,16 @@ impl Adversary {
         Some(Reply::Answer(response))
     }
 
-    fn providers(&self, directory: &Directory, from: Index, key: RecordKey) -> Response {
+    fn providers(&self, directory: &Directory, from: NodeIndex, key: RecordKey) -> Response {
         let closer = self.closer(directory, from, key.as_bytes());
-        let providers = if self.kind == Kind::FalseProvider { closer.clone() } else { Vec::new() };
+        let providers = if self.attack == Attack::FalseProvider { closer.clone() } else { Vec::new() };
         Response::GetProviders { key, providers, closer }
     }
 
-    fn closer(&self, directory: &Directory, from: Index, key: &[u8]) -> Vec<Arc<Contact>> {
-        let honest = matches!(self.kind, Kind::Sybil | Kind::FalseProvider);
-        let ranking = if honest { &self.everyone } else { &self.colluders };
-        let named = ranking.closest(place(&Key::hash(key)), NAMED + 1);
+    fn closer(&self, directory: &Directory, from: NodeIndex, key: &[u8]) -> Vec<Arc<Contact>> {
+        let honest = matches!(self.attack, Attack::Sybil | Attack::FalseProvider);
+        let sorted = if honest { &self.everyone } else { &self.colluders };
+        let named = sorted.closest(key_position(&Key::hash(key)), NAMED + 1);
         let named = named.into_iter().filter(|peer| *peer != from).take(NAMED);
         named.map(|peer| Arc::clone(directory.contact(peer))).collect()
     }

@@ -1,16 +1,16 @@
-//! How long peers stay, and how long they are away.
+//! The length of sessions and absences.
 //!
-//! Knows: session models as published (RFM2, ProbeLab 2022; Steiner 2009; Rhea 2004). Must not know: what a peer does in its session.
+//! Knows: published session models (RFM2, ProbeLab 2022; Steiner 2009; Rhea 2004). Must not know: what a peer does in a session.
 
 use std::time::Duration;
 
 use super::random::{Random, exponential, weibull};
 
-/// A model of sessions. Times away are drawn from the same distribution as sessions.
+/// A model of sessions. Absences have the same distribution as sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Churn {
-    /// Nobody comes or goes.
+    /// No peer joins or leaves.
     None,
     /// Weibull of shape 0.61 and scale 3.66 h: half of all sessions last 2 h, four of five 8 h.
     Ipfs2022,
@@ -20,11 +20,11 @@ pub enum Churn {
     Poisson(Duration),
 }
 
-/// The share of peers that come back under a new id (Steiner 2009: many change it each session).
+/// The share of peers that come back with a new id (Steiner 2009: many change it each session).
 pub(crate) const NEW_IDENTITY: f64 = 0.3;
 
 impl Churn {
-    /// One session or time away, in microseconds; `None` where it never ends.
+    /// The length of one session or absence in microseconds; `None` if it never ends.
     pub(crate) fn draw(self, random: &mut Random) -> Option<u64> {
         let u = random.unit();
         let seconds = match self {
@@ -33,14 +33,14 @@ impl Churn {
             Churn::Kad => weibull(u, 0.615, 169.5 * 60.0),
             Churn::Poisson(mean) => exponential(u, mean.as_secs_f64()),
         };
-        // Nobody is seen for less than a second, and a year outlives every simulation.
+        // A second at least; a year is longer than every simulation.
         Some((seconds.clamp(1.0, 31_536_000.0) * 1e6) as u64)
     }
 
-    /// What is left of the session, or time away, in which an observer at a random moment finds a peer.
+    /// The rest of the session or absence in which an observer at a random moment finds a peer, in microseconds.
     ///
-    /// Longer ones are met more often. A draw is taken with a probability in proportion to its length, up to 96 h,
-    /// beyond which a Weibull of IPFS has less than 0.1 % of its mass.
+    /// An observer meets longer ones more often, so a draw is accepted with a probability in proportion to its length, up to
+    /// 96 h; the Weibull distribution of IPFS has less than 0.1 % of its mass beyond that.
     pub(crate) fn draw_remaining(self, random: &mut Random) -> Option<u64> {
         const LONGEST: u64 = 96 * 3_600_000_000;
         loop {

@@ -1,13 +1,12 @@
-//! The links between peers: how long messages take, what dialling costs, what gets lost.
+//! The links between peers: round trips, dials, loss.
 //!
-//! Knows: models of round trips and of what dialling costs. Must not know: messages or who sends them. The round
-//! trip of a pair is drawn from a hash of the pair, so that it needs no memory and never changes. All times are whole
-//! microseconds.
+//! Knows: models of round trips and of the cost of a dial. Must not know: messages or their senders. The round trip of a
+//! pair is drawn from a hash of the pair, so that it needs no memory and never changes. All times are whole microseconds.
 
-use super::directory::Index;
+use super::directory::NodeIndex;
 use super::random::{Random, log_normal, mix, unit};
 
-/// How long a round trip between two peers takes.
+/// A model of the round trip between two peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Latency {
@@ -34,32 +33,35 @@ const REGIONS: [[u64; 6]; 6] = [
 /// and North America.
 const REGION_SHARES: [u32; 6] = [38, 56, 76, 80, 82, 100];
 
-/// Links as configured.
+/// The links of a network. Start from [`Link::ideal`] or [`Link::public`] and change fields.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Link {
-    pub(crate) latency: Latency,
-    /// Each message takes up to this share longer than its pair's half round trip, so that messages overtake.
-    pub(crate) jitter: f64,
-    /// The share of packets lost.
-    pub(crate) loss: f64,
-    /// Whether a lost packet is sent again by the transport (TCP, QUIC), which costs time, or is gone (datagrams).
-    pub(crate) reliable: bool,
-    pub(crate) dialling: Dialling,
+#[non_exhaustive]
+pub struct Link {
+    /// The round trips.
+    pub latency: Latency,
+    /// The largest random delay of a message, as a share of half the round trip. With jitter, messages overtake each other.
+    pub jitter: f64,
+    /// The share of packets that are lost, from 0 to below 1.
+    pub loss: f64,
+    /// Whether the transport sends a lost packet again (TCP, QUIC), which takes time. Without that the message is lost.
+    pub reliable: bool,
+    /// The cost of dials.
+    pub dialling: Dialling,
 }
 
 impl Link {
-    /// This latency, without loss or jitter, connections free of charge.
-    pub(crate) fn ideal(latency: Latency) -> Link {
+    /// Links with this latency, without loss or jitter; connections cost no time.
+    pub fn ideal(latency: Latency) -> Link {
         Link { latency, jitter: 0.0, loss: 0.0, reliable: true, dialling: Dialling::FREE }
     }
 
-    /// Like the public network: dial costs and outcomes of § 0.3, 5 % jitter, no loss.
-    pub(crate) fn public(latency: Latency) -> Link {
+    /// Links like those of the public IPFS network: dials as in [`Dialling::PUBLIC`], 5 % jitter, no loss.
+    pub fn public(latency: Latency) -> Link {
         Link { latency, jitter: 0.05, loss: 0.0, reliable: true, dialling: Dialling::PUBLIC }
     }
 
     /// The round trip of this pair in microseconds.
-    pub(crate) fn round_trip(&self, seed: u64, a: Index, b: Index) -> u64 {
+    pub(crate) fn round_trip(&self, seed: u64, a: NodeIndex, b: NodeIndex) -> u64 {
         let pair = mix(seed ^ (u64::from(a.min(b)) << 32 | u64::from(a.max(b))));
         let millis = match self.latency {
             Latency::Constant(micros) => return micros,
@@ -73,7 +75,7 @@ impl Link {
         (millis * 1000.0) as u64
     }
 
-    /// How long one message takes from `a` to `b`; `None` where it is lost for good.
+    /// The delay of one message in microseconds; `None` if it is lost for good.
     pub(crate) fn one_way(&self, round_trip: u64, random: &mut Random) -> Option<u64> {
         let mut delay = round_trip / 2;
         if self.jitter > 0.0 {
@@ -94,43 +96,46 @@ impl Link {
     }
 }
 
-/// What it costs to reach a peer to which there is no connection.
+/// The time that a dial takes, whether it succeeds or fails.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Dialling {
-    /// Round trips until a request can be sent over TCP with Noise and Yamux; 0 makes connections free.
-    pub(crate) tcp_trips: u64,
-    /// The same over QUIC.
-    pub(crate) quic_trips: u64,
+#[non_exhaustive]
+pub struct Dialling {
+    /// Round trips until a request can be sent over TCP with Noise and Yamux; with 0 there are no dials at all.
+    pub tcp_trips: u64,
+    /// Round trips until a request can be sent over QUIC.
+    pub quic_trips: u64,
     /// The share of pairs that use QUIC, in percent.
-    pub(crate) quic_share: u32,
-    /// How dials to absent peers end: share in percent and the time in microseconds, 0 for one round trip.
-    pub(crate) failures: [(u32, u64); 5],
-    /// How long a connection without traffic stays, in microseconds.
-    pub(crate) idle: u64,
+    pub quic_share: u32,
+    /// When dials to absent peers fail: the share of peers in percent, and the time in microseconds, where 0 is one round trip.
+    pub failures: [(u32, u64); 5],
+    /// The time without traffic after which a connection is closed, in microseconds.
+    pub idle: u64,
 }
 
 impl Dialling {
-    pub(crate) const FREE: Dialling = Dialling { tcp_trips: 0, quic_trips: 0, ..Dialling::PUBLIC };
-    pub(crate) const PUBLIC: Dialling = Dialling {
+    /// No dials: every peer that is present can be asked at once.
+    pub const FREE: Dialling = Dialling { tcp_trips: 0, quic_trips: 0, ..Dialling::PUBLIC };
+    /// Dials in the public IPFS network.
+    pub const PUBLIC: Dialling = Dialling {
         tcp_trips: 4,
         quic_trips: 2,
         quic_share: 50,
-        // Started from the mix of § 0.3 (40 / 45 / 12 / 3 % at 0, 5, 15 and 45 s) and fitted until the stock player's
-        // publications take as long as RFM17 saw; nothing else was fitted. The step at 9 s makes the published median.
+        // Fitted until publications by go-libp2p-kad-dht's rules take as long as RFM17 measured, starting from 40 / 45 / 12 /
+        // 3 % at 0, 5, 15 and 45 s; no other parameter was fitted. The step at 9 s makes the published median.
         failures: [(54, 0), (26, 5_000_000), (10, 9_000_000), (7, 15_000_000), (3, 45_000_000)],
         idle: 60_000_000,
     };
 
-    /// How long the pair needs to connect, in microseconds.
-    pub(crate) fn connect(&self, seed: u64, a: Index, b: Index, round_trip: u64) -> u64 {
+    /// The time until this pair is connected, in microseconds.
+    pub(crate) fn connect(&self, seed: u64, a: NodeIndex, b: NodeIndex, round_trip: u64) -> u64 {
         let pair = mix(mix(seed) ^ (u64::from(a.min(b)) << 32 | u64::from(a.max(b))));
         let quic = pair % 100 < u64::from(self.quic_share);
         round_trip * if quic { self.quic_trips } else { self.tcp_trips }
     }
 
-    /// How long the dial to an absent peer takes to fail. An absent peer fails everyone in the same way: either its
-    /// host is there and refuses, or it is gone.
-    pub(crate) fn fail(&self, seed: u64, absent: Index, round_trip: u64) -> u64 {
+    /// The time until a dial to an absent peer fails, in microseconds. It is the same for every dialler: either the host
+    /// is there and refuses, or it is gone.
+    pub(crate) fn fail(&self, seed: u64, absent: NodeIndex, round_trip: u64) -> u64 {
         let mut draw = (mix(mix(seed ^ 0xdead) ^ u64::from(absent)) % 100) as u32;
         for (share, time) in self.failures {
             if draw < share {
@@ -141,18 +146,18 @@ impl Dialling {
         round_trip
     }
 
-    /// How long a dial takes to fail when nothing comes back at all.
+    /// The time until a dial fails when no packet comes back.
     pub(crate) fn give_up(&self) -> u64 {
         5_000_000
     }
 }
 
-fn region(seed: u64, index: Index) -> usize {
+fn region(seed: u64, index: NodeIndex) -> usize {
     let draw = (mix(seed ^ 0x5e61 ^ u64::from(index)) % 100) as u32;
     REGION_SHARES.iter().position(|share| draw < *share).unwrap_or(0)
 }
 
-fn last_mile(seed: u64, index: Index) -> f64 {
+fn last_mile(seed: u64, index: NodeIndex) -> f64 {
     log_normal(unit(mix(seed ^ 0x1a57 ^ u64::from(index))), 8.0, 0.8)
 }
 

@@ -1,6 +1,6 @@
-//! The few functions that the models need, from additions, multiplications, divisions and square roots alone.
+//! The functions that the models need, made of additions, multiplications, divisions and square roots alone.
 //!
-//! Knows: arithmetic. Must not know: what it is for. The platform's own `ln` and `exp` differ in their last bits from
+//! Knows: arithmetic. Must not know: the models. The platform's own `ln` and `exp` differ in their last bits from
 //! machine to machine; these do not, so that one seed gives one report everywhere.
 
 const LN_2: f64 = std::f64::consts::LN_2;

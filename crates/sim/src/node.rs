@@ -1,6 +1,6 @@
-//! The kinds of nodes, behind the same doors.
+//! The kinds of nodes behind one interface.
 //!
-//! Knows: how to hand each kind what it understands. Must not know: the network.
+//! Knows: which inputs each kind understands. Must not know: the network.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,73 +8,89 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 
 use super::adversary::Adversary;
-use super::directory::{Directory, Index};
+use super::directory::{Directory, NodeIndex};
 use super::random::Random;
-use super::stock::Player;
+use super::stock::StockNode;
 use libp2p_kad_dht::core::store::StoreExt as _;
 use libp2p_kad_dht::core::{
     BucketSnapshot, Dht, DhtConfig, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode, Operation, Output, QueryId,
     QueryOptions, RecordKey, Reply, Request, RequestError, RequestId, Response, Stats, Timestamp,
 };
 
-/// One node; `Absent` while it is offline, or for an id that nobody answers for.
+/// A node.
 #[derive(Default)]
-pub(crate) enum Node {
+#[non_exhaustive]
+pub enum Node {
+    /// No node: the peer is offline.
     #[default]
     Absent,
+    /// A node of this library.
     Ours(Box<Dht>),
-    Stock(Box<Player>),
+    /// A node that does lookups by the rules of another implementation.
+    Stock(Box<StockNode>),
+    /// A node that works against the others.
     Adversary(Box<Adversary>),
 }
 
-/// One of our own nodes, with these peers in its table by the rules that hold for peers that answered.
-#[expect(clippy::expect_used, reason = "scenarios check their configuration; a wrong one is a mistake in a scenario")]
-pub(crate) fn ours(directory: &Directory, now: u64, index: Index, config: &Arc<DhtConfig>, known: &[Index]) -> Node {
-    let now = Timestamp::from_micros(now);
-    let local = Arc::clone(directory.contact(index));
-    let mut random = Random::new(directory.seed(), "node", index.into());
-    let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), random.bytes()));
-    let mut dht = Dht::new(now, local, store, random.bytes(), Arc::clone(config)).expect("a valid configuration");
-    dht.handle_input(now, Input::LocalAddrs(directory.contact(index).addrs().collect()));
-    for peer in known {
-        dht.admit_verified(now, directory.contact(*peer));
-    }
-    Node::Ours(Box::new(dht))
-}
-
 impl Node {
-    /// Whether it keeps a value under this key.
-    pub(crate) fn holds(&mut self, now: u64, key: &RecordKey) -> bool {
+    /// A node of this library with an empty store. Its routing table takes in `known`, in this order and by the rules for
+    /// peers that have answered. `now` is the virtual time in microseconds.
+    ///
+    /// # Panics
+    ///
+    /// When the configuration is not valid, or the directory has no peer with one of these indices.
+    #[expect(clippy::expect_used, reason = "a scenario with a configuration that is not valid has no use")]
+    pub fn ours(
+        directory: &Directory,
+        now: u64,
+        index: NodeIndex,
+        config: &Arc<DhtConfig>,
+        known: &[NodeIndex],
+    ) -> Node {
+        let now = Timestamp::from_micros(now);
+        let local = Arc::clone(directory.contact(index));
+        let mut random = Random::new(directory.seed(), "node", index.into());
+        let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), random.bytes()));
+        let mut dht = Dht::new(now, local, store, random.bytes(), Arc::clone(config)).expect("a valid configuration");
+        dht.handle_input(now, Input::LocalAddrs(directory.contact(index).addrs().collect()));
+        for peer in known {
+            dht.admit_verified(now, directory.contact(*peer));
+        }
+        Node::Ours(Box::new(dht))
+    }
+
+    /// Whether it stores a value under this key.
+    pub fn has_value(&mut self, now: u64, key: &RecordKey) -> bool {
         match self {
             Node::Ours(dht) => {
                 matches!(dht.store().get(Timestamp::from_micros(now), key), Ok(Some(_)))
             }
-            Node::Stock(player) => player.holds(key),
+            Node::Stock(player) => player.has_value(key),
             Node::Absent | Node::Adversary(_) => false,
         }
     }
 
-    /// Whether it keeps the record that this peer provides this key.
-    pub(crate) fn knows_provider(&mut self, now: u64, key: &RecordKey, provider: &PeerId) -> bool {
+    /// Whether it stores the record that this peer provides this key; `false` for nodes that are not ours.
+    pub fn has_provider(&mut self, now: u64, key: &RecordKey, provider: &PeerId) -> bool {
         let Node::Ours(dht) = self else { return false };
         let Ok(records) = dht.store().providers(Timestamp::from_micros(now), key) else { return false };
         records.iter().any(|record| record.provider.peer() == provider)
     }
 
-    /// How many values of others it keeps.
-    pub(crate) fn values_kept(&mut self) -> usize {
+    /// The number of values in its store; 0 for nodes that are not ours.
+    pub fn stored_values(&mut self) -> usize {
         let Node::Ours(dht) = self else { return 0 };
         dht.store().usage().values
     }
 
-    /// What it did so far; only of our own nodes.
-    pub(crate) fn stats(&self) -> Option<&Stats> {
+    /// Its counters; `None` for nodes that are not ours.
+    pub fn stats(&self) -> Option<&Stats> {
         let Node::Ours(dht) = self else { return None };
         Some(dht.stats())
     }
 
-    /// The buckets of its table, and whether each is full; only of our own nodes.
-    pub(crate) fn buckets(&self, directory: &Directory) -> Vec<(bool, Vec<Index>)> {
+    /// For each bucket of its routing table, whether it is full, and its entries; empty for nodes that are not ours.
+    pub fn buckets(&self, directory: &Directory) -> Vec<(bool, Vec<NodeIndex>)> {
         let Node::Ours(dht) = self else { return Vec::new() };
         let of = |bucket: &BucketSnapshot| {
             let entries = bucket.entries.iter().filter_map(|entry| directory.index_of(&entry.peer)).collect();
@@ -83,8 +99,8 @@ impl Node {
         dht.routing_snapshot().buckets.iter().map(of).collect()
     }
 
-    /// Whom it has in its routing table now.
-    pub(crate) fn known(&self, directory: &Directory) -> Vec<Index> {
+    /// The entries of its routing table.
+    pub fn table_entries(&self, directory: &Directory) -> Vec<NodeIndex> {
         match self {
             Node::Ours(dht) => {
                 let table = dht.routing_snapshot();
@@ -95,12 +111,13 @@ impl Node {
         }
     }
 
-    pub(crate) fn is_present(&self) -> bool {
+    /// Whether the peer is online.
+    pub fn is_present(&self) -> bool {
         !matches!(self, Node::Absent)
     }
 
-    /// Whether others may keep it in their tables.
-    pub(crate) fn serves(&self) -> bool {
+    /// Whether it is online as a server, which other nodes may have in their tables.
+    pub fn serves(&self) -> bool {
         match self {
             Node::Absent => false,
             Node::Ours(dht) => dht.mode() == Mode::Server,
@@ -108,7 +125,7 @@ impl Node {
         }
     }
 
-    /// For how long after a failed dial another one to the same peer fails at once, in microseconds.
+    /// The time after a failed dial in which another dial to the same peer fails at once, in microseconds.
     pub(crate) fn dial_backoff(&self) -> u64 {
         match self {
             Node::Stock(player) => player.dial_backoff(),
@@ -130,12 +147,12 @@ impl Node {
         }
     }
 
-    /// Hands over a request; the reply comes back at once from those who never think about it.
+    /// Passes a request to the node. Stock nodes and adversaries reply at once.
     pub(crate) fn handle_request(
         &mut self,
         now: u64,
         directory: &Directory,
-        (from, peer): (Index, PeerId),
+        (from, peer): (NodeIndex, PeerId),
         id: InboundId,
         request: Request,
     ) -> Option<Reply> {
@@ -146,7 +163,7 @@ impl Node {
                 None
             }
             Node::Stock(player) => Some(player.handle_request(directory, from, request)),
-            Node::Adversary(adversary) => adversary.reply(directory, from, request),
+            Node::Adversary(adversary) => adversary.handle_request(directory, from, request),
         }
     }
 
@@ -164,8 +181,8 @@ impl Node {
         }
     }
 
-    /// The connection that this request waits for is up, and the request is sent.
-    pub(crate) fn on_ready(&mut self, now: u64, id: RequestId) {
+    /// The request was sent, over a connection that is established.
+    pub(crate) fn on_sent(&mut self, now: u64, id: RequestId) {
         match self {
             Node::Ours(_) => self.handle_input(now, Input::Sent { id, settle: Duration::ZERO }),
             Node::Stock(player) => player.on_connected(now, id),
@@ -173,7 +190,7 @@ impl Node {
         }
     }
 
-    /// Anything else that only our own nodes listen to.
+    /// Passes any other input; only our own nodes have a use for it.
     pub(crate) fn handle_input(&mut self, now: u64, input: Input) {
         if let Node::Ours(dht) = self {
             dht.handle_input(Timestamp::from_micros(now), input);

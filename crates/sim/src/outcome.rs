@@ -1,6 +1,6 @@
-//! What a simulation found: metrics, curves, and whether it passed.
+//! The outcome of a run: metrics, curves, and whether it passed.
 //!
-//! Knows: names and numbers, and their one form in JSON. Must not know: where they come from.
+//! Knows: names and numbers, and their form in JSON. Must not know: their meaning.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use super::traffic::Traffic;
 
 /// Metrics by name, in the order of their names.
-pub type Metrics = BTreeMap<String, Metric>;
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics(BTreeMap<String, Metric>);
 
 /// One metric.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,72 +17,73 @@ pub type Metrics = BTreeMap<String, Metric>;
 pub enum Metric {
     /// A number; printed with at most four digits after the point.
     Number(f64),
-    /// Metrics of its own.
+    /// More metrics.
     Group(Metrics),
 }
 
-/// One pass line, and whether it was reached.
+/// A condition that a run must meet to pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Check {
-    /// What was to be reached, in words.
+    /// The condition in words.
     pub what: String,
-    /// The figure reached.
+    /// The figure that the run reached.
     pub reached: String,
-    /// Whether that is enough.
+    /// Whether the condition is met.
     pub pass: bool,
 }
 
-/// A figure of the report.
+/// A figure of the HTML report.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Plot {
     /// Its title.
     pub title: String,
-    /// What the horizontal axis shows.
+    /// The label of the horizontal axis.
     pub x: String,
-    /// What the vertical axis shows.
+    /// The label of the vertical axis.
     pub y: String,
-    /// The curves: name and points.
+    /// The curves: a name and points each.
     pub curves: Vec<(String, Vec<(f64, f64)>)>,
 }
 
-/// What a scenario found.
+/// The outcome of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
     /// The scenario's name.
     pub scenario: String,
-    /// How many nodes took part.
+    /// The number of nodes.
     pub nodes: usize,
     /// The seed; the same one gives the same outcome.
     pub seed: u64,
-    /// What the stock players reached.
+    /// Metrics of the stock nodes.
     pub stock: Metrics,
-    /// What this crate reached.
+    /// Metrics of our own nodes.
     pub ours: Metrics,
-    /// What is published.
+    /// Published figures for the same metrics.
     pub published: Metrics,
-    /// The pass lines.
+    /// The conditions that the run must meet to pass.
     pub checks: Vec<Check>,
-    /// Figures for the report.
+    /// Figures for the HTML report.
     pub plots: Vec<Plot>,
-    /// What a reader must know beside the figures.
+    /// Explanations for the reader.
     pub notes: Vec<String>,
-    /// The laws of the simulation that did not hold: none, or nothing above is worth anything.
-    pub broken_laws: Vec<String>,
-    /// Whether it was ended early.
+    /// Invariants of the simulator that did not hold. With any of them the figures mean nothing.
+    pub broken_invariants: Vec<String>,
+    /// Whether the observer ended the run early.
     pub interrupted: bool,
 }
 
 impl Outcome {
-    pub(crate) fn new(scenario: &str, nodes: usize, seed: u64) -> Outcome {
+    /// An empty outcome of this scenario.
+    pub fn new(scenario: &str, nodes: usize, seed: u64) -> Outcome {
         Outcome { scenario: scenario.to_owned(), nodes, seed, ..Outcome::default() }
     }
 
-    /// Whether everything that was to be reached was, the laws hold, and nobody ended it early.
+    /// Whether every condition is met, every invariant holds, and the run was not ended early.
     pub fn pass(&self) -> bool {
-        !self.interrupted && self.broken_laws.is_empty() && self.checks.iter().all(|check| check.pass)
+        !self.interrupted && self.broken_invariants.is_empty() && self.checks.iter().all(|check| check.pass)
     }
 
     /// One JSON object on one line: `scenario`, `nodes`, `seed`, `stock`, `ours`, `published`, `pass`.
@@ -96,31 +98,36 @@ impl Outcome {
         json
     }
 
-    pub(crate) fn check(&mut self, what: impl Into<String>, reached: f64, pass: bool) {
+    /// Adds a condition: its words, the figure that the run reached, and whether that meets it.
+    pub fn check(&mut self, what: impl Into<String>, reached: f64, pass: bool) {
         self.checks.push(Check { what: what.into(), reached: number(reached), pass });
     }
 
-    /// Checks that `reached` is within `share` of `published`, for example 0.03 for 3 %.
-    pub(crate) fn check_near(&mut self, what: &str, reached: f64, published: f64, share: f64) {
+    /// Adds the condition that `reached` is within `share` of `published`, for example 0.03 for 3 %.
+    pub fn check_near(&mut self, what: &str, reached: f64, published: f64, share: f64) {
         let pass = (reached - published).abs() <= share * published.abs();
         let what = format!("{what}: {} ± {} %", number(published), number(share * 100.0));
         self.check(what, reached, pass);
     }
 
-    pub(crate) fn note(&mut self, text: impl Into<String>) {
+    /// Adds an explanation for the reader.
+    pub fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
     }
 
-    pub(crate) fn plot(&mut self, title: &str, (x, y): (&str, &str), curves: Vec<(String, Vec<(f64, f64)>)>) {
+    /// Adds a figure: its title, the labels of its axes, and its curves.
+    pub fn plot(&mut self, title: &str, (x, y): (&str, &str), curves: Vec<(String, Vec<(f64, f64)>)>) {
         self.plots.push(Plot { title: title.to_owned(), x: x.to_owned(), y: y.to_owned(), curves });
     }
 
-    pub(crate) fn laws_of(&mut self, player: &str, traffic: &Traffic) {
-        self.broken_laws.extend(traffic.broken_laws().into_iter().map(|law| format!("{player}: {law}")));
+    /// Records the invariants that do not hold for a network; `label` says which network it is.
+    pub fn check_invariants(&mut self, label: &str, traffic: &Traffic) {
+        self.broken_invariants
+            .extend(traffic.broken_invariants().into_iter().map(|invariant| format!("{label}: {invariant}")));
     }
 }
 
-/// A number as it is printed everywhere: at most four digits after the point.
+/// A number as JSON and conditions print it: at most four digits after the point.
 pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "null".to_owned();
@@ -130,20 +137,27 @@ pub(crate) fn number(value: f64) -> String {
     if short == "-0" { "0".to_owned() } else { short.to_owned() }
 }
 
-pub(crate) trait Put {
-    fn put(&mut self, name: &str, value: f64);
-    fn group(&mut self, name: &str) -> &mut Metrics;
-}
-
-impl Put for Metrics {
-    fn put(&mut self, name: &str, value: f64) {
-        self.insert(name.to_owned(), Metric::Number(value));
+impl Metrics {
+    /// The metric with this name.
+    pub fn get(&self, name: &str) -> Option<&Metric> {
+        self.0.get(name)
     }
 
-    fn group(&mut self, name: &str) -> &mut Metrics {
-        let entry = self.entry(name.to_owned()).or_insert_with(|| Metric::Group(Metrics::new()));
+    /// All metrics in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Metric)> {
+        self.0.iter().map(|(name, metric)| (name.as_str(), metric))
+    }
+
+    /// Sets a number.
+    pub fn put(&mut self, name: &str, value: f64) {
+        self.0.insert(name.to_owned(), Metric::Number(value));
+    }
+
+    /// The group with this name, added if there is none; it replaces a number with this name.
+    pub fn group(&mut self, name: &str) -> &mut Metrics {
+        let entry = self.0.entry(name.to_owned()).or_insert_with(|| Metric::Group(Metrics::default()));
         if let Metric::Number(_) = entry {
-            *entry = Metric::Group(Metrics::new());
+            *entry = Metric::Group(Metrics::default());
         }
         match entry {
             Metric::Group(group) => group,

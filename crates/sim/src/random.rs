@@ -1,53 +1,53 @@
-//! Randomness from the seed, and the distributions of the models.
+//! Random numbers from the seed, and the distributions of the models.
 //!
-//! Knows: draws. Must not know: what is drawn. Every stream of draws is named, so that one part of a simulation that
-//! draws more does not change what another part gets.
+//! Knows: streams of random numbers. Must not know: their use. Every stream has a name, so that a part of a simulation that
+//! draws more numbers does not change the numbers of another part.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::math;
 
-/// A stream of draws.
+/// A stream of random numbers: seed, name and number decide all of it.
 #[derive(Clone)]
-pub(crate) struct Random(ChaCha8Rng);
+pub struct Random(ChaCha8Rng);
 
 impl Random {
-    /// The stream of this name and number under this seed.
-    pub(crate) fn new(seed: u64, name: &str, number: u64) -> Random {
+    /// The stream with this name and number under this seed.
+    pub fn new(seed: u64, name: &str, number: u64) -> Random {
         let named = name.bytes().fold(mix(seed), |sum, byte| mix(sum ^ u64::from(byte)));
         Random(ChaCha8Rng::seed_from_u64(mix(named ^ number)))
     }
 
-    /// Any 64 bits.
-    pub(crate) fn bits(&mut self) -> u64 {
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
 
-    /// Any 32 bytes.
-    pub(crate) fn bytes(&mut self) -> [u8; 32] {
+    /// 32 random bytes.
+    pub fn bytes(&mut self) -> [u8; 32] {
         let mut bytes = [0; 32];
         self.0.fill_bytes(&mut bytes);
         bytes
     }
 
-    /// A whole number below `n`; 0 where `n` is 0.
-    pub(crate) fn below(&mut self, n: u32) -> u32 {
+    /// A whole number below `n`; 0 if `n` is 0.
+    pub fn below(&mut self, n: u32) -> u32 {
         ((u64::from(self.0.next_u32()) * u64::from(n)) >> 32) as u32
     }
 
     /// A number strictly between 0 and 1.
-    pub(crate) fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         unit(self.bits())
     }
 
-    /// Whether something of this probability happens.
-    pub(crate) fn chance(&mut self, probability: f64) -> bool {
+    /// `true` with this probability.
+    pub fn chance(&mut self, probability: f64) -> bool {
         probability > 0.0 && self.unit() < probability
     }
 
-    /// Up to `wanted` of `0..n`, each subset equally likely, in random order.
-    pub(crate) fn sample(&mut self, n: u32, wanted: u32) -> Vec<u32> {
+    /// `wanted` different numbers below `n`, or all if there are fewer, in random order.
+    pub fn sample(&mut self, n: u32, wanted: u32) -> Vec<u32> {
         if wanted.saturating_mul(3) >= n {
             let mut all: Vec<u32> = (0..n).collect();
             for i in 0..wanted.min(n) {

@@ -5,44 +5,37 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::adversary::{Adversary, Kind};
-use super::churn::Churn;
-use super::directory::{Directory, Index, Ranking};
-use super::life::{Health, Life};
-use super::link::{Latency, Link};
-use super::network::{Network, News};
-use super::node::{Node, ours};
-use super::random::Random;
-use super::stock::{Player, Rules};
-use super::table::Filling;
-use super::traffic::Traffic;
-use libp2p_kad_dht::core::{ClosestPeers, DhtConfig, Operation, QueryEvent, QueryOptions};
+use crate::{
+    Adversary, Attack, Churn, Directory, Latency, Link, Network, NetworkEvent, Node, NodeIndex, Random, Sessions,
+    SortedPeers, StockNode, StockRules, TableHealth, TableModel, Traffic,
+};
+use libp2p_kad_dht::core::{Answer, ClosestPeers, DhtConfig, Operation, QueryEvent, QueryOptions};
 
 const MINUTE: u64 = 60_000_000;
 
-/// A network of all kinds of nodes on bad links, that falls apart and comes together, for half an hour.
+/// A network of all kinds of nodes on bad links, that falls separated and comes together, for half an hour.
 fn storm(seed: u64) -> (Traffic, Vec<u64>) {
     let directory = Directory::new(seed, 120);
-    let everyone = Arc::new(directory.ranking(0..120));
-    let nobody = Ranking::default();
+    let everyone = Arc::new(directory.sorted(0..120));
+    let none_dead = SortedPeers::default();
     let link = Link { loss: 0.02, reliable: false, jitter: 0.5, ..Link::public(Latency::KingLn) };
     let mut network = Network::new(seed, directory, link);
     let config = Arc::new(DhtConfig::default());
     for index in 0..100 {
         let mut random = Random::new(seed, "table", index.into());
-        let filling = Filling::plain(20);
+        let model = TableModel::plain(20);
         let node = match index {
             0..60 => {
-                let known = filling.candidates(&network.directory, (&everyone, &nobody), index, &mut random);
-                ours(&network.directory, 0, index, &config, &known)
+                let known = model.candidates(&network.directory, (&everyone, &none_dead), index, &mut random);
+                Node::ours(&network.directory, 0, index, &config, &known)
             }
             60..85 => {
-                let rules = if index % 2 == 0 { Rules::AMINO } else { Rules::LIBP2P_KAD };
-                let table = filling.table(&network.directory, (&everyone, &nobody), index, &mut random);
-                Node::Stock(Box::new(Player::new(index, rules, table)))
+                let rules = if index % 2 == 0 { StockRules::AMINO } else { StockRules::LIBP2P_KAD };
+                let table = model.table(&network.directory, (&everyone, &none_dead), index, &mut random);
+                Node::Stock(Box::new(StockNode::new(index, rules, table)))
             }
             _ => {
-                let kinds = [Kind::Silent, Kind::Misrouting, Kind::Sybil, Kind::FalseProvider];
+                let kinds = [Attack::Silent, Attack::Misrouting, Attack::Sybil, Attack::FalseProvider];
                 let kind = kinds[index as usize % kinds.len()];
                 Node::Adversary(Box::new(Adversary::new(kind, Arc::clone(&everyone), Arc::clone(&everyone))))
             }
@@ -50,12 +43,12 @@ fn storm(seed: u64) -> (Traffic, Vec<u64>) {
         network.join(index, node);
     }
     let churn = Churn::Poisson(Duration::from_secs(100));
-    let mut life = Life::new(seed, churn, config, vec![0, 1, 2], 0.2);
-    life.begin(&mut network, 0..60);
+    let mut sessions = Sessions::new(seed, churn, config, vec![0, 1, 2], 0.2);
+    sessions.begin(&mut network, 0..60);
     let mut random = Random::new(seed, "storm", 0);
     for minute in 0..30u64 {
         let group = u8::from(minute % 10 == 5);
-        (0..60).for_each(|index| network.set_group(index, group));
+        (0..60).for_each(|index| network.set_partition(index, group));
         for _ in 0..20 {
             let key = random.bytes().to_vec();
             let operation = match random.below(4) {
@@ -67,15 +60,15 @@ fn storm(seed: u64) -> (Traffic, Vec<u64>) {
             network.start(random.below(85), operation, QueryOptions::default());
         }
         while let Some(news) = network.next((minute + 1) * MINUTE) {
-            if let News::Mark(peer) = news {
-                life.on_mark(&mut network, peer);
+            if let NetworkEvent::Timer(peer) = news {
+                sessions.on_timer(&mut network, peer);
             }
         }
         let traffic = network.traffic();
-        assert_eq!(traffic.broken_laws(), [""; 0], "seed {seed}, minute {minute}: {traffic:?}");
-        for index in 0..network.directory.len() as Index {
+        assert_eq!(traffic.broken_invariants(), [""; 0], "seed {seed}, minute {minute}: {traffic:?}");
+        for index in 0..network.directory.len() as NodeIndex {
             assert!(
-                !network.node(index).known(&network.directory).contains(&index),
+                !network.node(index).table_entries(&network.directory).contains(&index),
                 "seed {seed}: {index} holds itself"
             );
         }
@@ -103,9 +96,9 @@ fn lookups(network: &mut Network, seed: u64, n: u32) -> (f64, f64) {
         network.start(random.below(n), Operation::ClosestPeers { key }, QueryOptions::default());
         let until = network.now() + MINUTE;
         while let Some(news) = network.next(until) {
-            if let News::Query { event: QueryEvent::Finished(result), rounds, .. } = news {
+            if let NetworkEvent::Query { event: QueryEvent::Finished(result), rounds, .. } = news {
                 longest += f64::from(rounds);
-                if let Ok(libp2p_kad_dht::core::Answer::ClosestPeers(ClosestPeers { report, .. })) = *result {
+                if let Ok(Answer::ClosestPeers(ClosestPeers { report, .. })) = *result {
                     requests += report.requests as f64;
                 }
                 break;
@@ -126,9 +119,9 @@ fn a_warm_start_matches_a_network_grown_by_joins() {
     let link = Link::public(Latency::Constant(20_000));
 
     let mut grown = Network::new(seed, Directory::new(seed, n), link);
-    let mut life = Life::new(seed, Churn::None, Arc::clone(&config), (0..10).collect(), 0.0);
-    for index in 0..n as Index {
-        life.join(&mut grown, index);
+    let mut sessions = Sessions::new(seed, Churn::None, Arc::clone(&config), (0..10).collect(), 0.0);
+    for index in 0..n as NodeIndex {
+        sessions.join(&mut grown, index);
         let until = grown.now() + 1_000_000;
         while grown.next(until).is_some() {}
     }
@@ -138,16 +131,16 @@ fn a_warm_start_matches_a_network_grown_by_joins() {
     assert_eq!(grown.traffic().running, 0);
 
     let directory = Directory::new(seed, n);
-    let everyone = directory.ranking(0..n as Index);
+    let everyone = directory.sorted(0..n as NodeIndex);
     let mut warm = Network::new(seed, directory, link);
-    for index in 0..n as Index {
+    for index in 0..n as NodeIndex {
         let mut random = Random::new(seed, "table", index.into());
-        let peers = (&everyone, &Ranking::default());
-        let known = Filling::plain(20).candidates(&warm.directory, peers, index, &mut random);
-        let node = ours(&warm.directory, 0, index, &config, &known);
+        let peers = (&everyone, &SortedPeers::default());
+        let known = TableModel::plain(20).candidates(&warm.directory, peers, index, &mut random);
+        let node = Node::ours(&warm.directory, 0, index, &config, &known);
         warm.join(index, node);
     }
-    let health = |network: &Network| Health::of(network, (0..n as Index).step_by(10));
+    let health = |network: &Network| TableHealth::of(network, (0..n as NodeIndex).step_by(10));
     let (grown_health, warm_health) = (health(&grown), health(&warm));
     let near = |a: f64, b: f64, share: f64| (a - b).abs() <= share * b;
     assert!(near(grown_health.entries, warm_health.entries, 0.05), "{grown_health:?} {warm_health:?}");

@@ -1,11 +1,11 @@
-//! Counts of what happened on the network, and the laws that they obey.
+//! Counters of a network, and the invariants that they obey.
 //!
-//! Knows: numbers. Must not know: who sent what.
+//! Knows: numbers. Must not know: senders and messages.
 
-/// What happened on the network so far.
+/// Counters of everything that happened in a network so far.
 ///
-/// A message is a request or an answer on the wire. Sizes are those of the encoded message, estimated: real peer ids
-/// of 38 bytes, the contacts' addresses, 18 bytes of frame and fields; what transports add is not counted.
+/// A message is a request or an answer on the wire. The sizes are estimates of the encoded message, with peer ids of 38 bytes,
+/// the addresses of contacts, and 18 bytes of frame and fields, without the overhead of transports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {
@@ -17,23 +17,23 @@ pub struct Traffic {
     pub delivered: u64,
     /// Messages lost: by the link, a partition, or an absent host.
     pub lost: u64,
-    /// Messages still on their way.
+    /// Messages in flight.
     pub in_flight: u64,
     /// Bytes put on the wire.
     pub bytes: u64,
-    /// Dials.
+    /// Dials started.
     pub dials: u64,
     /// Dials that failed.
     pub dials_failed: u64,
-    /// Requests that nodes wanted sent.
+    /// Requests that nodes sent.
     pub requests: u64,
-    /// Of those, how many ended with an answer or an error.
+    /// Requests that ended with an answer or an error.
     pub ended: u64,
-    /// Of those, how many their node gave up.
+    /// Requests that their node cancelled.
     pub cancelled: u64,
-    /// Of those, how many ended with their node's session.
+    /// Requests that ended with their node's session.
     pub abandoned: u64,
-    /// Of those, how many are under way.
+    /// Requests that are open.
     pub open: u64,
     /// Queries started.
     pub queries: u64,
@@ -41,25 +41,28 @@ pub struct Traffic {
     pub finished: u64,
     /// Queries that ended with their node's session.
     pub queries_abandoned: u64,
-    /// Queries that run.
+    /// Queries that are running.
     pub running: u64,
 }
 
 impl Traffic {
-    /// The laws that do not hold: none, or the simulation is wrong.
-    pub fn broken_laws(&self) -> Vec<&'static str> {
+    /// The invariants that do not hold. The simulation is wrong if there is any.
+    pub fn broken_invariants(&self) -> Vec<&'static str> {
         let mut broken = Vec::new();
-        let mut law = |holds: bool, name| {
+        let mut check = |holds: bool, name| {
             if !holds {
                 broken.push(name);
             }
         };
-        law(self.sent == self.delivered + self.lost + self.in_flight, "sent = delivered + lost + in flight");
-        law(
+        check(self.sent == self.delivered + self.lost + self.in_flight, "sent = delivered + lost + in flight");
+        check(
             self.requests == self.ended + self.cancelled + self.abandoned + self.open,
             "every request ends exactly once",
         );
-        law(self.queries == self.finished + self.queries_abandoned + self.running, "every query finishes exactly once");
+        check(
+            self.queries == self.finished + self.queries_abandoned + self.running,
+            "every query finishes exactly once",
+        );
         broken
     }
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use libp2p_kad_dht_sim::{Churn, Latency, Metric, Metrics, Observer, Outcome, Params, Pulse, Unobserved, scenarios};
+use libp2p_kad_dht_sim::{
+    Churn, Latency, Metric, Metrics, Observer, Outcome, Params, ProgressReport, Unobserved, scenarios,
+};
 
 fn run(name: &str, nodes: usize, samples: usize) -> Outcome {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let outcome = run_with(seed, name, nodes, samples);
-    assert!(outcome.broken_laws.is_empty(), "{}", describe(&outcome));
+    assert!(outcome.broken_invariants.is_empty(), "{}", describe(&outcome));
     outcome
 }
 
@@ -26,7 +28,7 @@ fn run_params(name: &str, params: &Params) -> Outcome {
 /// What a failed assertion prints: enough to run it again.
 fn describe(outcome: &Outcome) -> String {
     let missed: Vec<_> = outcome.checks.iter().filter(|check| !check.pass).collect();
-    format!("SEED={} {}\nmissed: {missed:?}\nbroken: {:?}", outcome.seed, outcome.to_json(), outcome.broken_laws)
+    format!("SEED={} {}\nmissed: {missed:?}\nbroken: {:?}", outcome.seed, outcome.to_json(), outcome.broken_invariants)
 }
 
 fn metric(metrics: &Metrics, path: &str) -> f64 {
@@ -120,10 +122,11 @@ fn records_outlive_those_who_keep_them() {
     params.churn = Some(Churn::Poisson(Duration::from_secs(5_194)));
     (params.nodes, params.samples) = if cfg!(debug_assertions) { (Some(40), Some(3)) } else { (Some(100), Some(6)) };
     let outcome = run_params("records", &params);
-    assert!(outcome.broken_laws.is_empty(), "{}", describe(&outcome));
+    assert!(outcome.broken_invariants.is_empty(), "{}", describe(&outcome));
     assert_pass(&outcome);
     for what in ["values", "providers"] {
-        let holders = |life: &str| metric(&outcome.ours, &format!("median_1h/{life}/{what}/holders_true20_last_hour"));
+        let holders =
+            |setting: &str| metric(&outcome.ours, &format!("median_1h/{setting}/{what}/holders_true20_last_hour"));
         let (kept, left) = (holders("unread"), holders("off"));
         assert!(kept >= 10.0 && left < 6.0, "{what}: {kept} {left}\n{}", describe(&outcome));
     }
@@ -156,7 +159,7 @@ fn the_same_seed_gives_the_same_report() {
 fn an_observer_ends_a_run_with_what_is_known() {
     struct Impatient(u32);
     impl Observer for Impatient {
-        fn pulse(&mut self, _: Pulse) -> bool {
+        fn on_progress(&mut self, _: ProgressReport) -> bool {
             self.0 += 1;
             self.0 < 2
         }
@@ -170,7 +173,7 @@ fn an_observer_ends_a_run_with_what_is_known() {
     }
 }
 
-/// Otherwise whoever sizes a network with them learns nothing.
+/// A setting without an effect would tell nothing about the size of a network.
 #[test]
 fn every_setting_of_custom_changes_what_comes_out() {
     let scenario = scenarios().iter().find(|scenario| scenario.name == "custom");

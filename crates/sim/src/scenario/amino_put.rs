@@ -1,19 +1,13 @@
-//! Publishing in a network like the public one of 2022: a quarter of the known ids are gone.
+//! Publications in a network like the public IPFS network of 2022, in which a quarter of the known ids are gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::directory::{Directory, Index, place};
-use super::super::link::{Latency, Link};
-use super::super::network::{Network, News};
-use super::super::numbers::Numbers;
-use super::super::outcome::{Metrics, Outcome, Put};
-use super::super::progress::Progress;
-use super::super::random::Random;
-use super::super::stock::Rules;
-use super::super::table::Filling;
-use super::setup::{Kind, Population, config, populate};
 use super::{Params, Scenario};
+use crate::{
+    Directory, Implementation, Latency, Link, Metrics, Monitor, Network, NetworkEvent, NodeIndex, Outcome, Population,
+    Random, Samples, StockRules, TableModel, config_with_k, key_position, populate,
+};
 use libp2p_kad_dht::core::{Answer, Operation, QueryEvent, QueryOptions, RecordKey};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -24,24 +18,24 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-/// The shares at which RFM17 gives the time of a publication, and the seconds.
+/// The quantiles of the time of a publication in RFM17: metric, share, seconds.
 const TIMES: [(&str, f64, f64); 5] =
     [("p5_s", 0.05, 2.97), ("p25_s", 0.25, 7.01), ("p50_s", 0.5, 12.64), ("p75_s", 0.75, 23.33), ("p90_s", 0.9, 48.98)];
 
-/// The same for how many peers took the record.
+/// The quantiles of the number of acknowledgements in RFM17: metric, share, peers.
 const ACKS: [(&str, f64, f64); 3] = [("acks_p5", 0.05, 14.0), ("acks_p50", 0.5, 18.0), ("acks_p90", 0.9, 20.0)];
 
-/// Shares of dead entries in full and in other buckets (RFM19).
-const STALE: Filling = Filling { size: 20, wide: 0, stale_full: 0.0378, stale_open: 0.15 };
+/// Tables with the shares of dead entries of RFM19.
+const STALE: TableModel = TableModel { bucket_size: 20, wide: 0, stale_full: 0.0378, stale_open: 0.15 };
 
-fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
+fn run(params: &Params, monitor: &mut Monitor<'_>) -> Outcome {
     let mut outcome = Outcome::new(SCENARIO.name, params.size(), params.seed);
     for (name, _, published) in TIMES.iter().chain(&ACKS) {
         outcome.published.put(name, *published);
     }
     let mut curves = Vec::new();
-    progress.stage("go");
-    let go = publish(params, Kind::Stock(Rules::AMINO), progress, &mut outcome);
+    monitor.stage("go");
+    let go = publish(params, Implementation::Stock(StockRules::AMINO), monitor, &mut outcome);
     put(&mut outcome.stock, &go);
     curves.push(("go-libp2p-kad-dht".to_owned(), go.seconds.distribution()));
     for (name, share, published) in TIMES {
@@ -51,12 +45,12 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
         let reached = go.acks.quantile(share);
         outcome.check(format!("stock {name}: {published} ± 1"), reached, (reached - published).abs() <= 1.0);
     }
-    progress.stage("libp2p-kad");
-    let rust = publish(params, Kind::Stock(Rules::LIBP2P_KAD), progress, &mut outcome);
+    monitor.stage("libp2p-kad");
+    let rust = publish(params, Implementation::Stock(StockRules::LIBP2P_KAD), monitor, &mut outcome);
     put(outcome.stock.group("libp2p_kad"), &rust);
     curves.push(("libp2p-kad 0.49".to_owned(), rust.seconds.distribution()));
-    progress.stage("ours");
-    let ours = publish(params, Kind::Ours(Arc::new(config(20))), progress, &mut outcome);
+    monitor.stage("ours");
+    let ours = publish(params, Implementation::Ours(Arc::new(config_with_k(20))), monitor, &mut outcome);
     put(&mut outcome.ours, &ours);
     curves.push(("ours".to_owned(), ours.seconds.distribution()));
     let (p50, p90, true20) = (ours.seconds.quantile(0.5), ours.seconds.quantile(0.9), ours.true20.mean());
@@ -67,14 +61,14 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     outcome
 }
 
-/// What publications cost and reached.
+/// The cost and the reach of publications.
 #[derive(Default)]
 struct Published {
-    seconds: Numbers,
-    acks: Numbers,
-    /// How many of the 20 living peers closest to the key hold the value after it.
-    true20: Numbers,
-    rpcs: Numbers,
+    seconds: Samples,
+    acks: Samples,
+    /// The number of the 20 closest live peers that hold the value afterwards.
+    true20: Samples,
+    rpcs: Samples,
     failed: usize,
 }
 
@@ -91,18 +85,23 @@ fn put(metrics: &mut Metrics, published: &Published) {
     metrics.put("failed", published.failed as f64);
 }
 
-fn publish(params: &Params, kind: Kind, progress: &mut Progress<'_>, outcome: &mut Outcome) -> Published {
+fn publish(
+    params: &Params,
+    implementation: Implementation,
+    monitor: &mut Monitor<'_>,
+    outcome: &mut Outcome,
+) -> Published {
     let (n, seed) = (params.size(), params.seed);
     let directory = Directory::new(seed, n + n * 54 / 154);
     let population = Population::new(&directory, n);
     let mut network = Network::new(seed, directory, Link::public(Latency::Geo6));
-    populate(&mut network, &population, seed, &kind, STALE, progress);
+    populate(&mut network, &population, seed, &implementation, STALE, monitor);
     let wanted = params.samples.unwrap_or(1_000);
     let mut random = Random::new(seed, "puts", 0);
     let mut published = Published::default();
-    let mut running: BTreeMap<Index, (RecordKey, u64)> = BTreeMap::new();
+    let mut running: BTreeMap<NodeIndex, (RecordKey, u64)> = BTreeMap::new();
     let mut started = 0;
-    while !progress.stopped() {
+    while !monitor.stopped() {
         while started < wanted && running.len() < 16.min(n / 2) {
             let node = population.live.at(random.below(n as u32) as usize);
             if running.contains_key(&node) {
@@ -120,7 +119,7 @@ fn publish(params: &Params, kind: Kind, progress: &mut Progress<'_>, outcome: &m
             break;
         }
         match network.next(u64::MAX - 1) {
-            Some(News::Query { node, event: QueryEvent::Finished(result), .. }) => {
+            Some(NetworkEvent::Query { node, event: QueryEvent::Finished(result), .. }) => {
                 let Some((key, begun)) = running.remove(&node) else { continue };
                 let Ok(Answer::Published(libp2p_kad_dht::core::Published { report, .. })) = *result else {
                     published.failed += 1;
@@ -131,23 +130,23 @@ fn publish(params: &Params, kind: Kind, progress: &mut Progress<'_>, outcome: &m
                 published.rpcs.push(report.requests as f64);
                 published.true20.push(holders(&mut network, &population, node, &key) as f64);
             }
-            Some(News::Pulse) => {
+            Some(NetworkEvent::Progress) => {
                 let done = (started - running.len()) as f64 / wanted as f64;
-                progress.tell(network.traffic().events, network.now(), done);
+                monitor.report(network.traffic().events, network.now(), done);
             }
             Some(_) => {}
             None => break,
         }
     }
-    outcome.laws_of(progress.current(), &network.traffic());
+    outcome.check_invariants(monitor.current_stage(), &network.traffic());
     published
 }
 
-/// How many of the 20 living peers closest to the key, apart from the publisher, hold the value.
-fn holders(network: &mut Network, population: &Population, publisher: Index, key: &RecordKey) -> usize {
-    let mut closest = population.live.closest(place(&key.key()), 21);
+/// The number of the 20 live peers closest to the key, without the publisher, that hold the value.
+fn holders(network: &mut Network, population: &Population, publisher: NodeIndex, key: &RecordKey) -> usize {
+    let mut closest = population.live.closest(key_position(&key.key()), 21);
     closest.retain(|peer| *peer != publisher);
     closest.truncate(20);
     let now = network.now();
-    closest.into_iter().filter(|peer| network.node_mut(*peer).holds(now, key)).count()
+    closest.into_iter().filter(|peer| network.node_mut(*peer).has_value(now, key)).count()
 }

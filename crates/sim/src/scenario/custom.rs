@@ -1,27 +1,23 @@
-//! A network of the user's own making.
+//! A network with the size, links and sessions of the command line.
 
 use std::num::NonZeroUsize;
 
-use super::super::churn::Churn;
-use super::super::link::{Latency, Link};
-use super::super::outcome::Outcome;
-use super::super::progress::Progress;
-use super::churn::live;
-use super::lived::Setup;
-use super::setup::config;
+use super::churn::run_hours;
+use super::live_network::Setup;
 use super::{Params, Scenario};
+use crate::{Churn, Latency, Link, Monitor, Outcome, config_with_k};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "custom",
-    paper: "none: sizes k, α and the rest for a network of your own",
+    paper: "none: for the choice of k, α and the rest for a network of your own",
     about: "hours (--samples, 6 unless told otherwise) of a network with --nodes --churn --loss --latency --k --alpha",
     nodes: 1_000,
     run,
 };
 
-fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
+fn run(params: &Params, monitor: &mut Monitor<'_>) -> Outcome {
     let mut outcome = Outcome::new(SCENARIO.name, params.size(), params.seed);
-    let mut config = config(params.k.unwrap_or(20));
+    let mut config = config_with_k(params.k.unwrap_or(20));
     if let Some(alpha) = params.alpha.and_then(NonZeroUsize::new) {
         config.lookup.parallelism = alpha;
     }
@@ -34,7 +30,7 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
         hours: params.samples.unwrap_or(6) as u64,
         clients: 0.0,
     };
-    progress.stage("custom");
-    live(params, &setup, progress, &mut outcome);
+    monitor.stage("custom");
+    run_hours(params, &setup, monitor, &mut outcome);
     outcome
 }

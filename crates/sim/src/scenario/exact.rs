@@ -1,16 +1,12 @@
-//! Finding exactly the k closest in a static network.
+//! Lookups that find exactly the k closest peers of a static network.
 
 use std::sync::Arc;
 
-use super::super::directory::Directory;
-use super::super::link::{Latency, Link};
-use super::super::network::Network;
-use super::super::outcome::{Metrics, Outcome, Put};
-use super::super::progress::Progress;
-use super::super::stock::Rules;
-use super::super::table::Filling;
-use super::setup::{Kind, Lookups, Plan, Population, config, look_up, populate};
 use super::{Params, Scenario};
+use crate::{
+    Directory, Implementation, Latency, Link, LookupPlan, LookupStats, Metrics, Monitor, Network, Outcome, Population,
+    StockRules, TableModel, config_with_k, populate, run_lookups,
+};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "exact",
@@ -20,7 +16,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-/// Nodes, then (rounds, requests) of α 3 and of α 10, each until the 20 closest answered.
+/// The number of nodes; then rounds and requests with α 3 and with α 10 until the 20 closest have answered.
 const PUBLISHED: [(usize, [(f64, f64); 2]); 4] = [
     (1_000, [(7.55, 21.5), (2.93, 27.8)]),
     (10_000, [(7.99, 22.9), (3.35, 31.1)]),
@@ -28,19 +24,19 @@ const PUBLISHED: [(usize, [(f64, f64); 2]); 4] = [
     (100_000, [(8.56, 24.5), (3.88, 36.9)]),
 ];
 
-fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
+fn run(params: &Params, monitor: &mut Monitor<'_>) -> Outcome {
     let n = params.size();
     let mut outcome = Outcome::new(SCENARIO.name, n, params.seed);
     let published = PUBLISHED.iter().find(|(nodes, _)| *nodes == n);
     let players = [
-        ("alpha3", Rules::Rounds { alpha: 3, k: 20 }),
-        ("alpha10", Rules::Rounds { alpha: 10, k: 20 }),
-        ("go", Rules::AMINO),
-        ("libp2p_kad", Rules::LIBP2P_KAD),
+        ("alpha3", StockRules::Rounds { alpha: 3, k: 20 }),
+        ("alpha10", StockRules::Rounds { alpha: 10, k: 20 }),
+        ("go", StockRules::AMINO),
+        ("libp2p_kad", StockRules::LIBP2P_KAD),
     ];
     for (i, (name, rules)) in players.into_iter().enumerate() {
-        progress.stage(name);
-        let found = measure(params, Kind::Stock(rules), progress, &mut outcome);
+        monitor.stage(name);
+        let found = measure(params, Implementation::Stock(rules), monitor, &mut outcome);
         put(outcome.stock.group(name), &found);
         if let (Some((_, figures)), true) = (published, i < 2) {
             let (rounds, rpcs) = figures[i];
@@ -51,8 +47,8 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
             outcome.check_near(&format!("{name} rpcs"), found.rpcs.mean(), rpcs, 0.03);
         }
     }
-    progress.stage("ours");
-    let found = measure(params, Kind::Ours(Arc::new(config(20))), progress, &mut outcome);
+    monitor.stage("ours");
+    let found = measure(params, Implementation::Ours(Arc::new(config_with_k(20))), monitor, &mut outcome);
     put(&mut outcome.ours, &found);
     outcome.check("ours recall: ≥ 0.999", found.recall.mean(), found.recall.mean() >= 0.999);
     outcome.check("ours rpcs: ≤ 25", found.rpcs.mean(), found.rpcs.mean() <= 25.0);
@@ -60,19 +56,24 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     outcome
 }
 
-fn measure(params: &Params, kind: Kind, progress: &mut Progress<'_>, outcome: &mut Outcome) -> Lookups {
+fn measure(
+    params: &Params,
+    implementation: Implementation,
+    monitor: &mut Monitor<'_>,
+    outcome: &mut Outcome,
+) -> LookupStats {
     let (n, seed) = (params.size(), params.seed);
     let directory = Directory::new(seed, n);
     let population = Population::new(&directory, n);
     let mut network = Network::new(seed, directory, Link::ideal(Latency::Constant(100_000)));
-    populate(&mut network, &population, seed, &kind, Filling::plain(20), progress);
-    let plan = Plan { seed, lookups: params.samples.unwrap_or(3_000), at_once: 64, k: 20 };
-    let found = look_up(&mut network, &population.live, &plan, progress);
-    outcome.laws_of(progress.current(), &network.traffic());
+    populate(&mut network, &population, seed, &implementation, TableModel::plain(20), monitor);
+    let plan = LookupPlan { seed, lookups: params.samples.unwrap_or(3_000), at_once: 64, k: 20 };
+    let found = run_lookups(&mut network, &population.live, &plan, monitor);
+    outcome.check_invariants(monitor.current_stage(), &network.traffic());
     found
 }
 
-fn put(metrics: &mut Metrics, found: &Lookups) {
+fn put(metrics: &mut Metrics, found: &LookupStats) {
     metrics.put("rpcs", found.rpcs.mean());
     metrics.put("rounds", found.rounds.mean());
     metrics.put("recall", found.recall.mean());

@@ -1,20 +1,16 @@
-//! A network that nobody is in but a few boot nodes, and that everyone joins.
+//! A network of a few boot nodes that all other nodes join.
 
 use std::sync::Arc;
 
-use super::super::directory::{Directory, Index, Ranking};
-use super::super::life::{Health, Life, serving};
-use super::super::link::{Latency, Link};
-use super::super::network::{Network, News};
-use super::super::outcome::{Outcome, Put};
-use super::super::progress::Progress;
-use super::super::random::Random;
-use super::setup::config;
 use super::{Params, Scenario};
+use crate::{
+    Directory, Latency, Link, Monitor, Network, NetworkEvent, NodeIndex, Outcome, Random, Sessions, SortedPeers,
+    TableHealth, config_with_k,
+};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "join",
-    paper: "none: every network was young once",
+    paper: "none: the first hour of a network",
     about: "1,000 nodes join through 3 boot nodes within a minute: their tables after 10 min, and the peaks of the hour after",
     nodes: 1_000,
     run,
@@ -23,74 +19,74 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const SECOND: u64 = 1_000_000;
 const MINUTE: u64 = 60 * SECOND;
 const K: usize = 20;
-/// Who is there first; also the least number of nodes.
-const BOOT: Index = 3;
-/// Everyone else comes at a random moment within this.
+/// The number of boot nodes, and the least number of nodes.
+const BOOT: NodeIndex = 3;
+/// All other nodes join at random moments within this time.
 const ARRIVING: u64 = MINUTE;
-/// When the tables are looked into, counted from the start.
+/// The time at which the tables are measured.
 const SETTLED: u64 = 10 * MINUTE;
-/// Until when requests are counted.
+/// The end of the count of requests.
 const END: u64 = 70 * MINUTE;
-/// Requests are counted in windows of this length.
+/// The length of a window in which requests are counted.
 const WINDOW: u64 = 10 * SECOND;
-/// Marks that are not a peer's coming.
-const TICK: u32 = Life::FIRST_FREE;
+/// The timer at the end of each window.
+const TICK: u32 = Sessions::FIRST_FREE_TIMER;
 
-fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
-    let n = params.size().max(BOOT as usize) as Index;
+fn run(params: &Params, monitor: &mut Monitor<'_>) -> Outcome {
+    let n = params.size().max(BOOT as usize) as NodeIndex;
     let mut outcome = Outcome::new(SCENARIO.name, n as usize, params.seed);
-    progress.stage("join");
+    monitor.stage("join");
     let mut network = Network::new(params.seed, Directory::new(params.seed, n as usize), Link::public(Latency::Geo6));
-    let requests = watch(&mut network, n, params.seed, progress, &mut outcome);
+    let requests = watch(&mut network, n, params.seed, monitor, &mut outcome);
     judge_peaks(&requests, &mut outcome);
-    outcome.laws_of("ours", &network.traffic());
+    outcome.check_invariants("ours", &network.traffic());
     outcome.note("Buckets: of each node, those whose part of the keyspace holds servers; full means min(k, servers there) entries. Peak: requests in the busiest 10 s of the whole network against the mean, from 10 min to 70 min.");
     outcome
 }
 
-/// Lets everyone come, looks into the tables when they should be settled, and counts requests window by window.
+/// Lets all nodes join, measures the tables when they should be full, and counts requests window by window.
 fn watch(
     network: &mut Network,
-    n: Index,
+    n: NodeIndex,
     seed: u64,
-    progress: &mut Progress<'_>,
+    monitor: &mut Monitor<'_>,
     outcome: &mut Outcome,
 ) -> Vec<(f64, f64)> {
     let mut random = Random::new(seed, "join", 0);
-    let mut life = Life::new(seed, super::Churn::None, Arc::new(config(K)), (0..BOOT).collect(), 0.0);
+    let mut sessions = Sessions::new(seed, super::Churn::None, Arc::new(config_with_k(K)), (0..BOOT).collect(), 0.0);
     (0..n).for_each(|peer| {
         let first = peer < BOOT;
-        network.mark(if first { 0 } else { random.below(ARRIVING as u32).into() }, peer);
+        network.set_timer(if first { 0 } else { random.below(ARRIVING as u32).into() }, peer);
     });
-    network.mark(WINDOW, TICK);
+    network.set_timer(WINDOW, TICK);
     let (mut requests, mut before) = (Vec::new(), 0);
     while let Some(news) = network.next(END) {
         match news {
-            News::Mark(TICK) => {
+            NetworkEvent::Timer(TICK) => {
                 let (now, all) = (network.now(), network.traffic().requests);
                 requests.push((now as f64 / MINUTE as f64, (all - before) as f64));
                 before = all;
                 if now == SETTLED {
-                    look(network, n, outcome);
+                    measure(network, n, outcome);
                 }
-                network.mark(now + WINDOW, TICK);
+                network.set_timer(now + WINDOW, TICK);
             }
-            News::Mark(peer) => life.join(network, peer),
-            News::Pulse => {
-                progress.tell(network.traffic().events, network.now(), network.now() as f64 / END as f64);
-                if progress.stopped() {
+            NetworkEvent::Timer(peer) => sessions.join(network, peer),
+            NetworkEvent::Progress => {
+                monitor.report(network.traffic().events, network.now(), network.now() as f64 / END as f64);
+                if monitor.stopped() {
                     break;
                 }
             }
-            News::Query { .. } => {}
+            NetworkEvent::Query { .. } => {}
         }
     }
     requests
 }
 
-/// Every table against the network as it is.
-fn look(network: &Network, n: Index, outcome: &mut Outcome) {
-    let live = serving(network);
+/// Compares every table with the network.
+fn measure(network: &Network, n: NodeIndex, outcome: &mut Outcome) {
+    let live = network.servers();
     let (mut buckets, mut filled, mut lacking) = (0u64, 0u64, 0u64);
     for peer in 0..n {
         for (held, there) in fill(network, &live, peer) {
@@ -100,7 +96,7 @@ fn look(network: &Network, n: Index, outcome: &mut Outcome) {
             lacking += (most.saturating_sub(held)) as u64;
         }
     }
-    let health = Health::of(network, 0..n);
+    let health = TableHealth::of(network, 0..n);
     let ours = &mut outcome.ours;
     ours.put("know_all_20", health.know_all);
     ours.put("know20", health.know20);
@@ -113,14 +109,14 @@ fn look(network: &Network, n: Index, outcome: &mut Outcome) {
     outcome.check("nodes that know all of their 20 closest: ≥ 0.99", health.know_all, health.know_all >= 0.99);
 }
 
-/// How many entries each bucket of a node holds, and how many servers there are for it. The last bucket stands for all
-/// that lies nearer.
-fn fill(network: &Network, live: &Ranking, peer: Index) -> Vec<(usize, usize)> {
-    let place = network.directory.place(peer);
+/// For each bucket of a node, the number of entries and the number of servers that belong there. The last bucket takes all
+/// that are closer.
+fn fill(network: &Network, live: &SortedPeers, peer: NodeIndex) -> Vec<(usize, usize)> {
+    let position = network.directory.position(peer);
     let buckets = network.node(peer).buckets(&network.directory);
     let last = buckets.len().saturating_sub(1);
-    let sharing = |bits: usize| live.sharing(place, bits as u32).len();
-    let of = |(i, (_, entries)): (usize, &(bool, Vec<Index>))| {
+    let sharing = |bits: usize| live.sharing(position, bits as u32).len();
+    let of = |(i, (_, entries)): (usize, &(bool, Vec<NodeIndex>))| {
         let nearer = if i == last { 1 } else { sharing(i + 1) };
         (entries.len(), sharing(i).saturating_sub(nearer))
     };
@@ -140,11 +136,11 @@ fn judge_peaks(requests: &[(f64, f64)], outcome: &mut Outcome) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::monitor::Unobserved;
     use super::super::super::outcome::Metric;
-    use super::super::super::progress::Unobserved;
     use super::*;
 
-    /// What the nodes of the same networks sent a second at 07c191c, before those who wait for a place had entries checked.
+    /// The requests a second of the same networks at 07c191c, before waiting candidates had entries checked.
     const BEFORE: [(u64, f64); 3] = [(77, 24.8378), (78, 25.7611), (79, 26.1397)];
 
     #[test]
@@ -153,12 +149,12 @@ mod tests {
         for (seed, sent) in BEFORE {
             let mut outcome = Outcome::new(SCENARIO.name, 100, seed);
             let mut network = Network::new(seed, Directory::new(seed, 100), Link::public(Latency::Geo6));
-            let requests = watch(&mut network, 100, seed, &mut Progress::new(&mut Unobserved), &mut outcome);
+            let requests = watch(&mut network, 100, seed, &mut Monitor::new(&mut Unobserved), &mut outcome);
             judge_peaks(&requests, &mut outcome);
             let Some(Metric::Number(sending)) = outcome.ours.get("requests_s_joined") else { panic!("not counted") };
             (now, before) = (now + sending, before + sent);
         }
-        // Another draw of the same networks changes it by more than a thousandth.
+        // Another seed changes the figure by more than a thousandth.
         assert!(now <= before * 1.002, "{now} where it was {before}");
     }
 }

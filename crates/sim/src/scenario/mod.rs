@@ -1,6 +1,6 @@
 //! The scenarios: one file each, and one line each in the list below.
 //!
-//! Knows: how a scenario is named and called. Must not know: what any of them does.
+//! Knows: the name of a scenario and how to run it. Must not know: what it measures.
 
 mod amino_put;
 mod churn;
@@ -9,21 +9,17 @@ mod exact;
 mod flood;
 mod hops;
 mod join;
-mod lived;
+mod live_network;
 mod outage;
 mod poisoned;
 mod records;
 mod scale;
-mod setup;
 mod skademlia;
 mod stale;
 
-use super::churn::Churn;
-use super::link::Latency;
-use super::outcome::Outcome;
-use super::progress::{Observer, Progress};
+use crate::{Churn, Latency, Monitor, Observer, Outcome};
 
-/// Everything that can be run.
+/// All scenarios, in the order in which `--list` shows them.
 static SCENARIOS: &[Scenario] = &[
     hops::SCENARIO,
     exact::SCENARIO,
@@ -40,52 +36,64 @@ static SCENARIOS: &[Scenario] = &[
     custom::SCENARIO,
 ];
 
-/// All scenarios.
+/// The scenarios of this crate.
 pub fn scenarios() -> &'static [Scenario] {
     SCENARIOS
 }
 
-/// One thing to simulate.
+/// A simulation with a name.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Scenario {
     /// Its name.
     pub name: &'static str,
-    /// The paper or report whose setup it repeats.
+    /// The paper or report whose setup it repeats; empty if there is none.
     pub paper: &'static str,
     /// What it measures, in one line.
     pub about: &'static str,
-    /// How many nodes it has unless told otherwise.
+    /// The number of nodes unless [`Params::nodes`] says otherwise.
     pub nodes: usize,
-    run: fn(&Params, &mut Progress<'_>) -> Outcome,
+    run: fn(&Params, &mut Monitor<'_>) -> Outcome,
 }
 
 impl Scenario {
-    /// Runs it. Ends early, with what is known, when the observer says so.
+    /// A scenario of your own: its name, what it measures, its number of nodes, and the function that runs it.
+    ///
+    /// The function gets the parameters with [`Params::nodes`] filled in.
+    pub const fn new(
+        name: &'static str,
+        about: &'static str,
+        nodes: usize,
+        run: fn(&Params, &mut Monitor<'_>) -> Outcome,
+    ) -> Scenario {
+        Scenario { name, paper: "", about, nodes, run }
+    }
+
+    /// Runs the scenario. When the observer ends it early, the outcome is that of the part that ran.
     pub fn run(&self, params: &Params, observer: &mut dyn Observer) -> Outcome {
         let params = Params { nodes: Some(params.nodes.unwrap_or(self.nodes)), ..params.clone() };
-        let mut progress = Progress::new(observer);
-        let mut outcome = (self.run)(&params, &mut progress);
-        outcome.interrupted |= progress.stopped();
+        let mut monitor = Monitor::new(observer);
+        let mut outcome = (self.run)(&params, &mut monitor);
+        outcome.interrupted |= monitor.stopped();
         outcome
     }
 }
 
-/// How a scenario is to be run. What is `None` is as the scenario has it.
+/// The parameters of a run. `None` stands for the scenario's own value.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Params {
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: Option<usize>,
-    /// The seed of everything that is drawn.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// How many lookups or other operations to measure.
+    /// The number of operations to measure; for scenarios that run for a time, its hours.
     pub samples: Option<usize>,
-    /// How long nodes stay; for `custom`, and for `records`, which then does without its own two models.
+    /// The lengths of sessions; for `custom`, and for `records`, which then runs this model alone.
     pub churn: Option<Churn>,
-    /// The share of packets lost; only for `custom`.
+    /// The share of packets that are lost; only for `custom`.
     pub loss: Option<f64>,
-    /// How long messages take; only for `custom`.
+    /// The round trips; only for `custom`.
     pub latency: Option<Latency>,
     /// k; only for `custom`.
     pub k: Option<usize>,
@@ -99,7 +107,8 @@ impl Params {
         Params { seed, ..Params::default() }
     }
 
-    fn size(&self) -> usize {
+    /// The number of nodes, at least 2.
+    pub fn size(&self) -> usize {
         self.nodes.unwrap_or(1).max(2)
     }
 }

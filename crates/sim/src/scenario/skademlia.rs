@@ -1,4 +1,4 @@
-//! Lookups past adversaries who misroute, over disjoint paths.
+//! Lookups over disjoint paths among adversaries that misroute.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -6,17 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::adversary::{Adversary, Kind as Adversaries};
-use super::super::directory::{Directory, Index, Ranking, place};
-use super::super::link::{Latency, Link};
-use super::super::network::{Network, News};
-use super::super::node::Node;
-use super::super::outcome::{Outcome, Put};
-use super::super::progress::Progress;
-use super::super::random::{Random, mix, unit};
-use super::super::table::{Filling, Table};
-use super::setup::{Kind as Players, Population, config, populate};
 use super::{Params, Scenario};
+use crate::random::{mix, unit};
+use crate::{
+    Adversary, Attack, Directory, Implementation, Latency, Link, Monitor, Network, NetworkEvent, Node, NodeIndex,
+    Outcome, Population, Random, SortedPeers, StockTable, TableModel, config_with_k, key_position, populate,
+};
 use libp2p_kad_dht::core::{Answer, ClosestPeers, Key, Operation, QueryEvent, QueryOptions};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -31,7 +26,7 @@ const K: usize = 16;
 const BATCHES: usize = 20;
 pub(super) const PATHS: [usize; 4] = [1, 2, 4, 8];
 
-/// Success by share of adversaries, for 1, 2, 4 and 8 paths.
+/// The share of adversaries, and the success with 1, 2, 4 and 8 paths.
 const PUBLISHED: [(f64, [f64; 4]); 6] = [
     (0.10, [0.828, 0.965, 0.998, 1.000]),
     (0.20, [0.664, 0.879, 0.984, 1.000]),
@@ -41,12 +36,12 @@ const PUBLISHED: [(f64, [f64; 4]); 6] = [
     (0.50, [0.329, 0.506, 0.694, 0.869]),
 ];
 
-fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
+fn run(params: &Params, monitor: &mut Monitor<'_>) -> Outcome {
     let (n, seed) = (params.size(), params.seed);
     let mut outcome = Outcome::new(SCENARIO.name, n, seed);
-    progress.stage("stock paths");
+    monitor.stage("stock paths");
     let directory = Directory::new(seed, n);
-    let everyone = directory.ranking(0..n as Index);
+    let everyone = directory.sorted(0..n as NodeIndex);
     let mut tables = Tables { directory: &directory, everyone: &everyone, seed, made: vec![None; n] };
     let samples = params.samples.unwrap_or(6_000).max(BATCHES);
     let mut curves: Vec<(String, Vec<(f64, f64)>)> = PATHS.iter().map(|d| (format!("d = {d}"), Vec::new())).collect();
@@ -61,44 +56,43 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
                 let what = format!("stock m {m_name} d {d_name}: {:.3} ± 0.02", published[column]);
                 outcome.check(what, reached, (reached - published[column]).abs() <= 0.02);
             }
-            progress.tell(0, 0, (row * 4 + column) as f64 / 24.0);
-            if progress.stopped() {
+            monitor.report(0, 0, (row * 4 + column) as f64 / 24.0);
+            if monitor.stopped() {
                 return outcome;
             }
         }
     }
-    for (kind, name) in [(Adversaries::Misrouting, "misrouting"), (Adversaries::Silent, "silent")] {
-        progress.stage(name);
-        ours(params, (kind, name), progress, &mut outcome);
+    for (kind, name) in [(Attack::Misrouting, "misrouting"), (Attack::Silent, "silent")] {
+        monitor.stage(name);
+        ours(params, (kind, name), monitor, &mut outcome);
     }
     outcome.plot("Success of lookups over d disjoint paths", ("share of adversaries", "success"), curves);
     outcome
 }
 
-/// How many targets Sybils sit near, and how many near each: fewer than k, or the k closest would be theirs.
+/// The number of targets with Sybils near them, and the Sybils of each: fewer than k, or all of the k closest would be theirs.
 const TARGETS: usize = 24;
 const SYBILS: usize = K / 2;
 
-/// The share of lookups that is to succeed, by share of adversaries.
+/// The share of adversaries, and the share of lookups that must succeed.
 const LINES: [(f64, f64); 3] = [(0.2, 0.999), (0.3, 0.99), (0.4, 0.95)];
 
-/// Along how many paths our lookups are to pass the lines.
+/// The number of paths for which that holds.
 const CHOSEN: usize = 8;
 
-/// Our own lookups among adversaries of one kind.
-fn ours(params: &Params, (kind, name): (Adversaries, &str), progress: &mut Progress<'_>, outcome: &mut Outcome) {
+/// Our own lookups among adversaries with one attack.
+fn ours(params: &Params, (kind, name): (Attack, &str), monitor: &mut Monitor<'_>, outcome: &mut Outcome) {
     let mut plain = f64::NAN;
     let mut curves: Vec<(String, Vec<(f64, f64)>)> = PATHS.iter().map(|d| (format!("d = {d}"), Vec::new())).collect();
-    // Without adversaries it does not matter of which kind they are.
-    let shares: &[f64] =
-        if kind == Adversaries::Silent { &[0.2, 0.3, 0.4, 0.5] } else { &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5] };
+    // Without adversaries the attack does not matter.
+    let shares: &[f64] = if kind == Attack::Silent { &[0.2, 0.3, 0.4, 0.5] } else { &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5] };
     for m in shares.iter().copied() {
-        let (mut network, honest, keys) = among(params, kind, m, progress);
+        let (mut network, honest, keys) = among(params, kind, m, monitor);
         let m_name = format!("{m:.2}");
         for (column, d) in PATHS.into_iter().enumerate() {
             let samples = params.samples.map_or(1_000, |samples| samples.div_ceil(6));
-            let (success, rpcs) = look_for(&mut network, &honest, &keys, (d, samples), progress);
-            if progress.stopped() {
+            let (success, rpcs) = look_for(&mut network, &honest, &keys, (d, samples), monitor);
+            if monitor.stopped() {
                 return;
             }
             if m == 0.0 && d == 1 {
@@ -109,7 +103,7 @@ fn ours(params: &Params, (kind, name): (Adversaries, &str), progress: &mut Progr
             outcome.ours.group("success").group(name).group(&m_name).put(&d_name, success);
             outcome.ours.group("rpcs").group(name).group(&m_name).put(&d_name, rpcs);
             let line = LINES.iter().find(|(share, _)| *share == m);
-            if let (Some((_, wanted)), CHOSEN, Adversaries::Misrouting) = (line, d, kind) {
+            if let (Some((_, wanted)), CHOSEN, Attack::Misrouting) = (line, d, kind) {
                 let wanted = *wanted;
                 outcome.check(format!("ours, misrouting, m {m_name}, d {d}: ≥ {wanted}"), success, success >= wanted);
                 let ratio = rpcs / plain;
@@ -117,13 +111,13 @@ fn ours(params: &Params, (kind, name): (Adversaries, &str), progress: &mut Progr
                 outcome.check(what, ratio, ratio <= 1.5);
             }
         }
-        outcome.laws_of("ours", &network.traffic());
+        outcome.check_invariants("ours", &network.traffic());
     }
     outcome.plot(&format!("Ours among {name} adversaries, m 0 to 0.5"), ("requests", "success"), curves);
 }
 
-/// A network with a share `m` of adversaries; those who are honest; the keys that Sybils sit near.
-fn among(params: &Params, kind: Adversaries, m: f64, progress: &mut Progress<'_>) -> (Network, Ranking, Vec<Bytes>) {
+/// A network with a share `m` of adversaries, its honest peers, and the keys with Sybils near them.
+fn among(params: &Params, kind: Attack, m: f64, monitor: &mut Monitor<'_>) -> (Network, SortedPeers, Vec<Bytes>) {
     let (n, seed) = (params.size(), params.seed);
     let mut directory = Directory::new(seed, n);
     let mut random = Random::new(seed, "sybils", 0);
@@ -138,14 +132,21 @@ fn among(params: &Params, kind: Adversaries, m: f64, progress: &mut Progress<'_>
         }
     }
     let salt = mix(seed ^ 0xad);
-    let bad = |index: Index| index >= n as Index || unit(mix(salt ^ u64::from(index))) < m;
-    let colluders = Arc::new(directory.ranking((0..directory.len() as Index).filter(|peer| bad(*peer))));
-    let honest = directory.ranking((0..n as Index).filter(|peer| !bad(*peer)));
-    let everyone = Arc::new(directory.ranking(0..n as Index));
-    let population = Population { live: Ranking::clone(&everyone), dead: Ranking::default() };
-    let total = directory.len() as Index;
+    let bad = |index: NodeIndex| index >= n as NodeIndex || unit(mix(salt ^ u64::from(index))) < m;
+    let colluders = Arc::new(directory.sorted((0..directory.len() as NodeIndex).filter(|peer| bad(*peer))));
+    let honest = directory.sorted((0..n as NodeIndex).filter(|peer| !bad(*peer)));
+    let everyone = Arc::new(directory.sorted(0..n as NodeIndex));
+    let population = Population { live: SortedPeers::clone(&everyone), dead: SortedPeers::default() };
+    let total = directory.len() as NodeIndex;
     let mut network = Network::new(seed, directory, Link::ideal(Latency::Constant(100_000)));
-    populate(&mut network, &population, seed, &Players::Ours(Arc::new(config(K))), Filling::plain(K), progress);
+    populate(
+        &mut network,
+        &population,
+        seed,
+        &Implementation::Ours(Arc::new(config_with_k(K))),
+        TableModel::plain(K),
+        monitor,
+    );
     for peer in (0..total).filter(|peer| bad(*peer)) {
         let adversary = Adversary::new(kind, Arc::clone(&colluders), Arc::clone(&everyone));
         network.join(peer, Node::Adversary(Box::new(adversary)));
@@ -153,13 +154,14 @@ fn among(params: &Params, kind: Adversaries, m: f64, progress: &mut Progress<'_>
     (network, honest, keys)
 }
 
-/// Looks for the keys from honest peers along d paths; the share that found the closest honest one, and the requests.
+/// Looks the keys up from honest peers along d paths. Returns the share of lookups that found the closest honest peer, and the
+/// mean number of requests.
 pub(super) fn look_for(
     network: &mut Network,
-    honest: &Ranking,
+    honest: &SortedPeers,
     keys: &[Bytes],
     (paths, samples): (usize, usize),
-    progress: &mut Progress<'_>,
+    monitor: &mut Monitor<'_>,
 ) -> (f64, f64) {
     let mut random = Random::new(network.directory.seed(), "lookups", paths as u64);
     let options = QueryOptions::default().with_paths(NonZeroUsize::new(paths).unwrap_or(NonZeroUsize::MIN));
@@ -167,20 +169,20 @@ pub(super) fn look_for(
     for i in 0..samples {
         let from = honest.at(random.below(honest.len() as u32) as usize);
         let key = keys[i % keys.len()].clone();
-        let near = honest.closest(place(&Key::hash(&key)), 2);
+        let near = honest.closest(key_position(&Key::hash(&key)), 2);
         let goal = near.into_iter().find(|peer| *peer != from);
         let goal = goal.map(|peer| *network.directory.contact(peer).peer());
         let Some(lookup) = network.start(from, Operation::ClosestPeers { key }, options.clone()) else { continue };
         let answer = loop {
             match network.next(u64::MAX - 1) {
-                // Others may have queries of their own that end meanwhile.
-                Some(News::Query { node, id, event: QueryEvent::Finished(result), .. })
+                // Other nodes may run queries of their own.
+                Some(NetworkEvent::Query { node, id, event: QueryEvent::Finished(result), .. })
                     if (node, id) == (from, lookup) =>
                 {
                     break result;
                 }
-                Some(News::Pulse) => {
-                    progress.tell(network.traffic().events, network.now(), i as f64 / samples as f64);
+                Some(NetworkEvent::Progress) => {
+                    monitor.report(network.traffic().events, network.now(), i as f64 / samples as f64);
                 }
                 Some(_) => {}
                 None => return (f64::NAN, f64::NAN),
@@ -191,7 +193,7 @@ pub(super) fn look_for(
             good += usize::from(peers.iter().any(|peer| Some(peer.id) == goal));
             rpcs += report.requests;
         }
-        if progress.stopped() {
+        if monitor.stopped() {
             break;
         }
     }
@@ -200,17 +202,17 @@ pub(super) fn look_for(
 
 struct Tables<'a> {
     directory: &'a Directory,
-    everyone: &'a Ranking,
+    everyone: &'a SortedPeers,
     seed: u64,
-    made: Vec<Option<Table>>,
+    made: Vec<Option<StockTable>>,
 }
 
 impl Tables<'_> {
-    fn closest(&mut self, index: Index, target: u64) -> Vec<Index> {
+    fn closest(&mut self, index: NodeIndex, target: u64) -> Vec<NodeIndex> {
         let Tables { directory, everyone, seed, made } = self;
         let table = made[index as usize].get_or_insert_with(|| {
             let mut random = Random::new(*seed, "table", index.into());
-            Filling::plain(K).table(directory, (everyone, &Ranking::default()), index, &mut random)
+            TableModel::plain(K).table(directory, (everyone, &SortedPeers::default()), index, &mut random)
         });
         table.closest(directory, target, K)
     }
@@ -220,10 +222,10 @@ impl Tables<'_> {
         let n = self.directory.len() as u32;
         let mut good = 0;
         for batch in 0..BATCHES {
-            // Who is an adversary is drawn anew for each batch: one draw decides too much.
+            // Each batch has other adversaries: a single choice would decide too much.
             let salt = mix(self.seed ^ mix(batch as u64));
-            let adversary = |index: Index| unit(mix(salt ^ u64::from(index))) < m;
-            let honest = self.directory.ranking((0..n).filter(|index| !adversary(*index)));
+            let adversary = |index: NodeIndex| unit(mix(salt ^ u64::from(index))) < m;
+            let honest = self.directory.sorted((0..n).filter(|index| !adversary(*index)));
             for _ in 0..samples / BATCHES {
                 let from = honest.at(random.below(honest.len() as u32) as usize);
                 let target = random.bits();
@@ -234,21 +236,21 @@ impl Tables<'_> {
         good as f64 / (samples / BATCHES * BATCHES) as f64
     }
 
-    /// d paths that share no peer, each asking the closest that it knows; a path ends at the first adversary that it
-    /// asks. Whether any path hears of the closest honest peer.
+    /// Follows d paths that share no peer; each asks the closest peer that it knows and ends at the first adversary. Returns
+    /// whether any path learns of the closest honest peer.
     fn walk(
         &mut self,
-        (from, target): (Index, u64),
-        goal: &[Index],
+        (from, target): (NodeIndex, u64),
+        goal: &[NodeIndex],
         d: usize,
-        adversary: &dyn Fn(Index) -> bool,
+        adversary: &dyn Fn(NodeIndex) -> bool,
     ) -> bool {
         let directory = self.directory;
         let start = self.closest(from, target);
-        let mut asked: BTreeSet<Index> = BTreeSet::new();
-        let mut paths: Vec<Vec<(u64, Index)>> = vec![Vec::new(); d];
+        let mut asked: BTreeSet<NodeIndex> = BTreeSet::new();
+        let mut paths: Vec<Vec<(u64, NodeIndex)>> = vec![Vec::new(); d];
         for (i, peer) in start.into_iter().enumerate() {
-            paths[i % d].push((directory.place(peer) ^ target, peer));
+            paths[i % d].push((directory.position(peer) ^ target, peer));
         }
         if paths.iter().flatten().any(|(_, peer)| goal.contains(peer)) {
             return true;
@@ -267,7 +269,7 @@ impl Tables<'_> {
                 if closer.iter().any(|peer| goal.contains(peer)) {
                     return true;
                 }
-                path.extend(closer.into_iter().map(|peer| (directory.place(peer) ^ target, peer)));
+                path.extend(closer.into_iter().map(|peer| (directory.position(peer) ^ target, peer)));
                 path.sort_unstable();
                 path.dedup();
             }

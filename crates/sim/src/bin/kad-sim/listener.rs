@@ -1,11 +1,11 @@
-//! The progress line, the clock, and Ctrl-C.
+//! The monitor line, the clock, and Ctrl-C.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use libp2p_kad_dht_sim::{Observer, Pulse};
+use libp2p_kad_dht_sim::{Observer, ProgressReport};
 
 /// Shows a line on standard error twice a second, and ends the run on Ctrl-C.
 pub(crate) struct Listener {
@@ -46,7 +46,7 @@ impl Listener {
         }
     }
 
-    fn show(&mut self, now: Instant, pulse: Pulse) {
+    fn show(&mut self, now: Instant, pulse: ProgressReport) {
         let every = if self.lively { Duration::from_millis(500) } else { Duration::from_secs(10) };
         let since = now - self.shown;
         if since < every {
@@ -74,7 +74,7 @@ impl Listener {
 }
 
 impl Observer for Listener {
-    fn pulse(&mut self, pulse: Pulse) -> bool {
+    fn on_progress(&mut self, pulse: ProgressReport) -> bool {
         let now = clock();
         if pulse.stage != self.stage {
             (self.stage, self.stage_started, self.events) = (pulse.stage, now, 0);

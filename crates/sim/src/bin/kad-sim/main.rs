@@ -1,4 +1,4 @@
-//! A network in a box: runs a scenario of `libp2p_kad_dht_sim` and shows what came out.
+//! `kad-sim`: runs a scenario of `libp2p_kad_dht_sim` and shows its outcome.
 //!
 //! ```text
 //! cargo run --release -p libp2p-kad-dht-sim -- --list
@@ -19,43 +19,43 @@ use libp2p_kad_dht_sim::{Churn, Latency, Params, scenarios};
 
 use listener::Listener;
 
-/// Runs a whole DHT network in virtual time, from one seed.
+/// Simulates a whole DHT network in virtual time, from one seed
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "kad-sim", version)]
 struct Arguments {
-    /// Which scenario to run; `--list` shows them.
+    /// Name of the scenario; `--list` shows all
     scenario: Option<String>,
-    /// Lists the scenarios with the papers that they repeat.
+    /// List the scenarios and the papers that they repeat
     #[arg(long)]
     list: bool,
-    /// How many nodes. Default: as in the paper.
+    /// Number of nodes [default: that of the scenario]
     #[arg(long)]
     nodes: Option<usize>,
-    /// The seed: the same one gives the same result.
+    /// Seed of all random numbers: the same seed gives the same outcome
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many operations to measure.
+    /// Number of operations to measure, or hours to run [default: that of the scenario]
     #[arg(long)]
     samples: Option<usize>,
-    /// Prints one JSON object instead of tables.
+    /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
-    /// Writes a page with tables and plots.
+    /// Write a page with tables and plots
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// Sessions of nodes in `custom` and `records`: none, ipfs-2022, kad, or a mean such as 90s, 30m, 1h.
+    /// Sessions of nodes in `custom` and `records`: none, ipfs-2022, kad, or a mean such as 90s, 30m, 1h
     #[arg(long, value_parser = parse::churn)]
     churn: Option<Churn>,
-    /// The share of packets lost in `custom`, from 0 to below 1.
+    /// Share of packets that are lost in `custom`, from 0 to below 1
     #[arg(long, value_parser = parse::share)]
     loss: Option<f64>,
-    /// Round trips in `custom`: king-ln, geo-6, or a constant such as 100ms.
+    /// Round trips in `custom`: king-ln, geo-6, or a constant such as 100ms
     #[arg(long, value_parser = parse::latency)]
     latency: Option<Latency>,
-    /// k in `custom`.
+    /// k in `custom`
     #[arg(long)]
     k: Option<usize>,
-    /// α in `custom`.
+    /// α in `custom`
     #[arg(long)]
     alpha: Option<usize>,
 }
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some(name) = &arguments.scenario else {
-        eprintln!("name a scenario, or see --list and --help");
+        eprintln!("no scenario given; see --list and --help");
         return ExitCode::from(2);
     };
     let Some(scenario) = scenarios().iter().find(|scenario| scenario.name == name) else {

@@ -1,4 +1,4 @@
-//! The report: one HTML file that needs nothing else.
+//! The HTML report: one file without any other resources.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;mar
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:right}\
 td:first-child,th:first-child{text-align:left}.ok{color:#176b2c}.miss{color:#a11}svg{max-width:100%;height:auto}";
 
-/// The page as text.
+/// The page as HTML text.
 pub(crate) fn make(scenario: &Scenario, outcome: &Outcome) -> Result<String, Box<dyn Error>> {
     let mut html = String::new();
     let title = format!("{}: {} nodes, seed {}", outcome.scenario, outcome.nodes, outcome.seed);
@@ -26,14 +26,14 @@ pub(crate) fn make(scenario: &Scenario, outcome: &Outcome) -> Result<String, Box
     for [name, stock, ours, published] in rows(outcome) {
         write!(html, "<tr><td>{}<td>{stock}<td>{ours}<td>{published}", escape(&name))?;
     }
-    html.push_str("</table><table><tr><th>pass line<th>reached<th>");
+    html.push_str("</table><table><tr><th>condition<th>reached<th>");
     for check in &outcome.checks {
         let (class, word) = if check.pass { ("ok", "ok") } else { ("miss", "missed") };
         write!(html, "<tr><td>{}<td>{}<td class={class}>{word}", escape(&check.what), escape(&check.reached))?;
     }
     html.push_str("</table>");
-    for law in &outcome.broken_laws {
-        write!(html, "<p class=miss>Broken law: {}</p>", escape(law))?;
+    for invariant in &outcome.broken_invariants {
+        write!(html, "<p class=miss>Broken invariant: {}</p>", escape(invariant))?;
     }
     for plot in outcome.plots.iter().filter(|plot| plot.curves.iter().any(|(_, points)| !points.is_empty())) {
         html.push_str(&draw(plot)?);

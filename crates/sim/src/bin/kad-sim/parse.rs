@@ -1,4 +1,4 @@
-//! Words of the command line as models.
+//! Models from the words of the command line.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What people read on their terminal.
+//! The tables on the terminal.
 
 use libp2p_kad_dht_sim::{Metric, Metrics, Outcome, Scenario};
 
@@ -9,7 +9,7 @@ pub(crate) fn print_list(scenarios: &[Scenario]) {
     }
 }
 
-/// The metrics side by side, the pass lines, and the notes.
+/// The metrics side by side, the conditions, and the notes.
 pub(crate) fn print_outcome(outcome: &Outcome) {
     println!("{}: {} nodes, seed {}", outcome.scenario, outcome.nodes, outcome.seed);
     println!("\n{:<32} {:>12} {:>12} {:>12}", "metric", "stock", "ours", "published");
@@ -22,8 +22,8 @@ pub(crate) fn print_outcome(outcome: &Outcome) {
     for check in &outcome.checks {
         println!("{} {}: {}", if check.pass { "ok  " } else { "MISS" }, check.what, check.reached);
     }
-    for law in &outcome.broken_laws {
-        println!("BROKEN LAW {law}");
+    for invariant in &outcome.broken_invariants {
+        println!("BROKEN INVARIANT {invariant}");
     }
     for note in &outcome.notes {
         println!("note: {note}");
@@ -31,7 +31,7 @@ pub(crate) fn print_outcome(outcome: &Outcome) {
     println!("\n{}", if outcome.pass() { "pass" } else { "no pass" });
 }
 
-/// One row a metric: its name, and its value at the stock players, at ours, and in print.
+/// A row for each metric: its name, the values of the stock nodes and of ours, and the published value.
 pub(crate) fn rows(outcome: &Outcome) -> Vec<[String; 4]> {
     let mut rows: Vec<[String; 4]> = Vec::new();
     for (column, metrics) in [&outcome.stock, &outcome.ours, &outcome.published].into_iter().enumerate() {
@@ -48,7 +48,7 @@ pub(crate) fn rows(outcome: &Outcome) -> Vec<[String; 4]> {
 
 fn flat(prefix: &str, metrics: &Metrics) -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for (name, metric) in metrics {
+    for (name, metric) in metrics.iter() {
         match metric {
             Metric::Number(value) => all.push((format!("{prefix}{name}"), format!("{value:.3}"))),
             Metric::Group(group) => all.extend(flat(&format!("{prefix}{name}."), group)),

@@ -1,27 +1,21 @@
-//! Values and provided keys that are to outlive those who keep them.
+//! Values and provided keys that must outlive the nodes that hold them.
 //!
-//! A hundredth of the nodes stay and publish; all others churn, and come back with an empty store. What the publishers
-//! themselves answer for is told apart from what the others keep: the stores of the closest are looked into.
+//! One node in a hundred never leaves; these publish. All others are under churn and come back with an empty store. Lookups
+//! could be answered by publishers alone, so the stores of the closest nodes are measured as well.
 
-mod seen;
+mod measured;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::seen::{Kept, Seen};
-use super::super::churn::Churn;
-use super::super::directory::{Index, Ranking, place};
-use super::super::life::serving;
-use super::super::link::{Latency, Link};
-use super::super::network::News;
-use super::super::outcome::{Outcome, Put};
-use super::super::progress::Progress;
-use super::super::random::Random;
-use super::lived::{HOUR, Lived, Setup, TICK};
-use super::setup::config;
+use self::measured::{Measured, RecordStats};
+use super::live_network::{HOUR, LiveNetwork, Setup, TICK};
 use super::{Params, Scenario};
+use crate::{
+    Churn, Latency, Link, Monitor, NetworkEvent, NodeIndex, Outcome, Random, SortedPeers, config_with_k, key_position,
+};
 use libp2p_kad_dht::core::config::Interval;
 use libp2p_kad_dht::core::{DhtConfig, Operation, QueryEvent, QueryId, QueryOptions, RecordKey};
 
@@ -35,25 +29,25 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const K: usize = 20;
 
-/// Exponential of median 1 h: whoever is online is gone an hour later with probability one half, however long it has
-/// been there. That is harder than IPFS with its median halved, where some stay for days.
+/// Exponential with a median of 1 h: a node that is online is gone an hour later with probability one half, however long it
+/// has been online. That is harder than the sessions of IPFS at half their length, where some nodes stay for days.
 const HARDER: Churn = Churn::Poisson(Duration::from_secs(5_194));
 
-/// How often a publisher announces all that it published, in hours.
+/// The interval in which a publisher announces all its records, in hours.
 const ANNOUNCEMENT: f64 = 22.0;
 
-/// One network, and how it is watched.
-struct Watch {
-    /// Its name in the report.
+/// One network and how it is measured.
+struct Setting {
+    /// The name in the report.
     name: &'static str,
     hours: u64,
-    /// Whether records are kept alive.
+    /// Whether records are announced and replicated again.
     republishes: bool,
-    /// Whether every record is looked for every hour, or once in all, so that reading does not keep it alive.
+    /// Whether every record is looked up every hour; otherwise once, so that reads do not keep it alive.
     reads_all: bool,
 }
 
-fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
+fn run(params: &Params, monitor: &mut Monitor<'_>) -> Outcome {
     let mut outcome = Outcome::new(SCENARIO.name, params.size(), params.seed);
     // `samples` is the number of hours here.
     let hours = params.samples.unwrap_or(48).max(1) as u64;
@@ -64,26 +58,26 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
             HARDER => ("median_1h", 0.999),
             _ => ("given", 0.999),
         };
-        let watches = [
-            Watch { name: "ours", hours, republishes: true, reads_all: true },
-            Watch { name: "off", hours, republishes: false, reads_all: false },
-            Watch { name: "unread", hours: hours.min(12), republishes: true, reads_all: false },
+        let settings = [
+            Setting { name: "ours", hours, republishes: true, reads_all: true },
+            Setting { name: "off", hours, republishes: false, reads_all: false },
+            Setting { name: "unread", hours: hours.min(12), republishes: true, reads_all: false },
         ];
         let mut all = Vec::new();
-        for how in watches {
-            progress.stage(how.name);
-            let seen = watch(params, churn, &how, progress, &mut outcome);
-            seen.put(outcome.ours.group(model).group(how.name));
-            if how.republishes {
-                judge(&mut outcome, &format!("{model}, {}", how.name), line, &seen);
+        for setting in settings {
+            monitor.stage(setting.name);
+            let measured = watch(params, churn, &setting, monitor, &mut outcome);
+            measured.put(outcome.ours.group(model).group(setting.name));
+            if setting.republishes {
+                judge(&mut outcome, &format!("{model}, {}", setting.name), line, &measured);
             }
-            all.push((how.name, seen));
-            if progress.stopped() {
+            all.push((setting.name, measured));
+            if monitor.stopped() {
                 break;
             }
         }
         draw(&mut outcome, model, &all);
-        if progress.stopped() {
+        if monitor.stopped() {
             break;
         }
     }
@@ -91,48 +85,59 @@ fn run(params: &Params, progress: &mut Progress<'_>) -> Outcome {
     outcome
 }
 
-/// Lets a network live, and looks every hour.
-fn watch(params: &Params, churn: Churn, how: &Watch, progress: &mut Progress<'_>, outcome: &mut Outcome) -> Seen {
-    let setup =
-        Setup { churn, link: Link::public(Latency::Geo6), config: settings(how), hours: how.hours, clients: 0.0 };
-    let mut lived = Lived::new(params, &setup, progress);
-    let published = publish(&mut lived, params.size(), params.seed);
-    let mut seen = Seen::new(params.size());
-    let mut lookups = Lookups::new();
+/// Runs a network and measures every hour.
+fn watch(
+    params: &Params,
+    churn: Churn,
+    setting: &Setting,
+    monitor: &mut Monitor<'_>,
+    outcome: &mut Outcome,
+) -> Measured {
+    let setup = Setup {
+        churn,
+        link: Link::public(Latency::Geo6),
+        config: config_of(setting),
+        hours: setting.hours,
+        clients: 0.0,
+    };
+    let mut live_network = LiveNetwork::new(params, &setup, monitor);
+    let published = publish(&mut live_network, params.size(), params.seed);
+    let mut measured = Measured::new(params.size());
+    let mut lookups = OpenLookups::new();
     let mut random = Random::new(params.seed, "gets", 0);
-    lived.network.mark(HOUR / 2, TICK);
-    while let Some(news) = lived.next(progress) {
+    live_network.network.set_timer(HOUR / 2, TICK);
+    while let Some(news) = live_network.next(monitor) {
         match news {
-            News::Mark(TICK) => {
-                // No lookup takes an hour: whoever asked one that has not ended is gone.
-                seen.close_hour(&lived, std::mem::take(&mut lookups).len());
-                if !how.republishes && seen.nothing_left {
+            NetworkEvent::Timer(TICK) => {
+                // No lookup takes an hour: one without an end belongs to a node that went offline.
+                measured.close_hour(&live_network, std::mem::take(&mut lookups).len());
+                if !setting.republishes && measured.no_record_left {
                     break;
                 }
-                let live = serving(&lived.network);
-                seen.look(&mut lived, &published, &live);
-                read(&mut lived, (&published, &live), how, &mut random, &mut lookups);
-                lived.network.mark(lived.network.now() + HOUR, TICK);
+                let live = live_network.network.servers();
+                measured.measure_stores(&mut live_network, &published, &live);
+                read(&mut live_network, (&published, &live), setting, &mut random, &mut lookups);
+                live_network.network.set_timer(live_network.network.now() + HOUR, TICK);
             }
-            News::Query { node, id, event: QueryEvent::Finished(result), .. } => {
+            NetworkEvent::Query { node, id, event: QueryEvent::Finished(result), .. } => {
                 if let Some(which) = lookups.remove(&(node, id)) {
-                    seen.on_end(&lived, &published[which], *result);
+                    measured.on_end(&live_network, &published[which], *result);
                 }
             }
             _ => {}
         }
     }
-    if lived.hour() > seen.hours {
-        seen.close_hour(&lived, lookups.len());
+    if live_network.hour() > measured.hours {
+        measured.close_hour(&live_network, lookups.len());
     }
-    seen.finish(&lived);
-    outcome.laws_of(how.name, &lived.network.traffic());
-    seen
+    measured.finish(&live_network);
+    outcome.check_invariants(setting.name, &live_network.network.traffic());
+    measured
 }
 
-fn settings(how: &Watch) -> DhtConfig {
-    let mut config = config(K);
-    if !how.republishes {
+fn config_of(setting: &Setting) -> DhtConfig {
+    let mut config = config_with_k(K);
+    if !setting.republishes {
         let maintenance = &mut config.maintenance;
         (maintenance.announce_interval, maintenance.region_interval, maintenance.replicate_interval) =
             (Interval::Never, Interval::Never, Interval::Never);
@@ -140,47 +145,47 @@ fn settings(how: &Watch) -> DhtConfig {
     config
 }
 
-/// What was published.
-struct Entry {
+/// A published record.
+struct PublishedRecord {
     key: RecordKey,
-    place: u64,
-    publisher: Index,
+    position: u64,
+    publisher: NodeIndex,
     /// `None` for a provided key.
     value: Option<Bytes>,
 }
 
-/// As many values as `count`, then as many provided keys, shared out among those who stay.
-fn publish(lived: &mut Lived, count: usize, seed: u64) -> Vec<Entry> {
+/// Publishes `count` values and as many provided keys from the nodes that never leave.
+fn publish(live_network: &mut LiveNetwork, count: usize, seed: u64) -> Vec<PublishedRecord> {
     let mut random = Random::new(seed, "records", 0);
     let mut published = Vec::with_capacity(2 * count);
     for i in 0..2 * count {
         let key = RecordKey::new(random.bytes().to_vec());
         let value = (i < count).then(|| Bytes::copy_from_slice(&random.bytes()));
-        let publisher = lived.boot[i % lived.boot.len()];
+        let publisher = live_network.boot[i % live_network.boot.len()];
         let operation = match &value {
             Some(value) => Operation::Put { key: key.clone(), value: value.clone() },
             None => Operation::Provide { key: key.clone() },
         };
-        lived.network.start(publisher, operation, QueryOptions::default());
-        published.push(Entry { place: place(&key.key()), key, publisher, value });
+        live_network.network.start(publisher, operation, QueryOptions::default());
+        published.push(PublishedRecord { position: key_position(&key.key()), key, publisher, value });
     }
     published
 }
 
-/// The lookups under way: for which record.
-type Lookups = BTreeMap<(Index, QueryId), usize>;
+/// The record that each open lookup is for.
+type OpenLookups = BTreeMap<(NodeIndex, QueryId), usize>;
 
-/// Looks for the records whose turn it is, each from a random node online that is not its publisher.
+/// Looks up the records of this hour, each from a random node online that is not its publisher.
 fn read(
-    lived: &mut Lived,
-    (published, live): (&[Entry], &Ranking),
-    how: &Watch,
+    live_network: &mut LiveNetwork,
+    (published, live): (&[PublishedRecord], &SortedPeers),
+    setting: &Setting,
     random: &mut Random,
-    lookups: &mut Lookups,
+    lookups: &mut OpenLookups,
 ) {
-    let hour = lived.network.now() / HOUR;
+    let hour = live_network.network.now() / HOUR;
     for (which, entry) in published.iter().enumerate() {
-        if live.len() < 2 || !how.reads_all && which as u64 % how.hours != hour {
+        if live.len() < 2 || !setting.reads_all && which as u64 % setting.hours != hour {
             continue;
         }
         let from = loop {
@@ -191,45 +196,45 @@ fn read(
         };
         let key = entry.key.clone();
         let operation = if entry.value.is_some() { Operation::Get { key } } else { Operation::Providers { key } };
-        if let Some(id) = lived.network.start(from, operation, QueryOptions::default()) {
+        if let Some(id) = live_network.network.start(from, operation, QueryOptions::default()) {
             lookups.insert((from, id), which);
         }
     }
 }
 
-/// The pass lines of a network that keeps its records alive.
-fn judge(outcome: &mut Outcome, who: &str, line: f64, seen: &Seen) {
-    for (what, kept) in [("values", &seen.values), ("provided keys", &seen.providers)] {
+/// Adds the conditions for a network that keeps its records alive.
+fn judge(outcome: &mut Outcome, who: &str, line: f64, measured: &Measured) {
+    for (what, kept) in [("values", &measured.values), ("provided keys", &measured.providers)] {
         let (found, held) = (kept.found_share(), kept.held_share());
         outcome.check(format!("{who}: {what} found: ≥ {line}"), found, found >= line);
         let words = format!("{who}: {what} held by one of the {K} closest of those who churn: ≥ {line}");
         outcome.check(words, held, held >= line);
     }
-    let replicated = seen.per_value_hour(seen.stores.replicated);
+    let replicated = measured.per_value_hour(measured.stores.replicated);
     let most = 1.1 * K as f64;
     outcome.check(format!("{who}: re-replication ≤ 1.1 k stores a value-hour"), replicated, replicated <= most);
-    let arrivals = seen.arrivals();
-    let (joined, most) = (seen.per_value_hour(seen.stores.joined), 2.0 * arrivals);
+    let arrivals = measured.arrivals();
+    let (joined, most) = (measured.per_value_hour(measured.stores.joined), 2.0 * arrivals);
     outcome.check(format!("{who}: joins ≤ {most:.2} (2 arrivals) stores a value-hour"), joined, joined <= most);
-    let (announced, most) = (seen.per_record_hour(seen.stores.announced), arrivals + K as f64 / ANNOUNCEMENT);
+    let (announced, most) = (measured.per_record_hour(measured.stores.announced), arrivals + K as f64 / ANNOUNCEMENT);
     let words = format!("{who}: announced again ≤ {most:.2} (arrivals + k / 22) stores a record-hour");
     outcome.check(words, announced, announced <= most);
 }
 
-fn draw(outcome: &mut Outcome, model: &str, all: &[(&str, Seen)]) {
-    type Pick = fn(&Kept) -> &Vec<(f64, f64)>;
+fn draw(outcome: &mut Outcome, model: &str, all: &[(&str, Measured)]) {
+    type Pick = fn(&RecordStats) -> &Vec<(f64, f64)>;
     let curves = |pick: Pick| {
-        let of = |(name, seen): &(&str, Seen)| {
+        let of = |(name, measured): &(&str, Measured)| {
             let named = |what: &str, kept| (format!("{what}, {name}"), pick(kept).clone());
-            [named("values", &seen.values), named("provided keys", &seen.providers)]
+            [named("values", &measured.values), named("provided keys", &measured.providers)]
         };
         all.iter().flat_map(of).collect()
     };
     outcome.plot(&format!("Found, {model}"), ("hours", "share"), curves(|kept| &kept.found));
     let title = format!("Holders among the {K} closest, {model}");
     outcome.plot(&title, ("hours", "nodes"), curves(|kept| &kept.holders));
-    for (name, seen) in all.iter().filter(|(name, _)| *name != "off") {
-        let curves = seen.causes.iter().map(|(cause, points)| ((*cause).to_owned(), points.clone()));
+    for (name, measured) in all.iter().filter(|(name, _)| *name != "off") {
+        let curves = measured.causes.iter().map(|(cause, points)| ((*cause).to_owned(), points.clone()));
         let title = format!("Stores by cause, {model}, {name}");
         outcome.plot(&title, ("hours", "for each value"), curves.collect());
     }

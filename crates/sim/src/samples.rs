@@ -1,28 +1,32 @@
-//! Means and quantiles of what was measured.
+//! Means and quantiles of measured values.
+//!
+//! Knows: numbers. Must not know: their meaning.
 
-/// Numbers that were measured.
+/// Measured values of one quantity.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Numbers(Vec<f64>);
+pub struct Samples(Vec<f64>);
 
-impl Numbers {
-    pub(crate) fn push(&mut self, value: f64) {
+impl Samples {
+    /// Adds a value.
+    pub fn push(&mut self, value: f64) {
         self.0.push(value);
     }
 
-    pub(crate) fn mean(&self) -> f64 {
+    /// The mean; not a number without values.
+    pub fn mean(&self) -> f64 {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 
-    /// The value below which this share lies; not a number where nothing was measured.
-    pub(crate) fn quantile(&self, share: f64) -> f64 {
+    /// The value below which this share of the values lies; not a number without values.
+    pub fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         let last = sorted.len().saturating_sub(1);
         sorted.get((share * last as f64 + 0.5) as usize).copied().unwrap_or(f64::NAN)
     }
 
-    /// The distribution as a curve of up to 100 points: value and share below it.
-    pub(crate) fn distribution(&self) -> Vec<(f64, f64)> {
+    /// The distribution as a curve of about 100 points: a value, and the share of values below it.
+    pub fn distribution(&self) -> Vec<(f64, f64)> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         let last = sorted.len().saturating_sub(1).max(1);
@@ -37,7 +41,7 @@ mod tests {
 
     #[test]
     fn quantiles_and_means() {
-        let mut numbers = Numbers::default();
+        let mut numbers = Samples::default();
         assert!(numbers.quantile(0.5).is_nan());
         [3.0, 1.0, 2.0, 5.0, 4.0].into_iter().for_each(|n| numbers.push(n));
         assert_eq!((numbers.quantile(0.0), numbers.quantile(0.5), numbers.quantile(1.0)), (1.0, 3.0, 5.0));

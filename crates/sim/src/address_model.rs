@@ -1,35 +1,35 @@
-//! In which networks peers have their addresses.
+//! The IP addresses of peers.
 //!
-//! Knows: how unevenly operators share a network. Must not know: who limits that. Addresses are drawn from a hash of the
-//! peer's salt, so that one seed gives everyone the same.
+//! Knows: how unevenly autonomous systems share the peers of a network. Must not know: peers, or limits on operators. An
+//! address is drawn from a hash, so that a peer has the same one in every run of a seed.
 
 use std::net::Ipv4Addr;
 
 use multiaddr::{Multiaddr, Protocol};
 
-use super::directory::Index;
 use super::math::{exp, ln};
 use super::random::{mix, unit};
 
-/// So many autonomous systems. Source: Trautwein et al., SIGCOMM 2022: the peers of IPFS were in 2,715.
+/// The number of autonomous systems. Source: Trautwein et al., SIGCOMM 2022: the peers of IPFS were in 2,715.
 const SYSTEMS: u32 = 2_715;
-/// The share of the system of rank r is in proportion to r to the power of minus this. Source: fitted to the same, where
+/// The system of rank r has a share in proportion to r to the power of minus this. Source: fitted to the same, where
 /// the largest ten had 64.9 % of the addresses and the largest hundred 90.6 %; one exponent gives 65.2 and 86.9.
 const EXPONENT: f64 = 1.325;
-/// The largest system has so many networks of 16 bits, that of rank r one in r of them, rounded up: addresses in use
-/// are spread over a system. An assumption; nothing is published.
+/// The number of /16 networks of the largest system; the system of rank r has a part of 1/r of them, rounded up. An
+/// assumption; no figures are published.
 const NETWORKS: u32 = 100;
-/// The first eight bits of the first network; all are public, and none is a block of one owner.
+/// The first octet of the first network. All networks are public, and none belongs to one owner.
 const FIRST: u32 = 60;
 
-/// Peers spread over networks like those of IPFS: few operators have most of them.
-pub(crate) struct Networks {
-    /// Up to each system: the share of peers, and how many networks there are before it.
+/// Spreads the addresses of peers over networks. A few operators have most of them, as in the public IPFS network.
+pub struct AddressModel {
+    /// For each system: the share of peers up to and with it, and the number of networks before it.
     systems: Vec<(f64, u32)>,
 }
 
-impl Networks {
-    pub(crate) fn ipfs() -> Networks {
+impl AddressModel {
+    /// The shares of autonomous systems among the peers of IPFS in 2022.
+    pub fn ipfs() -> AddressModel {
         let (mut share, mut networks) = (0.0, 0);
         let mut systems = Vec::with_capacity(SYSTEMS as usize);
         for rank in 1..=SYSTEMS {
@@ -38,11 +38,11 @@ impl Networks {
             networks += NETWORKS.div_ceil(rank);
         }
         systems.iter_mut().for_each(|(end, _)| *end /= share);
-        Networks { systems }
+        AddressModel { systems }
     }
 
-    /// The address of a peer.
-    pub(crate) fn address(&self, index: Index, salt: u64) -> Multiaddr {
+    /// The address of the peer with this index and salt.
+    pub(crate) fn address(&self, index: u32, salt: u64) -> Multiaddr {
         let bits = mix(salt ^ 0x1b);
         let draw = unit(bits);
         let rank = self.systems.partition_point(|(end, _)| *end < draw).min(self.systems.len() - 1);
@@ -52,8 +52,8 @@ impl Networks {
     }
 }
 
-/// An address in this network of 16 bits.
-pub(crate) fn address_in([a, b]: [u8; 2], index: Index) -> Multiaddr {
+/// An address in this /16 network.
+pub(crate) fn address_in([a, b]: [u8; 2], index: u32) -> Multiaddr {
     let ip = Ipv4Addr::new(a, b, (index >> 8) as u8, index as u8);
     Multiaddr::empty().with(Protocol::Ip4(ip)).with(Protocol::Tcp(4001))
 }
@@ -66,14 +66,14 @@ mod tests {
 
     #[test]
     fn shares_are_those_published() {
-        let networks = Networks::ipfs();
+        let networks = AddressModel::ipfs();
         assert!((networks.systems[9].0 - 0.649).abs() < 0.01, "{}", networks.systems[9].0);
         assert!((networks.systems[99].0 - 0.906).abs() < 0.04, "{}", networks.systems[99].0);
     }
 
     #[test]
     fn every_network_is_public_and_the_largest_have_few_peers_each() {
-        let networks = Networks::ipfs();
+        let networks = AddressModel::ipfs();
         let mut counts: BTreeMap<[u8; 2], u32> = BTreeMap::new();
         for index in 0..20_000 {
             let addr = networks.address(index, mix(index.into()));

@@ -1,42 +1,42 @@
-//! What was seen of a network that keeps records.
+//! Measurements of a network that keeps records.
+//!
+//! Knows: the stores of all nodes. Must not know: how records are published or read.
 
-use super::super::super::directory::{Index, Ranking};
-use super::super::super::numbers::Numbers;
-use super::super::super::outcome::{Metrics, Put};
-use super::super::lived::Lived;
-use super::{Entry, K};
+use super::super::live_network::LiveNetwork;
+use super::{K, PublishedRecord};
+use crate::{Metrics, NodeIndex, Samples, SortedPeers};
 use libp2p_kad_dht::core::stats::Stores;
 use libp2p_kad_dht::core::{Answer, Found, ProvidersFound, QueryError};
 
-/// What was seen of values, or of provided keys.
+/// Measurements of values, or of provided keys.
 #[derive(Default)]
-pub(super) struct Kept {
-    /// The share found, hour by hour.
+pub(super) struct RecordStats {
+    /// The share of lookups that found the record, hour by hour.
     pub(super) found: Vec<(f64, f64)>,
-    /// How many of the 20 closest hold a record, on average, hour by hour.
+    /// The average number of the 20 closest nodes that hold a record, hour by hour.
     pub(super) holders: Vec<(f64, f64)>,
     all_found: usize,
     all_asked: usize,
-    /// Found, and asked for, since the last look.
+    /// Records found and looked up in this hour.
     hour_found: usize,
     hour_asked: usize,
-    /// How many were answered by the publisher.
+    /// The number of lookups that the publisher answered.
     by_publisher: usize,
     /// The fewest holders among the 20 closest.
     fewest: usize,
-    /// How many records were looked for in the stores, and how many of them none of the 20 closest held that come and
-    /// go: those who stay would hold them for good.
+    /// The number of records looked for in the stores, and how many of them no node under churn held among the 20 closest.
+    /// Nodes that never leave would hold them forever.
     looked_at: usize,
-    lost: usize,
+    missing: usize,
 }
 
-impl Kept {
+impl RecordStats {
     pub(super) fn found_share(&self) -> f64 {
         self.all_found as f64 / self.all_asked as f64
     }
 
     pub(super) fn held_share(&self) -> f64 {
-        1.0 - self.lost as f64 / self.looked_at as f64
+        1.0 - self.missing as f64 / self.looked_at as f64
     }
 
     fn put(&self, metrics: &mut Metrics) {
@@ -55,82 +55,92 @@ impl Kept {
 /// Stores of one cause for each value, hour by hour.
 type Causes = [(&'static str, Vec<(f64, f64)>); 5];
 
-/// What was seen of one network.
+/// Measurements of one network.
 #[derive(Default)]
-pub(super) struct Seen {
-    pub(super) values: Kept,
-    pub(super) providers: Kept,
-    /// What was stored at other nodes in all.
+pub(super) struct Measured {
+    pub(super) values: RecordStats,
+    pub(super) providers: RecordStats,
+    /// The stores at other nodes in all.
     pub(super) stores: Stores,
     pub(super) causes: Causes,
-    /// Whether at the last look no record was held by anyone but those who stay.
-    pub(super) nothing_left: bool,
-    /// How many values there are, and as many provided keys.
+    /// Whether in the last hour no node under churn held any record.
+    pub(super) no_record_left: bool,
+    /// The number of values, and of provided keys.
     count: f64,
     pub(super) hours: f64,
     joins: f64,
-    online: Numbers,
-    /// Values kept by others than their publishers, for each value published.
-    copies: Numbers,
-    /// Lookups of nodes that went before they had an answer.
+    online: Samples,
+    /// Stored copies for each value, without those of publishers.
+    copies: Samples,
+    /// Lookups of nodes that went offline before the answer.
     abandoned: usize,
     requests_per_node_s: f64,
     bytes_per_node_s: f64,
 }
 
-impl Seen {
-    pub(super) fn new(count: usize) -> Seen {
+impl Measured {
+    pub(super) fn new(count: usize) -> Measured {
         let causes = ["replicated", "joined", "announced", "corrected", "cached"].map(|cause| (cause, Vec::new()));
-        let kept = || Kept { fewest: K, ..Kept::default() };
-        Seen {
+        let kept = || RecordStats { fewest: K, ..RecordStats::default() };
+        Measured {
             values: kept(),
             providers: kept(),
             causes,
             count: count as f64,
             requests_per_node_s: f64::NAN,
             bytes_per_node_s: f64::NAN,
-            ..Seen::default()
+            ..Measured::default()
         }
     }
 
-    /// Looks into the stores of those who should hold the records.
-    pub(super) fn look(&mut self, lived: &mut Lived, published: &[Entry], live: &Ranking) {
-        let (hour, now) = (lived.hour(), lived.network.now());
+    /// Measures the stores of the closest nodes to each record.
+    pub(super) fn measure_stores(
+        &mut self,
+        live_network: &mut LiveNetwork,
+        published: &[PublishedRecord],
+        live: &SortedPeers,
+    ) {
+        let (hour, now) = (live_network.hour(), live_network.network.now());
         let mut held = [0, 0];
-        let lost = self.lost();
+        let missing = self.missing();
         for entry in published {
-            let publisher = *lived.network.directory.contact(entry.publisher).peer();
-            let near = live.closest(entry.place, K + 1).into_iter().filter(|peer| *peer != entry.publisher);
+            let publisher = *live_network.network.directory.contact(entry.publisher).peer();
+            let near = live.closest(entry.position, K + 1).into_iter().filter(|peer| *peer != entry.publisher);
             let holders = near.take(K).filter(|peer| {
-                let node = lived.network.node_mut(*peer);
+                let node = live_network.network.node_mut(*peer);
                 match entry.value {
-                    Some(_) => node.holds(now, &entry.key),
-                    None => node.knows_provider(now, &entry.key, &publisher),
+                    Some(_) => node.has_value(now, &entry.key),
+                    None => node.has_provider(now, &entry.key, &publisher),
                 }
             });
-            let holders: Vec<Index> = holders.collect();
+            let holders: Vec<NodeIndex> = holders.collect();
             let kept = self.kept(entry);
             kept.fewest = kept.fewest.min(holders.len());
             kept.looked_at += 1;
-            kept.lost += usize::from(holders.iter().all(|holder| lived.boot.contains(holder)));
+            kept.missing += usize::from(holders.iter().all(|holder| live_network.boot.contains(holder)));
             held[usize::from(entry.value.is_none())] += holders.len();
         }
         self.values.holders.push((hour, held[0] as f64 / self.count));
         self.providers.holders.push((hour, held[1] as f64 / self.count));
-        self.nothing_left = self.lost() - lost == published.len();
+        self.no_record_left = self.missing() - missing == published.len();
         self.online.push(live.len() as f64);
-        let everyone = 0..lived.network.directory.len() as Index;
-        let copies: usize = everyone.map(|peer| lived.network.node_mut(peer).values_kept()).sum();
+        let everyone = 0..live_network.network.directory.len() as NodeIndex;
+        let copies: usize = everyone.map(|peer| live_network.network.node_mut(peer).stored_values()).sum();
         self.copies.push(copies as f64 / self.count);
     }
 
-    fn lost(&self) -> usize {
-        self.values.lost + self.providers.lost
+    fn missing(&self) -> usize {
+        self.values.missing + self.providers.missing
     }
 
-    /// A lookup for this record ended.
-    pub(super) fn on_end(&mut self, lived: &Lived, entry: &Entry, result: Result<Answer, QueryError>) {
-        let publisher = lived.network.directory.contact(entry.publisher).peer();
+    /// Notes the end of a lookup for this record.
+    pub(super) fn on_end(
+        &mut self,
+        live_network: &LiveNetwork,
+        entry: &PublishedRecord,
+        result: Result<Answer, QueryError>,
+    ) {
+        let publisher = live_network.network.directory.contact(entry.publisher).peer();
         let (found, by_publisher) = match result {
             Ok(Answer::Value(Found { record, from, .. })) => {
                 (Some(&record.value) == entry.value.as_ref(), from.as_ref() == Some(publisher))
@@ -144,9 +154,9 @@ impl Seen {
         kept.by_publisher += usize::from(by_publisher);
     }
 
-    /// Closes the books on the hour that ends, in which so many lookups had no end.
-    pub(super) fn close_hour(&mut self, lived: &Lived, abandoned: usize) {
-        let hour = lived.hour();
+    /// Ends the hour; `abandoned` lookups of it had no end.
+    pub(super) fn close_hour(&mut self, live_network: &LiveNetwork, abandoned: usize) {
+        let hour = live_network.hour();
         for kept in [&mut self.values, &mut self.providers] {
             if kept.hour_asked > 0 {
                 kept.found.push((hour - 1.0, kept.hour_found as f64 / kept.hour_asked as f64));
@@ -155,7 +165,7 @@ impl Seen {
             kept.all_asked += std::mem::take(&mut kept.hour_asked);
         }
         self.abandoned += abandoned;
-        let (old, new) = (by_cause(&self.stores), lived.stores());
+        let (old, new) = (by_cause(&self.stores), live_network.stores());
         let span = (hour - self.hours).max(f64::MIN_POSITIVE);
         for (i, now) in by_cause(&new).into_iter().enumerate() {
             self.causes[i].1.push((hour, (now - old[i]) as f64 / self.count / span));
@@ -163,20 +173,20 @@ impl Seen {
         (self.stores, self.hours) = (new, hour);
     }
 
-    /// The network is over.
-    pub(super) fn finish(&mut self, lived: &Lived) {
-        self.joins = lived.joins as f64;
-        let traffic = lived.network.traffic();
+    /// Notes the totals at the end of the run.
+    pub(super) fn finish(&mut self, live_network: &LiveNetwork) {
+        self.joins = live_network.joins as f64;
+        let traffic = live_network.network.traffic();
         let node_seconds = self.hours * 3600.0 * self.count;
         self.requests_per_node_s = traffic.requests as f64 / node_seconds;
         self.bytes_per_node_s = traffic.bytes as f64 / node_seconds;
     }
 
-    fn kept(&mut self, entry: &Entry) -> &mut Kept {
+    fn kept(&mut self, entry: &PublishedRecord) -> &mut RecordStats {
         if entry.value.is_some() { &mut self.values } else { &mut self.providers }
     }
 
-    /// How many newcomers an hour are among the k closest to a key.
+    /// The number of joining nodes an hour that are among the k closest to a key.
     pub(super) fn arrivals(&self) -> f64 {
         self.joins / self.hours * K as f64 / self.online.mean()
     }
@@ -185,7 +195,7 @@ impl Seen {
         stores as f64 / self.count / self.hours
     }
 
-    /// Of what concerns values and provided keys.
+    /// The same for stores of both values and provided keys.
     pub(super) fn per_record_hour(&self, stores: u64) -> f64 {
         self.per_value_hour(stores) / 2.0
     }
@@ -214,7 +224,7 @@ impl Seen {
     }
 }
 
-/// In the order of [`Seen::causes`].
+/// In the order of [`Measured::causes`].
 fn by_cause(stores: &Stores) -> [u64; 5] {
     [stores.replicated, stores.joined, stores.announced, stores.corrected, stores.cached]
 }

@@ -1,4 +1,4 @@
-//! About how many bytes messages take on the wire.
+//! The size of messages on the wire, estimated.
 //!
 //! Knows: the fields of messages. Must not know: the encoding, whose exact sizes differ by a few bytes.
 
@@ -8,8 +8,7 @@ use bytes::Bytes;
 
 use libp2p_kad_dht::core::{Contact, Request, Response, Value};
 
-/// About how many bytes a request takes on the wire: two for the frame, the key, 16 for the fields of the message,
-/// and what it carries.
+/// The bytes of a request: two for the frame, the key, 16 for the fields of the message, and the payload.
 pub(crate) fn request_size(request: &Request) -> u64 {
     let bytes = match request {
         Request::FindNode { key } => key.len(),
@@ -22,7 +21,7 @@ pub(crate) fn request_size(request: &Request) -> u64 {
     bytes as u64 + 18
 }
 
-/// About how many bytes an answer takes on the wire.
+/// The bytes of an answer.
 pub(crate) fn response_size(response: &Response) -> u64 {
     let bytes = match response {
         Response::FindNode { closer } => peers_size(closer),
@@ -39,12 +38,12 @@ pub(crate) fn response_size(response: &Response) -> u64 {
     bytes as u64 + 18
 }
 
-/// A real peer id of 38 bytes with its addresses and 8 bytes of fields; real peers have about 4 addresses.
+/// For each peer an id of 38 bytes, as real ones have, its addresses, and 8 bytes of fields.
 fn peers_size(peers: &[Arc<Contact>]) -> usize {
     peers.iter().map(|peer| 46 + peer.raw_addrs().iter().map(Bytes::len).sum::<usize>()).sum()
 }
 
 fn value_size(value: &Value) -> usize {
-    // Key twice (message and record), value, a time in text and fields.
+    // The key twice (message and record), the value, a time as text, and fields.
     2 * value.key.as_bytes().len() + value.value.len() + 60
 }
