@@ -206,8 +206,8 @@ impl<'a> Reader<'a> {
         let peer = self.peer_id()?;
         let count = self.byte()?;
         let addrs: Vec<Bytes> = (0..count).map(|_| self.bytes()).collect::<Result<_, _>>()?;
-        // Addresses that are none are dropped one by one, and too many are too.
-        Ok(Contact::from_raw(peer, addrs))
+        // It leaves out what is no address, and what is too much.
+        Ok(Contact::from_raw(peer, addrs.iter().map(AsRef::as_ref)))
     }
 
     fn request(&mut self, what: u8) -> Result<Request, DatagramError> {

@@ -38,16 +38,18 @@ impl Contact {
     /// A contact at the place where its peer id hashes to.
     pub fn new(peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Arc<Contact> {
         let key = Key::from(&peer);
-        let raw = addrs.into_iter().filter_map(|addr| Some(Bytes::from(without_peer(addr, &peer)?.to_vec())));
+        let raw =
+            addrs.into_iter().filter_map(|addr| Some(Bytes::copy_from_slice(without_peer(addr.as_ref(), &peer)?)));
         Arc::new(Contact::assemble(peer, key, raw))
     }
 
-    /// A contact from addresses in binary form; those that do not parse, and those that name another peer, are
-    /// dropped one by one.
-    pub fn from_raw(peer: PeerId, addrs: impl IntoIterator<Item = Bytes>) -> Arc<Contact> {
-        let key = Key::from(&peer);
-        let raw = addrs.into_iter().filter_map(|bytes| clean_raw(bytes, &peer));
-        Arc::new(Contact::assemble(peer, key, raw))
+    /// A contact from addresses in binary form, which it copies into one buffer of its own. Addresses that do not parse,
+    /// and those that end in another peer's id, are left out.
+    pub fn from_raw<'a>(peer: PeerId, addrs: impl IntoIterator<Item = &'a [u8]>) -> Arc<Contact> {
+        let addrs = within_bounds(addrs.into_iter().filter_map(|addr| without_peer(addr, &peer)));
+        let mut buffer = Bytes::from(addrs.concat());
+        let addrs = addrs.iter().map(|addr| buffer.split_to(addr.len())).collect();
+        Arc::new(Contact { peer, key: Key::from(&peer), addrs, encoded: OnceLock::new() })
     }
 
     /// A contact at a place chosen by hand, for tests and simulations whose distances should be visible.
@@ -58,16 +60,7 @@ impl Contact {
     }
 
     fn assemble(peer: PeerId, key: Key, raw: impl Iterator<Item = Bytes>) -> Contact {
-        let mut addrs: SmallVec<[Bytes; 2]> = SmallVec::new();
-        for addr in raw.filter(|addr| !addr.is_empty() && addr.len() <= MAX_ADDR_LEN) {
-            if addrs.len() == MAX_ADDRS {
-                break;
-            }
-            if !addrs.contains(&addr) {
-                addrs.push(addr);
-            }
-        }
-        Contact { peer, key, addrs, encoded: OnceLock::new() }
+        Contact { peer, key, addrs: within_bounds(raw), encoded: OnceLock::new() }
     }
 
     /// The same peer with addresses of both: those of `newer` first, the bounds kept.
@@ -112,7 +105,8 @@ impl Contact {
 
     /// The same peer with other addresses, its key not hashed again.
     pub fn with_multiaddrs(&self, addrs: impl IntoIterator<Item = Multiaddr>) -> Arc<Contact> {
-        let raw = addrs.into_iter().filter_map(|addr| Some(Bytes::from(without_peer(addr, &self.peer)?.to_vec())));
+        let without_peer = |addr: Multiaddr| Some(Bytes::copy_from_slice(without_peer(addr.as_ref(), &self.peer)?));
+        let raw = addrs.into_iter().filter_map(without_peer);
         Arc::new(Contact::assemble(self.peer, self.key, raw))
     }
 
@@ -158,26 +152,34 @@ impl Contact {
     }
 }
 
-/// Drops a trailing `/p2p/<peer>`; `None` where the address ends in another peer's id.
-fn without_peer(mut addr: Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
-    match addr.iter().last() {
-        Some(Protocol::P2p(id)) if id == *peer => {
-            addr.pop();
-            Some(addr)
+/// The first [`MAX_ADDRS`] of these addresses, without empty and too long ones and without repetition.
+fn within_bounds<A: AsRef<[u8]> + PartialEq>(addrs: impl Iterator<Item = A>) -> SmallVec<[A; 2]> {
+    let mut kept = SmallVec::new();
+    for addr in addrs.filter(|addr| (1..=MAX_ADDR_LEN).contains(&addr.as_ref().len())) {
+        if kept.len() == MAX_ADDRS {
+            break;
         }
-        // A relay's id in the middle is fine, `/p2p-circuit` follows it; another id at the end is another peer.
-        Some(Protocol::P2p(_)) => None,
-        _ => Some(addr),
+        if !kept.contains(&addr) {
+            kept.push(addr);
+        }
     }
+    kept
 }
 
-fn clean_raw(bytes: Bytes, peer: &PeerId) -> Option<Bytes> {
-    if bytes.len() > MAX_ADDR_LEN {
-        return None;
+/// The address without a trailing `/p2p/<peer>`; `None` if these bytes are no address, or end in another peer's id.
+fn without_peer<'a>(addr: &'a [u8], peer: &PeerId) -> Option<&'a [u8]> {
+    let (mut rest, mut without_id, mut id) = (addr, addr, None);
+    while !rest.is_empty() {
+        let (protocol, after) = Protocol::from_bytes(rest).ok()?;
+        without_id = &addr[..addr.len() - rest.len()];
+        // A relay's id in the middle belongs to the address: `/p2p-circuit` follows it.
+        id = if let Protocol::P2p(id) = protocol { Some(id) } else { None };
+        rest = after;
     }
-    let parsed = Multiaddr::try_from(bytes.to_vec()).ok()?;
-    let stripped = without_peer(parsed, peer)?;
-    if stripped.len() == bytes.len() { Some(bytes) } else { Some(stripped.to_vec().into()) }
+    match id {
+        None => Some(addr),
+        Some(id) => (id == *peer).then_some(without_id),
+    }
 }
 
 impl PartialEq for Contact {
@@ -213,7 +215,7 @@ mod tests {
         let relayed = addr("/ip4/127.0.0.1/tcp/3").with(Protocol::P2p(other)).with(Protocol::P2pCircuit);
         let contact = Contact::new(peer, [own.clone(), foreign, plain.clone(), relayed.clone()]);
         assert_eq!(contact.addrs().collect::<Vec<_>>(), [plain, relayed]);
-        let raw = Contact::from_raw(peer, [Bytes::from(own.to_vec()), Bytes::from_static(&[0xff, 1])]);
+        let raw = Contact::from_raw(peer, [own.as_ref(), &[0xff, 1]]);
         assert_eq!(raw.raw_addrs(), &contact.raw_addrs()[..1]);
     }
 

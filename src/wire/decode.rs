@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use prost::Message as _;
+use smallvec::SmallVec;
 
 use super::{MAX_ADDRS_READ, MAX_IN, MAX_PEER_LEN, MAX_PEERS, fields, pb};
 use crate::core::{Contact, Kind, Misbehaviour, RecordKey, Request, Response, Value};
@@ -23,7 +24,7 @@ pub(super) fn request(bytes: &Bytes) -> Result<Request, Misbehaviour> {
         Kind::FindNode => Request::FindNode { key: parts.key },
         Kind::GetValue => Request::GetValue { key: parts.key.into() },
         Kind::GetProviders => Request::GetProviders { key: parts.key.into() },
-        Kind::AddProvider => Request::AddProvider { providers: peers(bytes, &parts.providers), key: parts.key.into() },
+        Kind::AddProvider => Request::AddProvider { providers: peers(&parts.providers), key: parts.key.into() },
         Kind::PutValue => {
             let record = parts.record.ok_or(Misbehaviour::Undecodable)?;
             if record.key != parts.key {
@@ -39,7 +40,7 @@ pub(super) fn response(kind: Kind, bytes: &Bytes) -> Result<Response, Misbehavio
     if parts.kind != Some(kind) {
         return Err(Misbehaviour::WrongType);
     }
-    let closer = || peers(bytes, &parts.closer);
+    let closer = || peers(&parts.closer);
     Ok(match kind {
         Kind::Ping => Response::Ping,
         Kind::FindNode => Response::FindNode { closer: closer() },
@@ -48,7 +49,7 @@ pub(super) fn response(kind: Kind, bytes: &Bytes) -> Result<Response, Misbehavio
         }
         Kind::GetProviders => Response::GetProviders {
             closer: closer(),
-            providers: peers(bytes, &parts.providers),
+            providers: peers(&parts.providers),
             key: RecordKey::new(parts.key),
         },
         // Answered by py-libp2p alone, with the request's echo. It says no more than an orderly end does.
@@ -105,10 +106,10 @@ fn kind(number: i32) -> Option<Kind> {
 }
 
 /// The peers of a list in its order, each once, with the addresses of all its entries.
-fn peers(message: &Bytes, list: &[&[u8]]) -> Vec<Arc<Contact>> {
+fn peers(list: &[&[u8]]) -> Vec<Arc<Contact>> {
     let mut places: BTreeMap<PeerId, usize> = BTreeMap::new();
-    let mut peers: Vec<(PeerId, Vec<Bytes>)> = Vec::with_capacity(list.len());
-    for (peer, addrs) in list.iter().filter_map(|body| peer(message.slice_ref(body))) {
+    let mut peers: Vec<(PeerId, Addrs<'_>)> = Vec::with_capacity(list.len());
+    for (peer, addrs) in list.iter().filter_map(|body| peer(body)) {
         match places.entry(peer) {
             Entry::Vacant(place) => {
                 place.insert(peers.len());
@@ -121,31 +122,28 @@ fn peers(message: &Bytes, list: &[&[u8]]) -> Vec<Arc<Contact>> {
             }
         }
     }
-    peers.into_iter().map(|(peer, addrs)| detached(&Contact::from_raw(peer, addrs))).collect()
+    peers.into_iter().map(|(peer, addrs)| Contact::from_raw(peer, addrs)).collect()
 }
 
-fn peer(body: Bytes) -> Option<(PeerId, Vec<Bytes>)> {
-    let mut decoded = pb::Peer::decode(body.slice(..within_bounds(&body)?)).ok()?;
-    if decoded.addrs.len() > MAX_ADDRS_READ {
-        decoded.addrs.truncate(MAX_ADDRS_READ);
-        decoded.addrs.shrink_to_fit();
+/// Addresses of one peer, in the message.
+type Addrs<'a> = SmallVec<[&'a [u8]; 8]>;
+
+/// An entry of a list: its first [`MAX_PEER_LEN`] bytes, of which the last id counts. `None` if it is malformed or has no
+/// valid id.
+fn peer(body: &[u8]) -> Option<(PeerId, Addrs<'_>)> {
+    let (mut rest, mut id, mut addrs) = (body, None, Addrs::new());
+    while let Some(field) = fields::next(&mut rest).ok()? {
+        if body.len() - rest.len() > MAX_PEER_LEN {
+            break;
+        }
+        match (field.number, field.body) {
+            (1, Some(bytes)) => id = Some(bytes),
+            (2, Some(addr)) if addrs.len() < MAX_ADDRS_READ => addrs.push(addr),
+            (1 | 2, None) => return None,
+            _ => {}
+        }
     }
-    Some((PeerId::from_bytes(&decoded.id).ok()?, decoded.addrs))
-}
-
-/// How long the fields of an entry are that are read: all, or the first ones up to the bound; `None` if they are no fields.
-fn within_bounds(body: &[u8]) -> Option<usize> {
-    let (mut rest, mut len) = (body, if body.len() <= MAX_PEER_LEN { body.len() } else { 0 });
-    while len < body.len() && fields::next(&mut rest).ok()?.is_some() && body.len() - rest.len() <= MAX_PEER_LEN {
-        len = body.len() - rest.len();
-    }
-    Some(len)
-}
-
-/// The contact with its addresses in a buffer of their own rather than in the message.
-fn detached(contact: &Contact) -> Arc<Contact> {
-    let mut rest = Bytes::from(contact.raw_addrs().concat());
-    contact.with_addrs(contact.raw_addrs().iter().map(|addr| rest.split_to(addr.len())))
+    Some((PeerId::from_bytes(id?).ok()?, addrs))
 }
 
 fn value(record: pb::Record) -> Value {

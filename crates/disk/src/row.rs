@@ -140,7 +140,7 @@ impl Provided {
         let key = RecordKey::from(self.name.as_slice());
         self.entries.iter().filter_map(move |entry| {
             let peer = PeerId::from_bytes(&entry.peer).ok()?;
-            let contact = Contact::from_raw(peer, entry.addrs.iter().map(|addr| Bytes::copy_from_slice(addr)));
+            let contact = Contact::from_raw(peer, entry.addrs.iter().map(Vec::as_slice));
             let mut record = ProviderRecord::new(key.clone(), contact, entry.expires, entry.addrs_expire);
             (record.own, record.announced) = (entry.own, entry.announced);
             Some(record)
@@ -218,8 +218,7 @@ pub(super) fn decode_peers(row: &[u8]) -> Option<Vec<Arc<Contact>>> {
     let mut peers = Vec::new();
     while !from.0.is_empty() {
         let peer = PeerId::from_bytes(from.short()?).ok()?;
-        let addrs: Vec<_> =
-            (0..from.byte()?).map(|_| from.short().map(Bytes::copy_from_slice)).collect::<Option<_>>()?;
+        let addrs: Vec<&[u8]> = (0..from.byte()?).map(|_| from.short()).collect::<Option<_>>()?;
         peers.push(Contact::from_raw(peer, addrs));
     }
     Some(peers)

@@ -150,7 +150,7 @@ fn memory_is_bounded() {
         let (peer, addr) = (PeerId::random(), raw(&format!("/ip4/{}.{b}.{c}.1/tcp/1", a + 1)));
         take_attempt(&mut dials, now, &addr, &[None]);
         dials.begin(now, &Contact::new(peer, []), Vec::new());
-        dials.set_wrong(&Contact::from_raw(peer, [addr.clone()]));
+        dials.set_wrong(&Contact::from_raw(peer, [addr.as_ref()]));
         dials.on_failed(now, &Key::from(&peer), &[n as u8; 3], DialCause::NoTransport, false);
         assert!(dials.spent.len() <= MAX_DESTINATIONS);
         assert!(dials.under_way.len() <= MAX_DESTINATIONS && dials.transports.len() <= MAX_TRANSPORTS);

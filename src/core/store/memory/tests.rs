@@ -39,7 +39,7 @@ fn remote_bytes_are_copied() {
     assert_ne!(found.value.as_ptr(), record.value.as_ptr());
 
     let addr = "/ip4/127.0.0.1/tcp/1".parse::<multiaddr::Multiaddr>().unwrap();
-    let contact = Contact::from_raw(PeerId::random(), [part_of_a_message(&addr.to_vec())]);
+    let contact = Contact::new(PeerId::random(), []).with_addrs([part_of_a_message(&addr.to_vec())]);
     store.add_provider(NOW, ProviderRecord::new(key.clone(), contact.clone(), LATER, LATER)).unwrap();
     let found = store.providers(NOW, &key).unwrap();
     assert_eq!(found[0].provider, contact);
@@ -75,7 +75,7 @@ fn a_peer_is_kept_once_however_much_it_provides() {
     let mut store = store();
     let contact = Contact::new(PeerId::random(), ["/ip4/127.0.0.1/tcp/1".parse().unwrap()]);
     for n in 0..10_u8 {
-        let again = Contact::from_raw(*contact.peer(), contact.raw_addrs().to_vec());
+        let again = Contact::new(*contact.peer(), contact.addrs());
         store.add_provider(NOW, ProviderRecord::new(RecordKey::from(vec![n]), again, LATER, LATER)).unwrap();
     }
     let first = store.providers(NOW, &RecordKey::from(vec![0])).unwrap()[0].provider.clone();
