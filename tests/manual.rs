@@ -1,4 +1,4 @@
-//! The manual's page of defaults against the code: every field of every configuration, and every number.
+//! Compares the manual's page of defaults with the code: every field of every configuration, and every number.
 
 #![expect(clippy::panic, reason = "a page or a source that cannot be read fails the test with its name")]
 
@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// The sources of the disk store, which are not in a package of this crate alone.
+/// The sources of the disk store. The packaged crate does not contain them.
 const DISK: &str = "crates/disk/src";
 
-/// Every source file of the workspace, the simulator left out: it has parameters, not configurations.
+/// The source files of the library and of the disk store.
 fn sources() -> Vec<String> {
     fn collect(directory: &Path, found: &mut Vec<String>) {
         let entries = fs::read_dir(directory).unwrap_or_else(|why| panic!("{}: {why}", directory.display()));
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            if path.is_dir() && !path.ends_with("src/sim") {
+            if path.is_dir() {
                 collect(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 found.push(read(&path));
@@ -40,7 +40,7 @@ struct Field {
     constant: Option<String>,
 }
 
-/// The configurations of one source file with their fields; configurations of configurations are left out.
+/// The configurations of one source file with their fields. `DhtConfig` has other configurations as its fields, and no page.
 fn configurations(source: &str) -> Vec<(String, Vec<Field>)> {
     let mut all = Vec::new();
     let mut lines = source.lines();
@@ -66,7 +66,7 @@ fn configurations(source: &str) -> Vec<(String, Vec<Field>)> {
     all
 }
 
-/// The value of a constant in microseconds, bytes or pieces.
+/// The value of a constant in microseconds, bytes or as a plain number.
 fn constant(source: &str, name: &str) -> u128 {
     let declared = format!("pub const {name}:");
     let rest = source.split_once(&declared).unwrap_or_else(|| panic!("{name} is declared")).1;
@@ -92,7 +92,7 @@ fn multiplied(source: &str, product: &str) -> u128 {
     product.split('*').map(factor).product()
 }
 
-/// A number as people write it.
+/// The value of a number as the page writes it, such as `10 min`.
 fn written(text: &str) -> Option<u128> {
     let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
     let unit = match unit {
@@ -108,7 +108,7 @@ fn written(text: &str) -> Option<u128> {
     Some(number.parse::<u128>().ok()? * unit)
 }
 
-/// The page's tables: for each configuration its fields and their defaults as written.
+/// The tables of the page: for each configuration its fields, with their defaults as text.
 fn page() -> BTreeMap<String, BTreeMap<String, String>> {
     let mut page: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     let mut section = String::new();
@@ -156,7 +156,7 @@ fn every_default_is_on_the_page_and_true() {
 }
 
 #[test]
-fn what_no_table_has_is_true_too() {
+fn defaults_outside_the_tables_are_true() {
     let source = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/net/config.rs"));
     let page = include_str!("../src/manual/defaults.md");
     let hold = page.lines().find_map(|line| line.strip_prefix("* `with_server_hold`: ")?.split('.').next());
