@@ -1,7 +1,7 @@
-//! What is generated, from `proto/` and by hashing, is committed, byte for byte.
+//! Checks that the generated files, from `proto/` and by hashing, are committed byte for byte.
 //!
 //! After a change to the schema, or to prost-build: `UPDATE=1 cargo test --test generated`, and commit the result.
-//! The compiler is protox, so nobody needs `protoc`.
+//! The compiler is protox, so `protoc` is not needed.
 #![cfg(feature = "driver")]
 
 use std::error::Error;
