@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 //!
-//! # The house
+//! # Architecture
 //!
 //! ```text
 //!         application                          tests, research
@@ -10,27 +10,27 @@
 //!       │  handle   │  typed futures          │  a driver │  over UDP, in virtual time, …
 //!       └─────┬─────┘                         └─────┬─────┘
 //!       ┌─────▼─────┐   ┌──────┐                    │
-//!       │    net    │──►│ wire │  bytes ⇄ messages  │   (and `validators`: what /pk, /ipns and /signed demand)
+//!       │    net    │──►│ wire │  bytes ⇄ messages  │   (and `validators`: the rules of /pk, /ipns and /signed)
 //!       │ behaviour │   └──┬───┘                    │
 //!       │ handler   │      │                        │
 //!       └─────┬─────┘      │                        │
 //!    ═════════▼════════════▼════════════════════════▼══  no I/O, no clock, no tasks below this line
 //!                          core::Dht
-//!           query ── what the application asked        maintain ── what the node asks itself
-//!           lookup ── one iterative walk               server ── what peers ask us
-//!           routing ── who we know                     store ── what we keep
+//!           query ── operations of the application      maintain ── what the node does of itself
+//!           lookup ── one iterative lookup              server ── requests of peers
+//!           routing ── the routing table                store ── values and provider records
 //!           key · record · contact · message · time · config
 //! ```
 //!
-//! Three words, used exactly so everywhere: a *request* is one RPC with one peer; a *lookup* is one iterative walk; a
-//! *query* is what someone asked for: a walk, perhaps with a follow-up.
+//! Three words have one meaning everywhere: a *request* is one RPC with one peer; a *lookup* is one iterative search for
+//! the peers closest to a key; a *query* is one operation: a lookup, perhaps with a follow-up.
 //!
-//! The ladder, each rung optional: `DhtHandle`, the events of `Behaviour`, `Config`, a [`Store`] or a [`Validator`] of
-//! your own, [`core::Dht`] with a driver of your own.
+//! A program takes as much as it needs: a [`DhtHandle`]; the events of a [`Behaviour`]; its [`Config`]; a [`Store`] or a
+//! [`Validator`] of its own; or [`core::Dht`] with a driver of its own.
 //!
 //! # The run loop
 //!
-//! Below the handle everything is one state machine, and this is all that drives it, whatever carries the messages:
+//! Below the handle everything is one state machine. This loop drives it, whatever carries the messages:
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -53,7 +53,7 @@
 //!                     dht.handle_input(now(), end);
 //!                 }
 //!             }
-//!             Output::Cancel { id } => println!("nobody waits for {id} any more"),
+//!             Output::Cancel { id } => println!("{id} is no longer needed"),
 //!             Output::Reply { to, reply, .. } => println!("{to} gets {reply:?}"),
 //!             Output::Event(event) => println!("{event:?}"),
 //!             _ => {}
@@ -61,14 +61,14 @@
 //!     }
 //!     match sleep_until_input_or(dht.poll_timeout()) {
 //!         Some(input) => dht.handle_input(now(), input),
-//!         None => break, // nothing will happen any more
+//!         None => break, // there is nothing left to wait for
 //!     }
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `examples/own_driver` is the same over real sockets. Concepts, recipes, every default and what adversaries can do are in
-//! the `manual`.
+//! `examples/own_driver` is the same over real sockets. The [`manual`] has concepts, recipes, every default, and what
+//! adversaries can do.
 
 pub mod core;
 #[cfg(feature = "driver")]
@@ -86,8 +86,8 @@ pub mod validators;
 #[cfg(feature = "driver")]
 pub mod wire;
 
-/// The same moment, for drivers that read the system's clock; what lies before 1970 becomes [`Timestamp::ZERO`]. Reads no
-/// clock itself. A node copes with a clock that is set ahead or back while it runs.
+/// The same moment, for drivers that read the system's clock; a time before 1970 becomes [`Timestamp::ZERO`]. Reads no clock
+/// itself. A node copes with a clock that is set forward or back while it runs.
 impl From<std::time::SystemTime> for Timestamp {
     fn from(time: std::time::SystemTime) -> Timestamp {
         Timestamp::ZERO + time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default()
@@ -95,7 +95,7 @@ impl From<std::time::SystemTime> for Timestamp {
 }
 
 impl Timestamp {
-    /// The system's time, for what is put into a value or compared with what was found. It may go back, as the system's clock
+    /// The system's time, to be put into a value or compared with one that was found. It may go back, as the system's clock
     /// does; a node copes with that.
     #[expect(clippy::disallowed_methods, reason = "for applications: nothing in this crate calls it")]
     pub fn now() -> Timestamp {
@@ -104,11 +104,12 @@ impl Timestamp {
 }
 
 pub use crate::core::{
-    AcceptAny, AddressPolicy, Answer, Bootstrapped, Busy, Candidate, ClosestPeers, ConfigError, Contact, Evidence,
-    Found, FoundPeer, HashedValues, InvalidValue, Key, Kind, MemoryStore, MemoryStoreConfig, Misbehaviour, Mode,
-    ModeReason, Namespaced, NoStore, Operation, PeerFailure, PeerRecord, Progress, ProviderRecord, ProvidersFound,
-    Published, QueryError, QueryEvent, QueryId, QueryKind, QueryOptions, QuerySnapshot, Quorum, Record, RecordKey,
-    Report, RequestError, RoutingSnapshot, Stats, Store, StoreError, Timestamp, Valid, Validator,
+    AcceptAny, AddressPolicy, Answer, AsnTable, Bootstrapped, BucketSnapshot, Busy, Candidate, ClosestPeers,
+    ConfigError, Contact, DialCause, Distance, EntrySnapshot, Evidence, Found, FoundPeer, HashedValues, InvalidValue,
+    Key, Kind, MemoryStore, MemoryStoreConfig, Misbehaviour, Mode, ModeReason, Namespaced, NoStore, Operation,
+    PeerFailure, PeerRecord, Progress, ProviderRecord, ProvidersFound, Published, QueryError, QueryEvent, QueryId,
+    QueryKind, QueryOptions, QuerySnapshot, Quorum, Record, RecordKey, Report, RequestError, RoutingSnapshot, Stats,
+    Store, StoreError, Timestamp, Unreachable, Valid, Validator, config, stats, store,
 };
 #[cfg(feature = "driver")]
 pub use crate::handle::{

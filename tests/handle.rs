@@ -320,7 +320,8 @@ fn unreachable_peers_are_named_with_the_reason() {
     }
     let Poll::Ready(Err(error)) = poll(&mut query) else { panic!("not over") };
     let why = "unreachable: held back, since dialling failed recently: connection refused";
-    assert!(error.to_string().ends_with(&format!("{}: {why}", gone.peer())), "{error}");
+    let expected = format!("no peer answered (1 request; {}: {why})", gone.peer());
+    assert_eq!(error.to_string(), expected);
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! How operations fail, as values that a program can match on, sorted by who must act.
+//! The errors of operations, as values that a program can match on, sorted by who must act.
 //!
-//! Knows: names for failures. Must not know: how any of them comes about. The ends of single requests are in
+//! Knows: names and texts of failures. Must not know: how any of them comes about. The errors of single requests are in
 //! `message.rs`, those of stores in `store`, those of values in `validate`.
 
 use std::num::NonZeroUsize;
@@ -13,88 +13,89 @@ use super::record::Record;
 use super::store::StoreError;
 use super::validate::InvalidValue;
 
-/// Why a query did not reach what it was for.
+/// Why a query did not succeed. The documentation of each variant begins with who can act: the network, this node, or the
+/// caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum QueryError {
-    /// The network: no peer is known. What was to be published is kept locally.
+    /// The network: no peer is known. A record that was to be published is kept locally.
     #[error("no peers known")]
     NoPeers,
-    /// The network: of those who are known, nobody answered, or all are held back since they failed a moment ago.
-    #[error("nobody answered: {0}")]
+    /// The network: no known peer answered, or all of them failed a moment ago and are not asked again yet.
+    #[error("no peer answered ({0})")]
     NoAnswer(Box<Report>),
-    /// The network: everyone who could be asked was, and nobody had it.
-    #[error("not found: {0}")]
+    /// The network: all peers that could be asked were asked, and none had it.
+    #[error("not found ({0})")]
     NotFound(Box<Report>),
-    /// The network: fewer peers than wanted took the record or held the value.
-    #[error("{reached} of {wanted} wanted peers: {report}")]
+    /// The network: fewer peers than the quorum stored the record or held a value.
+    #[error("quorum missed: {reached} of {wanted} peers {} ({report})", if best.is_some() { "held a value" } else { "stored the record" })]
     QuorumMissed {
-        /// How many were wanted.
+        /// The quorum.
         wanted: NonZeroUsize,
-        /// How many there were.
+        /// The number of peers that were reached.
         reached: usize,
-        /// The best value found, where a get missed its quorum.
+        /// The best value found, if this was a get.
         best: Option<Box<Record>>,
-        /// The peers that hold that very value; none where it was a publication, whose report names those who took it.
+        /// The peers that hold that very value; empty for a publication, whose report names the peers that took it.
         holders: Vec<PeerId>,
-        /// Who was asked and how each ended.
+        /// The requests of the query and their ends.
         report: Box<Report>,
     },
-    /// The network: the query's time was over before it was done.
-    #[error("timed out after {after:?}: {report}")]
+    /// The network: the query ran out of time.
+    #[error("timed out after {after:?} ({report})")]
     TimedOut {
-        /// The time that it had.
+        /// The time that the query had.
         after: Duration,
-        /// The best value found until then, where it was a get.
+        /// The best value found until then, if this was a get.
         best: Option<Box<Record>>,
-        /// Who was asked until then and how each ended.
+        /// The requests of the query and their ends until then.
         report: Box<Report>,
     },
-    /// Us: the node had so much to do that it could ask nobody in the query's time.
-    #[error("overloaded: {0}")]
+    /// This node: it had so much to do that it could send no request in the query's time.
+    #[error("this node was too busy to send a request in time ({0})")]
     Overloaded(Box<Report>),
-    /// Us: the store could not keep or read it.
-    #[error("store: {0}")]
+    /// This node: its store could not keep or read the record.
+    #[error("this node's store failed: {0}")]
     Store(StoreError),
-    /// Us: as many queries run as may; try again when one has ended.
-    #[error("too many queries at once")]
+    /// This node: it runs as many queries as its configuration allows. Try again when one has ended.
+    #[error("this node runs as many queries as it may: try again when one has ended")]
     Busy,
-    /// Us: the node that was to answer is gone.
-    #[error("the node is gone")]
+    /// This node: it was dropped before the query ended.
+    #[error("the node was dropped")]
     Closed,
-    /// The caller: it ended the query itself.
-    #[error("cancelled")]
+    /// The caller: it cancelled the query.
+    #[error("cancelled by the caller")]
     Cancelled,
     /// The caller: the key is empty or longer than peers accept.
     #[error("the key has {len} bytes, and may have 1 to {max}")]
     InvalidKey {
-        /// How many bytes it has.
+        /// The length of the key in bytes.
         len: usize,
-        /// How many it may have: [`MAX_KEY_LEN`](super::config::MAX_KEY_LEN), for content
+        /// The maximum: [`MAX_KEY_LEN`](super::config::MAX_KEY_LEN), for content
         /// [`MAX_PROVIDER_KEY_LEN`](super::config::MAX_PROVIDER_KEY_LEN).
         max: usize,
     },
-    /// The caller: closest peers were asked for beyond what a query looks for, ten times k.
-    #[error("asks for {limit} peers, and may ask for {max}")]
+    /// The caller: it asked for more closest peers than a query looks for, ten times k.
+    #[error("{limit} peers were asked for, and {max} is the maximum")]
     LimitTooHigh {
-        /// How many were asked for.
+        /// The number that was asked for.
         limit: usize,
-        /// How many may be.
+        /// The maximum.
         max: usize,
     },
     /// The caller: the value is not valid for its key.
     #[error("invalid value: {0}")]
     InvalidValue(#[from] InvalidValue),
-    /// The caller: a newer value than this one is kept under the key.
-    #[error("a newer value is kept under this key")]
+    /// The caller: this node keeps a newer value under the key.
+    #[error("this node keeps a newer value under this key")]
     OldValue,
-    /// The caller: the value is to replace another one than the one that is kept, which its validator forbids (see
-    /// [`Validator::succeeds`](super::validate::Validator::succeeds)). Read again, decide again.
-    #[error("another value is kept than the one to replace")]
+    /// The caller: this node keeps another value than the one to be replaced, which the validator forbids (see
+    /// [`Validator::succeeds`](super::validate::Validator::succeeds)). Read again, then decide again.
+    #[error("this node keeps another value than the one to be replaced: read it again first")]
     Conflict,
     /// The caller: a provider must have an address, and this node knows none of its own.
-    #[error("no own address to announce")]
+    #[error("this node knows no address of its own to announce: let it listen first")]
     NoOwnAddress,
 }
 
@@ -109,31 +110,31 @@ impl From<StoreError> for QueryError {
 }
 
 impl QueryError {
-    /// The error of a query without a single answer whose requests all failed by this node's doing; else the report is
-    /// given back.
+    /// The error of a query without a single answer whose requests all failed because this node was busy; otherwise gives
+    /// the report back.
     pub(crate) fn overloaded(report: Box<Report>) -> Result<QueryError, Box<Report>> {
-        let own = |failure: &PeerFailure| failure.why == RequestError::Busy;
-        match report.answers == 0 && !report.failed.is_empty() && report.failed.iter().all(own) {
+        let all_busy = report.failed.iter().all(|failure| failure.why == RequestError::Busy);
+        match report.answers == 0 && !report.failed.is_empty() && all_busy {
             true => Ok(QueryError::Overloaded(report)),
             false => Err(report),
         }
     }
 
-    /// Whether a put or a provide that failed so has kept its record on this node, from where it is published again in
-    /// time. `false` where the failure came before that, or where the node is gone and nobody knows.
+    /// Whether the record of a put or a provide that failed with this error is kept on this node, which publishes it again in
+    /// time. `false` if it failed before it was kept, and for [`QueryError::Closed`], where this is unknown.
     pub fn is_kept(&self) -> bool {
         match self {
             QueryError::NoPeers
             | QueryError::NoAnswer(_)
             | QueryError::Overloaded(_)
             | QueryError::QuorumMissed { .. } => true,
-            // Nobody is asked before the own store has answered.
+            // The first request is sent after the own store has answered.
             QueryError::TimedOut { report, .. } => report.requests > 0,
             _ => false,
         }
     }
 
-    /// Who was asked before the query failed, and how each of them ended; `None` where nobody was.
+    /// The requests that were sent before the query failed, and their ends; `None` if there were none.
     pub fn report(&self) -> Option<&Report> {
         match self {
             QueryError::NoAnswer(report)
@@ -146,38 +147,41 @@ impl QueryError {
     }
 }
 
-/// Who was asked on behalf of a query, and how each ended.
+/// The requests of a query, and their ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Report {
-    /// How many requests were sent in all.
+    /// The number of requests that were sent in all.
     pub requests: usize,
-    /// How many of them were answered.
+    /// The number of requests that were answered.
     pub answers: usize,
-    /// The peers that acknowledged to keep what was published, nearest to the key first.
+    /// The peers that acknowledged that they keep the record of a publication, nearest to the key first. There may be more
+    /// than k: where one is late another is asked in its place, and the late one may keep it all the same.
     pub acknowledged: Vec<PeerId>,
-    /// The peers to which what was published was sent and that neither took nor refused it by the end.
+    /// The peers to which the record of a provide was sent, and that neither took nor refused it in time.
     pub sent: Vec<PeerId>,
-    /// The peers that failed, in the order in which they did, with the reason of each. Those too that would have been asked
-    /// and were not, since they failed a moment ago: [`Unreachable::BackingOff`](super::message::Unreachable::BackingOff)
-    /// or [`RequestError::HeldBack`], or since they are known by hearsay of which too much was wrong:
-    /// [`Unreachable::HostBackingOff`](super::message::Unreachable::HostBackingOff). For them no request was sent.
+    /// The peers that failed, in the order in which they did, with the reason of each. Includes peers to which no request was
+    /// sent, since they failed a moment ago ([`Unreachable::BackingOff`](super::message::Unreachable::BackingOff) or
+    /// [`RequestError::HeldBack`]), or since too much of the hearsay from which they are known was wrong
+    /// ([`Unreachable::HostBackingOff`](super::message::Unreachable::HostBackingOff)).
     pub failed: Vec<PeerFailure>,
 }
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} requests, {} answers, {} failures", self.requests, self.answers, self.failed.len())?;
-        match self.failed.first() {
-            Some(first) if self.failed.len() == 1 => write!(f, ": {first}"),
-            Some(first) => write!(f, ", the first: {first}"),
-            None => Ok(()),
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        write!(f, "{} request{}", self.requests, plural(self.requests))?;
+        let Some(first) = self.failed.first() else { return Ok(()) };
+        write!(f, "; {first}")?;
+        match self.failed.len() - 1 {
+            0 => Ok(()),
+            more => write!(f, "; {more} more failure{}", plural(more)),
         }
     }
 }
 
-/// A peer that failed a query, and why.
+/// A peer that failed a query, and the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -185,18 +189,18 @@ impl std::fmt::Display for Report {
 pub struct PeerFailure {
     /// The peer.
     pub peer: PeerId,
-    /// What happened.
+    /// The reason.
     pub why: RequestError,
 }
 
 impl PeerFailure {
-    /// `peer` failed for this reason.
+    /// The failure of this peer for this reason.
     pub fn new(peer: PeerId, why: RequestError) -> PeerFailure {
         PeerFailure { peer, why }
     }
 }
 
-/// A configuration that cannot work. Names the field.
+/// A configuration that cannot work. Names the field, which the caller has to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -209,13 +213,13 @@ pub enum ConfigError {
     /// The time must not be longer than this.
     #[error("{0} must not be longer than {1:?}")]
     TooLong(&'static str, Duration),
-    /// The public network must not be served with this: it takes values that nobody can check.
+    /// A node of the public network must check every value that it takes, and this field lets it take others.
     #[error("{0} takes unknown values, which the public network forbids")]
     Unchecked(&'static str),
     /// The list must not be empty.
     #[error("{0} must not be empty")]
     Empty(&'static str),
-    /// Two nodes in one swarm must have nothing of this in common.
-    #[error("{0} must have nothing in common")]
+    /// Two nodes in one swarm must have no entry of this list in common.
+    #[error("the two nodes must have no entry of {0} in common")]
     Shared(&'static str),
 }

@@ -1,6 +1,6 @@
 //! The operations of a handle in the event style: each returns at once, and its news come as events.
 //!
-//! Knows: what each is called. Must not know: how any is done.
+//! Knows: the name of each operation. Must not know: how any of them is carried out.
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -8,9 +8,24 @@ use libp2p_identity::PeerId;
 use super::behaviour::Behaviour;
 use crate::core::{Busy, Operation, QueryId, QueryOptions, RecordKey};
 
-/// The operations of [`DhtHandle`](crate::DhtHandle) with the configured options; for others see [`Behaviour::start`].
+/// The operations of [`DhtHandle`](crate::DhtHandle) with the configured options. [`Behaviour::start`] takes any operation, and
+/// options.
 impl Behaviour {
     /// Finds the best value under a key. As [`DhtHandle::get`](crate::DhtHandle::get).
+    ///
+    /// ```
+    /// # use libp2p_kad_dht::{Behaviour, Busy, Event, Found, QueryEvent};
+    /// # fn example(kad: &mut Behaviour, next_event: impl Fn() -> Event) -> Result<(), Busy> {
+    /// let query = kad.get("/my-app/greeting")?;
+    /// match next_event() {
+    ///     Event::QueryProgressed { id, event: QueryEvent::Finished(result) } if id == query => {
+    ///         let found = result.map(Found::try_from);
+    ///         println!("{found:?}");
+    ///     }
+    ///     _ => {}
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -29,7 +44,8 @@ impl Behaviour {
         self.start(Operation::Put { key: key.into(), value }, QueryOptions::default())
     }
 
-    /// Tells the peers closest to a key that this node provides its content. As [`DhtHandle::provide`](crate::DhtHandle::provide).
+    /// Announces to the peers closest to a key that this node provides its content. As
+    /// [`DhtHandle::provide`](crate::DhtHandle::provide).
     ///
     /// # Errors
     ///
@@ -38,7 +54,7 @@ impl Behaviour {
         self.start(Operation::Provide { key: key.into() }, QueryOptions::default())
     }
 
-    /// Finds who provides some content. As [`DhtHandle::providers`](crate::DhtHandle::providers).
+    /// Finds the providers of some content. As [`DhtHandle::providers`](crate::DhtHandle::providers).
     ///
     /// # Errors
     ///
@@ -65,7 +81,7 @@ impl Behaviour {
         self.start(Operation::ClosestPeers { key: key.into().to_shared() }, QueryOptions::default())
     }
 
-    /// Stops telling that this node provides some content. As
+    /// Stops announcing that this node provides some content. As
     /// [`DhtHandle::stop_providing`](crate::DhtHandle::stop_providing).
     ///
     /// # Errors
@@ -75,7 +91,7 @@ impl Behaviour {
         self.start(Operation::StopProviding { key: key.into() }, QueryOptions::default())
     }
 
-    /// Forgets a value that this node keeps. As [`DhtHandle::remove`](crate::DhtHandle::remove).
+    /// Removes a value that this node keeps. As [`DhtHandle::remove`](crate::DhtHandle::remove).
     ///
     /// # Errors
     ///

@@ -410,9 +410,9 @@ fn who_cannot_join_is_told_why() {
     let object = |error: &str| -> Value { serde_json::from_str(error).unwrap() };
     let refused = object(&join_error(&["--json", "--bootstrap", dead]));
     assert_eq!((&refused["event"], &refused["ok"]), (&"bootstrap".into(), &false.into()));
-    assert!(refused["error"].as_str().unwrap().contains("nobody answered"), "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("no peer answered"), "{refused}");
     assert!(refused["failed"][0]["why"].as_str().unwrap().contains("unreachable"), "{refused}");
-    assert!(join_error(&["--bootstrap", dead]).contains("could not join: nobody answered"));
+    assert!(join_error(&["--bootstrap", dead]).contains("could not join: no peer answered"));
 
     // The public network's rules: nobody is dialled.
     let public = ["--addresses", "public", "--bootstrap", dead];

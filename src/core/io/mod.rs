@@ -1,6 +1,6 @@
-//! The only doors of the core: what goes in, what comes out, and the ids by which they are matched.
+//! Everything that goes into the core and comes out of it, and the ids by which the two are matched.
 //!
-//! Knows: names of events and effects. Must not know: what they lead to.
+//! Knows: names of inputs and outputs. Must not know: what they lead to.
 
 mod answer;
 mod operation;
@@ -31,7 +31,7 @@ macro_rules! id {
         pub struct $name(u64);
 
         impl $name {
-            /// The id of this number.
+            /// The id with this number.
             pub const fn new(number: u64) -> $name {
                 $name(number)
             }
@@ -51,15 +51,15 @@ macro_rules! id {
 }
 
 id!(
-    /// Names a query. Chosen by the core, never used twice by one node.
+    /// The id of a query. The core chooses it; a node never uses one twice.
     QueryId, "q"
 );
 id!(
-    /// Names a request that this node sends. Chosen by the core, never used twice by one node.
+    /// The id of a request that this node sends. The core chooses it; a node never uses one twice.
     RequestId, "r"
 );
 id!(
-    /// Names a request that a peer sends. Chosen by the driver, unique among the unanswered ones.
+    /// The id of a request that a peer sends. The driver chooses it, unique among the unanswered requests.
     InboundId, "i"
 );
 
@@ -68,9 +68,9 @@ id!(
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "the specification knows two")]
 pub enum Mode {
-    /// Asks, but neither answers nor is kept in routing tables.
+    /// Sends requests, but answers none; other peers do not keep it in their routing tables.
     Client,
-    /// Asks and answers.
+    /// Sends requests and answers them.
     #[default]
     Server,
 }
@@ -84,180 +84,181 @@ impl fmt::Display for Mode {
     }
 }
 
-/// What happened to a node: everything it ever learns.
+/// Something that happened to a node. A node learns of nothing else.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Input {
-    /// The application names a peer that serves the DHT: a first contact. What the address policy refuses of it is told
-    /// by [`Event::AddrsRefused`].
+    /// The application names a peer that serves the DHT: a first contact. Addresses that the address policy refuses are
+    /// reported by [`Event::AddrsRefused`].
     AddPeer(Arc<Contact>),
-    /// Addresses of a peer became known, in order of preference. What comes within a second is one list, whether it comes at
-    /// once or address by address; a new list comes before what was known. While the peer is connected they are taken for
-    /// its own word, as identify reports it. Else they are a rumour, but one of a peer that is there, as mDNS reports it:
-    /// it is tried, if the table has room for it and its back-off is over. What peers name in answers is no such report.
+    /// Addresses of a peer became known, in order of preference. Addresses that come within a second are one list, whether
+    /// they come at once or one by one; a new list comes before the addresses known so far. While the peer is connected they
+    /// count as its own word, as identify reports it. Otherwise they count as a rumour about a peer that is present, as
+    /// mDNS reports it: the peer is tried if the table has room for it and its back-off has expired. Peers named in answers
+    /// are no such report.
     Discovered(Arc<Contact>),
-    /// A connection to a peer is up, where there was none; or another one, if it is at an address that was dialled.
+    /// A connection to a peer is up where there was none, or a further one at an address that was dialled.
     Connected {
         /// The peer.
         peer: PeerId,
-        /// The address at which it was dialled; `None` if it dialled us. Like the other it says of which network the peer
-        /// is, whatever the peer says ([`DiversityConfig`](super::config::DiversityConfig)).
+        /// The address at which it was dialled; `None` if it dialled this node. Like the other one it shows in which network
+        /// the peer is, whatever the peer says ([`DiversityConfig`](super::config::DiversityConfig)).
         outbound_addr: Option<Multiaddr>,
-        /// The address from which it dialled us; `None` if we dialled it, or if that is not known. It is never told, and
-        /// dialled only by [`Output::DialBack`].
+        /// The address from which it dialled this node; `None` if this node dialled, or if the address is unknown. It is never
+        /// passed on, and dialled only by [`Output::DialBack`].
         inbound_addr: Option<Multiaddr>,
     },
     /// A peer was dialled and not reached at these addresses. Comes before the end of the requests that waited for the dial,
-    /// or after [`Input::Connected`] where the peer was reached at another address meanwhile. Drivers without addresses to
-    /// choose among need not tell.
+    /// or after [`Input::Connected`] where the peer was reached at another address meanwhile. A driver that never has
+    /// several addresses to choose from need not report it.
     DialFailed {
         /// The peer.
         peer: PeerId,
-        /// Where it was not reached, and why; [`DialCause::Unknown`] where nobody knows. An address at which another peer
-        /// answered is not used again for this one, and one that no transport takes costs no other its turn.
+        /// The addresses at which it was not reached, and the reasons, [`DialCause::Unknown`] if unknown. An address at which
+        /// another peer answered is not used again for this one, and one without a transport does not delay the others.
         addrs: Vec<(Multiaddr, DialCause)>,
     },
-    /// The last connection to a peer is gone.
+    /// The last connection to a peer closed.
     Disconnected {
         /// The peer.
         peer: PeerId,
     },
-    /// A peer says whether it serves our protocol.
+    /// A peer says whether it serves this node's protocol.
     Serves {
         /// The peer.
         peer: PeerId,
         /// Whether it does.
         yes: bool,
     },
-    /// A peer asks us. Ends in one [`Output::Reply`], unless [`Input::RequestGone`] comes first.
+    /// A peer sends a request. Ends in one [`Output::Reply`], unless [`Input::RequestGone`] comes first.
     Request {
-        /// Who asks.
+        /// The peer.
         from: PeerId,
-        /// The driver's name for it.
+        /// The driver's id for the request.
         id: InboundId,
-        /// What is asked.
+        /// The request.
         request: Request,
     },
-    /// The peer that asked no longer waits.
+    /// The peer that sent a request no longer waits for the answer.
     RequestGone {
-        /// The name of the request.
+        /// The id of the request.
         id: InboundId,
     },
     /// An operation of the store that took time has ended.
     StoreDone {
-        /// The operation's name.
+        /// The operation's ticket.
         ticket: Ticket,
-        /// How it ended.
+        /// Its result.
         done: Done,
     },
     /// The driver makes a connection for a request, or waits for one that is being made. From now on the peer may be late.
     Dialling {
-        /// The name given in [`Output::Send`].
+        /// The id given in [`Output::Send`].
         id: RequestId,
     },
-    /// The first byte of a request is written, or of what opens a stream for it: the peer's time begins. Until a driver
-    /// says so, or that it dials, a request waits for as long as its query does, and nothing is held against the peer. It
-    /// is said again where a driver has to begin again.
+    /// The first byte of a request is written, or of the negotiation of a stream for it: the peer's time begins. Until a
+    /// driver reports this or [`Input::Dialling`], a request waits for as long as its query does, and nothing is held against
+    /// the peer. A driver that has to send again reports it again.
     Sent {
-        /// The name given in [`Output::Send`].
+        /// The id given in [`Output::Send`].
         id: RequestId,
-        /// How long the driver itself lets pass before an answer can come, as it does after an announcement.
+        /// The time that the driver itself lets pass before an answer can come, as it does after an announcement.
         settle: Duration,
     },
-    /// The end of something that we sent.
+    /// A request that this node sent has ended.
     Response {
-        /// The name given in [`Output::Send`].
+        /// The id given in [`Output::Send`].
         id: RequestId,
-        /// How it ended.
+        /// The answer, or the reason why there is none.
         result: Result<Response, RequestError>,
     },
-    /// Whether to serve others from now on.
+    /// The mode from now on.
     Mode(Mode),
     /// The addresses at which this node can be reached, all of them, in order of preference.
     LocalAddrs(Vec<Multiaddr>),
-    /// Time went on. Worth sending at the time that `poll_timeout` names.
+    /// Time has passed. Worth sending at the time that `poll_timeout` names.
     Timeout,
 }
 
-/// An effect that a node wants to have.
+/// Something that the driver of a node has to do.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output {
-    /// Send this request, and dial the peer at these addresses if you must. Say so by [`Input::Dialling`] and [`Input::Sent`]
-    /// when you do. Ends in one [`Input::Response`], unless [`Output::Cancel`] comes first. Comes again under the same id
-    /// where that end says that the peer was not reached, or that its connection closed, and it is worth another dial.
+    /// Send this request, and dial the peer at these addresses if necessary. Report both by [`Input::Dialling`] and
+    /// [`Input::Sent`]. Ends in one [`Input::Response`], unless [`Output::Cancel`] comes first. Comes again under the same id
+    /// where that response says that the peer was not reached, or that its connection closed, and another dial is worth it.
     Send {
-        /// To whom.
+        /// The peer with its addresses.
         to: Arc<Contact>,
-        /// The name under which to report the end.
+        /// The id under which to report the end.
         id: RequestId,
-        /// What.
+        /// The request.
         request: Request,
     },
-    /// Nobody waits for this request any more: give up its stream or dial, and report nothing.
+    /// Give up the stream or dial of this request, whose answer is no longer needed, and report nothing.
     Cancel {
-        /// The name of the request.
+        /// The id of the request.
         id: RequestId,
     },
-    /// Dial a peer that is connected once more, on a new connection, at the address from which it dialled us: nothing else
-    /// says where it can be reached. If it is reached there, that is an [`Input::Connected`], else nothing. Asked for
-    /// outside the public network alone, once a connection, if the peer asks for something and nobody ever said by
-    /// [`Input::Serves`] that it serves. A driver without connections need not do it.
+    /// Dial a connected peer once more, on a new connection, at the address from which it dialled this node: nothing else
+    /// shows where it can be reached. If it is reached there, report [`Input::Connected`], otherwise nothing. Comes outside
+    /// the public network alone, once a connection, if the peer sends a request and no [`Input::Serves`] ever said that it
+    /// serves. A driver without connections need not do it.
     DialBack {
-        /// Whom.
+        /// The peer.
         peer: PeerId,
-        /// Where.
+        /// The address.
         addr: Multiaddr,
     },
-    /// The end of an inbound request.
+    /// End an inbound request.
     Reply {
-        /// To whom.
+        /// The peer that sent it.
         to: PeerId,
-        /// The name of the request.
+        /// The id of the request.
         id: InboundId,
-        /// What to do.
+        /// The way to end it.
         reply: Reply,
     },
-    /// Tell the application.
+    /// Report this to the application.
     Event(Event),
 }
 
-/// The end of an inbound request.
+/// How to end an inbound request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reply {
     /// Send this answer and read the next request.
     Answer(Response),
-    /// Send nothing and read the next request: what ADD_PROVIDER gets.
+    /// Send nothing and read the next request: the end of ADD_PROVIDER.
     Nothing,
     /// Reset the stream.
     Reset(Refusal),
 }
 
-/// Why an inbound request is not answered.
+/// The reason why an inbound request is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The peer broke a rule.
     #[error("misbehaved: {0}")]
     Misbehaved(#[from] Misbehaviour),
-    /// A better value than the one to keep is kept already; the peer may not know it.
-    #[error("a better value is kept")]
+    /// This node keeps a better value than the one in the request; the peer may not know it.
+    #[error("this node keeps a better value")]
     OldValue,
-    /// Another value is kept than the one to replace; the peer may not know it.
-    #[error("another value is kept than the one to replace")]
+    /// This node keeps another value than the one to be replaced; the peer may not know it.
+    #[error("this node keeps another value than the one to be replaced")]
     Conflict,
-    /// The peer announces itself, and no address of it is known that others may be told.
-    #[error("no address of the provider is known")]
+    /// The peer announces itself as a provider, and no address of it is known that may be passed on.
+    #[error("no address of the provider is known that may be passed on")]
     NoAddress,
-    /// This node does not serve at present.
+    /// This node does not serve now.
     #[error("this node is a client")]
     NotServing,
-    /// This node's store could not do it.
-    #[error("store: {0}")]
+    /// This node's store failed.
+    #[error("this node's store failed: {0}")]
     Store(StoreError),
     /// Too many requests wait for this node's store.
-    #[error("overloaded")]
+    #[error("this node's store has too many requests waiting")]
     Busy,
 }
 
@@ -368,7 +369,7 @@ impl fmt::Display for ModeReason {
     }
 }
 
-/// What `poll_timeout` waits for.
+/// The event that `poll_timeout` waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wake {
@@ -376,8 +377,8 @@ pub enum Wake {
     Request(RequestId),
     /// A query runs out of time.
     Query(QueryId),
-    /// Something that is kept expires.
+    /// A stored record expires.
     Expiry,
-    /// A duty of maintenance is due.
+    /// Maintenance is due.
     Maintenance,
 }

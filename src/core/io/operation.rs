@@ -1,6 +1,6 @@
-//! What a node can be asked to do, and how one query may differ from what the configuration says.
+//! The operations that a node can be asked for, and the options in which one query may differ from the configuration.
 //!
-//! Knows: names of operations. Must not know: how any of them is done.
+//! Knows: names of operations. Must not know: how any of them is carried out.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use crate::core::key::Key;
 use crate::core::quorum::Quorum;
 use crate::core::record::RecordKey;
 
-/// What a node can be asked to do.
+/// An operation that a node can be asked for.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Operation {
@@ -39,41 +39,41 @@ pub enum Operation {
         /// The value.
         value: Bytes,
     },
-    /// Tell the peers closest to a key that this node provides its content.
+    /// Announce to the peers closest to a key that this node provides its content.
     Provide {
         /// The content's multihash.
         key: RecordKey,
     },
-    /// Find who provides some content.
+    /// Find the providers of some content.
     Providers {
         /// The content's multihash.
         key: RecordKey,
     },
-    /// Forget the value kept here. Peers that keep it forget it when its time is over.
+    /// Remove the value kept here. The copies at other peers expire in their time.
     Remove {
         /// The key.
         key: RecordKey,
     },
-    /// Stop announcing that this node provides some content; a provide of it that still runs ends as cancelled. Peers that
-    /// were told forget it when its time is over.
+    /// Stop announcing that this node provides some content; a provide of it that still runs ends as cancelled. The records
+    /// at other peers expire in their time.
     StopProviding {
         /// The content's multihash.
         key: RecordKey,
     },
-    /// Join: look for oneself, then into every part of the keyspace farther away than the closest neighbour. One that is
-    /// started while another runs ends with it, in the same way, and reports no steps of its own.
+    /// Join the network: look up this node's own key, then a key in every bucket farther away than the closest neighbour. A
+    /// bootstrap that is started while another runs ends with it, with the same result, and reports no steps of its own.
     Bootstrap,
     /// List what is kept here, a page at a time, in order of the keyspace.
     Records {
-        /// The place after which to begin; the start of the keyspace without it.
+        /// The key after which to begin; `None` for the start of the keyspace.
         after: Option<Key>,
-        /// How many items at most; items at one place are not split, so there can be a few more.
+        /// Maximum number of items; items with one key are not split, so there can be a few more.
         limit: NonZeroUsize,
     },
 }
 
 impl Operation {
-    /// What it is for, in one word.
+    /// The kind of its query.
     pub fn kind(&self) -> QueryKind {
         match self {
             Operation::ClosestPeers { .. } => QueryKind::ClosestPeers,
@@ -90,7 +90,7 @@ impl Operation {
     }
 }
 
-/// What a query is for.
+/// The purpose of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -105,11 +105,11 @@ pub enum QueryKind {
     Put,
     /// Announces that this node provides some content.
     Provide,
-    /// Finds who provides some content.
+    /// Finds the providers of some content.
     Providers,
-    /// Joins.
+    /// Joins the network.
     Bootstrap,
-    /// Forgets a value kept here.
+    /// Removes a value kept here.
     Remove,
     /// Stops announcing some content.
     StopProviding,
@@ -128,7 +128,7 @@ pub enum QueryKind {
 }
 
 impl QueryKind {
-    /// Its name.
+    /// Its name in metrics, spans and what is serialised.
     pub fn name(self) -> &'static str {
         match self {
             QueryKind::ClosestPeers => "closest_peers",
@@ -156,28 +156,33 @@ impl fmt::Display for QueryKind {
     }
 }
 
-/// How one query differs from what the configuration says.
+/// The options in which one query differs from the configuration.
+///
+/// ```
+/// # use libp2p_kad_dht::{QueryOptions, Quorum};
+/// let options = QueryOptions::default().with_timeout(std::time::Duration::from_secs(5)).with_quorum(Quorum::Majority);
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QueryOptions {
-    /// The time that the query has in all. Default: [`LookupConfig::query_timeout`](crate::core::config::LookupConfig).
+    /// The time limit of the whole query. Default: [`LookupConfig::query_timeout`](crate::core::config::LookupConfig).
     pub timeout: Option<Duration>,
-    /// How many holders to find or to make. Default: the record configuration's.
+    /// The number of holders that a get finds or a publication makes. Default: that of the record configuration.
     pub quorum: Option<Quorum>,
-    /// How many peers or providers are enough. Ten times k peers at most; more than k take several lookups, and about
-    /// two requests a peer. Default: k peers, and as many providers as
+    /// The number of peers or providers that are enough. Ten times k peers at most; more than k take several lookups, and
+    /// about two requests a peer. Default: k peers, and as many providers as
     /// [`LimitConfig::providers_per_query`](crate::core::config::LimitConfig) allows.
     pub limit: Option<NonZeroUsize>,
-    /// Along how many disjoint paths to walk. A get along several ends when each of them has led to a value, and then as
-    /// many peers hold one as its quorum asks for. Default: [`LookupConfig::paths`](crate::core::config::LookupConfig).
+    /// The number of disjoint paths of the lookup. A get along several paths ends when each of them has led to a value and
+    /// as many peers hold one as its quorum asks for. Default: [`LookupConfig::paths`](crate::core::config::LookupConfig).
     pub paths: Option<NonZeroUsize>,
-    /// Whether a get asks all of the k closest, however many holders it finds before. Default: it ends at its quorum.
+    /// Whether a get asks all of the k closest peers, however many holders it finds before. Default: it ends at its quorum.
     pub thorough: bool,
-    /// How long a value that is put lives, here and elsewhere, from now on; a second at least. It is announced again until
-    /// then. Default: for as long as this node announces it, and elsewhere up to
+    /// The lifetime of a value that is put, here and at other peers, from now on; a second at least. It is announced again
+    /// until then. Default: for as long as this node announces it, and at other peers up to
     /// [`RecordConfig::value_ttl`](crate::core::config::RecordConfig) more.
     pub expires_in: Option<Duration>,
-    /// Whether a put leaves the value out of this node's own store: then it is not announced again either, and ends at the
+    /// Whether a put leaves the value out of this node's own store: then it is not announced again either, and expires at the
     /// peers that took it. Default: it is kept here.
     pub not_kept: bool,
     /// Whether to report each step.
@@ -185,56 +190,56 @@ pub struct QueryOptions {
 }
 
 impl QueryOptions {
-    /// With this time in all.
+    /// Sets the time limit of the whole query.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> QueryOptions {
         self.timeout = Some(timeout);
         self
     }
 
-    /// With this quorum.
+    /// Sets the quorum.
     #[must_use]
     pub fn with_quorum(mut self, quorum: Quorum) -> QueryOptions {
         self.quorum = Some(quorum);
         self
     }
 
-    /// With this many results at most.
+    /// Sets the number of peers or providers that are enough.
     #[must_use]
     pub fn with_limit(mut self, limit: NonZeroUsize) -> QueryOptions {
         self.limit = Some(limit);
         self
     }
 
-    /// Along this many disjoint paths.
+    /// Sets the number of disjoint paths.
     #[must_use]
     pub fn with_paths(mut self, paths: NonZeroUsize) -> QueryOptions {
         self.paths = Some(paths);
         self
     }
 
-    /// Asking all of the k closest.
+    /// Makes a get ask all of the k closest peers.
     #[must_use]
     pub fn with_all_asked(mut self) -> QueryOptions {
         self.thorough = true;
         self
     }
 
-    /// Putting a value that lives for so long.
+    /// Sets the lifetime of a value that is put.
     #[must_use]
     pub fn with_expiry_in(mut self, time: Duration) -> QueryOptions {
         self.expires_in = Some(time);
         self
     }
 
-    /// Putting a value that this node keeps itself, or not.
+    /// Sets whether this node itself keeps a value that is put.
     #[must_use]
     pub fn with_keep(mut self, keep: bool) -> QueryOptions {
         self.not_kept = !keep;
         self
     }
 
-    /// Reporting each step.
+    /// Makes the query report each step.
     #[must_use]
     pub fn with_progress(mut self) -> QueryOptions {
         self.progress = true;
