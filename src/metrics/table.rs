@@ -1,163 +1,169 @@
-//! All metrics: name, meaning, and where each is read from.
+//! All metrics: name, meaning, and the number that each reads.
 //!
-//! Knows: names and labels after the OpenMetrics conventions. Must not know: any text format. The encoder adds
-//! `_total` to counters, `_info` to infos and the unit's name. Who adds a metric here explains it in `docs/metrics.md`
-//! and, if people should see it, shows it in `docs/grafana/dashboard.json`; tests check both.
+//! Knows: names and labels after the OpenMetrics conventions. Must not know: any text format. The encoder appends
+//! `_total` to counters, `_info` to infos and the unit's name. A metric that is added here must be explained in
+//! `docs/metrics.md`, and shown in `docs/grafana/dashboard.json` if it is for people; tests check both.
 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::Published;
+use super::NodeNumbers;
 use crate::core::stats::{DIAL_FAILURES, Durations};
 use crate::core::{Kind, Mode, RequestError};
 
 /// One number, or one histogram.
-pub(super) enum Value<'a> {
-    Count(u64),
-    Level(u64),
+pub(super) enum Sample<'a> {
+    Number(u64),
     Times(&'a Durations),
-    /// All that there is to tell are its labels.
+    /// No number: the labels are the information.
     Info,
 }
 
 /// Takes the samples of a metric, each with its labels.
-pub(super) type Take<'a> = &'a mut dyn FnMut(&[(&str, &str)], Value<'_>);
+pub(super) type Emit<'a> = &'a mut dyn FnMut(&[(&str, &str)], Sample<'_>);
 
 pub(super) struct Metric {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
     pub(super) kind: MetricType,
     pub(super) unit: Option<Unit>,
-    pub(super) read: Read,
+    pub(super) read: ReadMetric,
 }
 
-/// How a metric is read.
-pub(super) enum Read {
-    /// One number without labels, which only grows.
-    Count(fn(&Published) -> u64),
-    /// One number without labels, as it is now.
-    Level(fn(&Published) -> u64),
-    /// Samples with their labels.
-    All(fn(&Published, Take<'_>)),
+pub(super) enum ReadMetric {
+    /// One number without labels.
+    One(fn(&NodeNumbers) -> u64),
+    /// Samples with labels.
+    Labelled(fn(&NodeNumbers, Emit<'_>)),
 }
 
-const fn metric(name: &'static str, help: &'static str, kind: MetricType, read: Read) -> Metric {
+const fn metric(name: &'static str, help: &'static str, kind: MetricType, read: ReadMetric) -> Metric {
     Metric { name, help, kind, unit: None, read }
 }
 
-const fn counter(name: &'static str, help: &'static str, read: fn(&Published) -> u64) -> Metric {
-    metric(name, help, MetricType::Counter, Read::Count(read))
+const fn counter(name: &'static str, help: &'static str, read: fn(&NodeNumbers) -> u64) -> Metric {
+    metric(name, help, MetricType::Counter, ReadMetric::One(read))
 }
 
-const fn counters(name: &'static str, help: &'static str, read: fn(&Published, Take<'_>)) -> Metric {
-    metric(name, help, MetricType::Counter, Read::All(read))
+const fn counters(name: &'static str, help: &'static str, read: fn(&NodeNumbers, Emit<'_>)) -> Metric {
+    metric(name, help, MetricType::Counter, ReadMetric::Labelled(read))
 }
 
-const fn gauge(name: &'static str, help: &'static str, read: fn(&Published) -> u64) -> Metric {
-    metric(name, help, MetricType::Gauge, Read::Level(read))
+const fn gauge(name: &'static str, help: &'static str, read: fn(&NodeNumbers) -> u64) -> Metric {
+    metric(name, help, MetricType::Gauge, ReadMetric::One(read))
 }
 
-const fn gauges(name: &'static str, help: &'static str, read: fn(&Published, Take<'_>)) -> Metric {
-    metric(name, help, MetricType::Gauge, Read::All(read))
+const fn gauges(name: &'static str, help: &'static str, read: fn(&NodeNumbers, Emit<'_>)) -> Metric {
+    metric(name, help, MetricType::Gauge, ReadMetric::Labelled(read))
 }
 
-const fn seconds(name: &'static str, help: &'static str, read: fn(&Published, Take<'_>)) -> Metric {
-    Metric { name, help, kind: MetricType::Histogram, unit: Some(Unit::Seconds), read: Read::All(read) }
+const fn seconds(name: &'static str, help: &'static str, read: fn(&NodeNumbers, Emit<'_>)) -> Metric {
+    Metric { name, help, kind: MetricType::Histogram, unit: Some(Unit::Seconds), read: ReadMetric::Labelled(read) }
 }
 
 pub(super) const METRICS: &[Metric] = &[
     metric(
         "node",
-        "Who the node is.",
+        "The node's peer id and version.",
         MetricType::Info,
-        Read::All(|from, take| take(&[("peer", &from.peer), ("version", env!("CARGO_PKG_VERSION"))], Value::Info)),
+        ReadMetric::Labelled(|node, emit| {
+            emit(&[("peer", &node.peer), ("version", env!("CARGO_PKG_VERSION"))], Sample::Info)
+        }),
     ),
-    gauges("mode", "1 for the mode that the node is in, 0 for the other.", |from, take| {
+    gauges("mode", "1 for the current mode, 0 for the other one.", |node, emit| {
         for (mode, name) in [(Mode::Client, "client"), (Mode::Server, "server")] {
-            take(&[("mode", name)], Value::Level((mode == from.mode).into()));
+            emit(&[("mode", name)], Sample::Number((mode == node.mode).into()));
         }
     }),
     // Queries.
-    counter("queries_started", "Queries that the application started.", |from| from.stats.queries_started),
-    counter("queries_succeeded", "Of those, how many succeeded.", |from| from.stats.queries_succeeded),
-    counter("queries_failed", "Of those, how many failed, timed out or were cancelled.", |from| {
-        from.stats.queries_failed
+    counter("queries_started", "Queries that the application started.", |node| node.stats.queries_started),
+    counter("queries_succeeded", "Queries of the application that succeeded.", |node| node.stats.queries_succeeded),
+    counter("queries_failed", "Queries of the application that failed, timed out or were cancelled.", |node| {
+        node.stats.queries_failed
     }),
-    gauge("queries_running", "Queries that run now, the node's own among them.", |from| from.levels.queries as u64),
-    seconds("query_duration", "How long queries took to end, the node's own among them.", |from, take| {
-        for times in &from.stats.queries {
-            take(&[("operation", times.kind.name()), ("outcome", times.end.name())], Value::Times(&times.took));
+    gauge("queries_running", "Queries that run now, including the node's own.", |node| node.levels.queries as u64),
+    seconds("query_duration", "Duration of queries, including the node's own.", |node, emit| {
+        for times in &node.stats.queries {
+            emit(&[("operation", times.kind.name()), ("outcome", times.end.name())], Sample::Times(&times.took));
         }
     }),
     // Requests.
-    counters("requests_sent", "Requests sent to peers.", |from, take| by_kind(&from.stats.sent, take)),
-    counters("requests_answered", "Of those, how many were answered.", |from, take| {
-        by_kind(&from.stats.answered, take);
+    counters("requests_sent", "Requests sent to peers.", |node, emit| by_kind(&node.stats.sent, emit)),
+    counters("requests_answered", "Requests to peers that were answered.", |node, emit| {
+        by_kind(&node.stats.answered, emit);
     }),
-    counters("requests_failed", "Of those, how many failed.", |from, take| by_kind(&from.stats.failed, take)),
-    counters("requests_cancelled", "Of those, how many were given up before they ended.", |from, take| {
-        by_kind(&from.stats.cancelled, take);
+    counters("requests_failed", "Requests to peers that failed.", |node, emit| by_kind(&node.stats.failed, emit)),
+    counters("requests_cancelled", "Requests to peers that were cancelled before they ended.", |node, emit| {
+        by_kind(&node.stats.cancelled, emit);
     }),
-    counter("requests_held_back", "Requests not sent, since the peer failed a moment ago.", |from| {
-        from.stats.held_back
-    }),
-    counters("request_failures", "Failed requests by the reason.", |from, take| {
-        for (reason, count) in RequestError::REASONS.iter().zip(from.stats.failures) {
-            take(&[("reason", reason)], Value::Count(count));
+    counter("requests_held_back", "Requests not sent because the peer failed recently.", |node| node.stats.held_back),
+    counters("request_failures", "Failed requests by reason.", |node, emit| {
+        for (reason, count) in RequestError::REASONS.iter().zip(node.stats.failures) {
+            emit(&[("reason", reason)], Sample::Number(count));
         }
     }),
-    gauge("requests_running", "Requests that have no end yet.", |from| from.levels.requests as u64),
-    gauge("requests_waiting", "Of those, how many wait for a connection.", |from| from.driver.requests_waiting),
-    seconds("request_duration", "How long answered requests took, dialling included.", |from, take| {
-        for times in &from.stats.round_trips {
-            take(&[("kind", times.kind.name())], Value::Times(&times.took));
+    gauge("requests_running", "Requests to peers that have not ended.", |node| node.levels.requests as u64),
+    gauge("requests_waiting", "Requests to peers that wait for a connection.", |node| node.driver.requests_waiting),
+    seconds("request_duration", "Duration of answered requests, including the dial.", |node, emit| {
+        for times in &node.stats.round_trips {
+            emit(&[("kind", times.kind.name())], Sample::Times(&times.took));
         }
     }),
-    counters("requests_received", "Requests of peers.", |from, take| by_kind(&from.stats.received, take)),
-    counter("requests_refused", "Of those, how many were refused.", |from| from.stats.refused),
-    counter("misbehaviours", "How often peers broke the protocol.", |from| from.stats.misbehaved),
+    counters("requests_received", "Requests received from peers.", |node, emit| by_kind(&node.stats.received, emit)),
+    counter("requests_refused", "Requests from peers that were refused.", |node| node.stats.refused),
+    counter("misbehaviours", "Violations of the protocol by peers.", |node| node.stats.misbehaved),
     // The table.
-    gauge("table_peers", "Peers in the routing table.", |from| from.stats.table as u64),
-    gauges("table_bucket_peers", "Peers in each bucket, by the leading bits that they share.", |from, take| {
-        for (prefix, peers) in from.levels.buckets.iter().enumerate() {
-            take(&[("bucket", &prefix.to_string())], Value::Level(*peers as u64));
-        }
-    }),
-    counter("table_admitted", "Peers that entered the routing table.", |from| from.stats.admitted),
-    counter("table_evicted", "Peers that left the routing table.", |from| from.stats.evicted),
-    gauge("network_nodes", "How many nodes the network is likely to have.", |from| from.levels.estimated_nodes),
+    gauge("table_peers", "Peers in the routing table.", |node| node.stats.table as u64),
+    gauges(
+        "table_bucket_peers",
+        "Peers in each bucket, by the number of leading bits shared with the node.",
+        |node, emit| {
+            for (prefix, peers) in node.levels.buckets.iter().enumerate() {
+                emit(&[("bucket", &prefix.to_string())], Sample::Number(*peers as u64));
+            }
+        },
+    ),
+    counter("table_admitted", "Peers that entered the routing table.", |node| node.stats.admitted),
+    counter("table_evicted", "Peers that left the routing table.", |node| node.stats.evicted),
+    gauge("network_nodes", "Estimated number of nodes in the network.", |node| node.levels.estimated_nodes),
     // Records.
-    gauges("store_records", "What is kept: values and provider records of others, and all own ones.", |from, take| {
-        for (what, count) in
-            [("values", from.levels.values), ("providers", from.levels.providers), ("own", from.levels.own)]
-        {
-            take(&[("what", what)], Value::Level(count as u64));
-        }
-    }),
-    counters("records_brought", "Records brought to peers, by the cause.", |from, take| {
-        for (cause, count) in from.stats.stores.by_cause() {
-            take(&[("cause", cause)], Value::Count(count));
+    gauges(
+        "store_records",
+        "Records in the store: values and provider records of other nodes, and all own ones.",
+        |node, emit| {
+            for (what, count) in
+                [("values", node.levels.values), ("providers", node.levels.providers), ("own", node.levels.own)]
+            {
+                emit(&[("what", what)], Sample::Number(count as u64));
+            }
+        },
+    ),
+    counters("records_sent", "Records sent to peers, by cause.", |node, emit| {
+        for (cause, count) in node.stats.stores.by_cause() {
+            emit(&[("cause", cause)], Sample::Number(count));
         }
     }),
     // Connections.
-    gauge("connected_peers", "Peers to which a connection is up.", |from| from.driver.connected_peers),
-    counter("dials_started", "Dials begun for a request.", |from| from.driver.dials_started),
-    counter("dials_succeeded", "Of those, how many led to a connection.", |from| from.driver.dials_succeeded),
-    counters("dials_failed", "Of those, how many did not, by the reason.", |from, take| {
-        for (reason, count) in DIAL_FAILURES.iter().zip(from.driver.dials_failed) {
-            take(&[("reason", reason)], Value::Count(count));
+    gauge("connected_peers", "Peers with a connection.", |node| node.driver.connected_peers),
+    counter("dials_started", "Dials started for a request.", |node| node.driver.dials_started),
+    counter("dials_succeeded", "Dials for a request that led to a connection.", |node| node.driver.dials_succeeded),
+    counters("dials_failed", "Dials for a request that failed, by reason.", |node, emit| {
+        for (reason, count) in DIAL_FAILURES.iter().zip(node.driver.dials_failed) {
+            emit(&[("reason", reason)], Sample::Number(count));
         }
     }),
-    counters("streams_opened", "Streams opened, by who asks on them.", |from, take| {
-        take(&[("direction", "inbound")], Value::Count(from.driver.streams_inbound));
-        take(&[("direction", "outbound")], Value::Count(from.driver.streams_outbound));
+    counters("streams_opened", "Streams opened, by the direction of their requests.", |node, emit| {
+        emit(&[("direction", "inbound")], Sample::Number(node.driver.streams_inbound));
+        emit(&[("direction", "outbound")], Sample::Number(node.driver.streams_outbound));
     }),
-    counter("streams_reused", "Requests sent on a stream that was open.", |from| from.driver.streams_reused),
-    counter("streams_refused", "Streams of peers beyond the limit.", |from| from.driver.streams_refused),
+    counter("streams_reused", "Requests sent on a stream that was open already.", |node| node.driver.streams_reused),
+    counter("streams_refused", "Streams of peers that were refused because of the limit.", |node| {
+        node.driver.streams_refused
+    }),
 ];
 
-fn by_kind(counts: &[u64; 6], take: Take<'_>) {
+fn by_kind(counts: &[u64; 6], emit: Emit<'_>) {
     for kind in Kind::ALL {
-        take(&[("kind", kind.name())], Value::Count(counts[kind as usize]));
+        emit(&[("kind", kind.name())], Sample::Number(counts[kind as usize]));
     }
 }

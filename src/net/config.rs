@@ -281,8 +281,10 @@ impl DialConfig {
     }
 }
 
-#[cfg(all(test, feature = "validators"))]
+#[cfg(test)]
 mod tests {
+    #![cfg(feature = "validators")]
+
     use super::*;
     use crate::core::{AcceptAny, InvalidValue, Namespaced};
 

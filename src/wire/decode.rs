@@ -1,8 +1,8 @@
 //! Bytes → messages.
 //!
-//! Knows: what each RPC must carry, and what may be left out of it. Must not know: what the core makes of it.
+//! Knows: the fields of each RPC, and which of them may be absent. Must not know: how the core uses them.
 //!
-//! Whatever may be kept for long is copied out of the message, so that a few bytes never keep 4 MiB alive.
+//! Everything that may be kept for long is copied out of the message, so that a few bytes never keep 4 MiB alive.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -17,8 +17,17 @@ use smallvec::SmallVec;
 use super::{MAX_ADDRS_READ, MAX_IN, MAX_PEER_LEN, MAX_PEERS, fields, pb};
 use crate::core::{Contact, Kind, Misbehaviour, RecordKey, Request, Response, Value};
 
-pub(super) fn request(bytes: &Bytes) -> Result<Request, Misbehaviour> {
-    let parts = Parts::read(bytes)?;
+/// Decodes a request, without its length prefix (see [`frame`](super::frame)).
+///
+/// A request without a type is a PUT_VALUE. The core checks the lengths of keys, and the providers of an announcement.
+///
+/// # Errors
+///
+/// [`Misbehaviour::Undecodable`] if the bytes are no message, the type is unknown, or a PUT_VALUE has no record;
+/// [`Misbehaviour::WrongKey`] if the record of a PUT_VALUE has another key than the message;
+/// [`Misbehaviour::TooLarge`] above [`MAX_IN`] bytes.
+pub fn decode_request(bytes: Bytes) -> Result<Request, Misbehaviour> {
+    let parts = MessageParts::read(&bytes)?;
     Ok(match parts.kind.ok_or(Misbehaviour::Undecodable)? {
         Kind::Ping => Request::Ping,
         Kind::FindNode => Request::FindNode { key: parts.key },
@@ -35,8 +44,18 @@ pub(super) fn request(bytes: &Bytes) -> Result<Request, Misbehaviour> {
     })
 }
 
-pub(super) fn response(kind: Kind, bytes: &Bytes) -> Result<Response, Misbehaviour> {
-    let parts = Parts::read(bytes)?;
+/// Decodes the answer to a request of this kind, without its length prefix (see [`frame`](super::frame)).
+///
+/// The core checks whether the answer is for the key of the request: a key that the peer left out is empty.
+///
+/// # Errors
+///
+/// [`Misbehaviour::Undecodable`] if the bytes are no message or the echo of a PUT_VALUE has no record;
+/// [`Misbehaviour::WrongType`] if it is an answer to a request of another kind;
+/// [`Misbehaviour::WrongKey`] if the echo of a PUT_VALUE has one key in the record and another in the message;
+/// [`Misbehaviour::TooLarge`] above [`MAX_IN`] bytes.
+pub fn decode_response(kind: Kind, bytes: Bytes) -> Result<Response, Misbehaviour> {
+    let parts = MessageParts::read(&bytes)?;
     if parts.kind != Some(kind) {
         return Err(Misbehaviour::WrongType);
     }
@@ -52,7 +71,7 @@ pub(super) fn response(kind: Kind, bytes: &Bytes) -> Result<Response, Misbehavio
             providers: peers(&parts.providers),
             key: RecordKey::new(parts.key),
         },
-        // Answered by py-libp2p alone, with the request's echo. It says no more than an orderly end does.
+        // Only py-libp2p answers, with the request's echo. It says no more than an orderly end does.
         Kind::AddProvider => Response::AddProvider,
         Kind::PutValue => {
             let record = parts.record.ok_or(Misbehaviour::Undecodable)?;
@@ -64,9 +83,9 @@ pub(super) fn response(kind: Kind, bytes: &Bytes) -> Result<Response, Misbehavio
     })
 }
 
-/// A message taken apart, its peers not decoded yet.
-struct Parts<'a> {
-    /// `None` where the type is none of the six.
+/// The fields of a message, its peers not decoded yet.
+struct MessageParts<'a> {
+    /// `None` if the type is unknown.
     kind: Option<Kind>,
     key: Bytes,
     record: Option<pb::Record>,
@@ -74,8 +93,8 @@ struct Parts<'a> {
     providers: Vec<&'a [u8]>,
 }
 
-impl<'a> Parts<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Parts<'a>, Misbehaviour> {
+impl<'a> MessageParts<'a> {
+    fn read(bytes: &'a [u8]) -> Result<MessageParts<'a>, Misbehaviour> {
         if bytes.len() > MAX_IN {
             return Err(Misbehaviour::TooLarge);
         }
@@ -90,8 +109,8 @@ impl<'a> Parts<'a> {
                 _ => {}
             }
         }
-        let pb::Message { r#type, key, record, .. } = head;
-        Ok(Parts { kind: kind(r#type), key, record, closer, providers })
+        let kind = Kind::ALL.into_iter().find(|kind| *kind as i32 == head.r#type);
+        Ok(MessageParts { kind, key: head.key, record: head.record, closer, providers })
     }
 }
 
@@ -101,11 +120,7 @@ fn bounded_push<'a>(list: &mut Vec<&'a [u8]>, peer: &'a [u8]) {
     }
 }
 
-fn kind(number: i32) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|kind| *kind as i32 == number)
-}
-
-/// The peers of a list in its order, each once, with the addresses of all its entries.
+/// The peers of a list, in its order, each once with the addresses of all its entries.
 fn peers(list: &[&[u8]]) -> Vec<Arc<Contact>> {
     let mut places: BTreeMap<PeerId, usize> = BTreeMap::new();
     let mut peers: Vec<(PeerId, Addrs<'_>)> = Vec::with_capacity(list.len());

@@ -1,9 +1,9 @@
 //! Messages → bytes.
 //!
-//! Knows: what each RPC must carry. Must not know: how a list of peers is cut to size (`fit`).
+//! Knows: the fields of each RPC. Must not know: how a list of peers is cut to size (`fit`).
 //!
-//! Protobuf messages may be concatenated. So type, key and record are encoded as one message, and each peer is
-//! appended as bytes that its contact has kept since they were first needed.
+//! Protobuf messages may be concatenated: type, key and record are encoded as one message, and each peer is appended as
+//! bytes that its contact keeps from its first encoding.
 
 use std::sync::Arc;
 
@@ -18,17 +18,26 @@ const CLOSER_TAG: u8 = 8 << 3 | 2;
 /// `providerPeers`: field 9, with a length.
 const PROVIDER_TAG: u8 = 9 << 3 | 2;
 
-pub(super) fn request(request: &Request, limit: usize) -> Result<Bytes, RequestError> {
+/// Encodes a request behind its length, in one buffer of at most `limit` bytes in all ([`MAX_OUT`](super::MAX_OUT)).
+///
+/// An announcement that is too long loses addresses of its providers, the last ones first.
+///
+/// # Errors
+///
+/// [`RequestError::TooLarge`] if the key, the value or a provider with one address does not fit.
+pub fn encode_request(request: &Request, limit: usize) -> Result<Bytes, RequestError> {
     let kind = request.kind();
     match request {
-        Request::Ping => message(head(kind, Bytes::new()), limit),
-        Request::FindNode { key } => message(head(kind, key.clone()), limit),
-        Request::GetValue { key } | Request::GetProviders { key } => message(head(kind, key.to_shared()), limit),
-        Request::PutValue { value } => message(put_value(value), limit),
+        Request::Ping => encode(&head(kind, Bytes::new()), &[], &[], limit),
+        Request::FindNode { key } => encode(&head(kind, key.clone()), &[], &[], limit),
+        Request::GetValue { key } | Request::GetProviders { key } => {
+            encode(&head(kind, key.to_shared()), &[], &[], limit)
+        }
+        Request::PutValue { value } => encode(&put_value(value), &[], &[], limit),
         Request::AddProvider { key, providers } => {
             let head = head(kind, key.to_shared());
-            let fitted = fit::peers(&[], providers, room(&head, limit)?);
-            // An announcement that does not name its provider is none.
+            let fitted = fit::peers(&[], providers, space(&head, limit)?);
+            // An announcement that does not name its provider announces nothing.
             if fitted.providers.len() < providers.len() {
                 return Err(RequestError::TooLarge);
             }
@@ -37,32 +46,32 @@ pub(super) fn request(request: &Request, limit: usize) -> Result<Bytes, RequestE
     }
 }
 
-pub(super) fn response(response: &Response, limit: usize) -> Result<Bytes, RequestError> {
+/// Encodes an answer behind its length, in one buffer of at most `limit` bytes in all ([`MAX_OUT`](super::MAX_OUT)).
+///
+/// If not all peers fit with all addresses, every peer keeps the same number of its addresses, the first ones, and at
+/// least one. Only if even that does not fit are peers left out, from the end of their lists: each list then gets half of
+/// the space, and the space that it does not need goes to the other. Key and value are never left out.
+///
+/// [`Response::AddProvider`] has no bytes: the buffer is empty, and there is nothing to write.
+///
+/// # Errors
+///
+/// [`RequestError::TooLarge`] if the key and the value do not fit.
+pub fn encode_response(response: &Response, limit: usize) -> Result<Bytes, RequestError> {
     let kind = response.kind();
     match response {
-        Response::Ping => message(head(kind, Bytes::new()), limit),
-        Response::FindNode { closer } => with_peers(head(kind, Bytes::new()), closer, &[], limit),
+        Response::Ping => encode(&head(kind, Bytes::new()), &[], &[], limit),
+        Response::FindNode { closer } => encode(&head(kind, Bytes::new()), closer, &[], limit),
         Response::GetValue { key, value, closer } => {
-            let mut head = head(kind, key.to_shared());
-            head.record = value.as_ref().map(record);
-            with_peers(head, closer, &[], limit)
+            let record = value.as_ref().map(record);
+            encode(&pb::Message { record, ..head(kind, key.to_shared()) }, closer, &[], limit)
         }
-        Response::PutValue { value } => message(put_value(value), limit),
+        Response::PutValue { value } => encode(&put_value(value), &[], &[], limit),
         Response::GetProviders { key, providers, closer } => {
-            with_peers(head(kind, key.to_shared()), closer, providers, limit)
+            encode(&head(kind, key.to_shared()), closer, providers, limit)
         }
         Response::AddProvider => Ok(Bytes::new()),
     }
-}
-
-/// What a peer is in a list of peers. Encoded once, then kept with the contact.
-///
-/// The id comes first and every address after it, so that the bytes with fewer addresses are a prefix of these.
-pub(super) fn peer(contact: &Contact) -> &Bytes {
-    contact.encoded().get_or_init(|| {
-        let id = contact.peer().to_bytes().into();
-        pb::Peer { id, addrs: contact.raw_addrs().to_vec(), connection: 0 }.encode_to_vec().into()
-    })
 }
 
 fn head(kind: Kind, key: Bytes) -> pb::Message {
@@ -71,46 +80,39 @@ fn head(kind: Kind, key: Bytes) -> pb::Message {
 
 /// PUT_VALUE and its echo: the key twice, in the message and in the record.
 fn put_value(value: &Value) -> pb::Message {
-    let mut head = head(Kind::PutValue, value.key.to_shared());
-    head.record = Some(record(value));
-    head
+    pb::Message { record: Some(record(value)), ..head(Kind::PutValue, value.key.to_shared()) }
 }
 
 fn record(value: &Value) -> pb::Record {
     pb::Record {
         key: value.key.to_shared(),
         value: value.value.clone(),
-        // Nobody believes it, but js refuses a record without it: a time that is not known is the epoch.
+        // No implementation uses it, but js refuses a record without it: an unknown time is the epoch.
         time_received: rfc3339::format(value.received.unwrap_or_default()),
         publisher: value.publisher.map(|peer| peer.to_bytes().into()).unwrap_or_default(),
-        // 0 means for ever to those who read it, so less than a second is a second.
+        // Readers take 0 for forever: less than a second is rounded up to a second.
         ttl: value.ttl.map(|ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)).unwrap_or_default(),
-        // Rounded up: on its way a value never becomes younger.
+        // Rounded up: a value never becomes younger on its way.
         age: value.age.map(|age| u32::try_from(age.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)),
     }
 }
 
-fn message(head: pb::Message, limit: usize) -> Result<Bytes, RequestError> {
-    with_peers(head, &[], &[], limit)
-}
-
-fn with_peers(
-    head: pb::Message,
+fn encode(
+    head: &pb::Message,
     closer: &[Arc<Contact>],
     providers: &[Arc<Contact>],
     limit: usize,
 ) -> Result<Bytes, RequestError> {
-    let fitted = fit::peers(closer, providers, room(&head, limit)?);
-    assemble(&head, &fitted)
+    assemble(head, &fit::peers(closer, providers, space(head, limit)?))
 }
 
-/// How many bytes are left for peers.
-fn room(head: &pb::Message, limit: usize) -> Result<usize, RequestError> {
+/// Number of bytes that are left for peers.
+fn space(head: &pb::Message, limit: usize) -> Result<usize, RequestError> {
     let taken = head.encoded_len() + frame::prefix_len(limit);
     limit.checked_sub(taken).ok_or(RequestError::TooLarge)
 }
 
-fn assemble(head: &pb::Message, peers: &fit::Fitted<'_>) -> Result<Bytes, RequestError> {
+fn assemble(head: &pb::Message, peers: &fit::FittedPeers<'_>) -> Result<Bytes, RequestError> {
     let lists = peers.closer.iter().chain(&peers.providers);
     let body = head.encoded_len() + lists.map(|peer| fit::field_len(peer.len())).sum::<usize>();
     let mut out = Vec::with_capacity(frame::prefix_len(body) + body);

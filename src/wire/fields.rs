@@ -1,6 +1,6 @@
-//! The outermost layer of a protobuf message, one field after the other, without allocating anything.
+//! The top-level fields of a protobuf message, one after the other, without allocation.
 //!
-//! Knows: field numbers and wire types. Must not know: what a field means. It exists since a message of 4 MiB can
+//! Knows: field numbers and wire types. Must not know: what a field means. It exists because a message of 4 MiB can
 //! hold two million empty peers, and a decoder that builds them all needs a hundred times that memory.
 
 use super::frame::varint;
@@ -13,7 +13,7 @@ pub(super) struct Field<'a> {
     pub(super) number: u64,
     /// All of its bytes, tag included.
     pub(super) whole: &'a [u8],
-    /// What it holds, where that is text, bytes or a message.
+    /// Its value, if that is text, bytes or a message.
     pub(super) body: Option<&'a [u8]>,
 }
 
@@ -21,26 +21,26 @@ pub(super) struct Field<'a> {
 ///
 /// # Errors
 ///
-/// [`Misbehaviour::Undecodable`] where the bytes are no field or end in the middle of it.
+/// [`Misbehaviour::Undecodable`] if the bytes are no field or end in the middle of it.
 pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Misbehaviour> {
     let bytes: &'a [u8] = rest;
     if bytes.is_empty() {
         return Ok(None);
     }
     let Token { number, body, mut end, group } = token(bytes, 0)?;
-    // The retired groups of older schemas: passed over as a whole, however deep.
+    // Groups, which newer schemas no longer have, are skipped as a whole, however deep they are.
     let mut depth = match group {
-        Group::Start => 1u32,
-        Group::End => return Err(Misbehaviour::Undecodable),
-        Group::No => 0,
+        GroupTag::Start => 1u32,
+        GroupTag::End => return Err(Misbehaviour::Undecodable),
+        GroupTag::No => 0,
     };
     while depth > 0 {
         let inner = token(bytes, end)?;
         end = inner.end;
         match inner.group {
-            Group::Start => depth += 1,
-            Group::End => depth -= 1,
-            Group::No => {}
+            GroupTag::Start => depth += 1,
+            GroupTag::End => depth -= 1,
+            GroupTag::No => {}
         }
     }
     let (whole, after) = bytes.split_at_checked(end).ok_or(Misbehaviour::Undecodable)?;
@@ -48,7 +48,7 @@ pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Misbeha
     Ok(Some(Field { number, whole, body }))
 }
 
-enum Group {
+enum GroupTag {
     No,
     Start,
     End,
@@ -58,13 +58,13 @@ struct Token<'a> {
     number: u64,
     body: Option<&'a [u8]>,
     end: usize,
-    group: Group,
+    group: GroupTag,
 }
 
 /// The tag at `start` and, unless it opens or closes a group, the value behind it.
 fn token(bytes: &[u8], start: usize) -> Result<Token<'_>, Misbehaviour> {
     let (tag, value) = number_at(bytes, start)?;
-    let plain = |end: usize| Token { number: tag >> 3, body: None, end, group: Group::No };
+    let plain = |end: usize| Token { number: tag >> 3, body: None, end, group: GroupTag::No };
     let token = match tag & 7 {
         0 => plain(number_at(bytes, value)?.1),
         1 => plain(value + 8),
@@ -74,8 +74,8 @@ fn token(bytes: &[u8], start: usize) -> Result<Token<'_>, Misbehaviour> {
             let end = end.ok_or(Misbehaviour::Undecodable)?;
             Token { body: bytes.get(from..end), ..plain(end) }
         }
-        3 => Token { group: Group::Start, ..plain(value) },
-        4 => Token { group: Group::End, ..plain(value) },
+        3 => Token { group: GroupTag::Start, ..plain(value) },
+        4 => Token { group: GroupTag::End, ..plain(value) },
         5 => plain(value + 4),
         _ => return Err(Misbehaviour::Undecodable),
     };
@@ -94,9 +94,9 @@ mod tests {
     use super::*;
 
     /// Number, length with the tag, and body.
-    type Seen<'a> = (u64, usize, Option<&'a [u8]>);
+    type Summary<'a> = (u64, usize, Option<&'a [u8]>);
 
-    fn all(mut bytes: &[u8]) -> Result<Vec<Seen<'_>>, Misbehaviour> {
+    fn all(mut bytes: &[u8]) -> Result<Vec<Summary<'_>>, Misbehaviour> {
         let mut fields = Vec::new();
         while let Some(field) = next(&mut bytes)? {
             fields.push((field.number, field.whole.len(), field.body));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wire_type_is_passed_over() {
+    fn every_wire_type_is_skipped() {
         let bytes = b"\x08\x96\x01\x12\x02hi\x1d1234\x2112345678\x2b\x08\x01\x33\x34\x2c\x42\x00";
         let expected = [(1, 3, None), (2, 4, Some(&b"hi"[..])), (3, 5, None), (4, 9, None), (5, 6, None)];
         let mut fields = all(bytes).unwrap();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_field_is_named_so() {
+    fn malformed_fields_are_refused() {
         let broken: [&[u8]; 10] = [
             b"\x08",                                             // no value
             b"\x12\x03hi",                                       // shorter than it says

@@ -1,62 +1,77 @@
-//! Cuts lists of peers to the room that a message has for them: addresses go before peers.
+//! Encodes lists of peers, and cuts them to the space that a message has for them: addresses go before peers.
 //!
-//! Knows: encoded peers and their lengths. Must not know: what the message is.
+//! Knows: encoded peers and their lengths. Must not know: the message.
 
 use std::sync::Arc;
 
-use super::encode;
+use bytes::Bytes;
+use prost::Message as _;
+
 use super::frame::prefix_len;
+use super::pb;
 use crate::core::{Contact, MAX_ADDRS};
 
-/// What is left of both lists: ready bytes, each a whole peer.
+/// Both lists, cut to size: each entry is an encoded peer.
 #[derive(Debug, Default)]
-pub(super) struct Fitted<'a> {
+pub(super) struct FittedPeers<'a> {
     pub(super) closer: Vec<&'a [u8]>,
     pub(super) providers: Vec<&'a [u8]>,
 }
 
-/// How many bytes a field with a tag of one byte takes, if it holds `len` bytes.
+/// Length of a field with a tag of one byte and a value of `len` bytes.
 pub(super) fn field_len(len: usize) -> usize {
     1 + prefix_len(len) + len
 }
 
-/// As much of both lists as `room` bytes hold: see [`encode_response`](super::encode_response).
-pub(super) fn peers<'a>(closer: &'a [Arc<Contact>], providers: &'a [Arc<Contact>], room: usize) -> Fitted<'a> {
-    let mut closer: Vec<_> = closer.iter().map(|contact| Entry::whole(contact)).collect();
-    let mut providers: Vec<_> = providers.iter().map(|contact| Entry::whole(contact)).collect();
+/// As much of both lists as `space` bytes hold: see [`encode_response`](super::encode_response).
+pub(super) fn peers<'a>(closer: &'a [Arc<Contact>], providers: &'a [Arc<Contact>], space: usize) -> FittedPeers<'a> {
+    let mut closer: Vec<_> = closer.iter().map(|contact| SizedPeer::whole(contact)).collect();
+    let mut providers: Vec<_> = providers.iter().map(|contact| SizedPeer::whole(contact)).collect();
     let (closer_len, providers_len) = (total(&closer), total(&providers));
-    if closer_len + providers_len > room {
-        if least(&closer) + least(&providers) <= room {
+    if closer_len + providers_len > space {
+        if with_addrs(&closer, 1) + with_addrs(&providers, 1) <= space {
+            // All peers fit: both lists lose addresses as one.
             let at = closer.len();
             closer.append(&mut providers);
-            trim(&mut closer, room);
+            trim(&mut closer, space);
             providers = closer.split_off(at);
         } else {
-            let half = room / 2;
-            trim(&mut closer, if providers_len <= half { room - providers_len } else { half });
-            trim(&mut providers, room - total(&closer));
+            let half = space / 2;
+            trim(&mut closer, if providers_len <= half { space - providers_len } else { half });
+            trim(&mut providers, space - total(&closer));
         }
     }
-    Fitted { closer: bytes(&closer), providers: bytes(&providers) }
+    let bytes = |peers: Vec<SizedPeer<'a>>| peers.into_iter().map(|peer| peer.encoded).collect();
+    FittedPeers { closer: bytes(closer), providers: bytes(providers) }
 }
 
-/// A peer and how much of its encoded form is sent.
-struct Entry<'a> {
+/// The encoded form of a peer. The first use encodes it, and the contact keeps it.
+///
+/// The id comes first and every address after it, so that the encoded form with fewer addresses is a prefix of this one.
+fn encoded(contact: &Contact) -> &Bytes {
+    contact.encoded().get_or_init(|| {
+        let id = contact.peer().to_bytes().into();
+        pb::Peer { id, addrs: contact.raw_addrs().to_vec(), connection: 0 }.encode_to_vec().into()
+    })
+}
+
+/// A peer, and the part of its encoded form that is sent.
+struct SizedPeer<'a> {
     contact: &'a Contact,
     encoded: &'a [u8],
 }
 
-impl<'a> Entry<'a> {
-    fn whole(contact: &'a Contact) -> Entry<'a> {
-        Entry { contact, encoded: encode::peer(contact) }
+impl<'a> SizedPeer<'a> {
+    fn whole(contact: &'a Contact) -> SizedPeer<'a> {
+        SizedPeer { contact, encoded: encoded(contact) }
     }
 
     /// The peer with its first `addrs` addresses.
-    fn with_addrs(&self, addrs: usize) -> Entry<'a> {
-        let all = encode::peer(self.contact);
+    fn with_addrs(&self, addrs: usize) -> SizedPeer<'a> {
+        let all = encoded(self.contact);
         let rest = self.contact.raw_addrs().get(addrs..).unwrap_or_default();
         let cut: usize = rest.iter().map(|addr| field_len(addr.len())).sum();
-        Entry { contact: self.contact, encoded: &all[..all.len() - cut] }
+        SizedPeer { contact: self.contact, encoded: &all[..all.len() - cut] }
     }
 
     fn field_len(&self) -> usize {
@@ -64,28 +79,20 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn bytes<'a>(peers: &[Entry<'a>]) -> Vec<&'a [u8]> {
-    peers.iter().map(|peer| peer.encoded).collect()
+fn total(peers: &[SizedPeer<'_>]) -> usize {
+    peers.iter().map(SizedPeer::field_len).sum()
 }
 
-fn total(peers: &[Entry<'_>]) -> usize {
-    peers.iter().map(Entry::field_len).sum()
-}
-
-/// What the peers take with one address each.
-fn least(peers: &[Entry<'_>]) -> usize {
-    capped(peers, 1)
-}
-
-fn capped(peers: &[Entry<'_>], addrs: usize) -> usize {
+/// Length of a list whose peers have at most `addrs` addresses each.
+fn with_addrs(peers: &[SizedPeer<'_>], addrs: usize) -> usize {
     peers.iter().map(|peer| peer.with_addrs(addrs).field_len()).sum()
 }
 
-/// Gives every peer equally many addresses, at least one, and the first peers one more where there is room; leaves
-/// out peers from the end where one address each is too much.
-fn trim(peers: &mut Vec<Entry<'_>>, room: usize) {
-    let addrs = (1..=MAX_ADDRS).rev().find(|addrs| capped(peers, *addrs) <= room).unwrap_or(1);
-    let (mut left, mut kept) = (room, 0);
+/// Gives every peer the same number of addresses, at least one, and the first peers one more while there is space; leaves
+/// out peers from the end if one address each is too much.
+fn trim(peers: &mut Vec<SizedPeer<'_>>, space: usize) {
+    let addrs = (1..=MAX_ADDRS).rev().find(|addrs| with_addrs(peers, *addrs) <= space).unwrap_or(1);
+    let (mut left, mut kept) = (space, 0);
     for peer in peers.iter_mut() {
         *peer = peer.with_addrs(addrs);
         let Some(rest) = left.checked_sub(peer.field_len()) else { break };

@@ -1,33 +1,33 @@
-//! Where a message ends: the unsigned varint in front of it, and the size limit.
+//! The length prefix of a message, an unsigned varint, and the size limit.
 //!
-//! Knows: bytes so far. Must not know: what is in a message, or where the bytes come from. Pure and incremental:
-//! nothing is allocated for a message before its announced length has passed the limit.
+//! Knows: the bytes received so far. Must not know: the content of a message, or where the bytes come from. Pure and
+//! incremental: a message whose announced length exceeds the limit costs no allocation.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::core::Misbehaviour;
 
-/// The longest varint: 64 bits, seven in a byte.
+/// Maximum length of a varint: 64 bits, seven in a byte.
 const MAX_VARINT_LEN: usize = 10;
 
 /// A length prefix that was read in full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Prefix {
-    /// How many bytes the prefix takes, from 1 to 10.
+    /// Length of the prefix in bytes, from 1 to 10.
     pub len: usize,
-    /// How many bytes of message follow it: never more than the limit.
+    /// Length of the message behind it: never more than the limit.
     pub body: usize,
 }
 
-/// Reads the length prefix at the start of `bytes`; `None` where it goes on beyond them.
+/// Reads the length prefix at the start of `bytes`; `None` if it is incomplete.
 ///
-/// Takes varints that are longer than they need be, up to 10 bytes.
+/// Accepts varints that are longer than necessary, up to 10 bytes.
 ///
 /// # Errors
 ///
-/// [`Misbehaviour::TooLarge`] where more than `limit` bytes are announced, [`Misbehaviour::Undecodable`] where the
-/// varint does not end within 10 bytes or does not fit 64 bits.
+/// [`Misbehaviour::TooLarge`] if more than `limit` bytes are announced, [`Misbehaviour::Undecodable`] if the varint does
+/// not end within 10 bytes or does not fit 64 bits.
 pub fn read_prefix(bytes: &[u8], limit: usize) -> Result<Option<Prefix>, Misbehaviour> {
     let Some((announced, len)) = varint(bytes)? else { return Ok(None) };
     match usize::try_from(announced) {
@@ -36,11 +36,11 @@ pub fn read_prefix(bytes: &[u8], limit: usize) -> Result<Option<Prefix>, Misbeha
     }
 }
 
-/// Takes the first message, without its prefix, out of what was received; `None` while it is incomplete.
+/// Removes the first message from the received bytes, and returns it without its prefix; `None` while it is incomplete.
 ///
 /// # Errors
 ///
-/// As [`read_prefix`]. Nothing is taken then, and the stream is of no further use.
+/// As [`read_prefix`]. The bytes stay as they are then, and the stream is of no further use.
 pub fn take(received: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, Misbehaviour> {
     let Some(prefix) = read_prefix(received, limit)? else { return Ok(None) };
     if received.len() - prefix.len < prefix.body {
@@ -50,7 +50,7 @@ pub fn take(received: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, Misb
     Ok(Some(frame.split_off(prefix.len)))
 }
 
-/// How many bytes the prefix of a message of `len` bytes takes.
+/// Length of the prefix of a message of `len` bytes.
 pub const fn prefix_len(len: usize) -> usize {
     let bits = (usize::BITS - len.leading_zeros()) as usize;
     if bits == 0 { 1 } else { bits.div_ceil(7) }
@@ -66,7 +66,7 @@ pub fn write_prefix(len: usize, out: &mut impl BufMut) {
     out.put_u8(rest as u8);
 }
 
-/// The varint at the start of `bytes` and how many bytes it takes; `None` where it goes on beyond them.
+/// The varint at the start of `bytes` and its length; `None` if it is incomplete.
 pub(super) fn varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, Misbehaviour> {
     let mut value = 0u64;
     for (i, byte) in bytes.iter().take(MAX_VARINT_LEN).enumerate() {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_inclusive_and_absurd_lengths_are_named() {
+    fn the_limit_is_inclusive_and_absurd_lengths_are_refused() {
         assert_eq!(read_prefix(&[0x80, 0x01], 128), Ok(Some(Prefix { len: 2, body: 128 })));
         assert_eq!(read_prefix(&[0x81, 0x01], 128), Err(Misbehaviour::TooLarge));
         let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_prefixes_are_read() {
         for len in [0, 1, 127, 128, 16_383, 16_384, 4 << 20, usize::MAX] {
             let mut out = Vec::new();
             write_prefix(len, &mut out);

@@ -1,4 +1,4 @@
-//! How a point in time is written in a record: RFC 3339, UTC, nanoseconds.
+//! The format of a time in a record: RFC 3339, UTC, nanoseconds.
 //!
 //! Knows: the calendar. Must not know: any clock.
 
@@ -7,7 +7,7 @@ use crate::core::Timestamp;
 /// 9999-12-31T23:59:59, the last second that the format can write.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// `1970-01-01T00:00:00.000000000Z` and its like, always of this length; the end of time is the end of year 9999.
+/// Formats a time as `1970-01-01T00:00:00.000000000Z`, always of this length; at most the end of the year 9999.
 pub(super) fn format(at: Timestamp) -> String {
     let secs = at.as_secs().min(LAST_SECOND);
     let nanos = if secs < at.as_secs() { 999_999_999 } else { at.as_micros() % 1_000_000 * 1_000 };

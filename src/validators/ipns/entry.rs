@@ -39,8 +39,9 @@ impl Entry {
     /// [`SignError::TooLarge`] above [`MAX_LEN`], [`SignError::Key`] if the key cannot sign.
     pub fn sign(&self, keypair: &Keypair) -> Result<(RecordKey, Bytes), SignError> {
         let document = &self.document;
-        // Rule N13. It is for readers who know no better: nobody else verifies it.
-        let legacy = [&document.value[..], &document.validity[..], ValidityType::Eol.as_str_name().as_bytes()].concat();
+        // For old readers only; newer ones do not verify it. Signed are value, validity and the validity type's name (rule
+        // N13).
+        let legacy = [&document.value[..], &document.validity[..], b"EOL"].concat();
         let entry = IpnsEntry {
             value: Some(document.value.clone()),
             signature_v1: Some(keypair.sign(&legacy).map_err(|_| SignError::Key)?.into()),

@@ -1,4 +1,4 @@
-//! What is left of messages that are too long.
+//! Messages that are too long, and what they keep.
 
 use std::sync::Arc;
 

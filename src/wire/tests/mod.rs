@@ -9,7 +9,7 @@ use multiaddr::Multiaddr;
 use prost::Message as _;
 
 use super::*;
-use crate::core::{Contact, RecordKey, Timestamp, Value};
+use crate::core::{Contact, Kind, Misbehaviour, RecordKey, Request, RequestError, Response, Timestamp, Value};
 
 mod cutting;
 mod properties;
