@@ -210,7 +210,7 @@ impl Dht {
             while let Some((contact, purpose)) = self.probes.start_next() {
                 let (wanted, held) = match purpose {
                     Purpose::Trial => (self.peers.has_place_for(now, &contact), self.peers.is_held_back(now, &contact)),
-                    Purpose::Check => (self.checks.wants(now, &contact, &self.peers), false),
+                    Purpose::Check => (self.probes.is_check_due(now, &contact, &self.peers), false),
                 };
                 if wanted && !held {
                     let key = Bytes::from(contact.peer().to_bytes());
@@ -270,10 +270,8 @@ impl Dht {
 
     /// Asks those entries whether they are there from which nothing was heard for a while.
     pub(super) fn run_checks(&mut self, now: Timestamp) {
-        if self.checks.due(&self.peers.table).is_some_and(|at| at <= now) {
-            for contact in self.checks.run(now, &self.peers) {
-                self.probes.check(contact);
-            }
+        if self.probes.checks_due(&self.peers.table).is_some_and(|at| at <= now) {
+            self.probes.queue_checks(now, &self.peers);
             self.start_probes(now);
         }
     }
@@ -296,7 +294,7 @@ impl Dht {
         if self.peers.table.demote_unreachable(key) {
             self.queue_waiting(now, key);
         }
-        let entry = if self.checks.are_on() { self.peers.challenge(now, key, first) } else { None };
+        let entry = if self.probes.checks_entries() { self.peers.challenge(now, key, first) } else { None };
         if let Some(entry) = entry {
             self.probes.check(entry);
         }

@@ -32,7 +32,7 @@ use super::io::{
 };
 use super::key::Key;
 use super::lookup::Lateness;
-use super::maintain::{Checks, EXPIRED_AT_ONCE, Expiry, Probes, ProviderSearches, Purpose, Refresh, Snapshots, Upkeep};
+use super::maintain::{EXPIRED_AT_ONCE, Expiry, Probes, ProviderSearches, Purpose, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
 use super::prepare::{Preparing, join, prepare};
@@ -69,7 +69,6 @@ pub struct Dht {
     pool: Pool,
     server: Server,
     probes: Probes,
-    checks: Checks,
     refresh: Refresh,
     expiry: Expiry,
     snapshots: Snapshots,
@@ -130,8 +129,7 @@ impl Dht {
             rtt: RttEstimator::default(),
             pool: Pool::default(),
             server: Server::default(),
-            probes: Probes::new(config.maintenance.probes, config.limit.candidates),
-            checks: Checks::new(config.maintenance.check_interval),
+            probes: Probes::new(&config),
             refresh: Refresh::new(now, config.maintenance.refresh_interval, &mut rng),
             expiry,
             snapshots: Snapshots::new(config.maintenance.snapshot_interval, keeps_peers),
@@ -286,7 +284,7 @@ impl Dht {
             self.pool.next_wake().map(|(at, id)| (at, Wake::Query(id))),
             self.expiry.due(&self.time, self.storage.peek()).map(|at| (at, Wake::Expiry)),
             self.refresh.due().map(|at| (at, Wake::Maintenance)),
-            self.checks.due(&self.peers.table).map(|at| (at, Wake::Maintenance)),
+            self.probes.checks_due(&self.peers.table).map(|at| (at, Wake::Maintenance)),
             self.snapshots.due().map(|at| (at, Wake::Maintenance)),
             self.upkeep.due(self.storage.peek(), self.mode).map(|(at, _)| (at, Wake::Maintenance)),
         ];

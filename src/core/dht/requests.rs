@@ -71,7 +71,8 @@ impl Dht {
         let request = self.requests.get(id)?;
         let lookup = &self.config.lookup;
         let entry = self.peers.table.get(request.to.key());
-        // A query that others have answered need not wait longer for a peer that failed before; `on_request_timeout` has the others wait.
+        // A query that others have answered need not wait longer for a peer that failed before; where none has answered,
+        // `on_request_timeout` extends the limit.
         let failures = match request.owner {
             Owner::Query(..) => 0,
             Owner::Probe | Owner::Evidence => entry.map_or(0, |entry| entry.failures().into()),
@@ -265,7 +266,9 @@ impl Dht {
             None => {
                 let failing = self.peers.table.get(to.key()).filter(|entry| entry.failures() > 0);
                 let retry_at = failing.map(|entry| self.peers.check_at(entry, Duration::MAX));
-                retry_at.into_iter().for_each(|at| self.checks.on_failure(at));
+                if let Some(at) = retry_at {
+                    self.probes.on_entry_failed(at);
+                }
             }
         }
         self.offer_waiting(now, to.key());

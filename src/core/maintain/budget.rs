@@ -1,9 +1,9 @@
-//! How much of what others published this node sends of its own accord.
+//! A limit on how many bytes of other nodes' records this node sends of its own accord.
 //!
 //! Knows: bytes and times. Must not know: what is sent, or to whom.
 //!
-//! Whoever stores values here, or comes under many ids, makes this node send them on. The budget bounds what that can draw
-//! from it in an hour. What there is no room for is left to the other holders, or to the next hour.
+//! A peer that stores values here, or comes under many ids, makes this node send them on. The budget bounds how much it can
+//! make it send in an hour. What does not fit is left to the other holders, or to the next hour.
 
 use std::time::Duration;
 
@@ -21,24 +21,24 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// An hour's bytes, all of them at once if nobody needed any before.
+    /// Allows `hourly` bytes in an hour, all at once if none were needed in the hour before.
     pub(crate) fn new(now: Timestamp, hourly: usize) -> Budget {
         let hourly = hourly as u64;
         Budget { hourly, left: hourly, at: now }
     }
 
-    /// How many bytes may be sent now.
+    /// Number of bytes that may be sent now.
     pub(crate) fn left(&mut self, now: Timestamp) -> u64 {
         let grown = u128::from(self.hourly) * now.since(self.at).min(HOUR).as_micros() / HOUR.as_micros();
-        // What rounds to nothing is not lost.
-        if let Some(grown) = u64::try_from(grown).ok().filter(|grown| *grown > 0) {
-            self.left = self.left.saturating_add(grown).min(self.hourly);
+        // Less than a byte is not dropped: it counts the next time, from the same moment.
+        if grown > 0 {
+            self.left = self.left.saturating_add(u64::try_from(grown).unwrap_or(u64::MAX)).min(self.hourly);
             self.at = now;
         }
         self.left
     }
 
-    /// Takes so many bytes, if they may be sent now.
+    /// Takes this many bytes, unless fewer are left.
     pub(crate) fn take(&mut self, now: Timestamp, bytes: u64) -> bool {
         let enough = self.left(now) >= bytes;
         if enough {
@@ -48,7 +48,7 @@ impl Budget {
     }
 }
 
-/// What a record weighs each time it is sent. What surrounds it on the way is left out.
+/// The bytes of a record's key and value. The rest of the message is left out.
 pub(super) fn bytes(item: &Item) -> u64 {
     let value = match item {
         Item::Value(record) => record.value.len(),
@@ -69,10 +69,12 @@ mod tests {
         assert!(!budget.take(begin + Duration::from_millis(999), 1));
         assert!(budget.take(begin + Duration::from_secs(10), 10));
         assert_eq!(budget.left(begin + 100 * HOUR), 3_600);
-        // However often it is asked, it grows as it should.
+        // However often it is asked, it grows at the same rate.
         let mut budget = Budget::new(begin, 3_600);
         assert!(budget.take(begin, 3_600));
-        (0..10_000).for_each(|i| _ = budget.left(begin + Duration::from_millis(i)));
+        for i in 0..10_000 {
+            budget.left(begin + Duration::from_millis(i));
+        }
         assert!((9..=10).contains(&budget.left(begin + Duration::from_secs(10))));
     }
 }

@@ -1,43 +1,46 @@
-//! Forgets what is over, a page at a time, when the store says that something is.
+//! Has the store forget what has expired, a page at a time.
+//!
+//! Knows: when the next record expires. Must not know: how records are stored.
 
 use std::time::Duration;
 
 use crate::core::store::{Done, Found, Store};
 use crate::core::time::{NodeTime, Timestamp};
 
-/// So many items are forgotten at once, so that the loop is never held up for long.
+/// Maximum number of items forgotten at a time, so that the event loop is never held up for long.
 pub(crate) const EXPIRED_AT_ONCE: usize = 1_000;
-/// The pause between two pages of what expires too late.
+/// Pause between two pages of records whose expiry is cut.
 const NEXT_PAGE: Duration = Duration::from_millis(10);
-/// A store that fails is asked again after this.
+/// Pause before a store that failed is asked again.
 const RETRY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Expiry {
     not_before: Timestamp,
-    /// Whether the store works at a page.
+    /// Whether the store works on a page.
     waiting: bool,
-    /// Until this date the store is to be looked through for what expires too late.
+    /// Until this date the store is searched for records that would expire too late, and their expiry is cut: they came
+    /// while the host's clock was ahead.
     cut: Timestamp,
-    /// Whether the page is looked through for that.
+    /// Whether this page is searched for that.
     cuts: bool,
-    /// Whether something had expired when the page was begun.
+    /// Whether some record had expired when the page was begun.
     expired: bool,
 }
 
 impl Expiry {
-    /// What the store keeps from an earlier life, the clock may have been ahead when it came.
+    /// The clock may have been ahead when the store's records from before a restart came.
     pub(crate) fn new(date: Timestamp, store: &dyn Store) -> Expiry {
         let cut = if store.next_expiry().is_some() { Timestamp::MAX } else { date };
         Expiry { not_before: Timestamp::ZERO, waiting: false, cut, cuts: false, expired: false }
     }
 
-    /// The host's clock went back: what came while it was ahead expires too late.
+    /// The host's clock went back: records that came while it was ahead expire too late.
     pub(crate) fn on_set_back(&mut self) {
         self.cut = Timestamp::MAX;
     }
 
-    /// When something is to be forgotten next.
+    /// When the store is to forget the next page.
     pub(crate) fn due(&self, time: &NodeTime, store: &dyn Store) -> Option<Timestamp> {
         if self.waiting {
             return None;
@@ -47,7 +50,7 @@ impl Expiry {
         Some(due.max(self.not_before))
     }
 
-    /// Whether the store is to forget a page now.
+    /// Whether the store is to forget a page now; if so, it is taken to work on it.
     pub(crate) fn begin(&mut self, time: &NodeTime, store: &dyn Store) -> bool {
         let begins = self.due(time, store).is_some_and(|due| due <= time.now);
         if begins {
@@ -57,14 +60,15 @@ impl Expiry {
         begins
     }
 
-    /// The store forgot a page. One that says that something has expired, and then forgets nothing, must not keep the node
-    /// awake.
+    /// The store has forgotten a page, or failed.
     pub(crate) fn on_done(&mut self, now: Timestamp, done: &Done) {
         self.waiting = false;
         let some = matches!(done, Ok(Found::Expired(1..)));
         if self.cuts && (some || done.is_err()) {
+            // More may follow this page.
             (self.cut, self.not_before) = (Timestamp::MAX, now + NEXT_PAGE);
         }
+        // A store that says that a record has expired, and then forgets none, must not keep the node busy.
         if (self.expired || done.is_err()) && !some {
             self.not_before = now + RETRY;
         }

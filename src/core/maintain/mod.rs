@@ -1,14 +1,13 @@
-//! What the node asks itself: who else belongs into the table, which parts of it went quiet, what is over, what has to
-//! be told again.
+//! The work that a node does of its own accord: it probes candidates and entries of the routing table, refreshes its buckets,
+//! saves its peers, forgets what has expired, and announces records again.
 //!
 //! Knows: when each duty is due. Must not know: how a query runs; a duty only says that one is wanted.
 
 mod budget;
-mod check;
 mod expire;
 mod newcomers;
 mod own_records;
-mod probe;
+mod probes;
 mod provider_searches;
 mod refresh;
 mod snapshot;
@@ -17,11 +16,10 @@ mod sweep;
 mod tests;
 mod upkeep;
 
-pub(crate) use check::Checks;
 pub(crate) use expire::{EXPIRED_AT_ONCE, Expiry};
 pub(crate) use newcomers::Newcomers;
 pub(crate) use own_records::OwnRecords;
-pub(crate) use probe::{Probes, Purpose};
+pub(crate) use probes::{Probes, Purpose};
 pub(crate) use provider_searches::ProviderSearches;
 pub(crate) use refresh::Refresh;
 pub(crate) use snapshot::Snapshots;

@@ -1,16 +1,16 @@
-//! Brings values to newcomers that are among the closest to their keys.
+//! Brings values to peers that are new among the closest to their keys.
 //!
-//! Knows: who is new, and which of the values kept here are this node's to bring. Must not know: how it is done.
+//! Knows: which peers are new, and which of the stored values this node is to bring them. Must not know: how that is done.
 //!
-//! Of all holders the nearest to the key brings it (Kademlia paper, section 2.5), as far as each knows who is nearest. A
-//! node is the nearest that it knows only to keys next to its own: those that share more bits with it than anyone else
-//! does, up to the first bit with nobody on its other side. So a scan reads that part of the keyspace alone, one page
+//! Of all holders the closest to the key brings the value (Kademlia paper, section 2.5), as far as each knows which is
+//! closest. A node is the closest that it knows only to keys near its own: those that share more bits with it than any other
+//! peer does, up to the first bit with no peer on its other side. So a scan reads only that part of the keyspace, one page
 //! at a time, for all newcomers of a moment together.
 //!
-//! Ids are free, and whoever comes under many of them would have all of that sent to each. So it comes out of a budget
-//! (`Budget`), of which no batch has more than half, in equal parts. Where IP groups count, and the network is no longer so
+//! Ids are free, and an attacker that comes under many of them would be sent all of that for each. So it comes out of a budget
+//! (`Budget`), of which a batch has at most half, in equal shares. Where IP groups are limited, and the network is no longer so
 //! small that newcomers are rare, a newcomer waits until it has been in the table for a while, and a group has one an hour.
-//! Whoever goes without gets its values from those who store them again, within an hour.
+//! A newcomer that is left out gets its values from the nodes that store them again, within an hour.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,32 +26,32 @@ use crate::core::routing::RoutingTable;
 use crate::core::store::{Item, Store};
 use crate::core::time::{NodeTime, Timestamp};
 
-/// Newcomers that wait; one more gets what it should have from those who store again. Source: the entries around a node
-/// change by a few an hour.
+/// Maximum number of newcomers that wait. Source: the entries around a node change by a few an hour.
 const MAX_WAITING: usize = 64;
 /// Newcomers within this time are served together.
 const BATCH: Duration = Duration::from_secs(5);
-/// The pause between two pages.
+/// Pause between two pages.
 const NEXT_PAGE: Duration = Duration::from_millis(100);
-/// For so long after it met its first peer everyone is new to a node, and nobody a newcomer.
+/// For this long after a node met its first peer, every peer is new to it, and none counts as a newcomer.
 const SETTLING: Duration = Duration::from_secs(300);
-/// A newcomer matters that is among so many times k closest to this node. While fewer are known, all are served at once.
+/// A newcomer is served if it is among this many times k closest to this node. While fewer are known, all are.
 pub(crate) const NEAR: usize = 2;
-/// Where IP groups count, a newcomer was in the table for so long before it is served. Source: an entry without a sign of life
-/// is asked after that long.
-const STAYS: Duration = Duration::from_secs(600);
-/// Then an IP group has one newcomer in this time.
-const A_GROUP: Duration = Duration::from_secs(3_600);
-/// So many groups are remembered for that; newcomers of more are not served. Source: as many as wait, for an hour of ten
-/// minutes each, twice.
+/// Where IP groups are limited, a newcomer is served after this time in the table. Source: an entry without a sign of life is
+/// checked after as long.
+const MIN_STAY: Duration = Duration::from_secs(600);
+/// Where IP groups are limited, one newcomer of a group is served in this time.
+const GROUP_PAUSE: Duration = Duration::from_secs(3_600);
+/// Maximum number of groups remembered for that; newcomers of further ones are not served. Source: as many as wait, for an
+/// hour of ten minutes each, twice.
 const MAX_GROUPS: usize = 1_024;
 
 #[derive(Debug)]
 pub(crate) struct Newcomers {
+    /// Peers that come earlier are no newcomers; `None` if values are brought to none.
     not_before: Option<Timestamp>,
     /// Each with the time from which it is served.
     waiting: Vec<(Timestamp, Arc<Contact>)>,
-    /// Which groups had a newcomer served, and when.
+    /// The groups of which a newcomer was served, and when.
     groups: BTreeMap<IpGroup, Timestamp>,
     pub(super) due: Option<Timestamp>,
     batch: Option<Batch>,
@@ -62,33 +62,34 @@ pub(crate) struct Newcomers {
 struct Batch {
     /// Each with the bytes that it may still get.
     peers: Vec<(Arc<Contact>, u64)>,
-    /// How many bits a key shares with this node that it is the nearest to.
+    /// This node is the closest to keys that share this many bits with it.
     depth: u32,
     cursor: Option<Key>,
 }
 
 impl Newcomers {
-    pub(crate) fn new(now: Timestamp, interval: Option<Duration>) -> Newcomers {
-        let (waiting, groups) = (Vec::new(), BTreeMap::new());
-        Newcomers { not_before: interval.map(|_| now), waiting, groups, due: None, batch: None }
+    pub(crate) fn new(now: Timestamp, enabled: bool) -> Newcomers {
+        let not_before = if enabled { Some(now) } else { None };
+        Newcomers { not_before, waiting: Vec::new(), groups: BTreeMap::new(), due: None, batch: None }
     }
 
     /// A peer entered the table.
     pub(crate) fn offer(&mut self, now: Timestamp, peer: &Arc<Contact>, table: &RoutingTable, k: usize) {
-        if let (Some(not_before), 1) = (&mut self.not_before, table.len()) {
+        let Some(not_before) = &mut self.not_before else { return };
+        if table.len() == 1 {
             *not_before = now + SETTLING;
         }
-        if self.not_before.is_none_or(|at| now < at) {
+        if now < *not_before {
             return;
         }
-        // Who left and came back begins again.
-        self.waiting.retain(|(_, known)| known.peer() != peer.peer());
+        // A peer that left and came back waits again.
+        self.waiting.retain(|(_, waiting)| waiting.peer() != peer.peer());
         if self.waiting.len() >= MAX_WAITING {
-            self.waiting.retain(|(_, known)| table.get(known.key()).is_some());
+            self.waiting.retain(|(_, waiting)| table.get(waiting.key()).is_some());
         }
         let near = table.closest(table.local(), NEAR.saturating_mul(k), |_, _| true);
         if self.waiting.len() < MAX_WAITING && peer.is_among(&near) {
-            let wait = if counts(table, k) { STAYS } else { Duration::ZERO };
+            let wait = if limits_groups(table, k) { MIN_STAY } else { Duration::ZERO };
             self.waiting.push((now + wait, Arc::clone(peer)));
         }
         self.plan(now);
@@ -106,48 +107,45 @@ impl Newcomers {
     /// When the next page is to be read.
     pub(crate) fn due(&self, store: &dyn Store) -> Option<Timestamp> {
         let usage = store.usage();
-        self.due.filter(|_| usage.values + usage.own > 0)
+        if usage.values + usage.own > 0 { self.due } else { None }
     }
 
-    /// The place after which to read the next page; it is not used where nobody is left to serve.
+    /// Begins to read a page, of a new batch if none is being served. Returns the key after which it begins.
     pub(crate) fn begin(&mut self, now: Timestamp, table: &RoutingTable, k: usize, budget: &mut Budget) -> Option<Key> {
-        let local = table.local();
         self.due = None;
         if self.batch.is_none() {
-            let peers = self.served(now, table, k);
-            let near = table.closest(local, NEAR.saturating_mul(k) + peers.len(), |_, _| true);
-            let all = near.len() == table.len();
-            let farthest = near.last().filter(|_| !all).map_or(0, |far| far.key().common_prefix_len(local));
-            let old: Vec<_> = near.iter().filter(|near| !near.is_among(&peers)).collect();
-            let occupied = |bit: &u32| old.iter().any(|near| near.key().common_prefix_len(local) == *bit);
-            let depth = (farthest..Key::BITS).find(|bit| !occupied(bit)).unwrap_or(Key::BITS);
-            // As much stays for the next batch.
+            let peers = self.take_ready(now, table, k);
+            let depth = depth(table, &peers, k);
+            // At least half of the budget stays for the next batch.
             let share = budget.left(now) / (2 * peers.len().max(2) as u64);
             let peers = peers.into_iter().map(|peer| (peer, share)).collect();
-            self.batch = Some(Batch { peers, depth, cursor: first(local, depth).before() });
+            self.batch = Some(Batch { peers, depth, cursor: first(table.local(), depth).before() });
         }
         self.batch.as_ref().and_then(|batch| batch.cursor)
     }
 
-    /// Those of the waiting whose time has come, who are still there and whose groups had nobody lately.
-    fn served(&mut self, now: Timestamp, table: &RoutingTable, k: usize) -> Vec<Arc<Contact>> {
-        let (ripe, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(from, _)| *from <= now);
+    /// Takes the newcomers whose time has come, that are still there and of whose groups none was served lately.
+    fn take_ready(&mut self, now: Timestamp, table: &RoutingTable, k: usize) -> Vec<Arc<Contact>> {
+        let (ready, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(from, _)| *from <= now);
         self.waiting = waiting;
-        self.groups.retain(|_, at| now.since(*at) < A_GROUP);
-        let mut peers: Vec<_> = ripe.into_iter().map(|(_, peer)| peer).collect();
+        self.groups.retain(|_, at| now.since(*at) < GROUP_PAUSE);
+        let limits_groups = limits_groups(table, k);
+        let mut peers: Vec<_> = ready.into_iter().map(|(_, peer)| peer).collect();
         peers.retain(|peer| {
-            let Some(group) = table.group(peer).filter(|_| counts(table, k)) else { return true };
+            if table.get(peer.key()).is_none() {
+                return false;
+            }
+            let Some(group) = table.group(peer).filter(|_| limits_groups) else { return true };
             let fits = self.groups.len() < MAX_GROUPS && !self.groups.contains_key(&group);
-            if fits && table.get(peer.key()).is_some() {
+            if fits {
                 self.groups.insert(group, now);
             }
             fits
         });
-        peers.retain(|peer| table.get(peer.key()).is_some());
         peers
     }
 
-    /// The page; `None` if it could not be read.
+    /// Takes a page, `None` if the store failed, and returns what to announce.
     pub(crate) fn on_page(
         &mut self,
         time: &NodeTime,
@@ -176,7 +174,7 @@ impl Newcomers {
 }
 
 impl Batch {
-    /// Those of the newcomers that a value is to be brought to by this node.
+    /// Brings a value to the newcomers that are to have it, if this node is to do it.
     fn announcement(
         &mut self,
         time: &NodeTime,
@@ -190,23 +188,24 @@ impl Batch {
         if record.is_expired(time.date) || place.common_prefix_len(local) < self.depth {
             return None;
         }
-        let mut known = table.closest(&place, k + self.peers.len(), |_, entry| entry.failures() == 0);
-        known.retain(|peer| self.peers.iter().all(|(new, _)| new.peer() != peer.peer()));
-        let nearest = known.first().map(|peer| peer.key().distance(&place));
-        if nearest.is_some_and(|nearest| nearest < local.distance(&place)) {
+        let mut holders = table.closest(&place, k + self.peers.len(), |_, entry| entry.failures() == 0);
+        holders.retain(|peer| self.peers.iter().all(|(new, _)| new.peer() != peer.peer()));
+        let distance = |peer: &Arc<Contact>| peer.key().distance(&place);
+        if holders.first().is_some_and(|closest| distance(closest) < local.distance(&place)) {
             return None;
         }
-        // This node is one of the k itself.
-        let bound = known.get(k.saturating_sub(2)).filter(|_| k > 1).map(|peer| peer.key().distance(&place));
-        let bound = if k == 1 { Some(local.distance(&place)) } else { bound };
+        // The newcomer must be closer than the last of the k holders, of which this node is one: the k - 1st of the others.
+        let bound = if k == 1 { Some(local.distance(&place)) } else { holders.get(k - 2).map(distance) };
         let bytes = bytes(&item);
         let mut to = Vec::new();
         for (peer, left) in &mut self.peers {
-            let closer = bound.is_none_or(|bound| peer.key().distance(&place) < bound);
-            if closer && *left >= bytes && budget.take(time.now, bytes) {
+            if bound.is_some_and(|bound| distance(peer) >= bound) {
+                continue;
+            }
+            if *left >= bytes && budget.take(time.now, bytes) {
                 *left -= bytes;
                 to.push(Arc::clone(peer));
-            } else if closer {
+            } else {
                 *left = 0;
             }
         }
@@ -214,12 +213,23 @@ impl Batch {
     }
 }
 
-/// Whether newcomers wait, and count by their IP groups.
-fn counts(table: &RoutingTable, k: usize) -> bool {
+/// Number of leading bits up to which this node shares a key with no other peer than the newcomers: to keys that share as many
+/// it is the closest.
+fn depth(table: &RoutingTable, newcomers: &[Arc<Contact>], k: usize) -> u32 {
+    let shared = |peer: &Arc<Contact>| peer.key().common_prefix_len(table.local());
+    let near = table.closest(table.local(), NEAR.saturating_mul(k) + newcomers.len(), |_, _| true);
+    // Beyond the farthest of these the buckets are not looked at, unless they are the whole table.
+    let begin = if near.len() == table.len() { 0 } else { near.last().map_or(0, shared) };
+    let occupied: Vec<_> = near.iter().filter(|near| !near.is_among(newcomers)).map(shared).collect();
+    (begin..Key::BITS).find(|bit| !occupied.contains(bit)).unwrap_or(Key::BITS)
+}
+
+/// Whether newcomers wait, and are limited by their IP groups.
+fn limits_groups(table: &RoutingTable, k: usize) -> bool {
     table.limits_groups() && table.len() >= NEAR.saturating_mul(k)
 }
 
-/// The first key that shares so many bits with this one.
+/// The first key that shares this many leading bits with `key`.
 fn first(key: &Key, bits: u32) -> Key {
     let zero = Key::from_bytes([0; 32]);
     zero.at(&zero.distance(key).at_least(bits))

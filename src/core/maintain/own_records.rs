@@ -1,14 +1,15 @@
-//! Keeps what this node published where it is looked for.
+//! Keeps the records that this node publishes at the peers that are asked for them.
 //!
-//! Knows: when each own record is due, and who has it. Must not know: how peers are found or reached.
+//! Knows: when each own record is due, and which peers have it. Must not know: how peers are found or reached.
 //!
-//! Each own record has a time at which it is due, which comes once in a cycle over the keyspace, so that neighbours in the
-//! keyspace are due together. What was not announced for an interval then goes to all of the k closest, all else to those
-//! that are newly among them: who has a record is remembered, 8 bytes for each of k peers. After a restart nobody
-//! remembers; then a look asks a sample of the holders (`query::region`). What nobody was told of is due sooner: with the
-//! first peer, or after a pause that grows with each failure of its own, so that what all refuse costs a look an hour in
-//! the end, and holds up nothing else. All this is about 350 bytes for each own record, which the application alone makes
-//! grow.
+//! Each own record is due once in a cycle over the keyspace, so that neighbours in the keyspace are due together. A record
+//! that was not announced for an interval then goes to all of the k closest, every other one to those that are new among
+//! them: the peers that have a record are remembered, 8 bytes for each of k. A restart forgets them; then a lookup asks a
+//! sample of the holders (`query::region`).
+//!
+//! A record that no peer has yet is due sooner: with the first peer, or after a pause that grows with each of its own
+//! failures. So a record that every peer refuses costs one lookup an hour in the end, and delays no other. All this takes
+//! about 350 bytes for each own record, and the application alone decides how many there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,30 +23,30 @@ use crate::core::key::Key;
 use crate::core::store::Item;
 use crate::core::time::{NodeTime, Timestamp};
 
-/// Without a look at who is closest, records have their time so often in an announcement's interval.
-const LOOKS: u32 = 22;
-/// What nobody could be told of is tried again after this, doubled up to [`MAX_DOUBLINGS`] times. Source: a node that
-/// starts without peers has some within a minute.
+/// Where new holders are not looked for, this many cycles fit into the interval of announcements.
+const CYCLES: u32 = 22;
+/// Pause after an announcement that reached no peer, doubled up to [`MAX_DOUBLINGS`] times. Source: a node that starts
+/// without peers has some within a minute.
 const PAUSE: Duration = Duration::from_secs(60);
 const MAX_DOUBLINGS: u32 = 6;
-/// What nobody was told of and is due within this time is tried together with what is due now.
+/// Records that no peer has and that are due within this time are announced together with those due now.
 const TOGETHER: Duration = Duration::from_secs(15);
-/// The pause between two pages.
+/// Pause between two pages.
 const NEXT_PAGE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct OwnRecords {
-    announce: Option<Duration>,
-    /// Whether those newly among the closest are told.
-    look: bool,
+    announce_interval: Option<Duration>,
+    /// Whether records go to peers that are new among the closest, between two announcements to all of these.
+    finds_new: bool,
     /// `None` if nothing is ever announced again.
     cycle: Option<Cycle>,
     records: BTreeMap<RecordId, OwnRecord>,
     /// One entry for each of these.
     due: BTreeSet<(Timestamp, RecordId)>,
-    /// The place after which records of an earlier life are still to be read, until all are known.
-    left: Option<Option<Key>>,
-    /// No page is read before.
+    /// The key after which records from before a restart are still to be read; `None` once all are known.
+    unread: Option<Option<Key>>,
+    /// No page is read before this.
     not_before: Timestamp,
     reading: Option<Reading>,
 }
@@ -53,8 +54,8 @@ pub(crate) struct OwnRecords {
 /// Why a page is being read.
 #[derive(Clone, Copy, Debug)]
 enum Reading {
-    /// Recipients know what an earlier life left.
-    Left,
+    /// To learn which records there are from before a restart.
+    Restored,
     /// This record is due.
     Due(RecordId),
 }
@@ -62,31 +63,32 @@ enum Reading {
 #[derive(Debug)]
 struct OwnRecord {
     due: Timestamp,
-    /// How often it failed, while nobody was told of it.
+    /// While no peer has it: the number of announcements that failed.
     unannounced: Option<u32>,
-    told: Option<AnnouncedTo>,
+    announced: Option<AnnouncedTo>,
 }
 
-/// Who was told of a record.
 #[derive(Debug)]
 struct AnnouncedTo {
-    /// The date on which all of the closest were.
+    /// The date of the last announcement to all of the closest.
     at: Timestamp,
+    /// The peers that have it, by the first 64 bits of their keys.
     peers: Box<[u64]>,
 }
 
 impl OwnRecords {
-    /// `kept` tells whether there are own records from an earlier life.
-    pub(crate) fn new(config: &DhtConfig, kept: bool, rng: &mut ChaCha8Rng) -> OwnRecords {
-        let (announce, look) = (config.announce_interval(), config.region_interval());
-        let cycle = look.or(announce.map(|announce| announce / LOOKS)).map(|interval| Cycle::new(interval, rng));
+    /// `restored` tells whether the store has own records from before a restart.
+    pub(crate) fn new(config: &DhtConfig, restored: bool, rng: &mut ChaCha8Rng) -> OwnRecords {
+        let (announce_interval, find_interval) = (config.announce_interval(), config.region_interval());
+        let interval = find_interval.or(announce_interval.map(|interval| interval / CYCLES));
+        let cycle = interval.map(|interval| Cycle::new(interval, rng));
         OwnRecords {
-            announce,
-            look: look.is_some(),
+            announce_interval,
+            finds_new: find_interval.is_some(),
             cycle,
             records: BTreeMap::new(),
             due: BTreeSet::new(),
-            left: cycle.filter(|_| kept).map(|_| None),
+            unread: if restored && cycle.is_some() { Some(None) } else { None },
             not_before: Timestamp::ZERO,
             reading: None,
         }
@@ -94,28 +96,30 @@ impl OwnRecords {
 
     /// When the next page is to be read.
     pub(super) fn due(&self) -> Option<Timestamp> {
-        let left = self.left.map(|_| Timestamp::ZERO);
+        if self.reading.is_some() {
+            return None;
+        }
         let first = self.due.first().map(|(at, _)| *at);
-        let due = left.into_iter().chain(first).min()?.max(self.not_before);
-        self.reading.is_none().then_some(due)
+        let due = if self.unread.is_some() { Timestamp::ZERO } else { first? };
+        Some(due.max(self.not_before))
     }
 
-    /// The place after which to read it.
+    /// Begins to read a page. Returns the key after which it begins.
     pub(super) fn begin(&mut self, now: Timestamp) -> Option<Key> {
-        let due = self.due.first().filter(|(at, _)| *at <= now).map(|(_, name)| *name);
-        match (due, self.left) {
-            (Some(name), _) => {
-                self.reading = Some(Reading::Due(name));
-                name.before()
+        match self.due.first() {
+            Some((at, id)) if *at <= now => {
+                self.reading = Some(Reading::Due(*id));
+                id.before()
             }
-            (None, left) => {
-                self.reading = Some(Reading::Left);
-                left.flatten()
+            _ => {
+                self.reading = Some(Reading::Restored);
+                self.unread.flatten()
             }
         }
     }
 
-    /// The page; `None` if it could not be read. Records that share `depth` bits with each other share their closest peers.
+    /// Takes a page, `None` if the store failed, and returns what to announce. Keys that share `depth` leading bits have
+    /// nearly the same closest peers.
     pub(super) fn on_page(
         &mut self,
         time: &NodeTime,
@@ -129,59 +133,67 @@ impl OwnRecords {
             return Vec::new();
         };
         self.not_before = time.now + NEXT_PAGE;
+        // A full page may not be the last.
+        let end = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
         match reading {
-            Reading::Left => {
+            Reading::Restored => {
+                self.unread = end.map(Some);
                 self.learn(time, cycle, &page);
                 Vec::new()
             }
             Reading::Due(first) => {
-                self.forget_missing(time.now, &first, &page);
+                self.forget_missing(time.now, &first, end, &page);
                 let page = self.take_due(time.now, cycle, depth, &first, page);
                 page.into_iter().filter_map(|item| self.announcement(time.date, local, item)).collect()
             }
         }
     }
 
-    /// Forgets what is due and should be on the page, and is no longer kept, or no longer this node's.
-    fn forget_missing(&mut self, now: Timestamp, first: &RecordId, page: &[Item]) {
-        let last = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
-        let kept: BTreeSet<_> = page.iter().map(RecordId::of).collect();
-        let due = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, name)| *name);
-        let here = |name: &RecordId| name.place >= first.place && last.is_none_or(|last| name.place <= last);
-        let missing: Vec<_> = due.filter(|name| here(name) && !kept.contains(name)).collect();
-        missing.iter().for_each(|name| self.forget(name));
-    }
-
-    /// Makes known what an earlier life left. What it could tell nobody is due soon, all else at its time.
+    /// Schedules records from before a restart: those that no peer has are due soon, all others at their time in the cycle.
     fn learn(&mut self, time: &NodeTime, cycle: Cycle, page: &[Item]) {
-        let last = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
-        self.left = last.map(Some);
         for item in page {
-            let (name, announced) = (RecordId::of(item), announced(item, time.date));
-            if !self.records.contains_key(&name) {
-                let soon = time.now + PAUSE;
-                let due = announced.map_or(soon, |_| cycle.time_of(&name.place, time.now));
-                self.schedule(name, due).unannounced = if announced.is_none() { Some(0) } else { None };
+            let id = RecordId::of(item);
+            if self.records.contains_key(&id) {
+                continue;
+            }
+            match announced(item, time.date) {
+                Some(_) => self.schedule(id, cycle.time_of(&id.place, time.now)),
+                None => self.schedule_unannounced(id, time.now + PAUSE, 0),
             }
         }
     }
 
-    /// What of a page is due together with `first`; each has its next time then.
+    /// Forgets records that are due and should be on the page, and are not: the store has them no more, or they are no
+    /// longer this node's.
+    fn forget_missing(&mut self, now: Timestamp, first: &RecordId, end: Option<Key>, page: &[Item]) {
+        let stored: BTreeSet<_> = page.iter().map(RecordId::of).collect();
+        let due = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id);
+        let here = |id: &RecordId| id.place >= first.place && end.is_none_or(|end| id.place <= end);
+        let missing: Vec<_> = due.filter(|id| here(id) && !stored.contains(id)).collect();
+        for id in missing {
+            self.forget(&id);
+        }
+    }
+
+    /// The items of a page that are due together with `first`. Each is due again in the next cycle.
     fn take_due(&mut self, now: Timestamp, cycle: Cycle, depth: u32, first: &RecordId, page: Vec<Item>) -> Vec<Item> {
-        let unannounced = self.records.get(first).is_some_and(|known| known.unannounced.is_some());
+        // Records that no peer has go out together, however far apart their keys are.
+        let unannounced = self.records.get(first).is_some_and(|first| first.unannounced.is_some());
         let depth = if unannounced { 0 } else { depth };
         let mut taken = Vec::new();
         for item in page.into_iter().take_while(|item| item.key().key().common_prefix_len(&first.place) >= depth) {
-            let name = RecordId::of(&item);
-            let Some(known) = self.records.get(&name) else { continue };
-            let within = if known.unannounced.is_some() { TOGETHER } else { cycle.part(SLICE) };
-            if known.due > now + within {
+            let id = RecordId::of(&item);
+            let Some(record) = self.records.get(&id) else { continue };
+            let unannounced = record.unannounced.is_some();
+            let within = if unannounced { TOGETHER } else { cycle.fraction(SLICE) };
+            if record.due > now + within {
                 continue;
             }
-            // After a long sleep all are due: then each waits for its time.
-            let slept = known.unannounced.is_none() && known.due + cycle.part(2) < now;
-            let next = if slept { now } else { now + cycle.part(2) };
-            self.schedule(name, cycle.time_of(&name.place, next));
+            // After a long sleep every record is overdue. Then each waits for its time in the cycle.
+            let slept = !unannounced && record.due + cycle.fraction(2) < now;
+            // Half a cycle on, since the time in this cycle may still lie ahead.
+            let next = if slept { now } else { now + cycle.fraction(2) };
+            self.schedule(id, cycle.time_of(&id.place, next));
             if !slept {
                 taken.push(item);
             }
@@ -189,101 +201,110 @@ impl OwnRecords {
         taken
     }
 
-    /// The application's own announcement, or one of ours, is over. Returns whether to note that it was announced now.
-    pub(crate) fn on_outcome(&mut self, time: &NodeTime, name: RecordId, ended: &AnnouncementOutcome) -> bool {
+    /// An announcement of the application's or of this schedule has ended. Returns whether to note on the record that it was
+    /// announced now.
+    pub(crate) fn on_outcome(&mut self, time: &NodeTime, id: RecordId, outcome: &AnnouncementOutcome) -> bool {
         let Some(cycle) = self.cycle else { return false };
-        let failures = self.records.get(&name).and_then(|known| known.unannounced);
-        if ended.to_all && ended.reached.is_empty() {
-            let failures = failures.unwrap_or(0);
+        let failures = self.records.get(&id).and_then(|record| record.unannounced).unwrap_or(0);
+        let reached = outcome.reached.iter().copied();
+        if outcome.to_all && outcome.reached.is_empty() {
+            // No peer has it: it goes to all of the closest again, later with each failure.
             let again = time.now + PAUSE * (1 << failures.min(MAX_DOUBLINGS));
-            let known = self.schedule(name, again);
-            (known.unannounced, known.told) = (Some(failures.saturating_add(1)), None);
+            self.schedule_unannounced(id, again, failures.saturating_add(1));
             return false;
         }
-        let reached = ended.reached.iter().copied();
-        if ended.to_all {
-            // Who could tell nobody until now may not know all of the closest yet.
-            let again = failures.is_some_and(|failures| failures > 0).then(|| time.now + PAUSE);
-            let next = cycle.time_of(&name.place, time.now + cycle.part(2));
-            let known = self.schedule(name, again.map_or(next, |again| next.min(again)));
-            (known.unannounced, known.told) = (None, Some(AnnouncedTo { at: time.date, peers: reached.collect() }));
-        } else if let (Some(closest), Some(known)) = (&ended.closest, self.records.get_mut(&name)) {
-            // Who is no longer among the closest is told again if it comes back: it may have lost what it had.
-            let told = known.told.iter().flat_map(|told| told.peers.iter().copied());
-            let peers = told.filter(|peer| closest.contains(peer)).chain(reached).collect();
-            let at = known.told.as_ref().map(|told| told.at).or(announced(&ended.item, time.date));
-            known.told = at.map(|at| AnnouncedTo { at, peers });
+        if outcome.to_all {
+            let next = cycle.time_of(&id.place, time.now + cycle.fraction(2));
+            // After a failure the node may just have met its first peers, and not know all of the closest yet: it looks for
+            // new ones in a minute.
+            let due = if failures > 0 { next.min(time.now + PAUSE) } else { next };
+            self.schedule(id, due);
+            if let Some(record) = self.records.get_mut(&id) {
+                record.unannounced = None;
+                record.announced = Some(AnnouncedTo { at: time.date, peers: reached.collect() });
+            }
+        } else if let (Some(closest), Some(record)) = (&outcome.closest, self.records.get_mut(&id)) {
+            // A peer that left the closest is forgotten: if it comes back it may have lost the record.
+            let before = record.announced.iter().flat_map(|announced| announced.peers.iter().copied());
+            let peers = before.filter(|peer| closest.contains(peer)).chain(reached).collect();
+            // After a restart only the record itself tells when all of the closest had it.
+            let at = record.announced.as_ref().map(|to| to.at).or(announced(&outcome.item, time.date));
+            record.announced = at.map(|at| AnnouncedTo { at, peers });
         }
-        ended.to_all
+        outcome.to_all
     }
 
-    /// It was told to one more peer.
-    pub(crate) fn on_announced_to(&mut self, name: RecordId, peers: &[u64]) {
-        if let Some(told) = self.records.get_mut(&name).and_then(|known| known.told.as_mut()) {
-            told.peers = told.peers.iter().chain(peers).copied().collect();
-        }
-    }
-
-    /// This node no longer publishes it.
-    pub(crate) fn forget(&mut self, name: &RecordId) {
-        if let Some(known) = self.records.remove(name) {
-            self.due.remove(&(known.due, *name));
+    /// More peers have the record, which another duty brought there.
+    pub(crate) fn on_announced_to(&mut self, id: RecordId, peers: &[u64]) {
+        if let Some(announced) = self.records.get_mut(&id).and_then(|record| record.announced.as_mut()) {
+            announced.peers = announced.peers.iter().chain(peers).copied().collect();
         }
     }
 
-    /// The application publishes it, for the first time or again. If nothing comes of that it is due soon.
-    pub(super) fn on_changed(&mut self, now: Timestamp, name: RecordId) {
+    /// This node no longer publishes the record.
+    pub(crate) fn forget(&mut self, id: &RecordId) {
+        if let Some(record) = self.records.remove(id) {
+            self.due.remove(&(record.due, *id));
+        }
+    }
+
+    /// The application publishes the record, for the first time or again. Unless that succeeds it is due soon.
+    pub(super) fn on_changed(&mut self, now: Timestamp, id: RecordId) {
         if self.cycle.is_some() {
-            let known = self.schedule(name, now + PAUSE);
-            (known.unannounced, known.told) = (Some(0), None);
+            self.schedule_unannounced(id, now + PAUSE, 0);
         }
     }
 
-    /// Someone is there to be told: what nobody was told of is due at once.
+    /// A peer is there: the records that no peer has are due at once.
     pub(crate) fn make_unannounced_due(&mut self, now: Timestamp) {
-        let unannounced = self.records.iter().filter(|(_, known)| known.unannounced.is_some() && known.due > now);
-        let unannounced: Vec<_> = unannounced.map(|(name, _)| *name).collect();
-        unannounced.into_iter().for_each(|name| _ = self.schedule(name, now));
+        let waiting = self.records.iter().filter(|(_, record)| record.unannounced.is_some() && record.due > now);
+        let waiting: Vec<_> = waiting.map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.schedule(id, now);
+        }
     }
 
-    fn schedule(&mut self, name: RecordId, due: Timestamp) -> &mut OwnRecord {
-        let known = self.records.entry(name).or_insert(OwnRecord { due, unannounced: None, told: None });
-        self.due.remove(&(known.due, name));
-        self.due.insert((due, name));
-        known.due = due;
-        known
+    fn schedule(&mut self, id: RecordId, due: Timestamp) {
+        let record = self.records.entry(id).or_insert(OwnRecord { due, unannounced: None, announced: None });
+        self.due.remove(&(record.due, id));
+        self.due.insert((due, id));
+        record.due = due;
     }
 
+    fn schedule_unannounced(&mut self, id: RecordId, due: Timestamp, failures: u32) {
+        self.schedule(id, due);
+        self.records.insert(id, OwnRecord { due, unannounced: Some(failures), announced: None });
+    }
+
+    /// What to do with a record that is due; `None` if nothing.
     fn announcement(&self, date: Timestamp, local: &Key, item: Item) -> Option<Announcement> {
-        let name = RecordId::of(&item);
-        let known = self.records.get(&name)?;
-        let told = known.told.as_ref();
-        // A time in the future is none: the host's clock was wrong then.
-        let last = announced(&item, date).max(told.map(|told| told.at).filter(|at| *at <= date));
-        let over = last.is_none_or(|last| {
-            self.announce.is_some_and(|interval| last + sooner(interval, local, &name.place) <= date)
-        });
-        let to = match told {
-            _ if over || known.unannounced.is_some() => Recipients::Closest,
-            Some(told) if self.look => Recipients::NewOfClosest(told.peers.clone()),
-            None if self.look => Recipients::ThoseWithout,
-            _ => return None,
+        let id = RecordId::of(&item);
+        let record = self.records.get(&id)?;
+        let noted = record.announced.as_ref();
+        // A time in the future was noted while the host's clock was wrong: it counts as none.
+        let last = announced(&item, date).max(noted.map(|to| to.at).filter(|at| *at <= date));
+        let is_over = |last| self.announce_interval.is_some_and(|time| last + jittered(time, local, &id.place) <= date);
+        let to = match noted {
+            _ if record.unannounced.is_some() || last.is_none_or(is_over) => Recipients::Closest,
+            _ if !self.finds_new => return None,
+            Some(to) => Recipients::NewOfClosest(to.peers.clone()),
+            None => Recipients::ThoseWithout,
         };
         Some(Announcement { item, to })
     }
 }
 
-/// When an own record was announced, as it is noted on it.
+/// When an own record was last announced to all of the closest, as noted on it.
 fn announced(item: &Item, date: Timestamp) -> Option<Timestamp> {
-    match item {
+    let at = match item {
         Item::Value(record) => record.announced,
         Item::Provider(record) => record.announced,
-    }
-    .filter(|at| *at <= date)
+    };
+    at.filter(|at| *at <= date)
 }
 
-/// The interval less a part of up to an eighth, which differs from node to node and from key to key.
-fn sooner(interval: Duration, local: &Key, place: &Key) -> Duration {
-    let lot = (local.head() ^ place.head()).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-    interval - interval.mul_f64(lot as f64 / f64::from(u32::MAX) / 8.0).min(interval)
+/// The interval, up to an eighth shorter: each node and each key has a share of its own.
+fn jittered(interval: Duration, local: &Key, place: &Key) -> Duration {
+    let share = (local.head() ^ place.head()).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    interval - interval.mul_f64(share as f64 / f64::from(u32::MAX) / 8.0).min(interval)
 }

@@ -1,6 +1,6 @@
-//! Providers that this node keeps and of which no address is known any more: who of them is looked for, and how often.
+//! Limits how often a node looks for providers that it stores without any address.
 //!
-//! Knows: whom it looked for when. Must not know: how a peer is found.
+//! Knows: which provider it looked for, and when. Must not know: how a peer is found.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::core::time::Timestamp;
 
 /// A provider is looked for once in this time.
 const PAUSE: Duration = Duration::from_secs(3_600);
-/// So many are looked for in that time at most. Source: each costs about 20 requests, and whoever asks for providers draws
-/// them with one: 20 requests a minute at most.
+/// Maximum number of searches in that time. Source: a search costs about 20 requests, and one request for providers causes
+/// it: 20 requests a minute at most.
 const AT_MOST: usize = 60;
 
 #[derive(Debug, Default)]
 pub(crate) struct ProviderSearches {
-    /// The first first.
+    /// The searches of the last hour, oldest first.
     begun: VecDeque<(Timestamp, PeerId)>,
 }
 
 impl ProviderSearches {
-    /// Whether to look for this provider, now that someone asked for it. Then it counts as looked for.
+    /// Whether to look for this provider, for which a peer asked. If so, it counts as looked for.
     pub(crate) fn begin(&mut self, now: Timestamp, provider: PeerId) -> bool {
         while self.begun.front().is_some_and(|(at, _)| *at + PAUSE <= now) {
             self.begun.pop_front();
@@ -41,11 +41,12 @@ mod tests {
 
     #[test]
     fn each_is_looked_for_once_an_hour_and_sixty_in_all() {
-        let mut lost = ProviderSearches::default();
+        let mut searches = ProviderSearches::default();
         let peers: Vec<_> = (0..100).map(|_| PeerId::random()).collect();
-        let begun = |lost: &mut ProviderSearches, now| peers.iter().filter(|peer| lost.begin(now, **peer)).count();
-        assert_eq!(begun(&mut lost, Timestamp::ZERO), AT_MOST);
-        assert_eq!(begun(&mut lost, Timestamp::ZERO + PAUSE / 2), 0);
-        assert_eq!(begun(&mut lost, Timestamp::ZERO + PAUSE), AT_MOST);
+        let begun =
+            |searches: &mut ProviderSearches, now| peers.iter().filter(|peer| searches.begin(now, **peer)).count();
+        assert_eq!(begun(&mut searches, Timestamp::ZERO), AT_MOST);
+        assert_eq!(begun(&mut searches, Timestamp::ZERO + PAUSE / 2), 0);
+        assert_eq!(begun(&mut searches, Timestamp::ZERO + PAUSE), AT_MOST);
     }
 }

@@ -1,10 +1,10 @@
-//! A sweep over what is kept, once round the keyspace in each interval.
+//! A sweep over the stored values: once around the keyspace in each interval, one page at a time.
 //!
-//! Knows: times and places. Must not know: what is done with the items that it comes to.
+//! Knows: times and keys. Must not know: what is done with the values.
 //!
-//! Each place has its time in a cycle, another one on each node, so that no two nodes come to the same key at the same
-//! time. A sweep is never in a hurry: what it cannot do in time delays all that follows, and after a restart, or a night's
-//! sleep, what is overdue takes a whole cycle. It remembers nothing but how far it came, however much is kept.
+//! Each key is due once in a cycle, at a different time on each node, so that no two nodes handle a key at once. A sweep does
+//! not hurry: where it falls behind, everything after that is delayed, and after a restart or a night's sleep the overdue
+//! keys take a whole cycle. It remembers only how far it has come, however much is stored.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use crate::core::key::Key;
 use crate::core::store::Item;
 use crate::core::time::Timestamp;
 
-/// So many items are read at a time. Source: with values of 11 KiB this is 3 MB.
+/// Number of items read at a time. Source: with values of 11 KiB this is 3 MB.
 pub(crate) const PAGE: usize = 256;
-/// What is due within this part of a cycle is done together with what is due now, if both share their closest peers.
-/// Source: a node of a small network, whose keys all do, looks 32 times in a cycle at most.
+/// Keys due within this fraction of a cycle are handled together with those due now, if they share their closest peers.
+/// Source: a node of a small network, where all keys share them, does at most 32 lookups in a cycle.
 pub(super) const SLICE: u32 = 32;
-/// Two pages are this part of a cycle apart at least. Source: at a page each, a million records in a cycle.
+/// Minimum pause between two pages, as a fraction of a cycle. Source: at a page each, a million records in a cycle.
 const SPACING: u32 = 4_096;
-/// A store that fails is asked again after this.
+/// Pause before a store that failed is read again.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// When each place of the keyspace has its time: once in an interval.
+/// Gives each key of the keyspace its time: once in an interval.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cycle {
     /// In microseconds, at least two.
     interval: u64,
-    /// When a cycle begins, in microseconds of the first one.
+    /// When the first cycle begins, in microseconds.
     begin: u64,
 }
 
@@ -40,15 +40,15 @@ impl Cycle {
         Cycle { interval, begin: rng.next_u64() % interval }
     }
 
-    /// When it is this place's time, for the first time not before `from`.
-    pub(super) fn time_of(&self, place: &Key, from: Timestamp) -> Timestamp {
-        let phase = ((u128::from(self.interval) * u128::from(place.head())) >> 64) as u64;
+    /// The first time at which this key is due, not before `from`.
+    pub(super) fn time_of(&self, key: &Key, from: Timestamp) -> Timestamp {
+        let phase = ((u128::from(self.interval) * u128::from(key.head())) >> 64) as u64;
         let wait = (phase + self.begin + self.interval - from.as_micros() % self.interval) % self.interval;
         from + Duration::from_micros(wait)
     }
 
-    /// The place whose time is now.
-    fn place_at(&self, now: Timestamp) -> Key {
+    /// The key that is due now.
+    fn key_at(&self, now: Timestamp) -> Key {
         let phase = (now.as_micros() % self.interval + self.interval - self.begin) % self.interval;
         let head = (u128::from(phase) << 64) / u128::from(self.interval);
         let mut bytes = [0; 32];
@@ -56,18 +56,18 @@ impl Cycle {
         Key::from_bytes(bytes)
     }
 
-    /// One of so many parts of a cycle.
-    pub(super) fn part(&self, of: u32) -> Duration {
-        Duration::from_micros((self.interval / u64::from(of)).max(1))
+    /// The duration of a cycle, divided by `by`.
+    pub(super) fn fraction(&self, by: u32) -> Duration {
+        Duration::from_micros((self.interval / u64::from(by)).max(1))
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Sweep {
     cycle: Cycle,
-    /// Everything up to here had its turn in this cycle.
+    /// The last key that was handled in this cycle; `None` at its beginning.
     cursor: Option<Key>,
-    /// The time of what had its turn last.
+    /// When that key was due.
     last: Timestamp,
     due: Timestamp,
     /// Whether a page is being read.
@@ -77,48 +77,55 @@ pub(super) struct Sweep {
 impl Sweep {
     pub(super) fn new(now: Timestamp, interval: Duration, rng: &mut ChaCha8Rng) -> Sweep {
         let cycle = Cycle::new(interval, rng);
-        Sweep { cycle, cursor: Some(cycle.place_at(now)), last: now, due: now, reading: false }
+        Sweep { cycle, cursor: Some(cycle.key_at(now)), last: now, due: now, reading: false }
     }
 
-    /// When the next page is to be read.
+    /// When the next page is to be read; `None` while one is being read.
     pub(super) fn due(&self) -> Option<Timestamp> {
         (!self.reading).then_some(self.due)
     }
 
-    /// A page is being read from now on; it begins after this place.
+    /// Begins to read a page. Returns the key after which it begins.
     pub(super) fn begin(&mut self, now: Timestamp) -> Option<Key> {
         self.reading = true;
-        if now > self.due + self.cycle.part(2) {
-            (self.cursor, self.last) = (Some(self.cycle.place_at(now)), now);
+        if now > self.due + self.cycle.fraction(2) {
+            (self.cursor, self.last) = (Some(self.cycle.key_at(now)), now);
         }
         self.cursor
     }
 
-    /// What of a page is due now; nothing of one that could not be read. All of it shares `depth` bits.
+    /// Takes the items of a page that are due now: a run of keys that share `depth` leading bits. Empty where the page is
+    /// `None`, since the store failed.
     pub(super) fn take_page(&mut self, now: Timestamp, page: Option<Vec<Item>>, depth: u32) -> Vec<Item> {
         self.reading = false;
         let Some(mut page) = page else {
             self.due = now + RETRY;
             return Vec::new();
         };
-        let soon = now + self.cycle.part(SPACING);
+        let soon = now + self.cycle.fraction(SPACING);
         let Some(first) = page.first().map(|item| item.key().key()) else {
-            // The sweep is round, or nothing lies anywhere.
-            self.due = if self.cursor.take().is_some() { soon } else { now + self.cycle.part(1) };
+            // The end of the keyspace: the next page begins at its start. If that was empty too, so is the store.
+            self.due = if self.cursor.take().is_some() { soon } else { now + self.cycle.fraction(1) };
+            // Without this the last key would be due again at the same time.
             self.last += Duration::from_micros(1);
             return page;
         };
+        // Times count from the last key, not from now: a late page is overdue, and not put off to the next cycle.
         let time_of = |item: &Item| self.cycle.time_of(&item.key().key(), self.last);
-        let reach = now + self.cycle.part(SLICE);
+        let reach = now + self.cycle.fraction(SLICE);
         let together = |item: &&Item| time_of(item) <= reach && item.key().key().common_prefix_len(&first) >= depth;
         let at = time_of(&page[0]);
         let taken = if at > now { 0 } else { page.iter().take_while(together).count() };
-        let next = page.get(taken).map_or(soon, |next| if taken > 0 { time_of(next).max(soon) } else { at });
-        if let Some(last) = page.get(taken.wrapping_sub(1)) {
+        self.due = match page.get(taken) {
+            Some(_) if taken == 0 => at,
+            Some(next) => time_of(next).max(soon),
+            // What follows the page is not known yet.
+            None => soon,
+        };
+        page.truncate(taken);
+        if let Some(last) = page.last() {
             (self.cursor, self.last) = (Some(last.key().key()), time_of(last));
         }
-        self.due = next;
-        page.truncate(taken);
         page
     }
 }

@@ -1,4 +1,4 @@
-//! The schedules, with pages made by hand.
+//! The schedules, with pages that the tests make.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -43,63 +43,63 @@ fn page(all: &BTreeMap<Key, Item>, after: Option<Key>) -> Vec<Item> {
     all.iter().filter(|(key, _)| behind(key)).map(|(_, item)| item.clone()).take(PAGE).collect()
 }
 
-/// Lets the sweep go on until `end`; what had its turn when.
+/// Runs the sweep until `end`. Returns each key that was handled, and when.
 fn sweep(sweep: &mut Sweep, all: &BTreeMap<Key, Item>, end: Timestamp) -> Vec<(Timestamp, Key)> {
-    let mut visits = Vec::new();
+    let mut handled = Vec::new();
     let mut last = Timestamp::ZERO;
     while let Some(now) = sweep.due().filter(|due| *due < end) {
         assert!(now > last, "it goes on");
         last = now;
         let page = page(all, sweep.begin(now));
-        visits.extend(sweep.take_page(now, Some(page), 0).iter().map(|item| (now, item.key().key())));
+        handled.extend(sweep.take_page(now, Some(page), 0).iter().map(|item| (now, item.key().key())));
     }
-    visits
+    handled
 }
 
 #[test]
-fn a_cycle_comes_to_everything_once_and_takes_its_time() {
+fn a_cycle_handles_each_key_once_and_takes_its_time() {
     for count in [1, 5, 2_000] {
         let all = values(count, true);
-        let mut hand = Sweep::new(BEGIN, HOUR, &mut rng());
-        let visits = sweep(&mut hand, &all, BEGIN + 10 * HOUR);
+        let mut schedule = Sweep::new(BEGIN, HOUR, &mut rng());
+        let handled = sweep(&mut schedule, &all, BEGIN + 10 * HOUR);
         let mut times: BTreeMap<Key, Vec<Timestamp>> = BTreeMap::new();
-        visits.iter().for_each(|(at, key)| times.entry(*key).or_default().push(*at));
+        handled.iter().for_each(|(at, key)| times.entry(*key).or_default().push(*at));
         assert_eq!(times.len(), count);
         for times in times.values() {
-            assert!((9..=11).contains(&times.len()), "{} visits in ten cycles", times.len());
+            assert!((9..=11).contains(&times.len()), "{} times in ten cycles", times.len());
             let steady = |pair: &[Timestamp]| (54..=66).contains(&((pair[1] - pair[0]).as_secs() / 60));
             assert!(times.windows(2).all(steady), "{times:?}");
         }
         let most = (0..60).map(|tenth| {
             let begin = BEGIN + HOUR * tenth / 6;
-            visits.iter().filter(|(at, _)| *at >= begin && *at < begin + HOUR / 6).count()
+            handled.iter().filter(|(at, _)| *at >= begin && *at < begin + HOUR / 6).count()
         });
         assert!(most.max().unwrap() <= count / 6 + count / 10 + 5, "spread over the cycle");
     }
 }
 
 #[test]
-fn after_a_long_sleep_nothing_is_made_up_for_in_haste() {
+fn after_a_long_sleep_the_sweep_does_not_hurry() {
     let all = values(2_000, true);
-    let mut hand = Sweep::new(BEGIN, HOUR, &mut rng());
-    sweep(&mut hand, &all, BEGIN + HOUR / 3);
+    let mut schedule = Sweep::new(BEGIN, HOUR, &mut rng());
+    sweep(&mut schedule, &all, BEGIN + HOUR / 3);
     let wake = BEGIN + 10 * HOUR;
-    hand.begin(wake);
-    assert!(hand.take_page(wake, None, 0).is_empty()); // The store was asleep too; it is asked again a minute later.
-    let visits = sweep(&mut hand, &all, wake + HOUR / 4);
-    assert!((300..700).contains(&visits.len()), "{} of 2,000 in a quarter of a cycle", visits.len());
+    schedule.begin(wake);
+    assert!(schedule.take_page(wake, None, 0).is_empty()); // The store was asleep too; it is asked again a minute later.
+    let handled = sweep(&mut schedule, &all, wake + HOUR / 4);
+    assert!((300..700).contains(&handled.len()), "{} of 2,000 in a quarter of a cycle", handled.len());
 }
 
 #[test]
-fn what_cannot_be_done_in_time_delays_what_follows_and_nothing_is_left_out() {
+fn a_late_page_delays_the_following_ones_and_leaves_no_key_out() {
     let all = values(2_000, true);
-    let mut hand = Sweep::new(BEGIN, HOUR, &mut rng());
+    let mut schedule = Sweep::new(BEGIN, HOUR, &mut rng());
     let (mut now, mut seen) = (BEGIN, BTreeMap::<Key, u32>::new());
     while now < BEGIN + 10 * HOUR {
-        // Each page takes five minutes, of which a cycle has twelve, and a page a part of 32 of the keyspace.
-        now = now.max(hand.due().unwrap()) + HOUR / 12;
-        let page = page(&all, hand.begin(now));
-        hand.take_page(now, Some(page), 0).iter().for_each(|item| *seen.entry(item.key().key()).or_default() += 1);
+        // Each page takes five minutes, a twelfth of a cycle, and has at most a 32nd of the keyspace.
+        now = now.max(schedule.due().unwrap()) + HOUR / 12;
+        let page = page(&all, schedule.begin(now));
+        schedule.take_page(now, Some(page), 0).iter().for_each(|item| *seen.entry(item.key().key()).or_default() += 1);
     }
     assert_eq!(seen.len(), all.len());
     let (most, fewest) = (seen.values().max().unwrap(), seen.values().min().unwrap());
@@ -109,12 +109,12 @@ fn what_cannot_be_done_in_time_delays_what_follows_and_nothing_is_left_out() {
 #[test]
 fn a_page_of_a_region_ends_with_it() {
     let all = values(500, true);
-    let mut hand = Sweep::new(BEGIN, HOUR, &mut rng());
+    let mut schedule = Sweep::new(BEGIN, HOUR, &mut rng());
     let mut regions = 0;
-    while let Some(now) = hand.due().filter(|due| *due < BEGIN + HOUR) {
+    while let Some(now) = schedule.due().filter(|due| *due < BEGIN + HOUR) {
         let taken = {
-            let page = page(&all, hand.begin(now));
-            hand.take_page(now, Some(page), 7)
+            let page = page(&all, schedule.begin(now));
+            schedule.take_page(now, Some(page), 7)
         };
         let shared = |a: &Item, b: &Item| a.key().key().common_prefix_len(&b.key().key());
         assert!(taken.iter().all(|item| shared(item, &taken[0]) >= 7));
@@ -131,7 +131,7 @@ fn own(config: &DhtConfig, kept: bool) -> OwnRecords {
     OwnRecords::new(config, kept, &mut rng())
 }
 
-/// Lets time pass until `end`: what was wanted when. `reached` tells who is reached with a record; nobody if it fails.
+/// Runs the schedule until `end`. Returns each announcement, and when. `reached` are the peers that an announcement reaches.
 fn pass(
     own: &mut OwnRecords,
     all: &BTreeMap<Key, Item>,
@@ -163,7 +163,7 @@ fn times(wanted: &[(Timestamp, Announcement)]) -> BTreeMap<RecordId, Vec<Timesta
 }
 
 #[test]
-fn all_are_told_after_22_hours_and_newcomers_within_one() {
+fn all_of_the_closest_get_a_record_after_22_hours_and_new_ones_within_one() {
     let all = values(1, true);
     let item = all.values().next().unwrap().clone();
     let mut own = own(&DhtConfig::default(), false);
@@ -172,8 +172,8 @@ fn all_are_told_after_22_hours_and_newcomers_within_one() {
     let wanted = pass(&mut own, &all, (BEGIN, BEGIN + 25 * HOUR), |_, announcement| {
         let Recipients::NewOfClosest(told) = &announcement.to else { return vec![1, 2, 9] };
         looks += 1;
-        assert_eq!(told.contains(&9), looks > 1, "who took it is told no more: {told:?}");
-        assert_eq!(told.contains(&3), looks == 1, "who was gone is told again: {told:?}");
+        assert_eq!(told.contains(&9), looks > 1, "a peer that took it gets it only once: {told:?}");
+        assert_eq!(told.contains(&3), looks == 1, "a peer that left gets it again: {told:?}");
         if looks == 1 { vec![9] } else { vec![] }
     });
     let again = wanted
@@ -188,7 +188,7 @@ fn all_are_told_after_22_hours_and_newcomers_within_one() {
 }
 
 #[test]
-fn whom_nobody_hears_tries_again_each_record_with_a_pause_of_its_own_that_grows() {
+fn a_record_that_no_peer_takes_is_tried_again_after_a_pause_of_its_own_that_grows() {
     let all = values(3_000, true);
     let mut own = own(&DhtConfig::default(), false);
     let names: Vec<_> = all.values().map(RecordId::of).collect();
@@ -210,7 +210,7 @@ fn whom_nobody_hears_tries_again_each_record_with_a_pause_of_its_own_that_grows(
         let pauses: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
         let expected = [2u64, 4, 8, 16, 32, 64, 64, 64, 64, 64, 64].iter().map(|minutes| minutes * 60);
         let bad = bad.contains(&name);
-        assert!(bad || pauses[2] <= 75, "who was alone looks again after a minute: {pauses:?}");
+        assert!(bad || pauses[2] <= 75, "a node that was alone looks again after a minute: {pauses:?}");
         assert!(bad || pauses[3..].iter().all(|pause| *pause >= 1_800), "then once a cycle: {pauses:?}");
         assert!(!bad || (12..15).contains(&times.len()), "{} attempts in 10 h", times.len());
         let as_expected = pauses.iter().zip(expected).all(|(pause, expected)| pause.abs_diff(expected) < 20);
@@ -234,12 +234,12 @@ fn the_first_peer_ends_every_pause() {
     let again = pass(&mut own, &all, (first + HOUR / 30, first + HOUR / 20), |_, _| vec![1]);
     assert!(
         again.iter().all(|(_, announcement)| matches!(announcement.to, Recipients::NewOfClosest(_))),
-        "what was told is not told again"
+        "a record that has been announced goes only to new peers"
     );
 }
 
 #[test]
-fn what_is_gone_holds_nothing_up_and_a_page_that_cannot_be_read_is_read_again() {
+fn a_record_that_is_gone_delays_no_other_and_a_page_is_read_again_after_a_failure() {
     let all = values(2, true);
     let mut own = own(&DhtConfig::default(), false);
     let names: Vec<_> = all.values().map(RecordId::of).collect();
@@ -255,15 +255,14 @@ fn what_is_gone_holds_nothing_up_and_a_page_that_cannot_be_read_is_read_again() 
     assert_eq!(own.due(), None);
 }
 
-/// What was announced at such a time in an earlier life is due when in this one?
 #[test]
-fn after_a_restart_what_was_never_announced_is_due_soon_and_all_else_at_its_time() {
+fn after_a_restart_records_that_were_never_announced_are_due_soon_and_all_others_at_their_time() {
     let mut all = values(1_200, true);
     let (mut soon, begin) = (BTreeSet::new(), BEGIN + 100 * HOUR);
     for (i, item) in all.values_mut().enumerate() {
         let name = RecordId::of(item);
         let Item::Value(record) = item else { continue };
-        // Some never, some when the host's clock was a year ahead, most of them 30 h ago.
+        // Some were never announced, some when the host's clock was a year ahead, most of them 30 h ago.
         record.announced = match i % 60 {
             0 => None,
             1 => Some(begin + 365 * 24 * HOUR),
@@ -275,19 +274,19 @@ fn after_a_restart_what_was_never_announced_is_due_soon_and_all_else_at_its_time
     let minute = Duration::from_secs(60);
     let first = pass(&mut own, &all, (begin, begin + 2 * minute), |_, _| vec![1]);
     let first = times(&first);
-    assert!(soon.iter().all(|name| first[name][0] >= begin + minute), "with those who are met within a minute");
+    assert!(soon.iter().all(|name| first[name][0] >= begin + minute), "with the peers that are met within a minute");
     assert!((soon.len()..soon.len() + 200).contains(&first.len()), "{} in two minutes", first.len());
     let hour = pass(&mut own, &all, (begin + 2 * minute, begin + HOUR + 3 * minute), |_, announcement| {
         assert!(
             matches!(announcement.to, Recipients::Closest | Recipients::NewOfClosest(_)),
-            "all is over: {announcement:?}"
+            "all are overdue: {announcement:?}"
         );
         vec![1]
     });
     let hour = times(&hour);
     assert_eq!(hour.keys().chain(first.keys()).collect::<BTreeSet<_>>().len(), all.len());
-    for part in 0..6 {
-        let (from, to) = (begin + 2 * minute + HOUR / 6 * part, begin + 2 * minute + HOUR / 6 * (part + 1));
+    for sixth in 0..6 {
+        let (from, to) = (begin + 2 * minute + HOUR / 6 * sixth, begin + 2 * minute + HOUR / 6 * (sixth + 1));
         let count = hour.values().filter(|times| (from..to).contains(&times[0])).count();
         assert!(count < all.len() / 4, "spread over a cycle: {count}");
     }
@@ -328,28 +327,30 @@ fn a_value_is_stored_again_after_an_hour_without_a_store_and_while_it_lives() {
     };
     let late = Some(BEGIN + 100 * HOUR);
     assert!(due(BEGIN, late, false) && due(BEGIN + 9 * HOUR, late, false));
-    assert!(!due(BEGIN + 9 * HOUR + HOUR / 2, late, false), "a store came");
+    assert!(!due(BEGIN + 9 * HOUR + HOUR / 2, late, false), "it was stored");
     assert!(due(BEGIN + 11 * HOUR, late, false), "the host's clock was wrong then");
     assert!(!due(BEGIN, Some(BEGIN + 11 * HOUR), false), "it has all but expired");
     assert!(!due(BEGIN, None, true), "its own");
 }
 
 #[test]
-fn a_newcomer_gets_what_lies_nearest_to_this_node_of_all_holders() {
+fn a_newcomer_gets_the_values_to_which_this_node_is_the_closest_holder() {
     let mut rng = rng();
     let all = values(4_000, false);
     let local = Key::random(&mut rng);
     let mut table = RoutingTable::new(local, RoutingConfig::default());
     let others: Vec<_> = (0..300).map(|_| Contact::with_key(PeerId::random(), Key::random(&mut rng), [])).collect();
-    others.iter().for_each(|peer| _ = table.offer(BEGIN, peer));
+    for peer in &others {
+        table.offer(BEGIN, peer);
+    }
     let now = BEGIN + HOUR;
-    let mut newcomers = Newcomers::new(BEGIN, Some(HOUR));
+    let mut newcomers = Newcomers::new(BEGIN, true);
     let mut first = RoutingTable::new(local, RoutingConfig::default());
     for peer in &others[..5] {
         first.offer(BEGIN, peer);
         newcomers.offer(BEGIN, peer, &first, 20);
     }
-    assert!(newcomers.due.is_none(), "to a node that has just joined everyone is new");
+    assert!(newcomers.due.is_none(), "to a node that has just joined every peer is new");
     let mut nearest = table.closest(&local, 1, |_, _| true);
     let neighbour = nearest.pop().unwrap();
     let bits = neighbour.key().common_prefix_len(&local);
@@ -379,8 +380,8 @@ fn a_newcomer_gets_what_lies_nearest_to_this_node_of_all_holders() {
     assert!(pages <= 2, "{pages} pages of {} values", all.len());
 }
 
-/// A node that keeps many values in a network of 300, and what it brings to each of these ids, which come one after the other
-/// right beside it and stay for so long: bytes.
+/// The bytes that a node with many values in a network of 300 sends to these ids, which come one after the other right beside
+/// it and stay for `stay` seconds.
 fn drawn(
     diversity: Option<DiversityConfig>,
     budget: usize,
@@ -401,9 +402,11 @@ fn drawn(
         let addr = format!("/ip4/{}.{}.0.1/tcp/1", 80 + net / 250, net % 250);
         Contact::with_key(PeerId::random(), key, [addr.parse().unwrap()])
     };
-    (0..300).for_each(|i| _ = table.offer(BEGIN, &at(Key::random(&mut rng), i)));
+    for i in 0..300 {
+        table.offer(BEGIN, &at(Key::random(&mut rng), i));
+    }
     let (mut now, mut brought) = (BEGIN + 2 * HOUR, 0);
-    let (mut newcomers, mut budget) = (Newcomers::new(BEGIN, Some(HOUR)), Budget::new(now, budget));
+    let (mut newcomers, mut budget) = (Newcomers::new(BEGIN, true), Budget::new(now, budget));
     for i in 0..ids {
         let new = at(local.random_with_prefix(12, &mut rng), 400 + group(i));
         table.offer(now, &new);
@@ -433,23 +436,27 @@ fn ids_that_come_and_go_draw_no_more_than_the_budget() {
     let one = drawn(None, usize::MAX >> 8, 1, |_| 0, 20);
     assert!(one > 100_000, "{one}");
     let all = drawn(None, usize::MAX >> 8, 60, |i| i, 20);
-    assert!(all >= 50 * one, "{all}: without a bound each has all");
+    assert!(all >= 50 * one, "{all}: without a bound each gets all");
     let bounded = drawn(None, 1 << 20, 60, |i| i, 20);
     assert!((1 << 18..=3 << 19).contains(&bounded), "{bounded} of 1 MiB an hour, in 20 minutes");
-    assert_eq!(drawn(groups(), usize::MAX >> 8, 60, |i| i, 20), 0, "where groups count nobody stays long enough");
+    assert_eq!(
+        drawn(groups(), usize::MAX >> 8, 60, |i| i, 20),
+        0,
+        "where groups are limited no peer stays long enough"
+    );
     let same = drawn(groups(), usize::MAX >> 8, 4, |_| 0, 700);
     assert!((one / 2..=one).contains(&same), "{same}: one an hour, {one} each");
     let other = drawn(groups(), usize::MAX >> 8, 4, |i| i, 700);
     assert!(other > 3 * one, "{other}");
 }
 
-/// What is withdrawn, put anew or stored by a peer while a page is read is left out of it, and where so much is that it
-/// cannot be remembered, the page.
+/// Records that are withdrawn, put again or stored by a peer while a page is read are left out of it. If there are too many to
+/// remember, the page is not used.
 #[test]
-fn a_page_knows_nothing_of_what_was_changed_while_it_was_read() {
+fn records_that_change_while_a_page_is_read_are_left_out_of_it() {
     let config = DhtConfig::default();
     let peers = Peers::new(Contact::with_key(PeerId::random(), Key::from_bits("01"), []), &config);
-    // Whose announcements a page leads to during two turns, if this happens while each page is read.
+    // The records announced during two cycles, if `change` happens while each page is read.
     let announcements = |duty: Duty, all: &BTreeMap<Key, Item>, change: &dyn Fn(&mut Upkeep)| {
         let mut upkeep = Upkeep::new(BEGIN, &config, false, &mut rng());
         all.values().for_each(|item| upkeep.on_changed(BEGIN, RecordId::of(item)));

@@ -1,4 +1,4 @@
-//! The duties that keep records alive, side by side: which is due next, and how many of their announcements run.
+//! The three duties that keep records alive, side by side: which is due next, and how many of their announcements run.
 //!
 //! Knows: what each duty needs to see. Must not know: how an announcement is run.
 
@@ -19,32 +19,24 @@ use crate::core::storage::Duty;
 use crate::core::store::{Item, Scan, Store};
 use crate::core::time::{NodeTime, Timestamp};
 
-/// So many runs of announcements at a time; while as many run, no further page is read. They count against no limit of the
-/// application's queries, and it is not refused for them. Source: as many walks as a refresh has.
+/// Maximum number of runs of announcements at a time; while as many run, no further page is read. They do not count against
+/// the limit of the application's queries. Source: as many as the lookups of a refresh.
 pub(crate) const RUNS: usize = 3;
+/// Maximum number of records that are remembered as changed while a page is being read. Source: four pages of own records.
+const MAX_CHANGED: usize = 1_024;
 
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     pub(crate) own_records: OwnRecords,
-    /// Over the values of others, each of which is stored again after so long without a store.
-    others: Option<(Sweep, Duration)>,
+    /// Over other nodes' values, each of which is stored again when it was not stored for this long.
+    replication: Option<(Sweep, Duration)>,
     pub(crate) newcomers: Newcomers,
-    /// For what others published.
+    /// For other nodes' values.
     budget: Budget,
     pub(crate) running: BTreeMap<QueryId, Run>,
-    /// What was written while a page is being read, for each duty that reads one: the page may not know of it.
-    reading: BTreeMap<Duty, Overtaken>,
-}
-
-/// So much of that is remembered. Source: as many own records as a page has, four times.
-const MAX_OVERTAKEN: usize = 1_024;
-
-/// What a page that is being read may have wrong.
-#[derive(Debug, Default)]
-struct Overtaken {
-    names: BTreeSet<RecordId>,
-    /// More than that was changed: the page is not to be used at all.
-    page: bool,
+    /// For each duty that is reading a page: the records written since, which the page may have in an older version. `None`
+    /// if there are too many to remember: then the page is not used.
+    reading: BTreeMap<Duty, Option<BTreeSet<RecordId>>>,
 }
 
 /// Announcements that are being run.
@@ -55,45 +47,45 @@ pub(crate) struct Run {
 }
 
 impl Upkeep {
-    /// `kept` tells whether there are own records from an earlier life.
-    pub(crate) fn new(now: Timestamp, config: &DhtConfig, kept: bool, rng: &mut ChaCha8Rng) -> Upkeep {
-        let replicate = config.replicate_interval();
+    /// `restored` tells whether the store has own records from before a restart.
+    pub(crate) fn new(now: Timestamp, config: &DhtConfig, restored: bool, rng: &mut ChaCha8Rng) -> Upkeep {
+        let interval = config.replicate_interval();
         Upkeep {
-            own_records: OwnRecords::new(config, kept, rng),
-            others: replicate.map(|interval| (Sweep::new(now, interval, rng), interval)),
-            newcomers: Newcomers::new(now, replicate),
+            own_records: OwnRecords::new(config, restored, rng),
+            replication: interval.map(|interval| (Sweep::new(now, interval, rng), interval)),
+            newcomers: Newcomers::new(now, interval.is_some()),
             budget: Budget::new(now, config.maintenance.replicate_bytes),
             running: BTreeMap::new(),
             reading: BTreeMap::new(),
         }
     }
 
-    /// Which duty wants to read a page next, and when. A client keeps nothing alive but its own.
+    /// The duty that reads a page next, and when. A client keeps only its own records alive.
     pub(crate) fn due(&self, store: &dyn Store, mode: Mode) -> Option<(Timestamp, Duty)> {
         if self.running.len() >= RUNS {
             return None;
         }
-        let serving = |due: Option<Timestamp>| due.filter(|_| mode == Mode::Server);
-        let others = self.others.as_ref().filter(|_| store.usage().values > 0);
-        let all = [
+        let serves = mode == Mode::Server;
+        let replication = self.replication.as_ref().filter(|_| serves && store.usage().values > 0);
+        let due = [
             (self.own_records.due(), Duty::Republish),
-            (serving(others.and_then(|(sweep, _)| sweep.due())), Duty::Replicate),
-            (serving(self.newcomers.due(store)), Duty::Newcomers),
+            (replication.and_then(|(sweep, _)| sweep.due()), Duty::Replicate),
+            (if serves { self.newcomers.due(store) } else { None }, Duty::Newcomers),
         ];
-        all.into_iter().filter_map(|(at, duty)| Some((at?, duty))).min()
+        due.into_iter().filter_map(|(at, duty)| Some((at?, duty))).min()
     }
 
-    /// A page is being read for this duty. Returns what it consists of, and the place after which it begins.
+    /// Begins to read a page for a duty. Returns what it consists of, and the key after which it begins.
     pub(crate) fn begin(&mut self, now: Timestamp, duty: Duty, peers: &Peers, k: usize) -> (Scan, Option<Key>) {
-        self.reading.insert(duty, Overtaken::default());
+        self.reading.insert(duty, Some(BTreeSet::new()));
         match duty {
             Duty::Republish => (Scan::Own, self.own_records.begin(now)),
-            Duty::Replicate => (Scan::Values, self.others.as_mut().and_then(|(sweep, _)| sweep.begin(now))),
+            Duty::Replicate => (Scan::Values, self.replication.as_mut().and_then(|(sweep, _)| sweep.begin(now))),
             Duty::Newcomers => (Scan::Values, self.newcomers.begin(now, &peers.table, k, &mut self.budget)),
         }
     }
 
-    /// The page was read, or could not be. Returns what is to be done about it.
+    /// Takes a page, `None` if the store failed, and returns what to announce.
     pub(crate) fn on_page(
         &mut self,
         time: &NodeTime,
@@ -103,20 +95,20 @@ impl Upkeep {
         k: usize,
     ) -> Vec<Announcement> {
         let (table, local) = (&peers.table, peers.local.key());
-        let overtaken = self.reading.remove(&duty).unwrap_or_default();
-        let page = page.filter(|_| !overtaken.page);
+        let changed = self.reading.remove(&duty).unwrap_or_else(|| Some(BTreeSet::new()));
+        let page = if changed.is_some() { page } else { None };
         let mut announcements = match duty {
             Duty::Republish => self.own_records.on_page(time, local, depth(peers, k), page),
             Duty::Replicate => {
                 let is_close = |place: &Key| {
-                    // Who failed its last request does not count: where holders die, the next must notice that it is
-                    // their turn. Where k is one the second acts too: the only holder may have been pushed out.
+                    // A peer that failed its last request does not count: where holders leave, the next node must notice
+                    // that it is one now. Where k is one the second acts too: the only holder may have been pushed out.
                     let count = k.max(2);
                     let near = table.closest(place, count, |_, entry| entry.failures() == 0);
-                    let farthest = near.last().filter(|_| near.len() >= count);
+                    let farthest = near.get(count - 1);
                     farthest.is_none_or(|far| local.distance(place) < far.key().distance(place))
                 };
-                let Some((sweep, interval)) = &mut self.others else { return Vec::new() };
+                let Some((sweep, interval)) = &mut self.replication else { return Vec::new() };
                 let mut page = sweep.take_page(time.now, page, depth(peers, k));
                 page.retain(|item| is_due(item, time.date, *interval) && is_close(&item.key().key()));
                 let budget = &mut self.budget;
@@ -125,43 +117,47 @@ impl Upkeep {
             }
             Duty::Newcomers => self.newcomers.on_page(time, page, (table, k), &mut self.budget),
         };
-        announcements.retain(|announcement| !overtaken.names.contains(&RecordId::of(&announcement.item)));
+        if let Some(changed) = changed {
+            announcements.retain(|announcement| !changed.contains(&RecordId::of(&announcement.item)));
+        }
         announcements
     }
 
-    /// The application changes this: a page that is being read does not know.
-    pub(crate) fn on_changed(&mut self, now: Timestamp, name: RecordId) {
-        self.own_records.on_changed(now, name);
-        for overtaken in self.reading.values_mut() {
-            overtaken.page |= overtaken.names.len() >= MAX_OVERTAKEN;
-            overtaken.names.extend(Some(name).filter(|_| !overtaken.page));
+    /// The application changes this record: pages that are being read may have it as it was.
+    pub(crate) fn on_changed(&mut self, now: Timestamp, id: RecordId) {
+        self.own_records.on_changed(now, id);
+        for changed in self.reading.values_mut() {
+            match changed {
+                Some(ids) if ids.len() < MAX_CHANGED => _ = ids.insert(id),
+                _ => *changed = None,
+            }
         }
     }
 
-    /// A peer stored this: a page that is being read does not know. That many come is no reason not to use the page.
-    pub(crate) fn on_stored(&mut self, name: RecordId) {
-        let reading = self.reading.get_mut(&Duty::Replicate);
-        if let Some(overtaken) = reading.filter(|overtaken| overtaken.names.len() < MAX_OVERTAKEN) {
-            overtaken.names.insert(name);
+    /// A peer stored this value: it need not be stored again. However many peers store, the page is used.
+    pub(crate) fn on_stored(&mut self, id: RecordId) {
+        if let Some(Some(ids)) = self.reading.get_mut(&Duty::Replicate)
+            && ids.len() < MAX_CHANGED
+        {
+            ids.insert(id);
         }
     }
 
-    /// Whether values of others are being stored again, or looked at for that.
+    /// Whether other nodes' values are being stored again, or read for that.
     pub(crate) fn replicates(&self) -> bool {
         self.reading.contains_key(&Duty::Replicate) || self.running.values().any(|run| run.duty == Duty::Replicate)
     }
 }
 
-/// Whether a value of another node is to be stored again: no store came for an interval, and it has more than another one
-/// to live.
+/// Whether another node's value is to be stored again: it was not stored for an interval, and lives for longer than another.
 pub(super) fn is_due(item: &Item, date: Timestamp, interval: Duration) -> bool {
     let Item::Value(record) = item else { return false };
-    // A time in the future is none: the host's clock was wrong then.
-    let came = record.received <= date && date < record.received + interval;
-    !record.own && !came && record.expires.is_none_or(|at| at > date + interval)
+    // A time in the future was noted while the host's clock was wrong: it counts as none.
+    let is_fresh = record.received <= date && date < record.received + interval;
+    !record.own && !is_fresh && record.expires.is_none_or(|at| at > date + interval)
 }
 
-/// How many bits keys share whose closest peers are nearly the same: so that between one and a half and three times k
+/// Number of leading bits that keys share whose closest peers are nearly the same: between one and a half and three times k
 /// peers share them too.
 fn depth(peers: &Peers, k: usize) -> u32 {
     let regions = peers.table.estimated_nodes() / (1.5 * k as f64);
