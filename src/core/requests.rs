@@ -1,11 +1,12 @@
-//! The requests of this node: who waits for each, how far it got, and until when. Each ends exactly once.
+//! The requests of this node that have no end yet: what waits for each, how far it has come, and until when. Each ends
+//! exactly once.
 //!
-//! Knows: ids, owners, deadlines, and what a fitting answer is. Must not know: what the owner does with the end.
+//! Knows: ids, owners, deadlines, and which answers fit. Must not know: what the owner does with the end.
 //!
-//! A request waits for its turn, then for the driver, and neither is the peer's doing. The peer's time begins when the
-//! driver says that it dials, or that the first byte is written: from then on the request may become late and overdue.
-//! Its limit counts from the dial, and anew from the first byte. A peer that lets one request become overdue is why those
-//! behind it wait, so their time begins then too.
+//! A request first waits for a slot, then for the driver; neither counts against the peer. The peer's time begins when the
+//! driver reports that it dials, or that it writes the first byte: from then on the request can become late, then overdue. Its
+//! limit counts from the dial, and again from the first byte. While one request to a peer is overdue, the time of those
+//! that wait behind it runs too, since the peer is what delays them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,30 +18,30 @@ use super::contact::Contact;
 use super::io::{QueryId, RequestId};
 use super::key::Key;
 use super::lookup::Lateness;
-use super::message::{DialCause, Kind, Misbehaviour, Request, RequestError, Response, Unreachable, Value};
+use super::message::{DialCause, Kind, Misbehaviour, Request, RequestError, Response, Unreachable};
+use super::record::RecordKey;
 use super::rtt::{Deadlines, Urgency};
 use super::time::Timestamp;
 
-/// A driver that calls this much later than asked for was busy: its lateness is not the peers'. Source: timers of the
-/// usual runtimes are a few milliseconds late on a machine that is not overloaded.
+/// A driver that calls this much later than it was asked to was busy: the delay does not count against peers. Source: the
+/// usual runtimes' timers are a few milliseconds late on a machine that is not overloaded.
 const BUSY_AFTER: Duration = Duration::from_millis(10);
-/// The most that one such delay moves the deadlines. Source: the longest time of a request; a longer delay was a suspended
-/// machine, whose connections are gone.
+/// Maximum time by which one such delay moves the deadlines. Source: the longest time of a request; a longer delay was a
+/// suspended machine, whose connections are gone.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 /// While a dial is overdue, its owner is reminded of it this often, since what it knows may have changed.
 const REMIND: Duration = Duration::from_millis(250);
-
-/// A dial has taken far longer than most after this many times the time at which it is overdue.
+/// A dial takes far too long after this many times the time at which it is overdue.
 const FAR_LONGER: u32 = 3;
 
-/// Who waits for the end of a request.
+/// The part of the node that waits for the end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// A query, and its name for the part of it that asked.
+    /// A query, with its own name for the part of it that asked.
     Query(QueryId, Tag),
-    /// The duty that tries a candidate for the routing table.
+    /// The duty that probes peers for the routing table.
     Probe,
-    /// Nobody but the routing table, which learns who is alive.
+    /// None: the routing table only learns whether the peer is alive.
     Evidence,
 }
 
@@ -48,31 +49,31 @@ pub(crate) enum Owner {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tag(pub(crate) u16);
 
-/// How far a request got.
+/// How far a request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It waits for its turn.
+    /// It waits for a slot.
     Queued,
     /// The driver has it, and has not begun with it.
     WithDriver,
-    /// The same, while others to the peer are overdue: they are why it waits.
+    /// The same, while other requests to the peer are overdue: the peer is why it waits.
     Behind,
-    /// A connection is being made for it.
+    /// The driver dials the peer for it.
     Dialling,
     /// Its first byte is written.
     Sent,
-    /// Its time is over and its owner knows. A late answer still teaches how long the peer takes.
+    /// It has timed out for its owner. A late answer still tells how long the peer takes.
     TimedOut,
 }
 
-/// What the peer's time begins with.
+/// The event with which the peer's time begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// The request waits behind others to the peer that are overdue.
+    /// Other requests to the peer, behind which this one waits, are overdue.
     Behind,
-    /// The driver makes a connection for it.
+    /// The driver dials the peer for it.
     Dial,
-    /// Its first byte is written; an answer cannot come before this much time has passed.
+    /// The driver writes the first byte; an answer cannot come before this much time has passed.
     Write(Duration),
 }
 
@@ -82,13 +83,12 @@ pub(crate) struct InFlight {
     pub(crate) owner: Owner,
     pub(crate) to: Arc<Contact>,
     pub(crate) urgency: Urgency,
-    /// What time has done to it so far.
     pub(crate) lateness: Option<Lateness>,
-    /// How often it was sent again.
-    again: u8,
+    /// Number of times it was sent again.
+    resends: u8,
     /// Whether the peer was connected when it was sent.
     pub(crate) connected: bool,
-    /// Empty where nobody looks.
+    /// Disabled where no subscriber records it.
     pub(crate) span: Span,
     /// Whether the peer had to be dialled for it.
     pub(crate) dialled: bool,
@@ -101,11 +101,11 @@ pub(crate) struct InFlight {
     /// When the limit began to count.
     sent: Timestamp,
     deadlines: Deadlines,
-    /// When time does the next thing to it, if ever.
+    /// The next time at which it becomes late or overdue, times out, or its owner is reminded of it.
     alarm: Option<Timestamp>,
-    /// When somebody wants to be reminded of it.
+    /// When its owner asked to be reminded of it.
     reminder: Timestamp,
-    /// Until when the driver may take to begin, where no query's deadline bounds it.
+    /// Until when the driver must have begun, where no query's deadline bounds that.
     until: Option<Timestamp>,
 }
 
@@ -118,30 +118,30 @@ impl InFlight {
         self.request.clone()
     }
 
-    /// Whether it was sent again less than so often; counts that.
+    /// Whether it may be sent again: it was sent again fewer than `most` times, and has not timed out. If so, that is counted.
     pub(crate) fn try_resend(&mut self, most: u8) -> bool {
-        let may = self.again < most && !self.has_timed_out();
-        self.again += u8::from(may);
+        let may = self.resends < most && !self.has_timed_out();
+        self.resends += u8::from(may);
         may
     }
 
-    /// The time that the peer took.
+    /// How much of the peer's time has passed.
     pub(crate) fn elapsed(&self, now: Timestamp) -> Duration {
         if self.has_begun() { now.since(self.began) } else { Duration::ZERO }
     }
 
-    /// The time that the peer took to answer now, where the answer tells it: not if the driver never said that it sends, nor
-    /// before it had settled.
+    /// The round trip, if an answer that comes now tells it: not where the driver never reported that it sends, nor before
+    /// an answer could come.
     pub(crate) fn round_trip(&self, now: Timestamp) -> Option<Duration> {
         (self.has_begun() && self.stage != Stage::Behind && self.began <= now).then(|| now.since(self.began))
     }
 
-    /// Whether the peer's time has begun: until then nothing speaks against it.
+    /// Whether the peer's time has begun. Before that a failure does not count against the peer.
     pub(crate) fn has_begun(&self) -> bool {
         !matches!(self.stage, Stage::Queued | Stage::WithDriver)
     }
 
-    /// Whether it is late though the driver is on its way to the peer: how it ends tells whether the peer is alive.
+    /// Whether it is late and on its way to the peer: its end tells whether the peer is alive.
     pub(crate) fn shows_liveness(&self) -> bool {
         self.lateness.is_some() && matches!(self.stage, Stage::Dialling | Stage::Sent)
     }
@@ -151,7 +151,6 @@ impl InFlight {
         self.stage != Stage::Queued
     }
 
-    /// Whether its owner was told that its time is over.
     pub(crate) fn has_timed_out(&self) -> bool {
         self.stage == Stage::TimedOut
     }
@@ -161,7 +160,7 @@ impl InFlight {
         matches!(self.owner, Owner::Query(..)) && self.is_with_driver() && self.lateness.is_none()
     }
 
-    /// Until when an answer may come that still teaches something; never before the first byte is written.
+    /// Until when an answer still tells something, `most` after the first byte; `None` before that is written.
     pub(crate) fn may_answer_until(&self, most: Duration) -> Option<Timestamp> {
         (self.stage == Stage::Sent).then(|| self.sent + most)
     }
@@ -171,18 +170,18 @@ impl InFlight {
         self.lateness.is_none() && self.began.since(self.passed_at) < BUSY_AFTER
     }
 
-    /// Whether a connection is being made for it, and far longer than most take.
+    /// Whether the driver dials for it, and for far longer than most dials take.
     pub(crate) fn dials_far_too_long(&self, now: Timestamp) -> bool {
         self.dials() && now.since(self.began) >= self.deadlines.overdue.saturating_mul(FAR_LONGER)
     }
 
-    /// Whether a connection is being made for it.
+    /// Whether the driver dials for it.
     pub(crate) fn dials(&self) -> bool {
         self.stage == Stage::Dialling
     }
 
-    /// Why it failed if its time is over. An announcement that went out on a connection has no answer to miss; what the
-    /// driver never began with is this node's own failure.
+    /// The error of a time-out. An ADD_PROVIDER on a connection has no answer that could be missing; if the driver never
+    /// began with the request, this node failed, not the peer.
     pub(crate) fn timeout_error(&self, connected: bool) -> RequestError {
         match self.stage {
             Stage::Queued | Stage::WithDriver => RequestError::Busy,
@@ -194,30 +193,31 @@ impl InFlight {
 
     /// Whether an answer fits the request.
     pub(crate) fn check(&self, response: &Response) -> Result<(), Misbehaviour> {
-        if response.kind() != self.kind() {
-            return Err(Misbehaviour::WrongType);
-        }
-        match (&self.request, response) {
+        // Some peers leave the key out of the answer: it is empty then.
+        let names = |answered: &RecordKey, key| answered.as_bytes().is_empty() || answered == key;
+        let fits = match (&self.request, response) {
+            _ if response.kind() != self.kind() => return Err(Misbehaviour::WrongType),
             (Request::GetValue { key }, Response::GetValue { key: answered, value, .. }) => {
-                let same = |other: &super::record::RecordKey| other == key;
-                let named = answered.as_bytes().is_empty() || same(answered);
-                let right = named && value.as_ref().is_none_or(|value| same(&value.key));
-                if right { Ok(()) } else { Err(Misbehaviour::WrongKey) }
+                names(answered, key) && value.as_ref().is_none_or(|value| value.key == *key)
             }
-            (Request::GetProviders { key }, Response::GetProviders { key: answered, .. }) => {
-                if answered.as_bytes().is_empty() || answered == key { Ok(()) } else { Err(Misbehaviour::WrongKey) }
+            (Request::GetProviders { key }, Response::GetProviders { key: answered, .. }) => names(answered, key),
+            (Request::PutValue { value }, Response::PutValue { value: echo }) => {
+                if value.key == echo.key && value.value != echo.value {
+                    return Err(Misbehaviour::WrongEcho);
+                }
+                value.key == echo.key
             }
-            (Request::PutValue { value }, Response::PutValue { value: echo }) => check_echo(value, echo),
-            _ => Ok(()),
-        }
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err(Misbehaviour::WrongKey) }
     }
 
-    /// When time does the next thing to it, after it did one at `at`.
+    /// The next alarm after the one at `at`.
     fn alarm_after(&self, at: Timestamp) -> Timestamp {
         let next = match self.lateness {
             None => self.began + self.deadlines.late,
             Some(Lateness::Late) => self.began + self.deadlines.overdue,
-            Some(Lateness::Overdue) if self.stage == Stage::Dialling => at + REMIND,
+            Some(Lateness::Overdue) if self.dials() => at + REMIND,
             Some(Lateness::Overdue) => Timestamp::MAX,
         };
         let reminder = if self.reminder > at { self.reminder } else { Timestamp::MAX };
@@ -225,24 +225,13 @@ impl InFlight {
     }
 }
 
-fn check_echo(sent: &Value, echo: &Value) -> Result<(), Misbehaviour> {
-    if sent.key != echo.key {
-        Err(Misbehaviour::WrongKey)
-    } else if sent.value != echo.value {
-        Err(Misbehaviour::WrongEcho)
-    } else {
-        Ok(())
-    }
-}
-
-/// What time did to a request.
+/// The effect of time on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
     /// It is late, or overdue; it goes on.
     Lateness(Lateness),
-    /// It is as before, and somebody wanted to be reminded of it.
+    /// Nothing has changed, and its owner asked to be reminded of it.
     Reminder,
-    /// Its time is over.
     TimedOut,
 }
 
@@ -252,16 +241,16 @@ pub(crate) struct Requests {
     next: u64,
     open: BTreeMap<RequestId, InFlight>,
     alarms: BTreeSet<(Timestamp, RequestId)>,
-    /// When the deadlines were moved last since the driver was busy.
-    followed: Timestamp,
-    /// How many of them are with the driver and awaited.
+    /// When the deadlines were last moved because the driver was busy.
+    shifted: Timestamp,
+    /// Number of requests that the driver has and that have not timed out.
     awaited: usize,
-    /// How many requests to each peer are overdue.
+    /// Number of requests to each peer that are overdue.
     overdue: BTreeMap<Key, u32>,
 }
 
 impl Requests {
-    /// A request that waits for its turn.
+    /// Adds a request, which waits for a slot.
     pub(crate) fn queue(
         &mut self,
         now: Timestamp,
@@ -272,22 +261,21 @@ impl Requests {
     ) -> RequestId {
         let id = RequestId::new(self.next);
         self.next += 1;
-        let (stage, span, deadlines) = (Stage::Queued, Span::none(), Deadlines::default());
         let request = InFlight {
             owner,
             to,
             urgency,
             lateness: None,
-            span,
-            again: 0,
+            resends: 0,
             connected: false,
+            span: Span::none(),
             dialled: false,
-            stage,
+            stage: Stage::Queued,
             request,
             passed_at: now,
             began: now,
             sent: now,
-            deadlines,
+            deadlines: Deadlines::default(),
             alarm: None,
             reminder: Timestamp::MAX,
             until: None,
@@ -296,8 +284,8 @@ impl Requests {
         id
     }
 
-    /// The driver gets a request; `until` bounds how long it may take to begin, where nothing else does. Says whether the
-    /// peer's time begins at once, since others to it are overdue.
+    /// The driver gets a request, and must have begun with it by `until`. Returns whether the peer's time begins at once,
+    /// since other requests to it are overdue.
     pub(crate) fn pass_to_driver(
         &mut self,
         now: Timestamp,
@@ -311,19 +299,18 @@ impl Requests {
         if !span.is_disabled() {
             request.span = span;
         }
-        let waits = self.overdue.contains_key(request.to.key());
+        let is_behind = self.overdue.contains_key(request.to.key());
         self.set_alarm(id, until);
-        waits
+        is_behind
     }
 
-    /// The peer's time begins. What the driver begins with once more gets a limit anew.
+    /// The peer's time begins. A request that the driver begins with once more gets a new limit.
     pub(crate) fn begin(&mut self, now: Timestamp, id: RequestId, begin: Begin, deadlines: Deadlines) {
-        let Some(request) =
-            self.open.get_mut(&id).filter(|request| request.is_with_driver() && !request.has_timed_out())
-        else {
+        let Some(request) = self.open.get_mut(&id) else { return };
+        if !request.is_with_driver() || request.has_timed_out() {
             return;
-        };
-        // What waited behind others has now a time of its own.
+        }
+        // A request that waited behind others has a time of its own from now on.
         let first = matches!(request.stage, Stage::WithDriver | Stage::Behind);
         let (stage, settle) = match begin {
             Begin::Behind if !first => return,
@@ -344,7 +331,7 @@ impl Requests {
         self.set_alarm(id, Some(alarm));
     }
 
-    /// It is known better now how long a dial takes than when this one began.
+    /// Replaces the deadlines of a dial: it is known better now how long one takes.
     pub(crate) fn set_deadlines(&mut self, now: Timestamp, id: RequestId, deadlines: Deadlines) {
         let Some(request) = self.open.get_mut(&id) else { return };
         request.deadlines = deadlines;
@@ -352,7 +339,7 @@ impl Requests {
         self.set_alarm(id, Some(alarm));
     }
 
-    /// Has a reminder of a request come at this time.
+    /// Has the owner of a request reminded of it at this time.
     pub(crate) fn remind(&mut self, id: RequestId, at: Timestamp) {
         let Some(request) = self.open.get_mut(&id) else { return };
         request.reminder = at;
@@ -377,14 +364,12 @@ impl Requests {
         Some(request)
     }
 
-    /// A peer answered: it is slow, not silent, and those behind what is overdue wait for their turn again.
+    /// A peer answered: it is slow, not silent. The time of the requests that waited behind overdue ones stops.
     pub(crate) fn on_answer(&mut self, peer: &Key) {
         if self.overdue.remove(peer).is_none() {
             return;
         }
-        let behind = |request: &InFlight| request.stage == Stage::Behind && request.to.key() == peer;
-        let behind: Vec<_> = self.open.iter().filter(|(_, request)| behind(request)).map(|(id, _)| *id).collect();
-        for id in behind {
+        for id in self.filtered(|request| request.stage == Stage::Behind && request.to.key() == peer) {
             if let Some(request) = self.open.get_mut(&id) {
                 request.stage = Stage::WithDriver;
                 let until = request.until;
@@ -393,17 +378,16 @@ impl Requests {
         }
     }
 
-    /// The owner of a request that has just ended knows, and waits no more: until `until` an answer still teaches.
+    /// Keeps a request that has just timed out, for an answer that comes by `until`. Its owner waits no more.
     pub(crate) fn keep_timed_out(&mut self, id: RequestId, request: InFlight, until: Timestamp) {
-        // It is still owed, so that those behind it wait for the peer.
+        // The peer still owes this answer, so requests behind it wait for the peer.
         *self.overdue.entry(*request.to.key()).or_default() += 1;
-        let lateness = Some(Lateness::Overdue);
-        self.open
-            .insert(id, InFlight { owner: Owner::Evidence, stage: Stage::TimedOut, lateness, alarm: None, ..request });
+        let (owner, stage, lateness) = (Owner::Evidence, Stage::TimedOut, Some(Lateness::Overdue));
+        self.open.insert(id, InFlight { owner, stage, lateness, alarm: None, ..request });
         self.set_alarm(id, Some(until));
     }
 
-    /// How many are with the driver and awaited.
+    /// Number of requests that the driver has and that have not timed out.
     pub(crate) fn awaited(&self) -> usize {
         self.awaited
     }
@@ -416,14 +400,14 @@ impl Requests {
         self.open.get_mut(&id)
     }
 
-    /// Gives a request another owner; it goes on until it ends by itself.
+    /// Gives a request another owner. It goes on until it ends by itself.
     pub(crate) fn set_owner(&mut self, id: RequestId, owner: Owner) {
         if let Some(request) = self.open.get_mut(&id) {
             request.owner = owner;
         }
     }
 
-    /// Lets a request go on up to this limit; `false` if it had as much.
+    /// Extends the limit of a request; `false` if it had as much, or its first byte is not written.
     pub(crate) fn extend_limit(&mut self, id: RequestId, limit: Duration) -> bool {
         let Some(request) = self.open.get_mut(&id) else { return false };
         if request.stage != Stage::Sent || request.deadlines.limit >= limit {
@@ -435,29 +419,31 @@ impl Requests {
         true
     }
 
-    /// Those for which a connection is being made.
+    /// The requests for which the driver dials.
     pub(crate) fn dials(&self) -> Vec<RequestId> {
-        let dials = |request: &InFlight| request.stage == Stage::Dialling;
-        self.open.iter().filter(|(_, request)| dials(request)).map(|(id, _)| *id).collect()
+        self.filtered(InFlight::dials)
     }
 
-    /// Those handed to the driver for this peer with which it has not begun.
+    /// The requests to this peer that the driver has and has not begun with.
     pub(crate) fn waiting_for(&self, peer: &Key) -> Vec<RequestId> {
-        let waits = |request: &InFlight| request.stage == Stage::WithDriver && request.to.key() == peer;
-        self.open.iter().filter(|(_, request)| waits(request)).map(|(id, _)| *id).collect()
+        self.filtered(|request| request.stage == Stage::WithDriver && request.to.key() == peer)
     }
 
-    /// If the driver was busy when something was due, moves all deadlines by as much, [`MAX_DELAY`] at most: answers may
-    /// have waited for as long. Says whether it was.
+    fn filtered(&self, wanted: impl Fn(&InFlight) -> bool) -> Vec<RequestId> {
+        self.open.iter().filter(|(_, request)| wanted(request)).map(|(id, _)| *id).collect()
+    }
+
+    /// If the driver was busy when an alarm was due, moves all deadlines by as much, [`MAX_DELAY`] at most: answers may have
+    /// waited for as long. Returns whether it was.
     pub(crate) fn shift_for_delay(&mut self, now: Timestamp) -> bool {
-        // What a long delay left is no delay of its own.
-        let late = |at: &Timestamp| now.since(*at).min(now.since(self.followed));
-        let delay = self.alarms.first().map_or(Duration::ZERO, |(at, _)| late(at));
+        let Some((at, _)) = self.alarms.first() else { return false };
+        // An alarm that was overdue at the last shift shows only the delay since then.
+        let delay = now.since(*at).min(now.since(self.shifted));
         if delay <= BUSY_AFTER {
             return false;
         }
         let delay = delay.min(MAX_DELAY);
-        self.followed = now;
+        self.shifted = now;
         self.alarms.clear();
         for (id, request) in &mut self.open {
             if let Some(alarm) = &mut request.alarm {
@@ -470,7 +456,7 @@ impl Requests {
         true
     }
 
-    /// The next request that is late, overdue or over at `now`.
+    /// The next request that is late or overdue, has timed out or whose owner is to be reminded of it, at `now`.
     pub(crate) fn next_alarm(&mut self, now: Timestamp) -> Option<(RequestId, Alarm)> {
         let (at, id) = self.alarms.first().copied().filter(|(at, _)| *at <= now)?;
         let request = self.open.get_mut(&id)?;
@@ -479,23 +465,21 @@ impl Requests {
             self.set_alarm(id, None);
             return Some((id, Alarm::TimedOut));
         }
-        let alarm = match request.lateness {
-            None if request.began + request.deadlines.late <= at => Alarm::Lateness(Lateness::Late),
-            Some(Lateness::Late) if request.began + request.deadlines.overdue <= at => {
-                Alarm::Lateness(Lateness::Overdue)
-            }
-            _ => Alarm::Reminder,
+        let lateness = match request.lateness {
+            None if request.began + request.deadlines.late <= at => Some(Lateness::Late),
+            Some(Lateness::Late) if request.began + request.deadlines.overdue <= at => Some(Lateness::Overdue),
+            _ => None,
         };
-        if let Alarm::Lateness(how) = alarm {
-            request.lateness = Some(how);
+        if lateness.is_some() {
+            request.lateness = lateness;
         }
-        if alarm == Alarm::Lateness(Lateness::Overdue) {
+        if lateness == Some(Lateness::Overdue) {
             *self.overdue.entry(*request.to.key()).or_default() += 1;
         }
-        // What is due by now comes one after the other, but one reminder stands for all that were missed.
-        let next = request.alarm_after(if alarm == Alarm::Reminder { now } else { at });
+        // Several deadlines that have passed come one after the other, but one reminder stands for all that were missed.
+        let next = request.alarm_after(if lateness.is_some() { at } else { now });
         self.set_alarm(id, Some(next));
-        Some((id, alarm))
+        Some((id, lateness.map_or(Alarm::Reminder, Alarm::Lateness)))
     }
 
     /// When `next_alarm` has something next, and for which request.
@@ -520,7 +504,7 @@ mod tests {
     use libp2p_identity::PeerId;
 
     use super::*;
-    use crate::core::record::RecordKey;
+    use crate::core::message::Value;
 
     const DEADLINES: Deadlines =
         Deadlines { late: Duration::from_secs(1), overdue: Duration::from_secs(2), limit: Duration::from_secs(4) };
@@ -538,7 +522,7 @@ mod tests {
         id
     }
 
-    /// All that time does to the only request, by the second at which it does.
+    /// All alarms of the only request, with their seconds.
     fn alarms(requests: &mut Requests) -> Vec<(u64, Alarm)> {
         std::iter::from_fn(|| {
             let (at, _) = requests.next_wake()?;
@@ -551,7 +535,7 @@ mod tests {
     const OVERDUE: Alarm = Alarm::Lateness(Lateness::Overdue);
 
     #[test]
-    fn late_then_overdue_then_over_and_nothing_after_that() {
+    fn a_request_is_late_then_overdue_then_times_out_once() {
         let mut requests = Requests::default();
         let id = begin(&mut requests, 10, false);
         assert!(requests.next_alarm(Timestamp::from_millis(10_999)).is_none());
@@ -590,7 +574,7 @@ mod tests {
 
     /// A driver that is late by a month has no more to do than one that is late by a second.
     #[test]
-    fn of_the_reminders_that_were_missed_one_comes() {
+    fn one_reminder_comes_for_all_that_were_missed() {
         let mut requests = Requests::default();
         let id = queue(&mut requests, Request::Ping);
         requests.pass_to_driver(Timestamp::ZERO, id, Span::none(), None);
@@ -603,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_driver_moves_what_is_due_and_no_more_than_a_request_lasts() {
+    fn a_busy_driver_moves_the_deadlines_by_at_most_the_time_of_a_request() {
         let mut requests = Requests::default();
         begin(&mut requests, 10, false);
         assert!(!requests.shift_for_delay(Timestamp::from_millis(11_009)), "timers are not exact");
@@ -616,26 +600,26 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_behind_an_overdue_request_waits_for_the_peer() {
+    fn a_request_behind_an_overdue_one_waits_for_the_peer() {
         let mut requests = Requests::default();
         let peer = Contact::new(PeerId::random(), []);
-        let hand = |requests: &mut Requests| {
+        let pass = |requests: &mut Requests| {
             let id =
                 requests.queue(Timestamp::ZERO, Owner::Evidence, Urgency::Normal, Arc::clone(&peer), Request::Ping);
             (id, requests.pass_to_driver(Timestamp::ZERO, id, Span::none(), None))
         };
-        let (first, second) = (hand(&mut requests), hand(&mut requests));
+        let (first, second) = (pass(&mut requests), pass(&mut requests));
         requests.begin(Timestamp::ZERO, first.0, Begin::Write(Duration::ZERO), DEADLINES);
         while requests.next_wake().is_some_and(|(at, _)| at <= Timestamp::from_secs(2)) {
             requests.next_alarm(Timestamp::from_secs(2));
         }
         assert_eq!(requests.waiting_for(peer.key()), [second.0]);
-        assert_eq!([first.1, second.1, hand(&mut requests).1], [false, false, true]);
+        assert_eq!([first.1, second.1, pass(&mut requests).1], [false, false, true]);
         requests.begin(Timestamp::from_secs(2), second.0, Begin::Behind, DEADLINES);
         requests.on_answer(peer.key());
         assert!(!requests.get(second.0).unwrap().has_begun(), "a peer that answers is slow, not silent");
         requests.end(first.0);
-        assert!(!hand(&mut requests).1);
+        assert!(!pass(&mut requests).1);
     }
 
     #[test]
