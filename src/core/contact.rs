@@ -46,7 +46,7 @@ impl Contact {
     /// A contact from addresses in binary form, which it copies into one buffer of its own. Addresses that do not parse,
     /// and those that end in another peer's id, are left out.
     pub fn from_raw<'a>(peer: PeerId, addrs: impl IntoIterator<Item = &'a [u8]>) -> Arc<Contact> {
-        let addrs = within_bounds(addrs.into_iter().filter_map(|addr| without_peer(addr, &peer)));
+        let addrs: SmallVec<[&[u8]; 8]> = within_bounds(addrs.into_iter().filter_map(|addr| without_peer(addr, &peer)));
         let mut buffer = Bytes::from(addrs.concat());
         let addrs = addrs.iter().map(|addr| buffer.split_to(addr.len())).collect();
         Arc::new(Contact { peer, key: Key::from(&peer), addrs, encoded: OnceLock::new() })
@@ -153,7 +153,9 @@ impl Contact {
 }
 
 /// The first [`MAX_ADDRS`] of these addresses, without empty and too long ones and without repetition.
-fn within_bounds<A: AsRef<[u8]> + PartialEq>(addrs: impl Iterator<Item = A>) -> SmallVec<[A; 2]> {
+fn within_bounds<A: smallvec::Array<Item: AsRef<[u8]> + PartialEq>>(
+    addrs: impl Iterator<Item = A::Item>,
+) -> SmallVec<A> {
     let mut kept = SmallVec::new();
     for addr in addrs.filter(|addr| (1..=MAX_ADDR_LEN).contains(&addr.as_ref().len())) {
         if kept.len() == MAX_ADDRS {

@@ -5,7 +5,6 @@
 //! Everything that may be kept for long is copied out of the message, so that a few bytes never keep 4 MiB alive.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use prost::Message as _;
 use smallvec::SmallVec;
 
 use super::{MAX_ADDRS_READ, MAX_IN, MAX_PEER_LEN, MAX_PEERS, fields, pb};
-use crate::core::{Contact, Kind, Misbehaviour, RecordKey, Request, Response, Value};
+use crate::core::{Contact, Key, Kind, MAX_ADDRS, Misbehaviour, RecordKey, Request, Response, Value};
 
 /// Decodes a request, without its length prefix (see [`frame`](super::frame)).
 ///
@@ -122,31 +121,22 @@ fn bounded_push<'a>(list: &mut Vec<&'a [u8]>, peer: &'a [u8]) {
 
 /// The peers of a list, in its order, each once with the addresses of all its entries.
 fn peers(list: &[&[u8]]) -> Vec<Arc<Contact>> {
-    let mut places: BTreeMap<PeerId, usize> = BTreeMap::new();
-    let mut peers: Vec<(PeerId, Addrs<'_>)> = Vec::with_capacity(list.len());
-    for (peer, addrs) in list.iter().filter_map(|body| peer(body)) {
-        match places.entry(peer) {
-            Entry::Vacant(place) => {
-                place.insert(peers.len());
-                peers.push((peer, addrs));
-            }
-            Entry::Occupied(place) => {
-                if let Some((_, known)) = peers.get_mut(*place.get()) {
-                    known.extend(addrs);
-                }
-            }
+    let mut places: BTreeMap<Key, usize> = BTreeMap::new();
+    let mut peers: Vec<Arc<Contact>> = Vec::with_capacity(list.len());
+    for contact in list.iter().filter_map(|body| peer(body)) {
+        let place = *places.entry(*contact.key()).or_insert(peers.len());
+        match peers.get_mut(place) {
+            Some(known) => *known = known.joined(&contact, MAX_ADDRS),
+            None => peers.push(contact),
         }
     }
-    peers.into_iter().map(|(peer, addrs)| Contact::from_raw(peer, addrs)).collect()
+    peers
 }
 
-/// Addresses of one peer, in the message.
-type Addrs<'a> = SmallVec<[&'a [u8]; 8]>;
-
-/// An entry of a list: its first [`MAX_PEER_LEN`] bytes, of which the last id counts. `None` if it is malformed or has no
-/// valid id.
-fn peer(body: &[u8]) -> Option<(PeerId, Addrs<'_>)> {
-    let (mut rest, mut id, mut addrs) = (body, None, Addrs::new());
+/// An entry of a list, of which the first [`MAX_PEER_LEN`] bytes are read. `None` if it is malformed or has no valid id.
+fn peer(body: &[u8]) -> Option<Arc<Contact>> {
+    let (mut rest, mut id) = (body, None);
+    let mut addrs: SmallVec<[&[u8]; 8]> = SmallVec::new();
     while let Some(field) = fields::next(&mut rest).ok()? {
         if body.len() - rest.len() > MAX_PEER_LEN {
             break;
@@ -158,7 +148,7 @@ fn peer(body: &[u8]) -> Option<(PeerId, Addrs<'_>)> {
             _ => {}
         }
     }
-    Some((PeerId::from_bytes(id?).ok()?, addrs))
+    Some(Contact::from_raw(PeerId::from_bytes(id?).ok()?, addrs))
 }
 
 fn value(record: pb::Record) -> Value {
