@@ -46,11 +46,11 @@ pub(crate) fn run<A: Adapter>(nodes: usize, transport: Kind, seed: u64, part: Pa
         let query = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let mut asker = Asker::<A>::join(&network, seed).await;
+                let mut querier = Querier::<A>::join(&network, seed).await;
                 match part {
-                    Part::Rpc => asker.requests(&mut figures).await,
-                    Part::Living { burst } => asker.living(&mut figures, burst).await,
-                    Part::Silent => asker.silent(&mut figures).await,
+                    Part::Rpc => querier.requests(&mut figures).await,
+                    Part::Living { burst } => querier.living(&mut figures, burst).await,
+                    Part::Silent => querier.silent(&mut figures).await,
                 }
             });
         };
@@ -61,8 +61,8 @@ pub(crate) fn run<A: Adapter>(nodes: usize, transport: Kind, seed: u64, part: Pa
     std::process::exit(0);
 }
 
-/// The node that asks, and what it needs to know what is true.
-struct Asker<'a, A: Adapter> {
+/// The node that queries, and the true places of all others.
+struct Querier<'a, A: Adapter> {
     network: &'a Network,
     driver: Driver<A>,
     random: Random,
@@ -73,30 +73,30 @@ fn median(ended: &[Ended]) -> f64 {
     percentile(ended.iter().map(|ended| ended.took), 0.5)
 }
 
-impl<A: Adapter> Asker<'_, A> {
-    async fn join(network: &Network, seed: u64) -> Asker<'_, A> {
+impl<A: Adapter> Querier<'_, A> {
+    async fn join(network: &Network, seed: u64) -> Querier<'_, A> {
         let driver = Driver { node: Node::spawn(network.config(0)) };
         let places = network.peers.iter().map(|peer| (*peer, place(&peer.to_bytes()))).collect();
-        let mut asker = Asker { network, driver, random: Random::new(seed), places };
+        let mut querier = Querier { network, driver, random: Random::new(seed), places };
         for (peer, addr) in network.seeds() {
-            A::learn(asker.driver.node.behaviour(), peer, addr);
+            A::learn(querier.driver.node.behaviour(), peer, addr);
         }
         // The bootstrap that a node starts by itself goes first.
-        asker.driver.run_for(Duration::from_millis(200)).await;
-        let bootstrap = asker.driver.node.bootstrap().expect("the seeds are known");
-        asker.driver.end_of(bootstrap).await;
-        asker.driver.run_for(Duration::from_millis(1_500)).await;
+        querier.driver.run_for(Duration::from_millis(200)).await;
+        let bootstrap = querier.driver.node.bootstrap().expect("the seeds are known");
+        querier.driver.end_of(bootstrap).await;
+        querier.driver.run_for(Duration::from_millis(1_500)).await;
         for some in network.addrs().chunks(50) {
             for (peer, addr) in some {
-                asker.driver.node.connect(*peer, addr.clone());
+                querier.driver.node.connect(*peer, addr.clone());
             }
-            asker.driver.run_for(Duration::from_millis(200)).await;
+            querier.driver.run_for(Duration::from_millis(200)).await;
         }
-        asker.driver.run_for(Duration::from_secs(2)).await;
-        asker
+        querier.driver.run_for(Duration::from_secs(2)).await;
+        querier
     }
 
-    /// So many lookups, at most `width` at a time: their ends, their mean recall, and what they took.
+    /// Runs `count` lookups, at most `width` at a time. Returns their ends, their mean recall and what they took.
     async fn lookups(&mut self, count: usize, width: usize) -> (Vec<Ended>, f64, Took) {
         let keys = self.random.keys(count);
         let (mut running, mut ended, mut recalls) = (HashMap::new(), Vec::new(), Vec::new());

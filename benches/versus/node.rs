@@ -81,7 +81,7 @@ impl<Q: Hash + Eq> Running<Q> {
         self.last
     }
 
-    /// What is known of a query; `None` if the workload did not start it.
+    /// The operation of a query; `None` if the workload did not start it.
     pub(crate) fn get(&mut self, query: &Q) -> Option<&mut Ended> {
         self.by_query.get_mut(query).map(|(_, ended)| ended)
     }

@@ -1,4 +1,4 @@
-//! What single steps cost: the closest peers of a full table, its memory, encoding and decoding.
+//! The cost of single steps: the closest peers of a full table, its memory, encoding and decoding.
 
 use std::hint::black_box;
 

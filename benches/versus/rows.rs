@@ -21,7 +21,7 @@ pub(crate) enum Workload {
     NetworkTcp,
 }
 
-/// Against whom a row is measured.
+/// The other side of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beside {
     /// `libp2p-kad` ÷ ours.

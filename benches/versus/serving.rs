@@ -1,4 +1,4 @@
-//! What a server's process pays for each FIND_NODE that one client sends, 30 at a time.
+//! The processor time of a server for each FIND_NODE of one client, which has 30 in flight.
 //!
 //! Knows: a server on its own thread, and a client below the swarm on another. Must not know: what answers.
 

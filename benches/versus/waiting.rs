@@ -1,4 +1,4 @@
-//! What a behaviour costs while thousands of lookups wait for answers that never come; no network.
+//! The cost of a behaviour while thousands of lookups wait for answers that never come; no network.
 
 use std::task::{Context, Poll};
 
