@@ -5,15 +5,15 @@
 //! cargo run --example compose -- --mdns     # also announces itself on the local network
 //! ```
 //!
-//! Six nodes on loopback join a DHT through the first. Four of them care about a topic: each provides the topic's key,
+//! Six nodes on loopback join a DHT through the first. Four of them read a topic: each provides the topic's key,
 //! finds the others in the DHT, and dials them; from there gossipsub takes over. One publishes, and the three others
 //! must hear it. No line here carries addresses from one behaviour to another: what identify and mDNS learn about
 //! peers reaches the DHT through the swarm.
 //!
 //! mDNS is off unless asked for, since it sends to a multicast group on every network interface except loopback, and
-//! cannot be told to stay on this machine. Where multicast is not to be had, the node runs without it.
+//! cannot be limited to this machine. On a machine without multicast the node runs without mDNS.
 //!
-//! Ends with 0 if everyone heard the message, else with 1.
+//! Ends with 0 if all readers received the message, else with 1.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -30,10 +30,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 const NODES: usize = 6;
-/// These care about the topic; the others only carry the DHT.
+/// The nodes that read the topic; the others only serve the DHT.
 const READERS: [usize; 4] = [1, 2, 4, 5];
 const TOPIC: &str = "news";
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(NetworkBehaviour)]
 struct App {
@@ -49,22 +49,22 @@ struct Node {
     id: PeerId,
     addr: Multiaddr,
     dht: DhtHandle,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<SwarmCommand>,
 }
 
-/// What only the swarm's owner can do.
-enum Order {
+/// A command that only the owner of the swarm can run.
+enum SwarmCommand {
     Dial(DialOpts),
     Publish(&'static str),
 }
 
-/// What happened at a node that others wait for.
+/// An event at a node that the program waits for.
 #[derive(Debug, PartialEq)]
-enum News {
+enum NodeEvent {
     /// Another node reads the topic too, and we are connected to it.
     Reader { at: PeerId, who: PeerId },
     /// A message arrived.
-    Heard { at: PeerId, from: Option<PeerId>, text: String },
+    Received { at: PeerId, from: Option<PeerId>, text: String },
 }
 
 #[tokio::main]
@@ -78,11 +78,11 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
     };
     let begun = Instant::now();
-    let (news, mut heard) = mpsc::channel(1024);
+    let (sender, mut events) = mpsc::channel(1024);
 
     let mut nodes: Vec<Node> = Vec::new();
     for number in 0..NODES {
-        let node = start(with_mdns, READERS.contains(&number), news.clone()).await?;
+        let node = start(with_mdns, READERS.contains(&number), sender.clone()).await?;
         if let Some(first) = nodes.first() {
             node.dht.add_peer(first.id, [first.addr.clone()]);
             let joined = node.dht.bootstrap().await?;
@@ -93,25 +93,29 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     let readers: Vec<&Node> = READERS.iter().map(|number| &nodes[*number]).collect();
     for reader in &readers {
-        let told = reader.dht.provide(topic_key()).await?;
-        println!("{} reads {TOPIC:?} and tells {} peers", short(&reader.id), told.report.acknowledged.len());
+        let announced = reader.dht.provide(topic_key()).await?;
+        println!(
+            "{} reads {TOPIC:?} and announces that to {} peers",
+            short(&reader.id),
+            announced.report.acknowledged.len()
+        );
     }
     let publisher = readers[0];
-    let met = meet(publisher, &mut heard).await?;
+    let met = connect_to_readers(publisher, &mut events).await?;
     let complete = met == readers.len() - 1;
 
-    publisher.orders.send(Order::Publish("the DHT brought us together")).await?;
-    let told = listen(publisher, readers.len() - 1, &mut heard).await;
+    publisher.commands.send(SwarmCommand::Publish("the DHT brought us together")).await?;
+    let reached = wait_for_message(publisher, readers.len() - 1, &mut events).await;
     let expected = readers.len() - 1;
     println!(
-        "{met} of {expected} readers met, {told} of {expected} heard the message, in {:.1} s",
+        "{met} of {expected} readers met, {reached} of {expected} received the message, in {:.1} s",
         begun.elapsed().as_secs_f64()
     );
-    Ok(if complete && told == expected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if complete && reached == expected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Finds who reads the topic and dials each, then waits until gossipsub knows them too. Returns how many it knows.
-async fn meet(node: &Node, heard: &mut mpsc::Receiver<News>) -> Result<usize, Box<dyn Error>> {
+/// Finds the readers of the topic and dials each, then waits until gossipsub knows them too. Returns how many it knows.
+async fn connect_to_readers(node: &Node, events: &mut mpsc::Receiver<NodeEvent>) -> Result<usize, Box<dyn Error>> {
     let mut strangers = Vec::new();
     let mut providers = node.dht.providers(topic_key());
     while let Some(provider) = providers.next().await {
@@ -119,13 +123,13 @@ async fn meet(node: &Node, heard: &mut mpsc::Receiver<News>) -> Result<usize, Bo
             println!("{} finds {} at {:?}", short(&node.id), short(&provider.id), provider.addrs);
             strangers.push(provider.id);
             let opts = DialOpts::peer_id(provider.id).addresses(provider.addrs).build();
-            node.orders.send(Order::Dial(opts)).await?;
+            node.commands.send(SwarmCommand::Dial(opts)).await?;
         }
     }
     let wanted = strangers.len();
     let meeting = async {
-        while let Some(news) = heard.recv().await {
-            if let News::Reader { at, who } = news
+        while let Some(event) = events.recv().await {
+            if let NodeEvent::Reader { at, who } = event
                 && at == node.id
             {
                 strangers.retain(|stranger| *stranger != who);
@@ -135,30 +139,30 @@ async fn meet(node: &Node, heard: &mut mpsc::Receiver<News>) -> Result<usize, Bo
             }
         }
     };
-    let _ = timeout(PATIENCE, meeting).await; // who was not met by now is counted as such
+    let _ = timeout(MAX_WAIT, meeting).await; // a reader that was not met by now is not counted
     Ok(wanted - strangers.len())
 }
 
 /// Waits until this many nodes have the publisher's message. Returns how many do.
-async fn listen(publisher: &Node, wanted: usize, heard: &mut mpsc::Receiver<News>) -> usize {
+async fn wait_for_message(publisher: &Node, wanted: usize, events: &mut mpsc::Receiver<NodeEvent>) -> usize {
     let mut listeners = Vec::new();
     let listening = async {
         while listeners.len() < wanted {
-            let Some(news) = heard.recv().await else { return };
-            if let News::Heard { at, from, text } = news
+            let Some(event) = events.recv().await else { return };
+            if let NodeEvent::Received { at, from, text } = event
                 && from == Some(publisher.id)
                 && !listeners.contains(&at)
             {
-                println!("{} hears from {}: {text}", short(&at), short(&publisher.id));
+                println!("{} receives from {}: {text}", short(&at), short(&publisher.id));
                 listeners.push(at);
             }
         }
     };
-    let _ = timeout(PATIENCE, listening).await; // who has not heard by now is counted as such
+    let _ = timeout(MAX_WAIT, listening).await; // a reader without the message by now is not counted
     listeners.len()
 }
 
-async fn start(with_mdns: bool, reads: bool, news: mpsc::Sender<News>) -> Result<Node, Box<dyn Error>> {
+async fn start(with_mdns: bool, reads: bool, events: mpsc::Sender<NodeEvent>) -> Result<Node, Box<dyn Error>> {
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
@@ -187,9 +191,9 @@ async fn start(with_mdns: bool, reads: bool, news: mpsc::Sender<News>) -> Result
             break address;
         }
     };
-    let (orders, waiting) = mpsc::channel(64);
-    tokio::spawn(drive(swarm, waiting, news));
-    Ok(Node { id, addr, dht, orders })
+    let (commands, waiting) = mpsc::channel(64);
+    tokio::spawn(drive(swarm, waiting, events));
+    Ok(Node { id, addr, dht, commands })
 }
 
 /// mDNS, unless this machine has no multicast.
@@ -199,29 +203,29 @@ fn multicast(id: PeerId) -> Option<mdns::tokio::Behaviour> {
         .ok()
 }
 
-async fn drive(mut swarm: Swarm<App>, mut orders: mpsc::Receiver<Order>, news: mpsc::Sender<News>) {
+async fn drive(mut swarm: Swarm<App>, mut commands: mpsc::Receiver<SwarmCommand>, events: mpsc::Sender<NodeEvent>) {
     loop {
         tokio::select! {
             event = swarm.select_next_some() => {
-                if let Some(told) = tell(*swarm.local_peer_id(), event) {
-                    let _ = news.send(told).await; // nobody waits any more
+                if let Some(event) = node_event(*swarm.local_peer_id(), event) {
+                    let _ = events.send(event).await; // fails once the program no longer waits
                 }
             }
-            order = orders.recv() => match order {
-                Some(order) => obey(&mut swarm, order),
+            command = commands.recv() => match command {
+                Some(command) => run_command(&mut swarm, command),
                 None => return,
             },
         }
     }
 }
 
-fn obey(swarm: &mut Swarm<App>, order: Order) {
-    match order {
-        Order::Dial(opts) => {
+fn run_command(swarm: &mut Swarm<App>, command: SwarmCommand) {
+    match command {
+        SwarmCommand::Dial(opts) => {
             // Refused where a connection is up, as the DHT may have made one on its walk.
             let _ = swarm.dial(opts);
         }
-        Order::Publish(text) => {
+        SwarmCommand::Publish(text) => {
             let topic = gossipsub::IdentTopic::new(TOPIC);
             if let Err(why) = swarm.behaviour_mut().gossipsub.publish(topic, text) {
                 println!("cannot publish: {why}");
@@ -230,14 +234,14 @@ fn obey(swarm: &mut Swarm<App>, order: Order) {
     }
 }
 
-fn tell(at: PeerId, event: SwarmEvent<AppEvent>) -> Option<News> {
+fn node_event(at: PeerId, event: SwarmEvent<AppEvent>) -> Option<NodeEvent> {
     match event {
         SwarmEvent::Behaviour(AppEvent::Gossipsub(gossipsub::Event::Subscribed { peer_id, .. })) => {
-            Some(News::Reader { at, who: peer_id })
+            Some(NodeEvent::Reader { at, who: peer_id })
         }
         SwarmEvent::Behaviour(AppEvent::Gossipsub(gossipsub::Event::Message { message, .. })) => {
             let text = String::from_utf8_lossy(&message.data).into_owned();
-            Some(News::Heard { at, from: message.source, text })
+            Some(NodeEvent::Received { at, from: message.source, text })
         }
         _ => None,
     }

@@ -29,8 +29,8 @@ const NODES: usize = 20;
 /// Every third node dies: fewer than k, so that of the k holders of a value at least one is left.
 const DEAD: usize = 7;
 const K: usize = 8;
-/// How many steps of a query are drawn.
-const LINE: usize = 40;
+/// Maximum number of steps of a query that are drawn.
+const MAX_STEPS: usize = 40;
 
 /// What each node runs. The DHT learns from identify, and from the swarm, without any wiring.
 #[derive(NetworkBehaviour)]
@@ -101,7 +101,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     println!("\n{DEAD} nodes die, the first one among them");
     let (dead, alive): (Vec<_>, Vec<_>) = nodes.into_iter().enumerate().partition(|(i, _)| i % 3 == 0);
     for (_, node) in dead {
-        node.swarm.abort(); // drops the swarm: its connections close, nobody listens any more
+        node.swarm.abort(); // drops the swarm: its connections close, and no connection is accepted any more
     }
     let alive: Vec<Node> = alive.into_iter().map(|(_, node)| node).collect();
     println!("what was put before is still there, and everything goes on");
@@ -128,11 +128,11 @@ async fn tour(log: &mut Log, nodes: &[Node], when: &str) {
 
     let content = kad::Key::hash(when.as_bytes()).to_bytes();
     let multihash = [&[0x12, 0x20], &content[..]].concat(); // "SHA-256, 32 bytes": what a CID is around
-    let told = log.query(&format!("{} provides", short(&provider.id)), provider.dht.provide(&multihash[..])).await;
-    let holders = told.as_ref().map_or(Vec::new(), |told| told.report.acknowledged.clone());
-    log.end(told.and_then(|told| match told.report.acknowledged.len() {
-        K.. => Ok(format!("told {}", names(&told.report.acknowledged))),
-        reached => Err(format!("told {reached} of {K} peers")),
+    let announced = log.query(&format!("{} provides", short(&provider.id)), provider.dht.provide(&multihash[..])).await;
+    let holders = announced.as_ref().map_or(Vec::new(), |announced| announced.report.acknowledged.clone());
+    log.end(announced.and_then(|announced| match announced.report.acknowledged.len() {
+        K.. => Ok(format!("announced to {}", names(&announced.report.acknowledged))),
+        reached => Err(format!("announced to {reached} of {K} peers")),
     }));
     for seeker in others(nodes, provider, &holders).take(3) {
         providers(log, seeker, seeker.dht.providers(&multihash[..]), provider).await;
@@ -190,7 +190,7 @@ async fn providers(log: &mut Log, seeker: &Node, mut found: Providers, wanted: &
             Ok(format!("{} at {}", short(&provider.id), wanted.addr))
         }
         Some(provider) => Err(format!("{provider:?} instead")),
-        None => Err(found.await.map_or_else(|why| why.to_string(), |_| "nobody provides it".into())),
+        None => Err(found.await.map_or_else(|why| why.to_string(), |_| "no peer provides it".into())),
     });
 }
 
@@ -212,7 +212,7 @@ fn names<'a>(ids: impl IntoIterator<Item = &'a PeerId>) -> String {
     ids.into_iter().map(short).collect::<Vec<_>>().join(" ")
 }
 
-/// Shows one query a line while it runs, and remembers which failed.
+/// Shows one query a line while it runs, and remembers the failed ones.
 #[derive(Default)]
 struct Log {
     queries: usize,
@@ -238,8 +238,8 @@ impl Log {
         while let Some(step) = steps.next().await {
             shown += 1;
             match shown {
-                ..=LINE => print!("{}", symbol(&step)),
-                _ if shown == LINE + 1 => print!("…"),
+                ..=MAX_STEPS => print!("{}", symbol(&step)),
+                _ if shown == MAX_STEPS + 1 => print!("…"),
                 _ => {}
             }
             self.flush();
@@ -249,7 +249,7 @@ impl Log {
         result.map_err(|why| why.to_string())
     }
 
-    /// Ends the line with what came of it.
+    /// Ends the line with the result.
     fn end(&mut self, result: Result<String, String>) {
         let ms = self.begun.take().map_or(0.0, |begun| begun.elapsed().as_secs_f64() * 1e3);
         match result {

@@ -69,8 +69,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     // Neither network knows what is in the other.
     good &= local[0].dht.get("/far").await.is_err() && wide[0].dht.get("/near").await.is_err();
 
-    let told = dht.provide("content").await?;
-    println!("told of its content: {} peers afar, {} near", reached(&told.wan), reached(&told.lan));
+    let announced = dht.provide("content").await?;
+    println!("announced its content to {} peers afar, {} near", reached(&announced.wan), reached(&announced.lan));
     for (node, place) in [(&wide[2], "afar"), (&local[1], "near")] {
         let mut providers = node.dht.providers("content");
         let found = providers.next().await;

@@ -8,7 +8,7 @@
 //! value    = 0:u8 (there is none), or 1:u8  key:bytes  value:bytes
 //! ```
 //!
-//! Whatever arrives is decoded to a message or to an error that says why not. The optional fields of a value (its
+//! Any bytes are decoded to a message or to an error that names the reason. The optional fields of a value (its
 //! publisher, its time to live) are left out for brevity.
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ const KINDS: [Kind; 6] =
 #[derive(Debug)]
 pub(crate) struct Datagram {
     pub(crate) sender: PeerId,
-    /// Chosen by who asks, repeated by who answers.
+    /// Chosen by the peer that asks, repeated by the peer that answers.
     pub(crate) id: u64,
     pub(crate) body: Body,
 }
@@ -47,7 +47,7 @@ pub(crate) enum Body {
     Refused,
 }
 
-/// Why a message cannot be sent, or what arrived is none.
+/// The reason why a message cannot be sent, or why bytes that arrived are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DatagramError {
     #[error("longer than {MAX_DATAGRAM} bytes")]
@@ -59,8 +59,8 @@ pub(crate) enum DatagramError {
     #[error("version {0} is unknown")]
     Version(u8),
     #[error("{0} names no message")]
-    What(u8),
-    #[error("a peer id is none")]
+    UnknownMessage(u8),
+    #[error("a peer id is invalid")]
     PeerId,
     #[error("this message cannot be encoded")]
     Unsupported,
@@ -159,7 +159,7 @@ fn put_peers(out: &mut Vec<u8>, peers: &[Arc<Contact>]) -> Result<(), DatagramEr
     Ok(())
 }
 
-/// What is left of a datagram. Never reads beyond its end, and keeps no more than arrived.
+/// The rest of a datagram. Never reads beyond its end, and allocates no more than arrived.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -236,5 +236,5 @@ impl<'a> Reader<'a> {
 }
 
 fn kind(what: u8) -> Result<Kind, DatagramError> {
-    KINDS.into_iter().find(|kind| *kind as u8 == what).ok_or(DatagramError::What(what))
+    KINDS.into_iter().find(|kind| *kind as u8 == what).ok_or(DatagramError::UnknownMessage(what))
 }

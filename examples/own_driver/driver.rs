@@ -1,7 +1,7 @@
-//! A driver: it owns the socket and the clock, and carries what the core wants to the peers and back.
+//! A driver: it owns the socket and the clock, and carries requests and answers between the core and the peers.
 //!
-//! The whole contract with the core is in [`Node::run`]: do what it wants until it wants nothing more, then sleep until
-//! a datagram arrives, an application asks for something, or the time has come that the core named.
+//! The whole contract with the core is in [`Node::run`]: act on its outputs until there are none left, then sleep until a
+//! datagram arrives, an application asks for something, or the time comes that the core named.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -32,19 +32,19 @@ pub(crate) struct Node {
     commands: Commands,
     socket: UdpSocket,
     clock: Clock,
-    /// Where the answer to each request of ours must come from.
-    asked: BTreeMap<RequestId, SocketAddr>,
-    /// Where the answer to each request of a peer must go, and under which id.
-    asking: BTreeMap<InboundId, (SocketAddr, u64)>,
+    /// The address from which the answer to each request of this node must come.
+    sent: BTreeMap<RequestId, SocketAddr>,
+    /// The address and the id to which the answer to each request of a peer goes.
+    received: BTreeMap<InboundId, (SocketAddr, u64)>,
     next_inbound: u64,
 }
 
-/// What is to be done before the node may sleep.
+/// The work that comes before the node may sleep.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is used at once")]
-enum Todo {
-    /// A handle asks for something that is the driver's business.
+enum Work {
+    /// A handle asks for something that only the driver can do.
     DriverRequest(DriverRequest),
-    /// The core wants something.
+    /// The core has an output.
     Output(Output),
 }
 
@@ -64,8 +64,8 @@ impl Node {
             commands: Commands::new(),
             socket,
             clock,
-            asked: BTreeMap::new(),
-            asking: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            received: BTreeMap::new(),
             next_inbound: 0,
         })
     }
@@ -84,13 +84,13 @@ impl Node {
     pub(crate) async fn run(mut self) -> io::Result<()> {
         let mut buffer = [0; MAX_DATAGRAM + 1]; // one more, so that what is longer is seen to be
         loop {
-            // How long the core can be left alone, if nothing happens.
+            // The time for which the core needs no input, if nothing happens.
             let wake = self.dht.poll_timeout().map(|at| at - self.clock.now());
             tokio::select! {
                 biased;
-                todo = poll_fn(|cx| next(cx, self.clock.now(), &mut self.commands, &mut self.dht)) => match todo {
-                    Todo::DriverRequest(wish) => self.on_driver_request(wish),
-                    Todo::Output(output) => self.on_output(output).await,
+                work = poll_fn(|cx| next(cx, self.clock.now(), &mut self.commands, &mut self.dht)) => match work {
+                    Work::DriverRequest(request) => self.on_driver_request(request),
+                    Work::Output(output) => self.on_output(output).await,
                 },
                 received = self.socket.recv_from(&mut buffer) => match received {
                     Ok((count, source)) => self.on_datagram(&buffer[..count], source),
@@ -106,8 +106,8 @@ impl Node {
         self.dht.handle_input(self.clock.now(), input);
     }
 
-    fn on_driver_request(&mut self, wish: DriverRequest) {
-        match wish {
+    fn on_driver_request(&mut self, request: DriverRequest) {
+        match request {
             DriverRequest::AddPeer(contact) => self.input(Input::AddPeer(contact)),
             DriverRequest::SetMode(Some(mode)) => self.input(Input::Mode(mode)),
             _ => {} // the choice is left to this driver, which knows no reason to change
@@ -123,7 +123,7 @@ impl Node {
                 };
                 self.input(sent);
             }
-            Output::Cancel { id } => drop(self.asked.remove(&id)),
+            Output::Cancel { id } => drop(self.sent.remove(&id)),
             Output::Reply { id, reply, .. } => self.reply(id, reply).await,
             Output::Event(event) => {
                 if let Some(event) = self.commands.handle_event(event) {
@@ -138,12 +138,12 @@ impl Node {
         let target = to.addrs().find_map(|addr| to_socket_addr(&addr)).ok_or(Unreachable::NoAddress)?;
         let bytes = self.encode(id.number(), Body::Request(request)).map_err(|_| RequestError::TooLarge)?;
         self.socket.send_to(&bytes, target).await.map_err(|_| Unreachable::DialFailed(DialCause::Unknown))?;
-        self.asked.insert(id, target);
+        self.sent.insert(id, target);
         Ok(())
     }
 
     async fn reply(&mut self, id: InboundId, reply: Reply) {
-        let Some((target, id)) = self.asking.remove(&id) else { return };
+        let Some((target, id)) = self.received.remove(&id) else { return };
         let body = match reply {
             Reply::Answer(response) => Body::Answer(response),
             // On libp2p an announcement is acknowledged by closing its stream. Here a datagram says so.
@@ -173,35 +173,35 @@ impl Node {
         }
     }
 
-    /// Nothing proves that the sender is who it says: a driver for the open internet has to see to that.
+    /// The sender's id is not verified here; a driver for the open internet has to do that.
     fn on_request(&mut self, sender: PeerId, source: SocketAddr, id: u64, request: Request) {
-        // Who asks can be asked. The core tries that before it believes it. As there are no connections here, the
-        // "connection" is over at once, so that nothing grows with the number of senders.
+        // A sender can be asked in return; the core tries that before it believes it. UDP has no connections, so this driver
+        // ends the "connection" at once, which keeps the number of open ones from growing with that of the senders.
         self.input(Input::Discovered(Contact::new(sender, [to_multiaddr(source)])));
         self.input(Input::Serves { peer: sender, yes: true });
         self.input(Input::Disconnected { peer: sender });
 
         self.next_inbound += 1;
         let inbound = InboundId::new(self.next_inbound);
-        self.asking.insert(inbound, (source, id));
+        self.received.insert(inbound, (source, id));
         self.input(Input::Request { from: sender, id: inbound, request });
     }
 
     fn on_answer(&mut self, source: SocketAddr, id: u64, result: Result<Response, RequestError>) {
         let id = RequestId::new(id);
-        if self.asked.get(&id) == Some(&source) {
-            self.asked.remove(&id);
+        if self.sent.get(&id) == Some(&source) {
+            self.sent.remove(&id);
             self.input(Input::Response { id, result });
         }
     }
 }
 
-/// What is to be done next: what the handles ask for goes into the core, then what the core wants comes out.
-fn next(cx: &mut Context<'_>, now: Timestamp, commands: &mut Commands, dht: &mut Dht) -> Poll<Todo> {
-    if let Poll::Ready(wish) = commands.poll(cx, now, dht) {
-        return Poll::Ready(Todo::DriverRequest(wish));
+/// The next work: first the commands of the handles go into the core, then the outputs of the core come out.
+fn next(cx: &mut Context<'_>, now: Timestamp, commands: &mut Commands, dht: &mut Dht) -> Poll<Work> {
+    if let Poll::Ready(request) = commands.poll(cx, now, dht) {
+        return Poll::Ready(Work::DriverRequest(request));
     }
-    dht.poll_output().map_or(Poll::Pending, |output| Poll::Ready(Todo::Output(output)))
+    dht.poll_output().map_or(Poll::Pending, |output| Poll::Ready(Work::Output(output)))
 }
 
 /// Unix time that never goes back: read once, then counted on.

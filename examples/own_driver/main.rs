@@ -7,7 +7,7 @@
 //! Eight nodes join, put, get, provide and find, are sent garbage, and lose one of their number. It prints what
 //! happened and ends with 0 if all of it went as it should, else with 1.
 //!
-//! To write a driver of your own, read `driver.rs`: the run loop, and what becomes of each thing that the core wants.
+//! To write a driver of your own, read `driver.rs`: the run loop, and the handling of each output of the core.
 //! `datagram.rs` is the encoding: messages are plain data, so it is all yours.
 
 mod datagram;
@@ -70,8 +70,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     find_peer(&mut checks, alive[3], alive[7]).await;
     send_garbage(&mut checks, alive[0]).await?;
 
-    let dead = nodes.iter().find(|node| holders.first() == Some(&node.peer)).ok_or("nobody keeps the value")?;
-    dead.task.abort(); // its socket closes: who asks it hears nothing
+    let dead = nodes.iter().find(|node| holders.first() == Some(&node.peer)).ok_or("no node keeps the value")?;
+    dead.task.abort(); // its socket closes, and requests to it get no answer
     println!("{} is stopped", short(&dead.peer));
     let alive: Vec<&Running> = nodes.iter().filter(|node| node.peer != dead.peer).collect();
     let reader = alive.iter().find(|node| !holders.contains(&node.peer) && node.peer != nodes[1].peer);
@@ -82,7 +82,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 }
 
 async fn start(number: u8) -> Result<Running, Box<dyn Error>> {
-    // A peer id is the hash of a public key. Nobody checks keys here, so any hash will do.
+    // A peer id is the hash of a public key. This example checks no keys, so any hash will do.
     let seed = kad::Key::hash(&[number]).to_bytes();
     let peer = PeerId::from_bytes(&[&[0x12, 0x20], &seed[..]].concat())?;
     let mut config = DhtConfig::default();
@@ -112,10 +112,10 @@ async fn get(checks: &mut Checks, node: &Running, key: &str) {
 }
 
 async fn provide_and_find(checks: &mut Checks, provider: &Running, seeker: &Running) {
-    checks.expect("provides", provider.dht.provide(b"own content").await, |told| {
+    checks.expect("provides", provider.dht.provide(b"own content").await, |announced| {
         (
-            told.report.acknowledged.len() == K,
-            format!("{} tells {} peers", short(&provider.peer), told.report.acknowledged.len()),
+            announced.report.acknowledged.len() == K,
+            format!("{} announces it to {} peers", short(&provider.peer), announced.report.acknowledged.len()),
         )
     });
     let found = seeker.dht.providers(b"own content").next().await;
@@ -132,7 +132,7 @@ async fn find_peer(checks: &mut Checks, seeker: &Running, sought: &Running) {
     });
 }
 
-/// What is no message must be told apart from one, and must not disturb the node.
+/// Bytes that are no message must be recognised as such, and must not disturb the node.
 async fn send_garbage(checks: &mut Checks, node: &Running) -> Result<(), Box<dyn Error>> {
     let mut udp = node.addr.iter().filter_map(|part| if let Protocol::Udp(port) = part { Some(port) } else { None });
     let target: SocketAddr = (Ipv4Addr::LOCALHOST, udp.next().ok_or("no port")?).into();
@@ -146,10 +146,10 @@ async fn send_garbage(checks: &mut Checks, node: &Running) -> Result<(), Box<dyn
     for (bytes, _) in garbage {
         socket.send_to(bytes, target).await?;
     }
-    let told_apart = garbage.iter().all(|(bytes, why)| Datagram::decode(bytes).err() == Some(*why));
+    let recognised = garbage.iter().all(|(bytes, why)| Datagram::decode(bytes).err() == Some(*why));
     checks.expect("survives garbage", node.dht.routing_table().await, |table| {
         (
-            told_apart && table.entries().count() > 0,
+            recognised && table.entries().count() > 0,
             format!("{} lives on after {} datagrams", short(&node.peer), garbage.len()),
         )
     });
@@ -161,7 +161,7 @@ fn short(peer: &PeerId) -> String {
     text[text.len() - 6..].to_owned()
 }
 
-/// What was expected, and what happened.
+/// The results that were expected, and those that came.
 #[derive(Default)]
 struct Checks {
     done: usize,

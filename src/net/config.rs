@@ -22,6 +22,18 @@ pub const LAN_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/lan/kad/1.0.
 /// [`Config::new`] is right for a private network, `Config::amino` (feature `validators`) for the public IPFS network and
 /// `Config::lan` for the local one beside it. Every option has a documented default. A configuration that cannot work is
 /// refused when the behaviour is made, with the name of the field.
+///
+/// ```
+/// # use libp2p_kad_dht::{Config, DhtConfig, HashedValues, Mode};
+/// # use libp2p_swarm::StreamProtocol;
+/// let mut core = DhtConfig::default();
+/// core.record.path_caching = false;
+/// let config = Config::new(StreamProtocol::new("/my-app/kad/1.0.0"))
+///     .with_core(core)
+///     .with_validator(std::sync::Arc::new(HashedValues))
+///     .with_mode(Some(Mode::Client));
+/// # config.validate().unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     core: core::DhtConfig,

@@ -52,6 +52,30 @@ use libp2p_identity::PeerId;
 /// * The bytes of a record may be part of a larger message, which they keep alive; a store in memory copies them.
 /// * Each operation ends exactly once: either [`Store::run`] returns its end, or [`Store::poll_done`] does later.
 /// * Nothing blocks and nothing panics, whatever the keys and values.
+///
+/// A store that writes down what it is asked to do, and leaves the rest to the store in memory:
+///
+/// ```
+/// use libp2p_kad_dht::store::{Done, Op, Ticket, Usage};
+/// use libp2p_kad_dht::{MemoryStore, Store, Timestamp};
+///
+/// struct Logged(MemoryStore);
+///
+/// impl Store for Logged {
+///     fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done> {
+///         println!("{op:?}");
+///         self.0.run(now, ticket, op)
+///     }
+///
+///     fn next_expiry(&self) -> Option<Timestamp> {
+///         self.0.next_expiry()
+///     }
+///
+///     fn usage(&self) -> Usage {
+///         self.0.usage()
+///     }
+/// }
+/// ```
 pub trait Store: Send {
     /// Does `op` and returns how it ended, or begins with it and returns `None`: then [`Store::poll_done`] returns the end
     /// later, under `ticket`. The caller chooses tickets, each unique among the operations under way.

@@ -19,6 +19,25 @@ use super::time::Timestamp;
 ///
 /// Implementations are pure and total: the same arguments give the same verdict, and no input panics. They must be
 /// quick, since they run inside the event loop.
+///
+/// ```
+/// use libp2p_kad_dht::{Candidate, InvalidValue, RecordKey, Timestamp, Valid, Validator};
+///
+/// /// Accepts text, and prefers the longest.
+/// #[derive(Debug)]
+/// struct LongestText;
+///
+/// impl Validator for LongestText {
+///     fn validate(&self, _: Timestamp, _: &RecordKey, value: &[u8]) -> Result<Valid, InvalidValue> {
+///         std::str::from_utf8(value).map(|_| Valid::default()).map_err(|_| InvalidValue::MalformedValue)
+///     }
+///
+///     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
+///         let longest = values.iter().map(|candidate| (candidate.value.len(), candidate.value)).max();
+///         values.iter().position(|candidate| Some(candidate.value) == longest.map(|(_, value)| value)).unwrap_or(0)
+///     }
+/// }
+/// ```
 pub trait Validator: Send + Sync + fmt::Debug {
     /// Whether `value` is valid for `key` at `now`, until when, and its place in a sequence. Asked once, when the value
     /// comes in: what is kept is served until it ends, without another question.

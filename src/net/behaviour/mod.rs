@@ -49,6 +49,16 @@ type Effect = ToSwarm<Event, ToHandler>;
 /// mDNS, and learns its own addresses. Most programs take a [handle](Behaviour::handle) and never touch the behaviour
 /// again; those that prefer events start queries here and match on [`Event::QueryProgressed`].
 ///
+/// ```
+/// # use libp2p_kad_dht as kad;
+/// # use libp2p_swarm::StreamProtocol;
+/// # fn example(local_peer_id: libp2p_identity::PeerId) -> Result<(), kad::ConfigError> {
+/// let config = kad::Config::new(StreamProtocol::new("/my-app/kad/1.0.0"));
+/// let behaviour = kad::Behaviour::new(local_peer_id, config)?;
+/// let dht = behaviour.handle(); // and the behaviour goes into the swarm
+/// # Ok(()) }
+/// ```
+///
 /// When it is dropped, everything that handles wait for ends with [`QueryError::Closed`](core::QueryError::Closed), and the
 /// store gets the peers of the table for the next start, if they changed since it last got them.
 pub struct Behaviour {
