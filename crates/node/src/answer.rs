@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::parse::Asked;
 
-/// What an answer tells beside what all answers do, in the order in which it is told.
+/// The fields that an answer adds to those of all answers, in the order of the output.
 pub(crate) type Fields = Vec<(&'static str, Value)>;
 
-/// A command that did not work, with what is to be told all the same.
+/// A command that failed, with the fields that its answer still has.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) error: String,
@@ -55,8 +55,8 @@ impl Answer {
     }
 }
 
-/// Says something that nobody asked for, on standard error: as an object for scripts, as a line for people.
-pub(crate) fn tell(json: bool, event: &str, fields: Fields, line: &str) {
+/// Reports an event that answers no command, on standard error: as an object for scripts, as a line for people.
+pub(crate) fn report_event(json: bool, event: &str, fields: Fields, line: &str) {
     if json {
         let all = [("event", event.into())].into_iter().chain(fields).collect();
         eprint!("{}", object(&all));

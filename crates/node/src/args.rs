@@ -1,4 +1,4 @@
-//! The command line: what can be set, and what is refused with an error that names it.
+//! The command line. An error names the flag that cannot work.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -18,7 +18,7 @@ use crate::flags;
 use crate::home::Home;
 use crate::parse::COMMANDS;
 
-/// The protocol of a private network that was given no name.
+/// The default protocol of a private network.
 const PRIVATE_PROTOCOL: StreamProtocol = StreamProtocol::new("/my-app/kad/1.0.0");
 
 /// The boot nodes of the public network. Source: the documentation of Kubo, “Bootstrap list”.
@@ -29,33 +29,34 @@ const AMINO_BOOT_NODES: [&str; 4] = [
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
 ];
 
-/// What `--help` says below the flags.
+/// The text of `--help` below the flags.
 const INPUT: &str = "\
-Commands come from standard input, a line each. When it ends, the node finishes what it was asked and leaves: to keep one
-running without a terminal, keep its input open, as in `tail -f /dev/null | node`. `quit`, Ctrl-C and SIGTERM end it at once.
+Commands come from standard input, one per line. When it ends, the node finishes all commands and exits. To keep a node
+running without a terminal, keep its input open, as in `tail -f /dev/null | kad-node`. `quit`, Ctrl-C and SIGTERM end it
+at once.
 
-Commands run side by side, and are answered in the order in which they are done. A line that begins with `#ID ` gets that
-ID with its answer: `#7 get /my-app/x`. With --json, what nobody asked for (such as that it could not join) goes to standard
-error, as JSON objects with an \"event\"; logs go there too: RUST_LOG=libp2p_kad_dht=debug shows what the node does.
+Commands run side by side and are answered in the order in which they are done. A line that begins with `#ID ` gets that
+ID with its answer: `#7 get /my-app/x`. With --json, events that answer no command (such as a failed join) go to standard
+error as JSON objects with an \"event\"; logs go there too: RUST_LOG=libp2p_kad_dht=debug shows what the node does.
 
-KEY and VALUE are text, or bytes as hex:00ff; a CID stands for its multihash, which can also be given as hex:1220...
-A key has 2048 bytes at most, a value 11264. A private network takes any value; amino and lan take those under /pk/ and
-/ipns/ alone. TIME is a number with a unit: 500ms, 2s, 10m, 48h; without one it is seconds.
+KEY and VALUE are text, or bytes as hex:00ff. A CID stands for its multihash, which can also be given as hex:1220...
+A key has at most 2048 bytes, a value at most 11264. A private network stores any value; amino and lan store only values
+under /pk/ and /ipns/. TIME is a number with a unit: 500ms, 2s, 10m, 48h; without a unit it is in seconds.
 ";
 
-/// A node of a Kademlia DHT, on TCP and QUIC, for people and for scripts.
+/// A node of a Kademlia DHT on TCP and QUIC, for people and for scripts
 #[derive(Debug, Parser)]
 #[command(name = "kad-node", version, after_help = after_help())]
 pub(crate) struct Args {
-    /// Listen here; may be repeated. QUIC: /ip4/127.0.0.1/udp/0/quic-v1
+    /// Listen on this address; may be repeated. QUIC: /ip4/127.0.0.1/udp/0/quic-v1
     #[arg(long, value_name = "ADDR", default_value = "/ip4/127.0.0.1/tcp/0")]
     pub(crate) listen: Vec<Multiaddr>,
 
-    /// The name of the protocol: the nodes of a network share it [default: the network's; private: /my-app/kad/1.0.0]
+    /// Protocol name, the same for all nodes of a network [default: that of --network; private: /my-app/kad/1.0.0]
     #[arg(long, value_name = "NAME", value_parser = protocol)]
     protocol: Option<StreamProtocol>,
 
-    /// Whether to serve others; auto: while an external address is confirmed [default: server; amino: auto]
+    /// Whether to serve other nodes; auto: while an external address is confirmed [default: server; amino: auto]
     #[arg(long, value_enum)]
     mode: Option<ModeArg>,
 
@@ -63,76 +64,76 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", value_parser = seed)]
     bootstrap: Vec<Seed>,
 
-    /// Join through nobody: wait to be found, or for a `dial`
+    /// Do not join: wait for other nodes, or for a `dial`
     #[arg(long, conflicts_with = "bootstrap")]
     no_bootstrap: bool,
 
-    /// This node can be reached at this address from outside; may be repeated
+    /// External address at which other nodes reach this one; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub(crate) external: Vec<Multiaddr>,
 
-    /// Deal with these addresses alone [default: amino: public; lan: lan; private: any]
+    /// Use only these addresses [default: amino: public; lan: lan; private: any]
     #[arg(long, value_enum)]
     addresses: Option<AddressesArg>,
 
-    /// Keep the identity, the records and the known peers in this directory, which is for one node in one network; in
-    /// memory without it
+    /// Keep the identity, the records and the known peers in this directory, which belongs to one node in one network
+    /// [default: in memory]
     #[arg(long, value_name = "PATH")]
     pub(crate) store: Option<PathBuf>,
 
-    /// A fixed identity made from this number, for tests; random without it
+    /// Derive the identity from this number, for tests [default: random]
     #[arg(long, value_name = "N")]
     key_seed: Option<u64>,
 
-    /// Whose rules to follow: those of a network of one's own, of the public IPFS network, or of its local networks
+    /// Rules of the network: a private one, the public IPFS network (amino), or its local networks (lan)
     #[arg(long, value_enum, default_value_t = Network::Private)]
     network: Network,
 
-    /// Serve metrics for Prometheus at http://ADDR/metrics; a port alone is one on loopback
+    /// Serve metrics for Prometheus at http://ADDR/metrics; a port alone means loopback
     #[arg(long, value_name = "ADDR", value_parser = metrics_addr)]
     pub(crate) metrics: Option<SocketAddr>,
 
-    /// k: how many peers keep a record [default: 20]
+    /// k: number of peers that store a record [default: 20]
     #[arg(long, value_name = "N")]
     k: Option<NonZeroUsize>,
 
-    /// α: requests under way while a lookup searches [default: 10]
+    /// α: requests in flight of a lookup [default: 10]
     #[arg(long, value_name = "N")]
     alpha: Option<NonZeroUsize>,
 
-    /// β: how many of the closest must answer to end the search [default: 3]
+    /// β: number of closest peers whose answers end the search [default: 3]
     #[arg(long, value_name = "N")]
     beta: Option<NonZeroUsize>,
 
-    /// The time of a query in all, such as 2s or 500ms [default: 60s]
+    /// Longest time of a query, such as 2s or 500ms [default: 60s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     query_timeout: Option<Duration>,
 
-    /// The longest time of one request [default: 10s]
+    /// Longest time of one request [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     request_timeout: Option<Duration>,
 
-    /// How long values of other nodes are kept [default: 48h]
+    /// Lifetime of values of other nodes [default: 48h]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     value_ttl: Option<Duration>,
 
-    /// How long provider records are kept [default: 48h]
+    /// Lifetime of provider records [default: 48h]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     provider_ttl: Option<Duration>,
 
-    /// Announce what this node published again this often; 0 for never [default: 11/24 of the shorter lifetime]
+    /// Interval between announcements of own records; 0: never [default: 11/24 of the shorter lifetime]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     announce_interval: Option<Duration>,
 
-    /// Store values of others again that nobody stored for so long; 0 for never [default: 1h, at most 1/4 of --value-ttl]
+    /// Time after which a value that was not stored again is replicated; 0: never [default: 1h, at most 1/4 of --value-ttl]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     replicate_interval: Option<Duration>,
 
-    /// Look into each part of the routing table that no lookup went into for so long; 0 for never [default: 10m]
+    /// Refresh a bucket in which there was no lookup for this time; 0: never [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     refresh_interval: Option<Duration>,
 
-    /// Speak JSON on standard output, one object a line, and nothing else
+    /// Write only JSON to standard output, one object per line
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -166,7 +167,7 @@ enum Network {
 }
 
 impl Args {
-    /// The arguments of this process. Ends it, with exit code 2 and an error that names the fault, if they cannot work.
+    /// The arguments of this process. Ends the process with exit code 2 and an error if they cannot work.
     pub(crate) fn from_command_line() -> Args {
         let args = Args::parse();
         match args.fault() {
@@ -175,7 +176,7 @@ impl Args {
         }
     }
 
-    /// What cannot work about them together, or with what is kept in the directory.
+    /// The reason why the arguments cannot work together, or not with the directory of `--store`.
     fn fault(&self) -> Option<String> {
         let config = match self.config() {
             Ok(config) => config,
@@ -185,7 +186,7 @@ impl Args {
         self.store.as_deref().and_then(|path| Home::is_for(path, &network).err())
     }
 
-    /// Whose network this is: the rules, and the protocol that its nodes share.
+    /// The network: its rules, and its protocol in parentheses.
     pub(crate) fn network_name(&self, config: &kad::Config) -> String {
         let rules = self.network.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let protocol = config.protocols().first().map(AsRef::as_ref).unwrap_or_default();
@@ -222,7 +223,7 @@ impl Args {
         config.with_core(core)
     }
 
-    /// What the network asks for, and what was asked for instead.
+    /// The configuration of the network, changed by `--protocol`, `--addresses` and `--mode`.
     fn preset(&self) -> kad::Config {
         let config = match self.network {
             Network::Private => kad::Config::new(PRIVATE_PROTOCOL),
@@ -246,7 +247,7 @@ impl Args {
         })
     }
 
-    /// Through whom to join.
+    /// The peers to join through.
     pub(crate) fn seeds(&self) -> Vec<Seed> {
         if self.network != Network::Amino || self.no_bootstrap || !self.bootstrap.is_empty() {
             return self.bootstrap.clone();
@@ -254,7 +255,7 @@ impl Args {
         AMINO_BOOT_NODES.iter().filter_map(|addr| seed(addr).ok()).collect()
     }
 
-    /// The node's identity: of the given number, else the one kept at home, else a new one.
+    /// The node's identity: that of `--key-seed`, else that of the directory, else a new one.
     pub(crate) fn keypair(&self, home: Option<&Home>) -> Result<identity::Keypair, String> {
         let wanted = self.key_seed.map(|seed| {
             let secret = kad::Key::hash(format!("key seed {seed}").as_bytes()).to_bytes();
@@ -268,13 +269,13 @@ impl Args {
     }
 }
 
-/// What goes in and out, and which commands there are.
+/// Input, output and commands.
 fn after_help() -> String {
     let commands: String = COMMANDS.iter().map(|(usage, what)| format!("  {usage:<18} {what}\n")).collect();
     format!("{INPUT}\nCommands:\n{commands}")
 }
 
-/// Zero stands for never.
+/// Zero means never.
 fn interval(every: Duration) -> Interval {
     if every.is_zero() { Interval::Never } else { Interval::Every(every) }
 }
@@ -301,7 +302,7 @@ fn seed(text: &str) -> Result<Seed, String> {
     let addr: Multiaddr = text.parse().map_err(|why| format!("not a multiaddress: {why}"))?;
     match addr.iter().last() {
         Some(Protocol::P2p(peer)) if addr.len() > 1 => Ok(Seed { peer, addr }),
-        _ => Err("must end in /p2p/PEERID, so that nobody else can answer in that peer's place".to_owned()),
+        _ => Err("must end in /p2p/PEERID, so that no other peer can answer in its place".to_owned()),
     }
 }
 

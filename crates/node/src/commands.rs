@@ -1,4 +1,4 @@
-//! What each command does: one call of the handle, and its outcome as fields.
+//! The commands: each is one call of the handle, with its outcome as fields.
 
 use std::num::NonZeroUsize;
 use std::time::SystemTime;
@@ -17,14 +17,14 @@ use crate::parse::{COMMANDS, Command};
 use crate::people::Steps;
 use crate::swarm::{Control, ModeNow};
 
-/// How many records are read at a time.
+/// The number of records read at a time.
 const PAGE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// Runs commands. One for each command that runs.
+/// Runs one command.
 pub(crate) struct Runner {
     pub(crate) dht: DhtHandle,
     pub(crate) control: Control,
-    /// How the query goes, for people.
+    /// The progress of the query, for people.
     pub(crate) steps: Steps,
 }
 
@@ -61,10 +61,10 @@ impl Runner {
         }
     }
 
-    /// The peer is named to the DHT too, so that the next command can ask it without waiting for a trial.
+    /// Dials a peer, and adds it to the DHT, so that the next command can use it at once.
     async fn dial(&self, addr: Multiaddr) -> Outcome {
         let (remote, reached) = self.control.dial(addr.clone()).await?;
-        // A peer that was connected already was not tried at this address, which may be wrong.
+        // A peer that was connected already was not dialled at this address, which may be wrong.
         self.dht.add_peer(remote, reached.then_some(addr)).check().map_err(|why| why.to_string())?;
         Ok(vec![("remote", remote.to_string().into())])
     }
@@ -81,7 +81,7 @@ impl Runner {
 
     async fn find_providers(&mut self, key: Vec<u8>) -> Outcome {
         let mut updates = self.dht.providers(key).with_progress();
-        // One entry a provider: it comes a second time if its addresses were found later.
+        // One entry for each provider: it is reported a second time if its addresses are found later.
         let mut providers: Vec<PeerRecord> = Vec::new();
         while let Some(update) = self.steps.next(&mut updates).await {
             match update {
@@ -204,7 +204,7 @@ impl Runner {
     }
 }
 
-/// `kept` says whether the record is on this node, which publishes it again in time; peers or not.
+/// `kept` is whether this node has stored the record and will announce it again, whether or not a peer has stored it.
 fn published(reached: &'static str, outcome: Result<Published, QueryError>) -> Outcome {
     let told = |acknowledged: &[PeerId], sent: &[PeerId], failed: &[_], kept: bool| {
         let mut fields = vec![(reached, fields::ids(acknowledged)), ("failed", fields::failures(failed))];
@@ -229,7 +229,7 @@ fn published(reached: &'static str, outcome: Result<Published, QueryError>) -> O
 
 fn explain(why: &QueryError) -> String {
     match why {
-        // The networks that refuse any are those of IPFS.
+        // Only the networks of IPFS refuse values.
         QueryError::InvalidValue(InvalidValue::UnknownNamespace) => {
             format!("{why}: this network takes values under /pk/ and /ipns/ alone")
         }
@@ -270,7 +270,7 @@ fn mode(mode: &ModeNow) -> Fields {
     vec![("mode", mode.mode.to_string().into()), ("wanted", wanted.into()), ("why", mode.why.into())]
 }
 
-/// The time by which the node's records expire: unix time.
+/// The Unix time, which the expiry of records is compared with.
 #[expect(clippy::disallowed_methods, reason = "records are shown with the time that is left to them")]
 fn now() -> Timestamp {
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Between standard input and output: reads commands, runs them side by side, writes each answer when it is there.
+//! Standard input and output: reads commands, runs them side by side, writes each answer when it is done.
 
 use std::io;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::swarm::Node;
 
 /// Commands that run at once; the next line is read when one of them is done.
 const MAX_RUNNING: usize = 1024;
-/// How long leaving waits for commands that were told that the node is gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time that an exit waits for commands that still run.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves commands until the end of the input, `quit` or a signal.
 pub(crate) async fn run(node: Node, args: &Args) -> io::Result<()> {
@@ -28,7 +28,7 @@ pub(crate) async fn run(node: Node, args: &Args) -> io::Result<()> {
     let seeds = Seeds::new(console.node.peer, console.node.policy, &args.seeds());
     tokio::spawn(join(console.node.dht.clone(), seeds, args.json));
     let mut lines = Lines::new(BufReader::new(tokio::io::stdin()));
-    let mut signal = std::pin::pin!(told_to_leave());
+    let mut signal = std::pin::pin!(terminated());
     let mut reading = true;
     while reading || !console.running.is_empty() {
         tokio::select! {
@@ -105,10 +105,10 @@ impl Console {
         self.answer(&Answer::new(asked, begun.elapsed(), Ok(Vec::new()))).await
     }
 
-    /// Ends the node; commands that still run are answered that it is gone.
+    /// Ends the node; commands that still run fail.
     async fn stop(&mut self) -> io::Result<()> {
         self.node.stop().await;
-        while let Ok(Some(done)) = timeout(PATIENCE, self.running.join_next()).await {
+        while let Ok(Some(done)) = timeout(EXIT_TIMEOUT, self.running.join_next()).await {
             self.answer(&done?).await?;
         }
         Ok(())
@@ -121,8 +121,8 @@ async fn write(text: &str) -> io::Result<()> {
     out.flush().await
 }
 
-/// Ready once the process is asked to end. If it cannot be asked, the default remains: it is killed.
-async fn told_to_leave() {
+/// Ready once the process gets Ctrl-C or SIGTERM. If it cannot listen for them, they kill it.
+async fn terminated() {
     #[cfg(unix)]
     if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         tokio::select! {

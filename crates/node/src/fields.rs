@@ -1,4 +1,4 @@
-//! How keys, values and peers are written: text, or bytes as `hex:`; a CID stands for its multihash.
+//! Keys, values and peers as text: bytes that are no text as `hex:`, a CID for its multihash.
 
 use cid::Cid;
 use kad::core::{PeerFailure, Report};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const HEX: &str = "hex:";
 
-/// Bytes as text where they are UTF-8, else as `hex:`; text that looks like `hex:` too, so that there is no doubt.
+/// Bytes as text if they are UTF-8, else as `hex:`; text that begins with `hex:` too, so that there is no ambiguity.
 pub(crate) fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.starts_with(HEX) && !text.contains(char::is_control) => text.to_owned(),

@@ -1,12 +1,12 @@
-//! What is wrong with a configuration, in the words of the command line.
+//! The errors of a configuration in the words of the command line.
 //!
-//! Knows: which flag sets which field. Must not know: what is allowed.
+//! Knows: the flag of each field. Must not know: the limits of a field.
 
 use kad::ConfigError;
 use kad::core::config::Interval;
 use libp2p_kad_dht as kad;
 
-/// A field, the flag that sets it, and what it is set to.
+/// A field, the flag that sets it, and its value.
 type Flag = (&'static str, &'static str, fn(&kad::Config) -> String);
 
 const FLAGS: [Flag; 14] = [
@@ -14,7 +14,7 @@ const FLAGS: [Flag; 14] = [
     ("lookup.parallelism", "--alpha", |config| config.core().lookup.parallelism.to_string()),
     ("lookup.resiliency", "--beta", |config| config.core().lookup.resiliency.to_string()),
     ("lookup.query_timeout", "--query-timeout", |config| format!("{:?}", config.core().lookup.query_timeout)),
-    // The node lowers the shortest time together with it.
+    // The program lowers the shortest time together with the longest.
     ("lookup.min_request_timeout", "--request-timeout", |config| format!("{:?}", config.core().lookup.request_timeout)),
     ("lookup.request_timeout", "--request-timeout", |config| format!("{:?}", config.core().lookup.request_timeout)),
     ("record.value_ttl", "--value-ttl", |config| format!("{:?}", config.core().record.value_ttl)),
@@ -33,7 +33,7 @@ const FLAGS: [Flag; 14] = [
     ("limit.frontier", "the limit", |config| config.core().limit.frontier.to_string()),
 ];
 
-/// Why a configuration made from flags cannot work.
+/// The reason why a configuration made from flags cannot work.
 pub(crate) fn explain(why: &ConfigError, config: &kad::Config) -> String {
     match why {
         ConfigError::Greater(one, other) => {

@@ -1,6 +1,6 @@
-//! The directory of `--store`: who the node is, which network it is in, and what it keeps.
+//! The directory of `--store`: the identity of the node, its network, and its records.
 //!
-//! Knows: names of files. Must not know: what is in the database.
+//! Knows: the names of the files. Must not know: the database.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -9,23 +9,23 @@ use std::path::{Path, PathBuf};
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
 
-/// A node's directory.
+/// The directory of a node.
 pub(crate) struct Home(PathBuf);
 
 impl Home {
-    /// The directory at `path`, made if it is missing.
+    /// The directory at `path`, created if it is missing.
     pub(crate) fn at(path: &Path) -> Result<Home, String> {
-        fs::create_dir_all(path).map_err(|why| format!("cannot keep anything in {}: {why}", path.display()))?;
+        fs::create_dir_all(path).map_err(|why| format!("cannot create {}: {why}", path.display()))?;
         Ok(Home(path.to_owned()))
     }
 
-    /// Whether the directory at `path` may be used in this network: what was published in one must not go to another.
-    /// Touches nothing. A directory that does not say is for any.
+    /// Fails if the directory at `path` belongs to another network, whose records must not be published in this one. Changes
+    /// no file. A directory without a network is for any.
     pub(crate) fn is_for(path: &Path, network: &str) -> Result<(), String> {
         match MadeFor::read(path)? {
             Some(made) if made.network != network => Err(format!(
-                "--store {} was made for the network {}, and this is {network}: what is kept there was published in \
-                 the other one; name another directory",
+                "--store {} was made for the network {}, and this is {network}: its records belong to the other \
+                 network; name another directory",
                 path.display(),
                 made.network,
             )),
@@ -33,24 +33,23 @@ impl Home {
         }
     }
 
-    /// From now on the directory is for this node in this network alone.
-    pub(crate) fn settle(&self, peer: PeerId, network: &str) -> Result<(), String> {
+    /// Binds the directory to this node and this network.
+    pub(crate) fn bind(&self, peer: PeerId, network: &str) -> Result<(), String> {
         if MadeFor::read(&self.0)?.is_some() {
             return Ok(());
         }
         let path = MadeFor::path(&self.0);
         keep(&path, format!("{peer}\n{network}\n").as_bytes())
-            .map_err(|why| format!("cannot keep {}: {why}", path.display()))
+            .map_err(|why| format!("cannot write {}: {why}", path.display()))
     }
 
-    /// The database of records.
+    /// The path of the database.
     pub(crate) fn records(&self) -> PathBuf {
         self.0.join("records")
     }
 
-    /// The identity kept here, which must be `wanted` where one is given: what is published from here is published in
-    /// its name. Where none is kept, `wanted` or a new one is kept first. What is there and is no identity is left as it
-    /// is.
+    /// The identity in the directory; an error if `wanted` is another one, since the records are published in its name. In a
+    /// directory without an identity, `wanted` or a new one is written first. A file that is no identity is not changed.
     pub(crate) fn identity(&self, wanted: Option<Keypair>) -> Result<Keypair, String> {
         let path = self.0.join("identity");
         let kept = match fs::read(&path) {
@@ -87,13 +86,13 @@ impl Home {
         }
         let keypair = wanted.unwrap_or_else(Keypair::generate_ed25519);
         let bytes = keypair.to_protobuf_encoding().map_err(|why| why.to_string())?;
-        keep(path, &bytes).map_err(|why| format!("cannot keep {}: {why}", path.display()))?;
+        keep(path, &bytes).map_err(|why| format!("cannot write {}: {why}", path.display()))?;
         Ok(keypair)
     }
 }
 
-/// What a directory was made for: the node's id and the network, a line each in the file `made-for`. Without it somebody
-/// who exchanged the identity would publish the records of another node for ever.
+/// The node and the network that a directory belongs to: a line each in the file `made-for`. Without it, a node whose
+/// identity file was exchanged would publish the records of another node.
 struct MadeFor {
     peer: PeerId,
     network: String,
@@ -104,7 +103,7 @@ impl MadeFor {
         home.join("made-for")
     }
 
-    /// `None` where nothing was settled yet.
+    /// `None` if the directory is not bound yet.
     fn read(home: &Path) -> Result<Option<MadeFor>, String> {
         let path = MadeFor::path(home);
         let text = match fs::read_to_string(&path) {
@@ -133,7 +132,7 @@ fn read(path: &Path, bytes: &[u8]) -> Result<Keypair, String> {
     })
 }
 
-/// Writes a new file that only its owner can read, whole or not at all.
+/// Writes a new file that only its owner can read, completely or not at all.
 fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("draft");
     let mut options = fs::OpenOptions::new();
@@ -144,7 +143,8 @@ fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(draft, path)?;
-    // The name too has to be there after the power failed: without it the records are nobody's. Not every system can.
+    // The name of the file must survive a power failure too: without it the records belong to no node. Not every system
+    // can sync a directory.
     if let Some(Ok(directory)) = path.parent().map(fs::File::open) {
         let _ = directory.sync_all();
     }

@@ -2,8 +2,8 @@
 
 use tokio::io::{self, AsyncBufRead, AsyncBufReadExt as _};
 
-/// The longest line in bytes that is read whole: a value of the largest size that the protocol carries, in `hex:`,
-/// fits many times over. Of a longer line only the beginning is kept.
+/// The longest line in bytes: more than enough for the largest value in `hex:`. Only the beginning of a longer line is
+/// kept.
 pub(crate) const MAX_LINE: usize = 256 * 1024;
 
 /// A line without its ending.
@@ -13,7 +13,7 @@ pub(crate) struct Line {
     pub(crate) cut: bool,
 }
 
-/// The lines of one source, one after the other.
+/// The lines of a source.
 pub(crate) struct Lines<R> {
     source: R,
     line: Line,
@@ -24,16 +24,16 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         Lines { source, line: Line { bytes: Vec::new(), cut: false } }
     }
 
-    /// The next line; `None` at the end of the input. May be dropped while it waits: nothing is lost.
+    /// The next line; `None` at the end of the input. Cancel-safe: no input is lost.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let read = self.source.fill_buf().await?;
             let at_end = read.is_empty();
             let newline = read.iter().position(|byte| *byte == b'\n');
             let part = &read[..newline.unwrap_or(read.len())];
-            let room = MAX_LINE - self.line.bytes.len();
-            self.line.bytes.extend_from_slice(&part[..part.len().min(room)]);
-            self.line.cut |= part.len() > room;
+            let free = MAX_LINE - self.line.bytes.len();
+            self.line.bytes.extend_from_slice(&part[..part.len().min(free)]);
+            self.line.cut |= part.len() > free;
             let consumed = part.len() + usize::from(newline.is_some());
             self.source.consume(consumed);
             if newline.is_some() || (at_end && !self.line.bytes.is_empty()) {

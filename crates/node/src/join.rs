@@ -1,17 +1,17 @@
-//! Joins the network through the peers of `--bootstrap`, while commands are served already.
+//! Joins the network through the peers of `--bootstrap`, while commands run already.
 //!
-//! Knows: who was named. Must not know: commands. That it did not work is said on standard error, for nobody asked.
+//! Knows: the peers to join through. Must not know: commands. A failure goes to standard error, since it answers no command.
 
 use kad::core::AddressPolicy;
 use kad::{DhtHandle, QueryError};
 use libp2p::PeerId;
 use libp2p_kad_dht as kad;
 
-use crate::answer::{Fields, tell};
+use crate::answer::{Fields, report_event};
 use crate::args::Seed;
 use crate::fields;
 
-/// Joins, and says so if it cannot. Without seeds there is nobody to join through.
+/// Joins, and reports a failure. Does nothing without seeds.
 pub(crate) async fn join(dht: DhtHandle, seeds: Seeds, json: bool) {
     if seeds.named == 0 {
         return;
@@ -22,19 +22,19 @@ pub(crate) async fn join(dht: DhtHandle, seeds: Seeds, json: bool) {
     };
     let error = match why {
         QueryError::NoPeers if seeds.refused.len() == seeds.named => {
-            format!("{why}, since none that --bootstrap names will do: {}", seeds.refused.join("; "))
+            format!("{why}, since no peer of --bootstrap can be used: {}", seeds.refused.join("; "))
         }
         _ => why.to_string(),
     };
     let mut fields: Fields = vec![("ok", false.into()), ("error", error.as_str().into())];
     fields.extend(why.report().map(|report| ("failed", fields::failures(&report.failed))));
-    tell(json, "bootstrap", fields, &format!("could not join: {error}"));
+    report_event(json, "bootstrap", fields, &format!("could not join: {error}"));
 }
 
-/// Through whom to join.
+/// The peers to join through.
 pub(crate) struct Seeds {
     named: usize,
-    /// Those of them that are never dialled, and why.
+    /// The seeds that are never dialled, each with the reason.
     refused: Vec<String>,
 }
 

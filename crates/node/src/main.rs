@@ -7,12 +7,11 @@
 //! kad-node --help                                              # all flags
 //! ```
 //!
-//! It reads one command a line on standard input, runs commands side by side, and answers each when it is done. A line
-//! may begin with `#ID `, which comes back with its answer. With `--json` nothing but JSON objects goes to standard
-//! output: first `{"event":"ready",...}` with the node's addresses, then one answer a command, in the order in which they
-//! are done. What nobody asked for, such as that it could not join, goes to standard error, with `--json` as an object
-//! too; so do logs, as `RUST_LOG` says. At the end of the input the node finishes what it was asked and leaves; `quit`
-//! leaves at once; so does Ctrl-C.
+//! It reads one command per line from standard input, runs commands side by side, and answers each when it is done. A line
+//! may begin with `#ID `, which its answer repeats. With `--json` only JSON objects go to standard output: first
+//! `{"event":"ready",...}` with the node's addresses, then one answer for each command, in the order in which they are done.
+//! Events that answer no command, such as a failed join, go to standard error, with `--json` as objects too; so do logs, as
+//! `RUST_LOG` says. At the end of the input the node finishes all commands and exits; `quit` and Ctrl-C end it at once.
 
 mod answer;
 mod args;
@@ -51,7 +50,7 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Leaves without waiting for the thread that may still be reading standard input.
+/// Exits without waiting for the thread that may still be reading standard input.
 fn leave() -> ! {
     std::process::exit(0)
 }

@@ -1,4 +1,4 @@
-//! One line of input as a command, or the fault in it.
+//! Parses a line of input into a command or an error.
 
 use kad::Mode;
 use libp2p::{Multiaddr, PeerId};
@@ -7,29 +7,29 @@ use libp2p_kad_dht as kad;
 use crate::fields;
 use crate::input::{Line, MAX_LINE};
 
-/// What can be asked, with its arguments, for people.
+/// The commands with their arguments, for people.
 pub(crate) const COMMANDS: [(&str, &str); 18] = [
-    ("dial ADDR", "connect to a peer and take it into the DHT"),
-    ("put KEY VALUE", "keep a value at the peers closest to its key"),
+    ("dial ADDR", "connect to a peer and add it to the DHT"),
+    ("put KEY VALUE", "store a value at the peers closest to its key"),
     ("get KEY", "find the value under a key"),
-    ("remove KEY", "forget the value kept here, and announce it no more; what other peers keep expires in its time"),
-    ("provide CID", "announce that this node has some content"),
-    ("stopproviding CID", "announce it no more; what other peers were told expires in its time"),
-    ("findprovs CID", "find who has some content"),
-    ("findpeer PEERID", "find a peer's addresses"),
+    ("remove KEY", "delete the value on this node and stop announcing it; copies at other peers expire"),
+    ("provide CID", "announce that this node provides the content"),
+    ("stopproviding CID", "stop announcing it; the records at other peers expire"),
+    ("findprovs CID", "find providers of the content"),
+    ("findpeer PEERID", "find the addresses of a peer"),
     ("closest KEY", "find the peers closest to a key"),
-    ("peers", "who is in the routing table and who is connected"),
-    ("records", "what is kept here"),
-    ("bootstrap", "find this node's place in the network anew"),
+    ("peers", "the peers in the routing table and the connected peers"),
+    ("records", "the records on this node"),
+    ("bootstrap", "join the network again"),
     ("table", "the routing table, bucket by bucket"),
-    ("queries", "the queries that run"),
-    ("stats", "what this node did so far"),
-    ("mode", "whether this node serves others, and why; `mode client`, `mode server` or `mode auto` chooses"),
-    ("help", "these lines"),
-    ("quit", "leave at once"),
+    ("queries", "the running queries"),
+    ("stats", "counters of this node"),
+    ("mode", "whether this node is a server, and why; change it with `mode client`, `mode server` or `mode auto`"),
+    ("help", "this list"),
+    ("quit", "exit at once"),
 ];
 
-/// The longest name of an unknown command that is repeated in its answer.
+/// The most characters of an unknown command that its answer repeats.
 const MAX_NAME: usize = 64;
 
 #[derive(Debug)]
@@ -55,17 +55,17 @@ pub(crate) enum Command {
     Quit,
 }
 
-/// A command as it was given, with what its answer repeats.
+/// A command with the words of the line that its answer repeats.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) id: Option<String>,
     pub(crate) name: String,
-    /// The key as it was given, where the command takes one.
+    /// The key as it stands in the line, if the command takes one.
     pub(crate) key: Option<String>,
     pub(crate) command: Result<Command, String>,
 }
 
-/// Reads a line; `None` if it is blank.
+/// Parses a line; `None` if it is blank.
 pub(crate) fn parse(line: &Line) -> Option<Asked> {
     let text = String::from_utf8_lossy(&line.bytes);
     let text = text.trim_start();
@@ -125,12 +125,12 @@ fn command(name: &str, arguments: &str) -> Result<Command, String> {
             "client" => Command::SetMode(Some(Mode::Client)),
             "server" => Command::SetMode(Some(Mode::Server)),
             "auto" => Command::SetMode(None),
-            _ => return Err("there are the modes client, server and auto".to_owned()),
+            _ => return Err("the modes are client, server and auto".to_owned()),
         },
         "help" => none(arguments, Command::Help)?,
         "quit" => none(arguments, Command::Quit)?,
-        "" => return Err("there is no command behind the id".to_owned()),
-        _ => return Err(format!("unknown command; there are: {}", names().collect::<Vec<_>>().join(" "))),
+        "" => return Err("no command after the id".to_owned()),
+        _ => return Err(format!("unknown command; the commands are: {}", names().collect::<Vec<_>>().join(" "))),
     })
 }
 
@@ -156,5 +156,5 @@ fn only<'a>(arguments: &'a str, what: &str) -> Result<&'a str, String> {
 }
 
 fn none(arguments: &str, command: Command) -> Result<Command, String> {
-    if arguments.trim().is_empty() { Ok(command) } else { Err("it takes no arguments".to_owned()) }
+    if arguments.trim().is_empty() { Ok(command) } else { Err("this command takes no arguments".to_owned()) }
 }

@@ -1,4 +1,4 @@
-//! Answers as people like to read them, and the steps of a query that takes a while.
+//! Answers for people, and the progress of a slow query.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::answer::Answer;
 
-/// Quick queries show nothing on their way, slow ones a line as often as this.
-const PACE: Duration = Duration::from_secs(1);
+/// The interval between two lines about a running query; a query that is faster shows none.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The column that names the row.
 const NAME: &str = "";
 
-/// Counts the steps of one query, and shows people now and then how it goes.
+/// Counts the steps of a query and shows them at intervals.
 pub(crate) struct Steps {
-    /// What to call the query; `None` if nobody looks.
+    /// The name of the query; `None` to show nothing.
     name: Option<String>,
     due: Instant,
     asked: usize,
@@ -30,10 +30,10 @@ pub(crate) struct Steps {
 
 impl Steps {
     pub(crate) fn new(name: Option<String>) -> Steps {
-        Steps { name, due: Instant::now() + PACE, asked: 0, answered: 0, failed: 0, closest: 0 }
+        Steps { name, due: Instant::now() + PROGRESS_INTERVAL, asked: 0, answered: 0, failed: 0, closest: 0 }
     }
 
-    /// The next news of a query. Shows how it goes while there are none.
+    /// The next update of a query. Shows the progress while it waits.
     pub(crate) async fn next<T>(&mut self, news: &mut (impl Stream<Item = T> + Unpin)) -> Option<T> {
         loop {
             tokio::select! {
@@ -56,7 +56,7 @@ impl Steps {
     }
 
     fn show(&mut self) {
-        self.due += PACE;
+        self.due += PROGRESS_INTERVAL;
         let Steps { name, asked, answered, failed, closest, .. } = self;
         if let Some(name) = name {
             eprintln!("  {name}: {asked} asked, {answered} answered, {failed} failed, {closest} bits close to the key");
@@ -71,7 +71,7 @@ pub(crate) fn show(answer: &Answer) -> String {
     let verdict = answer.error.as_ref().map(|error| format!("FAILED: {error} ")).unwrap_or_default();
     let mut text = format!("{id}{}{key}  {verdict}({} ms)\n", answer.cmd, answer.took.as_millis());
     let (rows, fields): (Vec<_>, Vec<_>) = answer.fields.iter().partition(|(_, value)| value.is_object());
-    // Those of the same columns are one table.
+    // Objects with the same fields form one table.
     for rows in rows.chunk_by(|(_, one), (_, other)| keys(one).eq(keys(other))) {
         let rows: Vec<_> = rows.iter().copied().map(named).collect();
         let _ =
@@ -93,7 +93,7 @@ fn keys(value: &Value) -> impl Iterator<Item = &String> {
     value.as_object().into_iter().flat_map(|fields| fields.keys())
 }
 
-/// The routing table: a line for each bucket, and one for each peer in it.
+/// The routing table: a line for each bucket and for each peer in it.
 fn buckets(value: &Value) -> String {
     let mut text = String::new();
     for bucket in value.as_array().into_iter().flatten() {
@@ -123,7 +123,7 @@ fn named((name, value): &(&str, Value)) -> Value {
     row
 }
 
-/// Objects of the same fields as rows below their names.
+/// Objects with the same fields as rows below the names of the fields.
 fn table(items: &[Value]) -> String {
     let Some(Value::Object(first)) = items.first() else { return String::new() };
     let mut names: Vec<&String> = first.keys().collect();
@@ -143,7 +143,7 @@ fn table(items: &[Value]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A number of seconds in the unit that says most.
+/// A number of seconds in a readable unit.
 fn age(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -153,7 +153,7 @@ fn age(seconds: u64) -> String {
     }
 }
 
-/// A value on one line; what could move the cursor of a terminal is escaped.
+/// A value on one line, with control characters escaped.
 fn cell(value: &Value) -> String {
     match value {
         Value::String(text) if text.chars().any(char::is_control) => text.escape_debug().to_string(),

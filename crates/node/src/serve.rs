@@ -1,8 +1,8 @@
-//! `--metrics`: answers `GET /metrics` with the node's metrics, as Prometheus asks for them.
+//! `--metrics`: answers `GET /metrics` with the metrics of the node for Prometheus.
 //!
-//! Knows: which paths there are, and how many clients may be connected. Must not know: HTTP, which hyper speaks, or what
-//! is in the metrics. One request a connection, bounded in size and in time: a client that is slow or silent keeps
-//! nobody waiting, and the oldest gives way to a new one when there are too many.
+//! Knows: the paths, and the limit on clients. Must not know: HTTP, which hyper speaks, or the metrics. Each connection has
+//! one request, bounded in size and in time: a slow or silent client delays no other, and the oldest connection is closed for
+//! a new one when there are too many.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -24,18 +24,18 @@ use tokio::time::{sleep, timeout};
 
 /// Connections at once; the oldest is closed for one more.
 const AT_ONCE: usize = 64;
-/// The most bytes of a request's head; hyper takes no less.
+/// The most bytes of a request's head; hyper does not accept a lower limit.
 const MAX_HEAD: usize = 8 * 1024;
-/// The time of a connection in all.
+/// The longest time of a connection.
 const TIME: Duration = Duration::from_secs(5);
-/// The pause after a connection that could not be accepted, as when no file is left.
+/// The pause after a connection that could not be accepted, for example for lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the content is: OpenMetrics text.
+/// The content type of OpenMetrics text.
 const METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// Listens here, and serves for as long as the process lives. Returns where it listens.
+/// Listens on `addr` and serves until the process ends. Returns the address.
 pub(crate) async fn start(addr: SocketAddr, registry: Registry) -> Result<SocketAddr, String> {
     let listener = TcpListener::bind(addr).await.map_err(|why| format!("cannot serve metrics at {addr}: {why}"))?;
     let addr = listener.local_addr().map_err(|why| why.to_string())?;
@@ -62,7 +62,7 @@ async fn connection(stream: TcpStream, registry: Arc<Registry>) {
     let service = service_fn(move |request| std::future::ready(Ok::<_, Infallible>(respond(&request, &registry))));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(TIME).max_buf_size(MAX_HEAD).keep_alive(false);
-    let _ = http.serve_connection(TokioIo::new(stream), service).await; // how it ends is the client's business
+    let _ = http.serve_connection(TokioIo::new(stream), service).await; // how it ends does not matter
 }
 
 fn respond(request: &Request<Incoming>, registry: &Registry) -> Response<String> {
@@ -74,7 +74,7 @@ fn respond(request: &Request<Incoming>, registry: &Registry) -> Response<String>
                 Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{why}\n")),
             }
         }
-        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, TEXT, "there is /metrics\n".to_owned()),
+        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, TEXT, "the metrics are at /metrics\n".to_owned()),
         _ => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD /metrics\n".to_owned()),
     };
     let mut response = Response::new(body);

@@ -1,4 +1,4 @@
-//! The node's swarm, in a task of its own: it dials, says who is connected, and otherwise is only polled.
+//! The swarm of the node, in a task of its own.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -19,14 +19,14 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::answer::tell;
+use crate::answer::report_event;
 use crate::args::Args;
 use crate::home::Home;
 use crate::serve;
 
-/// Connections that nobody uses are kept for this long, so that the next lookup need not dial.
+/// The time that an idle connection is kept, so that the next lookup need not dial.
 const IDLE: Duration = Duration::from_secs(60);
-/// Requests to the swarm's task that may wait; more wait in their own tasks.
+/// The capacity of the channel to the swarm; more requests wait in their own tasks.
 const REQUESTS: usize = 64;
 
 #[derive(NetworkBehaviour)]
@@ -36,32 +36,31 @@ struct Behaviour {
     kad: kad::Behaviour,
 }
 
-/// A node that runs.
+/// A running node.
 pub(crate) struct Node {
     pub(crate) peer: PeerId,
-    /// Where it listens, with its id.
+    /// Its listen addresses with its id.
     pub(crate) addrs: Vec<Multiaddr>,
-    /// The names of the protocol, the preferred one first.
+    /// The protocol names, the preferred one first.
     pub(crate) protocols: Vec<StreamProtocol>,
-    /// Which addresses it deals with.
+    /// The addresses that it uses.
     pub(crate) policy: AddressPolicy,
     pub(crate) dht: DhtHandle,
     pub(crate) control: Control,
-    /// Where it serves metrics.
+    /// The address of the metrics.
     pub(crate) metrics: Option<SocketAddr>,
     swarm: JoinHandle<()>,
 }
 
 impl Node {
-    /// Ends the swarm: whatever still waits for an answer is told that the node is gone, and what is kept on the disk is
-    /// there when this is done.
+    /// Ends the swarm: open queries fail, and the disk store is complete when this returns.
     pub(crate) async fn stop(&mut self) {
         self.swarm.abort();
         let _ = (&mut self.swarm).await; // it was ended
     }
 }
 
-/// What a command may want of the swarm itself.
+/// Access to the swarm for commands.
 #[derive(Clone)]
 pub(crate) struct Control(mpsc::Sender<Request>);
 
@@ -72,23 +71,23 @@ enum Request {
     SetMode(Option<Mode>, oneshot::Sender<ModeNow>),
 }
 
-/// Whether the node serves others.
+/// The mode of the node.
 #[derive(Debug)]
 pub(crate) struct ModeNow {
     pub(crate) mode: Mode,
-    /// What was chosen; `None` where it is left to the node.
+    /// The chosen mode; `None` for automatic.
     pub(crate) wanted: Option<Mode>,
     pub(crate) why: &'static str,
 }
 
 impl Control {
-    /// Connects to whoever is at this address; with `/p2p/PEERID` at its end only that peer will do. Tells who it is, and
-    /// whether it was reached there now: a peer that is connected already is not dialled again.
+    /// Connects to the peer at this address; with `/p2p/PEERID` at its end, to that peer only. Returns the peer, and whether
+    /// this dial reached it: a peer that is connected already is not dialled.
     pub(crate) async fn dial(&self, addr: Multiaddr) -> Result<(PeerId, bool), String> {
         self.ask(|answer| Request::Dial(addr, answer)).await?
     }
 
-    /// The peers to which a connection is up.
+    /// The connected peers.
     pub(crate) async fn connected(&self) -> Result<Vec<PeerId>, String> {
         self.ask(Request::Connected).await
     }
@@ -97,7 +96,7 @@ impl Control {
         self.ask(Request::Mode).await
     }
 
-    /// Chooses the mode, or leaves it to the confirmed external addresses. Tells what it is then.
+    /// Sets the mode; with `None` it depends on confirmed external addresses. Returns the resulting mode.
     pub(crate) async fn set_mode(&self, wanted: Option<Mode>) -> Result<ModeNow, String> {
         self.ask(|answer| Request::SetMode(wanted, answer)).await
     }
@@ -110,19 +109,19 @@ impl Control {
     }
 }
 
-/// Starts a node that listens everywhere it was told to.
+/// Starts a node that listens on all addresses of `--listen`.
 pub(crate) async fn start(args: &Args) -> Result<Node, Box<dyn Error>> {
     let config = args.config()?;
     let network = args.network_name(&config);
     let protocols = config.protocols().to_vec();
     let (wanted, policy) = (config.mode(), config.core().address_policy);
     let home = args.store.as_deref().map(Home::at).transpose()?;
-    // Opened before anything listens: a store that cannot be had is no reason to have been in the network.
+    // The store is opened before the node listens: without its store it must not appear in the network.
     let mut registry = Registry::default();
     let metrics = args.metrics.map(|_| Metrics::register(&mut registry));
     let keypair = args.keypair(home.as_ref())?;
     let store = home.as_ref().map(open).transpose()?;
-    home.map_or(Ok(()), |home| home.settle(keypair.public().to_peer_id(), &network))?;
+    home.map_or(Ok(()), |home| home.bind(keypair.public().to_peer_id(), &network))?;
     let mut swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
@@ -180,7 +179,7 @@ fn kad(
 
 /// Waits until each listener has an address.
 async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Result<Vec<Multiaddr>, Box<dyn Error>> {
-    // By name: the ids have no order.
+    // By name, since listener ids have no order.
     let mut waiting: BTreeMap<String, &Multiaddr> = BTreeMap::new();
     for addr in wanted {
         let id =
@@ -188,7 +187,7 @@ async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Result<Ve
         waiting.insert(id.to_string(), addr);
     }
     let mut addrs = Vec::new();
-    // An address such as 0.0.0.0 stands for several, which are all there at once.
+    // An address such as 0.0.0.0 stands for several, which are reported at once.
     while let Some(event) = if waiting.is_empty() { swarm.next().now_or_never().flatten() } else { swarm.next().await }
     {
         match event {
@@ -273,11 +272,11 @@ fn on_event(dials: &mut Dials, json: bool, event: SwarmEvent<BehaviourEvent>) {
     if let SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::AddrsRefused { peer, addrs })) = &event {
         let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
         let line = format!("refused by the address policy (--addresses): {} of {peer}", addrs.join(", "));
-        tell(json, "addrs_refused", vec![("peer", peer.to_string().into()), ("addrs", addrs.into())], &line);
+        report_event(json, "addrs_refused", vec![("peer", peer.to_string().into()), ("addrs", addrs.into())], &line);
     }
     if let SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::NoIdentify)) = &event {
         let line = "peers ask without saying whether they serve or where they listen: they run without identify";
-        tell(json, "no_identify", Vec::new(), line);
+        report_event(json, "no_identify", Vec::new(), line);
     }
     let (connection, result) = match event {
         SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => (connection_id, Ok((peer_id, true))),
@@ -285,11 +284,11 @@ fn on_event(dials: &mut Dials, json: bool, event: SwarmEvent<BehaviourEvent>) {
         event => return tracing::debug!(?event, "swarm"),
     };
     if let Some(answer) = dials.remove(&connection) {
-        let _ = answer.send(result); // nobody waits any more
+        let _ = answer.send(result); // the command may have ended
     }
 }
 
-/// What kept each address from being reached, without the layers between.
+/// The root cause of the failure at each address.
 fn explain(error: &DialError) -> String {
     let DialError::Transport(attempts) = error else { return error.to_string() };
     attempts.iter().map(|(addr, why)| format!("{addr}: {}", root_cause(why))).collect::<Vec<_>>().join("; ")

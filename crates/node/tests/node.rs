@@ -19,7 +19,7 @@ use libp2p::PeerId;
 use serde_json::{Value, json};
 
 /// Far longer than anything here takes; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const CID: &str = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
 const MULTIHASH: &str = "hex:1220c3c4733ec8affd06cf9e9ff50ffc6bcd2ec85a6170004bb709669c31de94391a";
 
@@ -66,7 +66,7 @@ impl Node {
 
     /// The next line of output: always a JSON object.
     fn answer(&mut self) -> Value {
-        let line = self.lines.recv_timeout(PATIENCE).expect("an answer");
+        let line = self.lines.recv_timeout(ANSWER_TIMEOUT).expect("an answer");
         let value: Value = serde_json::from_str(&line).unwrap_or_else(|why| panic!("{line:?}: {why}"));
         assert!(value.is_object(), "{line}");
         value
@@ -97,9 +97,9 @@ impl Node {
         answer
     }
 
-    /// Nothing more is written, and the exit code is this.
+    /// Checks that there is no more output, and the exit code.
     fn ends_with(&mut self, code: i32) {
-        assert_eq!(self.lines.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected), "more output");
+        assert_eq!(self.lines.recv_timeout(ANSWER_TIMEOUT), Err(mpsc::RecvTimeoutError::Disconnected), "more output");
         assert_eq!(self.child.wait().unwrap().code(), Some(code));
     }
 }
@@ -267,7 +267,7 @@ fn metrics_are_served_whoever_asks_badly() {
         ("nonsense\r\n\r\n", "400"),
         ("GET /metrics SMTP\r\n\r\n", "400"),
     ] {
-        let answer = fetch(&node, request, PATIENCE);
+        let answer = fetch(&node, request, ANSWER_TIMEOUT);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer:?}");
         assert!(!request.starts_with("HEAD") || answer.ends_with("\r\n\r\n"), "no body: {answer:?}");
     }
@@ -495,7 +495,7 @@ fn what_no_peer_took_is_kept_and_said_to_be() {
     assert_eq!(node.done("put /app/alone value")["kept"], true);
 }
 
-/// The networks differ in protocol and in what they take as a value. Nobody here is on the public network.
+/// The networks differ in protocol and in the values that they accept. No node here joins the public network.
 #[test]
 fn each_network_has_its_own_protocol_and_values() {
     for (network, protocol, error) in [

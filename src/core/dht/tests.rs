@@ -315,7 +315,7 @@ fn peers_that_are_reached_where_nobody_can_see_them_are_of_one_group_whatever_th
 
 /// A host that lets others answer at the address of a peer, so that it is forgotten, and then dials in its name.
 #[test]
-fn an_entry_whose_address_turns_out_to_be_anothers_counts_for_where_it_was() {
+fn an_entry_whose_address_belongs_to_another_peer_counts_for_where_it_was() {
     let mut dht = node(|config| {
         config.address_policy = AddressPolicy::Public;
         config.routing.diversity = Some(DiversityConfig::default());

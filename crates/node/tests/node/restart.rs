@@ -169,7 +169,7 @@ fn a_directory_that_cannot_be_used_is_an_error_and_stays_as_it_is() {
     assert!(error.contains("records"), "one process at a time: {error}");
 }
 
-/// What a node publishes is published in its name: nobody else may take it over.
+/// A node publishes in its own name: no other node may take its records over.
 #[test]
 fn a_directory_is_for_one_identity() {
     let directory = Directory::new("owned");
@@ -191,7 +191,7 @@ fn a_directory_is_for_one_identity() {
     assert!(refused(&directory.0, &[]).contains("but not the identity"));
 }
 
-/// What was published in one network must not go to another, nor in the name of another node.
+/// Records of one network must not be published in another, nor in the name of another node.
 #[test]
 fn a_directory_is_for_one_network_and_its_identity_cannot_be_exchanged() {
     let directory = Directory::new("network");
