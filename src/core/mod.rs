@@ -35,7 +35,6 @@ mod maintain;
 pub mod message;
 mod peers;
 mod preimage;
-mod prepare;
 pub mod query;
 mod quorum;
 mod record;

@@ -45,6 +45,15 @@ pub(crate) enum Owner {
     Evidence,
 }
 
+impl Owner {
+    pub(crate) fn query(self) -> Option<QueryId> {
+        match self {
+            Owner::Query(id, _) => Some(id),
+            Owner::Probe | Owner::Evidence => None,
+        }
+    }
+}
+
 /// A query's own name for the part of it that asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tag(pub(crate) u16);

@@ -79,8 +79,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("query", &[VOCABULARY, PARTS, SHARED]),
     ("server", &[VOCABULARY, PARTS, SHARED]),
     ("maintain", &[VOCABULARY, PARTS, SHARED]),
-    ("prepare", &[VOCABULARY, PARTS, SHARED, DUTIES]),
-    ("dht", &[VOCABULARY, PARTS, SHARED, DUTIES, &["prepare"]]),
+    ("dht", &[VOCABULARY, PARTS, SHARED, DUTIES]),
 ];
 
 /// The crates that the core may use.

@@ -1,53 +1,55 @@
-//! Where addresses come in and go out: nothing passes that the address policy does not admit.
+//! Applies the address policy to everything that comes in: no address passes that this node does not admit.
 //!
-//! Knows: which inputs and outputs carry addresses. Must not know: which addresses are admitted. *What is in the table
-//! and in the address book came in here and is looked through again when the own addresses change, so what is served
-//! from there needs no second look; what a store gives back, which may be from another time, does.*
+//! Knows: which inputs carry addresses. Must not know: which addresses are admitted. *The addresses of the table and of the
+//! address book came in here, and are filtered again when this node's own addresses change. So they need no filter on the
+//! way out. What a store returns does, since it may be from another time.*
 
 use multiaddr::Multiaddr;
 
 use super::*;
 
 impl Dht {
-    /// What came in, with its admitted addresses alone; `None` where those were all that it said.
-    pub(super) fn screen(&mut self, input: Input) -> Option<Input> {
+    /// Removes from an input the addresses that this node does not admit. Returns `false` if nothing of the input remains.
+    pub(super) fn filter_input(&mut self, input: &mut Input) -> bool {
         let peers = &self.peers;
-        Some(match input {
-            Input::AddPeer(contact) => Input::AddPeer(self.screen_named(&contact)?),
-            Input::Discovered(contact) => Input::Discovered(some_of(&contact, peers.filtered(&contact))?),
-            Input::Connected { peer, outbound_addr, inbound_addr } => {
-                let dialled = outbound_addr.and_then(|addr| peers.filtered(&Contact::new(peer, [addr])).addrs().next());
-                Input::Connected { peer, outbound_addr: dialled, inbound_addr }
+        match input {
+            Input::AddPeer(contact) => return self.filter_named(contact),
+            Input::Discovered(contact) => return filter(peers, contact),
+            Input::Connected { peer, outbound_addr, .. } => {
+                if let Some(addr) = outbound_addr.take() {
+                    *outbound_addr = peers.filtered(&Contact::new(*peer, [addr])).addrs().next();
+                }
             }
-            Input::Request { from, id, request: Request::AddProvider { key, providers } } => {
-                let providers = screened(peers, providers);
-                Input::Request { from, id, request: Request::AddProvider { key, providers } }
-            }
-            Input::Response { id, result: Ok(response) } => {
-                Input::Response { id, result: Ok(screen_response(peers, response)) }
-            }
-            Input::LocalAddrs(mut addrs) => {
-                addrs.retain(|addr| peers.policy.admits(addr.as_ref()));
-                Input::LocalAddrs(addrs)
-            }
-            input => input,
-        })
+            Input::Request { request: Request::AddProvider { providers, .. }, .. } => filter_all(peers, providers),
+            Input::Response { result: Ok(response), .. } => match response {
+                Response::FindNode { closer } | Response::GetValue { closer, .. } => filter_all(peers, closer),
+                Response::GetProviders { providers, closer, .. } => {
+                    filter_all(peers, providers);
+                    filter_all(peers, closer);
+                }
+                Response::Ping | Response::PutValue { .. } | Response::AddProvider => {}
+            },
+            Input::LocalAddrs(addrs) => addrs.retain(|addr| peers.policy.admits(addr.as_ref())),
+            _ => {}
+        }
+        true
     }
 
-    /// A peer that the application names. What is refused of it is told, since whoever names it counts on it.
-    fn screen_named(&mut self, contact: &Arc<Contact>) -> Option<Arc<Contact>> {
-        let filtered = self.peers.filtered(contact);
-        let refused = contact.raw_addrs().iter().filter(|addr| !filtered.raw_addrs().contains(addr));
-        let refused: Vec<Multiaddr> = contact.with_addrs(refused.cloned()).addrs().collect();
+    /// A peer that the application names. Refused addresses are reported, since the application counts on them.
+    fn filter_named(&mut self, contact: &mut Arc<Contact>) -> bool {
+        let named = Arc::clone(contact);
+        let remains = filter(&self.peers, contact);
+        let refused = named.raw_addrs().iter().filter(|addr| !contact.raw_addrs().contains(addr));
+        let refused: Vec<Multiaddr> = named.with_addrs(refused.cloned()).addrs().collect();
         if !refused.is_empty() {
             let peer = *contact.peer();
             tracing::warn!(%peer, ?refused, policy = ?self.peers.policy, "addresses of a named peer are refused");
             self.outputs.push_back(Output::Event(Event::AddrsRefused { peer, addrs: refused }));
         }
-        some_of(contact, filtered)
+        remains
     }
 
-    /// The node has these addresses now. Whatever it knows under them is not the peer that was said to be there.
+    /// This node has these addresses now. A peer that was said to be at one of them is not there.
     pub(super) fn on_local_addrs(&mut self, now: Timestamp, addrs: Vec<Multiaddr>) {
         let local = self.peers.local.with_multiaddrs(addrs);
         if *local == *self.peers.local {
@@ -65,24 +67,15 @@ impl Dht {
     }
 }
 
-/// A contact that lost all its addresses says nothing; one that had none may.
-fn some_of(contact: &Contact, filtered: Arc<Contact>) -> Option<Arc<Contact>> {
-    (filtered.has_addrs() || !contact.has_addrs()).then_some(filtered)
+/// Removes the addresses that are not admitted. Returns `false` if these were all; a contact that had none may pass.
+fn filter(peers: &Peers, contact: &mut Arc<Contact>) -> bool {
+    let had_addrs = contact.has_addrs();
+    *contact = peers.filtered(contact);
+    contact.has_addrs() || !had_addrs
 }
 
-fn screened(peers: &Peers, mut contacts: Vec<Arc<Contact>>) -> Vec<Arc<Contact>> {
-    contacts.iter_mut().for_each(|contact| *contact = peers.filtered(contact));
-    contacts
-}
-
-fn screen_response(peers: &Peers, response: Response) -> Response {
-    match response {
-        Response::FindNode { closer } => Response::FindNode { closer: screened(peers, closer) },
-        Response::GetValue { key, value, closer } => Response::GetValue { key, value, closer: screened(peers, closer) },
-        Response::GetProviders { key, providers, closer } => {
-            let (providers, closer) = (screened(peers, providers), screened(peers, closer));
-            Response::GetProviders { key, providers, closer }
-        }
-        response @ (Response::Ping | Response::PutValue { .. } | Response::AddProvider) => response,
+fn filter_all(peers: &Peers, contacts: &mut [Arc<Contact>]) {
+    for contact in contacts {
+        *contact = peers.filtered(contact);
     }
 }

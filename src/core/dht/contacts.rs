@@ -1,14 +1,14 @@
-//! What the node learns of other peers, and how they come into the routing table.
+//! Learns of other peers, and gets them into the routing table.
 //!
-//! Knows: whom to offer to the table. Must not know: how the table judges.
+//! Knows: which peers to offer to the table. Must not know: how the table chooses.
 
-use super::queries::named;
+use super::drive_queries::named;
 use super::*;
 use crate::core::back_off::FailedRequest;
 use crate::core::message::DialCause;
 
 impl Dht {
-    /// Someone told of a peer.
+    /// This node learns a peer's addresses.
     pub(super) fn on_contact(&mut self, now: Timestamp, contact: &Arc<Contact>, source: AddrSource) {
         if contact.key() == self.peers.local.key() {
             return;
@@ -28,13 +28,13 @@ impl Dht {
         }
     }
 
-    /// The driver says that a peer is there which is not connected, as mDNS does. It is tried; while few are known it
-    /// counts as named until it fails, k such peers at most, since nobody may report it again.
+    /// The driver reports a peer that is not connected, as mDNS does. This node probes it. While fewer than k peers are known,
+    /// it also becomes a boot node until it fails, since it may not be reported again; at most k peers do.
     fn on_reported(&mut self, now: Timestamp, contact: Arc<Contact>) {
-        let (k, book) = (self.config.lookup.replication.get(), &mut self.peers.book);
+        let (k, book) = (self.k(), &mut self.peers.book);
         let first: Vec<_> = book.boot_nodes().take(k).map(|named| *named.key()).collect();
         if first.contains(contact.key()) {
-            return; // lookups try it
+            return; // Lookups try it.
         }
         if first.len() < k && self.peers.table.len() < k {
             book.keep_as_boot_node(contact.key());
@@ -43,18 +43,21 @@ impl Dht {
         self.want_more(now);
     }
 
-    /// A peer asks. Where there is no identify it is dialled back: if that works, it can be tried like any other.
-    pub(super) fn on_asked(&mut self, now: Timestamp, peer: PeerId, key: &Key) {
+    /// A peer sends a request. If this network has no identify, the peer is dialled back; if that works, it can be probed like
+    /// any other.
+    pub(super) fn on_request_from(&mut self, now: Timestamp, peer: PeerId, key: &Key) {
         let Some(from) = self.peers.on_request_without_identify(now, &peer, key) else { return };
         if !std::mem::replace(&mut self.no_identify, true) {
             tracing::warn!(%peer, "peers ask without saying whether they serve or where they listen: add identify::Behaviour to all swarms");
             self.outputs.push_back(Output::Event(Event::NoIdentify));
         }
         let Some(contact) = from else { return };
-        // Until it answers: whoever dials from elsewhere each time is not dialled back each time.
+        // It counts as failed until it answers: a peer that dials from new addresses each time is not dialled back each time.
         let (to, why) = (&contact.with_addrs([]), RequestError::Timeout);
         self.peers.back_offs.on_failure(FailedRequest { now, asked: now, to, why, told: true }, false, &mut self.rng);
-        self.outputs.extend(contact.addrs().next().map(|addr| Output::DialBack { peer, addr }));
+        if let Some(addr) = contact.addrs().next() {
+            self.outputs.push_back(Output::DialBack { peer, addr });
+        }
     }
 
     pub(super) fn on_connected(
@@ -72,7 +75,7 @@ impl Dht {
         self.peers.dials.on_connected(&key, end.map(AsRef::as_ref), inbound_addr.is_none());
         if let Some(addr) = outbound_addr {
             let contact = match self.peers.contact_at(&key) {
-                // The usual case, for which nothing is made anew: where it was dialled is all that was known.
+                // The usual case, without an allocation: it was dialled at its only known address.
                 Some(known) if known.raw_addrs() == [addr.as_ref()] => known,
                 Some(known) => known.with_multiaddrs([addr]),
                 None => Contact::new(peer, [addr]),
@@ -81,20 +84,19 @@ impl Dht {
         }
     }
 
-    /// Whoever has no address left at which it could be reached again, since others turned out to be there, leaves the table.
+    /// A peer leaves the table if it has no address left at which it could be reached again, because other peers answered at all
+    /// of them.
     pub(super) fn on_disconnected(&mut self, now: Timestamp, peer: PeerId) {
         let key = Key::from(&peer);
         self.peers.table.on_disconnected(&peer);
         self.peers.on_disconnected(&key);
-        let lost =
-            self.peers.dials.has_wrong(&key) && self.peers.contact_at(&key).is_none_or(|known| !known.has_addrs());
-        if lost {
+        if self.peers.dials.has_wrong(&key) && self.peers.contact_at(&key).is_none_or(|known| !known.has_addrs()) {
             self.leave(now, &key);
         }
-        self.contest(now, &key, true);
+        self.challenge(now, &key, true);
     }
 
-    /// An entry, if it is one, leaves the table.
+    /// Removes a peer from the table, if it is there.
     fn leave(&mut self, now: Timestamp, key: &Key) {
         if let Some(gone) = self.peers.table.remove(key) {
             self.left_table(now, gone);
@@ -102,8 +104,8 @@ impl Dht {
         }
     }
 
-    /// An entry that has addresses, none of them without a relay, leaves the table (rule A19). Not called when other
-    /// behaviours report addresses: they come one by one, and the one without a relay may be the last.
+    /// Removes an entry that has addresses, but only relayed ones (rule A19). Not called when other behaviours report addresses:
+    /// they come one by one, and the one without a relay may be the last.
     pub(super) fn leave_if_relayed(&mut self, now: Timestamp, key: &Key) {
         let relayed = |contact: &Contact| contact.has_addrs() && !self.peers.is_routable(contact);
         if self.peers.table.get(key).is_some_and(|entry| relayed(&entry.contact)) {
@@ -131,28 +133,28 @@ impl Dht {
         }
     }
 
-    /// Asks the store for the peers that were in the table when the process ended.
+    /// Asks the store for the saved peers.
     pub(super) fn restore_saved(&mut self, now: Timestamp) {
         if let Some(done) = self.storage.run(self.time.date, Asker::Restore, Op::SavedPeers) {
             self.on_restored(now, done);
         }
     }
 
-    /// The peers that were in the table are first contacts, no more: each is tried before it is in the table again. The
-    /// node looks for its place among them at once.
+    /// The store returns the saved peers. Each must answer before it enters the table again.
     pub(super) fn on_restored(&mut self, now: Timestamp, done: Done) {
         match done {
             Ok(Found::Peers(peers)) => self.try_known(now, &peers),
             Ok(_) => {}
-            Err(why) => tracing::warn!(%why, "the peers that were known are lost"),
+            Err(why) => tracing::warn!(%why, "the saved peers are lost"),
         }
     }
 
+    /// Probes saved peers, keeps them as boot nodes, and looks up this node's own key among them at once.
     pub(super) fn try_known(&mut self, now: Timestamp, peers: &[Arc<Contact>]) {
         if peers.is_empty() {
             return;
         }
-        tracing::debug!(peers = peers.len(), "tries the peers that were known");
+        tracing::debug!(peers = peers.len(), "trying the saved peers");
         self.snapshots.on_restored(now);
         for contact in peers.iter().take(MAX_SAVED_PEERS) {
             let contact = self.peers.filtered(contact);
@@ -167,25 +169,25 @@ impl Dht {
         self.refresh.hasten(now);
     }
 
-    /// Has the peers of the table kept for the next start, the longest known first.
+    /// Saves the peers of the table for the next start, the longest known first.
     pub(super) fn save_peers(&mut self) {
         let peers = self.peers.table.longest_known(MAX_SAVED_PEERS);
         if let Some(Err(why)) = self.storage.run(self.time.date, Asker::Nobody, Op::SavePeers(peers)) {
-            tracing::warn!(%why, "the peers of the table are not kept for the next start");
+            tracing::warn!(%why, "the peers of the table were not saved");
         }
     }
 
-    /// Offers a peer for a trial, if the table has a place for it.
+    /// Probes a peer, if the table has a place for it. If not, the peer waits for one.
     pub(super) fn offer(&mut self, now: Timestamp, contact: Arc<Contact>) {
         if self.queue(now, Arc::clone(&contact)) {
             self.start_probes(now);
-        } else if self.hold(now, &contact) {
-            self.contest(now, contact.key(), false);
+        } else if self.add_waiting(now, &contact) {
+            self.challenge(now, contact.key(), false);
         }
     }
 
-    /// Has a peer wait for its trial, if the table has a place for it. Candidates of one group of addresses take turns
-    /// with those of others; a peer of several groups counts for one.
+    /// Queues a peer for a probe, if the table has a place for it. Candidates of one IP group take turns with those of other
+    /// groups; a peer of several groups counts for one of them.
     pub(super) fn queue(&mut self, now: Timestamp, contact: Arc<Contact>) -> bool {
         let wanted = self.peers.has_place_for(now, &contact);
         if wanted {
@@ -195,8 +197,8 @@ impl Dht {
         wanted
     }
 
-    /// Has a peer that is there, and says that it serves, wait for a place.
-    fn hold(&mut self, now: Timestamp, contact: &Arc<Contact>) -> bool {
+    /// Makes a peer that is connected and says that it serves wait for a place in the table. Returns whether it does.
+    fn add_waiting(&mut self, now: Timestamp, contact: &Arc<Contact>) -> bool {
         let waits = self.peers.may_serve(contact.key()) && self.peers.would_accept(now, contact);
         if waits {
             self.peers.table.add_waiting(now, contact);
@@ -218,18 +220,18 @@ impl Dht {
                     continue;
                 }
                 self.probes.finished(contact.peer());
-                if !held && self.hold(now, &contact) {
+                if !held && self.add_waiting(now, &contact) {
                     crowded = Some(contact);
                 }
             }
-            // Others took the place that this one was to have.
+            // Another peer took the place that this one was to have. The challenge may queue a check: start that too.
             let Some(contact) = crowded.take() else { return };
-            self.queue_contest(now, contact.key(), false);
+            self.queue_challenge(now, contact.key(), false);
         }
     }
 
-    /// A peer was asked for the table's sake, and answered or failed. Whom a neighbour names may be a neighbour too, whom
-    /// no lookup of this node comes across.
+    /// A probe or a check has ended, with an answer or without. A neighbour may name another neighbour that no lookup of this
+    /// node comes across.
     pub(super) fn on_probed(&mut self, now: Timestamp, peer: &PeerId, response: Option<&Response>) {
         let purpose = self.probes.finished(peer);
         if let (Some(Purpose::Check), Some(response)) = (purpose, response) {
@@ -240,7 +242,7 @@ impl Dht {
                 }
             }
         }
-        // Its answer may have counted for nothing, since it has no address: the next may be asked.
+        // An answer of a peer without an address does not end the challenge: this does.
         self.peers.table.end_challenge(&Key::from(peer));
         if purpose == Some(Purpose::Check) && response.is_none() {
             self.on_check_failed(now, &Key::from(peer));
@@ -248,27 +250,30 @@ impl Dht {
         self.start_probes(now);
     }
 
-    /// A peer was not reached for the table's sake. If other addresses of it were reported meanwhile it is tried there: mDNS
-    /// reports each address on its own.
+    /// A probe or a check has failed. If other addresses of the peer were reported meanwhile it is probed there: mDNS reports
+    /// each address on its own.
     pub(super) fn on_probe_failed(&mut self, now: Timestamp, asked: &Arc<Contact>, why: RequestError) {
         self.on_probed(now, asked.peer(), None);
-        let known = self.peers.contact(asked.peer()).filter(|_| why.is_failed_dial());
-        if let Some(more) = known.filter(|known| !known.adds_nothing_to(asked) && !self.peers.is_held_back(now, known))
+        if why.is_failed_dial()
+            && let Some(known) = self.peers.contact(asked.peer())
+            && !known.adds_nothing_to(asked)
+            && !self.peers.is_held_back(now, &known)
         {
-            self.offer(now, more);
+            self.offer(now, known);
         }
     }
 
-    /// An entry did not answer. Where it could not be reached others may be gone with it: the next is asked, and so on until
-    /// one answers.
+    /// An entry did not answer. If it could not be reached, others may be gone with it: this node checks the next, and so on
+    /// until one answers.
     fn on_check_failed(&mut self, now: Timestamp, key: &Key) {
-        if self.peers.table.get(key).is_none_or(|entry| entry.is_unreachable()) {
-            let next = self.peers.challenge_next(now);
-            next.into_iter().for_each(|next| self.probes.check(next));
+        if self.peers.table.get(key).is_none_or(|entry| entry.is_unreachable())
+            && let Some(next) = self.peers.challenge_next(now)
+        {
+            self.probes.check(next);
         }
     }
 
-    /// Asks those entries whether they are there from which nothing was heard for a while.
+    /// Checks the entries that are due: they have been silent for the check interval.
     pub(super) fn run_checks(&mut self, now: Timestamp) {
         if self.probes.checks_due(&self.peers.table).is_some_and(|at| at <= now) {
             self.probes.queue_checks(now, &self.peers);
@@ -276,31 +281,32 @@ impl Dht {
         }
     }
 
-    /// A peer is there, whether it answers or not.
+    /// A peer has shown that it is alive, by an answer or otherwise.
     pub(super) fn on_sign_of_life(&mut self, now: Timestamp, key: &Key) {
         if let Some(entry) = self.peers.table.get_mut(key) {
             entry.on_sign_of_life(now);
         }
     }
 
-    /// Where someone waits for a place in the full bucket of `key`, asks an entry whether it is there: this one, if it is to
-    /// be `first`, or the one that was silent for longest.
-    pub(super) fn contest(&mut self, now: Timestamp, key: &Key, first: bool) {
-        self.queue_contest(now, key, first);
+    /// If a peer waits for a place in the full bucket of `key`, checks one of the entries: the entry `key` itself if it is to be
+    /// `first`, or else the one that has been silent the longest.
+    pub(super) fn challenge(&mut self, now: Timestamp, key: &Key, first: bool) {
+        self.queue_challenge(now, key, first);
         self.start_probes(now);
     }
 
-    fn queue_contest(&mut self, now: Timestamp, key: &Key, first: bool) {
+    fn queue_challenge(&mut self, now: Timestamp, key: &Key, first: bool) {
         if self.peers.table.demote_unreachable(key) {
             self.queue_waiting(now, key);
         }
-        let entry = if self.probes.checks_entries() { self.peers.challenge(now, key, first) } else { None };
-        if let Some(entry) = entry {
+        if self.probes.checks_entries()
+            && let Some(entry) = self.peers.challenge(now, key, first)
+        {
             self.probes.check(entry);
         }
     }
 
-    /// A peer answered: it belongs into the table if there is a place.
+    /// A peer answered: it enters the table if there is a place.
     pub(super) fn admit(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let contact = &self.peers.contact_for_table(contact);
         if !self.peers.is_routable(contact) {
@@ -315,9 +321,9 @@ impl Dht {
         let gone = match offer {
             Admission::Added(gone) => gone,
             Admission::Known | Admission::Crowded => return,
-            Admission::Full => return self.contest(now, contact.key(), false),
+            Admission::Full => return self.challenge(now, contact.key(), false),
         };
-        // It answered what it was asked before it said that it serves no longer.
+        // It may have stopped serving after it was asked: then its place is free for another, and nothing is reported of it.
         let declines = self.peers.declines(contact.key());
         if declines {
             self.peers.table.remove(contact.key());
@@ -327,7 +333,7 @@ impl Dht {
             return self.offer_waiting(now, contact.key());
         }
         self.entered_table(now, peer);
-        self.contest(now, contact.key(), false);
+        self.challenge(now, contact.key(), false);
         self.upkeep.newcomers.offer(now, contact, &self.peers.table, self.config.lookup.replication.get());
     }
 

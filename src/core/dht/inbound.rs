@@ -1,6 +1,6 @@
-//! The life of a request that a peer sends, and of what waits for the store.
+//! Passes the requests of peers to the server, and the results of the store to the part that waits for them.
 //!
-//! Knows: whom the store's answers are for. Must not know: what the server makes of them.
+//! Knows: which part waits for a result. Must not know: how the server answers.
 
 use super::*;
 use crate::core::announcement::RecordId;
@@ -13,17 +13,22 @@ impl Dht {
         }
         let place = Key::from(&from);
         self.on_sign_of_life(now, &place);
-        self.on_asked(now, from, &place);
-        let Dht { time: NodeTime { date, .. }, config, peers, storage, rng, .. } = self;
-        let mut cx = ServerContext { now, date: *date, config, peers, storage, rng };
-        if let Some(served) = self.server.on_request(&mut cx, (from, place), id, request) {
+        self.on_request_from(now, from, &place);
+        let (server, mut cx) = self.server_context(now);
+        if let Some(served) = server.on_request(&mut cx, (from, place), id, request) {
             self.look_for(now, served.lost);
             self.reply(from, id, served);
         }
         let displaced = self.storage.take_displaced();
         self.on_store_ends(now, displaced);
-        // It may have announced where it is.
+        // The request may have announced the peer's addresses.
         self.leave_if_relayed(now, &place);
+    }
+
+    /// The server, and the parts of the node that it may use.
+    fn server_context(&mut self, now: Timestamp) -> (&mut Server, ServerContext<'_>) {
+        let Dht { time, config, peers, storage, rng, server, .. } = self;
+        (server, ServerContext { now, date: time.date, config, peers, storage, rng })
     }
 
     pub(super) fn reply(&mut self, to: PeerId, id: InboundId, served: Served) {
@@ -37,11 +42,10 @@ impl Dht {
         self.happened(served.event);
     }
 
-    /// The store did what a peer asked for. A peer that is gone gets no reply, but what it stored is kept.
+    /// The store has run the operation for a peer's request. A peer that no longer waits gets no reply, but its record is kept.
     pub(super) fn on_served(&mut self, now: Timestamp, visit: Visit, done: Done) {
-        let Dht { time: NodeTime { date, .. }, config, peers, storage, rng, .. } = self;
-        let mut cx = ServerContext { now, date: *date, config, peers, storage, rng };
-        match self.server.on_done(&mut cx, visit, done) {
+        let (server, mut cx) = self.server_context(now);
+        match server.on_done(&mut cx, visit, done) {
             Some((to, Some(id), served)) => {
                 self.look_for(now, served.lost);
                 self.reply(to, id, served);
@@ -51,25 +55,27 @@ impl Dht {
         }
     }
 
-    /// Tells the application which of its values have given way to others, and announces them no more.
-    pub(super) fn tell_superseded(&mut self) {
+    /// Reports the own values that better ones have replaced, and stops announcing them.
+    pub(super) fn report_superseded(&mut self) {
         while let Some(key) = self.storage.take_superseded() {
-            let name = RecordId { place: key.key(), provider: false };
-            self.upkeep.own_records.forget(&name);
-            self.stop_announcements(&name, None);
+            let record = RecordId { place: key.key(), provider: false };
+            self.upkeep.own_records.forget(&record);
+            self.stop_announcements(&record, None);
             self.outputs.push_back(Output::Event(Event::Superseded { key }));
         }
     }
 
-    /// Looks for a provider that lost its addresses, unless it or too many others were looked for lately. Whoever asks next
-    /// is told where it was found.
+    /// Looks up a provider whose addresses are no longer known, unless it or too many others were looked up recently. The next
+    /// peer that asks for the content gets the addresses that were found.
     fn look_for(&mut self, now: Timestamp, lost: Option<PeerId>) {
-        let busy = self.queries() >= self.config.limit.queries;
-        let Some(peer) = lost.filter(|peer| !busy && self.provider_searches.begin(now, *peer)) else { return };
+        let Some(peer) = lost else { return };
+        if self.is_full() || !self.provider_searches.begin(now, peer) {
+            return;
+        }
         let id = self.pool.next_id();
-        let find = Find::peer(&self.preparing().cx, peer, &QueryOptions::default());
-        let mut query = Query::new(Machine::Find(find), Key::from(&peer), QueryKind::FindPeer);
-        (query.asked, query.yields) = (false, true);
+        let find = Find::peer(&self.cx(), peer, &QueryOptions::default());
+        let mut query = Query::own(Machine::Find(find), Key::from(&peer), QueryKind::FindPeer);
+        query.yields = true;
         self.pool.insert(now, id, self.config.lookup.query_timeout, query);
         self.drive(now, id);
     }
@@ -81,7 +87,7 @@ impl Dht {
         }
     }
 
-    /// Operations of the store have ended.
+    /// The store has run operations.
     pub(super) fn on_store_ends(&mut self, now: Timestamp, ends: Vec<(Asker, Done)>) {
         for (asker, done) in ends {
             match asker {

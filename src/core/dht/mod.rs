@@ -1,16 +1,16 @@
-//! The composer: routes inputs to the parts and the parts' wishes to outputs.
+//! The composer: passes each input to the parts that it concerns, and turns their decisions into outputs.
 //!
-//! Knows: which part concerns what. Must not know: any policy; an `if` about the protocol belongs into a part.
+//! Knows: which parts an event concerns. Must not know: any policy; an `if` about the protocol belongs into a part.
 
 mod address_filter;
+mod announce_records;
 mod contacts;
+mod drive_queries;
 mod inbound;
-mod queries;
-mod refresh;
-mod requests;
+mod refresh_table;
+mod send_requests;
 #[cfg(test)]
 mod tests;
-mod upkeep;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,8 +35,9 @@ use super::lookup::Lateness;
 use super::maintain::{EXPIRED_AT_ONCE, Expiry, Probes, ProviderSearches, Purpose, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::Peers;
-use super::prepare::{Preparing, join, prepare};
-use super::query::{Context, Find, FollowUp, Heard, Machine, Pool, Query, QuerySnapshot, Step, trim};
+use super::query::{
+    self, Bootstrap, Context, Find, FollowUp, Machine, PeerAnswer, Pool, Query, QuerySnapshot, Start, Step, trim,
+};
 use super::requests::{Alarm, Begin, InFlight, Owner, Requests, Tag};
 use super::routing::{Admission, RoutingSnapshot};
 use super::rtt::{Deadlines, RttEstimator, Urgency};
@@ -53,7 +54,7 @@ use super::window::Window;
 /// **Call anything in any order; then drain [`poll_output`](Dht::poll_output) to `None`; then sleep until
 /// [`poll_timeout`](Dht::poll_timeout) or the next input.** Draining late only makes things late.
 ///
-/// The laws that hold in every order of events: each [`Output::Send`] ends in one [`Input::Response`] or one
+/// Whatever the order of events: each [`Output::Send`] ends in one [`Input::Response`] or one
 /// [`Output::Cancel`]; each [`start`](Dht::start) in one [`QueryEvent::Finished`]; each [`Input::Request`] in one
 /// [`Output::Reply`] or one [`Input::RequestGone`].
 #[derive(Debug)]
@@ -77,13 +78,14 @@ pub struct Dht {
     stats: Stats,
     time: NodeTime,
     outputs: VecDeque<Output>,
-    /// Requests that no driver gets, since their peers may not be dialled now.
+    /// Requests that are not passed to the driver, since their peers may not be dialled now. Each ends as soon as the step
+    /// that led to it is over.
     refused: VecDeque<(RequestId, RequestError)>,
-    /// That there is no identify was told.
+    /// Whether [`Event::NoIdentify`] was reported.
     no_identify: bool,
 }
 
-/// What changed in the table since it was last kept is kept for the next start.
+/// Saves the peers of the table for the next start, if they changed since they were last saved.
 impl Drop for Dht {
     fn drop(&mut self) {
         if self.snapshots.due().is_some() {
@@ -92,21 +94,21 @@ impl Drop for Dht {
     }
 }
 
-/// So many peers are kept for the next start at most. Source: more than a table of any but the widest buckets holds.
+/// Maximum number of peers saved for the next start. Source: more than a table of any but the widest buckets holds.
 const MAX_SAVED_PEERS: usize = 1_024;
 
-/// As many queries run as may.
+/// The node runs as many queries as its configuration allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many queries at once")]
 #[non_exhaustive]
 pub struct Busy;
 
 impl Dht {
-    /// Builds a node; all randomness comes from `seed`, all time from `now`. It begins as a server.
+    /// Builds a node. All its randomness comes from `seed`, its time from `now`. It starts as a server.
     ///
     /// # Errors
     ///
-    /// Names the field of the configuration that cannot work.
+    /// The field of the configuration that cannot work.
     pub fn new(
         now: Timestamp,
         local: Arc<Contact>,
@@ -154,30 +156,35 @@ impl Dht {
     ///
     /// # Errors
     ///
-    /// [`Busy`] if as many queries run as the configuration allows, or if the store is as many answers behind. What else
-    /// is wrong with the operation is told by its [`QueryEvent::Finished`].
+    /// [`Busy`] if as many queries run as the configuration allows, or if as many operations of the store are pending. All
+    /// other errors come with the operation's [`QueryEvent::Finished`].
     pub fn start(&mut self, now: Timestamp, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
         let now = self.follow(now);
         self.make_way();
         let limit = &self.config.limit;
-        // A query that ended early leaves its job with the store, which may be slow.
-        let store_behind = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
-        if self.queries() >= limit.queries || store_behind {
+        // A query that ended early leaves its operation with the store, which may be slow.
+        let store_is_full = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
+        if self.is_full() || store_is_full {
             self.end_refused(now);
             return Err(Busy);
         }
         let id = self.pool.next_id();
         self.stats.queries_started += 1;
         let kind = operation.kind();
-        let changed = upkeep::changed_by(&operation, &options);
+        let changed = announce_records::changed_by(&operation, &options);
         let joins = matches!(operation, Operation::Bootstrap);
-        let prepared = match joins.then(|| self.pool.bootstrap()).flatten() {
-            Some(_) => Ok((Query::new(Machine::Joined, *self.peers.local.key(), kind), None)),
-            None => prepare(self.preparing(), id, operation, &options),
+        let started = if joins && self.pool.bootstrap().is_some() {
+            Ok((Query::new(Machine::Joined, *self.peers.local.key(), kind), None))
+        } else {
+            let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
+            let (storage, rng, asker) = (&mut self.storage, &mut self.rng, Asker::Query(id));
+            query::start(Start { cx, storage, rng, asker }, operation, &options)
         };
-        match prepared {
+        match started {
             Ok((mut query, local)) => {
-                changed.into_iter().for_each(|(name, taken_back)| self.on_changed(now, name, taken_back));
+                if let Some((record, withdrawn)) = changed {
+                    self.on_changed(now, record, withdrawn);
+                }
                 query.progress = options.progress;
                 let timeout = options.timeout.unwrap_or(self.config.lookup.query_timeout);
                 self.pool.insert(now, id, timeout, query);
@@ -199,11 +206,11 @@ impl Dht {
         Ok(id)
     }
 
-    /// Tries the peers of a routing table that was kept, this node's own of an earlier life or another's. None of them is
-    /// believed: each is a first contact, and enters the table once it has answered. Returns how many are tried: those that
-    /// have an address and did not fail, 1024 at most. The node looks for its place among them at once.
+    /// Contacts the peers of a saved routing table, of this node or of another. A peer enters the table only once it has
+    /// answered. Returns the number of peers that it contacts: those with an address that have not failed, 1024 at most. The
+    /// node looks up its own key among them at once.
     ///
-    /// A store that keeps peers ([`Store::keeps_peers`]) does this by itself.
+    /// With a store that keeps peers ([`Store::keeps_peers`]) this happens by itself.
     pub fn restore(&mut self, now: Timestamp, table: &RoutingSnapshot) -> usize {
         let now = self.follow(now);
         let peers = table.longest_known(MAX_SAVED_PEERS);
@@ -212,9 +219,9 @@ impl Dht {
         peers.len()
     }
 
-    /// Ends an operation early, with all its requests; idempotent. Has no effect on what the node asks of itself.
+    /// Ends an operation early, with all its requests; idempotent. Has no effect on the node's own queries.
     pub fn cancel(&mut self, id: QueryId) {
-        if self.pool.get_mut(id).is_none_or(|query| !query.asked) {
+        if self.pool.get_mut(id).is_none_or(|query| !query.by_app) {
             return;
         }
         self.abandon(id);
@@ -222,13 +229,15 @@ impl Dht {
         self.end_refused(self.time.now);
     }
 
-    /// Tells the node what happened; never fails, never blocks, ignores what is late or unknown.
-    pub fn handle_input(&mut self, now: Timestamp, input: Input) {
+    /// Takes in an event. Never fails, never blocks; ignores events that are late or concern something unknown.
+    pub fn handle_input(&mut self, now: Timestamp, mut input: Input) {
         let now = self.follow(now);
         if self.requests.shift_for_delay(now) {
             self.window.on_busy(now);
         }
-        let Some(input) = self.screen(input) else { return };
+        if !self.filter_input(&mut input) {
+            return;
+        }
         match input {
             Input::AddPeer(contact) => self.on_contact(now, &contact, AddrSource::Application),
             Input::Discovered(contact) => self.on_contact(now, &contact, self.peers.addr_source_of(contact.key())),
@@ -250,34 +259,34 @@ impl Dht {
             Input::Sent { id, settle } => self.begin(now, id, Begin::Write(settle)),
             Input::Response { id, result } => {
                 self.on_response(now, id, result);
-                self.hand_waiting(now);
+                self.pass_waiting(now);
             }
             Input::Mode(mode) => self.mode = mode,
             Input::LocalAddrs(addrs) => self.on_local_addrs(now, addrs),
             Input::Timeout => self.on_timeout(now),
         }
         self.end_refused(now);
-        self.tell_superseded();
+        self.report_superseded();
     }
 
-    /// Hands out the next effect; `None` means: nothing more until the next input or timeout.
+    /// Returns the next output; `None` until the next input or timeout.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
-        // What a burst needed is not kept: in a process of many nodes it would be most of their memory, and memory that
-        // was given back a moment ago is quicker to use than what was kept, which no cache holds any more.
+        // Gives back the memory that a burst needed. In a process of many nodes it would be most of their memory; and memory
+        // that was given back a moment ago is quicker to use than memory that was kept and has left the caches.
         if output.is_none() && self.outputs.capacity() > 0 {
             self.outputs = VecDeque::new();
         }
         output
     }
 
-    /// The earliest time at which [`Input::Timeout`] is worth sending; `None` means: not before some input.
+    /// The time at which to send [`Input::Timeout`]; `None` if not before the next input.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.next_wake().map(|(at, _)| at)
     }
 
-    /// Why [`poll_timeout`](Dht::poll_timeout) says what it says.
+    /// The same with the reason for it.
     pub fn next_wake(&self) -> Option<(Timestamp, Wake)> {
         let wakes = [
             self.requests.next_wake().map(|(at, id)| (at, Wake::Request(id))),
@@ -290,12 +299,12 @@ impl Dht {
         ];
         let (at, why) = wakes.into_iter().flatten().min_by_key(|(at, _)| *at)?;
         let at = self.time.date_at(at);
-        // Nothing happens after the end of time, not even what is due then.
+        // The end of time stands for never.
         (at < Timestamp::MAX).then_some((at, why))
     }
 
-    /// Lets the store finish what was pending, and registers `waker` to be woken when it can finish more. Drivers of a
-    /// store that does everything at once need not call it.
+    /// Takes the results of pending operations from the store, and registers `waker` to be woken when there are more. Drivers of
+    /// a store that runs every operation at once need not call it.
     pub fn poll_store(&mut self, now: Timestamp, waker: &Waker) {
         self.follow(now);
         while let Some((ticket, done)) = self.storage.store().poll_done(waker) {
@@ -303,44 +312,44 @@ impl Dht {
         }
     }
 
-    /// Whether this node serves.
+    /// Whether this node is a server or a client.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// The node itself, with the addresses that it has now.
+    /// This node, with its current addresses.
     pub fn local(&self) -> &Arc<Contact> {
         &self.peers.local
     }
 
-    /// What is known of another peer: its addresses, from the table or from those who told.
+    /// Another peer with its known addresses, from the table or as reported by others; `None` if the peer is unknown.
     pub fn contact(&self, peer: &PeerId) -> Option<Arc<Contact>> {
         self.peers.contact(peer)
     }
 
-    /// What the routing table holds now, for people.
+    /// The routing table as it is now, to show to people.
     pub fn routing_snapshot(&self) -> RoutingSnapshot {
         self.peers.table.snapshot(*self.peers.local.peer(), |key| self.peers.is_connected(key))
     }
 
-    /// The queries that run now, for people.
+    /// The running queries, to show to people.
     pub fn query_snapshots(&self) -> Vec<QuerySnapshot> {
         self.pool.snapshots()
     }
 
-    /// What this node did since it started.
+    /// Counters of what this node did since it started.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// How much of everything there is now.
+    /// Current numbers of queries, peers and records.
     pub fn levels(&self) -> Levels {
         let mut levels = Levels::default();
         self.update_levels(&mut levels, true);
         levels
     }
 
-    /// The same in place, and what follows from the table only if that changed: it takes longer than all the rest.
+    /// Updates them in place; those of the table, which take the longest, only if it changed.
     pub(crate) fn update_levels(&self, levels: &mut Levels, table_changed: bool) {
         let usage = self.storage.peek().usage();
         (levels.queries, levels.requests) = (self.pool.len(), self.requests.awaited());
@@ -352,7 +361,7 @@ impl Dht {
         }
     }
 
-    /// The host's clock says this; the node's own time is returned.
+    /// Takes in the time of the host's clock, and returns the node's own time.
     fn follow(&mut self, date: Timestamp) -> Timestamp {
         if date < self.time.date {
             self.expiry.on_set_back();
@@ -362,14 +371,23 @@ impl Dht {
         now
     }
 
-    /// What is kept.
+    /// k.
+    fn k(&self) -> usize {
+        self.config.lookup.replication.get()
+    }
+
+    fn knows_fewer_than_k(&self) -> bool {
+        self.peers.table.len() < self.k()
+    }
+
+    /// The store of this node.
     pub fn store(&mut self) -> &mut dyn Store {
         self.storage.store()
     }
 
     /// Lets a peer into the routing table as if it had just answered a request.
     ///
-    /// For simulations that start warm: tables filled from global knowledge by the rules that joins follow.
+    /// For simulations that start with filled tables, by the rules that joins follow.
     #[cfg(any(test, feature = "testing"))]
     pub fn admit_verified(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let now = self.follow(now);

@@ -139,7 +139,7 @@ fn who_has_but_a_relay_left_when_it_answers_leaves_its_place_and_its_bucket_is_c
         (entry.with_multiaddrs([direct.clone(), relays[0].clone()]), vec![(direct, DialCause::WrongPeer)]);
     dht.handle_input(NOW, Input::AddPeer(both));
     dht.on_sign_of_life(later, other.key());
-    dht.contest(later, entry.key(), false);
+    dht.challenge(later, entry.key(), false);
     assert!(dht.peers.table.is_challenged(entry.key()));
     let sent = std::iter::from_fn(|| dht.poll_output()).find_map(|output| match output {
         Output::Send { to, id, .. } if *to.peer() == peer => Some(id),
@@ -160,7 +160,7 @@ fn what_nobody_waits_for_gives_way_only_where_there_is_no_room() {
     let mut insert = |yields: bool| {
         let id = dht.pool.next_id();
         let mut query = Query::new(Machine::Local(None), Key::hash(b"x"), QueryKind::Records);
-        (query.asked, query.yields) = (false, yields);
+        (query.by_app, query.yields) = (false, yields);
         dht.pool.insert(NOW, id, Duration::from_secs(10), query);
         id
     };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Context, Step, find_node, unanswered, walk_on};
+use super::{Context, Step, find_node, lookup_step, unanswered};
 use crate::core::announcement::{RefreshReport, RefreshTarget};
 use crate::core::contact::Contact;
 use crate::core::error::Report;
@@ -65,7 +65,7 @@ impl Bootstrap {
         loop {
             let mut done = None;
             for (i, walk) in self.walks.iter_mut().enumerate() {
-                match walk_on(&mut walk.lookup, walk.tag, || find_node(&walk.preimage)) {
+                match lookup_step(&mut walk.lookup, walk.tag, || find_node(&walk.preimage)) {
                     Some(Step::Wait) => {}
                     Some(step) => return step,
                     None => {
@@ -154,7 +154,7 @@ impl Bootstrap {
         if let Some((key, preimage)) = place {
             let tag = Tag(self.next_tag);
             self.next_tag = self.next_tag.wrapping_add(1);
-            self.walks.push(Walk { tag, target, preimage, lookup: cx.walk(key, cx.replication(), None) });
+            self.walks.push(Walk { tag, target, preimage, lookup: cx.lookup(key, cx.replication(), None) });
         }
     }
 }

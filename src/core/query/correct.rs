@@ -1,11 +1,11 @@
-//! After a read: the best value goes to those who lack it, while nobody waits.
+//! After a get: brings the best value, in the background, to peers that lack it.
 //!
-//! Knows: who of those that answered should have the value, and for how long. Must not know: what ended the read.
+//! Knows: which of the peers that answered should have the value, and for how long. Must not know: what ended the get.
 //!
-//! A *correction* goes to each of the k closest known that answered without the value, with the lifetime that remains.
-//! A *copy* goes to the closest peer that answered without it where that is none of the k closest (Kademlia, §4.1), with
+//! Each of the k closest known peers that answered without the value receives a *correction*, with the lifetime that
+//! remains. The closest peer that answered without it and is none of the k closest receives a *copy* (Kademlia, §4.1), with
 //! a lifetime that halves with every k nodes that are nearer to the key. Neither makes the value live longer. At most k
-//! peers are addressed for a read, so that nobody gains by provoking reads.
+//! peers are addressed after a get, so that nobody gains by provoking gets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,46 +23,45 @@ use crate::core::time::Timestamp;
 
 /// A lifetime travels in whole seconds, and none at all means the longest.
 const MIN_TTL: Duration = Duration::from_secs(1);
-/// So much of a lifetime is taken to be over: the value was on its way to this node, and it will be on its way to others,
-/// whose clocks begin when it is there.
-const ON_THE_WAY: Duration = Duration::from_secs(1);
+/// Subtracted from the lifetime that remains, for the time in transit: receivers count a lifetime from its arrival.
+const TRANSIT: Duration = Duration::from_secs(1);
 
-/// What a read found out.
+/// The findings of a get.
 pub(crate) struct Read<'a> {
     pub(crate) lookup: &'a Lookup,
     pub(crate) best: &'a Record,
-    /// When the best value is over, as far as someone who holds it says.
-    pub(crate) over: Option<Timestamp>,
-    /// Those that answered without a value.
+    /// Time at which the best value expires, if a holder names one.
+    pub(crate) expires: Option<Timestamp>,
+    /// The peers that answered without a value.
     pub(crate) missing: &'a [Arc<Contact>],
-    /// Those that held an older one.
+    /// The peers that held an older value.
     pub(crate) outdated: &'a [Arc<Contact>],
-    /// Those that sent one that is not valid, and count as failed in the walk.
+    /// The peers that sent an invalid value, which the lookup counts as failed.
     pub(crate) invalid: &'a [Arc<Contact>],
-    /// Whether this node itself holds an older one, or none.
+    /// Whether this node itself keeps an older value, or none.
     pub(crate) lacked_here: bool,
-    /// Whether this node keeps an older one.
+    /// Whether this node keeps an older value.
     pub(crate) older_here: bool,
 }
 
-/// What a read leaves to be done.
+/// The work that a get leaves to be done.
 #[derive(Debug, Default)]
 pub(crate) struct FollowUp {
-    /// For the own store: in place of an older one, or if this node serves others.
+    /// The value for this node's own store: to replace an older one, or to keep if this node is a server.
     pub(crate) keep: Option<Record>,
-    /// Whether it is in place of an older one.
+    /// Whether this node's own store has an older value.
     pub(crate) replaces: bool,
-    /// Who gets the value, nearest to the key first.
+    /// The peers that get the value, nearest to the key first.
     pub(crate) corrected: Vec<Arc<Contact>>,
-    /// Who gets a copy for a while.
+    /// The peer that gets a short-lived copy.
     pub(crate) cached: Option<Arc<Contact>>,
-    /// The messages to them.
+    /// The messages to these peers.
     requests: Vec<(Arc<Contact>, Request)>,
 }
 
 impl FollowUp {
     pub(crate) fn of(cx: &Context<'_>, read: &Read<'_>) -> FollowUp {
-        let remaining = read.over.map(|at| at.since(cx.date).saturating_sub(ON_THE_WAY));
+        let remaining = read.expires.map(|at| at.since(cx.date).saturating_sub(TRANSIT));
         let too_large = read.best.value.len() > cx.config.record.max_value_len;
         if too_large || remaining.is_some_and(|remaining| remaining < MIN_TTL) {
             return FollowUp::default();
@@ -81,7 +80,7 @@ impl FollowUp {
         FollowUp { keep, replaces: read.older_here, corrected, cached: copy.map(|(peer, _)| peer), requests }
     }
 
-    /// The machine that brings it to them; `None` if there is nobody.
+    /// The query that sends the value to these peers; `None` if there are none.
     pub(crate) fn into_machine(self) -> Option<Correct> {
         let mut to_send = self.requests;
         to_send.reverse();
@@ -90,7 +89,7 @@ impl FollowUp {
 }
 
 impl Read<'_> {
-    /// Those of the closest that lack the value: at most k, and those that sent an invalid one only where that leaves room.
+    /// Those of the closest peers that lack the value, at most k. Peers that sent an invalid one come after the others.
     fn to_correct(&self, cx: &Context<'_>, target: &Key, closest: &[Arc<Contact>]) -> Vec<Arc<Contact>> {
         let lacks = |peer: &Arc<Contact>| [self.missing, self.outdated].iter().any(|list| peer.is_among(list));
         let mut chosen: Vec<_> = closest.iter().filter(|peer| lacks(peer)).cloned().collect();
@@ -101,8 +100,8 @@ impl Read<'_> {
         chosen
     }
 
-    /// The closest that held no value, if it is none of the k closest, and how long its copy is to live. A value that was
-    /// seen to change is not copied, nor is one of which nobody says when it is over.
+    /// The closest peer that held no value, if it is none of the k closest, and the lifetime of its copy. There is no copy of
+    /// a value of which an older version was found, nor of one without a known time of expiry.
     fn to_copy(&self, cx: &Context<'_>, target: &Key, remaining: Option<Duration>) -> Option<(Arc<Contact>, Duration)> {
         if !cx.config.record.path_caching || !self.outdated.is_empty() {
             return None;
@@ -123,31 +122,31 @@ impl Read<'_> {
         value
     }
 
-    /// The best value as one that a peer stored here.
+    /// The best value, as if a peer had stored it here.
     fn record(&self, cx: &Context<'_>) -> Record {
         let mut record = Record::new(self.best.key.clone(), self.best.value.clone(), cx.date);
         (record.publisher, record.put) = (self.best.publisher, self.best.put);
         let longest = cx.date + cx.config.record.value_ttl;
-        record.expires = Some(self.over.map_or(longest, |over| over.min(longest)));
+        record.expires = Some(self.expires.map_or(longest, |expires| expires.min(longest)));
         record
     }
 }
 
-/// Whether `key` would be among the k closest of whom these are known.
+/// Whether `key` would be among the k closest, if these are the closest known peers.
 fn would_be_closest(target: &Key, closest: &[Arc<Contact>], key: &Key, k: usize) -> bool {
     let distance = target.distance(key);
     closest.iter().filter(|peer| target.distance(peer.key()) < distance).count() < k
 }
 
-/// How long a copy lives at a peer to which so many nodes are nearer to the key: half as long for every k of those between
-/// it and the very closest. Source: the Kademlia paper, §4.1, asks for a lifetime exponentially inversely proportional to
-/// the number of nodes between; that k of them halve it makes the copies on all of a path live hardly longer than one.
+/// The lifetime of a copy at a peer when `nearer` nodes are nearer to the key: it halves with every k nodes between the peer
+/// and the closest node. Source: the Kademlia paper, §4.1, asks for a lifetime exponentially inversely proportional to the
+/// number of nodes between; since k of them halve it, the copies along a whole path live hardly longer than one.
 fn copy_ttl(remaining: Duration, nearer: f64, k: usize) -> Duration {
     let between = (nearer - 1.0).max(0.0);
     remaining.mul_f64(0.5_f64.powf(between / k as f64))
 }
 
-/// The delivery of a read's best value to those who lack it.
+/// Sends the best value of a get to the peers that lack it.
 #[derive(Debug)]
 pub(crate) struct Correct {
     to_send: Vec<(Arc<Contact>, Request)>,
@@ -166,7 +165,7 @@ impl Correct {
         }
     }
 
-    /// One of them answered or failed: nobody is asked in its stead.
+    /// A peer answered or failed: no other is asked in its place.
     pub(crate) fn on_end(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
     }
@@ -194,7 +193,7 @@ mod tests {
         Contact::with_key(PeerId::random(), key, ["/memory/1".parse().unwrap()])
     }
 
-    /// A contact so many steps away from the key.
+    /// A contact at this distance from the key.
     fn at(place: u8) -> Arc<Contact> {
         let mut bytes = best().key.key().to_bytes();
         bytes[0] ^= place;
@@ -205,7 +204,7 @@ mod tests {
         Record::new("/a/b", "v", NOW)
     }
 
-    /// What follows a read at which all of `heard` answered, `invalid` with an invalid value.
+    /// The follow-up of a get that all of `heard` answered, `invalid` with an invalid value.
     fn follow_up(heard: &[Arc<Contact>], missing: &[Arc<Contact>], invalid: &[Arc<Contact>]) -> FollowUp {
         let mut config = DhtConfig::default();
         config.lookup.replication = 4.try_into().unwrap();
@@ -220,11 +219,11 @@ mod tests {
                 false => drop(lookup.on_answer(peer.key(), &[])),
             }
         }
-        let over = Some(NOW + HOUR);
+        let expires = Some(NOW + HOUR);
         let read = Read {
             lookup: &lookup,
             best: &best(),
-            over,
+            expires,
             missing,
             outdated: &[],
             invalid,

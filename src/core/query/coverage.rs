@@ -1,11 +1,11 @@
-//! Which parts of the keyspace are known completely, and who lives there.
+//! Which regions of the keyspace are known completely, and the peers in them.
 //!
-//! Knows: the results of walks. Must not know: what they are for.
+//! Knows: the results of lookups. Must not know: their purpose.
 //!
-//! Who answers a walk names the k closest to its target, dead or not. So everyone who is as near to it as the farthest of
-//! these is known: a ball. The k closest to another key are known as soon as the balls of some walks cover everything as
-//! near to it as the k-th closest known. *A ball that reached to the k-th living peer would claim too much: nobody names
-//! those who live beyond the k-th named.*
+//! A peer that answers a lookup names the k closest to the target, dead or not. So all peers as near to the target as the
+//! farthest of these are known: a ball. The k closest to another key are known as soon as the balls of some lookups cover
+//! all keys as near to it as the k-th closest known peer. *A ball that reached to the k-th living peer would claim too
+//! much: no answer names the living peers beyond the k-th named one.*
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use std::sync::Arc;
 use crate::core::contact::Contact;
 use crate::core::key::{Distance, Key};
 
-/// How many bits deeper than the prefix that a key shares with its k-th closest peer the balls are compared. Source: in
-/// a cell this small lives a sixteenth of k.
+/// Depth of the search for gaps, in bits beyond the prefix that a key shares with its k-th closest peer. Source: a cell of
+/// this size holds a sixteenth of k peers.
 const GRAIN: u32 = 4;
 
-/// What some walks found out.
+/// The joint result of several lookups.
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
-    /// Of whom it is not known that they are dead.
+    /// The peers that are not known to be dead.
     peers: BTreeMap<Key, Arc<Contact>>,
     dead: BTreeSet<Key>,
     balls: Vec<(Key, Distance)>,
 }
 
-/// A part of the keyspace of which it is not known who lives there: all keys that share so many bits with this one.
+/// A region of the keyspace that is not known completely: all keys that share this many leading bits with `key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cell {
     pub(crate) key: Key,
@@ -34,15 +34,15 @@ pub(crate) struct Cell {
 }
 
 impl Coverage {
-    /// The answers to a walk towards `target` named these peers, and whoever lives within this distance of it.
+    /// A lookup for `target` knows all peers within `reach` of it; its answers named these.
     pub(crate) fn add(&mut self, target: &Key, reach: Distance, named: &[Arc<Contact>]) {
         self.balls.push((*target, reach));
         let fresh = named.iter().filter(|peer| !self.dead.contains(peer.key()));
         self.peers.extend(fresh.map(|peer| (*peer.key(), Arc::clone(peer))));
     }
 
-    /// This peer is dead, however often it is named.
-    pub(crate) fn bury(&mut self, peer: &Key) {
+    /// Notes that a peer is dead, however often it is named.
+    pub(crate) fn mark_dead(&mut self, peer: &Key) {
         self.peers.remove(peer);
         self.dead.insert(*peer);
     }
@@ -51,7 +51,7 @@ impl Coverage {
         self.dead.contains(peer)
     }
 
-    /// The `count` closest to `key` of those found so far, nearest first.
+    /// The `count` closest known peers to `key`, nearest first.
     pub(crate) fn nearest(&self, key: &Key, count: usize) -> Vec<Arc<Contact>> {
         let mut all: Vec<_> = self.peers.values().collect();
         let distance = |peer: &&Arc<Contact>| peer.key().distance(key);
@@ -63,7 +63,7 @@ impl Coverage {
         all.into_iter().cloned().collect()
     }
 
-    /// Whether the `count` closest to `key` are known, or else where others may live that are as close.
+    /// A region in which there may be unknown peers that belong to the `count` closest to `key`; `None` if those are known.
     pub(crate) fn gap(&self, key: &Key, count: usize) -> Option<Cell> {
         if self.is_whole() {
             return None;
@@ -80,8 +80,8 @@ impl Coverage {
         self.gap_within(Cell { key: *key, bits }, (key, radius), bits + GRAIN)
     }
 
-    /// The same for more peers than one walk finds: the nearest part of which it is not known who lives there, cut as
-    /// fine as the smallest ball needs.
+    /// The same for more peers than one lookup finds: the nearest region that is not known completely. Its size follows from
+    /// the smallest ball.
     pub(crate) fn next_gap(&self, key: &Key, count: usize) -> Option<Cell> {
         let nearest = self.nearest(key, count);
         let farthest = nearest.last().filter(|_| nearest.len() >= count);
@@ -90,12 +90,12 @@ impl Coverage {
         self.gap_within(Cell { key: *key, bits: 0 }, (key, radius), smallest + GRAIN).filter(|_| !self.is_whole())
     }
 
-    /// Whether everyone there is was found.
+    /// Whether the whole network is known.
     fn is_whole(&self) -> bool {
         self.balls.iter().any(|(_, radius)| *radius == Distance::MAX)
     }
 
-    /// A part of `cell` that lies in no ball and reaches into this one.
+    /// A part of `cell` that lies in no ball and overlaps the wanted ball.
     fn gap_within(&self, cell: Cell, wanted: (&Key, Distance), depth: u32) -> Option<Cell> {
         let nearest = |target: &Key| target.distance(&cell.key).at_least(cell.bits);
         let farthest = |target: &Key| target.distance(&cell.key).at_most(cell.bits);
@@ -130,7 +130,7 @@ mod tests {
         all
     }
 
-    /// Walks that fill the gaps lead to the true k closest of every key, and to far fewer walks than keys.
+    /// Lookups into the gaps find the true k closest of every key, and take far fewer lookups than keys.
     #[test]
     fn what_is_called_known_is_true_and_found_with_few_walks() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);

@@ -1,12 +1,11 @@
 //! Find the closest peers to a key, or one peer.
 //!
-//! A peer is found once it has been reached at an address that someone named, whether it serves the DHT or not: what
-//! others say of its addresses may be wrong or a lie. If nobody could be reached there, the addresses that were named
-//! are the answer all the same, as hearsay: the peer may be behind a relay or reachable for others.
+//! A peer is found once this node has reached it at an address that another peer named, whether it serves the DHT or not:
+//! the addresses that others name may be wrong or a lie. If it was not reached, the addresses that were named are the
+//! result all the same, as hearsay: the peer may be behind a relay, or reachable for others.
 //!
-//! Peers name the k closest to what they are asked for, so nobody names those farther away than these. Where more than k
-//! are wanted, further lookups go into the nearest part of the keyspace that is not known yet, until as many as wanted
-//! are known to be the closest.
+//! Peers name the k closest to the key that they are asked for, and none farther away. If more than k are wanted, further
+//! lookups go into the nearest region of the keyspace that is not known yet, until enough are known to be the closest.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::coverage::Coverage;
-use super::{Context, Step, find_node, take, unanswered, walk_on};
+use super::{Context, LOOKUP, Step, find_node, lookup_step, take, unanswered};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, ClosestPeers, Evidence, FoundPeer, QueryOptions};
@@ -32,39 +31,39 @@ pub(crate) struct Find {
     pub(super) lookup: Lookup,
     target: Key,
     preimage: Bytes,
-    /// Of the lookup; those before it had lower ones.
+    /// The tag of this lookup's requests; earlier lookups had lower ones.
     tag: Tag,
     wanted: Wanted,
 }
 
 #[derive(Debug)]
 enum Wanted {
-    /// Of more than k, what the lookups so far found out.
+    /// The closest peers; with the results of the lookups so far if more than k are wanted.
     Closest(Option<Box<Beyond>>),
     Peer {
         found: Option<(Arc<Contact>, Evidence)>,
     },
 }
 
-/// The closest of all, when more are wanted than one lookup finds.
+/// The search for more closest peers than one lookup finds.
 #[derive(Debug)]
 struct Beyond {
     key: Key,
     limit: usize,
     coverage: Coverage,
     rng: ChaCha8Rng,
-    /// So many lookups may follow.
+    /// Maximum number of further lookups.
     left: usize,
 }
 
-/// So many times k closest peers may be asked for. Source: as many as a page for people shows.
+/// Maximum number of closest peers that can be asked for, as a multiple of k. Source: what a page for people shows.
 const MAX_TIMES_K: usize = 10;
-/// So many lookups at most for each k peers. Source: two are usual; a part of the keyspace whose peers all fail must not be
-/// looked into forever.
+/// Maximum number of lookups for each k peers wanted. Source: two are usual; a region of the keyspace whose peers all fail
+/// must not be searched forever.
 const LOOKUPS: usize = 8;
 
 impl Find {
-    /// The k closest peers to the key of these bytes, or as many as the options say.
+    /// Finds the k closest peers to the key of these bytes, or as many as the options say.
     ///
     /// # Errors
     ///
@@ -81,16 +80,16 @@ impl Find {
         if limit > max {
             return Err(QueryError::LimitTooHigh { limit, max });
         }
-        let lookup = cx.walk(key, limit.min(k), options.paths);
+        let lookup = cx.lookup(key, limit.min(k), options.paths);
         let beyond = (limit > k).then(|| {
             let (rng, left) = (ChaCha8Rng::from_rng(rng), LOOKUPS * limit / k);
             Box::new(Beyond { key, limit, coverage: Coverage::default(), rng, left })
         });
-        Ok(Find { lookup, target: key, preimage, tag: Tag::default(), wanted: Wanted::Closest(beyond) })
+        Ok(Find { lookup, target: key, preimage, tag: LOOKUP, wanted: Wanted::Closest(beyond) })
     }
 
-    /// Looks for a peer; one that is connected, or has answered and not failed since, is found at once, and so is this
-    /// node itself.
+    /// Finds a peer. One that is connected, or has answered and not failed since, is found at once, and so is this node
+    /// itself.
     pub(crate) fn peer(cx: &Context<'_>, peer: PeerId, options: &QueryOptions) -> Find {
         let key = Key::from(&peer);
         let known = cx.peers.contact(&peer).filter(|contact| contact.has_addrs());
@@ -99,15 +98,18 @@ impl Find {
         } else {
             cx.peers.table.get(&key).filter(|entry| entry.failures() == 0).map(|_| Evidence::Remembered)
         };
-        let itself = (peer == *cx.peers.local.peer()).then(|| Arc::clone(&cx.peers.local));
-        let itself = itself.filter(|local| local.has_addrs()).map(|local| (local, Evidence::Reached));
-        let found = known.zip(evidence).or(itself);
-        let lookup = cx.walk(key, cx.replication(), options.paths);
+        let local = &cx.peers.local;
+        let found = if peer == *local.peer() && local.has_addrs() {
+            Some((Arc::clone(local), Evidence::Reached))
+        } else {
+            known.zip(evidence)
+        };
+        let lookup = cx.lookup(key, cx.replication(), options.paths);
         let preimage = peer.to_bytes().into();
-        Find { lookup, target: key, preimage, tag: Tag::default(), wanted: Wanted::Peer { found } }
+        Find { lookup, target: key, preimage, tag: LOOKUP, wanted: Wanted::Peer { found } }
     }
 
-    /// The lookup that this request is part of, unless that is over.
+    /// The lookup that a request belongs to, unless it is over.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         (tag == self.tag).then_some(&mut self.lookup)
     }
@@ -118,7 +120,7 @@ impl Find {
             return Step::Finish(Ok(found_peer(cx, &peer, evidence, report)));
         }
         loop {
-            match walk_on(&mut self.lookup, self.tag, || find_node(&self.preimage)) {
+            match lookup_step(&mut self.lookup, self.tag, || find_node(&self.preimage)) {
                 Some(step) => return step,
                 None if self.go_beyond(cx) => {}
                 None => return Step::Finish(self.finish(cx, report)),
@@ -126,7 +128,7 @@ impl Find {
         }
     }
 
-    /// A lookup is over. Begins the next one, if more are wanted than are known to be the closest.
+    /// A lookup is over. Begins the next one if more peers are wanted than are known to be the closest.
     fn go_beyond(&mut self, cx: &Context<'_>) -> bool {
         let Wanted::Closest(Some(beyond)) = &mut self.wanted else { return false };
         let (k, found) = (cx.replication(), self.lookup.closest());
@@ -138,20 +140,20 @@ impl Find {
         let next = gap.and_then(|gap| preimage::with_prefix(&gap.key, gap.bits.min(preimage::DEPTH), &mut beyond.rng));
         let Some((target, preimage)) = next else { return false };
         beyond.left -= 1;
-        self.lookup = cx.walk_from(target, k, &beyond.coverage.nearest(&target, k));
+        self.lookup = cx.short_lookup(target, k, &beyond.coverage.nearest(&target, k));
         (self.target, self.preimage, self.tag) = (target, preimage, Tag(self.tag.0.wrapping_add(1)));
         true
     }
 
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, why: RequestError) {
-        // It was reached, and is who it should be; it only does not serve.
+        // It was reached and proved its identity; it only does not serve.
         if matches!(why, RequestError::Unsupported | RequestError::Refused | RequestError::Misbehaved(_)) {
-            self.reached(from);
+            self.on_reached(from);
         }
     }
 
-    /// This peer is there.
-    pub(crate) fn reached(&mut self, peer: &Arc<Contact>) {
+    /// This node has reached a peer.
+    pub(crate) fn on_reached(&mut self, peer: &Arc<Contact>) {
         if let Wanted::Peer { found } = &mut self.wanted
             && *peer.key() == self.target
         {

@@ -1,8 +1,9 @@
 //! Find the best value under a key.
 //!
-//! The value kept here counts as the first; every further one is validated and compared. The query ends as soon as
-//! as many peers hold a value as the quorum asks for, unless it is to be thorough, else when the walk ends. Along several
-//! disjoint paths it ends early only when each of them has led to a value, so that no path decides alone. However it ends, other than by being cancelled, those who lack the best value get it afterwards.
+//! The value that this node keeps counts as the first; every further one is validated and compared. The query ends as soon
+//! as its quorum of peers holds a value, or when the lookup ends if it is thorough or finds too few. Along several disjoint
+//! paths it ends early only when each of them has led to a value, so that no path decides alone. Unless the query is
+//! cancelled, the peers that lack the best value get it afterwards.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 
 use super::correct::{FollowUp, Read};
-use super::{Context, Step, take, unanswered, walk_on};
+use super::{Context, LOOKUP, Step, lookup_step, take, unanswered};
 use crate::core::config::RecordConfig;
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
@@ -18,7 +19,6 @@ use crate::core::io::{self, Answer, QueryEvent, QueryOptions};
 use crate::core::lookup::Lookup;
 use crate::core::message::{Misbehaviour, Request, Response};
 use crate::core::record::{Record, RecordKey};
-use crate::core::requests::Tag;
 use crate::core::storage::received;
 use crate::core::store::{Done, Found, StoreError};
 use crate::core::time::Timestamp;
@@ -30,41 +30,42 @@ pub(crate) struct GetValue {
     pub(super) lookup: Lookup,
     quorum: NonZeroUsize,
     thorough: bool,
-    /// Whether the store has answered.
+    /// The end of the read of this node's store; `None` before it.
     local: Option<Result<(), StoreError>>,
-    /// Whether it had a value.
+    /// Whether this node's store had a value.
     held_here: bool,
-    best: Option<Best>,
-    /// How many hold a valid value, this node included.
+    best: Option<BestValue>,
+    /// Number of nodes that hold a valid value, this one included.
     held: usize,
-    /// Those that held an older value than the best.
+    /// The peers that held an older value than the best.
     outdated: Vec<Arc<Contact>>,
-    /// Those that answered without a value.
+    /// The peers that answered without a value.
     missing: Vec<Arc<Contact>>,
-    /// Those that sent a value that is not valid.
+    /// The peers that sent an invalid value.
     invalid: Vec<Arc<Contact>>,
-    /// What is to be done once the result is told.
+    /// The work left to do once the result is reported.
     pub(crate) follow_up: Option<FollowUp>,
 }
 
 #[derive(Debug)]
-struct Best {
+struct BestValue {
     record: Record,
-    /// Who had it first; `None` for this node.
+    /// The first peer that had it; `None` for this node.
     from: Option<PeerId>,
     holders: Vec<Arc<Contact>>,
-    /// Those that hold another value that is as good.
+    /// The peers that hold another value that is as good.
     equals: Vec<Arc<Contact>>,
-    /// When it is over, by whoever says the latest; `None` while nobody does.
-    over: Option<Timestamp>,
-    /// The same as it is told: without what only this node's own rule says of a copy that it keeps, and none for an own
-    /// value, which it keeps alive.
-    said: Option<Timestamp>,
+    /// The latest time of expiry that a holder names; `None` if no holder names one.
+    expires: Option<Timestamp>,
+    /// The time of expiry that the application sees: not one that only this node's own rule sets for a copy that it keeps,
+    /// and none for an own value, which this node keeps alive.
+    reported_expires: Option<Timestamp>,
 }
 
-impl Best {
-    fn told(&self) -> Record {
-        Record { expires: self.said, ..self.record.clone() }
+impl BestValue {
+    /// The value as the application sees it.
+    fn reported(&self) -> Record {
+        Record { expires: self.reported_expires, ..self.record.clone() }
     }
 }
 
@@ -72,7 +73,7 @@ impl GetValue {
     /// The caller reads the store for `key` and reports by `on_local`.
     pub(crate) fn new(cx: &Context<'_>, key: RecordKey, options: &QueryOptions) -> GetValue {
         let quorum = options.quorum.unwrap_or(cx.config.record.read_quorum).of(cx.config.lookup.replication);
-        let lookup = cx.walk(key.key(), cx.replication(), options.paths);
+        let lookup = cx.lookup(key.key(), cx.replication(), options.paths);
         GetValue {
             key,
             lookup,
@@ -90,16 +91,17 @@ impl GetValue {
     }
 
     pub(crate) fn on_local(&mut self, cx: &Context<'_>, done: Done, out: &mut Vec<QueryEvent>) {
-        // A store that cannot tell is no reason not to ask others.
+        // If the own store fails, the peers can still answer.
         self.local = Some(done.as_ref().map(|_| ()).map_err(|why| *why));
         if let Ok(Found::Value(Some(record))) = done {
             self.held += 1;
             self.held_here = true;
-            // Copies of an own value live from when they were last sent out.
-            let over = if record.own { record.claim(cx.config.record.value_ttl) } else { record.expires };
-            let said = record.expires.filter(|_| record.claimed);
-            let best = Best { record, from: None, holders: Vec::new(), equals: Vec::new(), over, said };
-            out.push(QueryEvent::Value(best.told()));
+            // The lifetime of the copies of an own value began when this node last sent them out.
+            let expires = if record.own { record.claim(cx.config.record.value_ttl) } else { record.expires };
+            let reported_expires = if record.claimed { record.expires } else { None };
+            let (holders, equals) = (Vec::new(), Vec::new());
+            let best = BestValue { record, from: None, holders, equals, expires, reported_expires };
+            out.push(QueryEvent::Value(best.reported()));
             self.best = Some(best);
         }
     }
@@ -112,7 +114,7 @@ impl GetValue {
             return Step::Finish(self.finish(cx, report));
         }
         let key = &self.key;
-        match walk_on(&mut self.lookup, Tag::default(), || Request::GetValue { key: key.clone() }) {
+        match lookup_step(&mut self.lookup, LOOKUP, || Request::GetValue { key: key.clone() }) {
             Some(step) => step,
             None => Step::Finish(self.finish(cx, report)),
         }
@@ -144,23 +146,21 @@ impl GetValue {
         Ok(())
     }
 
-    /// The time is over: as many holders as were wanted may have been found by a get that asks everyone.
+    /// The query's time is up. A thorough get may have found its quorum of holders long before.
     pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
         (self.best.is_some() && self.reached() >= self.quorum.get()).then(|| self.finish(cx, report))
     }
 
     pub(crate) fn take_best(&mut self, cx: &Context<'_>) -> Option<Record> {
-        self.conclude(cx).map(|best| best.told())
+        self.conclude(cx).map(|best| best.reported())
     }
 
-    /// How many hold a value. Those that one of several paths led to are no quorum, however many they are.
+    /// Number of holders that count for the quorum. Along several paths, many holders that one path led to are no quorum:
+    /// while fewer paths have led to one than the quorum asks for, each counts for one.
     fn reached(&self) -> usize {
-        match self.paths() {
-            Some((led, all)) if led + usize::from(self.held_here) < self.quorum.get().min(all) => {
-                led + usize::from(self.held_here)
-            }
-            _ => self.held,
-        }
+        let Some((led, all)) = self.paths() else { return self.held };
+        let independent = led + usize::from(self.held_here);
+        if independent < self.quorum.get().min(all) { independent } else { self.held }
     }
 
     fn is_enough(&self) -> bool {
@@ -176,9 +176,9 @@ impl GetValue {
     fn compare(&mut self, config: &RecordConfig, record: Record, from: &Arc<Contact>, out: &mut Vec<QueryEvent>) {
         self.held += 1;
         let validator = &config.validator;
-        let over = record.expires.filter(|_| record.claimed);
+        let expires = if record.claimed { record.expires } else { None };
         let Some(best) = &mut self.best else {
-            return self.prefer(record, over, from, out);
+            return self.prefer(record, expires, from, out);
         };
         if validator.same(&self.key, &best.record.value, &record.value) {
             if record.value.len() < best.record.value.len() {
@@ -186,15 +186,17 @@ impl GetValue {
             }
             best.holders.push(Arc::clone(from));
             best.record.put = best.record.put.max(record.put);
-            best.over = best.over.max(over);
-            best.said = best.said.max(over.filter(|_| !best.record.own));
-            best.record.expires = best.record.expires.map(|at| over.map_or(at, |over| at.max(over)));
+            best.expires = best.expires.max(expires);
+            if !best.record.own {
+                best.reported_expires = best.reported_expires.max(expires);
+            }
+            best.record.expires = best.record.expires.map(|at| expires.map_or(at, |expires| at.max(expires)));
             return;
         }
         let old = Candidate::of(&best.record, record.received, config.value_ttl);
         let new = Candidate::of(&record, record.received, config.value_ttl);
         if validator.select(&self.key, &[old, new]) == 1 {
-            self.prefer(record, over, from, out);
+            self.prefer(record, expires, from, out);
         } else if validator.select(&self.key, &[new, old]) == 1 {
             self.outdated.push(Arc::clone(from));
         } else {
@@ -202,33 +204,31 @@ impl GetValue {
         }
     }
 
-    /// This one is better than all before it.
-    fn prefer(&mut self, record: Record, over: Option<Timestamp>, from: &Arc<Contact>, out: &mut Vec<QueryEvent>) {
-        let holders = vec![Arc::clone(from)];
-        let best = Best { record, from: Some(*from.peer()), holders, equals: Vec::new(), over, said: over };
-        out.push(QueryEvent::Value(best.told()));
+    /// This value is better than all before it.
+    fn prefer(&mut self, record: Record, expires: Option<Timestamp>, from: &Arc<Contact>, out: &mut Vec<QueryEvent>) {
+        let (from, holders) = (Some(*from.peer()), vec![Arc::clone(from)]);
+        let best = BestValue { record, from, holders, equals: Vec::new(), expires, reported_expires: expires };
+        out.push(QueryEvent::Value(best.reported()));
         if let Some(mut old) = self.best.replace(best) {
             self.outdated.append(&mut old.holders);
             self.outdated.append(&mut old.equals);
         }
     }
 
-    /// The best value, and who is to get it now.
-    fn conclude(&mut self, cx: &Context<'_>) -> Option<Best> {
+    /// Takes the best value, and plans who gets it now.
+    fn conclude(&mut self, cx: &Context<'_>) -> Option<BestValue> {
         let best = self.best.take()?;
-        self.follow_up = Some(FollowUp::of(
-            cx,
-            &Read {
-                lookup: &self.lookup,
-                best: &best.record,
-                over: best.over,
-                missing: &self.missing,
-                outdated: &self.outdated,
-                invalid: &self.invalid,
-                lacked_here: best.from.is_some() && self.local == Some(Ok(())),
-                older_here: best.from.is_some() && self.held_here,
-            },
-        ));
+        let read = Read {
+            lookup: &self.lookup,
+            best: &best.record,
+            expires: best.expires,
+            missing: &self.missing,
+            outdated: &self.outdated,
+            invalid: &self.invalid,
+            lacked_here: best.from.is_some() && self.local == Some(Ok(())),
+            older_here: best.from.is_some() && self.held_here,
+        };
+        self.follow_up = Some(FollowUp::of(cx, &read));
         Some(best)
     }
 
@@ -241,7 +241,7 @@ impl GetValue {
                     None => (Vec::new(), None),
                 };
                 Ok(Answer::Value(io::Found {
-                    record: best.told(),
+                    record: best.reported(),
                     from: best.from,
                     holders: peers(&best.holders),
                     outdated: peers(&self.outdated),
@@ -254,7 +254,7 @@ impl GetValue {
             Some(best) => Err(QueryError::QuorumMissed {
                 wanted: self.quorum,
                 reached,
-                best: Some(Box::new(best.told())),
+                best: Some(Box::new(best.reported())),
                 holders: peers(&best.holders),
                 report: take(report),
             }),

@@ -1,9 +1,10 @@
-//! What someone asked: machines that turn an operation into a walk and, where it takes one, a follow-up.
+//! The queries: state machines that carry out an operation, or what the node does of its own accord.
 //!
-//! Knows: what each operation wants from whom, and when it is over. Must not know: how requests travel, or what time
-//! it is other than as told. Each machine is one file and reads top to bottom.
+//! Knows: what each operation asks of which peers, and when it is over. Must not know: how requests travel, or any time
+//! but the one it is given. Each machine is one file and reads top to bottom.
 
 mod bootstrap;
+mod context;
 mod correct;
 mod coverage;
 mod delivery;
@@ -15,135 +16,137 @@ mod publish;
 mod region;
 mod trim;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng as _;
 
 pub(crate) use bootstrap::Bootstrap;
+pub(crate) use context::Context;
 pub(crate) use correct::{Correct, FollowUp};
 pub(crate) use find::Find;
 pub(crate) use get_value::GetValue;
 pub(crate) use pool::{Pool, Query};
 pub(crate) use providers::FindProviders;
 pub(crate) use publish::Publish;
-
 pub(crate) use region::Region;
 pub(crate) use trim::trim;
 
 use super::announcement::RecordId;
-use super::config::DhtConfig;
+use super::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use super::contact::Contact;
 use super::error::{PeerFailure, QueryError, Report};
-use super::io::{Answer, PeerRecord, QueryEvent, QueryId};
-use super::key::{Distance, Key};
-use super::lookup::{Lateness, Lookup, Shape};
+use super::io::{Answer, Operation, QueryEvent, QueryId, QueryOptions};
+use super::key::Key;
+use super::lookup::{Lateness, Lookup, Next};
 use super::message::{Misbehaviour, Request, RequestError, Response, Unreachable};
-use super::peers::Peers;
 use super::requests::Tag;
-use super::rtt::{RttEstimator, Urgency};
+use super::rtt::Urgency;
 use super::stats::{Cause, QueryKind};
-use super::store::{Done, Found};
-use super::time::{NodeTime, Timestamp};
+use super::storage::{Asker, Storage};
+use super::store::{Done, Found, Op, Scan};
+use super::time::Timestamp;
 
-/// The part of a query that walks.
-const WALK: Tag = Tag(0);
-/// The part of a publication that delivers.
+/// The requests of a query's lookup.
+const LOOKUP: Tag = Tag(0);
+/// The requests that deliver a record.
 const DELIVERY: Tag = Tag(1);
 
-/// What a machine may look at.
-#[derive(Clone, Copy)]
-pub(crate) struct Context<'a> {
-    /// The node's own time.
-    pub(crate) now: Timestamp,
-    /// The host's date, by which records live.
-    pub(crate) date: Timestamp,
-    pub(crate) config: &'a DhtConfig,
-    pub(crate) peers: &'a Peers,
-    pub(crate) rtt: &'a RttEstimator,
+/// What the start of a query may use.
+pub(crate) struct Start<'a> {
+    pub(crate) cx: Context<'a>,
+    pub(crate) storage: &'a mut Storage,
+    pub(crate) rng: &'a mut ChaCha8Rng,
+    /// The query, as the store names it.
+    pub(crate) asker: Asker,
 }
 
-impl<'a> Context<'a> {
-    pub(crate) fn new(time: &NodeTime, config: &'a DhtConfig, peers: &'a Peers, rtt: &'a RttEstimator) -> Context<'a> {
-        Context { now: time.now, date: time.date, config, peers, rtt }
+impl Start<'_> {
+    /// Runs an operation of the store; `None` if its result comes later.
+    fn run(&mut self, op: Op) -> Option<Done> {
+        self.storage.run(self.cx.date, self.asker, op)
     }
 
-    /// A walk towards `target` that looks for `count` peers, begun with the closest that are known: twice as many as
-    /// looked for, since where many are dead the neighbours name the same dead ones.
-    pub(crate) fn walk(&self, target: Key, count: usize, paths: Option<NonZeroUsize>) -> Lookup {
-        let seeds = self.peers.seeds(self.now, &target, count.saturating_mul(2));
-        self.walk_with(target, count, paths, (&seeds, false))
+    fn rng(&mut self) -> ChaCha8Rng {
+        ChaCha8Rng::from_rng(self.rng)
     }
+}
 
-    /// A walk along one path, begun with these peers too, until so many of the nearest have answered. Where these are fewer
-    /// than k, an answer whose peers fail is doubted.
-    pub(crate) fn walk_from(&self, target: Key, answers: usize, known: &[Arc<Contact>]) -> Lookup {
-        let mut seeds = self.peers.seeds(self.now, &target, self.replication().saturating_mul(2));
-        seeds.extend(known.iter().cloned());
-        self.walk_with(target, answers, Some(NonZeroUsize::MIN), (&seeds, answers < self.replication()))
-    }
-
-    /// Within what distance of its target everyone is known whom those know who answered a walk. In a small network, where
-    /// fewer than k answered, they are all there are; elsewhere nothing is known of what lies beyond those that were named.
-    pub(crate) fn reach(&self, lookup: &Lookup) -> Distance {
-        let (k, found) = (self.replication(), lookup.closest());
-        let farthest = || found.last().map_or(Distance::ZERO, |peer| peer.key().distance(lookup.target()));
-        match found.len() < k && self.is_small() {
-            true => Distance::MAX,
-            false => lookup.reach(k).unwrap_or_else(farthest),
+/// Builds the query for an operation, and asks the store for what the operation needs of it. Returns the store's result
+/// too, if it is there at once.
+///
+/// # Errors
+///
+/// The mistake of the caller.
+pub(crate) fn start(
+    mut with: Start<'_>,
+    operation: Operation,
+    options: &QueryOptions,
+) -> Result<(Query, Option<Done>), QueryError> {
+    let (cx, kind) = (with.cx, operation.kind());
+    let local_key = *cx.peers.local.key();
+    let (machine, target, local) = match operation {
+        Operation::ClosestPeers { key } => {
+            check_key(&key, MAX_KEY_LEN)?;
+            let target = Key::hash(&key);
+            (Machine::Find(Find::closest(&cx, key, options, with.rng)?), target, None)
         }
-    }
-
-    fn walk_with(
-        &self,
-        target: Key,
-        count: usize,
-        paths: Option<NonZeroUsize>,
-        (seeds, wary): (&[Arc<Contact>], bool),
-    ) -> Lookup {
-        let config = &self.config.lookup;
-        let shape = Shape {
-            count,
-            parallelism: config.parallelism.get(),
-            resiliency: config.resiliency.get(),
-            paths: paths.unwrap_or(config.paths).get().min(count),
-            spare: self.rtt.failing_of(count),
-            frontier: self.config.limit.frontier.max(count),
-            wary,
-        };
-        Lookup::new(target, seeds, shape)
-    }
-
-    /// A peer as the application sees it. A query may have begun before this node's own addresses changed, so its addresses
-    /// pass the filter once more.
-    pub(crate) fn record_of(&self, peer: &Arc<Contact>) -> PeerRecord {
-        PeerRecord::from(&*self.peers.filtered(peer))
-    }
-
-    /// Whether the whole network may be fewer than k peers.
-    pub(crate) fn is_small(&self) -> bool {
-        self.peers.table.len() < self.replication()
-    }
-
-    pub(crate) fn replication(&self) -> usize {
-        self.config.lookup.replication.get()
-    }
+        Operation::FindPeer { peer } => (Machine::Find(Find::peer(&cx, peer, options)), Key::from(&peer), None),
+        Operation::Get { key } => {
+            check_key(key.as_bytes(), MAX_KEY_LEN)?;
+            let (target, local) = (key.key(), with.run(Op::Get(key.clone())));
+            (Machine::GetValue(Box::new(GetValue::new(&cx, key, options))), target, local)
+        }
+        Operation::Put { key, value } => {
+            check_key(key.as_bytes(), MAX_KEY_LEN)?;
+            let target = key.key();
+            let (publish, local) = Publish::put(with, key, value, options)?;
+            (Machine::Publish(publish), target, local)
+        }
+        Operation::Provide { key } => {
+            check_key(key.as_bytes(), MAX_PROVIDER_KEY_LEN)?;
+            let target = key.key();
+            let (publish, local) = Publish::provide(with, key, options)?;
+            (Machine::Publish(publish), target, local)
+        }
+        Operation::Providers { key } => {
+            check_key(key.as_bytes(), MAX_PROVIDER_KEY_LEN)?;
+            let (target, local) = (key.key(), with.run(Op::Providers(key.clone())));
+            (Machine::Providers(FindProviders::new(&cx, key, options, with.rng())), target, local)
+        }
+        Operation::Bootstrap => (Machine::Bootstrap(Bootstrap::join(&cx, with.rng())), local_key, None),
+        Operation::Remove { key } => (Machine::Local(None), key.key(), with.run(Op::Remove(key))),
+        Operation::StopProviding { key } => {
+            (Machine::Local(None), key.key(), with.run(Op::RemoveProvider(key, *cx.peers.local.peer())))
+        }
+        Operation::Records { after, limit } => {
+            let scan = Op::Scan { what: Scan::All, after, limit: limit.get() };
+            (Machine::Local(None), local_key, with.run(scan))
+        }
+    };
+    Ok((Query::new(machine, target, kind), local))
 }
 
-/// What a query wants next.
+fn check_key(key: &[u8], max: usize) -> Result<(), QueryError> {
+    let len = key.len();
+    if (1..=max).contains(&len) { Ok(()) } else { Err(QueryError::InvalidKey { len, max }) }
+}
+
+/// The next step of a query.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it lives for a moment, and ends each query once")]
 pub(crate) enum Step {
     /// Send this request.
     Ask(Arc<Contact>, Request, Tag),
-    /// Wait for what is under way.
+    /// Wait for the requests in flight, or for the store.
     Wait,
-    /// It is over.
+    /// The query is over.
     Finish(Result<Answer, QueryError>),
 }
 
-/// An answer as it reaches a machine: checked against its request, its closer peers cleaned.
-pub(crate) struct Heard<'a> {
+/// An answer as a machine receives it: it fits its request, and its closer peers are filtered.
+pub(crate) struct PeerAnswer<'a> {
     pub(crate) from: &'a Arc<Contact>,
     pub(crate) tag: Tag,
     pub(crate) response: Response,
@@ -151,7 +154,7 @@ pub(crate) struct Heard<'a> {
     pub(crate) closer: &'a [Arc<Contact>],
 }
 
-/// The operations at work.
+/// The state machine of a query.
 #[derive(Debug)]
 pub(crate) enum Machine {
     Find(Find),
@@ -159,17 +162,17 @@ pub(crate) enum Machine {
     Publish(Publish),
     Providers(FindProviders),
     Bootstrap(Bootstrap),
-    /// A bootstrap that was asked for while another ran: it ends as that one does.
+    /// A bootstrap that was started while another ran: it ends as that one does.
     Joined,
     Region(Box<Region>),
-    /// What a read that is over leaves to be done.
+    /// The corrections that a finished get leaves to be sent.
     Correct(Correct),
-    /// What waits for nothing but the store: a page of what is kept, or that something is forgotten.
+    /// Waits for nothing but the store: for a page of records, or for a removal.
     Local(Option<Result<Answer, QueryError>>),
 }
 
 impl Machine {
-    /// How much it prefers being done to being exact: a publication is as good with the next closest.
+    /// Whether the query prefers a quick end to an exact one: a publication is as good with the next closest peer.
     pub(crate) fn urgency(&self) -> Urgency {
         match self {
             Machine::Publish(_) | Machine::Correct(_) => Urgency::High,
@@ -177,7 +180,7 @@ impl Machine {
         }
     }
 
-    /// Why it brings records to peers, if it does.
+    /// Why the query stores records at other peers, if it does.
     pub(crate) fn cause(&self) -> Option<Cause> {
         match self {
             Machine::Publish(_) => Some(Cause::Published),
@@ -186,7 +189,7 @@ impl Machine {
         }
     }
 
-    /// What to do next. Called until it says to wait or to finish; never again after that last.
+    /// Returns the next step. The caller asks for steps until one is to wait, and for none after one that finishes.
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report, out: &mut Vec<QueryEvent>) -> Step {
         match self {
             Machine::Find(find) => find.next(cx, report),
@@ -201,31 +204,31 @@ impl Machine {
         }
     }
 
-    /// A peer answered. Returns how many peers it named that are news.
+    /// A peer answered. Returns how many of the peers that it named are new to the lookup.
     pub(crate) fn on_answer(
         &mut self,
         cx: &Context<'_>,
-        mut heard: Heard<'_>,
+        mut answer: PeerAnswer<'_>,
         out: &mut Vec<QueryEvent>,
     ) -> Result<usize, Misbehaviour> {
         if let Machine::GetValue(get) = self {
-            // What is not valid is no answer to its lookup.
-            get.on_answer(cx, heard.from, &mut heard.response, out)?;
+            // An invalid value is no answer to the lookup either.
+            get.on_answer(cx, answer.from, &mut answer.response, out)?;
         }
-        let (from, tag) = (heard.from, heard.tag);
-        let news = self.lookup(tag).map_or(0, |lookup| lookup.on_answer(from.key(), heard.closer));
+        let (from, tag) = (answer.from, answer.tag);
+        let news = self.lookup(tag).map_or(0, |lookup| lookup.on_answer(from.key(), answer.closer));
         match self {
-            Machine::Find(find) => find.reached(from),
+            Machine::Find(find) => find.on_reached(from),
             Machine::Publish(publish) => publish.on_answer(from, tag),
-            Machine::Providers(providers) => providers.on_answer(cx, heard.response, out),
-            Machine::Region(region) => region.on_answer(cx, &heard),
+            Machine::Providers(providers) => providers.on_answer(cx, answer.response, out),
+            Machine::Region(region) => region.on_answer(cx, &answer),
             Machine::Correct(correct) => correct.on_end(),
             Machine::GetValue(_) | Machine::Bootstrap(_) | Machine::Joined | Machine::Local(_) => {}
         }
         Ok(news)
     }
 
-    /// The lookup that this request is part of, unless that is over.
+    /// The lookup that a request belongs to, unless it is over.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         match self {
             Machine::Find(find) => find.lookup(tag),
@@ -266,7 +269,7 @@ impl Machine {
         }
     }
 
-    /// The store did what the operation needs of it.
+    /// The store has run the operation that the query waits for.
     pub(crate) fn on_local(&mut self, cx: &Context<'_>, done: Done, out: &mut Vec<QueryEvent>) {
         match (self, done) {
             (Machine::GetValue(get), done) => get.on_local(cx, done, out),
@@ -279,7 +282,7 @@ impl Machine {
         }
     }
 
-    /// The time is over: what there is to show for it, or `None` if that is nothing but a time-out.
+    /// The query's time is up: its result, or `None` if it has none but the timeout.
     pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
         match self {
             Machine::Publish(publish) => publish.expire(cx, report),
@@ -288,7 +291,7 @@ impl Machine {
         }
     }
 
-    /// The get that it is.
+    /// The get, if the query is one.
     pub(crate) fn get(&mut self) -> Option<&mut GetValue> {
         match self {
             Machine::GetValue(get) => Some(get),
@@ -296,17 +299,17 @@ impl Machine {
         }
     }
 
-    /// Whether it publishes this.
-    pub(crate) fn publishes(&self, name: &RecordId) -> bool {
-        matches!(self, Machine::Publish(publish) if publish.publishes(name))
+    /// Whether the query publishes this record.
+    pub(crate) fn publishes(&self, record: &RecordId) -> bool {
+        matches!(self, Machine::Publish(publish) if publish.publishes(record))
     }
 
-    /// Whether it is a lookup towards its query's target, and what follows from that.
+    /// Whether the query looks up its target, and so refreshes the bucket of it.
     pub(crate) fn looks_up(&self) -> bool {
         matches!(self, Machine::Find(_) | Machine::GetValue(_) | Machine::Publish(_) | Machine::Providers(_))
     }
 
-    /// How many peers it knows and has not asked.
+    /// Number of peers that the query knows and has not asked.
     pub(crate) fn unasked(&self) -> usize {
         match self {
             Machine::Find(find) => find.lookup.unasked(),
@@ -321,15 +324,15 @@ impl Machine {
     }
 }
 
-/// Whether a value that so many peers took has a place at others instead of those that refused it. On the wire a refusal
-/// has no reason: a store may be full, or may know a better value. The better one is with nearly all of the closest, so
-/// where more than two of three refuse the value is taken to be the worse one, and is not brought to those farther off,
-/// who know no better. Source: where 3 of 10 stores are full, 14 or more of 20 refuse once in 10,000 puts.
-fn have_no_room(took: usize, refused: usize) -> bool {
+/// Whether peers that refused a value should be replaced by others. On the wire a refusal has no reason: a store may be
+/// full, or may know a better value. Nearly all of the closest peers have the better one, so if more than two of three
+/// refuse, the value is taken to be the worse one and is not brought to peers farther away, which know no better.
+/// Source: where 3 of 10 stores are full, 14 or more of 20 refuse once in 10,000 puts.
+fn stores_are_full(took: usize, refused: usize) -> bool {
     refused > 0 && refused <= took.saturating_mul(2)
 }
 
-/// The failure of a query that had no answer of use: some peers may have answered, but broke the rules.
+/// The failure of a query that had no useful answer. Some peers may have answered, but broke the rules.
 fn unanswered(report: &mut Report) -> QueryError {
     let misbehaved = |failure: &PeerFailure| matches!(failure.why, RequestError::Misbehaved(_));
     if report.requests == 0 && report.failed.is_empty() {
@@ -341,17 +344,17 @@ fn unanswered(report: &mut Report) -> QueryError {
     }
 }
 
-/// The report at its end.
+/// Takes the report of a query that ends.
 fn take(report: &mut Report) -> Box<Report> {
     Box::new(std::mem::take(report))
 }
 
-/// A walk's next step, with the request that this query asks of everyone; `None` when the walk is done.
-fn walk_on(lookup: &mut Lookup, tag: Tag, request: impl FnOnce() -> Request) -> Option<Step> {
+/// The next step of a lookup that asks every peer the same; `None` when the lookup is over.
+fn lookup_step(lookup: &mut Lookup, tag: Tag, request: impl FnOnce() -> Request) -> Option<Step> {
     match lookup.next() {
-        super::lookup::Next::Ask(contact) => Some(Step::Ask(contact, request(), tag)),
-        super::lookup::Next::Wait => Some(Step::Wait),
-        super::lookup::Next::Done => None,
+        Next::Ask(contact) => Some(Step::Ask(contact, request(), tag)),
+        Next::Wait => Some(Step::Wait),
+        Next::Done => None,
     }
 }
 
@@ -360,23 +363,23 @@ fn find_node(key: &Bytes) -> Request {
     Request::FindNode { key: key.clone() }
 }
 
-/// A query that runs, as shown to people.
+/// A running query, as shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct QuerySnapshot {
-    /// Its id.
+    /// Id of the query.
     pub id: QueryId,
-    /// What it is for.
+    /// Its purpose.
     pub kind: QueryKind,
-    /// When it was started.
+    /// Time at which it started.
     pub started: Timestamp,
-    /// When its time is over.
+    /// Time at which it ends at the latest.
     pub deadline: Timestamp,
-    /// How many requests it sent so far.
+    /// Number of requests sent so far.
     pub requests: usize,
-    /// How many were answered so far.
+    /// Number of requests answered so far.
     pub answers: usize,
-    /// How many peers it has not asked yet.
+    /// Number of peers that it knows and has not asked yet.
     pub unasked: usize,
 }

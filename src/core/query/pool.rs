@@ -1,7 +1,7 @@
-//! The queries that run: their ids, deadlines, reports and requests.
+//! The running queries: their ids, deadlines, reports and requests.
 //!
-//! Knows: which query a request belongs to, whose time is over first, and who gives way. Must not know: what any of
-//! them does. No work that a request causes grows with the number of queries.
+//! Knows: which query is which, when each times out, and which gives way to others. Must not know: what a query does. The
+//! work for one request does not grow with the number of queries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,21 +22,21 @@ use crate::core::time::Timestamp;
 pub(crate) struct Query {
     pub(crate) machine: Machine,
     pub(crate) kind: QueryKind,
-    /// From the time that it is in the pool.
+    /// Set when the query enters the pool.
     pub(crate) span: Span,
     pub(crate) report: Report,
-    /// Its requests in flight.
+    /// Its requests in flight, those that wait for a slot included.
     pub(crate) in_flight: Vec<RequestId>,
     pub(crate) target: Key,
     pub(crate) progress: bool,
-    /// Whether the application asked for it, rather than the node itself.
-    pub(crate) asked: bool,
-    /// Whether it gives way where one that was asked for finds no place.
+    /// Whether the application started it, rather than the node itself.
+    pub(crate) by_app: bool,
+    /// Whether it is abandoned when the application starts a query and there is no place for it.
     pub(crate) yields: bool,
-    /// Whether anyone answered it so that it was of use.
+    /// Whether it had a valid answer.
     pub(crate) answered: bool,
-    /// When somebody answered it last.
-    pub(crate) heard: Timestamp,
+    /// Time of its last valid answer.
+    pub(crate) answered_at: Timestamp,
     pub(crate) timeout: Duration,
     pub(crate) started: Timestamp,
     deadline: Timestamp,
@@ -52,24 +52,29 @@ impl Query {
             in_flight: Vec::new(),
             target,
             progress: false,
-            asked: true,
+            by_app: true,
             yields: false,
             answered: false,
-            heard: Timestamp::ZERO,
+            answered_at: Timestamp::ZERO,
             timeout: Duration::ZERO,
             started: Timestamp::ZERO,
             deadline: Timestamp::MAX,
         }
     }
+
+    /// A query that the node starts of its own accord.
+    pub(crate) fn own(machine: Machine, target: Key, kind: QueryKind) -> Query {
+        Query { by_app: false, ..Query::new(machine, target, kind) }
+    }
 }
 
-/// The queries that run.
+/// The running queries.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     next: u64,
     queries: BTreeMap<QueryId, Box<Query>>,
     deadlines: BTreeSet<(Timestamp, QueryId)>,
-    /// Those that give way.
+    /// The queries that give way to others.
     yielding: BTreeSet<QueryId>,
 }
 
@@ -78,7 +83,7 @@ impl Pool {
         self.queries.len()
     }
 
-    /// The id that the next query will have.
+    /// Returns the id of the next query.
     pub(crate) fn next_id(&mut self) -> QueryId {
         let id = QueryId::new(self.next);
         self.next += 1;
@@ -101,7 +106,7 @@ impl Pool {
         self.queries.get_mut(&id).map(|query| &mut **query)
     }
 
-    /// Takes a query out for a step: it comes back by `put`, or is over and forgotten.
+    /// Takes a query out for a step. It comes back by `put`, or is over and ends with `forget`.
     pub(crate) fn take(&mut self, id: QueryId) -> Option<Box<Query>> {
         self.queries.remove(&id)
     }
@@ -116,34 +121,36 @@ impl Pool {
         self.yielding.remove(&id);
     }
 
-    /// The first that gives way.
+    /// The first query that gives way to others.
     pub(crate) fn yielding(&self) -> Option<QueryId> {
         self.yielding.first().copied()
     }
 
-    /// Those that publish this. Looks at all queries: for what is asked seldom.
-    pub(crate) fn publishing(&self, name: &RecordId) -> Vec<QueryId> {
-        self.queries.iter().filter(|(_, query)| query.machine.publishes(name)).map(|(id, _)| *id).collect()
+    /// The queries that publish this record. Looks at all queries, so it is for rare events.
+    pub(crate) fn publishing(&self, record: &RecordId) -> Vec<QueryId> {
+        self.ids(|query| query.machine.publishes(record)).collect()
     }
 
-    /// The bootstrap that the application asked for and that runs.
+    /// The running bootstrap that the application started.
     pub(crate) fn bootstrap(&self) -> Option<QueryId> {
-        let runs = |query: &Query| query.asked && matches!(query.machine, Machine::Bootstrap(_));
-        self.queries.iter().find(|(_, query)| runs(query)).map(|(id, _)| *id)
+        self.ids(|query| query.by_app && matches!(query.machine, Machine::Bootstrap(_))).next()
     }
 
     /// The bootstraps that wait for the end of that one, the first first.
     pub(crate) fn joined(&self) -> Vec<QueryId> {
-        let waits = self.queries.iter().filter(|(_, query)| matches!(query.machine, Machine::Joined));
-        waits.map(|(id, _)| *id).collect()
+        self.ids(|query| matches!(query.machine, Machine::Joined)).collect()
     }
 
-    /// Whether one of them publishes this, an own record.
+    /// Whether a query publishes this own record.
     pub(crate) fn publishes(&self, item: &Item) -> bool {
         item.is_own() && !self.publishing(&RecordId::of(item)).is_empty()
     }
 
-    /// A query whose time is over at `now`.
+    fn ids(&self, which: impl Fn(&Query) -> bool) -> impl Iterator<Item = QueryId> {
+        self.queries.iter().filter(move |(_, query)| which(query)).map(|(id, _)| *id)
+    }
+
+    /// A query that has timed out at `now`.
     pub(crate) fn expired(&self, now: Timestamp) -> Option<QueryId> {
         self.deadlines.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
     }

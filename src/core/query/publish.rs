@@ -1,13 +1,16 @@
-//! Put a value, or announce a provider: keep it here, walk to its key, deliver it to the k closest.
+//! Put a value, or announce this node as a provider: keep the record here, look up its key, deliver it to the k closest.
 //!
-//! The delivery begins while the walk still waits for the last of the k closest: whoever has answered and is among them
-//! is addressed at once. A peer that a nearer one displaces afterwards has it too, which does no harm.
+//! The delivery begins while the lookup still waits for the last of the k closest: a peer that has answered and is among
+//! them receives the record at once. If a nearer peer displaces it afterwards both have the record, which does no harm.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::delivery::Delivery;
-use super::{Context, DELIVERY, Step, WALK, find_node, take, unanswered, walk_on};
+use super::{Context, DELIVERY, LOOKUP, Start, Step, find_node, lookup_step, take, unanswered};
 use crate::core::announcement::RecordId;
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
@@ -17,19 +20,22 @@ use crate::core::lookup::Lookup;
 use crate::core::message::{Request, RequestError, Value};
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::requests::Tag;
-use crate::core::store::{Done, Item};
+use crate::core::store::{Done, Found, Item, Op};
 use crate::core::time::Timestamp;
+use crate::core::validate::InvalidValue;
+
+/// A lifetime travels in whole seconds, and none at all means the longest.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Publish {
     key: RecordKey,
-    target: Key,
     what: What,
     quorum: NonZeroUsize,
     paths: Option<NonZeroUsize>,
-    /// Whether this node keeps it, and announces it again.
+    /// Whether this node keeps the record, and announces it again.
     pub(crate) kept: bool,
-    stage: Stage,
+    stage: PublishStage,
 }
 
 #[derive(Debug)]
@@ -39,83 +45,109 @@ enum What {
 }
 
 #[derive(Debug)]
-enum Stage {
-    /// The own store has not answered.
+enum PublishStage {
+    /// This node's store has not answered.
     Keeping,
-    /// The own store refused it.
+    /// This node's store refused the record.
     Refused(QueryError),
-    /// Looking for the closest, and addressing those already found.
-    Walking(Lookup, Delivery),
+    /// Looking for the closest peers, and addressing those already found.
+    Searching(Lookup, Delivery),
     Delivering(Delivery),
 }
 
 impl Publish {
-    /// The caller keeps the value in the store and reports by `on_local`.
-    pub(crate) fn value(cx: &Context<'_>, value: Value, options: &QueryOptions) -> Publish {
-        Publish::new(cx, value.key.clone(), What::Value(value), options)
+    /// A put. Returns the result of this node's store too, if it is there at once.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError::InvalidValue`].
+    pub(crate) fn put(
+        with: Start<'_>,
+        key: RecordKey,
+        value: Bytes,
+        options: &QueryOptions,
+    ) -> Result<(Publish, Option<Done>), QueryError> {
+        let (cx, date, publisher) = (with.cx, with.cx.date, Some(*with.cx.peers.local.peer()));
+        let limit = cx.config.record.max_value_len;
+        if value.len() > limit {
+            return Err(QueryError::InvalidValue(InvalidValue::TooLarge { limit }));
+        }
+        let mut own = own_value(date, &key, &value);
+        own.publisher = publisher;
+        own.expires = options.expires_in.map(|time| date + time.max(MIN_LIFETIME));
+        let own = with.storage.checked(date, own).map_err(QueryError::InvalidValue)?;
+        let mut sent = Value::new(key.clone(), value);
+        (sent.publisher, sent.age, sent.received) = (publisher, Some(Duration::ZERO), Some(date));
+        sent.ttl = Some(own.ends(date + cx.config.record.value_ttl).since(date).max(MIN_LIFETIME));
+        let local = if options.not_kept { Some(Ok(Found::Nothing)) } else { with.storage.put(date, with.asker, own) };
+        Ok((Publish::new(&cx, key, What::Value(sent), options), local))
     }
 
-    /// The caller keeps the provider record in the store and reports by `on_local`.
-    pub(crate) fn provider(cx: &Context<'_>, key: RecordKey, options: &QueryOptions) -> Publish {
-        Publish::new(cx, key, What::Provider, options)
+    /// A provide. Returns the result of this node's store too, if it is there at once.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError::NoOwnAddress`] (rule A42).
+    pub(crate) fn provide(
+        mut with: Start<'_>,
+        key: RecordKey,
+        options: &QueryOptions,
+    ) -> Result<(Publish, Option<Done>), QueryError> {
+        let local = &with.cx.peers.local;
+        if !local.has_addrs() {
+            return Err(QueryError::NoOwnAddress);
+        }
+        let done = with.run(Op::AddProvider(Box::new(own_provider(local, &key)), None));
+        Ok((Publish::new(&with.cx, key, What::Provider, options), done))
     }
 
     fn new(cx: &Context<'_>, key: RecordKey, what: What, options: &QueryOptions) -> Publish {
         let quorum = options.quorum.unwrap_or(cx.config.record.write_quorum).of(cx.config.lookup.replication);
         let kept = !options.not_kept || matches!(what, What::Provider);
-        Publish { target: key.key(), key, what, quorum, paths: options.paths, kept, stage: Stage::Keeping }
+        Publish { key, what, quorum, paths: options.paths, kept, stage: PublishStage::Keeping }
     }
 
     /// The record as this node keeps it.
     pub(crate) fn item(&self, now: Timestamp, local: &Arc<Contact>) -> Item {
         match &self.what {
-            What::Value(value) => {
-                let mut record = Record::new(value.key.clone(), value.value.clone(), now);
-                (record.own, record.put) = (true, Some(now));
-                Item::Value(record)
-            }
-            What::Provider => {
-                let provider = Arc::clone(local);
-                let mut record = ProviderRecord::new(self.key.clone(), provider, Timestamp::MAX, Timestamp::MAX);
-                record.own = true;
-                Item::Provider(record)
-            }
+            What::Value(value) => Item::Value(own_value(now, &value.key, &value.value)),
+            What::Provider => Item::Provider(own_provider(local, &self.key)),
         }
     }
 
-    /// Whether it publishes this.
-    pub(crate) fn publishes(&self, name: &RecordId) -> bool {
-        self.target == name.place && matches!(self.what, What::Provider) == name.provider
+    /// Whether it publishes this record.
+    pub(crate) fn publishes(&self, record: &RecordId) -> bool {
+        self.target() == record.place && matches!(self.what, What::Provider) == record.provider
     }
 
     pub(crate) fn unasked(&self) -> usize {
         match &self.stage {
-            Stage::Keeping | Stage::Refused(_) => 0,
-            Stage::Walking(lookup, _) => lookup.unasked(),
-            Stage::Delivering(delivery) => delivery.unasked(),
+            PublishStage::Keeping | PublishStage::Refused(_) => 0,
+            PublishStage::Searching(lookup, _) => lookup.unasked(),
+            PublishStage::Delivering(delivery) => delivery.unasked(),
         }
     }
 
     pub(crate) fn on_local(&mut self, cx: &Context<'_>, kept: Done) {
-        // The store may have answered late: what the node had then it may have no more.
+        // The store may have answered late, and the node may have lost its addresses since.
         let unreachable = matches!(self.what, What::Provider) && !cx.peers.local.has_addrs();
         self.stage = match kept {
-            Ok(_) if unreachable => Stage::Refused(QueryError::NoOwnAddress),
+            Ok(_) if unreachable => PublishStage::Refused(QueryError::NoOwnAddress),
             Ok(_) => {
                 let delivery = Delivery::new(self.message(cx), cx.replication());
-                Stage::Walking(cx.walk(self.target, cx.replication(), self.paths), delivery)
+                PublishStage::Searching(cx.lookup(self.target(), cx.replication(), self.paths), delivery)
             }
-            Err(why) => Stage::Refused(why.into()),
+            Err(why) => PublishStage::Refused(why.into()),
         };
     }
 
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
         match &mut self.stage {
-            Stage::Keeping => Step::Wait,
-            Stage::Refused(why) => Step::Finish(Err(std::mem::replace(why, QueryError::Cancelled))),
-            Stage::Walking(lookup, delivery) => {
+            PublishStage::Keeping => Step::Wait,
+            PublishStage::Refused(why) => Step::Finish(Err(std::mem::replace(why, QueryError::Cancelled))),
+            PublishStage::Searching(lookup, delivery) => {
                 let key = self.key.to_shared();
-                match walk_on(lookup, WALK, || find_node(&key)) {
+                match lookup_step(lookup, LOOKUP, || find_node(&key)) {
                     Some(Step::Wait) => {
                         delivery.rank(lookup.settled());
                         delivery.next().unwrap_or(Step::Wait)
@@ -125,7 +157,7 @@ impl Publish {
                     None => self.deliver(cx, report),
                 }
             }
-            Stage::Delivering(delivery) => match delivery.next() {
+            PublishStage::Delivering(delivery) => match delivery.next() {
                 Some(step) => step,
                 None if delivery.replace_refusals() => self.next(cx, report),
                 None if delivery.is_done() => Step::Finish(self.finish(cx, report)),
@@ -140,24 +172,26 @@ impl Publish {
         }
     }
 
-    /// The lookup that this request is part of, unless that is over.
+    /// The lookup that a request belongs to, unless it is over.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         match &mut self.stage {
-            Stage::Walking(lookup, _) if tag == WALK => Some(lookup),
+            PublishStage::Searching(lookup, _) if tag == LOOKUP => Some(lookup),
             _ => None,
         }
     }
 
-    /// The deliveries that this request is one of.
+    /// The delivery that a request belongs to.
     pub(crate) fn delivery(&mut self, tag: Tag) -> Option<&mut Delivery> {
         match &mut self.stage {
-            Stage::Walking(_, delivery) | Stage::Delivering(delivery) if tag == DELIVERY => Some(delivery),
+            PublishStage::Searching(_, delivery) | PublishStage::Delivering(delivery) if tag == DELIVERY => {
+                Some(delivery)
+            }
             _ => None,
         }
     }
 
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
-        // Whoever refuses a value may know a better one.
+        // A peer that refuses a value may know a better one.
         let refuses = matches!(self.what, What::Value(_)) && why == RequestError::Refused;
         match self.delivery(tag) {
             Some(delivery) if refuses => delivery.on_refusal(from),
@@ -166,11 +200,17 @@ impl Publish {
         }
     }
 
-    /// The time is over. Those who acknowledged by now have it, and may be enough.
+    /// The query's time is up. The peers that have acknowledged by now may be enough for the quorum.
     pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
-        let (Stage::Walking(_, delivery) | Stage::Delivering(delivery)) = &mut self.stage else { return None };
+        let (PublishStage::Searching(_, delivery) | PublishStage::Delivering(delivery)) = &mut self.stage else {
+            return None;
+        };
         let reached = delivery.conclude(cx, report);
         (reached >= self.quorum.get()).then(|| Ok(Answer::Published(std::mem::take(report).into())))
+    }
+
+    fn target(&self) -> Key {
+        self.key.key()
     }
 
     fn message(&self, cx: &Context<'_>) -> Request {
@@ -183,28 +223,36 @@ impl Publish {
         }
     }
 
-    /// The walk is over: its result is whom to address.
+    /// The lookup is over: the record goes to the peers that it found.
     fn deliver(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
-        if let Stage::Walking(lookup, mut delivery) = std::mem::replace(&mut self.stage, Stage::Keeping) {
+        if let PublishStage::Searching(lookup, mut delivery) = std::mem::replace(&mut self.stage, PublishStage::Keeping)
+        {
             delivery.rank(lookup.ranked());
-            self.stage = Stage::Delivering(delivery);
+            self.stage = PublishStage::Delivering(delivery);
         }
         self.next(cx, report)
     }
 
     fn finish(&mut self, cx: &Context<'_>, report: &mut Report) -> Result<Answer, QueryError> {
-        let Stage::Delivering(delivery) = &mut self.stage else { return Err(QueryError::Cancelled) };
+        let PublishStage::Delivering(delivery) = &mut self.stage else { return Err(QueryError::Cancelled) };
         let reached = delivery.conclude(cx, report);
         if reached < self.quorum.get() {
-            let report = take(report);
-            return Err(QueryError::QuorumMissed {
-                wanted: self.quorum,
-                reached,
-                best: None,
-                holders: Vec::new(),
-                report,
-            });
+            let (wanted, report) = (self.quorum, take(report));
+            return Err(QueryError::QuorumMissed { wanted, reached, best: None, holders: Vec::new(), report });
         }
         Ok(Answer::Published(std::mem::take(report).into()))
     }
+}
+
+fn own_value(now: Timestamp, key: &RecordKey, value: &Bytes) -> Record {
+    let mut record = Record::new(key.clone(), value.clone(), now);
+    (record.own, record.put) = (true, Some(now));
+    record
+}
+
+/// Own provider records do not expire: they end when the application stops providing.
+fn own_provider(local: &Arc<Contact>, key: &RecordKey) -> ProviderRecord {
+    let mut record = ProviderRecord::new(key.clone(), Arc::clone(local), Timestamp::MAX, Timestamp::MAX);
+    record.own = true;
+    record
 }

@@ -1,7 +1,7 @@
-//! How many of one operator's peers an answer may name.
+//! Limits how many peers of one operator's network a lookup takes from one answer.
 //!
-//! Knows: groups and distances. Must not know: who answered. An answer of twenty peers of one network would make a walk
-//! that network's; of each group the closest few are taken, and the others are left out of this answer alone.
+//! Knows: groups and distances. Must not know: which peer answered. An answer that names twenty peers of one network would
+//! hand the lookup to that network; of each group the closest few are taken. The others are left out of this answer only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::core::contact::Contact;
 use crate::core::ip_group::IpGroup;
 use crate::core::key::Key;
 
-/// Leaves out those of whose groups nearer ones are enough already. Who is at the target itself is never left out.
+/// Removes the peers of groups of which there are enough nearer ones. A peer whose key is the target is never removed.
 pub(crate) fn trim(named: &mut Vec<Arc<Contact>>, target: &Key, diversity: &DiversityConfig) {
     if named.len() <= diversity.per_answer.get() {
         return;

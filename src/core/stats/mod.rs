@@ -3,12 +3,12 @@
 mod durations;
 #[cfg(feature = "serde")]
 mod named;
-mod queries;
+mod query_end;
 
 use std::time::Duration;
 
 pub use durations::{BOUNDS, Durations};
-pub use queries::QueryEnd;
+pub use query_end::QueryEnd;
 
 pub use super::io::QueryKind;
 use super::message::{Kind, RequestError};

@@ -1,22 +1,23 @@
-//! Bring records that lie close together to the peers closest to them, with as few walks as that takes.
+//! Stores records whose keys lie close together at the peers closest to each, with as few lookups as that takes.
 //!
-//! Knows: what goes to whom, who took it, which part of the keyspace is known. Must not know: why it is done, or when.
+//! Knows: which record goes to which peers, which took it, which region of the keyspace is known. Must not know: the reason
+//! for it, or when it is due.
 //!
-//! The first walk goes to the key of the first record, and ends when a few of the nearest have answered. What they name is
-//! a ball (`query::coverage`); what it leaves in the dark of the surroundings of another key is looked into with a walk
-//! there, and so on: so many records share the walks of a few. *A walk for three times as many peers would not do: peers
-//! name the k closest to what they are asked for, so nothing shows that those farther away are all there are.*
+//! The first lookup goes to the key of the first record, and ends when a few of the nearest peers have answered. The peers
+//! that they name make a ball (`query::coverage`). Where that leaves a gap around another key, the next lookup goes there,
+//! and so on: so many records share a few lookups. *One lookup for three times as many peers would not do: peers name the k
+//! closest to the key that they are asked for, so nothing proves that the ones farther away are complete.*
 //!
-//! Who is named need not live: that shows when a record is brought to it. The first record that goes to a peer goes alone;
-//! if that fails the peer is dead to all of them, and where that leaves a record without k peers it looks for more.
+//! A peer that was named need not be alive: that shows when it is sent a record. The first record that goes to a peer goes
+//! alone. If that fails, the peer is dead for all records, and a record that is left with fewer than k peers looks for more.
 //!
-//! A publisher looks before it announces a value again: it asks a few of the closest for it, and whoever refuses it. What is
-//! newer by the validator is adopted, and nobody gets the old one.
+//! A publisher checks before it announces a value again: it asks a few of the closest peers for the value, and any peer that
+//! refuses it. If one holds a value that the validator prefers, this node adopts that, and stops announcing the old one.
 //!
-//! What was announced before this node was started again is had by an unknown part of the k closest. Its walks ask for
-//! the record itself instead of for peers, each to the key of one record, until everyone around is known and was asked for
-//! a record that it should have. Who lacks that came while this node was away, and is told the others too; where a quarter
-//! of all lack theirs, so much has changed that the whole region is announced anew.
+//! Records that an earlier life of this node announced are still stored at an unknown part of the k closest. The lookups for
+//! them ask for the record itself instead of for peers, each at the key of one record, until all peers around are known and
+//! were asked for a record that they should have. A peer that lacks it came while this node was away, and receives the other
+//! records too; if a quarter of all peers lack theirs, so much has changed that all records of the region are announced again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 
 use super::coverage::Coverage;
-use super::{Context, Heard, Step, find_node, have_no_room, walk_on};
+use super::{Context, PeerAnswer, Step, find_node, lookup_step, stores_are_full};
 use crate::core::announcement::{Announcement, AnnouncementOutcome, Recipients, RecordId};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
@@ -41,96 +42,97 @@ use crate::core::storage::received;
 use crate::core::store::{Item, Judge};
 use crate::core::time::Timestamp;
 
-/// So many deliveries are under way at a time. Source: three lookups that each ask the 20 closest.
+/// Maximum number of deliveries in flight. Source: three lookups that each ask the 20 closest.
 const AT_ONCE: usize = 60;
-/// So many of the nearest answer a walk, of different IP groups where these count. Source: `tests::figures`. With two, 2 % of
-/// the closest are missed among liars, and with three none where 30 % of all entries are dead; with four it is no better.
+/// Number of the nearest peers that must answer a lookup, of different IP groups where these count. Source:
+/// `tests::figures`. With two, 2 % of the closest are missed among liars, and with three none where 30 % of all entries are
+/// dead; with four it is no better.
 const ANSWERS: usize = 3;
-/// An answer does not count where so many times as many peers are expected as it names: whoever gave it is far off, or leaves
-/// some out. Source: the estimate and the ball have a deviation of 22 % each; who names one peer in five is found out.
+/// An answer does not count if it names fewer than the expected peers divided by this: the peer that gave it is far off, or
+/// leaves some out. Source: the estimate and the ball have a deviation of 22 % each; a peer that names one in five is found
+/// out.
 const SPARSE: f64 = 1.7;
-/// Nor where it names so many times as many peers as are expected: it may have made them up. Source: a third of all entries
-/// dead, and twice the deviation of both.
+/// Nor does an answer that names more than the expected peers times this: it may have made them up. Source: a third of all
+/// entries dead, and twice the deviation of both.
 const CROWDED: f64 = 4.0;
-/// For one record there are so many walks at most; then it goes to the closest that are known. Source: where 30 % of all
-/// entries are dead four are enough; liars that name ids near the target make each walk cover less.
-const WALKS_EACH: u32 = 6;
-/// So many of the closest are asked for a value before it is announced again. Source: one of them that holds a newer one is
-/// enough, and those that hold one refuse the old one and are asked too.
-const LOOK: usize = 3;
-/// Walks have this tag and higher ones, the delivery of the nth record the tag n.
-const WALKS: u16 = 1_024;
+/// Maximum number of lookups for one record; then it goes to the closest peers known. Source: where 30 % of all entries are
+/// dead four are enough; liars that name ids near the target make each lookup cover less.
+const LOOKUPS_EACH: u32 = 6;
+/// Number of the closest peers that are asked for a value before it is announced again. Source: it is enough if one of them
+/// holds a newer one, and peers that hold a newer one refuse the old one and are asked too.
+const CHECKS: usize = 3;
+/// The tag of the first lookup; further lookups have higher ones. The delivery of the nth record has the tag n.
+const FIRST_LOOKUP: u16 = 1_024;
 
 #[derive(Debug)]
 pub(crate) struct Region {
     pub(crate) cause: Cause,
-    /// How many of the closest are to have a record.
+    /// How many of the closest peers are to have each record.
     wanted: usize,
-    parcels: Vec<RegionRecord>,
-    /// Those whose closest peers are not known yet, or not any more.
-    dark: VecDeque<usize>,
-    /// Whether that may have changed.
+    records: Vec<RegionRecord>,
+    /// The records whose closest peers are not known yet, or no longer.
+    unresolved: VecDeque<usize>,
+    /// Whether some of them may be resolved by now.
     changed: bool,
-    /// Those that may have someone to address.
+    /// The records that may have a peer to address.
     ready: VecDeque<usize>,
-    /// Those that have only peers to address of whom it is about to show whether they live.
+    /// The records whose next peers are all in `probing`.
     blocked: Vec<usize>,
-    /// Deliveries under way.
-    open: usize,
+    /// Number of deliveries in flight.
+    in_flight: usize,
     coverage: Coverage,
-    /// Who answered.
-    lives: BTreeSet<Key>,
-    /// Who is about to, if it lives.
-    tried: BTreeSet<Key>,
-    walk: Option<Walk>,
-    walks: u16,
-    /// How many nodes there would be if all of the keyspace were like here, once a walk asked k peers.
+    /// The peers that answered.
+    alive: BTreeSet<Key>,
+    /// The peers that were sent their first record, and have not answered it.
+    probing: BTreeSet<Key>,
+    lookup: Option<RegionLookup>,
+    lookups: u16,
+    /// Number of nodes in the network if it is everywhere as dense as here; known once a lookup asked k peers.
     nodes: Option<f64>,
-    /// Who of those that should have a record has it.
-    sample: Sample,
+    sample: HolderSample,
     rng: ChaCha8Rng,
 }
 
 #[derive(Debug)]
-struct Walk {
+struct RegionLookup {
     tag: Tag,
-    /// What it asks of everyone.
+    /// The request that it sends to each peer.
     request: Request,
     lookup: Lookup,
-    /// How many of the nearest are to answer.
+    /// How many of the nearest peers must answer.
     answers: usize,
-    /// Whose answers count.
+    /// The peers whose answers count.
     dense: BTreeSet<Key>,
-    /// The record to whose own key it goes.
+    /// The record whose own key is the target.
     record: Option<usize>,
-    /// Who was asked for this very record, and whether it has it.
-    heard: BTreeMap<u64, bool>,
+    /// The peers that were asked for this record, and whether each has it.
+    holders: BTreeMap<u64, bool>,
 }
 
 #[derive(Debug)]
 struct RegionRecord {
     item: Item,
-    name: RecordId,
+    id: RecordId,
     to: Recipients,
-    /// Whom to address, the best first.
-    recipients: Vec<(Arc<Contact>, State)>,
-    /// Whom to ask first whether they hold a newer value.
-    look: Vec<(Arc<Contact>, State)>,
-    /// The value that supersedes it.
+    /// The peers to address, the best first.
+    recipients: Vec<(Arc<Contact>, SendState)>,
+    /// The peers to ask first whether they hold a newer value.
+    checks: Vec<(Arc<Contact>, SendState)>,
+    /// A value that supersedes this one.
     newer: Option<Record>,
     closest: Option<Vec<u64>>,
-    /// How many walks were made for it.
-    walks: u32,
+    /// Number of lookups made for it.
+    lookups: u32,
     /// Whether one of them went to its own key.
     direct: bool,
-    /// Nobody else is to get it.
+    /// Whether it is to reach no more peers.
     stopped: bool,
 }
 
-/// What a parcel wants next.
-enum Next {
+/// The next step of a record.
+enum RecordStep {
     Send(Arc<Contact>, Request),
-    /// Whether the next peers live is about to show.
+    /// An outstanding answer of each of the next peers will show whether it is alive.
     Blocked,
     /// Some of its peers turned out to be dead.
     Short,
@@ -138,73 +140,76 @@ enum Next {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SendState {
     Ranked,
     Waiting,
     Reached,
-    /// It does not want it, and nobody has it in its place so far.
+    /// It refused the record, and no other peer has its place so far.
     Refused,
-    /// It is dead, or refused it.
+    /// It is dead, or refused the record.
     Failed,
-    /// Is taken to have it anyway.
+    /// It is assumed to have the record already.
     Has,
 }
 
-/// Whether those that should have a record of an earlier life of this node have it, by the first 64 bits of their keys.
+/// Whether the peers that should have a record of an earlier life of this node have it, by the first 64 bits of their keys.
 #[derive(Debug, Default)]
-struct Sample(BTreeMap<u64, bool>);
+struct HolderSample(BTreeMap<u64, bool>);
 
-/// Three of four have to have it. Source: where half of the nodes are gone after 1 h, a quarter is after 25 minutes; of
-/// k = 20 holders 15 are left.
+/// The share of the peers that must have their record, or all records are announced again. Source: where half of the nodes
+/// are gone after 1 h, a quarter is after 25 minutes; of k = 20 holders 15 are left.
 const HOLDS: f64 = 0.75;
 
 impl Region {
-    /// `wanted` of the closest are to have each record. As many announcements as a page has items at most.
+    /// Stores each record at the `wanted` closest peers. Takes at most as many announcements as a page has items.
     pub(crate) fn new(cause: Cause, wanted: usize, announcements: Vec<Announcement>, rng: ChaCha8Rng) -> Region {
-        let parcels: Vec<_> = announcements.into_iter().take(usize::from(WALKS)).map(RegionRecord::new).collect();
-        let (ready, mut dark): (_, Vec<_>) =
-            (0..parcels.len()).partition(|i| matches!(parcels[*i].to, Recipients::Peers(_)));
-        // While nobody is known but those whom their walks asked.
-        dark.sort_by_key(|i| !matches!(parcels[*i].to, Recipients::ThoseWithout));
+        let records: Vec<_> =
+            announcements.into_iter().take(usize::from(FIRST_LOOKUP)).map(RegionRecord::new).collect();
+        let (ready, mut unresolved): (_, Vec<_>) =
+            (0..records.len()).partition(|i| matches!(records[*i].to, Recipients::Peers(_)));
+        // First those that are sampled: as long as no peers are known but those that their lookups asked.
+        unresolved.sort_by_key(|i| !matches!(records[*i].to, Recipients::ThoseWithout));
         Region {
             cause,
             wanted,
-            parcels,
-            dark: dark.into(),
+            records,
+            unresolved: unresolved.into(),
             changed: true,
             ready: ready.into(),
             blocked: Vec::new(),
-            open: 0,
+            in_flight: 0,
             coverage: Coverage::default(),
-            lives: BTreeSet::new(),
-            tried: BTreeSet::new(),
-            walk: None,
-            walks: 0,
+            alive: BTreeSet::new(),
+            probing: BTreeSet::new(),
+            lookup: None,
+            lookups: 0,
             nodes: None,
-            sample: Sample::default(),
+            sample: HolderSample::default(),
             rng,
         }
     }
 
-    /// The place of the first record.
+    /// The key of the first record.
     pub(crate) fn target(&self) -> Option<Key> {
-        self.parcels.first().map(|parcel| parcel.name.place)
+        self.records.first().map(|record| record.id.place)
     }
 
     pub(crate) fn unasked(&self) -> usize {
-        self.walk.as_ref().map_or(0, |walk| walk.lookup.unasked())
+        self.lookup.as_ref().map_or(0, |walk| walk.lookup.unasked())
     }
 
-    /// Nobody else is to get this.
-    pub(crate) fn stop(&mut self, name: &RecordId) {
-        self.parcels.iter_mut().filter(|parcel| parcel.name == *name).for_each(|parcel| parcel.stopped = true);
+    /// Sends this record to no more peers.
+    pub(crate) fn stop(&mut self, id: &RecordId) {
+        for record in self.records.iter_mut().filter(|record| record.id == *id) {
+            record.stopped = true;
+        }
         self.changed = true;
     }
 
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
         loop {
             if std::mem::take(&mut self.changed) {
-                self.rank(cx);
+                self.resolve(cx);
             }
             if let Some(step) = self.deliver(cx) {
                 return step;
@@ -212,237 +217,255 @@ impl Region {
             if self.changed {
                 continue;
             }
-            if let Some(walk) = &mut self.walk {
-                match walk_on(&mut walk.lookup, walk.tag, || walk.request.clone()) {
+            if let Some(walk) = &mut self.lookup {
+                match lookup_step(&mut walk.lookup, walk.tag, || walk.request.clone()) {
                     Some(step) => return step,
-                    None => self.on_walk_done(cx),
+                    None => self.on_lookup_done(cx),
                 }
-            } else if !self.start_walk(cx) {
+            } else if !self.start_lookup(cx) {
                 break;
             }
         }
-        if self.open > 0 {
+        if self.in_flight > 0 {
             return Step::Wait;
         }
-        // Nobody asked for it; what came of it is told by `ended`.
+        // The application did not ask for this query, and sees no result; the node takes it from `outcomes`.
         Step::Finish(Err(QueryError::NotFound(Box::new(std::mem::take(report)))))
     }
 
-    pub(crate) fn on_answer(&mut self, cx: &Context<'_>, heard: &Heard<'_>) {
-        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.tag == heard.tag) {
+    pub(crate) fn on_answer(&mut self, cx: &Context<'_>, answer: &PeerAnswer<'_>) {
+        let mut of = usize::from(answer.tag.0);
+        if let Some(walk) = &mut self.lookup
+            && walk.tag == answer.tag
+        {
             let nodes = self.nodes.unwrap_or_else(|| cx.peers.table.estimated_nodes());
-            if is_dense(walk.lookup.target(), heard.closer, nodes, cx.replication()) {
-                walk.dense.insert(*heard.from.key());
+            if is_dense(walk.lookup.target(), answer.closer, nodes, cx.replication()) {
+                walk.dense.insert(*answer.from.key());
             }
-            if let Some(has) = walk.record.and_then(|i| has(cx, &self.parcels[i].item, &heard.response)) {
-                walk.heard.insert(heard.from.key().head(), has);
+            if let Some(record) = walk.record {
+                of = record;
+                if let Some(has) = has(cx, &self.records[record].item, &answer.response) {
+                    walk.holders.insert(answer.from.key().head(), has);
+                }
             }
-            let record = walk.record.and_then(|i| self.parcels.get_mut(i));
-            record.into_iter().for_each(|parcel| parcel.compare(cx, &heard.response));
         }
-        if let Some(parcel) = self.parcels.get_mut(usize::from(heard.tag.0)) {
-            parcel.compare(cx, &heard.response);
+        if let Some(record) = self.records.get_mut(of) {
+            record.compare(cx, &answer.response);
         }
-        self.lives.insert(*heard.from.key());
-        self.settle(heard.from, heard.tag, State::Reached);
+        self.alive.insert(*answer.from.key());
+        self.settle(answer.from, answer.tag, SendState::Reached);
     }
 
-    /// The lookup that this request is part of, unless that is over.
+    /// The lookup that a request belongs to, unless it is over.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
-        self.walk.as_mut().filter(|walk| walk.tag == tag).map(|walk| &mut walk.lookup)
+        self.lookup.as_mut().filter(|walk| walk.tag == tag).map(|walk| &mut walk.lookup)
     }
 
-    /// A peer failed. One that refuses a record, or cannot be told from one that took it, lives.
+    /// A peer failed. One that refused a record, or cannot be told from one that took it, is alive.
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
-        // What was sent and neither taken nor refused may well have arrived.
-        let end = match (why, self.parcels.get(usize::from(tag.0)).map(|parcel| &parcel.item)) {
-            (RequestError::Unacknowledged, _) => State::Reached,
-            (RequestError::Refused, Some(Item::Value(_))) => State::Refused,
-            _ => State::Failed,
+        let record = self.records.get_mut(usize::from(tag.0));
+        let end = match (why, &record) {
+            // A message that was sent and neither taken nor refused may well have arrived.
+            (RequestError::Unacknowledged, _) => SendState::Reached,
+            (RequestError::Refused, Some(RegionRecord { item: Item::Value(_), .. })) => SendState::Refused,
+            _ => SendState::Failed,
         };
-        if !matches!(why, RequestError::Refused | RequestError::TooLarge | RequestError::Unacknowledged) {
-            self.coverage.bury(from.key());
+        if let Some(record) = record
+            && why == RequestError::Refused
+        {
+            record.check_at(from);
         }
-        if let Some(parcel) = self.parcels.get_mut(usize::from(tag.0)).filter(|_| why == RequestError::Refused) {
-            parcel.look_at(from);
+        if !matches!(why, RequestError::Refused | RequestError::TooLarge | RequestError::Unacknowledged) {
+            self.coverage.mark_dead(from.key());
         }
         self.settle(from, tag, end);
     }
 
-    /// What came of each announcement; those that were stopped are left out.
-    pub(crate) fn ended(self) -> impl Iterator<Item = AnnouncementOutcome> {
-        self.parcels.into_iter().filter(|parcel| !parcel.stopped).map(|parcel| {
-            let reached = parcel.recipients.iter().filter(|(_, state)| matches!(state, State::Reached | State::Has));
+    /// The outcome of each announcement, except those that were stopped.
+    pub(crate) fn outcomes(self) -> impl Iterator<Item = AnnouncementOutcome> {
+        self.records.into_iter().filter(|record| !record.stopped).map(|record| {
+            let reached = |state: &SendState| matches!(state, SendState::Reached | SendState::Has);
+            let recipients = record.recipients.iter().filter(|(_, state)| reached(state));
             AnnouncementOutcome {
-                reached: reached.map(|(peer, _)| peer.key().head()).collect(),
-                to_all: matches!(parcel.to, Recipients::Closest),
-                closest: parcel.closest,
-                newer: parcel.newer,
-                item: parcel.item,
+                reached: recipients.map(|(peer, _)| peer.key().head()).collect(),
+                to_all: matches!(record.to, Recipients::Closest),
+                closest: record.closest,
+                newer: record.newer,
+                item: record.item,
             }
         })
     }
 
-    /// The next delivery, if there is room for one and someone to address.
+    /// The next delivery, if one more may be in flight and there is a peer to address.
     fn deliver(&mut self, cx: &Context<'_>) -> Option<Step> {
-        while self.open < AT_ONCE {
+        while self.in_flight < AT_ONCE {
             let i = *self.ready.front()?;
             match self.next_of(i, cx) {
-                Next::Send(to, request) => {
-                    self.open += 1;
-                    if !self.lives.contains(to.key()) {
-                        self.tried.insert(*to.key());
+                RecordStep::Send(to, request) => {
+                    self.in_flight += 1;
+                    if !self.alive.contains(to.key()) {
+                        self.probing.insert(*to.key());
                     }
                     return Some(Step::Ask(to, request, Tag(i as u16)));
                 }
-                Next::Blocked => self.blocked.push(i),
-                Next::Short => self.look_again(i),
-                Next::Nothing => {}
+                RecordStep::Blocked => self.blocked.push(i),
+                RecordStep::Short => self.search_again(i),
+                RecordStep::Nothing => {}
             }
             self.ready.pop_front();
         }
         None
     }
 
-    /// Whom to address next with this record.
-    fn next_of(&mut self, i: usize, cx: &Context<'_>) -> Next {
-        let Region { parcels, coverage, lives, tried, .. } = self;
-        let parcel = &mut parcels[i];
-        if parcel.stopped || parcel.newer.is_some() {
-            return Next::Nothing;
+    /// The next step of a record: first a check for newer values, then a delivery.
+    fn next_of(&mut self, i: usize, cx: &Context<'_>) -> RecordStep {
+        let Region { records, coverage, alive, probing, .. } = self;
+        let record = &mut records[i];
+        if record.stopped || record.newer.is_some() {
+            return RecordStep::Nothing;
         }
-        let free = |(peer, _): &&mut (Arc<Contact>, State)| lives.contains(peer.key()) || !tried.contains(peer.key());
-        parcel.look.retain(|(peer, state)| *state != State::Ranked || !coverage.is_dead(peer.key()));
-        if let Some((to, state)) = parcel.look.iter_mut().filter(|(_, state)| *state == State::Ranked).find(free) {
-            *state = State::Waiting;
-            return Next::Send(Arc::clone(to), ask_for(&parcel.item));
+        let free =
+            |(peer, _): &&mut (Arc<Contact>, SendState)| alive.contains(peer.key()) || !probing.contains(peer.key());
+        drop_dead(&mut record.checks, coverage);
+        let ranked = |(_, state): &&mut (Arc<Contact>, SendState)| *state == SendState::Ranked;
+        if let Some((to, state)) = record.checks.iter_mut().filter(ranked).find(free) {
+            *state = SendState::Waiting;
+            return RecordStep::Send(Arc::clone(to), ask_for(&record.item));
         }
-        match parcel.look.iter().find(|(_, state)| matches!(state, State::Ranked | State::Waiting)) {
-            Some((_, State::Ranked)) => return Next::Blocked,
-            Some(_) => return Next::Nothing,
+        match record.checks.iter().find(|(_, state)| matches!(state, SendState::Ranked | SendState::Waiting)) {
+            Some((_, SendState::Ranked)) => return RecordStep::Blocked,
+            Some(_) => return RecordStep::Nothing,
             None => {}
         }
-        let before = parcel.recipients.len();
-        parcel.recipients.retain(|(peer, state)| *state != State::Ranked || !coverage.is_dead(peer.key()));
-        let short = parcel.recipients.len() < before;
-        let mut ranked = parcel.recipients.iter_mut().filter(|(_, state)| *state == State::Ranked).peekable();
-        let any = ranked.peek().is_some();
-        match ranked.find(free) {
-            _ if short => Next::Short,
-            None if any => Next::Blocked,
-            None => Next::Nothing,
-            Some((to, state)) => match message(cx, &parcel.item, matches!(parcel.to, Recipients::Closest)) {
-                Some(request) => {
-                    *state = State::Waiting;
-                    Next::Send(Arc::clone(to), request)
-                }
-                None => Next::Nothing,
-            },
+        if drop_dead(&mut record.recipients, coverage) {
+            return RecordStep::Short;
         }
+        let mut ranked = record.recipients.iter_mut().filter(ranked).peekable();
+        if ranked.peek().is_none() {
+            return RecordStep::Nothing;
+        }
+        let Some((to, state)) = ranked.find(free) else { return RecordStep::Blocked };
+        let Some(request) = message(cx, &record.item, matches!(record.to, Recipients::Closest)) else {
+            return RecordStep::Nothing;
+        };
+        *state = SendState::Waiting;
+        RecordStep::Send(Arc::clone(to), request)
     }
 
-    /// Some of those that were to have this record cannot: others may be as close.
-    fn look_again(&mut self, i: usize) {
-        match self.parcels[i].to {
+    /// Some peers that were to have this record cannot: others may be as close.
+    fn search_again(&mut self, i: usize) {
+        match self.records[i].to {
             Recipients::Peers(_) => self.ready.push_back(i),
-            _ if self.dark.contains(&i) => {}
-            _ => self.dark.push_back(i),
+            _ if self.unresolved.contains(&i) => {}
+            _ => self.unresolved.push_back(i),
         }
         self.changed = true;
     }
 
-    /// Starts a walk for the first record in the dark: to its key, or into the gap beside it.
-    fn start_walk(&mut self, cx: &Context<'_>) -> bool {
-        let Some(i) = self.dark.front().copied() else { return false };
-        let parcel = &self.parcels[i];
-        let (place, forgotten) = (parcel.name.place, matches!(parcel.to, Recipients::ThoseWithout));
-        let gap = self.coverage.gap(&place, self.wanted + parcel.refusals(&self.coverage)).filter(|_| !forgotten);
+    /// Starts a lookup for the first unresolved record: into the gap beside its key, or to the key itself.
+    fn start_lookup(&mut self, cx: &Context<'_>) -> bool {
+        let Some(i) = self.unresolved.front().copied() else { return false };
+        let record = &mut self.records[i];
+        let (place, sampled) = (record.id.place, matches!(record.to, Recipients::ThoseWithout));
+        // A sample asks for the record itself, at its own key. All others go where the k closest may hide.
+        let gap = if sampled { None } else { self.coverage.gap(&place, self.wanted + record.refusals(&self.coverage)) };
         let found = gap.and_then(|gap| preimage::with_prefix(&gap.key, gap.bits, &mut self.rng));
-        let parcel = &mut self.parcels[i];
-        if found.is_none() && parcel.direct {
-            // There is no other key to ask for.
-            parcel.walks = WALKS_EACH;
+        if found.is_none() && record.direct {
+            // A second lookup for the same key would find the same peers: the record goes to those that are known.
+            record.lookups = LOOKUPS_EACH;
             self.changed = true;
             return true;
         }
         let (target, request) = match &found {
             Some((target, preimage)) => (*target, find_node(preimage)),
-            None if forgotten => (place, ask_for(&parcel.item)),
-            None => (place, find_node(&parcel.item.key().to_shared())),
+            None if sampled => (place, ask_for(&record.item)),
+            None => (place, find_node(&record.item.key().to_shared())),
         };
-        parcel.walks += 1;
-        parcel.direct |= found.is_none();
-        let record = found.is_none().then_some(i);
-        let answers = if forgotten || cx.is_small() { cx.replication() } else { ANSWERS.min(cx.replication()) };
-        let tag = Tag(WALKS.saturating_add(self.walks));
-        self.walks = self.walks.saturating_add(1);
-        let lookup = cx.walk_from(target, answers, &self.coverage.nearest(&target, cx.replication()));
-        self.walk =
-            Some(Walk { tag, request, lookup, answers, record, dense: BTreeSet::new(), heard: BTreeMap::new() });
+        record.lookups += 1;
+        record.direct |= found.is_none();
+        // A sample must hear from all k; where fewer than k nodes exist, every one of them is needed.
+        let answers = if sampled || cx.is_small() { cx.replication() } else { ANSWERS.min(cx.replication()) };
+        let tag = Tag(FIRST_LOOKUP.saturating_add(self.lookups));
+        self.lookups = self.lookups.saturating_add(1);
+        let lookup = cx.short_lookup(target, answers, &self.coverage.nearest(&target, cx.replication()));
+        let record = if found.is_none() { Some(i) } else { None };
+        let (dense, holders) = (BTreeSet::new(), BTreeMap::new());
+        self.lookup = Some(RegionLookup { tag, request, lookup, answers, record, dense, holders });
         true
     }
 
-    fn on_walk_done(&mut self, cx: &Context<'_>) {
-        let Some(mut walk) = self.walk.take() else { return };
+    fn on_lookup_done(&mut self, cx: &Context<'_>) {
+        let Some(mut walk) = self.lookup.take() else { return };
         let (k, closest) = (cx.replication(), walk.lookup.closest());
+        // Too few of the answers count, or one network gave them: a liar among so few could hide the closest peers.
         let counted = closest.iter().filter(|peer| walk.dense.contains(peer.key()));
         if walk.answers < k && independent(cx, counted) < ANSWERS.min(k) {
             walk.answers += 1;
             walk.lookup.ask_one_more();
-            self.walk = Some(walk);
+            self.lookup = Some(walk);
             return;
         }
         let reach = cx.reach(&walk.lookup);
         if walk.answers >= k {
+            // As many answers as that measure the density of the region better than the table's estimate does.
             self.nodes = Some(k as f64 / reach.as_fraction());
         }
         self.coverage.add(walk.lookup.target(), reach, &walk.lookup.nearest(k.saturating_mul(2)));
-        // Those farther off need not have it.
-        self.sample.add(closest.iter().map(|peer| peer.key().head()), &walk.heard);
+        // Only the closest were to have the record: whether peers farther away have it says nothing.
+        self.sample.add(closest.iter().map(|peer| peer.key().head()), &walk.holders);
         self.changed = true;
     }
 
-    /// Finds out whose closest peers are known by now.
-    fn rank(&mut self, cx: &Context<'_>) {
-        for i in std::mem::take(&mut self.dark) {
-            let parcel = &mut self.parcels[i];
-            let (place, count) = (parcel.name.place, self.wanted + parcel.refusals(&self.coverage));
-            let walked = parcel.direct && matches!(parcel.to, Recipients::ThoseWithout);
-            let given_up = walked || parcel.walks >= WALKS_EACH;
-            if !parcel.stopped && !given_up && self.coverage.gap(&place, count).is_some() {
-                self.dark.push_back(i);
+    /// Finds out which records have known closest peers by now.
+    fn resolve(&mut self, cx: &Context<'_>) {
+        for i in std::mem::take(&mut self.unresolved) {
+            let record = &mut self.records[i];
+            let (place, count) = (record.id.place, self.wanted + record.refusals(&self.coverage));
+            let sampled = record.direct && matches!(record.to, Recipients::ThoseWithout);
+            let given_up = sampled || record.lookups >= LOOKUPS_EACH;
+            if !record.stopped && !given_up && self.coverage.gap(&place, count).is_some() {
+                self.unresolved.push_back(i);
                 continue;
             }
             let nearest = self.coverage.nearest(&place, count.max(cx.replication()));
             let count = count - usize::from(self.cause == Cause::Replicated && is_near(cx, &place, &nearest));
-            parcel.rank(nearest.into_iter().take(count), &self.sample);
+            record.rank(nearest.into_iter().take(count), &self.sample);
             self.ready.push_back(i);
         }
     }
 
-    fn settle(&mut self, from: &Arc<Contact>, tag: Tag, end: State) {
+    fn settle(&mut self, from: &Arc<Contact>, tag: Tag, end: SendState) {
         let i = usize::from(tag.0);
-        let Some(parcel) = self.parcels.get_mut(i) else { return };
-        let looks = parcel.look.iter_mut().map(|peer| (peer, true));
-        let all = looks.chain(parcel.recipients.iter_mut().map(|peer| (peer, false)));
-        let waits = |(peer, state): &(Arc<Contact>, State)| peer.peer() == from.peer() && *state == State::Waiting;
-        let Some(((_, state), looks)) = { all }.find(|(peer, _)| waits(peer)) else { return };
+        let Some(record) = self.records.get_mut(i) else { return };
+        let waits =
+            |(peer, state): &&mut (Arc<Contact>, SendState)| peer.peer() == from.peer() && *state == SendState::Waiting;
+        // A record asks a peer for its value before it sends its own: an answer belongs to the check if that waits.
+        let check = record.checks.iter_mut().find(waits);
+        let checks = check.is_some();
+        let Some((_, state)) = check.or_else(|| record.recipients.iter_mut().find(waits)) else { return };
         *state = end;
-        self.open -= 1;
-        if self.tried.remove(from.key()) {
+        self.in_flight -= 1;
+        if self.probing.remove(from.key()) {
             self.ready.extend(self.blocked.drain(..));
         }
-        let again = !looks && (parcel.replace_refusals() || end == State::Failed);
-        if looks || end == State::Refused {
+        let again = !checks && (record.replace_refusals() || end == SendState::Failed);
+        if checks || end == SendState::Refused {
             self.ready.push_back(i);
         }
         if again {
-            self.look_again(i);
+            self.search_again(i);
         }
     }
 }
 
-/// Whether these are about as many of those closest to the target as there should be.
+/// Drops the peers that turned out to be dead before they were addressed. Returns whether there were any.
+fn drop_dead(peers: &mut Vec<(Arc<Contact>, SendState)>, coverage: &Coverage) -> bool {
+    let before = peers.len();
+    peers.retain(|(peer, state)| *state != SendState::Ranked || !coverage.is_dead(peer.key()));
+    peers.len() < before
+}
+
+/// Whether an answer names about as many of the peers closest to the target as expected.
 fn is_dense(target: &Key, named: &[Arc<Contact>], nodes: f64, k: usize) -> bool {
     let mut distances: Vec<_> = named.iter().map(|peer| peer.key().distance(target)).collect();
     distances.sort_unstable();
@@ -452,7 +475,7 @@ fn is_dense(target: &Key, named: &[Arc<Contact>], nodes: f64, k: usize) -> bool 
     (1.0 / CROWDED..=SPARSE).contains(&expected)
 }
 
-/// How many of these peers are of different IP groups; all, where groups do not count.
+/// Number of these peers that are of different IP groups; all of them where groups do not count.
 fn independent<'a>(cx: &Context<'_>, peers: impl Iterator<Item = &'a Arc<Contact>>) -> usize {
     let Some(diversity) = &cx.config.routing.diversity else { return peers.count() };
     let mut seen = BTreeSet::new();
@@ -468,75 +491,84 @@ fn independent<'a>(cx: &Context<'_>, peers: impl Iterator<Item = &'a Arc<Contact
 impl RegionRecord {
     fn new(announcement: Announcement) -> RegionRecord {
         let recipients: Vec<_> = match &announcement.to {
-            Recipients::Peers(peers) => peers.iter().map(|peer| (Arc::clone(peer), State::Ranked)).collect(),
+            Recipients::Peers(peers) => peers.iter().map(|peer| (Arc::clone(peer), SendState::Ranked)).collect(),
             _ => Vec::new(),
         };
-        let name = RecordId::of(&announcement.item);
-        let (item, to) = (announcement.item, announcement.to);
-        let (look, newer) = (Vec::new(), None);
-        RegionRecord { item, name, to, recipients, look, newer, closest: None, walks: 0, direct: false, stopped: false }
+        RegionRecord {
+            id: RecordId::of(&announcement.item),
+            item: announcement.item,
+            to: announcement.to,
+            recipients,
+            checks: Vec::new(),
+            newer: None,
+            closest: None,
+            lookups: 0,
+            direct: false,
+            stopped: false,
+        }
     }
 
-    /// How many live and would not have it: others take their places.
+    /// Number of living peers that refused the record, and whose places others take.
     fn refusals(&self, coverage: &Coverage) -> usize {
-        let refused = |(peer, state): &&(Arc<Contact>, State)| *state == State::Failed && !coverage.is_dead(peer.key());
-        self.recipients.iter().filter(refused).count()
+        let failed = self.recipients.iter().filter(|(_, state)| *state == SendState::Failed);
+        failed.filter(|(peer, _)| !coverage.is_dead(peer.key())).count()
     }
 
     /// As `Delivery::replace_refusals`.
     fn replace_refusals(&mut self) -> bool {
-        let count = |of: &[State]| self.recipients.iter().filter(|(_, state)| of.contains(state)).count();
-        let spoken = count(&[State::Ranked, State::Waiting]) == 0;
-        let replaced = spoken && have_no_room(count(&[State::Reached, State::Has]), count(&[State::Refused]));
-        let refused = self.recipients.iter_mut().filter(|(_, state)| replaced && *state == State::Refused);
-        refused.for_each(|(_, state)| *state = State::Failed);
+        let count = |of: &[SendState]| self.recipients.iter().filter(|(_, state)| of.contains(state)).count();
+        let took = count(&[SendState::Reached, SendState::Has]);
+        let replaced =
+            count(&[SendState::Ranked, SendState::Waiting]) == 0 && stores_are_full(took, count(&[SendState::Refused]));
+        for (_, state) in &mut self.recipients {
+            if replaced && *state == SendState::Refused {
+                *state = SendState::Failed;
+            }
+        }
         replaced
     }
 
-    /// These are the closest, and are to have it.
-    fn rank(&mut self, closest: impl Iterator<Item = Arc<Contact>>, sample: &Sample) {
+    /// Sets the closest peers, which are to have the record.
+    fn rank(&mut self, closest: impl Iterator<Item = Arc<Contact>>, sample: &HolderSample) {
         if matches!(self.to, Recipients::ThoseWithout) && !sample.holds() {
             self.to = Recipients::Closest;
         }
-        self.recipients.retain(|(_, state)| *state != State::Ranked);
-        let mut heads = Vec::new();
+        self.recipients.retain(|(_, state)| *state != SendState::Ranked);
         let closest: Vec<_> = closest.collect();
-        if self.look.is_empty() && self.is_announced() {
-            closest.iter().take(LOOK).for_each(|peer| self.look_at(peer));
+        if self.checks.is_empty() && self.is_announced() {
+            closest.iter().take(CHECKS).for_each(|peer| self.check_at(peer));
         }
+        self.closest = Some(closest.iter().map(|peer| peer.key().head()).collect());
         for peer in closest {
-            let (head, known) =
-                (peer.key().head(), self.recipients.iter().any(|(known, _)| known.peer() == peer.peer()));
-            heads.push(head);
             let state = match &self.to {
-                Recipients::NewOfClosest(told) if told.contains(&head) => continue,
-                Recipients::ThoseWithout if sample.has(&peer) => State::Has,
-                _ => State::Ranked,
+                Recipients::NewOfClosest(known) if known.contains(&peer.key().head()) => continue,
+                Recipients::ThoseWithout if sample.has(&peer) => SendState::Has,
+                _ => SendState::Ranked,
             };
-            if !known {
+            if !self.recipients.iter().any(|(known, _)| known.peer() == peer.peer()) {
                 self.recipients.push((peer, state));
             }
         }
-        self.closest = Some(heads);
-        if !self.recipients.iter().any(|(_, state)| *state == State::Ranked) {
-            self.look.retain(|(_, state)| *state != State::Ranked);
+        // Without a peer to send it to, no check is needed either.
+        if !self.recipients.iter().any(|(_, state)| *state == SendState::Ranked) {
+            self.checks.retain(|(_, state)| *state != SendState::Ranked);
         }
     }
 
-    /// Whether it is a value of this node's own that others may hold, or a newer one.
+    /// Whether it is a value of this node's own that was announced before, so that peers may hold it or a newer one.
     fn is_announced(&self) -> bool {
         matches!(&self.item, Item::Value(record) if record.own && record.announced.is_some())
     }
 
-    /// Has a peer asked for the value that it holds, unless it was.
-    fn look_at(&mut self, peer: &Arc<Contact>) {
-        let known = self.look.iter().any(|(known, _)| known.peer() == peer.peer());
-        if matches!(&self.item, Item::Value(record) if record.own) && !known && self.look.len() < 2 * LOOK {
-            self.look.push((Arc::clone(peer), State::Ranked));
+    /// Plans to ask a peer for the value that it holds, unless that was done before.
+    fn check_at(&mut self, peer: &Arc<Contact>) {
+        let known = self.checks.iter().any(|(known, _)| known.peer() == peer.peer());
+        if matches!(&self.item, Item::Value(record) if record.own) && !known && self.checks.len() < 2 * CHECKS {
+            self.checks.push((Arc::clone(peer), SendState::Ranked));
         }
     }
 
-    /// Notes the value that a peer holds, if it supersedes this one of the node's own.
+    /// Keeps the value that a peer holds, if it supersedes this one of the node's own.
     fn compare(&mut self, cx: &Context<'_>, response: &Response) {
         let (Item::Value(own), Response::GetValue { value: Some(value), .. }) = (&self.item, response) else { return };
         let config = &cx.config.record;
@@ -551,11 +583,11 @@ impl RegionRecord {
     }
 }
 
-impl Sample {
-    /// These should have what was asked for. Who lacks one record may lack them all.
-    fn add(&mut self, should_have: impl Iterator<Item = u64>, heard: &BTreeMap<u64, bool>) {
+impl HolderSample {
+    /// Adds peers that should have the record of a lookup. A peer that lacks one record may lack them all.
+    fn add(&mut self, should_have: impl Iterator<Item = u64>, holders: &BTreeMap<u64, bool>) {
         for peer in should_have {
-            if let Some(has) = heard.get(&peer) {
+            if let Some(has) = holders.get(&peer) {
                 *self.0.entry(peer).or_insert(true) &= has;
             }
         }
@@ -565,14 +597,14 @@ impl Sample {
         self.0.get(&peer.key().head()) == Some(&true)
     }
 
-    /// Whether so many have theirs that only the others need to be told.
+    /// Whether enough peers have theirs that only the others need to receive the records.
     fn holds(&self) -> bool {
         let had = self.0.values().filter(|has| **has).count();
         had > 0 && had as f64 >= HOLDS * self.0.len() as f64
     }
 }
 
-/// Asks for the record itself, and so for the peers closest to it too.
+/// A request for the record itself, which also returns the peers closest to it.
 fn ask_for(item: &Item) -> Request {
     match item {
         Item::Value(record) => Request::GetValue { key: record.key.clone() },
@@ -580,7 +612,7 @@ fn ask_for(item: &Item) -> Request {
     }
 }
 
-/// Whether an answer has the record in it; `None` if it is an answer to something else.
+/// Whether an answer contains the record; `None` if it answers another request.
 fn has(cx: &Context<'_>, item: &Item, response: &Response) -> Option<bool> {
     match (item, response) {
         (Item::Value(record), Response::GetValue { value, .. }) => {
@@ -592,15 +624,15 @@ fn has(cx: &Context<'_>, item: &Item, response: &Response) -> Option<bool> {
     }
 }
 
-/// Whether this node is one of the k closest itself, so that it counts among those that are to have it.
+/// Whether this node is one of the k closest itself, and so counts among the peers that are to have the record.
 fn is_near(cx: &Context<'_>, place: &Key, ranked: &[Arc<Contact>]) -> bool {
     let last = ranked.get(cx.replication() - 1);
     last.is_none_or(|last| cx.peers.local.key().distance(place) < last.key().distance(place))
 }
 
-/// The record as it is sent; `None` if there is nothing to send: it is over, or this node has no address. An own value
-/// that goes to all begins its lifetime anew; to some it goes with what is left of it, so that their copies are no newer
-/// than those that all others have.
+/// The message that sends a record; `None` if it has expired, or if this node provides content and has no address. The
+/// lifetime of an own value that goes to all of the k closest begins again. If it goes to some of them it has the lifetime
+/// that remains, so that their copies are no newer than those of all others.
 fn message(cx: &Context<'_>, item: &Item, to_all: bool) -> Option<Request> {
     match item {
         Item::Value(record) => {
@@ -617,13 +649,15 @@ fn message(cx: &Context<'_>, item: &Item, to_all: bool) -> Option<Request> {
             Some(Request::PutValue { value })
         }
         Item::Provider(record) => {
-            let local = Some(Arc::clone(&cx.peers.local)).filter(|local| local.has_addrs())?;
-            Some(Request::AddProvider { key: record.key.clone(), providers: vec![local] })
+            let local = &cx.peers.local;
+            local
+                .has_addrs()
+                .then(|| Request::AddProvider { key: record.key.clone(), providers: vec![Arc::clone(local)] })
         }
     }
 }
 
-/// What is left of a lifetime, in whole seconds as it travels, so that it never grows on the way; `None` if nothing is.
+/// The lifetime that remains, in whole seconds as it travels, rounded down so that it never grows; `None` if it has ended.
 fn remaining(now: Timestamp, expires: Option<Timestamp>) -> Option<Option<Duration>> {
     match expires.map(|at| at.since(now).as_secs()) {
         Some(0) => None,

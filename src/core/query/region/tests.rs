@@ -1,5 +1,5 @@
-//! What a region costs and reaches among dead entries and liars: one node brings a record to each of some thousand keys, in
-//! a network whose tables are drawn from a seed. Nothing takes time here; whoever is dead fails at once.
+//! The costs and the reach of a region among dead entries and liars: one node stores a record at each of some thousand keys,
+//! in a network whose tables are drawn from a seed. Requests take no time here; a dead peer fails at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,14 +18,14 @@ use crate::core::time::NodeTime;
 const K: usize = 20;
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
-/// What a liar names.
+/// The peers that a liar names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lie {
-    /// Those who lie with it alone, the closest first.
+    /// Only its accomplices, the closest first.
     LeavesOut,
-    /// Ids that nobody has, next to the target.
+    /// Ids that no node has, next to the target.
     Invents,
-    /// The three closest as they are, then ids that nobody has.
+    /// The three closest as they are, then ids that no node has.
     Mixes,
 }
 
@@ -39,7 +39,7 @@ struct World {
     rng: ChaCha8Rng,
 }
 
-/// What it took and what it reached.
+/// The requests it took, and the peers it reached.
 #[derive(Debug, Default)]
 struct Outcome {
     find_nodes: usize,
@@ -51,7 +51,7 @@ struct Outcome {
 }
 
 impl World {
-    /// So many live peers, a share of all entries dead, and a share of the living liars.
+    /// A network of this many live peers, in which these shares of all entries are dead, and of the live peers are liars.
     fn new(seed: u64, nodes: usize, dead: f64, liars: f64, lie: Lie) -> World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let count = (nodes as f64 / (1.0 - dead)) as usize;
@@ -66,7 +66,7 @@ impl World {
         world
     }
 
-    /// Those whose keys share so many bits with this one.
+    /// The peers whose keys share this many leading bits with this one.
     fn sharing(&self, key: &Key, bits: u32) -> std::ops::Range<usize> {
         let mask = if bits == 0 { 0 } else { u64::MAX << (64 - bits) };
         let low = self.all.partition_point(|peer| peer.key().head() < key.head() & mask);
@@ -180,13 +180,13 @@ impl World {
                         continue;
                     };
                     let closer = target.map(|target| self.answer(i, &target)).unwrap_or_default();
-                    let heard = Heard { from: &to, tag, response, closer: &closer };
-                    machine.on_answer(&cx, heard, &mut Vec::new()).unwrap();
+                    let answer = PeerAnswer { from: &to, tag, response, closer: &closer };
+                    machine.on_answer(&cx, answer, &mut Vec::new()).unwrap();
                 }
             }
         }
         let Machine::Region(region) = machine else { unreachable!() };
-        for ended in region.ended() {
+        for ended in region.outcomes() {
             let truth = self.closest((0..self.all.len()).filter(|i| self.live[*i]), &ended.item.key().key(), K);
             let reached = truth.iter().filter(|peer| ended.reached.contains(&peer.key().head())).count();
             outcome.keys += 1;

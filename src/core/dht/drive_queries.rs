@@ -1,14 +1,19 @@
-//! The life of a query inside the node: its steps, its requests, its end.
+//! Drives the queries: their steps, their requests, their ends.
 //!
-//! Knows: which machine hears of what. Must not know: what any of them is for.
+//! Knows: which query an event concerns. Must not know: what a query is for.
 
-use super::requests::{Asked, DIAL_WAIT};
+use super::send_requests::{DIAL_WAIT, EndedRequest};
 use super::*;
 
 impl Dht {
-    pub(super) fn preparing(&mut self) -> Preparing<'_> {
-        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
-        Preparing { cx, storage: &mut self.storage, rng: &mut self.rng }
+    /// What a query may see of the node.
+    pub(super) fn cx(&self) -> Context<'_> {
+        Context::new(&self.time, &self.config, &self.peers, &self.rtt)
+    }
+
+    /// A source of randomness for one query.
+    pub(super) fn query_rng(&mut self) -> ChaCha8Rng {
+        ChaCha8Rng::from_rng(&mut self.rng)
     }
 
     /// Lets a query take its next steps until it waits or ends.
@@ -22,8 +27,7 @@ impl Dht {
     fn advance(&mut self, now: Timestamp, id: QueryId, mut query: Box<Query>) {
         let (mut events, before) = (Vec::new(), query.in_flight.len());
         loop {
-            let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
-            let step = query.machine.next(&cx, &mut query.report, &mut events);
+            let step = query.machine.next(&self.cx(), &mut query.report, &mut events);
             self.report_events(id, &query, &mut events);
             match step {
                 Step::Ask(to, request, tag) => self.ask(now, id, &mut query, &to, request, tag),
@@ -31,23 +35,19 @@ impl Dht {
                 Step::Finish(result) => return self.finish(now, id, query, result),
             }
         }
-        let asked = if query.progress { query.in_flight.split_off(before) } else { Vec::new() };
-        query.in_flight.extend_from_slice(&asked);
+        let asked = if query.progress { query.in_flight[before..].to_vec() } else { Vec::new() };
         self.pool.put(id, query);
-        self.hand_waiting(now);
+        self.pass_waiting(now);
         for request in asked.iter().filter_map(|request| self.requests.get(*request)) {
             if !request.is_with_driver() {
-                let (peer, kind) = (*request.to.peer(), request.kind());
-                self.outputs.push_back(Output::Event(Event::QueryProgressed {
-                    id,
-                    event: QueryEvent::Progress(Progress::Queued { peer, kind }),
-                }));
+                let event = QueryEvent::Progress(Progress::Queued { peer: *request.to.peer(), kind: request.kind() });
+                self.outputs.push_back(Output::Event(Event::QueryProgressed { id, event }));
             }
         }
     }
 
     fn ask(&mut self, now: Timestamp, id: QueryId, query: &mut Query, to: &Arc<Contact>, request: Request, tag: Tag) {
-        if let Some(why) = self.peers.held_back_reason(now, to, query.asked) {
+        if let Some(why) = self.peers.held_back_reason(now, to, query.by_app) {
             self.stats.held_back += 1;
             return self.query_failed(id, query, tag, to, why);
         }
@@ -62,36 +62,43 @@ impl Dht {
         self.window.wait(id, request);
     }
 
-    /// The store did what a query needs of it.
+    /// The store has run the operation that a query waits for.
     pub(super) fn on_local(&mut self, now: Timestamp, id: QueryId, done: Done) {
         let Some(mut query) = self.pool.take(id) else { return };
-        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
         let mut events = Vec::new();
-        query.machine.on_local(&cx, done, &mut events);
+        query.machine.on_local(&self.cx(), done, &mut events);
         self.report_events(id, &query, &mut events);
         self.advance(now, id, query);
     }
 
-    /// A request of a query was answered, and the answer fits.
-    pub(super) fn on_query_answer(&mut self, now: Timestamp, id: QueryId, tag: Tag, asked: &Asked, response: Response) {
+    /// A request of a query has an answer that fits it.
+    pub(super) fn on_query_answer(
+        &mut self,
+        now: Timestamp,
+        id: QueryId,
+        tag: Tag,
+        ended: &EndedRequest,
+        response: Response,
+    ) {
         let Some(mut query) = self.pool.take(id) else { return };
-        let (from, took) = (&asked.request.to, asked.request.elapsed(now));
+        let (from, peer, took) = (&ended.request.to, *ended.request.to.peer(), ended.request.elapsed(now));
         let target = query.machine.lookup(tag).map_or(query.target, |lookup| *lookup.target());
         let closer = named(&self.peers, &self.config, &target, &response);
-        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
-        let found = response.has_records();
-        let heard = Heard { from, tag, response, closer: &closer };
-        query.in_flight.retain(|request| *request != asked.id);
+        let has_records = response.has_records();
+        let answer = PeerAnswer { from, tag, response, closer: &closer };
+        query.in_flight.retain(|request| *request != ended.id);
         let mut events = Vec::new();
-        let peer = *from.peer();
-        match query.machine.on_answer(&cx, heard, &mut events) {
+        match query.machine.on_answer(&self.cx(), answer, &mut events) {
             Ok(news) => {
-                if let Some(entry) = self.peers.table.get_mut(from.key()).filter(|_| news > 0 || found) {
+                if (news > 0 || has_records)
+                    && let Some(entry) = self.peers.table.get_mut(from.key())
+                {
                     entry.on_useful(now);
                 }
                 query.report.answers += 1;
-                (query.answered, query.heard) = (true, now);
-                if self.peers.table.len() < self.config.lookup.replication.get() {
+                (query.answered, query.answered_at) = (true, now);
+                if self.knows_fewer_than_k() {
+                    // While few peers are known, a query that has an answer does not wait long for dials.
                     query.in_flight.iter().for_each(|id| self.requests.remind(*id, now + DIAL_WAIT));
                 }
                 if query.progress {
@@ -102,7 +109,9 @@ impl Dht {
             Err(what) => {
                 let why = RequestError::Misbehaved(what);
                 query.report.failed.push(PeerFailure::new(peer, why));
-                events.extend(query.progress.then_some(QueryEvent::Progress(Progress::Failed { peer, why })));
+                if query.progress {
+                    events.push(QueryEvent::Progress(Progress::Failed { peer, why }));
+                }
                 self.misbehaved(peer, what);
             }
         }
@@ -110,7 +119,7 @@ impl Dht {
         self.advance(now, id, query);
     }
 
-    /// A request of a query has no answer, and is none of its requests any more.
+    /// A request of a query failed; the query no longer owns it.
     pub(super) fn on_query_failure(
         &mut self,
         now: Timestamp,
@@ -135,7 +144,7 @@ impl Dht {
         why: RequestError,
     ) {
         let peer = *to.peer();
-        // Each who names a peer that is not dialled on hearsay gives it another chance.
+        // A peer that is not dialled on hearsay fails once for each referrer; the report has it once.
         let failure = PeerFailure::new(peer, why);
         if !query.report.failed.contains(&failure) {
             query.report.failed.push(failure);
@@ -146,7 +155,7 @@ impl Dht {
         }
     }
 
-    /// Ends a query. Requests that are merely late run out their time, so that the table learns who is dead.
+    /// Ends a query. Requests that are merely late go on to their timeout, so that the table learns which peers are dead.
     pub(super) fn finish(
         &mut self,
         now: Timestamp,
@@ -154,21 +163,19 @@ impl Dht {
         mut query: Box<Query>,
         result: Result<Answer, QueryError>,
     ) {
-        self.pool.forget(id, &query);
-        self.window.forget(id);
-        self.on_end(now, &query, QueryEnd::of(&result));
+        self.forget(now, id, &query, QueryEnd::of(&result));
         for request in std::mem::take(&mut query.in_flight) {
             match self.requests.get(request) {
                 Some(late) if late.shows_liveness() => self.requests.set_owner(request, Owner::Evidence),
                 _ => self.give_up(request),
             }
         }
-        self.hand_waiting(now);
+        self.pass_waiting(now);
         self.on_bucket_visited(now, id, &query);
         let follow_up = query.machine.get().and_then(|get| get.follow_up.take());
         self.end_joined(now, &query.machine, Some(&result));
-        self.on_brought(id, query.machine, &result);
-        if query.asked {
+        self.on_announcements_ended(id, query.machine, &result);
+        if query.by_app {
             self.announce_end(id, result);
         }
         if let Some(follow_up) = follow_up {
@@ -176,8 +183,8 @@ impl Dht {
         }
     }
 
-    /// A bootstrap is over: those that joined it have its result. Where its caller gave it up, or too little time, it has
-    /// none for them, and the first of them goes on in its place.
+    /// A bootstrap has ended, with this result if it is not abandoned. Those that joined it get the same result. If its
+    /// application cancelled it, or allowed it too little time, there is none to share: the first of them takes its place.
     fn end_joined(&mut self, now: Timestamp, machine: &Machine, result: Option<&Result<Answer, QueryError>>) {
         if !matches!(machine, Machine::Bootstrap(_)) || self.pool.bootstrap().is_some() {
             return;
@@ -193,64 +200,69 @@ impl Dht {
             }
             _ => {
                 let Some(id) = joined.first().copied() else { return };
-                let Preparing { cx, rng, .. } = self.preparing();
-                let machine = join(&cx, rng);
-                if let Some(query) = self.pool.get_mut(id) {
-                    query.machine = machine;
-                }
+                let rng = self.query_rng();
+                let Some(mut query) = self.pool.take(id) else { return };
+                query.machine = Machine::Bootstrap(Bootstrap::join(&self.cx(), rng));
                 self.refresh.join_started(id);
-                self.drive(now, id);
+                self.advance(now, id, query);
             }
         }
     }
 
-    /// What is left to do when the result of a query is told goes on under the query's own name, though nobody waits for
-    /// it, and gives way to whatever is asked for.
+    /// Carries out what a get leaves to be done, once its result is reported: under the id of the get, though the application
+    /// does not wait for it, and only while there is place for it.
     fn follow_up(&mut self, now: Timestamp, id: QueryId, target: Key, mut follow_up: FollowUp) {
-        if let Some(record) = follow_up.keep.take().filter(|_| follow_up.replaces || self.mode == Mode::Server) {
+        if (follow_up.replaces || self.mode == Mode::Server)
+            && let Some(record) = follow_up.keep.take()
+        {
             let _ = self.storage.put(self.time.date, Asker::Adopt, record);
         }
         self.stats.stores.corrected += follow_up.corrected.len() as u64;
         self.stats.stores.cached += u64::from(follow_up.cached.is_some());
-        if let Some(machine) = follow_up.into_machine() {
-            let mut query = Query::new(Machine::Correct(machine), target, QueryKind::Correct);
-            (query.asked, query.yields) = (false, true);
+        if let Some(correct) = follow_up.into_machine() {
+            let mut query = Query::own(Machine::Correct(correct), target, QueryKind::Correct);
+            query.yields = true;
             self.pool.insert(now, id, self.config.lookup.request_timeout, query);
             self.drive(now, id);
         }
     }
 
-    /// How many queries run, without those of the upkeep and the refresh.
+    /// Number of running queries, without those of the upkeep and the refresh.
     pub(super) fn queries(&self) -> usize {
         self.pool.len() - self.upkeep.running.len() - self.refresh.running.len()
     }
 
-    /// Where as many queries run as may, one that nobody waits for gives way.
+    /// Whether there is no place for one more query.
+    pub(super) fn is_full(&self) -> bool {
+        self.queries() >= self.config.limit.queries
+    }
+
+    /// If there is no place for one more query, abandons one that gives way.
     pub(super) fn make_way(&mut self) {
-        if self.queries() >= self.config.limit.queries
+        if self.is_full()
             && let Some(id) = self.pool.yielding()
         {
             self.abandon(id);
         }
     }
 
-    /// A query is over: counts it, and tells those who look.
-    fn on_end(&mut self, now: Timestamp, query: &Query, end: QueryEnd) {
+    /// A query that was taken out of the pool is over: counts it, and closes its span.
+    fn forget(&mut self, now: Timestamp, id: QueryId, query: &Query, end: QueryEnd) {
+        self.pool.forget(id, query);
+        self.window.forget(id);
         let took = now.since(query.started);
         self.stats.on_query_end(query.kind, end, took);
         spans::end_query(&query.span, end, took);
     }
 
-    /// Ends a query with all its requests, and tells nobody.
+    /// Ends a query with all its requests, without a result.
     pub(super) fn abandon(&mut self, id: QueryId) {
         self.refresh.abandoned(id);
-        let Some(query) = self.pool.take(id) else { return };
-        self.pool.forget(id, &query);
-        self.window.forget(id);
-        self.on_end(self.time.now, &query, QueryEnd::Cancelled);
+        let (now, Some(query)) = (self.time.now, self.pool.take(id)) else { return };
+        self.forget(now, id, &query, QueryEnd::Cancelled);
         query.in_flight.into_iter().for_each(|request| self.give_up(request));
-        self.hand_waiting(self.time.now);
-        self.end_joined(self.time.now, &query.machine, None);
+        self.pass_waiting(now);
+        self.end_joined(now, &query.machine, None);
     }
 
     pub(super) fn announce_end(&mut self, id: QueryId, result: Result<Answer, QueryError>) {
@@ -269,24 +281,26 @@ impl Dht {
     }
 
     fn report_events(&mut self, id: QueryId, query: &Query, events: &mut Vec<QueryEvent>) {
-        for event in events.drain(..).filter(|_| query.asked) {
-            self.report(id, event);
+        for event in events.drain(..) {
+            if query.by_app {
+                self.report(id, event);
+            }
         }
     }
 }
 
-/// The peers that an answer names and that can be asked, twice k at most, and not too many of one group: those that
-/// others can reach, and whoever is looked for.
+/// The peers that an answer names and that this node can ask: at most 2k, and not too many of one group. They are peers that
+/// others can reach, and the target itself.
 pub(super) fn named(peers: &Peers, config: &DhtConfig, target: &Key, response: &Response) -> Vec<Arc<Contact>> {
     let (Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. }) =
         response
     else {
         return Vec::new();
     };
-    let worth = |contact: &Arc<Contact>| peers.is_routable(contact) || contact.key() == target;
+    let useful = |contact: &Arc<Contact>| peers.is_routable(contact) || contact.key() == target;
     let most = config.lookup.replication.get().saturating_mul(2);
     let mut named: Vec<_> =
-        closer.iter().filter_map(|contact| peers.contact_to_ask(contact)).filter(worth).take(most).collect();
+        closer.iter().filter_map(|contact| peers.contact_to_ask(contact)).filter(useful).take(most).collect();
     if let Some(diversity) = &config.routing.diversity {
         trim(&mut named, target, diversity);
     }

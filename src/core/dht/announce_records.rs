@@ -1,6 +1,7 @@
-//! How records are kept alive: pages for the duties, announcements for the queries, and what came of them.
+//! Keeps records alive: reads pages of the store for the duties, runs the announcements that they ask for, and reports the
+//! outcomes.
 //!
-//! Knows: whom each of these concerns. Must not know: when anything is due, or who is to have it.
+//! Knows: which part of the node each step concerns. Must not know: when a duty is due, or which peers are to have a record.
 
 use std::time::Duration;
 
@@ -11,22 +12,22 @@ use crate::core::query::{Machine, Query, Region};
 use crate::core::stats::Cause;
 use crate::core::storage::Duty;
 
-/// The time of a run of announcements. Source: a page of 256 records to 20 peers each, 60 deliveries at a time, takes a minute
-/// where each takes 0.7 s.
+/// Timeout of a query that announces records. Source: a page of 256 records to 20 peers each, 60 deliveries at a time, takes
+/// a minute if each takes 0.7 s.
 const RUN_TIME: Duration = Duration::from_secs(300);
 
 impl Dht {
-    /// Lets every duty that is due read its next page.
+    /// Reads the next page for every duty that is due.
     pub(super) fn run_upkeep(&mut self, now: Timestamp) {
         while let Some((_, duty)) = self.upkeep.due(self.storage.peek(), self.mode).filter(|(at, _)| *at <= now) {
-            let k = self.config.lookup.replication.get();
+            let k = self.k();
             let (what, after) = self.upkeep.begin(now, duty, &self.peers, k);
             if let Some(done) =
                 self.storage.run(self.time.date, Asker::Duty(duty), Op::Scan { what, after, limit: PAGE })
             {
                 self.on_page(now, duty, done);
             }
-            // Announcements that nobody can be asked for are over at once, and leave room for the next.
+            // Announcements without a peer to ask end at once, and leave room for the next.
             self.end_refused(now);
         }
     }
@@ -34,10 +35,10 @@ impl Dht {
     /// The store read a page for a duty.
     pub(super) fn on_page(&mut self, now: Timestamp, duty: Duty, done: Done) {
         let page = if let Ok(Found::Items(items)) = done { Some(items) } else { None };
-        let k = self.config.lookup.replication.get();
+        let k = self.k();
         let mut announcements = self.upkeep.on_page(&self.time, duty, page, &self.peers, k);
         announcements.retain(|announcement| {
-            // What its own rules call over would be refused by all, and held against this node.
+            // All peers would refuse a record that has expired by its own rules, and count that against this node.
             let valid = !announcement.item.is_expired(self.time.date);
             if !valid && announcement.item.is_own() {
                 self.upkeep.own_records.forget(&RecordId::of(&announcement.item));
@@ -52,23 +53,27 @@ impl Dht {
     fn run_announcements(&mut self, now: Timestamp, duty: Duty, announcements: Vec<Announcement>) {
         let id = self.pool.next_id();
         tracing::debug!(query = %id, ?duty, records = announcements.len(), "keeping records alive");
-        let k = self.config.lookup.replication.get();
+        let k = self.k();
         let (cause, kind) = match duty {
             Duty::Republish => (Cause::Announced, QueryKind::Announce),
             Duty::Replicate => (Cause::Replicated, QueryKind::Replicate),
             Duty::Newcomers => (Cause::Joined, QueryKind::Bring),
         };
-        let region = Region::new(cause, k, announcements, ChaCha8Rng::from_rng(&mut self.rng));
+        let region = Region::new(cause, k, announcements, self.query_rng());
         let target = region.target().unwrap_or(*self.peers.local.key());
-        let mut query = Query::new(Machine::Region(Box::new(region)), target, kind);
-        query.asked = false;
+        let query = Query::own(Machine::Region(Box::new(region)), target, kind);
         self.pool.insert(now, id, RUN_TIME, query);
         self.upkeep.running.insert(id, Run { duty, started: self.time.date });
         self.drive(now, id);
     }
 
-    /// A query is over that may have brought records to peers.
-    pub(super) fn on_brought(&mut self, id: QueryId, machine: Machine, result: &Result<Answer, QueryError>) {
+    /// A query is over. If it announced records, the duties learn the outcomes.
+    pub(super) fn on_announcements_ended(
+        &mut self,
+        id: QueryId,
+        machine: Machine,
+        result: &Result<Answer, QueryError>,
+    ) {
         match machine {
             Machine::Region(region) => {
                 if let Some(run) = self.upkeep.running.remove(&id) {
@@ -86,82 +91,83 @@ impl Dht {
     }
 
     fn on_run_ended(&mut self, run: Run, region: Region) {
-        for ended in region.ended() {
+        for mut outcome in region.outcomes() {
+            if let Some(newer) = outcome.newer.take() {
+                let _ = self.storage.put(self.time.date, Asker::Adopt, newer);
+                continue;
+            }
             match run.duty {
-                _ if ended.newer.is_some() => {
-                    let newer = ended.newer.into_iter();
-                    newer.for_each(|record| _ = self.storage.put(self.time.date, Asker::Adopt, record));
+                Duty::Republish => self.on_announced(outcome),
+                Duty::Replicate if !outcome.reached.is_empty() => self.touch(outcome.item, run.started),
+                Duty::Newcomers => {
+                    self.upkeep.own_records.on_announced_to(RecordId::of(&outcome.item), &outcome.reached);
                 }
-                Duty::Republish => self.on_announced(ended),
-                Duty::Replicate if !ended.reached.is_empty() => self.touch(ended.item, run.started),
-                Duty::Newcomers => self.upkeep.own_records.on_announced_to(RecordId::of(&ended.item), &ended.reached),
                 Duty::Replicate => {}
             }
         }
     }
 
-    fn on_announced(&mut self, ended: AnnouncementOutcome) {
-        if self.upkeep.own_records.on_outcome(&self.time, RecordId::of(&ended.item), &ended) {
-            self.touch(ended.item, self.time.date);
+    fn on_announced(&mut self, outcome: AnnouncementOutcome) {
+        if self.upkeep.own_records.on_outcome(&self.time, RecordId::of(&outcome.item), &outcome) {
+            self.touch(outcome.item, self.time.date);
         }
     }
 
-    /// Notes on a record that it was announced, or stored again, at this time.
+    /// Notes in the store that a record was announced, or replicated, at this time.
     fn touch(&mut self, item: Item, at: Timestamp) {
         let _ = self.storage.run(self.time.date, Asker::Nobody, Op::Touch(item, at));
     }
 
-    /// What is under way no longer tells anyone of it.
-    pub(super) fn stop_announcements(&mut self, name: &RecordId, duty: Option<Duty>) {
+    /// The running announcements, of one duty or of all, reach no more peers with this record.
+    pub(super) fn stop_announcements(&mut self, record: &RecordId, duty: Option<Duty>) {
         for (id, run) in &self.upkeep.running {
-            if let (true, Some(query)) = (duty.is_none_or(|duty| duty == run.duty), self.pool.get_mut(*id))
+            if duty.is_none_or(|duty| duty == run.duty)
+                && let Some(query) = self.pool.get_mut(*id)
                 && let Machine::Region(region) = &mut query.machine
             {
-                region.stop(name);
+                region.stop(record);
             }
         }
     }
 
-    /// A peer stored a value here: this node need not do so for others now, if it is one of those that hold it.
+    /// A peer stored a value here. If it is one of the k closest, this node need not replicate the value in this period.
     pub(super) fn on_stored_here(&mut self, event: &Event) {
         if let Event::RecordStored { key, from } = event
             && self.upkeep.replicates()
+            && self.peers.sender(from, &Key::from(from), &key.key(), self.k()).holder
         {
-            let name = RecordId { place: key.key(), provider: false };
-            let k = self.config.lookup.replication.get();
-            if self.peers.sender(from, &Key::from(from), &name.place, k).holder {
-                self.upkeep.on_stored(name);
-                self.stop_announcements(&name, Some(Duty::Replicate));
-            }
+            let record = RecordId { place: key.key(), provider: false };
+            self.upkeep.on_stored(record);
+            self.stop_announcements(&record, Some(Duty::Replicate));
         }
     }
 
-    /// The application changes what it publishes, or takes it back.
-    pub(super) fn on_changed(&mut self, now: Timestamp, name: RecordId, taken_back: bool) {
-        if taken_back {
-            self.pool.publishing(&name).into_iter().for_each(|id| self.cancel(id));
+    /// The application publishes a record, or withdraws it.
+    pub(super) fn on_changed(&mut self, now: Timestamp, record: RecordId, withdrawn: bool) {
+        if withdrawn {
+            self.pool.publishing(&record).into_iter().for_each(|id| self.cancel(id));
         }
-        self.upkeep.on_changed(now, name);
-        self.stop_announcements(&name, None);
-        if taken_back {
-            self.upkeep.own_records.forget(&name);
+        self.upkeep.on_changed(now, record);
+        self.stop_announcements(&record, None);
+        if withdrawn {
+            self.upkeep.own_records.forget(&record);
         }
     }
 }
 
-/// What an operation changes of what this node publishes, and whether it takes it back.
+/// The record that an operation publishes or withdraws, and whether it withdraws it.
 pub(super) fn changed_by(operation: &Operation, options: &QueryOptions) -> Option<(RecordId, bool)> {
-    let (key, provider, taken_back) = match operation {
+    let (key, provider, withdrawn) = match operation {
         Operation::Put { key, .. } if !options.not_kept => (key, false, false),
         Operation::Provide { key } => (key, true, false),
         Operation::Remove { key } => (key, false, true),
         Operation::StopProviding { key } => (key, true, true),
         _ => return None,
     };
-    Some((RecordId { place: key.key(), provider }, taken_back))
+    Some((RecordId { place: key.key(), provider }, withdrawn))
 }
 
-/// Who was reached by a publication that was kept here; `None` if it was not kept.
+/// The peers that a publication reached, by the first 64 bits of their keys; `None` if this node did not keep the record.
 fn reached(result: &Result<Answer, QueryError>) -> Option<Vec<u64>> {
     let report = match result {
         Ok(Answer::Published(published)) => &published.report,

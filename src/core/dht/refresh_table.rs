@@ -27,11 +27,10 @@ impl Dht {
             self.peers.release_boot_nodes(now);
         }
         let id = self.pool.next_id();
-        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
-        let machine = Machine::Bootstrap(Bootstrap::look_into(&cx, target, ChaCha8Rng::from_rng(&mut self.rng)));
+        let rng = self.query_rng();
+        let machine = Machine::Bootstrap(Bootstrap::look_into(&self.cx(), target, rng));
         tracing::debug!(query = %id, ?target, "refreshing a bucket");
-        let mut query = Query::new(machine, *self.peers.local.key(), QueryKind::Refresh);
-        query.asked = false;
+        let query = Query::own(machine, *self.peers.local.key(), QueryKind::Refresh);
         self.pool.insert(now, id, self.config.lookup.query_timeout, query);
         self.refresh.started(id, target);
         self.drive(now, id);
@@ -95,7 +94,7 @@ impl Dht {
             return Some(ALONE);
         }
         let missing = |named: &Arc<Contact>| named.key() != local.key() && table.get(named.key()).is_none();
-        let few = table.len() < self.config.lookup.replication.get() && book.boot_nodes().any(missing);
+        let few = self.knows_fewer_than_k() && book.boot_nodes().any(missing);
         few.then_some(Duration::MAX)
     }
 }

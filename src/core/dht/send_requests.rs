@@ -1,6 +1,6 @@
-//! The life of a request that this node sends: sent, answered or failed, late, over.
+//! Sends requests, and passes each answer, failure and delay to its owner.
 //!
-//! Knows: who is to hear of each end. Must not know: what an answer means.
+//! Knows: which part of the node an end concerns. Must not know: what an answer means.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use super::*;
 use crate::core::back_off::FailedRequest;
 use crate::core::message::{DialCause, Unreachable};
 
-/// While few peers are known, a query that others have answered and that waits for nothing but dials gives them up this long
-/// after the last answer. Source: three round trips around the world, and some.
+/// While fewer than k peers are known, a query that has had an answer and waits only for dials gives these up after this time
+/// without another answer. Source: a little more than three round trips around the world.
 pub(super) const DIAL_WAIT: Duration = Duration::from_millis(750);
 
 impl Dht {
-    /// Sends a request that no query waits for.
+    /// Sends a request of the routing table's upkeep, at once.
     pub(super) fn send(&mut self, now: Timestamp, owner: Owner, urgency: Urgency, to: &Arc<Contact>, request: Request) {
         let to = self.peers.with_known(&self.peers.filtered(to));
         let id = self.requests.queue(now, owner, urgency, to, request);
         self.pass_to_driver(now, id);
     }
 
-    /// Hands as many of the requests that wait for their turn to the driver as there are slots for.
-    pub(super) fn hand_waiting(&mut self, now: Timestamp) {
+    /// Passes waiting requests of queries to the driver, as many as there are slots for.
+    pub(super) fn pass_waiting(&mut self, now: Timestamp) {
         while let Some(id) = self.window.next() {
             self.pass_to_driver(now, id);
         }
@@ -31,10 +31,7 @@ impl Dht {
         let sent = self.dispatch(now, id);
         let Some(request) = self.requests.get(id) else { return };
         let (kind, to) = (request.kind(), &request.to);
-        let query = match request.owner {
-            Owner::Query(of, _) => self.pool.get_mut(of).map(|query| (of, query)),
-            Owner::Probe | Owner::Evidence => None,
-        };
+        let query = request.owner.query().and_then(|of| Some((of, self.pool.get_mut(of)?)));
         if !sent {
             if query.is_some() {
                 self.window.release();
@@ -42,9 +39,9 @@ impl Dht {
             return;
         }
         self.stats.sent[kind as usize] += 1;
-        // What the node asks of its own accord has no query's deadline, should the driver never begin with it.
-        let asked = query.as_ref().is_some_and(|(_, query)| query.asked);
-        let until = (!asked).then(|| now + self.config.lookup.query_timeout);
+        // If the driver never begins with it, the timeout of its query ends a request of the application. Others need a bound.
+        let by_app = query.as_ref().is_some_and(|(_, query)| query.by_app);
+        let until = if by_app { None } else { Some(now + self.config.lookup.query_timeout) };
         let (of, parent) = query.as_ref().map_or((None, None), |(of, query)| (Some(*of), query.span.id()));
         let span = spans::request(of, parent, id, kind, to);
         if let Some((of, query)) = query {
@@ -60,7 +57,7 @@ impl Dht {
         }
     }
 
-    /// The driver dials for a request, or has begun to write it: the peer's time begins.
+    /// The driver dials for a request, or has begun to write it: the peer's deadlines count from now.
     pub(super) fn begin(&mut self, now: Timestamp, id: RequestId, begin: Begin) {
         if let Some(deadlines) = self.deadlines(id, begin == Begin::Dial) {
             self.requests.begin(now, id, begin, deadlines);
@@ -71,23 +68,22 @@ impl Dht {
         let request = self.requests.get(id)?;
         let lookup = &self.config.lookup;
         let entry = self.peers.table.get(request.to.key());
-        // A query that others have answered need not wait longer for a peer that failed before; where none has answered,
-        // `on_request_timeout` extends the limit.
-        let failures = match request.owner {
-            Owner::Query(..) => 0,
-            Owner::Probe | Owner::Evidence => entry.map_or(0, |entry| entry.failures().into()),
+        // A query that other peers have answered need not wait longer for one that failed before. A query without an answer
+        // does: `on_request_timeout` extends its deadlines.
+        let failures = match request.owner.query() {
+            Some(_) => 0,
+            None => entry.map_or(0, |entry| entry.failures().into()),
         };
         let deadlines = match dials {
             true => self.rtt.of_dial(request.urgency, lookup),
             false => self.rtt.of_request(entry.map(|entry| entry.rtt), failures, request.urgency, lookup),
         };
-        Some(match request.owner {
-            Owner::Query(of, _) => deadlines.within(self.pool.get_mut(of).map_or(Duration::MAX, |query| query.timeout)),
-            Owner::Probe | Owner::Evidence => deadlines,
-        })
+        let query = request.owner.query().and_then(|of| self.pool.get_mut(of));
+        Some(query.map_or(deadlines, |query| deadlines.within(query.timeout)))
     }
 
-    /// Has the driver send a request; where the peer may be dialled nowhere, that is its end. Says whether it is sent.
+    /// Has the driver send a request. If the peer may not be dialled at any address, the request fails soon. Returns whether it
+    /// is sent.
     fn dispatch(&mut self, now: Timestamp, id: RequestId) -> bool {
         let Some(of) = self.requests.get_mut(id) else { return false };
         of.connected = self.peers.is_connected(of.to.key());
@@ -99,27 +95,30 @@ impl Dht {
             }
             _ => Vec::new(),
         };
-        // It may have waited: this node's own addresses are others by now.
+        // The request may have waited, and this node's own addresses may have changed since.
         match self.peers.choose_dial_addrs(now, &self.peers.filtered(&of.to), trial, &referrers) {
-            Ok(to) => self.outputs.push_back(Output::Send { to, id, request: of.request() }),
+            Ok(to) => {
+                self.outputs.push_back(Output::Send { to, id, request: of.request() });
+                true
+            }
             Err(why) => {
                 self.refused.push_back((id, why.into()));
-                return false;
+                false
             }
         }
-        true
     }
 
-    /// Ends the requests that no driver gets, after what led to them: each may have a query ask the next.
+    /// Ends the requests that were not passed to the driver. This comes after the step that led to them, since each end may
+    /// make a query ask the next peer.
     pub(super) fn end_refused(&mut self, now: Timestamp) {
         while let Some((id, why)) = self.refused.pop_front() {
             self.on_response(now, id, Err(why));
         }
     }
 
-    /// Sends a request once more: whose dial failed and taught that the next will go elsewhere, since whoever answers first
-    /// ends a dial and may be a stranger; or whose dial may have met the peer's own; or whose connection closed on it, as
-    /// idle ones do. Says whether it does.
+    /// Sends a failed request once more, in three cases: its dial reached another peer, and the next dial will go to other
+    /// addresses; its dial may have collided with the peer's own dial; its connection closed, as idle ones do. Returns whether
+    /// it was sent.
     fn send_again(&mut self, now: Timestamp, id: RequestId, why: RequestError) -> bool {
         let Some(request) = self.requests.get_mut(id) else { return false };
         let key = *request.to.key();
@@ -142,7 +141,7 @@ impl Dht {
         again
     }
 
-    /// Nobody waits for this request any more.
+    /// Cancels a request.
     pub(super) fn give_up(&mut self, id: RequestId) {
         if let Some(request) = self.end(id).filter(InFlight::is_with_driver) {
             self.stats.cancelled[request.kind() as usize] += 1;
@@ -159,7 +158,7 @@ impl Dht {
         }
     }
 
-    /// Ends a request; its slot is free.
+    /// Ends a request, and frees its slot.
     fn end(&mut self, id: RequestId) -> Option<InFlight> {
         let request = self.requests.end(id)?;
         if request.holds_slot() {
@@ -173,18 +172,19 @@ impl Dht {
             return;
         }
         let Some(request) = self.end(id) else { return };
-        let asked = Asked { id, request };
-        match result {
-            Ok(response) => match asked.request.check(&response) {
-                Ok(()) => self.on_answered(now, &asked, response),
-                Err(what) => self.on_failed(now, &asked, RequestError::Misbehaved(what)),
-            },
-            Err(why) => self.on_failed(now, &asked, why),
+        let ended = EndedRequest { id, request };
+        let checked = result.and_then(|response| match ended.request.check(&response) {
+            Ok(()) => Ok(response),
+            Err(what) => Err(RequestError::Misbehaved(what)),
+        });
+        match checked {
+            Ok(response) => self.on_answered(now, &ended, response),
+            Err(why) => self.on_failed(now, &ended, why),
         }
     }
 
-    pub(super) fn on_answered(&mut self, now: Timestamp, asked: &Asked, response: Response) {
-        let request = &asked.request;
+    pub(super) fn on_answered(&mut self, now: Timestamp, ended: &EndedRequest, response: Response) {
+        let request = &ended.request;
         let took = request.elapsed(now);
         if !request.has_timed_out() {
             self.stats.on_answer(request.kind(), took);
@@ -201,14 +201,14 @@ impl Dht {
             self.learn(now, request, took);
         }
         match request.owner {
-            Owner::Query(id, tag) => self.on_query_answer(now, id, tag, asked, response),
+            Owner::Query(id, tag) => self.on_query_answer(now, id, tag, ended, response),
             Owner::Probe => self.on_probed(now, request.to.peer(), Some(&response)),
             Owner::Evidence => {}
         }
     }
 
-    /// What the time of an answer teaches: of all peers only where somebody still waited for it, or one that is slow would
-    /// make all others look so.
+    /// Learns from the time that an answer took. It counts for the estimate of all peers only if its owner still waited for it:
+    /// otherwise one slow peer would make all others look slow.
     fn learn(&mut self, now: Timestamp, request: &InFlight, took: Duration) {
         if !request.dialled {
             self.peers.table.record(request.to.key(), took);
@@ -216,7 +216,7 @@ impl Dht {
         if request.has_timed_out() || !self.rtt.record(!request.dialled, took) || !request.dialled {
             return;
         }
-        // It is the first dial; those beside it were judged by nothing.
+        // This was the first dial. The deadlines of the dials beside it rest on no measurement: set them again.
         for dial in self.requests.dials() {
             if let Some(deadlines) = self.deadlines(dial, true) {
                 self.requests.set_deadlines(now, dial, deadlines);
@@ -224,8 +224,8 @@ impl Dht {
         }
     }
 
-    pub(super) fn on_failed(&mut self, now: Timestamp, asked: &Asked, why: RequestError) {
-        let request = &asked.request;
+    pub(super) fn on_failed(&mut self, now: Timestamp, ended: &EndedRequest, why: RequestError) {
+        let request = &ended.request;
         if let RequestError::Misbehaved(what) = why {
             self.misbehaved(*request.to.peer(), what);
         }
@@ -239,43 +239,40 @@ impl Dht {
         if why == RequestError::Busy {
             self.window.on_busy(now);
         }
-        // Who refuses a record is alive: its store may be full, or it may know a better one.
+        // A peer that refuses a record is alive: its store may be full, or it may know a better one.
         let refused = why == RequestError::Refused && matches!(request.kind(), Kind::PutValue | Kind::AddProvider);
         if !refused {
-            self.hold_against(now, request, why);
+            self.on_peer_failure(now, request, why);
         }
         match request.owner {
-            Owner::Query(id, tag) => self.on_query_failure(now, id, tag, (asked.id, &request.to), why),
+            Owner::Query(id, tag) => self.on_query_failure(now, id, tag, (ended.id, &request.to), why),
             Owner::Probe => self.on_probe_failed(now, &request.to, why),
             Owner::Evidence => {}
         }
     }
 
-    /// What a failure means for the peer's place in the table.
-    fn hold_against(&mut self, now: Timestamp, request: &InFlight, why: RequestError) {
+    /// Counts a failure against the peer: for the back-off, and for its place in the table.
+    fn on_peer_failure(&mut self, now: Timestamp, request: &InFlight, why: RequestError) {
         if why.is_the_peers() {
             self.rtt.record_end(true);
         }
         let to = &request.to;
-        let told = match request.owner {
-            Owner::Query(of, _) => self.pool.get_mut(of).is_some_and(|query| query.asked),
-            Owner::Probe | Owner::Evidence => false,
-        };
+        let told = request.owner.query().and_then(|of| self.pool.get_mut(of)).is_some_and(|query| query.by_app);
         match self.peers.on_failure(FailedRequest { now, asked: request.passed_at, to, why, told }, &mut self.rng) {
             Some(gone) => self.left_table(now, gone),
             None => {
-                let failing = self.peers.table.get(to.key()).filter(|entry| entry.failures() > 0);
-                let retry_at = failing.map(|entry| self.peers.check_at(entry, Duration::MAX));
-                if let Some(at) = retry_at {
-                    self.probes.on_entry_failed(at);
+                if let Some(entry) = self.peers.table.get(to.key())
+                    && entry.failures() > 0
+                {
+                    self.probes.on_entry_failed(self.peers.check_at(entry, Duration::MAX));
                 }
             }
         }
         self.offer_waiting(now, to.key());
-        self.contest(now, to.key(), false);
+        self.challenge(now, to.key(), false);
     }
 
-    /// Tries a peer that waits for a place in the bucket of `key`, if there is one now: the first that may have it.
+    /// Probes the first peer that waits for a place in the bucket of `key` and may have one now.
     pub(super) fn offer_waiting(&mut self, now: Timestamp, key: &Key) {
         if self.queue_waiting(now, key) {
             self.start_probes(now);
@@ -308,13 +305,15 @@ impl Dht {
             let latest = self.time.date + record.value_ttl.max(record.provider_ttl);
             let expire = Op::Expire { limit: EXPIRED_AT_ONCE, latest };
             let done = self.storage.run(self.time.date, Asker::Expiry, expire);
-            done.into_iter().for_each(|done| self.expiry.on_done(now, &done));
+            if let Some(done) = done {
+                self.expiry.on_done(now, &done);
+            }
         }
         if self.snapshots.take_due(now) {
             self.save_peers();
         }
         self.run_refresh(now);
-        self.hand_waiting(now);
+        self.pass_waiting(now);
         self.end_refused(now);
         self.run_upkeep(now);
     }
@@ -340,21 +339,22 @@ impl Dht {
         }
     }
 
-    /// Has a query go on without a dial where it waits for nothing but dials, and others have answered: those are far longer
-    /// under way than most, or so few peers are known that there is nothing to compare them with.
+    /// Makes a query go on without a dial, if it has had an answer and waits only for dials that take far longer than most, or
+    /// if too few peers are known to tell what is long. Returns whether it does.
     fn give_up_dial(&mut self, now: Timestamp, id: RequestId) -> bool {
         let Some(request) = self.requests.get(id).filter(|request| request.dials()) else { return false };
         let Owner::Query(of, tag) = request.owner else { return false };
-        let (peer, few) = (Arc::clone(&request.to), self.peers.table.len() < self.config.lookup.replication.get());
+        let (few, peer) = (self.knows_fewer_than_k(), Arc::clone(&request.to));
         let Some(query) = self.pool.get_mut(of) else { return false };
-        let (requests, quiet) = (&self.requests, now.since(query.heard) >= DIAL_WAIT);
-        let too_long = |id: &RequestId| {
-            requests.get(*id).is_some_and(|last| last.dials_far_too_long(now) || few && quiet && last.dials())
+        let quiet = now.since(query.answered_at) >= DIAL_WAIT;
+        let dials_too_long = |id: &RequestId| {
+            let open = self.requests.get(*id);
+            open.is_some_and(|open| open.dials_far_too_long(now) || few && quiet && open.dials())
         };
-        if query.report.answers == 0 || !query.in_flight.iter().all(too_long) {
+        if query.report.answers == 0 || !query.in_flight.iter().all(dials_too_long) {
             return false;
         }
-        if requests.get(id).is_some_and(|late| late.holds_slot()) {
+        if request.holds_slot() {
             self.window.release();
         }
         // The table still learns how the dial ends.
@@ -363,11 +363,11 @@ impl Dht {
         true
     }
 
-    /// The time of a request is over. A query that nobody has answered has nothing better to do than to wait as long as it
-    /// may; and whatever comes of the request, a late answer teaches how long the peer takes.
+    /// A request has timed out. A query without any answer has nothing better to do than to wait up to the longest limit. And
+    /// whatever the end of the request, a late answer shows how long the peer takes.
     fn on_request_timeout(&mut self, now: Timestamp, id: RequestId) {
         let most = self.config.lookup.request_timeout;
-        if let Some(Owner::Query(of, _)) = self.requests.get(id).map(|request| request.owner)
+        if let Some(of) = self.requests.get(id).and_then(|request| request.owner.query())
             && self.pool.get_mut(of).is_some_and(|query| query.report.answers == 0)
             && self.requests.extend_limit(id, most)
         {
@@ -375,26 +375,27 @@ impl Dht {
         }
         let Some(request) = self.end(id) else { return };
         let why = request.timeout_error(self.peers.is_connected(request.to.key()));
-        let asked = Asked { id, request };
-        self.on_failed(now, &asked, why);
-        match asked.request.may_answer_until(most).filter(|until| *until > now) {
-            Some(until) => self.requests.keep_timed_out(id, asked.request, until),
+        let ended = EndedRequest { id, request };
+        self.on_failed(now, &ended, why);
+        match ended.request.may_answer_until(most).filter(|until| *until > now) {
+            Some(until) => self.requests.keep_timed_out(id, ended.request, until),
             None => self.outputs.push_back(Output::Cancel { id }),
         }
     }
 
     fn on_query_expired(&mut self, now: Timestamp, id: QueryId) {
         let Some(mut query) = self.pool.take(id) else { return };
-        // What this node did not get to is no peer's failure.
+        // A request that the driver did not begin with is this node's failure, not the peer's.
         for request in query.in_flight.clone() {
-            if let Some(Owner::Query(_, tag)) =
-                self.requests.get(request).filter(|open| !open.has_begun()).map(|open| open.owner)
-                && let Some(to) = self.requests.get(request).map(|open| Arc::clone(&open.to))
+            if let Some(open) = self.requests.get(request)
+                && !open.has_begun()
+                && let Owner::Query(_, tag) = open.owner
             {
+                let to = Arc::clone(&open.to);
                 self.query_failed(id, &mut query, tag, &to, RequestError::Busy);
             }
         }
-        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
+        let cx = self.cx();
         let result = query.machine.expire(&cx, &mut query.report).unwrap_or_else(|| {
             let report = &mut query.report;
             for request in query.in_flight.iter().filter_map(|id| self.requests.get(*id)) {
@@ -412,7 +413,7 @@ impl Dht {
 }
 
 /// A request that has just ended.
-pub(super) struct Asked {
+pub(super) struct EndedRequest {
     pub(super) id: RequestId,
     pub(super) request: InFlight,
 }
