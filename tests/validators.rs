@@ -12,7 +12,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use libp2p_identity::{Keypair, ecdsa, secp256k1};
-use libp2p_kad_dht::validators::Entry;
+use libp2p_kad_dht::validators::IpnsRecord;
 use libp2p_kad_dht::{InvalidValue, Namespaced, RecordKey, Timestamp, Validator};
 
 const VECTORS: &str = include_str!("validators/ipns.txt");
@@ -56,14 +56,14 @@ fn records_of_others_verify_or_fail_as_the_specification_says() {
     assert_eq!(vectors.len(), 25);
     for Vector { name, verdict, key, record } in vectors {
         assert_eq!(Namespaced::public().validate(NOW, &key, &record).map(drop), verdict, "{name}");
-        assert_eq!(Entry::open(NOW, &key, &record).map(drop), verdict, "{name}");
+        assert_eq!(IpnsRecord::open(NOW, &key, &record).map(drop), verdict, "{name}");
     }
 }
 
 #[test]
 fn records_of_others_are_read() {
     for Vector { name, key, record, .. } in vectors().into_iter().filter(|vector| vector.verdict.is_ok()) {
-        let entry = Entry::open(NOW, &key, &record).unwrap();
+        let entry = IpnsRecord::open(NOW, &key, &record).unwrap();
         assert_eq!(&entry.value()[..], VALUE.as_bytes(), "{name}");
         assert_eq!(entry.sequence(), if name == "sequence-0" { 0 } else { 7 }, "{name}");
         assert_eq!(entry.ttl(), Duration::from_secs(300), "{name}");
@@ -78,8 +78,8 @@ fn a_record_made_here_is_the_record_made_there() {
     let of_js: Vec<_> = vectors().into_iter().filter(|vector| vector.name.starts_with("js-")).collect();
     assert_eq!(of_js.len(), 2);
     for Vector { name, key, record, .. } in of_js {
-        let read = Entry::open(NOW, &key, &record).unwrap();
-        let entry = Entry::new(read.value().clone(), read.sequence(), read.expires(), read.ttl());
+        let read = IpnsRecord::open(NOW, &key, &record).unwrap();
+        let entry = IpnsRecord::new(read.value().clone(), read.sequence(), read.expires(), read.ttl());
         let ours = if name == "js-v1-v2" { entry.sign(&keypair) } else { entry.sign_v2_only(&keypair) };
         assert_eq!(ours.unwrap(), (key, record.into()), "{name}");
     }
@@ -93,9 +93,9 @@ fn every_kind_of_key_signs() -> Result<(), Box<dyn Error>> {
         [("ed25519", Keypair::ed25519_from_bytes([3; 32])?), ("secp256k1", secp256k1.into()), ("ecdsa", ecdsa.into())];
     let mut lines = String::new();
     for (name, keypair) in &keys {
-        let entry = Entry::new(VALUE, 0, FAR, Duration::from_secs(60));
+        let entry = IpnsRecord::new(VALUE, 0, FAR, Duration::from_secs(60));
         for (key, record) in [entry.sign(keypair)?, entry.sign_v2_only(keypair)?] {
-            assert_eq!(Entry::open(NOW, &key, &record), Ok(entry.clone()), "{name}");
+            assert_eq!(IpnsRecord::open(NOW, &key, &record), Ok(entry.clone()), "{name}");
             let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
             writeln!(lines, "{name} valid {} {}", hex(key.as_bytes()), hex(&record))?;
         }

@@ -1,19 +1,19 @@
 //! Names that are public keys or their hashes.
 //!
-//! Knows: how a peer id is made from a key. Must not know: what is signed with it.
+//! Knows: how a peer id is derived from a key. Must not know: what the key signs.
 
 use libp2p_identity::PublicKey;
 
 use crate::core::InvalidValue;
 
-/// The longest serialized key that a name contains whole. Source: the libp2p peer id specification.
+/// Maximum length of a serialized key that a name contains as a whole. Source: the libp2p peer id specification.
 const MAX_INLINE_LEN: usize = 42;
 /// Multihash code of the identity.
 const IDENTITY: u8 = 0x00;
 /// Multihash code and length of SHA-256.
 const SHA256: [u8; 2] = [0x12, 32];
 
-/// The name that a serialized public key has: of these very bytes, so that one name has one serialization.
+/// The name of a serialized public key. Computed from these very bytes, so that a name has only one serialization.
 pub(super) fn name_of(serialized: &[u8]) -> Vec<u8> {
     match u8::try_from(serialized.len()) {
         Ok(len) if serialized.len() <= MAX_INLINE_LEN => [&[IDENTITY, len], serialized].concat(),
@@ -26,7 +26,7 @@ pub(super) fn is_name(name: &[u8]) -> bool {
     libp2p_identity::PeerId::from_bytes(name).is_ok()
 }
 
-/// The serialized key that the name contains whole.
+/// The serialized key that the name contains as a whole, if it does.
 pub(super) fn inlined(name: &[u8]) -> Option<&[u8]> {
     match name {
         [IDENTITY, len, key @ ..] if usize::from(*len) == key.len() && key.len() <= MAX_INLINE_LEN => Some(key),
@@ -34,7 +34,7 @@ pub(super) fn inlined(name: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The key of this name: the one that came with the value, which must have the name, else the one in the name.
+/// The key of this name: the one embedded in the value, which must have the name, otherwise the one in the name.
 pub(super) fn of(name: &[u8], embedded: Option<&[u8]>) -> Result<PublicKey, InvalidValue> {
     match embedded {
         Some(key) if name_of(key) != name => Err(InvalidValue::WrongKey),

@@ -1,6 +1,6 @@
-//! `/pk/<name>`: public keys that are too long to be in the name.
+//! `/pk/<name>`: public keys that are too long for the name.
 //!
-//! Knows: that a key has one name. Must not know: what anyone wants it for.
+//! Knows: that a key has one name. Must not know: the use of a key.
 
 use libp2p_identity::PublicKey;
 
@@ -10,9 +10,9 @@ use crate::core::{InvalidValue, RecordKey, Timestamp, Validator};
 
 /// Accepts under `/pk/<binary peer id>` the serialized public key that the id is derived from (rule A56).
 ///
-/// There is but one such value for a name; it never ends.
+/// A name has only one such value, which never expires.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
+#[expect(clippy::exhaustive_structs, reason = "it has no options")]
 pub struct PublicKeys;
 
 impl Validator for PublicKeys {
@@ -26,7 +26,7 @@ impl Validator for PublicKeys {
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
-        // All valid values of a key are equal; total all the same, so that nothing hangs on that.
+        // All valid values of a key are equal. A total order nevertheless, which does not depend on that.
         (1..values.len()).fold(0, |best, i| if values[i].value > values[best].value { i } else { best })
     }
 }

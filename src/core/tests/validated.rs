@@ -13,7 +13,7 @@ use crate::core::{
     DhtConfig, Found, InvalidValue, Misbehaviour, Namespaced, Published, QueryError, Quorum, RecordKey, Refusal,
     RequestError, Timestamp,
 };
-use crate::validators::{Entry, Signed, SignedValues};
+use crate::validators::{IpnsRecord, Signed, SignedValues};
 
 const NODES: usize = 8;
 
@@ -163,7 +163,7 @@ fn an_ipns_name_is_published_prolonged_and_changed() {
     let mut network = network();
     let day = Duration::from_secs(24 * 3600);
     let sign = |value: &'static str, sequence, expires: Timestamp| {
-        Entry::new(value, sequence, expires, Duration::ZERO).sign(&keypair()).unwrap()
+        IpnsRecord::new(value, sequence, expires, Duration::ZERO).sign(&keypair()).unwrap()
     };
     let now = network.now;
     let (first, longer, second) =
@@ -176,7 +176,7 @@ fn an_ipns_name_is_published_prolonged_and_changed() {
     for old in [first, longer] {
         assert_eq!(put(&mut network, 1, old), Err(QueryError::OldValue));
     }
-    let read = Entry::open(network.now, &key, &get(&mut network, 6, &key).unwrap()).unwrap();
+    let read = IpnsRecord::open(network.now, &key, &get(&mut network, 6, &key).unwrap()).unwrap();
     assert_eq!((&read.value()[..], read.sequence()), (&b"/ipfs/b"[..], 1));
 }
 
@@ -192,7 +192,7 @@ fn a_stranger_who_pads_a_record_changes_nothing_for_its_owner() {
     for stranger_first in [false, true] {
         let mut network = network();
         let expires = network.now + Duration::from_secs(24 * 3600);
-        let (key, record) = Entry::new("/ipfs/a", 7, expires, Duration::ZERO).sign(&keypair()).unwrap();
+        let (key, record) = IpnsRecord::new("/ipfs/a", 7, expires, Duration::ZERO).sign(&keypair()).unwrap();
         let (owner, stranger) = ((1, record.clone()), (2, padded(&record)));
         let order = if stranger_first { [&stranger, &owner, &owner] } else { [&owner, &stranger, &owner] };
         for (turn, (node, value)) in order.into_iter().enumerate() {
@@ -217,7 +217,7 @@ fn a_public_key_is_found_under_its_name() {
 #[test]
 fn what_is_not_valid_is_neither_put_nor_taken_from_a_peer() {
     let mut network = network();
-    let (key, record) = Entry::new("/ipfs/a", 0, network.now, Duration::ZERO).sign(&keypair()).unwrap();
+    let (key, record) = IpnsRecord::new("/ipfs/a", 0, network.now, Duration::ZERO).sign(&keypair()).unwrap();
     let expired = QueryError::InvalidValue(InvalidValue::Expired);
     assert_eq!(put(&mut network, 1, (key.clone(), record.clone())), Err(expired));
     let stranger = QueryError::InvalidValue(InvalidValue::UnknownNamespace);

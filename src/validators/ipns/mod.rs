@@ -1,28 +1,28 @@
-//! `/ipns/<name>`: where the owner of a key points its name to.
+//! `/ipns/<name>`: the path that the owner of a key publishes under its name.
 //!
-//! Knows: the rules of the "IPNS Record and Protocol" specification; the numbers such as N15 are those of the project's
-//! table of them. Must not know: what a name is good for, or how its value is resolved further.
+//! Knows: the rules of the "IPNS Record and Protocol" specification; `docs/rules.md` lists numbers such as N15. Must not
+//! know: the use of a name, or how its value is resolved further.
 //!
 //! ```
 //! use std::time::Duration;
 //! use libp2p_identity::Keypair;
 //! use libp2p_kad_dht::Timestamp;
-//! use libp2p_kad_dht::validators::ipns::Entry;
+//! use libp2p_kad_dht::validators::ipns::IpnsRecord;
 //!
 //! # let now = Timestamp::from_secs(1_700_000_000);
 //! let keypair = Keypair::ed25519_from_bytes([7; 32])?;
 //! let day = Duration::from_secs(24 * 3600);
-//! // One more with each new value; an equal one only prolongs.
+//! // One more with each new value; an equal number only prolongs the validity.
 //! let sequence = 0;
 //! let path = "/ipfs/bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4";
-//! let (key, record) = Entry::new(path, sequence, now + day, Duration::from_secs(300)).sign(&keypair)?;
-//! // dht.put(key, record).await?; and whoever gets it:
-//! assert_eq!(Entry::open(now, &key, &record)?.value(), path.as_bytes());
+//! let (key, record) = IpnsRecord::new(path, sequence, now + day, Duration::from_secs(300)).sign(&keypair)?;
+//! // dht.put(key, record).await?; and at a node that gets it:
+//! assert_eq!(IpnsRecord::open(now, &key, &record)?.value(), path.as_bytes());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod document;
-mod entry;
+mod record;
 #[rustfmt::skip]
 #[expect(unreachable_pub, reason = "generated")]
 mod pb;
@@ -38,28 +38,28 @@ use super::key;
 use crate::core::validate::{Candidate, Valid};
 use crate::core::{InvalidValue, RecordKey, Timestamp, Validator};
 
-pub use entry::Entry;
+pub use record::IpnsRecord;
 
-/// The longest record in bytes: 10 KiB (rules N9, N15).
+/// Maximum length of a record in bytes: 10 KiB (rules N9, N15).
 pub const MAX_LEN: usize = 10 * 1024;
 
-/// What a key of this namespace begins with (rule N24).
+/// The prefix of every key of this namespace (rule N24).
 const PREFIX: &[u8] = b"/ipns/";
-/// What is signed in front of the document (rule N12).
+/// The prefix of the signed bytes, before the document (rule N12).
 const SIGNATURE_PREFIX: &[u8] = b"ipns-signature:";
 
-/// The key under which the record of this peer's name is kept (rule N24).
+/// The key of the record of this peer's name (rule N24).
 pub fn key(peer: &PeerId) -> RecordKey {
     RecordKey::from([PREFIX, &peer.to_bytes()].concat())
 }
 
-/// Accepts under `/ipns/<binary name>` the records that the owner of the name signed and that are not over.
+/// Accepts under `/ipns/<binary name>` the records that the owner of the name signed and that have not expired.
 ///
-/// Of several it selects the one with the higher sequence number, then the later end, as other implementations do, then
-/// the greater signed bytes. Signatures of the first version are never verified: a record without one of the second is
-/// invalid (rules N7, N22). What is not signed decides nothing: records around the same document are the same.
+/// Of several it selects the one with the highest sequence number, then the latest end, as other implementations do, then
+/// the greatest signed bytes. Signatures of the first version are never verified: a record without one of the second is
+/// invalid (rules N7, N22). Unsigned fields decide nothing: two records with the same document are the same.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
+#[expect(clippy::exhaustive_structs, reason = "it has no options")]
 pub struct Ipns;
 
 impl Validator for Ipns {
@@ -69,20 +69,14 @@ impl Validator for Ipns {
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
-        // Unreadable ones are the worst of all; none is among valid ones.
+        // A malformed value ranks below all others; valid ones are never malformed.
         let rank = |candidate: &Candidate<'_>| {
             let data = parse(candidate.value).ok()?.data?;
             let document = Document::decode(&data).ok()?;
             Some((document.sequence, document.ends, data))
         };
-        let mut best = (0, values.first().and_then(rank));
-        for (i, candidate) in values.iter().enumerate().skip(1) {
-            let rank = rank(candidate);
-            if rank > best.1 {
-                best = (i, rank);
-            }
-        }
-        best.0
+        let ranks: Vec<_> = values.iter().map(rank).collect();
+        (1..values.len()).fold(0, |best, i| if ranks[i] > ranks[best] { i } else { best })
     }
 
     fn same(&self, _: &RecordKey, one: &[u8], other: &[u8]) -> bool {
@@ -91,7 +85,8 @@ impl Validator for Ipns {
     }
 }
 
-/// The document of a record that is valid for `key` at `now`: in the order of the specification, to the first error.
+/// The document of a record that is valid for `key` at `now`. Checks in the order of the specification, up to the first
+/// error.
 fn verify(now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Document, InvalidValue> {
     let name = key.as_bytes().strip_prefix(PREFIX).filter(|name| key::is_name(name));
     let name = name.ok_or(InvalidValue::MalformedKey)?;
@@ -117,7 +112,7 @@ fn verify(now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Document, Inv
     Ok(document)
 }
 
-/// Reads a record that is not too long (rule N15: before anything of it is parsed).
+/// Parses a record. The length is checked first (rule N15).
 fn parse(value: &[u8]) -> Result<IpnsEntry, InvalidValue> {
     if value.len() > MAX_LEN {
         return Err(InvalidValue::TooLarge { limit: MAX_LEN });
@@ -125,7 +120,7 @@ fn parse(value: &[u8]) -> Result<IpnsEntry, InvalidValue> {
     IpnsEntry::decode(value).map_err(|_| InvalidValue::MalformedValue)
 }
 
-/// What is signed (rule N12).
+/// The bytes that are signed (rule N12).
 fn signed(data: &[u8]) -> Vec<u8> {
     [SIGNATURE_PREFIX, data].concat()
 }

@@ -20,8 +20,8 @@ fn keypair() -> Keypair {
     Keypair::ed25519_from_bytes([7; 32]).unwrap()
 }
 
-fn entry(sequence: u64, expires: Timestamp) -> Entry {
-    Entry::new(VALUE, sequence, expires, Duration::from_secs(300))
+fn entry(sequence: u64, expires: Timestamp) -> IpnsRecord {
+    IpnsRecord::new(VALUE, sequence, expires, Duration::from_secs(300))
 }
 
 /// A record of this document, with a good signature.
@@ -58,7 +58,7 @@ fn the_document_is_written_in_the_order_of_dag_cbor() {
 fn what_was_signed_is_read_again() {
     for (key, record) in [entry(7, LATER).sign(&keypair()).unwrap(), entry(7, LATER).sign_v2_only(&keypair()).unwrap()]
     {
-        let read = Entry::open(NOW, &key, &record).unwrap();
+        let read = IpnsRecord::open(NOW, &key, &record).unwrap();
         assert_eq!(read, entry(7, LATER));
         assert_eq!((&read.value()[..], read.sequence(), read.expires()), (VALUE.as_bytes(), 7, LATER));
         assert_eq!(read.ttl(), Duration::from_secs(300));
@@ -74,7 +74,7 @@ fn a_record_is_over_at_its_end() {
     assert_eq!(check(LATER, &key, &record), Err(InvalidValue::Expired));
     assert_eq!(check(LATER + micro, &key, &record), Err(InvalidValue::Expired));
     let (key, record) = entry(7, Timestamp::MAX).sign(&keypair()).unwrap();
-    let end = Entry::open(NOW, &key, &record).unwrap().expires();
+    let end = IpnsRecord::open(NOW, &key, &record).unwrap().expires();
     assert_eq!(end.as_secs(), 253_402_300_799, "the end of year 9999");
 }
 
@@ -95,7 +95,7 @@ fn the_key_must_be_the_name_in_binary() {
 
 #[test]
 fn records_above_10_kib_are_refused_before_they_are_read() {
-    let of_len = |len| Entry::new(vec![b'/'; len], 0, LATER, Duration::ZERO).sign_v2_only(&keypair());
+    let of_len = |len| IpnsRecord::new(vec![b'/'; len], 0, LATER, Duration::ZERO).sign_v2_only(&keypair());
     let overhead = of_len(9_000).unwrap().1.len() - 9_000;
     let (key, longest) = of_len(MAX_LEN - overhead).unwrap();
     assert_eq!((longest.len(), check(NOW, &key, &longest)), (MAX_LEN, Ok(())));
@@ -178,7 +178,7 @@ fn a_signature_for_another_purpose_is_none() {
 fn the_newest_is_selected_by_sequence_then_end_then_what_is_signed() {
     let sign = |sequence, expires| entry(sequence, expires).sign(&keypair()).unwrap().1;
     let key = key(&keypair().public().to_peer_id());
-    let other = Entry::new("/ipfs/other", 3, LATER, Duration::ZERO).sign(&keypair()).unwrap().1;
+    let other = IpnsRecord::new("/ipfs/other", 3, LATER, Duration::ZERO).sign(&keypair()).unwrap().1;
     let (low, high, late) = (sign(2, Timestamp::MAX), sign(3, NOW), sign(3, LATER));
     let select = |values: &[&Bytes]| {
         let candidates: Vec<_> = values.iter().map(|value| Candidate::new(value, None)).collect();
@@ -259,7 +259,7 @@ proptest! {
             .iter()
             .map(|(sequence, end, value)| {
                 let expires = LATER + Duration::from_secs(*end);
-                Entry::new(vec![*value], *sequence, expires, Duration::ZERO).sign_v2_only(&keypair()).unwrap().1
+                IpnsRecord::new(vec![*value], *sequence, expires, Duration::ZERO).sign_v2_only(&keypair()).unwrap().1
             })
             .collect();
         let select = |records: &[Bytes]| {

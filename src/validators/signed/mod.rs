@@ -1,9 +1,9 @@
 //! `/signed/<peer>/<salt>`: values that change, for applications.
 //!
-//! Knows: the envelope around such a value. Must not know: what the value means.
+//! Knows: the envelope around such a value. Must not know: the meaning of the value.
 //!
-//! The owner of a key pair keeps as many values under it as it likes, told apart by a salt, and replaces each by one of
-//! a higher sequence number. Nobody else can: the key names the peer, and the value carries that peer's signature, as
+//! The owner of a key pair stores any number of values under it, each under a salt of its own, and replaces a value by one
+//! with a higher sequence number. No other peer can: the key names the owner, and the value has the owner's signature, as
 //! in BitTorrent's BEP 44. The key is text, `/signed/12D3KooW…/profile`, with the peer id in its base58 form.
 //!
 //! ```
@@ -34,20 +34,20 @@
 //!
 //! # Compare and swap
 //!
-//! A value that says which sequence number it [replaces](Signed::replacing) is refused by whoever holds one with a
-//! higher number than that: somebody else's, unknown to the writer. The writer's own node answers with
-//! [`QueryError::Conflict`](crate::QueryError::Conflict), other nodes by refusing the put. A holder that is behind, with
-//! a lower number, takes the value: it missed the one that was replaced. (BEP 44 asks for equality, but there the
-//! condition is no part of the value that is passed on.) Peers that hold nothing take anything. So two writers who race
-//! may both find takers among the k closest; who must know reads the value back from a majority.
+//! A value may name the sequence number that it [replaces](Signed::replacing). A node that holds a value with a higher
+//! number refuses it: another device wrote a value that this writer does not know. The writer's own node fails with
+//! [`QueryError::Conflict`](crate::QueryError::Conflict), other nodes refuse the put. A node that holds a lower number
+//! accepts the value: it missed the one that is replaced. (BEP 44 demands equality, but there the condition is not part of
+//! the value that is passed on.) A node without a value accepts any. So each of two concurrent writers may succeed at some
+//! of the k closest peers; a writer that must know reads the value back from a majority.
 //!
 //! # The envelope
 //!
 //! Integers are big-endian. `version` (1 byte, 1), `flags` (1 byte), `sequence` (8), `expires` (8, microseconds of
 //! Unix time), with flag 1 `replaces` (8), with flag 2 the length (2) of the serialized public key and the key, the
 //! length (2) of the signature and the signature; the rest is the value. The public key is there if and only if the peer
-//! id does not contain it. Signed are [`DOMAIN`], the length (2) of the record's key and that key, the fields from
-//! `version` to `replaces`, and the value.
+//! id does not contain it. The signature covers [`DOMAIN`], the length (2) of the record's key and that key, the fields
+//! from `version` to `replaces`, and the value.
 
 #[cfg(test)]
 mod tests;
@@ -59,23 +59,26 @@ use super::{SignError, key};
 use crate::core::validate::{Candidate, Valid};
 use crate::core::{InvalidValue, RecordKey, Timestamp, Validator};
 
-/// The longest salt in bytes. Source: BEP 44.
+/// Maximum length of a salt in bytes. Source: BEP 44.
 pub const MAX_SALT_LEN: usize = 64;
-/// What is signed begins with this, so that no signature for another purpose is one for this.
+/// The prefix of the signed bytes, so that a signature made for another purpose is not valid here.
 pub const DOMAIN: &[u8] = b"libp2p-kad-dht/signed-value:";
 
-/// What a key of this namespace begins with.
+/// The prefix of every key of this namespace.
 const PREFIX: &[u8] = b"/signed/";
-/// The longest base58 form of a peer id, above any that exists: what is longer is not worth parsing.
+/// Maximum length of a peer id in base58 form that is parsed: longer than any that exists.
 const MAX_PEER_LEN: usize = 64;
 const VERSION: u8 = 1;
+/// Flag: the envelope has the field `replaces`.
 const REPLACES: u8 = 1;
+/// Flag: the envelope has the public key.
 const PUBLIC_KEY: u8 = 2;
 
-/// Accepts under `/signed/<peer>/<salt>` what the peer signed and is not over. Selects the higher sequence number, then
-/// the later expiry, then a swap, then the greater value. Envelopes that differ in their signatures alone are the same.
+/// Accepts under `/signed/<peer>/<salt>` the values that the peer signed and that have not expired. Selects the highest
+/// sequence number, then the latest expiry, then a compare and swap, then the greatest value. Envelopes that differ only
+/// in their signatures are the same.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
+#[expect(clippy::exhaustive_structs, reason = "it has no options")]
 pub struct SignedValues;
 
 impl Validator for SignedValues {
@@ -87,7 +90,7 @@ impl Validator for SignedValues {
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
-        // Unreadable ones are the worst of all; none is among valid ones.
+        // A malformed value ranks below all others; valid ones are never malformed.
         let rank = |i: usize| Envelope::parse(values[i].value).ok().map(|envelope| envelope.rank());
         (1..values.len()).fold(0, |best, i| if rank(i) > rank(best) { i } else { best })
     }
@@ -104,7 +107,7 @@ impl Validator for SignedValues {
     }
 }
 
-/// A signed value: to be made and [signed](Signed::sign), or [opened](Signed::open).
+/// The content of a signed value: made with [`Signed::new`] and signed with [`Signed::sign`], or read with [`Signed::open`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
     value: Bytes,
@@ -115,34 +118,34 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// A value with an empty salt and the sequence number 0 that does not expire by itself: it is there for as long as
-    /// someone puts it again.
+    /// A value with an empty salt and the sequence number 0, without an expiry: it exists for as long as a node puts it
+    /// again.
     pub fn new(value: impl Into<Bytes>) -> Signed {
         Signed { value: value.into(), salt: Bytes::new(), sequence: 0, expires: Timestamp::MAX, replaces: None }
     }
 
-    /// Tells it apart from other values of the same peer. At most [`MAX_SALT_LEN`] bytes, of any kind.
+    /// Sets the salt, which distinguishes the values of one peer. Any bytes, at most [`MAX_SALT_LEN`].
     #[must_use]
     pub fn with_salt(mut self, salt: impl Into<Bytes>) -> Signed {
         self.salt = salt.into();
         self
     }
 
-    /// Sets its place among the values under its key: one with a higher number replaces it.
+    /// Sets the sequence number: a value with a higher one replaces this value.
     #[must_use]
     pub fn with_sequence(mut self, sequence: u64) -> Signed {
         self.sequence = sequence;
         self
     }
 
-    /// Ends it then, at every node.
+    /// Sets the time at which it expires, at every node.
     #[must_use]
     pub fn with_expiry(mut self, expires: Timestamp) -> Signed {
         self.expires = expires;
         self
     }
 
-    /// Makes it a swap: whoever holds a value with a higher sequence number than this refuses it.
+    /// Makes it a compare and swap: a node that holds a value with a higher sequence number than this refuses it.
     #[must_use]
     pub fn replacing(mut self, sequence: u64) -> Signed {
         self.replaces = Some(sequence);
@@ -153,7 +156,7 @@ impl Signed {
     ///
     /// # Errors
     ///
-    /// [`SignError::SaltTooLong`]; [`SignError::NotAfter`] if it has no higher sequence number than what it replaces;
+    /// [`SignError::SaltTooLong`]; [`SignError::NotAfter`] if its sequence number is not higher than the one it replaces;
     /// [`SignError::Key`] if the key cannot sign.
     pub fn sign(&self, keypair: &Keypair) -> Result<(RecordKey, Bytes), SignError> {
         if self.replaces.is_some_and(|replaces| self.sequence <= replaces) {
@@ -175,11 +178,11 @@ impl Signed {
         Ok((key, envelope.encode().ok_or(SignError::Key)?.into()))
     }
 
-    /// Verifies what was put under `key`, and reads it.
+    /// Verifies and reads a value that was put under `key`.
     ///
     /// # Errors
     ///
-    /// Why it is not valid for `key` at `now`.
+    /// The reason why it is not valid for `key` at `now`.
     pub fn open(now: Timestamp, key: &RecordKey, bytes: &[u8]) -> Result<Signed, InvalidValue> {
         let envelope = Envelope::parse(bytes)?;
         let salt = envelope.verify(now, key)?;
@@ -210,28 +213,28 @@ impl Signed {
         &self.value
     }
 
-    /// What tells it apart from other values of the same peer.
+    /// The salt, which distinguishes the values of one peer.
     pub fn salt(&self) -> &Bytes {
         &self.salt
     }
 
-    /// Its place among the values under its key.
+    /// The sequence number: the value with the highest one replaces the others under its key.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// When it ends; [`Timestamp::MAX`] if never.
+    /// The time at which it expires; [`Timestamp::MAX`] if it does not.
     pub fn expires(&self) -> Timestamp {
         self.expires
     }
 
-    /// The sequence number that it replaces, if it is a swap.
+    /// The sequence number that it replaces, if it is a compare and swap.
     pub fn replaces(&self) -> Option<u64> {
         self.replaces
     }
 }
 
-/// The peer and the salt of a key; `None` where it is written in another way than [`Signed::key`] does.
+/// The peer and the salt of a key; `None` unless its form is that of [`Signed::key`].
 fn split(key: &RecordKey) -> Option<(PeerId, &[u8])> {
     let rest = key.as_bytes().strip_prefix(PREFIX)?;
     let end = rest.iter().position(|byte| *byte == b'/')?;
@@ -243,7 +246,7 @@ fn split(key: &RecordKey) -> Option<(PeerId, &[u8])> {
     (id.to_base58() == peer).then_some((id, salt))
 }
 
-/// The fields of an envelope. Each value has exactly one.
+/// The fields of an envelope. Fields have one encoding only.
 struct Envelope<'a> {
     sequence: u64,
     expires: Timestamp,
@@ -268,8 +271,11 @@ impl<'a> Envelope<'a> {
         let expires = Timestamp::from_micros(u64::from_be_bytes(*take(rest)?));
         let replaces = match flags & REPLACES {
             0 => None,
-            _ => Some(u64::from_be_bytes(*take(rest)?)).filter(|replaces| *replaces < sequence).map(Some)?,
+            _ => Some(u64::from_be_bytes(*take(rest)?)),
         };
+        if replaces.is_some_and(|replaces| replaces >= sequence) {
+            return None;
+        }
         let public = match flags & PUBLIC_KEY {
             0 => None,
             _ => Some(take_counted(rest)?),
@@ -278,12 +284,12 @@ impl<'a> Envelope<'a> {
         Some(Envelope { sequence, expires, replaces, public, signature, value: rest })
     }
 
-    /// All that is signed beside the key, in the order by which values are preferred.
+    /// All signed fields without the key, in the order in which they decide between values.
     fn rank(&self) -> (u64, Timestamp, Option<u64>, &'a [u8]) {
         (self.sequence, self.expires, self.replaces, self.value)
     }
 
-    /// Checks everything but the form of the envelope. Returns the salt.
+    /// Checks all but the encoding of the envelope. Returns the salt.
     fn verify<'k>(&self, now: Timestamp, key: &'k RecordKey) -> Result<&'k [u8], InvalidValue> {
         let (peer, salt) = split(key).ok_or(InvalidValue::MalformedKey)?;
         let name = peer.to_bytes();
@@ -300,10 +306,9 @@ impl<'a> Envelope<'a> {
         Ok(salt)
     }
 
-    /// The fields in front of the keys.
+    /// The fields before the public key.
     fn head(&self) -> Vec<u8> {
-        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
-        let flags = flag(self.replaces.is_some(), REPLACES) | flag(self.public.is_some(), PUBLIC_KEY);
+        let flags = u8::from(self.replaces.is_some()) * REPLACES | u8::from(self.public.is_some()) * PUBLIC_KEY;
         let mut head = vec![VERSION, flags];
         for field in [Some(self.sequence), Some(self.expires.as_micros()), self.replaces].into_iter().flatten() {
             head.extend(field.to_be_bytes());
@@ -313,12 +318,12 @@ impl<'a> Envelope<'a> {
 
     fn signed(&self, key: &RecordKey) -> Vec<u8> {
         let key = key.as_bytes();
-        // A key that this is asked for is far shorter.
+        // Valid keys are far shorter.
         let len = u16::try_from(key.len()).unwrap_or(u16::MAX).to_be_bytes();
         [DOMAIN, &len, key, &self.head(), self.value].concat()
     }
 
-    /// `None` if a key or a signature is longer than can be told.
+    /// `None` if a key or a signature is too long for its length field.
     fn encode(&self) -> Option<Vec<u8>> {
         let mut bytes = self.head();
         for part in [self.public, Some(self.signature)].into_iter().flatten() {
@@ -336,12 +341,10 @@ fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
     Some(taken)
 }
 
-/// Bytes behind their number.
+/// Bytes behind their length.
 fn take_counted<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (taken, after) = {
-        let len = u16::from_be_bytes(*take(rest)?);
-        rest.split_at_checked(len.into())?
-    };
+    let len = u16::from_be_bytes(*take(rest)?);
+    let (taken, after) = rest.split_at_checked(len.into())?;
     *rest = after;
     Some(taken)
 }

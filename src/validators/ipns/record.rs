@@ -1,6 +1,6 @@
-//! Records made and read.
+//! Making and reading records.
 //!
-//! Knows: what a record says. Must not know: whether it is the newest.
+//! Knows: the fields of a record. Must not know: whether it is the newest.
 
 use std::time::Duration;
 
@@ -15,24 +15,24 @@ use crate::core::{InvalidValue, RecordKey, Timestamp};
 use crate::validators::SignError;
 use crate::validators::key::{inlined, name_of};
 
-/// What an IPNS record says: where its name points to, since which change, until when.
+/// The content of an IPNS record: a path, a sequence number and the end of its validity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct IpnsRecord {
     document: Document,
 }
 
-impl Entry {
+impl IpnsRecord {
     /// A record that points its name to `value`, a path such as `/ipfs/<cid>`, until `expires`.
     ///
     /// A `sequence` number higher than that of every earlier record makes it replace them; an equal one with a later
-    /// end prolongs. In the DHT it is kept for 48 h at most, whatever `expires` says (rule N5), and again for as long
-    /// after each new put. `ttl` tells readers for how long they need not ask again; 5 minutes are usual.
-    pub fn new(value: impl Into<Bytes>, sequence: u64, expires: Timestamp, ttl: Duration) -> Entry {
+    /// end prolongs the validity. The DHT keeps it for at most 48 h after a put, even if `expires` is later (rule N5). `ttl`
+    /// is the time for which readers may cache it; 5 minutes are usual.
+    pub fn new(value: impl Into<Bytes>, sequence: u64, expires: Timestamp, ttl: Duration) -> IpnsRecord {
         let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
-        Entry { document: Document::new(value.into(), sequence, expires, ttl) }
+        IpnsRecord { document: Document::new(value.into(), sequence, expires, ttl) }
     }
 
-    /// The key to put the record under, and the record: with signatures of both versions, for readers of all ages.
+    /// The key to put the record under, and the record, with signatures of both versions, for old and new readers.
     ///
     /// # Errors
     ///
@@ -54,11 +54,11 @@ impl Entry {
         self.finish(keypair, entry)
     }
 
-    /// The same with the signature of the second version alone: half as long, and all that today's readers need.
+    /// The same with the signature of the second version only: half as long, and enough for today's readers.
     ///
     /// # Errors
     ///
-    /// As [`Entry::sign`].
+    /// As [`IpnsRecord::sign`].
     pub fn sign_v2_only(&self, keypair: &Keypair) -> Result<(RecordKey, Bytes), SignError> {
         self.finish(keypair, IpnsEntry::default())
     }
@@ -78,32 +78,32 @@ impl Entry {
         Ok((key(&public.to_peer_id()), entry.encode_to_vec().into()))
     }
 
-    /// Verifies a record and reads it.
+    /// Verifies and reads a record.
     ///
     /// # Errors
     ///
-    /// Why it is not valid for `key` at `now`.
-    pub fn open(now: Timestamp, key: &RecordKey, record: &[u8]) -> Result<Entry, InvalidValue> {
-        Ok(Entry { document: verify(now, key, record)? })
+    /// The reason why it is not valid for `key` at `now`.
+    pub fn open(now: Timestamp, key: &RecordKey, record: &[u8]) -> Result<IpnsRecord, InvalidValue> {
+        Ok(IpnsRecord { document: verify(now, key, record)? })
     }
 
-    /// Where the name points to.
+    /// The path that the name points to.
     pub fn value(&self) -> &Bytes {
         &self.document.value
     }
 
-    /// Its place among the records of its name.
+    /// The sequence number: the record with the highest one replaces the others of its name.
     pub fn sequence(&self) -> u64 {
         self.document.sequence
     }
 
-    /// When it ends, to the microsecond before.
+    /// The end of its validity, rounded down to a microsecond.
     pub fn expires(&self) -> Timestamp {
         let micros = self.document.ends.unix_timestamp_nanos() / 1_000;
         Timestamp::from_micros(u64::try_from(micros).unwrap_or_default())
     }
 
-    /// For how long a reader need not ask again.
+    /// The time for which readers may cache it.
     pub fn ttl(&self) -> Duration {
         Duration::from_nanos(self.document.ttl)
     }
