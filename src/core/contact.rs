@@ -76,22 +76,22 @@ impl Contact {
 
     /// The same peer with those of its addresses that stay. Returns `self` where all do.
     pub(crate) fn filtered(self: &Arc<Contact>, stays: impl Fn(&Bytes) -> bool) -> Arc<Contact> {
-        self.changed(self.addrs.iter().filter(|addr| stays(addr)))
+        self.readdressed(self.addrs.iter().filter(|addr| stays(addr)))
     }
 
     /// The same peer with so many of its addresses at most.
     pub(crate) fn at_most(self: &Arc<Contact>, count: usize) -> Arc<Contact> {
-        self.changed(self.addrs.iter().take(count))
+        self.readdressed(self.addrs.iter().take(count))
     }
 
     /// The same peer with so many addresses of another contact of it at most, after its own.
     pub(crate) fn joined(self: &Arc<Contact>, others: &Contact, most: usize) -> Arc<Contact> {
         let news = others.addrs.iter().filter(|addr| !self.addrs.contains(addr)).take(most);
-        self.changed(self.addrs.iter().chain(news))
+        self.readdressed(self.addrs.iter().chain(news))
     }
 
     /// The same peer with these addresses. Returns `self` where they are the same.
-    fn changed<'a>(self: &Arc<Contact>, addrs: impl Iterator<Item = &'a Bytes> + Clone) -> Arc<Contact> {
+    pub(crate) fn readdressed<'a>(self: &Arc<Contact>, addrs: impl Iterator<Item = &'a Bytes> + Clone) -> Arc<Contact> {
         if addrs.clone().eq(&self.addrs) {
             return Arc::clone(self);
         }

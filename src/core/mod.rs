@@ -16,17 +16,12 @@
 //! `requests`, `storage`); the duties (`query`, `server`, `maintain`), which know nothing of each other; and `dht`, which
 //! composes them.
 
-mod address_book;
 mod address_policy;
-mod addresses;
 mod announcement;
-mod back_off;
 pub mod config;
 mod contact;
 mod dht;
-mod dials;
 pub mod error;
-mod host;
 mod io;
 mod ip_group;
 mod key;

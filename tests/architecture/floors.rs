@@ -27,15 +27,12 @@ const VOCABULARY: &[&str] = &[
     "rtt",
     "window",
     "address_policy",
-    "addresses",
-    "dials",
-    "host",
     "text",
     "shuffle",
     "quorum",
 ];
 /// Floor 1: what the duties are made of.
-const PARTS: &[&str] = &["routing", "address_book", "back_off", "store", "validate", "lookup", "preimage"];
+const PARTS: &[&str] = &["routing", "store", "validate", "lookup", "preimage"];
 /// Between the floors: what the duties share, and the doors, which are data.
 const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "announcement", "spans"];
 /// Floor 2: each knows nothing of the others.
@@ -53,9 +50,6 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("text", &[&["key"]]),
     ("contact", &[&["key"]]),
     ("ip_group", &[&["contact", "address_policy"]]),
-    ("host", &[&["key", "ip_group"]]),
-    ("addresses", &[&["time", "contact", "host"]]),
-    ("dials", &[&["time", "key", "contact", "host", "message"]]),
     ("record", &[&["time", "key", "contact"]]),
     ("validate", &[&["time", "key", "contact", "record"]]),
     ("message", &[&["time", "key", "contact", "record", "validate"]]),
@@ -65,8 +59,6 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("rtt", &[&["time", "config"]]),
     ("window", &[&["time", "io"]]),
     ("routing", &[VOCABULARY]),
-    ("address_book", &[VOCABULARY]),
-    ("back_off", &[VOCABULARY]),
     ("lookup", &[VOCABULARY]),
     ("preimage", &[&["key"]]),
     ("io", &[VOCABULARY, &["store", "validate"]]),

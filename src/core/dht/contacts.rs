@@ -4,8 +4,8 @@
 
 use super::drive_queries::named;
 use super::*;
-use crate::core::back_off::FailedRequest;
 use crate::core::message::DialCause;
+use crate::core::peers::FailedRequest;
 
 impl Dht {
     /// This node learns a peer's addresses.
@@ -54,7 +54,8 @@ impl Dht {
         let Some(contact) = from else { return };
         // It counts as failed until it answers: a peer that dials from new addresses each time is not dialled back each time.
         let (to, why) = (&contact.with_addrs([]), RequestError::Timeout);
-        self.peers.back_offs.on_failure(FailedRequest { now, asked: now, to, why, told: true }, false, &mut self.rng);
+        let failure = FailedRequest { now, asked: now, to, why, reported: true };
+        self.peers.back_offs.on_failure(failure, false, &mut self.rng);
         if let Some(addr) = contact.addrs().next() {
             self.outputs.push_back(Output::DialBack { peer, addr });
         }

@@ -22,7 +22,6 @@ use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
-use super::addresses::AddrSource;
 use super::config::DhtConfig;
 use super::contact::Contact;
 use super::error::{ConfigError, PeerFailure, QueryError};
@@ -34,6 +33,7 @@ use super::key::Key;
 use super::lookup::Lateness;
 use super::maintain::{EXPIRED_AT_ONCE, Expiry, Probes, ProviderSearches, Purpose, Refresh, Snapshots, Upkeep};
 use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
+use super::peers::AddrSource;
 use super::peers::Peers;
 use super::query::{
     self, Bootstrap, Context, Find, FollowUp, Machine, PeerAnswer, Pool, Query, QuerySnapshot, Start, Step, trim,

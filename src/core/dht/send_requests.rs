@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::back_off::FailedRequest;
 use crate::core::message::{DialCause, Unreachable};
+use crate::core::peers::FailedRequest;
 
 /// While fewer than k peers are known, a query that has had an answer and waits only for dials gives these up after this time
 /// without another answer. Source: a little more than three round trips around the world.
@@ -257,8 +257,8 @@ impl Dht {
             self.rtt.record_end(true);
         }
         let to = &request.to;
-        let told = request.owner.query().and_then(|of| self.pool.get_mut(of)).is_some_and(|query| query.by_app);
-        match self.peers.on_failure(FailedRequest { now, asked: request.passed_at, to, why, told }, &mut self.rng) {
+        let reported = request.owner.query().and_then(|of| self.pool.get_mut(of)).is_some_and(|query| query.by_app);
+        match self.peers.on_failure(FailedRequest { now, asked: request.passed_at, to, why, reported }, &mut self.rng) {
             Some(gone) => self.left_table(now, gone),
             None => {
                 if let Some(entry) = self.peers.table.get(to.key())

@@ -162,7 +162,7 @@ mod tests {
     use rand_core::SeedableRng as _;
 
     use super::*;
-    use crate::core::back_off::FailedRequest;
+    use crate::core::peers::FailedRequest;
     use crate::core::message::{DialCause, Unreachable};
 
     fn probes(at_once: usize, candidates: usize, check_interval: Option<Duration>) -> Probes {
@@ -278,7 +278,7 @@ mod tests {
         assert!(check_all(&mut probes, Timestamp::ZERO, &peers).is_empty());
         assert_eq!(probes.checks_due(&peers.table), Some(Timestamp::from_secs(600)));
         let why = Unreachable::DialFailed(DialCause::Refused).into();
-        let failure = FailedRequest { now: at, asked: at, to: &peer, why, told: false };
+        let failure = FailedRequest { now: at, asked: at, to: &peer, why, reported: false };
         assert_eq!(peers.on_failure(failure, &mut ChaCha8Rng::seed_from_u64(1)), None);
         let retry_at = peers.check_at(peers.table.get(peer.key()).unwrap(), Duration::MAX);
         assert!((105..=107).contains(&(retry_at.as_micros() / 1_000_000)), "{retry_at:?}");

@@ -1,13 +1,14 @@
-//! The queue of those who want to be tried for the table: bounded, and fair between groups of addresses.
+//! The queue of peers to be tried for the table: bounded, and fair between groups of addresses.
 //!
-//! Knows: who waits, and to which group each belongs. Must not know: how a trial goes.
+//! Knows: which peers wait, and the group of each. Must not know: how a trial goes.
 //!
-//! Groups take turns, whatever their number of candidates; within a group whoever came first is first. When the queue is
-//! full the longest group's newest gives way to a candidate of a shorter one; a candidate of the longest itself is turned
-//! away, and can come again. So one network that floods the queue delays itself and nobody else. Peers without a group,
-//! such as those at loopback addresses, are a group together.
+//! Groups take turns, whatever their number of candidates; within a group it is first come, first served. When the queue
+//! is full, the newest candidate of the longest group is dropped for one of a shorter group; a candidate of the longest
+//! group itself is turned away, and can come again. So a network that floods the queue delays only itself. Peers without
+//! a group, such as those at loopback addresses, form one group.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
@@ -19,7 +20,7 @@ use crate::core::contact::Contact;
 pub(crate) struct AdmissionQueue<G> {
     groups: BTreeMap<Option<G>, VecDeque<Arc<Contact>>>,
     limit: usize,
-    /// The group whose turn was last.
+    /// The group of the candidate returned last.
     last: Option<Option<G>>,
 }
 
@@ -28,32 +29,27 @@ impl<G: Copy + Ord> AdmissionQueue<G> {
         AdmissionQueue { groups: BTreeMap::new(), limit, last: None }
     }
 
-    /// How many wait.
+    /// Number of candidates.
     pub(crate) fn len(&self) -> usize {
         self.groups.values().map(VecDeque::len).sum()
     }
 
-    /// Has a candidate wait, which does not wait yet. Returns who does not wait any more for it, be it that candidate.
+    /// Adds a candidate that is not in the queue yet. Returns the candidate dropped for it, which may be itself.
     pub(crate) fn push(&mut self, contact: Arc<Contact>, group: Option<G>) -> Option<Arc<Contact>> {
-        let mut gone = None;
+        let mut dropped = None;
         if self.len() >= self.limit {
             let own = self.groups.get(&group).map_or(0, VecDeque::len);
-            let longest =
-                self.groups.iter().max_by_key(|(_, queue)| queue.len()).map(|(group, queue)| (*group, queue.len()));
-            match longest {
-                Some((longest, len)) if len > own + 1 => {
-                    gone = self.groups.get_mut(&longest).and_then(VecDeque::pop_back);
-                }
+            match self.groups.values_mut().max_by_key(|queue| queue.len()) {
+                Some(longest) if longest.len() > own + 1 => dropped = longest.pop_back(),
                 _ => return Some(contact),
             }
         }
         self.groups.entry(group).or_default().push_back(contact);
-        gone
+        dropped
     }
 
-    /// The next candidate, of the group after the one whose turn was last.
+    /// Removes and returns the next candidate, of the group after the one that was last.
     pub(crate) fn pop_next(&mut self) -> Option<Arc<Contact>> {
-        use std::ops::Bound::{Excluded, Unbounded};
         let after = self.last.map_or(Unbounded, Excluded);
         let next = self.groups.range((after, Unbounded)).next().or_else(|| self.groups.first_key_value());
         let group = *next?.0;
@@ -66,7 +62,7 @@ impl<G: Copy + Ord> AdmissionQueue<G> {
         next
     }
 
-    /// Whoever it is no longer is to be tried.
+    /// Removes a peer.
     pub(crate) fn forget(&mut self, peer: &PeerId) {
         self.groups.retain(|_, queue| {
             queue.retain(|contact| contact.peer() != peer);

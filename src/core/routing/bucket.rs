@@ -1,9 +1,9 @@
-//! The peers of one distance range: up to k of them, neighbours beyond that, and those that wait for a place.
+//! A k-bucket: up to k peers of one distance range, neighbours beyond that, and the peers that wait for a place.
 //!
-//! Knows: seniority and failures. Must not know: which range it is, or who is a neighbour.
+//! Knows: seniority and failures. Must not know: which range it covers, or which peers are neighbours.
 //!
 //! Entries are in order of seniority. Those beyond the capacity are there because they are among the closest of all to
-//! the node; where an entry leaves, the most senior of them has its place.
+//! the node; when an entry leaves, the most senior of them takes its place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,40 +20,40 @@ use crate::core::time::Timestamp;
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     /// The entries' keys, in their order: a bucket is searched, and measured against a target, in one sweep of memory,
-    /// without a look at each entry or at its contact, which lies elsewhere.
+    /// without a look at the entries or their contacts, which lie elsewhere.
     keys: Vec<Key>,
     entries: Vec<TableEntry>,
     pub(super) waiting: WaitingList,
     challenge: Challenge,
 }
 
-/// Who is asked whether it is there since others wait for a place: one at a time.
+/// The entry that is asked whether it is alive because others wait for a place: one at a time.
 #[derive(Debug, Default)]
 struct Challenge {
     asked: Option<Key>,
     /// Whether the last one answered.
     answered: bool,
-    /// Nobody is asked before this.
+    /// No entry is asked before this time.
     next: Timestamp,
 }
 
-/// After an entry that was asked for the sake of those who wait has answered, nobody in its bucket is asked for that before
-/// this time has passed. Source: a peer restarts within as long.
+/// Pause after an entry answered a challenge, before another of its bucket is challenged. Source: a peer restarts within
+/// that time.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
-/// Who was heard of this recently is there, unless its connection has just closed. Source: a process that ends and comes
-/// back takes as long.
-const MOMENT: Duration = Duration::from_secs(2);
-/// The same after a second answer, and all that follow. Source: half of the interval in which entries are asked anyway. A
-/// failure in the bucket, whoever met it, ends it.
+/// Pause after the second answer in a row and all that follow. Source: half of the interval in which entries are checked
+/// anyway. Any failure in the bucket ends it.
 const NEXT_PAUSE: Duration = Duration::from_secs(300);
+/// A peer that gave a sign of life this recently is alive, unless its connection has just closed. Source: a process takes
+/// as long to end and start again.
+const MOMENT: Duration = Duration::from_secs(2);
 
-/// A bucket has room for so many entries at first.
+/// Number of entries that a bucket allocates at first.
 const FIRST_ROOM: usize = 4;
 
-/// What became of a peer that was offered to a bucket.
+/// What became of a peer that was offered to the table.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It is a new entry, and these gave way to it, if any: a questionable one, or who is no longer a neighbour.
+    /// It is a new entry. These left the table for it: a questionable one, or peers that are no longer neighbours.
     Added(Vec<PeerId>),
     /// It was an entry before.
     Known,
@@ -81,26 +81,21 @@ impl Bucket {
         self.position(key).map(|at| &mut self.entries[at])
     }
 
-    /// How many entries are not questionable.
-    pub(crate) fn live(&self) -> usize {
-        self.entries.iter().filter(|entry| !entry.is_questionable()).count()
-    }
-
-    /// How many entries that are not questionable are nearer to `to` than `distance`.
-    pub(crate) fn live_within(&self, to: &Key, distance: &Distance) -> usize {
-        let near = self.keys.iter().zip(&self.entries).filter(|(key, _)| key.distance(to) < *distance);
-        near.filter(|(_, entry)| !entry.is_questionable()).count()
+    /// The distances of the entries to `from`, questionable ones left out.
+    pub(crate) fn live_distances(&self, from: &Key) -> impl Iterator<Item = Distance> {
+        let live = self.keys.iter().zip(&self.entries).filter(|(_, entry)| !entry.is_questionable());
+        live.map(|(key, _)| key.distance(from))
     }
 
     /// Whether a peer that is no entry could become one now.
     pub(crate) fn has_room(&self, capacity: usize) -> bool {
-        self.live() < capacity
+        self.entries.iter().filter(|entry| !entry.is_questionable()).count() < capacity
     }
 
-    /// A peer has just answered. Tells whether it is an entry.
-    pub(crate) fn answered(&mut self, now: Timestamp, contact: &Contact) -> bool {
-        let Some(at) = self.position(contact.key()) else { return false };
-        self.entries[at].on_answer(now, contact);
+    /// A peer has just answered. Returns whether it is an entry.
+    pub(crate) fn on_answer(&mut self, now: Timestamp, contact: &Contact) -> bool {
+        let Some(entry) = self.get_mut(contact.key()) else { return false };
+        entry.on_answer(now, contact);
         if self.end_challenge(contact.key()) {
             let again = std::mem::replace(&mut self.challenge.answered, true);
             self.challenge.next = now + if again { NEXT_PAUSE } else { FIRST_PAUSE };
@@ -108,23 +103,22 @@ impl Bucket {
         true
     }
 
-    /// Makes an entry of a peer that is none and has just answered, if there is room. A live entry never gives way to it.
-    /// Returns who did; `None` where there is no room.
-    pub(crate) fn place(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) -> Option<Vec<PeerId>> {
+    /// Makes an entry of a peer that is none and has just answered, if there is room. It may replace questionable entries,
+    /// which are returned, but never a live one. `None` if there is no room.
+    pub(crate) fn insert(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) -> Option<Vec<PeerId>> {
         if !self.has_room(capacity) {
             return None;
         }
-        let mut gone = Vec::new();
+        let mut replaced = Vec::new();
         while self.entries.len() >= capacity {
             let worst = (0..self.entries.len()).max_by_key(|at| self.entries[*at].failures());
-            gone.extend(worst.map(|worst| *self.take(worst).contact.peer()));
+            replaced.extend(worst.map(|worst| *self.take(worst).contact.peer()));
         }
         self.push(now, contact, capacity);
-        Some(gone)
+        Some(replaced)
     }
 
-    /// Adds a new entry, which is no entry yet, whether there is room or not; a bucket takes no more memory than its
-    /// capacity needs.
+    /// Adds an entry whether there is room or not. Memory grows in steps, to no more than the capacity needs.
     pub(crate) fn push(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) {
         let len = self.entries.len();
         if len == self.entries.capacity() || len == self.keys.capacity() {
@@ -137,7 +131,7 @@ impl Bucket {
         self.waiting.take(contact.key());
     }
 
-    /// Has an entry wait for a place again.
+    /// Moves an entry to those that wait.
     pub(crate) fn demote(&mut self, at: usize, capacity: usize) -> PeerId {
         let entry = self.take(at);
         let peer = *entry.contact.peer();
@@ -145,48 +139,48 @@ impl Bucket {
         peer
     }
 
-    /// Whether an entry may be asked whether it is there for the sake of those who wait.
+    /// Whether an entry may be asked whether it is alive for the sake of those that wait.
     pub(crate) fn may_challenge(&self, now: Timestamp) -> bool {
         self.waiting.len() > 0 && self.challenge.asked.is_none() && self.challenge.next <= now
     }
 
-    /// Has an entry give way that could not be reached since it last answered, if someone waits who was there later. Tells
-    /// whether there is one.
+    /// Makes an entry questionable that is unreachable, if a peer waits that was seen later. Returns whether there is one.
     pub(crate) fn demote_unreachable(&mut self) -> bool {
         let waiting = &self.waiting;
         let gone = |entry: &&mut TableEntry| entry.is_unreachable() && waiting.has_later(entry.last_seen);
-        self.entries.iter_mut().find(gone).map(TableEntry::give_way).is_some()
+        self.entries.iter_mut().find(gone).map(TableEntry::make_questionable).is_some()
     }
 
-    /// An entry is asked whether it is there; nobody else is, unless others are silent for long, until its end is known.
+    /// An entry is being asked whether it is alive; no other is until the outcome is known.
     pub(crate) fn challenge(&mut self, key: &Key) {
         self.challenge.asked = Some(*key);
     }
 
-    /// The one without a sign of life for longest, of those that did not fail and are not `connected`; nobody while one is
-    /// asked, nor one that was there a moment ago.
+    /// The entry without a sign of life for longest, of those that did not fail, are not `connected` and were not seen
+    /// just now. `None` while one is being asked.
     pub(crate) fn longest_silent(&self, now: Timestamp, connected: impl Fn(&Key) -> bool) -> Option<&TableEntry> {
-        let silent = |entry: &TableEntry| entry.failures() == 0 && entry.last_seen + MOMENT <= now;
-        let open = |entry: &&TableEntry| silent(entry) && !connected(entry.contact.key());
-        let open = self.entries.iter().filter(|_| self.challenge.asked.is_none()).filter(open);
-        open.min_by_key(|entry| entry.last_seen)
+        if self.challenge.asked.is_some() {
+            return None;
+        }
+        let silent = |entry: &&TableEntry| entry.failures() == 0 && entry.last_seen + MOMENT <= now;
+        let silent = self.entries.iter().filter(silent).filter(|entry| !connected(entry.contact.key()));
+        silent.min_by_key(|entry| entry.last_seen)
     }
 
-    /// Whether this entry is asked so.
+    /// Whether this entry is being asked whether it is alive.
     pub(crate) fn is_challenged(&self, key: &Key) -> bool {
         self.challenge.asked.as_ref() == Some(key)
     }
 
-    /// An entry is no longer asked; tells whether it was.
+    /// An entry is no longer asked. Returns whether it was.
     pub(crate) fn end_challenge(&mut self, key: &Key) -> bool {
         self.challenge.asked.take_if(|asked| asked == key).is_some()
     }
 
-    /// Notes that an entry failed a request; `Some` if it is forgotten for it.
+    /// Records that an entry failed a request. Returns it if it is removed for that.
     pub(crate) fn on_failure(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
         let at = self.position(key)?;
-        self.end_challenge(key);
-        (self.challenge.answered, self.challenge.next) = (false, Timestamp::ZERO);
+        self.challenge = Challenge { asked: self.challenge.asked.filter(|asked| asked != key), ..Challenge::default() };
         let entry = &mut self.entries[at];
         entry.on_failure(counts, unreachable);
         (entry.failures() >= FORGOTTEN_AFTER).then(|| *self.take(at).contact.peer())
@@ -198,10 +192,10 @@ impl Bucket {
         Some(*self.take(at).contact.peer())
     }
 
-    /// Moves what shares more than `prefix` bits with `local` into a bucket of its own.
+    /// Moves all that share more than `prefix` bits with `local` into a bucket of their own.
     pub(crate) fn split(&mut self, local: &Key, prefix: u32) -> Bucket {
         let nearer = |key: &Key| key.common_prefix_len(local) > prefix;
-        // What is near has come to stay and will grow: it gets the room that a full bucket needs.
+        // The new bucket is the one that will grow: it gets the memory that a full bucket needs.
         let mut split = Bucket {
             keys: Vec::with_capacity(self.keys.len()),
             entries: Vec::with_capacity(self.keys.len()),

@@ -4,38 +4,39 @@
 
 use std::sync::Arc;
 
+use super::snapshot::EntrySnapshot;
 use crate::core::contact::Contact;
 use crate::core::rtt::RoundTrip;
 use crate::core::time::Timestamp;
 
-/// After so many failures in a row an entry is questionable: not handed out, and the first to give way.
+/// Failures in a row after which an entry is questionable: not handed out, and the first to be replaced.
 pub(crate) const QUESTIONABLE_AFTER: u8 = 2;
-/// After so many failures in a row an entry is forgotten. Source: with the back-offs between them and the checks that
-/// follow each a dead peer is dialled three times within a minute; the five of the Kademlia paper cost two dials more.
+/// Failures in a row after which an entry is removed. Source: with the back-offs between them and the checks that follow
+/// each, a dead peer is dialled three times within a minute; the five of the Kademlia paper cost two dials more.
 pub(crate) const FORGOTTEN_AFTER: u8 = 3;
 
-/// 48 bytes: a process of many nodes has millions of them.
+/// 48 bytes: a process that runs many nodes has millions of them.
 #[derive(Clone, Debug)]
 pub(crate) struct TableEntry {
     pub(crate) contact: Arc<Contact>,
     /// When it entered the table.
     pub(crate) since: Timestamp,
-    /// When it last answered, or asked.
+    /// When it last answered, or sent a request.
     pub(crate) last_seen: Timestamp,
-    /// [`Timestamp::MAX`] for never.
-    useful: Timestamp,
+    /// [`Timestamp::MAX`] for never, which takes less memory than an `Option`.
+    last_useful: Timestamp,
     /// How long its answers take.
     pub(crate) rtt: RoundTrip,
-    /// In a row, since it last answered.
+    /// Failures in a row since it last answered.
     failures: u8,
-    /// Whether an attempt to connect to it failed since then.
+    /// Whether an attempt to connect to it failed since it last answered.
     unreachable: bool,
 }
 
 impl TableEntry {
     pub(crate) fn new(now: Timestamp, contact: Arc<Contact>) -> TableEntry {
-        let rtt = RoundTrip::default();
-        TableEntry { contact, since: now, last_seen: now, useful: Timestamp::MAX, rtt, failures: 0, unreachable: false }
+        let (last_useful, rtt) = (Timestamp::MAX, RoundTrip::default());
+        TableEntry { contact, since: now, last_seen: now, last_useful, rtt, failures: 0, unreachable: false }
     }
 
     /// It answered.
@@ -45,32 +46,27 @@ impl TableEntry {
         (self.failures, self.unreachable) = (0, false);
     }
 
-    /// It showed that it is there, though not that it answers.
+    /// It connected or sent a request, which does not prove that it answers.
     pub(crate) fn on_sign_of_life(&mut self, now: Timestamp) {
         if self.failures == 0 {
             self.last_seen = now;
         }
     }
 
-    /// It failed a request: for the first time, or so that it `counts` as a further failure.
+    /// It failed a request. The first failure always counts, a further one only if it `counts`.
     pub(super) fn on_failure(&mut self, counts: bool, unreachable: bool) {
         self.failures = self.failures.saturating_add(u8::from(counts)).max(1);
         self.unreachable |= unreachable;
     }
 
-    /// It could not be reached, and someone else is there for its place.
-    pub(super) fn give_way(&mut self) {
+    /// It is unreachable, and another peer waits for its place.
+    pub(super) fn make_questionable(&mut self) {
         self.failures = self.failures.max(QUESTIONABLE_AFTER);
     }
 
-    /// Its answer helped: it named peers that were news to a lookup, or had what was looked for.
+    /// Its answer named peers that were news to a lookup, or had what was looked for.
     pub(crate) fn on_useful(&mut self, now: Timestamp) {
-        self.useful = now;
-    }
-
-    /// When its answer last helped.
-    pub(crate) fn last_useful(&self) -> Option<Timestamp> {
-        (self.useful != Timestamp::MAX).then_some(self.useful)
+        self.last_useful = now;
     }
 
     /// Failures in a row since it last answered.
@@ -78,13 +74,26 @@ impl TableEntry {
         self.failures
     }
 
-    /// Whether the last attempt to connect to it failed, since it last answered.
+    /// Whether an attempt to connect to it failed since it last answered.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.unreachable
     }
 
     pub(crate) fn is_questionable(&self) -> bool {
-        self.failures() >= QUESTIONABLE_AFTER
+        self.failures >= QUESTIONABLE_AFTER
+    }
+
+    pub(super) fn snapshot(&self, connected: bool) -> EntrySnapshot {
+        EntrySnapshot {
+            peer: *self.contact.peer(),
+            addrs: self.contact.addrs().collect(),
+            connected,
+            since: self.since,
+            last_seen: self.last_seen,
+            last_useful: (self.last_useful != Timestamp::MAX).then_some(self.last_useful),
+            failures: self.failures.into(),
+            rtt: self.rtt.smoothed(),
+        }
     }
 }
 

@@ -1,22 +1,20 @@
-//! How many nodes there are, as far as the table can tell.
+//! The estimated size of the network.
 //!
-//! Knows: distances of the closest neighbours. Must not know: who asks, or what for.
+//! Knows: distances of the closest neighbours. Must not know: what the estimate is for.
 
 use super::RoutingTable;
 
-/// So many neighbours are measured by. Source: k; the error of the estimate is about one in the root of it.
+/// Number of neighbours that the estimate is made from. Source: k; the error is about one in the root of it.
 const NEIGHBOURS: usize = 20;
 
 impl RoutingTable {
-    /// How many nodes the network is likely to have, this one included: the closest neighbours lie as close as ids
-    /// drawn at random would. While there are few neighbours it is their number.
+    /// Estimated number of nodes of the network, this one included: the closest neighbours are as close as random ids
+    /// would be. With fewer than [`NEIGHBOURS`] it is the number of entries.
     pub(crate) fn estimated_nodes(&self) -> f64 {
-        let closest = self.closest(&self.local, NEIGHBOURS, |_, _| true);
-        let Some(farthest) = closest.last().filter(|_| closest.len() == NEIGHBOURS) else {
-            return self.len as f64 + 1.0;
-        };
+        let (closest, len) = (self.closest(&self.local, NEIGHBOURS, |_, _| true), self.len() as f64);
+        let Some(farthest) = closest.get(NEIGHBOURS - 1) else { return len + 1.0 };
         let reach = farthest.key().distance(&self.local).as_fraction();
-        ((NEIGHBOURS - 1) as f64 / reach.max(f64::MIN_POSITIVE)).max(self.len as f64) + 1.0
+        ((NEIGHBOURS - 1) as f64 / reach.max(f64::MIN_POSITIVE)).max(len) + 1.0
     }
 }
 

@@ -1,10 +1,10 @@
-//! Who we know: a table of buckets whose last one splits as it fills.
+//! The Kademlia routing table: k-buckets, of which the last one splits when it is full.
 //!
-//! Knows: distances to the node itself, seniority, failures. Must not know: queries, or why anyone was asked.
+//! Knows: distances to the node itself, seniority, failures. Must not know: queries, or why a peer was asked.
 //!
-//! Bucket `i` holds peers that share exactly `i` leading bits with the node, the last one all that share more. Only
-//! the last can split, so parts of the keyspace without peers cost nothing. Beside the buckets, and whether they have
-//! room or not, the table holds the k closest of all.
+//! Bucket `i` holds peers that share exactly `i` leading bits with the node; the last bucket holds all that share more.
+//! Only the last bucket can split, so keyspace without peers costs nothing. In addition the table always holds the k
+//! closest peers of all (see `neighbours`), even where their bucket is full.
 
 mod admission;
 mod bucket;
@@ -42,40 +42,37 @@ pub(crate) struct RoutingTable {
     local: Key,
     config: RoutingConfig,
     buckets: Vec<Bucket>,
-    len: usize,
     diversity: Option<Box<Diversity>>,
 }
 
 impl RoutingTable {
     pub(crate) fn new(local: Key, config: RoutingConfig) -> RoutingTable {
-        let size = config.bucket_size.get();
-        let diversity = config.diversity.clone().map(|config| Box::new(Diversity::new(config, size)));
-        RoutingTable { local, config, buckets: vec![Bucket::default()], len: 0, diversity }
+        let k = config.bucket_size.get();
+        let diversity = config.diversity.clone().map(|config| Box::new(Diversity::new(config, k)));
+        RoutingTable { local, config, buckets: vec![Bucket::default()], diversity }
     }
 
-    /// The place of the node itself.
+    /// The node's own key.
     pub(crate) fn local(&self) -> &Key {
         &self.local
     }
 
-    /// How many peers it holds.
+    /// Number of entries.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.bucket_sizes().sum()
     }
 
-    /// How many peers each bucket holds, the farthest first.
+    /// Number of entries of each bucket, the farthest bucket first.
     pub(crate) fn bucket_sizes(&self) -> impl Iterator<Item = usize> {
         self.buckets.iter().map(|bucket| bucket.entries().len())
     }
 
-    /// The entry of a peer.
     pub(crate) fn get(&self, key: &Key) -> Option<&TableEntry> {
         self.buckets[self.index(key)].get(key)
     }
 
     pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut TableEntry> {
-        let index = self.index(key);
-        self.buckets[index].get_mut(key)
+        self.bucket_mut(key).get_mut(key)
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &TableEntry> {
@@ -95,22 +92,24 @@ impl RoutingTable {
             return Admission::Full;
         }
         let Some(contact) = &self.check_diversity(now, contact) else { return Admission::Crowded };
-        let index = self.index(contact.key());
-        if self.buckets[index].answered(now, contact) {
+        if self.bucket_mut(contact.key()).on_answer(now, contact) {
             return Admission::Known;
         }
-        let offer = self.place(now, contact);
-        self.count(now, contact, &offer);
-        offer
+        let admission = self.insert(now, contact);
+        if let (Some(diversity), Admission::Added(replaced)) = (&mut self.diversity, &admission) {
+            replaced.iter().for_each(|peer| diversity.remove(peer));
+            diversity.add(now, contact);
+        }
+        admission
     }
 
-    /// Finds a place for a peer that is no entry.
-    fn place(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Admission {
-        let mut gone = loop {
+    /// Makes an entry of a peer that is none, or has it wait.
+    fn insert(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Admission {
+        let mut replaced = loop {
             let index = self.index(contact.key());
             let capacity = self.capacity(index);
-            if let Some(gone) = self.buckets[index].place(now, contact, capacity) {
-                break gone;
+            if let Some(replaced) = self.buckets[index].insert(now, contact, capacity) {
+                break replaced;
             } else if self.can_split(index) {
                 self.split_last();
             } else if self.is_neighbour(contact.key()) {
@@ -121,32 +120,28 @@ impl RoutingTable {
                 return Admission::Full;
             }
         };
-        self.len += 1;
-        self.len -= gone.len();
-        gone.extend(self.trim());
-        Admission::Added(gone)
+        replaced.extend(self.trim());
+        Admission::Added(replaced)
     }
 
-    /// Takes into account how long the answer of a peer took that has just been offered.
+    /// Records how long a peer that has just been offered took to answer.
     pub(crate) fn record(&mut self, key: &Key, took: Duration) {
-        let index = self.index(key);
-        match self.buckets[index].get_mut(key) {
+        let bucket = self.bucket_mut(key);
+        match bucket.get_mut(key) {
             Some(entry) => entry.rtt.record(took),
-            None => self.buckets[index].waiting.record(key, took),
+            None => bucket.waiting.record(key, took),
         }
     }
 
-    /// Notes that a peer failed a request, for the first time or so that it `counts` as a further failure; `unreachable` if
-    /// no connection to it could be had. `Some` if it is forgotten for it.
+    /// Records a failed request. The first failure always counts, a further one only if it `counts`; `unreachable` says
+    /// that no connection could be made. Returns the peer if it is removed for it.
     pub(crate) fn on_failure(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
-        let index = self.index(key);
-        let gone = self.buckets[index].on_failure(key, counts, unreachable);
-        self.len -= usize::from(gone.is_some());
-        self.release(gone)
+        let removed = self.bucket_mut(key).on_failure(key, counts, unreachable);
+        self.on_removed(removed)
     }
 
-    /// A peer to try for the place of a questionable or missing entry at `key`: in its bucket, where that has room, or
-    /// else among the neighbours.
+    /// A waiting peer to try for a place that a missing or questionable entry at `key` leaves: one of the same bucket if
+    /// that has room, or else one that would be a neighbour.
     pub(crate) fn next_waiting(&mut self, now: Timestamp, key: &Key) -> Option<Arc<Contact>> {
         let index = self.index(key);
         let room = self.buckets[index].has_room(self.capacity(index));
@@ -154,8 +149,8 @@ impl RoutingTable {
         next.or_else(|| self.next_neighbour(index))
     }
 
-    /// Up to `count` entries that are worth a question whether they are there, as `check_at` tells: first those that
-    /// failed, then the longest silent.
+    /// Up to `count` entries whose liveness is due for a check, by the time that `check_at` gives: those that failed
+    /// first, then those silent for longest.
     pub(crate) fn due(
         &self,
         now: Timestamp,
@@ -167,8 +162,9 @@ impl RoutingTable {
         due.into_iter().take(count).map(|entry| Arc::clone(&entry.contact)).collect()
     }
 
-    /// The entry to ask whether it is there where someone waits for a place in the full bucket at `key`: `first` or, of those
-    /// that are not `connected`, the one without a sign of life for longest. One at a time in a bucket.
+    /// If peers wait for a place in the full bucket at `key`, the entry to ask whether it is still alive: the one at
+    /// `key` if it is to be `first`, or else, of those that are not `connected`, the one silent for longest. One at a
+    /// time in a bucket.
     pub(crate) fn challenge(
         &mut self,
         now: Timestamp,
@@ -176,67 +172,65 @@ impl RoutingTable {
         first: bool,
         connected: impl Fn(&Key) -> bool,
     ) -> Option<Arc<Contact>> {
-        let index = self.index(key);
-        let full = self.is_full(index);
-        let bucket = &mut self.buckets[index];
+        let full = self.is_full(self.index(key));
+        let bucket = self.bucket_mut(key);
         if !full || !bucket.may_challenge(now) {
             return None;
         }
-        let first = bucket.get(key).filter(|_| first);
+        let first = if first { bucket.get(key) } else { None };
         let next = Arc::clone(&first.or_else(|| bucket.longest_silent(now, connected))?.contact);
         bucket.challenge(next.key());
         Some(next)
     }
 
-    /// Where the bucket at `key` is full and someone waits, an entry that could not be reached gives way at once. Tells
-    /// whether there is one.
-    pub(crate) fn demote_unreachable(&mut self, key: &Key) -> bool {
-        let index = self.index(key);
-        self.is_full(index)
-            && !self.buckets[index].has_room(self.capacity(index))
-            && self.buckets[index].demote_unreachable()
-    }
-
-    fn is_full(&self, index: usize) -> bool {
-        !self.can_split(index) && self.buckets[index].entries().len() >= self.capacity(index)
-    }
-
-    /// An entry could not be reached, and others may be gone with it: the next to ask, if no other of its bucket is asked.
+    /// After an entry turned out to be unreachable, which may have happened to others at the same time: the next entry
+    /// to ask, in a bucket where none is being asked.
     pub(crate) fn challenge_next(&mut self, now: Timestamp, connected: impl Fn(&Key) -> bool) -> Option<Arc<Contact>> {
         let open = self.buckets.iter().filter_map(|bucket| bucket.longest_silent(now, &connected));
         let next = Arc::clone(&open.min_by_key(|entry| entry.last_seen)?.contact);
-        let index = self.index(next.key());
-        self.buckets[index].challenge(next.key());
+        self.bucket_mut(next.key()).challenge(next.key());
         Some(next)
     }
 
-    /// Whether this entry is asked for one of these reasons.
+    /// Whether this entry is being asked whether it is alive.
     pub(crate) fn is_challenged(&self, key: &Key) -> bool {
         self.buckets[self.index(key)].is_challenged(key)
     }
 
-    /// An entry that was asked for that was not, or neither answered nor failed.
+    /// An entry that was to be asked was not, or its answer says nothing.
     pub(crate) fn end_challenge(&mut self, key: &Key) {
-        let index = self.index(key);
-        self.buckets[index].end_challenge(key);
+        self.bucket_mut(key).end_challenge(key);
     }
 
-    /// Has a peer wait for a place that serves and did not answer yet.
+    /// If the bucket at `key` is full of live entries and peers wait for a place in it, makes an unreachable entry
+    /// questionable at once. Returns whether there was one.
+    pub(crate) fn demote_unreachable(&mut self, key: &Key) -> bool {
+        let index = self.index(key);
+        let full = self.is_full(index) && !self.buckets[index].has_room(self.capacity(index));
+        full && self.buckets[index].demote_unreachable()
+    }
+
+    /// Has a peer wait for a place that says to serve but has not answered yet.
     pub(crate) fn add_waiting(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let index = self.index(contact.key());
         let capacity = self.capacity(index);
         self.buckets[index].waiting.add(now, contact, capacity);
     }
 
-    /// Forgets a peer.
+    /// Forgets a peer, whether it is an entry or waits. Returns it if it was an entry.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<PeerId> {
-        let index = self.index(key);
-        let gone = self.buckets[index].remove(key);
-        self.len -= usize::from(gone.is_some());
-        self.release(gone)
+        let removed = self.bucket_mut(key).remove(key);
+        self.on_removed(removed)
     }
 
-    /// The `count` entries nearest to `target` that are not questionable and that `admit` lets pass, nearest first.
+    fn on_removed(&mut self, peer: Option<PeerId>) -> Option<PeerId> {
+        if let (Some(peer), Some(diversity)) = (&peer, &mut self.diversity) {
+            diversity.remove(peer);
+        }
+        peer
+    }
+
+    /// The `count` entries closest to `target` that are not questionable and that `admit` accepts, closest first.
     pub(crate) fn closest(
         &self,
         target: &Key,
@@ -246,33 +240,31 @@ impl RoutingTable {
         self.closest_of_all(target, count, |key, entry| !entry.is_questionable() && admit(key, entry))
     }
 
-    /// The same of all entries.
-    ///
-    /// The buckets come in order of distance to the target: its own, then all nearer to the node (which are equally
-    /// far from the target), then the farther ones one by one. Keys are compared before entries are looked at, since
-    /// few entries are in the answer, and each look is one at memory that lies elsewhere.
+    /// The same, questionable entries included.
     pub(crate) fn closest_of_all(
         &self,
         target: &Key,
         count: usize,
         mut admit: impl FnMut(&Key, &TableEntry) -> bool,
     ) -> Vec<Arc<Contact>> {
+        // Groups of buckets in order of distance to the target: its own bucket, then all buckets nearer to the node
+        // (equally far from the target), then the farther ones one by one.
         let home = self.index(target);
-        let mut found = Vec::with_capacity(count.min(self.len));
-        let mut places: Vec<RankedEntry> = Vec::new();
+        let mut found = Vec::with_capacity(count.min(self.len()));
+        let mut candidates: Vec<RankedEntry> = Vec::new();
         let groups = [home..home + 1, home + 1..self.buckets.len()];
         for group in groups.into_iter().chain((0..home).rev().map(|i| i..i + 1)) {
-            places.clear();
+            candidates.clear();
             for bucket in group {
                 let keys = self.buckets[bucket].keys().iter().enumerate();
-                places.extend(keys.map(|(entry, key)| RankedEntry { distance: key.distance(target), bucket, entry }));
+                candidates.extend(keys.map(|(at, key)| RankedEntry { distance: key.distance(target), bucket, at }));
             }
-            let mut rest = &mut places[..];
+            // Keys first, entries only of those that are near enough: an entry is elsewhere in memory.
+            let mut rest = &mut candidates[..];
             while found.len() < count && !rest.is_empty() {
                 let (nearest, farther) = split_nearest(rest, count - found.len());
-                for place in nearest {
-                    let bucket = &self.buckets[place.bucket];
-                    let (key, entry) = (&bucket.keys()[place.entry], &bucket.entries()[place.entry]);
+                for RankedEntry { bucket, at, .. } in nearest {
+                    let (key, entry) = (&self.buckets[*bucket].keys()[*at], &self.buckets[*bucket].entries()[*at]);
                     if admit(key, entry) {
                         found.push(Arc::clone(&entry.contact));
                     }
@@ -286,35 +278,46 @@ impl RoutingTable {
         found
     }
 
-    /// Up to `count` peers with addresses that are not questionable, the longest known first.
+    /// Up to `count` peers that have addresses and are not questionable, those in the table for longest first.
     pub(crate) fn longest_known(&self, count: usize) -> Vec<Arc<Contact>> {
-        let longest_known = |entry: &&TableEntry| !entry.is_questionable() && entry.contact.has_addrs();
-        let mut entries: Vec<_> = self.entries().filter(longest_known).collect();
+        let mut entries: Vec<_> = self.entries().collect();
+        entries.retain(|entry| !entry.is_questionable() && entry.contact.has_addrs());
         entries.sort_by_key(|entry| (entry.since, *entry.contact.key()));
         entries.into_iter().take(count).map(|entry| Arc::clone(&entry.contact)).collect()
     }
 
-    /// The table for people; `connected` tells to whom a connection is up.
+    /// The table as plain values; `connected` says which peers a connection is up to.
     pub(crate) fn snapshot(&self, local: PeerId, connected: impl Fn(&Key) -> bool) -> RoutingSnapshot {
         let buckets = self.buckets.iter().enumerate().map(|(index, bucket)| BucketSnapshot {
             prefix: index as u32,
             capacity: self.capacity(index),
-            entries: bucket.entries().iter().map(|entry| entry_snapshot(entry, &connected)).collect(),
+            entries: bucket.entries().iter().map(|entry| entry.snapshot(connected(entry.contact.key()))).collect(),
             waiting: bucket.waiting.len(),
         });
         RoutingSnapshot { local, buckets: buckets.collect(), estimated_nodes: self.estimated_nodes().round() as u64 }
     }
 
-    /// How many entries a bucket may hold: k, or more in the low ones where the configuration widens them. The last one
-    /// splits at k, so that neither half of it is ever too large for its place.
+    /// Maximum number of entries of a bucket: k, or more in low buckets that the configuration widens. The last bucket
+    /// splits at k, so that neither half of it is too large for its place.
     fn capacity(&self, index: usize) -> usize {
-        let wide = self.config.wide_low_buckets.checked_shr(index as u32).unwrap_or(0);
-        let wide = if self.can_split(index) { 0 } else { wide };
-        self.config.bucket_size.get().max(wide)
+        let k = self.config.bucket_size.get();
+        if self.can_split(index) {
+            return k;
+        }
+        self.config.wide_low_buckets.checked_shr(index as u32).unwrap_or(0).max(k)
     }
 
     fn index(&self, key: &Key) -> usize {
         (self.local.common_prefix_len(key) as usize).min(self.buckets.len() - 1)
+    }
+
+    fn bucket_mut(&mut self, key: &Key) -> &mut Bucket {
+        let index = self.index(key);
+        &mut self.buckets[index]
+    }
+
+    fn is_full(&self, index: usize) -> bool {
+        !self.can_split(index) && self.buckets[index].entries().len() >= self.capacity(index)
     }
 
     fn can_split(&self, index: usize) -> bool {
@@ -328,33 +331,20 @@ impl RoutingTable {
     }
 }
 
-/// An entry's distance to a target, and where in the table it is.
+/// An entry's distance to a target, and its position in the table.
 struct RankedEntry {
     distance: Distance,
     bucket: usize,
-    entry: usize,
+    at: usize,
 }
 
-/// The `count` nearest in order, and the others; only the first are sorted.
-fn split_nearest(places: &mut [RankedEntry], count: usize) -> (&[RankedEntry], &mut [RankedEntry]) {
-    let count = count.min(places.len());
-    if 0 < count && count < places.len() {
-        places.select_nth_unstable_by_key(count - 1, |place| place.distance);
+/// The `count` nearest in order, and the others unsorted.
+fn split_nearest(entries: &mut [RankedEntry], count: usize) -> (&[RankedEntry], &mut [RankedEntry]) {
+    let count = count.min(entries.len());
+    if 0 < count && count < entries.len() {
+        entries.select_nth_unstable_by_key(count - 1, |entry| entry.distance);
     }
-    let (nearest, farther) = places.split_at_mut(count);
-    nearest.sort_unstable_by_key(|place| place.distance);
+    let (nearest, farther) = entries.split_at_mut(count);
+    nearest.sort_unstable_by_key(|entry| entry.distance);
     (nearest, farther)
-}
-
-fn entry_snapshot(entry: &TableEntry, connected: &impl Fn(&Key) -> bool) -> EntrySnapshot {
-    EntrySnapshot {
-        peer: *entry.contact.peer(),
-        addrs: entry.contact.addrs().collect(),
-        connected: connected(entry.contact.key()),
-        since: entry.since,
-        last_seen: entry.last_seen,
-        last_useful: entry.last_useful(),
-        failures: entry.failures().into(),
-        rtt: entry.rtt.smoothed(),
-    }
 }

@@ -1,4 +1,4 @@
-//! The routing table as shown to people: plain values, detached from the table.
+//! The routing table as plain values, detached from the table.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use super::entry::QUESTIONABLE_AFTER;
 use crate::core::contact::Contact;
 use crate::core::time::Timestamp;
 
-/// The routing table at one moment. With the feature `serde` it has a form of its own, with a `version`: it can be kept and
-/// given back to [`Dht::restore`](crate::core::Dht::restore); another version than the present one is refused.
+/// The routing table at one moment. With the feature `serde` it is written with a `version`, so that it can be kept and
+/// given back to [`Dht::restore`](crate::core::Dht::restore); reading any other version than the present one fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -20,18 +20,18 @@ use crate::core::time::Timestamp;
 )]
 #[non_exhaustive]
 pub struct RoutingSnapshot {
-    /// The node itself.
+    /// The node's own id.
     pub local: PeerId,
     /// The buckets that exist, the farthest first.
     pub buckets: Vec<BucketSnapshot>,
-    /// How many nodes the network is likely to have, this one included; good to about a fifth once there are k
+    /// Estimated number of nodes of the network, this one included; accurate to about a fifth once there are k
     /// neighbours.
     pub estimated_nodes: u64,
 }
 
 impl RoutingSnapshot {
-    /// The peers worth a trial when the table is restored: those with addresses that did not fail in a row, the longest
-    /// known first, at most `count`.
+    /// Up to `count` peers to try when the table is restored: those that have addresses and are not questionable, those in
+    /// the table for longest first.
     pub(crate) fn longest_known(&self, count: usize) -> Vec<Arc<Contact>> {
         let mut entries: Vec<_> = self
             .entries()
@@ -53,14 +53,15 @@ impl RoutingSnapshot {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct BucketSnapshot {
-    /// How many leading bits its keys share with the node's own; the last bucket holds all that share more too.
+    /// Number of leading bits that its keys share with the node's own key; the last bucket also holds those that share
+    /// more.
     pub prefix: u32,
-    /// How many entries it may hold.
+    /// Maximum number of entries.
     pub capacity: usize,
-    /// Its entries, the longest known first: more than the capacity only where those beyond it are among the k closest of
-    /// the whole table.
+    /// Its entries, the longest known first. There are more than the capacity only if those beyond it are among the k
+    /// closest of the whole table.
     pub entries: Vec<EntrySnapshot>,
-    /// How many peers wait for a place in it.
+    /// Number of peers that wait for a place in it.
     pub waiting: usize,
 }
 
@@ -79,14 +80,14 @@ pub struct EntrySnapshot {
     pub connected: bool,
     /// When it entered the table.
     pub since: Timestamp,
-    /// When it last answered, or asked.
+    /// When it last answered, or sent a request.
     pub last_seen: Timestamp,
-    /// When its answer last helped: it named peers that were news to a lookup, or had the value or the providers that were
-    /// looked for. `None` if it never did.
+    /// When its answer last helped a lookup: it named new peers, or had the value or the providers that were looked for.
+    /// `None` if it never did.
     pub last_useful: Option<Timestamp>,
-    /// How many requests in a row it failed since.
+    /// Failures in a row since it last answered.
     pub failures: u32,
-    /// How long its answers take, smoothed; `None` until measured.
+    /// Smoothed round-trip time; `None` until measured.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::core::text::micros"))]
     pub rtt: Option<Duration>,
 }

@@ -1,7 +1,7 @@
-//! The form in which a routing table is written down: versioned, so that an application can keep it for years.
+//! How a routing table is serialized: with a version, so that an application can keep it for years.
 //!
-//! Knows: [`RoutingSnapshot`]'s fields. Must not know: any format. Within a version fields are only ever added; one that
-//! an older writer did not know is empty, one that a newer writer added is passed over.
+//! Knows: the fields of [`RoutingSnapshot`]. Must not know: any format. Within a version fields are only ever added: one
+//! that an older writer did not know is empty, one that a newer writer added is ignored.
 
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::snapshot::{BucketSnapshot, RoutingSnapshot};
 use crate::core::text::{Version, peer};
 
-/// Written and read with the version that comes first.
+/// A [`RoutingSnapshot`] after its version.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "RoutingSnapshot")]
 pub(super) struct VersionedSnapshot {

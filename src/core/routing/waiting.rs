@@ -1,7 +1,8 @@
-//! The replacement cache of a bucket: peers that answered and found no room, and some that only say that they serve.
+//! The replacement cache of a bucket: peers that answered but found no room, and some that only say that they serve.
 //!
 //! Knows: when they answered and how long it took. Must not know: when there is room.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +12,17 @@ use crate::core::key::{Distance, Key};
 use crate::core::rtt::RoundTrip;
 use crate::core::time::Timestamp;
 
-/// Who answered within this time is likely to be there still, and the fastest of those is tried first; of the others the
-/// one that answered last. Source: of the peers that IPFS nodes meet, one in ten is gone after it.
+/// A peer that answered within this time is likely to be alive still: the fastest of these is tried first, then the others,
+/// the last to answer first. Source: of the peers that IPFS nodes meet, one in ten is gone after it.
 const FRESH: Duration = Duration::from_secs(600);
 
-/// In the order in which they answered, the last one last.
+/// In the order in which they answered, the latest last.
 #[derive(Debug, Default)]
-pub(super) struct WaitingList(Vec<Waiting>);
+pub(super) struct WaitingList(Vec<WaitingPeer>);
 
 #[derive(Debug)]
-pub(super) struct Waiting {
-    /// Beside the contact, so that a search does not look at each of them.
+pub(super) struct WaitingPeer {
+    /// A copy of the contact's, so that a search does not touch each contact.
     key: Key,
     contact: Arc<Contact>,
     seen: Timestamp,
@@ -38,71 +39,71 @@ impl WaitingList {
         self.0.iter().map(|waiting| &waiting.key)
     }
 
-    /// Remembers a peer that has just answered; where `limit` wait, the one that answered first makes room for it.
+    /// Adds a peer that has just answered; if `limit` wait already, the one that answered first is dropped.
     pub(super) fn push(&mut self, now: Timestamp, contact: &Arc<Contact>, limit: usize) {
         let rtt = self.take(contact.key()).map_or_else(RoundTrip::default, |known| known.rtt);
-        self.insert(Waiting { key: *contact.key(), contact: Arc::clone(contact), seen: now, rtt }, limit);
+        self.insert(WaitingPeer { key: *contact.key(), contact: Arc::clone(contact), seen: now, rtt }, limit);
     }
 
-    /// Remembers a peer that is connected and did not answer yet, if there is room; whoever answers next is preferred.
+    /// Adds a peer that is connected but has not answered yet, if there is room; the first to be dropped.
     pub(super) fn add(&mut self, now: Timestamp, contact: &Arc<Contact>, limit: usize) {
-        let (key, room) = (*contact.key(), self.0.len() < limit);
-        match self.0.iter_mut().find(|waiting| waiting.key == key) {
-            Some(waiting) => waiting.seen = now,
-            None if room => {
-                self.0.insert(0, Waiting { key, contact: Arc::clone(contact), seen: now, rtt: RoundTrip::default() });
-            }
-            None => {}
+        let key = *contact.key();
+        if let Some(waiting) = self.0.iter_mut().find(|waiting| waiting.key == key) {
+            waiting.seen = now;
+        } else if self.0.len() < limit {
+            let waiting = WaitingPeer { key, contact: Arc::clone(contact), seen: now, rtt: RoundTrip::default() };
+            self.0.insert(0, waiting);
         }
     }
 
-    /// Whether someone waits who was there after this time.
+    /// Whether a peer waits that was seen after this time.
     pub(super) fn has_later(&self, time: Timestamp) -> bool {
         self.0.iter().any(|waiting| waiting.seen > time)
     }
 
-    /// Remembers a peer that has lost its place to others.
+    /// Adds a peer that was an entry.
     pub(super) fn push_entry(&mut self, entry: TableEntry, limit: usize) {
         let key = *entry.contact.key();
-        self.insert(Waiting { key, contact: entry.contact, seen: entry.last_seen, rtt: entry.rtt }, limit);
+        self.insert(WaitingPeer { key, contact: entry.contact, seen: entry.last_seen, rtt: entry.rtt }, limit);
     }
 
-    /// Whoever this is does not wait any more.
-    pub(super) fn take(&mut self, key: &Key) -> Option<Waiting> {
+    /// Removes a peer, if it waits.
+    pub(super) fn take(&mut self, key: &Key) -> Option<WaitingPeer> {
         let at = self.0.iter().position(|waiting| waiting.key == *key)?;
         Some(self.0.remove(at))
     }
 
-    /// Takes the time of an answer into account, of the peer that was remembered last.
+    /// Records how long an answer took, if it is that of the peer added last.
     pub(super) fn record(&mut self, key: &Key, took: Duration) {
         if let Some(last) = self.0.last_mut().filter(|last| last.key == *key) {
             last.rtt.record(took);
         }
     }
 
-    /// The peer to try first.
+    /// Removes and returns the peer to try first.
     pub(super) fn pop_best(&mut self, now: Timestamp) -> Option<Arc<Contact>> {
-        let rank = |(at, waiting): (usize, &Waiting)| {
+        let rank = |at: &usize| {
+            let waiting = &self.0[*at];
             let fresh = waiting.seen + FRESH > now;
-            let time = waiting.rtt.smoothed().filter(|_| fresh).unwrap_or(Duration::MAX);
-            (!fresh, time, std::cmp::Reverse(at))
+            let rtt = if fresh { waiting.rtt.smoothed() } else { None };
+            (!fresh, rtt.unwrap_or(Duration::MAX), Reverse(*at))
         };
-        let best = (0..self.0.len()).min_by_key(|at| rank((*at, &self.0[*at])))?;
+        let best = (0..self.0.len()).min_by_key(rank)?;
         Some(self.0.remove(best).contact)
     }
 
-    /// The peer nearest to `to`, if it is nearer than `within`.
+    /// Removes and returns the peer nearest to `to`, if it is nearer than `within`.
     pub(super) fn pop_nearest(&mut self, to: &Key, within: &Distance) -> Option<Arc<Contact>> {
         let nearest = (0..self.0.len()).min_by_key(|at| self.0[*at].key.distance(to))?;
         (self.0[nearest].key.distance(to) < *within).then(|| self.0.remove(nearest).contact)
     }
 
-    /// Those whose keys `pick` picks, as a list of their own.
+    /// Moves those whose keys `pick` picks into a list of their own.
     pub(super) fn split(&mut self, pick: impl Fn(&Key) -> bool) -> WaitingList {
         WaitingList(self.0.extract_if(.., |waiting| pick(&waiting.key)).collect())
     }
 
-    fn insert(&mut self, waiting: Waiting, limit: usize) {
+    fn insert(&mut self, waiting: WaitingPeer, limit: usize) {
         if self.0.len() >= limit.max(1) {
             self.0.remove(0);
         }
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fastest_of_the_fresh_then_whoever_answered_last() {
+    fn the_fastest_of_the_fresh_then_the_last_to_answer() {
         let mut list = WaitingList::default();
         let contacts: Vec<_> = (0..5).map(|_| Contact::new(PeerId::random(), [])).collect();
         let at = Timestamp::from_secs;

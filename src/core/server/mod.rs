@@ -13,13 +13,13 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 
-use super::addresses::{AddrSource, MAX_FIRST_HAND};
 use super::config::{DhtConfig, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use super::contact::Contact;
 use super::io::{Event, InboundId, Refusal, Reply};
 use super::key::Key;
 use super::message::{Misbehaviour, Request, Response, Value};
 use super::peers::Peers;
+use super::peers::{AddrSource, MAX_FIRST_HAND};
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::shuffle::shuffle;
 use super::storage::{Asker, Storage, Visit, received};

@@ -3,7 +3,7 @@ use std::time::Duration;
 use rand_core::SeedableRng as _;
 
 use super::*;
-use crate::core::addresses::AddrSource;
+use crate::core::peers::AddrSource;
 use crate::core::store::{Done, Found, StoreError, Ticket};
 use crate::core::{MemoryStore, MemoryStoreConfig, Timestamp};
 use crate::testing::deferred::{DeferredControl, DeferredStore};

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::Network;
 use super::network::peer;
-use crate::core::addresses::MAX_FIRST_HAND;
 use crate::core::io::{Evidence, InboundId, Input, Operation, Output, Reply};
 use crate::core::message::{Request, Response};
+use crate::core::peers::MAX_FIRST_HAND;
 use crate::core::{Answer, Contact, DhtConfig, FoundPeer};
 
 /// Where this node says that another is.

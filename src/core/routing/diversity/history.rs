@@ -1,7 +1,7 @@
-//! Since when groups are known.
+//! Since when IP groups are known.
 //!
-//! Knows: first and last sight of each group. Must not know: what follows from it. Bounded: where there is no room, those
-//! that came last go first, so that nobody can push out what was there before by naming many groups.
+//! Knows: when each group was first and last seen. Must not know: what follows from it. Bounded: when full, the newest groups
+//! are forgotten first, so that naming many groups pushes out none that was known before.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,31 +10,31 @@ use std::time::Duration;
 use crate::core::ip_group::IpGroup;
 use crate::core::time::Timestamp;
 
-/// So many groups are remembered. Source: the servers of the public network are in fewer networks of 16 bits.
+/// Maximum number of groups remembered. Source: the servers of the public network are in fewer networks of 16 bits.
 pub(super) const MAX_GROUPS: usize = 4_096;
-/// Where hardly any could be forgotten, the next look is so much later. Source: a look at all of them takes a fraction of
-/// a millisecond, and whoever names many groups must not have it done for each.
+/// Time until the next search when hardly any group could be forgotten. Source: a search takes a fraction of a millisecond,
+/// and a peer that names many groups must not cause one for each.
 const PAUSE: Duration = Duration::from_secs(60);
-/// A group that was not seen for so long is no longer known, if there is no room. Source: peers of a public network that
-/// leave it for good do so within weeks; an attacker would have to come back to it for that long.
+/// A group that was not seen for this long is forgotten first. Source: peers that leave a public network for good do so
+/// within weeks; an attacker would have to come back to a group for that long.
 const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Debug, Default)]
 pub(super) struct History {
-    pub(super) groups: BTreeMap<IpGroup, GroupHistory>,
-    /// Until then there is nothing worth another look for what to forget.
+    pub(super) groups: BTreeMap<IpGroup, Sightings>,
+    /// No search for groups to forget before this time.
     full_until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct GroupHistory {
+pub(super) struct Sightings {
     /// `None`: before the table was settled.
     first: Option<Timestamp>,
     last: Timestamp,
 }
 
 impl History {
-    /// A group is there. What is seen before the table is settled is old, whatever it was.
+    /// A group was seen. Any group seen before the table is `settled` counts as old.
     pub(super) fn see(
         &mut self,
         now: Timestamp,
@@ -42,33 +42,37 @@ impl History {
         settled: bool,
         in_use: impl Fn() -> BTreeSet<IpGroup>,
     ) {
-        if let Some(sight) = self.groups.get_mut(&group) {
-            sight.last = now;
-            sight.first = sight.first.filter(|_| settled);
+        if let Some(known) = self.groups.get_mut(&group) {
+            let first = if settled { known.first } else { None };
+            *known = Sightings { first, last: now };
             return;
         }
         if self.groups.len() >= MAX_GROUPS && self.full_until <= now {
             self.forget(now, &in_use());
         }
         if self.groups.len() < MAX_GROUPS {
-            self.groups.insert(group, GroupHistory { first: settled.then_some(now), last: now });
+            self.groups.insert(group, Sightings { first: settled.then_some(now), last: now });
         }
     }
 
-    /// When a group was first seen, which is now if it was not; `None` if that was before the table was settled.
+    /// When a group was first seen, which is now if it is not known; `None` if that was before the table was `settled`.
     pub(super) fn first_seen(&self, now: Timestamp, group: &IpGroup, settled: bool) -> Option<Timestamp> {
-        self.groups.get(group).map_or(settled.then_some(now), |sight| sight.first.filter(|_| settled))
+        if !settled {
+            return None;
+        }
+        self.groups.get(group).map_or(Some(now), |known| known.first)
     }
 
-    /// Forgets a quarter, so that it has to be done rarely: groups that nobody saw for long, then those that were first
-    /// seen last.
+    /// Forgets a quarter of all groups, so that it is seldom necessary: those not seen for long, then those first seen last.
     fn forget(&mut self, now: Timestamp, in_use: &BTreeSet<IpGroup>) {
+        let gone = |known: &Sightings| now.since(known.last) >= FORGOTTEN;
         let idle = self.groups.iter().filter(|(group, _)| !in_use.contains(group));
-        let gone = |sight: &GroupHistory| now.since(sight.last) >= FORGOTTEN;
         let mut idle: Vec<_> =
-            idle.map(|(group, sight)| (gone(sight), sight.first, Reverse(sight.last), *group)).collect();
+            idle.map(|(group, known)| (gone(known), known.first, Reverse(known.last), *group)).collect();
         idle.sort_unstable();
-        idle.iter().rev().take(MAX_GROUPS / 4).for_each(|(.., group)| _ = self.groups.remove(group));
+        for (.., group) in idle.iter().rev().take(MAX_GROUPS / 4) {
+            self.groups.remove(group);
+        }
         if idle.len() < MAX_GROUPS / 4 {
             self.full_until = now + PAUSE;
         }

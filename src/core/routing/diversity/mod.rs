@@ -1,11 +1,12 @@
-//! How many entries of the table may be one operator's.
+//! Limits on how many entries of the table one operator may have.
 //!
-//! Knows: the IP groups of each entry, and since when a group is known. Must not know: buckets, beyond who is in one.
+//! Knows: the IP groups of each entry, and since when a group is known. Must not know: buckets, beyond which peers are in
+//! one.
 //!
-//! Two limits hold whatever is offered. Of one group there are few entries in a bucket and few in the table. And once the
-//! table has settled, groups that appeared together have few places together: an attacker who comes with ten networks
-//! at once does not get ten times as much as with one. Both are asked before a peer comes in, or an address into an
-//! entry; nobody is expelled.
+//! Two limits always hold. Few entries of one group are in a bucket, and few in the table. And once the table has
+//! settled, groups that appeared at about the same time have few entries together: an attacker who comes with ten
+//! networks at once does not get ten times as much as with one. Both are checked before a peer enters the table and
+//! before an entry gets another address; they never remove an entry.
 
 mod history;
 mod table;
@@ -28,13 +29,12 @@ use history::History;
 #[derive(Debug, Default)]
 pub(super) struct Diversity {
     config: DiversityConfig,
-    /// k.
-    size: usize,
+    k: usize,
     members: BTreeMap<PeerId, Member>,
-    /// The group in which each peer was seen that is connected.
+    /// The group in which each connected peer was seen.
     seen: BTreeMap<PeerId, IpGroup>,
     history: History,
-    /// When the table is settled; `None` while it is too small to say.
+    /// When the table is settled; `None` while it is too small for that.
     settled: Option<Timestamp>,
 }
 
@@ -42,32 +42,34 @@ pub(super) struct Diversity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
     groups: IpGroups,
-    /// The group in which it was seen when it came in. It counts for that for as long as it is an entry: its addresses can
-    /// be made to change.
+    /// The group in which it was seen when it entered. It counts for that one for as long as it is an entry, since others
+    /// can make its addresses change.
     seen: Option<IpGroup>,
     /// When the newest of its groups was first seen, if the table was settled then.
     appeared: Option<Timestamp>,
 }
 
 impl Diversity {
-    pub(super) fn new(config: DiversityConfig, size: usize) -> Diversity {
-        Diversity { config, size, ..Diversity::default() }
+    pub(super) fn new(config: DiversityConfig, k: usize) -> Diversity {
+        Diversity { config, k, ..Diversity::default() }
     }
 
-    /// All that a peer counts for: the groups of what it says of itself, and the one in which it was seen. It need not be
-    /// where it says.
+    /// All groups that a peer counts for: those of the addresses that it claims, and the one in which it was seen, which
+    /// may be another.
     fn groups(&self, contact: &Contact) -> IpGroups {
         let mut groups = IpGroup::of(contact, self.config.asns.as_deref());
-        self.seen(contact.peer()).into_iter().for_each(|seen| insert(&mut groups, seen));
+        if let Some(seen) = self.seen(contact.peer()) {
+            insert(&mut groups, seen);
+        }
         groups
     }
 
-    /// The group in which a peer was seen. One that was in the table before is where it was known to be.
+    /// The group in which a peer was seen; of an entry, the one in which it was seen when it entered.
     fn seen(&self, peer: &PeerId) -> Option<IpGroup> {
         self.members.get(peer).map_or_else(|| self.seen.get(peer).copied(), |member| member.seen)
     }
 
-    /// A peer of these groups was there, or heard of.
+    /// A peer of these groups answered.
     fn see(&mut self, now: Timestamp, groups: &[IpGroup]) {
         let settled = self.is_settled(now);
         let in_use = || self.members.values().flat_map(|member| member.groups.iter().copied()).collect();
@@ -78,8 +80,8 @@ impl Diversity {
         self.settled.is_some_and(|at| at <= now)
     }
 
-    /// Whether one more entry of these groups fits, into a bucket with these peers. `own` is the peer in question, which
-    /// does not count if it is an entry already.
+    /// Whether one more entry of these groups may be in the table, and in a bucket that holds these peers. `own` is the
+    /// peer in question: if it is an entry already, it does not count.
     fn admits<'a>(
         &self,
         now: Timestamp,
@@ -89,6 +91,8 @@ impl Diversity {
     ) -> bool {
         let all = || self.members.iter().filter(|(peer, _)| *peer != own).map(|(_, member)| member);
         let near: Vec<&Member> = bucket.filter(|peer| *peer != own).filter_map(|peer| self.members.get(peer)).collect();
+        // One full group is enough to refuse it: otherwise an address in a second network would lead past the limit of the
+        // first.
         let crowded = |group: &IpGroup| {
             let of = |member: &&Member| member.groups.contains(group);
             near.iter().copied().filter(of).count() >= self.config.per_bucket.get()
@@ -97,12 +101,15 @@ impl Diversity {
         if groups.iter().any(crowded) {
             return false;
         }
+        // Groups that were there before the table settled are not limited further. The newest group decides, so that it does
+        // not help to claim an address in an old network as well.
         let Some(appeared) = self.appeared(now, groups) else { return true };
+        // All that appeared shortly before or after it count as one attacker's: at most a quarter of the bucket.
         let together = |member: &Member| {
             let apart = member.appeared.map(|at| at.since(appeared).max(appeared.since(at)));
             apart.is_some_and(|apart| apart < self.config.newcomers_within)
         };
-        near.iter().filter(|member| together(member)).count() < (self.size / 4).max(1)
+        near.iter().filter(|member| together(member)).count() < (self.k / 4).max(1)
             && all().filter(|member| together(member)).count() < self.config.newcomers.get()
     }
 
@@ -112,8 +119,8 @@ impl Diversity {
         groups.iter().filter_map(|group| self.history.first_seen(now, group, settled)).max()
     }
 
-    /// What an entry's contact becomes: `wanted`, where its groups fit; or with as many of these addresses as do; or what it
-    /// is, where none does. It counts as that from now on.
+    /// Gives an entry as many of the `wanted` addresses as its groups allow: all of them, or those that are allowed one by
+    /// one, or none, in which case it keeps what it has. Returns what it has from now on.
     fn extend<'a>(
         &mut self,
         now: Timestamp,
@@ -130,34 +137,34 @@ impl Diversity {
             let has = |group: &IpGroup| member.is_some_and(|member| member.groups.contains(group));
             groups.iter().all(has) || diversity.admits(now, groups, bucket.clone(), own)
         };
-        let mut whole = Arc::clone(wanted);
-        if !fits(self, &self.groups(&whole)) {
+        let mut allowed = Arc::clone(wanted);
+        if !fits(self, &self.groups(&allowed)) {
             let asns = self.config.asns.as_deref();
-            let may_come = |addr: &&Bytes| IpGroup::of_addr(addr, asns).is_none_or(|group| fits(self, &[group]));
-            whole = wanted.with_addrs(wanted.raw_addrs().iter().filter(may_come).cloned());
-            if !whole.has_addrs() || !fits(self, &self.groups(&whole)) {
+            let fits_alone = |addr: &Bytes| IpGroup::of_addr(addr, asns).is_none_or(|group| fits(self, &[group]));
+            allowed = wanted.filtered(fits_alone);
+            if !allowed.has_addrs() || !fits(self, &self.groups(&allowed)) {
                 return Arc::clone(known);
             }
         }
-        self.count(now, &whole);
-        whole
+        self.add(now, &allowed);
+        allowed
     }
 
     /// A peer is an entry with these addresses now.
-    fn count(&mut self, now: Timestamp, contact: &Contact) {
+    pub(super) fn add(&mut self, now: Timestamp, contact: &Contact) {
         let groups = self.groups(contact);
         self.see(now, &groups);
         let member = Member { appeared: self.appeared(now, &groups), groups, seen: self.seen(contact.peer()) };
         self.members.insert(*contact.peer(), member);
-        if self.settled.is_none() && self.members.len() >= self.size {
+        if self.settled.is_none() && self.members.len() >= self.k {
             self.settled = Some(now + self.config.settling);
         }
     }
 
-    /// A peer is no entry any more.
-    pub(super) fn left(&mut self, peer: &PeerId) {
+    /// A peer is no longer an entry.
+    pub(super) fn remove(&mut self, peer: &PeerId) {
         self.members.remove(peer);
-        if self.members.len() < self.size / 2 {
+        if self.members.len() < self.k / 2 {
             self.settled = None;
         }
     }

@@ -1,20 +1,20 @@
-//! Where a table asks whether a peer, or an address, is one too many of its kind.
+//! How the table applies the limits of diversity to peers and to their addresses.
 //!
-//! Knows: in which bucket a peer is, or would be. Must not know: the limits.
+//! Knows: which bucket a peer is in, or would be. Must not know: the limits.
 
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-use super::super::{Admission, Bucket, RoutingTable};
+use super::super::{Bucket, RoutingTable};
 use crate::core::contact::Contact;
 use crate::core::ip_group::IpGroup;
 use crate::core::time::Timestamp;
 
 impl RoutingTable {
-    /// Whether a peer may come into the table, whatever room there is. Before the last bucket splits, its limit is that
-    /// of all peers in it.
+    /// Whether the limits of diversity let a peer into the table, whether there is room or not. Before the last bucket
+    /// splits, the limit of a bucket is that of all peers in it.
     pub(crate) fn admits(&self, now: Timestamp, contact: &Contact) -> bool {
         self.diversity.as_ref().is_none_or(|diversity| {
             let bucket = peers(&self.buckets[self.index(contact.key())]);
@@ -22,7 +22,7 @@ impl RoutingTable {
         })
     }
 
-    /// A peer is connected, and the other end of the connection is here, if that is known.
+    /// A peer is connected, with the other end of the connection at this address, if that is known.
     pub(crate) fn on_connected(&mut self, peer: PeerId, at: Option<&Multiaddr>) {
         let Some(diversity) = &mut self.diversity else { return };
         let asns = diversity.config.asns.as_deref();
@@ -31,24 +31,24 @@ impl RoutingTable {
         }
     }
 
-    /// A peer is connected no longer.
+    /// A peer is no longer connected.
     pub(crate) fn on_disconnected(&mut self, peer: &PeerId) {
         if let Some(diversity) = &mut self.diversity {
             diversity.seen.remove(peer);
         }
     }
 
-    /// The group in which a connected peer was seen, where groups count.
+    /// The group in which a connected peer was seen, if groups are limited.
     pub(crate) fn seen_group(&self, peer: &PeerId) -> Option<IpGroup> {
         self.diversity.as_ref()?.seen(peer)
     }
 
-    /// Whether IP groups count.
+    /// Whether groups are limited.
     pub(crate) fn limits_groups(&self) -> bool {
         self.diversity.is_some()
     }
 
-    /// The group that stands for a peer, where one must: in which it was seen, or else its first.
+    /// The one group that stands for a peer: the one in which it was seen, or else its first.
     pub(crate) fn group(&self, contact: &Contact) -> Option<IpGroup> {
         match &self.diversity {
             Some(diversity) => diversity.seen(contact.peer()).or_else(|| diversity.groups(contact).first().copied()),
@@ -56,16 +56,15 @@ impl RoutingTable {
         }
     }
 
-    /// Gives an entry these addresses in this order, or as many of them as may come into it. From now on it counts for those.
+    /// Gives an entry these addresses in this order, or as many of them as the limits allow.
     pub(crate) fn readdress(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let index = self.index(contact.key());
         let Some(entry) = self.buckets[index].get(contact.key()) else { return };
         if entry.contact == *contact {
             return;
         }
-        let known = Arc::clone(&entry.contact);
         let contact = match &mut self.diversity {
-            Some(diversity) => diversity.extend(now, &known, contact, peers(&self.buckets[index])),
+            Some(diversity) => diversity.extend(now, &entry.contact, contact, peers(&self.buckets[index])),
             None => Arc::clone(contact),
         };
         if let Some(entry) = self.buckets[index].get_mut(contact.key()) {
@@ -73,7 +72,7 @@ impl RoutingTable {
         }
     }
 
-    /// A peer that has answered, with those of its addresses that may come into the table; `None` if it may not itself.
+    /// A peer that has answered, with those of its addresses that the limits allow; `None` if they refuse the peer itself.
     pub(in super::super) fn check_diversity(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Option<Arc<Contact>> {
         let index = self.index(contact.key());
         let Some(diversity) = &mut self.diversity else { return Some(Arc::clone(contact)) };
@@ -83,24 +82,9 @@ impl RoutingTable {
             return Some(diversity.extend(now, known, &known.merged(contact), peers(bucket)));
         }
         let groups = diversity.groups(contact);
+        // Even a refused peer makes its groups known: while the table settles, that makes them old.
         diversity.see(now, &groups);
         diversity.admits(now, &groups, peers(bucket), contact.peer()).then(|| Arc::clone(contact))
-    }
-
-    /// Counts what became of an offer.
-    pub(in super::super) fn count(&mut self, now: Timestamp, contact: &Arc<Contact>, offer: &Admission) {
-        if let (Some(diversity), Admission::Added(gone)) = (&mut self.diversity, offer) {
-            gone.iter().for_each(|old| diversity.left(old));
-            diversity.count(now, contact);
-        }
-    }
-
-    /// A peer is no entry any more; returns it.
-    pub(in super::super) fn release(&mut self, gone: Option<PeerId>) -> Option<PeerId> {
-        if let (Some(peer), Some(diversity)) = (&gone, &mut self.diversity) {
-            diversity.left(peer);
-        }
-        gone
     }
 }
 

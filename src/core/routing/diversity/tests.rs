@@ -88,7 +88,7 @@ fn check(table: &RoutingTable) {
         }
         assert!(near.values().all(|count| *count <= config.per_bucket.get()), "{near:?}");
         let members = bucket.entries().iter().map(|entry| &diversity.members[entry.contact.peer()]);
-        check_newcomers(members, (diversity.size / 4).max(1), config);
+        check_newcomers(members, (diversity.k / 4).max(1), config);
     }
     assert!(counts.values().all(|count| *count <= config.per_table.get()), "{counts:?}");
     assert_eq!(diversity.members.len(), table.len());

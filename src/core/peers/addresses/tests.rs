@@ -17,7 +17,7 @@ fn none() -> Addresses {
 }
 
 fn ports(addrs: &Addresses) -> Vec<u16> {
-    assert_eq!(addrs.marks.len(), addrs.contact.raw_addrs().len());
+    assert_eq!(addrs.notes.len(), addrs.contact.raw_addrs().len());
     let port = |addr: multiaddr::Multiaddr| addr.to_string().rsplit('/').next().and_then(|port| port.parse().ok());
     addrs.contact().addrs().filter_map(port).collect()
 }
@@ -39,13 +39,13 @@ fn where_it_was_reached_comes_first_then_what_it_says_now_then_what_it_said_then
     addrs.add(now, &at([3, 4, 91]), AddrSource::Hearsay, None);
     assert_eq!(ports(&addrs), [90, 4, 3, 1, 2, 91], "hearsay takes nothing down");
     // It comes back, by a connection of its own making: what it says there is newer than where it was reached.
-    addrs.connected();
+    addrs.on_connected();
     addrs.add(now, &at([7]), AddrSource::Peer, None);
     assert_eq!(ports(&addrs), [7, 90, 4, 3, 1, 2, 91]);
 }
 
 #[test]
-fn what_the_application_says_is_as_new_as_it_is_and_stays_sure() {
+fn what_the_application_says_is_as_new_as_it_is_and_stays_trusted() {
     let mut addrs = none();
     addrs.add(Timestamp::from_secs(1), &at([1, 2]), AddrSource::Peer, None);
     addrs.add(Timestamp::from_secs(9), &at([3]), AddrSource::Application, None);
@@ -63,7 +63,7 @@ fn after_any_number_of_moves_the_live_address_is_first() {
         for port in 0..moves {
             let now = Timestamp::from_secs(u64::from(port) * 10);
             for addrs in [&mut heard, &mut reached] {
-                addrs.connected();
+                addrs.on_connected();
             }
             reached.add(now, &at([port]), AddrSource::Connection, None);
             heard.add(now, &at([port]), AddrSource::Peer, None);
@@ -89,7 +89,7 @@ fn of_what_it_says_the_host_where_it_is_seen_comes_first() {
 fn where_it_was_reached_is_not_cut_whatever_it_says() {
     let mut addrs = none();
     addrs.add(Timestamp::ZERO, &at([7]), AddrSource::Connection, None);
-    addrs.connected();
+    addrs.on_connected();
     addrs.add(Timestamp::ZERO, &at(100..130), AddrSource::Peer, None);
     assert_eq!((addrs.contact().raw_addrs().len(), addrs.first_hand()), (MAX_FIRST_HAND, MAX_FIRST_HAND));
     assert_eq!(ports(&addrs), [100, 101, 102, 103, 104, 105, 106, 7]);

@@ -1,36 +1,42 @@
 //! Which host an address leads to, and by which transport.
 //!
-//! Knows: addresses by their bytes. Must not know: whose they are, or whether anyone answers there.
+//! Knows: addresses by their bytes. Must not know: whose they are, or whether a peer answers there.
+
+use std::net::IpAddr;
 
 use multiaddr::Protocol;
 
-use super::ip_group::RawHost;
-use super::key::Key;
+use crate::core::ip_group::RawHost;
+use crate::core::key::Key;
 
-/// Whoever a dial disturbs: one machine, or what one owner has of the same price.
+/// The machine that a dial disturbs, or the smallest range of addresses that one owner gets for the same price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Host {
     /// An IPv4 address.
     V4(u32),
-    /// The first 64 bits of an IPv6 address: the least that anyone gets.
+    /// The first 64 bits of an IPv6 address: the least that a customer gets.
     V6(u64),
-    /// A registered name, hashed: the last two labels of a name. Everything below it is its owner's to invent.
+    /// A registered name, hashed: the last two labels of a name. Its owner can make up any number of names below it.
     Name(u64),
 }
 
 impl Host {
-    /// The host that is dialled; of an address through a relay that is the relay's. `None` for what is no host on a network,
-    /// such as memory.
+    /// The host that is dialled; of an address through a relay that is the relay's. `None` for an address of no host on a
+    /// network, such as memory.
     pub(crate) fn of(addr: &[u8]) -> Option<Host> {
         Some(match RawHost::parse(addr)? {
-            RawHost::Ip(std::net::IpAddr::V4(ip)) => Host::V4(ip.to_bits()),
-            RawHost::Ip(std::net::IpAddr::V6(ip)) => Host::V6((ip.to_bits() >> 64) as u64),
-            RawHost::Name(name) => Host::Name(registered(name)),
+            RawHost::Ip(IpAddr::V4(ip)) => Host::V4(ip.to_bits()),
+            RawHost::Ip(IpAddr::V6(ip)) => Host::V6((ip.to_bits() >> 64) as u64),
+            RawHost::Name(name) => {
+                let name = name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase();
+                let labels: Vec<_> = name.rsplit(|byte| *byte == b'.').take(2).collect();
+                Host::Name(Key::hash(&labels.join(&b'.')).head())
+            }
         })
     }
 
-    /// What stands for its network, whose hosts are likely to be one owner's to fill: 24 bits of an IPv4 address, 48 of an
-    /// IPv6 one. All names are one network: nobody sees which they stand for.
+    /// Its network, whose hosts one owner is likely to control: 24 bits of an IPv4 address, 48 of an IPv6 one. All names are
+    /// one network, since what they stand for cannot be seen.
     pub(crate) fn network(self) -> Host {
         match self {
             Host::V4(ip) => Host::V4(ip & !0xff),
@@ -40,38 +46,33 @@ impl Host {
     }
 }
 
-/// The hash of the last two labels.
-fn registered(name: &[u8]) -> u64 {
-    let name = name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase();
-    let labels: Vec<_> = name.rsplit(|byte| *byte == b'.').take(2).collect();
-    Key::hash(&labels.join(&b'.')).head()
-}
-
-/// Whether whoever owns the name in an address says how many addresses it stands for, ports and all.
+/// Whether an address is a `/dnsaddr` name, whose owner decides how many addresses it stands for, ports included.
 pub(crate) fn is_open_ended(addr: &[u8]) -> bool {
     matches!(Protocol::from_bytes(addr), Ok((Protocol::Dnsaddr(_), _)))
 }
 
-/// The transport of an address: which protocols it names, whatever their values, and whoever is at its end. Only ports and
-/// IP addresses that nobody can have count: transports refuse them in the words they have for other transports.
+/// The transport of an address: a hash of the protocols that it names, without their values and without the peer at its end.
+/// Port 0 and unspecified IP addresses do count: transports refuse them with the error that they have for addresses of
+/// other transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Transport(u64);
 
 impl Transport {
     /// Total: what does not parse is a transport of its own.
     pub(crate) fn of(addr: &[u8]) -> Transport {
+        // FNV-1a.
         let (mut hash, mut rest) = (0xcbf2_9ce4_8422_2325_u64, addr);
-        while let Ok((part, after)) = Protocol::from_bytes(rest) {
+        while let Ok((protocol, after)) = Protocol::from_bytes(rest) {
             rest = after;
-            if !matches!(part, Protocol::P2p(_)) {
-                let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-                let nobodys = match part {
-                    Protocol::Tcp(port) | Protocol::Udp(port) => port == 0,
-                    Protocol::Ip4(ip) => ip.is_unspecified(),
-                    Protocol::Ip6(ip) => ip.is_unspecified(),
-                    _ => false,
-                };
-                hash = part.tag().bytes().chain([u8::from(nobodys)]).fold(hash, mix);
+            let unusable = match protocol {
+                Protocol::P2p(_) => continue,
+                Protocol::Tcp(port) | Protocol::Udp(port) => port == 0,
+                Protocol::Ip4(ip) => ip.is_unspecified(),
+                Protocol::Ip6(ip) => ip.is_unspecified(),
+                _ => false,
+            };
+            for byte in protocol.tag().bytes().chain([u8::from(unusable)]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
             }
         }
         Transport(hash)

@@ -1,7 +1,7 @@
 use libp2p_identity::PeerId;
 
 use super::*;
-use crate::core::addresses::{MAX_FIRST_HAND, MAX_HEARSAY};
+use crate::core::peers::addresses::{MAX_FIRST_HAND, MAX_HEARSAY};
 
 impl AddressBook {
     fn say(&mut self, contact: &Arc<Contact>, source: AddrSource, connected: bool) -> Arc<Contact> {
