@@ -20,6 +20,8 @@
 //!
 //! The paths that still search share the α slots; a path that has ended, or found no peer alive, leaves its share to the
 //! others.
+//!
+//! *Dropped:* d complete lookups side by side (libp2p-kad), which ask every Sybil that any path names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -9,6 +9,11 @@
 //!
 //! While every answer leads nearer, a few requests in flight find the way as fast as many do, and cheaper. So the
 //! search starts β wide and widens towards α with every answer or failure that does not help.
+//!
+//! *Dropped:* α requests in flight from the start, which took 28 to 33 requests for a lookup that needs 25. And asking
+//! connected or faster peers first among those at equal progress: of 1,876 ms and 22.7 requests for a lookup (3,000
+//! lookups from 70 busy nodes of 3,000) it saved at most 40 ms for 1.4 requests more, because a lookup lasts as long as
+//! the slowest of the k closest, which are all asked in the end.
 
 use std::sync::Arc;
 

@@ -6,6 +6,14 @@
 //! remains. The closest peer that answered without it and is none of the k closest receives a *copy* (Kademlia, §4.1), with
 //! a lifetime that halves with every k nodes that are nearer to the key. Neither makes the value live longer. At most k
 //! peers are addressed after a get, so that nobody gains by provoking gets.
+//!
+//! A copy lives for the remaining lifetime times 2^(-b/k), where b is the number of nodes between its holder and the
+//! closest one: by the estimated size of the network, or as many as the lookup saw if that is more. No copy is sent for
+//! less than a minute, nor where an older value was seen, since it would not be corrected, nor where no holder names an
+//! expiry, since the copy could outlive the value.
+//!
+//! *Dropped:* asking all of the k closest before answering, for which the caller would pay; and a queue of corrections
+//! with limits of its own.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,6 +4,9 @@
 //! as its quorum of peers holds a value, or when the lookup ends if it is thorough or finds too few. Along several disjoint
 //! paths it ends early only when each of them has led to a value, so that no path decides alone. Unless the query is
 //! cancelled, the peers that lack the best value get it afterwards.
+//!
+//! A get that ends below its quorum fails, with the best value in the error, instead of passing that value off as
+//! agreed upon.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -2,6 +2,10 @@
 //!
 //! The delivery begins while the lookup still waits for the last of the k closest: a peer that has answered and is among
 //! them receives the record at once. If a nearer peer displaces it afterwards both have the record, which does no harm.
+//!
+//! In the simulator 0.2 displaced peers per put also store the value. A value that does not fit into a message that
+//! every implementation reads is refused before anything is kept. Where requests fail often, the lookup asks as many
+//! peers beyond k as are expected to fail.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -18,6 +18,15 @@
 //! them ask for the record itself instead of for peers, each at the key of one record, until all peers around are known and
 //! were asked for a record that they should have. A peer that lacks it came while this node was away, and receives the other
 //! records too; if a quarter of all peers lack theirs, so much has changed that all records of the region are announced again.
+//!
+//! An answer counts only if the peers that it names are about as dense as the routing table expects: a peer that leaves
+//! others out names some that are too far away, and one that invents peers names too many. After two failures of peers
+//! that only one answer named, the rest of what it named alone is skipped.
+//!
+//! *Measured* (2,000 nodes, 1,500 records, docs/results.md): 20.000 of the true 20 with 0, 15 and 30 % dead entries,
+//! for 0.4 to 0.7 n FIND_NODE. *Dropped:* one answer per lookup, which takes 0.136 n but reaches 19.3 with 15 % dead
+//! entries, and lets one liar hide a region. Targets in gaps come from `preimage`, up to 16 bits; in networks of more
+//! than about 400,000 nodes, where that is not enough, each key has a lookup of its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
