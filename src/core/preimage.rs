@@ -9,6 +9,8 @@
 //!
 //! Sixteen bits are enough. What shares more with a node than the farthest of its k closest neighbours is known once it
 //! has looked for itself, and with 16 bits that is so up to some twenty times 2^16 nodes.
+//!
+//! *Dropped:* 760,000 hashes for the whole table at the first use (about 100 ms, and a state of the process).
 
 use bytes::Bytes;
 use rand_core::Rng;

@@ -5,6 +5,16 @@
 //!
 //! A peer is held back if its dial failed, or if it failed repeatedly without an answer in between. One failed request alone
 //! does not hold a peer back: packets are lost, connections close, and the next lookup may well be answered.
+//!
+//! A failure counts only if the peer was asked after the back-off of its last one, so one restart of a peer is one
+//! failure. An outage is over at the first sign of life after eight entries (or all, if there are fewer) failed in a
+//! row; that ends the back-offs of those that failed in it. Other ends of a back-off: an answer, a connection after a
+//! failed dial, an untried address, and naming the peer again. Lookups towards the node itself try the boot nodes in
+//! spite of their back-off: while few peers are known they come after 5 s, 10 s and so on, which is a back-off of its
+//! own.
+//!
+//! Of two nodes that dial each other at once both may fail. After any broken handshake the node with the lower key
+//! sends the request again, once, and the other is found by that connection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,9 @@
 //! The replacement cache of a bucket: peers that answered but found no room, and some that only say that they serve.
 //!
 //! Knows: when they answered and how long it took. Must not know: when there is room.
+//!
+//! The fastest of those that answered within 10 min is tried first, then the one that answered last. An entry is never
+//! displaced for being slow.
 
 use std::cmp::Reverse;
 use std::sync::Arc;

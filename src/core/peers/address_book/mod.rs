@@ -4,6 +4,10 @@
 //! Knows: how each address became known, and when the peer was last heard of. Must not know: which peers serve, or which
 //! failed. Bounded: the peers unused for longest are forgotten first, those that the application named only for others that
 //! it named; and what is old is as good as forgotten.
+//!
+//! Peers of an earlier run are first contacts like those that the application names, but one that fails while others
+//! are in the table is no longer asked first. *Dropped:* treating them as boot nodes: with 19 of 39 gone each lookup
+//! asked all 19, for as long as the process lived.
 
 #[cfg(test)]
 mod tests;

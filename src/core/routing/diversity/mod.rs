@@ -7,6 +7,20 @@
 //! settled, groups that appeared at about the same time have few entries together: an attacker who comes with ten
 //! networks at once does not get ten times as much as with one. Both are checked before a peer enters the table and
 //! before an entry gets another address; they never remove an entry.
+//!
+//! A peer's public addresses count, private ones only if it has no others, so that an announced 192.168.1.2 does not
+//! put everyone into one group. Peers known by names alone are one group, since names are as free as ids; so are those
+//! that are seen behind names or relays. An IPv4 address within an IPv6 one counts as what it is. A peer that a full
+//! group keeps out does not wait for a place either, or a flood would fill the waiting list. The address from which a
+//! peer dials counts too, because an announced address is a claim that anyone can make: with one machine, all networks
+//! of the world. Loopback and private networks (a gateway may stand for everyone behind it) have no such group. An
+//! entry keeps counting for where it was seen, or an attacker could have a stranger answer at that address, leave its
+//! group, and send the next one.
+//!
+//! *Measured* (`flood --nodes 60 --samples 1`, medians of five seeds): the attacker has 9.5 % of a warm table's first
+//! hops, 22.7 % without the share for newcomers, which is also what it has if it sends one well-behaved node per
+//! network a day ahead; at most 9 entries of the table and 5 of a bucket, without the share 27 and 12. Without the hour
+//! of settling 6.4 instead of 20 of the true 20 are known before the flood.
 
 mod history;
 mod table;
