@@ -11,6 +11,10 @@
 //! (`Budget`), of which a batch has at most half, in equal shares. Where IP groups are limited, and the network is no longer so
 //! small that newcomers are rare, a newcomer waits until it has been in the table for a while, and a group has one an hour.
 //! A newcomer that is left out gets its values from the nodes that store them again, within an hour.
+//!
+//! A newcomer is a peer that enters the table among the 2k closest entries, five minutes or more after this node met
+//! its first peer; until then everyone is new to it. Before there was a budget, 60 ids of 20 s each drew 446 MB; they
+//! draw nothing in the public network, and no more than the budget elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -11,6 +11,15 @@
 //! in one before.
 //!
 //! Candidates wait in a bounded queue, entries to be checked in another, bounded by the table; neither holds up the other.
+//!
+//! While a peer waits for a full bucket, the entry without a connection that was silent for longest is checked at once:
+//! one at a time in each bucket, the next 10 s after the first answer and then every 300 s; a failure in the bucket
+//! ends the pause. If a check finds no connection, the next silent entry of the table is checked, and so on until one
+//! answers, because peers that leave often leave together. When 44 peers were replaced by 44 others (10 seeds), after
+//! 10 s all or all but one of those that fit were known and no dead one was named; without these checks 30 and 22,
+//! after 86 and 145 s. A join of 300 nodes costs 4.7 % more requests, the hour after it none more. *Dropped:* a pause
+//! per entry, by which each of 20 is asked six times in the first ten minutes; and a longest pause of 60 s, with which
+//! the join cost 6 % more.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,6 +1,10 @@
 //! Limits how often a node looks for providers that it stores without any address.
 //!
 //! Knows: which provider it looked for, and when. Must not know: how a peer is found.
+//!
+//! A server refuses the announcement of a peer of which it knows no address that it may hand out. A provider whose
+//! addresses expired later is kept, is not handed out, and is looked up when someone asks for it: once an hour, sixty
+//! in all, one lookup for all who ask.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -5,6 +5,8 @@
 //! Each key is due once in a cycle, at a different time on each node, so that no two nodes handle a key at once. A sweep does
 //! not hurry: where it falls behind, everything after that is delayed, and after a restart or a night's sleep the overdue
 //! keys take a whole cycle. It remembers only how far it has come, however much is stored.
+//!
+//! *Dropped:* a random wait for each value, whose ties recur every hour (19 holders, a lookup of some seconds).
 
 use std::time::Duration;
 

@@ -12,6 +12,10 @@
 //! due at once. While it finds fewer than k peers the network may be forming: nodes that start together first find only
 //! the node through which they all join. The lookup is therefore repeated after 1, 2, 4 … s until it finds the same peers
 //! twice. It is also repeated, with growing pauses, while the table lacks peers that the application named.
+//!
+//! A join of 300 nodes within a minute costs 1 % more requests for the repeated lookups. *Dropped:* repeating them
+//! whatever they found (37 % more); ending them when lookups for other keys passed by, which miss peers that are not
+//! known yet; refreshing the whole table once an interval.
 
 #[cfg(test)]
 mod tests;
