@@ -11,6 +11,11 @@
 //!
 //! The names of `/pk` and `/ipns` are peer ids in binary form, as specified; the peer of `/signed` is text, since
 //! applications print, compare and type such keys.
+//!
+//! The validators are a module beside the core because they need signatures, and `libp2p-identity` needs prost for
+//! those. They are on by default because `Config::amino` without IPNS is no preset, and a feature must not change what
+//! a preset does. All four kinds of keys are verified, although the specification demands Ed25519 alone: a valid record
+//! of an RSA name would otherwise count against an honest peer.
 
 pub mod ipns;
 mod key;

@@ -1,6 +1,9 @@
 //! `/pk/<name>`: public keys that are too long for the name.
 //!
 //! Knows: that a key has one name. Must not know: the use of a key.
+//!
+//! The name is the hash of the very bytes of the value, not of what a decoder makes of them, so all valid values under
+//! one key are the same bytes.
 
 use libp2p_identity::PublicKey;
 

@@ -1,6 +1,8 @@
 //! Every parameter of the core, with its default and where that comes from, and the check that they fit together.
 //!
 //! Knows: numbers. Must not know: what uses them. Sizes of messages, streams and dials belong to the driver.
+//!
+//! The parts are plain values with public fields behind `#[non_exhaustive]`, checked as a whole by `validate`.
 
 mod diversity;
 

@@ -2,6 +2,10 @@
 //!
 //! Knows: keys and bytes. Must not know: where a value came from or what happens to it afterwards. Each door by which
 //! a value enters or leaves (inbound put, answer to a get, local put, local read) asks here.
+//!
+//! Provider records are a set: every provider of a key is kept, up to the store's bound. Of two values under one key
+//! the validator keeps the better, so all nodes end up with the same one. A store from a node closer to the key is kept
+//! like any other; k copies are wanted, not one.
 
 mod hashed;
 

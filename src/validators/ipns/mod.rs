@@ -20,6 +20,15 @@
 //! assert_eq!(IpnsRecord::open(now, &key, &record)?.value(), path.as_bytes());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Unsigned bytes decide nothing. A stranger can add unknown fields, change or drop the fields of the first version,
+//! and write an ECDSA signature in two ways. `Validator::same` treats such variants as one value: the shorter one
+//! stays, and a put of either is acknowledged and prolongs it. Of two records that the owner signed with the same
+//! number and expiry, the signed bytes decide; boxo compares all bytes, which a stranger can choose.
+//!
+//! DAG-CBOR is strict: unsorted or repeated keys, numbers longer than necessary, or trailing bytes are refused. As in
+//! boxo, an embedded key must hash to the name, a time to live must not be negative, and equal sequence numbers are
+//! ordered by expiry. Stricter than boxo, the time to live must be present.
 
 mod document;
 mod record;

@@ -48,6 +48,13 @@
 //! length (2) of the signature and the signature; the rest is the value. The public key is there if and only if the peer
 //! id does not contain it. The signature covers [`DOMAIN`], the length (2) of the record's key and that key, the fields
 //! from `version` to `replaces`, and the value.
+//!
+//! # Design
+//!
+//! In BEP 44 the condition of a swap is a field of the request. PUT_VALUE has no place for one, so it is signed in the
+//! envelope and travels with every copy. It cannot be an equality: a holder that missed number N would refuse the N + 1
+//! that replaces it forever. `succeeds` is asked before `select`, so that the loser is told `Conflict` even if its
+//! number is lower. The number of an expired value still counts.
 
 #[cfg(test)]
 mod tests;

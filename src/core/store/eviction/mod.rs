@@ -17,6 +17,13 @@
 //!   had one sender before what was kept for [`SETTLED_AFTER`] or had several; among these, the one with the higher
 //!   rank, a hash under the store's secret seed.
 //! * A new version of a record that is kept is always taken. A record of this node is never charged and never gives way.
+//!
+//! # Alternatives
+//!
+//! *Dropped:* a random rank over keys, under which a million keys from one peer left 16 of 500 values; refusing records
+//! when full, which lets whichever peer came first starve all others until its records expire; evicting the oldest
+//! first, which rewards loud peers; counting what a holder replicates as its own, by which a flooded holder loses what
+//! it published.
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,9 @@
 //! The bounds of a memory store, their defaults with the source, and what they sum up to.
 //!
 //! Knows: numbers, and how many bytes a record costs beside its own. Must not know: how records are kept.
+//!
+//! Each store has a configuration of its own. *Dropped:* one type for the memory store and the disk store: only two of
+//! their defaults are equal, addresses cost other bytes, and each has fields that the other cannot have.
 
 /// Bytes that one value costs beside its key and itself: its place in a slab that grows by doubling, in an index and in
 /// three orders that are half empty. A test compares it with the sizes of the types.

@@ -2,6 +2,9 @@
 //!
 //! Knows: charges. Must not know: what a record is. The order is made when the first record has to give way and forgotten once
 //! the store is half empty: a store that is never full keeps sums alone.
+//!
+//! Addresses are charged to the records that they came with, so that one rule is enough. *Dropped:* a share of a common
+//! space for addresses, which needs a second rule and two more orders.
 
 #[cfg(test)]
 mod tests;
