@@ -23,6 +23,12 @@
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The core has no metric objects: prometheus-client's counters are atomics behind families with hashed labels, which
+//! simulations would feel. One collector serves all nodes of a process, because two collectors in one registry would
+//! write each TYPE twice, which the convention forbids; the label `network` tells nodes apart. Durations are counted in
+//! fixed ranges of whole microseconds. A cancelled query is counted up to the last time that the node was called, since
+//! `cancel` has no `now`.
 
 mod encode;
 mod table;

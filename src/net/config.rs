@@ -1,6 +1,10 @@
 //! The configuration of a node on libp2p, with the defaults of three kinds of network.
 //!
 //! Knows: the parts and their defaults. Must not know: the code that reads them.
+//!
+//! A node of a private network serves by default: with the automatic mode of libp2p-kad every first program of two
+//! nodes fails. A configuration is checked once, where it is first used, with an error that names the field. *Dropped:*
+//! panicking, or checking each setter.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

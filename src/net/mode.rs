@@ -1,6 +1,8 @@
 //! Whether this node serves others: by the application's choice, or by its reachability.
 //!
 //! Knows: the confirmed external addresses, and since when there are none. Must not know: peers.
+//!
+//! *Dropped:* following each change at once (libp2p-kad), and waiting in both directions, which helps no one.
 
 use std::time::Duration;
 
