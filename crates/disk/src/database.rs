@@ -4,6 +4,12 @@
 //!
 //! A new database is made beside its path and moved there when it is complete, so that a crash leaves all of it or
 //! nothing, and nothing that is there already is ever written over.
+//!
+//! After an error of the disk redb refuses all work until it is opened again, so the store opens it again. Where there
+//! is no space even for that (copy-on-write file systems), what opening writes is kept in memory, and the store only
+//! reads until a later write finds space. The first bytes of a file tell whose it is. Its content is checked by opening
+//! it with all writes held back in memory, because redb repairs what it opens; only a store that is whole as far as a
+//! start can see is opened for writing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write as _};

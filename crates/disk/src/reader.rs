@@ -1,6 +1,10 @@
 //! The threads that read: what is not in the cache comes from the last transaction that is on the disk.
 //!
 //! Knows: the tables, and how to walk them in order. Must not know: who asked.
+//!
+//! Reads see the last durable transaction: the contract lets a read during a pending write find the state before it.
+//! What is read while it is being written is not cached. While the file grows, redb syncs it under a lock that the
+//! start of a read needs, so the writer starts one read transaction after each commit, which all readers share.
 
 use std::ops::Bound;
 use std::sync::mpsc::Receiver;

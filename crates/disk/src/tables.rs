@@ -1,6 +1,10 @@
 //! The tables of the database, and what is counted about them.
 //!
 //! Knows: keys and the fixed-size rows. Must not know: what is in the rows of records, or who changes them.
+//!
+//! All providers of a key are in one row, and the expiry index has one entry per key, for the first to expire: a read
+//! is one look-up. Counts are a row of the same transaction, so a crash cannot make them wrong and a start need not
+//! count. A row that cannot be read is moved to a table of its own and reported once; then everything is counted again.
 
 use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 

@@ -6,6 +6,11 @@
 //! reaches. So it never sees a block that is damaged, moved or missing: reading one is an error of the disk. The file
 //! has its format first, then what the database calls its header, twice, and then groups of a block of checksums and the
 //! 512 blocks that they belong to. A checksum is written before the sync that makes its block count.
+//!
+//! Of 2,869 single-byte changes of a file without checksums 77 caused a panic in redb, some in the drop of the
+//! database, where no guard reaches. The checksums cost one small read per uncached page and 0.2 % of the file.
+//! *Dropped:* redb's own check at each start, which reads the whole file and protects only until then; and catching
+//! panics alone, which cannot stop one in a drop.
 
 use std::collections::BTreeMap;
 use std::fmt;
