@@ -57,11 +57,7 @@ pub use config::DhtConfig;
 pub use contact::{Contact, MAX_ADDR_LEN, MAX_ADDRS};
 pub use dht::{Busy, Dht};
 pub use error::{ConfigError, PeerFailure, QueryError, Report};
-pub use io::{
-    Answer, Bootstrapped, ClosestPeers, Event, Evidence, Found, FoundPeer, InboundId, Input, Mode, ModeReason,
-    Operation, Output, PeerRecord, Progress, ProvidersFound, Published, QueryEvent, QueryId, QueryKind, QueryOptions,
-    Refusal, Reply, RequestId, Wake,
-};
+pub use io::*;
 pub use ip_group::AsnTable;
 pub use key::{Distance, Key};
 pub use message::{DialCause, Kind, Misbehaviour, Request, RequestError, Response, Unreachable, Value};

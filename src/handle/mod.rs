@@ -19,9 +19,9 @@ pub use command::{Commands, DriverRequest};
 pub use dual::{DualError, DualHandle, DualProviders, DualValues, FirstOf, JoinBoth, Network, PerNetwork};
 pub use query::{MAX_UNREAD_STEPS, ProviderUpdate, Providers, Query, Values, Watched, WatchedProviders};
 
+pub use crate::core::answer::*;
 use crate::core::store::Item;
-use crate::core::{Answer, Contact, Dht, Key, Mode, Operation, QuerySnapshot, RecordKey, RoutingSnapshot, Stats};
-pub use crate::core::{Bootstrapped, ClosestPeers, Found, FoundPeer, PeerRecord, ProvidersFound, Published};
+use crate::core::{Contact, Dht, Key, Mode, Operation, QuerySnapshot, RecordKey, RoutingSnapshot, Stats};
 use channel::{Command, CommandSender};
 
 /// A node of the DHT, as an application uses it.

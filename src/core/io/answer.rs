@@ -1,4 +1,4 @@
-//! The news of a query: its steps, what it finds on the way, and its result.
+//! The events of a query: its steps, what it finds on the way, and its result.
 //!
 //! Knows: the result of each operation. Must not know: how any of them comes about.
 

@@ -2,7 +2,7 @@
 //!
 //! Knows: names of inputs and outputs. Must not know: what they lead to.
 
-mod answer;
+pub mod answer;
 mod operation;
 
 use std::fmt;
@@ -12,11 +12,8 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-pub use answer::{
-    Answer, Bootstrapped, ClosestPeers, Evidence, Found, FoundPeer, PeerRecord, Progress, ProvidersFound, Published,
-    QueryEvent,
-};
-pub use operation::{Operation, QueryKind, QueryOptions};
+pub use answer::*;
+pub use operation::*;
 
 use super::contact::Contact;
 use super::message::{DialCause, Misbehaviour, Request, RequestError, Response};
@@ -226,6 +223,7 @@ pub enum Output {
 /// How to end an inbound request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "nearly all replies are answers")]
 pub enum Reply {
     /// Send this answer and read the next request.
     Answer(Response),

@@ -21,10 +21,11 @@ use crate::core::{
 };
 
 /// Maximum number of commands that wait for the driver, from all handles of a node. A driver that is polled takes all of
-/// them at once, so only a program that asks faster than it polls reaches this.
+/// them at once, so only a program that asks faster than it polls reaches this. The command of a query that was dropped keeps
+/// its place until then.
 pub const MAX_COMMANDS: usize = 256;
 
-/// What a handle asks for.
+/// A request of a handle.
 pub(super) enum Command {
     Start(CallId, Box<Start>, oneshot::Sender<Result<Answer, QueryError>>),
     Inspect(Box<dyn FnOnce(&Dht) + Send>),
@@ -45,7 +46,7 @@ pub(super) struct Start {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CallId(u64);
 
-/// The application is to receive these events of its query; the others are dropped.
+/// The channels that bring the events of a query to the application; an event without a channel is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     pub(super) steps: Option<Sender<Progress>>,
@@ -58,16 +59,26 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Sends what happened on to the application. It fails if the application dropped its end, which concerns nobody.
+    /// Passes an event on. This fails if the application dropped its end, which needs no action.
     pub(super) fn send(&self, event: QueryEvent) {
         match event {
             QueryEvent::Progress(step) => {
-                if let Some(Ok(Some(_))) = self.steps.as_ref().map(|steps| steps.force_send(step)) {
+                if let Some(steps) = &self.steps
+                    && let Ok(Some(_oldest)) = steps.force_send(step)
+                {
                     self.missed.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            QueryEvent::Value(value) => drop(self.values.as_ref().map(|values| values.force_send(value))),
-            QueryEvent::Provider(provider) => drop(self.providers.as_ref().map(|found| found.try_send(provider))),
+            QueryEvent::Value(value) => {
+                if let Some(values) = &self.values {
+                    _ = values.force_send(value);
+                }
+            }
+            QueryEvent::Provider(provider) => {
+                if let Some(providers) = &self.providers {
+                    _ = providers.try_send(provider);
+                }
+            }
             QueryEvent::Finished(_) => {}
         }
     }
@@ -89,7 +100,7 @@ pub enum HandleError {
 #[derive(Clone, Debug)]
 pub(super) struct CommandSender {
     commands: Sender<Command>,
-    /// Calls that were dropped after their command was sent. At most one for each command that waits and each query that
+    /// Calls that were dropped after their command was sent: at most one for each command that waits and each query that
     /// runs.
     cancelled: Sender<CallId>,
     next: Arc<AtomicU64>,
@@ -132,7 +143,7 @@ impl CommandSender {
         result.unwrap_or(Err(QueryError::Closed))
     }
 
-    /// Reads something off the node.
+    /// Looks at the node.
     pub(super) async fn inspect<T: Send + 'static>(
         self,
         read: impl FnOnce(&Dht) -> T + Send + 'static,
