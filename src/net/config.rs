@@ -5,6 +5,9 @@
 //! A node of a private network serves by default: with the automatic mode of libp2p-kad every first program of two
 //! nodes fails. A configuration is checked once, where it is first used, with an error that names the field. *Dropped:*
 //! panicking, or checking each setter.
+//!
+//! The public network refuses a validator that accepts any value: it is tried with a key without a namespace.
+//! *Dropped:* checking the type of the validator, which a wrapper hides.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -2,6 +2,9 @@
 //!
 //! Knows: the rules for each request, and which of them wait for the store. Must not know: streams, or the queries of
 //! this node. A request that breaks a rule is refused without an answer (specification, A63).
+//!
+//! Providers are handed out in random order, because a long list does not fit into a message and readers stop at a
+//! limit. A provider record without addresses gets those that this node knows.
 
 #[cfg(test)]
 mod tests;
