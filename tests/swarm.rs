@@ -29,12 +29,12 @@ use tokio::time::Instant;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
 
-/// Ends a test that waits for what never comes.
+/// Fails a test that waits for too long.
 async fn soon<T>(future: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), future.into_future()).await.expect("nothing came within 30 s")
 }
 
-/// Looks again and again until it is so.
+/// Polls until the condition holds.
 async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     soon(async {
         loop {
@@ -89,7 +89,7 @@ async fn thousands_of_queries_at_once_are_answered_by_a_few_peers() {
 
 #[tokio::test]
 async fn ten_nodes_find_each_other_through_one() {
-    // With identify, as in any program: without it nobody learns that a peer which dials in serves too.
+    // With identify, as in any program: without it no node learns that a peer which dials in is a server.
     let setup = Setup { identify: true, ..Setup::default() };
     let boot = Node::with(setup.clone()).await;
     let mut nodes = Vec::new();
@@ -132,7 +132,7 @@ async fn dropping_cancels_queries_and_requests() {
         });
         assert_eq!(pending.await, (2, 2));
         drop((get, providers));
-        // Long before any time-out would have ended them.
+        // Long before any timeout would end them.
         tokio::time::timeout(Duration::from_secs(3), alice.idle()).await.expect("not cancelled");
     }
     assert_eq!(
@@ -156,7 +156,7 @@ async fn a_timeout_fires_in_an_idle_swarm() {
 }
 
 #[tokio::test]
-async fn the_mode_follows_the_addresses_where_it_is_left_to_them() {
+async fn in_automatic_mode_the_addresses_decide() {
     let hold = Duration::from_millis(500);
     let config = kad::Config::new(PROTOCOL).with_mode(None).with_server_hold(hold);
     let node = Node::with(Setup { config: Some(config), ..Setup::default() }).await;
@@ -174,7 +174,7 @@ async fn the_mode_follows_the_addresses_where_it_is_left_to_them() {
     node.act(move |swarm| swarm.add_external_address(addr)).await;
     let second = (Mode::Server, ModeReason::ExternalAddr);
     until(async || (changes(&node) == [first, second]).then_some(())).await;
-    // It comes and goes for longer than the hold, and is then gone.
+    // It comes and goes for longer than the hold, and is gone afterwards.
     let started = Instant::now();
     while started.elapsed() < 2 * hold {
         let addr = node.addr.clone();
@@ -367,13 +367,13 @@ async fn when_the_swarm_is_dropped_everything_ends() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_by_name() {
+fn an_impossible_option_is_refused_by_name() {
     let config = kad::Config::new(PROTOCOL).with_protocols([]);
     let error = kad::Behaviour::new(PeerId::random(), config).unwrap_err();
     assert_eq!(error, kad::ConfigError::Empty("stream.protocols"));
 }
 
-/// The client serves nobody, so it is in no table; the peer that it dialled has its addresses from identify.
+/// A client is in no table; the peer that it dialled has its addresses from identify.
 #[tokio::test]
 async fn a_client_that_only_dialled_in_is_found_through_that_peer() {
     let setup =
@@ -390,7 +390,7 @@ async fn a_client_that_only_dialled_in_is_found_through_that_peer() {
 }
 
 #[tokio::test]
-async fn an_address_that_fails_while_another_works_is_handed_to_nobody() {
+async fn an_address_that_fails_while_another_works_is_not_handed_out() {
     let setup = Setup { identify: true, ..Setup::default() };
     let (hub, bob, alice) = (Node::with(setup.clone()).await, Node::with(setup.clone()).await, Node::with(setup).await);
     let wrong: Multiaddr = "/memory/18446744073709551615".parse().unwrap();
@@ -419,12 +419,12 @@ async fn a_public_node_says_which_addresses_it_refuses_and_dials_none_of_them() 
         matches!(soon(alice.dht.provide(b"content")).await, Err(QueryError::NoOwnAddress)),
         "its own is none either"
     );
-    // Even on a connection that is up it is not taken for a server: nobody else could get there.
+    // Even with an open connection it is not used as a server: no other node could reach it.
     let addr = bob.addr.clone();
     alice.act(move |swarm| swarm.dial(addr)).await.unwrap();
     until(async || (bob.count(|event| matches!(event, SwarmEvent::ConnectionEstablished { .. })) > 0).then_some(()))
         .await;
     alice.idle().await;
     assert_eq!(soon(alice.dht.routing_table()).await.unwrap().entries().count(), 0);
-    assert_eq!(alice.count(|event| matches!(event, SwarmEvent::Dialing { .. })), 0, "nobody dials but the application");
+    assert_eq!(alice.count(|event| matches!(event, SwarmEvent::Dialing { .. })), 0, "only the application dials");
 }

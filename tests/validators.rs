@@ -1,4 +1,4 @@
-//! IPNS records of other implementations verify or fail exactly as the specification says, and ours with them.
+//! IPNS records of other implementations are valid or invalid exactly as specified, and ours are valid for them.
 //!
 //! `tests/validators/ipns.txt` was printed by boxo 0.43 and js-ipns 10.1 (`tests/interop/peers`, `go run ./ipns make`
 //! and `node ipns.mjs make`): a name, the verdict, the key and the record in hexadecimal. The first six are those of the
@@ -16,7 +16,7 @@ use libp2p_kad_dht::validators::IpnsRecord;
 use libp2p_kad_dht::{InvalidValue, Namespaced, RecordKey, Timestamp, Validator};
 
 const VECTORS: &str = include_str!("validators/ipns.txt");
-/// In the life of all records that are not to be over.
+/// A time at which all records are valid that should not have expired.
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const FAR: Timestamp = Timestamp::from_secs(4_900_000_000);
 const VALUE: &str = "/ipfs/bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4";
@@ -51,7 +51,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 #[test]
-fn records_of_others_verify_or_fail_as_the_specification_says() {
+fn records_of_other_implementations_are_valid_or_invalid_as_specified() {
     let vectors = vectors();
     assert_eq!(vectors.len(), 25);
     for Vector { name, verdict, key, record } in vectors {

@@ -1,4 +1,4 @@
-//! Peers that are gone: a publication reaches those that live, says so, and names the others.
+//! Dead peers: a publication reaches the live ones, and its result names the others.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -23,7 +23,7 @@ fn stranger() -> PeerId {
     identity::Keypair::generate_ed25519().public().to_peer_id()
 }
 
-/// Eight dead peers of nine, half of them behind ports that take connections and say nothing, half behind closed ones.
+/// Eight dead peers of nine, half of them behind ports that accept connections and send nothing, half behind closed ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_nine_known_peers_the_one_that_lives_is_reached() {
     join_all((0..4).map(async |run| {
@@ -55,7 +55,7 @@ async fn never_met(alice: &Ours) -> (BTreeSet<PeerId>, Vec<Proxy>) {
     for n in 0..8 {
         let peer = stranger();
         let addr = if n % 2 == 0 {
-            ports.push(Proxy::to_nobody().await);
+            ports.push(Proxy::to_silence().await);
             ports.last().unwrap().addr.clone()
         } else {
             closed_port().await
@@ -66,7 +66,7 @@ async fn never_met(alice: &Ours) -> (BTreeSet<PeerId>, Vec<Proxy>) {
     (dead, ports)
 }
 
-/// They are in the table since they answered once.
+/// They are in the table because they answered once.
 async fn met_before(alice: &Ours) -> (BTreeSet<PeerId>, Vec<Proxy>) {
     let (mut dead, mut ports) = (BTreeSet::new(), Vec::new());
     for n in 0..8 {
@@ -100,15 +100,15 @@ pub(crate) async fn lost(alice: &Ours, peer: PeerId) {
     .await;
 }
 
-/// The peers that a publication did not reach, whatever the reason.
+/// The peers that a publication did not reach, for any reason.
 fn unreached(published: &Published) -> BTreeSet<PeerId> {
     let failed = published.report.failed.iter().map(|failure| failure.peer);
     failed.chain(published.report.sent.iter().copied()).collect()
 }
 
-/// A peer answers the walk; before the walk is over, which waits for another, it is stopped or gone.
+/// A peer answers the lookup and is stopped or gone before the lookup ends, which waits for another peer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_stopped_after_the_walk_is_not_named_as_reached() {
+async fn a_peer_stopped_after_the_lookup_is_not_reported_as_reached() {
     join_all([(false, false), (false, true), (true, false), (true, true)].map(async |(announce, gone)| {
         let (open, gate) = watch::channel(false);
         let slow = peer(move |request| match request {
@@ -145,14 +145,14 @@ async fn a_peer_stopped_after_the_walk_is_not_named_as_reached() {
     .await;
 }
 
-/// Connections idle out while the walk waits for a dead peer; what is then to be delivered needs them again, and one of
-/// the peers is known from an answer of the walk alone.
+/// Connections idle out while the lookup waits for a dead peer. The delivery needs them again, and one of the peers is known
+/// only from an answer of the lookup.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_is_delivered_after_connections_idled_out() {
     let (bob, carol) = (node(brief()).await, node(brief()).await);
     bob.learns(&carol).await;
     let alice = Ours::with(brief(), false, Duration::from_millis(100)).await;
-    let (dead, silent) = (stranger(), Proxy::to_nobody().await);
+    let (dead, silent) = (stranger(), Proxy::to_silence().await);
     alice.dht.add_peer(dead, [silent.addr.clone()]);
     alice.learns(&bob).await;
     let two = Quorum::N(NonZeroUsize::new(2).unwrap());
@@ -164,7 +164,7 @@ async fn a_value_is_delivered_after_connections_idled_out() {
         SwarmEvent::ConnectionEstablished { peer_id, .. } if *peer_id == carol.peer => Some(()),
         _ => None,
     });
-    assert!(dialled.len() >= 2, "the connection was to close between the walk and the delivery");
+    assert!(dialled.len() >= 2, "the connection should close between the lookup and the delivery");
     for node in [&bob, &carol] {
         let found = soon(node.dht.get(b"/test/a")).await.unwrap();
         assert_eq!((&found.record.value[..], found.from), (&b"value"[..], None), "kept there");
@@ -204,10 +204,10 @@ async fn a_dead_peer_is_seldom_dialled_and_not_served() {
     assert!(named.contains(&bob.peer) && !named.contains(&dead), "{named:?}");
 }
 
-/// Whose port is closed, who hangs up at once, and who has no address that this node can dial: the first time a request to
-/// them fails, and while they are held back after it.
+/// A peer with a closed port, one that closes at once, and one without an address that this node can dial: at the first
+/// failed request, and while the peer is held back afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_reason_of_a_failed_dial_is_told_and_remembered() {
+async fn the_reason_of_a_failed_dial_is_reported_and_remembered() {
     let alice = node(brief()).await;
     let away = Proxy::to(&closed_port().await).await;
     away.cut();
@@ -237,11 +237,11 @@ async fn the_reason_of_a_failed_dial_is_told_and_remembered() {
     }
 }
 
-/// With nobody else to ask, all that is said is who failed and how.
+/// Without another peer, the error names the peers that failed, with the reasons.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_all_are_dead_the_error_names_them() {
     let alice = node(brief()).await;
-    let (silent, closed): (Proxy, Multiaddr) = (Proxy::to_nobody().await, closed_port().await);
+    let (silent, closed): (Proxy, Multiaddr) = (Proxy::to_silence().await, closed_port().await);
     let dead = [stranger(), stranger()];
     alice.dht.add_peer(dead[0], [silent.addr.clone()]);
     alice.dht.add_peer(dead[1], [closed]);

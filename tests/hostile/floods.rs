@@ -1,4 +1,4 @@
-//! Peers that ask too much, too slowly, or for what nobody may ask.
+//! Peers that send too many requests, too slow ones, or forbidden ones.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::live::{Node, Ours, PROTOCOL, Raw, read, soon, until, write};
 use crate::rules::{node, provided_at};
 
-/// Gives a request one second and an unused connection half of one.
+/// A node whose time limits are one second for a request and half a second for an unused connection.
 async fn impatient() -> Ours {
     let mut stream = StreamConfig::new([]);
     stream.inbound_request_timeout = Duration::from_secs(1);
@@ -27,7 +27,7 @@ async fn connected(raw: &Node<Raw>, node: &Ours) {
     assert!(raw.reaches(node.peer, vec![node.addr.clone()]).await);
 }
 
-/// Waits for the end of the connection to a node, which nothing keeps open any more.
+/// Waits until the connection to a node closes because it is unused.
 async fn idles_out(raw: &Node<Raw>, node: &Ours) {
     until("the connection idles out", async || {
         let closed = raw.seen(|event| match event {
@@ -39,7 +39,7 @@ async fn idles_out(raw: &Node<Raw>, node: &Ours) {
     .await;
 }
 
-/// Waits until a stream is closed or reset by the other side.
+/// Waits until the other side closes or resets a stream.
 async fn ends(stream: &mut Stream) {
     soon(async { while let Ok(1..) = stream.read(&mut [0; 64]).await {} }).await;
 }
@@ -74,7 +74,7 @@ async fn a_part_of_a_prefix_is_not_waited_for() {
     idles_out(&raw, &node).await;
 }
 
-/// A byte now and then does not buy more time.
+/// A byte from time to time does not extend the time limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_trickles_is_not_waited_for() {
     let node = impatient().await;
@@ -105,7 +105,7 @@ async fn a_request_that_trickles_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_nobody_may_provide_is_refused() {
+async fn a_key_of_a_forbidden_length_is_refused() {
     let node = node(kad::Config::new(PROTOCOL)).await;
     let raw = Raw::mute().await;
     connected(&raw, &node).await;
@@ -132,7 +132,8 @@ async fn a_key_that_nobody_may_provide_is_refused() {
     assert_eq!(refused.count(), 2);
 }
 
-/// One peer asks on 32 streams as fast as it can and reads no answer on half of them; another is answered all the same.
+/// One peer sends requests on 32 streams as fast as it can and reads no answer on half of them; another peer is answered
+/// nevertheless.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_from_one_peer_does_not_starve_another() {
     let server = node(kad::Config::new(PROTOCOL)).await;

@@ -1,4 +1,4 @@
-//! Peers that answer what nobody asked for, nothing at all, or in another's place.
+//! Peers that send wrong answers or none, and peers at the address of another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::live::{Host, Node, Ours, PROTOCOL, Raw, soon, until};
 use crate::proxy::Proxy;
 use crate::rules::{Do, brief, honest, node, peer};
 
-/// A node that knows a good server and this peer, whether that answers or not.
+/// A node that knows a good server and this peer, which may not answer.
 async fn node_with<B: Host>(other: &Node<B>) -> (Ours, Ours) {
     let (alice, bob) = (node(brief()).await, node(brief()).await);
     alice.learns(&bob).await;
@@ -23,8 +23,8 @@ async fn node_with<B: Host>(other: &Node<B>) -> (Ours, Ours) {
     (alice, bob)
 }
 
-/// Nothing that is asked of the network fails because of the one bad peer, which is named by whatever query met it, or would
-/// have: by the first with this reason.
+/// No operation fails because of the one bad peer. Each operation that asked it, or was held back from it, reports it: the
+/// first one with this reason.
 async fn only_the_good_one_counts(dht: &DhtHandle, good: PeerId, failure: PeerFailure) {
     let closest = soon(dht.closest_peers(b"point")).await.unwrap();
     assert_eq!(closest.peers.iter().map(|peer| peer.id).collect::<Vec<_>>(), [good]);
@@ -54,7 +54,7 @@ async fn a_peer_that_never_answers() {
     only_the_good_one_counts(&alice.dht, bob.peer, PeerFailure::new(mute.peer, RequestError::Timeout)).await;
 }
 
-/// It pauses as a virtual machine does that is moved: what it was asked meanwhile is lost, but it is there.
+/// It pauses like a virtual machine that is migrated: requests in the meantime are lost, but the peer is alive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_was_silent_once_is_asked_by_the_next_query() {
     let silent = Arc::new(AtomicBool::new(false));
@@ -152,8 +152,8 @@ fn stranger() -> PeerId {
     identity::Keypair::generate_ed25519().public().to_peer_id()
 }
 
-/// How often a node dialled this peer and met someone else.
-fn met_someone_else(node: &Ours, peer: PeerId) -> usize {
+/// Number of times a node dialled this peer and another one answered.
+fn met_another_peer(node: &Ours, peer: PeerId) -> usize {
     let wrong = |event: &SwarmEvent<_>| match event {
         SwarmEvent::OutgoingConnectionError { peer_id, error: DialError::WrongPeerId { .. }, .. } => {
             (*peer_id == Some(peer)).then_some(())
@@ -163,7 +163,7 @@ fn met_someone_else(node: &Ours, peer: PeerId) -> usize {
     node.seen(wrong).len()
 }
 
-/// Without any waiting between dials: what keeps a node from an address is that it knows better.
+/// Without a back-off between dials: only its knowledge of wrong addresses keeps the node from dialling one.
 fn eager() -> kad::Config {
     let mut core = brief().core().clone();
     core.back_off.base = Duration::ZERO;
@@ -171,7 +171,7 @@ fn eager() -> kad::Config {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_at_which_someone_else_answers_is_not_used_again() {
+async fn an_address_where_another_peer_answers_is_not_used_again() {
     let (alice, bob) = (node(eager()).await, node(brief()).await);
     alice.learns(&bob).await;
     let ghost = stranger();
@@ -182,7 +182,7 @@ async fn an_address_at_which_someone_else_answers_is_not_used_again() {
         assert_eq!(closest.peers.len(), 1);
         assert!(closest.report.failed.iter().all(|failure| *failure == wrong), "{:?}", closest.report);
     }
-    assert_eq!(met_someone_else(&alice, ghost), 1);
+    assert_eq!(met_another_peer(&alice, ghost), 1);
 }
 
 /// A liar names the address again in every answer.
@@ -201,11 +201,11 @@ async fn nor_if_others_name_it_again() {
         let closest = soon(alice.dht.closest_peers(format!("point {n}"))).await.unwrap();
         assert_eq!(closest.report.failed, [PeerFailure::new(ghost, Unreachable::WrongPeer.into())]);
     }
-    assert_eq!(met_someone_else(&alice, ghost), 1);
+    assert_eq!(met_another_peer(&alice, ghost), 1);
 }
 
-/// All addresses of a peer are dialled together, and whoever answers first ends the dial: a stranger at one of them must
-/// not keep the peer from being reached at another.
+/// All addresses of a peer are dialled in parallel, and the first answer ends the dial: another peer at one of them must not
+/// prevent that the peer is reached at another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_at_one_address_does_not_hide_the_peer_at_another() {
     let (alice, bob, carol) = (node(brief()).await, node(brief()).await, node(brief()).await);
@@ -221,16 +221,16 @@ async fn a_stranger_at_one_address_does_not_hide_the_peer_at_another() {
     assert_eq!(met, [(carol.peer, true)]);
 }
 
-/// The stranger is quick and the peer itself slow, for the same.
+/// The same if the other peer is faster than the peer itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn not_even_if_the_stranger_is_quicker() {
     let (alice, bob) = (node(kad::Config::new(PROTOCOL)).await, node(brief()).await);
-    let silent = Proxy::to_nobody().await;
+    let silent = Proxy::to_silence().await;
     let ghost = stranger();
     alice.dht.add_peer(ghost, [silent.addr.clone(), bob.addr.clone()]);
     alice.learns(&bob).await;
     let closest = soon(alice.dht.closest_peers(b"point")).await.unwrap();
     assert_eq!(closest.peers.iter().map(|peer| peer.id).collect::<Vec<_>>(), [bob.peer]);
     assert_eq!(closest.report.failed.iter().map(|failure| failure.peer).collect::<Vec<_>>(), [ghost]);
-    assert_eq!(met_someone_else(&alice, ghost), 1);
+    assert_eq!(met_another_peer(&alice, ghost), 1);
 }

@@ -1,4 +1,4 @@
-//! The node's own network is out for a while: that is nobody's fault, and over when it is over.
+//! The node's own network fails for a while: no peer loses its entry, and lookups succeed as soon as the network works.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,13 +18,13 @@ struct Outage {
     config: kad::Config,
     /// Between two lookups.
     pause: Duration,
-    /// An answer comes this soon after the outage, at the latest.
+    /// Time limit for an answer after the outage.
     within: Duration,
 }
 
 impl Outage {
-    /// As many seconds as `OUTAGE_SECS` says, to a node that is configured by default. Without it five seconds that are
-    /// to a node what some minutes are to others: its intervals and its back-off are shortened.
+    /// An outage of `OUTAGE_SECS` seconds for a node with the default configuration. Without that variable five seconds, for a
+    /// node with shorter intervals and back-off.
     fn from_env() -> Outage {
         if let Ok(seconds) = std::env::var("OUTAGE_SECS") {
             return Outage {
@@ -45,10 +45,10 @@ impl Outage {
     }
 }
 
-/// Lookups and refreshes fail all the time; nobody is forgotten, and when the way is open again the first lookup that
-/// begins after the shortest back-off is answered.
+/// Lookups and refreshes fail all the time, but no peer is forgotten. The first lookup that begins after the shortest back-off
+/// succeeds once the network works again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_costs_no_entry_and_is_over_when_it_is_over() {
+async fn an_outage_costs_no_entry_and_lookups_succeed_after_it() {
     let outage = Outage::from_env();
     let alice = node(outage.config.clone()).await;
     let others = behind_proxies(&alice, 6).await;
@@ -72,7 +72,7 @@ async fn an_outage_costs_no_entry_and_is_over_when_it_is_over() {
     assert_eq!(alice.table().await.into_iter().collect::<BTreeSet<_>>(), before);
 }
 
-/// So many peers in the node's table, each to be reached through a proxy of its own.
+/// Peers in the node's table, each reachable through a proxy of its own.
 async fn behind_proxies(alice: &Ours, count: usize) -> Vec<(Ours, Proxy)> {
     let mut others = Vec::new();
     for _ in 0..count {
@@ -85,7 +85,7 @@ async fn behind_proxies(alice: &Ours, count: usize) -> Vec<(Ours, Proxy)> {
     others
 }
 
-/// Looks for something as long as the outage lasts; how often.
+/// Starts lookups for as long as the outage lasts. Returns their number.
 async fn look_in_vain(alice: &Ours, outage: &Outage) -> u32 {
     let (began, mut lookups) = (Instant::now(), 0);
     while began.elapsed() < outage.length {

@@ -1,4 +1,4 @@
-//! The way to a peer, which can be cut: a TCP port that passes everything on to another one.
+//! A connection to a peer that a test can cut: a TCP port that forwards everything to another one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Open,
-    /// Nothing moves, nothing closes, new connections are taken: what a stopped process looks like.
+    /// Like a stopped process: connections stay open but carry no bytes, and new ones are accepted.
     Stopped,
-    /// What was connected is closed; new connections are taken and get no word.
+    /// Open connections are closed; new ones are accepted and carry no bytes.
     Stale,
-    /// What was connected is closed, and so are new connections.
+    /// Open and new connections are closed.
     Cut,
 }
 
@@ -35,7 +35,7 @@ impl Proxy {
         Proxy::delayed(target, Duration::ZERO).await
     }
 
-    /// What goes through it takes this long, each way.
+    /// Delay of the bytes in each direction.
     pub(crate) async fn delayed(target: &Multiaddr, delay: Duration) -> Proxy {
         let target = socket(target);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -45,8 +45,8 @@ impl Proxy {
         Proxy { addr, way, task }
     }
 
-    /// A port that takes connections and says nothing.
-    pub(crate) async fn to_nobody() -> Proxy {
+    /// A port that accepts connections and sends nothing.
+    pub(crate) async fn to_silence() -> Proxy {
         let proxy = Proxy::to(&closed_port().await).await;
         proxy.go_stale();
         proxy
@@ -84,7 +84,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A port at which nobody listens.
+/// A port without a listener.
 pub(crate) async fn closed_port() -> Multiaddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     multiaddr(listener.local_addr().unwrap())

@@ -1,4 +1,4 @@
-//! Clients and servers: who provides, who is served, and what changes when a server becomes a client.
+//! Clients and servers: provider records of clients, and the change of a server to a client.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::live::{Ours, PROTOCOL, Raw, read, soon, until, write};
 use crate::rules::{named_by, node, provided_at};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_client_provides_is_found_with_addresses() {
+async fn the_content_of_a_client_is_found_with_its_addresses() {
     let server = node(kad::Config::new(PROTOCOL)).await;
     let client = node(kad::Config::new(PROTOCOL).with_mode(Some(Mode::Client))).await;
     client.learns(&server).await;
@@ -34,12 +34,12 @@ async fn a_server_that_becomes_a_client_is_forgotten_within_a_second() {
     let in_time = tokio::time::timeout(Duration::from_secs(1), until("it is forgotten", forgotten)).await;
     assert!(in_time.is_ok());
     assert!(!named_by(&alice, b"point").await.contains(&bob.peer));
-    // And it comes back when it serves again.
+    // It returns to the table when it serves again.
     bob.dht.set_mode(Some(Mode::Server));
     until("it is known again", async || alice.table().await.contains(&bob.peer).then_some(())).await;
 }
 
-/// A stream that was served is reset when the node turns client, on a connection that stays, and no new one is taken.
+/// A stream that was served is reset when the node becomes a client, the connection stays, and no new stream is accepted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaving_server_mode_resets_the_streams_of_peers() {
     let server = node(kad::Config::new(PROTOCOL)).await;

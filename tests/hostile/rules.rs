@@ -1,4 +1,4 @@
-//! Raw peers by what they do with each request.
+//! Raw peers with a rule for each request.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::live::{Node, Ours, PROTOCOL, Raw, read, soon, write};
 
-/// What a raw peer does with a request.
+/// The reaction of a raw peer to a request.
 pub(crate) enum Do {
     Answer(Response),
     /// The same once the gate is open.
@@ -24,7 +24,7 @@ pub(crate) enum Do {
     Nothing,
 }
 
-/// A raw peer that keeps to a rule.
+/// A raw peer that follows a rule.
 pub(crate) async fn peer(rule: impl Fn(Request) -> Do + Send + Sync + 'static) -> Node<Raw> {
     let rule = Arc::new(rule);
     Raw::start(move |stream| serve(stream, Arc::clone(&rule))).await
@@ -54,7 +54,7 @@ fn bytes(response: &Response) -> bytes::Bytes {
     wire::encode_response(response, wire::MAX_IN).unwrap()
 }
 
-/// The honest answer of a peer that knows nobody and keeps nothing, but says to keep everything.
+/// The honest answer of a peer that knows no peer and stores nothing, but acknowledges every store.
 pub(crate) fn honest(request: Request) -> Do {
     Do::Answer(match request {
         Request::Ping => Response::Ping,
@@ -73,12 +73,12 @@ pub(crate) fn brief() -> kad::Config {
     kad::Config::new(PROTOCOL).with_core(core)
 }
 
-/// A node without identify: what it knows of peers is what the test tells it.
+/// A node without identify: it knows only the peers that the test adds.
 pub(crate) async fn node(config: kad::Config) -> Ours {
     Ours::with(config, false, Duration::from_secs(10)).await
 }
 
-/// Whom a node names to a stranger who asks for the peers closest to `key`.
+/// The peers that a node returns to a stranger's FIND_NODE for `key`.
 pub(crate) async fn named_by(node: &Ours, key: &'static [u8]) -> Vec<PeerId> {
     let stranger = Raw::mute().await;
     assert!(stranger.reaches(node.peer, vec![node.addr.clone()]).await);
@@ -92,7 +92,7 @@ pub(crate) async fn named_by(node: &Ours, key: &'static [u8]) -> Vec<PeerId> {
     }
 }
 
-/// What is kept at a node about who provides `key`, by what it tells a fresh client that knows only this node.
+/// The provider records of `key` at a node, as a new client sees them that knows only this node.
 pub(crate) async fn provided_at(node: &Ours, key: &[u8]) -> Vec<Arc<Contact>> {
     let client = self::node(kad::Config::new(PROTOCOL).with_mode(Some(kad::Mode::Client))).await;
     client.learns(node).await;

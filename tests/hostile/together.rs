@@ -1,5 +1,5 @@
-//! Two nodes that dial each other at the same moment: on TCP one connection may come of it at which both believe to have
-//! dialled, which no handshake survives.
+//! Two nodes that dial each other at the same moment: on TCP that may result in one connection for which both believe to be the
+//! dialer, and every handshake fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::live::{Ours, until};
 
-/// So many pairs are tried at most, until it happened to enough of them: to one in four or in a hundred, as the machine has
-/// it. The dialler's own tests have it for certain.
+/// Maximum number of pairs, until it happened to enough of them: to one in four or in a hundred, depending on the machine.
+/// The dialer's own tests cover the case for certain.
 const PAIRS: usize = 120;
 const ENOUGH: usize = 3;
 
@@ -20,7 +20,7 @@ fn failed_dials(node: &Ours) -> usize {
     node.seen(|event| matches!(event, SwarmEvent::OutgoingConnectionError { .. }).then_some(())).len()
 }
 
-/// Names the other one to a node, as soon as both are about to: the dials follow at once, each in its own thread.
+/// Adds the other node to a node as soon as both are ready: the dials follow at once, each in its own thread.
 async fn names(one: &Ours, other: &Ours, ready: &Arc<AtomicUsize>) {
     let (peer, addr, ready) = (other.peer, other.addr.clone(), Arc::clone(ready));
     one.act(move |swarm| {

@@ -1,4 +1,4 @@
-//! Twenty peers with 25 addresses each: what one implementation serves of them, and the other can read.
+//! Twenty peers with 25 addresses each: an answer that one implementation sends and the other can read.
 //!
 //! A server of `libp2p-kad` sends all of it, more than its own client reads (16 KiB).
 
@@ -14,7 +14,7 @@ use crate::theirs;
 
 const PEERS: usize = 20;
 
-/// The address that works, and as many that do not as make 25.
+/// The working address, and others that do not work, 25 in all.
 fn addresses(real: &Multiaddr) -> Vec<Multiaddr> {
     let others = (0..24).map(|n| format!("/dns4/a-name-that-is-long-and-leads-nowhere-{n}.invalid/tcp/4001").parse());
     [real.clone()].into_iter().chain(others.map(Result::unwrap)).collect()
@@ -44,19 +44,19 @@ async fn full_server(nodes: &[Ours]) -> Ours {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_we_serve_their_client_can_read() {
+async fn their_client_reads_our_answer() {
     let nodes = nodes().await;
     let server = full_server(&nodes).await;
     let client = theirs::start(libp2p_kad::K_VALUE).await;
     client.add_peer(server.peer, vec![server.addr.clone()]).await;
     let found = client.closest(b"point", libp2p_kad::K_VALUE).await;
     let found: BTreeSet<PeerId> = found.iter().map(|info| info.peer_id).collect();
-    // The server is one of 21 then, and may be among the closest.
+    // The server is one of 21 nodes then, and may be among the closest.
     assert!(found.len() == PEERS && found.intersection(&ids(&nodes)).count() >= PEERS - 1, "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_they_serve_our_client_can_read() {
+async fn our_client_reads_their_answer() {
     let nodes = nodes().await;
     let server = theirs::start(libp2p_kad::K_VALUE).await;
     for node in &nodes {
@@ -72,7 +72,7 @@ async fn what_they_serve_our_client_can_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_we_serve_we_can_read() {
+async fn our_client_reads_our_answer() {
     let nodes = nodes().await;
     let server = full_server(&nodes).await;
     let client = Ours::start().await;

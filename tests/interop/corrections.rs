@@ -1,4 +1,4 @@
-//! What a read of ours does for the nodes of `libp2p-kad` that lack the value.
+//! A get of ours corrects nodes of `libp2p-kad` that lack the value.
 
 use std::num::NonZeroUsize;
 
@@ -20,7 +20,7 @@ async fn a_get_of_ours_gives_the_value_to_a_node_of_theirs_that_held_none() {
     let reader = Ours::start().await;
     reader.learns(&holder).await;
     reader.learns(&lacking).await;
-    // More holders are wanted than there are, so both are asked; the second one is made.
+    // The quorum exceeds the number of holders, so that both are asked; the second one gets the value.
     let missed = soon(reader.dht.get(b"/test/corrected").quorum(Quorum::N(3.try_into().unwrap()))).await;
     assert!(matches!(missed, Err(QueryError::QuorumMissed { reached: 1, .. })), "{missed:?}");
     until("the other node of theirs holds it", async || {

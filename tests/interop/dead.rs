@@ -1,4 +1,4 @@
-//! A peer that is gone: how often it is dialled, and for how long it is known, here and in `libp2p-kad`.
+//! A dead peer: the number of dials, and the time until it is forgotten, here and in `libp2p-kad`.
 
 use std::num::NonZeroUsize;
 

@@ -1,5 +1,5 @@
-//! A client a long way from its servers that asks a thousand things at once: all of them succeed, and take no longer than
-//! they do with `libp2p-kad`.
+//! A client far from its servers that starts a thousand operations at once: all of them succeed, and take no longer than with
+//! `libp2p-kad`.
 //!
 //! `FAR=1000 cargo test --release --all-features --test interop far -- --nocapture` is the size of the figures in
 //! `docs/results.md`.
@@ -18,19 +18,19 @@ use tokio::time::Instant;
 
 /// Half of the round trip.
 const ONE_WAY: Duration = Duration::from_millis(50);
-/// How much longer it may take.
+/// The factor by which it may be slower.
 const MOST: f64 = 1.3;
 
 fn count() -> usize {
     std::env::var("FAR").map_or(100, |count| count.parse().unwrap())
 }
 
-/// What is put, and what is got, which others have put.
+/// The keys of puts, and those of gets, whose values other nodes have put.
 fn key(puts: bool, i: usize) -> Vec<u8> {
     format!("/{}/{i}", if puts { "put" } else { "get" }).into_bytes()
 }
 
-/// How many of so many operations at once succeed, and how long all of them take.
+/// Number of parallel operations that succeed, and the time of all of them.
 async fn ours(client: &Ours, puts: bool) -> (usize, Duration) {
     let begin = Instant::now();
     let ended = (0..count()).map(async |i| match puts {
@@ -109,7 +109,7 @@ async fn far_from_its_servers_a_client_succeeds_with_all_at_once() {
     until("it knows all servers", async || (client.table().await.len() == 3).then_some(())).await;
 
     for (what, puts) in [("gets", false), ("puts", true)] {
-        // Theirs first, while its connections are up: to those that idled out it sends nothing, and says that it did.
+        // Theirs first, while its connections are open: on those that idled out it sends nothing, and reports success.
         other.bootstrap().await.unwrap();
         let (their_ok, theirs) = by_theirs(&other, puts).await;
         let (ok, took) = ours(&client, puts).await;

@@ -17,7 +17,7 @@ use crate::live::{Ours, PROTOCOL, Raw, read, soon, until, write};
 use crate::table::Table;
 use crate::theirs::{self, Theirs};
 
-/// How many nodes keep a record: few of twenty, so that most who read must ask.
+/// Number of nodes that store a record: few of twenty, so that most readers must ask others.
 const K: NonZeroUsize = NonZeroUsize::new(5).unwrap();
 
 fn config() -> kad::Config {
@@ -54,7 +54,7 @@ impl Network {
         self.ours.iter().map(|node| node.peer).chain(self.theirs.iter().map(|node| node.peer)).collect()
     }
 
-    /// What a node answers to a stranger who asks it for providers.
+    /// A node's answer to a stranger's GET_PROVIDERS.
     async fn held_providers(&self, holder: PeerId, key: &[u8]) -> Vec<Arc<Contact>> {
         let stranger = Raw::mute().await;
         let ours = self.ours.iter().map(|node| (node.peer, &node.addr));
@@ -82,7 +82,7 @@ impl Network {
         }
     }
 
-    /// A record goes to few nodes, so a table that lacks some may send a reader astray: all are to know all.
+    /// Waits until all nodes know all: a record goes to few nodes, and an incomplete table may lead a reader elsewhere.
     async fn settle(&self) {
         let all: BTreeSet<PeerId> = self.peers().into_iter().collect();
         let lacks = |table: Vec<PeerId>, own: PeerId| {
@@ -111,7 +111,7 @@ impl Network {
     }
 }
 
-/// Whether a stranger can connect to a peer at the addresses that were given.
+/// Whether a new node can connect to a peer at these addresses.
 async fn dialable(contact: &Contact) -> bool {
     Raw::mute().await.reaches(*contact.peer(), contact.addrs().collect()).await
 }
@@ -215,7 +215,7 @@ fn nearest_first(peers: &mut [PeerId], key: &[u8]) {
     peers.sort_by_key(|peer| Contact::new(*peer, []).key().distance(&target));
 }
 
-/// Each lookup is to find exactly the k closest of all twenty, but the node that looks.
+/// Each lookup must find exactly the k closest of all twenty nodes, without the node itself.
 async fn closest(network: &Network, table: &mut Table) {
     let truth = |own: PeerId, key: &[u8]| {
         let mut peers = network.peers();
@@ -241,7 +241,7 @@ async fn closest(network: &Network, table: &mut Table) {
     }
 }
 
-/// `libp2p-kad` never sends PING and answers none, so that bytes must do.
+/// `libp2p-kad` neither sends nor answers PING: this test sends bytes.
 async fn ping(network: &Network, table: &mut Table) {
     let raw = Raw::mute().await;
     let node = &network.ours[0];

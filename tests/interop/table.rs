@@ -1,4 +1,4 @@
-//! What was tried between the implementations, and how it went.
+//! The operations between the implementations, and their results.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,7 +17,7 @@ struct Row {
 }
 
 impl Table {
-    /// `direction` says who did it for whom.
+    /// `direction` names the two implementations.
     pub(crate) fn note(&mut self, what: &'static str, direction: &'static str, ok: bool, details: impl Debug) {
         let row = self.rows.entry((what, direction)).or_default();
         row.tried += 1;
@@ -31,7 +31,7 @@ impl Table {
         self.rows.entry((what, direction)).or_default().note = note;
     }
 
-    /// Prints it; fails if anything went wrong.
+    /// Prints the table; fails if an operation failed.
     pub(crate) fn conclude(self, title: &str) {
         println!("\n{title}\n{:<24} {:<28} {:>6} {:>6}", "what", "direction", "tried", "ok");
         for ((what, direction), row) in &self.rows {

@@ -133,7 +133,7 @@ impl Node<App> {
         self.all(start).await.pop().unwrap()
     }
 
-    /// All results of a query, the last one last.
+    /// All results of a query in order.
     async fn all(
         &self,
         start: impl FnOnce(&mut kad::Behaviour<kad::store::MemoryStore>) -> kad::QueryId + Send + 'static,

@@ -1,4 +1,4 @@
-//! Programs of kad and identify without a line between the two: whoever joins through one node gets to know all.
+//! Programs of kad and identify without any wiring: a node that joins through one other node finds all.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn join_through_the_first(nodes: &[Ours]) {
     for node in &nodes[1..] {
         let hub = DialOpts::peer_id(nodes[0].peer).addresses(vec![nodes[0].addr.clone()]).build();
         node.act(|swarm| swarm.dial(hub)).await.unwrap();
-        // All that is known of the hub comes from the connection and identify.
+        // Only the connection and identify tell the node about the hub.
         until("the hub is in the table", async || node.table().await.contains(&nodes[0].peer).then_some(())).await;
         soon(node.dht.bootstrap()).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Real swarms over loopback TCP, each in a task of its own: nodes of ours, and peers that speak bytes.
+//! Real swarms over loopback TCP, each in a task of its own: nodes of ours, and raw peers that send bytes.
 
 mod node;
 mod ours;
@@ -14,12 +14,12 @@ pub(crate) use raw::{Raw, read, write};
 
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
 
-/// Ends a test that waits for what never comes.
+/// Fails a test that waits for too long.
 pub(crate) async fn soon<T>(future: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future.into_future()).await.expect("nothing came within 60 s")
 }
 
-/// Looks again and again until it is so.
+/// Polls until the condition holds.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let seen = async {
         loop {

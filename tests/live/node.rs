@@ -1,4 +1,4 @@
-//! One swarm in a task: what the test does to it, and what it tells.
+//! One swarm in a task: the actions of the test, and the events of the swarm.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ pub(crate) trait Host: NetworkBehaviour<ToSwarm: Debug + Send> + Send + Sized + 
 type Act<B> = Box<dyn FnOnce(&mut Swarm<B>) + Send>;
 type Events<B> = Arc<Mutex<Vec<SwarmEvent<<B as NetworkBehaviour>::ToSwarm>>>>;
 
-/// A swarm that runs until this is dropped; then all its connections close.
+/// A swarm that runs until this is dropped, which closes all its connections.
 pub(crate) struct Node<B: Host> {
     pub(crate) peer: PeerId,
     pub(crate) addr: Multiaddr,
@@ -33,7 +33,7 @@ pub(crate) struct Node<B: Host> {
 }
 
 impl<B: Host> Node<B> {
-    /// Starts it on a free port; connections without a use close after `idle`.
+    /// Starts it on a free port; unused connections close after `idle`.
     pub(crate) async fn start(idle: Duration, behaviour: impl FnOnce(&Keypair) -> B) -> Node<B> {
         let mut swarm = SwarmBuilder::with_new_identity()
             .with_tokio()
@@ -58,7 +58,7 @@ impl<B: Host> Node<B> {
         Node { peer, addr, acts, events, task }
     }
 
-    /// Does something to the swarm, between two of its polls.
+    /// Runs a closure on the swarm between two of its polls.
     pub(crate) async fn act<T: Send + 'static>(&self, act: impl FnOnce(&mut Swarm<B>) -> T + Send + 'static) -> T {
         let (sender, receiver) = oneshot::channel();
         let act: Act<B> = Box::new(move |swarm| {
@@ -68,12 +68,12 @@ impl<B: Host> Node<B> {
         soon(receiver).await.unwrap()
     }
 
-    /// What the events so far say to this question.
+    /// Evaluates a closure on the events so far.
     pub(crate) fn seen<T>(&self, which: impl FnMut(&SwarmEvent<B::ToSwarm>) -> Option<T>) -> Vec<T> {
         self.events.lock().unwrap().iter().filter_map(which).collect()
     }
 
-    /// Dials a peer at these addresses and tells whether it answered there.
+    /// Dials a peer at these addresses. Returns whether it answered there.
     pub(crate) async fn reaches(&self, peer: PeerId, addrs: Vec<Multiaddr>) -> bool {
         let opts = DialOpts::peer_id(peer).addresses(addrs).build();
         let ours = opts.connection_id();

@@ -38,7 +38,7 @@ impl Ours {
         Ours::with(kad::Config::new(PROTOCOL), true, Duration::from_secs(10)).await
     }
 
-    /// `identify` says whether it has that too, `idle` when connections without a use close.
+    /// With `identify` the node has that behaviour too; unused connections close after `idle`.
     pub(crate) async fn with(config: kad::Config, identify: bool, idle: Duration) -> Ours {
         let node = Node::start(idle, |key| {
             let info = identify::Config::new("/test/1.0.0".into(), key.public());
@@ -52,12 +52,12 @@ impl Ours {
         Ours { dht, node }
     }
 
-    /// Who is in the routing table.
+    /// The peers in the routing table.
     pub(crate) async fn table(&self) -> Vec<PeerId> {
         soon(self.dht.routing_table()).await.unwrap().entries().map(|entry| entry.peer).collect()
     }
 
-    /// Names a peer and waits until it is in the routing table.
+    /// Adds a peer and waits until it is in the routing table.
     pub(crate) async fn learns<B: Host>(&self, other: &Node<B>) {
         self.dht.add_peer(other.peer, [other.addr.clone()]);
         until("a peer that answers is in the table", async || self.table().await.contains(&other.peer).then_some(()))

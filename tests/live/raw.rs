@@ -1,4 +1,4 @@
-//! A peer that speaks bytes: it hands every stream that is opened to it to a task, and opens streams on demand.
+//! A raw peer: it passes every stream that is opened to it to a task, and opens streams on demand.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -22,9 +22,9 @@ use tokio::sync::oneshot;
 
 use super::{Host, Node, PROTOCOL, soon};
 
-/// What becomes of a stream that was opened to this peer.
+/// The task of a stream that was opened to this peer.
 type Serve = Arc<dyn Fn(Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
-/// Where a stream goes that this peer opened; it is dropped where the other side does not take it.
+/// Receives a stream that this peer opened; dropped if the other side does not accept it.
 type Opened = oneshot::Sender<Stream>;
 
 pub(crate) struct Raw {
@@ -35,7 +35,7 @@ pub(crate) struct Raw {
 impl Host for Raw {}
 
 impl Raw {
-    /// A peer that does this with every stream that is opened to it.
+    /// A peer that runs this task for every stream that is opened to it.
     pub(crate) async fn start<F>(serve: impl Fn(Stream) -> F + Send + Sync + 'static) -> Node<Raw>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -44,7 +44,7 @@ impl Raw {
         Node::start(Duration::from_secs(600), |_| Raw { serve, opens: VecDeque::new() }).await
     }
 
-    /// A peer that takes streams and says nothing on any.
+    /// A peer that accepts streams and sends nothing.
     pub(crate) async fn mute() -> Node<Raw> {
         Raw::start(|stream| async move {
             let _open = stream;
@@ -55,7 +55,7 @@ impl Raw {
 }
 
 impl Node<Raw> {
-    /// Opens a stream to a peer that is connected; `None` if the peer does not take it.
+    /// Opens a stream to a connected peer; `None` if the peer does not accept it.
     pub(crate) async fn open(&self, peer: PeerId) -> Option<Stream> {
         let (sender, receiver) = oneshot::channel();
         self.act(move |swarm| swarm.behaviour_mut().opens.push_back((peer, sender))).await;
@@ -169,7 +169,7 @@ pub(crate) async fn read(stream: &mut Stream) -> Option<Bytes> {
     }
 }
 
-/// Writes bytes; whether the stream took them.
+/// Writes bytes. Returns whether that worked.
 pub(crate) async fn write(stream: &mut Stream, bytes: &[u8]) -> bool {
     stream.write_all(bytes).await.is_ok() && stream.flush().await.is_ok()
 }

@@ -1,7 +1,7 @@
-//! Many lookups at once on one node: slower than one at a time, and not wrong.
+//! Many parallel lookups on one node: slower than one at a time, and not wrong.
 //!
 //! `BURST=200,2000 cargo test --release --all-features --test swarm burst -- --nocapture` is the size of the figures in
-//! `docs/results.md`: so many nodes, so many lookups.
+//! `docs/results.md`: the number of nodes and the number of lookups.
 
 use libp2p::PeerId;
 use libp2p_kad_dht as kad;
@@ -18,7 +18,7 @@ fn size() -> (usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_of_lookups_finds_all_closest_and_blames_nobody() {
+async fn a_burst_of_lookups_finds_all_closest_and_counts_no_failure() {
     let (count, lookups) = size();
     let setup = Setup { identify: true, ..Setup::default() };
     let boot = Node::with(setup.clone()).await;
@@ -54,11 +54,11 @@ async fn a_burst_of_lookups_finds_all_closest_and_blames_nobody() {
     println!(
         "{count} nodes, {lookups} lookups: recall {recall:.4}, {requests:.1} requests each, {failed} failures, {took:?}"
     );
-    // On a machine that runs other tests beside this one, a peer may be late for once: with the clocks of 07c191c a third is.
+    // On a machine that runs other tests too, a peer may be late now and then.
     assert!(recall >= 0.999 && requests <= 26.0, "recall {recall}, {requests} requests each");
-    assert_eq!(failed, 0, "no living peer is said to have failed");
+    assert_eq!(failed, 0, "no live peer counts as failed");
 
-    // The time that this node lets an announcement settle makes nobody late, who would be replaced.
+    // The settle time of announcements makes no peer late: a late one would be replaced.
     let provided = soon(asker.dht.provide(b"content")).await.unwrap();
     let told = provided.report.acknowledged.len() + provided.report.sent.len();
     assert!(told >= K.min(count - 1) && told <= K + K / 4, "{told} of {K} are told: {provided:?}");

@@ -1,4 +1,4 @@
-//! How peers come into the table that nobody named: through mDNS, through other behaviours, and without identify.
+//! Peers that the application did not add enter the table: through mDNS, through other behaviours, and without identify.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::node::{Node, Setup};
 use super::{PROTOCOL, soon, until};
 
 const LAN: StreamProtocol = StreamProtocol::new("/test/lan/kad/1.0.0");
-/// Where the nodes of the network namespace are.
+/// Addresses of the nodes in the network namespace.
 const HOST: &str = "/ip4/10.77.0.1/tcp/0";
 
 #[derive(NetworkBehaviour)]
@@ -40,7 +40,7 @@ struct Polled {
     peer: PeerId,
     addr: Multiaddr,
     task: JoinHandle<()>,
-    /// How often it said that there is no identify.
+    /// Number of `NoIdentify` events.
     warned: Arc<AtomicUsize>,
 }
 
@@ -148,12 +148,12 @@ fn in_a_network_of_its_own(test: &str) {
 }
 
 #[test]
-fn whom_mdns_finds_is_in_the_table_without_any_wiring() {
+fn a_peer_found_by_mdns_is_in_the_table_without_any_wiring() {
     in_a_network_of_its_own("discovery::with_mdns");
 }
 
 #[tokio::test]
-#[ignore = "needs a network of its own: `whom_mdns_finds_is_in_the_table_without_any_wiring` makes one"]
+#[ignore = "needs a network of its own: `a_peer_found_by_mdns_is_in_the_table_without_any_wiring` makes one"]
 async fn with_mdns() {
     for with_identify in [true, false] {
         let mut nodes = Vec::new();
@@ -169,12 +169,12 @@ async fn with_mdns() {
 }
 
 #[test]
-fn whom_mdns_finds_is_in_the_local_one_of_two_networks() {
+fn a_peer_found_by_mdns_is_in_the_local_one_of_two_networks() {
     in_a_network_of_its_own("discovery::with_mdns_and_two_networks");
 }
 
 #[tokio::test]
-#[ignore = "needs a network of its own: `whom_mdns_finds_is_in_the_local_one_of_two_networks` makes one"]
+#[ignore = "needs a network of its own: `a_peer_found_by_mdns_is_in_the_local_one_of_two_networks` makes one"]
 async fn with_mdns_and_two_networks() {
     let mut nodes = Vec::new();
     for _ in 0..3 {
@@ -182,11 +182,11 @@ async fn with_mdns_and_two_networks() {
     }
     for (_, dht) in &nodes {
         know(dht.lan(), 2).await;
-        assert_eq!(table(dht.wan()).await, 0, "a local address is none for the wide network");
+        assert_eq!(table(dht.wan()).await, 0, "the wide network does not use a local address");
     }
 }
 
-/// As any behaviour does it that finds peers: through the swarm.
+/// Through the swarm, as any behaviour reports the peers that it finds.
 #[tokio::test]
 async fn a_peer_that_the_swarm_reports_is_in_the_table() {
     for identify in [true, false] {
@@ -201,7 +201,7 @@ async fn a_peer_that_the_swarm_reports_is_in_the_table() {
 }
 
 #[tokio::test]
-async fn without_identify_those_who_can_be_dialled_back_find_each_other_and_the_node_says_what_is_missing() {
+async fn without_identify_peers_that_can_be_dialled_back_find_each_other_and_the_node_reports_what_is_missing() {
     for addr in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
         let mut nodes = vec![one(addr, false, false).await];
         for _ in 0..3 {
@@ -227,7 +227,7 @@ async fn with_identify_nothing_is_missing() {
     let second = one("/ip4/127.0.0.1/tcp/0", false, true).await;
     second.1.add_peer(first.0.peer, [first.0.addr.clone()]);
     know(&first.1, 1).await;
-    // Asked again and again, for longer than it takes to miss identify.
+    // Requests for longer than it takes to notice that identify is missing.
     for n in 0..30_u8 {
         soon(second.1.closest_peers(vec![n])).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;

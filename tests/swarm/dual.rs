@@ -1,4 +1,4 @@
-//! Two networks in one swarm: what is said in one is neither known, told nor dialled in the other.
+//! Two networks in one swarm: records and addresses of one are neither known, handed out nor dialled in the other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ struct Node {
 }
 
 impl Node {
-    /// A node that listens at these addresses, each of a port that nobody else has.
+    /// A node that listens at these addresses, each with a port of its own.
     async fn at(addrs: &[&str]) -> Node {
         let key = Keypair::generate_ed25519();
         let peer = key.public().to_peer_id();
@@ -59,12 +59,12 @@ impl Node {
         node
     }
 
-    /// Its addresses, by where they are.
+    /// Its local or its public addresses.
     fn of(&self, local: bool) -> BTreeSet<Multiaddr> {
         self.addrs.iter().filter(|addr| is_local(addr) == local).cloned().collect()
     }
 
-    /// Who provides it, in either network.
+    /// The providers of `content` in both networks.
     async fn providers(&self, content: &'static str) -> BTreeSet<PeerId> {
         let (mut found, mut providers) = (BTreeSet::new(), self.dht.providers(content));
         while let Some(provider) = soon(providers.next()).await {
@@ -73,7 +73,7 @@ impl Node {
         found
     }
 
-    /// The local addresses at which it reached someone.
+    /// The local addresses at which it reached a peer.
     fn dialled_here(&self) -> BTreeSet<Multiaddr> {
         let dialled = self.dialled.lock().unwrap();
         dialled.iter().filter(|addr| is_local(addr)).map(|addr| addr.iter().take(2).collect()).collect()
@@ -116,7 +116,7 @@ fn is_local(addr: &Multiaddr) -> bool {
     addr.to_string().starts_with("/ip4/192.168.")
 }
 
-/// All addresses that a network tells `dht` of anyone.
+/// All addresses of peers that a network returns to `dht`.
 async fn told(dht: &DhtHandle, content: &'static [u8]) -> BTreeSet<Multiaddr> {
     let closest = soon(dht.closest_peers("x")).await.unwrap();
     let mut addrs: BTreeSet<Multiaddr> = closest.peers.into_iter().flat_map(|peer| peer.addrs).collect();
@@ -127,8 +127,8 @@ async fn told(dht: &DhtHandle, content: &'static [u8]) -> BTreeSet<Multiaddr> {
     addrs
 }
 
-/// Home, a node that is in the public network and in a local one; a neighbour in the same room; and a node afar, which is
-/// in the public network and, as every host is, in a local network of its own.
+/// Home, a node in the public network and in a local one; a neighbour in the same local network; and a distant node in the
+/// public network and, as every host, in a local network of its own.
 #[tokio::test]
 async fn nothing_passes_from_one_network_to_the_other() {
     let home = Node::at(&["/ip4/8.8.0.1/tcp/50001", "/ip4/192.168.0.1/tcp/50002"]).await;
@@ -147,7 +147,7 @@ async fn nothing_passes_from_one_network_to_the_other() {
         let _ = soon(node.dht.bootstrap()).await;
     }
 
-    // A value and a provider of the room.
+    // A value and a provider of the local network.
     soon(near.dht.lan().put("/room", "here")).await.unwrap();
     soon(near.dht.lan().provide("content")).await.unwrap();
     let (network, found) = soon(home.dht.get("/room")).await.unwrap();
@@ -156,7 +156,7 @@ async fn nothing_passes_from_one_network_to_the_other() {
         assert!(matches!(soon(dht.get("/room")).await, Err(QueryError::NotFound(_))));
     }
     assert!(soon(afar.dht.get("/room")).await.is_err());
-    // And what the world has is not in the room.
+    // Records of the public network are not in the local one.
     soon(alone.dht.wan().put("/world", "there")).await.unwrap();
     assert_eq!(soon(home.dht.get("/world")).await.unwrap().0, Network::Wan);
     assert!(matches!(soon(near.dht.lan().get("/world")).await, Err(QueryError::NotFound(_))));
@@ -179,7 +179,7 @@ async fn nothing_passes_from_one_network_to_the_other() {
     }
     assert_eq!(home.providers("content").await, BTreeSet::from([home.peer, near.peer]));
 
-    // Who is afar speaks the local protocol too, and says to have a local address; it is not of this room.
+    // The distant node speaks the local protocol too, and reports a local address: it is not of this local network.
     assert_eq!(table(home.dht.lan()).await, BTreeSet::from([near.peer]));
     assert_eq!(table(afar.dht.lan()).await, BTreeSet::new());
     assert_eq!(table(home.dht.wan()).await, BTreeSet::from([afar.peer, alone.peer]));
@@ -189,14 +189,14 @@ async fn nothing_passes_from_one_network_to_the_other() {
     }
 }
 
-/// Two in one room that met through the world: the connection is not local, and still they are of one local network.
+/// Two nodes of one local network whose connection is public: they find each other in the local network nevertheless.
 #[tokio::test]
-async fn neighbours_that_met_through_the_world_are_neighbours() {
+async fn neighbours_with_a_public_connection_find_each_other() {
     let one = Node::at(&["/ip4/8.8.1.1/tcp/50011", "/ip4/192.168.0.1/tcp/50012"]).await;
     let two = Node::at(&["/ip4/8.8.1.2/tcp/50013", "/ip4/192.168.0.2/tcp/50014"]).await;
     one.dht.wan().add_peer(two.peer, two.of(false)).check().unwrap();
     one.knows(Network::Wan, &[&two]).await;
-    assert_eq!(table(one.dht.lan()).await, BTreeSet::new(), "nobody knows that they are near");
+    assert_eq!(table(one.dht.lan()).await, BTreeSet::new(), "no node knows that they are neighbours");
     one.dht.lan().add_peer(two.peer, two.of(true)).check().unwrap();
     one.knows(Network::Lan, &[&two]).await;
     two.knows(Network::Lan, &[&one]).await;

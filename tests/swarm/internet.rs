@@ -1,4 +1,4 @@
-//! An internet in memory: transports that say IPv4 addresses, public and local, and mean memory ports.
+//! An internet in memory: a transport with public and local IPv4 addresses, which are memory ports.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{PeerId, plaintext, yamux};
 
-/// Nobody is asked for anything beyond this process: `/ip4/8.8.0.1/tcp/77` is `/memory/77`.
+/// It never leaves this process: `/ip4/8.8.0.1/tcp/77` is `/memory/77`.
 pub(super) fn transport(key: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
     Internet::default()
         .upgrade(Version::V1)
@@ -25,7 +25,7 @@ pub(super) fn transport(key: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
 #[derive(Default)]
 struct Internet {
     memory: MemoryTransport,
-    /// What is listened on, by its port.
+    /// The addresses that it listens on, by port.
     listening: BTreeMap<u64, Multiaddr>,
 }
 
@@ -68,7 +68,7 @@ impl Transport for Internet {
         self.memory.dial(memory(&addr)?, opts)
     }
 
-    /// Whoever comes in comes from the same kind of place as that at which it came in.
+    /// An inbound connection gets a remote address of the same kind, public or local, as the address it came in at.
     fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::{PROTOCOL, soon, until};
 
-/// What is composed in the tests: kad first, so that those after it can deny what it has seen.
+/// The behaviours of a test node: kad first, so that later ones can deny a connection that it has seen.
 #[derive(NetworkBehaviour)]
 pub(crate) struct App {
     pub(crate) kad: kad::Behaviour,
@@ -41,7 +41,7 @@ pub(crate) struct Setup {
     pub(crate) config: Option<kad::Config>,
     pub(crate) identify: bool,
     pub(crate) max_established: Option<u32>,
-    /// Every operation of the store stays pending.
+    /// All operations of the store stay pending.
     pub(crate) stuck_store: bool,
 }
 
@@ -82,7 +82,7 @@ impl Node {
         Node { peer, addr, dht, acts, events, task }
     }
 
-    /// Does something to the swarm, between two of its polls.
+    /// Runs a closure on the swarm between two of its polls.
     pub(crate) async fn act<T: Send + 'static>(&self, act: impl FnOnce(&mut Swarm<App>) -> T + Send + 'static) -> T {
         let (sender, receiver) = oneshot::channel();
         let act: Act = Box::new(move |swarm| {
@@ -93,7 +93,7 @@ impl Node {
         soon(receiver).await.unwrap()
     }
 
-    /// Stops polling the swarm for good, while its connections stay up.
+    /// Stops polling the swarm forever, while its connections stay open.
     pub(crate) async fn freeze(&self) {
         let (sender, receiver) = oneshot::channel();
         let act: Act = Box::new(move |_| {

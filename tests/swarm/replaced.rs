@@ -1,4 +1,4 @@
-//! Everyone whom a node knows is gone at once, and others came in their place: `src/core/tests/replaced.rs` with real nodes.
+//! All peers that a node knows are gone at once and replaced by others: `src/core/tests/replaced.rs` with real nodes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::{soon, until};
 const K: usize = 20;
 const PEERS: usize = 44;
 
-/// So many peers, which join through the hub.
+/// Peers that join through the hub.
 async fn join(hub: &Node) -> Vec<Node> {
     let mut peers = Vec::new();
     for _ in 0..PEERS {
@@ -23,7 +23,7 @@ async fn join(hub: &Node) -> Vec<Node> {
     peers
 }
 
-/// How many of the peers the hub has in its table, and how many of them have room in its buckets.
+/// Number of these peers in the hub's table, and number of those for which its buckets have room.
 async fn known(hub: &Node, peers: &[Node]) -> (usize, usize) {
     let table = hub.dht.routing_table().await.unwrap();
     let known = peers.iter().filter(|peer| table.entries().any(|entry| entry.peer == peer.peer)).count();
@@ -43,7 +43,7 @@ async fn knows_most(hub: &Node, peers: &[Node]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_come_in_the_place_of_all_are_known_within_ten_seconds() {
+async fn peers_that_replace_all_others_are_known_within_ten_seconds() {
     let hub = Node::with(Setup { identify: true, ..Setup::default() }).await;
     let old = join(&hub).await;
     knows_most(&hub, &old).await;

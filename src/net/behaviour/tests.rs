@@ -1,4 +1,4 @@
-//! What the swarm tells of connections, played by hand: which of them count.
+//! Swarm events of connections, made by hand: connections of this network, and foreign ones.
 
 use std::task::Waker;
 
@@ -13,7 +13,7 @@ const NAME: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
 const LOCAL: &str = "/ip4/192.168.0.7/tcp/1";
 const AFAR: &str = "/ip4/8.8.8.8/tcp/1";
 
-/// A server in a local network, one peer, and what the node tells its handlers and its application.
+/// A server in a local network, one peer, and the messages of the node to its handlers.
 struct Stage {
     behaviour: Behaviour,
     peer: PeerId,
@@ -95,7 +95,7 @@ impl Stage {
         self.drain();
     }
 
-    /// The peer answers all it is asked, so that it is in the table.
+    /// The peer answers all requests, so that it is in the table.
     fn answers(&mut self) {
         while let Some((connection, id)) = self.asked.pop() {
             let result = Ok(crate::core::Response::FindNode { closer: Vec::new() });
@@ -113,7 +113,7 @@ impl Stage {
 }
 
 #[test]
-fn a_connection_that_moves_into_the_local_network_counts_from_then_on() {
+fn a_connection_that_moves_into_the_local_network_is_used_from_then_on() {
     let mut stage = Stage::new();
     stage.established(id(1), AFAR);
     stage.says(id(1), FromHandler::Serves(true));
@@ -121,7 +121,7 @@ fn a_connection_that_moves_into_the_local_network_counts_from_then_on() {
     stage.moved(id(1), AFAR, LOCAL);
     assert!(stage.behaviour.dialer.is_connected(&stage.peer));
     assert_eq!(stage.modes, [(id(1), Mode::Server)]);
-    assert_eq!(stage.asked_on(), [id(1)], "it said that it serves, and is tried");
+    assert_eq!(stage.asked_on(), [id(1)], "it reported that it serves, and is tried");
     stage.answers();
     assert!(stage.knows());
     stage.closed(id(1), LOCAL);
@@ -129,7 +129,7 @@ fn a_connection_that_moves_into_the_local_network_counts_from_then_on() {
 }
 
 #[test]
-fn a_connection_that_moves_out_of_the_local_network_counts_no_more() {
+fn a_connection_that_moves_out_of_the_local_network_is_no_longer_used() {
     let mut stage = Stage::new();
     stage.established(id(1), LOCAL);
     stage.says(id(1), FromHandler::Serves(true));
@@ -140,7 +140,7 @@ fn a_connection_that_moves_out_of_the_local_network_counts_no_more() {
     assert_eq!(stage.modes, [(id(1), Mode::Client)]);
     assert_eq!(stage.behaviour.pending_inbound.len(), 0);
     stage.moved(id(1), AFAR, "/ip4/8.8.4.4/tcp/1");
-    assert_eq!(stage.modes.len(), 1, "afar is afar");
+    assert_eq!(stage.modes.len(), 1, "foreign before and after");
     stage.moved(id(1), AFAR, LOCAL);
     assert_eq!(stage.modes.len(), 2);
 }
@@ -154,7 +154,7 @@ fn a_peer_serves_if_it_does_on_any_connection() {
     assert!(stage.knows());
     stage.established(id(2), LOCAL);
     stage.says(id(2), FromHandler::Serves(false));
-    assert!(stage.knows(), "it takes this one for a connection from afar");
+    assert!(stage.knows(), "the peer takes this one for a foreign connection");
     stage.asked.clear();
     for n in 0..4 {
         let operation = Operation::ClosestPeers { key: vec![n].into() };
@@ -163,7 +163,7 @@ fn a_peer_serves_if_it_does_on_any_connection() {
     }
     assert_eq!(stage.asked_on(), [id(1); 4], "where it serves");
     stage.closed(id(1), LOCAL);
-    assert!(!stage.knows(), "what is left is a connection on which it does not serve");
+    assert!(!stage.knows(), "the remaining connection is one on which it does not serve");
     stage.says(id(2), FromHandler::Serves(true));
     stage.answers();
     assert!(stage.knows());
@@ -172,7 +172,7 @@ fn a_peer_serves_if_it_does_on_any_connection() {
 }
 
 #[test]
-fn who_dials_is_counted_for_where_it_dials_from() {
+fn a_peer_that_dials_in_belongs_to_the_network_it_dials_from() {
     let mut config = Config::new(NAME).with_address_policy(AddressPolicy::Public).with_mode(Some(Mode::Server));
     config = config.with_diversity(Some(crate::core::config::DiversityConfig::default()));
     let mut stage = Stage::with(config);
@@ -186,5 +186,5 @@ fn who_dials_is_counted_for_where_it_dials_from() {
         stage.says(id(host), FromHandler::Serves(true));
         stage.answers();
     }
-    assert_eq!(stage.behaviour.routing_table().entries().count(), 2, "of 19 that say to be in as many networks");
+    assert_eq!(stage.behaviour.routing_table().entries().count(), 2, "of 19 that claim to be in as many networks");
 }

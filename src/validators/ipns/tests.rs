@@ -1,4 +1,4 @@
-//! What other records are: wrong in a way that no honest implementation makes.
+//! Invalid records that no honest implementation makes.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn the_document_is_written_in_the_order_of_dag_cbor() {
 }
 
 #[test]
-fn what_was_signed_is_read_again() {
+fn a_signed_record_is_read() {
     for (key, record) in [entry(7, LATER).sign(&keypair()).unwrap(), entry(7, LATER).sign_v2_only(&keypair()).unwrap()]
     {
         let read = IpnsRecord::open(NOW, &key, &record).unwrap();
@@ -67,7 +67,7 @@ fn what_was_signed_is_read_again() {
 }
 
 #[test]
-fn a_record_is_over_at_its_end() {
+fn a_record_expires_at_its_end() {
     let (key, record) = entry(7, LATER).sign(&keypair()).unwrap();
     let micro = Duration::from_micros(1);
     assert_eq!(check(Timestamp::from_micros(LATER.as_micros() - 1), &key, &record), Ok(()));
@@ -107,7 +107,7 @@ fn records_above_10_kib_are_refused_before_they_are_read() {
 }
 
 #[test]
-fn every_field_of_the_document_is_demanded_and_others_are_passed_over() {
+fn every_field_of_the_document_is_required_and_others_are_ignored() {
     assert_eq!(verdict_on(|_| {}), Ok(()));
     for name in ["Value", "Validity", "ValidityType", "Sequence", "TTL"] {
         let verdict = verdict_on(|fields| drop(fields.remove(name)));
@@ -140,7 +140,7 @@ fn numbers_and_times_out_of_range_are_refused() {
 }
 
 #[test]
-fn what_is_not_the_one_way_to_write_a_document_is_refused() {
+fn documents_that_are_not_canonical_are_refused() {
     let document = Document::new("v".into(), 1, LATER, 2).encode().unwrap();
     let verdict = |data: &[u8]| {
         let (key, record) = record_of(data);
@@ -194,13 +194,13 @@ fn the_newest_is_selected_by_sequence_then_end_then_what_is_signed() {
     assert_eq!((select(&[&rubbish, &low]), select(&[&low, &rubbish])), (1, 0));
 }
 
-/// What a stranger can make of this record without the owner's key.
+/// Variants of a record that a stranger can make without the owner's key.
 fn variants(record: &Bytes) -> [Bytes; 4] {
     let entry = IpnsEntry::decode(&record[..]).unwrap();
     let v2 = IpnsEntry { signature_v2: entry.signature_v2.clone(), data: entry.data.clone(), ..IpnsEntry::default() };
     let first = IpnsEntry { signature_v1: Some(vec![0xff; 5_000].into()), ..entry.clone() };
     let numbered = IpnsEntry { sequence: Some(u64::MAX), ..v2.clone() };
-    // Field 100, of a kind that nobody knows.
+    // Field 100, which is unknown.
     let padding = vec![0; MAX_LEN - record.len() - 5];
     let unknown =
         [&record[..], &[0xa2, 0x06, (padding.len() % 128) as u8 | 128, (padding.len() / 128) as u8], &padding];

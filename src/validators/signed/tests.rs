@@ -1,4 +1,4 @@
-//! Signed values: whose they are, which is newest, what may replace what.
+//! Signed values: owner, newest value, and compare and swap.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn check(key: &RecordKey, value: &[u8]) -> Result<(), InvalidValue> {
 }
 
 #[test]
-fn what_was_signed_is_opened_again() {
+fn a_signed_value_is_opened() {
     let swap = value().replacing(6);
     for signed in [value(), swap, Signed::new(""), Signed::new(vec![0; 5_000]).with_salt([0, b'/', 0xff].to_vec())] {
         let (key, bytes) = signed.sign(&keypair(1)).unwrap();
@@ -117,7 +117,7 @@ fn a_value_is_valid_under_its_own_key_alone() {
 }
 
 #[test]
-fn a_value_is_over_at_its_expiry() {
+fn a_value_expires_at_its_expiry() {
     let (key, bytes) = value().sign(&keypair(1)).unwrap();
     let at = |at| SignedValues.validate(at, &key, &bytes).map(drop);
     assert_eq!(at(Timestamp::from_micros(LATER.as_micros() - 1)), Ok(()));
@@ -141,7 +141,7 @@ fn unknown_versions_and_flags_are_refused() {
 fn a_swap_must_go_up() {
     assert_eq!(value().replacing(7).sign(&keypair(1)), Err(SignError::NotAfter));
     assert_eq!(value().replacing(8).sign(&keypair(1)), Err(SignError::NotAfter));
-    // Nor is one accepted that was signed all the same.
+    // One that was signed nevertheless is not accepted either.
     let (key, bytes) = value().replacing(6).sign(&keypair(1)).unwrap();
     let mut envelope = Envelope::parse(&bytes).unwrap();
     envelope.replaces = Some(7);
@@ -166,7 +166,7 @@ fn a_swap_is_refused_by_holders_of_a_later_value_than_it_replaces() {
 
 /// A signature of some kinds of keys can be changed by a stranger so that it still verifies.
 #[test]
-fn what_differs_in_its_signature_alone_is_the_same() {
+fn values_that_differ_only_in_their_signatures_are_the_same() {
     let (key, value_bytes) = value().replacing(6).sign(&keypair(1)).unwrap();
     let mut variant = Envelope::parse(&value_bytes).unwrap();
     variant.signature = &[0xff; 80];

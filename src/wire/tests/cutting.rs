@@ -25,7 +25,7 @@ fn addresses_go_before_peers() {
     assert_eq!(read.len(), 20);
     assert!(is_cut_of(&read, &sent));
     let counts: Vec<usize> = read.iter().map(|contact| contact.raw_addrs().len()).collect();
-    // The same for all, and one more for the first ones as far as there is room.
+    // The same number for all, and one more for the first ones while there is space.
     assert!(counts.is_sorted_by(|a, b| a >= b) && counts[0] - counts[19] <= 1 && counts[19] >= 10, "{counts:?}");
 }
 
@@ -57,7 +57,7 @@ fn addresses_of_both_lists_go_before_peers_of_either() {
 }
 
 #[test]
-fn too_many_providers_leave_the_closer_peers_half_of_the_room() {
+fn too_many_providers_leave_the_closer_peers_half_of_the_space() {
     let (providers, closer) = (peers(100, 1_000, 1, 20), peers(0, 20, 25, 60));
     let (read_providers, read_closer) = providers_answer(&providers, &closer);
     assert_eq!(read_closer.len(), 20);

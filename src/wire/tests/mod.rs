@@ -58,7 +58,7 @@ fn full_value() -> Value {
     }
 }
 
-/// What arrives of a value that was sent: all but the sender's time.
+/// A value after it was sent: without the sender's time.
 fn arrived(value: Value) -> Value {
     Value { received: None, ..value }
 }
@@ -77,7 +77,7 @@ fn field(number: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A `Peer` as someone else may send it.
+/// A `Peer` as other implementations may send it.
 fn raw_peer(id: &[u8], addrs: &[&[u8]]) -> Vec<u8> {
     let addrs = addrs.iter().map(|addr| Bytes::copy_from_slice(addr)).collect();
     pb::Peer { id: Bytes::copy_from_slice(id), addrs, connection: 1 }.encode_to_vec()
@@ -268,7 +268,7 @@ fn an_absent_type_and_a_written_zero_are_put_value() {
 
 /// py-libp2p sends author and signature and its own field 11, rust-libp2p cluster levels of 9 and 10.
 #[test]
-fn retired_and_unknown_fields_are_passed_over() {
+fn retired_and_unknown_fields_are_ignored() {
     let ours = Value::new("k", &b"v"[..]);
     let record = "0a016b 120176 1a02abcd 2202ef01 7a03aabbcc f80107";
     let message = format!("12016b 1a16{record} 5a03010203 5001 5009 500a 50ffffffffffffffffff01 9a0600 6b08016c");
@@ -330,7 +330,7 @@ fn a_stored_value_has_a_record() {
 }
 
 #[test]
-fn keys_that_the_core_must_judge_are_handed_up() {
+fn keys_that_the_core_must_check_are_decoded() {
     assert_eq!(decode_request(hex("0804")), Ok(Request::FindNode { key: Bytes::new() }));
     let empty = RecordKey::new(Bytes::new());
     assert_eq!(decode_request(hex("0803")), Ok(Request::GetProviders { key: empty.clone() }));
@@ -339,13 +339,13 @@ fn keys_that_the_core_must_judge_are_handed_up() {
 }
 
 #[test]
-fn a_publisher_that_is_no_peer_is_nobody() {
+fn an_invalid_publisher_is_ignored() {
     let message = hex("12016b 1a0c 0a016b 120176 d22903ffffff");
     assert_eq!(decode_request(message), Ok(Request::PutValue { value: Value::new("k", &b"v"[..]) }));
 }
 
 #[test]
-fn what_is_no_message_is_named_so() {
+fn malformed_messages_are_refused() {
     for message in ["08", "0804 1205 6b", "4a", "0804 4005", "0a00", "0804 1005", "1a03 0a056b", "0804 4c", "07"] {
         assert_eq!(decode_request(hex(message)), Err(Misbehaviour::Undecodable), "{message}");
     }
@@ -389,7 +389,7 @@ fn a_peer_id_at_the_end_of_an_address_is_read_and_not_sent() {
 }
 
 #[test]
-fn nothing_that_is_kept_keeps_the_message() {
+fn decoded_parts_do_not_keep_the_message_alive() {
     let mut message = vec![0x08, 1];
     message.extend(field(2, b"/a/b"));
     message.extend(field(3, &hex("0a042f612f62 120176")));

@@ -1,4 +1,4 @@
-//! What holds for any message and any bytes.
+//! Properties of all messages and all bytes.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -39,7 +39,7 @@ struct Stage {
     sent: Vec<(ConnectionId, RequestId)>,
     cancelled: Vec<(ConnectionId, RequestId)>,
     failed: Vec<(RequestId, RequestError)>,
-    /// Those of which it was told that a connection is being made for them.
+    /// Requests that were reported as being dialled for.
     dialling: Vec<RequestId>,
 }
 
@@ -150,7 +150,7 @@ fn one_dial_for_all_requests_and_the_connection_carries_them_in_order() {
 }
 
 #[test]
-fn a_request_is_said_to_be_dialled_when_its_dial_begins() {
+fn a_request_is_reported_as_dialling_when_its_dial_begins() {
     let (peers, mut stage) = (peers(2), Stage::new(1, 10));
     let (one, two) = (stage.send(peers[0], 1), stage.send(peers[1], 2));
     let three = stage.send(peers[0], 1);
@@ -173,15 +173,15 @@ fn a_failed_dial_fails_all_and_the_next_request_dials_again() {
     stage.dial();
 }
 
-/// Whoever breaks the handshake is not dialled again unless the core says so, which counts dials: whatever the ids are.
+/// A peer that fails the handshake is not dialled again unless the core sends another request, whatever the ids are.
 #[test]
-fn no_dial_is_begun_anew_here() {
+fn the_dialer_repeats_no_dial_by_itself() {
     let untold = RequestError::Unreachable(Unreachable::DialFailed(DialCause::Unknown));
     for peer in std::iter::repeat_with(PeerId::random).take(20) {
         let mut stage = Stage::new(4, 10);
         let id = stage.send(peer, 1);
         let connection = stage.dial();
-        // As noise says it.
+        // The error of noise.
         let error = TransportError::Other(std::io::Error::other("input error"));
         stage.fail(peer, connection, &DialError::Transport(vec![(addr(1), error)]));
         assert_eq!((&stage.failed[..], stage.dials.len()), (&[(id, untold)][..], 0));
@@ -190,7 +190,7 @@ fn no_dial_is_begun_anew_here() {
 }
 
 #[test]
-fn each_way_to_fail_has_its_name() {
+fn each_way_to_fail_has_its_reason() {
     let local = PeerId::random();
     let denied = || DialError::Denied { cause: libp2p_swarm::ConnectionDenied::new(std::io::Error::other("no")) };
     let wrong = DialError::WrongPeerId { obtained: local, address: addr(1) };
@@ -221,7 +221,7 @@ fn other_behaviours_are_asked_for_addresses_only_where_the_core_names_none() {
 }
 
 #[test]
-fn a_dial_that_outlives_its_requests_fails_nobody() {
+fn a_dial_that_outlives_its_requests_fails_no_other_request() {
     let (peer, mut stage) = (peers(1)[0], Stage::new(4, 10));
     let id = stage.send(peer, 1);
     let connection = stage.dial();
@@ -277,7 +277,7 @@ fn dials_beyond_the_budget_wait_in_order_and_requests_beyond_it_are_refused() {
 }
 
 #[test]
-fn dials_that_nobody_waits_for_hold_up_no_others_within_bounds() {
+fn dials_without_requests_delay_no_others_within_limits() {
     let (peers, mut stage) = (peers(20), Stage::new(2, 100));
     let ids: Vec<_> = peers.iter().map(|peer| stage.send(*peer, 1)).collect();
     assert_eq!(stage.dials.len(), 2);
@@ -314,7 +314,7 @@ fn a_foreign_dial_is_waited_for_and_then_tried_ourselves() {
     let dial = stage.dial();
     stage.fail(peer, dial, &condition_false());
     assert!(stage.failed.is_empty() && stage.dials.is_empty());
-    // It takes no part of the budget meanwhile.
+    // It does not use the budget in the meantime.
     let other = peers(2)[1];
     stage.send(other, 1);
     let dial = stage.dial();

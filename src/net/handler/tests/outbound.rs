@@ -364,7 +364,7 @@ async fn one_refusal_does_not_refuse_those_that_share_the_stream() {
 }
 
 #[tokio::test]
-async fn who_gives_up_one_announcement_does_not_give_up_those_that_share_its_stream() {
+async fn a_cancelled_announcement_does_not_cancel_those_that_share_its_stream() {
     let (mut node, mut raw) = announcements_in_line(3).await;
     let mut stream = raw.accept().await;
     read_request(&mut stream).await;
@@ -474,7 +474,7 @@ async fn what_does_not_fit_is_not_sent() {
 }
 
 #[tokio::test]
-async fn the_peers_protocols_are_told_on_change() {
+async fn the_peers_protocols_are_reported_on_change() {
     let both = StreamConfig { protocols: vec![NAME, OLD_NAME], ..config() };
     let (mut node, _raw) = rig(both, &[NAME]).await;
     let other = StreamProtocol::new("/other/1.0.0");

@@ -34,7 +34,7 @@ use crate::wire;
 pub(super) const NAME: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
 pub(super) const OLD_NAME: StreamProtocol = StreamProtocol::new("/test/kad/0.9.0");
 
-/// Ends a test that waits for what never comes.
+/// Fails a test that waits for too long.
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("nothing came within 20 s")
 }
@@ -48,7 +48,7 @@ pub(super) fn config() -> StreamConfig {
     }
 }
 
-/// What a test tells a swarm.
+/// From a test to a swarm.
 #[derive(Debug)]
 pub(super) enum Tell {
     Handler(ToHandler),
@@ -56,7 +56,7 @@ pub(super) enum Tell {
     Open,
 }
 
-/// What a swarm tells a test.
+/// From a swarm to a test.
 #[derive(Debug)]
 pub(super) enum Heard {
     Handler(FromHandler),
@@ -69,7 +69,7 @@ pub(super) enum Heard {
 pub(super) struct Side {
     tell: mpsc::Sender<Tell>,
     heard: mpsc::Receiver<Heard>,
-    /// The requests of which it was told that they are being sent, in order.
+    /// The requests that were reported as being sent, in order.
     pub(super) sent: Vec<(u64, Duration)>,
 }
 
