@@ -107,7 +107,7 @@ fn what_one_puts_another_gets() {
 }
 
 /// Nodes with k = 4, so that not everyone is among the closest; their numbers, nearest to the key first. The last node is
-/// not among them: it knows nobody.
+/// not among them: it knows no peer.
 fn with_k_of_four(count: usize, key: &str) -> (Network, Vec<usize>) {
     let mut config = DhtConfig::default();
     config.lookup.replication = NonZeroUsize::new(4).unwrap();
@@ -235,7 +235,7 @@ fn progress_names_who_was_asked_and_the_result_follows() {
 #[test]
 fn values_stream_and_end_with_the_best() {
     let mut network = Network::new(4);
-    // Two hold the worse one, two the better: nobody knows of the others yet.
+    // Two hold the worse one, two the better: they do not know each other yet.
     for (n, value) in [(1, "a"), (2, "b"), (3, "b")] {
         let query = network.handle(n).put(b"/x/y", value);
         assert!(matches!(network.finish(query), Err(QueryError::NoPeers)), "kept locally all the same");
@@ -421,7 +421,7 @@ fn events_of_other_queries_pass_through() {
 
 /// What an application and a driver can do to each other's timing.
 #[derive(Clone, Copy, Debug)]
-enum Turn {
+enum Action {
     Ask,
     Provide,
     Poll(usize),
@@ -432,15 +432,15 @@ enum Turn {
     Time,
 }
 
-fn turn() -> impl Strategy<Value = Turn> {
+fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        Just(Turn::Ask),
-        Just(Turn::Provide),
-        (0..16_usize).prop_map(Turn::Poll),
-        (0..16_usize).prop_map(Turn::Drop),
-        Just(Turn::Drive),
-        Just(Turn::Fail),
-        Just(Turn::Time),
+        Just(Action::Ask),
+        Just(Action::Provide),
+        (0..16_usize).prop_map(Action::Poll),
+        (0..16_usize).prop_map(Action::Drop),
+        Just(Action::Drive),
+        Just(Action::Fail),
+        Just(Action::Time),
     ]
 }
 
@@ -453,7 +453,7 @@ proptest! {
     /// In whatever order queries are made, polled, dropped and served: what is held ends or goes on, what is dropped is
     /// cancelled, and in the end nothing is left.
     #[test]
-    fn nothing_is_left_in_any_order(turns in prop::collection::vec(turn(), 1..80)) {
+    fn nothing_is_left_in_any_order(actions in prop::collection::vec(action(), 1..80)) {
         let mut config = DhtConfig::default();
         // What the node asks of itself goes on, whatever the application does.
         config.maintenance.check_interval = None;
@@ -461,11 +461,11 @@ proptest! {
         network.nodes[0].dht.admit_verified(network.now, &Contact::new(PeerId::random(), addrs(77)));
         let dht = network.handle(0);
         let mut held: Vec<Held> = Vec::new();
-        for turn in turns {
-            match turn {
-                Turn::Ask => held.push(Held::Query(dht.get(b"/a/b"))),
-                Turn::Provide => held.push(Held::Stream(dht.providers(b"content"))),
-                Turn::Poll(n) if n < held.len() => {
+        for action in actions {
+            match action {
+                Action::Ask => held.push(Held::Query(dht.get(b"/a/b"))),
+                Action::Provide => held.push(Held::Stream(dht.providers(b"content"))),
+                Action::Poll(n) if n < held.len() => {
                     let over = match &mut held[n] {
                         Held::Query(query) => poll(query).is_ready(),
                         Held::Stream(stream) => poll_next(stream).is_ready(),
@@ -474,18 +474,18 @@ proptest! {
                         held.remove(n);
                     }
                 }
-                Turn::Drop(n) if n < held.len() => drop(held.remove(n)),
-                Turn::Drive => network.run(),
-                Turn::Fail => {
+                Action::Drop(n) if n < held.len() => drop(held.remove(n)),
+                Action::Drive => network.run(),
+                Action::Fail => {
                     if let Some((id, _)) = network.mute.pop_first() {
                         let input = Input::Response { id, result: Err(RequestError::Refused) };
                         network.nodes[0].dht.handle_input(network.now, input);
                     }
                 }
-                Turn::Time => network.advance(Duration::from_secs(1)),
-                Turn::Poll(_) | Turn::Drop(_) => {}
+                Action::Time => network.advance(Duration::from_secs(1)),
+                Action::Poll(_) | Action::Drop(_) => {}
             }
-            if matches!(turn, Turn::Drive | Turn::Time) {
+            if matches!(action, Action::Drive | Action::Time) {
                 prop_assert!(network.nodes[0].commands.running() <= held.len(), "a dropped query runs on");
             }
         }

@@ -117,7 +117,7 @@ fn one_networks_failure_waits_for_the_other() {
 fn hearsay_of_one_network_waits_for_the_other() {
     for (wan, winner, evidence) in [(6, Which::Wan, Evidence::Remembered), (3, Which::Lan, Evidence::Hearsay)] {
         let mut two = Two::of(wan, 3);
-        // In the local network one still names a peer that is gone; in the wide one it is there, or nobody knows it.
+        // In the local network one still names a peer that is gone; in the wide one it is there, or no peer knows it.
         let sought = Network::new(6).nodes[5].peer;
         let gone = Contact::new(sought, addrs(5));
         two.lan.nodes[1].dht.admit_verified(two.lan.now, &gone);
@@ -248,7 +248,7 @@ fn providers_of_both_networks_come_without_repeats() {
     let mut two = Two::of(4, 4);
     let elsewhere = "/memory/99".parse().unwrap();
     two.lan.nodes[2].dht.handle_input(two.lan.now, Input::LocalAddrs(vec![elsewhere]));
-    // The second is told by both networks at the same address, the third at one in each, the fourth by one alone.
+    // The second is reported by both networks at the same address, the third at one in each, the fourth by one alone.
     for n in [1, 2, 3] {
         let provide = two.wan.handle(n).provide("content");
         two.wan.finish(provide).unwrap();
@@ -330,7 +330,7 @@ fn a_peer_is_named_where_its_addresses_are_admitted() {
     assert_eq!(given(&[&far, &near], policies), [one(&far), one(&near)]);
     assert_eq!(given(&[&far], policies), [one(&far), vec![]]);
     assert_eq!(given(&[&near], policies), [vec![], one(&near)]);
-    assert_eq!(given(&[&none], policies), [one(&none), vec![]], "refused there, and told");
+    assert_eq!(given(&[&none], policies), [one(&none), vec![]], "refused there, and reported");
     assert_eq!(given(&[], policies), [vec![vec![]], vec![vec![]]]);
     assert_eq!(given(&[&near], PerNetwork::default()), [one(&near), one(&near)]);
 }
