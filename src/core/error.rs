@@ -56,13 +56,13 @@ pub enum QueryError {
     #[error("this node was too busy to send a request in time ({0})")]
     Overloaded(Box<Report>),
     /// This node: its store could not keep or read the record.
-    #[error("this node's store failed: {0}")]
+    #[error("this node could not keep or read the record: {0}")]
     Store(StoreError),
     /// This node: it runs as many queries as its configuration allows. Try again when one has ended.
     #[error("this node runs as many queries as it may: try again when one has ended")]
     Busy,
     /// This node: it was dropped before the query ended.
-    #[error("the node was dropped")]
+    #[error("the node is gone")]
     Closed,
     /// The caller: it cancelled the query.
     #[error("cancelled by the caller")]

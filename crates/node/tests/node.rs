@@ -523,7 +523,7 @@ fn each_network_has_its_own_protocol_and_values() {
     let mut public = Node::start(&["--network", "amino", "--no-bootstrap", "--protocol", "/ipfs/lan/kad/1.0.0"]);
     public.done(&format!("dial {}", local.addr()));
     public.fault("get /pk/x", "no peers known");
-    assert_eq!(public.fault(&format!("provide {CID}"), "no own address")["kept"], false);
+    assert_eq!(public.fault(&format!("provide {CID}"), "no address of its own")["kept"], false);
     let mut beside = Node::start(&["--network", "lan", "--bootstrap", local.addr()]);
     assert_eq!(beside.done(&format!("provide {CID}"))["announced"][0], local.peer());
 }

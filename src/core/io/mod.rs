@@ -253,7 +253,7 @@ pub enum Refusal {
     #[error("this node is a client")]
     NotServing,
     /// This node's store failed.
-    #[error("this node's store failed: {0}")]
+    #[error("this node could not keep or read the record: {0}")]
     Store(StoreError),
     /// Too many requests wait for this node's store.
     #[error("this node's store has too many requests waiting")]

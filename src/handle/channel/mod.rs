@@ -92,7 +92,7 @@ pub enum HandleError {
     #[error("too many commands wait for the node: poll its driver, then send this one again")]
     Busy,
     /// The node was dropped.
-    #[error("the node was dropped")]
+    #[error("the node is gone")]
     Closed,
 }
 
