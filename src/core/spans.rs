@@ -1,7 +1,7 @@
-//! The spans of queries and requests: their names, and those of their fields, in one place.
+//! The tracing spans of queries and requests: their names and fields, in one place.
 //!
-//! Knows: `query`, `request`, `peer`, as every event of this crate calls them. Must not know: who looks. Where nobody
-//! does, a span is an empty value and no field of it is made.
+//! Knows: `query`, `request`, `peer`, the names that every event of this crate uses. Must not know: the subscriber. Without
+//! one, a span is an empty value and none of its fields is computed.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::key::Key;
 use super::message::Kind;
 use super::stats::QueryEnd;
 
-/// A query from its start to its end.
+/// The span of a query, from its start to its end.
 pub(crate) fn query(id: QueryId, kind: QueryKind, target: &Key) -> Span {
     tracing::debug_span!(
         parent: None,
@@ -28,7 +28,7 @@ pub(crate) fn query(id: QueryId, kind: QueryKind, target: &Key) -> Span {
     )
 }
 
-/// The query is over.
+/// Records the end of a query.
 pub(crate) fn end_query(span: &Span, end: QueryEnd, took: Duration) {
     if !span.is_disabled() {
         span.record("outcome", end.name());
@@ -36,7 +36,7 @@ pub(crate) fn end_query(span: &Span, end: QueryEnd, took: Duration) {
     }
 }
 
-/// A request from its sending to its end, below the span of the query that it is for.
+/// The span of a request, from its sending to its end, below the span of its query.
 pub(crate) fn request(of: Option<QueryId>, parent: Option<Id>, id: RequestId, kind: Kind, to: &Contact) -> Span {
     tracing::debug_span!(
         parent: parent,
@@ -50,7 +50,7 @@ pub(crate) fn request(of: Option<QueryId>, parent: Option<Id>, id: RequestId, ki
     )
 }
 
-/// The request is over; how long it took is not known of one that nobody waits for any more.
+/// Records the end of a request. A cancelled one has no known time.
 pub(crate) fn end_request(span: &Span, outcome: &'static str, took: Option<Duration>) {
     if !span.is_disabled() {
         span.record("outcome", outcome);

@@ -300,7 +300,7 @@ mod along_several_paths {
             let from = named.get();
             named.set(from + 20);
             let far = (from..from + 20).map(|i| contact(&format!("1{i:012b}")));
-            // Whoever is asked first on its path leads to the nearest.
+            // The peer that is asked first on its path leads to the nearest.
             let leads = [0, 2].iter().zip(&nearest).find(|(i, _)| peers[**i].key() == key);
             leads.map(|(_, nearest)| nearest.clone()).into_iter().chain(far).collect()
         };

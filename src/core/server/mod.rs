@@ -1,7 +1,9 @@
-//! What peers ask us: the server side of the six RPCs, answered from the table and the store.
+//! The server side of the six RPCs: answers the requests of peers from the table and the store.
 //!
-//! Knows: the rules for each request, and which of them wait for the store. Must not know: streams, or the queries of
-//! this node. A request that breaks a rule is refused without an answer (specification, A63).
+//! The server side of the six RPCs: answers the requests of peers from the table and the store.
+//!
+//! Knows: the rules for each request, and which requests wait for the store. Must not know: streams, or the queries of this
+//! node. A request that breaks a rule is refused without an answer (rule A63).
 //!
 //! Providers are handed out in random order, because a long list does not fit into a message and readers stop at a
 //! limit. A provider record without addresses gets those that this node knows.
@@ -29,10 +31,10 @@ use super::storage::{Asker, Storage, Visit, received};
 use super::store::{Done, Found, Op, StoreError};
 use super::time::Timestamp;
 
-/// What the server may use.
+/// The parts of the node that the server may use.
 pub(crate) struct ServerContext<'a> {
     pub(crate) now: Timestamp,
-    /// The host's date, by which records live.
+    /// The host's date, which decides when records expire.
     pub(crate) date: Timestamp,
     pub(crate) config: &'a DhtConfig,
     pub(crate) peers: &'a mut Peers,
@@ -40,12 +42,13 @@ pub(crate) struct ServerContext<'a> {
     pub(crate) rng: &'a mut ChaCha8Rng,
 }
 
-/// The end of a request, and what it means for the application.
+/// The reply to a request, and what follows from it.
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) reply: Reply,
+    /// A report to the application.
     pub(crate) event: Option<Event>,
-    /// A provider that was asked for and of which no address is known any more.
+    /// A provider of the requested content whose addresses are no longer known.
     pub(crate) lost: Option<PeerId>,
 }
 
@@ -61,34 +64,35 @@ impl Served {
 
 /// A request that waits for the store.
 #[derive(Debug)]
-struct Waiting {
+struct PendingRequest {
     from: PeerId,
-    /// The driver's name for it; `None` once the peer no longer waits.
+    /// The driver's id for it; `None` once the peer no longer waits.
     id: Option<InboundId>,
-    asked: Asked,
+    request: StoreRequest,
 }
 
+/// A request that the store answers.
 #[derive(Debug)]
-enum Asked {
-    Value(RecordKey),
-    Put(Value),
-    Providers(RecordKey),
-    Announce(RecordKey),
+enum StoreRequest {
+    GetValue(RecordKey),
+    PutValue(Value),
+    GetProviders(RecordKey),
+    AddProvider(ProviderRecord),
 }
 
-/// The requests of peers for which the store works. Those of peers that are gone count until the store is done with
-/// them: what they cost is there until then.
+/// The requests of peers that wait for the store. A request whose peer is gone counts until the store has run its operation,
+/// since it takes up the store until then.
 #[derive(Debug, Default)]
 pub(crate) struct Server {
     next: Visit,
-    waiting: BTreeMap<Visit, Waiting>,
-    /// Those whose peers wait, by the driver's names.
+    waiting: BTreeMap<Visit, PendingRequest>,
+    /// The requests whose peers still wait, by the driver's ids.
     by_id: BTreeMap<InboundId, Visit>,
     per_peer: BTreeMap<PeerId, usize>,
 }
 
 impl Server {
-    /// A peer asks, whose place in the keyspace is `place`. `None` if the answer waits for the store.
+    /// Answers a request of the peer `from`, whose key is `place`; `None` if the answer waits for the store.
     pub(crate) fn on_request(
         &mut self,
         cx: &mut ServerContext<'_>,
@@ -99,31 +103,29 @@ impl Server {
         if let Err(why) = check_key(&request) {
             return Some(Served::refuse(why));
         }
-        let asked = match request {
+        let request = match request {
             Request::Ping => return Some(Served::answer(Response::Ping)),
             Request::FindNode { key } => return Some(find_node(cx, &place, &key)),
-            Request::GetValue { key } => Asked::Value(key),
-            Request::PutValue { value } => Asked::Put(value),
-            Request::GetProviders { key } => Asked::Providers(key),
-            Request::AddProvider { key, providers } => {
-                return match announced(cx, &from, &key, providers) {
-                    Ok(record) => self.ask_store(cx, (from, place), id, Asked::Announce(key), Some(record)),
-                    Err(why) => Some(Served::refuse(why)),
-                };
-            }
+            Request::GetValue { key } => StoreRequest::GetValue(key),
+            Request::PutValue { value } => StoreRequest::PutValue(value),
+            Request::GetProviders { key } => StoreRequest::GetProviders(key),
+            Request::AddProvider { key, providers } => match announced(cx, &from, &key, providers) {
+                Ok(record) => StoreRequest::AddProvider(record),
+                Err(why) => return Some(Served::refuse(why)),
+            },
         };
-        self.ask_store(cx, (from, place), id, asked, None)
+        self.ask_store(cx, (from, place), id, request)
     }
 
-    /// The store did what a request waited for. Names the request if its peer still waits.
+    /// The store has run the operation for a request. Returns its id too if the peer still waits.
     pub(crate) fn on_done(
         &mut self,
         cx: &mut ServerContext<'_>,
         visit: Visit,
         done: Done,
     ) -> Option<(PeerId, Option<InboundId>, Served)> {
-        let Waiting { from, id, asked } = self.forget(visit)?;
-        Some((from, id, serve(cx, (from, Key::from(&from)), asked, done)))
+        let PendingRequest { from, id, request } = self.forget(visit)?;
+        Some((from, id, serve(cx, (from, Key::from(&from)), request, done)))
     }
 
     /// The peer no longer waits.
@@ -133,7 +135,7 @@ impl Server {
         }
     }
 
-    fn forget(&mut self, visit: Visit) -> Option<Waiting> {
+    fn forget(&mut self, visit: Visit) -> Option<PendingRequest> {
         let waiting = self.waiting.remove(&visit)?;
         if let Some(id) = &waiting.id {
             self.by_id.remove(id);
@@ -152,8 +154,7 @@ impl Server {
         cx: &mut ServerContext<'_>,
         (from, place): (PeerId, Key),
         id: InboundId,
-        asked: Asked,
-        record: Option<ProviderRecord>,
+        request: StoreRequest,
     ) -> Option<Served> {
         let limit = &cx.config.limit;
         let of_peer = self.per_peer.get(&from).copied().unwrap_or(0);
@@ -164,34 +165,34 @@ impl Server {
         self.next = Visit(visit.0 + 1);
         let asker = Asker::Inbound(visit);
         let sender = |key: &RecordKey| cx.peers.sender(&from, &place, &key.key(), cx.config.lookup.replication.get());
-        let done = match (&asked, record) {
-            (Asked::Value(key), _) => cx.storage.run(date, asker, Op::Get(key.clone())),
-            (Asked::Put(value), _) => {
+        let done = match &request {
+            StoreRequest::GetValue(key) => cx.storage.run(date, asker, Op::Get(key.clone())),
+            StoreRequest::PutValue(value) => {
                 let received = received(date, &cx.config.record, value.clone());
                 match cx.storage.checked(date, received) {
                     Ok(record) => cx.storage.put_of_peer(date, asker, record, sender(&value.key)),
                     Err(why) => return Some(Served::refuse(Misbehaviour::InvalidValue(why))),
                 }
             }
-            (Asked::Providers(key), _) => cx.storage.run(date, asker, Op::Providers(key.clone())),
-            (Asked::Announce(key), Some(record)) => {
-                cx.storage.run(date, asker, Op::AddProvider(Box::new(record), Some(sender(key))))
+            StoreRequest::GetProviders(key) => cx.storage.run(date, asker, Op::Providers(key.clone())),
+            StoreRequest::AddProvider(record) => {
+                let sender = sender(&record.key);
+                cx.storage.run(date, asker, Op::AddProvider(Box::new(record.clone()), Some(sender)))
             }
-            (Asked::Announce(_), None) => return Some(Served::refuse(Misbehaviour::NotItsProvider)),
         };
         match done {
-            Some(done) => Some(serve(cx, (from, place), asked, done)),
+            Some(done) => Some(serve(cx, (from, place), request, done)),
             None => {
                 *self.per_peer.entry(from).or_default() += 1;
                 self.by_id.insert(id, visit);
-                self.waiting.insert(visit, Waiting { from, id: Some(id), asked });
+                self.waiting.insert(visit, PendingRequest { from, id: Some(id), request });
                 None
             }
         }
     }
 }
 
-/// Keys have the length that the specification allows for them.
+/// Checks that a key has a length that the specification allows.
 fn check_key(request: &Request) -> Result<(), Misbehaviour> {
     let (len, max) = match request {
         Request::Ping => return Ok(()),
@@ -205,18 +206,18 @@ fn check_key(request: &Request) -> Result<(), Misbehaviour> {
     if (1..=max).contains(&len) { Ok(()) } else { Err(Misbehaviour::BadKey) }
 }
 
-/// The k closest with addresses, without whoever asks, and first of all the very peer that is asked for, where its
-/// addresses are known: this node itself, a client, whoever asks (A38).
+/// The k closest peers with addresses, without the peer that asks. If the target is the id of a peer whose addresses are
+/// known, that peer comes first: be it this node itself, a client, or the peer that asks (rule A38).
 fn find_node(cx: &mut ServerContext<'_>, from: &Key, preimage: &Bytes) -> Served {
     let mut closer = closest(cx, from, &Key::hash(preimage));
-    if let Some(target) = PeerId::from_bytes(preimage).ok().and_then(|peer| wanted(cx.peers, &peer)) {
+    if let Some(target) = PeerId::from_bytes(preimage).ok().and_then(|peer| peer_with_addrs(cx.peers, &peer)) {
         closer.retain(|contact| contact.peer() != target.peer());
         closer.insert(0, target);
     }
     Served::answer(Response::FindNode { closer })
 }
 
-fn wanted(peers: &mut Peers, peer: &PeerId) -> Option<Arc<Contact>> {
+fn peer_with_addrs(peers: &mut Peers, peer: &PeerId) -> Option<Arc<Contact>> {
     let contact = if peer == peers.local.peer() { Some(Arc::clone(&peers.local)) } else { peers.contact(peer) };
     if let Some(contact) = &contact {
         peers.book.on_used(contact.key());
@@ -224,15 +225,15 @@ fn wanted(peers: &mut Peers, peer: &PeerId) -> Option<Arc<Contact>> {
     contact.filter(|contact| contact.has_addrs()).map(|contact| contact.at_most(MAX_FIRST_HAND))
 }
 
-/// Peers worth handing out (rule A30): none that could not be connected to since it last answered, although the node
-/// itself gives those another chance.
+/// The k closest peers to name in an answer: none that could not be reached since it last answered, although this node itself
+/// gives those another chance (rule A30).
 fn closest(cx: &ServerContext<'_>, from: &Key, key: &Key) -> Vec<Arc<Contact>> {
     let count = cx.config.lookup.replication.get();
     cx.peers.table.closest(key, count, |key, entry| key != from && !entry.is_unreachable() && entry.contact.has_addrs())
 }
 
-/// What a peer announces of itself; what it says of others is ignored. Without an address that can be handed out nobody
-/// could make use of it (rule A42).
+/// The provider record that a peer announces for itself; records for other peers are ignored. Without an address that other
+/// peers can use, it is refused (rule A42).
 fn announced(
     cx: &mut ServerContext<'_>,
     from: &PeerId,
@@ -251,39 +252,40 @@ fn announced(
     Ok(ProviderRecord::new(key.clone(), provider, cx.date + record.provider_ttl, cx.date + record.provider_addr_ttl))
 }
 
-/// The answer, once the store has spoken.
-fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), asked: Asked, done: Done) -> Served {
-    match (asked, done) {
-        (Asked::Value(key), Ok(Found::Value(record))) => {
+/// The reply to a request for which the store has run its operation.
+fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), request: StoreRequest, done: Done) -> Served {
+    match (request, done) {
+        (StoreRequest::GetValue(key), Ok(Found::Value(record))) => {
             let closer = closest(cx, &place, &key.key());
             let value = record.map(|record| as_sent(cx.date, record));
             Served::answer(Response::GetValue { key, value, closer })
         }
-        (Asked::Providers(key), Ok(Found::Providers(records))) => {
+        (StoreRequest::GetProviders(key), Ok(Found::Providers(records))) => {
             let closer = closest(cx, &place, &key.key());
             let providers = records.into_iter().map(|record| as_reachable(cx.peers, record));
             let (mut providers, mut lost): (Vec<_>, Vec<_>) = providers.partition(|provider| provider.has_addrs());
-            // Not all of a long list fit into a message, and whoever asks may stop at the first.
+            // A message may be too small for a long list, and the peer that asks may stop at the first.
             shuffle(&mut providers, cx.rng);
             shuffle(&mut lost, cx.rng);
             let lost = lost.first().map(|provider| *provider.peer());
             Served { lost, ..Served::answer(Response::GetProviders { key, providers, closer }) }
         }
-        (Asked::Put(value), Ok(Found::Kept { .. })) => {
+        (StoreRequest::PutValue(value), Ok(Found::Kept { .. })) => {
             let event = Event::RecordStored { key: value.key.clone(), from };
             let echo = Value { publisher: None, ttl: None, age: None, received: Some(cx.date), ..value };
             Served { event: Some(event), ..Served::answer(Response::PutValue { value: echo }) }
         }
-        (Asked::Announce(key), Ok(Found::Kept { .. })) => {
-            Served { event: Some(Event::ProviderStored { key, provider: from }), reply: Reply::Nothing, lost: None }
+        (StoreRequest::AddProvider(record), Ok(Found::Kept { .. })) => {
+            let event = Event::ProviderStored { key: record.key, provider: from };
+            Served { event: Some(event), reply: Reply::Nothing, lost: None }
         }
         (_, Err(why)) => Served::refuse(why),
-        // The answer to something else than was asked: no store gives it.
+        // The result of another operation: no store returns it.
         _ => Served::refuse(StoreError::Failed),
     }
 }
 
-/// A provider as it is handed out: where it is known to be now, then with what it announced.
+/// A provider as an answer names it: first the addresses known now, then those that it announced.
 fn as_reachable(peers: &Peers, record: ProviderRecord) -> Arc<Contact> {
     match record.provider {
         _ if record.own => Arc::clone(&peers.local),
@@ -291,7 +293,7 @@ fn as_reachable(peers: &Peers, record: ProviderRecord) -> Arc<Contact> {
     }
 }
 
-/// A value as it is handed out, with the lifetime that remains.
+/// A value as an answer contains it, with the lifetime that remains.
 fn as_sent(now: Timestamp, record: Record) -> Value {
     let age = record.age(now);
     Value {

@@ -1,6 +1,6 @@
-//! How long something took, counted in fixed ranges.
+//! A histogram of durations.
 //!
-//! Knows: whole numbers. Must not know: what was measured, or any float.
+//! Knows: fixed ranges, whole numbers. Must not know: what was measured, or any float.
 
 use std::time::Duration;
 
@@ -27,21 +27,21 @@ pub const BOUNDS: [Duration; 13] = [
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Durations {
-    /// How many fell into each range of [`BOUNDS`]; the last counts those above all of them.
+    /// Number of durations in each range of [`BOUNDS`]; the last counts those above all of them.
     pub counts: [u64; BOUNDS.len() + 1],
-    /// All of them together, in microseconds.
+    /// Sum of all durations, in microseconds.
     pub sum_us: u64,
 }
 
 impl Durations {
-    /// One more.
+    /// Counts a duration.
     pub fn record(&mut self, took: Duration) {
         let range = BOUNDS.partition_point(|bound| *bound < took);
         self.counts[range] += 1;
         self.sum_us = self.sum_us.saturating_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// How many there were.
+    /// Number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }

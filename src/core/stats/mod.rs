@@ -1,4 +1,4 @@
-//! Plain counters: the core counts, the binding publishes, tests and simulations assert.
+//! Plain counters: the core counts, the metrics publish, tests and simulations compare.
 
 mod durations;
 #[cfg(feature = "serde")]
@@ -13,7 +13,8 @@ pub use query_end::QueryEnd;
 pub use super::io::QueryKind;
 use super::message::{Kind, RequestError};
 
-/// What a node did since it started. With the feature `serde` each counter is written by its name, as in the metrics.
+/// Counters of what a node did since it started. With the feature `serde` each counter is written by its name, as in the
+/// metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
@@ -21,21 +22,21 @@ pub struct Stats {
     /// Requests sent, by [`Kind`] as index.
     #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
     pub sent: [u64; 6],
-    /// Of those, how many were answered.
+    /// Requests answered, by kind.
     #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
     pub answered: [u64; 6],
-    /// Of those, how many failed or ran out of time.
+    /// Requests that failed or timed out, by kind.
     #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
     pub failed: [u64; 6],
-    /// Why they failed, by the index of the reason in [`RequestError::REASONS`].
+    /// Requests that failed or timed out, by the index of the reason in [`RequestError::REASONS`].
     #[cfg_attr(feature = "serde", serde(with = "named::reasons"))]
     pub failures: [u64; RequestError::REASONS.len()],
-    /// Requests not sent, since the peer is held back after failures ([`BackOffConfig`](super::config::BackOffConfig)).
+    /// Requests not sent because the peer is held back after failures ([`BackOffConfig`](super::config::BackOffConfig)).
     pub held_back: u64,
-    /// Of those, how many were given up before they ended.
+    /// Requests cancelled, by kind.
     #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
     pub cancelled: [u64; 6],
-    /// How long the answered ones took, dialling included, for each kind that there was.
+    /// The times that answered requests took, dialling included; one entry for each kind that occurred.
     pub round_trips: Vec<RoundTrips>,
     /// Inbound requests, by kind.
     #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
@@ -46,44 +47,43 @@ pub struct Stats {
     pub queries_started: u64,
     /// Queries that succeeded.
     pub queries_succeeded: u64,
-    /// Queries that failed, ran out of time or were cancelled.
+    /// Queries that failed, timed out or were cancelled.
     pub queries_failed: u64,
-    /// How long queries took, the node's own among them, for each way in which one of a kind ended.
+    /// The times that queries took, the node's own included; one entry for each kind and end that occurred.
     pub queries: Vec<QueryTimes>,
-    /// Records brought to other peers, by the reason for it.
+    /// Records sent to other peers, by reason.
     pub stores: Stores,
     /// Peers in the routing table now.
     pub table: usize,
-    /// Peers that ever entered the routing table.
+    /// Peers that entered the routing table.
     pub admitted: u64,
-    /// Peers that ever left it.
+    /// Peers that left the routing table.
     pub evicted: u64,
-    /// How often peers broke the protocol.
+    /// Number of times that peers broke the protocol.
     pub misbehaved: u64,
 }
 
-/// How long requests of one kind took to be answered.
+/// The times that answers to requests of one kind took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct RoundTrips {
-    /// The kind.
+    /// The kind of the requests.
     pub kind: Kind,
-    /// How long.
+    /// Their times.
     pub took: Durations,
 }
 
-/// How long queries of one kind took to end in one way. One that is cancelled is counted up to the last thing that the
-/// node heard of.
+/// The times that queries of one kind took to one kind of end. A cancelled query counts up to the last event before that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct QueryTimes {
-    /// What they were for.
+    /// The kind of the queries.
     pub kind: QueryKind,
-    /// How they ended.
+    /// The kind of their end.
     pub end: QueryEnd,
-    /// How long they took.
+    /// Their times.
     pub took: Durations,
 }
 
@@ -115,76 +115,76 @@ impl Stats {
     }
 }
 
-/// Values and provider records brought to other peers, each counted once for each peer that it was sent to.
+/// Values and provider records sent to other peers, each counted once for each peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct Stores {
-    /// By the application's put or provide.
+    /// Published by the application's put or provide.
     pub published: u64,
-    /// By the publisher, again: the interval was over, or a peer was new among the closest.
+    /// Announced again by this node as their publisher: the interval had passed, or a peer was new among the closest.
     pub announced: u64,
-    /// By a holder, in the period in which nobody else did.
+    /// Replicated by this node as a holder, in a period in which no other peer did.
     pub replicated: u64,
-    /// By the nearest holder, to a newcomer that is closer to the key.
+    /// Sent by this node as the nearest holder to a new peer that is closer to the key.
     pub joined: u64,
-    /// After a read, to those of the closest that held an older value or none.
+    /// Sent after a get to those of the k closest that held an older value or none.
     pub corrected: u64,
-    /// After a read, to the closest peer on the path that did not hold the value.
+    /// Sent after a get to the closest peer on the path that did not hold the value.
     pub cached: u64,
 }
 
-/// How much of everything there is now.
+/// Current numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct Levels {
-    /// Queries that run, the node's own among them.
+    /// Running queries, the node's own included.
     pub queries: usize,
-    /// Requests with the driver whose end is awaited.
+    /// Requests that the driver has and whose end is outstanding.
     pub requests: usize,
     /// Peers in each bucket of the table, the farthest first.
     pub buckets: Vec<usize>,
-    /// How many nodes the network is likely to have, this one included.
+    /// Estimated number of nodes in the network, this one included.
     pub estimated_nodes: u64,
-    /// Values of other peers that are kept.
+    /// Values of other peers that this node stores.
     pub values: usize,
-    /// Provider records of other peers that are kept.
+    /// Provider records of other peers that this node stores.
     pub providers: usize,
     /// Own values and own provider records.
     pub own: usize,
 }
 
-/// Why a dial did not lead to a connection, in one word each; `already_dialled`: another part of the program was at it.
+/// The reasons why a dial did not lead to a connection. `already_dialled`: another part of the program is dialling the peer.
 pub const DIAL_FAILURES: [&str; 5] = ["no_address", "unreachable", "wrong_peer", "denied", "already_dialled"];
 
-/// What a driver did to carry requests: plain counters, which are the driver's to keep, and what there is now.
+/// Counters of what a driver did to carry requests, and current numbers. The driver keeps them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct DriverStats {
     /// Dials begun for a request.
     pub dials_started: u64,
-    /// Of those, how many led to a connection.
+    /// Dials for a request that led to a connection.
     pub dials_succeeded: u64,
-    /// Of those, how many did not, by the index of the reason in [`DIAL_FAILURES`].
+    /// Dials for a request that failed, by the index of the reason in [`DIAL_FAILURES`].
     #[cfg_attr(feature = "serde", serde(with = "named::dials"))]
     pub dials_failed: [u64; DIAL_FAILURES.len()],
     /// Streams that peers opened.
     pub streams_inbound: u64,
-    /// Of those, how many were refused since there were too many on the connection.
+    /// Streams of peers that were refused, since there were too many on the connection.
     pub streams_refused: u64,
-    /// Streams opened for requests.
+    /// Streams that this node opened for requests.
     pub streams_outbound: u64,
-    /// Requests sent on a stream that was open already.
+    /// Requests sent on a stream that was already open.
     pub streams_reused: u64,
-    /// Peers to which a connection is up.
+    /// Connected peers.
     pub connected_peers: u64,
     /// Requests that wait for a connection.
     pub requests_waiting: u64,
 }
 
-/// Why a record is brought to a peer.
+/// The reason for which a record is sent to a peer; see [`Stores`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     Published,
@@ -194,7 +194,7 @@ pub(crate) enum Cause {
 }
 
 impl Stores {
-    /// All of them, each with the name of its cause.
+    /// All counters, each with the name of its reason.
     pub fn by_cause(&self) -> [(&'static str, u64); 6] {
         [
             ("published", self.published),
@@ -206,7 +206,7 @@ impl Stores {
         ]
     }
 
-    /// One more.
+    /// Counts a record.
     pub(crate) fn count(&mut self, cause: Cause) {
         let counter = match cause {
             Cause::Published => &mut self.published,

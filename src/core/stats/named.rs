@@ -1,4 +1,4 @@
-//! Counters written with a name each: in which place of an array one is, is nobody else's business.
+//! Writes counters by name, so that their places in an array can change.
 //!
 //! Knows: names and numbers. Must not know: what is counted.
 
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::de::{Deserialize as _, Deserializer};
 use serde::ser::Serializer;
 
-/// A module for `#[serde(with = …)]` on an array whose places are called so.
+/// A module for `#[serde(with = …)]` on an array whose places have these names.
 macro_rules! named {
     ($(#[$doc:meta])* $module:ident, $names:expr) => {
         $(#[$doc])*
@@ -52,7 +52,7 @@ fn write<S: Serializer, const N: usize>(
     serializer.collect_map(names.into_iter().zip(counts))
 }
 
-/// What is not named is none, and what is not known is left out.
+/// A counter that is not there is 0, and an unknown one is ignored.
 fn read<'de, D: Deserializer<'de>, const N: usize>(
     names: impl IntoIterator<Item = &'static str>,
     deserializer: D,

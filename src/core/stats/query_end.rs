@@ -11,23 +11,23 @@ use crate::core::error::QueryError;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum QueryEnd {
-    /// It reached what it was for.
+    /// It had the result that it was for.
     Succeeded,
-    /// Everyone who could be asked was, and nobody had it.
+    /// No peer that could be asked had it.
     NotFound,
-    /// Fewer peers than wanted took or held it.
+    /// Fewer peers than its quorum took or held the record.
     QuorumMissed,
-    /// Nobody was known who could be asked.
+    /// This node knew no peer that it could ask.
     NoPeers,
-    /// Of those who could be asked, nobody answered.
+    /// No peer answered.
     NoAnswer,
-    /// Its time was over.
+    /// It timed out.
     TimedOut,
-    /// The caller ended it, or it gave way to another.
+    /// The application cancelled it, or it gave way to another query.
     Cancelled,
-    /// What was asked for cannot be: a key or value that is not valid, a newer value, no own address.
+    /// The operation is impossible: an invalid key or value, a newer value, no own address.
     Refused,
-    /// This node could not: its store failed, or it had too much to do.
+    /// This node failed: its store, or it had too many requests in flight.
     Failed,
 }
 
