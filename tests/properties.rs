@@ -1,4 +1,4 @@
-//! The laws of the core in every order of events: one node to which anything happens, and networks in which anyone
+//! The laws of the core in every order of events: one node to which anything happens, and networks in which every other node
 //! may be dead, silent or a liar.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
@@ -40,7 +40,7 @@ fn live_with(config: &DhtConfig, actions: &[Action], deferred: bool) -> Lawful {
     node
 }
 
-/// What the host's clock says, if it is set.
+/// The time of the host's clock, if it is set.
 fn date() -> impl Strategy<Value = Option<Timestamp>> {
     let edges = prop::sample::select(vec![0, 1, u64::MAX / 2, u64::MAX - 1, u64::MAX]);
     let near = lawful::BEGIN.as_micros()..2 * lawful::BEGIN.as_micros();
@@ -66,8 +66,8 @@ proptest! {
         live(&actions, true);
     }
 
-    /// Whatever it is told and asked, it tells, keeps and dials no address that the public network has no use for, and
-    /// none of its own as another's: `Lawful` looks at every output, and at all that the node knows and keeps.
+    /// Whatever happens to it, a node names, keeps and dials no address that the public network has no use for, and none of its
+    /// own as another's: `Lawful` checks every output, and all that the node knows and keeps.
     #[test]
     fn a_public_node_deals_with_public_addresses_alone(actions in lives(), deferred: bool) {
         let mut config = small();
@@ -111,7 +111,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
-    /// Whoever is dead, silent or a liar: every query ends by its timeout, every node keeps the laws.
+    /// Whichever nodes are dead, silent or liars: every query ends by its timeout, every node keeps the laws.
     #[test]
     fn no_network_is_so_bad_that_a_query_hangs(plan in plan()) {
         let Plan { nodes, .. } = &plan;

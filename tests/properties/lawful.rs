@@ -66,7 +66,7 @@ pub(crate) fn small() -> DhtConfig {
     config
 }
 
-/// What was called, to be called again.
+/// A call, to be repeated on another node.
 pub(crate) type Call = Arc<dyn Fn(&mut Dht, &mut Option<DeferredControl>)>;
 
 pub(crate) fn node(local: &Arc<Contact>, config: &DhtConfig, deferred: bool) -> (Dht, Option<DeferredControl>) {
@@ -322,9 +322,9 @@ impl Lawful {
     }
 }
 
-/// So many runs keep records alive at most.
+/// Maximum number of queries that announce records.
 const RUNS: usize = 3;
-/// So many lookups keep the table fresh at a time.
+/// Maximum number of refresh lookups at a time.
 const REFRESHES: usize = 3;
-/// So many removals wait for a deferred store at most.
+/// Maximum number of removals that wait for a deferred store.
 pub(crate) const FORGOTTEN: usize = 4;

@@ -33,7 +33,7 @@ pub(crate) enum Character {
 pub(crate) struct Plan {
     /// The character of each node, and whether its store answers later.
     pub(crate) nodes: Vec<(Character, bool)>,
-    /// Who starts what, and after how many milliseconds.
+    /// The node that starts a query, the query, and the time after which it does, in milliseconds.
     queries: Vec<(u8, u8, u16)>,
     seed: u32,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Network {
     nodes: Vec<Lawful>,
     characters: Vec<Character>,
     packets: BTreeMap<(Timestamp, u64), (usize, Packet)>,
-    /// Whose request each inbound one is.
+    /// The node that sent each inbound request, and its own id for it.
     inbound: BTreeMap<(usize, InboundId), (usize, RequestId)>,
     now: Timestamp,
     next: u64,

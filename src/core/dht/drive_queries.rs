@@ -19,24 +19,24 @@ impl Dht {
     /// Lets a query take its next steps until it waits or ends.
     pub(super) fn drive(&mut self, now: Timestamp, id: QueryId) {
         if let Some(query) = self.pool.take(id) {
-            self.advance(now, id, query);
+            self.advance(now, query);
         }
     }
 
     /// The same for a query that was taken out of the pool for a step.
-    fn advance(&mut self, now: Timestamp, id: QueryId, mut query: Box<Query>) {
-        let (mut events, before) = (Vec::new(), query.in_flight.len());
+    fn advance(&mut self, now: Timestamp, mut query: Box<Query>) {
+        let (id, mut events, before) = (query.id, Vec::new(), query.in_flight.len());
         loop {
             let step = query.machine.next(&self.cx(), &mut query.report, &mut events);
-            self.report_events(id, &query, &mut events);
+            self.report_events(&query, &mut events);
             match step {
-                Step::Ask(to, request, tag) => self.ask(now, id, &mut query, &to, request, tag),
+                Step::Ask(to, request, tag) => self.ask(now, &mut query, &to, request, tag),
                 Step::Wait => break,
-                Step::Finish(result) => return self.finish(now, id, query, result),
+                Step::Finish(result) => return self.finish(now, query, result),
             }
         }
         let asked = if query.progress { query.in_flight[before..].to_vec() } else { Vec::new() };
-        self.pool.put(id, query);
+        self.pool.put(query);
         self.pass_waiting(now);
         for request in asked.iter().filter_map(|request| self.requests.get(*request)) {
             if !request.is_with_driver() {
@@ -46,10 +46,10 @@ impl Dht {
         }
     }
 
-    fn ask(&mut self, now: Timestamp, id: QueryId, query: &mut Query, to: &Arc<Contact>, request: Request, tag: Tag) {
+    fn ask(&mut self, now: Timestamp, query: &mut Query, to: &Arc<Contact>, request: Request, tag: Tag) {
         if let Some(why) = self.peers.held_back_reason(now, to, query.by_app) {
             self.stats.held_back += 1;
-            return self.query_failed(id, query, tag, to, why);
+            return self.query_failed(query, tag, to, why);
         }
         if matches!(request.kind(), Kind::PutValue | Kind::AddProvider)
             && let Some(cause) = query.machine.cause()
@@ -57,9 +57,9 @@ impl Dht {
             self.stats.stores.count(cause);
         }
         let to = self.peers.with_known(&self.peers.filtered(to));
-        let request = self.requests.queue(now, Owner::Query(id, tag), query.machine.urgency(), to, request);
+        let request = self.requests.queue(now, Owner::Query(query.id, tag), query.machine.urgency(), to, request);
         query.in_flight.push(request);
-        self.window.wait(id, request);
+        self.window.wait(query.id, request);
     }
 
     /// The store has run the operation that a query waits for.
@@ -67,19 +67,13 @@ impl Dht {
         let Some(mut query) = self.pool.take(id) else { return };
         let mut events = Vec::new();
         query.machine.on_local(&self.cx(), done, &mut events);
-        self.report_events(id, &query, &mut events);
-        self.advance(now, id, query);
+        self.report_events(&query, &mut events);
+        self.advance(now, query);
     }
 
     /// A request of a query has an answer that fits it.
-    pub(super) fn on_query_answer(
-        &mut self,
-        now: Timestamp,
-        id: QueryId,
-        tag: Tag,
-        ended: &EndedRequest,
-        response: Response,
-    ) {
+    pub(super) fn on_query_answer(&mut self, now: Timestamp, ended: &EndedRequest, response: Response) {
+        let Owner::Query(id, tag) = ended.request.owner else { return };
         let Some(mut query) = self.pool.take(id) else { return };
         let (from, peer, took) = (&ended.request.to, *ended.request.to.peer(), ended.request.elapsed(now));
         let target = query.machine.lookup(tag).map_or(query.target, |lookup| *lookup.target());
@@ -115,8 +109,8 @@ impl Dht {
                 self.misbehaved(peer, what);
             }
         }
-        self.report_events(id, &query, &mut events);
-        self.advance(now, id, query);
+        self.report_events(&query, &mut events);
+        self.advance(now, query);
     }
 
     /// A request of a query failed; the query no longer owns it.
@@ -130,19 +124,12 @@ impl Dht {
     ) {
         let Some(mut query) = self.pool.take(id) else { return };
         query.in_flight.retain(|known| *known != request);
-        self.query_failed(id, &mut query, tag, from, why);
-        self.advance(now, id, query);
+        self.query_failed(&mut query, tag, from, why);
+        self.advance(now, query);
     }
 
     /// A peer failed a query, or is held back since it failed before.
-    pub(super) fn query_failed(
-        &mut self,
-        id: QueryId,
-        query: &mut Query,
-        tag: Tag,
-        to: &Arc<Contact>,
-        why: RequestError,
-    ) {
+    pub(super) fn query_failed(&mut self, query: &mut Query, tag: Tag, to: &Arc<Contact>, why: RequestError) {
         let peer = *to.peer();
         // A peer that is not dialled on hearsay fails once for each referrer; the report has it once.
         let failure = PeerFailure::new(peer, why);
@@ -151,19 +138,14 @@ impl Dht {
         }
         query.machine.on_failure(to, tag, why);
         if query.progress {
-            self.report(id, QueryEvent::Progress(Progress::Failed { peer, why }));
+            self.report(query.id, QueryEvent::Progress(Progress::Failed { peer, why }));
         }
     }
 
     /// Ends a query. Requests that are merely late go on to their timeout, so that the table learns which peers are dead.
-    pub(super) fn finish(
-        &mut self,
-        now: Timestamp,
-        id: QueryId,
-        mut query: Box<Query>,
-        result: Result<Answer, QueryError>,
-    ) {
-        self.forget(now, id, &query, QueryEnd::of(&result));
+    pub(super) fn finish(&mut self, now: Timestamp, mut query: Box<Query>, result: Result<Answer, QueryError>) {
+        let id = query.id;
+        self.forget(now, &query, QueryEnd::of(&result));
         for request in std::mem::take(&mut query.in_flight) {
             match self.requests.get(request) {
                 Some(late) if late.shows_liveness() => self.requests.set_owner(request, Owner::Evidence),
@@ -171,7 +153,7 @@ impl Dht {
             }
         }
         self.pass_waiting(now);
-        self.on_bucket_visited(now, id, &query);
+        self.on_bucket_visited(now, &query);
         let follow_up = query.machine.get().and_then(|get| get.follow_up.take());
         self.end_joined(now, &query.machine, Some(&result));
         self.on_announcements_ended(id, query.machine, &result);
@@ -194,7 +176,7 @@ impl Dht {
             Some(result) if !matches!(result, Err(QueryError::TimedOut { .. })) => {
                 for id in joined {
                     if let Some(query) = self.pool.take(id) {
-                        self.finish(now, id, query, result.clone());
+                        self.finish(now, query, result.clone());
                     }
                 }
             }
@@ -204,7 +186,7 @@ impl Dht {
                 let Some(mut query) = self.pool.take(id) else { return };
                 query.machine = Machine::Bootstrap(Bootstrap::join(&self.cx(), rng));
                 self.refresh.join_started(id);
-                self.advance(now, id, query);
+                self.advance(now, query);
             }
         }
     }
@@ -247,9 +229,9 @@ impl Dht {
     }
 
     /// A query that was taken out of the pool is over: counts it, and closes its span.
-    fn forget(&mut self, now: Timestamp, id: QueryId, query: &Query, end: QueryEnd) {
-        self.pool.forget(id, query);
-        self.window.forget(id);
+    fn forget(&mut self, now: Timestamp, query: &Query, end: QueryEnd) {
+        self.pool.forget(query);
+        self.window.forget(query.id);
         let took = now.since(query.started);
         self.stats.on_query_end(query.kind, end, took);
         spans::end_query(&query.span, end, took);
@@ -259,7 +241,7 @@ impl Dht {
     pub(super) fn abandon(&mut self, id: QueryId) {
         self.refresh.abandoned(id);
         let (now, Some(query)) = (self.time.now, self.pool.take(id)) else { return };
-        self.forget(now, id, &query, QueryEnd::Cancelled);
+        self.forget(now, &query, QueryEnd::Cancelled);
         query.in_flight.into_iter().for_each(|request| self.give_up(request));
         self.pass_waiting(now);
         self.end_joined(now, &query.machine, None);
@@ -280,10 +262,10 @@ impl Dht {
         self.outputs.push_back(Output::Event(Event::QueryProgressed { id, event }));
     }
 
-    fn report_events(&mut self, id: QueryId, query: &Query, events: &mut Vec<QueryEvent>) {
+    fn report_events(&mut self, query: &Query, events: &mut Vec<QueryEvent>) {
         for event in events.drain(..) {
             if query.by_app {
-                self.report(id, event);
+                self.report(query.id, event);
             }
         }
     }

@@ -37,12 +37,12 @@ impl Dht {
     }
 
     /// A query ended, by itself or by its timeout. A lookup refreshes the bucket of its target.
-    pub(super) fn on_bucket_visited(&mut self, now: Timestamp, id: QueryId, query: &Query) {
+    pub(super) fn on_bucket_visited(&mut self, now: Timestamp, query: &Query) {
         match &query.machine {
             Machine::Bootstrap(bootstrap) => {
                 let few = self.knows_few();
                 let report = bootstrap.report();
-                self.refresh.on_ended(now, id, report, few, &mut self.rng);
+                self.refresh.on_ended(now, query.id, report, few, &mut self.rng);
                 for contact in &report.candidates {
                     self.queue(now, Arc::clone(contact));
                 }

@@ -201,7 +201,7 @@ impl Dht {
             self.learn(now, request, took);
         }
         match request.owner {
-            Owner::Query(id, tag) => self.on_query_answer(now, id, tag, ended, response),
+            Owner::Query(..) => self.on_query_answer(now, ended, response),
             Owner::Probe => self.on_probed(now, request.to.peer(), Some(&response)),
             Owner::Evidence => {}
         }
@@ -392,7 +392,7 @@ impl Dht {
                 && let Owner::Query(_, tag) = open.owner
             {
                 let to = Arc::clone(&open.to);
-                self.query_failed(id, &mut query, tag, &to, RequestError::Busy);
+                self.query_failed(&mut query, tag, &to, RequestError::Busy);
             }
         }
         let cx = self.cx();
@@ -408,7 +408,7 @@ impl Dht {
             let timed_out = |report| QueryError::TimedOut { after: query.timeout, best, report };
             Err(QueryError::overloaded(Box::new(std::mem::take(report))).unwrap_or_else(timed_out))
         });
-        self.finish(now, id, query, result);
+        self.finish(now, query, result);
     }
 }
 

@@ -171,8 +171,8 @@ mod tests {
     use rand_core::SeedableRng as _;
 
     use super::*;
-    use crate::core::peers::FailedRequest;
     use crate::core::message::{DialCause, Unreachable};
+    use crate::core::peers::FailedRequest;
 
     fn probes(at_once: usize, candidates: usize, check_interval: Option<Duration>) -> Probes {
         let mut config = DhtConfig::default();

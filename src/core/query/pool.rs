@@ -20,6 +20,8 @@ use crate::core::time::Timestamp;
 
 #[derive(Debug)]
 pub(crate) struct Query {
+    /// Set when the query enters the pool.
+    pub(crate) id: QueryId,
     pub(crate) machine: Machine,
     pub(crate) kind: QueryKind,
     /// Set when the query enters the pool.
@@ -45,6 +47,7 @@ pub(crate) struct Query {
 impl Query {
     pub(crate) fn new(machine: Machine, target: Key, kind: QueryKind) -> Query {
         Query {
+            id: QueryId::new(0),
             kind,
             span: Span::none(),
             machine,
@@ -91,6 +94,7 @@ impl Pool {
     }
 
     pub(crate) fn insert(&mut self, now: Timestamp, id: QueryId, timeout: Duration, mut query: Query) {
+        query.id = id;
         query.started = now;
         query.timeout = timeout;
         query.deadline = now + timeout;
@@ -99,7 +103,7 @@ impl Pool {
         if query.yields {
             self.yielding.insert(id);
         }
-        self.put(id, Box::new(query));
+        self.put(Box::new(query));
     }
 
     pub(crate) fn get_mut(&mut self, id: QueryId) -> Option<&mut Query> {
@@ -111,14 +115,14 @@ impl Pool {
         self.queries.remove(&id)
     }
 
-    pub(crate) fn put(&mut self, id: QueryId, query: Box<Query>) {
-        self.queries.insert(id, query);
+    pub(crate) fn put(&mut self, query: Box<Query>) {
+        self.queries.insert(query.id, query);
     }
 
     /// A query that was taken out is over.
-    pub(crate) fn forget(&mut self, id: QueryId, query: &Query) {
-        self.deadlines.remove(&(query.deadline, id));
-        self.yielding.remove(&id);
+    pub(crate) fn forget(&mut self, query: &Query) {
+        self.deadlines.remove(&(query.deadline, query.id));
+        self.yielding.remove(&query.id);
     }
 
     /// The first query that gives way to others.
