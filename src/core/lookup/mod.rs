@@ -65,10 +65,10 @@ pub(crate) enum Lookup {
 
 /// Does the same with either kind of lookup.
 macro_rules! with {
-    ($lookup:ident, $walk:ident => $call:expr) => {
-        match $lookup {
-            Lookup::Single($walk) => $call,
-            Lookup::Disjoint($walk) => $call,
+    ($either:ident, $lookup:ident => $call:expr) => {
+        match $either {
+            Lookup::Single($lookup) => $call,
+            Lookup::Disjoint($lookup) => $call,
         }
     };
 }
@@ -84,32 +84,32 @@ impl Lookup {
 
     /// The key that the lookup is for.
     pub(crate) fn target(&self) -> &Key {
-        with!(self, walk => walk.target())
+        with!(self, lookup => lookup.target())
     }
 
     /// Returns the next step.
     pub(crate) fn next(&mut self) -> Next {
-        with!(self, walk => walk.next())
+        with!(self, lookup => lookup.next())
     }
 
     /// A peer answered and named these. Returns how many of them the lookup did not know.
     pub(crate) fn on_answer(&mut self, from: &Key, closer: &[Arc<Contact>]) -> usize {
-        with!(self, walk => walk.on_answer(from, closer))
+        with!(self, lookup => lookup.on_answer(from, closer))
     }
 
     /// A peer failed.
     pub(crate) fn on_failure(&mut self, from: &Key) {
-        with!(self, walk => walk.on_failure(from));
+        with!(self, lookup => lookup.on_failure(from));
     }
 
     /// A late peer no longer holds a slot. The lookup can end without an overdue one, whose answer would still count.
     pub(crate) fn on_late(&mut self, from: &Key, how: Lateness) {
-        with!(self, walk => walk.on_late(from, how));
+        with!(self, lookup => lookup.on_late(from, how));
     }
 
     /// The closest peers that answered, the best first, at most k.
     pub(crate) fn closest(&self) -> Vec<Arc<Contact>> {
-        with!(self, walk => walk.closest())
+        with!(self, lookup => lookup.closest())
     }
 
     /// The peers that answered and are among the closest known ones, once the search is over. Empty before that, and along
@@ -123,18 +123,18 @@ impl Lookup {
 
     /// All peers worth addressing, the best first: those that answered, then those never asked.
     pub(crate) fn ranked(&self) -> Vec<Arc<Contact>> {
-        with!(self, walk => walk.ranked())
+        with!(self, lookup => lookup.ranked())
     }
 
     /// The closest known peers that are neither dead nor overdue, asked or not, the best first, at most `count`.
     pub(crate) fn nearest(&self, count: usize) -> Vec<Arc<Contact>> {
-        with!(self, walk => walk.nearest(count))
+        with!(self, lookup => lookup.nearest(count))
     }
 
     /// The distance of the `count`th nearest peer that was named, dead or not: the peers that answered know none nearer
     /// that was not named too. `None` if fewer were named.
     pub(crate) fn reach(&self, count: usize) -> Option<Distance> {
-        with!(self, walk => walk.reach(count))
+        with!(self, lookup => lookup.reach(count))
     }
 
     /// Has the lookup wait for one answer more than before.
@@ -157,12 +157,12 @@ impl Lookup {
 
     /// A peer with the addresses that the lookup knows of it; `None` if no answer named it.
     pub(crate) fn contact(&self, key: &Key) -> Option<&Arc<Contact>> {
-        with!(self, walk => walk.contact(key))
+        with!(self, lookup => lookup.contact(key))
     }
 
     /// The peers that named this one.
     pub(crate) fn referrers(&self, key: &Key) -> Vec<Key> {
-        with!(self, walk => walk.referrers(key))
+        with!(self, lookup => lookup.referrers(key))
     }
 
     /// A peer is about to fail because its referrers have no share of the dial budget left. It gets another chance as soon
@@ -175,6 +175,6 @@ impl Lookup {
 
     /// Number of known peers that were not asked.
     pub(crate) fn unasked(&self) -> usize {
-        with!(self, walk => walk.unasked())
+        with!(self, lookup => lookup.unasked())
     }
 }

@@ -1,7 +1,7 @@
-//! Join the network: look for oneself, then into every bucket of the keyspace farther away than the closest neighbour. Or
-//! look into one of them again.
+//! Join the network: look up this node's own key, then a key in every bucket farther away than the closest neighbour. Or
+//! refresh one of them.
 //!
-//! Where fewer than k peers answered the first walk, they are the whole network and there is nothing more to find.
+//! If fewer than k peers answered the first lookup, they are the whole network, and there is nothing more to find.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use crate::core::preimage;
 use crate::core::requests::Tag;
 
 /// Maximum number of lookups at a time. Source: enough to hide a slow one, few enough not to be a burst.
-const WALKS: usize = 3;
+const MAX_LOOKUPS: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct Bootstrap {
     rng: ChaCha8Rng,
-    walks: Vec<Walk>,
+    lookups: Vec<RefreshLookup>,
     /// Whether every bucket farther away than the closest neighbour is refreshed too, once they are known.
     all: bool,
     /// The buckets still to be refreshed, the farthest last.
@@ -33,7 +33,7 @@ pub(crate) struct Bootstrap {
 }
 
 #[derive(Debug)]
-struct Walk {
+struct RefreshLookup {
     tag: Tag,
     target: RefreshTarget,
     preimage: Bytes,
@@ -51,7 +51,7 @@ impl Bootstrap {
     /// One refresh lookup.
     pub(crate) fn look_into(cx: &Context<'_>, target: RefreshTarget, rng: ChaCha8Rng) -> Bootstrap {
         let report = RefreshReport::default();
-        let mut bootstrap = Bootstrap { rng, walks: Vec::new(), all: false, ahead: Vec::new(), report, next_tag: 0 };
+        let mut bootstrap = Bootstrap { rng, lookups: Vec::new(), all: false, ahead: Vec::new(), report, next_tag: 0 };
         bootstrap.start(cx, target);
         bootstrap
     }
@@ -64,8 +64,8 @@ impl Bootstrap {
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
         loop {
             let mut done = None;
-            for (i, walk) in self.walks.iter_mut().enumerate() {
-                match lookup_step(&mut walk.lookup, walk.tag, || find_node(&walk.preimage)) {
+            for (i, refresh) in self.lookups.iter_mut().enumerate() {
+                match lookup_step(&mut refresh.lookup, refresh.tag, || find_node(&refresh.preimage)) {
                     Some(Step::Wait) => {}
                     Some(step) => return step,
                     None => {
@@ -75,13 +75,13 @@ impl Bootstrap {
                 }
             }
             if let Some(i) = done {
-                let walk = self.walks.swap_remove(i);
-                self.on_walk_done(cx, &walk);
+                let refresh = self.lookups.swap_remove(i);
+                self.on_lookup_done(cx, &refresh);
             } else if !self.start_next(cx) {
                 break;
             }
         }
-        if !self.walks.is_empty() {
+        if !self.lookups.is_empty() {
             return Step::Wait;
         }
         if report.answers == 0 {
@@ -94,21 +94,21 @@ impl Bootstrap {
     }
 
     pub(crate) fn unasked(&self) -> usize {
-        self.walks.iter().map(|walk| walk.lookup.unasked()).sum()
+        self.lookups.iter().map(|refresh| refresh.lookup.unasked()).sum()
     }
 
     /// The lookup that this request belongs to, unless it has ended.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
-        self.walks.iter_mut().find(|walk| walk.tag == tag).map(|walk| &mut walk.lookup)
+        self.lookups.iter_mut().find(|refresh| refresh.tag == tag).map(|refresh| &mut refresh.lookup)
     }
 
     /// Notes what a lookup found. The one for the node's own key tells how many buckets there are.
-    fn on_walk_done(&mut self, cx: &Context<'_>, walk: &Walk) {
-        let found = walk.lookup.closest();
+    fn on_lookup_done(&mut self, cx: &Context<'_>, refresh: &RefreshLookup) {
+        let found = refresh.lookup.closest();
         // A lookup that nobody answered says nothing: the bucket stays due.
         let Some(closest) = found.first() else { return };
-        self.keep_candidates(cx, walk.lookup.ranked());
-        match walk.target {
+        self.keep_candidates(cx, refresh.lookup.ranked());
+        match refresh.target {
             RefreshTarget::Bucket(bucket) => self.report.refreshed.push(bucket),
             RefreshTarget::Own => {
                 // No peer shares more bits with the node than its closest neighbour: buckets beyond that are empty.
@@ -139,9 +139,9 @@ impl Bootstrap {
         }
     }
 
-    /// Starts the lookup into the next bucket; `false` if none is left, or [`WALKS`] are running.
+    /// Starts the lookup into the next bucket; `false` if none is left, or [`MAX_LOOKUPS`] are running.
     fn start_next(&mut self, cx: &Context<'_>) -> bool {
-        let next = if self.walks.len() < WALKS { self.ahead.pop() } else { None };
+        let next = if self.lookups.len() < MAX_LOOKUPS { self.ahead.pop() } else { None };
         next.inspect(|bucket| self.start(cx, RefreshTarget::Bucket(*bucket))).is_some()
     }
 
@@ -154,7 +154,7 @@ impl Bootstrap {
         if let Some((key, preimage)) = place {
             let tag = Tag(self.next_tag);
             self.next_tag = self.next_tag.wrapping_add(1);
-            self.walks.push(Walk { tag, target, preimage, lookup: cx.lookup(key, cx.replication(), None) });
+            self.lookups.push(RefreshLookup { tag, target, preimage, lookup: cx.lookup(key, cx.replication(), None) });
         }
     }
 }

@@ -1,7 +1,5 @@
 //! The server side of the six RPCs: answers the requests of peers from the table and the store.
 //!
-//! The server side of the six RPCs: answers the requests of peers from the table and the store.
-//!
 //! Knows: the rules for each request, and which requests wait for the store. Must not know: streams, or the queries of this
 //! node. A request that breaks a rule is refused without an answer (rule A63).
 //!

@@ -204,7 +204,7 @@ impl Region {
     }
 
     pub(crate) fn unasked(&self) -> usize {
-        self.lookup.as_ref().map_or(0, |walk| walk.lookup.unasked())
+        self.lookup.as_ref().map_or(0, |current| current.lookup.unasked())
     }
 
     /// Sends this record to no more peers.
@@ -226,8 +226,8 @@ impl Region {
             if self.changed {
                 continue;
             }
-            if let Some(walk) = &mut self.lookup {
-                match lookup_step(&mut walk.lookup, walk.tag, || walk.request.clone()) {
+            if let Some(current) = &mut self.lookup {
+                match lookup_step(&mut current.lookup, current.tag, || current.request.clone()) {
                     Some(step) => return step,
                     None => self.on_lookup_done(cx),
                 }
@@ -244,17 +244,17 @@ impl Region {
 
     pub(crate) fn on_answer(&mut self, cx: &Context<'_>, answer: &PeerAnswer<'_>) {
         let mut of = usize::from(answer.tag.0);
-        if let Some(walk) = &mut self.lookup
-            && walk.tag == answer.tag
+        if let Some(current) = &mut self.lookup
+            && current.tag == answer.tag
         {
             let nodes = self.nodes.unwrap_or_else(|| cx.peers.table.estimated_nodes());
-            if is_dense(walk.lookup.target(), answer.closer, nodes, cx.replication()) {
-                walk.dense.insert(*answer.from.key());
+            if is_dense(current.lookup.target(), answer.closer, nodes, cx.replication()) {
+                current.dense.insert(*answer.from.key());
             }
-            if let Some(record) = walk.record {
+            if let Some(record) = current.record {
                 of = record;
                 if let Some(has) = has(cx, &self.records[record].item, &answer.response) {
-                    walk.holders.insert(answer.from.key().head(), has);
+                    current.holders.insert(answer.from.key().head(), has);
                 }
             }
         }
@@ -267,7 +267,7 @@ impl Region {
 
     /// The lookup that a request belongs to, unless it is over.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
-        self.lookup.as_mut().filter(|walk| walk.tag == tag).map(|walk| &mut walk.lookup)
+        self.lookup.as_mut().filter(|current| current.tag == tag).map(|current| &mut current.lookup)
     }
 
     /// A peer failed. One that refused a record, or cannot be told from one that took it, is alive.
@@ -404,24 +404,24 @@ impl Region {
     }
 
     fn on_lookup_done(&mut self, cx: &Context<'_>) {
-        let Some(mut walk) = self.lookup.take() else { return };
-        let (k, closest) = (cx.replication(), walk.lookup.closest());
+        let Some(mut current) = self.lookup.take() else { return };
+        let (k, closest) = (cx.replication(), current.lookup.closest());
         // Too few of the answers count, or one network gave them: a liar among so few could hide the closest peers.
-        let counted = closest.iter().filter(|peer| walk.dense.contains(peer.key()));
-        if walk.answers < k && independent(cx, counted) < ANSWERS.min(k) {
-            walk.answers += 1;
-            walk.lookup.ask_one_more();
-            self.lookup = Some(walk);
+        let counted = closest.iter().filter(|peer| current.dense.contains(peer.key()));
+        if current.answers < k && independent(cx, counted) < ANSWERS.min(k) {
+            current.answers += 1;
+            current.lookup.ask_one_more();
+            self.lookup = Some(current);
             return;
         }
-        let reach = cx.reach(&walk.lookup);
-        if walk.answers >= k {
+        let reach = cx.reach(&current.lookup);
+        if current.answers >= k {
             // As many answers as that measure the density of the region better than the table's estimate does.
             self.nodes = Some(k as f64 / reach.as_fraction());
         }
-        self.coverage.add(walk.lookup.target(), reach, &walk.lookup.nearest(k.saturating_mul(2)));
+        self.coverage.add(current.lookup.target(), reach, &current.lookup.nearest(k.saturating_mul(2)));
         // Only the closest were to have the record: whether peers farther away have it says nothing.
-        self.sample.add(closest.iter().map(|peer| peer.key().head()), &walk.holders);
+        self.sample.add(closest.iter().map(|peer| peer.key().head()), &current.holders);
         self.changed = true;
     }
 
