@@ -1,14 +1,16 @@
-//! The house stands: floors import downwards only, the core stays pure, and names and sizes keep to the conventions.
+//! The house stands: floors import downwards only and never in a circle, the core stays pure, and names and sizes keep to the
+//! conventions.
 //!
-//! Reads `src/**` as text, and the crate of the disk store as if it were a module `disk`. The tables are in `architecture/floors.rs`; a new module needs a place there. Each rule is
-//! also tried on a breach of it, at the end of this file.
+//! Reads `src/**` as text, and the crate of the disk store as if it were a module `disk`. The tables are in
+//! `architecture/floors.rs`; a new module needs a place there. Each rule is also tried on a breach of it, at the end of this
+//! file.
 
 #[path = "architecture/floors.rs"]
 mod floors;
 #[path = "architecture/source.rs"]
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::{fs, io};
 
@@ -176,6 +178,60 @@ fn foreign_crates(files: &Files) -> Vec<String> {
     found
 }
 
+/// The files that each file imports from, with re-exports resolved to the file that defines the item. A folder is one unit:
+/// arrows between a module and its own children, which share their names by `super` and by re-exports, are left out.
+fn imports(files: &Files) -> BTreeMap<String, BTreeSet<String>> {
+    let mut named: BTreeMap<Vec<String>, Vec<Vec<String>>> = BTreeMap::new();
+    for (_, module, tokens) in sources(files) {
+        let children = source::declared(&tokens, &["mod"]);
+        let absolute = |path: &[String]| {
+            let child = children.iter().any(|(_, name)| path.first() == Some(name));
+            if child { Some([&module, path].concat()) } else { within(&module, path) }
+        };
+        let paths = source::paths(&tokens).into_iter().filter_map(|named| absolute(&named.path)).collect();
+        named.insert(module, paths);
+    }
+    // The longest part of a path that is a module defines the rest of it, unless it imports that from elsewhere.
+    let home = |path: &[String]| {
+        let mut path = path.to_vec();
+        for _ in 0..4 {
+            let len = (0..=path.len()).rev().find(|len| named.contains_key(&path[..*len]))?;
+            let from_elsewhere = |to: &&Vec<String>| len < path.len() && to.last() == path.get(len) && **to != path;
+            match named[&path[..len]].iter().find(from_elsewhere) {
+                Some(to) => path = to.clone(),
+                None => return Some(path[..len].to_vec()),
+            }
+        }
+        None
+    };
+    let arrows = named.iter().map(|(module, paths)| {
+        let others = paths.iter().filter_map(|path| home(path));
+        let others = others.filter(|other| !module.starts_with(other) && !other.starts_with(module));
+        (module.join("::"), others.map(|other| other.join("::")).collect())
+    });
+    arrows.collect()
+}
+
+/// Modules that import each other, directly or through others.
+fn circles(files: &Files) -> Vec<String> {
+    let imports = imports(files);
+    let way_back = |start: &String| {
+        let (mut seen, mut open) = (BTreeMap::new(), vec![start]);
+        while let Some(from) = open.pop() {
+            for to in imports.get(from).into_iter().flatten() {
+                if to == start {
+                    return Some(format!("{from} imports {start}, and is imported by {:?}", seen.get(from).unwrap_or(&from)));
+                } else if !seen.contains_key(to) {
+                    seen.insert(to, from);
+                    open.push(to);
+                }
+            }
+        }
+        None
+    };
+    imports.keys().filter_map(way_back).collect()
+}
+
 fn empty_names(files: &Files) -> Vec<String> {
     let mut found = Vec::new();
     for (file, _, tokens) in sources(files) {
@@ -226,6 +282,7 @@ const RULES: &[(&str, Rule)] = &[
     ("names say what a thing is", empty_names),
     ("files can be read in one go", long_files),
     ("every default has a source", defaults_without_source),
+    ("files do not import each other in a circle", circles),
 ];
 
 #[test]

@@ -1,14 +1,14 @@
-//! Which addresses a node takes part with: what it keeps, dials and tells of itself and of others.
+//! Which addresses a node uses: keeps, dials and hands out, of itself and of others.
 //!
-//! Knows: where an address leads, by its bytes alone. Must not know: whose it is, or whether anyone answers there.
-//! Total: whatever does not parse leads nowhere.
+//! Knows: from where an address can be reached, by its bytes alone. Must not know: whose it is, or whether a peer answers
+//! there. Total: an address that does not parse can be reached from nowhere.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use multiaddr::Protocol;
 
-/// Which addresses of peers, and of its own, a node deals with. What it refuses is neither kept nor dialled nor told to
-/// anyone, wherever it comes from.
+/// Which addresses, of peers and of its own, a node uses. An address that the policy refuses is neither kept nor dialled nor
+/// handed out, wherever it comes from.
 ///
 /// | address | `Any` | `Public` | `Lan` |
 /// | --- | --- | --- | --- |
@@ -24,53 +24,53 @@ use multiaddr::Protocol;
 /// | through a relay (`/p2p-circuit`) | yes | as the relay's | as the relay's |
 /// | this node's own, named as another peer's | no | no | no |
 ///
-/// IPv4 mapped into IPv6, and IP addresses written as names, are judged as what they stand for. A name of the public
-/// DNS is admitted without a look at what it resolves to.
+/// IPv4 mapped into IPv6, and IP addresses written as names, are judged as the addresses that they stand for. A name of the
+/// public DNS is admitted without resolving it.
 ///
-/// **Relays.** An address through a relay is kept, handed out and dialled, but does not make its peer one for the routing
-/// table: a peer with none but such is no server for others (rule A19; the Go implementation does so in its public
-/// network). Under `Any` it may be in tables, but does not become a server by itself.
+/// **Relays.** An address through a relay is kept, handed out and dialled, but a peer that has only such addresses is not
+/// taken into the routing table (rule A19; the Go implementation does the same in its public network). Under `Any` it may
+/// be in tables, but does not become a server by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AddressPolicy {
-    /// All: right for a private network, which knows best where its nodes are. It costs nothing.
+    /// All addresses: right for a private network, and without cost.
     #[default]
     Any,
-    /// What can be reached from anywhere: for the public network (rules A18, A19 and A31).
+    /// Addresses that can be reached from anywhere: for the public network (rules A18, A19 and A31).
     Public,
-    /// What can be reached from the same network or the same machine: for the network beside the public one
-    /// (`/ipfs/lan/kad/1.0.0`). The Go implementation does not announce loopback addresses there; here a node on the
-    /// same machine is as local as one in the same room.
+    /// Addresses that can be reached from the same network or the same machine: for the local network beside the public one
+    /// (`/ipfs/lan/kad/1.0.0`). The Go implementation does not announce loopback addresses there; here a node on the same
+    /// machine is as local as one in the same room.
     Lan,
 }
 
 impl AddressPolicy {
-    /// Whether an address, in binary form, may be kept, dialled and told.
+    /// Whether an address, in binary form, may be kept, dialled and handed out.
     pub fn admits(self, addr: &[u8]) -> bool {
-        self == AddressPolicy::Any || self.is_right(place(addr).0)
+        self == AddressPolicy::Any || self.allows(scope(addr).0)
     }
 
-    /// Whether an address makes its peer one for the routing table: it is admitted, and needs no relay.
+    /// Whether a peer with this address may be in the routing table: it is admitted, and needs no relay.
     pub fn routes(self, addr: &[u8]) -> bool {
         if self == AddressPolicy::Any {
             return true;
         }
-        let (place, relayed) = place(addr);
-        self.is_right(place) && !relayed
+        let (scope, relayed) = scope(addr);
+        self.allows(scope) && !relayed
     }
 
-    fn is_right(self, place: AddrScope) -> bool {
+    fn allows(self, scope: AddrScope) -> bool {
         match self {
             AddressPolicy::Any => true,
-            AddressPolicy::Public => place == AddrScope::Internet,
-            AddressPolicy::Lan => matches!(place, AddrScope::Network | AddrScope::Machine),
+            AddressPolicy::Public => scope == AddrScope::Internet,
+            AddressPolicy::Lan => matches!(scope, AddrScope::Network | AddrScope::Machine),
         }
     }
 }
 
 /// Whether an address goes through a relay.
 pub(crate) fn is_relayed(addr: &[u8]) -> bool {
-    place(addr).1
+    scope(addr).1
 }
 
 /// From where an address can be reached.
@@ -82,18 +82,18 @@ enum AddrScope {
     Network,
     /// From the same machine.
     Machine,
-    /// From nowhere, or nobody knows.
+    /// From nowhere, or it cannot be told.
     Nowhere,
 }
 
-/// Where an address leads, and whether through a relay.
-fn place(addr: &[u8]) -> (AddrScope, bool) {
+/// From where an address can be reached, and whether through a relay.
+fn scope(addr: &[u8]) -> (AddrScope, bool) {
     let (mut found, mut relayed) = (None, false);
     let mut rest = addr;
     while !rest.is_empty() {
-        let Ok((part, after)) = Protocol::from_bytes(rest) else { return (AddrScope::Nowhere, relayed) };
+        let Ok((protocol, after)) = Protocol::from_bytes(rest) else { return (AddrScope::Nowhere, relayed) };
         rest = after;
-        let here = match part {
+        let here = match protocol {
             Protocol::Ip4(ip) => of_ip4(ip),
             Protocol::Ip6(ip) => of_ip6(ip),
             Protocol::Ip6zone(_) => AddrScope::Network,
@@ -139,7 +139,7 @@ fn of_ip6(ip: Ipv6Addr) -> AddrScope {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         Ipv4Addr::new(a, b, c, d)
     };
-    // A translator or a tunnel on the way to anything else than a public address is none of ours.
+    // A translator or tunnel that leads to anything other than a public address is refused.
     let through =
         |ip: Ipv4Addr| if of_ip4(ip) == AddrScope::Internet { AddrScope::Internet } else { AddrScope::Nowhere };
     match ip.segments() {
@@ -341,7 +341,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, there is a verdict, and nothing is at two places.
+        /// Any bytes get a verdict, and no address is both public and local.
         #[test]
         fn garbage_leads_nowhere_and_harms_nobody(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let (public, lan) = (AddressPolicy::Public.admits(&bytes), AddressPolicy::Lan.admits(&bytes));

@@ -1,10 +1,10 @@
-//! Which addresses are likely to be one operator's: the IP groups of a peer.
+//! IP groups: addresses that are likely to be one operator's.
 //!
-//! Knows: how addresses are laid out in bytes, and which networks belong together. Must not know: how many peers of a
-//! group are too many.
+//! Knows: the binary form of addresses, and which networks belong together. Must not know: how many peers of a group are
+//! too many.
 //!
-//! A group is what an attacker pays for: an IPv4 network of 16 bits (of 8 bits for the few blocks of that size that one
-//! owner holds), an IPv6 network of 32 bits, or an autonomous system where a table tells it. Ids are free.
+//! A group is what an attacker has to pay for, as ids are free: an IPv4 network of 16 bits (of 8 bits for the few blocks of
+//! that size with one owner), an IPv6 network of 32 bits, or an autonomous system if there is a table of them.
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,13 +21,13 @@ use super::contact::Contact;
 pub(crate) enum IpGroup {
     /// The first 16 bits of an IPv4 address.
     V4(u16),
-    /// The first 8 bits of an IPv4 address, where one owner holds all of it.
+    /// The first 8 bits of an IPv4 address, for blocks with one owner.
     V4Block(u8),
     /// The first 32 bits of an IPv6 address.
     V6(u32),
     /// The autonomous system of an IPv6 address.
     Asn(u32),
-    /// Peers that are known by names alone: the group of what a name stands for cannot be seen.
+    /// DNS names and relays: the addresses behind them cannot be seen.
     Named,
 }
 
@@ -35,7 +35,7 @@ pub(crate) enum IpGroup {
 pub(crate) type IpGroups = SmallVec<[IpGroup; 2]>;
 
 impl IpGroup {
-    /// A number that no other group has.
+    /// A number unique to the group.
     pub(crate) fn id(self) -> u64 {
         let (kind, group) = match self {
             IpGroup::V4(net) => (0, u32::from(net)),
@@ -49,10 +49,10 @@ impl IpGroup {
 
     /// The groups of a peer over all its addresses.
     ///
-    /// Addresses of the public internet count; only where a peer has none of them do private ones, and only where it has
-    /// neither do names, all of which are one group. So a peer that tells its address at home beside its public one is in
-    /// no group with everyone else's home. Loopback and memory have no group. Nothing is parsed beyond the first part
-    /// of each address; behind a relay the relay's address counts, which is the one that is dialled.
+    /// Addresses of the public internet count. Private ones count only if a peer has no public one, and names, all of which
+    /// are one group, only if it has neither. So a peer that gives its address at home beside its public one does not share
+    /// a group with all other homes. Loopback and memory have no group. Only the first part of each address is parsed;
+    /// behind a relay the relay's address counts, which is the one that is dialled.
     pub(crate) fn of(contact: &Contact, asns: Option<&AsnTable>) -> IpGroups {
         let (mut public, mut private, mut named) = (IpGroups::new(), IpGroups::new(), false);
         for addr in contact.raw_addrs() {
@@ -70,9 +70,9 @@ impl IpGroup {
         }
     }
 
-    /// The group of the address at the other end of a connection, whatever the peer says of itself. Who is behind a relay
-    /// or a name is nowhere that could be seen, and of one group with all such. An address that only means something
-    /// nearby, as that of a gateway before this node, stands for everyone behind it and has no group.
+    /// The group of the address at the other end of a connection, whatever the peer claims. All peers behind relays or names
+    /// are of one group, since their addresses cannot be seen. A private address, such as that of a gateway in front of
+    /// this node, may stand for many peers and has no group.
     pub(crate) fn of_remote_addr(addr: &[u8], asns: Option<&AsnTable>) -> Option<IpGroup> {
         match RawHost::of(addr) {
             _ if is_relayed(addr) => Some(IpGroup::Named),
@@ -82,7 +82,7 @@ impl IpGroup {
         }
     }
 
-    /// The groups of one address alone.
+    /// The group of a single address.
     pub(crate) fn of_addr(addr: &Bytes, asns: Option<&AsnTable>) -> Option<IpGroup> {
         match RawHost::of(addr)? {
             RawHost::Ip(ip) => Some(group(&ip, asns)),
@@ -91,13 +91,13 @@ impl IpGroup {
     }
 }
 
-/// Where an address begins.
+/// The host at the beginning of an address.
 pub(crate) enum RawHost<'a> {
     Ip(IpAddr),
     Name(&'a [u8]),
 }
 
-/// Codes of the parts of addresses. Source: the table of multicodec.
+/// Codes of protocols in addresses. Source: the table of multicodec.
 const P2P: [u8; 2] = [0xa5, 0x03];
 const IP4: u8 = 4;
 const IP6: u8 = 41;
@@ -105,7 +105,7 @@ const IP6ZONE: u8 = 42;
 const DNS: RangeInclusive<u8> = 53..=56;
 
 impl RawHost<'_> {
-    /// `None` for what is only reached from the same machine, and for what is not known.
+    /// `None` for addresses of the same machine, and for those without a host.
     fn of(addr: &[u8]) -> Option<RawHost<'_>> {
         RawHost::parse(addr).filter(|place| match place {
             RawHost::Ip(ip) => !ip.is_loopback() && !ip.is_unspecified(),
@@ -113,13 +113,13 @@ impl RawHost<'_> {
         })
     }
 
-    /// `None` for what is no host on a network.
+    /// `None` for an address without a host on a network.
     pub(crate) fn parse(addr: &[u8]) -> Option<RawHost<'_>> {
         let ip = match addr {
             [IP6ZONE, rest @ ..] => return RawHost::parse(text(rest)?.1),
             [IP4, a, b, c, d, ..] => IpAddr::from([*a, *b, *c, *d]),
             [IP6, rest @ ..] => IpAddr::from(*rest.first_chunk::<16>()?),
-            // A number in the place of a name is what it is dialled at.
+            // An IP address written as a name is dialled as that address.
             [code, rest @ ..] if DNS.contains(code) => {
                 let name = text(rest)?.0;
                 match str::from_utf8(name).ok().and_then(|name| name.parse().ok()) {
@@ -137,7 +137,7 @@ impl RawHost<'_> {
     }
 }
 
-/// A text after its length, and what follows. Lengths take two bytes at most: no address that is kept is longer.
+/// A text that comes after its length, and the rest. A length takes at most two bytes: longer addresses are not kept.
 fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     match bytes {
         [low, high, rest @ ..] if *low >= 0x80 => {
@@ -159,7 +159,7 @@ fn embedded(ip: &Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// IPv4 blocks of 8 bits that are one owner's. Source: rule A22.
+/// IPv4 blocks of 8 bits with one owner. Source: rule A22.
 const BLOCKS: [u8; 8] = [12, 17, 19, 38, 48, 53, 56, 73];
 
 fn group(ip: &IpAddr, asns: Option<&AsnTable>) -> IpGroup {
@@ -175,7 +175,7 @@ fn group(ip: &IpAddr, asns: Option<&AsnTable>) -> IpGroup {
     }
 }
 
-/// Whether an address means another machine at every place.
+/// Whether an address means different machines in different networks.
 fn is_private(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
@@ -186,33 +186,33 @@ fn is_private(ip: &IpAddr) -> bool {
     }
 }
 
-/// Adds a group, if it is not among them.
+/// Adds a group if it is not there yet.
 pub(crate) fn insert(groups: &mut IpGroups, group: IpGroup) {
     if let Err(at) = groups.binary_search(&group) {
         groups.insert(at, group);
     }
 }
 
-/// To which autonomous system an IPv6 address belongs.
+/// A table of autonomous systems by IPv6 address.
 ///
-/// IPv4 networks of 16 bits cost enough to be told apart by; an IPv6 network of 32 bits is what any provider gets for
-/// the asking, and large ones have many (rule A22). What no range contains is grouped by its first 32 bits.
+/// IPv4 networks of 16 bits are expensive enough to tell operators apart; an IPv6 network of 32 bits is given to any
+/// provider on request, and large ones have many (rule A22). An address in no range is grouped by its first 32 bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AsnTable {
-    /// First, last, system; in order, no two of them overlap.
+    /// First address, last address, system: in order, without overlap.
     ranges: Vec<Range>,
 }
 
 type Range = (u128, u128, u32);
 
 impl AsnTable {
-    /// A table of these ranges. Where two overlap, the one that begins later holds, or of those that begin together the
-    /// shorter; an empty range is dropped. It takes 48 bytes a range.
+    /// A table of these ranges, 48 bytes each. If two overlap, the one that begins later applies, or of two that begin
+    /// together the shorter one; empty ranges are dropped.
     pub fn new(ranges: impl IntoIterator<Item = (RangeInclusive<Ipv6Addr>, u32)>) -> AsnTable {
         let ranges = ranges.into_iter().map(|(range, asn)| (range.start().to_bits(), range.end().to_bits(), asn));
         let mut ranges: Vec<Range> = ranges.filter(|(first, last, _)| first <= last).collect();
         ranges.sort_unstable_by_key(|(first, last, asn)| (*first, Reverse(*last), *asn));
-        AsnTable { ranges: apart(&ranges) }
+        AsnTable { ranges: without_overlap(&ranges) }
     }
 
     /// The system that an address belongs to.
@@ -223,19 +223,19 @@ impl AsnTable {
         (ip <= *last).then_some(*asn)
     }
 
-    /// How many ranges it has.
+    /// Number of ranges.
     pub fn len(&self) -> usize {
         self.ranges.len()
     }
 
-    /// Whether it has none.
+    /// Whether it has no range.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 }
 
-/// The parts of ranges that hold, of ranges in order of where they begin.
-fn apart(ranges: &[Range]) -> Vec<Range> {
+/// The parts of ranges that apply, of ranges ordered by their first address.
+fn without_overlap(ranges: &[Range]) -> Vec<Range> {
     let mut apart = Vec::<Range>::new();
     for (first, last, asn) in ranges {
         let mut behind = Vec::new();

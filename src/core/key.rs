@@ -1,6 +1,6 @@
-//! The keyspace: points, distances, and the arithmetic of prefixes.
+//! The keyspace: keys, distances, and the arithmetic of prefixes.
 //!
-//! Knows: SHA-256 and XOR. Must not know: who or what a point stands for.
+//! Knows: SHA-256 and XOR. Must not know: what a key stands for.
 
 use std::fmt;
 
@@ -15,10 +15,10 @@ use sha2::{Digest, Sha256};
 pub struct Key([u64; 4]);
 
 impl Key {
-    /// How many bits a key has.
+    /// Number of bits of a key.
     pub const BITS: u32 = 256;
 
-    /// The point at which `preimage` lies: its SHA-256.
+    /// The key of `preimage`: its SHA-256.
     pub fn hash(preimage: &[u8]) -> Key {
         let digest: [u8; 32] = Sha256::digest(preimage).into();
         Key::from_bytes(digest)
@@ -46,8 +46,8 @@ impl Key {
 
     /// A key from its leading bits, the rest zero: `"0100"` is the point one quarter into the keyspace.
     ///
-    /// For tests and simulations, where a distance should be visible to the eye. Characters other than `0` and `1`
-    /// are passed over; bits after the 256th are ignored.
+    /// For tests and simulations with visible distances. Characters other than `0` and `1` are skipped, bits after the 256th
+    /// ignored.
     #[cfg(any(test, feature = "testing"))]
     pub fn from_bits(bits: &str) -> Key {
         let mut words = [0u64; 4];
@@ -59,13 +59,13 @@ impl Key {
         Key(words)
     }
 
-    /// How far apart two keys are.
+    /// The XOR distance between two keys.
     pub const fn distance(&self, other: &Key) -> Distance {
         let (a, b) = (&self.0, &other.0);
         Distance([a[0] ^ b[0], a[1] ^ b[1], a[2] ^ b[2], a[3] ^ b[3]])
     }
 
-    /// How many leading bits two keys share: 256 for equal keys.
+    /// Number of leading bits that two keys share: 256 for equal keys.
     pub const fn common_prefix_len(&self, other: &Key) -> u32 {
         self.distance(other).leading_zeros()
     }
@@ -76,12 +76,12 @@ impl Key {
         Key([a[0] ^ d[0], a[1] ^ d[1], a[2] ^ d[2], a[3] ^ d[3]])
     }
 
-    /// The first 64 bits: enough to tell peers apart, and to know how far into the keyspace a key lies.
+    /// The first 64 bits: enough to tell peers apart, and to see where in the keyspace a key lies.
     pub const fn head(&self) -> u64 {
         self.0[0]
     }
 
-    /// The key just before this one; none is before zero.
+    /// The next lower key; `None` for zero.
     pub const fn before(&self) -> Option<Key> {
         let mut words = self.0;
         let mut i = 4;
@@ -96,7 +96,7 @@ impl Key {
         None
     }
 
-    /// The same key with one bit the other way round; with the 256th or a later one it is this key itself.
+    /// The same key with one bit flipped, counted from 0; from bit 256 on, the same key.
     pub const fn flipped(&self, bit: u32) -> Key {
         let mut words = self.0;
         if bit < Key::BITS {
@@ -112,7 +112,7 @@ impl Key {
 
     /// A random key that shares exactly `prefix` leading bits with this one.
     ///
-    /// This is how a target inside one bucket is made. From 256 on it is this key itself.
+    /// This makes a target inside one bucket. From a prefix of 256 on it is the same key.
     pub fn random_with_prefix(&self, prefix: u32, rng: &mut impl Rng) -> Key {
         if prefix >= Key::BITS {
             return *self;
@@ -143,23 +143,23 @@ impl fmt::Debug for Key {
 }
 
 impl fmt::Display for Key {
-    /// The first 16 hex digits: enough to tell two keys apart in a log.
+    /// The first 16 hexadecimal digits: enough to tell two keys apart in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0[0])
     }
 }
 
-/// XOR distance between two keys; ordered, nearest first.
+/// The XOR distance between two keys; the nearest is the smallest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Distance([u64; 4]);
 
 impl Distance {
     /// The distance of a key to itself.
     pub const ZERO: Distance = Distance([0; 4]);
-    /// The greatest distance there is.
+    /// The greatest possible distance.
     pub const MAX: Distance = Distance([u64::MAX; 4]);
 
-    /// How many leading bits are zero: the length of the prefix that the two keys share.
+    /// Number of leading zero bits: the length of the prefix that the two keys share.
     pub const fn leading_zeros(&self) -> u32 {
         let mut i = 0;
         while i < 4 {
@@ -189,14 +189,14 @@ impl Distance {
         Distance(words)
     }
 
-    /// The distance as a share of the keyspace, from 0 to 1, as exact as an `f64` is.
+    /// The distance as a fraction of the keyspace, from 0 to 1, with the precision of an `f64`.
     pub fn as_fraction(&self) -> f64 {
         const WORD: f64 = 18_446_744_073_709_551_616.0;
         (self.0[0] as f64 + self.0[1] as f64 / WORD) / WORD
     }
 }
 
-/// The bits of the `i`th word that come after the first `prefix` bits of all.
+/// A mask of the bits of the `i`th word that come after the first `prefix` bits of the whole key.
 fn tail(i: usize, prefix: u32) -> u64 {
     let kept = prefix.saturating_sub(i as u32 * 64).min(64);
     u64::MAX.checked_shr(kept).unwrap_or(0)

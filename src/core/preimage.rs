@@ -1,14 +1,14 @@
-//! Bytes whose key lies in a given part of the keyspace.
+//! Preimages of keys with a given prefix.
 //!
-//! Knows: a table. Must not know: who looks for such a key, or why.
+//! Knows: a table. Must not know: what such a key is for.
 //!
-//! A FIND_NODE for a part of the keyspace needs bytes that hash into it, and a hash cannot be run backwards. Trying
-//! takes `2^bits` hashes: for 16 bits some 10 ms, in which a node does nothing else. So the tries are made once and for
-//! all: `preimages.bin` has for each of the 2^16 prefixes the least number whose preimage hashes there, in 3 bytes.
-//! `tests/generated.rs` makes it anew and compares.
+//! A FIND_NODE for one bucket needs bytes whose hash lies in it, and a hash cannot be inverted. Trying takes `2^bits`
+//! hashes: for 16 bits some 10 ms, in which a node does nothing else. So the search was made once and for all:
+//! `preimages.bin` has for each of the 2^16 prefixes the lowest number whose preimage hashes there, in 3 bytes.
+//! `tests/generated.rs` makes the file again and compares.
 //!
-//! Sixteen bits are enough. What shares more with a node than the farthest of its k closest neighbours is known once it
-//! has looked for itself, and with 16 bits that is so up to some twenty times 2^16 nodes.
+//! Sixteen bits are enough: a lookup of a node's own id finds all that is nearer than its k closest neighbours, and up to
+//! some twenty times 2^16 nodes these share at least 16 bits with it.
 //!
 //! *Dropped:* 760,000 hashes for the whole table at the first use (about 100 ms, and a state of the process).
 
@@ -17,20 +17,20 @@ use rand_core::Rng;
 
 use super::key::Key;
 
-/// For so many leading bits a preimage is known. Source: 192 KiB are 1 % of a program that speaks to this network; each
-/// bit more doubles them.
+/// Number of leading bits for which preimages are known. Source: 192 KiB are 1 % of a program that speaks to this network;
+/// each bit more doubles them.
 pub(crate) const DEPTH: u32 = 16;
 
-/// What comes before the number: the form of a peer id that is a SHA-256 hash, since peers may expect one. The same in
-/// `tests/generated.rs`.
-const FORM: [u8; 2] = [0x12, 0x20];
+/// The bytes before the number: the header of a multihash of SHA-256, so that a preimage is a valid peer id, as peers may
+/// expect. The same in `tests/generated.rs`.
+const HEADER: [u8; 2] = [0x12, 0x20];
 /// The length of a preimage.
 const LEN: usize = 34;
 
 static TABLE: &[u8; 3 << DEPTH] = include_bytes!("preimages.bin");
 
-/// Bytes whose key shares at least the first `bits` bits with `key`, one of all the prefixes there by lot; `None` beyond
-/// [`DEPTH`].
+/// A key that shares at least the first `bits` bits with `key`, chosen at random from all prefixes there, and its preimage.
+/// `None` beyond [`DEPTH`].
 pub(crate) fn with_prefix(key: &Key, bits: u32, rng: &mut impl Rng) -> Option<(Key, Bytes)> {
     if bits > DEPTH {
         return None;
@@ -41,17 +41,17 @@ pub(crate) fn with_prefix(key: &Key, bits: u32, rng: &mut impl Rng) -> Option<(K
     Some((Key::hash(&preimage), Bytes::copy_from_slice(&preimage)))
 }
 
-/// Bytes whose key shares exactly the first `prefix` bits with `key`: a target in that bucket of its table. `None` from
-/// [`DEPTH`] on.
+/// A key that shares exactly the first `prefix` bits with `key`, so that it lies in that bucket of its table, and its
+/// preimage. `None` from [`DEPTH`] on.
 pub(crate) fn in_bucket(key: &Key, prefix: u32, rng: &mut impl Rng) -> Option<(Key, Bytes)> {
     with_prefix(&key.flipped(prefix), prefix.saturating_add(1), rng)
 }
 
-/// The bytes that hash to this prefix.
+/// The bytes whose hash has this prefix.
 fn preimage(prefix: u32) -> Option<[u8; LEN]> {
     let number = TABLE.chunks_exact(3).nth(prefix as usize)?;
     let mut preimage = [0; LEN];
-    preimage[..FORM.len()].copy_from_slice(&FORM);
+    preimage[..HEADER.len()].copy_from_slice(&HEADER);
     preimage[LEN - 3..].copy_from_slice(number);
     Some(preimage)
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_of_every_depth_has_a_preimage_in_the_form_of_a_peer_id() {
+    fn every_prefix_of_every_depth_has_a_preimage_in_the_form_of_a_peer_id() {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for _ in 0..50 {
             let local = Key::random(&mut rng);

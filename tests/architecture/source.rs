@@ -1,6 +1,6 @@
 //! Rust source as far as the floors care: which paths a file names, outside of comments, strings and tests.
 
-/// What is left of source text: words, `::`, and single characters, each with its line.
+/// A piece of source text: a word, `::`, or a single character.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
     Word(String),

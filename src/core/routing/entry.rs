@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use super::snapshot::EntrySnapshot;
 use crate::core::contact::Contact;
 use crate::core::rtt::RoundTrip;
 use crate::core::time::Timestamp;
@@ -24,7 +23,7 @@ pub(crate) struct TableEntry {
     /// When it last answered, or sent a request.
     pub(crate) last_seen: Timestamp,
     /// [`Timestamp::MAX`] for never, which takes less memory than an `Option`.
-    last_useful: Timestamp,
+    pub(super) last_useful: Timestamp,
     /// How long its answers take.
     pub(crate) rtt: RoundTrip,
     /// Failures in a row since it last answered.
@@ -81,19 +80,6 @@ impl TableEntry {
 
     pub(crate) fn is_questionable(&self) -> bool {
         self.failures >= QUESTIONABLE_AFTER
-    }
-
-    pub(super) fn snapshot(&self, connected: bool) -> EntrySnapshot {
-        EntrySnapshot {
-            peer: *self.contact.peer(),
-            addrs: self.contact.addrs().collect(),
-            connected,
-            since: self.since,
-            last_seen: self.last_seen,
-            last_useful: (self.last_useful != Timestamp::MAX).then_some(self.last_useful),
-            failures: self.failures.into(),
-            rtt: self.rtt.smoothed(),
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-use super::entry::QUESTIONABLE_AFTER;
+use super::entry::{QUESTIONABLE_AFTER, TableEntry};
 use crate::core::contact::Contact;
 use crate::core::time::Timestamp;
 
@@ -90,4 +90,19 @@ pub struct EntrySnapshot {
     /// Smoothed round-trip time; `None` until measured.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::core::text::micros"))]
     pub rtt: Option<Duration>,
+}
+
+impl EntrySnapshot {
+    pub(super) fn of(entry: &TableEntry, connected: bool) -> EntrySnapshot {
+        EntrySnapshot {
+            peer: *entry.contact.peer(),
+            addrs: entry.contact.addrs().collect(),
+            connected,
+            since: entry.since,
+            last_seen: entry.last_seen,
+            last_useful: (entry.last_useful != Timestamp::MAX).then_some(entry.last_useful),
+            failures: entry.failures().into(),
+            rtt: entry.rtt.smoothed(),
+        }
+    }
 }

@@ -185,7 +185,7 @@ fn the_k_closest_of_all_that_answered_are_known_whatever_the_room() {
             let known: Vec<_> = nearest(table.entries().map(|entry| entry.contact.key()), 5);
             assert_eq!(known, nearest(before.iter().chain([contact.key()]), 5), "seed {seed}, after {i}");
             if i % 7 == 6 {
-                // The nearest dies; whoever waits is tried in its place.
+                // The nearest dies; peers that wait are tried for its place.
                 while table.get(&known[0]).is_some() {
                     fail(&mut table, &known[0]);
                 }
@@ -270,9 +270,9 @@ fn those_to_be_checked_are_the_failing_then_the_longest_silent() {
     assert_eq!(table.due(at(800), 2, check_at), order[..2]);
 }
 
-/// A table whose farthest bucket is full of entries that were last seen a second apart, the first of them at 0 s; and
-/// someone who waits for a place there since 100 s.
-fn contested() -> (RoutingTable, Vec<Arc<Contact>>) {
+/// A table whose farthest bucket is full of entries that were last seen a second apart, the first of them at 0 s, with a
+/// peer that has waited for a place there since 100 s.
+fn challenged() -> (RoutingTable, Vec<Arc<Contact>>) {
     let mut table = table("0", 4);
     let entries: Vec<_> = (0..4).map(|i| contact(&format!("1{i:03b}"))).collect();
     entries.iter().zip(0..).for_each(|(entry, second)| _ = table.offer(Timestamp::from_secs(second), entry));
@@ -284,12 +284,12 @@ fn contested() -> (RoutingTable, Vec<Arc<Contact>>) {
 }
 
 #[test]
-fn where_someone_waits_one_entry_at_a_time_is_asked_and_ever_more_rarely_while_they_answer() {
-    let (mut table, entries) = contested();
+fn where_a_peer_waits_one_entry_at_a_time_is_asked_and_ever_more_rarely_while_they_answer() {
+    let (mut table, entries) = challenged();
     let far = Key::from_bits("1");
     let connected = |key: &Key| key == entries[0].key();
     let (mut asked, mut busy) = (Vec::new(), None);
-    // Whoever comes and goes all the time draws no more than this.
+    // A peer that comes and goes all the time causes no more requests than this.
     for second in 100..1_000 {
         let now = Timestamp::from_secs(second);
         table.add_waiting(now, &contact("1111 1"));
@@ -315,7 +315,7 @@ fn where_someone_waits_one_entry_at_a_time_is_asked_and_ever_more_rarely_while_t
 
 #[test]
 fn one_whose_connection_closed_is_asked_first_and_nobody_where_nobody_waits() {
-    let (mut table, entries) = contested();
+    let (mut table, entries) = challenged();
     let (now, nobody) = (Timestamp::from_secs(100), |_: &Key| false);
     table.offer(now, &entries[2]);
     assert_eq!(table.challenge(now, entries[2].key(), true, nobody), Some(entries[2].clone()), "though just heard of");
@@ -331,7 +331,7 @@ fn table_without_waiting(entries: &[Arc<Contact>]) -> RoutingTable {
 
 #[test]
 fn a_refused_dial_gives_the_place_to_who_was_there_later_and_to_nobody_else() {
-    let (mut table, entries) = contested();
+    let (mut table, entries) = challenged();
     let late = Timestamp::from_secs(200);
     table.on_failure(entries[3].key(), true, true);
     assert!(table.demote_unreachable(&Key::from_bits("1")), "the one that waits was there at 100 s, the entry at 3 s");

@@ -1,4 +1,4 @@
-//! A node whose dials strangers try to aim.
+//! A node whose dials attackers try to aim at a victim.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,29 +16,29 @@ use crate::core::{Answer, ClosestPeers, Contact, Dht, DhtConfig, Key, MemoryStor
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// One node among attackers who answer, each at an address of its own, and a host where nobody does.
-struct Stage {
+/// One node among attackers that answer, each at an address of its own, and the victim, a host where no peer answers.
+struct Attack {
     dht: Dht,
     now: Timestamp,
     attackers: Vec<Arc<Contact>>,
-    /// Whom the last of the attackers names alone, since that one is honest.
+    /// The only peers that the last of the attackers names, if that one is honest.
     honest: Option<Vec<Arc<Contact>>>,
-    /// Whom the others name beside those that they make up.
+    /// Real peers that the others name beside those that they make up.
     copied: Vec<Arc<Contact>>,
     connected: Vec<PeerId>,
-    /// Where attackers say that the peers are which they make up.
+    /// The address that attackers give for the nth peer that they make up.
     victim: fn(usize) -> String,
-    /// Whether anyone is at the victim's, and a dial of it takes no time.
+    /// Whether a peer is at an address of the victim, so that a dial of it succeeds at once.
     alive: fn(&Multiaddr) -> bool,
     /// How a dial of it fails.
     cause: DialCause,
-    /// When the node dialled there.
+    /// When the node dialled the victim.
     connects: Vec<Timestamp>,
     made_up: usize,
 }
 
-impl Stage {
-    fn new(config: DhtConfig, attackers: usize, victim: fn(usize) -> String) -> Stage {
+impl Attack {
+    fn new(config: DhtConfig, attackers: usize, victim: fn(usize) -> String) -> Attack {
         let now = Timestamp::from_secs(1_000);
         let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
         let local = Contact::new(PeerId::random(), ["/ip4/99.0.0.1/tcp/1".parse().unwrap()]);
@@ -46,7 +46,7 @@ impl Stage {
         let at = |n: usize| Contact::new(PeerId::random(), [format!("/ip4/20.{n}.0.1/tcp/1").parse().unwrap()]);
         let attackers = (0..attackers).map(at).collect();
         let (connected, connects) = (Vec::new(), Vec::new());
-        Stage {
+        Attack {
             dht,
             now,
             attackers,
@@ -61,9 +61,9 @@ impl Stage {
         }
     }
 
-    /// 40 peers that there are not, with 16 addresses each.
+    /// 40 made-up peers with 16 addresses each.
     fn answer(&mut self) -> Response {
-        let peer = |stage: &mut Stage| {
+        let peer = |stage: &mut Attack| {
             stage.made_up += 16;
             let from = stage.made_up;
             Contact::new(PeerId::random(), (0..16).map(|i| (stage.victim)(from + i).parse().unwrap()))
@@ -73,7 +73,7 @@ impl Stage {
         Response::FindNode { closer }
     }
 
-    /// Lets everything happen that happens in this time.
+    /// Runs the node for this time.
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
@@ -120,7 +120,7 @@ impl Stage {
         self.dht.handle_input(self.now, Input::Response { id, result: Ok(response) });
     }
 
-    /// The most connects to the victim within a minute.
+    /// Maximum number of dials of the victim within a minute.
     fn most_a_minute(&self) -> usize {
         let within =
             |at: &Timestamp| self.connects.iter().filter(|other| at <= other && **other < *at + MINUTE).count();
@@ -147,7 +147,7 @@ fn private(n: usize) -> String {
 #[test]
 fn answers_that_name_one_host_under_many_ids_make_few_connects_to_it() {
     for attackers in [1, 20] {
-        let mut stage = Stage::new(DhtConfig::default(), attackers, private);
+        let mut stage = Attack::new(DhtConfig::default(), attackers, private);
         stage.attack();
         assert!(stage.made_up >= 16 * 40, "the attack took place");
         let most = stage.most_a_minute();
@@ -155,10 +155,10 @@ fn answers_that_name_one_host_under_many_ids_make_few_connects_to_it() {
     }
 }
 
-/// The attackers' one address, beside those at which they answer.
+/// The beginning of the attackers' one address, beside those at which they answer.
 const OWN: &str = "/ip4/30.";
 
-/// Whoever answers at one address of its own aims the attempts that are made beside that one.
+/// The attacker answers at one of the addresses, and aims the attempts that are made at the same time.
 #[test]
 fn an_address_of_the_attackers_own_pays_for_no_dials_of_others() {
     let own_and = [
@@ -168,7 +168,7 @@ fn an_address_of_the_attackers_own_pays_for_no_dials_of_others() {
         },
     ];
     for victim in own_and {
-        let mut stage = Stage::new(DhtConfig::default(), 1, victim);
+        let mut stage = Attack::new(DhtConfig::default(), 1, victim);
         stage.alive = |addr| addr.to_string().starts_with(OWN);
         stage.attack();
         let most = stage.most_a_minute();
@@ -176,11 +176,12 @@ fn an_address_of_the_attackers_own_pays_for_no_dials_of_others() {
     }
 }
 
-/// Of two that dial each other at once both fail, and one dials again: that is an attempt like any other.
+/// If two peers dial each other at the same time both dials fail, and one of them dials again: that is an attempt like any
+/// other.
 #[test]
 fn a_host_that_breaks_handshakes_is_dialled_no_more_often() {
     for cause in [DialCause::Closed, DialCause::Handshake, DialCause::Unknown] {
-        let mut stage = Stage::new(DhtConfig::default(), 1, private);
+        let mut stage = Attack::new(DhtConfig::default(), 1, private);
         stage.cause = cause;
         stage.attack();
         let most = stage.most_a_minute();
@@ -191,7 +192,7 @@ fn a_host_that_breaks_handshakes_is_dialled_no_more_often() {
 #[test]
 fn only_dials_that_were_begun_count() {
     for (begun, most) in [(false, 6), (true, 2)] {
-        let mut stage = Stage::new(DhtConfig::default(), 1, private);
+        let mut stage = Attack::new(DhtConfig::default(), 1, private);
         let (attacker, now, mut sent) = (Arc::clone(&stage.attackers[0]), stage.now, 0);
         let peer = *attacker.peer();
         let input = Input::Connected { peer, outbound_addr: attacker.addrs().next(), inbound_addr: None };
@@ -208,7 +209,9 @@ fn only_dials_that_were_begun_count() {
                     stage.dht.handle_input(now, Input::Response { id, result });
                 } else {
                     sent += 1;
-                    begun.then(|| stage.dht.handle_input(now, Input::Dialling { id }));
+                    if begun {
+                        stage.dht.handle_input(now, Input::Dialling { id });
+                    }
                 }
             }
             stage.dht.cancel(query);
@@ -224,17 +227,17 @@ fn names_do_not_hide_a_host() {
     {
         let mut config = DhtConfig { address_policy: AddressPolicy::Public, ..DhtConfig::default() };
         config.routing.diversity = Some(DiversityConfig::default());
-        let mut stage = Stage::new(config, 20, name);
+        let mut stage = Attack::new(config, 20, name);
         stage.attack();
         let most = stage.most_a_minute();
         assert!(most <= 3, "{most}");
     }
 }
 
-/// Who connects, tells a victim's addresses and hangs up before it was asked anything.
+/// The attacker connects, claims a victim's addresses and hangs up before it is sent a request.
 #[test]
 fn what_a_caller_says_of_itself_aims_no_dials_once_it_has_gone() {
-    let mut stage = Stage::new(DhtConfig::default(), 0, private);
+    let mut stage = Attack::new(DhtConfig::default(), 0, private);
     let mut asked = 0;
     for round in 0..200 {
         let peer = PeerId::random();
@@ -243,7 +246,7 @@ fn what_a_caller_says_of_itself_aims_no_dials_once_it_has_gone() {
         let said = Contact::new(peer, (0..32).map(|n| private(n).parse().unwrap()));
         stage.dht.handle_input(stage.now, Input::Discovered(said));
         stage.dht.handle_input(stage.now, Input::Serves { peer, yes: true });
-        // What is asked of it meets a closed connection.
+        // Requests to it meet a closed connection.
         let outputs: Vec<_> = std::iter::from_fn(|| stage.dht.poll_output()).collect();
         stage.dht.handle_input(stage.now, Input::Disconnected { peer });
         for output in outputs {
@@ -258,15 +261,15 @@ fn what_a_caller_says_of_itself_aims_no_dials_once_it_has_gone() {
     assert!(stage.most_a_minute() <= 3, "{}", stage.most_a_minute());
 }
 
-/// An attacker, under many ids at one host, names dead ports of a host where an honest newcomer begins to serve, whom an
-/// honest peer names; or so many names that all names together had enough of it.
+/// An attacker, under many ids at one host, names dead ports of a host where an honest newcomer begins to serve, which an
+/// honest peer names; or enough DNS names to use up the budget of all names together.
 #[test]
 fn an_honest_newcomer_is_reached_at_once_though_its_host_is_attacked() {
     let names: fn(usize) -> String = |n| format!("/dns4/a.b{n}.com/tcp/1");
     let [ip, name] = ["/ip4/10.1.2.3/tcp/65000", "/dns4/honest.org/tcp/1"];
     for (at, copied) in [(ip, false), (ip, true), (name, false), (name, true)] {
         let victim = if at == ip { private } else { names };
-        let mut stage = Stage::new(DhtConfig::default(), 8, victim);
+        let mut stage = Attack::new(DhtConfig::default(), 8, victim);
         for (n, attacker) in stage.attackers.iter_mut().enumerate().take(7) {
             *attacker = Contact::new(*attacker.peer(), [format!("/ip4/20.0.0.1/tcp/{}", n + 1).parse().unwrap()]);
         }
@@ -285,10 +288,10 @@ fn an_honest_newcomer_is_reached_at_once_though_its_host_is_attacked() {
     }
 }
 
-/// Such a name stands for as many addresses as its owner likes, all of which would be the victim's.
+/// A `/dnsaddr` name stands for as many addresses as its owner likes, all of which could be the victim's.
 #[test]
 fn names_that_stand_for_any_number_of_addresses_are_not_dialled_on_hearsay() {
-    let mut stage = Stage::new(DhtConfig::default(), 20, |n| format!("/dnsaddr/a.b{n}.com"));
+    let mut stage = Attack::new(DhtConfig::default(), 20, |n| format!("/dnsaddr/a.b{n}.com"));
     stage.attack();
     assert_eq!(stage.connects.len(), 0);
 }
@@ -296,7 +299,7 @@ fn names_that_stand_for_any_number_of_addresses_are_not_dialled_on_hearsay() {
 /// The attacker names dead ports of a host where an honest peer begins to serve, which says so itself.
 #[test]
 fn dead_ports_of_a_host_do_not_hide_an_honest_newcomer_there() {
-    let mut stage = Stage::new(DhtConfig::default(), 1, private);
+    let mut stage = Attack::new(DhtConfig::default(), 1, private);
     stage.alive = |addr| addr.to_string() == "/ip4/10.1.2.3/tcp/65000";
     stage.attack();
     let newcomer = PeerId::random();
@@ -337,7 +340,7 @@ fn crowd(
     network
 }
 
-/// Which share of the k closest of the living each node finds, at the places of some of them.
+/// The share of the k closest live nodes that lookups of some of their keys find.
 fn recall(network: &mut Network, k: usize) -> f64 {
     let living: Vec<_> = (0..network.nodes.len()).filter(|i| !network.dead.contains(i)).collect();
     let (mut found, mut all) = (0, 0);

@@ -118,7 +118,7 @@ impl AddressBook {
         self.make_room(group);
     }
 
-    /// What is known of a peer, unless it is too old.
+    /// The contact of a peer, unless it is too old.
     pub(crate) fn get(&self, key: &Key) -> Option<&Arc<Contact>> {
         self.addrs(key).map(Addresses::contact)
     }

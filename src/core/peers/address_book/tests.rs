@@ -66,7 +66,7 @@ fn a_named_peer_stays_named_and_gathers_addresses() {
 }
 
 #[test]
-fn who_is_remembered_counts_as_named_until_it_fails() {
+fn a_restored_peer_counts_as_a_boot_node_until_it_fails() {
     let mut book = AddressBook::new(10, false);
     let (kept, failed, both) = (at([1]), at([2]), at([3]));
     for peer in [&kept, &failed, &both] {
@@ -81,7 +81,7 @@ fn who_is_remembered_counts_as_named_until_it_fails() {
     assert_eq!(book.boot_nodes().map(|peer| peer.key()).collect::<Vec<_>>(), [kept.key(), both.key()]);
     book.advance(Timestamp::ZERO + ADDRESS_TIME);
     assert!(book.get(failed.key()).is_none() && book.get(kept.key()).is_some() && book.get(both.key()).is_some());
-    // What the application says is not taken back by what this node remembers.
+    // What the application named is not taken back by what the table had before a restart.
     book.keep_as_boot_node(both.key());
     book.on_failure(both.key());
     assert_eq!(count(&book), 3);
@@ -89,12 +89,12 @@ fn who_is_remembered_counts_as_named_until_it_fails() {
 }
 
 #[test]
-fn rumours_are_few_and_displace_nothing() {
+fn hearsay_is_limited_and_displaces_nothing() {
     let mut book = AddressBook::new(10, false);
     let peer = PeerId::random();
-    let rumours = book.say(&told(peer, 100..132), AddrSource::Hearsay, false);
-    assert_eq!(ports(&rumours), (100..108).collect::<Vec<_>>(), "in the order given");
-    assert_eq!(book.told(rumours.key()), 0);
+    let hearsay = book.say(&told(peer, 100..132), AddrSource::Hearsay, false);
+    assert_eq!(ports(&hearsay), (100..108).collect::<Vec<_>>(), "in the order given");
+    assert_eq!(book.told(hearsay.key()), 0);
     book.say(&told(peer, [1, 2]), AddrSource::Peer, true);
     let all = book.say(&told(peer, 200..232), AddrSource::Hearsay, true);
     assert_eq!((ports(&all)[..3].to_vec(), all.raw_addrs().len()), (vec![1, 2, 200], 2 + MAX_HEARSAY));

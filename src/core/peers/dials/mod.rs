@@ -101,7 +101,7 @@ fn destinations(host: Host) -> [Destination; 2] {
     [(host, PER_HOST), (host.network(), PER_NETWORK)]
 }
 
-/// What was spent at a destination in a period.
+/// The attempts spent at a destination in a period.
 #[derive(Debug)]
 struct Spending {
     since: Timestamp,

@@ -10,12 +10,12 @@ fn key() -> Key {
     Key::from(&PeerId::random())
 }
 
-/// Namers at so many networks as take up all budgets.
+/// Referrers in enough networks to use up all budgets.
 fn many() -> Vec<Referrer> {
     (1..100).map(|n| Some(Host::V4(n << 24))).collect()
 }
 
-/// Whether any of these may try an address once more.
+/// Takes an attempt in the share of one of these. Returns whether one was left.
 fn take_attempt(dials: &mut DialHistory, now: Timestamp, addr: &[u8], referrers: &[Referrer]) -> bool {
     Host::of(addr).is_none_or(|host| dials.take_attempt(now, host, referrers).is_some())
 }
@@ -52,7 +52,7 @@ fn a_network_takes_thirty_and_all_names_are_one() {
             .collect();
         let left = !spent.is_empty();
         dials.begin(now, &at, spent);
-        // Whoever of the two connects first.
+        // By its own connection and by a dial in turn.
         dials.on_connected(at.key(), Some(&addr[..]), n.is_multiple_of(2));
         left
     };
@@ -109,7 +109,7 @@ fn dial(dials: &mut DialHistory, now: Timestamp, peer: &Arc<Contact>, addrs: &[&
 fn only_the_host_that_answers_gets_its_attempts_back() {
     let (mut dials, now) = (DialHistory::new(10), Timestamp::ZERO);
     let (victim, own) = ("/ip4/1.2.3.4/tcp/1", raw("/ip4/5.6.7.8/tcp/1"));
-    // By a dial; by a connection of the peer's own; and by one of which nobody knows where its other end is.
+    // By a dial; by a connection of the peer's own; and by one whose other end is not known.
     for (end, dialled) in [(Some(&own[..]), true), (Some(&own[..]), false), (None, false)] {
         let peer = Contact::new(PeerId::random(), []);
         assert_eq!(dial(&mut dials, now, &peer, &[victim, "/ip4/5.6.7.8/tcp/1"]), 2);

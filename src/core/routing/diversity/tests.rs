@@ -61,7 +61,7 @@ fn settled(rng: &mut ChaCha8Rng) -> RoutingTable {
     table
 }
 
-/// Whether the limits hold.
+/// Checks the limits.
 #[track_caller]
 fn check(table: &RoutingTable) {
     let diversity = table.diversity.as_ref().unwrap();
@@ -95,7 +95,7 @@ fn check(table: &RoutingTable) {
     check_newcomers(diversity.members.values(), config.newcomers.get(), config);
 }
 
-/// Whether in no stretch of time more entries appeared than may.
+/// Checks that no stretch of time has more new entries than allowed.
 #[track_caller]
 fn check_newcomers<'a>(members: impl Iterator<Item = &'a Member>, limit: usize, config: &DiversityConfig) {
     let mut appeared: Vec<_> = members.filter_map(|member| member.appeared).collect();
@@ -110,10 +110,10 @@ fn check_newcomers<'a>(members: impl Iterator<Item = &'a Member>, limit: usize, 
 fn two_of_a_group_in_a_bucket_and_three_in_the_table() {
     let mut table = table();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    // So many that the last bucket has split.
+    // Enough peers for the last bucket to split.
     (10..60).for_each(|group| _ = table.offer(at(0), &random(&mut rng, &[ip(group, 1)])));
     let offer = |table: &mut RoutingTable, bits: &str| table.offer(at(0), &at_key(bits, &[ip(7, 9)]));
-    // Someone else's place in each bucket, so that there is room.
+    // Each bucket has room.
     for bits in ["1", "01"] {
         let index = table.index(&Key::from_bits(bits));
         let old: Vec<_> = table.buckets[index].entries().iter().map(|entry| *entry.contact.key()).collect();
@@ -230,7 +230,7 @@ fn groups_that_appear_together_share_few_places() {
 fn a_cold_start_keeps_nobody_out_for_being_new() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let mut table = table();
-    // Fewer than k peers for days: nobody is old.
+    // Fewer than k peers for days: no group is old.
     (0..10).for_each(|group| _ = table.offer(at(0), &random(&mut rng, &[ip(group, 1)])));
     let came = (10..110).filter(|group| {
         let secs = 100 * HOUR + u64::from(*group);
@@ -304,14 +304,14 @@ fn groups_that_were_there_before_are_not_pushed_out_by_naming_many() {
     let diversity = table.diversity.as_ref().unwrap();
     assert!(diversity.history.groups.len() > history::MAX_GROUPS / 2, "there were more than it remembers");
     assert!(old.iter().all(|group| diversity.appeared(at(50 * HOUR), &[*group]).is_none()), "they are still old");
-    // Only when nobody has seen them for a month.
+    // They are forgotten only after a month out of sight.
     flood(&mut table, &mut rng, 40 * 24);
     let diversity = table.diversity.as_ref().unwrap();
     let known = old.iter().filter(|group| diversity.appeared(at(961 * HOUR), &[**group]).is_none());
     assert_eq!(known.count(), 100 - idle(&table), "those of entries");
 }
 
-/// Whatever is offered, told, fails or leaves, in any order.
+/// Peers are offered, get new addresses, fail and leave in any order.
 #[test]
 fn the_limits_hold_whatever_happens() {
     for seed in 0..20 {
