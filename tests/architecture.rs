@@ -220,7 +220,10 @@ fn circles(files: &Files) -> Vec<String> {
         while let Some(from) = open.pop() {
             for to in imports.get(from).into_iter().flatten() {
                 if to == start {
-                    return Some(format!("{from} imports {start}, and is imported by {:?}", seen.get(from).unwrap_or(&from)));
+                    return Some(format!(
+                        "{from} imports {start}, and is imported by {:?}",
+                        seen.get(from).unwrap_or(&from)
+                    ));
                 } else if !seen.contains_key(to) {
                     seen.insert(to, from);
                     open.push(to);
@@ -295,6 +298,22 @@ fn the_house_stands() -> io::Result<()> {
         .collect();
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
     Ok(())
+}
+
+#[test]
+fn a_circle_is_seen() {
+    let circle = |files: &[(&str, &str)]| {
+        let files = files.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned()));
+        !circles(&files.collect()).is_empty()
+    };
+    assert!(circle(&[("core/a.rs", "use super::b::B;"), ("core/b.rs", "fn f() { crate::core::a::g() }")]));
+    let (third, back) = (("net/c.rs", "use super::a;"), ("net/a.rs", "use crate::net::b::B;"));
+    assert!(circle(&[back, ("net/b.rs", "use super::c::*;"), third]));
+    assert!(!circle(&[back, ("net/b.rs", "#[cfg(test)]\nuse super::c::*;"), third]));
+    // By way of a re-export.
+    let root = ("core/mod.rs", "mod a; mod b; pub use a::A; pub use b::B;");
+    assert!(circle(&[root, ("core/a.rs", "use super::B;"), ("core/b.rs", "use crate::core::A;")]));
+    assert!(!circle(&[root, ("core/a.rs", "use super::B;"), ("core/b.rs", "use super::Other;")]));
 }
 
 /// The rules that a house of `core/mod.rs` and this one file breaks.

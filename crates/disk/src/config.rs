@@ -5,7 +5,7 @@
 use libp2p_kad_dht::core::store::eviction::Size;
 
 #[cfg(any(test, feature = "testing"))]
-use super::backend::DiskFaults;
+use super::faults::DiskFaults;
 use super::tables::{Counts, Kind};
 
 /// How much a [`DiskStore`](super::DiskStore) keeps for remote peers, and what it needs for it.

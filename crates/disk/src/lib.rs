@@ -33,6 +33,8 @@ mod config;
 mod database;
 mod disk;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+mod faults;
 mod group;
 mod queue;
 mod reader;
@@ -42,10 +44,10 @@ mod shared;
 mod tables;
 mod writer;
 
-#[cfg(any(test, feature = "testing"))]
-pub use backend::DiskFaults;
 pub use config::DiskStoreConfig;
 #[cfg(feature = "testing")]
 pub use database::open_database;
 pub use disk::DiskStore;
 pub use error::OpenError;
+#[cfg(any(test, feature = "testing"))]
+pub use faults::DiskFaults;

@@ -5,10 +5,22 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::writer::Job;
+use super::group::Task;
+use super::shared::Pending;
+use libp2p_kad_dht::core::store::Ticket;
 
 /// So many writes of peers share a transaction with this node's own.
 const MAX_BESIDE: usize = 16;
+
+/// One write that waits.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Under which it is reported; nobody waits for what the store does of itself.
+    pub(super) ticket: Option<Ticket>,
+    /// What it takes of the room for what is pending.
+    pub(super) takes: Pending,
+    pub(super) task: Task,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {

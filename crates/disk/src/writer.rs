@@ -11,28 +11,18 @@ use super::DiskStoreConfig;
 use super::cache::Name;
 use super::database::{Handle, Head, begin_write, missing};
 use super::error::reason;
-use super::group::{Group, Task};
-use super::queue::Queue;
+use super::group::Group;
+use super::queue::{Job, Queue};
 use super::shared::{Pending, Shared};
 use super::tables::Writable;
 use libp2p_kad_dht::core::Timestamp;
-use libp2p_kad_dht::core::store::{Done, StoreError, Ticket};
+use libp2p_kad_dht::core::store::{Done, StoreError};
 
 /// So many writes share a transaction at most, so that the first of them does not wait for long.
 const MAX_GROUP: usize = 256;
 
 /// So many groups in a row may find nothing that gives way though there is too much; then the next write tries again.
 const MAX_FRUITLESS: usize = 16;
-
-/// One write that waits.
-#[derive(Debug)]
-pub(super) struct Job {
-    /// Under which it is reported; nobody waits for what the store does of itself.
-    pub(super) ticket: Option<Ticket>,
-    /// What it takes of the room for what is pending.
-    pub(super) takes: Pending,
-    pub(super) task: Task,
-}
 
 pub(super) struct Writer {
     pub(super) handle: Arc<Handle>,

@@ -291,7 +291,11 @@ impl RoutingTable {
         let buckets = self.buckets.iter().enumerate().map(|(index, bucket)| BucketSnapshot {
             prefix: index as u32,
             capacity: self.capacity(index),
-            entries: bucket.entries().iter().map(|entry| EntrySnapshot::of(entry, connected(entry.contact.key()))).collect(),
+            entries: bucket
+                .entries()
+                .iter()
+                .map(|entry| EntrySnapshot::of(entry, connected(entry.contact.key())))
+                .collect(),
             waiting: bucket.waiting.len(),
         });
         RoutingSnapshot { local, buckets: buckets.collect(), estimated_nodes: self.estimated_nodes().round() as u64 }

@@ -22,8 +22,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 
+use super::DiskStoreConfig;
 #[cfg(any(test, feature = "testing"))]
-pub use faults::DiskFaults;
+use super::faults::DiskFaults;
 
 /// What has a checksum; the smallest page of the database.
 const BLOCK: u64 = 4_096;
@@ -72,11 +73,11 @@ struct State {
 }
 
 impl Disk {
-    pub(super) fn new(file: File, access: Access, config: &super::DiskStoreConfig) -> Result<Disk, DatabaseError> {
+    pub(super) fn new(file: File, access: Access, config: &DiskStoreConfig) -> Result<Disk, DatabaseError> {
         Ok(Disk::on(Box::new(FileBackend::new(file)?), access, config))
     }
 
-    fn on(file: Box<dyn StorageBackend>, access: Access, _config: &super::DiskStoreConfig) -> Disk {
+    fn on(file: Box<dyn StorageBackend>, access: Access, _config: &DiskStoreConfig) -> Disk {
         Disk {
             file,
             access,
@@ -368,41 +369,3 @@ impl fmt::Debug for Disk {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(any(test, feature = "testing"))]
-mod faults {
-    use std::io;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    use std::time::Duration;
-
-    /// Makes the disk of a [`DiskStore`](crate::DiskStore) slow or full, for tests.
-    #[derive(Clone, Debug, Default)]
-    pub struct DiskFaults {
-        delay_micros: Arc<AtomicU64>,
-        full: Arc<AtomicBool>,
-    }
-
-    impl DiskFaults {
-        /// From now on each sync takes so much longer; a durable write has two of them at least.
-        pub fn set_sync_delay(&self, delay: Duration) {
-            self.delay_micros.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
-        }
-
-        /// From now on the disk has no room, or has room again.
-        pub fn set_full(&self, full: bool) {
-            self.full.store(full, Ordering::SeqCst);
-        }
-
-        pub(crate) fn wait(&self) {
-            let delay = self.delay_micros.load(Ordering::SeqCst);
-            if delay > 0 {
-                std::thread::sleep(Duration::from_micros(delay));
-            }
-        }
-
-        pub(crate) fn check(&self) -> io::Result<()> {
-            if self.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-        }
-    }
-}
