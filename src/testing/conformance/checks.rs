@@ -31,6 +31,7 @@ impl Conformance<'_> {
         ("a_read_ends_at_the_expiry", |c| c.a_read_ends_at_the_expiry()),
         ("addresses_end_before_their_record", |c| c.addresses_end_before_their_record()),
         ("expire_takes_what_is_over", |c| c.expire_takes_what_is_over()),
+        ("expire_ends_what_lasts_too_long", |c| c.expire_ends_what_lasts_too_long()),
         ("next_expiry_is_the_first", |c| c.next_expiry_is_the_first()),
         ("a_scan_goes_by_place", |c| c.a_scan_goes_by_place()),
         ("a_page_never_splits_a_place", |c| c.a_page_never_splits_a_place()),
@@ -226,6 +227,28 @@ impl Conformance<'_> {
         let usage = store.usage();
         assert_eq!((usage.values, usage.providers, usage.own), (2, 2, 0), "expiry takes own and remote ones");
         assert_eq!(provider_ids(&mut store, now, "content").len(), 2, "what is not over stays readable");
+    }
+
+    /// "Before that, items of other peers that expire after `latest` expire at `latest` from now on."
+    pub fn expire_ends_what_lasts_too_long(&mut self) {
+        let mut store = self.fresh();
+        for (n, own) in [(0, false), (1, false), (2, true)] {
+            let expires = Timestamp::from_secs(9_000 + n);
+            let mut record = value(&format!("/a/{n}"), b"v", own);
+            record.expires = Some(expires);
+            ok(store.put(NOW, record), "a value is kept");
+            ok(store.add_provider(NOW, provider("content", n, expires, own)), "a provider record is kept");
+        }
+        // What is cut counts for the limit too.
+        while ok(store.expire_until(NOW, 1, LATER), "expiry goes on") == 1 {}
+        assert_eq!(all(&mut store).len(), 6, "what is to expire later stays until then");
+        assert_eq!(store.next_expiry(), Some(LATER), "what other peers sent expires at `latest`");
+        for (now, left) in [(JUST_BEFORE, 3), (LATER, 1)] {
+            let values = (0..3).filter(|n| ok(store.get(now, &RecordKey::from(format!("/a/{n}"))), "a read").is_some());
+            assert_eq!(values.count(), left, "only this node's own values last longer than `latest`");
+            let providers = provider_ids(&mut store, now, "content").len();
+            assert_eq!(providers, left, "only this node's own provider records last longer than `latest`");
+        }
     }
 
     /// "When the next item is over; None if nothing expires."

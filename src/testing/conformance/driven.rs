@@ -167,7 +167,16 @@ impl<'a> Driven<'a> {
     ///
     /// The store's own.
     pub fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        match self.run(now, Op::Expire { limit, latest: Timestamp::MAX })? {
+        self.expire_until(now, limit, Timestamp::MAX)
+    }
+
+    /// [`Op::Expire`] where no item of another peer may expire after `latest`, to its end.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub fn expire_until(&mut self, now: Timestamp, limit: usize, latest: Timestamp) -> Result<usize, StoreError> {
+        match self.run(now, Op::Expire { limit, latest })? {
             Found::Expired(count) => Ok(count),
             other => panic!("expiry finds a count, not {other:?}"),
         }
