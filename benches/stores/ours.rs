@@ -49,10 +49,11 @@ fn providers(load: Load) -> [f64; 3] {
     let announcement = |n| {
         let (key_of, peer_of) = load.announcement(n);
         let (contact, now) = (Contact::new(peer(peer_of), [addr(peer_of)]), at(n));
-        (now, ProviderRecord::new(key(key_of).into(), contact, now + DAY * 2, now + DAY), sender(peer_of))
+        let record = ProviderRecord::new(key(key_of).into(), contact, now + DAY * 2, now + DAY);
+        (now, Op::AddProvider(Box::new(record), Some(sender(peer_of))))
     };
-    let insert = time(records, announcement, |(now, record, from)| {
-        let done = store.run(now, TICKET, Op::AddProvider(Box::new(record), Some(from)));
+    let insert = time(records, announcement, |(now, op)| {
+        let done = store.run(now, TICKET, op);
         assert!(matches!(done, Some(Ok(Found::Kept { .. }))));
     });
     let asked = |n| RecordKey::from(key(shuffled(n, load.keys)));
@@ -66,15 +67,15 @@ fn providers(load: Load) -> [f64; 3] {
 
 fn values(load: Load) -> [f64; 3] {
     let before = heap();
-    let mut store = store();
+    let (mut store, judge) = (store(), Judge::of_the_last());
     let sent = |n| {
         let (now, value) = (at(n), Bytes::from(vec![1; VALUE_LEN]));
         let mut record = Record::new(key(n), value, now);
         record.expires = Some(now + DAY);
-        (now, Put::new(record, Judge::of_the_last()).from(sender(n % load.peers)))
+        (now, Op::Put(Box::new(Put::new(record, judge.clone()).from(sender(n % load.peers)))))
     };
-    let put = time(load.values, sent, |(now, put)| {
-        let done = store.run(now, TICKET, Op::Put(Box::new(put)));
+    let put = time(load.values, sent, |(now, op)| {
+        let done = store.run(now, TICKET, op);
         assert!(matches!(done, Some(Ok(Found::Kept { .. }))));
     });
     let asked = |n| RecordKey::from(key(shuffled(n, load.values)));

@@ -104,8 +104,7 @@ impl Pool<'_, '_, '_> {
     fn forget_weight(&mut self, account: Account) -> Result<(), StorageError> {
         let gone = self.weight(account)?;
         for account in std::iter::successors(Some(account), |account| account.parent()) {
-            let weight = self.weight(account)?;
-            self.set_weight(account, weight, weight.saturating_sub(gone))?;
+            self.change_weight(account, gone, 0)?;
         }
         Ok(())
     }
@@ -119,7 +118,9 @@ impl Accounts for Pool<'_, '_, '_> {
         Ok(self.group.tables.weights.get(weight_key(self.kind, account))?.map_or(0, |weight| weight.value()))
     }
 
-    fn set_weight(&mut self, account: Account, from: u64, to: u64) -> Result<(), StorageError> {
+    fn change_weight(&mut self, account: Account, less: u64, more: u64) -> Result<(), StorageError> {
+        let from = self.weight(account)?;
+        let to = from.saturating_sub(less).saturating_add(more);
         let tables = &mut self.group.tables;
         match to {
             0 => drop(tables.weights.remove(weight_key(self.kind, account))?),

@@ -160,6 +160,12 @@ impl Charge {
         charge
     }
 
+    /// How many shares it adds to its account, and to those above that one.
+    fn weights(&self) -> impl Iterator<Item = (Account, u64)> {
+        let shares = self.shares();
+        self.account.line().map(move |account| (account, shares))
+    }
+
     fn size(&self) -> Size {
         Size { records: 1, bytes: self.bytes.into() }
     }
@@ -226,8 +232,8 @@ pub trait Accounts {
     /// How many shares are charged to this account; zero if it is unknown.
     fn weight(&self, account: Account) -> Result<u64, Self::Error>;
 
-    /// Changes that from one number to another. An account with zero is forgotten.
-    fn set_weight(&mut self, account: Account, from: u64, to: u64) -> Result<(), Self::Error>;
+    /// Changes that by so many less and so many more. An account with zero is forgotten.
+    fn change_weight(&mut self, account: Account, less: u64, more: u64) -> Result<(), Self::Error>;
 
     /// The heaviest account with this [`parent`](Account::parent): the last in the order of weight and account, of those before
     /// `before`.
@@ -238,7 +244,7 @@ pub trait Accounts {
     fn next(&mut self, account: Account, after: Option<&Ranked<Self::Id>>) -> Found<Self, Ranked<Self::Id>>;
 
     /// Writes down what is charged for a record, and moves it in the order of [`Accounts::next`]. `before` is `None` for a new
-    /// record, `after` is `None` for one that goes.
+    /// record, which is written with its charge already; `after` is `None` for one that goes.
     fn set_charge(&mut self, id: Self::Id, before: Option<&Charge>, after: Option<&Charge>) -> Result<(), Self::Error>;
 
     /// Whether the bounds hold with so much more and so much less than there is.
@@ -262,23 +268,14 @@ pub fn charge<A: Accounts>(
 ) -> Result<(), A::Error> {
     let weighs = |charge: Option<&Charge>| charge.map(|charge| (charge.account, charge.shares()));
     if weighs(before) != weighs(after) {
-        weigh(accounts, weighs(before), u64::saturating_sub)?;
-        weigh(accounts, weighs(after), u64::saturating_add)?;
+        for (account, shares) in before.into_iter().flat_map(Charge::weights) {
+            accounts.change_weight(account, shares, 0)?;
+        }
+        for (account, shares) in after.into_iter().flat_map(Charge::weights) {
+            accounts.change_weight(account, 0, shares)?;
+        }
     }
     if before == after { Ok(()) } else { accounts.set_charge(id, before, after) }
-}
-
-fn weigh<A: Accounts>(
-    accounts: &mut A,
-    charged: Option<(Account, u64)>,
-    change: fn(u64, u64) -> u64,
-) -> Result<(), A::Error> {
-    let Some((account, shares)) = charged else { return Ok(()) };
-    for account in account.line() {
-        let weight = accounts.weight(account)?;
-        accounts.set_weight(account, weight, change(weight, shares))?;
-    }
-    Ok(())
 }
 
 /// The records that have to give way, none where there is room; `None` if a new record itself would be the first to give way,

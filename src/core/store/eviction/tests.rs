@@ -46,11 +46,10 @@ impl Accounts for Store {
         Ok(self.weights.get(&account).copied().unwrap_or_default())
     }
 
-    fn set_weight(&mut self, account: Account, from: u64, to: u64) -> Result<(), Infallible> {
-        assert_eq!(self.weights.insert(account, to).unwrap_or_default(), from);
-        if to == 0 {
-            self.weights.remove(&account);
-        }
+    fn change_weight(&mut self, account: Account, less: u64, more: u64) -> Result<(), Infallible> {
+        let weight = self.weights.entry(account).or_default();
+        *weight = *weight - less + more;
+        self.weights.retain(|_, weight| *weight > 0);
         Ok(())
     }
 

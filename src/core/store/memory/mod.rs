@@ -91,12 +91,6 @@ impl MemoryStore {
         self.own.value(hash, &key).cloned().or_else(|| self.values.get(hash, key))
     }
 
-    /// What is charged for a record that comes now.
-    fn charge(&self, now: Timestamp, from: Option<&Sender>, bytes: usize) -> Charge {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Charge::new(self.seed.account(from), bytes, now, from.is_some_and(|from| from.near))
-    }
-
     fn put_value(&mut self, now: Timestamp, put: Put) -> Done {
         let Put { record, judge, from } = put;
         let bytes = record.key.as_bytes().len() + record.value.len();
@@ -117,7 +111,8 @@ impl MemoryStore {
             self.own.keep(hash, Item::Value(judged.record))?;
             old.into_iter().for_each(|old| self.values.forget(hash, &old.key, None));
         } else {
-            let new = self.charge(now, from.as_ref(), bytes);
+            let (by, near) = (self.seed.account(from.as_ref()), from.is_some_and(|from| from.near));
+            let new = Charge::new(by, u32::try_from(bytes).unwrap_or(u32::MAX), now, near);
             self.last_expiry = self.last_expiry.max(judged.record.expires.unwrap_or_default());
             self.values.keep(now, hash, judged.record, new, &mut self.over)?;
             old.into_iter().for_each(|old| _ = self.own.take(hash, &old.key, None));
@@ -150,9 +145,9 @@ impl MemoryStore {
             self.own.keep(hash, Item::Provider(record))?;
             self.providers.forget(hash, &key, of_peer, &peer);
         } else {
-            let new = self.charge(now, Some(&from.unwrap_or_else(|| Sender::new(peer))), 0);
+            let from = from.unwrap_or_else(|| Sender::new(peer));
             self.last_expiry = self.last_expiry.max(record.expires);
-            self.providers.keep(now, hash, &record, of_peer, new)?;
+            self.providers.keep(now, hash, &record, of_peer, from.near, || self.seed.account(Some(&from)))?;
             self.own.take(hash, &key, Some(&peer));
         }
         Ok(Found::Kept { superseded: false })
@@ -220,12 +215,12 @@ impl MemoryStore {
         taken + self.providers.expire(now, limit - taken)
     }
 
-    fn page(&self, what: Scan, after: Option<&Key>, limit: usize) -> Vec<Item> {
+    fn page(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Vec<Item> {
         let from = after.map_or(0, Key::head);
-        let values = self.values.table().from(from).map(|(head, value)| (head, vec![Item::Value(value.copied())]));
-        let all_of = |provided| self.providers.all_of(provided).into_iter().map(Item::Provider).collect();
-        let providers = self.providers.keys().from(from).map(|(head, provided)| (head, all_of(provided)));
-        let own = self.own.table().from(from).map(|(head, own)| (head, own.items().to_vec()));
+        let values = self.values.table_mut().from(from).map(|(head, value)| (head, vec![Item::Value(value.copied())]));
+        let providers =
+            self.providers.from(from).map(|(head, all)| (head, all.into_iter().map(Item::Provider).collect()));
+        let own = self.own.table_mut().from(from).map(|(head, own)| (head, own.items().to_vec()));
         let mut sources = Vec::<Peekable<Box<dyn Iterator<Item = (u64, Vec<Item>)> + '_>>>::new();
         if what != Scan::Own {
             sources.push((Box::new(values) as Box<dyn Iterator<Item = _>>).peekable());

@@ -62,6 +62,10 @@ impl Own {
         &self.keys
     }
 
+    pub(super) fn table_mut(&mut self) -> &mut Table<Published> {
+        &mut self.keys
+    }
+
     pub(super) fn len(&self) -> usize {
         self.count
     }

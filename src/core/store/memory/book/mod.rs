@@ -39,7 +39,7 @@ pub(super) trait Pool {
     fn book(&mut self) -> &mut Book<Self::Id>;
     fn book_ref(&self) -> &Book<Self::Id>;
     fn charged(&self, id: Self::Id) -> Option<Ranked<Self::Id>>;
-    /// Keeps this charge with a record.
+    /// Keeps this charge with a record, in place of another.
     fn note(&mut self, id: Self::Id, charge: &Charge);
     fn all(&self) -> Vec<Ranked<Self::Id>>;
 }
@@ -65,7 +65,10 @@ impl<Id: Copy + Ord + Default> Book<Id> {
 
     fn order(&self, records: Vec<Ranked<Id>>) -> Order<Id> {
         let accounts = self.weights.iter().filter_map(|(account, weight)| Some((account.parent()?, *weight, *account)));
-        Order { accounts: accounts.collect(), records: records.iter().map(|r| place(r, &r.charge)).collect() }
+        Order {
+            accounts: accounts.collect(),
+            records: records.iter().map(|r| place(r.id, r.rank, &r.charge)).collect(),
+        }
     }
 }
 
@@ -78,12 +81,15 @@ impl<P: Pool> Accounts for Charged<'_, P> {
         Ok(weights.find(hash_of(account), |entry| entry.0 == account).map_or(0, |entry| entry.1))
     }
 
-    fn set_weight(&mut self, account: Account, from: u64, to: u64) -> Result<(), Infallible> {
+    fn change_weight(&mut self, account: Account, less: u64, more: u64) -> Result<(), Infallible> {
         let book = self.0.book();
-        match book.weights.find_entry(hash_of(account), |entry| entry.0 == account) {
-            Ok(entry) if to == 0 => drop(entry.remove()),
-            Ok(mut entry) => entry.get_mut().1 = to,
-            Err(_) => drop(book.weights.insert_unique(hash_of(account), (account, to), |entry| hash_of(entry.0))),
+        let entry = book.weights.entry(hash_of(account), |entry| entry.0 == account, |entry| hash_of(entry.0));
+        let mut entry = entry.or_insert((account, 0));
+        let from = entry.get().1;
+        let to = from.saturating_sub(less) + more;
+        entry.get_mut().1 = to;
+        if to == 0 {
+            entry.remove();
         }
         if let (Some(order), Some(parent)) = (&mut book.order, account.parent()) {
             order.accounts.remove(&(parent, from, account));
@@ -111,7 +117,7 @@ impl<P: Pool> Accounts for Charged<'_, P> {
 
     fn next(&mut self, account: Account, after: Option<&Ranked<P::Id>>) -> Result<Option<Ranked<P::Id>>, Infallible> {
         let from = match after {
-            Some(after) => Bound::Excluded(place(after, &after.charge)),
+            Some(after) => Bound::Excluded(place(after.id, after.rank, &after.charge)),
             None => Bound::Included((account, 0, 0, P::Id::default())),
         };
         let order = self.0.book_ref().order.as_ref();
@@ -120,10 +126,10 @@ impl<P: Pool> Accounts for Charged<'_, P> {
     }
 
     fn set_charge(&mut self, id: P::Id, before: Option<&Charge>, after: Option<&Charge>) -> Result<(), Infallible> {
-        let Some(record) = self.0.charged(id) else { return Ok(()) };
-        if let Some(after) = after {
+        if let (Some(_), Some(after)) = (before, after) {
             self.0.note(id, after);
         }
+        let rank = self.0.book_ref().order.as_ref().and_then(|_| self.0.charged(id)).map(|record| record.rank);
         let book = self.0.book();
         let bytes = |charge: Option<&Charge>| charge.map_or(0, |charge| u64::from(charge.bytes));
         book.total.records = book.total.records + u64::from(after.is_some()) - u64::from(before.is_some());
@@ -131,9 +137,9 @@ impl<P: Pool> Accounts for Charged<'_, P> {
         if book.total.records < book.bound.records / 2 && book.total.bytes < book.bound.bytes / 2 {
             book.order = None;
         }
-        if let Some(order) = &mut book.order {
-            before.map(|before| order.records.remove(&place(&record, before)));
-            order.records.extend(after.map(|after| place(&record, after)));
+        if let (Some(order), Some(rank)) = (&mut book.order, rank) {
+            before.map(|before| order.records.remove(&place(id, rank, before)));
+            order.records.extend(after.map(|after| place(id, rank, after)));
         }
         Ok(())
     }
@@ -148,6 +154,6 @@ fn hash_of(account: Account) -> u64 {
     account.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
 }
 
-fn place<Id: Copy>(record: &Ranked<Id>, charge: &Charge) -> (Account, u8, u64, Id) {
-    (charge.account, charge.standing(), !record.rank, record.id)
+fn place<Id>(id: Id, rank: u64, charge: &Charge) -> (Account, u8, u64, Id) {
+    (charge.account, charge.standing(), !rank, id)
 }

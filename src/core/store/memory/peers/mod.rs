@@ -81,13 +81,14 @@ impl Peers {
         });
     }
 
-    /// The contact of a peer and when its addresses are over; without those that are over at `now`.
-    pub(super) fn current(&mut self, slot: Slot, now: Timestamp) -> Option<(Arc<Contact>, Timestamp)> {
-        let peer = self.0.get(slot)?;
-        if peer.addrs_expire <= now && peer.cost > 0 {
+    pub(super) fn has_expired_addrs(&self, slot: Slot, now: Timestamp) -> bool {
+        self.0.get(slot).is_some_and(|peer| !peer.contact.raw_addrs().is_empty() && peer.addrs_expire <= now)
+    }
+
+    pub(super) fn forget_expired_addrs(&mut self, slot: Slot, now: Timestamp) {
+        if self.has_expired_addrs(slot, now) {
             self.0.change(slot, |peer| peer.set_addrs(&[], 0));
         }
-        self.0.get(slot).map(Peer::kept)
     }
 }
 

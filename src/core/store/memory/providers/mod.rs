@@ -5,8 +5,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use libp2p_identity::PeerId;
 
 use super::book::{Book, Charged, Pool};
@@ -14,7 +12,6 @@ use super::config::MemoryStoreConfig;
 use super::peers::{Peers, affordable};
 use super::seed::Since;
 use super::table::{Row, Slot, Table};
-use crate::core::contact::Contact;
 use crate::core::record::{ProviderRecord, RecordKey};
 use crate::core::store::StoreError;
 use crate::core::store::eviction::{Account, Charge, Ranked, Size, Wanted, charge, one_too_many, victims};
@@ -64,9 +61,14 @@ impl Providers {
         let Some(provided) = self.keys.find(hash, key.as_bytes()).and_then(|slot| self.keys.get(slot)) else {
             return Vec::new();
         };
+        // All peers are looked at before the first is copied. A processor fetches their memory side by side here, while below
+        // it waits for one after the other: counting up a reference lets no later read begin.
+        if provided.entries.iter().any(|entry| self.peers.has_expired_addrs(entry.peer, now)) {
+            provided.entries.iter().for_each(|entry| self.peers.forget_expired_addrs(entry.peer, now));
+        }
         let mut found = Vec::with_capacity(provided.entries.len());
         for entry in provided.entries.iter().filter(|entry| entry.expires() > now) {
-            found.extend(self.peers.current(entry.peer, now).map(|contact| entry.record(key, contact)));
+            found.extend(entry.record(key, &self.peers));
         }
         found
     }
@@ -78,20 +80,21 @@ impl Providers {
         hash: u64,
         record: &ProviderRecord,
         of_peer: u64,
-        new: Charge,
+        near: bool,
+        account: impl FnOnce() -> Account,
     ) -> Result<(), StoreError> {
         let (id, name) = (record.provider.peer(), record.key.as_bytes());
         let (count, cost) = affordable(record.provider.raw_addrs(), self.max_addr_bytes);
         let size = Size { records: 1, bytes: cost.into() };
         while !self.book.has_room(size, Size::default()) && self.expire(now, 1) > 0 {}
         let (key, peer) = (self.keys.find(hash, name), self.peers.find(of_peer, id));
-        let account = peer.and_then(|peer| self.peers.get(peer)).map_or(new.account, |peer| peer.account);
+        let account = peer.and_then(|peer| self.peers.get(peer)).map_or_else(account, |peer| peer.account);
         let known = key.zip(peer).and_then(|id| self.charged(id));
         let after = match &known {
             // Without addresses it keeps those that it has.
-            Some(known) if count == 0 => Charge { near: new.near, ..known.charge },
-            Some(known) => Charge { near: new.near, bytes: cost, ..known.charge },
-            None => Charge::new(account, cost, now, new.near),
+            Some(known) if count == 0 => Charge { near, ..known.charge },
+            Some(known) => Charge { near, bytes: cost, ..known.charge },
+            None => Charge::new(account, cost, now, near),
         };
         let rank = rank(hash, of_peer);
         // One of its key whose place it takes.
@@ -143,11 +146,12 @@ impl Providers {
         &self.keys
     }
 
-    /// The records of a key as they are kept.
-    pub(super) fn all_of(&self, provided: &Provided) -> Vec<ProviderRecord> {
-        let name = RecordKey::from(&provided.name[..]);
-        let record = |entry: &Entry| Some(entry.record(&name, self.peers.get(entry.peer)?.kept()));
-        provided.entries.iter().filter_map(record).collect()
+    /// The records of each key as they are kept, in order of the keys' places, from this head on.
+    pub(super) fn from(&mut self, head: u64) -> impl Iterator<Item = (u64, Vec<ProviderRecord>)> {
+        self.keys.from(head).map(|(head, provided)| {
+            let key = RecordKey::from(&provided.name[..]);
+            (head, provided.entries.iter().filter_map(|entry| entry.record(&key, &self.peers)).collect())
+        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -256,11 +260,11 @@ impl Pool for Providers {
     }
 
     fn note(&mut self, (key, peer): Self::Id, charge: &Charge) {
-        self.keys.change(key, |provided| {
-            if let Some(entry) = provided.entries.iter_mut().find(|entry| entry.peer == peer) {
-                (entry.since, entry.bytes) = (Since::of(charge), charge.bytes);
-            }
-        });
+        let provided = self.keys.get_mut(key);
+        if let Some(entry) = provided.and_then(|provided| provided.entries.iter_mut().find(|entry| entry.peer == peer))
+        {
+            (entry.since, entry.bytes) = (Since::of(charge), charge.bytes);
+        }
     }
 
     fn all(&self) -> Vec<Ranked<Self::Id>> {
@@ -302,8 +306,9 @@ impl Entry {
         Timestamp::from_micros((u64::from(self.expires[0]) << 32) | u64::from(self.expires[1]))
     }
 
-    fn record(&self, name: &RecordKey, (contact, addrs_expire): (Arc<Contact>, Timestamp)) -> ProviderRecord {
-        ProviderRecord::new(name.clone(), contact, self.expires(), addrs_expire)
+    fn record(&self, key: &RecordKey, peers: &Peers) -> Option<ProviderRecord> {
+        let (contact, addrs_expire) = peers.get(self.peer)?.kept();
+        Some(ProviderRecord::new(key.clone(), contact, self.expires(), addrs_expire))
     }
 }
 

@@ -7,9 +7,13 @@ impl<R: Row> Table<R> {
         assert_eq!(self.index.len(), self.slab.len());
         let places: BTreeSet<_> = self.iter().filter_map(|(slot, row)| Some((row.head()?, slot))).collect();
         let ends: BTreeSet<_> = self.iter().filter_map(|(slot, row)| Some((row.expires()?, slot))).collect();
-        assert!(places == self.places && ends == self.ends);
+        let mut placed = self.places.clone();
+        placed.extend(self.unplaced.iter().filter_map(|slot| Some((self.get(*slot)?.head()?, *slot))));
+        assert!(places == placed && ends == self.ends);
+        assert!(self.places.is_subset(&places));
         for (slot, row) in self.iter() {
-            assert_eq!(self.index.find(row.hash(), |other| *other == slot), Some(&slot));
+            let entry = (row.hash() as u32, slot);
+            assert_eq!(self.index.find(spread(entry.0), |other| *other == entry), Some(&entry));
         }
     }
 }

@@ -6,6 +6,7 @@
 mod tests;
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 
 use super::book::{Book, Charged, Pool};
 use super::config::MemoryStoreConfig;
@@ -40,11 +41,17 @@ pub(super) struct Value {
     sequence: u64,
     account: Account,
     first: Account,
-    /// What few records have: all other fields, with neither key nor value.
-    rare: Option<Box<Record>>,
+    rare: Option<Box<Rare>>,
     since: Since,
     key_len: u16,
     flags: u8,
+}
+
+/// What few records have.
+struct Rare {
+    publisher: Option<PeerId>,
+    announced: Option<Timestamp>,
+    superseded: bool,
 }
 
 impl Values {
@@ -137,11 +144,16 @@ impl Values {
         &self.table
     }
 
+    pub(super) fn table_mut(&mut self) -> &mut Table<Value> {
+        &mut self.table
+    }
+
     fn remove(&mut self, slot: Slot, over: Option<&mut Sequences>) {
         let Some(known) = self.charged(slot) else { return };
         let Ok(()) = charge(&mut Charged(self), slot, Some(&known.charge), None);
         if let (Some(value), Some(over)) = (self.table.remove(slot), over)
-            && let Some(left) = remember::left_by(&value.without_data())
+            && value.has(SEQUENCE)
+            && let Some(left) = remember::left_by(&value.copied())
         {
             over.remember(value.hash, left);
         }
@@ -164,7 +176,9 @@ impl Pool for Values {
     }
 
     fn note(&mut self, id: Slot, charge: &Charge) {
-        self.table.change(id, |value| value.note(charge));
+        if let Some(value) = self.table.get_mut(id) {
+            value.note(charge);
+        }
     }
 
     fn all(&self) -> Vec<Ranked<Slot>> {
@@ -196,7 +210,9 @@ impl Value {
     fn new(hash: u64, head: u64, record: Record, charge: &Charge) -> Value {
         let (key, value) = (record.key.as_bytes(), &record.value[..]);
         let flag = |set, flag| if set { flag } else { 0 };
-        let mut kept = Value {
+        let is_rare = record.publisher.is_some() || record.announced.is_some() || record.superseded;
+        let Record { publisher, announced, superseded, .. } = record;
+        Value {
             data: [key, value].concat().into_boxed_slice(),
             hash,
             head,
@@ -206,7 +222,7 @@ impl Value {
             sequence: record.sequence.unwrap_or_default(),
             account: charge.account,
             first: charge.first,
-            rare: None,
+            rare: is_rare.then(|| Box::new(Rare { publisher, announced, superseded })),
             since: Since::of(charge),
             // At most `MAX_KEY_LEN`.
             key_len: key.len() as u16,
@@ -215,11 +231,7 @@ impl Value {
                 | flag(record.sequence.is_some(), SEQUENCE)
                 | flag(charge.several, SEVERAL)
                 | flag(record.put.is_some(), PUT),
-        };
-        if record.publisher.is_some() || record.announced.is_some() || record.superseded {
-            kept.rare = Some(Box::new(Record { key: RecordKey::new(Bytes::new()), value: Bytes::new(), ..record }));
         }
-        kept
     }
 
     fn has(&self, flag: u8) -> bool {
@@ -236,24 +248,25 @@ impl Value {
 
     /// The record, whose key is this.
     fn record(&self, key: RecordKey) -> Record {
-        Record { key, value: Bytes::copy_from_slice(self.value()), ..self.without_data() }
+        let rare = self.rare.as_deref();
+        Record {
+            key,
+            value: Bytes::copy_from_slice(self.value()),
+            publisher: rare.and_then(|rare| rare.publisher),
+            expires: self.expires(),
+            claimed: self.has(CLAIMED),
+            put: self.has(PUT).then_some(self.put),
+            received: self.received,
+            own: false,
+            announced: rare.and_then(|rare| rare.announced),
+            superseded: rare.is_some_and(|rare| rare.superseded),
+            sequence: self.has(SEQUENCE).then_some(self.sequence),
+        }
     }
 
     /// The record as a copy of its own.
     pub(super) fn copied(&self) -> Record {
         self.record(RecordKey::from(self.key()))
-    }
-
-    fn without_data(&self) -> Record {
-        let plain = || Record::new(RecordKey::new(Bytes::new()), Bytes::new(), self.received);
-        Record {
-            received: self.received,
-            expires: self.expires(),
-            put: self.has(PUT).then_some(self.put),
-            sequence: self.has(SEQUENCE).then_some(self.sequence),
-            claimed: self.has(CLAIMED),
-            ..self.rare.as_deref().cloned().unwrap_or_else(plain)
-        }
     }
 
     fn charge(&self) -> Charge {
