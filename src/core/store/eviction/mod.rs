@@ -10,13 +10,16 @@
 //!   several sent is charged to the one with fewest, see [`Charge::sent_again`].
 //! * What holders replicate has accounts of its own, below [`Account::REPLICATED`]. It gives way first while it is more than half
 //!   of the store, and it makes nothing give way that was kept for [`SETTLED_AFTER`].
+//! * Records in this node's neighbourhood are the last to go: none gives way to a new record that is far, nor before the far
+//!   ones of all that give way with it.
 //! * In a full store the group with the greatest charge gives way, and within it the peer with the greatest charge. A new
 //!   record counts among its sender's, so that whoever has the most displaces nobody but himself. Between equals the one
 //!   whose record is less settled gives way, then the one with the higher account number, which is secret and random.
-//! * Of one peer's records those far from this node give way before those in its neighbourhood; among these, what is new and
+//! * Of one peer's records, far ones or those of the neighbourhood, what is new and
 //!   had one sender before what was kept for [`SETTLED_AFTER`] or had several; among these, the one with the higher
 //!   rank, a hash under the store's secret seed.
-//! * A new version of a record that is kept is always taken. A record of this node is never charged and never gives way.
+//! * A new version of a record that is kept is always taken. One that a holder brings makes far settled records give way only
+//!   where no others are left. A record of this node is never charged and never gives way.
 //!
 //! # Alternatives
 //!
@@ -41,13 +44,17 @@ pub const SETTLED_AFTER: Duration = Duration::from_secs(3600);
 /// both stores on the bytes of values are so much for each value.
 pub const SHARE: u64 = 1_024;
 
-/// One write makes at most so many records give way, and looks at no more than that. Source: a value of 64 KiB, the longest by
+/// One write makes at most so many records give way, and looks at no more than that in each class. Source: a value of 64 KiB, the longest by
 /// default, takes the room of 1,638 that have 40 bytes with their keys.
 pub const MAX_STEPS: usize = 2_048;
 
 /// One write looks at so many accounts with the same charge, to find one whose record is less settled than the new one.
 /// Source: enough to find one where half of them are, with a chance of 255 in 256.
 const MAX_EQUALS: usize = 8;
+
+/// The same where a near record looks for far ones. Source: enough to find one where a tenth of them are, with a chance of 998
+/// in 1,000.
+const MAX_EQUALS_OF_NEAR: usize = 64;
 
 /// Who is charged for a record: a peer, its IP group, or all of them; a number under the store's secret seed.
 ///
@@ -295,14 +302,27 @@ pub fn victims<A: Accounts>(accounts: &mut A, now: Timestamp, wanted: Wanted<'_,
     if accounts.has_room(more, less) {
         return Ok(Some(Vec::new()));
     }
-    let new = match wanted {
-        Wanted::New(rank, charge) => Some(New::of(accounts, rank, charge)?),
-        _ => None,
+    let (new, classes): (_, &[_]) = match wanted {
+        Wanted::New(rank, charge) if charge.near => {
+            (Some(New::of(accounts, rank, charge)?), &[Class::Far, Class::Near])
+        }
+        Wanted::New(rank, charge) => (Some(New::of(accounts, rank, charge)?), &[Class::Far]),
+        Wanted::Update(_, _, after) if after.account.kind() == Account::REPLICATED => {
+            (None, &[Class::Far, Class::FarSettled, Class::Near])
+        }
+        Wanted::Update(..) | Wanted::Less => (None, &[Class::Far, Class::Near]),
     };
     let is_new = new.is_some();
-    let mut search = Search { accounts, now, new, known, more, less, victims: Vec::new(), steps: 0, equals: 0 };
-    let enough = search.run()?;
-    Ok((enough || !is_new).then_some(search.victims))
+    let (victims, class, spares_settled) = (Vec::new(), Class::Far, classes.contains(&Class::FarSettled));
+    let mut search =
+        Search { accounts, now, new, known, more, less, victims, class, spares_settled, steps: 0, equals: 0 };
+    for class in classes {
+        (search.class, search.steps, search.equals) = (*class, 0, 0);
+        if search.run()? {
+            return Ok(Some(search.victims));
+        }
+    }
+    Ok((!is_new).then_some(search.victims))
 }
 
 /// Which of the providers of one key gives way where there is one too many: of the group that has most of them, the one
@@ -349,6 +369,16 @@ enum May {
     Own,
 }
 
+/// Records of which none gives way before all of the classes above that are charged to heavier accounts have. An account has
+/// its records in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Far,
+    /// Set apart for a new version that a holder brings. In all other cases these are among the far ones.
+    FarSettled,
+    Near,
+}
+
 /// A walk over those who give way, the heaviest first.
 struct Search<'a, A: Accounts> {
     accounts: &'a mut A,
@@ -359,6 +389,9 @@ struct Search<'a, A: Accounts> {
     more: Size,
     less: Size,
     victims: Vec<A::Id>,
+    /// Whose turn it is.
+    class: Class,
+    spares_settled: bool,
     steps: usize,
     equals: usize,
 }
@@ -373,11 +406,10 @@ impl<A: Accounts> Search<'_, A> {
         if of(Account::REPLICATED)? <= of(Account::PUBLISHED)? {
             return self.walk(None, 0, May::Own);
         }
-        let is_new = self.new.is_some();
+        let replicates = self.new.as_ref().is_some_and(|new| new.charge.account.kind() == Account::REPLICATED);
         // More than half: what is published need not even be lighter.
-        self.new.take_if(|new| new.charge.account.kind() == Account::PUBLISHED);
-        let enough = self.walk(Some(Account::REPLICATED), 0, May::Own)?;
-        if enough || is_new { Ok(enough) } else { self.walk(Some(Account::PUBLISHED), 0, May::Own) }
+        let enough = self.walk(Some(Account::REPLICATED), 0, if replicates { May::Own } else { May::All })?;
+        if enough || replicates { Ok(enough) } else { self.walk(Some(Account::PUBLISHED), 0, May::Own) }
     }
 
     /// Takes from the groups of one kind or of both (level 0), or from the peers of a group (level 1).
@@ -419,41 +451,65 @@ impl<A: Accounts> Search<'_, A> {
             return self.walk(Some(account), 1, may);
         }
         self.equals += usize::from(matches!(may, May::Lower { .. }));
-        let mut after = None;
+        let (mut after, mut settled) = (None, Vec::new());
         while !self.is_tired() {
             self.steps += 1;
-            let Some(record) = self.accounts.next(account, after.as_ref())? else { break };
+            let Some(mut record) = self.accounts.next(account, after.as_ref())? else { return Ok(false) };
             if Some(record.id) != self.known {
-                if self.settle(&record)? {
+                if self.settle(&mut record)? {
+                    settled.extend((record.charge.account == account).then_some(record));
                     continue;
                 }
-                if !self.gives_way(&record, may) {
-                    break;
+                let class = self.class_of(&record.charge);
+                if class > self.class || class == self.class && !self.gives_way(&record, may) {
+                    return Ok(false);
                 }
-                self.victims.push(record.id);
-                self.less += record.charge.size();
-                if self.accounts.has_room(self.more, self.less) {
+                if class == self.class && self.take(&record) {
                     return Ok(true);
                 }
             }
             after = Some(record);
         }
+        // All steps went into settling what the account has, so these are as good as what comes after them. Without this a
+        // store whose records settle all at once would refuse whoever writes next.
+        for record in settled {
+            if self.class_of(&record.charge) == self.class && self.gives_way(&record, may) && self.take(&record) {
+                return Ok(true);
+            }
+        }
         Ok(false)
     }
 
+    /// Lets a record give way. Whether that is enough.
+    fn take(&mut self, record: &Ranked<A::Id>) -> bool {
+        self.victims.push(record.id);
+        self.less += record.charge.size();
+        self.accounts.has_room(self.more, self.less)
+    }
+
+    fn class_of(&self, charge: &Charge) -> Class {
+        match charge.near {
+            true => Class::Near,
+            false if self.spares_settled && charge.settled => Class::FarSettled,
+            false => Class::Far,
+        }
+    }
+
     fn is_tired(&self) -> bool {
-        self.steps >= MAX_STEPS || self.equals >= MAX_EQUALS
+        let seeks_far = self.class == Class::Far && self.new.as_ref().is_some_and(|new| new.charge.near);
+        self.steps >= MAX_STEPS || self.equals >= if seeks_far { MAX_EQUALS_OF_NEAR } else { MAX_EQUALS }
     }
 
     /// Brings a record to where it belongs by now: among the settled ones, or back to whoever sent it first.
-    fn settle(&mut self, record: &Ranked<A::Id>) -> Result<bool, A::Error> {
-        let mut now = record.charge;
+    fn settle(&mut self, record: &mut Ranked<A::Id>) -> Result<bool, A::Error> {
+        let before = record.charge;
+        let now = &mut record.charge;
         now.settled |= now.several || now.is_old(self.now);
-        if now.first != now.account && is_lighter(self.accounts, now.first, &now)? {
+        if now.first != now.account && is_lighter(self.accounts, now.first, now)? {
             now.account = now.first;
         }
-        charge(self.accounts, record.id, Some(&record.charge), Some(&now))?;
-        Ok(now != record.charge)
+        charge(self.accounts, record.id, Some(&before), Some(now))?;
+        Ok(*now != before)
     }
 
     fn gives_way(&self, record: &Ranked<A::Id>, may: May) -> bool {

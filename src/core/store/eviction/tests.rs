@@ -324,6 +324,80 @@ fn a_new_version_of_what_is_kept_is_always_taken() {
     assert_eq!((strange.account, strange.first, strange.since), (peer(1_000), peer(1_000), later(2)));
 }
 
+/// Whoever sent them: a peer with many of them does not lose them to others that have one far record each.
+#[test]
+fn records_of_the_neighbourhood_are_the_last_to_go() {
+    for near_by in [peer(1), holder(1)] {
+        let mut store = Store::with_room(100);
+        let near = |by| Charge::new(by, 100, NOW, true);
+        for id in 0..60 {
+            assert!(store.put_charge(NOW, id, &near(near_by)));
+        }
+        for id in 100..140 {
+            assert!(store.put(NOW, id, peer(id)));
+        }
+        for id in 1_000..2_000 {
+            store.put(NOW, id, peer(id));
+            store.put(NOW, id + 1_000, peer(2));
+        }
+        assert_eq!((store.left(0..60), store.kept.len()), (60, 100), "far ones make only far ones give way");
+        for id in 3_000..3_040 {
+            assert!(store.put_charge(NOW, id, &near(peer(id))), "there are far ones");
+        }
+        assert_eq!((store.left(0..60), store.left(3_000..3_040)), (60, 40));
+        assert!(!store.put(NOW, 4_000, peer(4_000)), "nothing far is left");
+        for id in 5_000..5_010 {
+            assert!(store.put_charge(NOW, id, &near(peer(id))));
+        }
+        assert_eq!((store.left(0..60), store.left(3_000..5_010)), (50, 50), "then the heaviest gives way");
+    }
+}
+
+/// A peer that makes keys near this node displaces nobody but itself.
+#[test]
+fn a_flood_of_near_records_takes_no_more_than_its_share() {
+    let mut store = Store::with_room(100);
+    for id in 0..40 {
+        assert!(store.put(NOW, id, peer(1)));
+    }
+    for id in 1_000..3_000 {
+        store.put_charge(NOW, id, &Charge::new(peer(2), 100, NOW, true));
+    }
+    assert_eq!((store.left(0..40), store.kept.len()), (40, 100));
+}
+
+/// All of an account's records settle in the same minute: more than one write may move.
+#[test]
+fn an_honest_write_is_not_refused_since_many_records_settle() {
+    let mut store = Store::with_room(3 * MAX_STEPS as u64);
+    for id in 0..3 * MAX_STEPS as u64 {
+        assert!(store.put(NOW, id, peer(1)));
+    }
+    for id in 10_000..10_005 {
+        assert!(store.put(later(1), id, peer(id)));
+    }
+    assert_eq!(store.left(10_000..10_005), 5);
+    assert_eq!(store.kept.len(), 3 * MAX_STEPS);
+}
+
+#[test]
+fn a_holders_larger_version_displaces_no_settled_record_while_others_are_there() {
+    let mut store = Store::with_room(100);
+    for id in 0..60 {
+        assert!(store.put_charge(NOW, id, &Charge::new(peer(1), 1_024, NOW, false)));
+    }
+    for id in 100..140 {
+        assert!(store.put_charge(later(1), id, &Charge::new(peer(id), 1_024, later(1), false)));
+    }
+    let before = store.kept[&100];
+    let after = |kib: u32| before.replaced(holder(1), kib * 1_024, later(1));
+    let of_settled = |victims: &[u64]| victims.iter().filter(|id| **id < 60).count();
+    let Ok(Some(found)) = victims(&mut store, later(1), Wanted::Update(100, &before, &after(40))) else { panic!() };
+    assert_eq!((found.len(), of_settled(&found)), (39, 0));
+    let Ok(Some(found)) = victims(&mut store, later(1), Wanted::Update(100, &before, &after(50))) else { panic!() };
+    assert_eq!((found.len(), of_settled(&found)), (49, 10), "it is always taken");
+}
+
 /// What is replicated gives way first, and the rest where that is not enough.
 #[test]
 fn an_update_takes_its_room_wherever_it_is() {
