@@ -22,6 +22,8 @@ for package in "$@"; do
         case "${patches[i]}" in "patch.crates-io.$package.path="*) ;; *) others+=(--config "${patches[i]}") ;; esac
     done
     echo "$package, unpacked"
-    CARGO_TARGET_DIR="$target" cargo check --quiet --manifest-path "$unpacked/$package/Cargo.toml" \
-        --all-features --lib --bins --examples "${others[@]}"
+    for targets in "" --examples; do
+        CARGO_TARGET_DIR="$target" cargo check --quiet --manifest-path "$unpacked/$package/Cargo.toml" \
+            --all-features $targets "${others[@]}"
+    done
 done
