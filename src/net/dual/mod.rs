@@ -20,7 +20,7 @@ use libp2p_swarm::{
 
 use crate::core::{ConfigError, Event};
 use crate::handle::{DualHandle, Network, PerNetwork};
-use crate::net::Behaviour;
+use crate::net::behaviour::Behaviour;
 use crate::net::config::Config;
 use crate::net::handler::Handler;
 
@@ -50,7 +50,7 @@ use crate::net::handler::Handler;
 /// println!("{:?} {:?}", published.wan, published.lan);
 /// let mut providers = dht.providers("content");              // of both, as they are found
 /// while let Some(provider) = providers.next().await { println!("{provider:?}"); }
-/// dht.lan().put("/pk/...", "for this room alone").await?;
+/// dht.lan().put("/pk/...", "for this local network only").await?;
 /// # Ok(()) }
 /// ```
 pub struct Dual {
