@@ -43,7 +43,7 @@ pub(super) struct Dialer {
     /// Peers with a connection, a dial or a waiting request.
     peers: BTreeMap<PeerId, DialerPeer>,
     /// Requests that have not ended.
-    requests: BTreeMap<RequestId, PendingRequest>,
+    requests: BTreeMap<RequestId, DialerRequest>,
     /// Peers that wait to be dialled, in order.
     queue: BTreeMap<u64, PeerId>,
     next_place: u64,
@@ -76,7 +76,7 @@ struct OpenConnection {
 }
 
 #[derive(Debug)]
-struct PendingRequest {
+struct DialerRequest {
     to: Arc<Contact>,
     request: Request,
     /// The connection that it was sent on; `None` while it waits for one.
@@ -117,12 +117,12 @@ impl Dialer {
 
     /// Takes a request. It ends by an [`Input::Response`] or a true [`Dialer::on_response`], unless it is cancelled.
     pub(super) fn send(&mut self, to: Arc<Contact>, id: RequestId, request: Request) {
-        self.route(id, PendingRequest { to, request, connection: None, retried: false });
+        self.route(id, DialerRequest { to, request, connection: None, retried: false });
     }
 
     /// Gives up a request; it has no other end.
     pub(super) fn cancel(&mut self, id: RequestId) {
-        let Some(PendingRequest { to, connection, .. }) = self.requests.remove(&id) else { return };
+        let Some(DialerRequest { to, connection, .. }) = self.requests.remove(&id) else { return };
         let Some(peer) = self.peers.get_mut(to.peer()) else { return };
         let Some(connection) = connection else {
             peer.waiting.retain(|waiting| *waiting != id);
@@ -202,7 +202,7 @@ impl Dialer {
             if request.retried || !connected {
                 self.fail(id, RequestError::ConnectionClosed);
             } else {
-                self.route(id, PendingRequest { retried: true, ..request });
+                self.route(id, DialerRequest { retried: true, ..request });
             }
         }
         self.prune(peer_id);
@@ -275,7 +275,7 @@ impl Dialer {
 
     /// Sends on the connection with the fewest pending requests, connections on which the peer does not serve last;
     /// without a connection the request waits for one.
-    fn route(&mut self, id: RequestId, request: PendingRequest) {
+    fn route(&mut self, id: RequestId, request: DialerRequest) {
         let peer_id = request.to.peer();
         if *peer_id == self.local {
             return self.fail(id, Unreachable::NoAddress.into());
@@ -288,7 +288,7 @@ impl Dialer {
         }
     }
 
-    fn send_on(&mut self, connection: ConnectionId, id: RequestId, mut request: PendingRequest) {
+    fn send_on(&mut self, connection: ConnectionId, id: RequestId, mut request: DialerRequest) {
         let peer_id = *request.to.peer();
         request.connection = Some(connection);
         if let Some(known) = self.connection(peer_id, connection) {
@@ -298,7 +298,7 @@ impl Dialer {
         self.requests.insert(id, request);
     }
 
-    fn wait(&mut self, id: RequestId, request: PendingRequest) {
+    fn wait(&mut self, id: RequestId, request: DialerRequest) {
         if self.waiting >= self.config.waiting {
             return self.fail(id, RequestError::Busy);
         }
@@ -306,7 +306,7 @@ impl Dialer {
         let peer = self.peers.entry(peer_id).or_default();
         peer.waiting.push_back(id);
         self.waiting += 1;
-        self.requests.insert(id, PendingRequest { connection: None, ..request });
+        self.requests.insert(id, DialerRequest { connection: None, ..request });
         match peer.dial {
             DialState::None => {
                 self.enqueue(peer_id);

@@ -134,15 +134,15 @@ impl Dual {
     }
 }
 
-type Effect = ToSwarm<DualEvent, THandlerInEvent<Dual>>;
+type DualEffect = ToSwarm<DualEvent, THandlerInEvent<Dual>>;
 
 impl Dual {
-    fn poll_wan(&mut self, cx: &mut Context<'_>) -> Poll<Effect> {
+    fn poll_wan(&mut self, cx: &mut Context<'_>) -> Poll<DualEffect> {
         let event = |event| DualEvent { network: Network::Wan, event };
         self.wan.poll(cx).map(|effect| effect.map_out(event).map_in(Either::Left))
     }
 
-    fn poll_lan(&mut self, cx: &mut Context<'_>) -> Poll<Effect> {
+    fn poll_lan(&mut self, cx: &mut Context<'_>) -> Poll<DualEffect> {
         let event = |event| DualEvent { network: Network::Lan, event };
         self.lan.poll(cx).map(|effect| effect.map_out(event).map_in(Either::Right))
     }
@@ -216,7 +216,7 @@ impl NetworkBehaviour for Dual {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Effect> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<DualEffect> {
         self.lan_first = !self.lan_first;
         let first = if self.lan_first { self.poll_lan(cx) } else { self.poll_wan(cx) };
         match first {
