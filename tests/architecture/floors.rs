@@ -1,7 +1,7 @@
-//! Who may import whom: the floors of the house, as tables.
+//! Which module may import which: the floors of the house, as tables.
 
-/// Modules of the crate, and which others each may name. `lib.rs` may name all; whoever is not here has no floor.
-/// `disk` is a crate of its own, which sees of this one what is public.
+/// Modules of the crate, and which others each may name. `lib.rs` may name all; a module that is not here has no floor.
+/// `disk` is a crate of its own: its manifest decides what it can name of this one.
 pub(crate) const FLOORS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("wire", &["core"]),
@@ -33,14 +33,14 @@ const VOCABULARY: &[&str] = &[
 ];
 /// Floor 1: what the duties are made of.
 const PARTS: &[&str] = &["routing", "store", "validate", "lookup", "preimage"];
-/// Between the floors: what the duties share, and the doors, which are data.
+/// Between the floors: what the duties share, and the inputs and outputs, which are data.
 const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "announcement", "spans"];
-/// Floor 2: each knows nothing of the others.
+/// Floor 2: the duties, of which none knows another.
 const DUTIES: &[&str] = &["query", "server", "maintain"];
 
 /// Modules of the core, and which others each may name beside itself; `core/mod.rs` may name all.
 ///
-/// The vocabulary is ordered too, so that no two of its modules need each other. `InvalidValue` and `StoreError` are failures that live with what fails.
+/// The vocabulary is ordered too. `InvalidValue` and `StoreError` are defined by the module whose failures they are.
 const CORE: &[(&str, &[&[&str]])] = &[
     ("time", &[]),
     ("address_policy", &[]),
@@ -105,29 +105,19 @@ const OUTSIDE: &[&str] = &[
 const LOCKS: &[&str] = &["std::sync::Condvar", "std::sync::Mutex", "std::sync::RwLock"];
 const DISORDER: &[&str] = &["std::collections::HashMap", "std::collections::HashSet", "std::hash::RandomState"];
 const STREAMS: &[&str] = &["std::io"];
-const RANDOM: &[&str] = &["rand", "getrandom"];
-const SWARM: &[&str] = &["libp2p", "libp2p_core", "libp2p_swarm"];
-const RUNTIMES: &[&str] = &["async_std", "smol", "tokio"];
+const RANDOM: &[&str] = &["getrandom"];
+const SWARM: &[&str] = &["libp2p_core", "libp2p_swarm"];
 const FUTURES: &[&str] = &["futures", "futures_timer"];
-/// What the disk store does not need of the crate.
-const ABOVE: &[&str] = &[
-    "libp2p_kad_dht::handle",
-    "libp2p_kad_dht::metrics",
-    "libp2p_kad_dht::net",
-    "libp2p_kad_dht_sim",
-    "libp2p_kad_dht::validators",
-    "libp2p_kad_dht::wire",
-];
 
-/// What a floor must never name.
+/// What a floor must never name. Crates that no feature depends on are left to the compiler.
 const NEVER: &[(&str, &[&[&str]])] = &[
-    ("core", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
-    ("wire", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES]),
-    ("validators", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES]),
-    ("testing", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, RUNTIMES, FUTURES, &["prost"]]),
-    ("handle", &[CLOCKS, OUTSIDE, STREAMS, DISORDER, RANDOM, SWARM, RUNTIMES, &["prost"]]),
-    ("disk", &[CLOCKS, DISORDER, SWARM, RUNTIMES, FUTURES, ABOVE, &["prost"]]),
-    ("net", &[OUTSIDE, DISORDER, RUNTIMES, &["prost"]]),
+    ("core", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, FUTURES, &["prost"]]),
+    ("wire", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, FUTURES]),
+    ("validators", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, FUTURES]),
+    ("testing", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, FUTURES, &["prost"]]),
+    ("handle", &[CLOCKS, OUTSIDE, STREAMS, DISORDER, RANDOM, SWARM, &["prost"]]),
+    ("disk", &[CLOCKS, DISORDER]),
+    ("net", &[OUTSIDE, DISORDER, &["prost"]]),
 ];
 
 /// Whether statics that can change are forbidden on this floor: state belongs to a node and not to the process.

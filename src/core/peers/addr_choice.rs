@@ -172,7 +172,7 @@ impl Peers {
     }
 
     /// A peer with the addresses at which to dial it now: at most [`DIALLED_AT_ONCE`], and few of one host and transport, so
-    /// that useless ones of one kind leave room for others. Hearsay has a budget in which the `referrers`, who named the peer,
+    /// that useless ones of one kind leave room for others. Hearsay has a budget in which the `referrers`, which named the peer,
     /// have shares ([`DialHistory`](super::dials::DialHistory)); names that stand for any number of addresses are not dialled
     /// on hearsay at all. On `trial` a peer is not dialled at an address that only it claims: a peer that connects, tells
     /// another's addresses and hangs up must not choose what this node dials. A peer that is connected costs nothing.

@@ -108,8 +108,9 @@ impl Peers {
         sender.group = self.table.seen_group(peer).map(IpGroup::id);
         let closest = self.table.closest(key, k, |_, _| true);
         sender.holder = closest.iter().any(|near| near.key() == place);
-        let last = closest.last().filter(|_| closest.len() >= k).map(|last| last.key().distance(key));
-        sender.near = last.is_none_or(|last| self.local.key().distance(key) < last);
+        let farthest = if closest.len() < k { None } else { closest.last() };
+        let distance = self.local.key().distance(key);
+        sender.near = farthest.is_none_or(|farthest| distance < farthest.key().distance(key));
         sender
     }
 
@@ -132,10 +133,11 @@ impl Peers {
         if now.since(*link.asked.get_or_insert(now)) < SILENT {
             return None;
         }
-        let from = link.from.take().filter(|_| self.policy != AddressPolicy::Public);
-        let from = from.map(|from| self.filtered(&Contact::new(*peer, [from])));
+        let Some(from) = link.from.take() else { return Some(None) };
+        let from = self.filtered(&Contact::new(*peer, [from]));
         let held = self.back_offs.until(key).is_some_and(|until| now < until);
-        Some(from.filter(|from| from.has_addrs() && self.has_place_for(now, from) && !held))
+        let worth = self.policy != AddressPolicy::Public && !held && from.has_addrs() && self.has_place_for(now, &from);
+        Some(worth.then_some(from))
     }
 
     /// Whether a peer says that it does not serve our protocol.

@@ -9,7 +9,7 @@
 //! time. An attempt also does not count if all requests that wait for it are given up before it was made. Trusted addresses
 //! ([`Addresses::is_trusted`]) are dialled outside all budgets, and do not count.
 //!
-//! A third of each budget is kept for others than the one who spends the rest: each [`Referrer`] has a share, so that one
+//! A third of each budget is kept for others than the one that spends the rest: each [`Referrer`] has a share, so that one
 //! that names rubbish uses up its own. A referrer is the host of a peer that named the address, since ids are free; one at
 //! the destination itself may spend all that is left.
 //!
