@@ -1,6 +1,6 @@
-//! The six RPCs as data, and the ways in which a request can end.
+//! The six RPCs as data, and the ways in which a request can fail.
 //!
-//! Knows: what peers say to each other. Must not know: how it is encoded (`wire`), carried (`net`) or answered
+//! Knows: the messages of the protocol. Must not know: how they are encoded (`wire`), carried (`net`) or answered
 //! (`server`).
 
 use std::sync::Arc;
@@ -13,43 +13,43 @@ use super::contact::Contact;
 use super::record::RecordKey;
 use super::time::Timestamp;
 
-/// One RPC as a peer asks it.
+/// The request of an RPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
-    /// Answered by an equal message. Peers must not send it; it is answered all the same.
+    /// PING, answered by the same message. The specification forbids to send it; it is answered all the same.
     Ping,
-    /// Who is closest to this point? The bytes are a peer id or any other preimage of a key, never empty.
+    /// FIND_NODE: asks for the peers closest to a key.
     FindNode {
-        /// The preimage of the point asked for.
+        /// A peer id, or any other preimage of the key. Never empty.
         key: Bytes,
     },
-    /// What value is kept under this key, and who is closer to it?
+    /// GET_VALUE: asks for the value under a key, and for the peers closest to it.
     GetValue {
         /// The key asked for.
         key: RecordKey,
     },
-    /// Keep this value.
+    /// PUT_VALUE: asks the peer to store a value.
     PutValue {
         /// The value, with its key.
         value: Value,
     },
-    /// Who provides this content, and who is closer to it?
+    /// GET_PROVIDERS: asks for the providers of a content, and for the peers closest to its key.
     GetProviders {
         /// The content's multihash.
         key: RecordKey,
     },
-    /// Know that I provide this content. It has no answer.
+    /// ADD_PROVIDER: announces that the sender provides a content. It has no answer.
     AddProvider {
         /// The content's multihash.
         key: RecordKey,
-        /// Who provides it: the sender, with its addresses. Entries about others are ignored.
+        /// The sender, with its addresses. Entries about other peers are ignored.
         providers: Vec<Arc<Contact>>,
     },
 }
 
 impl Request {
-    /// The RPC's name, spelled as in the specification.
+    /// The RPC.
     pub fn kind(&self) -> Kind {
         match self {
             Request::Ping => Kind::Ping,
@@ -62,7 +62,7 @@ impl Request {
     }
 }
 
-/// What a peer answers.
+/// The response of an RPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Response {
@@ -73,35 +73,35 @@ pub enum Response {
         /// The peers.
         closer: Vec<Arc<Contact>>,
     },
-    /// The value, where the peer has it, and the peers closest to its key.
+    /// The value, if the peer has it, and the peers closest to its key.
     GetValue {
-        /// The key of the answer; empty where the peer left it out.
+        /// The key of the answer; empty if the peer left it out.
         key: RecordKey,
-        /// The value, where the peer has one.
+        /// The value, if the peer has one.
         value: Option<Value>,
         /// Peers closer to the key.
         closer: Vec<Arc<Contact>>,
     },
-    /// The value is kept: its echo.
+    /// The echo of a value that the peer stored.
     PutValue {
-        /// The value that the peer says to have kept.
+        /// The value that the peer claims to have stored.
         value: Value,
     },
     /// The providers that the peer knows, and the peers closest to the key.
     GetProviders {
-        /// The key of the answer; empty where the peer left it out.
+        /// The key of the answer; empty if the peer left it out.
         key: RecordKey,
-        /// Who provides the content; possibly without addresses.
+        /// The providers of the content, possibly without addresses.
         providers: Vec<Arc<Contact>>,
         /// Peers closer to the key.
         closer: Vec<Arc<Contact>>,
     },
-    /// The peer read the announcement and closed its stream in good order. Nothing like it is on the wire.
+    /// The peer read the announcement and closed its stream properly. There is no such message on the wire.
     AddProvider,
 }
 
 impl Response {
-    /// Which RPC this answers.
+    /// The RPC.
     pub fn kind(&self) -> Kind {
         match self {
             Response::Ping => Kind::Ping,
@@ -147,7 +147,7 @@ impl Kind {
     pub const ALL: [Kind; 6] =
         [Kind::PutValue, Kind::GetValue, Kind::AddProvider, Kind::GetProviders, Kind::FindNode, Kind::Ping];
 
-    /// Its name in metrics and in what is serialised.
+    /// Its name in metrics and in serialised snapshots.
     pub fn name(self) -> &'static str {
         match self {
             Kind::PutValue => "put_value",
@@ -166,7 +166,7 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// A value as it travels: what a [`Record`](super::record::Record) is to a peer.
+/// A value in a message: the part of a [`Record`](super::record::Record) that peers exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Value {
@@ -174,14 +174,15 @@ pub struct Value {
     pub key: RecordKey,
     /// The value.
     pub value: Bytes,
-    /// Who says to have published it (field 666, an extension of the Rust implementations).
+    /// The peer that claims to have published it (field 666, an extension of the Rust implementations).
     pub publisher: Option<PeerId>,
-    /// How much longer it is meant to live (field 777 in whole seconds, an extension of the Rust implementations).
+    /// The rest of its lifetime (field 777, whole seconds, an extension of the Rust implementations).
     pub ttl: Option<Duration>,
-    /// How long ago it was put (field 778 in whole seconds, an extension of this crate): which of two values was put later.
+    /// How long ago it was put (field 778, whole seconds, an extension of this crate), so that peers can tell which of two
+    /// values was put later.
     pub age: Option<Duration>,
-    /// When the sender received or made it. It is sent, since some peers demand the field, and never believed: a
-    /// decoded value has `None`.
+    /// When the sender received or made it. It is sent, since some peers demand the field, but never read: a decoded value
+    /// has `None`.
     pub received: Option<Timestamp>,
 }
 
@@ -192,12 +193,12 @@ impl Value {
     }
 }
 
-/// Why a request that was sent, or should have been, ended without an answer. Sorted by who must act.
+/// Why a request ended without an answer. Each variant begins with who must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum RequestError {
-    /// The network: no connection to the peer could be had.
+    /// The network: there is no connection to the peer.
     #[error("unreachable: {0}")]
     Unreachable(#[from] Unreachable),
     /// The network: the connection closed before the answer came.
@@ -206,11 +207,11 @@ pub enum RequestError {
     /// The network or the remote: no answer in time.
     #[error("timed out")]
     Timeout,
-    /// The network or the remote: the bytes of an announcement left this node, but whether the peer read them is
-    /// unknown. Only ADD_PROVIDER ends so.
+    /// The network or the remote: the bytes of an announcement left this node, but whether the peer read them is unknown.
+    /// Only ADD_PROVIDER ends this way.
     #[error("sent, but not acknowledged")]
     Unacknowledged,
-    /// The remote: it reset the stream or closed it without an answer.
+    /// The remote: it reset the stream, or closed it without an answer.
     #[error("refused by the peer")]
     Refused,
     /// The remote: it does not serve this protocol.
@@ -219,22 +220,22 @@ pub enum RequestError {
     /// The remote: it broke the protocol.
     #[error("the peer misbehaved: {0}")]
     Misbehaved(#[from] Misbehaviour),
-    /// The network or the remote: it failed repeatedly with nothing answered in between, and is not asked again yet.
+    /// The network or the remote: the peer failed repeatedly without an answer in between, and is not asked again yet.
     #[error("held back, since it failed repeatedly: {last}")]
     HeldBack {
-        /// How it failed last: one of [`RequestError::REASONS`].
+        /// Its last failure: one of [`RequestError::REASONS`].
         #[cfg_attr(feature = "serde", serde(deserialize_with = "read_reason"))]
         last: Reason,
     },
-    /// Us: too much is under way already.
-    #[error("too many requests under way")]
+    /// Us: too many requests are in flight already.
+    #[error("too many requests in flight")]
     Busy,
-    /// Us: the request cannot be encoded within the size that peers read.
+    /// Us: the encoded request would be longer than peers read.
     #[error("the message is too large to send")]
     TooLarge,
 }
 
-/// One of [`RequestError::REASONS`]. A name of its own, since a reference would be read as one into the text.
+/// One of [`RequestError::REASONS`]. It has a name, since serde would deserialise a plain reference as one into the input.
 type Reason = &'static str;
 
 #[cfg(feature = "serde")]
@@ -245,7 +246,7 @@ fn read_reason<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Reason, D::E
 }
 
 impl RequestError {
-    /// What all reasons are called, in one word each.
+    /// The name of each reason, in metrics and snapshots.
     pub const REASONS: [&str; 10] = [
         "unreachable",
         "connection_closed",
@@ -259,7 +260,7 @@ impl RequestError {
         "held_back",
     ];
 
-    /// The reason in one word: one of [`RequestError::REASONS`].
+    /// The reason: one of [`RequestError::REASONS`].
     pub fn reason(&self) -> &'static str {
         Self::REASONS[self.reason_index()]
     }
@@ -279,7 +280,7 @@ impl RequestError {
         }
     }
 
-    /// Whether the failure speaks against the peer, rather than against this node.
+    /// Whether the failure counts against the peer, rather than against this node.
     pub fn is_the_peers(&self) -> bool {
         !matches!(
             self,
@@ -293,12 +294,12 @@ impl RequestError {
         )
     }
 
-    /// Whether no connection to the peer could be had, though it was dialled.
+    /// Whether the peer was dialled in vain.
     pub(crate) fn is_failed_dial(&self) -> bool {
         matches!(self, RequestError::Unreachable(Unreachable::DialFailed(_) | Unreachable::WrongPeer))
     }
 
-    /// What is said of a peer that failed so and is not asked again yet.
+    /// The error of later requests to a peer that failed like this and is not asked again yet.
     pub(crate) fn held_back(self) -> RequestError {
         match self {
             RequestError::Unreachable(Unreachable::DialFailed(cause)) => Unreachable::BackingOff(cause).into(),
@@ -308,7 +309,7 @@ impl RequestError {
     }
 }
 
-/// Why no connection to a peer could be had.
+/// Why there is no connection to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -316,56 +317,56 @@ pub enum Unreachable {
     /// No address of the peer is known.
     #[error("no address known")]
     NoAddress,
-    /// All dialled addresses failed; the reason is that of the address where the dial came farthest.
-    #[error("dialling failed{}", .0.told())]
+    /// All dialled addresses failed; the cause is that of the dial that came farthest.
+    #[error("dialling failed{}", .0.suffix())]
     DialFailed(DialCause),
-    /// Someone else answered at its addresses.
+    /// Another peer answered at its addresses.
     #[error("another peer answered at its address")]
     WrongPeer,
     /// A part of this node, such as a connection limit or a block list, denied the connection.
     #[error("the connection was denied by this node")]
     Denied,
-    /// Dialling failed a moment ago, for this reason, and is not tried again yet.
-    #[error("held back, since dialling failed recently{}", .0.told())]
+    /// Dialling failed a moment ago, for this cause, and is not tried again yet.
+    #[error("held back, since dialling failed recently{}", .0.suffix())]
     BackingOff(DialCause),
-    /// It is known by hearsay alone, and is not dialled: too many such dials of its host failed within the last minute, or
-    /// its address is of a kind that is not dialled on hearsay.
-    #[error("not dialled on hearsay, of which too much was wrong at its host")]
+    /// Only other peers have named its addresses, and none is dialled: too many such dials of its host failed within the last
+    /// minute, or the address is of a kind that is never dialled on hearsay.
+    #[error("not dialled: too many addresses that other peers named were wrong at its host")]
     HostBackingOff,
 }
 
-/// Why a dial failed, as far as the transport tells. In the order of how far it came: whoever dials several addresses
-/// reports the last of the reasons.
+/// Why a dial failed, as far as the transport tells. Ordered by how far the dial came: of several addresses the last in this
+/// order is reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum DialCause {
-    /// It is not told.
+    /// The transport does not tell.
     #[default]
     Unknown,
     /// This node has no transport for the addresses.
     NoTransport,
-    /// This node's system does not let it dial there.
+    /// The operating system does not permit to dial there.
     NotPermitted,
-    /// A name did not resolve, as far as anyone tells: an address by a name failed, and no other cause is told.
+    /// A DNS name did not resolve, probably: an address with a name failed, and no other cause is known.
     Unresolved,
-    /// There is no way to the addresses, or to any.
+    /// There is no route to the addresses.
     NoRoute,
-    /// Nobody reacted in time.
+    /// No reaction came in time.
     TimedOut,
-    /// Nobody listens there.
+    /// No process listens there.
     Refused,
-    /// The connection closed while it was set up.
+    /// The connection closed while it was being set up.
     Closed,
-    /// Somebody is there, but no connection can be agreed upon: another protocol, or both dialled at the same moment.
+    /// No connection could be agreed upon: another protocol runs there, or both peers dialled at the same moment.
     Handshake,
-    /// Someone else answered.
+    /// Another peer answered.
     WrongPeer,
 }
 
 impl DialCause {
-    /// As the end of a sentence that says what failed.
-    fn told(self) -> &'static str {
+    /// The end of an error text, or nothing.
+    fn suffix(self) -> &'static str {
         match self {
             DialCause::Unknown => "",
             DialCause::NoTransport => ": no transport for its addresses",
@@ -383,8 +384,8 @@ impl DialCause {
 
 impl std::fmt::Display for DialCause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let told = self.told().trim_start_matches(": ");
-        f.write_str(if told.is_empty() { "unknown" } else { told })
+        let text = self.suffix().trim_start_matches(": ");
+        f.write_str(if text.is_empty() { "unknown" } else { text })
     }
 }
 
@@ -393,16 +394,16 @@ impl std::fmt::Display for DialCause {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Misbehaviour {
-    /// The bytes are no message of this protocol.
+    /// The bytes are not a message of this protocol.
     #[error("undecodable message")]
     Undecodable,
     /// The message is longer than this node reads.
     #[error("message too large")]
     TooLarge,
-    /// The answer is one to another kind of request.
+    /// The answer belongs to another RPC.
     #[error("answer of the wrong type")]
     WrongType,
-    /// The answer, or the value in it, has another key than was asked for.
+    /// The answer, or the value in it, has another key than the request.
     #[error("answer for another key")]
     WrongKey,
     /// The echo of a stored value differs from the value.
@@ -411,10 +412,10 @@ pub enum Misbehaviour {
     /// The value is not valid for its key.
     #[error("invalid value: {0}")]
     InvalidValue(#[from] super::validate::InvalidValue),
-    /// A request came without a key, or with one of a length that the protocol forbids.
+    /// A request has no key, or one of a length that the protocol forbids.
     #[error("key of a forbidden length")]
     BadKey,
-    /// An announcement names no provider that is its sender and can be reached.
+    /// An announcement does not name its sender as a provider with an address.
     #[error("the announcement does not name its sender")]
     NotItsProvider,
 }

@@ -1,6 +1,6 @@
-//! What the DHT keeps for others: values and provider records.
+//! Records: values and provider records, and their keys.
 //!
-//! Knows: their fields and lifetimes. Must not know: how they are encoded or where they are kept.
+//! Knows: their fields and lifetimes. Must not know: how they are encoded or stored.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,14 +20,13 @@ use super::time::Timestamp;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Bytes", into = "Bytes"))]
 pub struct RecordKey {
-    // First, since it decides the order.
+    // First, since the order is that of the bytes.
     bytes: Bytes,
     key: Key,
 }
 
 impl RecordKey {
-    /// A record key of these bytes, which are hashed now. An empty one can be made, but every operation and every peer
-    /// refuses it.
+    /// Makes a record key and hashes its bytes. It may be empty, but every operation and every peer refuses an empty one.
     pub fn new(bytes: impl Into<Bytes>) -> RecordKey {
         let bytes = bytes.into();
         RecordKey { key: Key::hash(&bytes), bytes }
@@ -43,7 +42,7 @@ impl RecordKey {
         self.bytes.clone()
     }
 
-    /// The record's place in the keyspace. Costs nothing: it was computed when this was made.
+    /// The record's place in the keyspace, computed when this was made.
     pub fn key(&self) -> Key {
         self.key
     }
@@ -105,7 +104,7 @@ impl fmt::Debug for RecordKey {
 }
 
 impl fmt::Display for RecordKey {
-    /// Text where the bytes are printable ASCII, else hexadecimal; both cut after 64 bytes.
+    /// Text if all bytes are printable ASCII, else hexadecimal; cut after 64 bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = &self.bytes[..self.bytes.len().min(64)];
         if !shown.is_empty() && shown.iter().all(|b| b.is_ascii_graphic() || *b == b' ') {
@@ -117,11 +116,11 @@ impl fmt::Display for RecordKey {
     }
 }
 
-/// A time that is noted and lies so far ahead was noted while the host's clock was ahead. Source: longer than any run of
-/// upkeep, and than any step by which a clock that is kept right is corrected.
+/// A noted time that lies further ahead than this was noted while the host's clock was ahead. Source: longer than any run of
+/// announcements, and than any correction of a synchronised clock.
 pub(crate) const AHEAD: Duration = Duration::from_secs(3_600);
 
-/// A value that a node keeps.
+/// A value that a node stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -130,33 +129,32 @@ pub struct Record {
     pub key: RecordKey,
     /// The value itself.
     pub value: Bytes,
-    /// Who says to have published it; unauthenticated, so only ever a hint.
+    /// The peer that claims to have published it: a hint, since it is not authenticated.
     pub publisher: Option<PeerId>,
-    /// When it stops being served, the earlier of its lifetime and the end of its value's validity; `None` means never,
-    /// and is the privilege of own records.
+    /// When it expires: the earlier of the end of its lifetime and of its value's validity. `None` means never, and only own
+    /// records may have it.
     pub expires: Option<Timestamp>,
-    /// Whether whoever sent it said when it expires (field 777 of a record). If not, this node's own rule set the time,
-    /// which says nothing about which of two values was put later.
+    /// Whether the sender said when it expires (field 777 of a record). If not, this node's configuration set the time, which
+    /// does not tell which of two values was put later.
     pub claimed: bool,
-    /// When the value was put, by this node's clock; `None` if nobody said how old it was (field 778 of a record). It does not
-    /// change when the value is announced or stored again, so of two values the one that was put last can be told.
+    /// When the value was put, by this node's clock; `None` if the sender did not say how old it was (field 778 of a record). It
+    /// does not change when the value is announced or stored again, so it tells which of two values was put later.
     pub put: Option<Timestamp>,
     /// When this node received it, by this node's clock.
     pub received: Timestamp,
-    /// Whether this node published it: own records never compete with remote ones for room.
+    /// Whether this node published it. Own records do not count against the store's limits.
     pub own: bool,
-    /// When this node last told the closest peers of it; only own records are announced. `None` means never.
+    /// When this node last announced it to the closest peers; `None` means never. Only own records are announced.
     pub announced: Option<Timestamp>,
-    /// Whether this node had put another value under the key, which this one has taken the place of. This node does not
-    /// announce its own any more.
+    /// Whether it replaced another value that this node had put under the key. This node no longer announces its own.
     pub superseded: bool,
-    /// The value's place in a sequence, as its validator reads it; `None` where values have none. A store remembers it
-    /// for longer than the value, so that no older one comes back.
+    /// The value's sequence number, as its validator reads it; `None` where values have none. A store remembers it for longer
+    /// than the value, so that no older value comes back.
     pub sequence: Option<u64>,
 }
 
 impl Record {
-    /// A record received at `received` that does not expire, of no known publisher, and not one's own.
+    /// A remote record received at `received`, without expiry or publisher.
     pub fn new(key: impl Into<RecordKey>, value: impl Into<Bytes>, received: Timestamp) -> Record {
         Record {
             key: key.into(),
@@ -173,21 +171,22 @@ impl Record {
         }
     }
 
-    /// When the value was put, as far as can be told on `date`. Where nobody said so it is taken to have begun its lifetime,
-    /// `ttl`, then. `None` if nobody said when it ends either, or if it was put in the future: a clock was ahead then.
+    /// When the value was put, if that can be told on `date`. Where the sender did not say, it is taken to have begun its
+    /// lifetime `ttl` then. `None` if the sender gave no expiry either, or if the time lies in the future, when a clock was
+    /// ahead.
     pub(crate) fn put_at(&self, date: Timestamp, ttl: Duration) -> Option<Timestamp> {
         let begun =
             if self.own { Some(self.received) } else { self.expires.filter(|_| self.claimed).map(|at| at - ttl) };
         self.put.or(begun).filter(|at| *at <= date + AHEAD)
     }
 
-    /// How long ago the value was put, to be sent with it; `None` if that cannot be told.
+    /// How long ago the value was put, to be sent with it; `None` if unknown.
     pub(crate) fn age(&self, date: Timestamp) -> Option<Duration> {
         self.put.filter(|at| *at <= date + AHEAD).map(|at| date.since(at))
     }
 
-    /// When the value is said to expire, for a validator that prefers the later one. Own values go out with a lifetime of
-    /// `ttl` at most from their last writing or announcement, by which their copies are compared.
+    /// The expiry that counts for a validator that prefers the later one; `None` if the sender gave none. An own value is sent
+    /// with a lifetime of at most `ttl`, from when it was last written or announced: so its copies compare alike.
     pub(crate) fn claim(&self, ttl: Duration) -> Option<Timestamp> {
         match self.own {
             true => Some(self.ends(self.announced.unwrap_or_default().max(self.received) + ttl)),
@@ -195,32 +194,32 @@ impl Record {
         }
     }
 
-    /// When a copy is over that is sent out to live until then at most.
+    /// When a copy expires that lives until `at_most`.
     pub(crate) fn ends(&self, at_most: Timestamp) -> Timestamp {
         self.expires.map_or(at_most, |at| at.min(at_most))
     }
 
-    /// Whether the record is over at `now`.
+    /// Whether the record has expired at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
 }
 
-/// The knowledge that a peer provides some content.
+/// States that a peer provides some content.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProviderRecord {
-    /// What is provided: a multihash, as raw bytes.
+    /// The content: a multihash, as raw bytes.
     pub key: RecordKey,
-    /// Who provides it, with the addresses known for it (possibly none).
+    /// The peer that provides it, with its known addresses (possibly none).
     pub provider: Arc<Contact>,
-    /// When the record stops being served.
+    /// When the record expires.
     pub expires: Timestamp,
-    /// When the addresses stop being served, while the provider's id still is.
+    /// When the addresses expire; the provider's id is still handed out after that.
     pub addrs_expire: Timestamp,
     /// Whether the provider is this node.
     pub own: bool,
-    /// When this node last told the closest peers of it; only own records are announced. `None` means never.
+    /// When this node last announced it to the closest peers; `None` means never. Only own records are announced.
     pub announced: Option<Timestamp>,
 }
 
@@ -230,7 +229,7 @@ impl ProviderRecord {
         ProviderRecord { key, provider, expires, addrs_expire, own: false, announced: None }
     }
 
-    /// Whether the record is over at `now`.
+    /// Whether the record has expired at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires <= now
     }
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_over_at_its_expiry_not_before() {
+    fn a_record_expires_at_its_expiry_not_before() {
         let mut record = Record::new("/a/b", "v", Timestamp::ZERO);
         assert!(!record.is_expired(Timestamp::MAX));
         record.expires = Some(Timestamp::from_secs(5));

@@ -1,21 +1,21 @@
-//! How long answers take: a smoothed round trip and its variance.
+//! Estimates how long answers take, and derives the deadlines of requests: a smoothed round trip and its variance.
 //!
-//! Knows: RFC 6298's arithmetic. Must not know: whose answers they are.
+//! Knows: RFC 6298's arithmetic. Must not know: which peers answer.
 
 use std::time::Duration;
 
 use super::config::LookupConfig;
 
-/// Until anything was measured, an answer is late after this. Source: the initial retransmission time of RFC 6298.
+/// An answer is late after this until one was measured. Source: the initial retransmission time of RFC 6298.
 const INITIAL_LATE: Duration = Duration::from_secs(1);
-/// No answer is called late earlier than this, however fast earlier ones were: scheduling alone takes as long.
+/// Minimum time after which an answer is late, however fast earlier ones were: scheduling alone takes as long.
 const MIN_LATE: Duration = Duration::from_millis(50);
-/// The limit of a request is this many times the time at which it is overdue.
+/// The limit of a request is this many times the time after which it is overdue.
 const LIMIT_FACTOR: u32 = 4;
-/// A limit doubles at most this often. Source: from 1 ms to over 10 s, the longest limit by default.
+/// Maximum number of times that a limit doubles. Source: from 1 ms to over 10 s, the longest limit by default.
 const MAX_DOUBLINGS: u32 = 14;
 
-/// All of a share, in the parts that it is counted in.
+/// The unit in which the share of failures is counted: this much is all of them.
 const ONE: u32 = 65_536;
 
 /// A smoothed round-trip time. Eight bytes; zero means not measured.
@@ -43,94 +43,82 @@ impl RoundTrip {
         (self.smoothed_us > 0).then(|| Duration::from_micros(self.smoothed_us.into()))
     }
 
-    /// The deadlines by this estimate; the limit is `least` and `most` at the least and the most.
+    /// The deadlines by this estimate, with a limit from `least` to `most`.
     fn deadlines(&self, urgency: Urgency, least: Duration, most: Duration) -> Deadlines {
-        let (late, overdue) = urgency.deviations();
-        let (Some(late), Some(overdue)) = (self.after(late), self.after(overdue)) else {
+        let Some(smoothed) = self.smoothed() else {
             return Deadlines { late: INITIAL_LATE.min(most), overdue: (2 * INITIAL_LATE).min(most), limit: most };
+        };
+        let after = |deviations| smoothed + Duration::from_micros(self.variance_us.into()) * deviations;
+        let (late, overdue) = match urgency {
+            Urgency::Normal => (after(3), after(8)),
+            Urgency::High => (after(1), after(4)),
         };
         let limit = overdue.saturating_mul(LIMIT_FACTOR).clamp(least, most);
         Deadlines { late: late.max(MIN_LATE).min(most), overdue: overdue.max(2 * MIN_LATE).min(most), limit }
     }
-
-    /// So many deviations after the smoothed time.
-    fn after(&self, deviations: u32) -> Option<Duration> {
-        let smoothed = self.smoothed()?;
-        Some(smoothed + Duration::from_micros(self.variance_us.into()) * deviations)
-    }
 }
 
-/// How much a query prefers being done to being exact.
+/// How much a query prefers a quick end to an exact result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// The answer is to be the true one: late after three deviations, overdue after eight. Source: the simulator's
+    /// The result should be exact: late after three deviations, overdue after eight. Source: the simulator's
     /// `stale`: among 15 % dead entries 99.4 % of the true 20 closest are found; with four it would be 98.1 %.
     Normal,
-    /// Near enough is good enough: late after one deviation, overdue after four. Source: the simulator's `amino-put`:
-    /// a publication takes 2.8 s, and 19.6 of the true 20 hold it; at the steady pace 3.6 s and 19.9.
+    /// Nearly exact is good enough: late after one deviation, overdue after four. Source: the simulator's `amino-put`:
+    /// a publication takes 2.8 s, and 19.6 of the true 20 hold it; with normal urgency 3.6 s and 19.9.
     High,
 }
 
-impl Urgency {
-    /// After how many deviations a request is late, and overdue.
-    fn deviations(self) -> (u32, u32) {
-        match self {
-            Urgency::Normal => (3, 8),
-            Urgency::High => (1, 4),
-        }
-    }
-}
-
-/// When a request is late and overdue after the peer's time began, and its limit.
+/// When a request is late and overdue, counted from the beginning of the peer's time, and its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deadlines {
     pub(crate) late: Duration,
     pub(crate) overdue: Duration,
-    /// Counts from the dial, and anew from the first byte.
+    /// Counts from the dial, and again from the first byte.
     pub(crate) limit: Duration,
 }
 
 impl Deadlines {
-    /// Early enough to leave a query of this time the chance to ask someone else, and to follow up.
+    /// Shortens them so that a query with this much time can still ask another peer, and follow up.
     pub(crate) fn within(self, time: Duration) -> Deadlines {
         Deadlines { late: self.late.min(time / 4), overdue: self.overdue.min(time / 2), ..self }
     }
 }
 
-/// What all peers together taught about time: that of answers, and that of answers with the dial before them.
+/// Estimates over all peers: of answers, of answers with the dial before them, and of the share of requests that fail.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RttEstimator {
-    warm: RoundTrip,
-    cold: RoundTrip,
+    connected: RoundTrip,
+    dialled: RoundTrip,
     /// The smoothed share of requests that failed, in parts of 65,536.
     failing: u32,
 }
 
 impl RttEstimator {
-    /// Takes an answer into account; `warm` if the peer was connected when it was asked. Says whether it is the first of its
-    /// kind.
-    pub(crate) fn record(&mut self, warm: bool, took: Duration) -> bool {
-        let kind = if warm { &mut self.warm } else { &mut self.cold };
+    /// Takes an answer into account, with the dial before it if the peer was not `connected`. Returns whether it is the
+    /// first of its kind.
+    pub(crate) fn record(&mut self, connected: bool, took: Duration) -> bool {
+        let kind = if connected { &mut self.connected } else { &mut self.dialled };
         let first = kind.smoothed().is_none();
         kind.record(took);
         first
     }
 
-    /// Takes the end of a request into account, in so far as it tells whether peers are alive.
+    /// Takes the end of a request into account that tells whether the peer is alive.
     pub(crate) fn record_end(&mut self, failed: bool) {
         self.failing -= self.failing / 64;
         self.failing += if failed { ONE / 64 } else { 0 };
     }
 
-    /// How many of `count` requests are to fail, going by those before.
+    /// How many of `count` requests will fail, going by earlier ones.
     pub(crate) fn failing_of(&self, count: usize) -> usize {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         usize::try_from((u64::from(self.failing).saturating_mul(count) + u64::from(ONE) / 2) / u64::from(ONE))
             .unwrap_or(0)
     }
 
-    /// The deadlines of a request: by the round trip of its peer, else by that of all, else by that with a dial. The limit
-    /// doubles with each of these failures of the peer since it last answered (RFC 6298, 5.5).
+    /// The deadlines of a request, by the round trip of its peer, else by that of all, else by that with a dial. The limit
+    /// doubles with each failure of the peer since it last answered (RFC 6298, 5.5).
     pub(crate) fn of_request(
         &self,
         peer: Option<RoundTrip>,
@@ -139,7 +127,7 @@ impl RttEstimator {
         config: &LookupConfig,
     ) -> Deadlines {
         let measured = |rtt: &RoundTrip| rtt.smoothed().is_some();
-        let known = [peer.unwrap_or_default(), self.warm, self.cold].into_iter().find(measured);
+        let known = [peer.unwrap_or_default(), self.connected, self.dialled].into_iter().find(measured);
         let measured = known.unwrap_or_default();
         let mut deadlines = measured.deadlines(urgency, config.min_request_timeout, config.request_timeout);
         deadlines.limit = deadlines.limit.saturating_mul(1 << failures.min(MAX_DOUBLINGS)).min(config.request_timeout);
@@ -149,7 +137,7 @@ impl RttEstimator {
     /// The deadlines of a dial and the answer after it; the limit is that of the dial.
     pub(crate) fn of_dial(&self, urgency: Urgency, config: &LookupConfig) -> Deadlines {
         let least = config.min_request_timeout.min(config.dial_timeout);
-        self.cold.deadlines(urgency, least, config.dial_timeout)
+        self.dialled.deadlines(urgency, least, config.dial_timeout)
     }
 }
 
@@ -167,10 +155,13 @@ mod tests {
         for _ in 0..50 {
             rtt.record(true, Duration::from_millis(100));
         }
-        let warm = rtt.of_request(None, 0, Urgency::High, &config);
-        assert!(warm.late >= Duration::from_millis(100) && warm.late < Duration::from_millis(150), "{warm:?}");
-        assert_eq!(warm.limit, config.min_request_timeout);
-        assert_eq!(rtt.of_dial(Urgency::High, &config).late, INITIAL_LATE, "dialling is another matter");
+        let measured = rtt.of_request(None, 0, Urgency::High, &config);
+        assert!(
+            measured.late >= Duration::from_millis(100) && measured.late < Duration::from_millis(150),
+            "{measured:?}"
+        );
+        assert_eq!(measured.limit, config.min_request_timeout);
+        assert_eq!(rtt.of_dial(Urgency::High, &config).late, INITIAL_LATE, "dials are measured apart");
         for _ in 0..50 {
             rtt.record(true, Duration::from_secs(3600));
         }
@@ -185,10 +176,10 @@ mod tests {
         let mut slow = RoundTrip::default();
         slow.record(Duration::from_millis(900));
         assert!(rtt.of_request(Some(slow), 0, Urgency::High, &config).late > Duration::from_millis(900));
-        let brisk = rtt.of_request(Some(RoundTrip::default()), 0, Urgency::High, &config);
-        assert_eq!((brisk.late, brisk.overdue), (Duration::from_millis(150), Duration::from_millis(300)), "100 + 50");
-        let steady = rtt.of_request(None, 0, Urgency::Normal, &config);
-        assert_eq!((steady.late, steady.overdue), (Duration::from_millis(250), Duration::from_millis(500)));
+        let high = rtt.of_request(Some(RoundTrip::default()), 0, Urgency::High, &config);
+        assert_eq!((high.late, high.overdue), (Duration::from_millis(150), Duration::from_millis(300)), "100 + 50");
+        let normal = rtt.of_request(None, 0, Urgency::Normal, &config);
+        assert_eq!((normal.late, normal.overdue), (Duration::from_millis(250), Duration::from_millis(500)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How peers and addresses are written where snapshots are serialised: as text.
+//! Serialises peers, addresses, keys and times in snapshots, as readable text where possible.
 //!
 //! Knows: their usual text. Must not know: what they are part of.
 
@@ -53,13 +53,15 @@ mod key {
             let digits: Option<Vec<u8>> = text.chars().map(|digit| Some(digit.to_digit(16)? as u8)).collect();
             let digits = digits.filter(|digits| digits.len() == 64).ok_or_else(fault)?;
             let mut bytes = [0; 32];
-            bytes.iter_mut().zip(digits.chunks_exact(2)).for_each(|(byte, pair)| *byte = pair[0] << 4 | pair[1]);
+            for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+                *byte = pair[0] << 4 | pair[1];
+            }
             Ok(Key::from_bytes(bytes))
         }
     }
 }
 
-/// The version of a form: written first, and the only one that is read.
+/// The version of a serialised form: written first, and the only one that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version<const N: u32>;
 
@@ -78,7 +80,7 @@ impl<'de, const N: u32> serde::Deserialize<'de> for Version<N> {
     }
 }
 
-/// A time that may not be known, in whole microseconds.
+/// An optional duration, in whole microseconds.
 pub(crate) mod micros {
     use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Time as the core knows it: a number that the driver hands in.
+//! Time in the core: a number that the driver passes in.
 //!
 //! Knows: arithmetic. Must not know: any clock. `net/clock.rs` makes timestamps in production, the simulator makes
 //! them in virtual time, tests write them down.
@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// A point in time: microseconds of Unix time as the driver reports it, which may be any, in any order.
+/// A point in time: microseconds of Unix time, as the driver reports it. Any value is allowed, in any order.
 ///
 /// It can be written to disk, compared between nodes and made from a constant, none of which `std::time::Instant`
 /// allows. Additions saturate, so that an absurd lifetime cannot panic.
@@ -18,7 +18,7 @@ pub struct Timestamp(u64);
 impl Timestamp {
     /// The start of the Unix epoch, where simulations begin.
     pub const ZERO: Timestamp = Timestamp(0);
-    /// The end of time: later than anything a driver will report.
+    /// The latest timestamp.
     pub const MAX: Timestamp = Timestamp(u64::MAX);
 
     /// A timestamp `secs` seconds after the Unix epoch.
@@ -51,21 +51,21 @@ impl Timestamp {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time from `earlier` to this; zero if this is not later.
     pub const fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// The most that the node's own time moves at once: a year. Longer than all that a node waits for, short enough that its
-/// own time never comes to its end.
-const LONGEST_JUMP: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Maximum step of the node's own time: a year. Longer than anything that a node waits for, and short enough that its own time
+/// never reaches the latest timestamp.
+const MAX_STEP: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The node's own time beside the host's date.
+/// The node's own time, and the host's date.
 ///
-/// The host's clock may be set, ahead by years or back, at any moment. Whatever is timed inside the node (requests,
-/// queries, pauses, everything that is due) goes by `now`, which never goes back and moves on by [`LONGEST_JUMP`] at most.
-/// Whatever is kept or said to others (records, their lifetimes, what a validator judges) goes by `date`.
+/// The host's clock may be set ahead by years, or back, at any moment. Everything timed inside the node (requests, queries,
+/// pauses, due times) uses `now`, which never goes back and moves by [`MAX_STEP`] at most. Everything that is stored or sent
+/// (records, their lifetimes, the time given to a validator) uses `date`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NodeTime {
     pub(crate) now: Timestamp,
@@ -77,19 +77,19 @@ impl NodeTime {
         NodeTime { now: date.min(Timestamp(u64::MAX / 2)), date }
     }
 
-    /// The host's clock says `date`. Returns the node's own time.
+    /// Takes the date of the host's clock. Returns the node's own time.
     pub(crate) fn follow(&mut self, date: Timestamp) -> Timestamp {
-        self.now += date.since(self.date).min(LONGEST_JUMP);
+        self.now += date.since(self.date).min(MAX_STEP);
         self.date = date;
         self.now
     }
 
-    /// What the host's clock says at this time of the node's own, if nobody sets it.
+    /// The date at this time of the node's own, if the host's clock is not set meanwhile.
     pub(crate) fn date_at(&self, now: Timestamp) -> Timestamp {
         now.shifted(self.now, self.date)
     }
 
-    /// The node's own time at this date, if nobody sets the host's clock.
+    /// The node's own time at this date, if the host's clock is not set meanwhile.
     pub(crate) fn now_at(&self, date: Timestamp) -> Timestamp {
         date.shifted(self.date, self.now)
     }
@@ -136,7 +136,7 @@ impl fmt::Debug for Timestamp {
     /// The date and the time in UTC, such as `2023-11-14T22:13:20.000000Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (secs, micros) = (self.as_secs(), self.0 % 1_000_000);
-        // Years that begin in March, in cycles of 400: their days and months are regular.
+        // Years are counted from March, in cycles of 400: then the lengths of months and years are regular.
         let days = secs / 86_400 + 719_468;
         let (cycle, day) = (days / 146_097, days % 146_097);
         let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -168,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn own_time_never_goes_back_and_the_date_is_what_the_host_says() {
+    fn own_time_never_goes_back_and_the_date_is_the_hosts() {
         let at = Timestamp::from_secs;
         let mut time = NodeTime::new(at(100));
         assert_eq!((time.follow(at(150)), time.date_at(at(160)), time.now_at(at(10))), (at(150), at(160), at(10)));
         assert_eq!((time.follow(at(20)), time.date), (at(150), at(20)));
         assert_eq!((time.date_at(at(151)), time.now_at(at(21))), (at(21), at(151)));
         assert_eq!(time.follow(at(30)), at(160));
-        let year = at(160) + LONGEST_JUMP;
+        let year = at(160) + MAX_STEP;
         assert_eq!((time.follow(Timestamp::MAX), time.date), (year, Timestamp::MAX));
         assert_eq!((time.follow(Timestamp::ZERO), time.date_at(year + Duration::from_secs(1))), (year, at(1)));
         assert!(NodeTime::new(Timestamp::MAX).follow(Timestamp::MAX) < Timestamp::MAX);

@@ -1,11 +1,11 @@
-//! How many requests of queries are in flight at a time, and whose turn it is to send the next.
+//! Limits how many requests of queries are in flight at a time, and decides which query sends the next.
 //!
-//! Knows: the number of slots, and which requests of which query wait for one. Must not know: what is asked, or of whom.
+//! Knows: the number of slots, and which requests of which query wait for one. Must not know: what is asked, or which peers.
 //!
-//! A burst of queries is to be slower, not wrong: what a node sends beyond what it and its peers can carry waits in queues
-//! where nobody can tell it from a peer that is silent. So requests wait here, where no time of theirs runs. Queries take
-//! turns, one request each. There are more slots while requests wait and all goes well, and fewer when the node itself
-//! cannot keep up.
+//! A burst of queries should be slower, not wrong. Requests beyond what the node and its peers can handle would wait in the
+//! queues of sockets, and look as if their peers were silent. So they wait here, where their time does not run. Queries take
+//! turns, one request each. The number of slots grows while requests wait and answers are prompt, and shrinks when the node
+//! itself cannot keep up.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use super::time::Timestamp;
 
 /// The number of slots at first. Source: three lookups that each ask the 20 closest at once.
 pub(crate) const FIRST: usize = 64;
-/// After this many answers that came as they should there is one slot more. Source: it takes five round trips to double.
+/// Number of prompt answers after which there is one slot more. Source: it takes five round trips to double.
 const GROWS_AFTER: usize = 8;
-/// After the number of slots fell it does not fall again within this time: one delay has many effects.
+/// The number of slots falls at most once in this time: one delay has many effects.
 const FALLS_AFTER: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -26,66 +26,67 @@ pub(crate) struct Window {
     least: usize,
     most: usize,
     used: usize,
-    /// Answers that came as they should since there was last a slot more.
-    answers: usize,
+    /// Prompt answers since the number of slots last grew.
+    prompt: usize,
     fell: Timestamp,
-    /// The queries with requests that wait, in the order of their turns.
-    turns: VecDeque<QueryId>,
+    /// The queries with waiting requests, in the order in which they send one.
+    order: VecDeque<QueryId>,
     waiting: BTreeMap<QueryId, VecDeque<RequestId>>,
 }
 
 impl Window {
-    /// Between so many slots at the least and the most.
+    /// A window of `least` to `most` slots.
     pub(crate) fn new(least: usize, most: usize) -> Window {
-        let (slots, used, answers, fell) = (FIRST.clamp(least, most.max(least)), 0, 0, Timestamp::ZERO);
-        let (turns, waiting) = (VecDeque::new(), BTreeMap::new());
-        Window { slots, least, most: most.max(least), used, answers, fell, turns, waiting }
+        let most = most.max(least);
+        let (slots, fell) = (FIRST.clamp(least, most), Timestamp::ZERO);
+        let (order, waiting) = (VecDeque::new(), BTreeMap::new());
+        Window { slots, least, most, used: 0, prompt: 0, fell, order, waiting }
     }
 
     /// Has a request wait for a slot.
     pub(crate) fn wait(&mut self, query: QueryId, request: RequestId) {
         let queue = self.waiting.entry(query).or_insert_with(|| {
-            self.turns.push_back(query);
+            self.order.push_back(query);
             VecDeque::new()
         });
         queue.push_back(request);
     }
 
-    /// The next request, if a slot is free; it has the slot from now on.
+    /// Takes the next request, if a slot is free; it has the slot from now on.
     pub(crate) fn next(&mut self) -> Option<RequestId> {
         if self.used >= self.slots {
             return None;
         }
-        let query = self.turns.pop_front()?;
+        let query = self.order.pop_front()?;
         let queue = self.waiting.get_mut(&query)?;
         let next = queue.pop_front();
         if queue.is_empty() {
             self.waiting.remove(&query);
         } else {
-            self.turns.push_back(query);
+            self.order.push_back(query);
         }
         self.used += usize::from(next.is_some());
         next
     }
 
-    /// A query is over: those of its requests that wait are forgotten.
+    /// A query has ended: its waiting requests are dropped.
     pub(crate) fn forget(&mut self, query: QueryId) {
         if self.waiting.remove(&query).is_some() {
-            self.turns.retain(|turn| *turn != query);
+            self.order.retain(|waiting| *waiting != query);
         }
     }
 
-    /// A request gives its slot away: it ended, or is late.
+    /// A request gives up its slot: it ended, or is late.
     pub(crate) fn release(&mut self) {
         self.used = self.used.saturating_sub(1);
     }
 
-    /// An answer came, `well` if the driver could send the request at once and the answer was not late.
-    pub(crate) fn on_answer(&mut self, well: bool) {
-        if well && !self.waiting.is_empty() {
-            self.answers += 1;
-            if self.answers >= GROWS_AFTER {
-                self.answers = 0;
+    /// An answer came; it is `prompt` if the driver could send the request at once and the answer was not late.
+    pub(crate) fn on_answer(&mut self, prompt: bool) {
+        if prompt && !self.waiting.is_empty() {
+            self.prompt += 1;
+            if self.prompt >= GROWS_AFTER {
+                self.prompt = 0;
                 self.slots = (self.slots + 1).min(self.most);
             }
         }
@@ -95,7 +96,7 @@ impl Window {
     pub(crate) fn on_busy(&mut self, now: Timestamp) {
         if now.since(self.fell) >= FALLS_AFTER {
             self.fell = now;
-            self.answers = 0;
+            self.prompt = 0;
             self.slots = (self.slots - self.slots / 4).max(self.least);
         }
     }
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_take_turns_and_what_is_over_waits_no_more() {
+    fn queries_take_turns_and_those_that_ended_send_no_more() {
         let mut window = Window::new(2, 2);
         for (query, request) in [(1, 10), (1, 11), (1, 12), (2, 20), (3, 30), (3, 31)] {
             window.wait(QueryId::new(query), RequestId::new(request));
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_follow_what_can_be_carried_between_their_bounds() {
+    fn the_number_of_slots_follows_the_answers_between_its_bounds() {
         let mut window = Window::new(10, 80);
         window.on_answer(true);
         for request in 0..10_000 {

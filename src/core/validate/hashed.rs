@@ -1,6 +1,6 @@
-//! `/hash/<hash>`: values that never change, under the hash of themselves.
+//! `/hash/<hash>`: values that never change, each under its own hash.
 //!
-//! Knows: how such a key is made of a value. Must not know: who put it.
+//! Knows: how such a key is made from a value. Must not know: which peer put it.
 
 use sha2::{Digest as _, Sha256};
 
@@ -8,15 +8,15 @@ use super::{Candidate, InvalidValue, Valid, Validator};
 use crate::core::record::RecordKey;
 use crate::core::time::Timestamp;
 
-/// Accepts under `/hash/<hash>` the bytes that have this SHA-256 hash, as BitTorrent's BEP 44 has it for immutable items.
+/// Accepts a value under `/hash/<hash>` if that is its SHA-256 hash, like the immutable items of BitTorrent's BEP 44.
 ///
-/// So whoever gets such a value knows that it is the right one, whoever sent it. It is valid forever; nobody can change it.
+/// So a value is the right one, whichever peer sent it. It is valid forever and cannot change.
 ///
 /// ```
 /// # use std::sync::Arc;
 /// use libp2p_kad_dht::{HashedValues, Namespaced};
 ///
-/// // For `DhtConfig::with_validator`, at every node of the network.
+/// // For `Config::with_validator`, at every node of the network.
 /// let rules = Namespaced::new().with("hash", Arc::new(HashedValues));
 /// let key = HashedValues::key(b"hello");
 /// assert!(key.to_string().starts_with("/hash/2cf24dba5fb0a30e26e83b2ac5b9e29e"));
@@ -40,7 +40,7 @@ impl Validator for HashedValues {
     }
 
     fn select(&self, _: &RecordKey, _: &[Candidate<'_>]) -> usize {
-        // Those that are valid are equal.
+        // All valid values of a key are equal.
         0
     }
 }

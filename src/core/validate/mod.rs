@@ -1,7 +1,7 @@
-//! What a valid value is, and which of two is newer.
+//! Decides which values are valid, and which of several is best.
 //!
-//! Knows: keys and bytes. Must not know: where a value came from or what happens to it afterwards. Each door by which
-//! a value enters or leaves (inbound put, answer to a get, local put, local read) asks here.
+//! Knows: keys and bytes. Must not know: where a value came from, or what happens to it afterwards. A value is validated
+//! when it comes in, by a put of a peer or of the application, or with an answer to a get.
 //!
 //! Provider records are a set: every provider of a key is kept, up to the store's bound. Of two values under one key
 //! the validator keeps the better, so all nodes end up with the same one. A store from a node closer to the key is kept
@@ -19,10 +19,10 @@ pub use hashed::HashedValues;
 use super::record::{Record, RecordKey};
 use super::time::Timestamp;
 
-/// Decides what a valid value is and which of several is best.
+/// Decides which values are valid, and which of several is best.
 ///
-/// Implementations are pure and total: the same arguments give the same verdict, and no input panics. They must be
-/// quick, since they run inside the event loop.
+/// Implementations are pure and total: the same arguments give the same result, and no input panics. They must be quick,
+/// since they run inside the event loop.
 ///
 /// ```
 /// use libp2p_kad_dht::{Candidate, InvalidValue, RecordKey, Timestamp, Valid, Validator};
@@ -43,65 +43,65 @@ use super::time::Timestamp;
 /// }
 /// ```
 pub trait Validator: Send + Sync + fmt::Debug {
-    /// Whether `value` is valid for `key` at `now`, until when, and its place in a sequence. Asked once, when the value
-    /// comes in: what is kept is served until it ends, without another question.
+    /// Whether `value` is valid for `key` at `now`, until when, and its sequence number. Called once, when the value comes in: a
+    /// stored value is served until it expires, without another call.
     ///
     /// # Errors
     ///
-    /// The reason why it is not.
+    /// The reason why it is not valid.
     fn validate(&self, now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Valid, InvalidValue>;
 
-    /// The index of the best of these values, all of them valid for `key`; the first of equal ones.
+    /// The index of the best of these values, all of which are valid for `key`; the first of equal ones.
     ///
-    /// `values` is never empty. The verdict must not depend on the order of the values, except among equal ones, so
-    /// that all nodes agree.
+    /// `values` is never empty. The result must not depend on their order, except among equal ones, so that all nodes
+    /// agree.
     fn select(&self, key: &RecordKey, values: &[Candidate<'_>]) -> usize;
 
-    /// Whether two valid values of `key` are one value, written in two ways: for namespaces in which a stranger can change
-    /// bytes that nothing vouches for. It is kept in the shorter way, and whoever puts it in another is told that it is
-    /// kept. Asked before all else. Without this, only the same bytes are the same value.
+    /// Whether two valid values of `key` are the same value in two encodings, for namespaces in which a stranger can change
+    /// bytes that no signature covers. Of the two the shorter is stored, and a put of the other succeeds. Called before
+    /// `select` and `succeeds`. By default only equal bytes are the same value.
     fn same(&self, key: &RecordKey, one: &[u8], other: &[u8]) -> bool {
         let _ = key;
         one == other
     }
 
-    /// Whether `new` may take the place of `held`, for namespaces that have a compare-and-swap. Both are valid for
-    /// `key`, and they differ. Asked before [`Validator::select`], by whoever is to keep `new`; never of values that are
-    /// only read. Without this, any may.
+    /// Whether `new` may replace `held`, for namespaces with a compare-and-swap. Both are valid for `key`, and they differ.
+    /// Called before [`Validator::select`] when `new` is to be stored, never for values that are only read. By default any
+    /// may.
     fn succeeds(&self, key: &RecordKey, held: &[u8], new: &[u8]) -> bool {
         let _ = (key, held, new);
         true
     }
 }
 
-/// What a validator found out about a valid value. By default it is valid forever and part of no sequence.
+/// The result of a successful validation. By default a value is valid forever and has no sequence number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Valid {
-    /// The moment from which on it is not valid any more; `None` means never. A node keeps it no longer than that,
-    /// whatever lifetime it was sent with.
+    /// When it stops being valid; `None` means never. A node stores it no longer than that, whatever lifetime it was sent
+    /// with.
     pub until: Option<Timestamp>,
-    /// Its place in a sequence, for namespaces that have one. A store remembers it for longer than the value, and
-    /// refuses a value with a lower one.
+    /// Its sequence number, for namespaces that have them. A store remembers it for longer than the value, and refuses a value
+    /// with a lower one.
     pub sequence: Option<u64>,
 }
 
 impl Valid {
-    /// Sets the moment from which on the value is not valid any more.
+    /// Sets when the value stops being valid.
     #[must_use]
     pub fn with_until(mut self, until: Timestamp) -> Valid {
         self.until = Some(until);
         self
     }
 
-    /// Sets the value's place in a sequence.
+    /// Sets the value's sequence number.
     #[must_use]
     pub fn with_sequence(mut self, sequence: u64) -> Valid {
         self.sequence = Some(sequence);
         self
     }
 
-    /// Lets the record end when its value does, if that is earlier than its lifetime, and notes its sequence number.
+    /// Lets the record expire with its value, if that is earlier than its lifetime, and notes its sequence number.
     pub(crate) fn note_on(self, record: &mut Record) {
         record.expires = [record.expires, self.until].into_iter().flatten().min();
         record.sequence = self.sequence;
@@ -114,25 +114,25 @@ impl Valid {
 pub struct Candidate<'a> {
     /// The value.
     pub value: &'a Bytes,
-    /// When it was put, where that is known: where nobody says so, it is taken to have begun its lifetime then.
+    /// When it was put; `None` if unknown. Where the sender did not say, it is taken to have begun its lifetime then.
     pub put: Option<Timestamp>,
-    /// When it says to expire, where that is known.
+    /// When it expires, as its sender said; `None` if unknown.
     pub expires: Option<Timestamp>,
 }
 
 impl<'a> Candidate<'a> {
-    /// A candidate of these parts, of which nobody knows when it was put.
+    /// A candidate that was put at an unknown time.
     pub fn new(value: &'a Bytes, expires: Option<Timestamp>) -> Candidate<'a> {
         Candidate { value, put: None, expires }
     }
 
-    /// The same, put at this time.
+    /// Sets when it was put.
     #[must_use]
     pub fn put_at(self, put: Timestamp) -> Candidate<'a> {
         Candidate { put: Some(put), ..self }
     }
 
-    /// What this record is on `date` among others under its key, where own values go out with a lifetime of `ttl`.
+    /// The candidate for this record on `date`; own values are sent with a lifetime of `ttl`.
     pub(crate) fn of(record: &'a Record, date: Timestamp, ttl: Duration) -> Candidate<'a> {
         Candidate { value: &record.value, put: record.put_at(date, ttl), expires: record.claim(ttl) }
     }
@@ -143,19 +143,19 @@ impl<'a> Candidate<'a> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum InvalidValue {
-    /// No validator is known for the key's namespace.
+    /// The key's namespace has no validator.
     #[error("unknown namespace")]
     UnknownNamespace,
-    /// The key has not the form that its namespace demands.
+    /// The key does not have the form that its namespace demands.
     #[error("malformed key")]
     MalformedKey,
-    /// The value has not the form that its namespace demands.
+    /// The value does not have the form that its namespace demands.
     #[error("malformed value")]
     MalformedValue,
     /// The value is longer than allowed.
     #[error("longer than {limit} bytes")]
     TooLarge {
-        /// How many bytes it may have.
+        /// Maximum length in bytes.
         limit: usize,
     },
     /// The signature is missing or does not verify.
@@ -164,10 +164,10 @@ pub enum InvalidValue {
     /// The value belongs to another key.
     #[error("value for another key")]
     WrongKey,
-    /// The value is over.
+    /// The value has expired.
     #[error("expired")]
     Expired,
-    /// An application's own validator said no, with a code of its own.
+    /// An application's own validator rejected it, with a code of its own.
     #[error("rejected by the application, code {0}")]
     Rejected(u32),
 }
@@ -175,11 +175,12 @@ pub enum InvalidValue {
 /// Accepts every value, and prefers the one that was put last, then the one that claims the later expiry, then the greater
 /// bytes.
 ///
-/// The default of a private network, in which every peer is trusted; the public preset refuses it. Between peers of this
-/// crate, which send how long ago a value was put (field 778 of a record, in whole seconds), the value that was put last
-/// stays, whoever announces or stores which one again. A peer that sends only the time that a value has left (field 777)
-/// counts as having put it when that lifetime began; values of peers that send neither come after all others, and among
-/// themselves the order is by bytes alone. For values that change use `/signed` (`validators::SignedValues`, feature `validators`), or a validator of your own that knows a sequence.
+/// The default of a private network, in which every peer is trusted; the public preset refuses it. Peers of this crate send
+/// how long ago a value was put (field 778 of a record, in whole seconds): between them the value that was put last stays,
+/// whichever is announced or stored again. A peer that sends only the rest of a value's lifetime (field 777) counts as having
+/// put it when that lifetime began. Values of peers that send neither rank below all others, and among themselves by their
+/// bytes. For values that change use `/signed` (`validators::SignedValues`, feature `validators`), or a validator of your own
+/// with sequence numbers.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
 pub struct AcceptAny;
@@ -190,7 +191,7 @@ impl Validator for AcceptAny {
     }
 
     fn select(&self, _: &RecordKey, values: &[Candidate<'_>]) -> usize {
-        // One order for all, whichever two are compared first: what nobody dates comes after all that is dated.
+        // A total order, so that it does not matter which two are compared first: values without a date rank lowest.
         let rank = |candidate: &Candidate<'_>| (candidate.put, candidate.expires, Bytes::clone(candidate.value));
         let mut best = 0;
         for (i, candidate) in values.iter().enumerate().skip(1) {
@@ -211,12 +212,12 @@ pub struct Namespaced {
 }
 
 impl Namespaced {
-    /// Without namespaces, so that every key is refused.
+    /// Without namespaces: every key is refused.
     pub fn new() -> Namespaced {
         Namespaced::default()
     }
 
-    /// Adds the validator for keys that begin with `/namespace/`, in place of an earlier one.
+    /// Sets the validator for keys that begin with `/namespace/`.
     #[must_use]
     pub fn with(mut self, namespace: &str, validator: Arc<dyn Validator>) -> Namespaced {
         self.validators.insert(namespace.as_bytes().to_vec(), validator);
@@ -262,8 +263,12 @@ mod tests {
         assert_eq!(AcceptAny.select(&key, &unknown), 1);
         assert_eq!(AcceptAny.select(&key, &[late, late]), 0, "the first of equals");
         let unknown = Candidate::new(&a, None);
-        assert_eq!(AcceptAny.select(&key, &[unknown, soon]), 1, "who claims nothing comes last");
-        assert_eq!(AcceptAny.select(&key, &[Candidate::new(&b, None), late, soon]), 1, "who claims nothing comes last");
+        assert_eq!(AcceptAny.select(&key, &[unknown, soon]), 1, "values without a date rank lowest");
+        assert_eq!(
+            AcceptAny.select(&key, &[Candidate::new(&b, None), late, soon]),
+            1,
+            "values without a date rank lowest"
+        );
     }
 
     #[test]
