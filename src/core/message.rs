@@ -178,11 +178,11 @@ pub struct Value {
     pub publisher: Option<PeerId>,
     /// The rest of its lifetime (field 777, whole seconds, an extension of the Rust implementations).
     pub ttl: Option<Duration>,
-    /// How long ago it was put (field 778, whole seconds, an extension of this crate), so that peers can tell which of two
-    /// values was put later.
+    /// How long ago it was put (field 778, whole seconds, an extension of this crate), so that peers can tell which of
+    /// two values was put later.
     pub age: Option<Duration>,
-    /// When the sender received or made it. It is sent, since some peers demand the field, but never read: a decoded value
-    /// has `None`.
+    /// When the sender received or made it. It is sent, since some peers demand the field, but never read: a decoded
+    /// value has `None`.
     pub received: Option<Timestamp>,
 }
 
@@ -207,8 +207,8 @@ pub enum RequestError {
     /// The network or the remote: no answer in time.
     #[error("timed out")]
     Timeout,
-    /// The network or the remote: the bytes of an announcement left this node, but whether the peer read them is unknown.
-    /// Only ADD_PROVIDER ends this way.
+    /// The network or the remote: the bytes of an announcement left this node, but whether the peer read them is
+    /// unknown. Only ADD_PROVIDER ends this way.
     #[error("sent, but not acknowledged")]
     Unacknowledged,
     /// The remote: it reset the stream, or closed it without an answer.
@@ -235,7 +235,8 @@ pub enum RequestError {
     TooLarge,
 }
 
-/// One of [`RequestError::REASONS`]. It has a name, since serde would deserialise a plain reference as one into the input.
+/// One of [`RequestError::REASONS`]. It has a name, since serde would deserialise a plain reference as one into the
+/// input.
 type Reason = &'static str;
 
 #[cfg(feature = "serde")]
@@ -329,14 +330,14 @@ pub enum Unreachable {
     /// Dialling failed a moment ago, for this cause, and is not tried again yet.
     #[error("held back, since dialling failed recently{}", .0.suffix())]
     BackingOff(DialCause),
-    /// Only other peers have named its addresses, and none is dialled: too many such dials of its host failed within the last
-    /// minute, or the address is of a kind that is never dialled on hearsay.
+    /// Only other peers have named its addresses, and none is dialled: too many such dials of its host failed within
+    /// the last minute, or the address is of a kind that is never dialled on hearsay.
     #[error("not dialled: too many addresses that other peers named were wrong at its host")]
     HostBackingOff,
 }
 
-/// Why a dial failed, as far as the transport tells. Ordered by how far the dial came: of several addresses the last in this
-/// order is reported.
+/// Why a dial failed, as far as the transport tells. Ordered by how far the dial came: of several addresses the last in
+/// this order is reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

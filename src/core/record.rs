@@ -26,7 +26,8 @@ pub struct RecordKey {
 }
 
 impl RecordKey {
-    /// Makes a record key and hashes its bytes. It may be empty, but every operation and every peer refuses an empty one.
+    /// Makes a record key and hashes its bytes. It may be empty, but every operation and every peer refuses an empty
+    /// one.
     pub fn new(bytes: impl Into<Bytes>) -> RecordKey {
         let bytes = bytes.into();
         RecordKey { key: Key::hash(&bytes), bytes }
@@ -116,8 +117,8 @@ impl fmt::Display for RecordKey {
     }
 }
 
-/// A noted time that lies further ahead than this was noted while the host's clock was ahead. Source: longer than any run of
-/// announcements, and than any correction of a synchronised clock.
+/// A noted time that lies further ahead than this was noted while the host's clock was ahead. Source: longer than any
+/// run of announcements, and than any correction of a synchronised clock.
 pub(crate) const AHEAD: Duration = Duration::from_secs(3_600);
 
 /// A value that a node stores.
@@ -131,14 +132,15 @@ pub struct Record {
     pub value: Bytes,
     /// The peer that claims to have published it: a hint, since it is not authenticated.
     pub publisher: Option<PeerId>,
-    /// When it expires: the earlier of the end of its lifetime and of its value's validity. `None` means never, and only own
-    /// records may have it.
+    /// When it expires: the earlier of the end of its lifetime and of its value's validity. `None` means never, and
+    /// only own records may have it.
     pub expires: Option<Timestamp>,
-    /// Whether the sender said when it expires (field 777 of a record). If not, this node's configuration set the time, which
-    /// does not tell which of two values was put later.
+    /// Whether the sender said when it expires (field 777 of a record). If not, this node's configuration set the time,
+    /// which does not tell which of two values was put later.
     pub claimed: bool,
-    /// When the value was put, by this node's clock; `None` if the sender did not say how old it was (field 778 of a record). It
-    /// does not change when the value is announced or stored again, so it tells which of two values was put later.
+    /// When the value was put, by this node's clock; `None` if the sender did not say how old it was (field 778 of a
+    /// record). It does not change when the value is announced or stored again, so it tells which of two values was put
+    /// later.
     pub put: Option<Timestamp>,
     /// When this node received it, by this node's clock.
     pub received: Timestamp,
@@ -148,8 +150,8 @@ pub struct Record {
     pub announced: Option<Timestamp>,
     /// Whether it replaced another value that this node had put under the key. This node no longer announces its own.
     pub superseded: bool,
-    /// The value's sequence number, as its validator reads it; `None` where values have none. A store remembers it for longer
-    /// than the value, so that no older value comes back.
+    /// The value's sequence number, as its validator reads it; `None` where values have none. A store remembers it for
+    /// longer than the value, so that no older value comes back.
     pub sequence: Option<u64>,
 }
 
@@ -171,9 +173,9 @@ impl Record {
         }
     }
 
-    /// When the value was put, if that can be told on `date`. Where the sender did not say, it is taken to have begun its
-    /// lifetime `ttl` then. `None` if the sender gave no expiry either, or if the time lies in the future, when a clock was
-    /// ahead.
+    /// When the value was put, if that can be told on `date`. Where the sender did not say, it is taken to have begun
+    /// its lifetime `ttl` then. `None` if the sender gave no expiry either, or if the time lies in the future, when a
+    /// clock was ahead.
     pub(crate) fn put_at(&self, date: Timestamp, ttl: Duration) -> Option<Timestamp> {
         let begun =
             if self.own { Some(self.received) } else { self.expires.filter(|_| self.claimed).map(|at| at - ttl) };
@@ -185,8 +187,9 @@ impl Record {
         self.put.filter(|at| *at <= date + AHEAD).map(|at| date.since(at))
     }
 
-    /// The expiry that counts for a validator that prefers the later one; `None` if the sender gave none. An own value is sent
-    /// with a lifetime of at most `ttl`, from when it was last written or announced: so its copies compare alike.
+    /// The expiry that counts for a validator that prefers the later one; `None` if the sender gave none. An own value
+    /// is sent with a lifetime of at most `ttl`, from when it was last written or announced: so its copies compare
+    /// alike.
     pub(crate) fn claim(&self, ttl: Duration) -> Option<Timestamp> {
         match self.own {
             true => Some(self.ends(self.announced.unwrap_or_default().max(self.received) + ttl)),

@@ -3,10 +3,10 @@
 //!
 //! Knows: ids, owners, deadlines, and which answers fit. Must not know: what the owner does with the end.
 //!
-//! A request first waits for a slot, then for the driver; neither counts against the peer. The peer's time begins when the
-//! driver reports that it dials, or that it writes the first byte: from then on the request can become late, then overdue. Its
-//! limit counts from the dial, and again from the first byte. While one request to a peer is overdue, the time of those
-//! that wait behind it runs too, since the peer is what delays them.
+//! A request first waits for a slot, then for the driver; neither counts against the peer. The peer's time begins when
+//! the driver reports that it dials, or that it writes the first byte: from then on the request can become late, then
+//! overdue. Its limit counts from the dial, and again from the first byte. While one request to a peer is overdue, the
+//! time of those that wait behind it runs too, since the peer is what delays them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use super::record::RecordKey;
 use super::rtt::{Deadlines, Urgency};
 use super::time::Timestamp;
 
-/// A driver that calls this much later than it was asked to was busy: the delay does not count against peers. Source: the
-/// usual runtimes' timers are a few milliseconds late on a machine that is not overloaded.
+/// A driver that calls this much later than it was asked to was busy: the delay does not count against peers. Source:
+/// the usual runtimes' timers are a few milliseconds late on a machine that is not overloaded.
 const BUSY_AFTER: Duration = Duration::from_millis(10);
-/// Maximum time by which one such delay moves the deadlines. Source: the longest time of a request; a longer delay was a
-/// suspended machine, whose connections are gone.
+/// Maximum time by which one such delay moves the deadlines. Source: the longest time of a request; a longer delay was
+/// a suspended machine, whose connections are gone.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 /// While a dial is overdue, its owner is reminded of it this often, since what it knows may have changed.
 const REMIND: Duration = Duration::from_millis(250);
@@ -127,7 +127,8 @@ impl InFlight {
         self.request.clone()
     }
 
-    /// Whether it may be sent again: it was sent again fewer than `most` times, and has not timed out. If so, that is counted.
+    /// Whether it may be sent again: it was sent again fewer than `most` times, and has not timed out. If so, that is
+    /// counted.
     pub(crate) fn try_resend(&mut self, most: u8) -> bool {
         let may = self.resends < most && !self.has_timed_out();
         self.resends += u8::from(may);
@@ -139,8 +140,8 @@ impl InFlight {
         if self.has_begun() { now.since(self.began) } else { Duration::ZERO }
     }
 
-    /// The round trip, if an answer that comes now tells it: not where the driver never reported that it sends, nor before
-    /// an answer could come.
+    /// The round trip, if an answer that comes now tells it: not where the driver never reported that it sends, nor
+    /// before an answer could come.
     pub(crate) fn round_trip(&self, now: Timestamp) -> Option<Duration> {
         (self.has_begun() && self.stage != Stage::Behind && self.began <= now).then(|| now.since(self.began))
     }
@@ -189,8 +190,8 @@ impl InFlight {
         self.stage == Stage::Dialling
     }
 
-    /// The error of a time-out. An ADD_PROVIDER on a connection has no answer that could be missing; if the driver never
-    /// began with the request, this node failed, not the peer.
+    /// The error of a time-out. An ADD_PROVIDER on a connection has no answer that could be missing; if the driver
+    /// never began with the request, this node failed, not the peer.
     pub(crate) fn timeout_error(&self, connected: bool) -> RequestError {
         match self.stage {
             Stage::Queued | Stage::WithDriver => RequestError::Busy,
@@ -239,7 +240,7 @@ impl InFlight {
 pub(crate) enum Alarm {
     /// It is late, or overdue; it goes on.
     Lateness(Lateness),
-    /// Nothing has changed, and its owner asked to be reminded of it.
+    /// It is as before; its owner asked to be reminded of it.
     Reminder,
     TimedOut,
 }
@@ -293,8 +294,8 @@ impl Requests {
         id
     }
 
-    /// The driver gets a request, and must have begun with it by `until`. Returns whether the peer's time begins at once,
-    /// since other requests to it are overdue.
+    /// The driver gets a request, and must have begun with it by `until`. Returns whether the peer's time begins at
+    /// once, since other requests to it are overdue.
     pub(crate) fn pass_to_driver(
         &mut self,
         now: Timestamp,
@@ -442,8 +443,8 @@ impl Requests {
         self.open.iter().filter(|(_, request)| wanted(request)).map(|(id, _)| *id).collect()
     }
 
-    /// If the driver was busy when an alarm was due, moves all deadlines by as much, [`MAX_DELAY`] at most: answers may have
-    /// waited for as long. Returns whether it was.
+    /// If the driver was busy when an alarm was due, moves all deadlines by as much, [`MAX_DELAY`] at most: answers may
+    /// have waited for as long. Returns whether it was.
     pub(crate) fn shift_for_delay(&mut self, now: Timestamp) -> bool {
         let Some((at, _)) = self.alarms.first() else { return false };
         // An alarm that was overdue at the last shift shows only the delay since then.
@@ -485,7 +486,8 @@ impl Requests {
         if lateness == Some(Lateness::Overdue) {
             *self.overdue.entry(*request.to.key()).or_default() += 1;
         }
-        // Several deadlines that have passed come one after the other, but one reminder stands for all that were missed.
+        // Several deadlines that have passed come one after the other, but one reminder stands for all that were
+        // missed.
         let next = request.alarm_after(if lateness.is_some() { at } else { now });
         self.set_alarm(id, Some(next));
         Some((id, lateness.map_or(Alarm::Reminder, Alarm::Lateness)))

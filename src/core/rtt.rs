@@ -117,8 +117,8 @@ impl RttEstimator {
             .unwrap_or(0)
     }
 
-    /// The deadlines of a request, by the round trip of its peer, else by that of all, else by that with a dial. The limit
-    /// doubles with each failure of the peer since it last answered (RFC 6298, 5.5).
+    /// The deadlines of a request, by the round trip of its peer, else by that of all, else by that with a dial. The
+    /// limit doubles with each failure of the peer since it last answered (RFC 6298, 5.5).
     pub(crate) fn of_request(
         &self,
         peer: Option<RoundTrip>,

@@ -57,15 +57,15 @@ impl Timestamp {
     }
 }
 
-/// Maximum step of the node's own time: a year. Longer than anything that a node waits for, and short enough that its own time
-/// never reaches the latest timestamp.
+/// Maximum step of the node's own time: a year. Longer than anything that a node waits for, and short enough that its
+/// own time never reaches the latest timestamp.
 const MAX_STEP: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The node's own time, and the host's date.
 ///
-/// The host's clock may be set ahead by years, or back, at any moment. Everything timed inside the node (requests, queries,
-/// pauses, due times) uses `now`, which never goes back and moves by [`MAX_STEP`] at most. Everything that is stored or sent
-/// (records, their lifetimes, the time given to a validator) uses `date`.
+/// The host's clock may be set ahead by years, or back, at any moment. Everything timed inside the node (requests,
+/// queries, pauses, due times) uses `now`, which never goes back and moves by [`MAX_STEP`] at most. Everything that is
+/// stored or sent (records, their lifetimes, the time given to a validator) uses `date`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NodeTime {
     pub(crate) now: Timestamp,

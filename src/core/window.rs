@@ -1,11 +1,12 @@
 //! Limits how many requests of queries are in flight at a time, and decides which query sends the next.
 //!
-//! Knows: the number of slots, and which requests of which query wait for one. Must not know: what is asked, or which peers.
+//! Knows: the number of slots, and which requests of which query wait for one. Must not know: what is asked, or which
+//! peers.
 //!
-//! A burst of queries should be slower, not wrong. Requests beyond what the node and its peers can handle would wait in the
-//! queues of sockets, and look as if their peers were silent. So they wait here, where their time does not run. Queries take
-//! turns, one request each. The number of slots grows while requests wait and answers are prompt, and shrinks when the node
-//! itself cannot keep up.
+//! A burst of queries should be slower, not wrong. Requests beyond what the node and its peers can handle would wait in
+//! the queues of sockets, and look as if their peers were silent. So they wait here, where their time does not run.
+//! Queries take turns, one request each. The number of slots grows while requests wait and answers are prompt, and
+//! shrinks when the node itself cannot keep up.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

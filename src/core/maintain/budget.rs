@@ -2,8 +2,8 @@
 //!
 //! Knows: bytes and times. Must not know: what is sent, or to whom.
 //!
-//! A peer that stores values here, or comes under many ids, makes this node send them on. The budget bounds how much it can
-//! make it send in an hour. What does not fit is left to the other holders, or to the next hour.
+//! A peer that stores values here, or comes under many ids, makes this node send them on. The budget bounds how much it
+//! can make it send in an hour. What does not fit is left to the other holders, or to the next hour.
 
 use std::time::Duration;
 

@@ -1,16 +1,18 @@
 //! Brings values to peers that are new among the closest to their keys.
 //!
-//! Knows: which peers are new, and which of the stored values this node is to bring them. Must not know: how that is done.
+//! Knows: which peers are new, and which of the stored values this node is to bring them. Must not know: how that is
+//! done.
 //!
 //! Of all holders the closest to the key brings the value (Kademlia paper, section 2.5), as far as each knows which is
-//! closest. A node is the closest that it knows only to keys near its own: those that share more bits with it than any other
-//! peer does, up to the first bit with no peer on its other side. So a scan reads only that part of the keyspace, one page
-//! at a time, for all newcomers of a moment together.
+//! closest. A node is the closest that it knows only to keys near its own: those that share more bits with it than any
+//! other peer does, up to the first bit with no peer on its other side. So a scan reads only that part of the keyspace,
+//! one page at a time, for all newcomers of a moment together.
 //!
-//! Ids are free, and an attacker that comes under many of them would be sent all of that for each. So it comes out of a budget
-//! (`Budget`), of which a batch has at most half, in equal shares. Where IP groups are limited, and the network is no longer so
-//! small that newcomers are rare, a newcomer waits until it has been in the table for a while, and a group has one an hour.
-//! A newcomer that is left out gets its values from the nodes that store them again, within an hour.
+//! Ids are free, and an attacker that comes under many of them would be sent all of that for each. So it comes out of a
+//! budget (`Budget`), of which a batch has at most half, in equal shares. Where IP groups are limited, and the network
+//! is no longer so small that newcomers are rare, a newcomer waits until it has been in the table for a while, and a
+//! group has one an hour. A newcomer that is left out gets its values from the nodes that store them again, within an
+//! hour.
 //!
 //! A newcomer is a peer that enters the table among the 2k closest entries, five minutes or more after this node met
 //! its first peer; until then everyone is new to it. Before there was a budget, 60 ids of 20 s each drew 446 MB; they
@@ -40,13 +42,13 @@ const NEXT_PAGE: Duration = Duration::from_millis(100);
 const SETTLING: Duration = Duration::from_secs(300);
 /// A newcomer is served if it is among this many times k closest to this node. While fewer are known, all are.
 pub(crate) const NEAR: usize = 2;
-/// Where IP groups are limited, a newcomer is served after this time in the table. Source: an entry without a sign of life is
-/// checked after as long.
+/// Where IP groups are limited, a newcomer is served after this time in the table. Source: an entry without a sign of
+/// life is checked after as long.
 const MIN_STAY: Duration = Duration::from_secs(600);
 /// Where IP groups are limited, one newcomer of a group is served in this time.
 const GROUP_PAUSE: Duration = Duration::from_secs(3_600);
-/// Maximum number of groups remembered for that; newcomers of further ones are not served. Source: as many as wait, for an
-/// hour of ten minutes each, twice.
+/// Maximum number of groups remembered for that; newcomers of further ones are not served. Source: as many as wait, for
+/// an hour of ten minutes each, twice.
 const MAX_GROUPS: usize = 1_024;
 
 #[derive(Debug)]
@@ -198,7 +200,8 @@ impl Batch {
         if holders.first().is_some_and(|closest| distance(closest) < local.distance(&place)) {
             return None;
         }
-        // The newcomer must be closer than the last of the k holders, of which this node is one: the k - 1st of the others.
+        // The newcomer must be closer than the last of the k holders, of which this node is one: the k - 1st of the
+        // others.
         let bound = if k == 1 { Some(local.distance(&place)) } else { holders.get(k - 2).map(distance) };
         let bytes = bytes(&item);
         let mut to = Vec::new();
@@ -217,8 +220,8 @@ impl Batch {
     }
 }
 
-/// Number of leading bits up to which this node shares a key with no other peer than the newcomers: to keys that share as many
-/// it is the closest.
+/// Number of leading bits up to which this node shares a key with no other peer than the newcomers: to keys that share
+/// as many it is the closest.
 fn depth(table: &RoutingTable, newcomers: &[Arc<Contact>], k: usize) -> u32 {
     let shared = |peer: &Arc<Contact>| peer.key().common_prefix_len(table.local());
     let near = table.closest(table.local(), NEAR.saturating_mul(k) + newcomers.len(), |_, _| true);

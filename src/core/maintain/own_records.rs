@@ -2,14 +2,14 @@
 //!
 //! Knows: when each own record is due, and which peers have it. Must not know: how peers are found or reached.
 //!
-//! Each own record is due once in a cycle over the keyspace, so that neighbours in the keyspace are due together. A record
-//! that was not announced for an interval then goes to all of the k closest, every other one to those that are new among
-//! them: the peers that have a record are remembered, 8 bytes for each of k. A restart forgets them; then a lookup asks a
-//! sample of the holders (`query::region`).
+//! Each own record is due once in a cycle over the keyspace, so that neighbours in the keyspace are due together. A
+//! record that was not announced for an interval then goes to all of the k closest, every other one to those that are
+//! new among them: the peers that have a record are remembered, 8 bytes for each of k. A restart forgets them; then a
+//! lookup asks a sample of the holders (`query::region`).
 //!
 //! A record that no peer has yet is due sooner: with the first peer, or after a pause that grows with each of its own
-//! failures. So a record that every peer refuses costs one lookup an hour in the end, and delays no other. All this takes
-//! about 350 bytes for each own record, and the application alone decides how many there are.
+//! failures. So a record that every peer refuses costs one lookup an hour in the end, and delays no other. All this
+//! takes about 350 bytes for each own record, and the application alone decides how many there are.
 //!
 //! 3,000 records that were published without peers are announced within two minutes of the first peer. *Dropped:* a
 //! sweep over own records with lists beside it of what failed and what is new; announcing everything after a restart,
@@ -123,8 +123,8 @@ impl OwnRecords {
         }
     }
 
-    /// Takes a page, `None` if the store failed, and returns what to announce. Keys that share `depth` leading bits have
-    /// nearly the same closest peers.
+    /// Takes a page, `None` if the store failed, and returns what to announce. Keys that share `depth` leading bits
+    /// have nearly the same closest peers.
     pub(super) fn on_page(
         &mut self,
         time: &NodeTime,
@@ -154,7 +154,8 @@ impl OwnRecords {
         }
     }
 
-    /// Schedules records from before a restart: those that no peer has are due soon, all others at their time in the cycle.
+    /// Schedules records from before a restart: those that no peer has are due soon, all others at their time in the
+    /// cycle.
     fn learn(&mut self, time: &NodeTime, cycle: Cycle, page: &[Item]) {
         for item in page {
             let id = RecordId::of(item);
@@ -206,8 +207,8 @@ impl OwnRecords {
         taken
     }
 
-    /// An announcement of the application's or of this schedule has ended. Returns whether to note on the record that it was
-    /// announced now.
+    /// An announcement of the application's or of this schedule has ended. Returns whether to note on the record that
+    /// it was announced now.
     pub(crate) fn on_outcome(&mut self, time: &NodeTime, id: RecordId, outcome: &AnnouncementOutcome) -> bool {
         let Some(cycle) = self.cycle else { return false };
         let failures = self.records.get(&id).and_then(|record| record.unannounced).unwrap_or(0);
@@ -220,8 +221,8 @@ impl OwnRecords {
         }
         if outcome.to_all {
             let next = cycle.time_of(&id.place, time.now + cycle.fraction(2));
-            // After a failure the node may just have met its first peers, and not know all of the closest yet: it looks for
-            // new ones in a minute.
+            // After a failure the node may just have met its first peers, and not know all of the closest yet: it looks
+            // for new ones in a minute.
             let due = if failures > 0 { next.min(time.now + PAUSE) } else { next };
             self.schedule(id, due);
             if let Some(record) = self.records.get_mut(&id) {

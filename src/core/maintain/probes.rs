@@ -1,16 +1,17 @@
-//! Probes: single requests by which the routing table learns whether a candidate may enter it, and whether an entry that is
-//! silent or failed is still there.
+//! Probes: single requests by which the routing table learns whether a candidate may enter it, and whether an entry
+//! that is silent or failed is still there.
 //!
-//! Knows: when to look through the table, which peers wait for a probe, and how many may be probed at a time. Must not know:
-//! what an answer means.
+//! Knows: when to look through the table, which peers wait for a probe, and how many may be probed at a time. Must not
+//! know: what an answer means.
 //!
-//! Each probe is a FIND_NODE for the peer's own id. A trial ends with its answer, which admits the candidate, or with its
-//! failure, which forgets it until it is offered again. An entry that was silent for the interval is checked (rule A24), unless
-//! it asks something of this node in the meantime. An entry that failed is checked when its back-off ends, so that a dead one is
-//! gone in minutes though no lookup asks it. Checks are spread over the interval: they never come in a burst, whatever came
-//! in one before.
+//! Each probe is a FIND_NODE for the peer's own id. A trial ends with its answer, which admits the candidate, or with
+//! its failure, which forgets it until it is offered again. An entry that was silent for the interval is checked (rule
+//! A24), unless it asks something of this node in the meantime. An entry that failed is checked when its back-off ends,
+//! so that a dead one is gone in minutes though no lookup asks it. Checks are spread over the interval: they never come
+//! in a burst, whatever came in one before.
 //!
-//! Candidates wait in a bounded queue, entries to be checked in another, bounded by the table; neither holds up the other.
+//! Candidates wait in a bounded queue, entries to be checked in another, bounded by the table; neither holds up the
+//! other.
 //!
 //! While a peer waits for a full bucket, the entry without a connection that was silent for longest is checked at once:
 //! one at a time in each bucket, the next 10 s after the first answer and then every 300 s; a failure in the bucket
@@ -34,8 +35,8 @@ use crate::core::peers::Peers;
 use crate::core::routing::{AdmissionQueue, RoutingTable};
 use crate::core::time::Timestamp;
 
-/// Minimum pause between two looks through the table. Source: a restart takes as long, and three failures in a row forget a
-/// peer.
+/// Minimum pause between two looks through the table. Source: a restart takes as long, and three failures in a row
+/// forget a peer.
 const PERIOD: Duration = Duration::from_secs(15);
 
 /// Why a peer is probed.
@@ -143,8 +144,8 @@ impl Probes {
         self.next = self.next.min(soonest);
     }
 
-    /// Looks through the table and queues the entries to check: at most twice as many as it takes to check every entry of
-    /// a table in which all are silent.
+    /// Looks through the table and queues the entries to check: at most twice as many as it takes to check every entry
+    /// of a table in which all are silent.
     pub(crate) fn queue_checks(&mut self, now: Timestamp, peers: &Peers) {
         let Some(interval) = self.interval else { return };
         let table = &peers.table;
@@ -157,7 +158,8 @@ impl Probes {
         due.into_iter().for_each(|contact| self.check(contact));
     }
 
-    /// Whether an entry that waited for its check is still to be checked: it may have answered or asked in the meantime.
+    /// Whether an entry that waited for its check is still to be checked: it may have answered or asked in the
+    /// meantime.
     pub(crate) fn is_check_due(&self, now: Timestamp, contact: &Contact, peers: &Peers) -> bool {
         let (quiet, key) = (self.interval.unwrap_or(Duration::MAX), contact.key());
         let due = peers.table.get(key).is_some_and(|entry| peers.check_at(entry, quiet) <= now);

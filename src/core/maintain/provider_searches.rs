@@ -15,8 +15,8 @@ use crate::core::time::Timestamp;
 
 /// A provider is looked for once in this time.
 const PAUSE: Duration = Duration::from_secs(3_600);
-/// Maximum number of searches in that time. Source: a search costs about 20 requests, and one request for providers causes
-/// it: 20 requests a minute at most.
+/// Maximum number of searches in that time. Source: a search costs about 20 requests, and one request for providers
+/// causes it: 20 requests a minute at most.
 const AT_MOST: usize = 60;
 
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
 //! Saves the peers of the routing table for the next start.
 //!
-//! Knows: when that is due. Must not know: which peers these are, or how they are stored. A node without saved peers saves
-//! its first at once, when there is most to lose; further changes follow after longer and longer pauses, up to an interval. A
-//! table that does not change is not saved again.
+//! Knows: when that is due. Must not know: which peers these are, or how they are stored. A node without saved peers
+//! saves its first at once, when there is most to lose; further changes follow after longer and longer pauses, up to an
+//! interval. A table that does not change is not saved again.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::core::time::Timestamp;
 /// Pause after the first save, so that the peers of a join are saved together; it doubles with each save. Source: most
 /// of a join takes less than a second.
 const FIRST: Duration = Duration::from_secs(1);
-/// A node with saved peers starts as if it had saved the table this many times. Source: it takes some seconds to meet those
-/// that are left.
+/// A node with saved peers starts as if it had saved the table this many times. Source: it takes some seconds to meet
+/// those that are left.
 const RESTORED: u32 = 3;
 
 #[derive(Debug)]

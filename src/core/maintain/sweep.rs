@@ -2,9 +2,9 @@
 //!
 //! Knows: times and keys. Must not know: what is done with the values.
 //!
-//! Each key is due once in a cycle, at a different time on each node, so that no two nodes handle a key at once. A sweep does
-//! not hurry: where it falls behind, everything after that is delayed, and after a restart or a night's sleep the overdue
-//! keys take a whole cycle. It remembers only how far it has come, however much is stored.
+//! Each key is due once in a cycle, at a different time on each node, so that no two nodes handle a key at once. A
+//! sweep does not hurry: where it falls behind, everything after that is delayed, and after a restart or a night's
+//! sleep the overdue keys take a whole cycle. It remembers only how far it has come, however much is stored.
 //!
 //! *Dropped:* a random wait for each value, whose ties recur every hour (19 holders, a lookup of some seconds).
 
@@ -96,8 +96,8 @@ impl Sweep {
         self.cursor
     }
 
-    /// Takes the items of a page that are due now: a run of keys that share `depth` leading bits. Empty where the page is
-    /// `None`, since the store failed.
+    /// Takes the items of a page that are due now: a run of keys that share `depth` leading bits. Empty where the page
+    /// is `None`, since the store failed.
     pub(super) fn take_page(&mut self, now: Timestamp, page: Option<Vec<Item>>, depth: u32) -> Vec<Item> {
         self.reading = false;
         let Some(mut page) = page else {

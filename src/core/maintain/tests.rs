@@ -131,7 +131,8 @@ fn own(config: &DhtConfig, kept: bool) -> OwnRecords {
     OwnRecords::new(config, kept, &mut rng())
 }
 
-/// Runs the schedule until `end`. Returns each announcement, and when. `reached` are the peers that an announcement reaches.
+/// Runs the schedule until `end`. Returns each announcement, and when. `reached` are the peers that an announcement
+/// reaches.
 fn pass(
     own: &mut OwnRecords,
     all: &BTreeMap<Key, Item>,
@@ -380,8 +381,8 @@ fn a_newcomer_gets_the_values_to_which_this_node_is_the_closest_holder() {
     assert!(pages <= 2, "{pages} pages of {} values", all.len());
 }
 
-/// The bytes that a node with many values in a network of 300 sends to these ids, which come one after the other right beside
-/// it and stay for `stay` seconds.
+/// The bytes that a node with many values in a network of 300 sends to these ids, which come one after the other right
+/// beside it and stay for `stay` seconds.
 fn drawn(
     diversity: Option<DiversityConfig>,
     budget: usize,
@@ -450,8 +451,8 @@ fn ids_that_come_and_go_draw_no_more_than_the_budget() {
     assert!(other > 3 * one, "{other}");
 }
 
-/// Records that are withdrawn, put again or stored by a peer while a page is read are left out of it. If there are too many to
-/// remember, the page is not used.
+/// Records that are withdrawn, put again or stored by a peer while a page is read are left out of it. If there are too
+/// many to remember, the page is not used.
 #[test]
 fn records_that_change_while_a_page_is_read_are_left_out_of_it() {
     let config = DhtConfig::default();

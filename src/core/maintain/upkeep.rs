@@ -26,10 +26,11 @@ use crate::core::storage::Duty;
 use crate::core::store::{Item, Scan, Store};
 use crate::core::time::{NodeTime, Timestamp};
 
-/// Maximum number of runs of announcements at a time; while as many run, no further page is read. They do not count against
-/// the limit of the application's queries. Source: as many as the lookups of a refresh.
+/// Maximum number of runs of announcements at a time; while as many run, no further page is read. They do not count
+/// against the limit of the application's queries. Source: as many as the lookups of a refresh.
 pub(crate) const RUNS: usize = 3;
-/// Maximum number of records that are remembered as changed while a page is being read. Source: four pages of own records.
+/// Maximum number of records that are remembered as changed while a page is being read. Source: four pages of own
+/// records.
 const MAX_CHANGED: usize = 1_024;
 
 #[derive(Debug)]
@@ -41,8 +42,8 @@ pub(crate) struct Upkeep {
     /// For other nodes' values.
     budget: Budget,
     pub(crate) running: BTreeMap<QueryId, Run>,
-    /// For each duty that is reading a page: the records written since, which the page may have in an older version. `None`
-    /// if there are too many to remember: then the page is not used.
+    /// For each duty that is reading a page: the records written since, which the page may have in an older version.
+    /// `None` if there are too many to remember: then the page is not used.
     reading: BTreeMap<Duty, Option<BTreeSet<RecordId>>>,
 }
 
@@ -108,8 +109,9 @@ impl Upkeep {
             Duty::Republish => self.own_records.on_page(time, local, depth(peers, k), page),
             Duty::Replicate => {
                 let is_close = |place: &Key| {
-                    // A peer that failed its last request does not count: where holders leave, the next node must notice
-                    // that it is one now. Where k is one the second acts too: the only holder may have been pushed out.
+                    // A peer that failed its last request does not count: where holders leave, the next node must
+                    // notice that it is one now. Where k is one the second acts too: the only holder may have been
+                    // pushed out.
                     let count = k.max(2);
                     let near = table.closest(place, count, |_, entry| entry.failures() == 0);
                     let farthest = near.get(count - 1);
@@ -156,7 +158,8 @@ impl Upkeep {
     }
 }
 
-/// Whether another node's value is to be stored again: it was not stored for an interval, and lives for longer than another.
+/// Whether another node's value is to be stored again: it was not stored for an interval, and lives for longer than
+/// another.
 pub(super) fn is_due(item: &Item, date: Timestamp, interval: Duration) -> bool {
     let Item::Value(record) = item else { return false };
     // A time in the future was noted while the host's clock was wrong: it counts as none.
@@ -164,8 +167,8 @@ pub(super) fn is_due(item: &Item, date: Timestamp, interval: Duration) -> bool {
     !record.own && !is_fresh && record.expires.is_none_or(|at| at > date + interval)
 }
 
-/// Number of leading bits that keys share whose closest peers are nearly the same: between one and a half and three times k
-/// peers share them too.
+/// Number of leading bits that keys share whose closest peers are nearly the same: between one and a half and three
+/// times k peers share them too.
 fn depth(peers: &Peers, k: usize) -> u32 {
     let regions = peers.table.estimated_nodes() / (1.5 * k as f64);
     regions.max(1.0).log2() as u32

@@ -1,4 +1,4 @@
-//! Hosts whose clocks were wrong.
+//! Hosts with wrong clocks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,10 @@ fn memory() -> Box<MemoryStore> {
     Box::new(MemoryStore::new(MemoryStoreConfig::default(), [7; 32]))
 }
 
-/// The host's clock was ahead while a value was put and a key provided, both of which went to everyone; then it was set
-/// right and the process began again.
+/// The host's clock was ahead while a value was put and a key provided, both of which went to every node. Then the
+/// clock was set right and the process restarted.
 #[test]
-fn what_was_published_while_the_clock_was_ahead_is_announced_as_ever() {
+fn records_published_while_the_clock_was_ahead_are_announced_as_usual() {
     for ahead in [30 * 24 * HOUR, YEAR] {
         let mut config = DhtConfig::default();
         config.lookup.replication = 8.try_into().unwrap();
@@ -57,7 +57,7 @@ fn what_was_published_while_the_clock_was_ahead_is_announced_as_ever() {
 
 /// The host's clock is ten years ahead for three seconds.
 #[test]
-fn what_is_received_after_the_clock_was_ahead_ends_when_it_should() {
+fn records_received_after_the_clock_was_ahead_expire_in_time() {
     let local = Contact::new(peer(0), ["/memory/1".parse().unwrap()]);
     let mut node = Dht::new(NOW, local, memory(), [3; 32], Arc::new(DhtConfig::default())).unwrap();
     let mut next = 0;

@@ -41,7 +41,7 @@ fn the_nodes_own_queries_are_shown_and_cannot_be_cancelled() {
     network.events.clear();
     network.nodes[1].cancel(id);
     network.nodes[1].cancel(QueryId::new(1_000));
-    assert!(network.nodes[1].poll_output().is_none(), "nobody had asked for it");
+    assert!(network.nodes[1].poll_output().is_none(), "the application had not asked for it");
     while !network.nodes[1].query_snapshots().is_empty() {
         assert!(network.step());
     }
@@ -55,7 +55,7 @@ fn the_nodes_own_queries_are_shown_and_cannot_be_cancelled() {
 #[test]
 fn after_an_outage_the_network_is_there_again() {
     let mut network = Network::joined(20, DhtConfig::default());
-    // Found through others, not named by the application: without its table the node knows nobody.
+    // Found through others, not named by the application: without its table the node knows no peer.
     network.advance(Duration::from_secs(5));
     let known = network.nodes[7].stats().table;
     assert!(known > 10);
@@ -74,7 +74,7 @@ fn after_an_outage_the_network_is_there_again() {
 }
 
 #[test]
-fn a_node_does_not_keep_itself() {
+fn a_node_does_not_enter_its_own_table() {
     let mut network = Network::new(1, DhtConfig::default());
     let own = Contact::new(peer(0), ["/memory/77".parse().unwrap()]);
     network.input(0, Input::AddPeer(Arc::clone(&own)));
@@ -84,7 +84,7 @@ fn a_node_does_not_keep_itself() {
 }
 
 #[test]
-fn the_end_of_time_is_a_time_like_any_other() {
+fn the_latest_timestamp_works_like_any_other() {
     for first in [Timestamp::ZERO, Timestamp::from_secs(1_700_000_000), Timestamp::MAX] {
         for then in [Timestamp::MAX, Timestamp::from_micros(u64::MAX - 1), Timestamp::ZERO] {
             let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [7; 32]));

@@ -25,7 +25,7 @@ fn tables(network: &Network) -> Vec<usize> {
     network.nodes.iter().map(|node| node.routing_snapshot().entries().count()).collect()
 }
 
-/// Runs until everyone knows everyone.
+/// Runs until every node has every other in its table.
 fn time_until_all_are_known(network: &mut Network) -> Duration {
     let (begun, others) = (network.now, network.nodes.len() - 1);
     while tables(network).iter().any(|known| *known < others) {
@@ -63,12 +63,12 @@ fn a_network_that_has_formed_is_quiet() {
 }
 
 #[test]
-fn the_first_look_for_oneself_comes_with_the_first_peer() {
+fn a_node_looks_up_its_own_key_with_its_first_peer() {
     let mut network = Network::new(2, DhtConfig::default());
     let boot = network.contact(0);
     network.input(1, Input::AddPeer(boot));
     network.advance(Duration::from_millis(150));
-    assert_eq!(network.sent, 4, "each was tried by the other, and looks for itself");
+    assert_eq!(network.sent, 4, "each was tried by the other, and looks up its own key");
 }
 
 /// The time between the boot node's return and its being known again.
@@ -91,7 +91,7 @@ fn a_node_whose_table_has_gone_empty_tries_its_boot_nodes_within_half_a_minute()
         network.dead.extend([0, 2, 3]);
         for gone in [0, 2, 3].map(peer) {
             network.input(1, Input::Disconnected { peer: gone });
-            // As of a peer that stops: it says that it serves no longer.
+            // A peer that stops says that it no longer serves.
             network.input(1, Input::Serves { peer: gone, yes: false });
         }
         assert_eq!(tables(&network)[1], 0);
@@ -103,7 +103,7 @@ fn a_node_whose_table_has_gone_empty_tries_its_boot_nodes_within_half_a_minute()
 #[test]
 fn peers_that_the_driver_reports_find_each_other() {
     let mut network = Network::new(7, DhtConfig::default());
-    // As where mDNS reports everyone to everyone at the same moment.
+    // As if mDNS reported every peer to every other at the same moment.
     for me in 0..7 {
         for other in (0..7).filter(|other| *other != me) {
             let contact = network.contact(other);
@@ -115,7 +115,7 @@ fn peers_that_the_driver_reports_find_each_other() {
 }
 
 #[test]
-fn a_query_asks_who_was_reported_though_it_was_not_tried_yet() {
+fn a_query_asks_a_reported_peer_that_was_not_tried_yet() {
     let mut network = Network::new(2, DhtConfig::default());
     let contact = network.contact(1);
     network.input(0, Input::Discovered(contact));
@@ -124,17 +124,17 @@ fn a_query_asks_who_was_reported_though_it_was_not_tried_yet() {
 }
 
 #[test]
-fn a_reported_peer_that_is_not_there_is_tried_ever_more_seldom() {
+fn a_reported_peer_that_is_not_there_is_tried_less_and_less_often() {
     let mut network = Network::new(3, DhtConfig::default());
     network.dead.insert(1);
     for _ in 0..600 {
-        // Whoever reports it does so each second.
+        // The driver reports it each second.
         let contact = network.contact(1);
         network.input(0, Input::Discovered(contact));
         network.advance(Duration::from_secs(1));
     }
     assert!((2..=20).contains(&network.sent), "{} requests in ten minutes", network.sent);
-    // Nobody reports it any more, and it comes back.
+    // The driver reports it no more, and it comes back.
     network.dead.clear();
     network.advance(Duration::from_secs(1_000));
     assert_eq!(tables(&network)[0], 1);
@@ -173,14 +173,14 @@ fn what_peers_say_of_others_is_no_report() {
     let mut network = Network::joined(2, DhtConfig::default());
     network.advance(Duration::from_secs(60));
     let before = network.sent;
-    // A connected peer may say of itself what it likes.
+    // A connected peer may report any addresses of its own.
     let said = Contact::new(peer(1), [String::from("/memory/77").parse().unwrap()]);
     network.input(0, Input::Discovered(said));
     network.advance(Duration::from_secs(5));
     assert_eq!(network.sent, before);
 }
 
-/// A network in which nothing says who serves: all join through the first node.
+/// A network without identify: no node learns which peers serve. All join through the first node.
 fn without_identify(nodes: usize, config: DhtConfig, reuses_ports: bool) -> Network {
     let mut network = Network::new(nodes, config);
     (network.identify, network.reuses_ports) = (false, reuses_ports);
@@ -194,7 +194,7 @@ fn warnings(network: &Network) -> Vec<usize> {
 }
 
 #[test]
-fn without_identify_whoever_asks_is_dialled_back_and_all_know_each_other() {
+fn without_identify_peers_that_ask_are_dialled_back_and_all_know_each_other() {
     let mut network = without_identify(7, DhtConfig::default(), true);
     let took = time_until_all_are_known(&mut network);
     assert!(took <= Duration::from_secs(12), "{took:?}");
@@ -210,10 +210,10 @@ fn without_identify_whoever_asks_is_dialled_back_and_all_know_each_other() {
 }
 
 #[test]
-fn who_cannot_be_dialled_back_costs_one_dial_a_connection_and_back_offs_between() {
+fn a_peer_that_cannot_be_dialled_back_costs_one_dial_a_connection_and_back_offs_between() {
     let mut network = without_identify(3, DhtConfig::default(), false);
     network.advance(Duration::from_secs(60));
-    assert_eq!(tables(&network), [0, 1, 1], "still a star: nobody knows where the others listen");
+    assert_eq!(tables(&network), [0, 1, 1], "still a star: no node knows where the others listen");
     assert_eq!(network.dialled_back.len(), 2);
     network.dialled_back.clear();
     for _ in 0..100 {
@@ -228,7 +228,7 @@ fn who_cannot_be_dialled_back_costs_one_dial_a_connection_and_back_offs_between(
 }
 
 #[test]
-fn with_identify_nobody_is_dialled_back_and_in_the_public_network_never() {
+fn with_identify_no_peer_is_dialled_back_and_in_the_public_network_never() {
     let mut network = Network::joined(7, DhtConfig::default());
     network.advance(Duration::from_secs(3_600));
     assert_eq!((network.dialled_back.len(), warnings(&network).len()), (0, 0));

@@ -1,4 +1,4 @@
-//! Nodes that talk to each other in one thread and in made-up time.
+//! Networks of nodes in one thread, in virtual time.
 
 mod clocks;
 mod extremes;

@@ -11,7 +11,7 @@ use crate::core::message::{Request, Response};
 use crate::core::peers::MAX_FIRST_HAND;
 use crate::core::{Answer, Contact, DhtConfig, FoundPeer};
 
-/// Where this node says that another is.
+/// The addresses of a peer that this node hands out.
 fn handed_out(network: &mut Network, by: usize, of: usize) -> Vec<String> {
     let now = network.now;
     let node = &mut network.nodes[by];
@@ -41,7 +41,7 @@ fn after_any_number_of_moves_all_hand_out_the_live_address_first_and_newcomers_r
             assert_eq!(addrs.first(), Some(&live(moves)), "by {by} after {moves} moves: {addrs:?}");
             assert!(addrs.len() <= MAX_FIRST_HAND);
         }
-        // Node 5 forgets all it knew, and is no neighbour by connection any more.
+        // Node 5 forgets all it knew, and is no longer connected.
         network.restart_at(5, "/memory/99");
         let peer = peer(6);
         match network.run(5, Operation::FindPeer { peer }) {

@@ -1,4 +1,4 @@
-//! A handful of nodes and the messages between them: a constant delay, dead nodes, nothing else.
+//! A handful of nodes and the messages between them, with a constant delay and dead nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,27 +45,27 @@ pub(crate) enum Fault {
 pub(crate) struct Network {
     pub(crate) now: Timestamp,
     pub(crate) nodes: Vec<Dht>,
-    /// Do nothing, and are not reached.
+    /// These nodes do nothing, and cannot be reached.
     pub(crate) dead: BTreeSet<usize>,
-    /// Are reached and do not answer.
+    /// These can be reached and do not answer.
     pub(crate) silent: BTreeSet<usize>,
-    /// Take dials and never a connection.
+    /// These let dials time out.
     pub(crate) black_holes: BTreeSet<usize>,
-    /// Take this long to answer.
+    /// These take this long to answer.
     pub(crate) slow: BTreeMap<usize, Duration>,
-    /// Reset every request.
+    /// These reset every request.
     pub(crate) rude: BTreeSet<usize>,
-    /// Refuse every value.
+    /// These refuse every value.
     pub(crate) full: BTreeSet<usize>,
-    /// So many of 100 requests go wrong so, drawn from this.
+    /// The percentage of requests that fail, how they fail, and the generator that chooses them.
     pub(crate) fault: Option<(u32, Fault, ChaCha8Rng)>,
-    /// Until then nothing reaches them; what was sent to them does afterwards.
+    /// Messages to these nodes arrive only after this time.
     stopped: BTreeMap<usize, Timestamp>,
-    /// Whether connections tell who serves, and where everyone listens.
+    /// Whether connections report which peers serve, and where each listens.
     pub(crate) identify: bool,
     /// Whether a peer can be dialled where it dials from.
     pub(crate) reuses_ports: bool,
-    /// Dials back, to whom each.
+    /// The peer of each dial back.
     pub(crate) dialled_back: Vec<usize>,
     pub(crate) events: Vec<(usize, Event)>,
     pub(crate) sent: usize,
@@ -211,7 +211,7 @@ impl Network {
             let packet = self.packets.first_key_value().map(|((at, _), _)| *at);
             let wake = self.next_wake().map(|(at, _)| at);
             match packet.into_iter().chain(wake).min() {
-                // What is more than an hour away needs the time to be brought nearer first.
+                // A wake-up more than an hour away did nothing yet: the time has to come nearer first.
                 Some(at) if at <= end && !self.step() => self.now = at,
                 Some(at) if at <= end => {}
                 _ => break,

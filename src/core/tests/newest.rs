@@ -1,4 +1,4 @@
-//! The value that was put last stays, whoever announces which one afterwards.
+//! The value that was put last stays, whichever value is announced afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const K: usize = 8;
 fn config() -> DhtConfig {
     let mut config = DhtConfig::default();
     config.lookup.replication = K.try_into().unwrap();
-    // Nobody comes or goes.
+    // No node comes or goes.
     config.maintenance.check_interval = None;
     config.maintenance.refresh_interval = None;
     config
@@ -44,14 +44,14 @@ fn held(network: &mut Network, i: usize) -> Option<Record> {
     network.nodes[i].store().get(network.now, &key()).unwrap()
 }
 
-/// How many of the living nodes closest to the key keep this value.
+/// Number of living nodes closest to the key that hold this value.
 fn holding(network: &mut Network, value: &str) -> usize {
     let living: Vec<_> = nearest(network).into_iter().filter(|i| !network.dead.contains(i)).take(K).collect();
     let holds = |i: usize, network: &mut Network| held(network, i).is_some_and(|record| record.value == value);
     living.into_iter().filter(|i| holds(*i, network)).count()
 }
 
-/// Ends a node's process and starts it again later, with what its store had; an hour after it ended something happens.
+/// Stops a node and starts it again `away` later, with the same store. `meanwhile` runs an hour after it stopped.
 fn restart_after(network: &mut Network, i: usize, away: Duration, meanwhile: impl FnOnce(&mut Network)) {
     let items = network.nodes[i].store().scan(Scan::All, None, usize::MAX).unwrap();
     network.dead.insert(i);
@@ -104,7 +104,7 @@ fn the_first_publisher_gives_way_to_the_second() {
         }
     }
     assert_eq!(reads(&mut network, second), "new");
-    assert_eq!(superseded(&network, first), 1, "its publisher is told");
+    assert_eq!(superseded(&network, first), 1, "its publisher reports it");
     assert_eq!(superseded(&network, second), 0);
 }
 
@@ -123,6 +123,6 @@ fn a_publisher_that_was_away_brings_no_old_value_back() {
         }
         assert_eq!(reads(&mut network, second), "new");
         let record = held(&mut network, second).unwrap();
-        assert!(record.own, "who put last still publishes: {record:?}");
+        assert!(record.own, "the last publisher still publishes: {record:?}");
     }
 }

@@ -66,7 +66,7 @@ fn a_value_that_full_stores_refuse_has_k_holders_all_the_same() {
     }
 }
 
-/// How many of the nodes other than the publisher keep it.
+/// Number of nodes other than the publisher that hold it.
 fn holders(network: &mut Network, key: &str) -> usize {
     let now = network.now;
     let key = RecordKey::from(key);
@@ -83,7 +83,7 @@ fn a_value_with_a_lifetime_is_announced_until_it_ends_and_then_gone() {
     assert_eq!((holders(&mut network, "/app/x"), holders(&mut network, "/app/y")), (8, 7));
     network.advance(hours(59));
     assert_eq!(holders(&mut network, "/app/x"), 8, "longer than others keep it unless it is announced again");
-    assert_eq!(holders(&mut network, "/app/y"), 0, "who does not keep it does not announce it again");
+    assert_eq!(holders(&mut network, "/app/y"), 0, "a node that does not keep it does not announce it again");
     network.advance(hours(1));
     assert_eq!(holders(&mut network, "/app/x"), 0);
     network.advance(hours(60));
@@ -113,7 +113,7 @@ fn a_node_without_a_store_reads_and_publishes_and_keeps_nothing() {
 }
 
 #[test]
-fn who_wants_one_provider_gets_any_of_them() {
+fn a_query_for_one_provider_gets_any_of_them() {
     let mut network = Network::joined(60, DhtConfig::default());
     for i in 0..20 {
         network.run(i, Operation::Provide { key: RecordKey::from("x") }).unwrap();
@@ -132,7 +132,7 @@ fn who_wants_one_provider_gets_any_of_them() {
     assert!(asked.len() >= 15 && asked.values().all(|times| *times <= 10), "{:?}", asked.values());
 }
 
-/// Records of other implementations may be of providers that nobody can reach.
+/// Other implementations may hand out providers that cannot be reached.
 #[test]
 fn providers_without_addresses_cost_no_lookups() {
     let mut network = Network::joined(60, DhtConfig::default());
@@ -169,8 +169,8 @@ fn a_publisher_can_change_its_value_to_lesser_bytes() {
     }
 }
 
-/// The value that was put last wins everywhere, at whom it replaces too: else two publishers of one key would each keep
-/// and announce their own.
+/// The value that was put last wins everywhere, at the earlier publisher too: else two publishers of one key would each
+/// keep and announce their own.
 #[test]
 fn of_two_publishers_the_later_one_wins_at_the_earlier_one_too() {
     let mut network = Network::joined(5, DhtConfig::default());
@@ -222,7 +222,7 @@ fn with_a_third_of_the_nodes_dead_a_put_still_reaches_k_live_ones() {
     network.dead.extend((0..60).filter(|i| i % 3 == 0));
     let report = stored(network.run(7, put("/app/y", "v")).unwrap());
     let expected: Vec<_> = true_closest(&network, &Key::hash(b"/app/y"), 7, 20).into_iter().map(peer).collect();
-    assert_eq!(report.acknowledged.len(), 20, "as many as with nobody dead");
+    assert_eq!(report.acknowledged.len(), 20, "as many as if all lived");
     let hits = report.acknowledged.iter().filter(|peer| expected.contains(peer)).count();
     assert!(hits >= 18, "{hits} of the 20 closest live nodes have it");
     assert!(report.failed.iter().all(|f| network.dead.iter().any(|d| peer(*d) == f.peer)));
@@ -236,7 +236,7 @@ fn silent_peers_cost_little_time() {
     let report = stored(network.run(7, put("/app/z", "v")).unwrap());
     assert_eq!(report.acknowledged.len(), 20);
     let took = network.now - begin;
-    assert!(took < 40 * DELAY, "{took:?}: late peers hold nothing up");
+    assert!(took < 40 * DELAY, "{took:?}: late peers delay nothing");
 }
 
 #[test]
@@ -252,10 +252,10 @@ fn eight_of_nine_peers_dead_and_the_ninth_is_named_as_reached() {
 }
 
 #[test]
-fn a_peer_stopped_between_the_walk_and_the_announcement_is_not_named_as_reached() {
+fn a_peer_stopped_between_the_lookup_and_the_announcement_is_not_named_as_reached() {
     let mut network = Network::joined(10, DhtConfig::default());
     let id = network.start(0, Operation::Provide { key: RecordKey::from("content") }, QueryOptions::default());
-    // Everyone has answered the walk when the first announcement leaves.
+    // All peers have answered the lookup when the first announcement leaves.
     while network.nodes[0].stats().sent[2] == 0 {
         assert!(network.step());
     }
@@ -325,7 +325,7 @@ fn a_peer_is_found_with_its_addresses_and_an_unknown_one_is_not() {
 }
 
 #[test]
-fn what_nobody_has_is_not_found_and_whom_nobody_knows_cannot_be_asked() {
+fn a_value_that_no_peer_has_is_not_found_and_a_node_without_peers_says_so() {
     let mut network = Network::joined(10, DhtConfig::default());
     assert!(matches!(network.run(3, get("/app/none")), Err(QueryError::NotFound(_))));
     let mut alone = Network::new(1, DhtConfig::default());
@@ -333,7 +333,7 @@ fn what_nobody_has_is_not_found_and_whom_nobody_knows_cannot_be_asked() {
     assert_eq!(alone.run(0, Operation::Bootstrap).unwrap_err(), QueryError::NoPeers);
     assert_eq!(alone.run(0, put("/app/own", "v")).unwrap_err(), QueryError::NoPeers);
     match alone.run(0, get("/app/own")).unwrap() {
-        Answer::Value(Found { from, .. }) => assert_eq!(from, None, "it is kept here all the same"),
+        Answer::Value(Found { from, .. }) => assert_eq!(from, None, "it is stored here all the same"),
         other => panic!("{other:?}"),
     }
 }
@@ -386,7 +386,7 @@ fn a_query_ends_at_its_own_time() {
     assert_eq!(network.now - begin, Duration::from_millis(1_500));
 }
 
-/// `count` nodes that know each other as if all had answered all, which a join would take long to come to.
+/// `count` nodes that know each other as if all had answered all, which would take long after a join.
 fn acquainted(count: usize) -> Network {
     let mut network = Network::new(count, DhtConfig::default());
     let contacts: Vec<_> = (0..count).map(|i| network.contact(i)).collect();

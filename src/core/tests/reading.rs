@@ -1,4 +1,4 @@
-//! What a read does for the next one: corrections and copies on the path.
+//! Reads that help later ones: corrections, and copies on the path.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -68,14 +68,14 @@ fn after_one_get_all_of_the_closest_hold_the_value() {
     };
     assert_eq!(corrected, [0, 3, 8, 9, 15].map(|i| peer(closest[i])), "nearest first");
     assert!(corrected.iter().all(|peer| missing.contains(peer)));
-    assert_eq!(cached, None, "the nearest without it is one of the closest");
+    assert_eq!(cached, None, "the nearest peer without it is one of the closest");
     let stores = network.nodes[reader].stats().stores;
     assert_eq!((stores.corrected, stores.cached), (5, 0));
     settle(&mut network);
     assert_eq!(holding(&mut network, closest, "v"), 20);
     let over = |record: Option<Record>| record.unwrap().expires.unwrap();
     let longest = over(held(&mut network, closest[1]));
-    assert!(over(held(&mut network, closest[0])) <= longest, "a correction does not put off the end");
+    assert!(over(held(&mut network, closest[0])) <= longest, "a correction does not extend the lifetime");
     assert_eq!(held(&mut network, reader), None, "the reader is far away");
 }
 
@@ -99,7 +99,7 @@ fn an_older_value_at_a_quarter_of_the_holders_is_replaced_by_one_read() {
     assert_eq!(outdated.into_iter().collect::<BTreeSet<_>>(), stale.iter().map(|i| peer(*i)).collect());
     settle(&mut network);
     assert_eq!(holding(&mut network, &closest, "new"), 20);
-    // There is nothing left to correct.
+    // No holder is left to correct.
     assert!(matches!(
         network.run_with(reader, get(), everyone()).unwrap(),
         Answer::Value(Found { corrected, outdated, .. }) if corrected.is_empty() && outdated.is_empty()
@@ -119,7 +119,7 @@ fn a_reader_among_the_closest_keeps_the_value_if_it_serves() {
     }
 }
 
-/// Everyone reads once, one after the other; the network, how many requests that took, and who has a copy.
+/// Every node reads once, one after the other. Returns the network, the number of requests, and the nodes with a copy.
 fn read_by_all(path_caching: bool) -> (Network, u64, Vec<usize>) {
     let mut config = DhtConfig::default();
     config.lookup.replication = NonZeroUsize::new(4).unwrap();
@@ -148,7 +148,7 @@ fn read_by_all(path_caching: bool) -> (Network, u64, Vec<usize>) {
 }
 
 #[test]
-fn copies_on_the_path_end_later_reads_sooner_and_go_by_themselves() {
+fn copies_on_the_path_end_later_reads_sooner_and_expire() {
     let (_, without, none) = read_by_all(false);
     let (mut network, with, copies) = read_by_all(true);
     assert!(none.is_empty() && !copies.is_empty(), "{none:?} {copies:?}");
@@ -159,6 +159,6 @@ fn copies_on_the_path_end_later_reads_sooner_and_go_by_themselves() {
     let last = copies.iter().map(|i| over(held(&mut network, *i).unwrap())).max();
     assert!(last < original, "copies live shorter: {last:?} {original:?}");
     network.advance(last.unwrap() - network.now);
-    assert!(copies.iter().all(|i| held(&mut network, *i).is_none()), "nobody keeps them alive");
+    assert!(copies.iter().all(|i| held(&mut network, *i).is_none()), "they are not kept alive");
     assert!(holding(&mut network, &all[..4], "v") >= 3, "while the value is there");
 }

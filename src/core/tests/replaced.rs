@@ -1,4 +1,4 @@
-//! Everyone whom a node knows is gone at once, and others came in their place.
+//! All peers of a node are gone at once, and others have come in their place.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::core::message::{Request, Response};
 const K: usize = 20;
 const PEERS: usize = 44;
 
-/// A hub that `PEERS` joined through, and as many more who did not yet. Each seed has other ids.
+/// A hub through which `PEERS` nodes joined, and as many more that have not joined yet. Each seed has other ids.
 fn hub(seed: usize) -> (Network, usize, Vec<usize>, Vec<usize>) {
     let mut network = Network::new(100, DhtConfig::default());
     let mut others: Vec<_> = (0..100).filter(|i| *i != seed).collect();
@@ -34,7 +34,8 @@ fn join(network: &mut Network, hub: usize, peers: &[usize]) {
     }
 }
 
-/// How many of these the table has, how many it has room for, and the shares of these among those whom it names.
+/// How many of `new` the hub's table has, how many it has room for, and the share of others among the peers in its
+/// answers.
 fn look(network: &mut Network, hub: usize, new: &[usize]) -> (usize, usize, f64) {
     let local = *network.contact(hub).key();
     let snapshot = network.nodes[hub].routing_snapshot();
@@ -58,7 +59,7 @@ fn look(network: &mut Network, hub: usize, new: &[usize]) -> (usize, usize, f64)
 }
 
 #[test]
-fn those_who_come_in_the_place_of_all_are_known_within_seconds() {
+fn peers_that_replace_all_others_are_in_the_table_within_seconds() {
     for (seed, connected) in (0..10).map(|seed| (seed, seed % 2 == 0)) {
         let (mut network, hub, old, new) = hub(seed);
         if !connected {

@@ -1,4 +1,4 @@
-//! A node that comes back, from the peers that its store kept.
+//! Nodes that rejoin from the peers that their store saved.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -17,7 +17,7 @@ use crate::core::{Dht, DhtConfig, MemoryStore, MemoryStoreConfig, Store, StoreEr
 
 type Peers = Vec<Arc<Contact>>;
 
-/// A store that outlives the process, as far as peers go.
+/// A store that keeps peers beyond the process.
 struct Lasting {
     inner: MemoryStore,
     saved: Peers,
@@ -55,7 +55,7 @@ impl Store for Lasting {
     }
 }
 
-/// Puts another node in the place of an old one, as after a restart of its process.
+/// Replaces a node, as after a restart of its process.
 fn restart(network: &mut Network, i: usize, store: Box<dyn Store>, config: DhtConfig) {
     let local = network.contact(i);
     network.nodes[i] = Dht::new(network.now, local, store, [98; 32], Arc::new(config)).unwrap();
@@ -66,7 +66,7 @@ fn table(network: &Network, i: usize) -> Vec<PeerId> {
 }
 
 #[test]
-fn the_table_is_kept_soon_after_a_change_and_a_restart_rejoins_without_the_boot_nodes() {
+fn the_table_is_saved_soon_after_a_change_and_a_restart_rejoins_without_the_boot_nodes() {
     const NODES: usize = 40;
     let mut network = Network::joined(NODES, DhtConfig::default());
     let (store, saves) = lasting(Vec::new());
@@ -86,14 +86,14 @@ fn the_table_is_kept_soon_after_a_change_and_a_restart_rejoins_without_the_boot_
     network.dead.extend((0..NODES).filter(|i| *i == 0 || (i % 2 == 0)));
     let (store, _saves) = lasting(saved);
     restart(&mut network, 7, store, DhtConfig::default());
-    assert_eq!(table(&network, 7), [], "nothing is trusted before it answered");
+    assert_eq!(table(&network, 7), [], "no peer is trusted before it answered");
     network.advance(Duration::from_secs(5));
     let live: Vec<_> = (0..NODES).filter(|i| i % 2 == 1 && *i != 7).map(peer).collect();
     let known = table(&network, 7);
     assert!(known.iter().all(|peer| live.contains(peer)), "the dead did not come back: {known:?}");
     assert!(known.len() >= live.len() - 1, "{} of {} within seconds", known.len(), live.len());
 
-    // Those who are gone are gone: later lookups do not try them again.
+    // Later lookups do not try the dead peers again.
     network.advance(Duration::from_secs(2 * 3600));
     let failed = |network: &Network| network.nodes[7].stats().failed.iter().sum::<u64>();
     let before = failed(&network);
@@ -101,11 +101,11 @@ fn the_table_is_kept_soon_after_a_change_and_a_restart_rejoins_without_the_boot_
         let found = network.run(7, crate::core::Operation::ClosestPeers { key: vec![n].into() });
         assert!(found.is_ok(), "{found:?}");
     }
-    assert_eq!(failed(&network) - before, 0, "requests to those who were gone two hours ago");
+    assert_eq!(failed(&network) - before, 0, "requests to peers that left two hours ago");
 }
 
 #[test]
-fn a_table_that_does_not_change_is_not_kept_again() {
+fn a_table_that_does_not_change_is_not_saved_again() {
     let mut network = Network::joined(10, DhtConfig::default());
     let (store, saves) = lasting(Vec::new());
     restart(&mut network, 7, store, DhtConfig::default());
@@ -120,7 +120,7 @@ fn a_table_that_does_not_change_is_not_kept_again() {
 }
 
 #[test]
-fn who_all_are_gone_are_tried_again_ever_more_seldom() {
+fn saved_peers_that_are_all_gone_are_tried_less_and_less_often() {
     let mut network = Network::new(6, DhtConfig::default());
     let saved: Peers = (1..6).map(|i| network.contact(i)).collect();
     network.dead.extend(1..6);
@@ -130,7 +130,7 @@ fn who_all_are_gone_are_tried_again_ever_more_seldom() {
     assert_eq!(table(&network, 0), []);
     let sent = network.sent;
     assert!(sent <= 5 * 6, "{sent} requests in a minute");
-    // One comes back: it is found without anyone's doing.
+    // One comes back: the node finds it by itself.
     network.dead.remove(&3);
     network.advance(Duration::from_secs(120));
     assert_eq!(table(&network, 0), [peer(3)]);
@@ -150,10 +150,10 @@ fn a_store_in_memory_never_wakes_the_node_for_it() {
     assert!(network.events.iter().any(|(_, event)| matches!(event, Event::RoutingChanged { present: true, .. })));
 }
 
-/// As an application does it that keeps the table itself.
+/// For an application that saves the table itself.
 #[cfg(feature = "serde")]
 #[test]
-fn a_table_written_down_and_given_back_is_tried_and_not_believed() {
+fn a_restored_table_is_tried_and_not_trusted() {
     const NODES: usize = 20;
     let mut network = Network::joined(NODES, DhtConfig::default());
     let kept = network.nodes[7].routing_snapshot();
@@ -168,7 +168,7 @@ fn a_table_written_down_and_given_back_is_tried_and_not_believed() {
     restart(&mut network, 7, memory(), DhtConfig::default());
     let now = network.now;
     assert_eq!(network.nodes[7].restore(now, &read), kept.entries().count());
-    assert_eq!(table(&network, 7), [], "nothing is trusted before it answered");
+    assert_eq!(table(&network, 7), [], "no peer is trusted before it answered");
     network.input(7, crate::core::Input::Timeout);
     network.advance(Duration::from_secs(5));
     let known = table(&network, 7);
@@ -179,12 +179,16 @@ fn a_table_written_down_and_given_back_is_tried_and_not_believed() {
 
     let hostile = text.replace("\"failures\":0", "\"failures\":2");
     restart(&mut network, 7, memory(), DhtConfig::default());
-    assert_eq!(network.nodes[7].restore(now, &serde_json::from_str(&hostile).unwrap()), 0, "who failed is left out");
+    assert_eq!(
+        network.nodes[7].restore(now, &serde_json::from_str(&hostile).unwrap()),
+        0,
+        "a peer that failed is left out"
+    );
 }
 
 #[cfg(feature = "serde")]
 #[test]
-fn what_was_written_otherwise_is_refused_by_name() {
+fn a_table_in_another_form_is_refused_with_the_reason() {
     let network = Network::joined(5, DhtConfig::default());
     let text = serde_json::to_string(&network.nodes[2].routing_snapshot()).unwrap();
     let fault = |text: &str| serde_json::from_str::<crate::core::RoutingSnapshot>(text).unwrap_err().to_string();

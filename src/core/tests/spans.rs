@@ -1,4 +1,4 @@
-//! What a subscriber sees of queries and requests.
+//! The spans of queries and requests that a subscriber sees.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -79,7 +79,7 @@ fn get(key: &'static str) -> Operation {
     Operation::Get { key: RecordKey::from(key) }
 }
 
-/// Two nodes that know each other, and a value that the second keeps.
+/// Two nodes that know each other, and a value that the second holds.
 fn pair() -> Network {
     let mut config = DhtConfig::default();
     config.maintenance.refresh_interval = None;
@@ -90,11 +90,11 @@ fn pair() -> Network {
     network
 }
 
-/// One test at a time: where another thread begins to look at this very moment, `tracing` may take it that nobody does.
+/// One test at a time: while another thread begins to collect, `tracing` may miss that this one does.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Collects what this thread sees from now on. The spans in question have been used before: where another thread uses
-/// one for the first time at this very moment, `tracing` takes it that nobody looks.
+/// Collects this thread's spans from now on. The spans in question have been used before: while another thread uses one
+/// for the first time, `tracing` takes it that no subscriber is interested.
 fn watched() -> (Collector, (DefaultGuard, MutexGuard<'static, ()>)) {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let collector = Collector::default();
@@ -137,9 +137,9 @@ fn a_get_is_a_span_and_its_request_one_below_it() {
 }
 
 #[test]
-fn whatever_ends_a_query_or_request_ends_its_span_and_is_counted() {
+fn every_end_of_a_query_or_request_ends_its_span_and_is_counted() {
     let mut network = pair();
-    // Both have found that there is nobody else.
+    // Both have found that there is no other node.
     network.advance(std::time::Duration::from_secs(30));
     let (collector, _guard) = watched();
     network.silent.insert(1);

@@ -1,4 +1,4 @@
-//! Whose time a request takes: the peer's, or this node's own.
+//! The time of requests: what counts against the peer, and what this node causes itself.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn put(key: &'static str) -> Operation {
     Operation::Put { key: RecordKey::from(key), value: Bytes::from_static(b"v") }
 }
 
-/// Where the peers do not look after themselves, so that only what a test does happens.
+/// Without the nodes' own refreshes and checks, so that only the tests cause requests.
 fn quiet() -> DhtConfig {
     let mut config = DhtConfig::default();
     config.maintenance.refresh_interval = None;
@@ -46,7 +46,7 @@ fn a_black_hole_beside_a_good_boot_node_costs_less_than_a_second() {
 }
 
 #[test]
-fn a_peer_that_becomes_slow_is_waited_for_and_learned_from() {
+fn a_peer_that_becomes_slow_gets_longer_deadlines() {
     for slow in [Duration::from_millis(2_200), Duration::from_secs(3)] {
         let mut network = Network::joined(2, quiet());
         network.run(1, put("/app/x")).unwrap();
@@ -64,7 +64,7 @@ fn a_peer_that_becomes_slow_is_waited_for_and_learned_from() {
 }
 
 #[test]
-fn a_late_answer_teaches_though_nobody_waits_for_it_any_more() {
+fn a_late_answer_is_measured_though_no_query_waits_for_it() {
     let mut network = Network::joined(3, quiet());
     network.run(1, put("/app/x")).unwrap();
     for node in [0, 2] {
@@ -74,13 +74,13 @@ fn a_late_answer_teaches_though_nobody_waits_for_it_any_more() {
         network.run(0, Operation::ClosestPeers { key: Bytes::from_static(b"k") }).unwrap();
     }
     network.slow.insert(1, Duration::from_secs(3));
-    // The other one answers, and has nothing.
+    // The other one answers, without the value.
     assert!(matches!(network.run(0, get("/app/x")), Err(QueryError::NotFound(_))));
     network.advance(Duration::from_secs(5));
-    assert!(network.run(0, get("/app/x")).is_ok(), "now it is known how long it takes");
+    assert!(network.run(0, get("/app/x")).is_ok(), "now the node knows how long it takes");
 }
 
-/// A node with so many peers in its table, all connected, and no network.
+/// A node with this many peers in its table, all connected, and no network.
 fn alone(peers: usize, config: DhtConfig) -> Dht {
     let local = Contact::new(libp2p_identity::PeerId::random(), ["/memory/1".parse().unwrap()]);
     let store = Box::new(MemoryStore::new(Default::default(), [7; 32]));
@@ -100,7 +100,7 @@ fn sent(node: &mut Dht) -> Vec<RequestId> {
 }
 
 #[test]
-fn what_the_node_does_not_get_to_is_nobodys_failure() {
+fn a_request_that_the_driver_never_begins_counts_against_no_peer() {
     let mut node = alone(30, quiet());
     let id = node.start(START, get("/app/x"), QueryOptions::default()).unwrap();
     assert!(!sent(&mut node).is_empty());
@@ -120,14 +120,14 @@ fn what_the_node_does_not_get_to_is_nobodys_failure() {
             break end;
         }
     };
-    assert_eq!(now, START + Duration::from_secs(60), "nothing else has a time");
+    assert_eq!(now, START + Duration::from_secs(60), "the query's deadline is the only one");
     let Err(QueryError::Overloaded(report)) = *end else { panic!("{end:?}") };
     assert!(report.failed.iter().all(|failure| failure.why == RequestError::Busy), "{report:?}");
-    assert!(node.routing_snapshot().entries().all(|entry| entry.failures == 0), "nothing is held against a peer");
+    assert!(node.routing_snapshot().entries().all(|entry| entry.failures == 0), "no failure counts against a peer");
 }
 
 #[test]
-fn a_burst_waits_for_its_turn_and_says_so() {
+fn a_burst_of_queries_waits_in_a_queue_and_reports_it() {
     let mut config = quiet();
     config.limit.requests = 64;
     let mut node = alone(30, config);
@@ -167,12 +167,12 @@ fn a_burst_waits_for_its_turn_and_says_so() {
         node.handle_input(now, Input::Response { id, result: Ok(Response::FindNode { closer: vec![] }) });
     }
     assert_eq!((ended, most), (1_000, 64));
-    assert!(queued > 0, "who waits is told");
+    assert!(queued > 0, "queries report that they wait");
     assert!(requests <= 26_000, "{requests} requests");
 }
 
 #[test]
-fn a_query_that_ends_gives_up_what_the_driver_never_began_with() {
+fn a_query_that_ends_cancels_requests_that_the_driver_never_began() {
     let mut node = alone(1, quiet());
     let [(_, sent_first), (second, sent_second)] = ["/app/x", "/app/y"].map(|key| {
         let query = node.start(START, get(key), QueryOptions::default()).unwrap();

@@ -12,7 +12,7 @@ use crate::core::message::{RequestError, Unreachable};
 use crate::core::store::StoreExt as _;
 use crate::core::{Contact, DhtConfig, DialCause, Published, QueryError, RecordKey};
 
-/// Nothing but what the tests do themselves.
+/// Without the nodes' own refreshes and checks.
 fn config() -> DhtConfig {
     let mut config = DhtConfig::default();
     let upkeep = &mut config.maintenance;
@@ -25,8 +25,8 @@ fn put(i: usize) -> Operation {
     Operation::Put { key: RecordKey::from(format!("/k/{i}").into_bytes()), value: "v".into() }
 }
 
-/// The share of the true k closest that have the value of each of these puts, which one node makes one after the other in
-/// a network of 60.
+/// The share of the true k closest that have the value of each of these puts, which one node makes one after the other
+/// in a network of 60.
 fn share(percent: u32, fault: Fault, puts: usize) -> f64 {
     let (count, k) = (60, 20);
     let mut network = Network::joined(count, config());
@@ -64,7 +64,7 @@ fn as_many_of_the_closest_get_a_value_as_chance_allows() {
 fn after_a_reset(named: bool) -> Network {
     let mut network = Network::new(3, config());
     let key = RecordKey::from("/k/0");
-    assert!(network.run(1, put(0)).is_err(), "it knows nobody");
+    assert!(network.run(1, put(0)).is_err(), "it knows no peer");
     for known in [1, 2] {
         let contact = network.contact(known);
         network.input(0, Input::AddPeer(contact));
@@ -92,7 +92,7 @@ fn a_peer_that_was_reset_once_is_asked_by_the_next_lookup() {
 }
 
 #[test]
-fn whoever_is_held_back_is_named_in_the_report() {
+fn a_peer_that_is_held_back_is_named_in_the_report() {
     let mut network = Network::joined(4, config());
     network.dead.insert(3);
     let key = RecordKey::from("/k/9");

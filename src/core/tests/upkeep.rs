@@ -1,4 +1,4 @@
-//! Records that outlive those who keep them, in a small network.
+//! Records that outlive the nodes that store them, in a small network.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn put(key: &str) -> Operation {
     Operation::Put { key: RecordKey::from(key), value: Bytes::from_static(b"value") }
 }
 
-/// The living nodes other than `without` that keep a value, nearest first.
+/// The living nodes other than `without` that store a value, nearest first.
 fn holders(network: &mut Network, key: &RecordKey, without: usize) -> Vec<usize> {
     let (now, place) = (network.now, key.key());
     let mut holders: Vec<_> = (0..network.nodes.len())
@@ -47,7 +47,7 @@ fn total(network: &Network, of: impl Fn(&crate::core::stats::Stores) -> u64) -> 
     network.nodes.iter().map(|node| of(&node.stats().stores)).sum()
 }
 
-/// 40 nodes of which the publisher dies at once, and then each hour some of those that hold the value.
+/// 40 nodes of which the publisher dies at once, and then every two hours some of the holders of the value.
 fn holders_die(config: DhtConfig) -> (bool, Vec<usize>) {
     let key = RecordKey::from("/app/x");
     let mut network = Network::joined(40, config);
@@ -97,7 +97,7 @@ fn of_k_holders_one_stores_again_in_each_period() {
     assert!(holders(&mut network, &RecordKey::from("/app/3"), 3).is_empty(), "nothing delays its end");
 }
 
-/// Puts a node with these own provider records, announced so long ago, in the place of the first one, as after a restart.
+/// Replaces the first node by one with these own provider records, each announced this long ago, as after a restart.
 fn restart(network: &mut Network, records: impl Iterator<Item = (RecordKey, Option<Duration>)>) {
     let local = network.contact(0);
     let mut store = MemoryStore::new(MemoryStoreConfig::default(), [9; 32]);
@@ -117,7 +117,7 @@ fn content(i: usize) -> RecordKey {
     RecordKey::from(format!("content {i}"))
 }
 
-/// The stores of 40 nodes, of which `away` had not come yet when the first one announced these records.
+/// Stores these records of the first node at the holders among 40 nodes, of which `away` had not joined yet then.
 fn holders_of(network: &mut Network, count: usize, away: &[usize]) {
     let (local, end) = (network.contact(0), network.now + 40 * HOUR);
     for key in (0..count).map(content) {
@@ -136,7 +136,7 @@ fn closest(network: &Network, key: &RecordKey) -> Vec<usize> {
     all
 }
 
-/// How many of the records all of the k closest know.
+/// Number of records that all of the k closest have.
 fn known(network: &mut Network, count: usize) -> usize {
     let now = network.now;
     let knows = |network: &mut Network, i: usize, key: &RecordKey| match network.nodes[i].store().providers(now, key) {
@@ -153,7 +153,8 @@ fn requests(network: &Network) -> u64 {
 
 const HOURS: u32 = 22;
 
-/// 1,000 publications of which ten are due; the number of announcements and of requests in the first hour.
+/// 1,000 own records of which ten are due. Returns the number of announcements and of requests in the first hour, and
+/// of records that all of the closest have then.
 fn first_hour(away: &[usize], ten: Option<Duration>) -> (u64, u64, usize) {
     let mut network = Network::joined(40, config());
     holders_of(&mut network, 1_000, away);
@@ -166,7 +167,7 @@ fn first_hour(away: &[usize], ten: Option<Duration>) -> (u64, u64, usize) {
 }
 
 #[test]
-fn after_a_restart_what_is_due_is_announced_and_nothing_else() {
+fn after_a_restart_only_the_due_records_are_announced() {
     for ten in [Some(HOURS * HOUR), None] {
         let (announced, requests, known) = first_hour(&[], ten);
         assert!((80..=88).contains(&announced), "{announced} announcements");
@@ -176,7 +177,7 @@ fn after_a_restart_what_is_due_is_announced_and_nothing_else() {
 }
 
 #[test]
-fn after_a_restart_who_came_meanwhile_is_told() {
+fn after_a_restart_records_go_to_the_peers_that_came_meanwhile() {
     let (announced, requests, known) = first_hour(&[5, 17, 30], Some(HOURS * HOUR));
     // Each of the three is among the closest to a fifth of the keys.
     assert!((500..900).contains(&announced), "{announced} announcements");
@@ -185,7 +186,7 @@ fn after_a_restart_who_came_meanwhile_is_told() {
 }
 
 #[test]
-fn after_a_long_absence_all_is_announced_anew() {
+fn after_a_long_absence_every_record_is_announced_again() {
     let most: Vec<_> = (1..40).filter(|i| i % 3 != 0).collect();
     let (announced, _, known) = first_hour(&most, Some(HOURS * HOUR));
     assert!((7_800..=8_200).contains(&announced), "{announced} announcements");
@@ -193,20 +194,21 @@ fn after_a_long_absence_all_is_announced_anew() {
 }
 
 #[test]
-fn what_is_due_after_a_long_sleep_is_announced_over_a_whole_turn() {
+fn after_a_long_sleep_due_records_are_announced_over_a_whole_cycle() {
     let (count, mut network) = (300, Network::joined(40, config()));
     restart(&mut network, (0..count).map(|i| (content(i), Some(30 * HOUR))));
-    let (mut told, mut walks) = (Vec::new(), network.nodes[0].stats().sent[4]);
+    let (mut announced, mut walks) = (Vec::new(), network.nodes[0].stats().sent[4]);
     for _ in 0..13 {
         let before = total(&network, |stores| stores.announced);
         network.advance(HOUR / 12);
-        told.push(total(&network, |stores| stores.announced) - before);
+        announced.push(total(&network, |stores| stores.announced) - before);
     }
     walks = network.nodes[0].stats().sent[4] - walks;
     let all = 8 * count as u64;
-    assert!(told.iter().sum::<u64>() >= all && told.iter().sum::<u64>() <= all + all / 8, "{told:?}");
-    assert!(told.iter().all(|told| *told <= all / 6), "spread over the hour: {told:?}");
-    assert!(walks < 8 * count as u64 / 2, "{walks} requests: a walk is shared");
+    let sum: u64 = announced.iter().sum();
+    assert!((all..=all + all / 8).contains(&sum), "{announced:?}");
+    assert!(announced.iter().all(|count| *count <= all / 6), "spread over the hour: {announced:?}");
+    assert!(walks < 8 * count as u64 / 2, "{walks} requests: records share a lookup");
     for i in 0..count {
         assert!(matches!(
             network.run(5, Operation::Providers { key: content(i) }).unwrap(),
@@ -216,7 +218,7 @@ fn what_is_due_after_a_long_sleep_is_announced_over_a_whole_turn() {
 }
 
 #[test]
-fn who_is_newly_among_the_closest_is_told_and_nobody_else() {
+fn records_go_to_peers_that_are_new_among_the_closest_and_to_no_others() {
     let mut config = config();
     config.maintenance.replicate_interval = Interval::Never;
     config.maintenance.refresh_interval = Some(HOUR / 2);
@@ -225,7 +227,7 @@ fn who_is_newly_among_the_closest_is_told_and_nobody_else() {
     let key = RecordKey::from("content");
     network.run(7, Operation::Provide { key: key.clone() }).unwrap();
     network.advance(3 * HOUR);
-    assert_eq!(total(&network, |stores| stores.announced), 0, "all know");
+    assert_eq!(total(&network, |stores| stores.announced), 0, "all have it");
     let place = key.key();
     let mut closest: Vec<_> = (0..40).filter(|i| *i != 7).collect();
     closest.sort_by_key(|i| network.contact(*i).key().distance(&place));
@@ -265,7 +267,7 @@ fn a_newcomer_gets_the_values_it_is_close_to_from_one_holder() {
         network.run(7, Operation::Put { key: key.clone(), value: Bytes::from_static(b"value") }).unwrap();
     }
     network.advance(HOUR);
-    assert_eq!(total(&network, |stores| stores.joined), 0, "nobody is new");
+    assert_eq!(total(&network, |stores| stores.joined), 0, "no peer is new");
     network.dead.remove(&39);
     network.input(39, Input::AddPeer(boot));
     network.run(39, Operation::Bootstrap).unwrap();
@@ -282,7 +284,7 @@ fn a_newcomer_gets_the_values_it_is_close_to_from_one_holder() {
     assert!(joined <= got as u64 + 2, "{joined} stores for {got} values");
 }
 
-/// The same value, sent by somebody who is not to hold it, to all that hold it.
+/// Has a node that is no holder send the same value to all holders.
 fn send_again(network: &mut Network, from: usize, key: &RecordKey, value: &Bytes) {
     for to in holders(network, key, from) {
         let value = Value::new(key.clone(), value.clone());
@@ -291,7 +293,7 @@ fn send_again(network: &mut Network, from: usize, key: &RecordKey, value: &Bytes
 }
 
 #[test]
-fn a_stranger_who_sends_a_value_again_and_again_does_not_keep_its_holders_from_doing_so() {
+fn a_stranger_that_keeps_sending_a_value_does_not_stop_its_holders_from_storing_it_again() {
     let mut config = config();
     (config.maintenance.announce_interval, config.maintenance.region_interval) = (Interval::Never, Interval::Never);
     let replicated = |stranger: bool| {
@@ -313,7 +315,7 @@ fn a_stranger_who_sends_a_value_again_and_again_does_not_keep_its_holders_from_d
 }
 
 #[test]
-fn what_strangers_leave_at_one_holder_draws_no_more_from_it_than_the_budget() {
+fn values_of_strangers_make_a_holder_send_no_more_than_the_budget() {
     let mut config = config();
     (config.maintenance.announce_interval, config.maintenance.region_interval) = (Interval::Never, Interval::Never);
     config.maintenance.replicate_bytes = 20_000;
@@ -328,10 +330,11 @@ fn what_strangers_leave_at_one_holder_draws_no_more_from_it_than_the_budget() {
     // An hour's bytes at the start, and then each hour's. Forty of the values are its to store, at seven others each.
     assert!((40..=7 * 20).contains(&sent), "{sent} stores of 1,000 bytes");
 }
-/// Node 39 of 40 publishes 150 values and 150 keys while it is alone for so long; how many of them all of the k closest
-/// know twelve seconds after it meets its first peer. (That is the pace of 3,000 in
-/// two minutes, which takes minutes to test.)
-fn told_after(alone: Duration) -> usize {
+
+/// Node 39 of 40 publishes 150 values and 150 keys while it is alone for this long. Returns how many of them all of the
+/// k closest have twelve seconds after it meets its first peer. (That is the rate of 3,000 in two minutes, which takes
+/// minutes to test.)
+fn announced_after(alone: Duration) -> usize {
     const EACH: usize = 150;
     let mut network = Network::new(40, config());
     network.dead.insert(39);
@@ -372,9 +375,9 @@ fn told_after(alone: Duration) -> usize {
 }
 
 #[test]
-fn what_was_published_alone_is_told_within_seconds_of_the_first_peer() {
+fn records_published_alone_are_announced_within_seconds_of_the_first_peer() {
     for alone in [Duration::from_secs(300), 3 * HOUR] {
-        let told = told_after(alone);
+        let told = announced_after(alone);
         assert!(told >= 299, "{told} of 300 after {alone:?} alone");
     }
 }

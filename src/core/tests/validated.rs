@@ -1,4 +1,4 @@
-//! Values under real rules in a small network: kept, handed out, replaced by newer ones, refused when wrong.
+//! Values with real validators in a small network: stored, read, replaced by newer ones, refused when invalid.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,14 +60,14 @@ fn a_signed_value_is_kept_replaced_and_never_set_back() {
     for i in 0..NODES {
         assert_eq!(get(&mut network, i, &key).as_ref(), Ok(&new.1), "node {i}");
     }
-    // Whoever holds the newer one says so, whether it published either or not.
+    // Every node refuses it, since it holds the newer one, whether it published either or not.
     for i in [1, 2, 3] {
         assert_eq!(put(&mut network, i, old.clone()), Err(QueryError::OldValue), "node {i}");
     }
 }
 
 #[test]
-fn a_signed_value_is_gone_when_it_is_over() {
+fn a_signed_value_is_gone_when_it_expires() {
     let mut network = network();
     let (key, value) = signed(&network, 1).sign(&keypair()).unwrap();
     put(&mut network, 1, (key.clone(), value.clone())).unwrap();
@@ -79,7 +79,7 @@ fn a_signed_value_is_gone_when_it_is_over() {
 }
 
 #[test]
-fn a_value_that_is_over_is_not_followed_by_an_older_one() {
+fn an_expired_value_is_not_followed_by_an_older_one() {
     let mut network = network();
     let sign = |signed: Signed| signed.sign(&keypair()).unwrap();
     let (short, later) = (network.now + Duration::from_secs(60), network.now + Duration::from_secs(100 * 3600));
@@ -100,9 +100,9 @@ fn a_value_that_is_over_is_not_followed_by_an_older_one() {
     assert_eq!(get(&mut network, 4, &next.0), Ok(next.1));
 }
 
-/// A swap speaks of the value before it. One that is over counts as forgotten, though the stores still have it.
+/// A swap names the value before it. An expired one counts as forgotten, though the stores still have it.
 #[test]
-fn a_value_that_is_over_is_in_the_way_of_no_swap() {
+fn an_expired_value_does_not_prevent_a_swap() {
     let mut network = network();
     let sign = |signed: Signed| signed.sign(&keypair()).unwrap();
     let short = network.now + Duration::from_secs(60);
@@ -122,7 +122,7 @@ fn of_two_swaps_the_second_is_refused() {
     let zeroth = sign(signed(&network, 1));
     put(&mut network, 1, zeroth).unwrap();
     let first = sign(signed(&network, 2).replacing(1));
-    // It would be preferred by its number, and is from one who does not know of the first.
+    // Its sequence number is the highest, but its writer does not know of the first.
     let second = sign(signed(&network, 3).replacing(1));
     let key = first.0.clone();
     assert_eq!(put(&mut network, 2, first.clone()), Ok(NODES - 1));
@@ -180,7 +180,7 @@ fn an_ipns_name_is_published_prolonged_and_changed() {
     assert_eq!((&read.value()[..], read.sequence()), (&b"/ipfs/b"[..], 1));
 }
 
-/// The same record with a field that nobody knows and that nothing vouches for, up to the longest that is valid.
+/// The same record with an unknown and unsigned field, as long as is valid.
 fn padded(record: &Bytes) -> Bytes {
     let padding = vec![0; 10 * 1024 - record.len() - 5];
     let head = [0xa2, 0x06, (padding.len() % 128) as u8 | 128, (padding.len() / 128) as u8];
@@ -215,7 +215,7 @@ fn a_public_key_is_found_under_its_name() {
 }
 
 #[test]
-fn what_is_not_valid_is_neither_put_nor_taken_from_a_peer() {
+fn an_invalid_value_is_neither_put_nor_taken_from_a_peer() {
     let mut network = network();
     let (key, record) = IpnsRecord::new("/ipfs/a", 0, network.now, Duration::ZERO).sign(&keypair()).unwrap();
     let expired = QueryError::InvalidValue(InvalidValue::Expired);
@@ -224,7 +224,7 @@ fn what_is_not_valid_is_neither_put_nor_taken_from_a_peer() {
     let unknown = (RecordKey::from("/app/x"), Bytes::from_static(b"x"));
     assert_eq!(put(&mut network, 1, unknown), Err(stranger));
 
-    // A peer that sends it all the same is refused, and its fault is known.
+    // A peer that sends it all the same is refused, with the reason.
     let from = *network.contact(2).peer();
     let request = Request::PutValue { value: Value::new(key.clone(), record) };
     let node = &mut network.nodes[1];
@@ -238,7 +238,8 @@ fn what_is_not_valid_is_neither_put_nor_taken_from_a_peer() {
     assert!(matches!(get(&mut network, 1, &key), Err(QueryError::NotFound(_))));
 }
 
-/// In a network larger than k: whoever holds nothing must not place an older value beside those who hold the newer one.
+/// In a network larger than k: a node that is no holder must not place an older value beside the holders of the newer
+/// one.
 #[test]
 fn an_older_value_from_afar_is_refused_whole_and_given_up_after_a_read() {
     let mut config = DhtConfig::default();
@@ -256,12 +257,12 @@ fn an_older_value_from_afar_is_refused_whole_and_given_up_after_a_read() {
     let failures: u32 = table(&network);
     match put(&mut network, far[20], old.clone()) {
         Err(QueryError::QuorumMissed { reached: 0, report, .. }) => {
-            assert_eq!(report.failed.len(), 4, "the four closest, and nobody in their stead: {report:?}");
+            assert_eq!(report.failed.len(), 4, "the four closest, and no other peers instead: {report:?}");
             assert!(report.failed.iter().all(|failure| failure.why == crate::core::RequestError::Refused));
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(table(&network), failures, "who refuses is alive");
+    assert_eq!(table(&network), failures, "a peer that refuses is alive");
     let all = QueryOptions::default().with_all_asked();
     match network.run_with(far[20], Operation::Get { key: key.clone() }, all).unwrap() {
         Answer::Value(Found { record, .. }) => assert_eq!(record.value, new.1),

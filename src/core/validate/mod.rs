@@ -1,7 +1,7 @@
 //! Decides which values are valid, and which of several is best.
 //!
-//! Knows: keys and bytes. Must not know: where a value came from, or what happens to it afterwards. A value is validated
-//! when it comes in, by a put of a peer or of the application, or with an answer to a get.
+//! Knows: keys and bytes. Must not know: where a value came from, or what happens to it afterwards. A value is
+//! validated when it comes in, by a put of a peer or of the application, or with an answer to a get.
 //!
 //! Provider records are a set: every provider of a key is kept, up to the store's bound. Of two values under one key
 //! the validator keeps the better, so all nodes end up with the same one. A store from a node closer to the key is kept
@@ -21,8 +21,8 @@ use super::time::Timestamp;
 
 /// Decides which values are valid, and which of several is best.
 ///
-/// Implementations are pure and total: the same arguments give the same result, and no input panics. They must be quick,
-/// since they run inside the event loop.
+/// Implementations are pure and total: the same arguments give the same result, and no input panics. They must be
+/// quick, since they run inside the event loop.
 ///
 /// ```
 /// use libp2p_kad_dht::{Candidate, InvalidValue, RecordKey, Timestamp, Valid, Validator};
@@ -43,8 +43,8 @@ use super::time::Timestamp;
 /// }
 /// ```
 pub trait Validator: Send + Sync + fmt::Debug {
-    /// Whether `value` is valid for `key` at `now`, until when, and its sequence number. Called once, when the value comes in: a
-    /// stored value is served until it expires, without another call.
+    /// Whether `value` is valid for `key` at `now`, until when, and its sequence number. Called once, when the value
+    /// comes in: a stored value is served until it expires, without another call.
     ///
     /// # Errors
     ///
@@ -57,17 +57,17 @@ pub trait Validator: Send + Sync + fmt::Debug {
     /// agree.
     fn select(&self, key: &RecordKey, values: &[Candidate<'_>]) -> usize;
 
-    /// Whether two valid values of `key` are the same value in two encodings, for namespaces in which a stranger can change
-    /// bytes that no signature covers. Of the two the shorter is stored, and a put of the other succeeds. Called before
-    /// `select` and `succeeds`. By default only equal bytes are the same value.
+    /// Whether two valid values of `key` are the same value in two encodings, for namespaces in which a stranger can
+    /// change bytes that no signature covers. Of the two the shorter is stored, and a put of the other succeeds. Called
+    /// before `select` and `succeeds`. By default only equal bytes are the same value.
     fn same(&self, key: &RecordKey, one: &[u8], other: &[u8]) -> bool {
         let _ = key;
         one == other
     }
 
-    /// Whether `new` may replace `held`, for namespaces with a compare-and-swap. Both are valid for `key`, and they differ.
-    /// Called before [`Validator::select`] when `new` is to be stored, never for values that are only read. By default any
-    /// may.
+    /// Whether `new` may replace `held`, for namespaces with a compare-and-swap. Both are valid for `key`, and they
+    /// differ. Called before [`Validator::select`] when `new` is to be stored, never for values that are only read. By
+    /// default any may.
     fn succeeds(&self, key: &RecordKey, held: &[u8], new: &[u8]) -> bool {
         let _ = (key, held, new);
         true
@@ -78,11 +78,11 @@ pub trait Validator: Send + Sync + fmt::Debug {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Valid {
-    /// When it stops being valid; `None` means never. A node stores it no longer than that, whatever lifetime it was sent
-    /// with.
+    /// When it stops being valid; `None` means never. A node stores it no longer than that, whatever lifetime it was
+    /// sent with.
     pub until: Option<Timestamp>,
-    /// Its sequence number, for namespaces that have them. A store remembers it for longer than the value, and refuses a value
-    /// with a lower one.
+    /// Its sequence number, for namespaces that have them. A store remembers it for longer than the value, and refuses
+    /// a value with a lower one.
     pub sequence: Option<u64>,
 }
 
@@ -172,15 +172,15 @@ pub enum InvalidValue {
     Rejected(u32),
 }
 
-/// Accepts every value, and prefers the one that was put last, then the one that claims the later expiry, then the greater
-/// bytes.
+/// Accepts every value, and prefers the one that was put last, then the one that claims the later expiry, then the
+/// greater bytes.
 ///
-/// The default of a private network, in which every peer is trusted; the public preset refuses it. Peers of this crate send
-/// how long ago a value was put (field 778 of a record, in whole seconds): between them the value that was put last stays,
-/// whichever is announced or stored again. A peer that sends only the rest of a value's lifetime (field 777) counts as having
-/// put it when that lifetime began. Values of peers that send neither rank below all others, and among themselves by their
-/// bytes. For values that change use `/signed` (`validators::SignedValues`, feature `validators`), or a validator of your own
-/// with sequence numbers.
+/// The default of a private network, in which every peer is trusted; the public preset refuses it. Peers of this crate
+/// send how long ago a value was put (field 778 of a record, in whole seconds): between them the value that was put
+/// last stays, whichever is announced or stored again. A peer that sends only the rest of a value's lifetime (field
+/// 777) counts as having put it when that lifetime began. Values of peers that send neither rank below all others, and
+/// among themselves by their bytes. For values that change use `/signed` (`validators::SignedValues`, feature
+/// `validators`), or a validator of your own with sequence numbers.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
 pub struct AcceptAny;

@@ -167,8 +167,8 @@ fn small(found: u64) -> RefreshReport {
     RefreshReport { buckets: Some(2), everyone: true, found, refreshed: vec![0, 1], ..RefreshReport::default() }
 }
 
-/// Looks for itself until it is quiet for a minute; returns the pauses in seconds. What is found is told from the number
-/// of the lookup.
+/// Looks up its own key until it is quiet for a minute; returns the pauses in seconds. `found` gives the result of each
+/// lookup by its number.
 fn look_until_quiet(refresh: &mut Refresh, mut now: Timestamp, found: impl Fn(usize) -> u64) -> Vec<u64> {
     let (mut rng, mut pauses) = (rng(), Vec::new());
     while pauses.last().is_none_or(|pause| *pause < 60) {
