@@ -23,6 +23,11 @@ impl StockTable {
         self.buckets.iter().map(Vec::len).sum()
     }
 
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.iter().all(Vec::is_empty)
+    }
+
     /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = NodeIndex> + '_ {
         self.buckets.iter().flatten().copied()

@@ -90,17 +90,18 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, ProtocolNames, ProtocolNames>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
-                // If the mode changed during the negotiation, the stream is dropped.
-                if self.mode == Mode::Server {
-                    self.inbound.on_stream(protocol);
-                }
+            // If the mode changed during the negotiation, the stream is dropped.
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. })
+                if self.mode == Mode::Server =>
+            {
+                self.inbound.on_stream(protocol);
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
                 self.outbound.on_stream(protocol);
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
-                if self.outbound.on_stream_failed(&error) {
+                let unsupported = self.outbound.on_stream_failed(&error);
+                if unsupported {
                     self.serves.on_unsupported();
                 }
             }

@@ -315,7 +315,7 @@ impl<'a> Envelope<'a> {
 
     /// The fields before the public key.
     fn head(&self) -> Vec<u8> {
-        let flags = u8::from(self.replaces.is_some()) * REPLACES | u8::from(self.public.is_some()) * PUBLIC_KEY;
+        let flags = (u8::from(self.replaces.is_some()) * REPLACES) | (u8::from(self.public.is_some()) * PUBLIC_KEY);
         let mut head = vec![VERSION, flags];
         for field in [Some(self.sequence), Some(self.expires.as_micros()), self.replaces].into_iter().flatten() {
             head.extend(field.to_be_bytes());

@@ -25,6 +25,7 @@ use libp2p_kad_dht::core::{
 
 /// What [`Network::next`] reports.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all events are those of queries")]
 #[non_exhaustive]
 pub enum NetworkEvent {
     /// A query reported progress or its result.

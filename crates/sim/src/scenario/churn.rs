@@ -105,7 +105,7 @@ fn measure(network: &mut Network, keys: &[RecordKey], random: &mut Random, hourl
     let live = network.servers();
     let hour = network.now() as f64 / HOUR as f64;
     note_found(hour - 1.0, hourly);
-    if live.len() == 0 {
+    if live.is_empty() {
         return;
     }
     for key in keys {
