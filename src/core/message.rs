@@ -17,7 +17,7 @@ use super::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
-    /// PING, answered by the same message. The specification forbids to send it; it is answered all the same.
+    /// PING, answered by the same message. The specification forbids sending it; it is answered all the same.
     Ping,
     /// FIND_NODE: asks for the peers closest to a key.
     FindNode {
@@ -347,7 +347,7 @@ pub enum DialCause {
     Unknown,
     /// This node has no transport for the addresses.
     NoTransport,
-    /// The operating system does not permit to dial there.
+    /// The operating system does not permit dialling there.
     NotPermitted,
     /// A DNS name did not resolve, probably: an address with a name failed, and no other cause is known.
     Unresolved,

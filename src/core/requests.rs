@@ -60,7 +60,7 @@ pub(crate) struct Tag(pub(crate) u16);
 
 /// How far a request has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum RequestStage {
     /// It waits for a slot.
     Queued,
     /// The driver has it, and has not begun with it.
@@ -101,7 +101,7 @@ pub(crate) struct InFlight {
     pub(crate) span: Span,
     /// Whether the peer had to be dialled for it.
     pub(crate) dialled: bool,
-    stage: Stage,
+    stage: RequestStage,
     request: Request,
     /// When the driver got it; before that, when it was made.
     pub(crate) passed_at: Timestamp,
@@ -143,26 +143,26 @@ impl InFlight {
     /// The round trip, if an answer that comes now tells it: not where the driver never reported that it sends, nor
     /// before an answer could come.
     pub(crate) fn round_trip(&self, now: Timestamp) -> Option<Duration> {
-        (self.has_begun() && self.stage != Stage::Behind && self.began <= now).then(|| now.since(self.began))
+        (self.has_begun() && self.stage != RequestStage::Behind && self.began <= now).then(|| now.since(self.began))
     }
 
     /// Whether the peer's time has begun. Before that a failure does not count against the peer.
     pub(crate) fn has_begun(&self) -> bool {
-        !matches!(self.stage, Stage::Queued | Stage::WithDriver)
+        !matches!(self.stage, RequestStage::Queued | RequestStage::WithDriver)
     }
 
     /// Whether it is late and on its way to the peer: its end tells whether the peer is alive.
     pub(crate) fn shows_liveness(&self) -> bool {
-        self.lateness.is_some() && matches!(self.stage, Stage::Dialling | Stage::Sent)
+        self.lateness.is_some() && matches!(self.stage, RequestStage::Dialling | RequestStage::Sent)
     }
 
     /// Whether the driver has it.
     pub(crate) fn is_with_driver(&self) -> bool {
-        self.stage != Stage::Queued
+        self.stage != RequestStage::Queued
     }
 
     pub(crate) fn has_timed_out(&self) -> bool {
-        self.stage == Stage::TimedOut
+        self.stage == RequestStage::TimedOut
     }
 
     /// Whether it takes up one of the window's slots.
@@ -172,7 +172,7 @@ impl InFlight {
 
     /// Until when an answer still tells something, `most` after the first byte; `None` before that is written.
     pub(crate) fn may_answer_until(&self, most: Duration) -> Option<Timestamp> {
-        (self.stage == Stage::Sent).then(|| self.sent + most)
+        (self.stage == RequestStage::Sent).then(|| self.sent + most)
     }
 
     /// Whether the driver began with it at once, and it is not late: more may be in flight.
@@ -187,15 +187,15 @@ impl InFlight {
 
     /// Whether the driver dials for it.
     pub(crate) fn dials(&self) -> bool {
-        self.stage == Stage::Dialling
+        self.stage == RequestStage::Dialling
     }
 
     /// The error of a time-out. An ADD_PROVIDER on a connection has no answer that could be missing; if the driver
     /// never began with the request, this node failed, not the peer.
     pub(crate) fn timeout_error(&self, connected: bool) -> RequestError {
         match self.stage {
-            Stage::Queued | Stage::WithDriver => RequestError::Busy,
-            Stage::Dialling => Unreachable::DialFailed(DialCause::TimedOut).into(),
+            RequestStage::Queued | RequestStage::WithDriver => RequestError::Busy,
+            RequestStage::Dialling => Unreachable::DialFailed(DialCause::TimedOut).into(),
             _ if self.kind() == Kind::AddProvider && connected => RequestError::Unacknowledged,
             _ => RequestError::Timeout,
         }
@@ -280,7 +280,7 @@ impl Requests {
             connected: false,
             span: Span::none(),
             dialled: false,
-            stage: Stage::Queued,
+            stage: RequestStage::Queued,
             request,
             passed_at: now,
             began: now,
@@ -304,7 +304,7 @@ impl Requests {
         until: Option<Timestamp>,
     ) -> bool {
         let Some(request) = self.open.get_mut(&id) else { return false };
-        (request.stage, request.passed_at, request.until) = (Stage::WithDriver, now, until);
+        (request.stage, request.passed_at, request.until) = (RequestStage::WithDriver, now, until);
         self.awaited += 1;
         if !span.is_disabled() {
             request.span = span;
@@ -321,12 +321,12 @@ impl Requests {
             return;
         }
         // A request that waited behind others has a time of its own from now on.
-        let first = matches!(request.stage, Stage::WithDriver | Stage::Behind);
+        let first = matches!(request.stage, RequestStage::WithDriver | RequestStage::Behind);
         let (stage, settle) = match begin {
             Begin::Behind if !first => return,
-            Begin::Behind => (Stage::Behind, Duration::ZERO),
-            Begin::Dial => (Stage::Dialling, Duration::ZERO),
-            Begin::Write(settle) => (Stage::Sent, settle),
+            Begin::Behind => (RequestStage::Behind, Duration::ZERO),
+            Begin::Dial => (RequestStage::Dialling, Duration::ZERO),
+            Begin::Write(settle) => (RequestStage::Sent, settle),
         };
         request.stage = stage;
         request.dialled |= begin == Begin::Dial;
@@ -379,9 +379,9 @@ impl Requests {
         if self.overdue.remove(peer).is_none() {
             return;
         }
-        for id in self.filtered(|request| request.stage == Stage::Behind && request.to.key() == peer) {
+        for id in self.filtered(|request| request.stage == RequestStage::Behind && request.to.key() == peer) {
             if let Some(request) = self.open.get_mut(&id) {
-                request.stage = Stage::WithDriver;
+                request.stage = RequestStage::WithDriver;
                 let until = request.until;
                 self.set_alarm(id, until);
             }
@@ -392,7 +392,7 @@ impl Requests {
     pub(crate) fn keep_timed_out(&mut self, id: RequestId, request: InFlight, until: Timestamp) {
         // The peer still owes this answer, so requests behind it wait for the peer.
         *self.overdue.entry(*request.to.key()).or_default() += 1;
-        let (owner, stage, lateness) = (Owner::Evidence, Stage::TimedOut, Some(Lateness::Overdue));
+        let (owner, stage, lateness) = (Owner::Evidence, RequestStage::TimedOut, Some(Lateness::Overdue));
         self.open.insert(id, InFlight { owner, stage, lateness, alarm: None, ..request });
         self.set_alarm(id, Some(until));
     }
@@ -420,7 +420,7 @@ impl Requests {
     /// Extends the limit of a request; `false` if it had as much, or its first byte is not written.
     pub(crate) fn extend_limit(&mut self, id: RequestId, limit: Duration) -> bool {
         let Some(request) = self.open.get_mut(&id) else { return false };
-        if request.stage != Stage::Sent || request.deadlines.limit >= limit {
+        if request.stage != RequestStage::Sent || request.deadlines.limit >= limit {
             return false;
         }
         request.deadlines.limit = limit;
@@ -436,7 +436,7 @@ impl Requests {
 
     /// The requests to this peer that the driver has and has not begun with.
     pub(crate) fn waiting_for(&self, peer: &Key) -> Vec<RequestId> {
-        self.filtered(|request| request.stage == Stage::WithDriver && request.to.key() == peer)
+        self.filtered(|request| request.stage == RequestStage::WithDriver && request.to.key() == peer)
     }
 
     fn filtered(&self, wanted: impl Fn(&InFlight) -> bool) -> Vec<RequestId> {
@@ -470,7 +470,7 @@ impl Requests {
     pub(crate) fn next_alarm(&mut self, now: Timestamp) -> Option<(RequestId, Alarm)> {
         let (at, id) = self.alarms.first().copied().filter(|(at, _)| *at <= now)?;
         let request = self.open.get_mut(&id)?;
-        let counts = matches!(request.stage, Stage::Behind | Stage::Dialling | Stage::Sent);
+        let counts = matches!(request.stage, RequestStage::Behind | RequestStage::Dialling | RequestStage::Sent);
         if !counts || request.sent + request.deadlines.limit <= at {
             self.set_alarm(id, None);
             return Some((id, Alarm::TimedOut));

@@ -53,9 +53,9 @@ pub(crate) const AT_ONCE: usize = 3;
 pub(crate) struct Refresh {
     interval: Option<Duration>,
     /// The nearest bucket.
-    own: Bucket,
+    own: Schedule,
     /// The others, the farthest first. Entries beyond `count` are kept, because the closest neighbour may leave and return.
-    buckets: Vec<Bucket>,
+    buckets: Vec<Schedule>,
     /// Number of buckets farther away than the closest neighbour.
     count: usize,
     pub(crate) running: Vec<(QueryId, RefreshTarget)>,
@@ -72,7 +72,7 @@ pub(crate) struct Refresh {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Bucket {
+struct Schedule {
     /// `None` while a lookup for it runs, or if it is never refreshed.
     due: Option<Timestamp>,
     /// Number of lookups in a row that found no peer, too few, or a network that is forming.
@@ -84,7 +84,7 @@ struct Bucket {
 impl Refresh {
     /// A schedule. Without an interval nothing is ever due.
     pub(crate) fn new(now: Timestamp, interval: Option<Duration>, rng: &mut ChaCha8Rng) -> Refresh {
-        let own = Bucket { due: interval.map(|interval| later(now, interval, rng)), ..Bucket::default() };
+        let own = Schedule { due: interval.map(|interval| later(now, interval, rng)), ..Schedule::default() };
         Refresh { interval, own, ..Refresh::default() }
     }
 
@@ -192,7 +192,7 @@ impl Refresh {
         // In a network that is forming the nearest bucket must be looked up again, whatever passed through it.
         let forming = target == RefreshTarget::Own && self.own.failed > 0;
         if let Some(bucket) = self.bucket(target).filter(|bucket| known && !forming && bucket.due.is_some()) {
-            *bucket = Bucket::seen(later(now, interval, rng));
+            *bucket = Schedule::seen(later(now, interval, rng));
         }
         self.keep_move_due();
     }
@@ -215,10 +215,10 @@ impl Refresh {
         if let Some(count) = report.buckets {
             self.count = count as usize;
             let known = self.buckets.len().max(self.count);
-            self.buckets.resize(known, Bucket { due: Some(now), ..Bucket::default() });
+            self.buckets.resize(known, Schedule { due: Some(now), ..Schedule::default() });
             // A bucket that only counted as refreshed while the network was small has never been looked into.
             if !report.everyone {
-                let passed_over = |bucket: &&mut Bucket| !bucket.seen && bucket.failed == 0;
+                let passed_over = |bucket: &&mut Schedule| !bucket.seen && bucket.failed == 0;
                 self.buckets.iter_mut().filter(passed_over).for_each(|bucket| bucket.hasten(now));
             }
             self.small = report.everyone;
@@ -227,7 +227,7 @@ impl Refresh {
             if let Some(bucket) = self.buckets.get_mut(*bucket as usize) {
                 let seen = bucket.seen || !report.everyone;
                 let wait = if seen && !bucket.seen { interval / YOUNG } else { interval };
-                *bucket = Bucket { seen, ..Bucket::seen(later(now, wait, rng)) };
+                *bucket = Schedule { seen, ..Schedule::seen(later(now, wait, rng)) };
             }
         }
         match target {
@@ -246,14 +246,14 @@ impl Refresh {
                 match report.buckets {
                     None => self.own.fail(now, RETRY, longest, rng),
                     Some(_) if few.is_some() || again => self.own.fail(now, AGAIN, longest, rng),
-                    Some(_) => self.own = Bucket::seen(later(now, interval, rng)),
+                    Some(_) => self.own = Schedule::seen(later(now, interval, rng)),
                 }
             }
         }
         self.keep_move_due();
     }
 
-    fn bucket(&mut self, target: RefreshTarget) -> Option<&mut Bucket> {
+    fn bucket(&mut self, target: RefreshTarget) -> Option<&mut Schedule> {
         match target {
             RefreshTarget::Own => Some(&mut self.own),
             RefreshTarget::Bucket(bucket) => self.buckets.get_mut(bucket as usize),
@@ -261,9 +261,9 @@ impl Refresh {
     }
 }
 
-impl Bucket {
-    fn seen(due: Timestamp) -> Bucket {
-        Bucket { due: Some(due), failed: 0, seen: true }
+impl Schedule {
+    fn seen(due: Timestamp) -> Schedule {
+        Schedule { due: Some(due), failed: 0, seen: true }
     }
 
     /// Makes it due now, unless a lookup for it runs.
