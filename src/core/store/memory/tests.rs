@@ -113,7 +113,7 @@ fn in_a_map<T>() -> usize {
 
 /// Per row of a table: a slab and an index that grow by doubling, and two orders of slots.
 fn in_a_table<R>() -> usize {
-    2 * size_of::<R>() + 2 * (size_of::<(u32, u32)>() + 1) * 8 / 7 + 2 * in_a_map::<(u64, u32)>() + 2 * size_of::<u32>()
+    2 * size_of::<R>() + 2 * (size_of::<(u32, u32)>() + 1) * 8 / 7 + 2 * in_a_map::<(u64, u32)>() + size_of::<u32>()
 }
 
 /// What a full store keeps of a record that has a peer and a group of its own.
