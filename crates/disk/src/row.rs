@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 
 use libp2p_kad_dht::core::Contact;
 use libp2p_kad_dht::core::Timestamp;
-use libp2p_kad_dht::core::store::eviction::{Account, Charge};
+use libp2p_kad_dht::core::store::eviction::{Account, Cost};
 use libp2p_kad_dht::core::{ProviderRecord, Record, RecordKey};
 
 const VERSION: u8 = 2;
@@ -33,7 +33,7 @@ const FIRST: u8 = 8;
 pub(super) struct Entry {
     pub(super) own: bool,
     /// What is charged for it; its bytes are not written down. Of no meaning for an own one.
-    pub(super) charge: Charge,
+    pub(super) cost: Cost,
     pub(super) expires: Timestamp,
     pub(super) addrs_expire: Timestamp,
     pub(super) announced: Option<Timestamp>,
@@ -50,7 +50,7 @@ pub(super) struct Provided {
 
 impl Entry {
     /// The entry of a record, with as many addresses as `allowed` bytes pay for.
-    pub(super) fn new(record: &ProviderRecord, allowed: usize, charge: Charge) -> Entry {
+    pub(super) fn new(record: &ProviderRecord, allowed: usize, cost: Cost) -> Entry {
         let mut left = allowed;
         let affordable = record.provider.raw_addrs().iter().take_while(|addr| {
             let cost = addr.len() + 2;
@@ -60,7 +60,7 @@ impl Entry {
         });
         Entry {
             own: record.own,
-            charge,
+            cost,
             expires: record.expires,
             addrs_expire: record.addrs_expire,
             announced: record.announced,
@@ -99,7 +99,7 @@ impl Provided {
             let flags = flag(OWN, entry.own) | flag(ANNOUNCED, entry.announced.is_some());
             row.push(flags);
             if !entry.own {
-                put_charge(&mut row, &entry.charge);
+                put_cost(&mut row, &entry.cost);
             }
             put_time(&mut row, entry.expires);
             put_time(&mut row, entry.addrs_expire);
@@ -121,14 +121,14 @@ impl Provided {
         while !from.0.is_empty() {
             let flags = from.byte()?;
             let own = flags & OWN != 0;
-            let charge = if own { NO_CHARGE } else { from.charge()? };
+            let cost = if own { NO_COST } else { from.cost()? };
             let (expires, addrs_expire) = (from.time()?, from.time()?);
             let announced = if flags & ANNOUNCED != 0 { Some(from.time()?) } else { None };
             let peer = from.short()?.to_vec();
             let addrs = (0..from.byte()?).map(|_| from.short().map(<[u8]>::to_vec)).collect::<Option<_>>()?;
-            let mut entry = Entry { own, charge, expires, addrs_expire, announced, peer, addrs };
+            let mut entry = Entry { own, cost, expires, addrs_expire, announced, peer, addrs };
             if !own {
-                entry.charge.bytes = narrow(entry.size(name.len()));
+                entry.cost.bytes = narrow(entry.size(name.len()));
             }
             entries.push(entry);
         }
@@ -149,7 +149,7 @@ impl Provided {
 }
 
 /// A value, and what is charged for it unless it is own.
-pub(super) fn encode_value(record: &Record, charge: &Charge) -> Vec<u8> {
+pub(super) fn encode_value(record: &Record, cost: &Cost) -> Vec<u8> {
     let mut row = Vec::with_capacity(128 + record.key.as_bytes().len() + record.value.len());
     row.push(VERSION);
     row.push(
@@ -163,7 +163,7 @@ pub(super) fn encode_value(record: &Record, charge: &Charge) -> Vec<u8> {
             | flag(SUPERSEDED, record.superseded),
     );
     if !record.own {
-        put_charge(&mut row, charge);
+        put_cost(&mut row, cost);
     }
     put_time(&mut row, record.received);
     record.expires.into_iter().for_each(|at| put_time(&mut row, at));
@@ -176,13 +176,13 @@ pub(super) fn encode_value(record: &Record, charge: &Charge) -> Vec<u8> {
     row
 }
 
-pub(super) fn decode_value(row: &[u8]) -> Option<(Record, Charge)> {
+pub(super) fn decode_value(row: &[u8]) -> Option<(Record, Cost)> {
     let mut from = Reader(row);
     if from.byte()? != VERSION {
         return None;
     }
     let flags = from.byte()?;
-    let mut charge = if flags & OWN != 0 { NO_CHARGE } else { from.charge()? };
+    let mut cost = if flags & OWN != 0 { NO_COST } else { from.cost()? };
     let received = from.time()?;
     let expires = if flags & EXPIRES != 0 { Some(from.time()?) } else { None };
     let announced = if flags & ANNOUNCED != 0 { Some(from.time()?) } else { None };
@@ -195,8 +195,8 @@ pub(super) fn decode_value(row: &[u8]) -> Option<(Record, Charge)> {
     (record.sequence, record.publisher) = (sequence, publisher);
     (record.own, record.claimed) = (flags & OWN != 0, flags & CLAIMED != 0);
     (record.put, record.superseded) = (put, flags & SUPERSEDED != 0);
-    charge.bytes = value_size(&record);
-    Some((record, charge))
+    cost.bytes = value_size(&record);
+    Some((record, cost))
 }
 
 pub(super) fn encode_peers(peers: &[Arc<Contact>]) -> Vec<u8> {
@@ -234,16 +234,16 @@ pub(super) fn narrow(number: usize) -> u32 {
 }
 
 /// What stands where nobody is charged.
-pub(super) const NO_CHARGE: Charge = Charge::new(Account::from_bits(0), 0, Timestamp::ZERO, false);
+pub(super) const NO_COST: Cost = Cost::new(Account::from_bits(0), 0, Timestamp::ZERO, false);
 
-fn put_charge(row: &mut Vec<u8>, charge: &Charge) {
-    let other = charge.first != charge.account;
-    let flags = flag(SEVERAL, charge.several) | flag(NEAR, charge.near) | flag(SETTLED, charge.settled);
+fn put_cost(row: &mut Vec<u8>, cost: &Cost) {
+    let other = cost.first != cost.account;
+    let flags = flag(SEVERAL, cost.several) | flag(NEAR, cost.near) | flag(SETTLED, cost.settled);
     row.push(flags | flag(FIRST, other));
-    row.extend(charge.account.to_bits().to_be_bytes());
-    put_time(row, charge.since);
+    row.extend(cost.account.to_bits().to_be_bytes());
+    put_time(row, cost.since);
     if other {
-        row.extend(charge.first.to_bits().to_be_bytes());
+        row.extend(cost.first.to_bits().to_be_bytes());
     }
 }
 
@@ -280,16 +280,16 @@ impl<'a> Reader<'a> {
         Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    /// A charge for no bytes.
-    fn charge(&mut self) -> Option<Charge> {
+    /// A cost for no bytes.
+    fn cost(&mut self) -> Option<Cost> {
         let flags = self.byte()?;
         let account = Account::from_bits(self.number()?);
-        let mut charge = Charge::new(account, 0, self.time()?, flags & NEAR != 0);
+        let mut cost = Cost::new(account, 0, self.time()?, flags & NEAR != 0);
         if flags & FIRST != 0 {
-            charge.first = Account::from_bits(self.number()?);
+            cost.first = Account::from_bits(self.number()?);
         }
-        (charge.several, charge.settled) = (flags & SEVERAL != 0, flags & SETTLED != 0);
-        Some(charge)
+        (cost.several, cost.settled) = (flags & SEVERAL != 0, flags & SETTLED != 0);
+        Some(cost)
     }
 
     fn time(&mut self) -> Option<Timestamp> {
@@ -314,32 +314,30 @@ mod tests {
         record
     }
 
-    fn charge() -> Charge {
-        let mut charge = Charge::new(Account::from_bits(77), 0, Timestamp::from_secs(8), true);
-        (charge.first, charge.several, charge.settled) = (Account::from_bits(78), true, true);
-        charge
+    fn cost() -> Cost {
+        let mut cost = Cost::new(Account::from_bits(77), 0, Timestamp::from_secs(8), true);
+        (cost.first, cost.several, cost.settled) = (Account::from_bits(78), true, true);
+        cost
     }
 
     fn provided() -> Provided {
         let contact = Contact::new(PeerId::random(), ["/ip4/127.0.0.1/tcp/1".parse().unwrap()]);
         let mut record =
             ProviderRecord::new("content".into(), contact, Timestamp::from_secs(3), Timestamp::from_secs(2));
-        let mut first = Entry::new(&record, usize::MAX, charge());
-        first.charge.bytes = narrow(first.size("content".len()));
+        let mut first = Entry::new(&record, usize::MAX, cost());
+        first.cost.bytes = narrow(first.size("content".len()));
         (record.own, record.announced) = (true, Some(Timestamp::from_secs(1)));
-        Provided { name: b"content".to_vec(), entries: vec![first, Entry::new(&record, 3, NO_CHARGE)] }
+        Provided { name: b"content".to_vec(), entries: vec![first, Entry::new(&record, 3, NO_COST)] }
     }
 
     #[test]
     fn rows_are_read_as_they_were_written() {
         let mut remote = value();
         remote.own = false;
-        for (record, charge) in
-            [(value(), NO_CHARGE), (remote, charge()), (Record::new("", "", Timestamp::ZERO), charge())]
-        {
+        for (record, cost) in [(value(), NO_COST), (remote, cost()), (Record::new("", "", Timestamp::ZERO), cost())] {
             let bytes = value_size(&record);
-            let row = encode_value(&record, &charge);
-            assert_eq!(decode_value(&row), Some((record, Charge { bytes, ..charge })));
+            let row = encode_value(&record, &cost);
+            assert_eq!(decode_value(&row), Some((record, Cost { bytes, ..cost })));
         }
         let row = provided();
         assert_eq!(Provided::decode(&row.encode()), Some(row.clone()));
@@ -352,7 +350,7 @@ mod tests {
     #[test]
     fn broken_rows_are_refused() {
         let rows = [
-            encode_value(&value(), &NO_CHARGE),
+            encode_value(&value(), &NO_COST),
             provided().encode(),
             encode_peers(&[Contact::new(PeerId::random(), [])]),
         ];

@@ -38,7 +38,7 @@ pub(super) const SEQUENCE_ORDER: TableDefinition<'_, [u8; 40], ()> = TableDefini
 pub(super) const WEIGHTS: TableDefinition<'_, WeightKey, u64> = TableDefinition::new("kad-weights");
 /// Pool, an account's parent, its weight and the account: the last of each parent is the first to give way.
 pub(super) const HEAVIEST: TableDefinition<'_, HeavyKey, ()> = TableDefinition::new("kad-heaviest");
-/// Pool, account, standing, the rank the other way round and the place of each remote record: the first of each account is
+/// Pool, account, tier, the rank the other way round and the place of each remote record: the first of each account is
 /// the first to give way.
 pub(super) const CHARGED: TableDefinition<'_, ChargedKey, ()> = TableDefinition::new("kad-charged");
 /// Table and place of a row that could not be read, and the row.
@@ -131,17 +131,17 @@ pub(super) fn heavy_of(key: &HeavyKey) -> (u64, Account) {
     (number(&key[9..17]), Account::from_bits(number(&key[17..])))
 }
 
-pub(super) fn charged_key(kind: Kind, account: Account, standing: u8, (place, rank): Id) -> ChargedKey {
+pub(super) fn charged_key(kind: Kind, account: Account, tier: u8, (place, rank): Id) -> ChargedKey {
     let mut key = [0; 50];
     key[0] = kind.byte();
     key[1..9].copy_from_slice(&account.to_bits().to_be_bytes());
-    key[9] = standing;
+    key[9] = tier;
     key[10..18].copy_from_slice(&(!rank).to_be_bytes());
     key[18..].copy_from_slice(&place);
     key
 }
 
-/// The standing of a record, and which one it is.
+/// The tier of a record, and which one it is.
 pub(super) fn charged_of(key: &ChargedKey) -> (u8, Id) {
     let mut place = [0; 32];
     place.copy_from_slice(&key[18..]);

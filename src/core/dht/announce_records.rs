@@ -23,7 +23,7 @@ impl Dht {
             let k = self.k();
             let (what, after) = self.upkeep.begin(now, duty, &self.peers, k);
             if let Some(done) =
-                self.storage.run(self.time.date, Asker::Duty(duty), Op::Scan { what, after, limit: PAGE })
+                self.storage.run(self.time.date, Waiter::Duty(duty), Op::Scan { what, after, limit: PAGE })
             {
                 self.on_page(now, duty, done);
             }
@@ -93,7 +93,7 @@ impl Dht {
     fn on_run_ended(&mut self, run: Run, region: Region) {
         for mut outcome in region.outcomes() {
             if let Some(newer) = outcome.newer.take() {
-                let _ = self.storage.put(self.time.date, Asker::Adopt, newer);
+                let _ = self.storage.put(self.time.date, Waiter::Adopt, newer);
                 continue;
             }
             match run.duty {
@@ -115,7 +115,7 @@ impl Dht {
 
     /// Notes in the store that a record was announced, or replicated, at this time.
     fn touch(&mut self, item: Item, at: Timestamp) {
-        let _ = self.storage.run(self.time.date, Asker::Nobody, Op::Touch(item, at));
+        let _ = self.storage.run(self.time.date, Waiter::Nobody, Op::Touch(item, at));
     }
 
     /// The running announcements, of one duty or of all, reach no more peers with this record.

@@ -43,9 +43,9 @@ impl Dht {
     }
 
     /// The store has run the operation for a peer's request. A peer that no longer waits gets no reply, but its record is kept.
-    pub(super) fn on_served(&mut self, now: Timestamp, visit: Visit, done: Done) {
+    pub(super) fn on_served(&mut self, now: Timestamp, ticket: InboundTicket, done: Done) {
         let (server, mut cx) = self.server_context(now);
-        match server.on_done(&mut cx, visit, done) {
+        match server.on_done(&mut cx, ticket, done) {
             Some((to, Some(id), served)) => {
                 self.look_for(now, served.lost);
                 self.reply(to, id, served);
@@ -88,15 +88,15 @@ impl Dht {
     }
 
     /// The store has run operations.
-    pub(super) fn on_store_ends(&mut self, now: Timestamp, ends: Vec<(Asker, Done)>) {
-        for (asker, done) in ends {
-            match asker {
-                Asker::Query(id) => self.on_local(now, id, done),
-                Asker::Inbound(visit) => self.on_served(now, visit, done),
-                Asker::Restore => self.on_restored(now, done),
-                Asker::Duty(duty) => self.on_page(now, duty, done),
-                Asker::Expiry => self.expiry.on_done(now, &done),
-                Asker::Adopt | Asker::Nobody => {}
+    pub(super) fn on_store_ends(&mut self, now: Timestamp, ends: Vec<(Waiter, Done)>) {
+        for (waiter, done) in ends {
+            match waiter {
+                Waiter::Query(id) => self.on_local(now, id, done),
+                Waiter::Inbound(ticket) => self.on_served(now, ticket, done),
+                Waiter::Restore => self.on_restored(now, done),
+                Waiter::Duty(duty) => self.on_page(now, duty, done),
+                Waiter::Expiry => self.expiry.on_done(now, &done),
+                Waiter::Adopt | Waiter::Nobody => {}
             }
         }
     }

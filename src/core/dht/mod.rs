@@ -44,7 +44,7 @@ use super::rtt::{Deadlines, RttEstimator, Urgency};
 use super::server::{Served, Server, ServerContext};
 use super::spans;
 use super::stats::{Levels, QueryEnd, QueryKind, Stats};
-use super::storage::{Asker, Storage, Visit};
+use super::storage::{InboundTicket, Storage, Waiter};
 use super::store::{Done, Found, Item, Op, Store};
 use super::time::{NodeTime, Timestamp};
 use super::window::Window;
@@ -177,8 +177,8 @@ impl Dht {
             Ok((Query::new(Machine::Joined, *self.peers.local.key(), kind), None))
         } else {
             let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
-            let (storage, rng, asker) = (&mut self.storage, &mut self.rng, Asker::Query(id));
-            query::start(Start { cx, storage, rng, asker }, operation, &options)
+            let (storage, rng, waiter) = (&mut self.storage, &mut self.rng, Waiter::Query(id));
+            query::start(Start { cx, storage, rng, waiter }, operation, &options)
         };
         match started {
             Ok((mut query, local)) => {

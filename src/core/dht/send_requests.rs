@@ -304,7 +304,7 @@ impl Dht {
             let record = &self.config.record;
             let latest = self.time.date + record.value_ttl.max(record.provider_ttl);
             let expire = Op::Expire { limit: EXPIRED_AT_ONCE, latest };
-            let done = self.storage.run(self.time.date, Asker::Expiry, expire);
+            let done = self.storage.run(self.time.date, Waiter::Expiry, expire);
             if let Some(done) = done {
                 self.expiry.on_done(now, &done);
             }

@@ -44,7 +44,7 @@ use super::message::{Misbehaviour, Request, RequestError, Response, Unreachable}
 use super::requests::Tag;
 use super::rtt::Urgency;
 use super::stats::{Cause, QueryKind};
-use super::storage::{Asker, Storage};
+use super::storage::{Storage, Waiter};
 use super::store::{Done, Found, Op, Scan};
 use super::time::Timestamp;
 
@@ -59,13 +59,13 @@ pub(crate) struct Start<'a> {
     pub(crate) storage: &'a mut Storage,
     pub(crate) rng: &'a mut ChaCha8Rng,
     /// The query, as the store names it.
-    pub(crate) asker: Asker,
+    pub(crate) waiter: Waiter,
 }
 
 impl Start<'_> {
     /// Runs an operation of the store; `None` if its result comes later.
     fn run(&mut self, op: Op) -> Option<Done> {
-        self.storage.run(self.cx.date, self.asker, op)
+        self.storage.run(self.cx.date, self.waiter, op)
     }
 
     fn rng(&mut self) -> ChaCha8Rng {

@@ -83,7 +83,7 @@ impl Publish {
         let mut sent = Value::new(key.clone(), value);
         (sent.publisher, sent.age, sent.received) = (publisher, Some(Duration::ZERO), Some(date));
         sent.ttl = Some(own.ends(date + cx.config.record.value_ttl).since(date).max(MIN_LIFETIME));
-        let local = if options.not_kept { Some(Ok(Found::Nothing)) } else { with.storage.put(date, with.asker, own) };
+        let local = if options.not_kept { Some(Ok(Found::Nothing)) } else { with.storage.put(date, with.waiter, own) };
         Ok((Publish::new(&cx, key, What::Value(sent), options), local))
     }
 

@@ -25,7 +25,7 @@ use super::peers::Peers;
 use super::peers::{AddrSource, MAX_FIRST_HAND};
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::shuffle::shuffle;
-use super::storage::{Asker, Storage, Visit, received};
+use super::storage::{InboundTicket, Storage, Waiter, received};
 use super::store::{Done, Found, Op, StoreError};
 use super::time::Timestamp;
 
@@ -82,10 +82,10 @@ enum StoreRequest {
 /// since it takes up the store until then.
 #[derive(Debug, Default)]
 pub(crate) struct Server {
-    next: Visit,
-    waiting: BTreeMap<Visit, PendingRequest>,
+    next: InboundTicket,
+    waiting: BTreeMap<InboundTicket, PendingRequest>,
     /// The requests whose peers still wait, by the driver's ids.
-    by_id: BTreeMap<InboundId, Visit>,
+    by_id: BTreeMap<InboundId, InboundTicket>,
     per_peer: BTreeMap<PeerId, usize>,
 }
 
@@ -119,22 +119,22 @@ impl Server {
     pub(crate) fn on_done(
         &mut self,
         cx: &mut ServerContext<'_>,
-        visit: Visit,
+        ticket: InboundTicket,
         done: Done,
     ) -> Option<(PeerId, Option<InboundId>, Served)> {
-        let PendingRequest { from, id, request } = self.forget(visit)?;
+        let PendingRequest { from, id, request } = self.forget(ticket)?;
         Some((from, id, serve(cx, (from, Key::from(&from)), request, done)))
     }
 
     /// The peer no longer waits.
     pub(crate) fn on_gone(&mut self, id: InboundId) {
-        if let Some(waiting) = self.by_id.remove(&id).and_then(|visit| self.waiting.get_mut(&visit)) {
+        if let Some(waiting) = self.by_id.remove(&id).and_then(|ticket| self.waiting.get_mut(&ticket)) {
             waiting.id = None;
         }
     }
 
-    fn forget(&mut self, visit: Visit) -> Option<PendingRequest> {
-        let waiting = self.waiting.remove(&visit)?;
+    fn forget(&mut self, ticket: InboundTicket) -> Option<PendingRequest> {
+        let waiting = self.waiting.remove(&ticket)?;
         if let Some(id) = &waiting.id {
             self.by_id.remove(id);
         }
@@ -159,31 +159,31 @@ impl Server {
         if self.waiting.len() >= limit.inbound || of_peer >= limit.inbound_per_peer {
             return Some(Served::refuse(Refusal::Busy));
         }
-        let (date, visit) = (cx.date, self.next);
-        self.next = Visit(visit.0 + 1);
-        let asker = Asker::Inbound(visit);
+        let (date, ticket) = (cx.date, self.next);
+        self.next = InboundTicket(ticket.0 + 1);
+        let waiter = Waiter::Inbound(ticket);
         let sender = |key: &RecordKey| cx.peers.sender(&from, &place, &key.key(), cx.config.lookup.replication.get());
         let done = match &request {
-            StoreRequest::GetValue(key) => cx.storage.run(date, asker, Op::Get(key.clone())),
+            StoreRequest::GetValue(key) => cx.storage.run(date, waiter, Op::Get(key.clone())),
             StoreRequest::PutValue(value) => {
                 let received = received(date, &cx.config.record, value.clone());
                 match cx.storage.checked(date, received) {
-                    Ok(record) => cx.storage.put_of_peer(date, asker, record, sender(&value.key)),
+                    Ok(record) => cx.storage.put_of_peer(date, waiter, record, sender(&value.key)),
                     Err(why) => return Some(Served::refuse(Misbehaviour::InvalidValue(why))),
                 }
             }
-            StoreRequest::GetProviders(key) => cx.storage.run(date, asker, Op::Providers(key.clone())),
+            StoreRequest::GetProviders(key) => cx.storage.run(date, waiter, Op::Providers(key.clone())),
             StoreRequest::AddProvider(record) => {
                 let sender = sender(&record.key);
-                cx.storage.run(date, asker, Op::AddProvider(Box::new(record.clone()), Some(sender)))
+                cx.storage.run(date, waiter, Op::AddProvider(Box::new(record.clone()), Some(sender)))
             }
         };
         match done {
             Some(done) => Some(serve(cx, (from, place), request, done)),
             None => {
                 *self.per_peer.entry(from).or_default() += 1;
-                self.by_id.insert(id, visit);
-                self.waiting.insert(visit, PendingRequest { from, id: Some(id), request });
+                self.by_id.insert(id, ticket);
+                self.waiting.insert(ticket, PendingRequest { from, id: Some(id), request });
                 None
             }
         }

@@ -47,15 +47,15 @@ impl Rig {
     }
 
     fn ask(&mut self, from: &PeerId, id: u64, request: Request) -> Option<Reply> {
-        let asker = (*from, Key::from(from));
-        self.with(|server, cx| server.on_request(cx, asker, InboundId::new(id), request)).map(|served| served.reply)
+        let waiter = (*from, Key::from(from));
+        self.with(|server, cx| server.on_request(cx, waiter, InboundId::new(id), request)).map(|served| served.reply)
     }
 
     /// The store answers what came as the so-manieth.
     fn load(&mut self, ticket: u64, done: Done) -> Vec<(PeerId, Option<InboundId>, Served)> {
         let ends = self.storage.on_done(NOW, Ticket::new(ticket), done);
-        let served = ends.into_iter().filter_map(|(asker, done)| match asker {
-            Asker::Inbound(visit) => self.with(|server, cx| server.on_done(cx, visit, done)),
+        let served = ends.into_iter().filter_map(|(waiter, done)| match waiter {
+            Waiter::Inbound(ticket) => self.with(|server, cx| server.on_done(cx, ticket, done)),
             _ => None,
         });
         served.collect()

@@ -3,11 +3,11 @@
 //! Knows: the store, the validator, and who asked. Must not know: what a reply looks like or what a query does next.
 //!
 //! An operation that takes time waits here under its ticket, and its end comes out of [`Storage::on_done`] with the name of
-//! whoever asked. Of the valid PUTs of peers that concern one key, one is with the store and one waits (`contended`).
+//! whoever asked. Of the valid PUTs of peers that concern one key, one is with the store and one waits (`write_queue`).
 
-mod contended;
 #[cfg(test)]
 mod tests;
+mod write_queue;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,18 +19,18 @@ use super::record::{Record, RecordKey};
 use super::store::{Done, Found, Judge, Op, Put, Sender, Store, StoreError, Ticket};
 use super::time::Timestamp;
 use super::validate::InvalidValue;
-use contended::Contended;
+use write_queue::WriteQueue;
 
 /// Names a peer's request that waits here. Never used twice, other than the driver's name for it: that is free again
 /// once the peer is gone, while the store still works for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Visit(pub(crate) u64);
+pub(crate) struct InboundTicket(pub(crate) u64);
 
 /// Who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asker {
+pub(crate) enum Waiter {
     /// A peer.
-    Inbound(Visit),
+    Inbound(InboundTicket),
     /// A query of this node.
     Query(QueryId),
     /// A duty of this node.
@@ -61,23 +61,23 @@ pub(crate) struct Storage {
     config: RecordConfig,
     next: u64,
     /// Bounded: the server limits the operations of peers, and no query starts while there are too many.
-    waiting: BTreeMap<Ticket, Waiting>,
+    waiting: BTreeMap<Ticket, PendingOp>,
     /// The keys to which peers write while a write of a peer is under way.
-    contended: BTreeMap<RecordKey, Contended>,
+    queued: BTreeMap<RecordKey, WriteQueue>,
     /// Those whose PUT another one has pushed out.
-    displaced: Vec<(Asker, Done)>,
+    displaced: Vec<(Waiter, Done)>,
     /// The keys under which a value of this node's own has given way to another. Taken after each operation.
     superseded: Vec<RecordKey>,
 }
 
 /// An operation under way.
 #[derive(Debug)]
-struct Waiting {
-    asker: Asker,
+struct PendingOp {
+    waiter: Waiter,
     /// The key of a PUT.
     put: Option<RecordKey>,
     /// Whether PUTs of other peers may wait behind it.
-    contended: bool,
+    queued: bool,
 }
 
 impl fmt::Debug for Storage {
@@ -88,8 +88,8 @@ impl fmt::Debug for Storage {
 
 impl Storage {
     pub(crate) fn new(store: Box<dyn Store>, config: RecordConfig) -> Storage {
-        let (waiting, contended, displaced, superseded) = Default::default();
-        Storage { store, config, next: 0, waiting, contended, displaced, superseded }
+        let (waiting, queued, displaced, superseded) = Default::default();
+        Storage { store, config, next: 0, waiting, queued, displaced, superseded }
     }
 
     pub(crate) fn store(&mut self) -> &mut dyn Store {
@@ -100,25 +100,25 @@ impl Storage {
         &*self.store
     }
 
-    /// How many operations wait here that somebody asked for, those included whose asker has given up.
+    /// How many operations wait here that somebody asked for, those included whose waiter has given up.
     pub(crate) fn jobs(&self) -> usize {
-        self.waiting.len() + self.contended.values().filter(|key| key.waits()).count()
+        self.waiting.len() + self.queued.values().filter(|key| key.waits()).count()
     }
 
     /// Has the store do this. Returns its end, or `None` if it takes time.
-    pub(crate) fn run(&mut self, now: Timestamp, asker: Asker, op: Op) -> Option<Done> {
-        self.begin(now, asker, op, false)
+    pub(crate) fn run(&mut self, now: Timestamp, waiter: Waiter, op: Op) -> Option<Done> {
+        self.begin(now, waiter, op, false)
     }
 
-    fn begin(&mut self, now: Timestamp, asker: Asker, op: Op, contended: bool) -> Option<Done> {
+    fn begin(&mut self, now: Timestamp, waiter: Waiter, op: Op, queued: bool) -> Option<Done> {
         let ticket = Ticket::new(self.next);
         self.next += 1;
         let put = if let Op::Put(put) = &op { Some(put.record.key.clone()) } else { None };
         let done = self.store.run(now, ticket, op);
         match &done {
             Some(done) => self.note_superseded(done, put),
-            None if asker == Asker::Nobody => {}
-            None => _ = self.waiting.insert(ticket, Waiting { asker, put, contended }),
+            None if waiter == Waiter::Nobody => {}
+            None => _ = self.waiting.insert(ticket, PendingOp { waiter, put, queued }),
         }
         done
     }
@@ -140,60 +140,66 @@ impl Storage {
     }
 
     /// Keeps a value of this node's own, or one that it read, if none is kept that is better.
-    pub(crate) fn put(&mut self, now: Timestamp, asker: Asker, record: Record) -> Option<Done> {
-        let judge = if asker == Asker::Adopt { self.judge().of_what_others_hold() } else { self.judge() };
-        self.run(now, asker, Op::Put(Box::new(Put::new(record, judge))))
+    pub(crate) fn put(&mut self, now: Timestamp, waiter: Waiter, record: Record) -> Option<Done> {
+        let judge = if waiter == Waiter::Adopt { self.judge().of_what_others_hold() } else { self.judge() };
+        self.run(now, waiter, Op::Put(Box::new(Put::new(record, judge))))
     }
 
     /// Keeps a value that a peer sent, if none is kept that is better, and none waits that goes before it.
-    pub(crate) fn put_of_peer(&mut self, now: Timestamp, asker: Asker, record: Record, sender: Sender) -> Option<Done> {
+    pub(crate) fn put_of_peer(
+        &mut self,
+        now: Timestamp,
+        waiter: Waiter,
+        record: Record,
+        sender: Sender,
+    ) -> Option<Done> {
         let judge = if sender.holder { self.judge() } else { self.judge().of_stranger() };
         let put = Put::new(record, judge).from(sender);
-        if let Some(contended) = self.contended.get_mut(&put.record.key) {
-            let pushed_out = contended.offer(asker, put)?;
-            if pushed_out == asker {
+        if let Some(queued) = self.queued.get_mut(&put.record.key) {
+            let pushed_out = queued.offer(waiter, put)?;
+            if pushed_out == waiter {
                 return Some(Err(StoreError::Busy));
             }
             self.displaced.push((pushed_out, Err(StoreError::Busy)));
             return None;
         }
         let key = put.record.key.clone();
-        let done = self.begin(now, asker, Op::Put(Box::new(put)), true);
+        let done = self.begin(now, waiter, Op::Put(Box::new(put)), true);
         if done.is_none() {
-            self.contended.insert(key, Contended::new(&sender));
+            self.queued.insert(key, WriteQueue::new(&sender));
         }
         done
     }
 
     /// An operation that was under way has ended. Returns who asked, and how it ended, and the same of the PUT behind it if
     /// that was done at once.
-    pub(crate) fn on_done(&mut self, now: Timestamp, ticket: Ticket, mut done: Done) -> Vec<(Asker, Done)> {
-        let Some(Waiting { asker, put, contended }) = self.waiting.remove(&ticket) else { return Vec::new() };
+    pub(crate) fn on_done(&mut self, now: Timestamp, ticket: Ticket, mut done: Done) -> Vec<(Waiter, Done)> {
+        let Some(PendingOp { waiter, put, queued }) = self.waiting.remove(&ticket) else { return Vec::new() };
         self.note_superseded(&done, put.clone());
         if let Ok(Found::Value(value)) = &mut done {
             // The read may have begun while it lived.
             value.take_if(|value| value.is_expired(now));
         }
-        let mut ends = vec![(asker, done)];
-        if let Some(key) = put.filter(|_| contended) {
+        let mut ends = vec![(waiter, done)];
+        if let Some(key) = put.filter(|_| queued) {
             self.next_put(now, &key, &mut ends);
         }
         ends
     }
 
     /// Begins with the PUT that waits for the key, if one does.
-    fn next_put(&mut self, now: Timestamp, key: &RecordKey, ends: &mut Vec<(Asker, Done)>) {
-        while let Some((asker, put)) = self.contended.get_mut(key).and_then(Contended::take) {
-            match self.begin(now, asker, Op::Put(Box::new(put)), true) {
-                Some(done) => ends.push((asker, done)),
+    fn next_put(&mut self, now: Timestamp, key: &RecordKey, ends: &mut Vec<(Waiter, Done)>) {
+        while let Some((waiter, put)) = self.queued.get_mut(key).and_then(WriteQueue::take) {
+            match self.begin(now, waiter, Op::Put(Box::new(put)), true) {
+                Some(done) => ends.push((waiter, done)),
                 None => return,
             }
         }
-        self.contended.remove(key);
+        self.queued.remove(key);
     }
 
     /// Those whose PUT another one has pushed out since this was last asked.
-    pub(crate) fn take_displaced(&mut self) -> Vec<(Asker, Done)> {
+    pub(crate) fn take_displaced(&mut self) -> Vec<(Waiter, Done)> {
         std::mem::take(&mut self.displaced)
     }
 

@@ -42,12 +42,12 @@ fn others(key: &str, value: &str, now: Timestamp) -> Record {
     record
 }
 
-fn asker(i: usize) -> Asker {
-    Asker::Query(QueryId::new(i as u64))
+fn waiter(i: usize) -> Waiter {
+    Waiter::Query(QueryId::new(i as u64))
 }
 
 /// Lets one operation of the store end, and tells what came of it.
-fn release(storage: &mut Storage, control: &mut DeferredControl, position: usize) -> Vec<(Asker, Done)> {
+fn release(storage: &mut Storage, control: &mut DeferredControl, position: usize) -> Vec<(Waiter, Done)> {
     control.release_at(position);
     let mut ends = Vec::new();
     while let Some((ticket, done)) = storage.store().poll_done(Waker::noop()) {
@@ -56,7 +56,7 @@ fn release(storage: &mut Storage, control: &mut DeferredControl, position: usize
     ends
 }
 
-fn release_all(storage: &mut Storage, control: &mut DeferredControl) -> Vec<(Asker, Done)> {
+fn release_all(storage: &mut Storage, control: &mut DeferredControl) -> Vec<(Waiter, Done)> {
     let mut ends = Vec::new();
     while control.waiting() > 0 {
         ends.append(&mut release(storage, control, 0));
@@ -66,7 +66,7 @@ fn release_all(storage: &mut Storage, control: &mut DeferredControl) -> Vec<(Ask
 
 /// All that is kept.
 fn kept(storage: &mut Storage, control: Option<&mut DeferredControl>) -> String {
-    let mut done = storage.run(BEGIN, asker(0), Op::Scan { what: Scan::All, after: None, limit: 1_000 });
+    let mut done = storage.run(BEGIN, waiter(0), Op::Scan { what: Scan::All, after: None, limit: 1_000 });
     if let Some(control) = control {
         done = done.or(release_all(storage, control).pop().map(|(_, done)| done));
     }
@@ -86,13 +86,13 @@ fn act(storage: &mut Storage, i: usize, pick: u32, local: &Arc<Contact>) {
         ProviderRecord::new(RecordKey::from(&key[..]), Arc::clone(local), Timestamp::MAX, Timestamp::MAX);
     provided.own = true;
     let _ = match pick / 6 % 7 {
-        0 => storage.put(now, asker(i), own(&key, &value, now)),
-        1 => storage.put(now, asker(i), others(&key, &value, now)),
-        2 => storage.run(now, asker(i), Op::Remove(RecordKey::from(key))),
-        3 => storage.run(now, asker(i), Op::Touch(Item::Value(own(&key, &value, now)), now)),
-        4 => storage.run(now, asker(i), Op::AddProvider(Box::new(provided), None)),
-        5 => storage.run(now, asker(i), Op::RemoveProvider(provided.key, *local.peer())),
-        _ => storage.run(now, asker(i), Op::Touch(Item::Provider(provided), now)),
+        0 => storage.put(now, waiter(i), own(&key, &value, now)),
+        1 => storage.put(now, waiter(i), others(&key, &value, now)),
+        2 => storage.run(now, waiter(i), Op::Remove(RecordKey::from(key))),
+        3 => storage.run(now, waiter(i), Op::Touch(Item::Value(own(&key, &value, now)), now)),
+        4 => storage.run(now, waiter(i), Op::AddProvider(Box::new(provided), None)),
+        5 => storage.run(now, waiter(i), Op::RemoveProvider(provided.key, *local.peer())),
+        _ => storage.run(now, waiter(i), Op::Touch(Item::Provider(provided), now)),
     };
 }
 
@@ -132,9 +132,9 @@ fn a_value_that_expires_while_it_is_read_is_as_good_as_none() {
     for (expires, found) in [(BEGIN, false), (BEGIN + Duration::from_micros(1), true)] {
         let mut record = Record::new("/a/b", "v", before);
         record.expires = Some(expires);
-        assert!(storage.put(before, asker(0), record).is_none());
+        assert!(storage.put(before, waiter(0), record).is_none());
         release_all(&mut storage, &mut control);
-        assert!(storage.run(before, asker(0), Op::Get(RecordKey::from("/a/b"))).is_none());
+        assert!(storage.run(before, waiter(0), Op::Get(RecordKey::from("/a/b"))).is_none());
         let done = release_all(&mut storage, &mut control).pop();
         let Some((_, Ok(Found::Value(value)))) = done else { panic!("{done:?}") };
         assert_eq!(value.is_some(), found, "{value:?}");
@@ -168,12 +168,12 @@ fn put(storage: &mut Storage, i: usize, value: &str, sender: Sender) -> Vec<usiz
     // No two come at the same time.
     let at = BEGIN + Duration::from_micros(i as u64);
     let record = storage.checked(at, others("/app/x", value, at)).unwrap();
-    let done = storage.put_of_peer(BEGIN, asker(i), record, sender);
-    let refused = done.into_iter().map(|done| (asker(i), done)).chain(storage.take_displaced());
+    let done = storage.put_of_peer(BEGIN, waiter(i), record, sender);
+    let refused = done.into_iter().map(|done| (waiter(i), done)).chain(storage.take_displaced());
     refused
         .map(|(whose, done)| {
             assert!(matches!(done, Err(StoreError::Busy)), "{done:?}");
-            (0..=i).find(|i| asker(*i) == whose).unwrap()
+            (0..=i).find(|i| waiter(*i) == whose).unwrap()
         })
         .collect()
 }
@@ -190,11 +190,11 @@ fn of_the_puts_of_one_key_the_newest_waits_and_the_others_are_refused_at_once() 
     assert_eq!(put(&mut storage, 4, "c", sender(4, None)), [1], "a newer one does");
     assert_eq!((control.waiting(), storage.jobs()), (1, 2));
     // The node's own goes to the store all the same.
-    assert!(storage.put(BEGIN, asker(5), own("/app/x", "d", BEGIN)).is_none());
+    assert!(storage.put(BEGIN, waiter(5), own("/app/x", "d", BEGIN)).is_none());
     let ends = release_all(&mut storage, &mut control);
-    let ends: Vec<_> = ends.iter().map(|(asker, done)| (*asker, done.is_ok())).collect();
-    assert_eq!(ends, [(asker(0), true), (asker(5), true), (asker(4), false)]);
-    assert_eq!((storage.jobs(), storage.contended.len()), (0, 0), "nothing is left of it");
+    let ends: Vec<_> = ends.iter().map(|(waiter, done)| (*waiter, done.is_ok())).collect();
+    assert_eq!(ends, [(waiter(0), true), (waiter(5), true), (waiter(4), false)]);
+    assert_eq!((storage.jobs(), storage.queued.len()), (0, 0), "nothing is left of it");
 }
 
 #[test]
@@ -211,5 +211,5 @@ fn where_no_number_decides_the_groups_take_turns() {
     }
     assert_eq!(put(&mut storage, 70, "g", sender(4, Some(3))).len(), 1, "a flood of one group keeps nobody waiting");
     let ends = release_all(&mut storage, &mut control);
-    assert!(ends.iter().any(|(whose, _)| *whose == asker(70)), "{ends:?}");
+    assert!(ends.iter().any(|(whose, _)| *whose == waiter(70)), "{ends:?}");
 }

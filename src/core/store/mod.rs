@@ -8,7 +8,7 @@ mod ext;
 mod judge;
 pub mod memory;
 mod none;
-pub mod remember;
+pub mod tombstone;
 mod touch;
 
 use std::sync::Arc;

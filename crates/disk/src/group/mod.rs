@@ -21,7 +21,7 @@ use super::seed::Seed;
 use super::tables::{Counts, Kind, Place, Span, Writable, expiry_key, expiry_of, expiry_span, own_key, place_of};
 use libp2p_kad_dht::core::Record;
 use libp2p_kad_dht::core::Timestamp;
-use libp2p_kad_dht::core::store::eviction::Charge;
+use libp2p_kad_dht::core::store::eviction::Cost;
 use libp2p_kad_dht::core::store::{Done, Found, Item, Op, StoreError, touch_provider};
 
 /// So many rows that could not be read are put aside, for whoever wants to look into them; further ones are dropped.
@@ -53,7 +53,7 @@ pub(super) struct Group<'t, 'c> {
     changed: BTreeSet<Name>,
     config: &'c DiskStoreConfig,
     seed: Seed,
-    /// How many charges changed.
+    /// How many costs changed.
     settled: usize,
     /// A row was put aside: what was counted about it is not known.
     recount: bool,
@@ -184,7 +184,7 @@ impl<'t, 'c> Group<'t, 'c> {
         })
     }
 
-    fn value_at(&mut self, place: &Place) -> Result<Option<(Record, Charge)>, StorageError> {
+    fn value_at(&mut self, place: &Place) -> Result<Option<(Record, Cost)>, StorageError> {
         let Some(row) = self.tables.values.get(place)? else { return Ok(None) };
         let found = row::decode_value(row.value());
         drop(row);
@@ -255,7 +255,7 @@ impl Counts {
         self.own += wide(row.entries.iter().filter(|entry| entry.own).count());
         for entry in row.remote() {
             self.providers += 1;
-            self.provider_bytes += u64::from(entry.charge.bytes);
+            self.provider_bytes += u64::from(entry.cost.bytes);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is charged to whom, as the rule of eviction reads and writes it: in ordered tables beside the records.
 //!
-//! Knows: charges, and where they are written down. Must not know: who gives way. A charge is in the row of its record; what
+//! Knows: costs, and where they are written down. Must not know: who gives way. A cost is in the row of its record; what
 //! leads to a record that is not there any more is cleared away by whoever meets it.
 
 use redb::{ReadableTable as _, StorageError};
@@ -9,7 +9,7 @@ use super::super::row::{Provided, decode_value, encode_value};
 use super::super::tables::{Id, Kind, charged_key, charged_of, heavy_key, heavy_of, weight_key};
 use super::Group;
 use libp2p_kad_dht::core::Timestamp;
-use libp2p_kad_dht::core::store::eviction::{self, Account, Accounts, Charge, Ranked, Size, Wanted};
+use libp2p_kad_dht::core::store::eviction::{self, Account, Accounts, Cost, Ranked, Size, Wanted};
 
 /// The records of one kind, which share bounds.
 pub(super) struct Pool<'g, 't, 'c> {
@@ -59,12 +59,12 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// What is charged for a remote record, as its row says.
-    fn charge_of(&mut self, kind: Kind, (place, rank): Id) -> Result<Option<Charge>, StorageError> {
+    fn cost_of(&mut self, kind: Kind, (place, rank): Id) -> Result<Option<Cost>, StorageError> {
         Ok(match kind {
-            Kind::Value => self.value_at(&place)?.filter(|(record, _)| !record.own).map(|(_, charge)| charge),
+            Kind::Value => self.value_at(&place)?.filter(|(record, _)| !record.own).map(|(_, cost)| cost),
             Kind::Provided => {
                 let row = self.provided_at(&place)?;
-                self.with_rank(&place, &row, rank).map(|at| row.entries[at].charge)
+                self.with_rank(&place, &row, rank).map(|at| row.entries[at].cost)
             }
         })
     }
@@ -75,22 +75,22 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// Writes what is charged for a record into its row.
-    fn note_charge(&mut self, kind: Kind, (place, rank): Id, charge: &Charge) -> Result<(), StorageError> {
+    fn note_cost(&mut self, kind: Kind, (place, rank): Id, cost: &Cost) -> Result<(), StorageError> {
         match kind {
             Kind::Value => {
                 let row = self.tables.values.get(place)?.and_then(|row| decode_value(row.value()));
                 if let Some((record, noted)) = row
-                    && noted != *charge
+                    && noted != *cost
                 {
-                    self.tables.values.insert(place, encode_value(&record, charge).as_slice())?;
+                    self.tables.values.insert(place, encode_value(&record, cost).as_slice())?;
                 }
             }
             Kind::Provided => {
                 let mut row = self.provided_at(&place)?;
                 if let Some(at) = self.with_rank(&place, &row, rank)
-                    && row.entries[at].charge != *charge
+                    && row.entries[at].cost != *cost
                 {
-                    row.entries[at].charge = *charge;
+                    row.entries[at].cost = *cost;
                     self.tables.provided.insert(place, row.encode().as_slice())?;
                 }
             }
@@ -149,9 +149,7 @@ impl Accounts for Pool<'_, '_, '_> {
 
     fn next(&mut self, account: Account, after: Option<&Ranked<Id>>) -> Result<Option<Ranked<Id>>, StorageError> {
         let mut start = match after {
-            Some(record) => {
-                std::ops::Bound::Excluded(charged_key(self.kind, account, record.charge.standing(), record.id))
-            }
+            Some(record) => std::ops::Bound::Excluded(charged_key(self.kind, account, record.cost.tier(), record.id)),
             None => std::ops::Bound::Included(charged_key(self.kind, account, 0, ([0; 32], u64::MAX))),
         };
         let end = std::ops::Bound::Included(charged_key(self.kind, account, u8::MAX, ([u8::MAX; 32], 0)));
@@ -163,10 +161,10 @@ impl Accounts for Pool<'_, '_, '_> {
                 }
                 return Ok(None);
             };
-            let (standing, id) = charged_of(&key);
-            match self.group.charge_of(self.kind, id)? {
-                Some(charge) if charge.account == account && charge.standing() == standing => {
-                    return Ok(Some(Ranked { id, rank: id.1, charge }));
+            let (tier, id) = charged_of(&key);
+            match self.group.cost_of(self.kind, id)? {
+                Some(cost) if cost.account == account && cost.tier() == tier => {
+                    return Ok(Some(Ranked { id, rank: id.1, cost }));
                 }
                 // It leads to nothing.
                 _ => drop(self.group.tables.charged.remove(key)?),
@@ -176,8 +174,8 @@ impl Accounts for Pool<'_, '_, '_> {
         Ok(None)
     }
 
-    fn set_charge(&mut self, id: Id, before: Option<&Charge>, after: Option<&Charge>) -> Result<(), StorageError> {
-        let key = |charge: &Charge| charged_key(self.kind, charge.account, charge.standing(), id);
+    fn set_cost(&mut self, id: Id, before: Option<&Cost>, after: Option<&Cost>) -> Result<(), StorageError> {
+        let key = |cost: &Cost| charged_key(self.kind, cost.account, cost.tier(), id);
         let (from, to) = (before.map(key), after.map(key));
         if from != to {
             let charged = &mut self.group.tables.charged;
@@ -187,7 +185,7 @@ impl Accounts for Pool<'_, '_, '_> {
         match (before, after) {
             (Some(_), Some(after)) => {
                 self.group.settled += 1;
-                self.group.note_charge(self.kind, id, after)
+                self.group.note_cost(self.kind, id, after)
             }
             _ => Ok(()),
         }

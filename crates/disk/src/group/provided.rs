@@ -5,10 +5,10 @@
 use libp2p_identity::PeerId;
 use redb::StorageError;
 
-use super::super::row::{Entry, NO_CHARGE, Provided, narrow};
+use super::super::row::{Entry, NO_COST, Provided, narrow};
 use super::super::tables::{Id, Kind, Place, expiry_key, own_key, place_of};
 use super::{Group, less, wide};
-use libp2p_kad_dht::core::store::eviction::{self, Charge, Size, Wanted};
+use libp2p_kad_dht::core::store::eviction::{self, Cost, Size, Wanted};
 use libp2p_kad_dht::core::store::{Sender, StoreError};
 use libp2p_kad_dht::core::{ProviderRecord, Timestamp};
 
@@ -21,17 +21,17 @@ impl Group<'_, '_> {
     ) -> Result<Result<(), StoreError>, StorageError> {
         let place = place_of(&record.key.key());
         let entry = match record.own {
-            true => Entry::new(record, usize::MAX, NO_CHARGE),
+            true => Entry::new(record, usize::MAX, NO_COST),
             false => {
                 let announced = Sender::new(*record.provider.peer());
                 let from = from.unwrap_or(&announced);
-                let charge = Charge::new(self.seed.account(Some(from)), 0, now, from.near);
-                let mut entry = Entry::new(record, self.config.max_addr_bytes_per_record, charge);
-                entry.charge.bytes = narrow(entry.size(record.key.as_bytes().len()));
-                let Some(charge) = self.make_provider_room(now, &place, &entry)? else {
+                let cost = Cost::new(self.seed.account(Some(from)), 0, now, from.near);
+                let mut entry = Entry::new(record, self.config.max_addr_bytes_per_record, cost);
+                entry.cost.bytes = narrow(entry.size(record.key.as_bytes().len()));
+                let Some(cost) = self.make_provider_room(now, &place, &entry)? else {
                     return Ok(Err(StoreError::Full));
                 };
-                Entry { charge, ..entry }
+                Entry { cost, ..entry }
             }
         };
         let old = self.provided_at(&place)?;
@@ -104,12 +104,12 @@ impl Group<'_, '_> {
         now: Timestamp,
         place: &Place,
         entry: &Entry,
-    ) -> Result<Option<Charge>, StorageError> {
+    ) -> Result<Option<Cost>, StorageError> {
         let id = self.provider_id(place, entry);
         let mut row = self.provided_at(place)?;
-        if let Some(known) = row.remote().find(|known| known.peer == entry.peer).map(|known| known.charge) {
-            let mut after = known.sent_again(&self.pool(Kind::Provided), entry.charge.account)?;
-            (after.bytes, after.near) = (entry.charge.bytes, entry.charge.near);
+        if let Some(known) = row.remote().find(|known| known.peer == entry.peer).map(|known| known.cost) {
+            let mut after = known.sent_again(&self.pool(Kind::Provided), entry.cost.account)?;
+            (after.bytes, after.near) = (entry.cost.bytes, entry.cost.near);
             self.make_room(now, Wanted::Update(id, &known, &after))?;
             return Ok(Some(after));
         }
@@ -120,24 +120,24 @@ impl Group<'_, '_> {
         // After the bound was lowered there are too many.
         for _ in max..row.remote().count() {
             let ranks: Vec<_> =
-                row.remote().map(|kept| (kept.charge.account, self.seed.of_provider(place, &kept.peer))).collect();
+                row.remote().map(|kept| (kept.cost.account, self.seed.of_provider(place, &kept.peer))).collect();
             let Some(last) = eviction::one_too_many(ranks.iter().copied()) else { break };
             self.drop_provider(place, ranks[last].1)?;
             row = self.provided_at(place)?;
         }
         if row.remote().count() >= max {
-            let ranks = row.remote().map(|kept| (kept.charge.account, self.seed.of_provider(place, &kept.peer)));
-            let ranks: Vec<_> = ranks.chain([(entry.charge.account, id.1)]).collect();
+            let ranks = row.remote().map(|kept| (kept.cost.account, self.seed.of_provider(place, &kept.peer)));
+            let ranks: Vec<_> = ranks.chain([(entry.cost.account, id.1)]).collect();
             let last = eviction::one_too_many(ranks.iter().copied()).and_then(|last| ranks.get(last));
             let Some((_, goes)) = last.filter(|(_, rank)| *rank != id.1).copied() else { return Ok(None) };
             let Some(at) = self.with_rank(place, &row, goes) else { return Ok(None) };
-            self.make_room(now, Wanted::Update((*place, goes), &row.entries[at].charge, &entry.charge))?;
+            self.make_room(now, Wanted::Update((*place, goes), &row.entries[at].cost, &entry.cost))?;
             self.drop_provider(place, goes)?;
-            return Ok(Some(entry.charge));
+            return Ok(Some(entry.cost));
         }
-        let size = Size { records: 1, bytes: entry.charge.bytes.into() };
+        let size = Size { records: 1, bytes: entry.cost.bytes.into() };
         self.expire_for(now, Kind::Provided, size)?;
-        Ok(self.make_room(now, Wanted::New(id.1, &entry.charge))?.then_some(entry.charge))
+        Ok(self.make_room(now, Wanted::New(id.1, &entry.cost))?.then_some(entry.cost))
     }
 
     /// Makes records give way; false if the one that wants room would be the first.
@@ -171,26 +171,26 @@ impl Group<'_, '_> {
         }
         less(&mut self.counts.own, wide(own(old)));
         self.counts.own += wide(own(new));
-        self.charge_row(place, old, new)
+        self.update_row_accounts(place, old, new)
     }
 
-    /// Counts the remote providers of a key, and charges for those that came, changed and went.
-    fn charge_row(&mut self, place: &Place, old: &Provided, new: &Provided) -> Result<(), StorageError> {
+    /// Counts the remote providers of a key, and costs for those that came, changed and went.
+    fn update_row_accounts(&mut self, place: &Place, old: &Provided, new: &Provided) -> Result<(), StorageError> {
         for entry in old.remote() {
             less(&mut self.counts.providers, 1);
-            less(&mut self.counts.provider_bytes, entry.charge.bytes.into());
+            less(&mut self.counts.provider_bytes, entry.cost.bytes.into());
             if !new.remote().any(|kept| kept.peer == entry.peer) {
                 let id = self.provider_id(place, entry);
-                eviction::charge(&mut self.pool(Kind::Provided), id, Some(&entry.charge), None)?;
+                eviction::update_accounts(&mut self.pool(Kind::Provided), id, Some(&entry.cost), None)?;
             }
         }
         for entry in new.remote() {
             self.counts.providers += 1;
-            self.counts.provider_bytes += u64::from(entry.charge.bytes);
-            let known = old.remote().find(|known| known.peer == entry.peer).map(|known| &known.charge);
-            if known != Some(&entry.charge) {
+            self.counts.provider_bytes += u64::from(entry.cost.bytes);
+            let known = old.remote().find(|known| known.peer == entry.peer).map(|known| &known.cost);
+            if known != Some(&entry.cost) {
                 let id = self.provider_id(place, entry);
-                eviction::charge(&mut self.pool(Kind::Provided), id, known, Some(&entry.charge))?;
+                eviction::update_accounts(&mut self.pool(Kind::Provided), id, known, Some(&entry.cost))?;
             }
         }
         Ok(())

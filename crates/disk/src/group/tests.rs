@@ -11,7 +11,7 @@ use libp2p_kad_dht::core::{Contact, ProviderRecord, RecordKey};
 use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableTable as _};
 
-use super::super::row::NO_CHARGE;
+use super::super::row::NO_COST;
 use super::super::tables::{charged_key, expiry_key, heavy_key, weight_key};
 use super::*;
 
@@ -33,16 +33,16 @@ impl Group<'_, '_> {
     /// Compares everything that is counted and charged with what is there.
     fn assert_sound(&self) {
         let tables = &self.tables;
-        let (mut expiry, mut own, mut charges) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut expiry, mut own, mut costs) = (Vec::new(), Vec::new(), Vec::new());
         for row in tables.values.iter().unwrap() {
             let (place, row) = row.unwrap();
-            let (place, (record, charge)) = (place.value(), row::decode_value(row.value()).unwrap());
+            let (place, (record, cost)) = (place.value(), row::decode_value(row.value()).unwrap());
             expiry.extend(record.expires.map(|at| expiry_key(at, Kind::Value, &place)));
             if record.own {
                 own.push(own_key(&place, Kind::Value));
-                assert_eq!(Charge { bytes: 0, ..charge }, NO_CHARGE);
+                assert_eq!(Cost { bytes: 0, ..cost }, NO_COST);
             } else {
-                charges.push((Kind::Value, (place, self.seed.of_value(&place)), charge));
+                costs.push((Kind::Value, (place, self.seed.of_value(&place)), cost));
             }
         }
         for row in tables.provided.iter().unwrap() {
@@ -58,28 +58,26 @@ impl Group<'_, '_> {
                 own.push(own_key(&place, Kind::Provided));
             }
             let ranked = |entry: &row::Entry| (place, self.seed.of_provider(&place, &entry.peer));
-            charges.extend(row.remote().map(|entry| (Kind::Provided, ranked(entry), entry.charge)));
+            costs.extend(row.remote().map(|entry| (Kind::Provided, ranked(entry), entry.cost)));
         }
         expiry.sort_unstable();
         own.sort_unstable();
         assert_eq!(tables.expiry.iter().unwrap().map(|row| row.unwrap().0.value()).collect::<Vec<_>>(), expiry);
         assert_eq!(tables.own.iter().unwrap().map(|row| row.unwrap().0.value()).collect::<Vec<_>>(), own);
-        self.assert_charged(&charges);
+        self.assert_charged(&costs);
         assert_eq!(self.counts, self.counted().unwrap());
     }
 
-    fn assert_charged(&self, charges: &[(Kind, super::super::tables::Id, Charge)]) {
-        let mut charged: Vec<_> = charges
-            .iter()
-            .map(|(kind, id, charge)| charged_key(*kind, charge.account, charge.standing(), *id))
-            .collect();
+    fn assert_charged(&self, costs: &[(Kind, super::super::tables::Id, Cost)]) {
+        let mut charged: Vec<_> =
+            costs.iter().map(|(kind, id, cost)| charged_key(*kind, cost.account, cost.tier(), *id)).collect();
         charged.sort_unstable();
         let keys: Vec<_> = self.tables.charged.iter().unwrap().map(|row| row.unwrap().0.value()).collect();
         assert_eq!(keys, charged, "each remote record is charged once");
         let mut weights: BTreeMap<_, (u64, Kind, Account)> = BTreeMap::new();
-        for (kind, _, charge) in charges {
-            for account in std::iter::successors(Some(charge.account), |account| account.parent()) {
-                weights.entry(weight_key(*kind, account)).or_insert((0, *kind, account)).0 += charge.shares();
+        for (kind, _, cost) in costs {
+            for account in std::iter::successors(Some(cost.account), |account| account.parent()) {
+                weights.entry(weight_key(*kind, account)).or_insert((0, *kind, account)).0 += cost.shares();
             }
         }
         let rows = self.tables.weights.iter().unwrap().map(|row| row.unwrap());

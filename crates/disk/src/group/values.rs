@@ -4,11 +4,11 @@
 
 use redb::{ReadableTable as _, StorageError};
 
-use super::super::row::{NO_CHARGE, encode_value, value_size};
+use super::super::row::{NO_COST, encode_value, value_size};
 use super::super::tables::{Id, Kind, Place, expiry_key, order_key, order_of, own_key, place_of};
 use super::{Group, less, wide};
-use libp2p_kad_dht::core::store::eviction::{self, Charge, Size, Wanted};
-use libp2p_kad_dht::core::store::{Done, Found, Put, Sender, StoreError, remember, touch_value};
+use libp2p_kad_dht::core::store::eviction::{self, Cost, Size, Wanted};
+use libp2p_kad_dht::core::store::{Done, Found, Put, Sender, StoreError, tombstone, touch_value};
 use libp2p_kad_dht::core::{Record, Timestamp};
 
 impl Group<'_, '_> {
@@ -25,7 +25,7 @@ impl Group<'_, '_> {
             Err(why) => return Ok(Err(why)),
         };
         let kept = match judged.record.own {
-            true => self.write_value(&place, &judged.record, &NO_CHARGE, old).map(Ok)?,
+            true => self.write_value(&place, &judged.record, &NO_COST, old).map(Ok)?,
             false => self.put_remote(now, &place, &judged.record, old, put.from.as_ref())?,
         };
         Ok(kept.map(|()| Found::Kept { superseded: judged.superseded }))
@@ -34,9 +34,9 @@ impl Group<'_, '_> {
     pub(super) fn touch_value(&mut self, now: Timestamp, read: &Record, at: Timestamp) -> Result<(), StorageError> {
         let place = place_of(&read.key.key());
         let kept = self.value_at(&place)?.filter(|(kept, _)| !kept.is_expired(now));
-        let Some((mut record, charge)) = kept else { return Ok(()) };
+        let Some((mut record, cost)) = kept else { return Ok(()) };
         if touch_value(&mut record, read, at) {
-            self.tables.values.insert(place, encode_value(&record, &charge).as_slice())?;
+            self.tables.values.insert(place, encode_value(&record, &cost).as_slice())?;
             self.changed.insert((Kind::Value, place));
         }
         Ok(())
@@ -48,13 +48,13 @@ impl Group<'_, '_> {
         now: Timestamp,
         place: &Place,
         record: &Record,
-        old: Option<(Record, Charge)>,
+        old: Option<(Record, Cost)>,
         from: Option<&Sender>,
     ) -> Result<Result<(), StoreError>, StorageError> {
         let (by, near, bytes) = (self.seed.account(from), from.is_some_and(|from| from.near), value_size(record));
         let id = self.value_id(place);
         let known = old.as_ref().filter(|(old, _)| !old.own && !old.is_expired(now));
-        let (victims, charge) = if let Some((old, before)) = known {
+        let (victims, cost) = if let Some((old, before)) = known {
             let mut after = match old.value == record.value {
                 true => before.sent_again(&self.pool(Kind::Value), by)?,
                 false => before.replaced(by, bytes, now),
@@ -62,16 +62,16 @@ impl Group<'_, '_> {
             (after.near, after.bytes) = (near, bytes);
             (eviction::victims(&mut self.pool(Kind::Value), now, Wanted::Update(id, before, &after))?, after)
         } else {
-            let charge = Charge::new(by, bytes, now, near);
+            let cost = Cost::new(by, bytes, now, near);
             let size = Size { records: 1, bytes: bytes.into() };
             self.expire_for(now, Kind::Value, size)?;
-            (eviction::victims(&mut self.pool(Kind::Value), now, Wanted::New(id.1, &charge))?, charge)
+            (eviction::victims(&mut self.pool(Kind::Value), now, Wanted::New(id.1, &cost))?, cost)
         };
         let Some(victims) = victims else { return Ok(Err(StoreError::Full)) };
         self.drop_all(Kind::Value, victims)?;
         // What expired may be gone by now.
         let old = self.value_at(place)?;
-        self.write_value(place, record, &charge, old.filter(|(old, _)| !old.is_expired(now)))?;
+        self.write_value(place, record, &cost, old.filter(|(old, _)| !old.is_expired(now)))?;
         Ok(Ok(()))
     }
 
@@ -84,22 +84,22 @@ impl Group<'_, '_> {
         &mut self,
         place: &Place,
         record: &Record,
-        charge: &Charge,
-        old: Option<(Record, Charge)>,
+        cost: &Cost,
+        old: Option<(Record, Cost)>,
     ) -> Result<(), StorageError> {
         let id = self.value_id(place);
         match old {
             Some((old, before)) if !old.own && !record.own => {
                 self.index_value(place, Some(&old), Some(record))?;
-                self.tables.values.insert(place, encode_value(record, charge).as_slice())?;
-                eviction::charge(&mut self.pool(Kind::Value), id, Some(&before), Some(charge))?;
+                self.tables.values.insert(place, encode_value(record, cost).as_slice())?;
+                eviction::update_accounts(&mut self.pool(Kind::Value), id, Some(&before), Some(cost))?;
             }
             _ => {
                 self.forget_value(place)?;
                 self.index_value(place, None, Some(record))?;
-                self.tables.values.insert(place, encode_value(record, charge).as_slice())?;
+                self.tables.values.insert(place, encode_value(record, cost).as_slice())?;
                 if !record.own {
-                    eviction::charge(&mut self.pool(Kind::Value), id, None, Some(charge))?;
+                    eviction::update_accounts(&mut self.pool(Kind::Value), id, None, Some(cost))?;
                 }
             }
         }
@@ -107,7 +107,7 @@ impl Group<'_, '_> {
         Ok(())
     }
 
-    /// Changes what counts a value and leads to it, but for its charge.
+    /// Changes what counts a value and leads to it, but for its cost.
     fn index_value(&mut self, place: &Place, old: Option<&Record>, new: Option<&Record>) -> Result<(), StorageError> {
         if let Some(old) = old {
             old.expires
@@ -135,14 +135,14 @@ impl Group<'_, '_> {
 
     /// Forgets a value, but not its sequence number: copies of it are still about.
     pub(super) fn forget_value(&mut self, place: &Place) -> Result<(), StorageError> {
-        let Some((old, charge)) = self.value_at(place)? else { return Ok(()) };
-        if let Some((sequence, until)) = remember::left_by(&old) {
+        let Some((old, cost)) = self.value_at(place)? else { return Ok(()) };
+        if let Some((sequence, until)) = tombstone::of_record(&old) {
             self.remember(place, sequence, until)?;
         }
         self.index_value(place, Some(&old), None)?;
         if !old.own {
             let id = self.value_id(place);
-            eviction::charge(&mut self.pool(Kind::Value), id, Some(&charge), None)?;
+            eviction::update_accounts(&mut self.pool(Kind::Value), id, Some(&cost), None)?;
         }
         self.tables.values.remove(place)?;
         self.changed.insert((Kind::Value, *place));
@@ -159,12 +159,12 @@ impl Group<'_, '_> {
 
     /// Lets a value end at `latest` if it would end later.
     pub(super) fn cut_value(&mut self, now: Timestamp, latest: Timestamp, place: &Place) -> Result<(), StorageError> {
-        let Some((old, charge)) = self.value_at(place)?.filter(|(old, _)| !old.own) else { return Ok(()) };
+        let Some((old, cost)) = self.value_at(place)?.filter(|(old, _)| !old.own) else { return Ok(()) };
         let mut new = old.clone();
         new.expires = old.expires.map(|at| at.min(latest));
         new.put = old.put.map(|at| at.min(now));
         self.index_value(place, Some(&old), Some(&new))?;
-        self.tables.values.insert(place, encode_value(&new, &charge).as_slice())?;
+        self.tables.values.insert(place, encode_value(&new, &cost).as_slice())?;
         self.changed.insert((Kind::Value, *place));
         Ok(())
     }
@@ -173,7 +173,7 @@ impl Group<'_, '_> {
     fn remember(&mut self, place: &Place, sequence: u64, until: Timestamp) -> Result<(), StorageError> {
         let before = self.tables.sequences.get(place)?.map(|found| found.value());
         let before = before.map(|(sequence, until)| (sequence, Timestamp::from_micros(until)));
-        let (sequence, until) = remember::both((sequence, until), before);
+        let (sequence, until) = tombstone::merged((sequence, until), before);
         match before {
             Some((_, before)) => drop(self.tables.sequence_order.remove(order_key(before.as_micros(), place))?),
             None => self.counts.sequences += 1,

@@ -1,18 +1,18 @@
 //! Who gives way in a full store: the one rule, for every store.
 //!
 //! Knows: who is charged for a record, how long it is kept, and the order in which records give way. Must not know: what
-//! a record is, or how a store keeps one. A store implements [`Accounts`] over ordered maps or tables, calls [`charge`] with
+//! a record is, or how a store keeps one. A store implements [`Accounts`] over ordered maps or tables, calls [`update_accounts`] with
 //! each record that comes, changes or goes, and removes the [`victims`] before it writes one.
 //!
 //! # The rule
 //!
 //! * A record is charged to whoever sent it: to an IP group where groups count, and within the group to a peer. One that
-//!   several sent is charged to the one with fewest, see [`Charge::sent_again`].
+//!   several sent is charged to the one with fewest, see [`Cost::sent_again`].
 //! * What holders replicate has accounts of its own, below [`Account::REPLICATED`]. It gives way first while it is more than half
 //!   of the store, and it makes nothing give way that was kept for [`SETTLED_AFTER`].
 //! * Records in this node's neighbourhood are the last to go: none gives way to a new record that is far, nor before the far
 //!   ones of all that give way with it.
-//! * In a full store the group with the greatest charge gives way, and within it the peer with the greatest charge. A new
+//! * In a full store the group with the greatest weight gives way, and within it the peer with the greatest weight. A new
 //!   record counts among its sender's, so that whoever has the most displaces nobody but himself. Between equals the one
 //!   whose record is less settled gives way, then the one with the higher account number, which is secret and random.
 //! * Of one peer's records, far ones or those of the neighbourhood, what is new and
@@ -48,7 +48,7 @@ pub const SHARE: u64 = 1_024;
 /// default, takes the room of 1,638 that have 40 bytes with their keys.
 pub const MAX_STEPS: usize = 2_048;
 
-/// One write looks at so many accounts with the same charge, to find one whose record is less settled than the new one.
+/// One write looks at so many accounts with the same weight, to find one whose record is less settled than the new one.
 /// Source: enough to find one where half of them are, with a chance of 255 in 256.
 const MAX_EQUALS: usize = 8;
 
@@ -110,7 +110,7 @@ impl Account {
 /// What a store keeps beside each remote record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "each store writes all of it down")]
-pub struct Charge {
+pub struct Cost {
     /// Who is charged.
     pub account: Account,
     /// Who sent it first, and is charged again once `account` has become the heavier one. So nobody can take over the
@@ -128,10 +128,10 @@ pub struct Charge {
     pub settled: bool,
 }
 
-impl Charge {
-    /// The charge for a record that this account sends for the first time.
-    pub const fn new(account: Account, bytes: u32, now: Timestamp, near: bool) -> Charge {
-        Charge { account, first: account, bytes, since: now, several: false, near, settled: false }
+impl Cost {
+    /// The cost for a record that this account sends for the first time.
+    pub const fn new(account: Account, bytes: u32, now: Timestamp, near: bool) -> Cost {
+        Cost { account, first: account, bytes, since: now, several: false, near, settled: false }
     }
 
     /// How many shares of the store it counts as.
@@ -140,16 +140,16 @@ impl Charge {
     }
 
     /// The order in which an account's records give way, the lowest first.
-    pub const fn standing(&self) -> u8 {
+    pub const fn tier(&self) -> u8 {
         2 * self.near as u8 + self.settled as u8
     }
 
-    /// The charge once `by` sent the same record again: it falls to the one with fewest.
+    /// The cost once `by` sent the same record again: it falls to the one with fewest.
     ///
     /// # Errors
     ///
     /// What the store says.
-    pub fn sent_again<A: Accounts>(mut self, accounts: &A, by: Account) -> Result<Charge, A::Error> {
+    pub fn sent_again<A: Accounts>(mut self, accounts: &A, by: Account) -> Result<Cost, A::Error> {
         self.several |= by != self.first || by != self.account;
         self.settled |= self.several;
         if is_lighter(accounts, by, &self)? {
@@ -158,13 +158,13 @@ impl Charge {
         Ok(self)
     }
 
-    /// The charge once `by` sent another version of the record, of so many bytes: whoever sends it pays for it.
-    pub const fn replaced(self, by: Account, bytes: u32, now: Timestamp) -> Charge {
-        let mut charge = Charge::new(by, bytes, now, self.near);
+    /// The cost once `by` sent another version of the record, of so many bytes: whoever sends it pays for it.
+    pub const fn replaced(self, by: Account, bytes: u32, now: Timestamp) -> Cost {
+        let mut cost = Cost::new(by, bytes, now, self.near);
         if by.0 == self.account.0 || by.0 == self.first.0 {
-            (charge.since, charge.settled) = (self.since, self.settled && !self.several);
+            (cost.since, cost.settled) = (self.since, self.settled && !self.several);
         }
-        charge
+        cost
     }
 
     /// How many shares it adds to its account, and to those above that one.
@@ -208,7 +208,7 @@ pub struct Ranked<Id> {
     /// A hash of the record's key (and provider) under the store's secret seed: it must be the same each time.
     pub rank: u64,
     /// What is charged for it.
-    pub charge: Charge,
+    pub cost: Cost,
 }
 
 /// What a record asks for, before it is written.
@@ -216,14 +216,14 @@ pub struct Ranked<Id> {
 #[expect(clippy::exhaustive_enums, reason = "a store asks for nothing else")]
 pub enum Wanted<'c, Id> {
     /// Room for a record that is not kept yet, of this rank.
-    New(u64, &'c Charge),
-    /// Room for another version of this record: its charge until now, and from now on. It is always taken.
-    Update(Id, &'c Charge, &'c Charge),
+    New(u64, &'c Cost),
+    /// Room for another version of this record: its cost until now, and from now on. It is always taken.
+    Update(Id, &'c Cost, &'c Cost),
     /// Nothing: the bounds were lowered.
     Less,
 }
 
-/// The charges of a store in order, which the store keeps and the rule reads and writes.
+/// The costs of a store in order, which the store keeps and the rule reads and writes.
 ///
 /// The bounds of a store can be one pool or several (values, provider records); each pool implements this apart.
 ///
@@ -244,22 +244,27 @@ pub trait Accounts {
 
     /// The heaviest account with this [`parent`](Account::parent): the last in the order of weight and account, of those before
     /// `before`.
-    fn heaviest(&mut self, parent: Account, before: Option<(u64, Account)>) -> Found<Self, (u64, Account)>;
+    fn heaviest(
+        &mut self,
+        parent: Account,
+        before: Option<(u64, Account)>,
+    ) -> Result<Option<(u64, Account)>, Self::Error>;
 
     /// The record charged to this account of a peer that gives way first, after the one given: the lowest
-    /// [`standing`](Charge::standing), among those the highest rank.
-    fn next(&mut self, account: Account, after: Option<&Ranked<Self::Id>>) -> Found<Self, Ranked<Self::Id>>;
+    /// [`tier`](Cost::tier), among those the highest rank.
+    fn next(
+        &mut self,
+        account: Account,
+        after: Option<&Ranked<Self::Id>>,
+    ) -> Result<Option<Ranked<Self::Id>>, Self::Error>;
 
     /// Writes down what is charged for a record, and moves it in the order of [`Accounts::next`]. `before` is `None` for a new
-    /// record, which is written with its charge already; `after` is `None` for one that goes.
-    fn set_charge(&mut self, id: Self::Id, before: Option<&Charge>, after: Option<&Charge>) -> Result<(), Self::Error>;
+    /// record, which is written with its cost already; `after` is `None` for one that goes.
+    fn set_cost(&mut self, id: Self::Id, before: Option<&Cost>, after: Option<&Cost>) -> Result<(), Self::Error>;
 
     /// Whether the bounds hold with so much more and so much less than there is.
     fn has_room(&self, more: Size, less: Size) -> bool;
 }
-
-/// What a store may find.
-pub type Found<A, T> = Result<Option<T>, <A as Accounts>::Error>;
 
 /// Charges for a record: to be called with each remote record that a store begins to keep (`before` is `None`), that goes,
 /// whatever makes it go (`after` is `None`), or that changes.
@@ -267,22 +272,22 @@ pub type Found<A, T> = Result<Option<T>, <A as Accounts>::Error>;
 /// # Errors
 ///
 /// What the store says.
-pub fn charge<A: Accounts>(
+pub fn update_accounts<A: Accounts>(
     accounts: &mut A,
     id: A::Id,
-    before: Option<&Charge>,
-    after: Option<&Charge>,
+    before: Option<&Cost>,
+    after: Option<&Cost>,
 ) -> Result<(), A::Error> {
-    let weighs = |charge: Option<&Charge>| charge.map(|charge| (charge.account, charge.shares()));
+    let weighs = |cost: Option<&Cost>| cost.map(|cost| (cost.account, cost.shares()));
     if weighs(before) != weighs(after) {
-        for (account, shares) in before.into_iter().flat_map(Charge::weights) {
+        for (account, shares) in before.into_iter().flat_map(Cost::weights) {
             accounts.change_weight(account, shares, 0)?;
         }
-        for (account, shares) in after.into_iter().flat_map(Charge::weights) {
+        for (account, shares) in after.into_iter().flat_map(Cost::weights) {
             accounts.change_weight(account, 0, shares)?;
         }
     }
-    if before == after { Ok(()) } else { accounts.set_charge(id, before, after) }
+    if before == after { Ok(()) } else { accounts.set_cost(id, before, after) }
 }
 
 /// The records that have to give way, none where there is room; `None` if a new record itself would be the first to give way,
@@ -293,9 +298,13 @@ pub fn charge<A: Accounts>(
 /// # Errors
 ///
 /// What the store says.
-pub fn victims<A: Accounts>(accounts: &mut A, now: Timestamp, wanted: Wanted<'_, A::Id>) -> Found<A, Vec<A::Id>> {
+pub fn victims<A: Accounts>(
+    accounts: &mut A,
+    now: Timestamp,
+    wanted: Wanted<'_, A::Id>,
+) -> Result<Option<Vec<A::Id>>, A::Error> {
     let (more, less, known) = match wanted {
-        Wanted::New(_, charge) => (charge.size(), Size::default(), None),
+        Wanted::New(_, cost) => (cost.size(), Size::default(), None),
         Wanted::Update(id, before, after) => (after.size(), before.size(), Some(id)),
         Wanted::Less => (Size::default(), Size::default(), None),
     };
@@ -303,10 +312,8 @@ pub fn victims<A: Accounts>(accounts: &mut A, now: Timestamp, wanted: Wanted<'_,
         return Ok(Some(Vec::new()));
     }
     let (new, classes): (_, &[_]) = match wanted {
-        Wanted::New(rank, charge) if charge.near => {
-            (Some(New::of(accounts, rank, charge)?), &[Class::Far, Class::Near])
-        }
-        Wanted::New(rank, charge) => (Some(New::of(accounts, rank, charge)?), &[Class::Far]),
+        Wanted::New(rank, cost) if cost.near => (Some(New::of(accounts, rank, cost)?), &[Class::Far, Class::Near]),
+        Wanted::New(rank, cost) => (Some(New::of(accounts, rank, cost)?), &[Class::Far]),
         Wanted::Update(_, _, after) if after.account.kind() == Account::REPLICATED => {
             (None, &[Class::Far, Class::FarSettled, Class::Near])
         }
@@ -334,12 +341,12 @@ pub fn one_too_many(providers: impl Iterator<Item = (Account, u64)> + Clone) -> 
 }
 
 /// Whether this account would be lighter with the record than the one that pays for it now.
-fn is_lighter<A: Accounts>(accounts: &A, to: Account, charge: &Charge) -> Result<bool, A::Error> {
-    let (to, from) = match (charge.account.parent(), to.parent()) {
+fn is_lighter<A: Accounts>(accounts: &A, to: Account, cost: &Cost) -> Result<bool, A::Error> {
+    let (to, from) = match (cost.account.parent(), to.parent()) {
         (Some(from), Some(to)) if from != to => (to, from),
-        _ => (to, charge.account),
+        _ => (to, cost.account),
     };
-    Ok(accounts.weight(to)? + charge.shares() < accounts.weight(from)?)
+    Ok(accounts.weight(to)? + cost.shares() < accounts.weight(from)?)
 }
 
 /// A record that asks for room.
@@ -347,14 +354,14 @@ struct New {
     /// Its group and its peer, each with its weight and the record's.
     accounts: [(u64, Account); 2],
     rank: u64,
-    charge: Charge,
+    cost: Cost,
 }
 
 impl New {
-    fn of<A: Accounts>(accounts: &A, rank: u64, charge: &Charge) -> Result<New, A::Error> {
-        let own = [charge.account.parent().unwrap_or(charge.account), charge.account];
-        let with_this = |account| accounts.weight(account).map(|weight| (weight + charge.shares(), account));
-        Ok(New { accounts: [with_this(own[0])?, with_this(own[1])?], rank, charge: *charge })
+    fn of<A: Accounts>(accounts: &A, rank: u64, cost: &Cost) -> Result<New, A::Error> {
+        let own = [cost.account.parent().unwrap_or(cost.account), cost.account];
+        let with_this = |account| accounts.weight(account).map(|weight| (weight + cost.shares(), account));
+        Ok(New { accounts: [with_this(own[0])?, with_this(own[1])?], rank, cost: *cost })
     }
 }
 
@@ -400,13 +407,13 @@ impl<A: Accounts> Search<'_, A> {
     /// Whether enough was found.
     fn run(&mut self) -> Result<bool, A::Error> {
         let of = |kind| {
-            let new = self.new.as_ref().filter(|new| new.charge.account.kind() == kind);
-            self.accounts.weight(kind).map(|weight| weight + new.map_or(0, |new| new.charge.shares()))
+            let new = self.new.as_ref().filter(|new| new.cost.account.kind() == kind);
+            self.accounts.weight(kind).map(|weight| weight + new.map_or(0, |new| new.cost.shares()))
         };
         if of(Account::REPLICATED)? <= of(Account::PUBLISHED)? {
             return self.walk(None, 0, May::Own);
         }
-        let replicates = self.new.as_ref().is_some_and(|new| new.charge.account.kind() == Account::REPLICATED);
+        let replicates = self.new.as_ref().is_some_and(|new| new.cost.account.kind() == Account::REPLICATED);
         // More than half: what is published need not even be lighter.
         let enough = self.walk(Some(Account::REPLICATED), 0, if replicates { May::Own } else { May::All })?;
         if enough || replicates { Ok(enough) } else { self.walk(Some(Account::PUBLISHED), 0, May::Own) }
@@ -438,7 +445,11 @@ impl<A: Accounts> Search<'_, A> {
         }
     }
 
-    fn heaviest(&mut self, parent: Option<Account>, before: Option<(u64, Account)>) -> Found<A, (u64, Account)> {
+    fn heaviest(
+        &mut self,
+        parent: Option<Account>,
+        before: Option<(u64, Account)>,
+    ) -> Result<Option<(u64, Account)>, A::Error> {
         if let Some(parent) = parent {
             return self.accounts.heaviest(parent, before);
         }
@@ -457,10 +468,10 @@ impl<A: Accounts> Search<'_, A> {
             let Some(mut record) = self.accounts.next(account, after.as_ref())? else { return Ok(false) };
             if Some(record.id) != self.known {
                 if self.settle(&mut record)? {
-                    settled.extend((record.charge.account == account).then_some(record));
+                    settled.extend((record.cost.account == account).then_some(record));
                     continue;
                 }
-                let class = self.class_of(&record.charge);
+                let class = self.class_of(&record.cost);
                 if class > self.class || class == self.class && !self.gives_way(&record, may) {
                     return Ok(false);
                 }
@@ -473,7 +484,7 @@ impl<A: Accounts> Search<'_, A> {
         // All steps went into settling what the account has, so these are as good as what comes after them. Without this a
         // store whose records settle all at once would refuse whoever writes next.
         for record in settled {
-            if self.class_of(&record.charge) == self.class && self.gives_way(&record, may) && self.take(&record) {
+            if self.class_of(&record.cost) == self.class && self.gives_way(&record, may) && self.take(&record) {
                 return Ok(true);
             }
         }
@@ -483,41 +494,41 @@ impl<A: Accounts> Search<'_, A> {
     /// Lets a record give way. Whether that is enough.
     fn take(&mut self, record: &Ranked<A::Id>) -> bool {
         self.victims.push(record.id);
-        self.less += record.charge.size();
+        self.less += record.cost.size();
         self.accounts.has_room(self.more, self.less)
     }
 
-    fn class_of(&self, charge: &Charge) -> Class {
-        match charge.near {
+    fn class_of(&self, cost: &Cost) -> Class {
+        match cost.near {
             true => Class::Near,
-            false if self.spares_settled && charge.settled => Class::FarSettled,
+            false if self.spares_settled && cost.settled => Class::FarSettled,
             false => Class::Far,
         }
     }
 
     fn is_tired(&self) -> bool {
-        let seeks_far = self.class == Class::Far && self.new.as_ref().is_some_and(|new| new.charge.near);
+        let seeks_far = self.class == Class::Far && self.new.as_ref().is_some_and(|new| new.cost.near);
         self.steps >= MAX_STEPS || self.equals >= if seeks_far { MAX_EQUALS_OF_NEAR } else { MAX_EQUALS }
     }
 
     /// Brings a record to where it belongs by now: among the settled ones, or back to whoever sent it first.
     fn settle(&mut self, record: &mut Ranked<A::Id>) -> Result<bool, A::Error> {
-        let before = record.charge;
-        let now = &mut record.charge;
+        let before = record.cost;
+        let now = &mut record.cost;
         now.settled |= now.several || now.is_old(self.now);
         if now.first != now.account && is_lighter(self.accounts, now.first, now)? {
             now.account = now.first;
         }
-        charge(self.accounts, record.id, Some(&before), Some(now))?;
+        update_accounts(self.accounts, record.id, Some(&before), Some(now))?;
         Ok(*now != before)
     }
 
     fn gives_way(&self, record: &Ranked<A::Id>, may: May) -> bool {
         let Some(new) = &self.new else { return true };
-        if new.charge.account.kind() == Account::REPLICATED && record.charge.is_old(self.now) {
+        if new.cost.account.kind() == Account::REPLICATED && record.cost.is_old(self.now) {
             return false;
         }
-        let (theirs, ours) = (record.charge.standing(), new.charge.standing());
+        let (theirs, ours) = (record.cost.tier(), new.cost.tier());
         match may {
             May::All => true,
             May::Lower { or_equal } => theirs < ours || (or_equal && theirs == ours),

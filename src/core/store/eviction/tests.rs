@@ -1,4 +1,4 @@
-//! The rule, sentence by sentence, on a store that keeps nothing but charges.
+//! The rule, sentence by sentence, on a store that keeps nothing but costs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -32,7 +32,7 @@ fn holder(number: u64) -> Account {
 
 #[derive(Default)]
 struct Store {
-    kept: BTreeMap<u64, Charge>,
+    kept: BTreeMap<u64, Cost>,
     weights: BTreeMap<Account, u64>,
     bound: Size,
     bytes: u64,
@@ -64,17 +64,17 @@ impl Accounts for Store {
     }
 
     fn next(&mut self, account: Account, after: Option<&Ranked<u64>>) -> Result<Option<Ranked<u64>>, Infallible> {
-        let order = |record: &Ranked<u64>| (record.charge.standing(), Reverse(record.rank), record.id);
-        let mine = self.kept.iter().filter(|(_, charge)| charge.account == account);
-        let mine = mine.map(|(id, charge)| Ranked { id: *id, rank: hash(*id), charge: *charge });
+        let order = |record: &Ranked<u64>| (record.cost.tier(), Reverse(record.rank), record.id);
+        let mine = self.kept.iter().filter(|(_, cost)| cost.account == account);
+        let mine = mine.map(|(id, cost)| Ranked { id: *id, rank: hash(*id), cost: *cost });
         let rest = mine.filter(|record| after.is_none_or(|after| order(record) > order(after)));
         Ok(rest.min_by_key(order))
     }
 
-    fn set_charge(&mut self, id: u64, before: Option<&Charge>, after: Option<&Charge>) -> Result<(), Infallible> {
+    fn set_cost(&mut self, id: u64, before: Option<&Cost>, after: Option<&Cost>) -> Result<(), Infallible> {
         assert_eq!(self.kept.get(&id), before);
         self.kept.remove(&id);
-        self.kept.extend(after.map(|charge| (id, *charge)));
+        self.kept.extend(after.map(|cost| (id, *cost)));
         self.bytes = self.bytes + after.map_or(0, |c| c.bytes.into()) - before.map_or(0, |c| u64::from(c.bytes));
         Ok(())
     }
@@ -93,11 +93,11 @@ impl Store {
     fn goes(&mut self, ids: &[u64]) {
         for id in ids {
             let kept = self.kept[id];
-            let Ok(()) = charge(self, *id, Some(&kept), None);
+            let Ok(()) = update_accounts(self, *id, Some(&kept), None);
         }
     }
 
-    fn put_charge(&mut self, now: Timestamp, id: u64, new: &Charge) -> bool {
+    fn put_cost(&mut self, now: Timestamp, id: u64, new: &Cost) -> bool {
         let before: Vec<_> = self.kept.keys().copied().collect();
         let Ok(room) = victims(self, now, Wanted::New(hash(id), new));
         let Some(victims) = room else {
@@ -106,17 +106,17 @@ impl Store {
         };
         self.goes(&victims);
         assert!(self.has_room(new.size(), Size::default()));
-        let Ok(()) = charge(self, id, None, Some(new));
+        let Ok(()) = update_accounts(self, id, None, Some(new));
         true
     }
 
     /// A record of 100 bytes, sent by this account.
     fn put(&mut self, now: Timestamp, id: u64, by: Account) -> bool {
         let Some(known) = self.kept.get(&id).copied() else {
-            return self.put_charge(now, id, &Charge::new(by, 100, now, false));
+            return self.put_cost(now, id, &Cost::new(by, 100, now, false));
         };
         let Ok(again) = known.sent_again(self, by);
-        let Ok(()) = charge(self, id, Some(&known), Some(&again));
+        let Ok(()) = update_accounts(self, id, Some(&known), Some(&again));
         true
     }
 
@@ -175,7 +175,7 @@ fn of_one_account_new_far_and_singly_sent_records_go_first() {
         assert!(store.put(later(1), id, peer(1)) && store.put(later(1), id, peer(2)));
     }
     for id in 40..60 {
-        assert!(store.put_charge(later(1), id, &Charge::new(peer(1), 100, later(1), true)));
+        assert!(store.put_cost(later(1), id, &Cost::new(peer(1), 100, later(1), true)));
     }
     for id in 100..1_000 {
         store.put(later(1), id, peer(1));
@@ -188,7 +188,7 @@ fn of_one_account_new_far_and_singly_sent_records_go_first() {
     assert!(ranks.iter().all(|rank| *rank <= all[39]), "those with the lowest ranks stay, whenever they came");
     // What is near goes last, also when everything else is settled.
     for id in 2_000..2_200 {
-        store.put_charge(later(3), id, &Charge::new(peer(1), 100, later(3), true));
+        store.put_cost(later(3), id, &Cost::new(peer(1), 100, later(3), true));
     }
     assert_eq!(store.left(40..60), 20, "settled and near outranks near and new");
     assert_eq!(store.left(2_000..2_200), 60, "near outranks far");
@@ -292,15 +292,15 @@ fn nobody_takes_over_records_to_let_them_give_way() {
 #[test]
 fn a_large_record_pays_by_its_shares() {
     let mut store = Store::with_room(100);
-    let large = |by, kib: u32| Charge::new(by, kib * 1_024, NOW, false);
+    let large = |by, kib: u32| Cost::new(by, kib * 1_024, NOW, false);
     for id in 0..40 {
         assert!(store.put(NOW, id, peer(1)));
     }
-    assert!(store.put_charge(NOW, 100, &large(peer(2), 50)));
-    assert!(store.put_charge(NOW, 101, &large(peer(3), 48)), "the heaviest gives way");
+    assert!(store.put_cost(NOW, 100, &large(peer(2), 50)));
+    assert!(store.put_cost(NOW, 101, &large(peer(3), 48)), "the heaviest gives way");
     assert_eq!((store.left(0..40), store.left(100..102)), (40, 1));
-    assert!(!store.put_charge(NOW, 102, &large(peer(4), 70)), "it would weigh most itself");
-    assert!(!store.put_charge(NOW, 103, &large(peer(4), 101)), "larger than the store");
+    assert!(!store.put_cost(NOW, 102, &large(peer(4), 70)), "it would weigh most itself");
+    assert!(!store.put_cost(NOW, 103, &large(peer(4), 101)), "larger than the store");
     assert_eq!((store.left(0..40), store.kept.len()), (40, 41));
 }
 
@@ -308,16 +308,16 @@ fn a_large_record_pays_by_its_shares() {
 fn a_new_version_of_what_is_kept_is_always_taken() {
     let mut store = Store::with_room(100);
     for id in 0..100 {
-        assert!(store.put_charge(NOW, id, &Charge::new(peer(id % 10), 1_024, NOW, false)));
+        assert!(store.put_cost(NOW, id, &Cost::new(peer(id % 10), 1_024, NOW, false)));
     }
     let before = store.kept[&7];
     let after = before.replaced(peer(7), 10 * 1_024, later(2));
-    assert_eq!((after.since, after.account), (NOW, peer(7)), "who sends a new version keeps its standing");
+    assert_eq!((after.since, after.account), (NOW, peer(7)), "who sends a new version keeps its tier");
     let victims = gives_way(&mut store, Wanted::Update(7, &before, &after));
     assert_eq!(victims.len(), 9);
     assert!(!victims.contains(&7));
     store.goes(&victims);
-    let Ok(()) = charge(&mut store, 7, Some(&before), Some(&after));
+    let Ok(()) = update_accounts(&mut store, 7, Some(&before), Some(&after));
     assert!(store.has_room(Size::default(), Size::default()));
     // Whoever else sends another version pays for it, and it is new.
     let strange = after.replaced(peer(1_000), 100, later(2));
@@ -329,9 +329,9 @@ fn a_new_version_of_what_is_kept_is_always_taken() {
 fn records_of_the_neighbourhood_are_the_last_to_go() {
     for near_by in [peer(1), holder(1)] {
         let mut store = Store::with_room(100);
-        let near = |by| Charge::new(by, 100, NOW, true);
+        let near = |by| Cost::new(by, 100, NOW, true);
         for id in 0..60 {
-            assert!(store.put_charge(NOW, id, &near(near_by)));
+            assert!(store.put_cost(NOW, id, &near(near_by)));
         }
         for id in 100..140 {
             assert!(store.put(NOW, id, peer(id)));
@@ -342,12 +342,12 @@ fn records_of_the_neighbourhood_are_the_last_to_go() {
         }
         assert_eq!((store.left(0..60), store.kept.len()), (60, 100), "far ones make only far ones give way");
         for id in 3_000..3_040 {
-            assert!(store.put_charge(NOW, id, &near(peer(id))), "there are far ones");
+            assert!(store.put_cost(NOW, id, &near(peer(id))), "there are far ones");
         }
         assert_eq!((store.left(0..60), store.left(3_000..3_040)), (60, 40));
         assert!(!store.put(NOW, 4_000, peer(4_000)), "nothing far is left");
         for id in 5_000..5_010 {
-            assert!(store.put_charge(NOW, id, &near(peer(id))));
+            assert!(store.put_cost(NOW, id, &near(peer(id))));
         }
         assert_eq!((store.left(0..60), store.left(3_000..5_010)), (50, 50), "then the heaviest gives way");
     }
@@ -361,7 +361,7 @@ fn a_flood_of_near_records_takes_no_more_than_its_share() {
         assert!(store.put(NOW, id, peer(1)));
     }
     for id in 1_000..3_000 {
-        store.put_charge(NOW, id, &Charge::new(peer(2), 100, NOW, true));
+        store.put_cost(NOW, id, &Cost::new(peer(2), 100, NOW, true));
     }
     assert_eq!((store.left(0..40), store.kept.len()), (40, 100));
 }
@@ -384,10 +384,10 @@ fn an_honest_write_is_not_refused_since_many_records_settle() {
 fn a_holders_larger_version_displaces_no_settled_record_while_others_are_there() {
     let mut store = Store::with_room(100);
     for id in 0..60 {
-        assert!(store.put_charge(NOW, id, &Charge::new(peer(1), 1_024, NOW, false)));
+        assert!(store.put_cost(NOW, id, &Cost::new(peer(1), 1_024, NOW, false)));
     }
     for id in 100..140 {
-        assert!(store.put_charge(later(1), id, &Charge::new(peer(id), 1_024, later(1), false)));
+        assert!(store.put_cost(later(1), id, &Cost::new(peer(id), 1_024, later(1), false)));
     }
     let before = store.kept[&100];
     let after = |kib: u32| before.replaced(holder(1), kib * 1_024, later(1));
@@ -404,7 +404,7 @@ fn an_update_takes_its_room_wherever_it_is() {
     let mut store = Store::with_room(100);
     for id in 0..100 {
         let by = if id < 60 { holder(1) } else { peer(id) };
-        assert!(store.put_charge(NOW, id, &Charge::new(by, 1_024, NOW, false)));
+        assert!(store.put_cost(NOW, id, &Cost::new(by, 1_024, NOW, false)));
     }
     let before = store.kept[&0];
     let after = before.replaced(holder(1), 80 * 1_024, NOW);

@@ -3,9 +3,9 @@
 //! Knows: its bounds. Must not know: this node, the network, why something is kept, or who gives way when a bound is reached
 //! (`eviction`). It copies what remote peers send, since bytes that came in a message keep all of that message alive.
 
-mod book;
 mod config;
-mod own;
+mod ledger;
+mod own_items;
 mod peers;
 mod providers;
 mod seed;
@@ -20,13 +20,13 @@ use std::iter::Peekable;
 
 pub use config::MemoryStoreConfig;
 
-use self::own::Own;
+use self::own_items::OwnItems;
 use self::providers::Providers;
 use self::seed::Seed;
 use self::sequences::Sequences;
 use self::values::Values;
-use super::eviction::Charge;
-use super::remember::left_by;
+use super::eviction::Cost;
+use super::tombstone::of_record;
 use super::{Done, Found, Item, Op, Put, Scan, Sender, Store, StoreError, Ticket, Usage, touch_provider, touch_value};
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use crate::core::key::Key;
@@ -58,7 +58,7 @@ pub struct MemoryStore {
     seed: Seed,
     values: Values,
     providers: Providers,
-    own: Own,
+    own: OwnItems,
     over: Sequences,
     /// No record of another peer expires later.
     last_expiry: Timestamp,
@@ -75,7 +75,7 @@ impl MemoryStore {
             providers: Providers::new(&config),
             config,
             seed: Seed::new(seed),
-            own: Own::new(),
+            own: OwnItems::new(),
             over: Sequences::default(),
             last_expiry: Timestamp::ZERO,
         }
@@ -112,7 +112,7 @@ impl MemoryStore {
             old.into_iter().for_each(|old| self.values.forget(hash, &old.key, None));
         } else {
             let (by, near) = (self.seed.account(from.as_ref()), from.is_some_and(|from| from.near));
-            let new = Charge::new(by, u32::try_from(bytes).unwrap_or(u32::MAX), now, near);
+            let new = Cost::new(by, u32::try_from(bytes).unwrap_or(u32::MAX), now, near);
             self.last_expiry = self.last_expiry.max(judged.record.expires.unwrap_or_default());
             self.values.keep(now, hash, judged.record, new, &mut self.over)?;
             old.into_iter().for_each(|old| _ = self.own.take(hash, &old.key, None));
@@ -129,7 +129,7 @@ impl MemoryStore {
 
     fn remember(&mut self, item: &Item) {
         if let Item::Value(record) = item
-            && let Some(left) = left_by(record)
+            && let Some(left) = of_record(record)
         {
             self.over.remember(self.seed.of_key(record.key.as_bytes()), left);
         }

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use libp2p_identity::PeerId;
 
 use crate::core::store::Sender;
-use crate::core::store::eviction::{Account, Charge};
+use crate::core::store::eviction::{Account, Cost};
 use crate::core::time::Timestamp;
 
 /// A hasher that has read the seed.
@@ -55,17 +55,17 @@ impl Since {
     /// Times are kept to four seconds, which lasts until the year 2106.
     const SECS: u64 = 4;
 
-    pub(super) fn of(charge: &Charge) -> Since {
-        let secs = u32::try_from(charge.since.as_secs() / Since::SECS).unwrap_or(u32::MAX) & (Since::NEAR - 1);
+    pub(super) fn of(cost: &Cost) -> Since {
+        let secs = u32::try_from(cost.since.as_secs() / Since::SECS).unwrap_or(u32::MAX) & (Since::NEAR - 1);
         let flag = |set, bit| if set { bit } else { 0 };
-        Since(secs | flag(charge.settled, Since::SETTLED) | flag(charge.near, Since::NEAR))
+        Since(secs | flag(cost.settled, Since::SETTLED) | flag(cost.near, Since::NEAR))
     }
 
-    /// The charge for a record that this account alone sent.
-    pub(super) fn charge(self, account: Account, bytes: u32) -> Charge {
+    /// The cost for a record that this account alone sent.
+    pub(super) fn cost(self, account: Account, bytes: u32) -> Cost {
         let since = Timestamp::from_secs(u64::from(self.0 & (Since::NEAR - 1)) * Since::SECS);
-        let mut charge = Charge::new(account, bytes, since, self.0 & Since::NEAR != 0);
-        charge.settled = self.0 & Since::SETTLED != 0;
-        charge
+        let mut cost = Cost::new(account, bytes, since, self.0 & Since::NEAR != 0);
+        cost.settled = self.0 & Since::SETTLED != 0;
+        cost
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::MAX_SEQUENCES;
-use crate::core::store::remember;
+use crate::core::store::tombstone;
 use crate::core::time::Timestamp;
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ impl Sequences {
     }
 
     pub(super) fn remember(&mut self, key: u64, left: (u64, Timestamp)) {
-        let (sequence, until) = remember::both(left, self.known.get(&key).copied());
+        let (sequence, until) = tombstone::merged(left, self.known.get(&key).copied());
         if let Some((_, until)) = self.known.insert(key, (sequence, until)) {
             self.order.remove(&(until, key));
         }

@@ -6,9 +6,9 @@ use std::mem::size_of;
 use bytes::Bytes;
 
 use super::config::{PROVIDER_OVERHEAD, SEQUENCE_OVERHEAD, VALUE_OVERHEAD};
-use super::peers::Peer;
-use super::providers::{Entry, Provided};
-use super::values::Value;
+use super::peers::ProviderPeer;
+use super::providers::{ProvidedKey, ProviderEntry};
+use super::values::StoredValue;
 use super::*;
 use crate::core::contact::Contact;
 use crate::core::store::{Judge, StoreExt as _};
@@ -117,29 +117,29 @@ fn in_a_table<R>() -> usize {
 }
 
 /// What a full store keeps of a record that has a peer and a group of its own.
-fn in_a_book<Id>() -> usize {
+fn in_a_ledger<Id>() -> usize {
     let weights = 2 * 2 * (size_of::<(u64, u64)>() + 1) * 8 / 7;
     weights + 2 * in_a_map::<(u64, u64, u64)>() + in_a_map::<(u64, u8, u64, Id)>()
 }
 
 #[test]
 fn the_stated_costs_are_those_of_the_types() {
-    let value = in_a_table::<Value>() + in_a_book::<u32>();
+    let value = in_a_table::<StoredValue>() + in_a_ledger::<u32>();
     assert!(value <= VALUE_OVERHEAD, "{value}");
     let contact = size_of::<Contact>() + 2 * size_of::<usize>() + 32;
-    let entry = 4 * size_of::<Entry>();
-    let key = in_a_table::<Provided>() + MAX_PROVIDER_KEY_LEN + entry;
-    let provider = key + in_a_table::<Peer>() + contact + in_a_book::<(u32, u32)>();
+    let entry = 4 * size_of::<ProviderEntry>();
+    let key = in_a_table::<ProvidedKey>() + MAX_PROVIDER_KEY_LEN + entry;
+    let provider = key + in_a_table::<ProviderPeer>() + contact + in_a_ledger::<(u32, u32)>();
     assert!(provider <= PROVIDER_OVERHEAD, "{provider}");
     let sequence = in_a_map::<(u64, (u64, Timestamp))>() + in_a_map::<(Timestamp, u64)>();
     assert!(sequence <= SEQUENCE_OVERHEAD, "{sequence}");
-    assert_eq!((size_of::<Value>(), size_of::<Entry>()), (96, 20));
+    assert_eq!((size_of::<StoredValue>(), size_of::<ProviderEntry>()), (96, 20));
 }
 
 #[test]
 fn twenty_providers_of_a_key_cost_less_than_64_bytes_each() {
-    let key = in_a_table::<Provided>() + 34;
-    assert!(size_of::<Entry>() + key.div_ceil(20) <= 64);
+    let key = in_a_table::<ProvidedKey>() + 34;
+    assert!(size_of::<ProviderEntry>() + key.div_ceil(20) <= 64);
 }
 
 /// What every operation leaves behind must agree, or a later one drops the wrong record.

@@ -17,9 +17,9 @@ use crate::core::store::StoreError;
 use crate::core::store::eviction::Account;
 use crate::core::time::Timestamp;
 
-pub(super) struct Peers(Table<Peer>);
+pub(super) struct ProviderPeers(Table<ProviderPeer>);
 
-pub(super) struct Peer {
+pub(super) struct ProviderPeer {
     contact: Arc<Contact>,
     addrs_expire: Timestamp,
     hash: u64,
@@ -31,23 +31,23 @@ pub(super) struct Peer {
     records: u32,
 }
 
-impl Peers {
-    pub(super) fn new() -> Peers {
-        Peers(Table::new())
+impl ProviderPeers {
+    pub(super) fn new() -> ProviderPeers {
+        ProviderPeers(Table::new())
     }
 
     pub(super) fn find(&self, hash: u64, id: &PeerId) -> Option<Slot> {
         self.0.find(hash, id)
     }
 
-    pub(super) fn get(&self, slot: Slot) -> Option<&Peer> {
+    pub(super) fn get(&self, slot: Slot) -> Option<&ProviderPeer> {
         self.0.get(slot)
     }
 
     /// A place for a peer that has none. It has to be given a record.
     pub(super) fn enter(&mut self, hash: u64, contact: &Contact, account: Account) -> Result<Slot, StoreError> {
         let (contact, addrs_expire) = (contact.with_addrs([]), Timestamp::ZERO);
-        self.0.insert(Peer { contact, addrs_expire, hash, account, cost: 0, paid: 0, records: 0 })
+        self.0.insert(ProviderPeer { contact, addrs_expire, hash, account, cost: 0, paid: 0, records: 0 })
     }
 
     /// Counts a record that pays for so many bytes of addresses.
@@ -92,7 +92,7 @@ impl Peers {
     }
 }
 
-impl Peer {
+impl ProviderPeer {
     /// The contact as it is kept, and when its addresses are over.
     pub(super) fn kept(&self) -> (Arc<Contact>, Timestamp) {
         (Arc::clone(&self.contact), self.addrs_expire)
@@ -112,7 +112,7 @@ impl Peer {
     }
 }
 
-impl Row for Peer {
+impl Row for ProviderPeer {
     type Name = PeerId;
 
     fn hash(&self) -> u64 {

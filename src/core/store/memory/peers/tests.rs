@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-impl Peers {
+impl ProviderPeers {
     /// Given how many records name each, and what these pay for.
     pub(in super::super) fn assert_sound(&self, of_peers: &BTreeMap<Slot, (u32, u32)>) {
         self.0.assert_sound();

@@ -7,36 +7,36 @@ mod tests;
 
 use libp2p_identity::PeerId;
 
-use super::book::{Book, Charged, Pool};
 use super::config::MemoryStoreConfig;
-use super::peers::{Peers, affordable};
+use super::ledger::{Ledger, Pool, PoolAccounts};
+use super::peers::{ProviderPeers, affordable};
 use super::seed::Since;
 use super::table::{Row, Slot, Table};
 use crate::core::record::{ProviderRecord, RecordKey};
 use crate::core::store::StoreError;
-use crate::core::store::eviction::{Account, Charge, Ranked, Size, Wanted, charge, one_too_many, victims};
+use crate::core::store::eviction::{Account, Cost, Ranked, Size, Wanted, one_too_many, update_accounts, victims};
 use crate::core::time::Timestamp;
 
 pub(super) struct Providers {
-    keys: Table<Provided>,
-    peers: Peers,
+    keys: Table<ProvidedKey>,
+    peers: ProviderPeers,
     /// Of key and peer.
-    book: Book<(Slot, Slot)>,
+    ledger: Ledger<(Slot, Slot)>,
     max_per_key: usize,
     max_addr_bytes: usize,
 }
 
 /// A key and its providers.
-pub(super) struct Provided {
+pub(super) struct ProvidedKey {
     name: Box<[u8]>,
     hash: u64,
     head: u64,
-    entries: Vec<Entry>,
+    entries: Vec<ProviderEntry>,
 }
 
 /// One provider of one key: 20 bytes.
 #[derive(Clone, Copy)]
-pub(super) struct Entry {
+pub(super) struct ProviderEntry {
     /// In two halves, so that an entry need not begin at a multiple of eight.
     expires: [u32; 2],
     peer: Slot,
@@ -49,8 +49,8 @@ impl Providers {
     pub(super) fn new(config: &MemoryStoreConfig) -> Providers {
         Providers {
             keys: Table::new(),
-            peers: Peers::new(),
-            book: Book::new(config.max_providers, config.max_addr_bytes),
+            peers: ProviderPeers::new(),
+            ledger: Ledger::new(config.max_providers, config.max_addr_bytes),
             max_per_key: config.max_providers_per_key,
             max_addr_bytes: config.max_addr_bytes_per_peer,
         }
@@ -84,26 +84,26 @@ impl Providers {
         account: impl FnOnce() -> Account,
     ) -> Result<(), StoreError> {
         let (id, name) = (record.provider.peer(), record.key.as_bytes());
-        let (count, cost) = affordable(record.provider.raw_addrs(), self.max_addr_bytes);
-        let size = Size { records: 1, bytes: cost.into() };
-        while !self.book.has_room(size, Size::default()) && self.expire(now, 1) > 0 {}
+        let (count, addr_bytes) = affordable(record.provider.raw_addrs(), self.max_addr_bytes);
+        let size = Size { records: 1, bytes: addr_bytes.into() };
+        while !self.ledger.has_room(size, Size::default()) && self.expire(now, 1) > 0 {}
         let (key, peer) = (self.keys.find(hash, name), self.peers.find(of_peer, id));
         let account = peer.and_then(|peer| self.peers.get(peer)).map_or_else(account, |peer| peer.account);
-        let known = key.zip(peer).and_then(|id| self.charged(id));
+        let known = key.zip(peer).and_then(|id| self.ranked(id));
         let after = match &known {
             // Without addresses it keeps those that it has.
-            Some(known) if count == 0 => Charge { near, ..known.charge },
-            Some(known) => Charge { near, bytes: cost, ..known.charge },
-            None => Charge::new(account, cost, now, near),
+            Some(known) if count == 0 => Cost { near, ..known.cost },
+            Some(known) => Cost { near, bytes: addr_bytes, ..known.cost },
+            None => Cost::new(account, addr_bytes, now, near),
         };
         let rank = rank(hash, of_peer);
         // One of its key whose place it takes.
         let gives_way = if known.is_none() { self.one_too_many(now, hash, name, (account, rank))? } else { None };
         let wanted = match known.as_ref().or(gives_way.as_ref()) {
-            Some(known) => Wanted::Update(known.id, &known.charge, &after),
+            Some(known) => Wanted::Update(known.id, &known.cost, &after),
             None => Wanted::New(rank, &after),
         };
-        let Ok(goes) = victims(&mut Charged(self), now, wanted);
+        let Ok(goes) = victims(&mut PoolAccounts(self), now, wanted);
         let goes = goes.ok_or(StoreError::Full)?.into_iter().chain(gives_way.map(|record| record.id));
         goes.for_each(|id| self.remove(id));
         let (key, peer) = match &known {
@@ -113,10 +113,11 @@ impl Providers {
         if let Some(known) = &known {
             self.keys.change(key, |provided| provided.renew(peer, record.expires));
             self.peers.add_record(peer, after.bytes);
-            self.peers.drop_record(peer, known.charge.bytes);
+            self.peers.drop_record(peer, known.cost.bytes);
         }
-        let Ok(()) = charge(&mut Charged(self), (key, peer), known.map(|known| known.charge).as_ref(), Some(&after));
-        self.peers.take_addrs(peer, &record.provider.raw_addrs()[..count], cost, record.addrs_expire);
+        let Ok(()) =
+            update_accounts(&mut PoolAccounts(self), (key, peer), known.map(|known| known.cost).as_ref(), Some(&after));
+        self.peers.take_addrs(peer, &record.provider.raw_addrs()[..count], addr_bytes, record.addrs_expire);
         Ok(())
     }
 
@@ -142,7 +143,7 @@ impl Providers {
         });
     }
 
-    pub(super) fn keys(&self) -> &Table<Provided> {
+    pub(super) fn keys(&self) -> &Table<ProvidedKey> {
         &self.keys
     }
 
@@ -155,7 +156,7 @@ impl Providers {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.book.total().records as usize
+        self.ledger.total().records as usize
     }
 
     /// The provider of a key that has to go if there are too many with this one; an error if it is this one.
@@ -166,7 +167,7 @@ impl Providers {
         name: &[u8],
         new: (Account, u64),
     ) -> Result<Option<Ranked<(Slot, Slot)>>, StoreError> {
-        let full = |provided: &&Provided| provided.entries.len() >= self.max_per_key;
+        let full = |provided: &&ProvidedKey| provided.entries.len() >= self.max_per_key;
         let Some(key) = self.keys.find(hash, name).filter(|key| self.keys.get(*key).as_ref().is_some_and(full)) else {
             return if self.max_per_key == 0 { Err(StoreError::Full) } else { Ok(None) };
         };
@@ -174,8 +175,8 @@ impl Providers {
             return Ok(None);
         }
         let entries = self.keys.get(key).map_or(&[][..], |provided| &provided.entries);
-        let kept: Vec<_> = entries.iter().filter_map(|entry| self.charged((key, entry.peer))).collect();
-        let all = kept.iter().map(|record| (record.charge.account, record.rank)).chain([new]);
+        let kept: Vec<_> = entries.iter().filter_map(|entry| self.ranked((key, entry.peer))).collect();
+        let all = kept.iter().map(|record| (record.cost.account, record.rank)).chain([new]);
         one_too_many(all).and_then(|at| kept.get(at).copied()).map(Some).ok_or(StoreError::Full)
     }
 
@@ -185,19 +186,19 @@ impl Providers {
         hash: u64,
         record: &ProviderRecord,
         of_peer: u64,
-        new: &Charge,
+        new: &Cost,
     ) -> Result<(Slot, Slot), StoreError> {
         let peer = match self.peers.find(of_peer, record.provider.peer()) {
             Some(peer) => peer,
             None => self.peers.enter(of_peer, &record.provider, new.account)?,
         };
-        let entry = Entry { expires: halves(record.expires), peer, since: Since::of(new), bytes: new.bytes };
+        let entry = ProviderEntry { expires: halves(record.expires), peer, since: Since::of(new), bytes: new.bytes };
         self.peers.add_record(peer, new.bytes);
         let key = match self.keys.find(hash, record.key.as_bytes()) {
             Some(key) => key,
             None => {
                 let (name, head) = (Box::from(record.key.as_bytes()), record.key.key().head());
-                return Ok((self.keys.insert(Provided { name, hash, head, entries: vec![entry] })?, peer));
+                return Ok((self.keys.insert(ProvidedKey { name, hash, head, entries: vec![entry] })?, peer));
             }
         };
         self.keys.change(key, |provided| {
@@ -222,8 +223,8 @@ impl Providers {
 
     /// Forgets one record, and its key and its peer with their last one.
     fn remove(&mut self, (key, peer): (Slot, Slot)) {
-        let Some(record) = self.charged((key, peer)) else { return };
-        let Ok(()) = charge(&mut Charged(self), record.id, Some(&record.charge), None);
+        let Some(record) = self.ranked((key, peer)) else { return };
+        let Ok(()) = update_accounts(&mut PoolAccounts(self), record.id, Some(&record.cost), None);
         let left = self.keys.change(key, |provided| {
             provided.entries.retain(|entry| entry.peer != peer);
             provided.entries.len()
@@ -231,7 +232,7 @@ impl Providers {
         if left == Some(0) {
             self.keys.remove(key);
         }
-        self.peers.drop_record(peer, record.charge.bytes);
+        self.peers.drop_record(peer, record.cost.bytes);
     }
 }
 
@@ -244,37 +245,37 @@ fn rank(key: u64, peer: u64) -> u64 {
 impl Pool for Providers {
     type Id = (Slot, Slot);
 
-    fn book(&mut self) -> &mut Book<Self::Id> {
-        &mut self.book
+    fn ledger(&mut self) -> &mut Ledger<Self::Id> {
+        &mut self.ledger
     }
 
-    fn book_ref(&self) -> &Book<Self::Id> {
-        &self.book
+    fn ledger_ref(&self) -> &Ledger<Self::Id> {
+        &self.ledger
     }
 
-    fn charged(&self, id: Self::Id) -> Option<Ranked<Self::Id>> {
+    fn ranked(&self, id: Self::Id) -> Option<Ranked<Self::Id>> {
         let (provided, peer) = (self.keys.get(id.0)?, self.peers.get(id.1)?);
         let entry = provided.entries.iter().find(|entry| entry.peer == id.1)?;
-        let charge = entry.since.charge(peer.account, entry.bytes);
-        Some(Ranked { id, rank: rank(provided.hash, peer.hash()), charge })
+        let cost = entry.since.cost(peer.account, entry.bytes);
+        Some(Ranked { id, rank: rank(provided.hash, peer.hash()), cost })
     }
 
-    fn note(&mut self, (key, peer): Self::Id, charge: &Charge) {
+    fn note(&mut self, (key, peer): Self::Id, cost: &Cost) {
         let provided = self.keys.get_mut(key);
         if let Some(entry) = provided.and_then(|provided| provided.entries.iter_mut().find(|entry| entry.peer == peer))
         {
-            (entry.since, entry.bytes) = (Since::of(charge), charge.bytes);
+            (entry.since, entry.bytes) = (Since::of(cost), cost.bytes);
         }
     }
 
     fn all(&self) -> Vec<Ranked<Self::Id>> {
         let ids =
             self.keys.iter().flat_map(|(key, provided)| provided.entries.iter().map(move |entry| (key, entry.peer)));
-        ids.filter_map(|id| self.charged(id)).collect()
+        ids.filter_map(|id| self.ranked(id)).collect()
     }
 }
 
-impl Row for Provided {
+impl Row for ProvidedKey {
     type Name = [u8];
 
     fn hash(&self) -> u64 {
@@ -290,23 +291,23 @@ impl Row for Provided {
     }
 
     fn expires(&self) -> Option<Timestamp> {
-        self.entries.iter().map(Entry::expires).min()
+        self.entries.iter().map(ProviderEntry::expires).min()
     }
 }
 
-impl Provided {
+impl ProvidedKey {
     fn renew(&mut self, peer: Slot, expires: Timestamp) {
         let known = self.entries.iter_mut().filter(|entry| entry.peer == peer);
         known.for_each(|entry| entry.expires = halves(expires));
     }
 }
 
-impl Entry {
+impl ProviderEntry {
     fn expires(&self) -> Timestamp {
         Timestamp::from_micros((u64::from(self.expires[0]) << 32) | u64::from(self.expires[1]))
     }
 
-    fn record(&self, key: &RecordKey, peers: &Peers) -> Option<ProviderRecord> {
+    fn record(&self, key: &RecordKey, peers: &ProviderPeers) -> Option<ProviderRecord> {
         let (contact, addrs_expire) = peers.get(self.peer)?.kept();
         Some(ProviderRecord::new(key.clone(), contact, self.expires(), addrs_expire))
     }

@@ -16,11 +16,11 @@ impl Providers {
             }
         }
         self.peers.assert_sound(&of_peers);
-        self.book.assert_sound(&self.all());
+        self.ledger.assert_sound(&self.all());
     }
 
     pub(in super::super) fn assert_empty(&self) {
         assert_eq!(self.keys.len(), 0);
-        self.book.assert_empty();
+        self.ledger.assert_empty();
     }
 }

@@ -8,14 +8,14 @@ mod tests;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::book::{Book, Charged, Pool};
 use super::config::MemoryStoreConfig;
+use super::ledger::{Ledger, Pool, PoolAccounts};
 use super::seed::Since;
 use super::sequences::Sequences;
 use super::table::{Row, Slot, Table};
 use crate::core::record::{Record, RecordKey};
-use crate::core::store::eviction::{Account, Charge, Ranked, Size, Wanted, charge, victims};
-use crate::core::store::{StoreError, remember};
+use crate::core::store::eviction::{Account, Cost, Ranked, Size, Wanted, update_accounts, victims};
+use crate::core::store::{StoreError, tombstone};
 use crate::core::time::Timestamp;
 
 const EXPIRES: u8 = 1;
@@ -25,12 +25,12 @@ const SEVERAL: u8 = 8;
 const PUT: u8 = 16;
 
 pub(super) struct Values {
-    table: Table<Value>,
-    book: Book<Slot>,
+    table: Table<StoredValue>,
+    ledger: Ledger<Slot>,
 }
 
 /// A value in 96 bytes and one allocation.
-pub(super) struct Value {
+pub(super) struct StoredValue {
     /// The key and the value.
     data: Box<[u8]>,
     hash: u64,
@@ -56,7 +56,7 @@ struct Rare {
 
 impl Values {
     pub(super) fn new(config: &MemoryStoreConfig) -> Values {
-        Values { table: Table::new(), book: Book::new(config.max_values, config.max_value_bytes) }
+        Values { table: Table::new(), ledger: Ledger::new(config.max_values, config.max_value_bytes) }
     }
 
     pub(super) fn has(&self, hash: u64, key: &RecordKey) -> bool {
@@ -74,17 +74,17 @@ impl Values {
         now: Timestamp,
         hash: u64,
         record: Record,
-        new: Charge,
+        new: Cost,
         over: &mut Sequences,
     ) -> Result<(), StoreError> {
         let known = self.table.find(hash, record.key.as_bytes());
-        let before = known.and_then(|slot| self.charged(slot)).map(|known| known.charge);
+        let before = known.and_then(|slot| self.ranked(slot)).map(|known| known.cost);
         let (after, wanted) = match (known, &before) {
             (Some(slot), Some(before)) => {
                 let same = self.table.get(slot).is_some_and(|kept| kept.value() == record.value);
-                let Ok(again) = before.sent_again(&Charged(self), new.account);
+                let Ok(again) = before.sent_again(&PoolAccounts(self), new.account);
                 let after = if same { again } else { before.replaced(new.account, new.bytes, now) };
-                (Charge { near: new.near, ..after }, Some((slot, before)))
+                (Cost { near: new.near, ..after }, Some((slot, before)))
             }
             _ => (new, None),
         };
@@ -93,19 +93,19 @@ impl Values {
             None => Wanted::New(hash, &after),
         };
         let size = Size { records: u64::from(known.is_none()), bytes: after.bytes.into() };
-        while !self.book.has_room(size, Size::default()) && self.expire(now, 1, over) > 0 {}
-        let Ok(goes) = victims(&mut Charged(self), now, wanted);
+        while !self.ledger.has_room(size, Size::default()) && self.expire(now, 1, over) > 0 {}
+        let Ok(goes) = victims(&mut PoolAccounts(self), now, wanted);
         for slot in goes.ok_or(StoreError::Full)? {
             self.remove(slot, Some(over));
         }
         let slot = match known {
             Some(slot) => {
-                self.table.change(slot, |kept| *kept = Value::new(hash, kept.head, record, &after));
+                self.table.change(slot, |kept| *kept = StoredValue::new(hash, kept.head, record, &after));
                 slot
             }
-            None => self.table.insert(Value::new(hash, record.key.key().head(), record, &after))?,
+            None => self.table.insert(StoredValue::new(hash, record.key.key().head(), record, &after))?,
         };
-        let Ok(()) = charge(&mut Charged(self), slot, before.as_ref(), Some(&after));
+        let Ok(()) = update_accounts(&mut PoolAccounts(self), slot, before.as_ref(), Some(&after));
         Ok(())
     }
 
@@ -140,20 +140,20 @@ impl Values {
         });
     }
 
-    pub(super) fn table(&self) -> &Table<Value> {
+    pub(super) fn table(&self) -> &Table<StoredValue> {
         &self.table
     }
 
-    pub(super) fn table_mut(&mut self) -> &mut Table<Value> {
+    pub(super) fn table_mut(&mut self) -> &mut Table<StoredValue> {
         &mut self.table
     }
 
     fn remove(&mut self, slot: Slot, over: Option<&mut Sequences>) {
-        let Some(known) = self.charged(slot) else { return };
-        let Ok(()) = charge(&mut Charged(self), slot, Some(&known.charge), None);
+        let Some(known) = self.ranked(slot) else { return };
+        let Ok(()) = update_accounts(&mut PoolAccounts(self), slot, Some(&known.cost), None);
         if let (Some(value), Some(over)) = (self.table.remove(slot), over)
             && value.has(SEQUENCE)
-            && let Some(left) = remember::left_by(&value.copied())
+            && let Some(left) = tombstone::of_record(&value.copied())
         {
             over.remember(value.hash, left);
         }
@@ -163,30 +163,30 @@ impl Values {
 impl Pool for Values {
     type Id = Slot;
 
-    fn book(&mut self) -> &mut Book<Slot> {
-        &mut self.book
+    fn ledger(&mut self) -> &mut Ledger<Slot> {
+        &mut self.ledger
     }
 
-    fn book_ref(&self) -> &Book<Slot> {
-        &self.book
+    fn ledger_ref(&self) -> &Ledger<Slot> {
+        &self.ledger
     }
 
-    fn charged(&self, id: Slot) -> Option<Ranked<Slot>> {
-        self.table.get(id).map(|value| Ranked { id, rank: value.hash, charge: value.charge() })
+    fn ranked(&self, id: Slot) -> Option<Ranked<Slot>> {
+        self.table.get(id).map(|value| Ranked { id, rank: value.hash, cost: value.cost() })
     }
 
-    fn note(&mut self, id: Slot, charge: &Charge) {
+    fn note(&mut self, id: Slot, cost: &Cost) {
         if let Some(value) = self.table.get_mut(id) {
-            value.note(charge);
+            value.note(cost);
         }
     }
 
     fn all(&self) -> Vec<Ranked<Slot>> {
-        self.table.iter().filter_map(|(slot, _)| self.charged(slot)).collect()
+        self.table.iter().filter_map(|(slot, _)| self.ranked(slot)).collect()
     }
 }
 
-impl Row for Value {
+impl Row for StoredValue {
     type Name = [u8];
 
     fn hash(&self) -> u64 {
@@ -206,13 +206,13 @@ impl Row for Value {
     }
 }
 
-impl Value {
-    fn new(hash: u64, head: u64, record: Record, charge: &Charge) -> Value {
+impl StoredValue {
+    fn new(hash: u64, head: u64, record: Record, cost: &Cost) -> StoredValue {
         let (key, value) = (record.key.as_bytes(), &record.value[..]);
         let flag = |set, flag| if set { flag } else { 0 };
         let is_rare = record.publisher.is_some() || record.announced.is_some() || record.superseded;
         let Record { publisher, announced, superseded, .. } = record;
-        Value {
+        StoredValue {
             data: [key, value].concat().into_boxed_slice(),
             hash,
             head,
@@ -220,16 +220,16 @@ impl Value {
             expires: record.expires.unwrap_or_default(),
             put: record.put.unwrap_or_default(),
             sequence: record.sequence.unwrap_or_default(),
-            account: charge.account,
-            first: charge.first,
+            account: cost.account,
+            first: cost.first,
             rare: is_rare.then(|| Box::new(Rare { publisher, announced, superseded })),
-            since: Since::of(charge),
+            since: Since::of(cost),
             // At most `MAX_KEY_LEN`.
             key_len: key.len() as u16,
             flags: flag(record.expires.is_some(), EXPIRES)
                 | flag(record.claimed, CLAIMED)
                 | flag(record.sequence.is_some(), SEQUENCE)
-                | flag(charge.several, SEVERAL)
+                | flag(cost.several, SEVERAL)
                 | flag(record.put.is_some(), PUT),
         }
     }
@@ -269,13 +269,13 @@ impl Value {
         self.record(RecordKey::from(self.key()))
     }
 
-    fn charge(&self) -> Charge {
-        let charge = self.since.charge(self.account, self.data.len() as u32);
-        Charge { first: self.first, several: self.has(SEVERAL), ..charge }
+    fn cost(&self) -> Cost {
+        let cost = self.since.cost(self.account, self.data.len() as u32);
+        Cost { first: self.first, several: self.has(SEVERAL), ..cost }
     }
 
-    fn note(&mut self, charge: &Charge) {
-        (self.account, self.first, self.since) = (charge.account, charge.first, Since::of(charge));
-        self.flags = self.flags & !SEVERAL | if charge.several { SEVERAL } else { 0 };
+    fn note(&mut self, cost: &Cost) {
+        (self.account, self.first, self.since) = (cost.account, cost.first, Since::of(cost));
+        self.flags = self.flags & !SEVERAL | if cost.several { SEVERAL } else { 0 };
     }
 }

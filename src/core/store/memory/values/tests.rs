@@ -5,11 +5,11 @@ use super::*;
 impl Values {
     pub(in super::super) fn assert_sound(&self) {
         self.table.assert_sound();
-        self.book.assert_sound(&self.all());
+        self.ledger.assert_sound(&self.all());
     }
 
     pub(in super::super) fn assert_empty(&self) {
         assert_eq!(self.table.len(), 0);
-        self.book.assert_empty();
+        self.ledger.assert_empty();
     }
 }

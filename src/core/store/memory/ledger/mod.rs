@@ -1,6 +1,6 @@
 //! What is charged to whom, and in which order records give way.
 //!
-//! Knows: charges. Must not know: what a record is. The order is made when the first record has to give way and forgotten once
+//! Knows: costs. Must not know: what a record is. The order is made when the first record has to give way and forgotten once
 //! the store is half empty: a store that is never full keeps sums alone.
 //!
 //! Addresses are charged to the records that they came with, so that one rule is enough. *Dropped:* a share of a common
@@ -15,10 +15,10 @@ use std::ops::Bound;
 
 use hashbrown::HashTable;
 
-use crate::core::store::eviction::{Account, Accounts, Charge, Ranked, Size};
+use crate::core::store::eviction::{Account, Accounts, Cost, Ranked, Size};
 
-/// The charges of one pool of records.
-pub(super) struct Book<Id> {
+/// The costs of one pool of records.
+pub(super) struct Ledger<Id> {
     bound: Size,
     total: Size,
     weights: HashTable<(Account, u64)>,
@@ -28,7 +28,7 @@ pub(super) struct Book<Id> {
 struct Order<Id> {
     /// Parent, weight, account.
     accounts: BTreeSet<(Account, u64, Account)>,
-    /// Account, standing, the rank the other way round, record.
+    /// Account, tier, the rank the other way round, record.
     records: BTreeSet<(Account, u8, u64, Id)>,
 }
 
@@ -36,21 +36,21 @@ struct Order<Id> {
 pub(super) trait Pool {
     type Id: Copy + Ord + Default;
 
-    fn book(&mut self) -> &mut Book<Self::Id>;
-    fn book_ref(&self) -> &Book<Self::Id>;
-    fn charged(&self, id: Self::Id) -> Option<Ranked<Self::Id>>;
-    /// Keeps this charge with a record, in place of another.
-    fn note(&mut self, id: Self::Id, charge: &Charge);
+    fn ledger(&mut self) -> &mut Ledger<Self::Id>;
+    fn ledger_ref(&self) -> &Ledger<Self::Id>;
+    fn ranked(&self, id: Self::Id) -> Option<Ranked<Self::Id>>;
+    /// Keeps this cost with a record, in place of another.
+    fn note(&mut self, id: Self::Id, cost: &Cost);
     fn all(&self) -> Vec<Ranked<Self::Id>>;
 }
 
 /// A pool as the rule of eviction sees it.
-pub(super) struct Charged<'a, P>(pub(super) &'a mut P);
+pub(super) struct PoolAccounts<'a, P>(pub(super) &'a mut P);
 
-impl<Id: Copy + Ord + Default> Book<Id> {
-    pub(super) fn new(records: usize, bytes: usize) -> Book<Id> {
+impl<Id: Copy + Ord + Default> Ledger<Id> {
+    pub(super) fn new(records: usize, bytes: usize) -> Ledger<Id> {
         let bound = Size { records: records as u64, bytes: bytes as u64 };
-        Book { bound, total: Size::default(), weights: HashTable::new(), order: None }
+        Ledger { bound, total: Size::default(), weights: HashTable::new(), order: None }
     }
 
     pub(super) fn total(&self) -> Size {
@@ -65,25 +65,22 @@ impl<Id: Copy + Ord + Default> Book<Id> {
 
     fn order(&self, records: Vec<Ranked<Id>>) -> Order<Id> {
         let accounts = self.weights.iter().filter_map(|(account, weight)| Some((account.parent()?, *weight, *account)));
-        Order {
-            accounts: accounts.collect(),
-            records: records.iter().map(|r| place(r.id, r.rank, &r.charge)).collect(),
-        }
+        Order { accounts: accounts.collect(), records: records.iter().map(|r| place(r.id, r.rank, &r.cost)).collect() }
     }
 }
 
-impl<P: Pool> Accounts for Charged<'_, P> {
+impl<P: Pool> Accounts for PoolAccounts<'_, P> {
     type Id = P::Id;
     type Error = Infallible;
 
     fn weight(&self, account: Account) -> Result<u64, Infallible> {
-        let weights = &self.0.book_ref().weights;
+        let weights = &self.0.ledger_ref().weights;
         Ok(weights.find(hash_of(account), |entry| entry.0 == account).map_or(0, |entry| entry.1))
     }
 
     fn change_weight(&mut self, account: Account, less: u64, more: u64) -> Result<(), Infallible> {
-        let book = self.0.book();
-        let entry = book.weights.entry(hash_of(account), |entry| entry.0 == account, |entry| hash_of(entry.0));
+        let ledger = self.0.ledger();
+        let entry = ledger.weights.entry(hash_of(account), |entry| entry.0 == account, |entry| hash_of(entry.0));
         let mut entry = entry.or_insert((account, 0));
         let from = entry.get().1;
         let to = from.saturating_sub(less) + more;
@@ -91,7 +88,7 @@ impl<P: Pool> Accounts for Charged<'_, P> {
         if to == 0 {
             entry.remove();
         }
-        if let (Some(order), Some(parent)) = (&mut book.order, account.parent()) {
+        if let (Some(order), Some(parent)) = (&mut ledger.order, account.parent()) {
             order.accounts.remove(&(parent, from, account));
             order.accounts.extend((to > 0).then_some((parent, to, account)));
         }
@@ -103,13 +100,13 @@ impl<P: Pool> Accounts for Charged<'_, P> {
         parent: Account,
         before: Option<(u64, Account)>,
     ) -> Result<Option<(u64, Account)>, Infallible> {
-        if self.0.book_ref().order.is_none() {
+        if self.0.ledger_ref().order.is_none() {
             let records = self.0.all();
-            let order = self.0.book().order(records);
-            self.0.book().order = Some(order);
+            let order = self.0.ledger().order(records);
+            self.0.ledger().order = Some(order);
         }
         let (weight, account) = before.unwrap_or((u64::MAX, Account::PUBLISHED));
-        let order = self.0.book_ref().order.as_ref();
+        let order = self.0.ledger_ref().order.as_ref();
         let last = order
             .and_then(|order| order.accounts.range((parent, 0, Account::PUBLISHED)..(parent, weight, account)).last());
         Ok(last.map(|(_, weight, account)| (*weight, *account)))
@@ -117,27 +114,27 @@ impl<P: Pool> Accounts for Charged<'_, P> {
 
     fn next(&mut self, account: Account, after: Option<&Ranked<P::Id>>) -> Result<Option<Ranked<P::Id>>, Infallible> {
         let from = match after {
-            Some(after) => Bound::Excluded(place(after.id, after.rank, &after.charge)),
+            Some(after) => Bound::Excluded(place(after.id, after.rank, &after.cost)),
             None => Bound::Included((account, 0, 0, P::Id::default())),
         };
-        let order = self.0.book_ref().order.as_ref();
+        let order = self.0.ledger_ref().order.as_ref();
         let next = order.and_then(|order| order.records.range((from, Bound::Unbounded)).next());
-        Ok(next.filter(|(of, ..)| *of == account).and_then(|(.., id)| self.0.charged(*id)))
+        Ok(next.filter(|(of, ..)| *of == account).and_then(|(.., id)| self.0.ranked(*id)))
     }
 
-    fn set_charge(&mut self, id: P::Id, before: Option<&Charge>, after: Option<&Charge>) -> Result<(), Infallible> {
+    fn set_cost(&mut self, id: P::Id, before: Option<&Cost>, after: Option<&Cost>) -> Result<(), Infallible> {
         if let (Some(_), Some(after)) = (before, after) {
             self.0.note(id, after);
         }
-        let rank = self.0.book_ref().order.as_ref().and_then(|_| self.0.charged(id)).map(|record| record.rank);
-        let book = self.0.book();
-        let bytes = |charge: Option<&Charge>| charge.map_or(0, |charge| u64::from(charge.bytes));
-        book.total.records = book.total.records + u64::from(after.is_some()) - u64::from(before.is_some());
-        book.total.bytes = book.total.bytes + bytes(after) - bytes(before);
-        if book.total.records < book.bound.records / 2 && book.total.bytes < book.bound.bytes / 2 {
-            book.order = None;
+        let rank = self.0.ledger_ref().order.as_ref().and_then(|_| self.0.ranked(id)).map(|record| record.rank);
+        let ledger = self.0.ledger();
+        let bytes = |cost: Option<&Cost>| cost.map_or(0, |cost| u64::from(cost.bytes));
+        ledger.total.records = ledger.total.records + u64::from(after.is_some()) - u64::from(before.is_some());
+        ledger.total.bytes = ledger.total.bytes + bytes(after) - bytes(before);
+        if ledger.total.records < ledger.bound.records / 2 && ledger.total.bytes < ledger.bound.bytes / 2 {
+            ledger.order = None;
         }
-        if let (Some(order), Some(rank)) = (&mut book.order, rank) {
+        if let (Some(order), Some(rank)) = (&mut ledger.order, rank) {
             before.map(|before| order.records.remove(&place(id, rank, before)));
             order.records.extend(after.map(|after| place(id, rank, after)));
         }
@@ -145,7 +142,7 @@ impl<P: Pool> Accounts for Charged<'_, P> {
     }
 
     fn has_room(&self, more: Size, less: Size) -> bool {
-        self.0.book_ref().has_room(more, less)
+        self.0.ledger_ref().has_room(more, less)
     }
 }
 
@@ -154,6 +151,6 @@ fn hash_of(account: Account) -> u64 {
     account.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
 }
 
-fn place<Id>(id: Id, rank: u64, charge: &Charge) -> (Account, u8, u64, Id) {
-    (charge.account, charge.standing(), !rank, id)
+fn place<Id>(id: Id, rank: u64, cost: &Cost) -> (Account, u8, u64, Id) {
+    (cost.account, cost.tier(), !rank, id)
 }

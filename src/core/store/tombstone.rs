@@ -13,7 +13,7 @@ use crate::core::time::Timestamp;
 const REMOVED_FOR: Duration = Duration::from_secs(96 * 3600);
 
 /// The number that a value leaves when it goes, and until when it counts; `None` if it has none.
-pub fn left_by(record: &Record) -> Option<(u64, Timestamp)> {
+pub fn of_record(record: &Record) -> Option<(u64, Timestamp)> {
     let until = match record.expires {
         Some(expires) => expires + expires.since(record.received).max(SEQUENCE_MEMORY),
         None => record.announced.unwrap_or_default().max(record.received) + REMOVED_FOR,
@@ -22,7 +22,7 @@ pub fn left_by(record: &Record) -> Option<(u64, Timestamp)> {
 }
 
 /// What is remembered of two numbers of one key: the higher, for the longer time.
-pub fn both(one: (u64, Timestamp), other: Option<(u64, Timestamp)>) -> (u64, Timestamp) {
+pub fn merged(one: (u64, Timestamp), other: Option<(u64, Timestamp)>) -> (u64, Timestamp) {
     other.map_or(one, |other| (one.0.max(other.0), one.1.max(other.1)))
 }
 
@@ -34,16 +34,16 @@ mod tests {
     fn a_number_is_remembered_for_as_long_as_copies_may_live() {
         let hours = |n: u64| Timestamp::from_secs(n * 3600);
         let mut record = Record::new("/a/b", "v", hours(10));
-        assert_eq!(left_by(&record), None);
+        assert_eq!(of_record(&record), None);
         record.sequence = Some(7);
-        assert_eq!(left_by(&record), Some((7, hours(10 + 96))), "without an end it counts from the receipt");
+        assert_eq!(of_record(&record), Some((7, hours(10 + 96))), "without an end it counts from the receipt");
         record.announced = Some(hours(30));
-        assert_eq!(left_by(&record), Some((7, hours(30 + 96))), "or from the announcement, if that is later");
+        assert_eq!(of_record(&record), Some((7, hours(30 + 96))), "or from the announcement, if that is later");
         record.expires = Some(hours(11));
-        assert_eq!(left_by(&record), Some((7, hours(11 + 48))), "two days after its end at least");
+        assert_eq!(of_record(&record), Some((7, hours(11 + 48))), "two days after its end at least");
         record.expires = Some(hours(110));
-        assert_eq!(left_by(&record), Some((7, hours(210))), "or as long again as it lived");
-        assert_eq!(both((7, hours(1)), Some((5, hours(2)))), (7, hours(2)));
-        assert_eq!(both((7, hours(1)), None), (7, hours(1)));
+        assert_eq!(of_record(&record), Some((7, hours(210))), "or as long again as it lived");
+        assert_eq!(merged((7, hours(1)), Some((5, hours(2)))), (7, hours(2)));
+        assert_eq!(merged((7, hours(1)), None), (7, hours(1)));
     }
 }

@@ -4,15 +4,15 @@ use std::fmt::Debug;
 
 use super::*;
 
-impl<Id: Copy + Ord + Default + Debug> Book<Id> {
+impl<Id: Copy + Ord + Default + Debug> Ledger<Id> {
     pub(in super::super) fn assert_sound(&self, records: &[Ranked<Id>]) {
         let mut weights = std::collections::BTreeMap::<Account, u64>::new();
         let mut total = Size::default();
         for record in records {
-            total += Size { records: 1, bytes: record.charge.bytes.into() };
-            let mut account = Some(record.charge.account);
+            total += Size { records: 1, bytes: record.cost.bytes.into() };
+            let mut account = Some(record.cost.account);
             while let Some(of) = account {
-                *weights.entry(of).or_default() += record.charge.shares();
+                *weights.entry(of).or_default() += record.cost.shares();
                 account = of.parent();
             }
         }

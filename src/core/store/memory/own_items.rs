@@ -9,28 +9,28 @@ use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::store::{Item, StoreError};
 use crate::core::time::Timestamp;
 
-pub(super) struct Own {
-    keys: Table<Published>,
+pub(super) struct OwnItems {
+    keys: Table<PublishedKey>,
     count: usize,
 }
 
 /// All that this node published under one key.
-pub(super) struct Published {
+pub(super) struct PublishedKey {
     hash: u64,
     head: u64,
     items: Vec<Item>,
 }
 
-impl Own {
-    pub(super) fn new() -> Own {
-        Own { keys: Table::new(), count: 0 }
+impl OwnItems {
+    pub(super) fn new() -> OwnItems {
+        OwnItems { keys: Table::new(), count: 0 }
     }
 
     pub(super) fn keep(&mut self, hash: u64, item: Item) -> Result<(), StoreError> {
         self.take(hash, item.key(), provider(&item));
         match self.keys.find(hash, item.key()) {
             Some(slot) => drop(self.keys.change(slot, |kept| kept.items.push(item))),
-            None => drop(self.keys.insert(Published { hash, head: item.key().key().head(), items: vec![item] })?),
+            None => drop(self.keys.insert(PublishedKey { hash, head: item.key().key().head(), items: vec![item] })?),
         }
         self.count += 1;
         Ok(())
@@ -58,11 +58,11 @@ impl Own {
         self.take_first(slot, |item| item.is_expired(now))
     }
 
-    pub(super) fn table(&self) -> &Table<Published> {
+    pub(super) fn table(&self) -> &Table<PublishedKey> {
         &self.keys
     }
 
-    pub(super) fn table_mut(&mut self) -> &mut Table<Published> {
+    pub(super) fn table_mut(&mut self) -> &mut Table<PublishedKey> {
         &mut self.keys
     }
 
@@ -86,13 +86,13 @@ impl Own {
     }
 }
 
-impl Published {
+impl PublishedKey {
     pub(super) fn items(&self) -> &[Item] {
         &self.items
     }
 }
 
-impl Row for Published {
+impl Row for PublishedKey {
     type Name = RecordKey;
 
     fn hash(&self) -> u64 {

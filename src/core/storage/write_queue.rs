@@ -7,15 +7,15 @@
 
 use std::cmp::Ordering;
 
-use super::Asker;
+use super::Waiter;
 use crate::core::store::{Put, Sender};
 
 /// The latest writers of a key that are remembered. Source: so many groups that write to one key at once are an attack.
 const MAX_WRITERS: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct Contended {
-    waiting: Option<(Asker, Put)>,
+pub(super) struct WriteQueue {
+    waiting: Option<(Waiter, Put)>,
     /// Who wrote, the latest last.
     writers: Vec<Writer>,
 }
@@ -27,10 +27,10 @@ fn writer(sender: &Sender) -> Writer {
     sender.group.ok_or(sender.peer)
 }
 
-impl Contended {
+impl WriteQueue {
     /// The store works at a PUT of this sender.
-    pub(super) fn new(sender: &Sender) -> Contended {
-        Contended { waiting: None, writers: vec![writer(sender)] }
+    pub(super) fn new(sender: &Sender) -> WriteQueue {
+        WriteQueue { waiting: None, writers: vec![writer(sender)] }
     }
 
     pub(super) fn waits(&self) -> bool {
@@ -38,16 +38,16 @@ impl Contended {
     }
 
     /// Lets a PUT wait if it goes before the one that waits. Returns whose PUT does not wait.
-    pub(super) fn offer(&mut self, asker: Asker, put: Put) -> Option<Asker> {
+    pub(super) fn offer(&mut self, waiter: Waiter, put: Put) -> Option<Waiter> {
         match &mut self.waiting {
-            Some((_, waiting)) if !goes_before(&self.writers, &put, waiting) => Some(asker),
-            waiting => waiting.replace((asker, put)).map(|(pushed_out, _)| pushed_out),
+            Some((_, waiting)) if !goes_before(&self.writers, &put, waiting) => Some(waiter),
+            waiting => waiting.replace((waiter, put)).map(|(pushed_out, _)| pushed_out),
         }
     }
 
     /// The PUT that waits, which the store gets now.
-    pub(super) fn take(&mut self) -> Option<(Asker, Put)> {
-        let (asker, put) = self.waiting.take()?;
+    pub(super) fn take(&mut self) -> Option<(Waiter, Put)> {
+        let (waiter, put) = self.waiting.take()?;
         if let Some(writer) = put.from.as_ref().map(writer) {
             self.writers.retain(|other| *other != writer);
             if self.writers.len() == MAX_WRITERS {
@@ -55,7 +55,7 @@ impl Contended {
             }
             self.writers.push(writer);
         }
-        Some((asker, put))
+        Some((waiter, put))
     }
 }
 
