@@ -95,7 +95,7 @@ fn the_conformance_tests_catch_broken_stores() {
     }
 }
 
-/// Who keeps nobody treats late ones like early ones, and is not fair all the same.
+/// A store that keeps no records treats late ones like early ones, and is still not fair.
 #[test]
 fn a_store_that_gives_up_when_it_is_full_is_not_fair() {
     let fair: [fn(&mut Conformance<'_>); 3] = [

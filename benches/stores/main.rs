@@ -21,7 +21,7 @@ use multiaddr::{Multiaddr, Protocol};
 #[global_allocator]
 static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
-/// What is measured, in nanoseconds an operation or in bytes a record, and which ratio is promised.
+/// The measures, in nanoseconds an operation or in bytes a record, with the promised ratio.
 const MEASURES: [(&str, &str, f64); 6] = [
     ("provider_insert", "ns", 1.0),
     ("provider_read20", "ns", 5.0),
@@ -34,14 +34,14 @@ const MEASURES: [(&str, &str, f64); 6] = [
 /// One figure for each of [`MEASURES`].
 type Figures = [f64; MEASURES.len()];
 
-/// So many providers has each key.
+/// Number of providers of each key.
 const PER_KEY: u64 = 20;
-/// How long a value is in bytes.
+/// Length of a value in bytes.
 const VALUE_LEN: usize = 100;
-/// So many operations are made ready at once, before the clock starts.
+/// Number of operations prepared together before the clock starts.
 const BATCH: u64 = 10_000;
 
-/// How much is kept in one round.
+/// Amount of data in one round.
 #[derive(Clone, Copy)]
 struct Load {
     /// Keys with providers.
@@ -116,7 +116,7 @@ fn main() {
     let load = if has("--quick") { QUICK } else { FULL };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..load.rounds {
-        // Who is first changes, since the allocator remembers.
+        // The order changes, since the allocator keeps a state.
         if round % 2 == 0 {
             ours.push(ours::run(load));
             theirs.push(theirs::run(load));

@@ -208,7 +208,7 @@ impl DeferredControl {
     }
 
     /// Finishes the operation at this position of the queue, 0 being the one that has waited longest, and so before
-    /// those that came earlier; the first that concerns the same key, if several do. Nothing happens if there is none.
+    /// those that came earlier; the first one of the same key, if there are several. Without such an operation this does nothing.
     pub fn release_at(&mut self, position: usize) {
         self.send(Command::ReleaseAt(position));
         self.wake();

@@ -12,7 +12,7 @@ use super::flood::{contact, peer};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const HOUR: Duration = Duration::from_secs(3600);
-/// So many keys a flood has at most: thirty times what a default store has room for.
+/// Maximum number of keys of a flood: thirty times what a default store keeps.
 const MILLION: u64 = 1_000_000;
 
 fn store(room: usize) -> MemoryStore {
@@ -95,7 +95,7 @@ fn who_floods_a_holder_does_not_harm_what_it_brings() {
         assert_eq!(left(&mut store, later, name, 200), 200, "{name}");
     }
     assert_eq!(store.usage().values, 1_000);
-    // Who publishes still finds room, at the cost of what was replicated last.
+    // A publisher still finds space, at the cost of the records that were replicated last.
     for n in 0..100 {
         assert!(put(&mut store, later, format!("/new/{n}"), from(3, Some(3))));
     }

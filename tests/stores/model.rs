@@ -57,7 +57,7 @@ fn later(now: Timestamp, secs: u8) -> Timestamp {
 struct Model {
     values: BTreeMap<RecordKey, Record>,
     providers: BTreeMap<(RecordKey, PeerId), ProviderRecord>,
-    /// Whoever announces last says how long the addresses of a remote peer live.
+    /// The last announcement decides how long the addresses of a remote peer live.
     addrs: BTreeMap<PeerId, Timestamp>,
     /// The highest sequence number of what is gone, and until when it is remembered.
     gone: BTreeMap<RecordKey, (u64, Timestamp)>,

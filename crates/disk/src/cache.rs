@@ -1,4 +1,4 @@
-//! What was read lately, within a bound of bytes.
+//! Recently read entries, within a bound of bytes.
 //!
 //! Knows: which entry was used last, and what entries cost. Must not know: the database, or whether an entry is still
 //! true; whoever changes the database forgets what it changed.

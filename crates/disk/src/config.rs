@@ -35,16 +35,15 @@ pub struct DiskStoreConfig {
     /// The bytes of all remote provider records: their keys, ids and addresses, and two for each address. Default:
     /// [`DEFAULT_MAX_PROVIDER_BYTES`](Self::DEFAULT_MAX_PROVIDER_BYTES).
     pub max_provider_bytes: usize,
-    /// Sequence numbers that are remembered of values that are over. Of too many those that would be forgotten first
-    /// go first. Default: [`DEFAULT_MAX_SEQUENCES`](Self::DEFAULT_MAX_SEQUENCES).
+    /// Remembered sequence numbers of removed and expired values. Those that end first are evicted first. Default: [`DEFAULT_MAX_SEQUENCES`](Self::DEFAULT_MAX_SEQUENCES).
     pub max_sequences: usize,
     /// Bytes of memory for records that were read lately. Default: [`DEFAULT_CACHE_BYTES`](Self::DEFAULT_CACHE_BYTES).
     pub cache_bytes: usize,
     /// Bytes of memory for the database's own pages. Default:
     /// [`DEFAULT_DATABASE_CACHE_BYTES`](Self::DEFAULT_DATABASE_CACHE_BYTES).
     pub database_cache_bytes: usize,
-    /// Remote writes that wait for the disk; one more is refused with [`StoreError::Busy`]. As many again have room
-    /// that are this node's own. Default: [`DEFAULT_MAX_PENDING_WRITES`](Self::DEFAULT_MAX_PENDING_WRITES).
+    /// Remote writes that wait for the disk; one more is refused with [`StoreError::Busy`]. This node's own writes have a bound
+    /// of the same size. Default: [`DEFAULT_MAX_PENDING_WRITES`](Self::DEFAULT_MAX_PENDING_WRITES).
     ///
     /// [`StoreError::Busy`]: libp2p_kad_dht::core::StoreError::Busy
     pub max_pending_writes: usize,
@@ -55,9 +54,9 @@ pub struct DiskStoreConfig {
     pub max_pending_reads: usize,
     /// Threads that read, at least one. Default: [`DEFAULT_READERS`](Self::DEFAULT_READERS).
     pub readers: usize,
-    /// In place of one that is drawn when the database is made.
+    /// Replaces the seed that is drawn when the database is made.
     pub(super) seed: Option<[u8; 32]>,
-    /// What the disk does that disks do not do on command.
+    /// Faults of the disk that a test asks for.
     #[cfg(any(test, feature = "testing"))]
     pub(super) faults: DiskFaults,
 }
@@ -127,7 +126,7 @@ impl Default for DiskStoreConfig {
 }
 
 impl DiskStoreConfig {
-    /// Whether the bounds hold for what is counted, with so much more and so much less.
+    /// Whether the bounds hold for these counts after this much is added and this much removed.
     pub(super) fn has_room(&self, counts: &Counts, kind: Kind, more: Size, less: Size) -> bool {
         let (records, bytes) = match kind {
             Kind::Value => (self.max_values, self.max_value_bytes),
@@ -140,16 +139,16 @@ impl DiskStoreConfig {
         fits(total.records, more.records, less.records, records) && fits(total.bytes, more.bytes, less.bytes, bytes)
     }
 
-    /// Whether there is more than the bounds allow.
+    /// Whether these counts exceed the bounds.
     pub(super) fn is_exceeded(&self, counts: &Counts) -> bool {
         let holds = |kind| self.has_room(counts, kind, Size::default(), Size::default());
         !holds(Kind::Value) || !holds(Kind::Provided)
     }
 
-    /// A new store decides under this seed who gives way; an existing one keeps the seed that it was made with.
+    /// Seed of a new store for its choice of records to evict; an existing one keeps the seed that it was made with.
     ///
-    /// For tests that have to come out the same each time. Without it the seed is random and known to nobody, and so
-    /// it should be: who knows it can make peer ids and keys that are always kept.
+    /// For tests that have to be repeatable. Without it the seed is random and secret, as it has to be: with the seed, peer ids
+    /// and keys can be made that are always kept.
     #[must_use]
     pub fn with_seed(mut self, seed: [u8; 32]) -> DiskStoreConfig {
         self.seed = Some(seed);

@@ -271,7 +271,7 @@ fn open(path: &Path, access: Access, config: &DiskStoreConfig) -> Result<Held<Da
     database(file, access, config).map_err(|error| database_error(path, error))
 }
 
-/// Whose file it is, by its first bytes.
+/// Checks by the first bytes that the file is a store of this version.
 fn check_start(path: &Path, file: &mut File) -> Result<(), OpenError> {
     let mut start = Vec::new();
     Read::take(&mut *file, wide(START)).read_to_end(&mut start).map_err(|error| OpenError::io(path, error))?;

@@ -1,4 +1,4 @@
-//! The store itself: what it answers at once, and what it hands to its threads.
+//! The store itself: it answers from its cache, or passes operations to its threads.
 //!
 //! Knows: its queues and their bounds. Must not know: the database, which only the threads touch.
 
@@ -22,40 +22,39 @@ use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use libp2p_kad_dht::core::store::{Done, Found, Op, Put, Store, StoreError, Ticket, Usage};
 
-/// So long a store that is dropped waits for its last writes.
+/// Maximum time that dropping a store waits for its last writes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Keeps everything in one database file, within the bounds of a [`DiskStoreConfig`].
+/// Keeps records in one database file, within the bounds of a [`DiskStoreConfig`].
 ///
-/// A write has not ended before it would survive `kill -9` and a power cut, if the disk keeps its word: writes
+/// A write ends once it would survive `kill -9` and a power cut, as long as the disk honours a sync: writes
 /// that wait for one another share one transaction. Reads are answered from a cache, or take time and come from the disk. The caller never waits for the disk, and the memory does not grow with what is kept.
 ///
-/// # What gives way when a bound is reached
+/// # Eviction
 ///
-/// Expired records, first of all. Then [the rule of eviction](libp2p_kad_dht::core::store::eviction), as in the memory
-/// store: a record is charged to whoever sent it, and whoever has the most gives way to others. Whoever would have to give
-/// way itself is refused with [`StoreError::Full`]; a newer version of what is kept is always taken.
+/// At a bound, expired records are removed first, then [the rule of eviction](libp2p_kad_dht::core::store::eviction) decides,
+/// as in the memory store: each sender pays for its records, and the one with the most loses some. A new record that would
+/// itself be the first to go is refused with [`StoreError::Full`]; a new version of a stored record is always accepted.
 ///
 /// * **Values**: bounded in number, and in bytes with their keys.
 /// * **Provider records**: bounded in number, and in bytes with their keys and addresses.
-/// * **Providers of one key**: of too many one of the IP group with most of them goes, where groups count, else one by
-///   chance, so that of n each is kept with chance [`max_providers_per_key`](DiskStoreConfig::max_providers_per_key) / n.
-/// * **Sequence numbers**: those that would be forgotten first go first.
+/// * **Providers of one key**: one of the IP group with the most of them is evicted, where groups count, else a random one, so
+///   that of n each is kept with probability [`max_providers_per_key`](DiskStoreConfig::max_providers_per_key) / n.
+/// * **Sequence numbers**: those that end first are evicted first.
 ///
 /// A store that is opened with smaller bounds than it was filled under shrinks in the background by the same rule, at most
 /// 2,048 records of each kind a transaction.
 ///
-/// What gives way is found by a look into ordered tables, so a write costs the same however full the store is. Writes of
-/// this node go before those of peers that wait.
+/// Ordered tables lead to the records to evict, so a write costs the same however full the store is. Writes of this node go
+/// before waiting writes of peers.
 ///
-/// # What can go wrong
+/// # Failures
 ///
 /// When the disk is full, writes end with [`StoreError::Full`] and reads go on; when it fails otherwise, they end with
-/// [`StoreError::Failed`]. The cause is in the log. A write that ended so is as a rule not there, but may be if the
-/// disk failed at its very end. A row that cannot be read is reported as [`StoreError::Damaged`] to whoever asks first,
-/// and put aside in the file with up to 1,023 others; from then on its place is empty. A block of the file that is not
-/// what was written there stays where it is, and [`StoreError::Damaged`] is what each operation ends with that needs it;
-/// others go on.
+/// [`StoreError::Failed`]. The log has the cause. A failed write is usually not stored, but may be if the disk failed at its
+/// very end. The first read of a damaged row fails with [`StoreError::Damaged`]; the row is moved aside in the file, with up
+/// to 1,023 others, and its place is empty from then on. A block with a wrong checksum stays where it is, and each operation
+/// that needs it fails with [`StoreError::Damaged`]; others go on.
 ///
 /// Dropping a store waits for its last writes, ten seconds at most.
 #[derive(Debug)]
@@ -68,18 +67,18 @@ pub struct DiskStore {
     threads: Vec<JoinHandle<()>>,
     /// Disconnected when the last thread has ended.
     ended: Receiver<()>,
-    /// Whether there was more than the bounds allow when it was opened, and the thread that writes knows no time yet.
+    /// Whether the store exceeded its bounds when it was opened, and the writer was not told the time yet.
     exceeded: bool,
 }
 
 impl DiskStore {
-    /// Opens the store at `path`, or makes an empty one if there is nothing. The directory must exist.
+    /// Opens the store at `path`, or makes an empty one if there is no file. The directory must exist.
     ///
     /// Blocks for as long as the disk needs: milliseconds, also after a crash and with a million records.
     ///
     /// # Errors
     ///
-    /// [`OpenError`], whose variants say who must act. Nothing that is there is changed by a failure.
+    /// [`OpenError`], whose variants tell what to do. A failure changes no file.
     pub fn open(path: impl AsRef<Path>, config: DiskStoreConfig) -> Result<DiskStore, OpenError> {
         let path = path.as_ref();
         let (handle, head) = Handle::open(path, &config)?;
@@ -110,7 +109,7 @@ impl DiskStore {
         Ok(DiskStore { shared, config, writes, reads: Some(reads), threads, ended, exceeded })
     }
 
-    /// What a write takes of the room for what waits; an error if its record is too large.
+    /// The bytes of the queue that a write takes; an error if its record is too large.
     fn takes(&self, op: &Op) -> Result<Pending, StoreError> {
         match op {
             Op::Put(put) => {
@@ -133,7 +132,7 @@ impl DiskStore {
         }
     }
 
-    /// Hands a write to its thread, unless too much waits there.
+    /// Passes a write to the writer, unless its queue is full.
     fn hand_over(&mut self, ticket: Option<Ticket>, task: Task, takes: Pending) -> Result<(), StoreError> {
         let config = &self.config;
         let admitted = self.shared.admit(|pending| {
@@ -154,7 +153,7 @@ impl DiskStore {
         Ok(())
     }
 
-    /// Answers from the cache, or hands a read to the threads.
+    /// Answers from the cache, or passes a read to the readers.
     fn read(&mut self, ticket: Ticket, ask: Ask, answer: impl FnOnce(&Entry) -> Found) -> Option<Done> {
         match ask.name().and_then(|name| self.shared.cached(&name)) {
             Some(entry) => Some(Ok(answer(&entry))),
@@ -179,7 +178,7 @@ impl DiskStore {
 /// The longest queue; its places are allocated at once.
 const MAX_QUEUE: usize = 65_536;
 
-/// So many writes of this node's own may wait.
+/// Maximum number of own writes that wait.
 fn own_writes(config: &DiskStoreConfig) -> usize {
     config.max_pending_writes.clamp(256, MAX_QUEUE)
 }
@@ -190,7 +189,7 @@ fn takes(own: bool, bytes: usize) -> Pending {
     if own { OWN } else { Pending { remote_writes: 1, remote_bytes: bytes, own_writes: 0, reads: 0 } }
 }
 
-/// A thread of the store's own, the only ones of the library: a disk can only be waited for.
+/// Starts a thread. The disk store is the only part of the library that has threads, since disk access blocks.
 fn spawn(name: &str, alive: SyncSender<()>, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     Builder::new().name(name.into()).spawn(move || {
         run();

@@ -1,4 +1,4 @@
-//! Why a store cannot be opened, and who must act.
+//! Why a store cannot be opened, and what to do.
 //!
 //! Knows: paths and causes. Must not know: how the store works.
 
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use libp2p_kad_dht::core::StoreError;
 use redb::StorageError;
 
-/// Why a [`DiskStore`](super::DiskStore) was not opened. Nothing that was at the path is changed by a failure.
+/// Why a [`DiskStore`](super::DiskStore) was not opened. A failure changes no file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -18,20 +18,20 @@ pub enum OpenError {
         /// The database.
         path: PathBuf,
     },
-    /// The operating system does not let this process read and write there. Give it the right, or choose another path.
+    /// The operating system does not let this process read and write there. Grant the permission, or choose another path.
     #[error("{path} cannot be read and written ({source}); check the permissions or choose another path")]
     Denied {
         /// The database, or where it was to be made.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Something else is there: a directory, an empty file, or a file of another program. Choose another path.
     #[error("{path} is not a store of this library ({found}); it is left as it is, choose another path")]
     Foreign {
-        /// What was to be opened.
+        /// The path that was to be opened.
         path: PathBuf,
-        /// What is there instead.
+        /// The kind of file that is there instead.
         found: &'static str,
     },
     /// A later version of this crate made it. Update the crate.
@@ -44,8 +44,8 @@ pub enum OpenError {
         /// The format that this version reads.
         known: u64,
     },
-    /// An unreleased version of this crate made it; its records cannot be read any more. Move it away and start again:
-    /// what other nodes keep comes back by itself, and the application publishes its own records again.
+    /// Written by an unreleased version of this crate; its records cannot be read. Move it away and start again: records that
+    /// other nodes hold come back by themselves, and the application publishes its own again.
     #[error("{path} has format {found}, this version reads format {known}; move it away to start with an empty store")]
     Older {
         /// The database.
@@ -56,7 +56,7 @@ pub enum OpenError {
         known: u64,
     },
     /// It is a store, but part of it that a start needs is missing or wrong. Bring back a copy, or move it away and start
-    /// again: what other nodes keep comes back by itself, and the application publishes its own records again.
+    /// again: records that other nodes hold come back by themselves, and the application publishes its own again.
     ///
     /// Every block of the file has a checksum. So the database under the store, which panics over what it did not write,
     /// never sees a block that is damaged, and nothing depends on catching its panics: a program that is built with
@@ -66,23 +66,23 @@ pub enum OpenError {
     Damaged {
         /// The database.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         cause: String,
     },
-    /// The disk has no room for it. Make room.
+    /// The disk is full. Free some space.
     #[error("there is no room for {path} ({source})")]
     Full {
         /// Where it was to be made or opened.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The path leads nowhere, or the disk failed.
+    /// The path does not exist, or the disk failed.
     #[error("{path} cannot be opened ({source})")]
     Io {
-        /// What was to be opened.
+        /// The path that was to be opened.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -98,7 +98,7 @@ impl OpenError {
         }
     }
 
-    /// What the operating system's part in it is.
+    /// The error of the operating system, if there is one.
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
             OpenError::Denied { source, .. } | OpenError::Full { source, .. } | OpenError::Io { source, .. } => {
@@ -109,12 +109,12 @@ impl OpenError {
     }
 }
 
-/// Whether the cause is a want of room.
+/// Whether the disk is full.
 fn is_full(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
-/// What a failure of the database means to who uses the store.
+/// The error of the store for an error of the database.
 pub(super) fn reason(error: &StorageError) -> StoreError {
     match error {
         StorageError::Io(error) if is_full(error.kind()) => StoreError::Full,

@@ -1,9 +1,9 @@
 #![doc = include_str!("../README.md")]
 //!
 //! Knows: the store's contract, one embedded database, and threads. Must not know: the network, any clock (time comes
-//! with each call), or why something is kept.
+//! with each call), or why a record is kept.
 //!
-//! One thread writes, a few read; the caller's own never touches the disk. What waits between them is bounded.
+//! One thread writes, a few read; the caller's own never touches the disk. The queues between them are bounded.
 //!
 //! # Why redb
 //!

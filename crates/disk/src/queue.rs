@@ -9,7 +9,7 @@ use super::group::Task;
 use super::shared::Pending;
 use libp2p_kad_dht::core::store::Ticket;
 
-/// So many writes of peers share a transaction with this node's own.
+/// Maximum number of writes of peers that share a transaction with own writes.
 const MAX_BESIDE: usize = 16;
 
 /// One write that waits.
@@ -46,7 +46,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Nothing more comes.
+    /// Closes the queue: no more writes are added.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();

@@ -3,7 +3,7 @@
 //! Knows: the tables, and how to walk them in order. Must not know: who asked.
 //!
 //! Reads see the last durable transaction: the contract lets a read during a pending write find the state before it.
-//! What is read while it is being written is not cached. While the file grows, redb syncs it under a lock that the
+//! A row that changes while it is read is not cached. While the file grows, redb syncs it under a lock that the
 //! start of a read needs, so the writer starts one read transaction after each commit, which all readers share.
 
 use std::ops::Bound;
@@ -118,7 +118,7 @@ impl Reader {
         self.shared.damaged(name);
     }
 
-    /// What is at a place; it stays in the cache unless it changes meanwhile.
+    /// The row of a place; it stays in the cache unless it changes meanwhile.
     fn entry(&self, ask: Ask) -> Result<Arc<Entry>, StorageError> {
         let Some(name) = ask.name() else { return Ok(Arc::new(Entry::Provided(Vec::new()))) };
         if let Some(entry) = self.shared.cached(&name) {

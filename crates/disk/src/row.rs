@@ -32,7 +32,7 @@ const FIRST: u8 = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) own: bool,
-    /// What is charged for it; its bytes are not written down. Of no meaning for an own one.
+    /// Its cost, without bytes in the encoded row; meaningless for an own record.
     pub(super) cost: Cost,
     pub(super) expires: Timestamp,
     pub(super) addrs_expire: Timestamp,
@@ -262,7 +262,7 @@ fn put_short(row: &mut Vec<u8>, bytes: &[u8]) {
     row.extend(&bytes[..usize::from(len)]);
 }
 
-/// What is left of a row.
+/// The rest of a row, to be decoded.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

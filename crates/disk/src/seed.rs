@@ -1,7 +1,7 @@
 //! Hashes under the store's secret seed: the order in which records give way, and who is charged for them.
 //!
-//! Knows: bytes. Must not know: what is kept. The hashes are in the file, so they are the same in every version. Nobody who
-//! does not know the seed can make a key or an id that never gives way.
+//! Knows: bytes. Must not know: records. The hashes are in the file, so they are the same in every version. Without the seed no
+//! peer can make a key or an id that is never evicted.
 
 use libp2p_kad_dht::core::store::Sender;
 use libp2p_kad_dht::core::store::eviction::Account;

@@ -11,11 +11,12 @@ use super::cache::{Cache, Entry, Name};
 use super::tables::Span;
 use libp2p_kad_dht::core::store::{Done, Ticket, Usage};
 
-/// So many answers may wait to be fetched before nothing more is taken. Source: a driver fetches them all at once.
+/// Maximum number of results that wait for `poll_done`; beyond it operations are refused. Source: a driver fetches all of them
+/// at once.
 const MAX_UNPOLLED: usize = 65_536;
 
-/// So many rows that cannot be read wait to be put aside; further ones are met again. Source: more at once is a file
-/// that is beyond help.
+/// Maximum number of damaged rows that wait to be moved aside; later reads find further ones again. Source: a file with more
+/// is beyond help.
 const MAX_DAMAGED: usize = 1_024;
 
 pub(super) struct Shared(Mutex<State>);
@@ -47,7 +48,7 @@ pub(super) struct Kept {
     pub(super) expiry: Option<Span>,
 }
 
-/// What is handed to the threads and not polled yet.
+/// Operations that the threads have and the driver did not poll yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pending {
     pub(super) remote_writes: usize,

@@ -160,7 +160,7 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }
 
-/// What is counted, kept in the database so that no start needs to count it again.
+/// The counts of records, kept in the database so that no start has to count again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Remote values, and their bytes with those of their keys.

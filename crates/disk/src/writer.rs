@@ -18,10 +18,11 @@ use super::tables::Writable;
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::{Done, StoreError};
 
-/// So many writes share a transaction at most, so that the first of them does not wait for long.
+/// Maximum number of writes in one transaction, so that the first of them does not wait for long.
 const MAX_GROUP: usize = 256;
 
-/// So many groups in a row may find nothing that gives way though there is too much; then the next write tries again.
+/// Maximum number of groups in a row that find no record to evict in a store above its bounds; then it waits for the next
+/// write.
 const MAX_FRUITLESS: usize = 16;
 
 pub(super) struct Writer {
@@ -47,7 +48,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut fruitless = 0;
         loop {
-            // What is too much gives way bit by bit, between the writes that come and when none does.
+            // A store above its bounds shrinks step by step, between writes and while there are none.
             let shrinks = self.now.is_some() && self.config.is_exceeded(&self.head.counts) && fruitless < MAX_FRUITLESS;
             let Some(group) = self.queue.take(MAX_GROUP, !shrinks) else { return };
             self.now = group.iter().rev().find_map(|job| job.task.time()).or(self.now);

@@ -1,9 +1,9 @@
-//! The way to the store, for peers and for queries alike: who waits for the end of which operation.
+//! Access to the store for peers and queries: which waiter gets the result of which operation.
 //!
-//! Knows: the store, the validator, and who asked. Must not know: what a reply looks like or what a query does next.
+//! Knows: the store, the validator, and the waiters. Must not know: what a reply looks like or what a query does next.
 //!
-//! An operation that takes time waits here under its ticket, and its end comes out of [`Storage::on_done`] with the name of
-//! whoever asked. Of the valid PUTs of peers that concern one key, one is with the store and one waits (`write_queue`).
+//! An operation that takes time is pending here under its ticket, and [`Storage::on_done`] returns its result with its waiter.
+//! Of the valid PUTs of peers to one key, one is with the store and one waits (`write_queue`).
 
 #[cfg(test)]
 mod tests;
@@ -21,12 +21,12 @@ use super::time::Timestamp;
 use super::validate::InvalidValue;
 use write_queue::WriteQueue;
 
-/// Names a peer's request that waits here. Never used twice, other than the driver's name for it: that is free again
-/// once the peer is gone, while the store still works for it.
+/// Number of a peer's request that waits for the store. It is never used twice, unlike the driver's id for the request: that
+/// is free again once the peer has disconnected, while the store may still be at work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct InboundTicket(pub(crate) u64);
 
-/// Who asked.
+/// The part of the node that gets the result of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiter {
     /// A peer.
@@ -35,17 +35,17 @@ pub(crate) enum Waiter {
     Query(QueryId),
     /// A duty of this node.
     Duty(Duty),
-    /// Nobody waits for it, but an own value may give way to it: what a read or an announcement found out.
+    /// No part waits, but the value, which a read or an announcement found, may supersede an own one.
     Adopt,
-    /// Nobody: what is noted on records, and the peers that are kept for the next start.
+    /// No part waits: for times noted on records, and peers saved for the next start.
     Nobody,
-    /// The start, which wants the peers back that were kept.
+    /// The start, which reads the saved peers.
     Restore,
-    /// The duty that forgets what has expired.
+    /// The removal of expired records.
     Expiry,
 }
 
-/// What reads records to see what is to be done about them. Each reads one page at a time.
+/// The periodic tasks that scan records, each one page at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Duty {
     /// Announces again what this node published.
@@ -64,9 +64,9 @@ pub(crate) struct Storage {
     waiting: BTreeMap<Ticket, PendingOp>,
     /// The keys to which peers write while a write of a peer is under way.
     queued: BTreeMap<RecordKey, WriteQueue>,
-    /// Those whose PUT another one has pushed out.
+    /// Waiters whose PUT was pushed out of the queue by another one.
     displaced: Vec<(Waiter, Done)>,
-    /// The keys under which a value of this node's own has given way to another. Taken after each operation.
+    /// Keys under which another value took the place of this node's own. Taken after each operation.
     superseded: Vec<RecordKey>,
 }
 
@@ -76,7 +76,7 @@ struct PendingOp {
     waiter: Waiter,
     /// The key of a PUT.
     put: Option<RecordKey>,
-    /// Whether PUTs of other peers may wait behind it.
+    /// Whether PUTs of other peers may be queued behind it.
     queued: bool,
 }
 
@@ -100,12 +100,12 @@ impl Storage {
         &*self.store
     }
 
-    /// How many operations wait here that somebody asked for, those included whose waiter has given up.
+    /// Number of operations pending here, including those whose waiter has given up.
     pub(crate) fn jobs(&self) -> usize {
         self.waiting.len() + self.queued.values().filter(|key| key.waits()).count()
     }
 
-    /// Has the store do this. Returns its end, or `None` if it takes time.
+    /// Runs an operation. Returns its result, or `None` if it takes time.
     pub(crate) fn run(&mut self, now: Timestamp, waiter: Waiter, op: Op) -> Option<Done> {
         self.begin(now, waiter, op, false)
     }
@@ -171,13 +171,13 @@ impl Storage {
         done
     }
 
-    /// An operation that was under way has ended. Returns who asked, and how it ended, and the same of the PUT behind it if
-    /// that was done at once.
+    /// To be called when a pending operation has ended. Returns its waiter and its result, and those of the PUTs queued behind
+    /// it that were done at once.
     pub(crate) fn on_done(&mut self, now: Timestamp, ticket: Ticket, mut done: Done) -> Vec<(Waiter, Done)> {
         let Some(PendingOp { waiter, put, queued }) = self.waiting.remove(&ticket) else { return Vec::new() };
         self.note_superseded(&done, put.clone());
         if let Ok(Found::Value(value)) = &mut done {
-            // The read may have begun while it lived.
+            // The read may have begun before it expired.
             value.take_if(|value| value.is_expired(now));
         }
         let mut ends = vec![(waiter, done)];
@@ -187,7 +187,7 @@ impl Storage {
         ends
     }
 
-    /// Begins with the PUT that waits for the key, if one does.
+    /// Begins the PUT that is queued for the key, if there is one.
     fn next_put(&mut self, now: Timestamp, key: &RecordKey, ends: &mut Vec<(Waiter, Done)>) {
         while let Some((waiter, put)) = self.queued.get_mut(key).and_then(WriteQueue::take) {
             match self.begin(now, waiter, Op::Put(Box::new(put)), true) {
@@ -198,12 +198,12 @@ impl Storage {
         self.queued.remove(key);
     }
 
-    /// Those whose PUT another one has pushed out since this was last asked.
+    /// Waiters whose PUT was pushed out since the last call.
     pub(crate) fn take_displaced(&mut self) -> Vec<(Waiter, Done)> {
         std::mem::take(&mut self.displaced)
     }
 
-    /// A key under which a value of this node's own has given way to another since this was last asked.
+    /// A key under which another value took the place of this node's own since the last call.
     pub(crate) fn take_superseded(&mut self) -> Option<RecordKey> {
         self.superseded.pop()
     }

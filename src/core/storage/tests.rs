@@ -1,4 +1,4 @@
-//! Who is told what, whatever the store does first.
+//! Each waiter gets its result, in whatever order the store works.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -96,7 +96,7 @@ fn act(storage: &mut Storage, i: usize, pick: u32, local: &Arc<Contact>) {
     };
 }
 
-/// What is kept in the end is what a store keeps that does everything at once, in whatever order a slow one works.
+/// A slow store ends with the same records as one that does everything at once, in whatever order it works.
 #[test]
 fn the_order_of_what_is_asked_for_holds_in_every_order_of_the_store() {
     let local = Contact::new(PeerId::random(), ["/memory/1".parse().unwrap()]);

@@ -1,4 +1,4 @@
-//! The PUTs of peers that concern one key: one is with the store, and one waits.
+//! PUTs of peers to one key: one is with the store, and one waits.
 //!
 //! Knows: which of two that wait goes before the other. Must not know: what is kept, or how the store judges.
 //!
@@ -10,17 +10,18 @@ use std::cmp::Ordering;
 use super::Waiter;
 use crate::core::store::{Put, Sender};
 
-/// The latest writers of a key that are remembered. Source: so many groups that write to one key at once are an attack.
+/// Maximum number of recent writers remembered for a key. Source: more groups than this writing to one key at once are an
+/// attack.
 const MAX_WRITERS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct WriteQueue {
     waiting: Option<(Waiter, Put)>,
-    /// Who wrote, the latest last.
+    /// Recent writers, the latest last.
     writers: Vec<Writer>,
 }
 
-/// Who writes: an IP group, or a peer where groups do not count.
+/// An IP group, or a peer where groups do not count.
 type Writer = Result<u64, libp2p_identity::PeerId>;
 
 fn writer(sender: &Sender) -> Writer {
@@ -37,7 +38,7 @@ impl WriteQueue {
         self.waiting.is_some()
     }
 
-    /// Lets a PUT wait if it goes before the one that waits. Returns whose PUT does not wait.
+    /// Queues a PUT if it goes before the queued one. Returns the waiter of the PUT that is left out.
     pub(super) fn offer(&mut self, waiter: Waiter, put: Put) -> Option<Waiter> {
         match &mut self.waiting {
             Some((_, waiting)) if !goes_before(&self.writers, &put, waiting) => Some(waiter),
@@ -45,7 +46,7 @@ impl WriteQueue {
         }
     }
 
-    /// The PUT that waits, which the store gets now.
+    /// Takes the queued PUT, to give it to the store.
     pub(super) fn take(&mut self) -> Option<(Waiter, Put)> {
         let (waiter, put) = self.waiting.take()?;
         if let Some(writer) = put.from.as_ref().map(writer) {

@@ -1,7 +1,7 @@
-//! What this node keeps, behind one small trait.
+//! The store of records, behind one small trait.
 //!
-//! Knows: records, quotas, expiry, order in the keyspace. Must not know: peers other than as values, requests, or
-//! who asks. A store is called inside the event loop, so it never blocks: what takes time ends later.
+//! Knows: records, quotas, expiry, order in the keyspace. Must not know: peers other than as values, requests, or the
+//! caller. A store is called inside the event loop, so it never blocks: an operation that takes time ends later.
 
 pub mod eviction;
 mod ext;
@@ -29,21 +29,21 @@ use libp2p_identity::PeerId;
 
 /// Keeps values and provider records.
 ///
-/// A store is told what to do by an [`Op`] and says how it ended by a [`Done`]; [`StoreExt`] has a typed call for each.
+/// Each operation is an [`Op`], its result a [`Done`]; [`StoreExt`] has a typed call for each.
 ///
 /// The contract, which the tests in `testing::conformance` check (feature `testing`):
 ///
-/// * A write that ended without an error is read back by every later read until it is replaced, removed, expired or has
-///   given way. A write that failed changed nothing. While a write is under way, a read may find the state before it or
-///   after it.
+/// * A write that ended without an error is read back by every later read until it is replaced, removed, expired or
+///   evicted. A write that failed changed nothing. While a write is pending, a read may find the state before it or after
+///   it.
 /// * The operations that concern one key take effect in the order in which they were begun, except that this node's own
 ///   writes may go before those of peers.
 /// * Expired records may linger until [`Op::Expire`] takes them, but no read with a `now` at or after their expiry
-///   returns them. A store may also forget them of itself whenever it learns of a `now`.
+///   returns them. A store may also remove them by itself at any operation with a later `now`.
 /// * A value is judged inside the write: the store finds what is kept under the key, and keeps what [`Judge::decide`]
-///   returns. It decides nothing about values itself, and reads nothing but the expiry of those that it has.
+///   returns. It decides nothing about values itself, and reads only the expiry of those that it keeps.
 /// * Own records (`own == true`) do not count against the quotas of remote ones and are never evicted for them. Remote
-///   records may give way to other remote ones where there is no room for all; which ones, a store decides and says.
+///   records may be evicted for other remote ones in a full store; each store documents which ones.
 /// * Keys are any bytes, up to [`MAX_KEY_LEN`](super::config::MAX_KEY_LEN) for values and up to
 ///   [`MAX_PROVIDER_KEY_LEN`](super::config::MAX_PROVIDER_KEY_LEN) for provider records. Longer ones may be refused as
 ///   [`StoreError::TooLarge`].
@@ -77,11 +77,11 @@ use libp2p_identity::PeerId;
 /// }
 /// ```
 pub trait Store: Send {
-    /// Does `op` and returns how it ended, or begins with it and returns `None`: then [`Store::poll_done`] returns the end
-    /// later, under `ticket`. The caller chooses tickets, each unique among the operations under way.
+    /// Runs `op` and returns its result, or begins it and returns `None`: then [`Store::poll_done`] returns the result later,
+    /// under `ticket`. The caller chooses tickets, each unique among the pending operations.
     fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done>;
 
-    /// The next operation that was under way and has ended; if there is none yet, registers `waker` (in place of an
+    /// The result of the next pending operation that has ended; if there is none yet, registers `waker` (in place of an
     /// earlier one) and wakes it once there is.
     ///
     /// A store that does everything at once keeps this default.
@@ -90,65 +90,65 @@ pub trait Store: Send {
         None
     }
 
-    /// Whether this store outlives the process, so that peers are worth keeping in it. Not with this default.
+    /// Whether this store outlives the process, so that peers are worth saving in it. `false` by default.
     fn keeps_peers(&self) -> bool {
         false
     }
 
-    /// When the next item expires, so that the node can sleep until then; `None` if nothing expires. It is in the past
-    /// while expired items linger.
+    /// When the next item expires, so that the node can sleep until then; `None` if no item expires. It is in the past while
+    /// expired items linger.
     fn next_expiry(&self) -> Option<Timestamp>;
 
-    /// How much is kept, expired items that linger included.
+    /// Numbers of stored items, including expired ones that linger.
     fn usage(&self) -> Usage;
 }
 
-/// What a store is to do.
+/// An operation of a store.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
 pub enum Op {
     /// Finds the value under this key, unless it has expired: [`Found::Value`].
     Get(RecordKey),
-    /// Keeps a value, if the judge lets it take the place of what is kept under its key: [`Found::Kept`], or the judge's
-    /// error; [`StoreError::Full`] or [`StoreError::TooLarge`] if there is no room.
+    /// Keeps a value, if the judge lets it replace the one under its key: [`Found::Kept`], or the judge's error;
+    /// [`StoreError::Full`] or [`StoreError::TooLarge`] if there is no space.
     Put(Box<Put>),
-    /// Notes on an own record that it was announced at this time, on another's value that it was stored again: `announced`
-    /// or `received` becomes that time, unless a store came since. Only if the same value, or the same own provider
-    /// record, is still kept; else nothing changes. [`Found::Nothing`].
+    /// Notes that an own record was announced, or another's value stored again, at this time: `announced` or `received`
+    /// becomes that time, unless the record was stored since. Only if the same value, or the same own provider record, is
+    /// still kept. [`Found::Nothing`].
     Touch(Item, Timestamp),
-    /// Forgets the value under this key, though not its sequence number, so that no older copy that is still about comes
-    /// back: [`Found::Nothing`], also if there is none.
+    /// Removes the value under this key but remembers its sequence number, so that no older copy from another node replaces
+    /// it: [`Found::Nothing`], also if there is none.
     Remove(RecordKey),
     /// Finds the providers of this key that have not expired; addresses past their own expiry are left out:
     /// [`Found::Providers`].
     Providers(RecordKey),
     /// Keeps a provider record, in place of an earlier one of the same key and provider: [`Found::Kept`], or an error as for
-    /// [`Op::Put`]. Beside it, who brought it.
+    /// [`Op::Put`]. The second field is the peer that sent it; `None` for this node itself.
     AddProvider(Box<ProviderRecord>, Option<Sender>),
-    /// Forgets that this peer provides this key: [`Found::Nothing`], also if it is not known to.
+    /// Removes the record that this peer provides this key: [`Found::Nothing`], also if there is none.
     RemoveProvider(RecordKey, PeerId),
     /// Finds the items of this kind in order of their place in the keyspace, from just after `after` (from the start
     /// without it), up to `limit`: [`Found::Items`]. Several items can lie at one place; a page never splits them, so it can
     /// be longer than `limit`. A page shorter than `limit` is the last one. Expired items that linger are among them, as
     /// they were written.
     Scan {
-        /// Of which kind.
+        /// Kind of items.
         what: Scan,
-        /// The place after which to begin.
+        /// Place after which to begin.
         after: Option<Key>,
-        /// How many.
+        /// Number of items to find.
         limit: usize,
     },
-    /// Keeps the peers of the routing table for the next start, in place of those kept before, with their addresses:
-    /// [`Found::Nothing`]. A store that does not outlive the process forgets them.
+    /// Saves the peers of the routing table with their addresses for the next start, in place of those saved before:
+    /// [`Found::Nothing`]. A store that does not outlive the process ignores them.
     SavePeers(Vec<Arc<Contact>>),
-    /// Finds the peers that were kept last: [`Found::Peers`].
+    /// Finds the peers that were saved last: [`Found::Peers`].
     SavedPeers,
-    /// Forgets up to `limit` items that have expired, own ones too: [`Found::Expired`]. Before that, items of other
-    /// peers that expire after `latest` expire at `latest` from now on, and count for the limit: a host's clock that was ahead leaves
-    /// such.
+    /// Removes up to `limit` expired items, own ones too: [`Found::Expired`]. Before that, items of other peers that expire
+    /// after `latest` expire at `latest` from now on, and count for the limit. Such items remain after the host's clock was
+    /// ahead.
     Expire {
-        /// How many.
+        /// Maximum number of items.
         limit: usize,
         /// No item of another peer may expire later.
         latest: Timestamp,
@@ -156,7 +156,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The key that it concerns, if it is one.
+    /// The one key that it concerns; `None` for operations on many.
     pub fn key(&self) -> Option<&RecordKey> {
         match self {
             Op::Get(key) | Op::Remove(key) | Op::Providers(key) | Op::RemoveProvider(key, _) => Some(key),
@@ -172,61 +172,61 @@ impl Op {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Put {
-    /// The value. It is valid.
+    /// The value. It was validated.
     pub record: Record,
-    /// Decides whether it takes the place of what is kept.
+    /// Decides whether it replaces the stored value.
     pub judge: Judge,
-    /// Who brought it; `None` is this node itself.
+    /// The peer that sent it; `None` for this node itself.
     pub from: Option<Sender>,
 }
 
 impl Put {
-    /// A value that nobody else brought, to be judged so.
+    /// A value of this node itself.
     pub fn new(record: Record, judge: Judge) -> Put {
         Put { record, judge, from: None }
     }
 
-    /// The same, brought by this peer.
+    /// The same, sent by this peer.
     #[must_use]
     pub fn from(self, sender: Sender) -> Put {
         Put { from: Some(sender), ..self }
     }
 }
 
-/// Who brought a record over a connection: where there is no room for all records, it is charged for this one.
+/// The peer that sent a record over a connection. In a full store it pays for the record, see [`eviction`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sender {
     /// The peer at the other end of the connection.
     pub peer: PeerId,
-    /// A number for the IP group of its address, where groups count: whoever is in one group is charged together.
+    /// Number of its IP group, where groups count: the peers of one group pay together.
     pub group: Option<u64>,
-    /// Whether it is one of the k closest to the record that this node knows, so that the record is likely to be one that it
-    /// keeps for others and brings to this node in its turn.
+    /// Whether it is one of the k closest peers to the record that this node knows, so that it probably holds the record for
+    /// others and replicates it.
     pub holder: bool,
-    /// Whether this node itself is one of the k closest to the record: its own neighbourhood gives way last.
+    /// Whether this node itself is one of the k closest to the record. Such records are evicted last.
     pub near: bool,
 }
 
 impl Sender {
-    /// A peer that is in no group, and no holder of what it brings.
+    /// A peer without a group that is no holder of the record, which is not near this node.
     pub fn new(peer: PeerId) -> Sender {
         Sender { peer, group: None, holder: false, near: false }
     }
 }
 
-/// How an operation ended.
+/// Result of an operation.
 pub type Done = Result<Found, StoreError>;
 
-/// What an operation that did not fail has to say.
+/// What a successful operation returns.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
 pub enum Found {
-    /// It is done.
+    /// Success, without a result.
     Nothing,
-    /// The record is kept, as durably as this store keeps anything.
+    /// The record is stored, as durably as this store can.
     Kept {
-        /// Whether it took the place of another value that this node itself had put.
+        /// Whether it replaced another value that this node itself had put.
         superseded: bool,
     },
     /// The answer to [`Op::Get`].
@@ -237,15 +237,15 @@ pub enum Found {
     Items(Vec<Item>),
     /// The answer to [`Op::SavedPeers`].
     Peers(Vec<Arc<Contact>>),
-    /// How many items [`Op::Expire`] forgot or let expire earlier; fewer than its limit means that none is left.
+    /// Number of items that [`Op::Expire`] removed or made expire earlier; fewer than its limit means that none is left.
     Expired(usize),
 }
 
-/// A sequence number outlives its value for so long at least. Source: the lifetime of values, 48 h: whoever stored the
-/// value while it was alive has forgotten it by then.
+/// Minimum time for which a sequence number is remembered after its value. Source: the lifetime of values, 48 h, after which
+/// every other holder has dropped the value too.
 pub const SEQUENCE_MEMORY: Duration = Duration::from_secs(48 * 3600);
 
-/// What an [`Op::Scan`] looks for. A store skips the others at little cost: there can be a million of them.
+/// Kind of items that an [`Op::Scan`] finds. A store skips others at little cost, since there can be a million of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
 pub enum Scan {
@@ -254,12 +254,12 @@ pub enum Scan {
     All,
     /// Values, own ones included.
     Values,
-    /// What this node published: its own values and its own provider records.
+    /// This node's own values and provider records.
     Own,
 }
 
 impl Scan {
-    /// Whether it looks for this.
+    /// Whether it finds this item.
     pub fn wants(self, item: &Item) -> bool {
         match self {
             Scan::All => true,
@@ -269,7 +269,7 @@ impl Scan {
     }
 }
 
-/// One thing that an [`Op::Scan`] finds.
+/// A stored item, as an [`Op::Scan`] finds it.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
 pub enum Item {
@@ -305,7 +305,7 @@ impl Item {
     }
 }
 
-/// Names an operation under way. Chosen by the caller, unique among those under way.
+/// Number of a pending operation, chosen by the caller and unique among those pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
@@ -322,7 +322,7 @@ impl std::fmt::Display for Ticket {
     }
 }
 
-/// How much a store keeps.
+/// Numbers of items in a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -334,22 +334,22 @@ pub struct Usage {
     pub own: usize,
 }
 
-/// Why a store did not do what it was asked.
+/// Why an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum StoreError {
-    /// There is no room for it.
+    /// There is no space for the record.
     #[error("the store is full")]
     Full,
-    /// Too much waits for the store, or for the place under this key; a later attempt may find room.
+    /// Too many operations are pending, or too many writes to this key; a later attempt may succeed.
     #[error("the store is busy")]
     Busy,
-    /// The judge prefers what is kept, or a higher sequence number was kept before.
+    /// The judge prefers the stored value, or a value with a higher sequence number was stored before.
     #[error("a newer value is stored there")]
     Old,
-    /// The judge does not let the value take the place of the one that is kept.
-    #[error("another value is stored there than the one to replace")]
+    /// The judge does not let the value replace the stored one.
+    #[error("a different value is stored there than the one to replace")]
     Conflict,
     /// The key or the value alone is larger than the store takes.
     #[error("the record is too large for the store")]
@@ -357,8 +357,8 @@ pub enum StoreError {
     /// The store itself failed; its own log says why.
     #[error("the store failed")]
     Failed,
-    /// What is kept there cannot be read any more. The store puts it aside, so that the next read finds nothing and
-    /// the next write finds room.
-    #[error("what was kept there is damaged")]
+    /// The stored record is damaged and cannot be read. The store moves it aside, so that the next read finds none and the
+    /// next write succeeds.
+    #[error("the stored record is damaged")]
     Damaged,
 }

@@ -12,7 +12,7 @@ use crate::core::time::Timestamp;
 /// at other nodes live 48 h from the last announcement, and as long again for one that was late.
 const REMOVED_FOR: Duration = Duration::from_secs(96 * 3600);
 
-/// The number that a value leaves when it goes, and until when it counts; `None` if it has none.
+/// The sequence number to remember when a value is removed, and until when; `None` if it has none.
 pub fn of_record(record: &Record) -> Option<(u64, Timestamp)> {
     let until = match record.expires {
         Some(expires) => expires + expires.since(record.received).max(SEQUENCE_MEMORY),
@@ -21,7 +21,7 @@ pub fn of_record(record: &Record) -> Option<(u64, Timestamp)> {
     Some((record.sequence?, until))
 }
 
-/// What is remembered of two numbers of one key: the higher, for the longer time.
+/// Merges two sequence numbers of one key: the higher one, remembered for the longer time.
 pub fn merged(one: (u64, Timestamp), other: Option<(u64, Timestamp)>) -> (u64, Timestamp) {
     other.map_or(one, |other| (one.0.max(other.0), one.1.max(other.1)))
 }

@@ -239,7 +239,7 @@ impl Conformance<'_> {
             ok(store.put(NOW, record), "a value is kept");
             ok(store.add_provider(NOW, provider("content", n, expires, own)), "a provider record is kept");
         }
-        // What is cut counts for the limit too.
+        // Items that are made to expire earlier count for the limit too.
         while ok(store.expire_until(NOW, 1, LATER), "expiry goes on") == 1 {}
         assert_eq!(all(&mut store).len(), 6, "what is to expire later stays until then");
         assert_eq!(store.next_expiry(), Some(LATER), "what other peers sent expires at `latest`");

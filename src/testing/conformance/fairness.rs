@@ -1,6 +1,6 @@
-//! Who stays where not all remote records can: late ones have the chance of early ones.
+//! Fairness of a full store: late records have the same chance to stay as early ones.
 //!
-//! Knows: the contract. Must not know: how a store chooses; it only counts who is left.
+//! Knows: the contract. Must not know: how a store chooses; the checks only count which records are left.
 
 use super::driven::announced;
 use super::fixtures::{NOW, all, ok, peer, provider, provider_ids, refused, value};
@@ -10,11 +10,11 @@ use crate::core::Timestamp;
 use crate::core::store::{Item, Judge, Op, Put, Sender};
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
-/// So many writes are under way at once.
+/// Number of writes pending at once.
 const BATCH: usize = 64;
 /// First provider of the late ones.
 const LATE: u64 = 1 << 32;
-/// So many addresses has a peer that has many, each of 25 bytes.
+/// Number of addresses of a peer that has many, each of 25 bytes.
 const MANY: usize = 24;
 
 impl Conformance<'_> {

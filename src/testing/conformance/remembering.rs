@@ -115,7 +115,7 @@ impl Conformance<'_> {
         }
     }
 
-    /// What is read is what the judge decided on, with what is kept and what was kept before it.
+    /// A read returns what the judge decided, and the judge saw the stored value and the remembered sequence number.
     pub fn a_value_is_judged_inside_the_write(&mut self) {
         let mut store = self.fresh();
         let put = |store: &mut Driven<'_>, bytes: &[u8], own: bool| {

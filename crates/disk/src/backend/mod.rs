@@ -28,9 +28,9 @@ use super::faults::DiskFaults;
 
 /// What has a checksum; the smallest page of the database.
 const BLOCK: u64 = 4_096;
-/// So many blocks have their checksums in one block.
+/// Number of blocks whose checksums are in one block.
 const GROUP: u64 = 512;
-/// What the database keeps in its first block.
+/// Contents of the first block of the database.
 const HEADER: usize = 320;
 /// Where that is; both are written before each sync that needs it, so that one may be lost.
 const HEADS: [u64; 2] = [BLOCK, 2 * BLOCK];
@@ -48,7 +48,7 @@ pub(super) struct Disk {
     faults: DiskFaults,
 }
 
-/// What is done with the file.
+/// An access to the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Access {
     /// There is nothing in it yet.
@@ -59,7 +59,7 @@ pub(super) enum Access {
     Look,
 }
 
-/// What is not in the file yet.
+/// Changes that are not in the file yet.
 struct State {
     number: u64,
     len: u64,

@@ -79,7 +79,7 @@ struct Unsure {
 
 struct Losses {
     synced: Vec<u8>,
-    /// What was written since then, sector by sector, or how long the file became.
+    /// Writes since then, sector by sector, and new lengths of the file.
     pending: Vec<(usize, Vec<u8>)>,
     random: u64,
     /// What a cut would leave, and how many transactions were acknowledged by then.

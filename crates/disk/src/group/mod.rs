@@ -1,4 +1,4 @@
-//! The writes of one transaction, each of them done to the tables.
+//! The writes of one transaction, applied to the tables.
 //!
 //! Knows: the bounds, the counts and what all kinds of records share. Must not know: threads, tickets, or when a
 //! transaction ends.
@@ -24,16 +24,16 @@ use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::eviction::Cost;
 use libp2p_kad_dht::core::store::{Done, Found, Item, Op, StoreError, touch_provider};
 
-/// So many rows that could not be read are put aside, for whoever wants to look into them; further ones are dropped.
+/// Maximum number of damaged rows that are kept for inspection; further ones are dropped.
 const MAX_DAMAGED: u64 = 1_024;
 
 /// One write.
 #[derive(Debug)]
 pub(super) enum Task {
     Op(Timestamp, Op),
-    /// Puts a row aside that could not be read, if it still cannot.
+    /// Moves a damaged row aside, if it still cannot be read.
     PutAside(Name),
-    /// Tells the time, at which what is too much may give way.
+    /// Tells the time, so that a store above its bounds can shrink.
     Time(Timestamp),
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Group<'t, 'c> {
     seed: Seed,
     /// How many costs changed.
     settled: usize,
-    /// A row was put aside: what was counted about it is not known.
+    /// Whether a row was moved aside, so that the counts are wrong.
     recount: bool,
 }
 
@@ -69,7 +69,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Group { tables, counts, changed: BTreeSet::new(), config, seed: Seed::new(seed), settled: 0, recount: false }
     }
 
-    /// Makes one write. An error means that the whole group is lost.
+    /// Applies one write. An error means that the whole group is lost.
     pub(super) fn apply(&mut self, task: &Task) -> Result<Done, StorageError> {
         let (now, op) = match task {
             Task::Op(now, op) => (*now, op),
@@ -95,7 +95,7 @@ impl<'t, 'c> Group<'t, 'c> {
                 let cut = self.cut(now, *latest, *limit)?;
                 return Ok(Ok(Found::Expired(cut + self.expire(now, limit - cut)?)));
             }
-            // Those that read do this.
+            // The readers do these.
             Op::Get(_) | Op::Providers(_) | Op::Scan { .. } | Op::SavedPeers => return Ok(Err(StoreError::Failed)),
         }
         Ok(Ok(Found::Nothing))
@@ -110,7 +110,7 @@ impl<'t, 'c> Group<'t, 'c> {
         expiry_span(&self.tables.expiry)
     }
 
-    /// Lets go of the tables. What is counted, and what changed.
+    /// Drops the tables. Returns the counts and the names of changed rows.
     pub(super) fn end(self) -> (Counts, BTreeSet<Name>) {
         (self.counts, self.changed)
     }
@@ -129,7 +129,7 @@ impl<'t, 'c> Group<'t, 'c> {
         }
     }
 
-    /// Forgets up to `limit` items that are over at `now`.
+    /// Removes up to `limit` items that have expired at `now`.
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StorageError> {
         let mut taken = 0;
         while taken < limit {
@@ -145,7 +145,7 @@ impl<'t, 'c> Group<'t, 'c> {
                 Kind::Value => self.expire_value(at, &place)?,
                 Kind::Provided => self.expire_provided(now, &place, limit - taken)?,
             };
-            // An entry that leads to nothing must not be met forever.
+            // An index row without a record would be met forever.
             if self.first_of(kind, &place)? != Some(at) {
                 self.tables.expiry.remove(key)?;
             }
@@ -153,7 +153,8 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(taken)
     }
 
-    /// Lets end at `latest` what of other peers would end later, as is left by a clock that was ahead; up to `limit` rows.
+    /// Makes items of other peers that expire after `latest` expire at `latest`, up to `limit` rows. A clock that was ahead
+    /// leaves such.
     fn cut(&mut self, now: Timestamp, latest: Timestamp, limit: usize) -> Result<usize, StorageError> {
         let (after, own) = (expiry_key(latest, Kind::Provided, &[u8::MAX; 32]), narrow(self.counts.own));
         let rows = self.tables.expiry.range::<[u8; 41]>((Bound::Excluded(after), Bound::Unbounded))?.rev();
@@ -176,7 +177,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(cut)
     }
 
-    /// When what is at this place is over first.
+    /// The first expiry at this place.
     fn first_of(&mut self, kind: Kind, place: &Place) -> Result<Option<Timestamp>, StorageError> {
         Ok(match kind {
             Kind::Value => self.value_at(place)?.and_then(|(record, _)| record.expires),
@@ -204,8 +205,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(found.unwrap_or_default())
     }
 
-    /// Moves a row that cannot be read to where it is in nobody's way. What else leads to it is cleared away by whoever
-    /// meets it.
+    /// Moves a damaged row to the table of damaged rows. Index rows that lead to it are removed when they are met.
     fn put_aside(&mut self, (kind, place): Name) -> Result<(), StorageError> {
         report(&place);
         let key = own_key(&place, kind);
@@ -260,7 +260,7 @@ impl Counts {
     }
 }
 
-/// Says that a row cannot be read.
+/// Logs that a row cannot be read.
 pub(super) fn report(place: &Place) {
     let start = u32::from_be_bytes([place[0], place[1], place[2], place[3]]);
     tracing::error!(place = format!("{start:08x}"), "a row of the store cannot be read and is put aside");

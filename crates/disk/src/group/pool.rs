@@ -1,6 +1,6 @@
-//! What is charged to whom, as the rule of eviction reads and writes it: in ordered tables beside the records.
+//! The accounts of one kind of records for the eviction rule, in ordered tables beside the records.
 //!
-//! Knows: costs, and where they are written down. Must not know: who gives way. A cost is in the row of its record; what
+//! Knows: costs, and where they are written down. Must not know: which records are evicted. A cost is in the row of its record; what
 //! leads to a record that is not there any more is cleared away by whoever meets it.
 
 use redb::{ReadableTable as _, StorageError};
@@ -22,8 +22,8 @@ impl<'t, 'c> Group<'t, 'c> {
         Pool { group: self, kind }
     }
 
-    /// Makes records give way where there are more than the bounds allow, as after these were lowered: so many as one write
-    /// may. Returns how many, with those that were found to have settled.
+    /// Evicts records of a store above its bounds, as after these were lowered: as many as one write may. Returns their number,
+    /// including records that were settled.
     pub(in super::super) fn shrink(&mut self, now: Timestamp) -> Result<usize, StorageError> {
         let (mut gone, settled) = (0, self.settled);
         if !self.config.is_exceeded(&self.counts) {
@@ -37,7 +37,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(gone + self.settled - settled)
     }
 
-    /// Forgets what has expired until there is room for so much more of this kind, so many records at most.
+    /// Removes expired records until there is space for this much more of this kind, within the steps of one write.
     pub(super) fn expire_for(&mut self, now: Timestamp, kind: Kind, more: Size) -> Result<(), StorageError> {
         for _ in 0..eviction::MAX_STEPS {
             if self.config.has_room(&self.counts, kind, more, Size::default()) || self.expire(now, 1)? == 0 {
@@ -47,7 +47,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(())
     }
 
-    /// Forgets records that give way.
+    /// Removes evicted records.
     pub(super) fn drop_all(&mut self, kind: Kind, victims: Vec<Id>) -> Result<(), StorageError> {
         for (place, rank) in victims {
             match kind {
@@ -58,7 +58,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(())
     }
 
-    /// What is charged for a remote record, as its row says.
+    /// The cost of a remote record, from its row.
     fn cost_of(&mut self, kind: Kind, (place, rank): Id) -> Result<Option<Cost>, StorageError> {
         Ok(match kind {
             Kind::Value => self.value_at(&place)?.filter(|(record, _)| !record.own).map(|(_, cost)| cost),
@@ -74,7 +74,7 @@ impl<'t, 'c> Group<'t, 'c> {
         row.entries.iter().position(|entry| !entry.own && self.seed.of_provider(place, &entry.peer) == rank)
     }
 
-    /// Writes what is charged for a record into its row.
+    /// Writes the cost of a record into its row.
     fn note_cost(&mut self, kind: Kind, (place, rank): Id, cost: &Cost) -> Result<(), StorageError> {
         match kind {
             Kind::Value => {
@@ -100,7 +100,7 @@ impl<'t, 'c> Group<'t, 'c> {
 }
 
 impl Pool<'_, '_, '_> {
-    /// Forgets the weight of an account of which no record is left: their rows were damaged.
+    /// Removes the weight of an account without records: their rows were damaged.
     fn forget_weight(&mut self, account: Account) -> Result<(), StorageError> {
         let gone = self.weight(account)?;
         for account in std::iter::successors(Some(account), |account| account.parent()) {
@@ -166,7 +166,7 @@ impl Accounts for Pool<'_, '_, '_> {
                 Some(cost) if cost.account == account && cost.tier() == tier => {
                     return Ok(Some(Ranked { id, rank: id.1, cost }));
                 }
-                // It leads to nothing.
+                // Its row was moved aside.
                 _ => drop(self.group.tables.charged.remove(key)?),
             }
             start = std::ops::Bound::Excluded(key);

@@ -1,6 +1,6 @@
-//! What becomes of provider records: kept, removed, over, and everything that leads to the row of their key.
+//! Writes of provider records: stored, removed, expired, with the index rows of their key.
 //!
-//! Knows: rows of providers and their indices. Must not know: values, or who gives way to whom (`eviction`).
+//! Knows: rows of providers and their indices. Must not know: values, or which records are evicted (`eviction`).
 
 use libp2p_identity::PeerId;
 use redb::StorageError;
@@ -87,7 +87,7 @@ impl Group<'_, '_> {
         Ok(taken)
     }
 
-    /// Lets provider records of a key, and their addresses, end at `latest` if they would end later.
+    /// Makes provider records of a key, and their addresses, expire at `latest` if they would expire later.
     pub(super) fn cut_provided(&mut self, latest: Timestamp, place: &Place) -> Result<(), StorageError> {
         let old = self.provided_at(place)?;
         let mut new = old.clone();
@@ -117,7 +117,7 @@ impl Group<'_, '_> {
         if row.remote().count() >= max && self.expire_provided(now, place, usize::MAX)? > 0 {
             row = self.provided_at(place)?;
         }
-        // After the bound was lowered there are too many.
+        // After the bound was lowered there may be more than one too many.
         for _ in max..row.remote().count() {
             let ranks: Vec<_> =
                 row.remote().map(|kept| (kept.cost.account, self.seed.of_provider(place, &kept.peer))).collect();
@@ -140,7 +140,7 @@ impl Group<'_, '_> {
         Ok(self.make_room(now, Wanted::New(id.1, &entry.cost))?.then_some(entry.cost))
     }
 
-    /// Makes records give way; false if the one that wants room would be the first.
+    /// Evicts records; false if the new record itself would be the first to be evicted.
     fn make_room(&mut self, now: Timestamp, wanted: Wanted<'_, Id>) -> Result<bool, StorageError> {
         let Some(victims) = eviction::victims(&mut self.pool(Kind::Provided), now, wanted)? else { return Ok(false) };
         self.drop_all(Kind::Provided, victims)?;
@@ -151,7 +151,7 @@ impl Group<'_, '_> {
         (*place, self.seed.of_provider(place, &entry.peer))
     }
 
-    /// Writes the row of one key in place of `old`, and everything that leads to it.
+    /// Writes the row of one key in place of `old`, with its index rows.
     fn write_provided(&mut self, place: &Place, old: &Provided, new: &Provided) -> Result<(), StorageError> {
         match new.entries.is_empty() {
             true => drop(self.tables.provided.remove(place)?),

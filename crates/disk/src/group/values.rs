@@ -1,6 +1,6 @@
-//! What becomes of values: judged, kept, forgotten, over.
+//! Writes of values: judged, stored, removed, expired.
 //!
-//! Knows: rows of values and their indices. Must not know: provider records, or who gives way to whom (`eviction`).
+//! Knows: rows of values and their indices. Must not know: provider records, or which records are evicted (`eviction`).
 
 use redb::{ReadableTable as _, StorageError};
 
@@ -12,7 +12,7 @@ use libp2p_kad_dht::core::store::{Done, Found, Put, Sender, StoreError, tombston
 use libp2p_kad_dht::core::{Record, Timestamp};
 
 impl Group<'_, '_> {
-    /// Keeps a value, if the judge lets it take the place of what is kept.
+    /// Stores a value, if the judge lets it replace the stored one.
     pub(super) fn put(&mut self, now: Timestamp, put: &Put) -> Result<Done, StorageError> {
         let place = place_of(&put.record.key.key());
         let old = self.value_at(&place)?;
@@ -79,7 +79,7 @@ impl Group<'_, '_> {
         (*place, self.seed.of_value(place))
     }
 
-    /// Writes a value in place of `old`, and everything that leads to it. What is over leaves its sequence number.
+    /// Writes a value in place of `old`, with its index rows. The sequence number of a removed or expired one is remembered.
     fn write_value(
         &mut self,
         place: &Place,
@@ -107,7 +107,7 @@ impl Group<'_, '_> {
         Ok(())
     }
 
-    /// Changes what counts a value and leads to it, but for its cost.
+    /// Updates the counts and index rows of a value, except for its cost.
     fn index_value(&mut self, place: &Place, old: Option<&Record>, new: Option<&Record>) -> Result<(), StorageError> {
         if let Some(old) = old {
             old.expires
@@ -133,7 +133,7 @@ impl Group<'_, '_> {
         Ok(())
     }
 
-    /// Forgets a value, but not its sequence number: copies of it are still about.
+    /// Removes a value but remembers its sequence number, since other nodes may hold copies.
     pub(super) fn forget_value(&mut self, place: &Place) -> Result<(), StorageError> {
         let Some((old, cost)) = self.value_at(place)? else { return Ok(()) };
         if let Some((sequence, until)) = tombstone::of_record(&old) {
@@ -157,7 +157,7 @@ impl Group<'_, '_> {
         Ok(1)
     }
 
-    /// Lets a value end at `latest` if it would end later.
+    /// Makes a value expire at `latest` if it would expire later.
     pub(super) fn cut_value(&mut self, now: Timestamp, latest: Timestamp, place: &Place) -> Result<(), StorageError> {
         let Some((old, cost)) = self.value_at(place)?.filter(|(old, _)| !old.own) else { return Ok(()) };
         let mut new = old.clone();
@@ -169,7 +169,7 @@ impl Group<'_, '_> {
         Ok(())
     }
 
-    /// Keeps in mind what sequence a value had that is over.
+    /// Remembers the sequence number of a removed or expired value.
     fn remember(&mut self, place: &Place, sequence: u64, until: Timestamp) -> Result<(), StorageError> {
         let before = self.tables.sequences.get(place)?.map(|found| found.value());
         let before = before.map(|(sequence, until)| (sequence, Timestamp::from_micros(until)));

@@ -21,7 +21,7 @@ fn break_rows(path: &Path, rows: &[(&str, &str)]) {
     transaction.commit().unwrap();
 }
 
-/// What was put aside.
+/// The rows that were moved aside.
 fn aside(path: &Path) -> Vec<([u8; 33], Vec<u8>)> {
     let database = open_database(path).unwrap();
     let read = redb::ReadableDatabase::begin_read(&database).unwrap();

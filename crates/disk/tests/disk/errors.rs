@@ -147,8 +147,8 @@ fn helper_that_meets_a_lock() {
     }
 }
 
-/// The right to write is missing, for the directory or for the file. Nothing is denied to the superuser, so that it has
-/// somebody else try.
+/// The right to write is missing, for the directory or for the file. The superuser is denied nothing, so another user
+/// has to try.
 #[cfg(unix)]
 #[test]
 fn what_may_not_be_written_is_denied_and_left_as_it_is() {

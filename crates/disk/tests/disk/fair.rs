@@ -1,4 +1,4 @@
-//! Who stays in a full store on the disk, and in one whose bounds become smaller: what the rule of eviction promises, over
+//! The eviction rule in a full store on the disk, and in one whose bounds become smaller, over
 //! transactions and starts. The rule itself is tested in the core.
 
 use super::*;

@@ -1,5 +1,5 @@
 //! Files that were harmed, opened as a node opens them: an error that says so and an untouched file, or a store without what is
-//! harmed. Nothing panics on any thread, and a store that is opened again and again is no worse.
+//! harmed. No thread panics, and a store that is opened repeatedly is no worse.
 //!
 //! `src/backend/tests.rs` has every byte and ten thousand random damages, on memory in the place of a file; here are files and
 //! threads. `HARM_SEED` and `HARM_ROUNDS` repeat a run.

@@ -1,25 +1,24 @@
-//! Who gives way in a full store: the one rule, for every store.
+//! The eviction rule of a full store, the same for every store.
 //!
-//! Knows: who is charged for a record, how long it is kept, and the order in which records give way. Must not know: what
-//! a record is, or how a store keeps one. A store implements [`Accounts`] over ordered maps or tables, calls [`update_accounts`] with
-//! each record that comes, changes or goes, and removes the [`victims`] before it writes one.
+//! Knows: the account that pays for a record, the record's age in the store, and the order of eviction. Must not know: what a
+//! record is, or how a store keeps one. A store implements [`Accounts`] over ordered maps or tables, calls
+//! [`update_accounts`] for each record that is added, changed or removed, and removes the [`victims`] before it writes one.
 //!
 //! # The rule
 //!
-//! * A record is charged to whoever sent it: to an IP group where groups count, and within the group to a peer. One that
-//!   several sent is charged to the one with fewest, see [`Cost::sent_again`].
-//! * What holders replicate has accounts of its own, below [`Account::REPLICATED`]. It gives way first while it is more than half
-//!   of the store, and it makes nothing give way that was kept for [`SETTLED_AFTER`].
-//! * Records in this node's neighbourhood are the last to go: none gives way to a new record that is far, nor before the far
-//!   ones of all that give way with it.
-//! * In a full store the group with the greatest weight gives way, and within it the peer with the greatest weight. A new
-//!   record counts among its sender's, so that whoever has the most displaces nobody but himself. Between equals the one
-//!   whose record is less settled gives way, then the one with the higher account number, which is secret and random.
-//! * Of one peer's records, far ones or those of the neighbourhood, what is new and
-//!   had one sender before what was kept for [`SETTLED_AFTER`] or had several; among these, the one with the higher
-//!   rank, a hash under the store's secret seed.
-//! * A new version of a record that is kept is always taken. One that a holder brings makes far settled records give way only
-//!   where no others are left. A record of this node is never charged and never gives way.
+//! * The peer that sent a record pays for it, and so does its IP group where groups count. If several peers sent it, the one
+//!   with the fewest records pays, see [`Cost::sent_again`].
+//! * Records that holders replicate are paid by separate accounts, below [`Account::REPLICATED`]. They are evicted first while
+//!   they fill more than half of the store, and they never evict a record that was kept for [`SETTLED_AFTER`].
+//! * Records near this node, those for which it is one of the k closest, are evicted last: a far new record never evicts a
+//!   near one, and a near one is evicted only when the accounts that have to give way have no far records left.
+//! * A full store evicts from the group with the greatest weight, and within it from the peer with the greatest weight. The
+//!   new record counts for its sender, so the heaviest sender evicts only its own records. Between equal accounts the less
+//!   settled record is evicted, then the one of the higher account number, which is secret and random.
+//! * Of one peer's far or near records, new ones from a single sender are evicted before those that were kept for
+//!   [`SETTLED_AFTER`] or had several senders; among these the one with the higher rank, a hash under the store's secret seed.
+//! * A new version of a stored record is always accepted. If a holder sends it, it evicts far settled records only when no
+//!   other far ones are left. This node's own records pay nothing and are never evicted.
 //!
 //! # Alternatives
 //!
@@ -36,36 +35,36 @@ use std::time::Duration;
 
 use crate::core::time::Timestamp;
 
-/// What was kept for so long is settled: within an account it outranks what is new. Source: issue 13; a holder replicates
-/// once an hour, so that what settles was seen by a whole round.
+/// Age at which a record counts as settled, which is evicted after new ones of the same account. Source: issue 13; holders
+/// replicate once an hour, so a settled record has lived through a whole round.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(3600);
 
-/// So many bytes count as one share of a store, and a shorter record counts as one too. Source: the default bounds of
-/// both stores on the bytes of values are so much for each value.
+/// Bytes of one share, the unit of weight; a shorter record weighs one share too. Source: both stores allow this many bytes for
+/// each value by default.
 pub const SHARE: u64 = 1_024;
 
-/// One write makes at most so many records give way, and looks at no more than that in each class. Source: a value of 64 KiB, the longest by
-/// default, takes the room of 1,638 that have 40 bytes with their keys.
+/// Maximum number of records that one write evicts, and looks at in each class. Source: a value of 64 KiB, the longest by
+/// default, takes as many bytes as 1,638 values of 40 bytes with their keys.
 pub const MAX_STEPS: usize = 2_048;
 
-/// One write looks at so many accounts with the same weight, to find one whose record is less settled than the new one.
-/// Source: enough to find one where half of them are, with a chance of 255 in 256.
+/// Maximum number of accounts of equal weight that one write searches for a less settled record than the new one. Source: if
+/// half of them have one, it is found with a chance of 255 in 256.
 const MAX_EQUALS: usize = 8;
 
-/// The same where a near record looks for far ones. Source: enough to find one where a tenth of them are, with a chance of 998
-/// in 1,000.
+/// The same where a near record searches for far ones. Source: if a tenth of the accounts have one, it is found with a chance of
+/// 998 in 1,000.
 const MAX_EQUALS_OF_NEAR: usize = 64;
 
-/// Who is charged for a record: a peer, its IP group, or all of them; a number under the store's secret seed.
+/// Account that pays for records: a peer, its IP group, or all groups of one kind. A number under the store's secret seed.
 ///
-/// A record is charged to the account of one peer, and with it to the accounts above that one.
+/// The account of one peer pays for a record, and with it the accounts above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Account(u64);
 
 impl Account {
-    /// All groups of peers, for what they published or brought in another's name.
+    /// All groups, for records that their peers published or sent for others.
     pub const PUBLISHED: Account = Account(0);
-    /// All groups of peers, for what they replicated as holders: as one of the k peers closest to the key.
+    /// All groups, for records that their peers replicated as holders, that is as one of the k peers closest to the key.
     pub const REPLICATED: Account = Account(1 << 63);
 
     /// The account of a peer, in one of the two kinds. Both hashes are made by the store, under its secret seed and
@@ -107,44 +106,44 @@ impl Account {
     }
 }
 
-/// What a store keeps beside each remote record.
+/// Cost of a remote record, and the account that pays it. A store keeps this with each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "each store writes all of it down")]
 pub struct Cost {
-    /// Who is charged.
+    /// Account that pays now.
     pub account: Account,
-    /// Who sent it first, and is charged again once `account` has become the heavier one. So nobody can take over the
-    /// records of others with a fresh account and let them give way beneath a flood.
+    /// Account of the first sender, which pays again once `account` has become the heavier one. So a fresh account cannot
+    /// take over the records of others and have them evicted in a flood of its own.
     pub first: Account,
-    /// How much room it takes in bytes.
+    /// Bytes that it takes.
     pub bytes: u32,
-    /// Since when the store keeps it.
+    /// When the store began to keep it.
     pub since: Timestamp,
     /// Whether more than one account sent it.
     pub several: bool,
     /// Whether this node is among the k peers closest to its key.
     pub near: bool,
-    /// Whether it stands among the settled ones in [`Accounts::next`]. The rule itself sets this.
+    /// Whether [`Accounts::next`] finds it among the settled ones. The rule itself sets this.
     pub settled: bool,
 }
 
 impl Cost {
-    /// The cost for a record that this account sends for the first time.
+    /// The cost of a record that this account sends for the first time.
     pub const fn new(account: Account, bytes: u32, now: Timestamp, near: bool) -> Cost {
         Cost { account, first: account, bytes, since: now, several: false, near, settled: false }
     }
 
-    /// How many shares of the store it counts as.
+    /// The weight in shares, at least one.
     pub fn shares(&self) -> u64 {
         u64::from(self.bytes).div_ceil(SHARE).max(1)
     }
 
-    /// The order in which an account's records give way, the lowest first.
+    /// The order in which an account's records are evicted, lowest first.
     pub const fn tier(&self) -> u8 {
         2 * self.near as u8 + self.settled as u8
     }
 
-    /// The cost once `by` sent the same record again: it falls to the one with fewest.
+    /// The cost after `by` sent the same record again: the lighter account pays.
     ///
     /// # Errors
     ///
@@ -158,7 +157,8 @@ impl Cost {
         Ok(self)
     }
 
-    /// The cost once `by` sent another version of the record, of so many bytes: whoever sends it pays for it.
+    /// The cost after `by` sent another version of the record, with this many bytes: `by` pays. It stays settled only if `by`
+    /// paid before.
     pub const fn replaced(self, by: Account, bytes: u32, now: Timestamp) -> Cost {
         let mut cost = Cost::new(by, bytes, now, self.near);
         if by.0 == self.account.0 || by.0 == self.first.0 {
@@ -199,47 +199,47 @@ impl std::ops::AddAssign for Size {
     }
 }
 
-/// A record that might give way, or that asks for room.
+/// A record in the order of eviction.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "each store makes and reads it")]
 pub struct Ranked<Id> {
-    /// What the store calls it.
+    /// The store's name for it.
     pub id: Id,
     /// A hash of the record's key (and provider) under the store's secret seed: it must be the same each time.
     pub rank: u64,
-    /// What is charged for it.
+    /// Its cost.
     pub cost: Cost,
 }
 
-/// What a record asks for, before it is written.
+/// Space that a write needs, asked for before the write.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "a store asks for nothing else")]
 pub enum Wanted<'c, Id> {
-    /// Room for a record that is not kept yet, of this rank.
+    /// Space for a record that is not stored yet, with this rank.
     New(u64, &'c Cost),
-    /// Room for another version of this record: its cost until now, and from now on. It is always taken.
+    /// Space for another version of this record: its cost until now, and from now on. It is always accepted.
     Update(Id, &'c Cost, &'c Cost),
-    /// Nothing: the bounds were lowered.
+    /// No space: the bounds were lowered, and the store has to shrink.
     Less,
 }
 
-/// The costs of a store in order, which the store keeps and the rule reads and writes.
+/// The accounts of a store and its records in order of eviction. The store keeps them, the rule reads and writes them.
 ///
-/// The bounds of a store can be one pool or several (values, provider records); each pool implements this apart.
+/// A store with separate bounds for values and provider records implements this for each of the two.
 ///
 /// # Errors
 ///
-/// What the store says.
+/// The store's own.
 pub trait Accounts {
-    /// What the store calls a record.
+    /// The store's name for a record.
     type Id: Copy + PartialEq;
     /// How the store can fail; [`std::convert::Infallible`] in memory.
     type Error;
 
-    /// How many shares are charged to this account; zero if it is unknown.
+    /// The weight of this account in shares; zero if it is unknown.
     fn weight(&self, account: Account) -> Result<u64, Self::Error>;
 
-    /// Changes that by so many less and so many more. An account with zero is forgotten.
+    /// Subtracts `less` shares from the weight and adds `more`. An account that reaches zero is removed.
     fn change_weight(&mut self, account: Account, less: u64, more: u64) -> Result<(), Self::Error>;
 
     /// The heaviest account with this [`parent`](Account::parent): the last in the order of weight and account, of those before
@@ -250,28 +250,28 @@ pub trait Accounts {
         before: Option<(u64, Account)>,
     ) -> Result<Option<(u64, Account)>, Self::Error>;
 
-    /// The record charged to this account of a peer that gives way first, after the one given: the lowest
-    /// [`tier`](Cost::tier), among those the highest rank.
+    /// The next record of this peer's account in order of eviction, after the one given: the lowest [`tier`](Cost::tier), among
+    /// those the highest rank.
     fn next(
         &mut self,
         account: Account,
         after: Option<&Ranked<Self::Id>>,
     ) -> Result<Option<Ranked<Self::Id>>, Self::Error>;
 
-    /// Writes down what is charged for a record, and moves it in the order of [`Accounts::next`]. `before` is `None` for a new
-    /// record, which is written with its cost already; `after` is `None` for one that goes.
+    /// Stores the cost of a record and moves it in the order of [`Accounts::next`]. `before` is `None` for a new record, which
+    /// was written with its cost; `after` is `None` for one that is removed.
     fn set_cost(&mut self, id: Self::Id, before: Option<&Cost>, after: Option<&Cost>) -> Result<(), Self::Error>;
 
-    /// Whether the bounds hold with so much more and so much less than there is.
+    /// Whether the bounds hold after this much is added and this much removed.
     fn has_room(&self, more: Size, less: Size) -> bool;
 }
 
-/// Charges for a record: to be called with each remote record that a store begins to keep (`before` is `None`), that goes,
-/// whatever makes it go (`after` is `None`), or that changes.
+/// Updates the accounts for a remote record that was added (`before` is `None`), changed, or is removed for any reason (`after`
+/// is `None`). A store calls this for each of them.
 ///
 /// # Errors
 ///
-/// What the store says.
+/// The store's own.
 pub fn update_accounts<A: Accounts>(
     accounts: &mut A,
     id: A::Id,
@@ -290,14 +290,14 @@ pub fn update_accounts<A: Accounts>(
     if before == after { Ok(()) } else { accounts.set_cost(id, before, after) }
 }
 
-/// The records that have to give way, none where there is room; `None` if a new record itself would be the first to give way,
-/// so that the store is full for it. The store removes them.
+/// The records to evict before a write, which the store removes; none if there is space. `None` if a new record would itself
+/// be the first to be evicted, so that the store is full for it.
 ///
-/// At most [`MAX_STEPS`]; what is still too much after a record that is taken in any case gives way to a later one.
+/// At most [`MAX_STEPS`] for each class. An update is accepted even if they do not suffice; later writes make up for the rest.
 ///
 /// # Errors
 ///
-/// What the store says.
+/// The store's own.
 pub fn victims<A: Accounts>(
     accounts: &mut A,
     now: Timestamp,
@@ -332,8 +332,8 @@ pub fn victims<A: Accounts>(
     Ok((!is_new).then_some(search.victims))
 }
 
-/// Which of the providers of one key gives way where there is one too many: of the group that has most of them, the one
-/// with the highest rank. So those of one group leave the others their place, and late ones have the chance of early ones.
+/// The provider to evict of a key that has one too many: in the group with the most of them, the one with the highest rank. So
+/// one group cannot push out the others, and late providers have the same chance as early ones.
 pub fn one_too_many(providers: impl Iterator<Item = (Account, u64)> + Clone) -> Option<usize> {
     let of_group = |account: Account| providers.clone().filter(|(other, _)| other.parent() == account.parent()).count();
     let places = providers.clone().enumerate();
@@ -349,7 +349,7 @@ fn is_lighter<A: Accounts>(accounts: &A, to: Account, cost: &Cost) -> Result<boo
     Ok(accounts.weight(to)? + cost.shares() < accounts.weight(from)?)
 }
 
-/// A record that asks for room.
+/// A new record that needs space.
 struct New {
     /// Its group and its peer, each with its weight and the record's.
     accounts: [(u64, Account); 2],
@@ -365,38 +365,38 @@ impl New {
     }
 }
 
-/// Which records of an account may give way.
+/// Which records of an account may be evicted for a new one.
 #[derive(Clone, Copy, PartialEq)]
 enum May {
     /// All: the account is heavier.
     All,
-    /// Those that stand lower than the new one; and those that stand as high where the account's number is the higher one.
+    /// Those in a lower tier than the new one; with `or_equal`, where the account's number is the higher one, also those in the
+    /// same tier.
     Lower { or_equal: bool },
     /// Those that may in the new one's own group, and those after it in the order of its own account.
     Own,
 }
 
-/// Records of which none gives way before all of the classes above that are charged to heavier accounts have. An account has
-/// its records in this order.
+/// Classes in which a search evicts, one pass over the accounts for each. An account has its records in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Far,
-    /// Set apart for a new version that a holder brings. In all other cases these are among the far ones.
+    /// Separate only for a holder's new version of a record; in all other searches settled ones are among the far ones.
     FarSettled,
     Near,
 }
 
-/// A walk over those who give way, the heaviest first.
+/// A search for records to evict, heaviest accounts first.
 struct Search<'a, A: Accounts> {
     accounts: &'a mut A,
     now: Timestamp,
     new: Option<New>,
-    /// The record that is written anew and does not give way to itself.
+    /// The record that is being updated, which is not evicted for itself.
     known: Option<A::Id>,
     more: Size,
     less: Size,
     victims: Vec<A::Id>,
-    /// Whose turn it is.
+    /// The class of this pass.
     class: Class,
     spares_settled: bool,
     steps: usize,
@@ -414,7 +414,7 @@ impl<A: Accounts> Search<'_, A> {
             return self.walk(None, 0, May::Own);
         }
         let replicates = self.new.as_ref().is_some_and(|new| new.cost.account.kind() == Account::REPLICATED);
-        // More than half: what is published need not even be lighter.
+        // Replicated records fill more than half: they are evicted for a published one, whatever its account weighs.
         let enough = self.walk(Some(Account::REPLICATED), 0, if replicates { May::Own } else { May::All })?;
         if enough || replicates { Ok(enough) } else { self.walk(Some(Account::PUBLISHED), 0, May::Own) }
     }
@@ -438,7 +438,7 @@ impl<A: Accounts> Search<'_, A> {
                 return Ok(enough);
             }
         }
-        // With the new record its own account is the heaviest that is left.
+        // All heavier accounts were searched: with the new record, its own account is the heaviest of the rest.
         match own.filter(|_| may == May::Own) {
             Some((_, own)) => self.take_from(own, level, May::Own),
             None => Ok(false),
@@ -481,8 +481,8 @@ impl<A: Accounts> Search<'_, A> {
             }
             after = Some(record);
         }
-        // All steps went into settling what the account has, so these are as good as what comes after them. Without this a
-        // store whose records settle all at once would refuse whoever writes next.
+        // All steps went into settling records of this account, so evict from those. If the search gave up instead, a store
+        // whose records all settle in the same minute would refuse honest writes.
         for record in settled {
             if self.class_of(&record.cost) == self.class && self.gives_way(&record, may) && self.take(&record) {
                 return Ok(true);
@@ -491,7 +491,7 @@ impl<A: Accounts> Search<'_, A> {
         Ok(false)
     }
 
-    /// Lets a record give way. Whether that is enough.
+    /// Adds a victim. Returns whether there is space now.
     fn take(&mut self, record: &Ranked<A::Id>) -> bool {
         self.victims.push(record.id);
         self.less += record.cost.size();
@@ -511,7 +511,8 @@ impl<A: Accounts> Search<'_, A> {
         self.steps >= MAX_STEPS || self.equals >= if seeks_far { MAX_EQUALS_OF_NEAR } else { MAX_EQUALS }
     }
 
-    /// Brings a record to where it belongs by now: among the settled ones, or back to whoever sent it first.
+    /// Moves a record to where it belongs by now: to the settled ones, or back to the account of its first sender. Records are
+    /// settled only when a search meets them, so no timer has to.
     fn settle(&mut self, record: &mut Ranked<A::Id>) -> Result<bool, A::Error> {
         let before = record.cost;
         let now = &mut record.cost;

@@ -186,7 +186,7 @@ fn of_one_account_new_far_and_singly_sent_records_go_first() {
     all.sort();
     assert_eq!(ranks.len(), 40);
     assert!(ranks.iter().all(|rank| *rank <= all[39]), "those with the lowest ranks stay, whenever they came");
-    // What is near goes last, also when everything else is settled.
+    // Near records are evicted last, also when all others are settled.
     for id in 2_000..2_200 {
         store.put_cost(later(3), id, &Cost::new(peer(1), 100, later(3), true));
     }
@@ -237,7 +237,7 @@ fn what_holders_replicate_gives_way_first_where_it_is_more_than_half() {
     assert!((2_000..2_005).all(|id| store.put(later(2), id, own)));
 }
 
-/// Who floods a holder, so that it brings junk, does not harm what it or others brought before.
+/// A flood of a holder, which makes it replicate junk, does not harm what it or others replicated before.
 #[test]
 fn replication_makes_nothing_give_way_that_is_older_than_an_hour() {
     for by in [peer(9), holder(1), holder(9)] {
@@ -319,12 +319,12 @@ fn a_new_version_of_what_is_kept_is_always_taken() {
     store.goes(&victims);
     let Ok(()) = update_accounts(&mut store, 7, Some(&before), Some(&after));
     assert!(store.has_room(Size::default(), Size::default()));
-    // Whoever else sends another version pays for it, and it is new.
+    // Another sender of another version pays for it, and it is new.
     let strange = after.replaced(peer(1_000), 100, later(2));
     assert_eq!((strange.account, strange.first, strange.since), (peer(1_000), peer(1_000), later(2)));
 }
 
-/// Whoever sent them: a peer with many of them does not lose them to others that have one far record each.
+/// A peer with many near records does not lose them to peers that have one far record each.
 #[test]
 fn records_of_the_neighbourhood_are_the_last_to_go() {
     for near_by in [peer(1), holder(1)] {
@@ -398,7 +398,7 @@ fn a_holders_larger_version_displaces_no_settled_record_while_others_are_there()
     assert_eq!((found.len(), of_settled(&found)), (49, 10), "it is always taken");
 }
 
-/// What is replicated gives way first, and the rest where that is not enough.
+/// Replicated records are evicted first, and others if those are not enough.
 #[test]
 fn an_update_takes_its_room_wherever_it_is() {
     let mut store = Store::with_room(100);

@@ -14,7 +14,7 @@ pub(super) const PROVIDER_OVERHEAD: usize = 1_280;
 /// contact keeps once it was sent.
 pub(super) const ADDR_OVERHEAD: usize = 48;
 
-/// So many sequence numbers of values that are over are remembered. Source: twice as many as values.
+/// Maximum number of remembered sequence numbers of expired values. Source: twice the number of values.
 pub(super) const MAX_SEQUENCES: usize = 65_536;
 /// Bytes that one of them costs: two entries of ordered maps.
 pub(super) const SEQUENCE_OVERHEAD: usize = 144;

@@ -1,7 +1,7 @@
-//! The default store: slabs in memory with a hashed index, bounded, and always done at once.
+//! The default store: slabs in memory with a hashed index. It is bounded, and every operation ends at once.
 //!
-//! Knows: its bounds. Must not know: this node, the network, why something is kept, or who gives way when a bound is reached
-//! (`eviction`). It copies what remote peers send, since bytes that came in a message keep all of that message alive.
+//! Knows: its bounds. Must not know: this node, the network, why a record is kept, or which one is evicted at a bound
+//! (`eviction`). It copies the bytes that remote peers send, since a part of a message keeps the whole message alive.
 
 mod config;
 mod ledger;
@@ -33,26 +33,26 @@ use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::time::Timestamp;
 
-/// Keeps everything in memory, within the bounds of a [`MemoryStoreConfig`]; nothing outlives the process.
+/// Keeps records in memory, within the bounds of a [`MemoryStoreConfig`], until the process ends.
 ///
 /// Every operation ends at once, and none ever ends as `Failed`.
-/// A default store that remote peers flood holds at most 253 MiB for them, see [`MemoryStoreConfig::memory_bound`].
+/// With the default bounds, remote peers can make it hold at most 253 MiB, see [`MemoryStoreConfig::memory_bound`].
 ///
-/// # What gives way when a bound is reached
+/// # Eviction
 ///
-/// Expired records, first of all and wherever they are. Then [the rule of eviction](super::eviction): a record is charged to
-/// whoever sent it, and whoever has the most gives way to others. Whoever has to give way itself is refused with
-/// [`StoreError::Full`]. A refused write changes nothing. A new version of what
-/// is kept is always taken: what it is too much gives way to the writes after it.
+/// At a bound, expired records are removed first, then [the rule of eviction](super::eviction) decides: each sender pays for its
+/// records, and the one with the most loses some. A new record that would itself be the first to go is refused with
+/// [`StoreError::Full`], which changes nothing. A new version of a stored record is always accepted; if it exceeds a bound, later
+/// writes make up for that.
 ///
 /// * **Values**: bounded in number, and in bytes with their keys.
-/// * **Provider records**: bounded in number, and in bytes of the addresses that they came with. A peer is charged for all its
-///   records to the group from which the first of them came.
-/// * **Providers of one key**: of too many one of the IP group with most of them goes, where groups count, else one by
-///   chance, so that of n each is kept with chance [`max_providers_per_key`](MemoryStoreConfig::max_providers_per_key) / n.
-/// * **Sequence numbers of values that are over**: 65,536; those that would be forgotten first go first.
+/// * **Provider records**: bounded in number, and in bytes of the addresses that they came with. All records of a peer are paid
+///   by the group from which the first of them came.
+/// * **Providers of one key**: one of the IP group with the most of them is evicted, where groups count, else a random one, so
+///   that of n each is kept with probability [`max_providers_per_key`](MemoryStoreConfig::max_providers_per_key) / n.
+/// * **Sequence numbers of expired values**: 65,536, of which those that end first are evicted first.
 ///
-/// Own records neither count nor give way. A value's length is bounded for them too.
+/// Own records do not count and are never evicted. A value's length is bounded for them too.
 pub struct MemoryStore {
     config: MemoryStoreConfig,
     seed: Seed,
@@ -67,8 +67,8 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store.
     ///
-    /// `seed` decides who stays where there is too much. Make it from randomness and keep it to yourself: who knows it
-    /// can make peer ids and keys that are always kept.
+    /// `seed` decides which records are evicted. It has to be random and secret: with it, peer ids and keys can be made that are
+    /// always kept.
     pub fn new(config: MemoryStoreConfig, seed: [u8; 32]) -> MemoryStore {
         MemoryStore {
             values: Values::new(&config),
@@ -86,7 +86,7 @@ impl MemoryStore {
         &self.config
     }
 
-    /// What is kept under a key, whoever published it, expired or not.
+    /// The value under a key, own or remote, expired or not.
     fn value(&self, hash: u64, key: RecordKey) -> Option<Record> {
         self.own.value(hash, &key).cloned().or_else(|| self.values.get(hash, key))
     }
@@ -104,7 +104,7 @@ impl MemoryStore {
         let remembered = self.over.get(now, hash).max(over.and_then(|old| old.sequence));
         let judged = judge.decide(now, old.as_ref(), remembered, record)?;
         if over.is_some() {
-            // Nobody took it yet: what it leaves is remembered.
+            // It was not removed yet: its sequence number has to be remembered.
             self.forget_value(hash, &judged.record.key);
         }
         if judged.record.own {
@@ -120,7 +120,7 @@ impl MemoryStore {
         Ok(Found::Kept { superseded: judged.superseded })
     }
 
-    /// Forgets a value, but not its sequence number: copies of it are still about.
+    /// Removes a value but remembers its sequence number, since other nodes may hold copies.
     fn forget_value(&mut self, hash: u64, key: &RecordKey) {
         self.values.forget(hash, key, Some(&mut self.over));
         let own = self.own.take(hash, key, None);
@@ -194,8 +194,8 @@ impl MemoryStore {
         found
     }
 
-    /// Lets what expires after `latest` expire then: it was kept while the clock was ahead. That is rare, so all is looked
-    /// through at once.
+    /// Makes records that expire after `latest` expire at `latest`: they were stored while the clock was ahead. That is rare, so
+    /// one call goes through all of them.
     fn cut(&mut self, now: Timestamp, latest: Timestamp) {
         if self.last_expiry > latest {
             self.values.cut(now, latest);
@@ -252,7 +252,7 @@ impl MemoryStore {
 }
 
 impl fmt::Debug for MemoryStore {
-    /// What is kept, in numbers; never the seed.
+    /// The numbers of records; never the seed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore").field("usage", &self.usage()).finish_non_exhaustive()
     }

@@ -1,6 +1,6 @@
-//! What this node published: apart from the records of others, with no bound.
+//! This node's own records, apart from those of others and without a bound.
 //!
-//! Knows: their order and expiry. Must not know: remote records. There are as many as the application publishes.
+//! Knows: their order and expiry. Must not know: remote records. Their number is up to the application.
 
 use libp2p_identity::PeerId;
 
@@ -14,7 +14,7 @@ pub(super) struct OwnItems {
     count: usize,
 }
 
-/// All that this node published under one key.
+/// This node's own records under one key.
 pub(super) struct PublishedKey {
     hash: u64,
     head: u64,
@@ -116,7 +116,7 @@ impl Row for PublishedKey {
     }
 }
 
-/// Whose record it is; `None` for a value.
+/// The provider of a provider record; `None` for a value.
 fn provider(item: &Item) -> Option<&PeerId> {
     match item {
         Item::Value(_) => None,

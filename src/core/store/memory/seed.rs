@@ -1,7 +1,7 @@
-//! Hashes under the store's secret seed: where something is in an index, in which order it gives way, who is charged.
+//! Hashes under the store's secret seed: places in an index, ranks for eviction, numbers of accounts.
 //!
-//! Knows: bytes. Must not know: what is kept. Whoever does not know the seed can neither fill one bucket of an index nor
-//! make a key or an id that never gives way.
+//! Knows: bytes. Must not know: records. Without the seed no peer can fill one bucket of an index, or make a key or an id that
+//! is never evicted.
 
 use std::hash::{DefaultHasher, Hasher as _};
 
@@ -29,7 +29,7 @@ impl Seed {
         self.hash(1, peer.as_ref().digest())
     }
 
-    /// The account of whoever sent a record; this node's own where nobody did.
+    /// The account of a sender; without one, that of this node.
     pub(super) fn account(&self, sender: Option<&Sender>) -> Account {
         let Some(sender) = sender else { return Account::of_peer(self.hash(3, &[]), None, Account::PUBLISHED) };
         let group = sender.group.map(|group| self.hash(2, &group.to_ne_bytes()));
@@ -45,7 +45,7 @@ impl Seed {
     }
 }
 
-/// Since when something is kept and how it stands, in four bytes.
+/// The time since which a record is kept, with its tier, in four bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Since(u32);
 
@@ -61,7 +61,7 @@ impl Since {
         Since(secs | flag(cost.settled, Since::SETTLED) | flag(cost.near, Since::NEAR))
     }
 
-    /// The cost for a record that this account alone sent.
+    /// The cost of a record that only this account sent.
     pub(super) fn cost(self, account: Account, bytes: u32) -> Cost {
         let since = Timestamp::from_secs(u64::from(self.0 & (Since::NEAR - 1)) * Since::SECS);
         let mut cost = Cost::new(account, bytes, since, self.0 & Since::NEAR != 0);

@@ -1,7 +1,7 @@
-//! What is charged to whom, and in which order records give way.
+//! The weights of accounts, and the order in which records are evicted.
 //!
-//! Knows: costs. Must not know: what a record is. The order is made when the first record has to give way and forgotten once
-//! the store is half empty: a store that is never full keeps sums alone.
+//! Knows: costs. Must not know: what a record is. The order is built for the first eviction and dropped once the store is half
+//! empty, so a store that is never full keeps only sums.
 //!
 //! Addresses are charged to the records that they came with, so that one rule is enough. *Dropped:* a share of a common
 //! space for addresses, which needs a second rule and two more orders.
@@ -17,7 +17,7 @@ use hashbrown::HashTable;
 
 use crate::core::store::eviction::{Account, Accounts, Cost, Ranked, Size};
 
-/// The costs of one pool of records.
+/// The accounts of one pool of records.
 pub(super) struct Ledger<Id> {
     bound: Size,
     total: Size,
@@ -28,7 +28,7 @@ pub(super) struct Ledger<Id> {
 struct Order<Id> {
     /// Parent, weight, account.
     accounts: BTreeSet<(Account, u64, Account)>,
-    /// Account, tier, the rank the other way round, record.
+    /// Account, tier, inverted rank, record.
     records: BTreeSet<(Account, u8, u64, Id)>,
 }
 
@@ -39,12 +39,12 @@ pub(super) trait Pool {
     fn ledger(&mut self) -> &mut Ledger<Self::Id>;
     fn ledger_ref(&self) -> &Ledger<Self::Id>;
     fn ranked(&self, id: Self::Id) -> Option<Ranked<Self::Id>>;
-    /// Keeps this cost with a record, in place of another.
+    /// Stores this cost with a record, in place of another.
     fn note(&mut self, id: Self::Id, cost: &Cost);
     fn all(&self) -> Vec<Ranked<Self::Id>>;
 }
 
-/// A pool as the rule of eviction sees it.
+/// A pool, seen by the eviction rule.
 pub(super) struct PoolAccounts<'a, P>(pub(super) &'a mut P);
 
 impl<Id: Copy + Ord + Default> Ledger<Id> {

@@ -1,4 +1,4 @@
-//! The remote peers that provide something, each kept once however many keys it provides.
+//! Remote providers, each kept once however many keys it provides.
 //!
 //! Knows: contacts, and what their addresses cost. Must not know: which keys these peers provide.
 
@@ -23,9 +23,9 @@ pub(super) struct ProviderPeer {
     contact: Arc<Contact>,
     addrs_expire: Timestamp,
     hash: u64,
-    /// Who is charged for its records, as long as it has any.
+    /// The account that pays for its records.
     pub(super) account: Account,
-    /// What its addresses cost, and what is charged for that with its records: never less.
+    /// The cost of its addresses, and the bytes that its records pay for them: never less.
     cost: u32,
     paid: u32,
     records: u32,
@@ -44,18 +44,19 @@ impl ProviderPeers {
         self.0.get(slot)
     }
 
-    /// A place for a peer that has none. It has to be given a record.
+    /// Adds a peer. The caller adds a record of it next.
     pub(super) fn enter(&mut self, hash: u64, contact: &Contact, account: Account) -> Result<Slot, StoreError> {
         let (contact, addrs_expire) = (contact.with_addrs([]), Timestamp::ZERO);
         self.0.insert(ProviderPeer { contact, addrs_expire, hash, account, cost: 0, paid: 0, records: 0 })
     }
 
-    /// Counts a record that pays for so many bytes of addresses.
+    /// Counts a record that pays for this many bytes of addresses.
     pub(super) fn add_record(&mut self, slot: Slot, pays: u32) {
         self.0.change(slot, |peer| (peer.records, peer.paid) = (peer.records + 1, peer.paid.saturating_add(pays)));
     }
 
-    /// Counts one record less. The addresses go when what is left does not pay for them, and the peer with its last record.
+    /// Counts one record less. Removes the addresses if the remaining records do not pay for them, and the peer with its last
+    /// record.
     pub(super) fn drop_record(&mut self, slot: Slot, paid: u32) {
         let left = self.0.change(slot, |peer| {
             (peer.records, peer.paid) = (peer.records - 1, peer.paid.saturating_sub(paid));
@@ -69,7 +70,8 @@ impl ProviderPeers {
         }
     }
 
-    /// Takes over addresses that are paid for and cost so much. None at all change nothing, unless none are known.
+    /// Replaces the addresses by these, which cost this much and are paid for. An empty list changes nothing, unless no address
+    /// is known.
     pub(super) fn take_addrs(&mut self, slot: Slot, addrs: &[Bytes], cost: u32, expire: Timestamp) {
         self.0.change(slot, |peer| {
             if !addrs.is_empty() {
@@ -93,7 +95,7 @@ impl ProviderPeers {
 }
 
 impl ProviderPeer {
-    /// The contact as it is kept, and when its addresses are over.
+    /// The contact as it is kept, and when its addresses expire.
     pub(super) fn kept(&self) -> (Arc<Contact>, Timestamp) {
         (Arc::clone(&self.contact), self.addrs_expire)
     }

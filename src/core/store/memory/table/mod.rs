@@ -1,7 +1,7 @@
-//! Rows in a slab, found by a hash and walked in order of their places or of their ends.
+//! Rows in a slab, found by a hash and read in order of their places or of their expiry.
 //!
-//! Knows: slots, and what a row says of itself. Must not know: what a row is. A slot is four bytes, so that each order has
-//! entries of twelve, and only the head of a place is kept, which is hashed once.
+//! Knows: slots, and what the [`Row`] trait tells. Must not know: what a row is. A slot has four bytes and only the first 64
+//! bits of a place are kept, so an entry of an order has twelve bytes.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ use crate::core::time::Timestamp;
 
 pub(super) type Slot = u32;
 
-/// New rows that wait for a walk, whatever the size of the table. Source: they are sorted within a tenth of a millisecond.
+/// Rows that may wait to be sorted in a table of any size. Source: sorting them takes a tenth of a millisecond.
 const MIN_UNPLACED: usize = 1_024;
 
 /// What a table keeps.
@@ -36,9 +36,9 @@ pub(super) struct Table<R> {
     slab: Slab<R>,
     /// Each with half of its hash, so that growing touches no row.
     index: HashTable<(u32, Slot)>,
-    /// In order of their places, but for those in `unplaced`.
+    /// All rows in order of their places, except for those in `unplaced`.
     places: BTreeSet<(u64, Slot)>,
-    /// Came since the last walk, and may be gone again: a walk sorts them in, so that an insertion need not.
+    /// Rows added since the last scan, some of which may be removed by now. A scan sorts them in, so an insertion need not.
     unplaced: Vec<Slot>,
     ends: BTreeSet<(Timestamp, Slot)>,
 }
@@ -68,18 +68,18 @@ impl<R: Row> Table<R> {
         let half = row.hash() as u32;
         self.slab.insert(row);
         self.index.insert_unique(spread(half), (half, slot), |(half, _)| spread(*half));
-        // Sorting when the rows in order have grown by half costs each row three steps, and no walk finds more to do.
+        // Sorting in half as many rows as are in order costs a constant for each row, and bounds the work of a scan.
         if self.unplaced.len() > self.places.len() / 2 + MIN_UNPLACED {
             self.place();
         }
         Ok(slot)
     }
 
-    /// Brings all rows in order of their places.
+    /// Sorts in the new rows.
     fn place(&mut self) {
         let new = std::mem::take(&mut self.unplaced).into_iter();
         let mut new: BTreeSet<_> = new.filter_map(|slot| Some((self.get(slot)?.head()?, slot))).collect();
-        // The first takes a step for each row of the table, the second a search for each new one.
+        // `append` rebuilds the whole tree, `extend` searches it for each new row.
         if new.len() > self.places.len() / 8 { self.places.append(&mut new) } else { self.places.extend(new) }
     }
 
