@@ -5,8 +5,7 @@ cd "$(dirname "$0")/.."
 
 copy="$(mktemp -d)"
 trap 'rm -rf "$copy"' EXIT
-git ls-files -z --cached --others --exclude-standard -- '*.rs' '*.toml' '*.md' '*.proto' 'Cargo.lock' |
-    xargs -0 -I{} sh -c 'test -e "$1" && cp --parents "$1" "$2" || true' sh {} "$copy"
+.ci/copy.sh "$copy"
 # Only cargo's resolver needs the unstable option; the code is built as on stable.
 (cd "$copy" && RUSTC_BOOTSTRAP=1 cargo update --quiet -Z direct-minimal-versions)
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" cargo check --manifest-path "$copy/Cargo.toml" --all-features
