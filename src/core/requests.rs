@@ -577,10 +577,10 @@ mod tests {
         assert_eq!(alarms(&mut requests), [(11, LATE), (12, OVERDUE), (16, Alarm::TimedOut)]);
         let mut requests = Requests::default();
         begin(&mut requests, 10, true);
-        let (begin, over): (Vec<_>, Vec<_>) =
+        let (begin, end): (Vec<_>, Vec<_>) =
             alarms(&mut requests).into_iter().partition(|(_, how)| *how != Alarm::TimedOut);
         assert_eq!((begin[0], begin.len() > 4), ((11, LATE), true), "its owner is reminded of a dial");
-        assert_eq!(over, [(14, Alarm::TimedOut)]);
+        assert_eq!(end, [(14, Alarm::TimedOut)]);
     }
 
     /// A driver that is late by a month has no more to do than one that is late by a second.

@@ -225,7 +225,7 @@ impl Batch {
 fn depth(table: &RoutingTable, newcomers: &[Arc<Contact>], k: usize) -> u32 {
     let shared = |peer: &Arc<Contact>| peer.key().common_prefix_len(table.local());
     let near = table.closest(table.local(), NEAR.saturating_mul(k) + newcomers.len(), |_, _| true);
-    // Beyond the farthest of these the buckets are not looked at, unless they are the whole table.
+    // Peers farther away than all of these were not fetched, so the buckets there may be occupied.
     let begin = if near.len() == table.len() { 0 } else { near.last().map_or(0, shared) };
     let occupied: Vec<_> = near.iter().filter(|near| !near.is_among(newcomers)).map(shared).collect();
     (begin..Key::BITS).find(|bit| !occupied.contains(bit)).unwrap_or(Key::BITS)

@@ -171,10 +171,10 @@ fn all_of_the_closest_get_a_record_after_22_hours_and_new_ones_within_one() {
     own.on_outcome(&NodeTime::new(BEGIN), RecordId::of(&item), &ended(item, true, &[1, 2, 3], None));
     let mut looks = 0;
     let wanted = pass(&mut own, &all, (BEGIN, BEGIN + 25 * HOUR), |_, announcement| {
-        let Recipients::NewOfClosest(told) = &announcement.to else { return vec![1, 2, 9] };
+        let Recipients::NewOfClosest(holders) = &announcement.to else { return vec![1, 2, 9] };
         looks += 1;
-        assert_eq!(told.contains(&9), looks > 1, "a peer that took it gets it only once: {told:?}");
-        assert_eq!(told.contains(&3), looks == 1, "a peer that left gets it again: {told:?}");
+        assert_eq!(holders.contains(&9), looks > 1, "a peer that took it gets it only once: {holders:?}");
+        assert_eq!(holders.contains(&3), looks == 1, "a peer that left gets it again: {holders:?}");
         if looks == 1 { vec![9] } else { vec![] }
     });
     let again = wanted
@@ -229,8 +229,8 @@ fn the_first_peer_ends_every_pause() {
     pass(&mut own, &all, (BEGIN, BEGIN + 3 * HOUR), |_, _| vec![]);
     let first = BEGIN + 3 * HOUR;
     own.make_unannounced_due(first);
-    let told = pass(&mut own, &all, (first, first + Duration::from_secs(15)), |_, _| vec![1]);
-    assert_eq!(times(&told).len(), 3_000);
+    let announced = pass(&mut own, &all, (first, first + Duration::from_secs(15)), |_, _| vec![1]);
+    assert_eq!(times(&announced).len(), 3_000);
     own.make_unannounced_due(first + HOUR / 30);
     let again = pass(&mut own, &all, (first + HOUR / 30, first + HOUR / 20), |_, _| vec![1]);
     assert!(

@@ -23,7 +23,7 @@ use crate::core::time::Timestamp;
 /// // dht.put(key, "hello").await?
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
+#[expect(clippy::exhaustive_structs, reason = "it has no settings")]
 pub struct HashedValues;
 
 impl HashedValues {

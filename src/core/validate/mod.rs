@@ -182,7 +182,7 @@ pub enum InvalidValue {
 /// among themselves by their bytes. For values that change use `/signed` (`validators::SignedValues`, feature
 /// `validators`), or a validator of your own with sequence numbers.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::exhaustive_structs, reason = "it has nothing to be told")]
+#[expect(clippy::exhaustive_structs, reason = "it has no settings")]
 pub struct AcceptAny;
 
 impl Validator for AcceptAny {
