@@ -9,15 +9,14 @@ impl Dht {
     pub(super) fn on_request(&mut self, now: Timestamp, from: PeerId, id: InboundId, request: Request) {
         self.stats.received[request.kind() as usize] += 1;
         if self.mode == Mode::Client {
-            return self.reply(from, id, Served::refuse(Refusal::NotServing));
+            return self.serve(now, from, Some(id), Served::refuse(Refusal::NotServing));
         }
         let place = Key::from(&from);
         self.on_sign_of_life(now, &place);
         self.on_request_from(now, from, &place);
         let (server, mut cx) = self.server_context(now);
         if let Some(served) = server.on_request(&mut cx, (from, place), id, request) {
-            self.look_for(now, served.lost);
-            self.reply(from, id, served);
+            self.serve(now, from, Some(id), served);
         }
         let displaced = self.storage.take_displaced();
         self.on_store_ends(now, displaced);
@@ -31,27 +30,31 @@ impl Dht {
         (server, ServerContext { now, date: time.date, config, peers, storage, rng })
     }
 
-    pub(super) fn reply(&mut self, to: PeerId, id: InboundId, served: Served) {
-        if let Reply::Reset(why) = &served.reply {
-            self.stats.refused += 1;
-            if let Refusal::Misbehaved(what) = why {
-                self.misbehaved(to, *what);
+    /// Carries out what the server decided. A peer that no longer waits has no id and gets no reply, but its record is kept.
+    fn serve(&mut self, now: Timestamp, to: PeerId, id: Option<InboundId>, served: Served) {
+        if let Some(id) = id {
+            if let Some(peer) = served.lost {
+                self.look_for(now, peer);
             }
+            if let Reply::Reset(why) = &served.reply {
+                self.stats.refused += 1;
+                if let Refusal::Misbehaved(what) = why {
+                    self.misbehaved(to, *what);
+                }
+            }
+            self.outputs.push_back(Output::Reply { to, id, reply: served.reply });
         }
-        self.outputs.push_back(Output::Reply { to, id, reply: served.reply });
-        self.happened(served.event);
+        if let Some(event) = served.event {
+            self.on_stored_here(&event);
+            self.outputs.push_back(Output::Event(event));
+        }
     }
 
-    /// The store has run the operation for a peer's request. A peer that no longer waits gets no reply, but its record is kept.
+    /// The store has run the operation for a peer's request.
     pub(super) fn on_served(&mut self, now: Timestamp, ticket: InboundTicket, done: Done) {
         let (server, mut cx) = self.server_context(now);
-        match server.on_done(&mut cx, ticket, done) {
-            Some((to, Some(id), served)) => {
-                self.look_for(now, served.lost);
-                self.reply(to, id, served);
-            }
-            Some((_, None, served)) => self.happened(served.event),
-            None => {}
+        if let Some((to, id, served)) = server.on_done(&mut cx, ticket, done) {
+            self.serve(now, to, id, served);
         }
     }
 
@@ -67,8 +70,7 @@ impl Dht {
 
     /// Looks up a provider whose addresses are no longer known, unless it or too many others were looked up recently. The next
     /// peer that asks for the content gets the addresses that were found.
-    fn look_for(&mut self, now: Timestamp, lost: Option<PeerId>) {
-        let Some(peer) = lost else { return };
+    fn look_for(&mut self, now: Timestamp, peer: PeerId) {
         if self.is_full() || !self.provider_searches.begin(now, peer) {
             return;
         }
@@ -78,13 +80,6 @@ impl Dht {
         query.yields = true;
         self.pool.insert(now, id, self.config.lookup.query_timeout, query);
         self.drive(now, id);
-    }
-
-    fn happened(&mut self, event: Option<Event>) {
-        if let Some(event) = event {
-            self.on_stored_here(&event);
-            self.outputs.push_back(Output::Event(event));
-        }
     }
 
     /// The store has run operations.

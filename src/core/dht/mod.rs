@@ -248,9 +248,7 @@ impl Dht {
             Input::Disconnected { peer } => self.on_disconnected(now, peer),
             Input::Serves { peer, yes } => self.on_serves(now, peer, yes),
             Input::Request { from, id, request } => self.on_request(now, from, id, request),
-            Input::RequestGone { id } => {
-                self.server.on_gone(id);
-            }
+            Input::RequestGone { id } => self.server.on_gone(id),
             Input::StoreDone { ticket, done } => {
                 let ends = self.storage.on_done(self.time.date, ticket, done);
                 self.on_store_ends(now, ends);

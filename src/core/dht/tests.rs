@@ -1,4 +1,4 @@
-//! What one node does that is told everything by hand.
+//! One node, with every input given by hand.
 
 use std::num::NonZeroUsize;
 
@@ -20,13 +20,13 @@ fn node(change: impl FnOnce(&mut DhtConfig)) -> Dht {
     Dht::new(NOW, contact(0, |_| true), store, [1; 32], Arc::new(config)).unwrap()
 }
 
-/// One of each group, in a bucket, in the table and in an answer.
+/// At most one peer of each group, in a bucket, in the table and in an answer.
 fn one_of_each_group() -> Option<DiversityConfig> {
     let one = NonZeroUsize::MIN;
     Some(DiversityConfig { per_answer: one, per_bucket: one, per_table: one, ..DiversityConfig::default() })
 }
 
-/// A peer of this group of addresses, at such a place.
+/// A peer of this IP group, whose key fits.
 fn contact(group: usize, place: impl Fn(&Key) -> bool) -> Arc<Contact> {
     let addr = format!("/ip4/20.{group}.0.1/tcp/1").parse().unwrap();
     let peer = std::iter::repeat_with(PeerId::random).find(|peer| place(&Key::from(peer))).unwrap();
@@ -93,7 +93,7 @@ fn where_the_first_that_waits_may_not_have_the_place_the_next_is_tried() {
 }
 
 #[test]
-fn who_is_at_the_nodes_own_address_leaves_its_place_to_one_that_waits() {
+fn a_peer_at_the_nodes_own_address_leaves_its_place_to_one_that_waits() {
     let mut dht = node(|config| {
         config.routing.bucket_size = NonZeroUsize::new(2).unwrap();
         config.address_policy = AddressPolicy::Public;
@@ -118,7 +118,7 @@ fn relayed() -> (Dht, Vec<Arc<Contact>>, Vec<multiaddr::Multiaddr>) {
 }
 
 #[test]
-fn who_announces_to_be_behind_a_relay_leaves_its_place_to_one_that_waits() {
+fn a_peer_that_announces_only_relays_leaves_its_place_to_one_that_waits() {
     let (mut dht, entries, relays) = relayed();
     let peer = *entries[0].peer();
     dht.handle_input(NOW, Input::Connected { peer, outbound_addr: None, inbound_addr: entries[0].addrs().next() });
@@ -130,7 +130,7 @@ fn who_announces_to_be_behind_a_relay_leaves_its_place_to_one_that_waits() {
 }
 
 #[test]
-fn who_has_but_a_relay_left_when_it_answers_leaves_its_place_and_its_bucket_is_contested_again() {
+fn a_peer_with_only_a_relay_when_it_answers_leaves_its_place_and_its_bucket_is_challenged_again() {
     let (mut dht, entries, relays) = relayed();
     let later = NOW + Duration::from_secs(60);
     let (entry, other) = (&entries[0], &entries[1]);
@@ -155,7 +155,7 @@ fn who_has_but_a_relay_left_when_it_answers_leaves_its_place_and_its_bucket_is_c
 }
 
 #[test]
-fn what_nobody_waits_for_gives_way_only_where_there_is_no_room() {
+fn a_query_that_yields_gives_way_only_where_there_is_no_room() {
     let mut dht = node(|config| config.limit.queries = 2);
     let mut insert = |yields: bool| {
         let id = dht.pool.next_id();
@@ -191,7 +191,7 @@ fn of_one_group_those_are_asked_that_are_nearest_to_where_the_walk_leads() {
 }
 
 #[test]
-fn nobody_is_kept_out_by_what_others_say_of_it() {
+fn hearsay_keeps_no_peer_out_of_the_table() {
     let mut dht = node(|config| {
         config.routing.diversity = one_of_each_group();
         config.address_policy = AddressPolicy::Public;
@@ -220,7 +220,7 @@ fn nobody_is_kept_out_by_what_others_say_of_it() {
 
 #[test]
 fn a_dead_peer_that_was_named_is_not_dialled_in_every_lookup() {
-    // The lookups of refreshing have pauses of their own, and try whoever was named.
+    // Refresh lookups have pauses of their own, and try every peer that was named.
     let mut dht = node(|config| config.maintenance.refresh_interval = None);
     (0..3).for_each(|group| dht.admit_verified(NOW, &contact(group, |_| true)));
     let dead = contact(9, |_| true);
@@ -288,9 +288,9 @@ fn peers_that_dial_from_one_network_are_of_it_wherever_they_say_to_be() {
     assert!(told, "where it dials from is nowhere to be reached at");
 }
 
-/// Reached at a name behind which may be any host, or through somebody's relay, of which there are many.
+/// Peers reached at a name, behind which may be any host, or through a relay, of which there are many.
 #[test]
-fn peers_that_are_reached_where_nobody_can_see_them_are_of_one_group_whatever_they_say() {
+fn peers_reached_at_addresses_without_a_host_are_of_one_group_whatever_they_say() {
     let relay = PeerId::random();
     for hidden in [
         |group: usize, _: PeerId| format!("/dns4/n{group}.example.net/tcp/1"),
@@ -344,7 +344,7 @@ fn answer_all(dht: &mut Dht) {
 }
 
 #[test]
-fn what_is_not_kept_here_is_not_remembered_for_upkeep() {
+fn a_value_that_is_not_kept_here_is_not_remembered_for_upkeep() {
     let mut dht = node(|_| {});
     let remembered = |dht: &Dht| format!("{:?}", dht.upkeep.own_records).matches("OwnRecord {").count();
     for i in 0..200 {

@@ -16,7 +16,7 @@ fn lookup(shape: Shape, seeds: &[&Arc<Contact>]) -> Lookup {
     Lookup::new(Key::from_bits("0000"), seeds.iter().copied(), shape)
 }
 
-/// Everyone whom the lookup asks right now.
+/// The peers that the lookup asks at once.
 fn asked(lookup: &mut Lookup) -> Vec<Arc<Contact>> {
     std::iter::from_fn(|| match lookup.next() {
         Next::Ask(contact) => Some(contact),
@@ -30,7 +30,7 @@ fn is_done(lookup: &mut Lookup) -> bool {
 }
 
 #[test]
-fn asks_the_nearest_first_and_follows_what_it_hears() {
+fn asks_the_nearest_first_and_follows_what_is_named() {
     let (far, near, nearest) = (contact("1000"), contact("0100"), contact("0010"));
     let mut lookup = lookup(SHAPE, &[&far, &near]);
     assert_eq!(asked(&mut lookup), slice::from_ref(&near), "the search starts β wide");
@@ -149,7 +149,7 @@ fn a_failed_peer_gets_another_chance_only_with_new_addresses() {
 }
 
 #[test]
-fn who_named_a_peer_is_remembered_and_another_gives_one_that_was_refused_a_chance() {
+fn referrers_are_remembered_and_another_gives_a_refused_peer_a_chance() {
     let peer = PeerId::random();
     let named = Contact::with_key(peer, Key::from_bits("0001"), ["/ip4/127.0.0.1/tcp/1".parse().unwrap()]);
     let others: Vec<_> = ["0010", "0011", "0100"].map(contact).to_vec();
@@ -200,7 +200,7 @@ mod along_several_paths {
     const TWO: Shape =
         Shape { count: 4, parallelism: 4, resiliency: 1, paths: 2, spare: 0, frontier: 100, wary: false };
 
-    /// Lets everyone who is asked answer with what `names` says, until the lookup is done; how many were asked.
+    /// Answers every request with the peers that `names` returns, until the lookup is done. Returns the peers that were asked.
     fn walk(lookup: &mut Lookup, names: impl Fn(&Key) -> Vec<Arc<Contact>>) -> Vec<Arc<Contact>> {
         let mut everyone = Vec::new();
         loop {
@@ -248,7 +248,7 @@ mod along_several_paths {
         let friends: Vec<_> = (1..9).map(|i| contact(&format!("0000 0000 {i:04b}"))).collect();
         let true_closest: Vec<_> = (1..5).map(|i| contact(&format!("00{i:03b}"))).collect();
         let seeds = ["1000", "1001"].map(contact);
-        // Each seed is honest, and the nearest that it knows lies.
+        // Each seed is honest, but the nearest peer that it knows lies.
         let (liars, honest) = (["0100", "0101"].map(contact), ["0110", "0111"].map(contact));
         let mut lookup = lookup(TWO, &[&seeds[0], &seeds[1]]);
         let everyone = walk(&mut lookup, |key| match seeds.iter().position(|seed| seed.key() == key) {
@@ -261,7 +261,7 @@ mod along_several_paths {
     }
 
     #[test]
-    fn whoever_lies_during_the_fill_pushes_out_no_more_than_a_turn() {
+    fn a_liar_during_the_fill_pushes_out_no_more_than_its_turn() {
         let friends: Vec<_> = (1..9).map(|i| contact(&format!("0000 0000 {i:04b}"))).collect();
         let true_closest: Vec<_> = (1..5).map(|i| contact(&format!("00{i:03b}"))).collect();
         let seeds = ["1000", "1001"].map(contact);
@@ -290,11 +290,11 @@ mod along_several_paths {
     }
 
     #[test]
-    fn what_is_remembered_on_several_paths_is_bounded() {
+    fn the_memory_of_several_paths_is_bounded() {
         let peers = ["0100", "0110", "0101", "0111"].map(contact);
         let (seeds, nearest) = (peers.each_ref(), ["0010", "0011"].map(contact));
         let mut lookup = lookup(Shape { count: 12, frontier: 8, ..TWO }, &seeds);
-        // Everyone names more peers than a path remembers, none of them twice.
+        // Each peer names more peers than a path remembers, none of them twice.
         let named = Cell::new(0);
         let names = |key: &Key| {
             let from = named.get();

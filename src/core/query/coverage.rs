@@ -132,14 +132,14 @@ mod tests {
 
     /// Lookups into the gaps find the true k closest of every key, and take far fewer lookups than keys.
     #[test]
-    fn what_is_called_known_is_true_and_found_with_few_walks() {
+    fn known_closest_peers_are_the_true_ones_and_take_few_lookups() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for nodes in [5, 30, 300, 3_000] {
             let all: Vec<_> =
                 (0..nodes).map(|_| Contact::with_key(PeerId::random(), Key::random(&mut rng), [])).collect();
             let region = Key::random(&mut rng);
             let prefix = (nodes as f64 / 30.0).log2().max(0.0) as u32;
-            let (mut coverage, mut walks) = (Coverage::default(), 0);
+            let (mut coverage, mut lookups) = (Coverage::default(), 0);
             for i in 0..100 {
                 let key = region.random_with_prefix(prefix + i % 8, &mut rng);
                 let mut tries = 0;
@@ -152,14 +152,14 @@ mod tests {
                     let found = closest(&all, &target, K);
                     let last = found.last().map_or(Distance::ZERO, |last| last.key().distance(&target));
                     coverage.add(&target, if nodes < K { Distance::MAX } else { last }, &found);
-                    walks += 1;
+                    lookups += 1;
                     tries += 1;
                     assert!(tries < 20, "{gap:?} stays");
                 }
                 let (found, truth) = (coverage.nearest(&key, K), closest(&all, &key, K));
                 assert!(found.iter().zip(&truth).all(|(a, b)| a.peer() == b.peer()) && found.len() == truth.len());
             }
-            assert!(walks <= 12, "{walks} walks for 100 keys among {nodes} nodes");
+            assert!(lookups <= 12, "{lookups} lookups for 100 keys among {nodes} nodes");
         }
     }
 }

@@ -39,24 +39,18 @@ pub(crate) struct Publish {
     paths: Option<NonZeroUsize>,
     /// Whether this node keeps the record, and announces it again.
     pub(crate) kept: bool,
-    stage: PublishStage,
+    /// The error of this node's own store.
+    refused: Option<QueryError>,
+    /// The lookup of the closest peers, until it is over.
+    lookup: Option<Lookup>,
+    /// The delivery; `None` until this node's store has taken the record.
+    delivery: Option<Delivery>,
 }
 
 #[derive(Debug)]
 enum What {
     Value(Value),
     Provider,
-}
-
-#[derive(Debug)]
-enum PublishStage {
-    /// This node's store has not answered.
-    Keeping,
-    /// This node's store refused the record.
-    Refused(QueryError),
-    /// Looking for the closest peers, and addressing those already found.
-    Searching(Lookup, Delivery),
-    Delivering(Delivery),
 }
 
 impl Publish {
@@ -108,7 +102,7 @@ impl Publish {
     fn new(cx: &Context<'_>, key: RecordKey, what: What, options: &QueryOptions) -> Publish {
         let quorum = options.quorum.unwrap_or(cx.config.record.write_quorum).of(cx.config.lookup.replication);
         let kept = !options.not_kept || matches!(what, What::Provider);
-        Publish { key, what, quorum, paths: options.paths, kept, stage: PublishStage::Keeping }
+        Publish { key, what, quorum, paths: options.paths, kept, refused: None, lookup: None, delivery: None }
     }
 
     /// The record as this node keeps it.
@@ -125,49 +119,58 @@ impl Publish {
     }
 
     pub(crate) fn unasked(&self) -> usize {
-        match &self.stage {
-            PublishStage::Keeping | PublishStage::Refused(_) => 0,
-            PublishStage::Searching(lookup, _) => lookup.unasked(),
-            PublishStage::Delivering(delivery) => delivery.unasked(),
+        match (&self.lookup, &self.delivery) {
+            (Some(lookup), _) => lookup.unasked(),
+            (None, Some(delivery)) => delivery.unasked(),
+            (None, None) => 0,
         }
     }
 
     pub(crate) fn on_local(&mut self, cx: &Context<'_>, kept: Done) {
         // The store may have answered late, and the node may have lost its addresses since.
         let unreachable = matches!(self.what, What::Provider) && !cx.peers.local.has_addrs();
-        self.stage = match kept {
-            Ok(_) if unreachable => PublishStage::Refused(QueryError::NoOwnAddress),
+        match kept {
+            Ok(_) if unreachable => self.refused = Some(QueryError::NoOwnAddress),
             Ok(_) => {
-                let delivery = Delivery::new(self.message(cx), cx.replication());
-                PublishStage::Searching(cx.lookup(self.target(), cx.replication(), self.paths), delivery)
+                self.delivery = Some(Delivery::new(self.message(cx), cx.replication()));
+                self.lookup = Some(cx.lookup(self.target(), cx.replication(), self.paths));
             }
-            Err(why) => PublishStage::Refused(why.into()),
-        };
+            Err(why) => self.refused = Some(why.into()),
+        }
     }
 
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
-        match &mut self.stage {
-            PublishStage::Keeping => Step::Wait,
-            PublishStage::Refused(why) => Step::Finish(Err(std::mem::replace(why, QueryError::Cancelled))),
-            PublishStage::Searching(lookup, delivery) => {
-                let key = self.key.to_shared();
-                match lookup_step(lookup, LOOKUP, || find_node(&key)) {
-                    Some(Step::Wait) => {
-                        delivery.rank(lookup.settled());
-                        delivery.next().unwrap_or(Step::Wait)
-                    }
-                    Some(step) => step,
-                    None if lookup.closest().is_empty() => Step::Finish(Err(unanswered(report))),
-                    None => self.deliver(cx, report),
-                }
-            }
-            PublishStage::Delivering(delivery) => match delivery.next() {
-                Some(step) => step,
-                None if delivery.replace_refusals() => self.next(cx, report),
-                None if delivery.is_done() => Step::Finish(self.finish(cx, report)),
-                None => Step::Wait,
-            },
+        if let Some(why) = self.refused.take() {
+            return Step::Finish(Err(why));
         }
+        let Some(delivery) = &mut self.delivery else { return Step::Wait };
+        if let Some(lookup) = &mut self.lookup {
+            match lookup_step(lookup, LOOKUP, || find_node(&self.key.to_shared())) {
+                Some(Step::Wait) => {
+                    delivery.rank(lookup.settled());
+                    return delivery.next().unwrap_or(Step::Wait);
+                }
+                Some(step) => return step,
+                None if lookup.closest().is_empty() => return Step::Finish(Err(unanswered(report))),
+                None => delivery.rank(lookup.ranked()),
+            }
+            self.lookup = None;
+        }
+        loop {
+            match delivery.next() {
+                Some(step) => return step,
+                None if delivery.replace_refusals() => {}
+                None if delivery.is_done() => break,
+                None => return Step::Wait,
+            }
+        }
+        let reached = delivery.conclude(cx, report);
+        if reached < self.quorum.get() {
+            let (wanted, report) = (self.quorum, take(report));
+            let missed = QueryError::QuorumMissed { wanted, reached, best: None, holders: Vec::new(), report };
+            return Step::Finish(Err(missed));
+        }
+        Step::Finish(Ok(Answer::Published(std::mem::take(report).into())))
     }
 
     pub(crate) fn on_answer(&mut self, from: &Arc<Contact>, tag: Tag) {
@@ -178,20 +181,12 @@ impl Publish {
 
     /// The lookup that a request belongs to, unless it is over.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
-        match &mut self.stage {
-            PublishStage::Searching(lookup, _) if tag == LOOKUP => Some(lookup),
-            _ => None,
-        }
+        if tag == LOOKUP { self.lookup.as_mut() } else { None }
     }
 
     /// The delivery that a request belongs to.
     pub(crate) fn delivery(&mut self, tag: Tag) -> Option<&mut Delivery> {
-        match &mut self.stage {
-            PublishStage::Searching(_, delivery) | PublishStage::Delivering(delivery) if tag == DELIVERY => {
-                Some(delivery)
-            }
-            _ => None,
-        }
+        if tag == DELIVERY { self.delivery.as_mut() } else { None }
     }
 
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
@@ -206,10 +201,7 @@ impl Publish {
 
     /// The query's time is up. The peers that have acknowledged by now may be enough for the quorum.
     pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
-        let (PublishStage::Searching(_, delivery) | PublishStage::Delivering(delivery)) = &mut self.stage else {
-            return None;
-        };
-        let reached = delivery.conclude(cx, report);
+        let reached = self.delivery.as_mut()?.conclude(cx, report);
         (reached >= self.quorum.get()).then(|| Ok(Answer::Published(std::mem::take(report).into())))
     }
 
@@ -225,26 +217,6 @@ impl Publish {
                 Request::AddProvider { key: self.key.clone(), providers }
             }
         }
-    }
-
-    /// The lookup is over: the record goes to the peers that it found.
-    fn deliver(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
-        if let PublishStage::Searching(lookup, mut delivery) = std::mem::replace(&mut self.stage, PublishStage::Keeping)
-        {
-            delivery.rank(lookup.ranked());
-            self.stage = PublishStage::Delivering(delivery);
-        }
-        self.next(cx, report)
-    }
-
-    fn finish(&mut self, cx: &Context<'_>, report: &mut Report) -> Result<Answer, QueryError> {
-        let PublishStage::Delivering(delivery) = &mut self.stage else { return Err(QueryError::Cancelled) };
-        let reached = delivery.conclude(cx, report);
-        if reached < self.quorum.get() {
-            let (wanted, report) = (self.quorum, take(report));
-            return Err(QueryError::QuorumMissed { wanted, reached, best: None, holders: Vec::new(), report });
-        }
-        Ok(Answer::Published(std::mem::take(report).into()))
     }
 }
 

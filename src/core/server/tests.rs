@@ -15,7 +15,7 @@ fn contact(port: u16) -> Arc<Contact> {
     Contact::new(PeerId::random(), [format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()])
 }
 
-/// A server with all that it uses; nothing of the store is finished before its control says so.
+/// A server with the parts that it uses. The store finishes an operation when its control says so.
 struct Rig {
     server: Server,
     config: DhtConfig,
@@ -51,7 +51,7 @@ impl Rig {
         self.with(|server, cx| server.on_request(cx, waiter, InboundId::new(id), request)).map(|served| served.reply)
     }
 
-    /// The store answers what came as the so-manieth.
+    /// The store finishes the operation with this ticket.
     fn load(&mut self, ticket: u64, done: Done) -> Vec<(PeerId, Option<InboundId>, Served)> {
         let ends = self.storage.on_done(NOW, Ticket::new(ticket), done);
         let served = ends.into_iter().filter_map(|(waiter, done)| match waiter {
@@ -78,7 +78,7 @@ fn a_flood_reaches_the_bound_of_one_peer_and_of_all() {
 }
 
 #[test]
-fn who_asks_and_goes_away_again_and_again_takes_no_more_than_its_share() {
+fn a_peer_that_asks_and_goes_away_again_and_again_takes_no_more_than_its_share() {
     let mut rig = rig(10, 3);
     let peer = PeerId::random();
     let put = |i: u64| Request::PutValue { value: Value::new(format!("/a/{i}"), "v") };
@@ -135,7 +135,7 @@ fn a_store_that_answers_something_else_has_failed() {
 }
 
 #[test]
-fn what_expires_is_handed_out_with_the_time_that_is_left() {
+fn answers_contain_the_lifetime_that_remains() {
     let mut record = Record::new("/a/b", "v", NOW);
     assert_eq!(as_sent(NOW, record.clone()).ttl, None);
     record.expires = Some(NOW + Duration::from_secs(60));

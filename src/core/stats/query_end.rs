@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_to_ask_is_told_apart_from_nobody_who_answers() {
+    fn no_peer_to_ask_and_no_peer_that_answers_are_two_ends() {
         let end = |why: QueryError| QueryEnd::of::<()>(&Err(why)).name();
         assert_eq!(end(QueryError::NoPeers), "no_peers");
         assert_eq!(end(QueryError::NoAnswer(Box::default())), "no_answer");
