@@ -1,4 +1,4 @@
-//! A typed call for each operation of a store that does everything at once.
+//! Typed calls for the operations of a store whose operations end at once.
 //!
 //! Knows: which answer belongs to which operation. Must not know: any store.
 
@@ -12,7 +12,7 @@ use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::time::Timestamp;
 
-/// Typed calls, for a store that does everything at once, such as a [`MemoryStore`](super::MemoryStore).
+/// Typed calls, for a store whose operations end at once, such as a [`MemoryStore`](super::MemoryStore).
 ///
 /// ```
 /// use libp2p_kad_dht::core::store::{MemoryStore, StoreExt as _};
@@ -27,8 +27,8 @@ use crate::core::time::Timestamp;
 ///
 /// # Errors
 ///
-/// The store's own. [`StoreError::Failed`] from a store that takes its time: the operation is begun all the same, and its
-/// end is reported under a ticket that nobody knows.
+/// The store's own. [`StoreError::Failed`] if the operation takes time: it was begun all the same, and its result comes under a
+/// ticket that no caller knows.
 pub trait StoreExt: Store {
     /// [`Op::Get`].
     fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Option<Record>, StoreError> {
@@ -40,7 +40,7 @@ pub trait StoreExt: Store {
         )
     }
 
-    /// [`Op::Put`] of a value that takes the place of any other.
+    /// [`Op::Put`] of a value that replaces any other.
     fn put(&mut self, now: Timestamp, record: Record) -> Result<(), StoreError> {
         written(self, now, Op::Put(Box::new(Put::new(record, Judge::of_the_last()))))
     }
@@ -56,7 +56,7 @@ pub trait StoreExt: Store {
         now_or_never(self, now, op, |found| if let Found::Providers(it) = found { Some(it) } else { None })
     }
 
-    /// [`Op::AddProvider`] of a record that nobody else brought.
+    /// [`Op::AddProvider`] without a sender.
     fn add_provider(&mut self, now: Timestamp, record: ProviderRecord) -> Result<(), StoreError> {
         written(self, now, Op::AddProvider(Box::new(record), None))
     }

@@ -1,4 +1,4 @@
-//! Whether a value may take the place of the one that is kept, decided inside the write.
+//! Decides inside the write whether a value may replace the stored one.
 //!
 //! Knows: the validator, sequence numbers and lifetimes. Must not know: how a store keeps values. Whether a value is valid
 //! was checked before: a judge checks no signature, so it costs little inside a transaction.
@@ -13,52 +13,52 @@ use crate::core::record::{Record, RecordKey};
 use crate::core::time::Timestamp;
 use crate::core::validate::{Candidate, InvalidValue, Valid, Validator};
 
-/// Travels with a value to the store, and decides there. Cloning it is cheap.
+/// Decides in the store, inside the write, whether a value replaces the stored one. Cloning it is cheap.
 #[derive(Clone)]
 pub struct Judge {
     validator: Arc<dyn Validator>,
     ttl: Duration,
-    /// Whether the value comes from a peer that is not to hold it.
+    /// Whether the value comes from a peer that is no holder of it.
     stranger: bool,
-    /// Whether the value must succeed the one that is kept, where its namespace has a compare-and-swap.
+    /// Whether the value must succeed the stored one, where its namespace has a compare-and-swap.
     swaps: bool,
 }
 
-/// What a store is to keep.
+/// The record that a store is to keep.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Judged {
     /// The record.
     pub record: Record,
-    /// Whether it takes the place of another value that this node itself had put.
+    /// Whether it replaces another value that this node itself had put.
     pub superseded: bool,
 }
 
 impl Judge {
-    /// Judges by this validator, where values are sent with a lifetime of `ttl`.
+    /// A judge with this validator, in a network where values are sent with a lifetime of `ttl`.
     pub fn new(validator: Arc<dyn Validator>, ttl: Duration) -> Judge {
         Judge { validator, ttl, stranger: false, swaps: true }
     }
 
-    /// The same of what a peer sends that is not to hold it itself: that this node has the value is no sign that the others
-    /// do, so the kept one stays as old as it was (`Record::received`), and is stored again in its time.
+    /// The same for a value from a peer that is no holder of it. Such a PUT is no sign that the other holders have the value
+    /// too, so the stored one keeps its `Record::received` and is replicated when it is due.
     pub(crate) fn of_stranger(self) -> Judge {
         Judge { stranger: true, ..self }
     }
 
-    /// Judges a value that others have let take the place of the one before it: it need not succeed the one kept here.
+    /// The same for a value that other nodes hold already: it need not succeed the one stored here.
     pub(crate) fn of_what_others_hold(self) -> Judge {
         Judge { swaps: false, ..self }
     }
 
-    /// Lets every value take the place of every other, unless a higher sequence number was kept under the key: for tests
-    /// and for whoever fills a store by hand.
+    /// Lets every value replace every other, unless a higher sequence number was stored under the key: for tests, and for
+    /// filling a store by hand.
     pub fn of_the_last() -> Judge {
         Judge::new(Arc::new(TheLast), Duration::MAX)
     }
 
-    /// What to keep when `new` comes where `old` is kept, which has not expired at `now`, and where a value with sequence
-    /// number `remembered` was kept before.
+    /// The record to keep when `new` arrives where `old` is stored, and where a value with sequence number `remembered` was
+    /// stored before. An `old` that has expired at `now` does not count.
     ///
     /// # Errors
     ///
@@ -90,8 +90,8 @@ impl Judge {
         Ok(Judged { superseded, record })
     }
 
-    /// Which of two valid values of one key is better, whatever ages and lifetimes they claim: those are anybody's to choose,
-    /// so a preference that follows them is none.
+    /// Which of two valid values of one key is better, whatever ages and lifetimes they claim. Senders choose those freely, so a
+    /// preference that depends on them counts as equal.
     pub(crate) fn compare(&self, one: &Record, other: &Record) -> Ordering {
         let date = one.received.max(other.received);
         if self.validator.same(&one.key, &one.value, &other.value) {
@@ -114,9 +114,9 @@ impl fmt::Debug for Judge {
     }
 }
 
-/// The very value that is kept, come again, perhaps written in another way: the shorter one stays. The publisher's own copy
-/// stays as it is when a peer sends it back, and nobody can make a value end earlier by sending it with a short lifetime, or
-/// put a name to what this node published.
+/// Merges the stored value with the same value sent again, perhaps in another encoding, of which the shorter one stays. An own
+/// value stays as it is when a peer sends it back. So no peer can shorten a value's lifetime by sending it with a short one,
+/// or set the publisher of a value that this node published.
 fn again(old: &Record, new: Record) -> Record {
     if new.own {
         return Record { announced: old.announced.max(new.announced), ..new };

@@ -1,4 +1,4 @@
-//! Until when the sequence number of a value that is gone is remembered, the same in every store.
+//! The sequence number that outlives a removed or expired value, and for how long; the same in every store.
 //!
 //! Knows: the times of a record. Must not know: how a store remembers.
 

@@ -1,7 +1,7 @@
-//! What [`Op::Touch`](super::Op::Touch) notes on a record, the same in every store.
+//! The effect of [`Op::Touch`](super::Op::Touch) on a record, the same in every store.
 //!
-//! Knows: the times of a record. Must not know: how a store keeps it. A touch changes only what is kept as it was read: it
-//! never brings back what is gone meanwhile, and never marks another value.
+//! Knows: the times of a record. Must not know: how a store keeps it. A touch changes a record only if it is still the one that
+//! was read: it never restores a removed record, and never changes another value.
 
 use crate::core::record::{AHEAD, ProviderRecord, Record};
 use crate::core::time::Timestamp;
@@ -20,7 +20,7 @@ pub fn touch_value(kept: &mut Record, read: &Record, at: Timestamp) -> bool {
         | if kept.own {
             announce(&mut kept.announced, at)
         } else {
-            // A store that came meanwhile counts, unless it came in the future.
+            // A PUT that arrived meanwhile counts, unless it is dated in the future.
             let touched = at > kept.received || kept.received > at + AHEAD;
             kept.received = if touched { at } else { kept.received };
             touched
@@ -33,7 +33,7 @@ pub fn touch_provider(kept: &mut ProviderRecord, read: &ProviderRecord, at: Time
     kept.own && kept.provider.peer() == read.provider.peer() && announce(&mut kept.announced, at)
 }
 
-/// A later time that is noted already is one of the future: the host's clock was ahead.
+/// Replaces even a later time: that was noted while the host's clock was ahead.
 fn announce(noted: &mut Option<Timestamp>, at: Timestamp) -> bool {
     noted.replace(at) != Some(at)
 }

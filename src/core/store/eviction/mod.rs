@@ -71,6 +71,8 @@ impl Account {
     /// differently for peers and groups; `group` is the hash of the peer's IP group where groups count, else the peer is a
     /// group of its own.
     pub fn of_peer(peer: u64, group: Option<u64>, kind: Account) -> Account {
+        // From the highest bit: kind 1, group 31, peer 32. A group and a peer have their lowest bit set, so that they differ from
+        // the account above, whose bits below are zero.
         let group = (group.unwrap_or(peer) >> 33 | 1) << 32;
         Account(kind.0 | group | (peer & 0xffff_ffff) | 1)
     }
@@ -150,6 +152,7 @@ impl Cost {
     /// What the store says.
     pub fn sent_again<A: Accounts>(mut self, accounts: &A, by: Account) -> Result<Cost, A::Error> {
         self.several |= by != self.first || by != self.account;
+        // A record that several peers sent is settled at once: a flood would have to send it from two accounts.
         self.settled |= self.several;
         if is_lighter(accounts, by, &self)? {
             self.account = by;
@@ -427,6 +430,7 @@ impl<A: Accounts> Search<'_, A> {
             before = Some((weight, account));
             let may = match own {
                 None => May::All,
+                // Inside a group that is not the new record's own, its peers are as free to take from as the group.
                 Some(_) if may != May::Own => may,
                 Some((_, own)) if own == account => May::Own,
                 Some((own, _)) if weight > own => May::All,

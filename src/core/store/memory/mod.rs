@@ -109,13 +109,17 @@ impl MemoryStore {
         }
         if judged.record.own {
             self.own.keep(hash, Item::Value(judged.record))?;
-            old.into_iter().for_each(|old| self.values.forget(hash, &old.key, None));
+            if let Some(old) = old {
+                self.values.forget(hash, &old.key, None);
+            }
         } else {
             let (by, near) = (self.seed.account(from.as_ref()), from.is_some_and(|from| from.near));
             let new = Cost::new(by, u32::try_from(bytes).unwrap_or(u32::MAX), now, near);
             self.last_expiry = self.last_expiry.max(judged.record.expires.unwrap_or_default());
             self.values.keep(now, hash, judged.record, new, &mut self.over)?;
-            old.into_iter().for_each(|old| _ = self.own.take(hash, &old.key, None));
+            if let Some(old) = old {
+                self.own.take(hash, &old.key, None);
+            }
         }
         Ok(Found::Kept { superseded: judged.superseded })
     }
@@ -123,8 +127,9 @@ impl MemoryStore {
     /// Removes a value but remembers its sequence number, since other nodes may hold copies.
     fn forget_value(&mut self, hash: u64, key: &RecordKey) {
         self.values.forget(hash, key, Some(&mut self.over));
-        let own = self.own.take(hash, key, None);
-        own.into_iter().for_each(|item| self.remember(&item));
+        if let Some(own) = self.own.take(hash, key, None) {
+            self.remember(&own);
+        }
     }
 
     fn remember(&mut self, item: &Item) {

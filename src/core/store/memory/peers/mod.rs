@@ -83,13 +83,10 @@ impl ProviderPeers {
         });
     }
 
-    pub(super) fn has_expired_addrs(&self, slot: Slot, now: Timestamp) -> bool {
-        self.0.get(slot).is_some_and(|peer| !peer.contact.raw_addrs().is_empty() && peer.addrs_expire <= now)
-    }
-
-    pub(super) fn forget_expired_addrs(&mut self, slot: Slot, now: Timestamp) {
-        if self.has_expired_addrs(slot, now) {
-            self.0.change(slot, |peer| peer.set_addrs(&[], 0));
+    /// Removes the addresses of a peer if they have expired at `now`.
+    pub(super) fn drop_expired_addrs(&mut self, slot: Slot, now: Timestamp) {
+        if let Some(peer) = self.0.get_mut(slot).filter(|peer| peer.addrs_expire <= now && peer.cost > 0) {
+            peer.set_addrs(&[], 0);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The provider records of other peers, by key. A peer is named by four bytes.
+//! The provider records of other peers, by key. A record names its peer by a slot of four bytes.
 //!
 //! Knows: the bounds of provider records. Must not know: values or own records.
 
@@ -20,7 +20,7 @@ use crate::core::time::Timestamp;
 pub(super) struct Providers {
     keys: Table<ProvidedKey>,
     peers: ProviderPeers,
-    /// Of key and peer.
+    /// Records are named by the slots of their key and peer.
     ledger: Ledger<(Slot, Slot)>,
     max_per_key: usize,
     max_addr_bytes: usize,
@@ -41,7 +41,7 @@ pub(super) struct ProviderEntry {
     expires: [u32; 2],
     peer: Slot,
     since: Since,
-    /// What the addresses that it came with cost.
+    /// Cost of the addresses that it came with.
     bytes: u32,
 }
 
@@ -56,24 +56,20 @@ impl Providers {
         }
     }
 
-    /// Those of a key that have not expired.
+    /// The records of a key that have not expired.
     pub(super) fn get(&mut self, now: Timestamp, hash: u64, key: &RecordKey) -> Vec<ProviderRecord> {
         let Some(provided) = self.keys.find(hash, key.as_bytes()).and_then(|slot| self.keys.get(slot)) else {
             return Vec::new();
         };
-        // All peers are looked at before the first is copied. A processor fetches their memory side by side here, while below
-        // it waits for one after the other: counting up a reference lets no later read begin.
-        if provided.entries.iter().any(|entry| self.peers.has_expired_addrs(entry.peer, now)) {
-            provided.entries.iter().for_each(|entry| self.peers.forget_expired_addrs(entry.peer, now));
-        }
         let mut found = Vec::with_capacity(provided.entries.len());
         for entry in provided.entries.iter().filter(|entry| entry.expires() > now) {
+            self.peers.drop_expired_addrs(entry.peer, now);
             found.extend(entry.record(key, &self.peers));
         }
         found
     }
 
-    /// Keeps `record`, whose key's length is checked already, for the peer with this hash.
+    /// Stores `record`, whose key's length was checked, for the peer with this hash.
     pub(super) fn keep(
         &mut self,
         now: Timestamp,
@@ -91,13 +87,13 @@ impl Providers {
         let account = peer.and_then(|peer| self.peers.get(peer)).map_or_else(account, |peer| peer.account);
         let known = key.zip(peer).and_then(|id| self.ranked(id));
         let after = match &known {
-            // Without addresses it keeps those that it has.
+            // A record without addresses does not clear the known ones, so it goes on to pay for them.
             Some(known) if count == 0 => Cost { near, ..known.cost },
             Some(known) => Cost { near, bytes: addr_bytes, ..known.cost },
             None => Cost::new(account, addr_bytes, now, near),
         };
         let rank = rank(hash, of_peer);
-        // One of its key whose place it takes.
+        // A provider of the same key that it replaces, if the key has the maximum of providers.
         let gives_way = if known.is_none() { self.one_too_many(now, hash, name, (account, rank))? } else { None };
         let wanted = match known.as_ref().or(gives_way.as_ref()) {
             Some(known) => Wanted::Update(known.id, &known.cost, &after),
@@ -105,7 +101,9 @@ impl Providers {
         };
         let Ok(goes) = victims(&mut PoolAccounts(self), now, wanted);
         let goes = goes.ok_or(StoreError::Full)?.into_iter().chain(gives_way.map(|record| record.id));
-        goes.for_each(|id| self.remove(id));
+        for id in goes {
+            self.remove(id);
+        }
         let (key, peer) = match &known {
             Some(known) => known.id,
             None => self.insert(hash, record, of_peer, &after)?,
@@ -127,7 +125,7 @@ impl Providers {
         }
     }
 
-    /// Forgets up to `limit` records that have expired at `now`.
+    /// Removes up to `limit` records that have expired at `now`.
     pub(super) fn expire(&mut self, now: Timestamp, limit: usize) -> usize {
         for taken in 0..limit {
             let Some(key) = self.keys.expired(now) else { return taken };
@@ -136,7 +134,7 @@ impl Providers {
         limit
     }
 
-    /// Lets what expires after `latest` expire then.
+    /// Makes records that expire after `latest` expire at `latest`.
     pub(super) fn cut(&mut self, latest: Timestamp) {
         self.keys.change_all(|provided| {
             provided.entries.iter_mut().for_each(|entry| entry.expires = halves(entry.expires().min(latest)));
@@ -159,7 +157,7 @@ impl Providers {
         self.ledger.total().records as usize
     }
 
-    /// The provider of a key that has to go if there are too many with this one; an error if it is this one.
+    /// The provider of a key to evict if there is one too many with the new one; an error if it is the new one.
     fn one_too_many(
         &mut self,
         now: Timestamp,
@@ -180,7 +178,7 @@ impl Providers {
         one_too_many(all).and_then(|at| kept.get(at).copied()).map(Some).ok_or(StoreError::Full)
     }
 
-    /// Adds a record for which there is room, of a key and a peer that may be known.
+    /// Adds a record for which there is space. Its key and its peer may be known.
     fn insert(
         &mut self,
         hash: u64,
@@ -203,7 +201,7 @@ impl Providers {
         };
         self.keys.change(key, |provided| {
             if provided.entries.len() == provided.entries.capacity() {
-                // Doubling wastes half of what most records of the store cost.
+                // Grows by at most four: doubling would waste as much memory as most of the records take.
                 provided.entries.reserve_exact(provided.entries.len().clamp(1, 4));
             }
             provided.entries.push(entry);
@@ -211,7 +209,7 @@ impl Providers {
         Ok((key, peer))
     }
 
-    /// Forgets a record of this key that has expired at `now`, if there is one.
+    /// Removes a record of this key that has expired at `now`, if there is one.
     fn remove_expired(&mut self, now: Timestamp, key: Slot) -> bool {
         let entries = self.keys.get(key).map_or(&[][..], |provided| &provided.entries);
         let Some(peer) = entries.iter().find(|entry| entry.expires() <= now).map(|entry| entry.peer) else {
@@ -221,7 +219,7 @@ impl Providers {
         true
     }
 
-    /// Forgets one record, and its key and its peer with their last one.
+    /// Removes a record, and its key and its peer with their last one.
     fn remove(&mut self, (key, peer): (Slot, Slot)) {
         let Some(record) = self.ranked((key, peer)) else { return };
         let Ok(()) = update_accounts(&mut PoolAccounts(self), record.id, Some(&record.cost), None);

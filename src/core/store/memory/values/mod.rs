@@ -47,7 +47,7 @@ pub(super) struct StoredValue {
     flags: u8,
 }
 
-/// What few records have.
+/// Fields that few records have.
 struct Rare {
     publisher: Option<PeerId>,
     announced: Option<Timestamp>,
@@ -68,7 +68,7 @@ impl Values {
         Some(self.table.get(self.table.find(hash, key.as_bytes())?)?.record(key))
     }
 
-    /// Keeps `record` in place of an earlier one, charged as `new` says.
+    /// Stores `record` in place of an earlier one, at the cost `new` unless that one is a version of it.
     pub(super) fn keep(
         &mut self,
         now: Timestamp,
@@ -117,14 +117,14 @@ impl Values {
         }
     }
 
-    /// Forgets a value; with `over` not its sequence number, since copies of it are still about.
+    /// Removes a value; with `over` its sequence number is remembered there, since other nodes may hold copies.
     pub(super) fn forget(&mut self, hash: u64, key: &RecordKey, over: Option<&mut Sequences>) {
         if let Some(slot) = self.table.find(hash, key.as_bytes()) {
             self.remove(slot, over);
         }
     }
 
-    /// Forgets up to `limit` values that have expired at `now`.
+    /// Removes up to `limit` values that have expired at `now`.
     pub(super) fn expire(&mut self, now: Timestamp, limit: usize, over: &mut Sequences) -> usize {
         for taken in 0..limit {
             let Some(slot) = self.table.expired(now) else { return taken };
@@ -133,7 +133,7 @@ impl Values {
         limit
     }
 
-    /// Lets what expires after `latest` expire then, and be put at `now` what was put later.
+    /// Makes values that expire after `latest` expire at `latest`, and dates those put after `now` at `now`.
     pub(super) fn cut(&mut self, now: Timestamp, latest: Timestamp) {
         self.table.change_all(|value| {
             (value.expires, value.put) = (value.expires.min(latest), value.put.min(now));
@@ -246,7 +246,7 @@ impl StoredValue {
         &self.data[self.key_len.into()..]
     }
 
-    /// The record, whose key is this.
+    /// The record, with this key, which is its own.
     fn record(&self, key: RecordKey) -> Record {
         let rare = self.rare.as_deref();
         Record {
@@ -264,7 +264,7 @@ impl StoredValue {
         }
     }
 
-    /// The record as a copy of its own.
+    /// A copy of the record.
     pub(super) fn copied(&self) -> Record {
         self.record(RecordKey::from(self.key()))
     }
