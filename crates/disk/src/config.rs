@@ -35,7 +35,8 @@ pub struct DiskStoreConfig {
     /// The bytes of all remote provider records: their keys, ids and addresses, and two for each address. Default:
     /// [`DEFAULT_MAX_PROVIDER_BYTES`](Self::DEFAULT_MAX_PROVIDER_BYTES).
     pub max_provider_bytes: usize,
-    /// Remembered sequence numbers of removed and expired values. Those that end first are evicted first. Default: [`DEFAULT_MAX_SEQUENCES`](Self::DEFAULT_MAX_SEQUENCES).
+    /// Remembered sequence numbers of removed and expired values. Those that end first are evicted first. Default:
+    /// [`DEFAULT_MAX_SEQUENCES`](Self::DEFAULT_MAX_SEQUENCES).
     pub max_sequences: usize,
     /// Bytes of memory for records that were read lately. Default: [`DEFAULT_CACHE_BYTES`](Self::DEFAULT_CACHE_BYTES).
     pub cache_bytes: usize,

@@ -28,7 +28,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Keeps records in one database file, within the bounds of a [`DiskStoreConfig`].
 ///
 /// A write ends once it would survive `kill -9` and a power cut, as long as the disk honours a sync: writes
-/// that wait for one another share one transaction. Reads are answered from a cache, or take time and come from the disk. The caller never waits for the disk, and the memory does not grow with what is kept.
+/// that wait for one another share one transaction. Reads are answered from a cache, or take time and come from the disk.
+/// The caller never waits for the disk, and memory use does not grow with the number of records.
 ///
 /// # Eviction
 ///

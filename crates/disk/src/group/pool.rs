@@ -1,7 +1,7 @@
 //! The accounts of one kind of records for the eviction rule, in ordered tables beside the records.
 //!
-//! Knows: costs, and where they are written down. Must not know: which records are evicted. A cost is in the row of its record; what
-//! leads to a record that is not there any more is cleared away by whoever meets it.
+//! Knows: costs, and where they are written. Must not know: which records are evicted. A cost is in the row of its record; index
+//! rows without a record are removed when they are met.
 
 use redb::{ReadableTable as _, StorageError};
 
