@@ -1,15 +1,15 @@
-//! The database file: made, opened, checked, and opened again after the disk failed.
+//! The database file: created, opened, checked, and reopened after the disk failed.
 //!
-//! Knows: paths, formats, and what opening can meet. Must not know: records.
+//! Knows: paths, formats, and the errors that opening can meet. Must not know: records.
 //!
-//! A new database is made beside its path and moved there when it is complete, so that a crash leaves all of it or
-//! nothing, and nothing that is there already is ever written over.
+//! A new database is created beside its path and moved there when it is complete. So a crash leaves either all of it or
+//! nothing, and an existing file is never overwritten.
 //!
-//! After an error of the disk redb refuses all work until it is opened again, so the store opens it again. Where there
-//! is no space even for that (copy-on-write file systems), what opening writes is kept in memory, and the store only
-//! reads until a later write finds space. The first bytes of a file tell whose it is. Its content is checked by opening
-//! it with all writes held back in memory, because redb repairs what it opens; only a store that is whole as far as a
-//! start can see is opened for writing.
+//! After a disk error redb refuses all work until the database is reopened, so the store reopens it. If the disk has no
+//! space even for that (copy-on-write file systems), the writes of opening are kept in memory, and the store is
+//! read-only until a later write finds space. The first bytes of a file tell which program wrote it. The content is
+//! checked by opening the database with all writes held back in memory, because redb repairs a database while it opens
+//! it. The store is opened for writing only if everything that a start reads is intact.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write as _};
@@ -27,18 +27,18 @@ use super::error::{OpenError, is_damage};
 use super::tables::{Counts, EXPIRY, FORMAT, META, Span, Writable, expiry_span};
 use super::{DiskStoreConfig, shared};
 
-/// What each store begins with, before its format and the checksum of both.
+/// First bytes of each store file; its format and the checksum of both follow.
 const MAGIC: &[u8] = b"kad-disk";
-/// The length of all that.
+/// Length of these bytes, the format and the checksum together.
 const START: usize = 24;
-/// What a database begins with that is not within a store. The first two formats were such.
+/// First bytes of a bare redb database. The files of the first two formats were bare databases.
 const DATABASE: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
-/// What those have in them somewhere.
+/// Name of a table in the files of the first two formats.
 const OLD_TABLE: &[u8] = b"kad-meta";
-/// The later of them.
+/// The second of these formats.
 const OLD_FORMAT: u64 = 2;
 
-/// What the database says about itself.
+/// State of the database after its last commit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) seed: [u8; 32],
@@ -52,7 +52,7 @@ impl Head {
     }
 }
 
-/// An open database that opens itself again after a failure: the database refuses all work after an error of the disk.
+/// An open database that reopens itself after a failure, since redb refuses all work after a disk error.
 pub(super) struct Handle {
     path: PathBuf,
     config: DiskStoreConfig,
@@ -60,13 +60,13 @@ pub(super) struct Handle {
 }
 
 struct Open {
-    /// The last transaction that is on the disk, begun for reading. To begin one may have to wait for a sync while the
-    /// file grows; the thread that writes waits anyway.
+    /// A read transaction on the last durable commit. Beginning one may have to wait for a sync while the file grows;
+    /// the writer thread begins it, since it waits for syncs anyway.
     snapshot: Mutex<Option<Arc<Held<ReadTransaction>>>>,
     database: Option<Held<Database>>,
-    /// How often it was opened again.
+    /// Number of times the database was reopened.
     generation: u64,
-    /// Why it can only be read.
+    /// The disk error for which the database is read-only; `None` while it can be written.
     only_read: Option<io::ErrorKind>,
 }
 
@@ -80,7 +80,7 @@ impl Handle {
         let head = |database: &Held<Database>| {
             guarded(|| read_head(database, path)).unwrap_or_else(|cause| Err(damaged(path, cause)))
         };
-        // What opening writes goes into the file only once it is known that all is there which every read and write needs.
+        // Opening writes to the file only once everything that each read and write needs is known to be there.
         let look = open(path, Access::Look, config)?;
         head(&look)?;
         guarded(|| try_to_write(look.get()?))
@@ -94,7 +94,7 @@ impl Handle {
         Ok((Handle { path: path.into(), config: config.clone(), open: RwLock::new(open) }, head))
     }
 
-    /// Reads from the database. If that fails, it is opened again for the next one.
+    /// Reads from the database. If that fails, the database is reopened for the next read.
     pub(super) fn read<T>(
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, StorageError>,
@@ -113,7 +113,7 @@ impl Handle {
         result
     }
 
-    /// Writes to the database. If that fails, it is opened again, for reading alone where nothing else is possible.
+    /// Writes to the database. If that fails, the database is reopened, read-only if nothing else is possible.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Database) -> Result<T, StorageError>) -> Result<T, StorageError> {
         let mut open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         if open.only_read.is_some() {
@@ -137,7 +137,7 @@ impl Handle {
         result
     }
 
-    /// What the database says about itself now.
+    /// The state of the database now; `None` if it cannot be read.
     pub(super) fn head(&self) -> Option<Head> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         guarded(|| read_head(open.database.as_ref()?, &self.path).ok()).ok().flatten()
@@ -149,7 +149,7 @@ impl Handle {
             return;
         }
         current.generation += 1;
-        // Closed first: it holds the lock of the file.
+        // Close the old database first: it holds the lock of the file.
         *current.snapshot() = None;
         (current.database, current.only_read) = (None, None);
         match open(&self.path, Access::Write, &self.config) {
@@ -171,7 +171,7 @@ impl Open {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets later reads see what was written. Where that fails each begins a transaction of its own.
+    /// Lets later reads see the last commit. If that fails, each read begins a transaction of its own.
     fn renew_snapshot(&self) {
         let next = self.work(begin_read).ok().map(|snapshot| Arc::new(Held::new(snapshot)));
         let last = std::mem::replace(&mut *self.snapshot(), next);
@@ -187,7 +187,7 @@ impl Open {
     }
 }
 
-/// What should not panic when it is dropped but is not ours.
+/// A value of redb's, whose drop may panic although it should not; a panic is caught and logged.
 struct Held<T>(Option<T>);
 
 impl<T> Held<T> {
@@ -209,7 +209,7 @@ impl<T> Drop for Held<T> {
     }
 }
 
-/// Runs what should not panic but is not ours.
+/// Runs code of redb's, which may panic although it should not; a panic is returned as its message.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
@@ -217,14 +217,14 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// A transaction that survives a crash and costs no repair after it.
+/// Begins a transaction that survives a crash without a slow repair at the next start.
 pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, StorageError> {
     let mut transaction = database.begin_write().map_err(begun)?;
     transaction.set_quick_repair(true);
     Ok(transaction)
 }
 
-/// Reads what every write needs, and writes nothing new.
+/// Reads the rows that every write needs, and commits without a change.
 fn try_to_write(database: &Database) -> Result<(), StorageError> {
     let transaction = begin_write(database)?;
     let mut tables = Writable::open(&transaction).map_err(missing)?;
@@ -238,7 +238,7 @@ pub(super) fn begin_read(database: &Database) -> Result<ReadTransaction, Storage
     database.begin_read().map_err(begun)
 }
 
-/// Ends a transaction; what it wrote survives from here on.
+/// Commits a transaction; from here on its writes survive a crash.
 pub(super) fn commit(transaction: WriteTransaction) -> Result<(), StorageError> {
     transaction.commit().map_err(|error| match error {
         CommitError::Storage(error) => error,
@@ -253,7 +253,7 @@ fn begun(error: TransactionError) -> StorageError {
     }
 }
 
-/// Tables are made with the database; one that is missing or another is damage.
+/// Every store has all tables from the start, so a missing or different table is damage.
 pub(super) fn missing(error: TableError) -> StorageError {
     match error {
         TableError::Storage(error) => error,
@@ -271,7 +271,7 @@ fn open(path: &Path, access: Access, config: &DiskStoreConfig) -> Result<Held<Da
     database(file, access, config).map_err(|error| database_error(path, error))
 }
 
-/// Checks by the first bytes that the file is a store of this version.
+/// Checks the first bytes of the file: is it a store of this version?
 fn check_start(path: &Path, file: &mut File) -> Result<(), OpenError> {
     let mut start = Vec::new();
     Read::take(&mut *file, wide(START)).read_to_end(&mut start).map_err(|error| OpenError::io(path, error))?;
@@ -302,13 +302,13 @@ fn start_of(format: u64) -> Vec<u8> {
     start
 }
 
-/// The format that these first bytes of a file tell.
+/// The format that the first bytes of a file state; `None` if they are not those of a store.
 fn format_of(start: &[u8]) -> Option<u64> {
     let format = u64::from_le_bytes(start.get(MAGIC.len()..MAGIC.len() + 8)?.try_into().ok()?);
     (start == start_of(format)).then_some(format)
 }
 
-/// Whether these bytes are somewhere in the rest of the file.
+/// Whether these bytes occur anywhere in the rest of the file.
 fn holds(file: &mut File, bytes: &[u8]) -> io::Result<bool> {
     let (mut seen, mut part) = (Vec::<u8>::new(), vec![0; 1 << 20]);
     loop {
@@ -363,7 +363,7 @@ fn read_head(database: &Held<Database>, path: &Path) -> Result<Head, OpenError> 
     Ok(Head { seed, counts, expiry: expiry_span(&expiry).map_err(stored)? })
 }
 
-/// Makes an empty database and moves it to `path`. If somebody else was quicker, theirs stays.
+/// Creates an empty database and moves it to `path`. If another process created one there first, that one stays.
 fn create(path: &Path, config: &DiskStoreConfig) -> Result<(), OpenError> {
     let seed = match config.seed {
         Some(seed) => seed,
@@ -371,7 +371,7 @@ fn create(path: &Path, config: &DiskStoreConfig) -> Result<(), OpenError> {
     };
     let (draft, file) = draft(path)?;
     let result = fill(&draft, file, seed, config, path).and_then(|()| publish(&draft, path));
-    // After a success it is the second name of what is at `path` now, or the loser of a race.
+    // After a success the draft is a second name of the file at `path`; otherwise another process was faster.
     if let Err(error) = fs::remove_file(&draft)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -380,7 +380,7 @@ fn create(path: &Path, config: &DiskStoreConfig) -> Result<(), OpenError> {
     result
 }
 
-/// A new file beside `path`.
+/// Creates a new file beside `path`.
 fn draft(path: &Path) -> Result<(PathBuf, File), OpenError> {
     let mut number = 0_u32;
     loop {
@@ -395,7 +395,7 @@ fn draft(path: &Path) -> Result<(PathBuf, File), OpenError> {
     }
 }
 
-/// A seed that nobody knows.
+/// Draws a random, secret seed.
 fn drawn() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
@@ -420,18 +420,19 @@ fn fill(draft: &Path, mut file: File, seed: [u8; 32], config: &DiskStoreConfig, 
     File::open(draft).and_then(|file| file.sync_all()).map_err(|error| OpenError::io(path, error))
 }
 
-/// Gives the draft its name, unless something has that name by now.
+/// Gives the draft its final name, unless a file has that name by now.
 fn publish(draft: &Path, path: &Path) -> Result<(), OpenError> {
     match fs::hard_link(draft, path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        // A file system without links. Between the look and the move nobody is expected.
+        // A file system without hard links. Another process is not expected between this check and the move.
         Err(_) if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => {
             fs::rename(draft, path).map_err(|error| OpenError::io(path, error))?;
         }
         Err(error) => return Err(OpenError::io(path, error)),
     }
-    // The name must survive a crash too. Not every system can sync a directory; those keep names in their own way.
+    // The name must survive a crash too. Some systems cannot sync a directory; they make names durable in their own
+    // way.
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Err(error) = File::open(parent).and_then(|directory| directory.sync_all()) {
         tracing::debug!(%error, "the directory of the store cannot be synced");
@@ -439,7 +440,7 @@ fn publish(draft: &Path, path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The database below a store, for tests that change rows. Closed before the store is opened again.
+/// The database of a store, for tests that change rows. Close it before the store is opened again.
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub fn open_database(path: &Path) -> Option<Database> {

@@ -1,6 +1,6 @@
 //! The store itself: it answers from its cache, or passes operations to its threads.
 //!
-//! Knows: its queues and their bounds. Must not know: the database, which only the threads touch.
+//! Knows: its queues and their bounds. Must not know: the database, which only the threads access.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -27,9 +27,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps records in one database file, within the bounds of a [`DiskStoreConfig`].
 ///
-/// A write ends once it would survive `kill -9` and a power cut, as long as the disk honours a sync: writes
-/// that wait for one another share one transaction. Reads are answered from a cache, or take time and come from the disk.
-/// The caller never waits for the disk, and memory use does not grow with the number of records.
+/// A write ends once it would survive `kill -9` and a power cut, provided that the disk honours a sync; writes that
+/// wait at the same time share one transaction. Reads are answered from a cache at once, or later from the disk. The
+/// caller never waits for the disk, and memory use does not grow with the number of records.
 ///
 /// # Eviction
 ///
@@ -46,40 +46,40 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A store that is opened with smaller bounds than it was filled under shrinks in the background by the same rule, at most
 /// 2,048 records of each kind a transaction.
 ///
-/// Ordered tables lead to the records to evict, so a write costs the same however full the store is. Writes of this node go
-/// before waiting writes of peers.
+/// Ordered tables lead to the records to evict, so the cost of a write does not depend on how full the store is. Writes
+/// of this node are done before waiting writes of peers.
 ///
 /// # Failures
 ///
-/// When the disk is full, writes end with [`StoreError::Full`] and reads go on; when it fails otherwise, they end with
-/// [`StoreError::Failed`]. The log has the cause. A failed write is usually not stored, but may be if the disk failed at its
-/// very end. The first read of a damaged row fails with [`StoreError::Damaged`]; the row is moved aside in the file, with up
-/// to 1,023 others, and its place is empty from then on. A block with a wrong checksum stays where it is, and each operation
-/// that needs it fails with [`StoreError::Damaged`]; others go on.
+/// When the disk is full, writes end with [`StoreError::Full`] and reads go on; after any other disk error they end
+/// with [`StoreError::Failed`]. The log has the cause. A failed write is usually not stored, but may be if the disk
+/// failed at the very end of the write. The first read of a damaged row fails with [`StoreError::Damaged`]; the row is
+/// moved aside in the file, with up to 1,023 others, and its place is empty from then on. A block with a wrong checksum
+/// stays where it is, and each operation that needs it fails with [`StoreError::Damaged`]; others go on.
 ///
-/// Dropping a store waits for its last writes, ten seconds at most.
+/// Dropping a store waits for its last writes, at most ten seconds.
 #[derive(Debug)]
 pub struct DiskStore {
     shared: Arc<Shared>,
     config: DiskStoreConfig,
     writes: Arc<Queue>,
-    /// There until the store is dropped.
+    /// `Some` until the store is dropped.
     reads: Option<SyncSender<(Ticket, Ask)>>,
     threads: Vec<JoinHandle<()>>,
     /// Disconnected when the last thread has ended.
     ended: Receiver<()>,
-    /// Whether the store exceeded its bounds when it was opened, and the writer was not told the time yet.
+    /// Whether the store exceeded its bounds when it was opened and the writer does not know the time yet.
     exceeded: bool,
 }
 
 impl DiskStore {
-    /// Opens the store at `path`, or makes an empty one if there is no file. The directory must exist.
+    /// Opens the store at `path`, or creates an empty one if there is no file. The directory must exist.
     ///
-    /// Blocks for as long as the disk needs: milliseconds, also after a crash and with a million records.
+    /// Blocks until the disk has answered: milliseconds, also after a crash and with a million records.
     ///
     /// # Errors
     ///
-    /// [`OpenError`], whose variants tell what to do. A failure changes no file.
+    /// [`OpenError`], whose variants say what to do. A failure changes no file.
     pub fn open(path: impl AsRef<Path>, config: DiskStoreConfig) -> Result<DiskStore, OpenError> {
         let path = path.as_ref();
         let (handle, head) = Handle::open(path, &config)?;
@@ -110,7 +110,7 @@ impl DiskStore {
         Ok(DiskStore { shared, config, writes, reads: Some(reads), threads, ended, exceeded })
     }
 
-    /// The bytes of the queue that a write takes; an error if its record is too large.
+    /// The space that a write takes in the queue; an error if its record is too large.
     fn takes(&self, op: &Op) -> Result<Pending, StoreError> {
         match op {
             Op::Put(put) => {
@@ -133,7 +133,7 @@ impl DiskStore {
         }
     }
 
-    /// Passes a write to the writer, unless its queue is full.
+    /// Queues a write for the writer, unless the queue is full.
     fn hand_over(&mut self, ticket: Option<Ticket>, task: Task, takes: Pending) -> Result<(), StoreError> {
         let config = &self.config;
         let admitted = self.shared.admit(|pending| {
@@ -143,7 +143,7 @@ impl DiskStore {
             if takes.own_writes > 0 {
                 return pending.own_writes <= own_writes(config);
             }
-            // One alone is always taken.
+            // A single write is always accepted, however large it is.
             let fits = pending.remote_bytes <= config.max_pending_bytes || pending.remote_writes == 1;
             pending.remote_writes <= config.max_pending_writes.min(MAX_QUEUE) && fits
         });
@@ -176,10 +176,10 @@ impl DiskStore {
     }
 }
 
-/// The longest queue; its places are allocated at once.
+/// Maximum length of a queue, whose memory is allocated at once.
 const MAX_QUEUE: usize = 65_536;
 
-/// Maximum number of own writes that wait.
+/// Maximum number of this node's own writes that wait.
 fn own_writes(config: &DiskStoreConfig) -> usize {
     config.max_pending_writes.clamp(256, MAX_QUEUE)
 }
@@ -237,7 +237,7 @@ impl Store for DiskStore {
     }
 
     fn poll_done(&mut self, waker: &Waker) -> Option<(Ticket, Done)> {
-        // Where there is no room for it, whoever reads the row next tries again.
+        // If the queue has no room for a damaged row, the next reader of the row reports it again.
         while let Some(name) = self.shared.next_damaged()
             && self.hand_over(None, Task::PutAside(name), OWN).is_ok()
         {}

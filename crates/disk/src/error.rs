@@ -8,25 +8,26 @@ use std::path::PathBuf;
 use libp2p_kad_dht::core::StoreError;
 use redb::StorageError;
 
-/// Why a [`DiskStore`](super::DiskStore) was not opened. A failure changes no file.
+/// The reason why a [`DiskStore`](super::DiskStore) was not opened. A failure changes no file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another process, or another store of this one, has it open. Close that, or choose another path.
+    /// Another process, or another store of this process, has the database open. Close that one, or choose another
+    /// path.
     #[error("{path} is in use by another node; stop that one or choose another path")]
     Locked {
-        /// The database.
+        /// The path of the database.
         path: PathBuf,
     },
-    /// The operating system does not let this process read and write there. Grant the permission, or choose another path.
+    /// This process may not read and write at the path. Grant the permission, or choose another path.
     #[error("{path} cannot be read and written ({source}); check the permissions or choose another path")]
     Denied {
-        /// The database, or where it was to be made.
+        /// The path of the database, or of the directory in which to create it.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
     },
-    /// Something else is there: a directory, an empty file, or a file of another program. Choose another path.
+    /// The path leads to something else: a directory, an empty file, or a file of another program. Choose another path.
     #[error("{path} is not a store of this library ({found}); it is left as it is, choose another path")]
     Foreign {
         /// The path that was to be opened.
@@ -34,10 +35,10 @@ pub enum OpenError {
         /// The kind of file that is there instead.
         found: &'static str,
     },
-    /// A later version of this crate made it. Update the crate.
+    /// Written by a later version of this crate. Update the crate.
     #[error("{path} has format {found}, this version reads format {known}; update the program")]
     Newer {
-        /// The database.
+        /// The path of the database.
         path: PathBuf,
         /// Its format.
         found: u64,
@@ -48,23 +49,24 @@ pub enum OpenError {
     /// other nodes hold come back by themselves, and the application publishes its own again.
     #[error("{path} has format {found}, this version reads format {known}; move it away to start with an empty store")]
     Older {
-        /// The database.
+        /// The path of the database.
         path: PathBuf,
         /// Its format.
         found: u64,
         /// The format that this version reads.
         known: u64,
     },
-    /// It is a store, but part of it that a start needs is missing or wrong. Bring back a copy, or move it away and start
-    /// again: records that other nodes hold come back by themselves, and the application publishes its own again.
+    /// The file is a store, but part of what a start needs is missing or wrong. Restore a copy, or move the file away
+    /// and start again: records that other nodes hold come back by themselves, and the application publishes its own
+    /// again.
     ///
-    /// Every block of the file has a checksum. So the database under the store, which panics over what it did not write,
-    /// never sees a block that is damaged, and nothing depends on catching its panics: a program that is built with
-    /// `panic = "abort"` gets the same errors. Damage that a start does not meet is reported by the operation that does,
-    /// as [`StoreError::Damaged`](libp2p_kad_dht::core::StoreError::Damaged).
+    /// Every block of the file has a checksum, so the database below the store, which panics on pages that it did not
+    /// write, never sees a damaged block. Nothing depends on catching panics: a program that is built with `panic =
+    /// "abort"` gets the same errors. Damage that a start does not meet is reported by the operation that meets it, as
+    /// [`StoreError::Damaged`](libp2p_kad_dht::core::StoreError::Damaged).
     #[error("{path} is damaged ({cause}); restore it from a copy, or move it away to start with an empty store")]
     Damaged {
-        /// The database.
+        /// The path of the database.
         path: PathBuf,
         /// The damage.
         cause: String,
@@ -72,7 +74,7 @@ pub enum OpenError {
     /// The disk is full. Free some space.
     #[error("there is no room for {path} ({source})")]
     Full {
-        /// Where it was to be made or opened.
+        /// The path at which the database was to be created or opened.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
@@ -88,7 +90,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// The operating system's answer as an error of this path.
+    /// An error of the operating system at this path, as an `OpenError`.
     pub(super) fn io(path: impl Into<PathBuf>, source: io::Error) -> OpenError {
         let path = path.into();
         match source.kind() {
@@ -98,7 +100,7 @@ impl OpenError {
         }
     }
 
-    /// The error of the operating system, if there is one.
+    /// The kind of the operating system's error; `Other` if there is none.
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
             OpenError::Denied { source, .. } | OpenError::Full { source, .. } | OpenError::Io { source, .. } => {
@@ -114,7 +116,7 @@ fn is_full(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
-/// The error of the store for an error of the database.
+/// The store error for an error of the database.
 pub(super) fn reason(error: &StorageError) -> StoreError {
     match error {
         StorageError::Io(error) if is_full(error.kind()) => StoreError::Full,
@@ -123,7 +125,7 @@ pub(super) fn reason(error: &StorageError) -> StoreError {
     }
 }
 
-/// Whether something is missing in the file, or wrong: that is not the disk's fault now.
+/// Whether data in the file is missing or wrong, as opposed to a failure of the disk now.
 pub(super) fn is_damage(error: &StorageError) -> bool {
     match error {
         StorageError::Io(error) => matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData),

@@ -1,6 +1,6 @@
-//! A disk that is slow or full, for tests.
+//! A slow or full disk, for tests.
 //!
-//! Knows: what goes wrong. Must not know: the file, or what is in it.
+//! Knows: which fault to simulate. Must not know: the file, or its content.
 
 use std::io;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ pub struct DiskFaults {
 }
 
 impl DiskFaults {
-    /// From now on each sync takes so much longer; a durable write has two of them at least.
+    /// From now on each sync takes this much longer; a durable write syncs at least twice.
     pub fn set_sync_delay(&self, delay: Duration) {
         self.delay_micros.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
-    /// From now on the disk has no room, or has room again.
+    /// From now on the disk is full, or has space again.
     pub fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::SeqCst);
     }

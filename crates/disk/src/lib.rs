@@ -3,13 +3,14 @@
 //! Knows: the store's contract, one embedded database, and threads. Must not know: the network, any clock (time comes
 //! with each call), or why a record is kept.
 //!
-//! One thread writes, a few read; the caller's own never touches the disk. The queues between them are bounded.
+//! One thread writes and a few read; the caller's own thread never accesses the disk. The queues between them are
+//! bounded.
 //!
 //! # Why redb
 //!
-//! Both candidates got the store's workload: 50,000 keys with 20 providers of 112 bytes each, one row per key and one
+//! Both candidates ran the store's workload: 50,000 keys with 20 providers of 112 bytes each, one row per key and one
 //! index row for its first expiry, in random order and in durable groups of 256; two cores, ext4, a cache of 32 MB
-//! each. redb 4.6.0, fjall 3.1.13 with memtables of 8 MB and a journal of 64 MB:
+//! each. Versions: redb 4.6.0, and fjall 3.1.13 with memtables of 8 MB and a journal of 64 MB:
 //!
 //! | | redb, quick repair | redb | fjall |
 //! | --- | --- | --- | --- |

@@ -1,6 +1,7 @@
-//! The writes that wait for the thread that writes: this node's own go first.
+//! The writes that wait for the writer thread; this node's own come first.
 //!
-//! Knows: two queues. Must not know: what a write does. How much may wait is decided before (`shared`).
+//! Knows: two queues. Must not know: what a write does. How much may wait is checked before a write is queued
+//! (`shared`).
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,15 +10,15 @@ use super::group::Task;
 use super::shared::Pending;
 use libp2p_kad_dht::core::store::Ticket;
 
-/// Maximum number of writes of peers that share a transaction with own writes.
+/// Maximum number of peers' writes that share a transaction with own writes.
 const MAX_BESIDE: usize = 16;
 
-/// One write that waits.
+/// One waiting write.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// Under which it is reported; nobody waits for what the store does of itself.
+    /// The ticket under which its end is reported; `None` for writes that the store makes for itself.
     pub(super) ticket: Option<Ticket>,
-    /// What it takes of the room for what is pending.
+    /// Its share of the bounds of pending operations.
     pub(super) takes: Pending,
     pub(super) task: Task,
 }
@@ -52,7 +53,8 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// The next writes, up to `most`; waits for one if it is to. `None` once there are none and nothing more comes.
+    /// Takes the next writes, up to `most`. If there are none, waits for one if `wait` is set, and otherwise returns
+    /// none. Returns `None` once the queue is closed and empty.
     pub(super) fn take(&self, most: usize, wait: bool) -> Option<Vec<Job>> {
         let mut waiting = self.lock();
         while waiting.own.is_empty() && waiting.peers.is_empty() {
@@ -64,7 +66,8 @@ impl Queue {
         }
         let own = waiting.own.len().min(most);
         let mut jobs: Vec<_> = waiting.own.drain(..own).collect();
-        // Few others share their transaction, so that it is soon done; but some, so that they get on.
+        // Few peers' writes share the transaction of own ones, so that it commits soon; but some do, so that peers are
+        // not starved.
         let others = if own > 0 { MAX_BESIDE.min(most - own) } else { most };
         let peers = waiting.peers.len().min(others);
         jobs.extend(waiting.peers.drain(..peers));

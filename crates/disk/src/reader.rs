@@ -1,6 +1,6 @@
-//! The threads that read: what is not in the cache comes from the last transaction that is on the disk.
+//! The threads that read: entries that are not in the cache are read from the last durable transaction.
 //!
-//! Knows: the tables, and how to walk them in order. Must not know: who asked.
+//! Knows: the tables, and how to walk them in order. Must not know: for whom it reads.
 //!
 //! Reads see the last durable transaction: the contract lets a read during a pending write find the state before it.
 //! A row that changes while it is read is not cached. While the file grows, redb syncs it under a lock that the
@@ -24,7 +24,7 @@ use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::{Done, Found, Item, Scan, StoreError, Ticket};
 use libp2p_kad_dht::core::{ProviderRecord, Record};
 
-/// One read that waits.
+/// One waiting read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ask {
     Value(Timestamp, Place),
@@ -40,7 +40,7 @@ pub(super) struct Reader {
 }
 
 impl Ask {
-    /// The place that is read, for the cache.
+    /// The row that is read, by its name in the cache; `None` for reads that are not cached.
     pub(super) fn name(&self) -> Option<Name> {
         match self {
             Ask::Value(_, place) => Some((Kind::Value, *place)),
@@ -51,12 +51,12 @@ impl Ask {
 }
 
 impl Reader {
-    /// Reads until the store is gone.
+    /// Reads until the store is dropped.
     pub(super) fn run(self) {
         loop {
             let next = self.asks.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((ticket, ask)) = next else { return };
-            // A failure may be that of an earlier write, after which the database had to be opened again.
+            // An earlier write may be the cause of the failure; the database was reopened since, so try once more.
             let result = self.answer(ask).or_else(|_| self.answer(ask)).unwrap_or_else(|error| {
                 tracing::error!(%error, "the store could not read");
                 Err(reason(&error))
@@ -81,13 +81,13 @@ impl Reader {
             Ask::Peers => self.handle.read(|read| {
                 let meta = read.open_table(META).map_err(missing)?;
                 let Some(row) = meta.get("peers")? else { return Ok(Ok(Found::Peers(Vec::new()))) };
-                // The next ones that are saved take its place.
+                // The next saved peers replace the damaged row.
                 Ok(row::decode_peers(row.value()).map(Found::Peers).ok_or(StoreError::Damaged))
             })?,
         })
     }
 
-    /// A page of what can be read. Where part of the file is damaged it goes on behind that, by steps that double until
+    /// Reads one page. When part of the file is damaged, the page continues behind it, by steps that double until
     /// something can be read.
     fn page(&self, what: Scan, after: Option<Key>, limit: usize) -> Result<Page, StorageError> {
         let mut page = Page { after, ..Page::default() };
@@ -112,13 +112,13 @@ impl Reader {
         }
     }
 
-    /// Has a row put aside by the thread that writes.
+    /// Logs a damaged row, and has the writer move it aside.
     fn damaged(&self, name: Name) {
         report(&name.1);
         self.shared.damaged(name);
     }
 
-    /// The row of a place; it stays in the cache unless it changes meanwhile.
+    /// Reads the row of a place; the row is cached unless it changes meanwhile.
     fn entry(&self, ask: Ask) -> Result<Arc<Entry>, StorageError> {
         let Some(name) = ask.name() else { return Ok(Arc::new(Entry::Provided(Vec::new()))) };
         if let Some(entry) = self.shared.cached(&name) {
@@ -169,7 +169,7 @@ impl Tables {
         Ok(Provided::decode(row.value()).map(|row| row.records().collect()))
     }
 
-    /// What lies at one place, and of which kinds a row there cannot be read.
+    /// The items at one place, and the rows there that cannot be read.
     fn items(&self, place: &Place, kinds: [bool; 2]) -> Result<(Vec<Item>, Vec<Name>), StorageError> {
         let (mut items, mut damaged) = (Vec::new(), Vec::new());
         if kinds[0] {
@@ -188,10 +188,10 @@ impl Tables {
     }
 }
 
-/// A place, and whether a value and whether providers are there.
+/// A place, with whether a value is there and whether providers are there.
 type Next = Result<(Place, [bool; 2]), StorageError>;
 
-/// What a scan found, rows that cannot be read, and the last place that it looked at.
+/// The items that a scan found, the rows that it could not read, and the last place that it read.
 #[derive(Default)]
 struct Page {
     items: Vec<Item>,
@@ -200,7 +200,7 @@ struct Page {
 }
 
 impl Page {
-    /// Adds what comes behind the last place, until there is enough.
+    /// Adds the items behind the last place, until there are `limit`.
     fn fill(&mut self, read: &ReadTransaction, what: Scan, limit: usize) -> Result<(), StorageError> {
         let (tables, after) = (Tables::open(read)?, self.after);
         let mut places: Box<dyn Iterator<Item = Next>> = match what {
@@ -223,11 +223,11 @@ impl Page {
     }
 }
 
-/// How often one page meets damage before it gives up.
+/// Maximum number of times that one page may meet damage; after that it fails.
 const MAX_FAILURES: usize = 256;
 
-/// A place so much behind this one: first by 2^-28 of the keyspace, which is less than a row's share of a full store, and by
-/// twice as much each time. `None` where the keyspace ends.
+/// The place at a distance behind this one: first 2^-28 of the keyspace, which is less than a row's share of a full
+/// store, and doubled with each step. `None` at the end of the keyspace.
 fn step_over(after: Option<Key>, step: u32) -> Option<Key> {
     let mut bytes = after.map_or([0; 32], Key::to_bytes);
     let head = after.map_or(0, |key| key.head()).checked_add(1_u64.checked_shl(36 + step)?)?;
@@ -247,7 +247,7 @@ fn row_places(
     Ok(range.map(|row| row.map(|(place, _)| place.value())))
 }
 
-/// Places with own records: first all kinds of one, then those of the next.
+/// The places with own records, each once, with the kinds of its own records.
 fn own_places(read: &ReadTransaction, after: Option<Key>) -> Result<impl Iterator<Item = Next>, StorageError> {
     let mut first = [0; 33];
     if let Some(after) = after {
@@ -266,7 +266,7 @@ fn own_places(read: &ReadTransaction, after: Option<Key>) -> Result<impl Iterato
     }))
 }
 
-/// Two orders of places in one, with which of the two each is in.
+/// Merges two ordered sequences of places, with which of the two each place is in.
 fn merged(
     left: impl Iterator<Item = Result<Place, StorageError>>,
     right: impl Iterator<Item = Result<Place, StorageError>>,
@@ -289,7 +289,7 @@ fn merged(
     })
 }
 
-/// Errors come first, so that none is passed over.
+/// Whether this place is next. Errors always are, so that none is skipped.
 fn is(place: &Result<Place, StorageError>, first: Option<Place>) -> bool {
     place.as_ref().map_or(true, |place| Some(*place) == first)
 }

@@ -1,6 +1,6 @@
-//! How records are written: rows of bytes that begin with their version, and are read without trust.
+//! The encoding of records: rows of bytes that begin with their version, and that are decoded without trust.
 //!
-//! Knows: the fields of records. Must not know: tables. What cannot be read is `None`, never a panic.
+//! Knows: the fields of records. Must not know: tables. A row that cannot be decoded is `None`, never a panic.
 
 use std::sync::Arc;
 
@@ -28,11 +28,11 @@ const NEAR: u8 = 2;
 const SETTLED: u8 = 4;
 const FIRST: u8 = 8;
 
-/// One provider of a key, as its row has it.
+/// One provider of a key, as stored in the row of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) own: bool,
-    /// Its cost, without bytes in the encoded row; meaningless for an own record.
+    /// The eviction cost, whose bytes are not in the encoded row; meaningless for an own record.
     pub(super) cost: Cost,
     pub(super) expires: Timestamp,
     pub(super) addrs_expire: Timestamp,
@@ -49,7 +49,7 @@ pub(super) struct Provided {
 }
 
 impl Entry {
-    /// The entry of a record, with as many addresses as `allowed` bytes pay for.
+    /// The entry of a record, with its first addresses that together take at most `allowed` bytes.
     pub(super) fn new(record: &ProviderRecord, allowed: usize, cost: Cost) -> Entry {
         let mut left = allowed;
         let affordable = record.provider.raw_addrs().iter().take_while(|addr| {
@@ -69,7 +69,7 @@ impl Entry {
         }
     }
 
-    /// What it takes, with a key of so many bytes.
+    /// Its size in bytes, with a key of `key` bytes.
     pub(super) fn size(&self, key: usize) -> usize {
         let addrs: usize = self.addrs.iter().map(|addr| addr.len() + 2).sum();
         key + self.peer.len() + addrs
@@ -77,17 +77,17 @@ impl Entry {
 }
 
 impl Provided {
-    /// Those of other peers.
+    /// The entries of other peers.
     pub(super) fn remote(&self) -> impl Iterator<Item = &Entry> + Clone {
         self.entries.iter().filter(|entry| !entry.own)
     }
 
-    /// When the first of them is over; `None` if none ever is.
+    /// The earliest expiry of its entries; `None` if none expires.
     pub(super) fn first(&self) -> Option<Timestamp> {
         self.entries.iter().map(|entry| entry.expires).min().filter(|at| *at < Timestamp::MAX)
     }
 
-    /// Where this peer is.
+    /// The index of this peer's entry.
     pub(super) fn position(&self, peer: &[u8]) -> Option<usize> {
         self.entries.iter().position(|entry| entry.peer == peer)
     }
@@ -135,7 +135,7 @@ impl Provided {
         Some(Provided { name, entries })
     }
 
-    /// The records; entries whose peer id is none are left out.
+    /// The records; entries whose peer id is invalid are left out.
     pub(super) fn records(&self) -> impl Iterator<Item = ProviderRecord> + '_ {
         let key = RecordKey::from(self.name.as_slice());
         self.entries.iter().filter_map(move |entry| {
@@ -148,7 +148,7 @@ impl Provided {
     }
 }
 
-/// A value, and what is charged for it unless it is own.
+/// Encodes a value, with its eviction cost unless the value is own.
 pub(super) fn encode_value(record: &Record, cost: &Cost) -> Vec<u8> {
     let mut row = Vec::with_capacity(128 + record.key.as_bytes().len() + record.value.len());
     row.push(VERSION);
@@ -224,7 +224,7 @@ pub(super) fn decode_peers(row: &[u8]) -> Option<Vec<Arc<Contact>>> {
     Some(peers)
 }
 
-/// What a value is charged as.
+/// The size of a value in the eviction rule: the bytes of its key and content.
 pub(super) fn value_size(record: &Record) -> u32 {
     narrow(record.key.as_bytes().len() + record.value.len())
 }
@@ -233,7 +233,7 @@ pub(super) fn narrow(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// What stands where nobody is charged.
+/// Placeholder for records that cost nothing: this node's own.
 pub(super) const NO_COST: Cost = Cost::new(Account::from_bits(0), 0, Timestamp::ZERO, false);
 
 fn put_cost(row: &mut Vec<u8>, cost: &Cost) {
@@ -255,14 +255,14 @@ fn put_time(row: &mut Vec<u8>, at: Timestamp) {
     row.extend(at.as_micros().to_be_bytes());
 }
 
-/// Up to 64 KiB, its length before it. Keys, ids and addresses are shorter by their own bounds.
+/// Appends up to 64 KiB, preceded by their length. Keys, ids and addresses are shorter by their own bounds.
 fn put_short(row: &mut Vec<u8>, bytes: &[u8]) {
     let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     row.extend(len.to_be_bytes());
     row.extend(&bytes[..usize::from(len)]);
 }
 
-/// The rest of a row, to be decoded.
+/// The rest of a row that is being decoded.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -280,7 +280,7 @@ impl<'a> Reader<'a> {
         Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    /// A cost for no bytes.
+    /// Decodes a cost, with zero bytes.
     fn cost(&mut self) -> Option<Cost> {
         let flags = self.byte()?;
         let account = Account::from_bits(self.number()?);
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(decode_peers(&encode_peers(&peers)), Some(peers));
     }
 
-    /// Every way to cut a row, and every byte of it changed: read or refused, never a panic.
+    /// A row that is cut anywhere, or that has any one byte changed, is decoded or refused, and never causes a panic.
     #[test]
     fn broken_rows_are_refused() {
         let rows = [

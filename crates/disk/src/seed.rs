@@ -1,7 +1,7 @@
-//! Hashes under the store's secret seed: the order in which records give way, and who is charged for them.
+//! Hashes under the store's secret seed: the eviction rank of each record, and the account that it counts for.
 //!
-//! Knows: bytes. Must not know: records. The hashes are in the file, so they are the same in every version. Without the seed no
-//! peer can make a key or an id that is never evicted.
+//! Knows: bytes. Must not know: records. The hashes are stored in the file, so they are the same in every version.
+//! Without the seed, no peer can construct a key or an id that is never evicted.
 
 use libp2p_kad_dht::core::store::Sender;
 use libp2p_kad_dht::core::store::eviction::Account;
@@ -26,7 +26,7 @@ impl Seed {
         self.hash(b'r', place, peer)
     }
 
-    /// The account of whoever sent a record; this node's own where nobody did.
+    /// The account of a record's sender; this node's own account without a sender.
     pub(super) fn account(&self, sender: Option<&Sender>) -> Account {
         let Some(sender) = sender else { return Account::of_peer(self.hash(b'n', &[], &[]), None, Account::PUBLISHED) };
         let group = sender.group.map(|group| self.hash(b'g', &group.to_be_bytes(), &[]));

@@ -1,6 +1,8 @@
-//! What the store and its threads share: answers, counts and the cache, behind one lock that nobody holds for long.
+//! State that the store shares with its threads: results, counts and the cache, behind one lock that is held only
+//! briefly.
 //!
-//! Knows: who waits for what. Must not know: the database; the lock is never held while a disk is waited for.
+//! Knows: which operation waits for which result. Must not know: the database; the lock is never held while waiting for
+//! the disk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -11,21 +13,21 @@ use super::cache::{Cache, Entry, Name};
 use super::tables::Span;
 use libp2p_kad_dht::core::store::{Done, Ticket, Usage};
 
-/// Maximum number of results that wait for `poll_done`; beyond it operations are refused. Source: a driver fetches all of them
-/// at once.
+/// Maximum number of results that wait for `poll_done`; beyond it, operations are refused. Source: a driver fetches all
+/// of them at once.
 const MAX_UNPOLLED: usize = 65_536;
 
-/// Maximum number of damaged rows that wait to be moved aside; later reads find further ones again. Source: a file with more
-/// is beyond help.
+/// Maximum number of damaged rows that wait to be moved aside; later reads find the others again. Source: a file with
+/// more is beyond repair.
 const MAX_DAMAGED: usize = 1_024;
 
 pub(super) struct Shared(Mutex<State>);
 
 struct State {
     cache: Cache,
-    /// Places that are being read, how often at once, and whether they changed meanwhile.
+    /// Rows that are being read, by how many readers, and whether they changed meanwhile.
     loading: BTreeMap<Name, Loading>,
-    /// Bounded by [`MAX_UNPOLLED`] and what may be pending.
+    /// Bounded by [`MAX_UNPOLLED`] plus the pending operations.
     done: VecDeque<(Ticket, Done)>,
     waker: Option<Waker>,
     /// Rows that readers could not read. Bounded by [`MAX_DAMAGED`].
@@ -40,7 +42,7 @@ struct Loading {
     stale: bool,
 }
 
-/// What the last commit left.
+/// Usage and expiry after the last commit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kept {
     pub(super) usage: Usage,
@@ -48,7 +50,7 @@ pub(super) struct Kept {
     pub(super) expiry: Option<Span>,
 }
 
-/// Operations that the threads have and the driver did not poll yet.
+/// Operations that were passed to the threads and have not ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pending {
     pub(super) remote_writes: usize,
@@ -78,7 +80,7 @@ impl Shared {
         self.lock().cache.get(name)
     }
 
-    /// Changes what is pending, unless the change says that it is too much.
+    /// Applies a change to the pending operations, unless the change returns that they are too many.
     pub(super) fn admit(&self, change: impl FnOnce(&mut Pending) -> bool) -> bool {
         let mut state = self.lock();
         let mut pending = state.pending;
@@ -98,7 +100,7 @@ impl Shared {
         done
     }
 
-    /// Notes a row that could not be read.
+    /// Records a row that could not be read.
     pub(super) fn damaged(&self, name: Name) {
         let mut state = self.lock();
         if state.damaged.len() < MAX_DAMAGED {
@@ -106,17 +108,17 @@ impl Shared {
         }
     }
 
-    /// The next of them.
+    /// Takes the next damaged row.
     pub(super) fn next_damaged(&self) -> Option<Name> {
         self.lock().damaged.pop_first()
     }
 
-    /// Says that a place is about to be read; what changes from now on makes the reading stale.
+    /// Marks a row as being read; a change from now on makes this read stale.
     pub(super) fn begin_load(&self, name: Name) {
         self.lock().loading.entry(name).or_default().readers += 1;
     }
 
-    /// Keeps what was read in the cache, unless it was changed meanwhile or could not be read.
+    /// Caches the row that was read, unless it changed meanwhile or could not be read.
     pub(super) fn end_load(&self, name: Name, entry: Option<&Arc<Entry>>) {
         let mut state = self.lock();
         let Some(loading) = state.loading.get_mut(&name) else { return };
@@ -130,7 +132,7 @@ impl Shared {
         }
     }
 
-    /// A read ended.
+    /// Reports the end of a read.
     pub(super) fn loaded(&self, ticket: Ticket, done: Done) {
         let mut state = self.lock();
         state.pending.reads = state.pending.reads.saturating_sub(1);
@@ -138,7 +140,8 @@ impl Shared {
         wake(state);
     }
 
-    /// A group of writes ended: kept, with what changed, or not, and then nobody knows what changed.
+    /// Reports the end of a group of writes: committed, with the rows that changed, or failed, after which any row may
+    /// have changed.
     pub(super) fn wrote(
         &self,
         ended: Vec<(Ticket, Done)>,
@@ -168,7 +171,7 @@ impl Shared {
     }
 }
 
-/// Wakes who polls, after the lock is free again.
+/// Wakes the polling task, after the lock is released.
 fn wake(mut state: MutexGuard<'_, State>) {
     let waker = state.waker.take();
     drop(state);

@@ -1,14 +1,14 @@
-//! The file below the database: blocks that each have a checksum, so that what is read is what was written.
+//! The file below the database, in blocks that each have a checksum, so that a read returns what was written or fails.
 //!
 //! Knows: reads, writes and syncs of bytes. Must not know: what they mean.
 //!
-//! The database takes its pages on trust and panics over those that are not what it wrote, in places where no guard
-//! reaches. So it never sees a block that is damaged, moved or missing: reading one is an error of the disk. The file
-//! has its format first, then what the database calls its header, twice, and then groups of a block of checksums and the
-//! 512 blocks that they belong to. A checksum is written before the sync that makes its block count.
+//! The database trusts its pages and panics on those that it did not write, in places where no guard can catch it. So
+//! it never sees a block that is damaged, moved or missing: reading one is a disk error. The file begins with its
+//! format, followed by the database's header, twice, and then by groups of one block of checksums and the 512 blocks
+//! that they cover. A checksum is written before the sync that makes its block valid.
 //!
-//! Of 2,869 single-byte changes of a file without checksums 77 caused a panic in redb, some in the drop of the
-//! database, where no guard reaches. The checksums cost one small read per uncached page and 0.2 % of the file.
+//! Of 2,869 single-byte changes of a file without checksums, 77 caused a panic in redb, some of them while the database
+//! was dropped, where no guard can catch it. The checksums cost one small read per uncached page and 0.2 % of the file.
 //! *Dropped:* redb's own check at each start, which reads the whole file and protects only until then; and catching
 //! panics alone, which cannot stop one in a drop.
 
@@ -26,20 +26,20 @@ use super::DiskStoreConfig;
 #[cfg(any(test, feature = "testing"))]
 use super::faults::DiskFaults;
 
-/// What has a checksum; the smallest page of the database.
+/// Size of a block, the unit with a checksum; the smallest page of the database.
 const BLOCK: u64 = 4_096;
-/// Number of blocks whose checksums are in one block.
+/// Number of blocks whose checksums share one block.
 const GROUP: u64 = 512;
-/// Contents of the first block of the database.
+/// Length of the content of the database's first block.
 const HEADER: usize = 320;
-/// Where that is; both are written before each sync that needs it, so that one may be lost.
+/// Where that content is stored; both copies are written before each sync that needs it, so one may be lost.
 const HEADS: [u64; 2] = [BLOCK, 2 * BLOCK];
-/// A number that grows, the length of the database, its header, and the checksum of these.
+/// Length of a copy: a growing number, the length of the database, its header, and the checksum of these.
 const HEAD: usize = 8 + 8 + HEADER + 8;
 /// Where the groups begin.
 const GROUPS: u64 = 3 * BLOCK;
 
-/// The file, with what tests do to it.
+/// The file, with the faults that tests inject.
 pub(super) struct Disk {
     file: Box<dyn StorageBackend>,
     access: Access,
@@ -48,14 +48,14 @@ pub(super) struct Disk {
     faults: DiskFaults,
 }
 
-/// An access to the file.
+/// How the file is opened.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Access {
-    /// There is nothing in it yet.
+    /// The file is still empty.
     Create,
     Write,
-    /// It is only read. A database writes nevertheless while it is opened, and a full disk has no room even for that; so
-    /// it only seems to be written to.
+    /// The file is only read. A database writes while it is opened, though, and a full disk has no room even for that;
+    /// so these writes are kept in memory.
     Look,
 }
 
@@ -64,11 +64,11 @@ struct State {
     number: u64,
     len: u64,
     header: [u8; HEADER],
-    /// Whether the file has other ones.
+    /// Whether the header or the length in the file is out of date.
     head_changed: bool,
     /// Checksums that the file does not have yet. Bounded by what one transaction writes.
     sums: BTreeMap<u64, u64>,
-    /// Blocks that only seem to be written. Few: what opening writes.
+    /// Blocks whose writes are kept in memory. Few: those that opening writes.
     aside: BTreeMap<u64, Vec<u8>>,
 }
 
@@ -87,7 +87,7 @@ impl Disk {
         }
     }
 
-    /// The state. It is read when it is first asked for, which the database does once it has locked the file.
+    /// The state. It is read from the file at first use, which is after the database has locked the file.
     fn state(&self) -> io::Result<MutexGuard<'_, State>> {
         if self.state.get().is_none() {
             let state = match self.access {
@@ -123,7 +123,7 @@ impl Disk {
 
     /// Reads blocks of one group from the file.
     fn read_run(&self, blocks: Range<u64>, out: &mut [u8]) -> io::Result<()> {
-        // The checksums that are not in the file yet come first: they may get there meanwhile.
+        // Take the checksums that are not in the file yet first: they may be written to it meanwhile.
         let mut sums: BTreeMap<_, _> = self.state()?.sums.range(blocks.clone()).map(|(at, sum)| (*at, *sum)).collect();
         self.file.read(data_at(blocks.start), out)?;
         let mut stored = vec![0; 8 * out.len() / narrow(BLOCK)];
@@ -142,7 +142,7 @@ impl Disk {
         self.file.write(at, bytes)
     }
 
-    /// Writes the checksums that the file does not have, those of neighbours at once.
+    /// Writes the checksums that are missing in the file, neighbouring ones at once.
     fn write_sums(&self) -> io::Result<()> {
         let sums = self.state()?.sums.clone();
         let mut rest = sums.iter().peekable();
@@ -191,19 +191,19 @@ impl State {
     }
 }
 
-/// Where a block is in the file; the first one is kept in the heads.
+/// Where a block is in the file; the first block is stored in the heads instead.
 fn data_at(block: u64) -> u64 {
     let (group, at) = (block.saturating_sub(1) / GROUP, block.saturating_sub(1) % GROUP);
     GROUPS + (group * (GROUP + 1) + 1 + at) * BLOCK
 }
 
-/// Where its checksum is.
+/// Where the checksum of a block is in the file.
 fn sum_at(block: u64) -> u64 {
     let (group, at) = (block.saturating_sub(1) / GROUP, block.saturating_sub(1) % GROUP);
     GROUPS + group * (GROUP + 1) * BLOCK + at * 8
 }
 
-/// How long the file of a database of this length is.
+/// Length of the file for a database of this length.
 fn file_len(len: u64) -> u64 {
     match len.div_ceil(BLOCK) {
         0 | 1 => GROUPS,
@@ -211,7 +211,7 @@ fn file_len(len: u64) -> u64 {
     }
 }
 
-/// The blocks from `first` on that `len` bytes take, those of each group together.
+/// The blocks that `len` bytes take from block `first` on, one range per group.
 fn runs(first: u64, len: usize) -> impl Iterator<Item = Range<u64>> {
     let end = first + wide(len) / BLOCK;
     std::iter::successors(Some(first), |block| Some(block - (block.saturating_sub(1) % GROUP) + GROUP))
@@ -219,12 +219,12 @@ fn runs(first: u64, len: usize) -> impl Iterator<Item = Range<u64>> {
         .map(move |start| start..end.min(start - (start.saturating_sub(1) % GROUP) + GROUP))
 }
 
-/// What blocks take of a buffer that begins with block `first`.
+/// The range of these blocks in a buffer that begins with block `first`.
 fn bytes_of(blocks: &Range<u64>, first: u64) -> Range<usize> {
     narrow((blocks.start - first) * BLOCK)..narrow((blocks.end - first) * BLOCK)
 }
 
-/// The checksum of these bytes at this block. It is never zero, which stands where nothing was written.
+/// The checksum of these bytes at this block. Never zero, which marks a block that was never written.
 pub(super) fn sum_of(block: u64, bytes: &[u8]) -> u64 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&block.to_le_bytes());
@@ -244,12 +244,12 @@ pub(super) fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// Within a buffer that is in memory.
+/// Converts the length of a buffer in memory.
 fn narrow(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The block at this offset, if these bytes are whole blocks.
+/// The number of the block at this offset; an error unless offset and length are whole blocks.
 fn block_at(offset: u64, len: usize) -> io::Result<u64> {
     let whole = offset > 0 && offset.is_multiple_of(BLOCK) && wide(len).is_multiple_of(BLOCK);
     if whole { Ok(offset / BLOCK) } else { Err(io::ErrorKind::InvalidInput.into()) }
@@ -275,7 +275,7 @@ impl StorageBackend for Disk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state()?;
-        // The file becomes shorter only after the sync that makes the length count.
+        // The file is shortened only after the sync that makes the new length valid.
         if self.access != Access::Look && file_len(len) > self.file.len()? {
             self.file.set_len(file_len(len))?;
         }

@@ -1,6 +1,6 @@
-//! Every kind of damage to a file: the database below the store never sees it, so that it has no reason to panic.
+//! Every kind of damage to a file: the database below the store never sees it, so it has no reason to panic.
 //!
-//! On memory in the place of a file, which the same code reads and writes. `DAMAGE_SEED` and `DAMAGE_ROUNDS` repeat a run.
+//! The tests use memory instead of a file, through the same code. `DAMAGE_SEED` and `DAMAGE_ROUNDS` repeat a run.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ use super::super::DiskStoreConfig;
 use super::super::tables::{META, PROVIDED, VALUES, Writable};
 use super::*;
 
-/// A file in memory that outlives the database on it.
+/// A file in memory that outlives the database in it.
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 
@@ -70,7 +70,7 @@ fn open(memory: &Memory, access: Access) -> Result<Database, DatabaseError> {
     Builder::new().set_cache_size(1 << 20).create_with_backend(disk)
 }
 
-/// A disk that may lose power before each sync: of what was written since the last one any sectors may be there.
+/// A disk that may lose power before each sync: any of the sectors written since the last sync may have reached it.
 #[derive(Clone)]
 struct Unsure {
     memory: Memory,
@@ -79,10 +79,10 @@ struct Unsure {
 
 struct Losses {
     synced: Vec<u8>,
-    /// Writes since then, sector by sector, and new lengths of the file.
+    /// Writes since the last sync, sector by sector, and new lengths of the file.
     pending: Vec<(usize, Vec<u8>)>,
     random: u64,
-    /// What a cut would leave, and how many transactions were acknowledged by then.
+    /// The file after a power cut, and the number of transactions acknowledged by then.
     cuts: Vec<(usize, Vec<u8>)>,
     acknowledged: usize,
 }
@@ -144,7 +144,7 @@ impl StorageBackend for Unsure {
     }
 }
 
-/// Whatever a power cut leaves of what was not synced: everything acknowledged is there, and nothing of it looks damaged.
+/// After a power cut, whichever unsynced writes are lost, everything acknowledged is there and nothing looks damaged.
 #[test]
 fn a_power_cut_leaves_every_acknowledged_transaction() {
     let memory = Memory::default();
@@ -180,7 +180,7 @@ fn row(n: u64) -> ([u8; 32], Vec<u8>) {
     (place, vec![(n % 250) as u8 + 1; 40 + narrow(n * 97 % 900)])
 }
 
-/// Some transactions as the store makes them.
+/// Commits some transactions as the store does.
 fn fill(database: &Database, transactions: u64) {
     (0..transactions).for_each(|at| fill_one(database, at));
 }
@@ -200,7 +200,7 @@ fn fill_one(database: &Database, at: u64) {
     transaction.commit().unwrap();
 }
 
-/// A file that was closed and one as `kill -9` leaves it, and what is in both.
+/// The image of a file that was closed and of one that `kill -9` left, and the rows in both.
 fn images() -> ([Vec<u8>; 2], Rows) {
     let memory = Memory::default();
     let database = open(&memory, Access::Create).unwrap();
@@ -213,10 +213,10 @@ fn images() -> ([Vec<u8>; 2], Rows) {
     (images, rows)
 }
 
-/// All rows that can be read, and why the others cannot.
+/// All rows that can be read, and the errors of the others.
 fn read_all(memory: &Memory, access: Access) -> (Rows, Vec<String>) {
     let (mut rows, mut errors) = (Rows::new(), Vec::new());
-    // After an error the database has to be opened again.
+    // After an error the database has to be reopened.
     let mut database = None;
     let mut read = |table: u8| -> Result<(), redb::Error> {
         let open = match database.take() {
@@ -257,8 +257,8 @@ fn write(memory: &Memory) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Whatever is done with such a file: each row is as it was written or is not there, nothing panics, and who only looks
-/// changes nothing. Whether something was missed.
+/// Whatever is done with such a file, each row is as it was written or missing, nothing panics, and looking alone
+/// changes nothing. Returns whether any damage was noticed.
 fn examine(what: &str, image: &[u8], rows: &Rows) -> bool {
     let run = || {
         let memory = Memory::of(image);
@@ -286,7 +286,7 @@ fn next(state: &mut u64) -> usize {
     narrow(*state >> 8)
 }
 
-/// Blocks in which something is written.
+/// Blocks that contain data.
 fn used(image: &[u8]) -> Vec<usize> {
     let blocks = image.chunks(narrow(BLOCK)).enumerate();
     blocks.filter(|(_, block)| block.iter().any(|byte| *byte != 0)).map(|(at, _)| at).collect()
@@ -297,7 +297,7 @@ fn every_byte_of_a_file_may_change() {
     let (images, rows) = images();
     for (name, image) in ["closed", "killed"].into_iter().zip(images) {
         assert!(!examine(name, &image, &rows));
-        // Each byte of each block is in its checksum, with each mask.
+        // Each byte of each block is covered by its checksum, under each mask.
         let disk = |image: &[u8]| Disk::on(Box::new(Memory::of(image)), Access::Look, &DiskStoreConfig::default());
         let whole = disk(&image);
         let (mut blocks, mut changes) = (0, 0);
@@ -311,7 +311,7 @@ fn every_byte_of_a_file_may_change() {
             for at in 0..out.len() {
                 for mask in [0x01, 0x80, 0xff] {
                     out[at] ^= mask;
-                    // Every 16th through all of the code, since a checksum takes its time.
+                    // Every 16th goes through all of the code, since a checksum takes time.
                     if at % 16 == 0 {
                         assert_ne!(sum_of(block, &out), sum, "block {block}, byte {at}, mask {mask:02x}");
                         changes += 1;
@@ -321,7 +321,7 @@ fn every_byte_of_a_file_may_change() {
             }
         }
         assert!(blocks > 20, "{blocks}");
-        // The heads and checksums byte by byte, the blocks here and there, with all that is done with a file.
+        // The heads and checksums byte by byte and a sample of the blocks, through everything that is done with a file.
         let (mut random, mut noticed) = (0x9e37_79b9_7f4a_7c15, 0);
         let fixed =
             (narrow(HEADS[0])..narrow(HEADS[0]) + HEAD).chain((narrow(GROUPS)..narrow(GROUPS) + 8 * 40).step_by(3));
@@ -340,7 +340,7 @@ fn every_byte_of_a_file_may_change() {
     }
 }
 
-/// Cut off, holes of any length, swapped and repeated blocks, single and many random bytes.
+/// Truncated files, holes of any length, swapped and repeated blocks, single and many random bytes.
 #[test]
 fn random_damage_is_an_error_and_never_a_panic() {
     let mut seed = number_of("DAMAGE_SEED", 0x2545_f491_4f6c_dd1d);
@@ -388,7 +388,7 @@ fn damage(image: &mut Vec<u8>, used: &[usize], random: &mut u64) {
     }
 }
 
-/// A block with its checksum in another place is not taken for what belongs there.
+/// A block that was moved together with its checksum is not accepted at its new place.
 #[test]
 fn a_block_counts_only_where_it_was_written() {
     let (images, rows) = images();

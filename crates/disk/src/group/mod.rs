@@ -1,7 +1,7 @@
 //! The writes of one transaction, applied to the tables.
 //!
-//! Knows: the bounds, the counts and what all kinds of records share. Must not know: threads, tickets, or when a
-//! transaction ends.
+//! Knows: the bounds, the counts, and the rules common to all kinds of records. Must not know: threads, tickets, or
+//! when a transaction ends.
 
 mod pool;
 mod provided;
@@ -24,7 +24,7 @@ use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::eviction::Cost;
 use libp2p_kad_dht::core::store::{Done, Found, Item, Op, StoreError, touch_provider};
 
-/// Maximum number of damaged rows that are kept for inspection; further ones are dropped.
+/// Maximum number of damaged rows that are kept for inspection; the others are deleted.
 const MAX_DAMAGED: u64 = 1_024;
 
 /// One write.
@@ -33,7 +33,7 @@ pub(super) enum Task {
     Op(Timestamp, Op),
     /// Moves a damaged row aside, if it still cannot be read.
     PutAside(Name),
-    /// Tells the time, so that a store above its bounds can shrink.
+    /// Passes the time, so that a store above its bounds can shrink.
     Time(Timestamp),
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Group<'t, 'c> {
     changed: BTreeSet<Name>,
     config: &'c DiskStoreConfig,
     seed: Seed,
-    /// How many costs changed.
+    /// Number of costs that were changed.
     settled: usize,
     /// Whether a row was moved aside, so that the counts are wrong.
     recount: bool,
@@ -69,7 +69,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Group { tables, counts, changed: BTreeSet::new(), config, seed: Seed::new(seed), settled: 0, recount: false }
     }
 
-    /// Applies one write. An error means that the whole group is lost.
+    /// Applies one write. After an error the whole group is lost.
     pub(super) fn apply(&mut self, task: &Task) -> Result<Done, StorageError> {
         let (now, op) = match task {
             Task::Op(now, op) => (*now, op),
@@ -95,13 +95,13 @@ impl<'t, 'c> Group<'t, 'c> {
                 let cut = self.cut(now, *latest, *limit)?;
                 return Ok(Ok(Found::Expired(cut + self.expire(now, limit - cut)?)));
             }
-            // The readers do these.
+            // These are reads, which the readers do.
             Op::Get(_) | Op::Providers(_) | Op::Scan { .. } | Op::SavedPeers => return Ok(Err(StoreError::Failed)),
         }
         Ok(Ok(Found::Nothing))
     }
 
-    /// Writes the counts, as the last act of the group.
+    /// Writes the counts; must be the last write of the group.
     pub(super) fn finish(&mut self) -> Result<Option<Span>, StorageError> {
         if self.recount {
             self.counts = self.counted()?;
@@ -145,7 +145,7 @@ impl<'t, 'c> Group<'t, 'c> {
                 Kind::Value => self.expire_value(at, &place)?,
                 Kind::Provided => self.expire_provided(now, &place, limit - taken)?,
             };
-            // An index row without a record would be met forever.
+            // Otherwise an index row without a record would be found again and again.
             if self.first_of(kind, &place)? != Some(at) {
                 self.tables.expiry.remove(key)?;
             }
@@ -153,8 +153,8 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(taken)
     }
 
-    /// Makes items of other peers that expire after `latest` expire at `latest`, up to `limit` rows. A clock that was ahead
-    /// leaves such.
+    /// Makes items of other peers that expire after `latest` expire at `latest`, up to `limit` rows. Such items remain
+    /// after a clock that was ahead is set back.
     fn cut(&mut self, now: Timestamp, latest: Timestamp, limit: usize) -> Result<usize, StorageError> {
         let (after, own) = (expiry_key(latest, Kind::Provided, &[u8::MAX; 32]), narrow(self.counts.own));
         let rows = self.tables.expiry.range::<[u8; 41]>((Bound::Excluded(after), Bound::Unbounded))?.rev();
@@ -205,7 +205,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(found.unwrap_or_default())
     }
 
-    /// Moves a damaged row to the table of damaged rows. Index rows that lead to it are removed when they are met.
+    /// Moves a damaged row to the table of damaged rows. Its index rows are removed when they are next met.
     fn put_aside(&mut self, (kind, place): Name) -> Result<(), StorageError> {
         report(&place);
         let key = own_key(&place, kind);
@@ -224,7 +224,8 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(())
     }
 
-    /// Counts everything again, which takes seconds with a million records; once for all rows of a group that went aside.
+    /// Counts everything again, which takes seconds with a million records; done once for all rows that a group moves
+    /// aside.
     fn counted(&self) -> Result<Counts, StorageError> {
         let mut counts = Counts { sequences: self.tables.sequences.len()?, ..Counts::default() };
         for row in self.tables.values.iter()? {

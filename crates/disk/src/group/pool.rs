@@ -1,7 +1,7 @@
 //! The accounts of one kind of records for the eviction rule, in ordered tables beside the records.
 //!
-//! Knows: costs, and where they are written. Must not know: which records are evicted. A cost is in the row of its record; index
-//! rows without a record are removed when they are met.
+//! Knows: costs, and where they are stored. Must not know: which records are evicted. The cost of a record is in its
+//! row; index rows without a record are removed when they are met.
 
 use redb::{ReadableTable as _, StorageError};
 
@@ -11,7 +11,7 @@ use super::Group;
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::eviction::{self, Account, Accounts, Cost, Ranked, Size, Wanted};
 
-/// The records of one kind, which share bounds.
+/// The records of one kind, which share their bounds.
 pub(super) struct Pool<'g, 't, 'c> {
     group: &'g mut Group<'t, 'c>,
     kind: Kind,
@@ -22,8 +22,8 @@ impl<'t, 'c> Group<'t, 'c> {
         Pool { group: self, kind }
     }
 
-    /// Evicts records of a store above its bounds, as after these were lowered: as many as one write may. Returns their number,
-    /// including records that were settled.
+    /// Evicts records of a store above its bounds, for instance after they were lowered: as many as one write may
+    /// evict. Returns their number, including records that were marked settled.
     pub(in super::super) fn shrink(&mut self, now: Timestamp) -> Result<usize, StorageError> {
         let (mut gone, settled) = (0, self.settled);
         if !self.config.is_exceeded(&self.counts) {
@@ -37,7 +37,7 @@ impl<'t, 'c> Group<'t, 'c> {
         Ok(gone + self.settled - settled)
     }
 
-    /// Removes expired records until there is space for this much more of this kind, within the steps of one write.
+    /// Removes expired records until there is space for `more` of this kind, within the steps of one write.
     pub(super) fn expire_for(&mut self, now: Timestamp, kind: Kind, more: Size) -> Result<(), StorageError> {
         for _ in 0..eviction::MAX_STEPS {
             if self.config.has_room(&self.counts, kind, more, Size::default()) || self.expire(now, 1)? == 0 {
@@ -69,7 +69,7 @@ impl<'t, 'c> Group<'t, 'c> {
         })
     }
 
-    /// Which remote provider of a key has this rank.
+    /// The index of the remote provider with this rank.
     pub(super) fn with_rank(&self, place: &super::Place, row: &Provided, rank: u64) -> Option<usize> {
         row.entries.iter().position(|entry| !entry.own && self.seed.of_provider(place, &entry.peer) == rank)
     }
@@ -100,7 +100,7 @@ impl<'t, 'c> Group<'t, 'c> {
 }
 
 impl Pool<'_, '_, '_> {
-    /// Removes the weight of an account without records: their rows were damaged.
+    /// Removes the weight of an account without records, whose rows were damaged.
     fn forget_weight(&mut self, account: Account) -> Result<(), StorageError> {
         let gone = self.weight(account)?;
         for account in std::iter::successors(Some(account), |account| account.parent()) {
@@ -166,7 +166,7 @@ impl Accounts for Pool<'_, '_, '_> {
                 Some(cost) if cost.account == account && cost.tier() == tier => {
                     return Ok(Some(Ranked { id, rank: id.1, cost }));
                 }
-                // Its row was moved aside.
+                // The row of this record was moved aside.
                 _ => drop(self.group.tables.charged.remove(key)?),
             }
             start = std::ops::Bound::Excluded(key);

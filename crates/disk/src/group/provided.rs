@@ -1,4 +1,4 @@
-//! Writes of provider records: stored, removed, expired, with the index rows of their key.
+//! Writes of provider records: add, remove, expire, with the index rows of their key.
 //!
 //! Knows: rows of providers and their indices. Must not know: values, or which records are evicted (`eviction`).
 
@@ -53,7 +53,7 @@ impl Group<'_, '_> {
         }
     }
 
-    /// Forgets the remote provider of a key that has this rank.
+    /// Removes the remote provider of a key that has this rank.
     pub(super) fn drop_provider(&mut self, place: &Place, rank: u64) -> Result<(), StorageError> {
         let old = self.provided_at(place)?;
         match self.with_rank(place, &old, rank) {
@@ -87,7 +87,8 @@ impl Group<'_, '_> {
         Ok(taken)
     }
 
-    /// Makes provider records of a key, and their addresses, expire at `latest` if they would expire later.
+    /// Makes other peers' provider records of a key, and their addresses, expire at `latest` if they would expire
+    /// later.
     pub(super) fn cut_provided(&mut self, latest: Timestamp, place: &Place) -> Result<(), StorageError> {
         let old = self.provided_at(place)?;
         let mut new = old.clone();
@@ -97,8 +98,8 @@ impl Group<'_, '_> {
         self.write_provided(place, &old, &new)
     }
 
-    /// Makes room for a remote record, and returns what is to be charged for it; `None` if it would itself be the first to
-    /// give way.
+    /// Makes room for a remote record, and returns its cost; `None` if the record itself would be the first to be
+    /// evicted.
     fn make_provider_room(
         &mut self,
         now: Timestamp,
@@ -117,7 +118,7 @@ impl Group<'_, '_> {
         if row.remote().count() >= max && self.expire_provided(now, place, usize::MAX)? > 0 {
             row = self.provided_at(place)?;
         }
-        // After the bound was lowered there may be more than one too many.
+        // After the bound was lowered, the key may have several providers too many.
         for _ in max..row.remote().count() {
             let ranks: Vec<_> =
                 row.remote().map(|kept| (kept.cost.account, self.seed.of_provider(place, &kept.peer))).collect();
@@ -151,7 +152,7 @@ impl Group<'_, '_> {
         (*place, self.seed.of_provider(place, &entry.peer))
     }
 
-    /// Writes the row of one key in place of `old`, with its index rows.
+    /// Replaces the row `old` of one key, and updates its index rows.
     fn write_provided(&mut self, place: &Place, old: &Provided, new: &Provided) -> Result<(), StorageError> {
         match new.entries.is_empty() {
             true => drop(self.tables.provided.remove(place)?),
@@ -174,7 +175,7 @@ impl Group<'_, '_> {
         self.update_row_accounts(place, old, new)
     }
 
-    /// Counts the remote providers of a key, and costs for those that came, changed and went.
+    /// Updates the counts and the accounts for the remote providers that were added, changed and removed.
     fn update_row_accounts(&mut self, place: &Place, old: &Provided, new: &Provided) -> Result<(), StorageError> {
         for entry in old.remote() {
             less(&mut self.counts.providers, 1);

@@ -1,4 +1,4 @@
-//! What every write leaves behind must agree, or a later one drops the wrong record.
+//! The rows and indices after every write must agree, or a later write evicts the wrong record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn tight() -> DiskStoreConfig {
 }
 
 impl Group<'_, '_> {
-    /// Compares everything that is counted and charged with what is there.
+    /// Compares the counts and accounts with the records.
     fn assert_sound(&self) {
         let tables = &self.tables;
         let (mut expiry, mut own, mut costs) = (Vec::new(), Vec::new(), Vec::new());
@@ -92,7 +92,7 @@ impl Group<'_, '_> {
     }
 }
 
-/// Numbers that are the same in every run.
+/// Random numbers that are the same in every run.
 struct Draw(u64);
 
 impl Draw {
@@ -140,7 +140,7 @@ fn everything_that_is_counted_is_there_whatever_happens() {
         let transaction = database.begin_write().unwrap();
         let mut config = config.clone();
         if round % 5 == 4 {
-            // Smaller bounds, and then the larger ones again.
+            // Lower the bounds, and raise them again later.
             (config.max_values, config.max_providers) = (10, 20);
         }
         let mut group = Group::new(Writable::open(&transaction).unwrap(), counts, &config, [7; 32]);
@@ -167,7 +167,7 @@ fn everything_that_is_counted_is_there_whatever_happens() {
     }
 }
 
-/// What a clock that was ahead left ends when it should; what this node publishes is not touched.
+/// Records that a clock that was ahead left expire when they should; this node's own are not changed.
 #[test]
 fn what_would_end_too_late_is_cut() {
     let database = database();

@@ -1,4 +1,4 @@
-//! Writes of values: judged, stored, removed, expired.
+//! Writes of values: judge, store, remove, expire.
 //!
 //! Knows: rows of values and their indices. Must not know: provider records, or which records are evicted (`eviction`).
 
@@ -42,7 +42,7 @@ impl Group<'_, '_> {
         Ok(())
     }
 
-    /// Keeps a value of another peer in place of `old`. A newer version of a remote one is always taken.
+    /// Stores a value of another peer in place of `old`. A newer version of a stored remote value is always accepted.
     fn put_remote(
         &mut self,
         now: Timestamp,
@@ -69,7 +69,7 @@ impl Group<'_, '_> {
         };
         let Some(victims) = victims else { return Ok(Err(StoreError::Full)) };
         self.drop_all(Kind::Value, victims)?;
-        // What expired may be gone by now.
+        // The old value, if it expired, may have been removed by now.
         let old = self.value_at(place)?;
         self.write_value(place, record, &cost, old.filter(|(old, _)| !old.is_expired(now)))?;
         Ok(Ok(()))
@@ -79,7 +79,8 @@ impl Group<'_, '_> {
         (*place, self.seed.of_value(place))
     }
 
-    /// Writes a value in place of `old`, with its index rows. The sequence number of a removed or expired one is remembered.
+    /// Writes a value in place of `old`, with its index rows. The sequence number of a removed or expired value is
+    /// remembered.
     fn write_value(
         &mut self,
         place: &Place,
