@@ -14,7 +14,8 @@ use prost::Message as _;
 use smallvec::SmallVec;
 
 use super::{MAX_ADDRS_READ, MAX_IN, MAX_PEER_LEN, MAX_PEERS, fields, pb};
-use crate::core::{Contact, Key, Kind, MAX_ADDRS, Misbehaviour, RecordKey, Request, Response, Value};
+use crate::core::config::MAX_KEY_LEN;
+use crate::core::{Contact, Key, Kind, Misbehaviour, RecordKey, Request, Response, Value};
 
 /// Decodes a request, without its length prefix (see [`frame`](super::frame)).
 ///
@@ -24,6 +25,7 @@ use crate::core::{Contact, Key, Kind, MAX_ADDRS, Misbehaviour, RecordKey, Reques
 ///
 /// [`Misbehaviour::Undecodable`] if the bytes are no message, the type is unknown, or a PUT_VALUE has no record;
 /// [`Misbehaviour::WrongKey`] if the record of a PUT_VALUE has another key than the message;
+/// [`Misbehaviour::BadKey`] if a key has more than [`MAX_KEY_LEN`] bytes;
 /// [`Misbehaviour::TooLarge`] above [`MAX_IN`] bytes.
 pub fn decode_request(bytes: Bytes) -> Result<Request, Misbehaviour> {
     let parts = MessageParts::read(&bytes)?;
@@ -51,6 +53,7 @@ pub fn decode_request(bytes: Bytes) -> Result<Request, Misbehaviour> {
 ///
 /// [`Misbehaviour::Undecodable`] if the bytes are no message or the echo of a PUT_VALUE has no record;
 /// [`Misbehaviour::WrongType`] if it is an answer to a request of another kind;
+/// [`Misbehaviour::BadKey`] if a key has more than [`MAX_KEY_LEN`] bytes;
 /// [`Misbehaviour::WrongKey`] if the echo of a PUT_VALUE has one key in the record and another in the message;
 /// [`Misbehaviour::TooLarge`] above [`MAX_IN`] bytes.
 pub fn decode_response(kind: Kind, bytes: Bytes) -> Result<Response, Misbehaviour> {
@@ -108,6 +111,11 @@ impl<'a> MessageParts<'a> {
                 _ => {}
             }
         }
+        // A key is hashed when it is made: no peer may have megabytes hashed.
+        let too_long = |key: &Bytes| key.len() > MAX_KEY_LEN;
+        if too_long(&head.key) || head.record.as_ref().is_some_and(|record| too_long(&record.key)) {
+            return Err(Misbehaviour::BadKey);
+        }
         let kind = Kind::ALL.into_iter().find(|kind| *kind as i32 == head.r#type);
         Ok(MessageParts { kind, key: head.key, record: head.record, closer, providers })
     }
@@ -126,7 +134,12 @@ fn peers(list: &[&[u8]]) -> Vec<Arc<Contact>> {
     for contact in list.iter().filter_map(|body| peer(body)) {
         let place = *places.entry(*contact.key()).or_insert(peers.len());
         match peers.get_mut(place) {
-            Some(known) => *known = known.joined(&contact, MAX_ADDRS),
+            Some(known) if contact.adds_nothing_to(known) => {}
+            Some(known) => {
+                // In one buffer again: each entry has one of its own, which may hold much more than what is kept of it.
+                let addrs = known.raw_addrs().iter().chain(contact.raw_addrs()).map(AsRef::as_ref);
+                *known = Contact::from_raw(*contact.peer(), addrs);
+            }
             None => peers.push(contact),
         }
     }
@@ -144,7 +157,7 @@ fn peer(body: &[u8]) -> Option<Arc<Contact>> {
         match (field.number, field.body) {
             (1, Some(bytes)) => id = Some(bytes),
             (2, Some(addr)) if addrs.len() < MAX_ADDRS_READ => addrs.push(addr),
-            (1 | 2, None) => return None,
+            (1 | 2, None) | (3, Some(_)) => return None,
             _ => {}
         }
     }

@@ -93,15 +93,24 @@ fn pair() -> Network {
 /// One test at a time: while another thread begins to collect, `tracing` may miss that this one does.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Collects this thread's spans from now on. The spans in question have been used before: while another thread uses one
-/// for the first time, `tracing` takes it that no subscriber is interested.
+/// Collects this thread's spans from now on.
 fn watched() -> (Collector, (DefaultGuard, MutexGuard<'static, ()>)) {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let collector = Collector::default();
     let subscriber = tracing_subscriber::registry().with(collector.clone()).with(LevelFilter::from_level(Level::DEBUG));
     let guard = tracing::subscriber::set_default(subscriber);
-    tracing::callsite::rebuild_interest_cache();
+    // While another thread uses a span for the first time, `tracing` may take it that no subscriber is interested.
+    while !["query", "request"].iter().all(|name| used_spans(&collector).contains(name)) {
+        std::thread::yield_now();
+        tracing::callsite::rebuild_interest_cache();
+    }
     (collector, (guard, alone))
+}
+
+/// The names of the spans that the collector sees of a put.
+fn used_spans(collector: &Collector) -> Vec<&'static str> {
+    pair();
+    collector.take().values().map(|seen| seen.name).collect()
 }
 
 #[test]

@@ -9,6 +9,7 @@ use multiaddr::Multiaddr;
 use prost::Message as _;
 
 use super::*;
+use crate::core::config::MAX_KEY_LEN;
 use crate::core::{Contact, Kind, Misbehaviour, RecordKey, Request, RequestError, Response, Timestamp, Value};
 
 mod cutting;
@@ -404,6 +405,30 @@ fn decoded_parts_do_not_keep_the_message_alive() {
     let within = message.as_ptr_range();
     for kept in [key.as_bytes(), value.key.as_bytes(), &value.value, &closer[0].raw_addrs()[0]] {
         assert!(!within.contains(&kept.as_ptr()));
+    }
+}
+
+#[test]
+fn addresses_of_many_entries_share_one_buffer() {
+    let addr = |n: u8| hex(&format!("047f0000{n:02x}06{n:04x}"));
+    let entry = |n: u8| raw_peer(&hex(ED), &[&addr(n), &addr(n + 100)]);
+    let [contact] = &closer(find_node((1..=16).map(entry)))[..] else { panic!("one peer") };
+    let addrs = contact.raw_addrs();
+    assert_eq!(addrs.len(), MAX_ADDRS);
+    let gap = |pair: &[Bytes]| pair[1].as_ptr() as usize - pair[0].as_ptr() as usize;
+    assert!(addrs.windows(2).all(|pair| gap(pair) == pair[0].len()), "one after the other");
+}
+
+#[test]
+fn a_key_that_is_too_long_is_refused_before_it_is_hashed() {
+    for (len, result) in [(MAX_KEY_LEN, Ok(())), (MAX_KEY_LEN + 1, Err(Misbehaviour::BadKey))] {
+        let mut get = vec![0x08, 1];
+        get.extend(field(2, &vec![7; len]));
+        assert_eq!(decode_request(get.clone().into()).map(|_| ()), result);
+        assert_eq!(decode_response(Kind::GetValue, get.into()).map(|_| ()), result);
+        let mut answer = vec![0x08, 1];
+        answer.extend(field(3, &field(1, &vec![7; len])));
+        assert_eq!(decode_response(Kind::GetValue, answer.into()).map(|_| ()), result);
     }
 }
 
