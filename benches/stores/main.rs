@@ -1,9 +1,10 @@
-//! What a memory store costs beside libp2p-kad's: nanoseconds an operation and bytes of heap a record, in one run.
+//! The costs of a memory store compared with libp2p-kad's: nanoseconds per operation and bytes of heap per record, in
+//! one run.
 //!
-//! `cargo bench --bench stores -- [--quick] [--json]`. Rounds of both stores alternate, and medians are compared. What goes into
-//! a store is made before the clock starts, for both alike; bytes are those that were asked of the allocator. With `--json` one
-//! object is printed: `{"ratios": {NAME: {"ratio", "bar", "ours", "theirs", "unit"}}}`, where a ratio above one is in favour of
-//! this crate's store and the bar is what the crate promises.
+//! `cargo bench --bench stores -- [--quick] [--json]`. Rounds of both stores alternate, and medians are compared. The
+//! data for a store is prepared before the clock starts, for both alike; bytes are those requested from the allocator.
+//! `--json` prints one object: `{"ratios": {NAME: {"ratio", "bar", "ours", "theirs", "unit"}}}`, where a ratio above
+//! one favours this crate's store, and the bar is the ratio that the crate promises.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails has no figures to give")]
 
@@ -21,7 +22,7 @@ use multiaddr::{Multiaddr, Protocol};
 #[global_allocator]
 static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
-/// The measures, in nanoseconds an operation or in bytes a record, with the promised ratio.
+/// The measures, in nanoseconds per operation or bytes per record, with the promised ratio.
 const MEASURES: [(&str, &str, f64); 6] = [
     ("provider_insert", "ns", 1.0),
     ("provider_read20", "ns", 5.0),
@@ -56,14 +57,14 @@ const FULL: Load = Load { keys: 50_000, peers: 10_000, values: 100_000, rounds: 
 const QUICK: Load = Load { keys: 10_000, peers: 2_000, values: 50_000, rounds: 3 };
 
 impl Load {
-    /// The key and the peer of the `n`th announcement: keys in turn, so that no key is filled at once.
+    /// The key and the peer of the `n`th announcement: keys in rotation, so that no key is filled at once.
     fn announcement(self, n: u64) -> (u64, u64) {
         let (key, round) = (n % self.keys, n / self.keys);
         (key, (key * PER_KEY + round) % self.peers)
     }
 }
 
-/// A multihash of SHA-256, as content is named by.
+/// A SHA-256 multihash, like the name of content.
 fn key(n: u64) -> Vec<u8> {
     let mut bytes = vec![0x12, 0x20];
     bytes.extend([0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 1_u64].iter().flat_map(|odd| {
@@ -89,7 +90,7 @@ fn shuffled(n: u64, all: u64) -> u64 {
     (n * 7_919 + 13) % all
 }
 
-/// Makes batches of `count` things, and says how many nanoseconds `each` took for one of them.
+/// Prepares `count` items in batches, and returns how many nanoseconds `each` took per item.
 fn time<T>(count: u64, make: impl Fn(u64) -> T, mut each: impl FnMut(T)) -> f64 {
     let mut took = Duration::ZERO;
     for first in (0..count).step_by(BATCH as usize) {
@@ -116,7 +117,7 @@ fn main() {
     let load = if has("--quick") { QUICK } else { FULL };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..load.rounds {
-        // The order changes, since the allocator keeps a state.
+        // Alternate the order, since the allocator keeps a state.
         if round % 2 == 0 {
             ours.push(ours::run(load));
             theirs.push(theirs::run(load));

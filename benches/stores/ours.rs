@@ -15,7 +15,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const TICKET: Ticket = Ticket::new(0);
 
-/// Room for everything, so that nothing gives way.
+/// Room for everything, so that nothing is evicted.
 fn store() -> MemoryStore {
     let mut config = MemoryStoreConfig::default();
     config.max_values = usize::MAX;
@@ -25,14 +25,14 @@ fn store() -> MemoryStore {
     MemoryStore::new(config, [1; 32])
 }
 
-/// Each peer in a group with others, as in a network where IP groups count.
+/// Each peer shares its IP group with others, as in a network where IP groups count.
 fn sender(n: u64) -> Sender {
     let mut sender = Sender::new(peer(n));
     sender.group = Some(n / 4);
     sender
 }
 
-/// Everything comes at another time.
+/// Each record comes at a different time.
 fn at(n: u64) -> Timestamp {
     NOW + Duration::from_micros(n)
 }
@@ -61,7 +61,7 @@ fn providers(load: Load) -> [f64; 3] {
         Some(Ok(Found::Providers(found))) => assert_eq!(black_box(found).len() as u64, PER_KEY),
         _ => unreachable!(),
     });
-    // Once everything was read.
+    // After everything was read once.
     [insert, read, (heap() - before) as f64 / records as f64]
 }
 

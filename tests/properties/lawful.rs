@@ -1,6 +1,6 @@
-//! A node whose every output is held against the laws of the core.
+//! A node whose every output is checked against the invariants of the core.
 //!
-//! Knows: what holds in every order of events. Must not know: who sends what.
+//! Knows: the invariants that hold in every order of events. Must not know: which events come.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use libp2p_kad_dht::core::{
 use libp2p_kad_dht::testing::deferred::{DeferredControl, DeferredStore};
 
 pub(crate) const BEGIN: Timestamp = Timestamp::from_secs(1_000_000);
-/// The longest time of a query, whatever its options.
+/// Maximum time of a query, whatever its options.
 pub(crate) const QUERY_TIME: Duration = Duration::from_secs(5);
 pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(2);
 
@@ -37,7 +37,7 @@ impl Validator for Picky {
     }
 }
 
-/// Everything small, so that each bound is met.
+/// A configuration with small bounds, so that a test reaches each of them.
 pub(crate) fn small() -> DhtConfig {
     let n = |n: usize| n.try_into().unwrap();
     let mut config = DhtConfig::default();
@@ -66,7 +66,7 @@ pub(crate) fn small() -> DhtConfig {
     config
 }
 
-/// A call, to be repeated on another node.
+/// A call of the node, which a test can repeat on another node.
 pub(crate) type Call = Arc<dyn Fn(&mut Dht, &mut Option<DeferredControl>)>;
 
 pub(crate) fn node(local: &Arc<Contact>, config: &DhtConfig, deferred: bool) -> (Dht, Option<DeferredControl>) {
@@ -80,27 +80,27 @@ pub(crate) fn node(local: &Arc<Contact>, config: &DhtConfig, deferred: bool) -> 
     (Dht::new(BEGIN, Arc::clone(local), store, [3; 32], Arc::new(config.clone())).unwrap(), control)
 }
 
-/// A node, and all that is under way by its outputs so far.
+/// A node, and everything in progress according to its outputs so far.
 pub(crate) struct Lawful {
     pub(crate) dht: Dht,
     pub(crate) now: Timestamp,
     pub(crate) open: BTreeMap<RequestId, (Arc<Contact>, Request)>,
     pub(crate) ended: Vec<RequestId>,
-    /// Of these, whose requests found no way to the peer, or lost it: they may be sent again.
+    /// Requests among these that found no way to the peer, or lost it: the node may send them again.
     sent_again: BTreeSet<RequestId>,
-    /// The queries that were started, and until when they may run; `None` once they have ended.
+    /// The queries that were started, with the time by which each must end; `None` once it has ended.
     pub(crate) queries: BTreeMap<QueryId, Option<Timestamp>>,
     pub(crate) inbound: BTreeMap<InboundId, (PeerId, Request)>,
-    /// All that was called, in order.
+    /// All calls, in order.
     pub(crate) calls: Vec<Call>,
-    /// All that came out, in order.
+    /// All outputs, in order.
     pub(crate) trace: Vec<String>,
-    /// To whom a connection is up.
+    /// The connected peers.
     pub(crate) connected: BTreeSet<PeerId>,
-    /// Whether its own addresses changed.
+    /// Whether the node's own addresses have changed.
     pub(crate) moved: bool,
     control: Option<DeferredControl>,
-    /// The host's clock jumps: it does not tell how long a query ran.
+    /// The host's clock jumps, so the time does not show how long a query ran.
     pub(crate) clock_jumps: bool,
     pub(crate) config: DhtConfig,
     used: BTreeSet<RequestId>,
@@ -161,7 +161,7 @@ impl Lawful {
         self.call(move |dht, _| dht.handle_input(now, Input::Request { from, id, request: request.clone() }));
     }
 
-    /// Tells the node the time, if it wants to know; it then wants to sleep.
+    /// Passes the time to the node. Afterwards its next wake-up must be later.
     pub(crate) fn wake(&mut self) -> Vec<Output> {
         let now = self.now;
         self.call(move |dht, _| dht.handle_input(now, Input::Timeout));
@@ -173,7 +173,7 @@ impl Lawful {
         outputs
     }
 
-    /// Takes all outputs, and checks each.
+    /// Takes all outputs and checks each.
     pub(crate) fn drain(&mut self) -> Vec<Output> {
         let now = self.now;
         self.call(move |dht, _| dht.poll_store(now, Waker::noop()));
@@ -234,7 +234,7 @@ impl Lawful {
         }
     }
 
-    /// What holds whenever nothing is left to drain.
+    /// Checks the invariants that hold whenever all outputs were taken.
     fn check(&self) {
         let snapshot = self.dht.routing_snapshot();
         self.check_known(&snapshot);
@@ -247,7 +247,7 @@ impl Lawful {
                 assert!(shared == i || (i == last && shared > i), "{shared} bits in bucket {i}");
             }
         }
-        // Beyond the capacity there are neighbours only, of whom there are k.
+        // Only neighbours may exceed the capacity, and there are k of them.
         let beyond = |bucket: &BucketSnapshot| bucket.entries.len().saturating_sub(bucket.capacity);
         let beyond: usize = snapshot.buckets.iter().map(beyond).sum();
         assert!(beyond <= self.config.routing.bucket_size.get(), "{snapshot:?}");
@@ -261,11 +261,12 @@ impl Lawful {
 
     fn check_bounds(&self) {
         let (limit, queries) = (&self.config.limit, self.dht.query_snapshots());
-        // What keeps the table fresh is not asked for, and so not refused; neither is what keeps records alive.
+        // Queries that keep the table or the records alive are not requested by the application, and so are not
+        // refused.
         assert!(queries.len() <= limit.queries + REFRESHES + RUNS);
         let refreshes = queries.iter().filter(|query| query.kind == QueryKind::Refresh).count();
         assert!(refreshes <= REFRESHES, "{refreshes} at a time");
-        // A bootstrap has three walks at most.
+        // A bootstrap has three lookups at most.
         assert!(queries.iter().all(|query| query.unasked <= 3 * limit.frontier), "{queries:?}");
         let running = self.queries.values().filter(|until| until.is_some()).count();
         assert!(running <= queries.len(), "a query was lost");
@@ -275,8 +276,8 @@ impl Lawful {
             assert!(of_peer <= limit.inbound_per_peer, "requests of one peer wait");
         }
         let pending = self.control.as_ref().map_or(0, DeferredControl::waiting);
-        // Those that the application forgets are its own affair; these tests wait for room before they do.
-        // Pages are read for four duties; what was announced is marked, five values and five provider records at most.
+        // The application may forget any number of records; these tests wait for room before they do. Four tasks read
+        // pages; announced records are touched, at most five values and five provider records.
         assert!(pending <= limit.queries + limit.inbound + 1 + FORGOTTEN + 4 + 10, "{pending} jobs of the store");
     }
 
@@ -284,7 +285,7 @@ impl Lawful {
         let stats = self.dht.stats();
         let sum = |counts: [u64; 6]| counts.iter().sum::<u64>();
         let over = sum(stats.answered) + sum(stats.failed) + sum(stats.cancelled);
-        // Those of which the owner knows that they are over stay open for a late answer.
+        // Requests that their owner knows to have expired stay open for a late answer.
         let awaited = self.dht.levels().requests;
         assert_eq!(sum(stats.sent) - over, awaited as u64);
         assert!(awaited <= self.open.len());
@@ -294,7 +295,7 @@ impl Lawful {
         assert_eq!(stats.queries_started, stats.queries_succeeded + stats.queries_failed + running);
     }
 
-    /// How many operations the store has not finished.
+    /// Number of operations that the store has not finished.
     pub(crate) fn pending(&self) -> usize {
         self.control.as_ref().map_or(0, DeferredControl::waiting)
     }
@@ -304,7 +305,7 @@ impl Lawful {
         self.control.is_some()
     }
 
-    /// Lets all come to its end: the store finishes, time passes, nobody answers any more.
+    /// Lets everything come to its end: the store finishes, time passes, and no peer answers.
     pub(crate) fn settle(&mut self) {
         let last: Option<RequestId> = self.open.keys().next_back().copied();
         let end = self.now + 2 * (QUERY_TIME + REQUEST_TIME);

@@ -1,6 +1,8 @@
-//! Addresses of every kind, and the law that a node of the public network deals with none but public ones of others.
+//! Addresses of every kind, and the invariant that a node of the public network uses only public addresses of other
+//! peers.
 //!
-//! Knows: which of its own addresses are good, by hand and not by the policy under test. Must not know: the policy.
+//! Knows: which of the test's addresses are good, decided by hand and not by the policy under test. Must not know: the
+//! policy.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -17,7 +19,7 @@ use multiaddr::Multiaddr;
 use super::actions::{PEERS, peer};
 use super::lawful::Lawful;
 
-/// What nobody in a public network can use.
+/// Addresses that are of no use in a public network.
 const BAD: &[&str] = &[
     "/ip4/127.0.0.1/tcp/1",
     "/ip4/10.1.2.3/tcp/1",
@@ -45,7 +47,7 @@ const BAD: &[&str] = &[
     "/unix/a",
     "/ip4/192.168.0.2/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA/p2p-circuit",
 ];
-/// Some share this relay.
+/// The relay that some peers share.
 const RELAYED: &str = "/ip4/8.9.9.9/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA/p2p-circuit";
 
 fn addr(text: &str) -> Multiaddr {
@@ -62,8 +64,8 @@ fn is_relayed(raw: &[u8]) -> bool {
     raw == *RAW
 }
 
-/// The addresses that peer number `i` has, or is said to have: mostly a good one, with others before and after it. The
-/// first peer is the node itself; some claim its address.
+/// The addresses that peer number `i` has, or is said to have: usually a good one, with others before and after it. The
+/// first peer is the node itself; some of the others claim its address.
 pub(crate) fn addrs(i: u32) -> Vec<Multiaddr> {
     let good = |i: u32| addr(&format!("/ip4/8.0.{}.{}/tcp/1", i >> 8 & 0xff, i & 0xff));
     let bad = |i: u32| addr(BAD[i as usize % BAD.len()]);
@@ -84,7 +86,7 @@ impl Lawful {
         self.config.address_policy == AddressPolicy::Public
     }
 
-    /// No address that is bad, and none of its own as another's.
+    /// Checks that no address is bad, and that none of another peer is the node's own.
     fn good(&self, contact: &Contact, whence: &str) {
         let own = self.dht.local();
         for raw in contact.raw_addrs() {
@@ -98,7 +100,7 @@ impl Lawful {
         self.good(&Contact::new(peer.id, peer.addrs.iter().cloned()), whence);
     }
 
-    /// The same, and one that takes no relay.
+    /// The same, and that at least one address is not through a relay.
     fn routable(&self, contact: &Contact, whence: &str) {
         self.good(contact, whence);
         assert!(contact.raw_addrs().iter().any(|raw| !is_relayed(raw)), "{whence}: {contact:?} is out of reach");
@@ -153,7 +155,7 @@ impl Lawful {
         providers.into_iter().flatten().for_each(|provider| self.good(provider, "provider"));
     }
 
-    /// What it knows when nothing is left to drain.
+    /// Checks the addresses that the node knows whenever all outputs were taken.
     pub(crate) fn check_known(&self, table: &RoutingSnapshot) {
         if !self.is_public() {
             return;
@@ -167,7 +169,8 @@ impl Lawful {
         self.good(self.dht.local(), "itself");
     }
 
-    /// What it keeps. What others announced at an address that became its own later is kept, but not told.
+    /// Checks the stored addresses. An address of another peer that became the node's own later stays stored, but is
+    /// not sent.
     pub(crate) fn check_kept(&mut self) {
         if !self.is_public() || self.answers_later() {
             return;

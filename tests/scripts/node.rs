@@ -1,6 +1,6 @@
 //! One node and the commands that a story gives it.
 //!
-//! Knows: the doors of the core. Must not know: how stories are written or compared.
+//! Knows: the public interface of the core. Must not know: how stories are written or compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::names::Names;
 use super::show::span;
 use super::words::{Words, failure, store_error, time};
 
-/// Values are numbers, and the greatest is the best.
+/// Accepts numbers as values; the greatest is the best.
 #[derive(Debug)]
 struct Numbers;
 
@@ -81,7 +81,7 @@ impl Node {
         node
     }
 
-    /// Does what a command says, and tells what came of it.
+    /// Executes a command, and returns the lines that it causes.
     pub(crate) fn obey(&mut self, line: &str) -> Vec<String> {
         let words = Words::new(line);
         let verb = words.at(0);
@@ -149,7 +149,7 @@ impl Node {
         }
     }
 
-    /// Ends the oldest open request to a peer; `0100:PutValue` names which of several.
+    /// Ends the oldest open request to a peer; `0100:PutValue` selects one of several.
     fn end_request(&mut self, verb: &str, words: &Words<'_>) {
         let (bits, kind) = words.at(1).split_once(':').map_or((words.at(1), None), |(bits, kind)| (bits, Some(kind)));
         let peer = self.names.peer(bits);
@@ -258,7 +258,7 @@ impl Node {
         }
     }
 
-    /// Lets time pass; says when something happens on the way.
+    /// Lets time pass, and reports what happens meanwhile.
     fn advance(&mut self, time: Duration) {
         let (begin, end) = (self.now, self.now + time);
         while let Some(at) = self.dht.poll_timeout().filter(|at| *at <= end) {
@@ -273,7 +273,7 @@ impl Node {
         self.now = end;
     }
 
-    /// Lets time pass until something happens, for so long at most; says after how many minutes it did.
+    /// Lets time pass until something happens, at most `time`; reports after how many minutes it did.
     fn wait(&mut self, time: Duration) {
         let (begin, end) = (self.now, self.now + time);
         while let Some(at) = self.dht.poll_timeout().filter(|at| *at <= end) {
@@ -288,7 +288,7 @@ impl Node {
         self.now = end;
     }
 
-    /// The counters of stores that are not zero.
+    /// Shows the store's counters that are not zero.
     fn show_stores(&mut self) {
         let stores = &self.dht.stats().stores;
         let all = [

@@ -1,5 +1,5 @@
-//! A million provider records on a disk: how fast they are written, how soon a start is done after `kill -9`, how long a
-//! read takes with nothing in the store's cache, and what it costs in memory. Prints JSON.
+//! A million provider records on a disk: the rate of writing, the time of a start after `kill -9`, the time of a read
+//! that is not in the store's cache, and the memory. Prints JSON.
 //!
 //! The records are written by a child process, which goes on writing until it is killed.
 //!
@@ -28,7 +28,7 @@ const PEERS: u64 = 5_000;
 const READS: u64 = 20_000;
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 
-/// As its first argument the program is the child.
+/// With this first argument the program is the child process.
 const CHILD: &str = "--child";
 
 struct Bell(SyncSender<()>);
@@ -65,7 +65,7 @@ fn contacts() -> Vec<Arc<Contact>> {
     (0..PEERS).map(|n| Contact::new(peer(n), addrs(n))).collect()
 }
 
-/// Resident memory in MB: all, and without the pages of files.
+/// Resident memory in MB: all of it, and without file pages.
 fn resident() -> (u64, u64) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {
@@ -75,7 +75,7 @@ fn resident() -> (u64, u64) {
     (field("VmRSS").unwrap_or(0) / 1_024, field("RssAnon").unwrap_or(0) / 1_024)
 }
 
-/// The next answer; parks until the store wakes it.
+/// Waits for the next result; parks until the store wakes this thread.
 fn wait(store: &mut DiskStore, waker: &Waker, bell: &Receiver<()>) -> Done {
     loop {
         if let Some((_, done)) = store.poll_done(waker) {
@@ -108,7 +108,8 @@ fn load(store: &mut DiskStore, waker: &Waker, bell: &Receiver<()>, keys: u64) ->
     started.elapsed()
 }
 
-/// Opens a store, fills it, says so, and then says of each further write that it was kept, until it is killed.
+/// Opens a store, fills it, prints that it is full, and then prints each further write that was acknowledged, until it
+/// is killed.
 fn child(path: &Path, keys: u64) {
     let (ring, bell) = sync_channel(1);
     let waker = Waker::from(Arc::new(Bell(ring)));
@@ -126,7 +127,8 @@ fn child(path: &Path, keys: u64) {
     }
 }
 
-/// What the child said after it was filled, and how many of its further writes were acknowledged before its end.
+/// The figures that the child printed after it had filled the store, and how many of its further writes were
+/// acknowledged before it was killed.
 fn fill_and_kill(path: &Path, keys: u64) -> (Vec<f64>, usize) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([CHILD, &keys.to_string()])

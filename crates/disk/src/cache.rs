@@ -1,7 +1,7 @@
 //! Recently read entries, within a bound of bytes.
 //!
-//! Knows: which entry was used last, and what entries cost. Must not know: the database, or whether an entry is still
-//! true; whoever changes the database forgets what it changed.
+//! Knows: which entry was used last, and how many bytes each takes. Must not know: the database, or whether an entry is
+//! still current; a change of the database removes the changed entries here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use libp2p_kad_dht::core::{ProviderRecord, Record};
 
 pub(super) type Name = (Kind, Place);
 
-/// What the database has at a place; nothing is worth knowing too.
+/// The content of a place in the database. That a place is empty is cached too.
 #[derive(Debug)]
 pub(super) enum Entry {
     Value(Option<Record>),
     Provided(Vec<ProviderRecord>),
-    /// A row that cannot be read. Not to be kept: it is about to be put aside.
+    /// A row that cannot be read. Never cached: it is about to be moved aside.
     Damaged,
 }
 
@@ -42,8 +42,8 @@ impl Entry {
             .collect()
     }
 
-    /// About how many bytes of memory it takes: the types, the nodes of two maps, and for each address its own bytes
-    /// twice, as it is and encoded.
+    /// Estimated bytes of memory: the types, the nodes of two maps, and for each address its bytes twice, as decoded
+    /// and as encoded.
     fn cost(&self) -> usize {
         const NODES: usize = 256;
         NODES
@@ -60,7 +60,7 @@ fn provider_cost(record: &ProviderRecord) -> usize {
     512 + addrs
 }
 
-/// The entries, the one used longest ago first to go.
+/// The entries; the least recently used one is removed first.
 #[derive(Debug)]
 pub(super) struct Cache {
     entries: BTreeMap<Name, (u64, Arc<Entry>)>,
@@ -133,7 +133,7 @@ mod tests {
         cache.insert(name(0), entry(10));
         assert!(cache.bytes < 3 * cost);
         cache.insert(name(9), entry(4 * cost));
-        assert!(cache.get(&name(9)).is_none(), "what is larger than all room is not kept");
+        assert!(cache.get(&name(9)).is_none(), "an entry larger than the whole cache is not kept");
         (0..4).for_each(|n| cache.forget(&name(n)));
         assert_eq!((cache.bytes, cache.order.len(), cache.entries.len()), (0, 0, 0));
     }

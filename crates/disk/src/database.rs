@@ -155,10 +155,10 @@ impl Handle {
         match open(&self.path, Access::Write, &self.config) {
             Ok(database) => current.database = Some(database),
             Err(error) => {
-                tracing::error!(%error, "the store cannot be opened again for writing");
+                tracing::error!(%error, "the store cannot be reopened for writing");
                 current.only_read = Some(error.kind());
                 current.database = open(&self.path, Access::Look, &self.config)
-                    .inspect_err(|error| tracing::error!(%error, "the store cannot be opened again"))
+                    .inspect_err(|error| tracing::error!(%error, "the store cannot be reopened"))
                     .ok();
             }
         }
@@ -375,7 +375,7 @@ fn create(path: &Path, config: &DiskStoreConfig) -> Result<(), OpenError> {
     if let Err(error) = fs::remove_file(&draft)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(%error, draft = %draft.display(), "a draft of a store is left over");
+        tracing::warn!(%error, draft = %draft.display(), "the draft of a new store could not be removed");
     }
     result
 }

@@ -250,12 +250,12 @@ impl Drop for DiskStore {
         self.writes.close();
         self.reads = None;
         if self.ended.recv_timeout(CLOSE_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("the store's last writes take too long and are left to themselves");
+            tracing::warn!("the store's last writes take too long, and closing does not wait for them");
             return;
         }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a thread of the store had panicked");
+                tracing::error!("a thread of the store panicked");
             }
         }
     }

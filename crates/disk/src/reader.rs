@@ -97,7 +97,7 @@ impl Reader {
             match self.handle.read(|read| page.fill(read, what, limit)) {
                 Ok(()) => return Ok(page),
                 Err(error) if !is_damage(&error) || failures == MAX_FAILURES => return Err(error),
-                Err(error) => tracing::error!(%error, "part of the store cannot be read and is passed over"),
+                Err(error) => tracing::error!(%error, "part of the store cannot be read and is skipped"),
             }
             failures += 1;
             if page.after != before {

@@ -1,10 +1,11 @@
-//! The tables of the database, and what is counted about them.
+//! The tables of the database, and the counts of their rows.
 //!
-//! Knows: keys and the fixed-size rows. Must not know: what is in the rows of records, or who changes them.
+//! Knows: keys and the fixed-size rows. Must not know: the content of record rows, or which operation changes them.
 //!
-//! All providers of a key are in one row, and the expiry index has one entry per key, for the first to expire: a read
-//! is one look-up. Counts are a row of the same transaction, so a crash cannot make them wrong and a start need not
-//! count. A row that cannot be read is moved to a table of its own and reported once; then everything is counted again.
+//! All providers of a key share one row, and the expiry index has one entry per key, for its earliest expiry: a read is
+//! one look-up. The counts are a row that the same transaction writes, so a crash cannot make them wrong, and a start
+//! need not count. A row that cannot be read is moved to a table of its own and reported once; then everything is
+//! counted again.
 
 use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 
@@ -13,7 +14,7 @@ use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::Usage;
 use libp2p_kad_dht::core::store::eviction::{Account, Size};
 
-/// The format that this version reads and writes. The first two had no checksums; nobody was given a version that wrote
+/// The format that this version reads and writes. The first two had no checksums, and only unreleased versions wrote
 /// them.
 pub(super) const FORMAT: u64 = 3;
 
@@ -23,23 +24,23 @@ pub(super) type Place = [u8; 32];
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("kad-meta");
 /// Place of a value: its row.
 pub(super) const VALUES: TableDefinition<'_, Place, &[u8]> = TableDefinition::new("kad-values");
-/// Place of a key that is provided: the row of all its providers.
+/// Place of a key with providers: the row of all of them.
 pub(super) const PROVIDED: TableDefinition<'_, Place, &[u8]> = TableDefinition::new("kad-provided");
-/// When something is over, which table, place.
+/// Time of expiry, table and place.
 pub(super) const EXPIRY: TableDefinition<'_, [u8; 41], ()> = TableDefinition::new("kad-expiry");
-/// Place and table of what this node published.
+/// Place and table of the records that this node published.
 pub(super) const OWN: TableDefinition<'_, [u8; 33], ()> = TableDefinition::new("kad-own");
-/// Place of a value that is over: its sequence number, and until when to remember it.
+/// Place of a value that was removed or expired: its sequence number, and until when it is remembered.
 pub(super) const SEQUENCES: TableDefinition<'_, Place, (u64, u64)> = TableDefinition::new("kad-sequences");
-/// Until when to remember, place.
+/// End of a remembered sequence number, and its place.
 pub(super) const SEQUENCE_ORDER: TableDefinition<'_, [u8; 40], ()> = TableDefinition::new("kad-sequence-order");
 
-/// Pool and account: how many shares of the store are charged to it, if any are.
+/// Pool and account: the number of shares of the store that the account uses. No row if there are none.
 pub(super) const WEIGHTS: TableDefinition<'_, WeightKey, u64> = TableDefinition::new("kad-weights");
-/// Pool, an account's parent, its weight and the account: the last of each parent is the first to give way.
+/// Pool, an account's parent, its weight and the account: the last account of each parent is the first to lose records.
 pub(super) const HEAVIEST: TableDefinition<'_, HeavyKey, ()> = TableDefinition::new("kad-heaviest");
-/// Pool, account, tier, the rank the other way round and the place of each remote record: the first of each account is
-/// the first to give way.
+/// Pool, account, tier, inverted rank and place of each remote record: the first of each account is the first to be
+/// evicted.
 pub(super) const CHARGED: TableDefinition<'_, ChargedKey, ()> = TableDefinition::new("kad-charged");
 /// Table and place of a row that could not be read, and the row.
 pub(super) const DAMAGED: TableDefinition<'_, [u8; 33], &[u8]> = TableDefinition::new("kad-damaged");
@@ -48,10 +49,10 @@ pub(super) type WeightKey = [u8; 9];
 pub(super) type HeavyKey = [u8; 25];
 pub(super) type ChargedKey = [u8; 50];
 
-/// A remote record: its place and its rank, which tells those of one place apart.
+/// A remote record: its place, and its rank, which distinguishes the records at one place.
 pub(super) type Id = (Place, u64);
 
-/// In which table of records something is. Each is a pool of its own, with its own bounds.
+/// The table of a record. Each table is a pool of its own, with its own bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Value,
@@ -99,7 +100,7 @@ pub(super) fn own_of(key: &[u8; 33]) -> (Place, Kind) {
     (place, Kind::of(key[32]))
 }
 
-/// A place in the order of a time.
+/// A place, ordered by a time first.
 pub(super) fn order_key(number: u64, place: &Place) -> [u8; 40] {
     let mut key = [0; 40];
     key[..8].copy_from_slice(&number.to_be_bytes());
@@ -141,7 +142,7 @@ pub(super) fn charged_key(kind: Kind, account: Account, tier: u8, (place, rank):
     key
 }
 
-/// The tier of a record, and which one it is.
+/// The tier and the id of a record.
 pub(super) fn charged_of(key: &ChargedKey) -> (u8, Id) {
     let mut place = [0; 32];
     place.copy_from_slice(&key[18..]);
@@ -160,13 +161,13 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }
 
-/// The counts of records, kept in the database so that no start has to count again.
+/// The counts of records, stored in the database so that no start has to count again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Remote values, and their bytes with those of their keys.
+    /// Remote values, and their bytes including their keys.
     pub(super) values: u64,
     pub(super) value_bytes: u64,
-    /// Remote provider records, and their bytes with those of their keys.
+    /// Remote provider records, and their bytes including their keys.
     pub(super) providers: u64,
     pub(super) provider_bytes: u64,
     /// Own values and own provider records.
@@ -197,7 +198,7 @@ impl Counts {
         })
     }
 
-    /// How much there is of one kind.
+    /// The number and bytes of the remote records of one kind.
     pub(super) fn total(&self, kind: Kind) -> Size {
         match kind {
             Kind::Value => Size { records: self.values, bytes: self.value_bytes },
@@ -213,7 +214,7 @@ impl Counts {
     }
 }
 
-/// All tables of one transaction that writes.
+/// All tables of one write transaction.
 pub(super) struct Writable<'t> {
     pub(super) meta: Table<'t, &'static str, &'static [u8]>,
     pub(super) values: Table<'t, Place, &'static [u8]>,
@@ -229,7 +230,7 @@ pub(super) struct Writable<'t> {
 }
 
 impl<'t> Writable<'t> {
-    /// Opens them; those that are missing are made.
+    /// Opens all tables, and creates those that are missing.
     pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Writable<'t>, TableError> {
         Ok(Writable {
             meta: transaction.open_table(META)?,
@@ -254,5 +255,5 @@ pub(super) fn expiry_span(expiry: &impl ReadableTable<[u8; 41], ()>) -> Result<O
     Ok(first.map(at).zip(last.map(at)))
 }
 
-/// From when to when.
+/// The earliest and the latest time.
 pub(super) type Span = (Timestamp, Timestamp);

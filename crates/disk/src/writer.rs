@@ -1,6 +1,6 @@
-//! The thread that writes: everything that waits becomes one transaction, and is reported once that is on the disk.
+//! The thread that writes: all waiting writes become one transaction, and are reported once it is durable.
 //!
-//! Knows: groups, and what a failed one means. Must not know: what a write does to the tables.
+//! Knows: groups, and what a failed one means. Must not know: how a write changes the tables.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use super::tables::Writable;
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::{Done, StoreError};
 
-/// Maximum number of writes in one transaction, so that the first of them does not wait for long.
+/// Maximum number of writes in one transaction, so that the first of them does not wait long.
 const MAX_GROUP: usize = 256;
 
-/// Maximum number of groups in a row that find no record to evict in a store above its bounds; then it waits for the next
-/// write.
+/// Maximum number of groups in a row that find no record to evict in a store above its bounds; after that, the writer
+/// waits for the next write.
 const MAX_FRUITLESS: usize = 16;
 
 pub(super) struct Writer {
@@ -31,20 +31,20 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) queue: Arc<Queue>,
     pub(super) head: Head,
-    /// The time of the last write; none before the first.
+    /// The time of the last write; `None` before the first.
     pub(super) now: Option<Timestamp>,
 }
 
 struct Written {
     ends: Vec<Done>,
-    /// How many records gave way, or were found to have settled, because there were too many.
+    /// Number of records that were evicted, or marked settled, since the store is above its bounds.
     gone: usize,
     changed: BTreeSet<Name>,
     head: Head,
 }
 
 impl Writer {
-    /// Writes until the store is gone and nothing waits any more.
+    /// Writes until the store is dropped and no write waits.
     pub(super) fn run(mut self) {
         let mut fruitless = 0;
         loop {
@@ -57,7 +57,7 @@ impl Writer {
         }
     }
 
-    /// Writes a group. Returns how many records gave way or settled because there were too many.
+    /// Writes a group. Returns how many records were evicted or marked settled since the store is above its bounds.
     fn write(&mut self, group: &[Job]) -> usize {
         let freed = group.iter().fold(Pending::default(), |sum, job| Pending {
             remote_writes: sum.remote_writes + job.takes.remote_writes,
@@ -73,14 +73,14 @@ impl Writer {
                 shared.wrote(ended, freed, head.kept(), Some(&written.changed));
                 written.gone
             }
-            // The others need not fail with the one that met what is damaged.
+            // Only the write that meets the damage has to fail: split the group and try both halves.
             Err(error) if group.len() > 1 && reason(&error) == StoreError::Damaged => {
                 let (some, others) = group.split_at(group.len() / 2);
                 self.write(some) + self.write(others)
             }
             Err(error) => {
                 tracing::error!(%error, writes = group.len(), "the store could not write");
-                // What a commit that failed has left is known only to the database.
+                // Only the database knows what a failed commit has left.
                 *head = handle.head().unwrap_or(*head);
                 let why = reason(&error);
                 let ended = group.iter().filter_map(|job| Some((job.ticket?, Err(why)))).collect();

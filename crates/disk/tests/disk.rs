@@ -1,4 +1,4 @@
-//! The store on a disk: the contract, what a start finds again, what `kill -9` leaves, and what a disk can do wrong.
+//! The store on a disk: its contract, its state after a restart and after `kill -9`, and faults of the disk.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 #[path = "disk/contract.rs"]
@@ -32,7 +32,7 @@ use libp2p_kad_dht_disk::{DiskStore, DiskStoreConfig, OpenError};
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 
-/// A directory that is gone after the test.
+/// A directory that is removed after the test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -63,7 +63,7 @@ fn config() -> DiskStoreConfig {
 struct Opened {
     store: DiskStore,
     next: u64,
-    /// What ended at once.
+    /// Results that came before a test waited for them.
     done: BTreeMap<Ticket, Done>,
 }
 
@@ -95,7 +95,7 @@ impl Opened {
         ticket
     }
 
-    /// Waits for this ticket. What others end with can be waited for later.
+    /// Waits for the result of this ticket. The results of others can be waited for later.
     fn wait(&mut self, ticket: Ticket) -> Done {
         for _ in 0..30_000 {
             if let Some(done) = self.done.remove(&ticket) {
@@ -226,7 +226,7 @@ fn helper(test: &str, path: &Path) -> std::process::Command {
     command
 }
 
-/// Where the helper is to work; `None` where the test was not started as one.
+/// The path at which the helper works; `None` unless the test was started as a helper.
 fn helper_path() -> Option<PathBuf> {
     std::env::var_os("KAD_DISK_PATH").map(PathBuf::from)
 }

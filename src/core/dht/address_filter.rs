@@ -1,8 +1,11 @@
-//! Applies the address policy to everything that comes in: no address passes that this node does not admit.
+//! Applies the address policy to all input: addresses that this node does not admit do not get in.
 //!
-//! Knows: which inputs carry addresses. Must not know: which addresses are admitted. *The addresses of the table and of the
-//! address book came in here, and are filtered again when this node's own addresses change. So they need no filter on the
-//! way out. What a store returns does, since it may be from another time.*
+//! Knows: which inputs carry addresses. Must not know: which addresses are admitted.
+//!
+//! The table and the address book are filtered again when this node's own addresses change, so their addresses need no
+//! filter on the way out. Addresses from two other sources are filtered at their use: those of a query, which may have
+//! begun before the change (`Context::record_of`, and before each request), and those of stored records, which may be
+//! from an earlier run.
 
 use multiaddr::Multiaddr;
 
@@ -35,7 +38,7 @@ impl Dht {
         true
     }
 
-    /// A peer that the application names. Refused addresses are reported, since the application counts on them.
+    /// A peer that the application adds. Refused addresses are reported, since the application relies on them.
     fn filter_named(&mut self, contact: &mut Arc<Contact>) -> bool {
         let named = Arc::clone(contact);
         let remains = filter(&self.peers, contact);
@@ -49,7 +52,7 @@ impl Dht {
         remains
     }
 
-    /// This node has these addresses now. A peer that was said to be at one of them is not there.
+    /// This node's addresses changed. A peer that was said to be at one of them is not there.
     pub(super) fn on_local_addrs(&mut self, now: Timestamp, addrs: Vec<Multiaddr>) {
         let local = self.peers.local.with_multiaddrs(addrs);
         if *local == *self.peers.local {
@@ -67,7 +70,7 @@ impl Dht {
     }
 }
 
-/// Removes the addresses that are not admitted. Returns `false` if these were all; a contact that had none may pass.
+/// Removes the addresses that are not admitted. Returns `false` if none remain; a contact that had none may pass.
 fn filter(peers: &Peers, contact: &mut Arc<Contact>) -> bool {
     let had_addrs = contact.has_addrs();
     *contact = peers.filtered(contact);

@@ -1,6 +1,6 @@
-//! What a query may see of its node, and the lookups that it starts with it.
+//! The view that a query has of its node, and the lookups that it starts with it.
 //!
-//! Knows: the shape of a lookup by the configuration. Must not know: what a lookup is for.
+//! Knows: how the configuration shapes a lookup. Must not know: what a lookup is for.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::core::peers::Peers;
 use crate::core::rtt::RttEstimator;
 use crate::core::time::{NodeTime, Timestamp};
 
-/// What a query may see of its node.
+/// The view that a query has of its node.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     /// The node's own time.
@@ -31,23 +31,23 @@ impl<'a> Context<'a> {
         Context { now: time.now, date: time.date, config, peers, rtt }
     }
 
-    /// A lookup for the `count` peers closest to `target`. Its seeds are the closest known peers, twice as many as `count`,
-    /// since where many peers are dead the neighbours name the same dead ones.
+    /// A lookup for the `count` peers closest to `target`. It starts from twice as many of the closest known peers,
+    /// since where many peers are dead, their neighbours name the same dead ones.
     pub(crate) fn lookup(&self, target: Key, count: usize, paths: Option<NonZeroUsize>) -> Lookup {
         let seeds = self.peers.seeds(self.now, &target, count.saturating_mul(2));
         self.lookup_from(target, count, paths, &seeds, false)
     }
 
     /// A lookup along one path that also starts from the `known` peers, and ends when the `answers` nearest peers have
-    /// answered. With fewer than k answers, it stops believing an answer whose peers fail.
+    /// answered. With fewer than k answers, it stops trusting an answer whose peers fail.
     pub(crate) fn short_lookup(&self, target: Key, answers: usize, known: &[Arc<Contact>]) -> Lookup {
         let mut seeds = self.peers.seeds(self.now, &target, self.replication().saturating_mul(2));
         seeds.extend(known.iter().cloned());
         self.lookup_from(target, answers, Some(NonZeroUsize::MIN), &seeds, answers < self.replication())
     }
 
-    /// The distance from its target within which a lookup that is over knows all peers. In a small network, where fewer than
-    /// k answered, that is the whole keyspace. Elsewhere nothing is known beyond the farthest peer that was named.
+    /// The distance from its target within which a finished lookup knows all peers. In a small network, where fewer
+    /// than k answered, that is the whole keyspace. In others nothing is known beyond the farthest peer that was named.
     pub(crate) fn reach(&self, lookup: &Lookup) -> Distance {
         let (k, found) = (self.replication(), lookup.closest());
         if found.len() < k && self.is_small() {
@@ -78,8 +78,8 @@ impl<'a> Context<'a> {
         Lookup::new(target, seeds, shape)
     }
 
-    /// A peer as the application sees it. A query may have begun before this node's own addresses changed, so the peer's
-    /// addresses pass the filter once more.
+    /// A peer as reported to the application. The query may have begun before this node's own addresses changed, so the
+    /// peer's addresses are filtered once more.
     pub(crate) fn record_of(&self, peer: &Arc<Contact>) -> PeerRecord {
         PeerRecord::from(&*self.peers.filtered(peer))
     }
@@ -89,7 +89,7 @@ impl<'a> Context<'a> {
         self.peers.table.len() < self.replication()
     }
 
-    /// k.
+    /// The replication factor k.
     pub(crate) fn replication(&self) -> usize {
         self.config.lookup.replication.get()
     }

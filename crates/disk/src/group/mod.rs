@@ -264,7 +264,7 @@ impl Counts {
 /// Logs that a row cannot be read.
 pub(super) fn report(place: &Place) {
     let start = u32::from_be_bytes([place[0], place[1], place[2], place[3]]);
-    tracing::error!(place = format!("{start:08x}"), "a row of the store cannot be read and is put aside");
+    tracing::error!(place = format!("{start:08x}"), "a row of the store cannot be read and is moved aside");
 }
 
 fn wide(number: usize) -> u64 {

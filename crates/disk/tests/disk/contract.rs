@@ -1,4 +1,4 @@
-//! The contract of every store, and what of it outlives a start.
+//! The contract of every store, and the state that survives a restart.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -138,7 +138,8 @@ fn a_key_with_too_many_providers_keeps_a_fair_sample_and_its_own() {
             kept[n as usize / 8] += usize::from(found.iter().any(|record| *record.provider.peer() == peer(n)));
         }
     }
-    // 96 places, 48 expected for each half; a store that keeps the first or the last has none for the other.
+    // 96 places, 48 expected for each half; a store that keeps only the first or the last ones has none of the other
+    // half.
     assert!(kept.iter().all(|count| (24..=72).contains(count)), "early and late: {kept:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Rows that cannot be read: each is reported, costs itself and nothing else, and is put aside.
+//! Rows that cannot be read: each is reported, loses only its own records, and is moved aside.
 
 use libp2p_kad_dht_disk::open_database;
 use redb::ReadableTable as _;
@@ -51,7 +51,7 @@ fn usage(store: &DiskStore) -> (usize, usize, usize) {
     (usage.values, usage.providers, usage.own)
 }
 
-/// Asks until the answer is another one, since the row is put aside in the background.
+/// Repeats an operation until it no longer reports damage, since the row is moved aside in the background.
 fn after_the_report(store: &mut Opened, op: &Op) -> Found {
     for _ in 0..1_000 {
         match store.run(NOW, op.clone()) {
@@ -130,7 +130,7 @@ fn removal_and_expiry_find_their_way_past_what_is_damaged() {
     assert_eq!(aside(&dir.file()).len(), 3);
 }
 
-/// What leads to a row that is gone must not keep others from finding room.
+/// Index rows that lead to a missing record must not keep new records from finding room.
 #[test]
 fn a_full_store_with_damage_still_makes_room() {
     let dir = Dir::new();

@@ -1,4 +1,4 @@
-//! What opening can meet, and a disk that is full: a clear error, and nothing that was there is changed.
+//! Errors of opening, and a full disk: each error is clear, and no existing file is changed.
 
 use std::fs;
 
@@ -42,7 +42,7 @@ fn what_is_not_a_store_is_left_as_it_is() {
     assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 2, "no drafts are left");
 }
 
-/// Refused, and not one byte of it is changed.
+/// Checks that opening is refused without changing one byte of the file.
 fn refused(path: &Path) -> OpenError {
     let before = fs::read(path).unwrap();
     let error = error(path);
@@ -76,7 +76,7 @@ fn a_database_of_another_program_is_left_as_it_is() {
     }
 }
 
-/// The first two formats were databases as they are; nobody was given a version that wrote them.
+/// Files of the first two formats, which only unreleased versions wrote, are bare databases.
 #[test]
 fn an_old_store_is_left_as_it_is() {
     let dir = Dir::new();
@@ -147,8 +147,8 @@ fn helper_that_meets_a_lock() {
     }
 }
 
-/// The right to write is missing, for the directory or for the file. The superuser is denied nothing, so another user
-/// has to try.
+/// Without the right to write to the directory or the file. The superuser is denied nothing, so another user has to
+/// try.
 #[cfg(unix)]
 #[test]
 fn what_may_not_be_written_is_denied_and_left_as_it_is() {
@@ -217,7 +217,7 @@ fn a_full_disk_fails_writes_and_nothing_else() {
     assert_eq!((all(&mut store, Scan::All).len(), store.usage().values), (13, 13));
 }
 
-/// The same with a limit of the operating system, which hits wherever the file grows.
+/// The same with a limit of the operating system, which applies wherever the file grows.
 #[cfg(unix)]
 #[test]
 fn a_limit_of_the_operating_system_fails_writes_and_nothing_else() {
@@ -225,7 +225,7 @@ fn a_limit_of_the_operating_system_fails_writes_and_nothing_else() {
     let run = helper("errors::helper_that_fills", &dir.file());
     let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_str().unwrap());
     let words: Vec<_> = std::iter::once(run.get_program()).chain(run.get_args()).map(quoted).collect();
-    // 512 bytes each.
+    // In units of 512 bytes.
     let script = format!("trap '' XFSZ; ulimit -f 12000; exec {}", words.join(" "));
     let output =
         std::process::Command::new("sh").args(["-c", &script]).env("KAD_DISK_PATH", dir.file()).output().unwrap();

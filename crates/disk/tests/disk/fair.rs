@@ -1,9 +1,9 @@
-//! The eviction rule in a full store on the disk, and in one whose bounds become smaller, over
-//! transactions and starts. The rule itself is tested in the core.
+//! The eviction rule in a full store on the disk, and in one whose bounds become smaller, over several transactions and
+//! restarts. The rule itself is tested in the core.
 
 use super::*;
 
-/// How many values the stores have room for.
+/// Number of values that the stores have room for.
 const ROOM: usize = 1_000;
 const FLOOD: u64 = 6_000;
 
@@ -13,7 +13,7 @@ fn bounded() -> DiskStoreConfig {
     config
 }
 
-/// A peer in an IP group, if in one.
+/// A peer, in an IP group if one is given.
 fn sender(n: u64, group: Option<u64>) -> Sender {
     let mut sender = Sender::new(peer(n));
     sender.group = group;
@@ -24,13 +24,13 @@ fn put_by(key: &str, bytes: &[u8], sender: Sender) -> Op {
     Op::Put(Box::new(Put::new(value(key, bytes), Judge::of_the_last()).from(sender)))
 }
 
-/// Hands over writes as fast as the store takes them. Any of them may be refused.
+/// Begins writes as fast as the store accepts them. Any of them may be refused.
 fn write_all(store: &mut Opened, now: Timestamp, ops: impl Iterator<Item = Op>) {
     let mut last = None;
     for (n, op) in ops.enumerate() {
         let ticket = store.begin(now, op);
         last = Some(ticket);
-        // Writes of peers end in their order.
+        // Writes of peers end in the order in which they began.
         if n % 2_000 == 1_999 {
             let _ = store.wait(ticket);
             last = None;
@@ -40,7 +40,7 @@ fn write_all(store: &mut Opened, now: Timestamp, ops: impl Iterator<Item = Op>) 
     store.done.clear();
 }
 
-/// 500 values of 50 peers, and how many of them are left after a flood.
+/// Stores 500 values of 50 peers, and counts how many of them are left after a flood.
 fn left_after(flood: impl Iterator<Item = Op>) -> usize {
     let dir = Dir::new();
     let mut store = Opened::at(dir.file(), bounded()).unwrap();
@@ -72,7 +72,7 @@ fn a_flood_from_fifty_groups_leaves_most() {
     assert!(left >= 400, "{left}");
 }
 
-/// One peer announces far more than there is room for; each of those who come late still finds its place.
+/// One peer announces far more than there is room for; every later peer still finds room.
 #[test]
 fn late_providers_find_room_after_a_flood() {
     let dir = Dir::new();
@@ -86,7 +86,7 @@ fn late_providers_find_room_after_a_flood() {
     assert_eq!((kept, store.usage().providers), (50, ROOM));
 }
 
-/// To announce again and again changes nothing, and neither does a start. Own records never give way.
+/// Announcing repeatedly changes nothing, and neither does a restart. Own records are never evicted.
 #[test]
 fn a_settled_store_stays_as_it_is() {
     let dir = Dir::new();
@@ -121,7 +121,7 @@ fn a_settled_store_stays_as_it_is() {
     assert_eq!(kept(&mut Opened::at(dir.file(), config).unwrap()), after, "a start changes nothing");
 }
 
-/// Opened with room for 100 of 20,000 values it shrinks by the rule, while it goes on to work.
+/// When it is opened with room for 100 of its 20,000 values, the store shrinks by the rule while it continues to work.
 #[test]
 fn a_store_whose_bounds_become_smaller_shrinks_and_takes_updates() {
     let dir = Dir::new();
@@ -156,7 +156,7 @@ fn a_store_whose_bounds_become_smaller_shrinks_and_takes_updates() {
     assert!(store.run(NOW, late).is_ok(), "and there is room for others");
 }
 
-/// The time comes with what a node asks; whoever only reads has it shrink too.
+/// The store learns the time from its operations; reads alone make it shrink too.
 #[test]
 fn a_store_that_is_only_read_shrinks() {
     let dir = Dir::new();

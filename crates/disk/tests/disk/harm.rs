@@ -1,14 +1,14 @@
-//! Files that were harmed, opened as a node opens them: an error that says so and an untouched file, or a store without what is
-//! harmed. No thread panics, and a store that is opened repeatedly is no worse.
+//! Damaged files, opened as a node opens them: either an error that says so and an untouched file, or a store without
+//! the damaged records. No thread panics, and opening a store repeatedly makes it no worse.
 //!
-//! `src/backend/tests.rs` has every byte and ten thousand random damages, on memory in the place of a file; here are files and
-//! threads. `HARM_SEED` and `HARM_ROUNDS` repeat a run.
+//! `src/backend/tests.rs` tests every byte and ten thousand random damages, on memory instead of a file; these tests
+//! use files and threads. `HARM_SEED` and `HARM_ROUNDS` repeat a run.
 
 use std::fs;
 
 use super::*;
 
-/// Values and providers, and as many again with a fresh start in between.
+/// Stores values and providers, and as many again after a restart.
 fn filled(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut values = BTreeMap::new();
     for half in 0..2_u64 {
@@ -27,7 +27,7 @@ fn filled(path: &Path) -> BTreeMap<String, Vec<u8>> {
     values
 }
 
-/// Opens and uses a harmed file, and says how many values are lost. `None` if it is refused.
+/// Opens and uses a damaged file, and counts the lost values. `None` if opening is refused.
 fn use_it(what: &str, path: &Path, values: &BTreeMap<String, Vec<u8>>) -> Option<usize> {
     let before = fs::read(path).unwrap();
     let mut store = match Opened::at(path, config()) {
@@ -46,7 +46,7 @@ fn use_it(what: &str, path: &Path, values: &BTreeMap<String, Vec<u8>>) -> Option
             other => panic!("{what}: {key}: {other:?}"),
         }
     }
-    // What can be read one by one is found in a scan too, but for neighbours of what is harmed.
+    // A scan finds every record that a single read finds, except for neighbours of the damage.
     let found = store.run(NOW, Op::Scan { what: Scan::Values, after: None, limit: usize::MAX });
     match found {
         Ok(Found::Items(items)) if lost == 0 => assert_eq!(items.len(), values.len(), "{what}"),
@@ -118,7 +118,7 @@ fn a_harmed_file_is_refused_or_opened_without_what_is_harmed() {
     assert!(refused >= 10 && opened >= 10 && lost > 0, "{refused}, {opened}, {lost}");
 }
 
-/// A program that ends wherever something panics: none of its threads does.
+/// In a program that aborts on any panic, no thread of the store panics.
 #[test]
 fn a_panic_anywhere_would_end_the_program() {
     let dir = Dir::new();

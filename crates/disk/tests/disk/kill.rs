@@ -1,6 +1,6 @@
-//! `kill -9` at random moments: what was acknowledged is there, what was removed is not, and the store opens at once.
+//! `kill -9` at random moments: acknowledged records are there, removed ones are not, and the store opens at once.
 //!
-//! `KILL_ROUNDS` sets how often, `KILL_SEED` repeats a run.
+//! `KILL_ROUNDS` sets the number of rounds, `KILL_SEED` repeats a run.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -8,11 +8,11 @@ use std::process::Stdio;
 
 use super::*;
 
-/// What the parent knows of one item.
+/// The parent's knowledge of one item.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Known {
     Kept,
-    /// Its removal was asked for and not acknowledged.
+    /// Its removal was requested but not acknowledged.
     Leaving,
     Gone,
 }
@@ -92,7 +92,7 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
 }
 
-/// Puts, provides and removes, many at once, and says what was acknowledged.
+/// Puts, provides and removes, many at once, and prints each acknowledgement.
 #[test]
 fn helper_that_writes() {
     let Some(path) = helper_path() else { return };
@@ -114,7 +114,7 @@ fn helper_that_writes() {
                     let record = provider(&format!("c {round} {}", n / 40), (round << 32) | n);
                     (format!("kept {name}"), store.add_provider(NOW, record))
                 }
-                // Two hundred later what was put then is long acknowledged.
+                // An item put two hundred steps ago has been acknowledged long since.
                 1 if n > 200 => {
                     let name = format!("v {round} {}", n - 199);
                     say(format!("leaving {name}"));

@@ -1,4 +1,5 @@
-//! A disk that takes half a second for a write: other requests do not notice, and what waits is bounded.
+//! A disk that takes half a second for a write: other requests are not delayed, and the number of waiting operations is
+//! bounded.
 
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ fn other_requests_do_not_wait_for_the_disk() {
     assert!(answered > 50, "{answered}");
 }
 
-/// The file has to become several times as large, which redb does under a lock that beginning a read needs.
+/// The file has to grow several times as large, for which redb takes a lock that beginning a read needs.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how long reads take is what is measured")]
 fn reads_from_the_disk_do_not_wait_while_the_file_grows() {
@@ -133,7 +134,7 @@ fn what_waits_for_the_disk_is_bounded_and_own_writes_have_room_of_their_own() {
     assert_eq!((store.usage().values, store.usage().own), (9, 1));
 }
 
-/// 70 peers that write one key without a pause: this node's own value does not wait behind them.
+/// 70 peers write one key without a pause: this node's own value does not wait behind them.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how long the own write takes is what is measured")]
 fn own_writes_go_before_those_of_peers() {
@@ -148,7 +149,7 @@ fn own_writes_go_before_those_of_peers() {
         let flood: Vec<_> = (0..2_000).map(|n| store.begin(NOW, by(n))).collect();
         let mut own = value("/a/flooded", &[round as u8; 100]);
         own.own = true;
-        // What ended by now did so before it came.
+        // Results that are ready now are of writes that ended before the own value came.
         while let Some((ticket, done)) = store.poll_done(Waker::noop()) {
             store.done.insert(ticket, done);
         }
@@ -169,7 +170,8 @@ fn own_writes_go_before_those_of_peers() {
             }
         }
         times.push(begun.elapsed());
-        // Those that were in a transaction when it came or ended just then, and those that share its own.
+        // The writes in the transaction that ran when it came, those of the one that just ended, and those that share
+        // its own.
         assert!(before <= 2 * 256 + 16, "{before} of the flood went before it");
         let _ = store.wait(flood[flood.len() - 1]);
     }
