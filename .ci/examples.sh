@@ -46,8 +46,8 @@ expect own_driver '^finds providers .*/ip4/127\.0\.0\.1/udp/'
 expect own_driver '^15 of 15 as they should be'
 
 run 60 compose
-expect compose ' hears from [[:alnum:]]{6}: the DHT brought us together$'
-expect compose '^3 of 3 readers met, 3 of 3 heard the message'
+expect compose ' receives from [[:alnum:]]{6}: the DHT brought us together$'
+expect compose '^3 of 3 readers met, 3 of 3 received the message'
 
 run 20 two_networks
 expect two_networks '^/near is "from the room", says the '
