@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use futures::StreamExt as _;
 use kad::DhtHandle;
-use kad::handle::{DualHandle, Network};
+use kad::handle::{DualHandle, DualNetwork};
 use libp2p::identity::Keypair;
 use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identify, noise, tcp, yamux};
@@ -53,7 +53,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     dht.wan().add_peer(wide[0].id, [wide[0].addr.clone()]);
     dht.lan().add_peer(local[0].id, [local[0].addr.clone()]);
     let joined = dht.bootstrap().await?;
-    for network in [Network::Wan, Network::Lan] {
+    for network in [DualNetwork::Wan, DualNetwork::Lan] {
         let joined = joined.get(network).as_ref().map_err(|why| why.to_string())?;
         println!("{} knows {} peers of the {network}", short(&id), joined.peers);
     }
@@ -61,7 +61,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut good = true;
     wide[1].dht.put("/far", "from afar").await?;
     local[1].dht.put("/near", "from the room").await?;
-    for (key, expected) in [("/far", Network::Wan), ("/near", Network::Lan)] {
+    for (key, expected) in [("/far", DualNetwork::Wan), ("/near", DualNetwork::Lan)] {
         let (network, found) = dht.get(key).await?; // both are asked at once; the first that has it answers
         println!("{key} is {:?}, says the {network}", String::from_utf8_lossy(&found.record.value));
         good &= network == expected;

@@ -113,8 +113,8 @@ pub use crate::core::{
 };
 #[cfg(feature = "driver")]
 pub use crate::handle::{
-    DhtHandle, DualError, DualHandle, DualProviders, DualValues, FirstOf, HandleError, JoinBoth, Network, PerNetwork,
-    ProviderUpdate, Providers, Query, Sent, Values, Watched, WatchedProviders,
+    DhtHandle, DualError, DualHandle, DualNetwork, DualProviders, DualValues, FirstOf, HandleError, JoinBoth,
+    PerNetwork, ProviderUpdate, Providers, Query, Sent, Values, Watched, WatchedProviders,
 };
 #[cfg(feature = "libp2p")]
 pub use crate::net::{Behaviour, Config, DialConfig, Dual, DualEvent, Event, StreamConfig};

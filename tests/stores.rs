@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
-use libp2p_kad_dht::core::store::{Done, Found, Item, Judge, Op, Put, Scan, Sender, StoreExt as _, Ticket, Usage};
+use libp2p_kad_dht::core::store::{Done, Item, Judge, Op, OpOutput, Put, Scan, Sender, StoreExt as _, Ticket, Usage};
 use libp2p_kad_dht::core::{
     Contact, Key, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp,
 };
@@ -272,22 +272,22 @@ impl Store for Broken {
         Some(match op {
             Op::Get(key) => {
                 let now = if self.fault == Fault::ReturnsExpired { Timestamp::ZERO } else { now };
-                self.inner.get(now, &key).map(Found::Value)
+                self.inner.get(now, &key).map(OpOutput::Value)
             }
             Op::Put(put) => return self.put(now, ticket, *put),
             Op::Touch(item, at) => self.touch(now, item, at),
             Op::Remove(key) => {
                 self.removed.insert(key.clone());
-                self.inner.remove(&key).map(|()| Found::Nothing)
+                self.inner.remove(&key).map(|()| OpOutput::Nothing)
             }
             Op::AddProvider(record, from) => self.add_provider(now, ticket, *record, from),
-            Op::Scan { what, after, limit } => self.scan(what, after.as_ref(), limit).map(Found::Items),
+            Op::Scan { what, after, limit } => self.scan(what, after.as_ref(), limit).map(OpOutput::Items),
             Op::SavePeers(peers) => {
                 self.save_peers(peers);
-                Ok(Found::Nothing)
+                Ok(OpOutput::Nothing)
             }
-            Op::SavedPeers => Ok(Found::Peers(self.peers.clone())),
-            Op::Expire { .. } if self.fault == Fault::LeaksExpiry => Ok(Found::Expired(0)),
+            Op::SavedPeers => Ok(OpOutput::Peers(self.peers.clone())),
+            Op::Expire { .. } if self.fault == Fault::LeaksExpiry => Ok(OpOutput::Expired(0)),
             op => return self.inner.run(now, ticket, op),
         })
     }
@@ -337,7 +337,7 @@ impl Broken {
         }
         let (key, sequence) = (put.record.key.clone(), put.record.sequence);
         let done = match self.fault {
-            Fault::ForgetsWrites => Ok(Found::Kept { superseded: false }),
+            Fault::ForgetsWrites => Ok(OpOutput::Kept { superseded: false }),
             _ => self.judged(now, ticket, put),
         };
         self.last.insert(key.clone(), sequence);
@@ -380,10 +380,10 @@ impl Broken {
 
     fn touch(&mut self, now: Timestamp, item: Item, at: Timestamp) -> Done {
         match (self.fault, item) {
-            (Fault::NeverTouches, _) => Ok(Found::Nothing),
+            (Fault::NeverTouches, _) => Ok(OpOutput::Nothing),
             (Fault::TouchesWhatIsGone, Item::Value(mut record)) => {
                 (record.announced, record.received) = (record.own.then_some(at), record.received.max(at));
-                self.inner.put(now, record).map(|()| Found::Nothing)
+                self.inner.put(now, record).map(|()| OpOutput::Nothing)
             }
             (_, item) => self.inner.run(now, Ticket::new(0), Op::Touch(item, at)).unwrap(),
         }
@@ -489,13 +489,14 @@ fn the_control_decides_when_in_which_order_and_how_operations_end() {
 
     control.release_at(2);
     assert_eq!(woken.0.load(Ordering::SeqCst), 1, "a release wakes");
-    let Some((ticket, Ok(Found::Value(None)))) = store.poll_done(&waker) else { panic!("it overtakes the writes") };
+    let Some((ticket, Ok(OpOutput::Value(None)))) = store.poll_done(&waker) else { panic!("it overtakes the writes") };
     assert_eq!(ticket, read);
     control.fail_next(StoreError::Failed);
     control.release_at(2);
     control.release(5);
     let ends: Vec<_> = std::iter::from_fn(|| store.poll_done(&waker)).collect();
-    let [(a, Err(StoreError::Failed)), (b, Ok(Found::Kept { .. })), (c, Ok(Found::Value(Some(_))))] = &ends[..] else {
+    let [(a, Err(StoreError::Failed)), (b, Ok(OpOutput::Kept { .. })), (c, Ok(OpOutput::Value(Some(_))))] = &ends[..]
+    else {
         panic!("one fails, one is kept: {ends:?}")
     };
     assert_eq!((*a, *b, *c), (first, second, last), "what concerns one key keeps its order");
@@ -515,7 +516,7 @@ fn an_automatic_store_counts_polls_and_wakes_until_it_is_done() {
     let ticket = begin(&mut store, 1, put("/a/b", "1"));
     assert!(store.poll_done(&waker).is_none() && store.poll_done(&waker).is_none());
     assert_eq!(woken.0.load(Ordering::SeqCst), 2, "it asks to be polled again");
-    assert!(matches!(store.poll_done(&waker), Some((t, Ok(Found::Kept { .. }))) if t == ticket));
+    assert!(matches!(store.poll_done(&waker), Some((t, Ok(OpOutput::Kept { .. }))) if t == ticket));
     assert!(store.poll_done(&waker).is_none());
     assert_eq!(woken.0.load(Ordering::SeqCst), 2, "it rests when nothing waits");
 }

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use bytes::Bytes;
-use libp2p_kad_dht::core::store::{Found, Judge, Op, Put, Sender, Ticket};
+use libp2p_kad_dht::core::store::{Judge, Op, OpOutput, Put, Sender, Ticket};
 use libp2p_kad_dht::core::{
     Contact, MemoryStore, MemoryStoreConfig, ProviderRecord, Record, RecordKey, Store, Timestamp,
 };
@@ -54,11 +54,11 @@ fn providers(load: Load) -> [f64; 3] {
     };
     let insert = time(records, announcement, |(now, op)| {
         let done = store.run(now, TICKET, op);
-        assert!(matches!(done, Some(Ok(Found::Kept { .. }))));
+        assert!(matches!(done, Some(Ok(OpOutput::Kept { .. }))));
     });
     let asked = |n| RecordKey::from(key(shuffled(n, load.keys)));
     let read = time(load.keys, asked, |key| match store.run(NOW, TICKET, Op::Providers(key)) {
-        Some(Ok(Found::Providers(found))) => assert_eq!(black_box(found).len() as u64, PER_KEY),
+        Some(Ok(OpOutput::Providers(found))) => assert_eq!(black_box(found).len() as u64, PER_KEY),
         _ => unreachable!(),
     });
     // After everything was read once.
@@ -76,11 +76,11 @@ fn values(load: Load) -> [f64; 3] {
     };
     let put = time(load.values, sent, |(now, op)| {
         let done = store.run(now, TICKET, op);
-        assert!(matches!(done, Some(Ok(Found::Kept { .. }))));
+        assert!(matches!(done, Some(Ok(OpOutput::Kept { .. }))));
     });
     let asked = |n| RecordKey::from(key(shuffled(n, load.values)));
     let get = time(load.values, asked, |key| match store.run(NOW, TICKET, Op::Get(key)) {
-        Some(Ok(Found::Value(Some(found)))) => drop(black_box(found)),
+        Some(Ok(OpOutput::Value(Some(found)))) => drop(black_box(found)),
         _ => unreachable!(),
     });
     [put, get, (heap() - before) as f64 / load.values as f64]

@@ -57,7 +57,7 @@ impl Adapter for Ours {
 
     fn has(behaviour: &mut Behaviour, key: &[u8]) -> bool {
         let done = behaviour.store().run(Timestamp::ZERO, Ticket::new(0), Op::Get(RecordKey::from(key)));
-        matches!(done, Some(Ok(libp2p_kad_dht::core::store::Found::Value(Some(_)))))
+        matches!(done, Some(Ok(libp2p_kad_dht::core::store::OpOutput::Value(Some(_)))))
     }
 
     fn bootstrap(behaviour: &mut Behaviour) -> Option<QueryId> {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures::channel::oneshot;
 
 use super::DhtHandle;
-use super::channel::{CallId, Command, CommandReceiver, CommandSender, MAX_COMMANDS, Reports, Start, channel};
+use super::channel::{CallId, Command, CommandReceiver, CommandSender, MAX_COMMANDS, NewQuery, Reports, channel};
 use crate::core::{Answer, Contact, Dht, Event, Mode, QueryError, QueryEvent, QueryId, Timestamp};
 
 /// What a driver needs in order to serve [`DhtHandle`]s: poll it with the rest of the node, and show it every event.
@@ -129,7 +129,7 @@ impl Commands {
         now: Timestamp,
         dht: &mut Dht,
         call: CallId,
-        start: Start,
+        start: NewQuery,
         end: oneshot::Sender<Result<Answer, QueryError>>,
     ) {
         if end.is_canceled() {

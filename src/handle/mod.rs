@@ -16,7 +16,7 @@ use multiaddr::Multiaddr;
 
 pub use channel::{HandleError, MAX_COMMANDS};
 pub use command::{Commands, DriverRequest};
-pub use dual::{DualError, DualHandle, DualProviders, DualValues, FirstOf, JoinBoth, Network, PerNetwork};
+pub use dual::{DualError, DualHandle, DualNetwork, DualProviders, DualValues, FirstOf, JoinBoth, PerNetwork};
 pub use query::{MAX_UNREAD_STEPS, ProviderUpdate, Providers, Query, Values, Watched, WatchedProviders};
 
 pub use crate::core::answer::*;

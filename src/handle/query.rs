@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, PollNext, Stream, StreamExt as _, select_with_strategy};
 
-use super::channel::{CommandSender, Reports, Start};
+use super::channel::{CommandSender, NewQuery, Reports};
 use crate::core::{
     Answer, ClosestPeers, Found, Operation, PeerRecord, Progress, ProvidersFound, Published, QueryError, QueryOptions,
     Quorum, Record,
@@ -36,7 +36,7 @@ pub struct Query<T> {
 enum State<T> {
     Unsent {
         sender: CommandSender,
-        start: Box<Start>,
+        start: Box<NewQuery>,
         read: fn(Answer) -> Result<T, Answer>,
     },
     Running(BoxFuture<'static, Result<T, QueryError>>),
@@ -53,7 +53,7 @@ impl<T: 'static> Query<T> {
     where
         T: TryFrom<Answer, Error = Answer>,
     {
-        let start = Start { operation, options: QueryOptions::default(), reports: Reports::default() };
+        let start = NewQuery { operation, options: QueryOptions::default(), reports: Reports::default() };
         Query { state: State::Unsent { sender, start: Box::new(start), read: T::try_from } }
     }
 
@@ -62,7 +62,7 @@ impl<T: 'static> Query<T> {
         Query { state: State::Running(Box::pin(running)) }
     }
 
-    pub(super) fn set(mut self, change: impl FnOnce(&mut Start)) -> Query<T> {
+    pub(super) fn set(mut self, change: impl FnOnce(&mut NewQuery)) -> Query<T> {
         if let State::Unsent { start, .. } = &mut self.state {
             change(start);
         }
@@ -248,7 +248,7 @@ impl<T: 'static, I> Watched<T, I> {
         self.set(|start| start.options.timeout = Some(timeout))
     }
 
-    fn set(mut self, change: impl FnOnce(&mut Start)) -> Watched<T, I> {
+    fn set(mut self, change: impl FnOnce(&mut NewQuery)) -> Watched<T, I> {
         self.query = self.query.set(change);
         self
     }

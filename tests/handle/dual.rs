@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::{AddressPolicy, Contact, Evidence, Input, RequestError, Unreachable};
-use libp2p_kad_dht::handle::{DriverRequest, DualHandle, Network as Which, PerNetwork};
+use libp2p_kad_dht::handle::{DriverRequest, DualHandle, DualNetwork, PerNetwork};
 use libp2p_kad_dht::{AcceptAny, QueryError, Quorum};
 use multiaddr::Multiaddr;
 
@@ -32,10 +32,10 @@ impl Two {
     }
 
     /// The last node of a network puts a value, with the first one gone deaf if it is to be found by asking alone.
-    fn put(&mut self, which: Which, key: &str, value: &str) {
+    fn put(&mut self, which: DualNetwork, key: &str, value: &str) {
         let network = match which {
-            Which::Wan => &mut self.wan,
-            Which::Lan => &mut self.lan,
+            DualNetwork::Wan => &mut self.wan,
+            DualNetwork::Lan => &mut self.lan,
         };
         let put = network.handle(network.nodes.len() - 1).put(key, value);
         network.finish(put).unwrap();
@@ -64,8 +64,8 @@ fn ready<F: Future + Unpin>(future: &mut F) -> F::Output {
 #[test]
 fn the_first_good_answer_wins_and_the_other_query_is_cancelled() {
     let mut two = Two::of(4, 4);
-    two.put(Which::Wan, "/a/b", "wan");
-    two.put(Which::Lan, "/a/b", "lan");
+    two.put(DualNetwork::Wan, "/a/b", "wan");
+    two.put(DualNetwork::Lan, "/a/b", "lan");
     let started = |network: &Network| network.nodes[0].dht.stats().queries_started;
     let before = started(&two.wan);
     let mut get = two.dht.get("/a/b");
@@ -75,7 +75,7 @@ fn the_first_good_answer_wins_and_the_other_query_is_cancelled() {
     assert_eq!(started(&two.wan), before + 1);
     two.lan.run();
     let (which, found) = ready(&mut get).unwrap();
-    assert_eq!((which, &found.record.value[..]), (Which::Lan, &b"lan"[..]));
+    assert_eq!((which, &found.record.value[..]), (DualNetwork::Lan, &b"lan"[..]));
     two.wan.step(0);
     assert_eq!(two.wan.nodes[0].commands.running(), 0, "cancelled, with the future still there");
     two.run();
@@ -84,7 +84,7 @@ fn the_first_good_answer_wins_and_the_other_query_is_cancelled() {
     let mut get = two.dht.get("/a/b");
     assert!(poll(&mut get).is_pending());
     two.wan.run();
-    assert_eq!(ready(&mut get).unwrap().0, Which::Wan);
+    assert_eq!(ready(&mut get).unwrap().0, DualNetwork::Wan);
     two.run();
     two.assert_idle();
 }
@@ -92,13 +92,13 @@ fn the_first_good_answer_wins_and_the_other_query_is_cancelled() {
 #[test]
 fn one_networks_failure_waits_for_the_other() {
     let mut two = Two::of(4, 4);
-    two.put(Which::Wan, "/a/b", "wan");
+    two.put(DualNetwork::Wan, "/a/b", "wan");
     let mut get = two.dht.get("/a/b");
     assert!(poll(&mut get).is_pending());
     two.lan.run();
     assert!(poll(&mut get).is_pending(), "not found there, and not over");
     two.wan.run();
-    assert_eq!(ready(&mut get).unwrap().0, Which::Wan);
+    assert_eq!(ready(&mut get).unwrap().0, DualNetwork::Wan);
 
     let mut get = two.dht.get("/a/nothing");
     assert!(poll(&mut get).is_pending());
@@ -115,7 +115,9 @@ fn one_networks_failure_waits_for_the_other() {
 
 #[test]
 fn hearsay_of_one_network_waits_for_the_other() {
-    for (wan, winner, evidence) in [(6, Which::Wan, Evidence::Remembered), (3, Which::Lan, Evidence::Hearsay)] {
+    for (wan, winner, evidence) in
+        [(6, DualNetwork::Wan, Evidence::Remembered), (3, DualNetwork::Lan, Evidence::Hearsay)]
+    {
         let mut two = Two::of(wan, 3);
         // In the local network one still names a peer that is gone; in the wide one it is there, or no peer knows it.
         let sought = Network::new(6).nodes[5].peer;
@@ -137,10 +139,10 @@ fn hearsay_of_one_network_waits_for_the_other() {
 
 #[test]
 fn where_both_have_a_value_the_validator_decides() {
-    for (wan, lan, best) in [("a", "b", Which::Lan), ("b", "a", Which::Wan), ("a", "a", Which::Wan)] {
+    for (wan, lan, best) in [("a", "b", DualNetwork::Lan), ("b", "a", DualNetwork::Wan), ("a", "a", DualNetwork::Wan)] {
         let mut two = Two::of(4, 4);
-        two.put(Which::Wan, "/a/b", wan);
-        two.put(Which::Lan, "/a/b", lan);
+        two.put(DualNetwork::Wan, "/a/b", wan);
+        two.put(DualNetwork::Lan, "/a/b", lan);
         let mut get = two.dht.get("/a/b");
         assert!(poll(&mut get).is_pending());
         two.run();
@@ -169,14 +171,14 @@ fn where_both_have_a_value_the_validator_decides() {
 #[test]
 fn the_best_of_both_is_waited_for() {
     let mut two = Two::of(4, 4);
-    two.put(Which::Wan, "/a/b", "b");
-    two.put(Which::Lan, "/a/b", "a");
+    two.put(DualNetwork::Wan, "/a/b", "b");
+    two.put(DualNetwork::Lan, "/a/b", "a");
     let mut best = two.dht.values("/a/b").into_future();
     assert!(poll(&mut best).is_pending());
     two.lan.run();
     assert!(poll(&mut best).is_pending());
     two.wan.run();
-    assert_eq!(ready(&mut best).unwrap().0, Which::Wan);
+    assert_eq!(ready(&mut best).unwrap().0, DualNetwork::Wan);
 }
 
 #[test]
@@ -198,8 +200,8 @@ fn writes_go_to_both_and_tell_of_each() {
     assert!(poll(&mut put).is_pending() && poll(&mut provide).is_pending());
     two.run();
     for stored in [ready(&mut put).unwrap(), ready(&mut provide).unwrap()] {
-        assert_eq!(*stored.get(Which::Wan).as_ref().unwrap_err(), QueryError::NoPeers);
-        assert_eq!(stored.get(Which::Lan).as_ref().unwrap().report.acknowledged.len(), 2);
+        assert_eq!(*stored.get(DualNetwork::Wan).as_ref().unwrap_err(), QueryError::NoPeers);
+        assert_eq!(stored.get(DualNetwork::Lan).as_ref().unwrap().report.acknowledged.len(), 2);
     }
     for network in [&mut two.wan, &mut two.lan] {
         let get = network.handle(0).get("/a/b");

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
-use libp2p_kad_dht::core::store::{Done, Found, Item, Op, Scan, StoreExt as _, Ticket, Usage};
+use libp2p_kad_dht::core::store::{Done, Item, Op, OpOutput, Scan, StoreExt as _, Ticket, Usage};
 use libp2p_kad_dht::core::{Contact, MemoryStore, MemoryStoreConfig, Store, Timestamp};
 use libp2p_kad_dht::testing::conformance::Conformance;
 use libp2p_kad_dht::testing::deferred::DeferredStore;
@@ -113,9 +113,9 @@ impl Store for Durable {
         Some(match op {
             Op::SavePeers(peers) => {
                 self.disk().peers = peers;
-                Ok(Found::Nothing)
+                Ok(OpOutput::Nothing)
             }
-            Op::SavedPeers => Ok(Found::Peers(self.disk().peers.clone())),
+            Op::SavedPeers => Ok(OpOutput::Peers(self.disk().peers.clone())),
             op => return self.disk().records.run(now, ticket, op),
         })
     }

@@ -10,7 +10,7 @@ use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify};
 use libp2p_kad_dht as kad;
 use libp2p_kad_dht::core::AddressPolicy;
-use libp2p_kad_dht::handle::{DualHandle, Network};
+use libp2p_kad_dht::handle::{DualHandle, DualNetwork};
 use libp2p_kad_dht::{DhtHandle, QueryError};
 use std::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -79,15 +79,15 @@ impl Node {
         dialled.iter().filter(|addr| is_local(addr)).map(|addr| addr.iter().take(2).collect()).collect()
     }
 
-    async fn knows(&self, network: Network, peers: &[&Node]) {
+    async fn knows(&self, network: DualNetwork, peers: &[&Node]) {
         let wanted: BTreeSet<PeerId> = peers.iter().map(|node| node.peer).collect();
         until(async || (table(self.network(network)).await == wanted).then_some(())).await;
     }
 
-    fn network(&self, network: Network) -> &DhtHandle {
+    fn network(&self, network: DualNetwork) -> &DhtHandle {
         match network {
-            Network::Wan => self.dht.wan(),
-            Network::Lan => self.dht.lan(),
+            DualNetwork::Wan => self.dht.wan(),
+            DualNetwork::Lan => self.dht.lan(),
         }
     }
 }
@@ -138,11 +138,11 @@ async fn nothing_passes_from_one_network_to_the_other() {
     home.dht.add_peer(afar.peer, afar.of(false)).check().unwrap();
     alone.dht.add_peer(home.peer, home.of(false)).check().unwrap();
     home.dht.add_peer(near.peer, near.addrs.clone()).check().unwrap();
-    home.knows(Network::Wan, &[&afar, &alone]).await;
-    home.knows(Network::Lan, &[&near]).await;
-    near.knows(Network::Lan, &[&home]).await;
+    home.knows(DualNetwork::Wan, &[&afar, &alone]).await;
+    home.knows(DualNetwork::Lan, &[&near]).await;
+    near.knows(DualNetwork::Lan, &[&home]).await;
     // The connection is local and home is public: it serves the neighbour in both, which meets the others through it.
-    near.knows(Network::Wan, &[&home, &afar, &alone]).await;
+    near.knows(DualNetwork::Wan, &[&home, &afar, &alone]).await;
     for node in [&home, &near, &afar, &alone] {
         let _ = soon(node.dht.bootstrap()).await;
     }
@@ -151,14 +151,14 @@ async fn nothing_passes_from_one_network_to_the_other() {
     soon(near.dht.lan().put("/room", "here")).await.unwrap();
     soon(near.dht.lan().provide("content")).await.unwrap();
     let (network, found) = soon(home.dht.get("/room")).await.unwrap();
-    assert_eq!((network, &found.record.value[..]), (Network::Lan, &b"here"[..]));
+    assert_eq!((network, &found.record.value[..]), (DualNetwork::Lan, &b"here"[..]));
     for dht in [home.dht.wan(), afar.dht.wan(), alone.dht.wan()] {
         assert!(matches!(soon(dht.get("/room")).await, Err(QueryError::NotFound(_))));
     }
     assert!(soon(afar.dht.get("/room")).await.is_err());
     // Records of the public network are not in the local one.
     soon(alone.dht.wan().put("/world", "there")).await.unwrap();
-    assert_eq!(soon(home.dht.get("/world")).await.unwrap().0, Network::Wan);
+    assert_eq!(soon(home.dht.get("/world")).await.unwrap().0, DualNetwork::Wan);
     assert!(matches!(soon(near.dht.lan().get("/world")).await, Err(QueryError::NotFound(_))));
 
     // Writes go to both, with the addresses of each.
@@ -195,13 +195,13 @@ async fn neighbours_with_a_public_connection_find_each_other() {
     let one = Node::at(&["/ip4/8.8.1.1/tcp/50011", "/ip4/192.168.0.1/tcp/50012"]).await;
     let two = Node::at(&["/ip4/8.8.1.2/tcp/50013", "/ip4/192.168.0.2/tcp/50014"]).await;
     one.dht.wan().add_peer(two.peer, two.of(false)).check().unwrap();
-    one.knows(Network::Wan, &[&two]).await;
+    one.knows(DualNetwork::Wan, &[&two]).await;
     assert_eq!(table(one.dht.lan()).await, BTreeSet::new(), "no node knows that they are neighbours");
     one.dht.lan().add_peer(two.peer, two.of(true)).check().unwrap();
-    one.knows(Network::Lan, &[&two]).await;
-    two.knows(Network::Lan, &[&one]).await;
+    one.knows(DualNetwork::Lan, &[&two]).await;
+    two.knows(DualNetwork::Lan, &[&one]).await;
     let (network, _) = soon(one.dht.find_peer(two.peer)).await.unwrap();
-    assert!([Network::Lan, Network::Wan].contains(&network));
+    assert!([DualNetwork::Lan, DualNetwork::Wan].contains(&network));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::store::{Done, Found, Judge, Op, Put, Ticket};
+use libp2p_kad_dht::core::store::{Done, Judge, Op, OpOutput, Put, Ticket};
 use libp2p_kad_dht::core::{Contact, ProviderRecord, Record, RecordKey, Store, Timestamp};
 use libp2p_kad_dht_disk::{DiskStore, DiskStoreConfig};
 
@@ -100,7 +100,7 @@ fn load(store: &mut DiskStore, waker: &Waker, bell: &Receiver<()>, keys: u64) ->
         assert!(store.run(NOW, Ticket::new(n), op).is_none(), "it takes time");
         waiting += 1;
         while waiting >= 2_048 {
-            assert!(matches!(wait(store, waker, bell), Ok(Found::Kept { .. })));
+            assert!(matches!(wait(store, waker, bell), Ok(OpOutput::Kept { .. })));
             waiting -= 1;
         }
     }
@@ -122,7 +122,7 @@ fn child(path: &Path, keys: u64) {
         record.expires = Some(NOW + Duration::from_secs(86_400));
         let op = Op::Put(Box::new(Put::new(record, Judge::of_the_last())));
         assert!(store.run(NOW, Ticket::new(n), op).is_none(), "it takes time");
-        assert!(matches!(wait(&mut store, &waker, &bell), Ok(Found::Kept { .. })));
+        assert!(matches!(wait(&mut store, &waker, &bell), Ok(OpOutput::Kept { .. })));
         println!("kept {n}");
     }
 }
@@ -171,7 +171,7 @@ fn main() {
         let asked = Instant::now();
         let done =
             store.run(NOW, Ticket::new(0), Op::Providers(key)).unwrap_or_else(|| wait(&mut store, &waker, &bell));
-        let Ok(Found::Providers(records)) = done else { unreachable!("{done:?}") };
+        let Ok(OpOutput::Providers(records)) = done else { unreachable!("{done:?}") };
         found += records.len();
         times.push(asked.elapsed());
     }

@@ -6,31 +6,31 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::tables::{Kind, Place};
+use super::tables::{Place, TableKind};
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::{ProviderRecord, Record};
 
-pub(super) type Name = (Kind, Place);
+pub(super) type Name = (TableKind, Place);
 
 /// The content of a place in the database. That a place is empty is cached too.
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(super) enum CachedEntry {
     Value(Option<Record>),
     Provided(Vec<ProviderRecord>),
     /// A row that cannot be read. Never cached: it is about to be moved aside.
     Damaged,
 }
 
-impl Entry {
+impl CachedEntry {
     pub(super) fn value(&self, now: Timestamp) -> Option<Record> {
         match self {
-            Entry::Value(record) => record.clone().filter(|record| !record.is_expired(now)),
-            Entry::Provided(_) | Entry::Damaged => None,
+            CachedEntry::Value(record) => record.clone().filter(|record| !record.is_expired(now)),
+            CachedEntry::Provided(_) | CachedEntry::Damaged => None,
         }
     }
 
     pub(super) fn providers(&self, now: Timestamp) -> Vec<ProviderRecord> {
-        let Entry::Provided(records) = self else { return Vec::new() };
+        let CachedEntry::Provided(records) = self else { return Vec::new() };
         let current = records.iter().filter(|record| !record.is_expired(now)).cloned();
         current
             .map(|mut record| {
@@ -48,9 +48,9 @@ impl Entry {
         const NODES: usize = 256;
         NODES
             + match self {
-                Entry::Value(None) | Entry::Damaged => 0,
-                Entry::Value(Some(record)) => 64 + record.key.as_bytes().len() + record.value.len(),
-                Entry::Provided(records) => records.iter().map(provider_cost).sum(),
+                CachedEntry::Value(None) | CachedEntry::Damaged => 0,
+                CachedEntry::Value(Some(record)) => 64 + record.key.as_bytes().len() + record.value.len(),
+                CachedEntry::Provided(records) => records.iter().map(provider_cost).sum(),
             }
     }
 }
@@ -63,7 +63,7 @@ fn provider_cost(record: &ProviderRecord) -> usize {
 /// The entries; the least recently used one is removed first.
 #[derive(Debug)]
 pub(super) struct Cache {
-    entries: BTreeMap<Name, (u64, Arc<Entry>)>,
+    entries: BTreeMap<Name, (u64, Arc<CachedEntry>)>,
     order: BTreeMap<u64, Name>,
     clock: u64,
     bytes: usize,
@@ -75,7 +75,7 @@ impl Cache {
         Cache { entries: BTreeMap::new(), order: BTreeMap::new(), clock: 0, bytes: 0, max_bytes }
     }
 
-    pub(super) fn get(&mut self, name: &Name) -> Option<Arc<Entry>> {
+    pub(super) fn get(&mut self, name: &Name) -> Option<Arc<CachedEntry>> {
         let (used, entry) = self.entries.get_mut(name)?;
         self.clock += 1;
         self.order.remove(used);
@@ -84,7 +84,7 @@ impl Cache {
         Some(Arc::clone(entry))
     }
 
-    pub(super) fn insert(&mut self, name: Name, entry: Arc<Entry>) {
+    pub(super) fn insert(&mut self, name: Name, entry: Arc<CachedEntry>) {
         self.forget(&name);
         let cost = entry.cost();
         if cost > self.max_bytes {
@@ -117,15 +117,15 @@ impl Cache {
 mod tests {
     use super::*;
 
-    fn entry(len: usize) -> Arc<Entry> {
-        Arc::new(Entry::Value(Some(Record::new("", vec![0; len], Timestamp::ZERO))))
+    fn entry(len: usize) -> Arc<CachedEntry> {
+        Arc::new(CachedEntry::Value(Some(Record::new("", vec![0; len], Timestamp::ZERO))))
     }
 
     #[test]
     fn what_was_used_longest_ago_goes_when_the_bytes_are_too_many() {
         let cost = entry(1_000).cost();
         let mut cache = Cache::new(3 * cost);
-        let name = |n: u8| (Kind::Value, [n; 32]);
+        let name = |n: u8| (TableKind::Value, [n; 32]);
         (0..3).for_each(|n| cache.insert(name(n), entry(1_000)));
         assert!(cache.get(&name(0)).is_some());
         cache.insert(name(3), entry(1_000));

@@ -6,7 +6,7 @@ use libp2p_kad_dht::core::store::eviction::Size;
 
 #[cfg(any(test, feature = "testing"))]
 use super::faults::DiskFaults;
-use super::tables::{Counts, Kind};
+use super::tables::{Counts, TableKind};
 
 /// The bounds of a [`DiskStore`](super::DiskStore): how many records of other peers it keeps, and how many resources it
 /// uses.
@@ -134,10 +134,10 @@ impl Default for DiskStoreConfig {
 
 impl DiskStoreConfig {
     /// Whether the counts stay within the bounds after `more` is added and `less` is removed.
-    pub(super) fn has_room(&self, counts: &Counts, kind: Kind, more: Size, less: Size) -> bool {
+    pub(super) fn has_room(&self, counts: &Counts, kind: TableKind, more: Size, less: Size) -> bool {
         let (records, bytes) = match kind {
-            Kind::Value => (self.max_values, self.max_value_bytes),
-            Kind::Provided => (self.max_providers, self.max_provider_bytes),
+            TableKind::Value => (self.max_values, self.max_value_bytes),
+            TableKind::Provided => (self.max_providers, self.max_provider_bytes),
         };
         let fits = |kept: u64, more: u64, less: u64, most: usize| {
             kept.saturating_add(more).saturating_sub(less) <= u64::try_from(most).unwrap_or(u64::MAX)
@@ -149,7 +149,7 @@ impl DiskStoreConfig {
     /// Whether these counts exceed the bounds.
     pub(super) fn is_exceeded(&self, counts: &Counts) -> bool {
         let holds = |kind| self.has_room(counts, kind, Size::default(), Size::default());
-        !holds(Kind::Value) || !holds(Kind::Provided)
+        !holds(TableKind::Value) || !holds(TableKind::Provided)
     }
 
     /// Sets the seed by which a new store chooses the records to evict; an existing store keeps its seed.

@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use super::cache::Entry;
+use super::cache::CachedEntry;
 use super::database::{Handle, Head};
 use super::group::Task;
 use super::queue::{Job, Queue};
@@ -20,7 +20,7 @@ use super::writer::Writer;
 use super::{DiskStoreConfig, OpenError};
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
-use libp2p_kad_dht::core::store::{Done, Found, Op, Put, Store, StoreError, Ticket, Usage};
+use libp2p_kad_dht::core::store::{Done, Op, OpOutput, Put, Store, StoreError, Ticket, Usage};
 
 /// Maximum time that dropping a store waits for its last writes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -155,7 +155,7 @@ impl DiskStore {
     }
 
     /// Answers from the cache, or passes a read to the readers.
-    fn read(&mut self, ticket: Ticket, ask: Ask, answer: impl FnOnce(&Entry) -> Found) -> Option<Done> {
+    fn read(&mut self, ticket: Ticket, ask: Ask, answer: impl FnOnce(&CachedEntry) -> OpOutput) -> Option<Done> {
         match ask.name().and_then(|name| self.shared.cached(&name)) {
             Some(entry) => Some(Ok(answer(&entry))),
             None => self.read_from_disk(ticket, ask).err().map(Err),
@@ -206,18 +206,18 @@ impl Store for DiskStore {
         let begun = match op {
             Op::Get(key) => {
                 return self
-                    .read(ticket, Ask::Value(now, place_of(&key.key())), |entry| Found::Value(entry.value(now)));
+                    .read(ticket, Ask::Value(now, place_of(&key.key())), |entry| OpOutput::Value(entry.value(now)));
             }
             Op::Providers(key) => {
                 let ask = Ask::Providers(now, place_of(&key.key()));
-                return self.read(ticket, ask, |entry| Found::Providers(entry.providers(now)));
+                return self.read(ticket, ask, |entry| OpOutput::Providers(entry.providers(now)));
             }
             Op::Scan { what, after, limit } => self.read_from_disk(ticket, Ask::Scan(what, after, limit)),
             Op::SavedPeers => self.read_from_disk(ticket, Ask::Peers),
             Op::Expire { latest, .. }
                 if self.shared.kept().expiry.is_none_or(|(first, last)| first > now && last <= latest) =>
             {
-                return Some(Ok(Found::Expired(0)));
+                return Some(Ok(OpOutput::Expired(0)));
             }
             op => self.takes(&op).and_then(|takes| self.hand_over(Some(ticket), Task::Op(now, op), takes)),
         };

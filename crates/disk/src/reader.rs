@@ -12,16 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{ReadTransaction, StorageError};
 
-use super::cache::{Entry, Name};
+use super::cache::{CachedEntry, Name};
 use super::database::{Handle, missing};
 use super::error::{is_damage, reason};
 use super::group::report;
 use super::row::{self, Provided};
 use super::shared::Shared;
-use super::tables::{Kind, META, OWN, PROVIDED, Place, VALUES, own_of, place_of};
+use super::tables::{META, OWN, PROVIDED, Place, TableKind, VALUES, own_of, place_of};
 use libp2p_kad_dht::core::Key;
 use libp2p_kad_dht::core::Timestamp;
-use libp2p_kad_dht::core::store::{Done, Found, Item, Scan, StoreError, Ticket};
+use libp2p_kad_dht::core::store::{Done, Item, OpOutput, Scan, StoreError, Ticket};
 use libp2p_kad_dht::core::{ProviderRecord, Record};
 
 /// One waiting read.
@@ -43,8 +43,8 @@ impl Ask {
     /// The row that is read, by its name in the cache; `None` for reads that are not cached.
     pub(super) fn name(&self) -> Option<Name> {
         match self {
-            Ask::Value(_, place) => Some((Kind::Value, *place)),
-            Ask::Providers(_, place) => Some((Kind::Provided, *place)),
+            Ask::Value(_, place) => Some((TableKind::Value, *place)),
+            Ask::Providers(_, place) => Some((TableKind::Provided, *place)),
             Ask::Scan(..) | Ask::Peers => None,
         }
     }
@@ -66,23 +66,23 @@ impl Reader {
     }
 
     fn answer(&self, ask: Ask) -> Result<Done, StorageError> {
-        let whole = |entry: Arc<Entry>| match &*entry {
-            Entry::Damaged => Err(StoreError::Damaged),
+        let whole = |entry: Arc<CachedEntry>| match &*entry {
+            CachedEntry::Damaged => Err(StoreError::Damaged),
             _ => Ok(entry),
         };
         Ok(match ask {
-            Ask::Value(now, _) => whole(self.entry(ask)?).map(|entry| Found::Value(entry.value(now))),
-            Ask::Providers(now, _) => whole(self.entry(ask)?).map(|entry| Found::Providers(entry.providers(now))),
+            Ask::Value(now, _) => whole(self.entry(ask)?).map(|entry| OpOutput::Value(entry.value(now))),
+            Ask::Providers(now, _) => whole(self.entry(ask)?).map(|entry| OpOutput::Providers(entry.providers(now))),
             Ask::Scan(what, after, limit) => {
                 let page = self.page(what, after, limit)?;
                 page.damaged.into_iter().for_each(|name| self.damaged(name));
-                Ok(Found::Items(page.items))
+                Ok(OpOutput::Items(page.items))
             }
             Ask::Peers => self.handle.read(|read| {
                 let meta = read.open_table(META).map_err(missing)?;
-                let Some(row) = meta.get("peers")? else { return Ok(Ok(Found::Peers(Vec::new()))) };
+                let Some(row) = meta.get("peers")? else { return Ok(Ok(OpOutput::Peers(Vec::new()))) };
                 // The next saved peers replace the damaged row.
-                Ok(row::decode_peers(row.value()).map(Found::Peers).ok_or(StoreError::Damaged))
+                Ok(row::decode_peers(row.value()).map(OpOutput::Peers).ok_or(StoreError::Damaged))
             })?,
         })
     }
@@ -119,14 +119,14 @@ impl Reader {
     }
 
     /// Reads the row of a place; the row is cached unless it changes meanwhile.
-    fn entry(&self, ask: Ask) -> Result<Arc<Entry>, StorageError> {
-        let Some(name) = ask.name() else { return Ok(Arc::new(Entry::Provided(Vec::new()))) };
+    fn entry(&self, ask: Ask) -> Result<Arc<CachedEntry>, StorageError> {
+        let Some(name) = ask.name() else { return Ok(Arc::new(CachedEntry::Provided(Vec::new()))) };
         if let Some(entry) = self.shared.cached(&name) {
             return Ok(entry);
         }
         self.shared.begin_load(name);
         let entry = self.handle.read(|read| load(read, name)).map(Arc::new);
-        let damaged = matches!(entry.as_deref(), Ok(Entry::Damaged));
+        let damaged = matches!(entry.as_deref(), Ok(CachedEntry::Damaged));
         self.shared.end_load(name, entry.as_ref().ok().filter(|_| !damaged));
         if damaged {
             self.damaged(name);
@@ -135,11 +135,11 @@ impl Reader {
     }
 }
 
-fn load(read: &ReadTransaction, (kind, place): Name) -> Result<Entry, StorageError> {
+fn load(read: &ReadTransaction, (kind, place): Name) -> Result<CachedEntry, StorageError> {
     let tables = Tables::open(read)?;
     Ok(match kind {
-        Kind::Value => tables.value(&place)?.map_or(Entry::Damaged, Entry::Value),
-        Kind::Provided => tables.providers(&place)?.map_or(Entry::Damaged, Entry::Provided),
+        TableKind::Value => tables.value(&place)?.map_or(CachedEntry::Damaged, CachedEntry::Value),
+        TableKind::Provided => tables.providers(&place)?.map_or(CachedEntry::Damaged, CachedEntry::Provided),
     })
 }
 
@@ -175,13 +175,13 @@ impl Tables {
         if kinds[0] {
             match self.value(place)? {
                 Some(found) => items.extend(found.map(Item::Value)),
-                None => damaged.push((Kind::Value, *place)),
+                None => damaged.push((TableKind::Value, *place)),
             }
         }
         if kinds[1] {
             match self.providers(place)? {
                 Some(found) => items.extend(found.into_iter().map(Item::Provider)),
-                None => damaged.push((Kind::Provided, *place)),
+                None => damaged.push((TableKind::Provided, *place)),
             }
         }
         Ok((items, damaged))
@@ -262,7 +262,7 @@ fn own_places(read: &ReadTransaction, after: Option<Key>) -> Result<impl Iterato
             Err(error) => return Some(Err(error)),
         };
         let both = rows.next_if(|row| matches!(row, Ok((next, _)) if *next == place)).is_some();
-        Some(Ok((place, [both || kind == Kind::Value, both || kind == Kind::Provided])))
+        Some(Ok((place, [both || kind == TableKind::Value, both || kind == TableKind::Provided])))
     }))
 }
 

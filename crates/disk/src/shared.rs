@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use super::cache::{Cache, Entry, Name};
+use super::cache::{Cache, CachedEntry, Name};
 use super::tables::Span;
 use libp2p_kad_dht::core::store::{Done, Ticket, Usage};
 
@@ -76,7 +76,7 @@ impl Shared {
         self.lock().kept
     }
 
-    pub(super) fn cached(&self, name: &Name) -> Option<Arc<Entry>> {
+    pub(super) fn cached(&self, name: &Name) -> Option<Arc<CachedEntry>> {
         self.lock().cache.get(name)
     }
 
@@ -119,7 +119,7 @@ impl Shared {
     }
 
     /// Caches the row that was read, unless it changed meanwhile or could not be read.
-    pub(super) fn end_load(&self, name: Name, entry: Option<&Arc<Entry>>) {
+    pub(super) fn end_load(&self, name: Name, entry: Option<&Arc<CachedEntry>>) {
         let mut state = self.lock();
         let Some(loading) = state.loading.get_mut(&name) else { return };
         loading.readers -= 1;

@@ -54,25 +54,25 @@ pub(super) type Id = (Place, u64);
 
 /// The table of a record. Each table is a pool of its own, with its own bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum TableKind {
     Value,
     Provided,
 }
 
-impl Kind {
+impl TableKind {
     fn byte(self) -> u8 {
         match self {
-            Kind::Value => 0,
-            Kind::Provided => 1,
+            TableKind::Value => 0,
+            TableKind::Provided => 1,
         }
     }
 
-    fn of(byte: u8) -> Kind {
-        if byte == 0 { Kind::Value } else { Kind::Provided }
+    fn of(byte: u8) -> TableKind {
+        if byte == 0 { TableKind::Value } else { TableKind::Provided }
     }
 }
 
-pub(super) fn expiry_key(at: Timestamp, kind: Kind, place: &Place) -> [u8; 41] {
+pub(super) fn expiry_key(at: Timestamp, kind: TableKind, place: &Place) -> [u8; 41] {
     let mut key = [0; 41];
     key[..8].copy_from_slice(&at.as_micros().to_be_bytes());
     key[8] = kind.byte();
@@ -80,24 +80,24 @@ pub(super) fn expiry_key(at: Timestamp, kind: Kind, place: &Place) -> [u8; 41] {
     key
 }
 
-pub(super) fn expiry_of(key: &[u8; 41]) -> (Timestamp, Kind, Place) {
+pub(super) fn expiry_of(key: &[u8; 41]) -> (Timestamp, TableKind, Place) {
     let (at, rest) = key.split_at(8);
     let mut place = [0; 32];
     place.copy_from_slice(&rest[1..]);
-    (micros(at), Kind::of(rest[0]), place)
+    (micros(at), TableKind::of(rest[0]), place)
 }
 
-pub(super) fn own_key(place: &Place, kind: Kind) -> [u8; 33] {
+pub(super) fn own_key(place: &Place, kind: TableKind) -> [u8; 33] {
     let mut key = [0; 33];
     key[..32].copy_from_slice(place);
     key[32] = kind.byte();
     key
 }
 
-pub(super) fn own_of(key: &[u8; 33]) -> (Place, Kind) {
+pub(super) fn own_of(key: &[u8; 33]) -> (Place, TableKind) {
     let mut place = [0; 32];
     place.copy_from_slice(&key[..32]);
-    (place, Kind::of(key[32]))
+    (place, TableKind::of(key[32]))
 }
 
 /// A place, ordered by a time first.
@@ -114,13 +114,13 @@ pub(super) fn order_of(key: &[u8; 40]) -> (u64, Place) {
     (number(&key[..8]), place)
 }
 
-pub(super) fn weight_key(kind: Kind, account: Account) -> WeightKey {
+pub(super) fn weight_key(kind: TableKind, account: Account) -> WeightKey {
     let mut key = [kind.byte(); 9];
     key[1..].copy_from_slice(&account.to_bits().to_be_bytes());
     key
 }
 
-pub(super) fn heavy_key(kind: Kind, parent: Account, (weight, account): (u64, Account)) -> HeavyKey {
+pub(super) fn heavy_key(kind: TableKind, parent: Account, (weight, account): (u64, Account)) -> HeavyKey {
     let mut key = [kind.byte(); 25];
     for (at, part) in [parent.to_bits(), weight, account.to_bits()].into_iter().enumerate() {
         key[1 + 8 * at..9 + 8 * at].copy_from_slice(&part.to_be_bytes());
@@ -132,7 +132,7 @@ pub(super) fn heavy_of(key: &HeavyKey) -> (u64, Account) {
     (number(&key[9..17]), Account::from_bits(number(&key[17..])))
 }
 
-pub(super) fn charged_key(kind: Kind, account: Account, tier: u8, (place, rank): Id) -> ChargedKey {
+pub(super) fn charged_key(kind: TableKind, account: Account, tier: u8, (place, rank): Id) -> ChargedKey {
     let mut key = [0; 50];
     key[0] = kind.byte();
     key[1..9].copy_from_slice(&account.to_bits().to_be_bytes());
@@ -199,10 +199,10 @@ impl Counts {
     }
 
     /// The number and bytes of the remote records of one kind.
-    pub(super) fn total(&self, kind: Kind) -> Size {
+    pub(super) fn total(&self, kind: TableKind) -> Size {
         match kind {
-            Kind::Value => Size { records: self.values, bytes: self.value_bytes },
-            Kind::Provided => Size { records: self.providers, bytes: self.provider_bytes },
+            TableKind::Value => Size { records: self.values, bytes: self.value_bytes },
+            TableKind::Provided => Size { records: self.providers, bytes: self.provider_bytes },
         }
     }
 

@@ -25,7 +25,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::store::{Done, Found, Item, Judge, Op, Put, Scan, Sender, Ticket};
+use libp2p_kad_dht::core::store::{Done, Item, Judge, Op, OpOutput, Put, Scan, Sender, Ticket};
 use libp2p_kad_dht::core::{Contact, ProviderRecord, Record, RecordKey, Store, StoreError, Timestamp};
 use libp2p_kad_dht_disk::{DiskStore, DiskStoreConfig, OpenError};
 
@@ -161,21 +161,21 @@ fn provider(key: &str, n: u64) -> ProviderRecord {
 
 fn stored(store: &mut Opened, ticket: Ticket) -> Result<(), StoreError> {
     match store.wait(ticket)? {
-        Found::Kept { .. } | Found::Nothing => Ok(()),
+        OpOutput::Kept { .. } | OpOutput::Nothing => Ok(()),
         other => panic!("not stored: {other:?}"),
     }
 }
 
 fn get(store: &mut Opened, now: Timestamp, key: &str) -> Option<Record> {
     match store.run(now, Op::Get(key.into())).unwrap() {
-        Found::Value(found) => found,
+        OpOutput::Value(found) => found,
         other => panic!("not a value: {other:?}"),
     }
 }
 
 fn providers(store: &mut Opened, key: &str) -> Vec<ProviderRecord> {
     match store.run(NOW, Op::Providers(key.into())).unwrap() {
-        Found::Providers(found) => found,
+        OpOutput::Providers(found) => found,
         other => panic!("not providers: {other:?}"),
     }
 }
@@ -200,21 +200,21 @@ fn remembers(store: &mut Opened, now: Timestamp, key: &str, above: u64) -> bool 
 
 fn all(store: &mut Opened, what: Scan) -> Vec<Item> {
     match store.run(NOW, Op::Scan { what, after: None, limit: usize::MAX }).unwrap() {
-        Found::Items(found) => found,
+        OpOutput::Items(found) => found,
         other => panic!("not items: {other:?}"),
     }
 }
 
 fn saved_peers(store: &mut Opened) -> Result<Vec<Arc<Contact>>, StoreError> {
     match store.run(NOW, Op::SavedPeers)? {
-        Found::Peers(found) => Ok(found),
+        OpOutput::Peers(found) => Ok(found),
         other => panic!("not peers: {other:?}"),
     }
 }
 
 fn expire(store: &mut Opened, now: Timestamp) -> usize {
     match store.run(now, Op::Expire { limit: usize::MAX, latest: Timestamp::MAX }).unwrap() {
-        Found::Expired(count) => count,
+        OpOutput::Expired(count) => count,
         other => panic!("not a count: {other:?}"),
     }
 }

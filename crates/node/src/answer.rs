@@ -23,7 +23,7 @@ impl From<String> for Failure {
 }
 
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct CommandAnswer {
     pub(crate) id: Option<String>,
     pub(crate) cmd: String,
     pub(crate) key: Option<String>,
@@ -32,14 +32,14 @@ pub(crate) struct Answer {
     pub(crate) fields: Fields,
 }
 
-impl Answer {
-    pub(crate) fn new(asked: Asked, took: Duration, result: Result<Fields, Failure>) -> Answer {
+impl CommandAnswer {
+    pub(crate) fn new(asked: Asked, took: Duration, result: Result<Fields, Failure>) -> CommandAnswer {
         let Asked { id, name, key, .. } = asked;
         let (error, fields) = match result {
             Ok(fields) => (None, fields),
             Err(Failure { error, fields }) => (Some(error), fields),
         };
-        Answer { id, cmd: name, key, took, error, fields }
+        CommandAnswer { id, cmd: name, key, took, error, fields }
     }
 
     pub(crate) fn to_json(&self) -> String {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::answer::{Answer, Failure, object};
+use crate::answer::{CommandAnswer, Failure, object};
 use crate::args::Args;
 use crate::commands::Runner;
 use crate::input::Lines;
@@ -52,7 +52,7 @@ struct Console {
     node: Node,
     json: bool,
     /// At most [`MAX_RUNNING`].
-    running: JoinSet<Answer>,
+    running: JoinSet<CommandAnswer>,
 }
 
 impl Console {
@@ -90,11 +90,11 @@ impl Console {
                 Ok(command) => runner.run(command).await,
                 Err(fault) => Err(Failure::from(fault)),
             };
-            Answer::new(asked, begun.elapsed(), result)
+            CommandAnswer::new(asked, begun.elapsed(), result)
         });
     }
 
-    async fn answer(&self, answer: &Answer) -> io::Result<()> {
+    async fn answer(&self, answer: &CommandAnswer) -> io::Result<()> {
         let text = if self.json { answer.to_json() } else { people::show(answer) };
         write(&text).await
     }
@@ -102,7 +102,7 @@ impl Console {
     async fn quit(&mut self, asked: Asked) -> io::Result<()> {
         let begun = Instant::now();
         self.stop().await?;
-        self.answer(&Answer::new(asked, begun.elapsed(), Ok(Vec::new()))).await
+        self.answer(&CommandAnswer::new(asked, begun.elapsed(), Ok(Vec::new()))).await
     }
 
     /// Ends the node; commands that still run fail.

@@ -9,7 +9,7 @@ use libp2p_kad_dht as kad;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
-use crate::answer::Answer;
+use crate::answer::CommandAnswer;
 
 /// The interval between two lines about a running query; a query that is faster shows none.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ impl Steps {
 }
 
 /// An answer as a headline and a table.
-pub(crate) fn show(answer: &Answer) -> String {
+pub(crate) fn show(answer: &CommandAnswer) -> String {
     let id = answer.id.as_ref().map(|id| format!("#{id} ")).unwrap_or_default();
     let key = answer.key.as_ref().map(|key| format!(" {key}")).unwrap_or_default();
     let verdict = answer.error.as_ref().map(|error| format!("FAILED: {error} ")).unwrap_or_default();

@@ -115,7 +115,7 @@ pub use link::{Dialling, Latency, Link};
 pub use monitor::{Monitor, Observer, ProgressReport, Unobserved};
 pub use network::{Network, NetworkEvent};
 pub use node::Node;
-pub use outcome::{Check, Metric, Metrics, Outcome, Plot};
+pub use outcome::{Check, Measurement, Measurements, Outcome, Plot};
 pub use random::Random;
 pub use samples::Samples;
 pub use scenario::{Params, Scenario, scenarios};

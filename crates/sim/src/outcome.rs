@@ -7,18 +7,18 @@ use std::fmt::Write as _;
 
 use super::traffic::Traffic;
 
-/// Metrics by name, in the order of their names.
+/// Measurements by name, in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metrics(BTreeMap<String, Metric>);
+pub struct Measurements(BTreeMap<String, Measurement>);
 
 /// One metric.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Metric {
+pub enum Measurement {
     /// A number; printed with at most four digits after the point.
     Number(f64),
     /// More metrics.
-    Group(Metrics),
+    Group(Measurements),
 }
 
 /// A condition that a run must meet to pass.
@@ -57,12 +57,12 @@ pub struct Outcome {
     pub nodes: usize,
     /// The seed; the same one gives the same outcome.
     pub seed: u64,
-    /// Metrics of the stock nodes.
-    pub stock: Metrics,
-    /// Metrics of our own nodes.
-    pub ours: Metrics,
+    /// Measurements of the stock nodes.
+    pub stock: Measurements,
+    /// Measurements of our own nodes.
+    pub ours: Measurements,
     /// Published figures for the same metrics.
-    pub published: Metrics,
+    pub published: Measurements,
     /// The conditions that the run must meet to pass.
     pub checks: Vec<Check>,
     /// Figures for the HTML report.
@@ -137,42 +137,42 @@ pub(crate) fn number(value: f64) -> String {
     if short == "-0" { "0".to_owned() } else { short.to_owned() }
 }
 
-impl Metrics {
+impl Measurements {
     /// The metric with this name.
-    pub fn get(&self, name: &str) -> Option<&Metric> {
+    pub fn get(&self, name: &str) -> Option<&Measurement> {
         self.0.get(name)
     }
 
     /// All metrics in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Metric)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Measurement)> {
         self.0.iter().map(|(name, metric)| (name.as_str(), metric))
     }
 
     /// Sets a number.
     pub fn put(&mut self, name: &str, value: f64) {
-        self.0.insert(name.to_owned(), Metric::Number(value));
+        self.0.insert(name.to_owned(), Measurement::Number(value));
     }
 
     /// The group with this name, added if there is none; it replaces a number with this name.
-    pub fn group(&mut self, name: &str) -> &mut Metrics {
-        let entry = self.0.entry(name.to_owned()).or_insert_with(|| Metric::Group(Metrics::default()));
-        if let Metric::Number(_) = entry {
-            *entry = Metric::Group(Metrics::default());
+    pub fn group(&mut self, name: &str) -> &mut Measurements {
+        let entry = self.0.entry(name.to_owned()).or_insert_with(|| Measurement::Group(Measurements::default()));
+        if let Measurement::Number(_) = entry {
+            *entry = Measurement::Group(Measurements::default());
         }
         match entry {
-            Metric::Group(group) => group,
-            Metric::Number(_) => unreachable!("it was made a group above"),
+            Measurement::Group(group) => group,
+            Measurement::Number(_) => unreachable!("it was made a group above"),
         }
     }
 }
 
-fn write_metrics(json: &mut String, metrics: &Metrics) {
+fn write_metrics(json: &mut String, metrics: &Measurements) {
     json.push('{');
     for (i, (name, metric)) in metrics.iter().enumerate() {
         let _ = write!(json, "{}{name:?}:", if i == 0 { "" } else { "," });
         match metric {
-            Metric::Number(value) => json.push_str(&number(*value)),
-            Metric::Group(group) => write_metrics(json, group),
+            Measurement::Number(value) => json.push_str(&number(*value)),
+            Measurement::Group(group) => write_metrics(json, group),
         }
     }
     json.push('}');

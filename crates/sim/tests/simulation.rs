@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libp2p_kad_dht_sim::{
-    Churn, Latency, Metric, Metrics, Observer, Outcome, Params, ProgressReport, Unobserved, scenarios,
+    Churn, Latency, Measurement, Measurements, Observer, Outcome, Params, ProgressReport, Unobserved, scenarios,
 };
 
 fn run(name: &str, nodes: usize, samples: usize) -> Outcome {
@@ -31,11 +31,11 @@ fn describe(outcome: &Outcome) -> String {
     format!("SEED={} {}\nmissed: {missed:?}\nbroken: {:?}", outcome.seed, outcome.to_json(), outcome.broken_invariants)
 }
 
-fn metric(metrics: &Metrics, path: &str) -> f64 {
+fn metric(metrics: &Measurements, path: &str) -> f64 {
     let (name, rest) = path.split_once('/').unwrap_or((path, ""));
     match metrics.get(name) {
-        Some(Metric::Group(group)) => metric(group, rest),
-        Some(Metric::Number(value)) => *value,
+        Some(Measurement::Group(group)) => metric(group, rest),
+        Some(Measurement::Number(value)) => *value,
         _ => f64::NAN,
     }
 }

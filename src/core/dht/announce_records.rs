@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::core::announcement::{Announcement, AnnouncementOutcome, RecordId};
 use crate::core::maintain::{PAGE, Run};
-use crate::core::query::{Machine, Query, Region};
+use crate::core::query::{Machine, Region, RunningQuery};
 use crate::core::stats::Cause;
 use crate::core::storage::Duty;
 
@@ -34,7 +34,7 @@ impl Dht {
 
     /// The store read a page for a duty.
     pub(super) fn on_page(&mut self, now: Timestamp, duty: Duty, done: Done) {
-        let page = if let Ok(Found::Items(items)) = done { Some(items) } else { None };
+        let page = if let Ok(OpOutput::Items(items)) = done { Some(items) } else { None };
         let k = self.k();
         let mut announcements = self.upkeep.on_page(&self.time, duty, page, &self.peers, k);
         announcements.retain(|announcement| {
@@ -61,7 +61,7 @@ impl Dht {
         };
         let region = Region::new(cause, k, announcements, self.query_rng());
         let target = region.target().unwrap_or(*self.peers.local.key());
-        let query = Query::own(Machine::Region(Box::new(region)), target, kind);
+        let query = RunningQuery::own(Machine::Region(Box::new(region)), target, kind);
         self.pool.insert(now, id, RUN_TIME, query);
         self.upkeep.running.insert(id, Run { duty, started: self.time.date });
         self.drive(now, id);

@@ -144,7 +144,7 @@ impl Dht {
     /// The store returns the saved peers. Each must answer before it enters the table again.
     pub(super) fn on_restored(&mut self, now: Timestamp, done: Done) {
         match done {
-            Ok(Found::Peers(peers)) => self.try_known(now, &peers),
+            Ok(OpOutput::Peers(peers)) => self.try_known(now, &peers),
             Ok(_) => {}
             Err(why) => tracing::warn!(%why, "the saved peers are lost"),
         }

@@ -24,7 +24,7 @@ impl Dht {
     }
 
     /// The same for a query that was taken out of the pool for a step.
-    fn advance(&mut self, now: Timestamp, mut query: Box<Query>) {
+    fn advance(&mut self, now: Timestamp, mut query: Box<RunningQuery>) {
         let (id, mut events, before) = (query.id, Vec::new(), query.in_flight.len());
         loop {
             let step = query.machine.next(&self.cx(), &mut query.report, &mut events);
@@ -46,7 +46,7 @@ impl Dht {
         }
     }
 
-    fn ask(&mut self, now: Timestamp, query: &mut Query, to: &Arc<Contact>, request: Request, tag: Tag) {
+    fn ask(&mut self, now: Timestamp, query: &mut RunningQuery, to: &Arc<Contact>, request: Request, tag: Tag) {
         if let Some(why) = self.peers.held_back_reason(now, to, query.by_app) {
             self.stats.held_back += 1;
             return self.query_failed(query, tag, to, why);
@@ -129,7 +129,7 @@ impl Dht {
     }
 
     /// A peer failed a query, or is held back since it failed before.
-    pub(super) fn query_failed(&mut self, query: &mut Query, tag: Tag, to: &Arc<Contact>, why: RequestError) {
+    pub(super) fn query_failed(&mut self, query: &mut RunningQuery, tag: Tag, to: &Arc<Contact>, why: RequestError) {
         let peer = *to.peer();
         // A peer that is not dialled on hearsay fails once for each referrer; the report has it once.
         let failure = PeerFailure::new(peer, why);
@@ -143,7 +143,7 @@ impl Dht {
     }
 
     /// Ends a query. Requests that are merely late go on to their timeout, so that the table learns which peers are dead.
-    pub(super) fn finish(&mut self, now: Timestamp, mut query: Box<Query>, result: Result<Answer, QueryError>) {
+    pub(super) fn finish(&mut self, now: Timestamp, mut query: Box<RunningQuery>, result: Result<Answer, QueryError>) {
         let id = query.id;
         self.forget(now, &query, QueryEnd::of(&result));
         for request in std::mem::take(&mut query.in_flight) {
@@ -202,7 +202,7 @@ impl Dht {
         self.stats.stores.corrected += follow_up.corrected.len() as u64;
         self.stats.stores.cached += u64::from(follow_up.cached.is_some());
         if let Some(correct) = follow_up.into_machine() {
-            let mut query = Query::own(Machine::Correct(correct), target, QueryKind::Correct);
+            let mut query = RunningQuery::own(Machine::Correct(correct), target, QueryKind::Correct);
             query.yields = true;
             self.pool.insert(now, id, self.config.lookup.request_timeout, query);
             self.drive(now, id);
@@ -229,7 +229,7 @@ impl Dht {
     }
 
     /// A query that was taken out of the pool is over: counts it, and closes its span.
-    fn forget(&mut self, now: Timestamp, query: &Query, end: QueryEnd) {
+    fn forget(&mut self, now: Timestamp, query: &RunningQuery, end: QueryEnd) {
         self.pool.forget(query);
         self.window.forget(query.id);
         let took = now.since(query.started);
@@ -262,7 +262,7 @@ impl Dht {
         self.outputs.push_back(Output::Event(Event::QueryProgressed { id, event }));
     }
 
-    fn report_events(&mut self, query: &Query, events: &mut Vec<QueryEvent>) {
+    fn report_events(&mut self, query: &RunningQuery, events: &mut Vec<QueryEvent>) {
         for event in events.drain(..) {
             if query.by_app {
                 self.report(query.id, event);

@@ -36,7 +36,8 @@ use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::AddrSource;
 use super::peers::Peers;
 use super::query::{
-    self, Bootstrap, Context, Find, FollowUp, Machine, PeerAnswer, Pool, Query, QuerySnapshot, Start, Step, trim,
+    self, Bootstrap, Context, Find, FollowUp, Machine, PeerAnswer, QueryPool, QuerySnapshot, QueryStart, RunningQuery,
+    Step, trim,
 };
 use super::requests::{Alarm, Begin, InFlight, Owner, Requests, Tag};
 use super::routing::{Admission, RoutingSnapshot};
@@ -45,7 +46,7 @@ use super::server::{Served, Server, ServerContext};
 use super::spans;
 use super::stats::{Levels, QueryEnd, QueryKind, Stats};
 use super::storage::{InboundTicket, Storage, Waiter};
-use super::store::{Done, Found, Item, Op, Store};
+use super::store::{Done, Item, Op, OpOutput, Store};
 use super::time::{NodeTime, Timestamp};
 use super::window::Window;
 
@@ -67,7 +68,7 @@ pub struct Dht {
     requests: Requests,
     window: Window,
     rtt: RttEstimator,
-    pool: Pool,
+    pool: QueryPool,
     server: Server,
     probes: Probes,
     refresh: Refresh,
@@ -129,7 +130,7 @@ impl Dht {
             requests: Requests::default(),
             window: Window::new(config.lookup.parallelism.get(), config.limit.requests),
             rtt: RttEstimator::default(),
-            pool: Pool::default(),
+            pool: QueryPool::default(),
             server: Server::default(),
             probes: Probes::new(&config),
             refresh: Refresh::new(now, config.maintenance.refresh_interval, &mut rng),
@@ -174,11 +175,11 @@ impl Dht {
         let changed = announce_records::changed_by(&operation, &options);
         let joins = matches!(operation, Operation::Bootstrap);
         let started = if joins && self.pool.bootstrap().is_some() {
-            Ok((Query::new(Machine::Joined, *self.peers.local.key(), kind), None))
+            Ok((RunningQuery::new(Machine::Joined, *self.peers.local.key(), kind), None))
         } else {
             let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
             let (storage, rng, waiter) = (&mut self.storage, &mut self.rng, Waiter::Query(id));
-            query::start(Start { cx, storage, rng, waiter }, operation, &options)
+            query::start(QueryStart { cx, storage, rng, waiter }, operation, &options)
         };
         match started {
             Ok((mut query, local)) => {

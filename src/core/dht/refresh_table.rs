@@ -30,14 +30,14 @@ impl Dht {
         let rng = self.query_rng();
         let machine = Machine::Bootstrap(Bootstrap::look_into(&self.cx(), target, rng));
         tracing::debug!(query = %id, ?target, "refreshing a bucket");
-        let query = Query::own(machine, *self.peers.local.key(), QueryKind::Refresh);
+        let query = RunningQuery::own(machine, *self.peers.local.key(), QueryKind::Refresh);
         self.pool.insert(now, id, self.config.lookup.query_timeout, query);
         self.refresh.started(id, target);
         self.drive(now, id);
     }
 
     /// A query ended, by itself or by its timeout. A lookup refreshes the bucket of its target.
-    pub(super) fn on_bucket_visited(&mut self, now: Timestamp, query: &Query) {
+    pub(super) fn on_bucket_visited(&mut self, now: Timestamp, query: &RunningQuery) {
         match &query.machine {
             Machine::Bootstrap(bootstrap) => {
                 let few = self.knows_few();

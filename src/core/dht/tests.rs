@@ -159,7 +159,7 @@ fn a_query_that_yields_gives_way_only_where_there_is_no_room() {
     let mut dht = node(|config| config.limit.queries = 2);
     let mut insert = |yields: bool| {
         let id = dht.pool.next_id();
-        let mut query = Query::new(Machine::Local(None), Key::hash(b"x"), QueryKind::Records);
+        let mut query = RunningQuery::new(Machine::Local(None), Key::hash(b"x"), QueryKind::Records);
         (query.by_app, query.yields) = (false, yields);
         dht.pool.insert(NOW, id, Duration::from_secs(10), query);
         id

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::core::store::{Done, Found, Store};
+use crate::core::store::{Done, OpOutput, Store};
 use crate::core::time::{NodeTime, Timestamp};
 
 /// Maximum number of items forgotten at a time, so that the event loop is never held up for long.
@@ -63,7 +63,7 @@ impl Expiry {
     /// The store has forgotten a page, or failed.
     pub(crate) fn on_done(&mut self, now: Timestamp, done: &Done) {
         self.waiting = false;
-        let some = matches!(done, Ok(Found::Expired(1..)));
+        let some = matches!(done, Ok(OpOutput::Expired(1..)));
         if self.cuts && (some || done.is_err()) {
             // More may follow this page.
             (self.cut, self.not_before) = (Timestamp::MAX, now + NEXT_PAGE);

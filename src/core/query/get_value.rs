@@ -23,7 +23,7 @@ use crate::core::lookup::Lookup;
 use crate::core::message::{Misbehaviour, Request, Response};
 use crate::core::record::{Record, RecordKey};
 use crate::core::storage::received;
-use crate::core::store::{Done, Found, StoreError};
+use crate::core::store::{Done, OpOutput, StoreError};
 use crate::core::time::Timestamp;
 use crate::core::validate::Candidate;
 
@@ -96,7 +96,7 @@ impl GetValue {
     pub(crate) fn on_local(&mut self, cx: &Context<'_>, done: Done, out: &mut Vec<QueryEvent>) {
         // If the own store fails, the peers can still answer.
         self.local = Some(done.as_ref().map(|_| ()).map_err(|why| *why));
-        if let Ok(Found::Value(Some(record))) = done {
+        if let Ok(OpOutput::Value(Some(record))) = done {
             self.held += 1;
             self.held_here = true;
             // The lifetime of the copies of an own value began when this node last sent them out.

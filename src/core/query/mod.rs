@@ -27,7 +27,7 @@ pub(crate) use context::Context;
 pub(crate) use correct::{Correct, FollowUp};
 pub(crate) use find::Find;
 pub(crate) use get_value::GetValue;
-pub(crate) use pool::{Pool, Query};
+pub(crate) use pool::{QueryPool, RunningQuery};
 pub(crate) use providers::FindProviders;
 pub(crate) use publish::Publish;
 pub(crate) use region::Region;
@@ -45,7 +45,7 @@ use super::requests::Tag;
 use super::rtt::Urgency;
 use super::stats::{Cause, QueryKind};
 use super::storage::{Storage, Waiter};
-use super::store::{Done, Found, Op, Scan};
+use super::store::{Done, Op, OpOutput, Scan};
 use super::time::Timestamp;
 
 /// The requests of a query's lookup.
@@ -54,7 +54,7 @@ const LOOKUP: Tag = Tag(0);
 const DELIVERY: Tag = Tag(1);
 
 /// What the start of a query may use.
-pub(crate) struct Start<'a> {
+pub(crate) struct QueryStart<'a> {
     pub(crate) cx: Context<'a>,
     pub(crate) storage: &'a mut Storage,
     pub(crate) rng: &'a mut ChaCha8Rng,
@@ -62,7 +62,7 @@ pub(crate) struct Start<'a> {
     pub(crate) waiter: Waiter,
 }
 
-impl Start<'_> {
+impl QueryStart<'_> {
     /// Runs an operation of the store; `None` if its result comes later.
     fn run(&mut self, op: Op) -> Option<Done> {
         self.storage.run(self.cx.date, self.waiter, op)
@@ -80,10 +80,10 @@ impl Start<'_> {
 ///
 /// The mistake of the caller.
 pub(crate) fn start(
-    mut with: Start<'_>,
+    mut with: QueryStart<'_>,
     operation: Operation,
     options: &QueryOptions,
-) -> Result<(Query, Option<Done>), QueryError> {
+) -> Result<(RunningQuery, Option<Done>), QueryError> {
     let (cx, kind) = (with.cx, operation.kind());
     let local_key = *cx.peers.local.key();
     let (machine, target, local) = match operation {
@@ -125,7 +125,7 @@ pub(crate) fn start(
             (Machine::Local(None), local_key, with.run(scan))
         }
     };
-    Ok((Query::new(machine, target, kind), local))
+    Ok((RunningQuery::new(machine, target, kind), local))
 }
 
 fn check_key(key: &[u8], max: usize) -> Result<(), QueryError> {
@@ -275,7 +275,7 @@ impl Machine {
             (Machine::GetValue(get), done) => get.on_local(cx, done, out),
             (Machine::Publish(publish), done) => publish.on_local(cx, done),
             (Machine::Providers(providers), done) => providers.on_local(cx, done, out),
-            (Machine::Local(end), Ok(Found::Items(items))) => *end = Some(Ok(Answer::Records(items))),
+            (Machine::Local(end), Ok(OpOutput::Items(items))) => *end = Some(Ok(Answer::Records(items))),
             (Machine::Local(end), Ok(_)) => *end = Some(Ok(Answer::Forgotten(()))),
             (Machine::Local(end), Err(why)) => *end = Some(Err(why.into())),
             _ => {}

@@ -19,7 +19,7 @@ use crate::core::store::Item;
 use crate::core::time::Timestamp;
 
 #[derive(Debug)]
-pub(crate) struct Query {
+pub(crate) struct RunningQuery {
     /// Set when the query enters the pool.
     pub(crate) id: QueryId,
     pub(crate) machine: Machine,
@@ -44,9 +44,9 @@ pub(crate) struct Query {
     deadline: Timestamp,
 }
 
-impl Query {
-    pub(crate) fn new(machine: Machine, target: Key, kind: QueryKind) -> Query {
-        Query {
+impl RunningQuery {
+    pub(crate) fn new(machine: Machine, target: Key, kind: QueryKind) -> RunningQuery {
+        RunningQuery {
             id: QueryId::new(0),
             kind,
             span: Span::none(),
@@ -66,22 +66,22 @@ impl Query {
     }
 
     /// A query that the node starts of its own accord.
-    pub(crate) fn own(machine: Machine, target: Key, kind: QueryKind) -> Query {
-        Query { by_app: false, ..Query::new(machine, target, kind) }
+    pub(crate) fn own(machine: Machine, target: Key, kind: QueryKind) -> RunningQuery {
+        RunningQuery { by_app: false, ..RunningQuery::new(machine, target, kind) }
     }
 }
 
 /// The running queries.
 #[derive(Debug, Default)]
-pub(crate) struct Pool {
+pub(crate) struct QueryPool {
     next: u64,
-    queries: BTreeMap<QueryId, Box<Query>>,
+    queries: BTreeMap<QueryId, Box<RunningQuery>>,
     deadlines: BTreeSet<(Timestamp, QueryId)>,
     /// The queries that give way to others.
     yielding: BTreeSet<QueryId>,
 }
 
-impl Pool {
+impl QueryPool {
     pub(crate) fn len(&self) -> usize {
         self.queries.len()
     }
@@ -93,7 +93,7 @@ impl Pool {
         id
     }
 
-    pub(crate) fn insert(&mut self, now: Timestamp, id: QueryId, timeout: Duration, mut query: Query) {
+    pub(crate) fn insert(&mut self, now: Timestamp, id: QueryId, timeout: Duration, mut query: RunningQuery) {
         query.id = id;
         query.started = now;
         query.timeout = timeout;
@@ -106,21 +106,21 @@ impl Pool {
         self.put(Box::new(query));
     }
 
-    pub(crate) fn get_mut(&mut self, id: QueryId) -> Option<&mut Query> {
+    pub(crate) fn get_mut(&mut self, id: QueryId) -> Option<&mut RunningQuery> {
         self.queries.get_mut(&id).map(|query| &mut **query)
     }
 
     /// Takes a query out for a step. It comes back by `put`, or is over and ends with `forget`.
-    pub(crate) fn take(&mut self, id: QueryId) -> Option<Box<Query>> {
+    pub(crate) fn take(&mut self, id: QueryId) -> Option<Box<RunningQuery>> {
         self.queries.remove(&id)
     }
 
-    pub(crate) fn put(&mut self, query: Box<Query>) {
+    pub(crate) fn put(&mut self, query: Box<RunningQuery>) {
         self.queries.insert(query.id, query);
     }
 
     /// A query that was taken out is over.
-    pub(crate) fn forget(&mut self, query: &Query) {
+    pub(crate) fn forget(&mut self, query: &RunningQuery) {
         self.deadlines.remove(&(query.deadline, query.id));
         self.yielding.remove(&query.id);
     }
@@ -150,7 +150,7 @@ impl Pool {
         item.is_own() && !self.publishing(&RecordId::of(item)).is_empty()
     }
 
-    fn ids(&self, which: impl Fn(&Query) -> bool) -> impl Iterator<Item = QueryId> {
+    fn ids(&self, which: impl Fn(&RunningQuery) -> bool) -> impl Iterator<Item = QueryId> {
         self.queries.iter().filter(move |(_, query)| which(query)).map(|(id, _)| *id)
     }
 

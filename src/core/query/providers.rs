@@ -21,7 +21,7 @@ use crate::core::lookup::Lookup;
 use crate::core::message::{Request, Response};
 use crate::core::record::RecordKey;
 use crate::core::shuffle::shuffle;
-use crate::core::store::{Done, Found};
+use crate::core::store::{Done, OpOutput};
 
 #[derive(Debug)]
 pub(crate) struct FindProviders {
@@ -59,7 +59,7 @@ impl FindProviders {
     pub(crate) fn on_local(&mut self, cx: &Context<'_>, done: Done, out: &mut Vec<QueryEvent>) {
         self.local = true;
         // If the own store fails, the peers can still answer.
-        let mut records = if let Ok(Found::Providers(records)) = done { records } else { Vec::new() };
+        let mut records = if let Ok(OpOutput::Providers(records)) = done { records } else { Vec::new() };
         shuffle(&mut records, &mut self.rng);
         for record in records {
             let provider = if record.own { Arc::clone(&cx.peers.local) } else { cx.peers.filtered(&record.provider) };

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::delivery::Delivery;
-use super::{Context, DELIVERY, LOOKUP, Start, Step, find_node, lookup_step, take, unanswered};
+use super::{Context, DELIVERY, LOOKUP, QueryStart, Step, find_node, lookup_step, take, unanswered};
 use crate::core::announcement::RecordId;
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
@@ -24,7 +24,7 @@ use crate::core::lookup::Lookup;
 use crate::core::message::{Request, RequestError, Value};
 use crate::core::record::{ProviderRecord, Record, RecordKey};
 use crate::core::requests::Tag;
-use crate::core::store::{Done, Found, Item, Op};
+use crate::core::store::{Done, Item, Op, OpOutput};
 use crate::core::time::Timestamp;
 use crate::core::validate::InvalidValue;
 
@@ -60,7 +60,7 @@ impl Publish {
     ///
     /// [`QueryError::InvalidValue`].
     pub(crate) fn put(
-        with: Start<'_>,
+        with: QueryStart<'_>,
         key: RecordKey,
         value: Bytes,
         options: &QueryOptions,
@@ -77,7 +77,8 @@ impl Publish {
         let mut sent = Value::new(key.clone(), value);
         (sent.publisher, sent.age, sent.received) = (publisher, Some(Duration::ZERO), Some(date));
         sent.ttl = Some(own.ends(date + cx.config.record.value_ttl).since(date).max(MIN_LIFETIME));
-        let local = if options.not_kept { Some(Ok(Found::Nothing)) } else { with.storage.put(date, with.waiter, own) };
+        let local =
+            if options.not_kept { Some(Ok(OpOutput::Nothing)) } else { with.storage.put(date, with.waiter, own) };
         Ok((Publish::new(&cx, key, What::Value(sent), options), local))
     }
 
@@ -87,7 +88,7 @@ impl Publish {
     ///
     /// [`QueryError::NoOwnAddress`] (rule A42).
     pub(crate) fn provide(
-        mut with: Start<'_>,
+        mut with: QueryStart<'_>,
         key: RecordKey,
         options: &QueryOptions,
     ) -> Result<(Publish, Option<Done>), QueryError> {

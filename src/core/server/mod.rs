@@ -26,7 +26,7 @@ use super::peers::{AddrSource, MAX_FIRST_HAND};
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::shuffle::shuffle;
 use super::storage::{InboundTicket, Storage, Waiter, received};
-use super::store::{Done, Found, Op, StoreError};
+use super::store::{Done, Op, OpOutput, StoreError};
 use super::time::Timestamp;
 
 /// The parts of the node that the server may use.
@@ -253,12 +253,12 @@ fn announced(
 /// The reply to a request for which the store has run its operation.
 fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), request: StoreRequest, done: Done) -> Served {
     match (request, done) {
-        (StoreRequest::GetValue(key), Ok(Found::Value(record))) => {
+        (StoreRequest::GetValue(key), Ok(OpOutput::Value(record))) => {
             let closer = closest(cx, &place, &key.key());
             let value = record.map(|record| as_sent(cx.date, record));
             Served::answer(Response::GetValue { key, value, closer })
         }
-        (StoreRequest::GetProviders(key), Ok(Found::Providers(records))) => {
+        (StoreRequest::GetProviders(key), Ok(OpOutput::Providers(records))) => {
             let closer = closest(cx, &place, &key.key());
             let providers = records.into_iter().map(|record| as_reachable(cx.peers, record));
             let (mut providers, mut lost): (Vec<_>, Vec<_>) = providers.partition(|provider| provider.has_addrs());
@@ -268,12 +268,12 @@ fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), request: Stor
             let lost = lost.first().map(|provider| *provider.peer());
             Served { lost, ..Served::answer(Response::GetProviders { key, providers, closer }) }
         }
-        (StoreRequest::PutValue(value), Ok(Found::Kept { .. })) => {
+        (StoreRequest::PutValue(value), Ok(OpOutput::Kept { .. })) => {
             let event = Event::RecordStored { key: value.key.clone(), from };
             let echo = Value { publisher: None, ttl: None, age: None, received: Some(cx.date), ..value };
             Served { event: Some(event), ..Served::answer(Response::PutValue { value: echo }) }
         }
-        (StoreRequest::AddProvider(record), Ok(Found::Kept { .. })) => {
+        (StoreRequest::AddProvider(record), Ok(OpOutput::Kept { .. })) => {
             let event = Event::ProviderStored { key: record.key, provider: from };
             Served { event: Some(event), reply: Reply::Nothing, lost: None }
         }

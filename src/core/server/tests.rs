@@ -4,7 +4,7 @@ use rand_core::SeedableRng as _;
 
 use super::*;
 use crate::core::peers::AddrSource;
-use crate::core::store::{Done, Found, StoreError, Ticket};
+use crate::core::store::{Done, OpOutput, StoreError, Ticket};
 use crate::core::{MemoryStore, MemoryStoreConfig, Timestamp};
 use crate::testing::deferred::{DeferredControl, DeferredStore};
 
@@ -103,8 +103,8 @@ fn nothing_is_left_of_a_request_that_is_over() {
             rig.server.on_gone(InboundId::new(i));
             rig.server.on_gone(InboundId::new(i));
         }
-        assert_eq!(rig.load(i, Ok(Found::Value(None))).len(), 1);
-        assert!(rig.load(i, Ok(Found::Value(None))).is_empty(), "a ticket counts once");
+        assert_eq!(rig.load(i, Ok(OpOutput::Value(None))).len(), 1);
+        assert!(rig.load(i, Ok(OpOutput::Value(None))).is_empty(), "a ticket counts once");
     }
     let Server { waiting, by_id, per_peer, .. } = &rig.server;
     assert!(waiting.is_empty() && by_id.is_empty() && per_peer.is_empty());
@@ -118,8 +118,8 @@ fn a_name_that_is_used_again_is_another_request() {
     rig.server.on_gone(id);
     assert_eq!(rig.ask(&second, 7, get("/a/second")), None);
     let record = Record::new("/a/first", "secret", NOW);
-    let [(_, None, _)] = &rig.load(0, Ok(Found::Value(Some(record))))[..] else { panic!("it is gone") };
-    let [(to, Some(of), served)] = &rig.load(1, Ok(Found::Value(None)))[..] else { panic!("it waits") };
+    let [(_, None, _)] = &rig.load(0, Ok(OpOutput::Value(Some(record))))[..] else { panic!("it is gone") };
+    let [(to, Some(of), served)] = &rig.load(1, Ok(OpOutput::Value(None)))[..] else { panic!("it waits") };
     assert_eq!((*to, *of), (second, id));
     let answered = RecordKey::from("/a/second");
     assert_eq!(served.reply, Reply::Answer(Response::GetValue { key: answered, value: None, closer: vec![] }));
@@ -130,7 +130,7 @@ fn a_store_that_answers_something_else_has_failed() {
     let mut rig = rig(10, 3);
     let peer = PeerId::random();
     assert_eq!(rig.ask(&peer, 0, get("/a/b")), None);
-    let served = rig.load(0, Ok(Found::Items(vec![])));
+    let served = rig.load(0, Ok(OpOutput::Items(vec![])));
     assert_eq!(served[0].2.reply, Reply::Reset(Refusal::Store(StoreError::Failed)));
 }
 
@@ -166,7 +166,7 @@ fn own_providers_are_handed_out_with_the_addresses_of_now() {
     let old = Contact::new(*rig.peers.local.peer(), ["/ip4/127.0.0.1/tcp/999".parse().unwrap()]);
     let mut own = ProviderRecord::new(key, old, Timestamp::MAX, Timestamp::MAX);
     own.own = true;
-    let served = rig.load(0, Ok(Found::Providers(vec![own])));
+    let served = rig.load(0, Ok(OpOutput::Providers(vec![own])));
     let Reply::Answer(Response::GetProviders { providers, .. }) = &served[0].2.reply else { panic!("{served:?}") };
     assert_eq!(providers[..], [rig.peers.local.clone()]);
 }
@@ -194,7 +194,7 @@ fn providers_come_in_an_order_that_differs_each_time_and_that_the_seed_decides()
     let records: Vec<_> = (0..20).map(|n| ProviderRecord::new(key.clone(), contact(n + 100), LATER, LATER)).collect();
     let order = |rig: &mut Rig, ticket: u64| -> Vec<usize> {
         assert_eq!(rig.ask(&PeerId::random(), ticket, Request::GetProviders { key: key.clone() }), None);
-        let served = rig.load(ticket, Ok(Found::Providers(records.clone())));
+        let served = rig.load(ticket, Ok(OpOutput::Providers(records.clone())));
         let Reply::Answer(Response::GetProviders { providers, .. }) = &served[0].2.reply else { panic!("{served:?}") };
         let place = |provider: &Arc<Contact>| records.iter().position(|record| record.provider == *provider).unwrap();
         providers.iter().map(place).collect()
@@ -224,7 +224,7 @@ fn a_provider_without_addresses_is_handed_out_with_those_that_are_known_of_it_or
     assert_eq!(rig.ask(&PeerId::random(), 0, Request::GetProviders { key: key.clone() }), None);
     let records = [Contact::new(*known.peer(), []), announced.clone(), unknown.clone()];
     let record = |contact| ProviderRecord::new(key.clone(), contact, LATER, LATER);
-    let served = rig.load(0, Ok(Found::Providers(records.map(record).to_vec())));
+    let served = rig.load(0, Ok(OpOutput::Providers(records.map(record).to_vec())));
     let Reply::Answer(Response::GetProviders { providers, .. }) = &served[0].2.reply else { panic!("{served:?}") };
     let mut ports: Vec<_> = providers.iter().map(|provider| provider.addrs().next().map(|a| a.to_string())).collect();
     ports.sort();

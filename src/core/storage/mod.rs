@@ -16,7 +16,7 @@ use super::config::RecordConfig;
 use super::io::QueryId;
 use super::message::Value;
 use super::record::{Record, RecordKey};
-use super::store::{Done, Found, Judge, Op, Put, Sender, Store, StoreError, Ticket};
+use super::store::{Done, Judge, Op, OpOutput, Put, Sender, Store, StoreError, Ticket};
 use super::time::Timestamp;
 use super::validate::InvalidValue;
 use write_queue::WriteQueue;
@@ -124,7 +124,7 @@ impl Storage {
     }
 
     fn note_superseded(&mut self, done: &Done, put: Option<RecordKey>) {
-        if matches!(done, Ok(Found::Kept { superseded: true })) {
+        if matches!(done, Ok(OpOutput::Kept { superseded: true })) {
             self.superseded.extend(put);
         }
     }
@@ -176,7 +176,7 @@ impl Storage {
     pub(crate) fn on_done(&mut self, now: Timestamp, ticket: Ticket, mut done: Done) -> Vec<(Waiter, Done)> {
         let Some(PendingOp { waiter, put, queued }) = self.waiting.remove(&ticket) else { return Vec::new() };
         self.note_superseded(&done, put.clone());
-        if let Ok(Found::Value(value)) = &mut done {
+        if let Ok(OpOutput::Value(value)) = &mut done {
             // The read may have begun before it expired.
             value.take_if(|value| value.is_expired(now));
         }

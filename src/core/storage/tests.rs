@@ -70,7 +70,7 @@ fn kept(storage: &mut Storage, control: Option<&mut DeferredControl>) -> String 
     if let Some(control) = control {
         done = done.or(release_all(storage, control).pop().map(|(_, done)| done));
     }
-    let Some(Ok(Found::Items(items))) = done else { panic!("{done:?}") };
+    let Some(Ok(OpOutput::Items(items))) = done else { panic!("{done:?}") };
     let show = |item: &Item| match item {
         Item::Value(record) => format!("{record:?}\n"),
         Item::Provider(record) => format!("{} {} {:?}\n", record.key, record.own, record.announced),
@@ -136,7 +136,7 @@ fn a_value_that_expires_while_it_is_read_is_as_good_as_none() {
         release_all(&mut storage, &mut control);
         assert!(storage.run(before, waiter(0), Op::Get(RecordKey::from("/a/b"))).is_none());
         let done = release_all(&mut storage, &mut control).pop();
-        let Some((_, Ok(Found::Value(value)))) = done else { panic!("{done:?}") };
+        let Some((_, Ok(OpOutput::Value(value)))) = done else { panic!("{done:?}") };
         assert_eq!(value.is_some(), found, "{value:?}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-use super::{Found, Item, Judge, Op, Put, Scan, Store, StoreError, Ticket};
+use super::{Item, Judge, Op, OpOutput, Put, Scan, Store, StoreError, Ticket};
 use crate::core::contact::Contact;
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
@@ -36,7 +36,7 @@ pub trait StoreExt: Store {
             self,
             now,
             Op::Get(key.clone()),
-            |found| if let Found::Value(it) = found { Some(it) } else { None },
+            |found| if let OpOutput::Value(it) = found { Some(it) } else { None },
         )
     }
 
@@ -53,7 +53,7 @@ pub trait StoreExt: Store {
     /// [`Op::Providers`].
     fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Vec<ProviderRecord>, StoreError> {
         let op = Op::Providers(key.clone());
-        now_or_never(self, now, op, |found| if let Found::Providers(it) = found { Some(it) } else { None })
+        now_or_never(self, now, op, |found| if let OpOutput::Providers(it) = found { Some(it) } else { None })
     }
 
     /// [`Op::AddProvider`] without a sender.
@@ -69,33 +69,33 @@ pub trait StoreExt: Store {
     /// [`Op::Scan`].
     fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Vec<Item>, StoreError> {
         let op = Op::Scan { what, after: after.copied(), limit };
-        now_or_never(self, Timestamp::ZERO, op, |found| if let Found::Items(it) = found { Some(it) } else { None })
+        now_or_never(self, Timestamp::ZERO, op, |found| if let OpOutput::Items(it) = found { Some(it) } else { None })
     }
 
     /// [`Op::SavedPeers`].
     fn saved_peers(&mut self) -> Result<Vec<Arc<Contact>>, StoreError> {
         let op = Op::SavedPeers;
-        now_or_never(self, Timestamp::ZERO, op, |found| if let Found::Peers(it) = found { Some(it) } else { None })
+        now_or_never(self, Timestamp::ZERO, op, |found| if let OpOutput::Peers(it) = found { Some(it) } else { None })
     }
 
     /// [`Op::Expire`].
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let op = Op::Expire { limit, latest: Timestamp::MAX };
-        now_or_never(self, now, op, |found| if let Found::Expired(it) = found { Some(it) } else { None })
+        now_or_never(self, now, op, |found| if let OpOutput::Expired(it) = found { Some(it) } else { None })
     }
 }
 
 impl<S: Store + ?Sized> StoreExt for S {}
 
 fn written<S: Store + ?Sized>(store: &mut S, now: Timestamp, op: Op) -> Result<(), StoreError> {
-    now_or_never(store, now, op, |found| matches!(found, Found::Nothing | Found::Kept { .. }).then_some(()))
+    now_or_never(store, now, op, |found| matches!(found, OpOutput::Nothing | OpOutput::Kept { .. }).then_some(()))
 }
 
 fn now_or_never<S: Store + ?Sized, T>(
     store: &mut S,
     now: Timestamp,
     op: Op,
-    answer: fn(Found) -> Option<T>,
+    answer: fn(OpOutput) -> Option<T>,
 ) -> Result<T, StoreError> {
     answer(store.run(now, Ticket::new(u64::MAX), op).unwrap_or(Err(StoreError::Failed))?).ok_or(StoreError::Failed)
 }

@@ -107,28 +107,28 @@ pub trait Store: Send {
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
 pub enum Op {
-    /// Finds the value under this key, unless it has expired: [`Found::Value`].
+    /// Finds the value under this key, unless it has expired: [`OpOutput::Value`].
     Get(RecordKey),
-    /// Keeps a value, if the judge lets it replace the one under its key: [`Found::Kept`], or the judge's error;
+    /// Keeps a value, if the judge lets it replace the one under its key: [`OpOutput::Kept`], or the judge's error;
     /// [`StoreError::Full`] or [`StoreError::TooLarge`] if there is no space.
     Put(Box<Put>),
     /// Notes that an own record was announced, or another's value stored again, at this time: `announced` or `received`
     /// becomes that time, unless the record was stored since. Only if the same value, or the same own provider record, is
-    /// still kept. [`Found::Nothing`].
+    /// still kept. [`OpOutput::Nothing`].
     Touch(Item, Timestamp),
     /// Removes the value under this key but remembers its sequence number, so that no older copy from another node replaces
-    /// it: [`Found::Nothing`], also if there is none.
+    /// it: [`OpOutput::Nothing`], also if there is none.
     Remove(RecordKey),
     /// Finds the providers of this key that have not expired; addresses past their own expiry are left out:
-    /// [`Found::Providers`].
+    /// [`OpOutput::Providers`].
     Providers(RecordKey),
-    /// Keeps a provider record, in place of an earlier one of the same key and provider: [`Found::Kept`], or an error as for
+    /// Keeps a provider record, in place of an earlier one of the same key and provider: [`OpOutput::Kept`], or an error as for
     /// [`Op::Put`]. The second field is the peer that sent it; `None` for this node itself.
     AddProvider(Box<ProviderRecord>, Option<Sender>),
-    /// Removes the record that this peer provides this key: [`Found::Nothing`], also if there is none.
+    /// Removes the record that this peer provides this key: [`OpOutput::Nothing`], also if there is none.
     RemoveProvider(RecordKey, PeerId),
     /// Finds the items of this kind in order of their place in the keyspace, from just after `after` (from the start
-    /// without it), up to `limit`: [`Found::Items`]. Several items can lie at one place; a page never splits them, so it can
+    /// without it), up to `limit`: [`OpOutput::Items`]. Several items can lie at one place; a page never splits them, so it can
     /// be longer than `limit`. A page shorter than `limit` is the last one. Expired items that linger are among them, as
     /// they were written.
     Scan {
@@ -140,11 +140,11 @@ pub enum Op {
         limit: usize,
     },
     /// Saves the peers of the routing table with their addresses for the next start, in place of those saved before:
-    /// [`Found::Nothing`]. A store that does not outlive the process ignores them.
+    /// [`OpOutput::Nothing`]. A store that does not outlive the process ignores them.
     SavePeers(Vec<Arc<Contact>>),
-    /// Finds the peers that were saved last: [`Found::Peers`].
+    /// Finds the peers that were saved last: [`OpOutput::Peers`].
     SavedPeers,
-    /// Removes up to `limit` expired items, own ones too: [`Found::Expired`]. Before that, items of other peers that expire
+    /// Removes up to `limit` expired items, own ones too: [`OpOutput::Expired`]. Before that, items of other peers that expire
     /// after `latest` expire at `latest` from now on, and count for the limit. Such items remain after the host's clock was
     /// ahead.
     Expire {
@@ -216,12 +216,12 @@ impl Sender {
 }
 
 /// Result of an operation.
-pub type Done = Result<Found, StoreError>;
+pub type Done = Result<OpOutput, StoreError>;
 
 /// What a successful operation returns.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
-pub enum Found {
+pub enum OpOutput {
     /// Success, without a result.
     Nothing,
     /// The record is stored, as durably as this store can.

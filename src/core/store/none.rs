@@ -2,7 +2,7 @@
 //!
 //! Knows: what each operation finds where nothing is. Must not know: anything else.
 
-use super::{Done, Found, Op, Store, StoreError, Ticket, Usage};
+use super::{Done, Op, OpOutput, Store, StoreError, Ticket, Usage};
 use crate::core::time::Timestamp;
 
 /// Keeps nothing, so that records are off: for nodes that only find peers, or that read and publish without keeping.
@@ -16,13 +16,13 @@ pub struct NoStore;
 impl Store for NoStore {
     fn run(&mut self, _: Timestamp, _: Ticket, op: Op) -> Option<Done> {
         Some(match op {
-            Op::Get(_) => Ok(Found::Value(None)),
+            Op::Get(_) => Ok(OpOutput::Value(None)),
             Op::Put(_) | Op::AddProvider(..) => Err(StoreError::Full),
-            Op::Providers(_) => Ok(Found::Providers(Vec::new())),
-            Op::Scan { .. } => Ok(Found::Items(Vec::new())),
-            Op::SavedPeers => Ok(Found::Peers(Vec::new())),
-            Op::Expire { .. } => Ok(Found::Expired(0)),
-            Op::Touch(..) | Op::Remove(_) | Op::RemoveProvider(..) | Op::SavePeers(_) => Ok(Found::Nothing),
+            Op::Providers(_) => Ok(OpOutput::Providers(Vec::new())),
+            Op::Scan { .. } => Ok(OpOutput::Items(Vec::new())),
+            Op::SavedPeers => Ok(OpOutput::Peers(Vec::new())),
+            Op::Expire { .. } => Ok(OpOutput::Expired(0)),
+            Op::Touch(..) | Op::Remove(_) | Op::RemoveProvider(..) | Op::SavePeers(_) => Ok(OpOutput::Nothing),
         })
     }
 

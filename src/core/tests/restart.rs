@@ -12,7 +12,7 @@ use crate::core::contact::Contact;
 use crate::core::io::{Event, Wake};
 use crate::core::key::Key;
 use crate::core::record::RecordKey;
-use crate::core::store::{Done, Found, Op, Ticket, Usage};
+use crate::core::store::{Done, Op, OpOutput, Ticket, Usage};
 use crate::core::{Dht, DhtConfig, MemoryStore, MemoryStoreConfig, Store, StoreError, Timestamp};
 
 type Peers = Vec<Arc<Contact>>;
@@ -34,10 +34,10 @@ impl Store for Lasting {
     fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done> {
         Some(match op {
             Op::SavePeers(peers) => match self.saves.try_send(peers) {
-                Ok(()) => Ok(Found::Nothing),
+                Ok(()) => Ok(OpOutput::Nothing),
                 Err(_) => Err(StoreError::Failed),
             },
-            Op::SavedPeers => Ok(Found::Peers(self.saved.clone())),
+            Op::SavedPeers => Ok(OpOutput::Peers(self.saved.clone())),
             op => return self.inner.run(now, ticket, op),
         })
     }

@@ -27,7 +27,7 @@ pub const MAX_COMMANDS: usize = 256;
 
 /// A request of a handle.
 pub(super) enum Command {
-    Start(CallId, Box<Start>, oneshot::Sender<Result<Answer, QueryError>>),
+    Start(CallId, Box<NewQuery>, oneshot::Sender<Result<Answer, QueryError>>),
     Inspect(Box<dyn FnOnce(&Dht) + Send>),
     AddPeer(Arc<Contact>),
     Restore(Box<RoutingSnapshot>),
@@ -36,7 +36,7 @@ pub(super) enum Command {
 
 /// A query that is to be started.
 #[derive(Debug)]
-pub(super) struct Start {
+pub(super) struct NewQuery {
     pub(super) operation: Operation,
     pub(super) options: QueryOptions,
     pub(super) reports: Reports,
@@ -130,7 +130,7 @@ impl CommandSender {
     }
 
     /// Runs a query from its start to its end, and cancels it when the future is dropped.
-    pub(super) async fn query(self, start: Box<Start>) -> Result<Answer, QueryError> {
+    pub(super) async fn query(self, start: Box<NewQuery>) -> Result<Answer, QueryError> {
         let call = CallId(self.next.fetch_add(1, Ordering::Relaxed));
         let (end, ended) = oneshot::channel();
         self.send(Command::Start(call, start, end)).await?;

@@ -22,18 +22,18 @@ use crate::core::{
 /// One of the two networks of a [`DualHandle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "there are two")]
-pub enum Network {
+pub enum DualNetwork {
     /// The wide one: public.
     Wan,
     /// The local one.
     Lan,
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for DualNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Network::Wan => "wan",
-            Network::Lan => "lan",
+            DualNetwork::Wan => "wan",
+            DualNetwork::Lan => "lan",
         })
     }
 }
@@ -50,10 +50,10 @@ pub struct PerNetwork<T> {
 
 impl<T> PerNetwork<T> {
     /// The value for this network.
-    pub fn get(&self, network: Network) -> &T {
+    pub fn get(&self, network: DualNetwork) -> &T {
         match network {
-            Network::Wan => &self.wan,
-            Network::Lan => &self.lan,
+            DualNetwork::Wan => &self.wan,
+            DualNetwork::Lan => &self.lan,
         }
     }
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{DualError, Network, PerNetwork};
+use super::{DualError, DualNetwork, PerNetwork};
 use crate::core::validate::Candidate;
 use crate::core::{ClosestPeers, Evidence, Found, FoundPeer, Published, QueryError, Quorum, RecordKey, Validator};
 use crate::handle::Query;
 
-/// A query in each network, of which the first with a good result wins: a future of `Result<(Network, T), DualError>`.
+/// A query in each network, of which the first with a good result wins: a future of `Result<(DualNetwork, T), DualError>`.
 ///
 /// The other one is cancelled then. It fails when both did.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) trait Compare {
     fn is_good(&self) -> bool;
 
     /// The network with the better of two results.
-    fn better(validator: &dyn Validator, wan: &Self, lan: &Self) -> Network;
+    fn better(validator: &dyn Validator, wan: &Self, lan: &Self) -> DualNetwork;
 }
 
 impl Compare for Found {
@@ -39,7 +39,7 @@ impl Compare for Found {
         true
     }
 
-    fn better(validator: &dyn Validator, wan: &Found, lan: &Found) -> Network {
+    fn better(validator: &dyn Validator, wan: &Found, lan: &Found) -> DualNetwork {
         let [wan_value, lan_value] = [wan, lan].map(|found| Candidate::new(&found.record.value, found.record.expires));
         better(validator, &wan.record.key, wan_value, lan_value)
     }
@@ -52,14 +52,19 @@ impl Compare for FoundPeer {
     }
 
     /// The network with more evidence; with equal evidence the local one, whose way is shorter.
-    fn better(_: &dyn Validator, wan: &FoundPeer, lan: &FoundPeer) -> Network {
-        if wan.evidence > lan.evidence { Network::Wan } else { Network::Lan }
+    fn better(_: &dyn Validator, wan: &FoundPeer, lan: &FoundPeer) -> DualNetwork {
+        if wan.evidence > lan.evidence { DualNetwork::Wan } else { DualNetwork::Lan }
     }
 }
 
 /// The network with the better of two values under a key; of equal ones, that of the wide network.
-pub(super) fn better(validator: &dyn Validator, key: &RecordKey, wan: Candidate<'_>, lan: Candidate<'_>) -> Network {
-    if validator.select(key, &[wan, lan]) == 0 { Network::Wan } else { Network::Lan }
+pub(super) fn better(
+    validator: &dyn Validator,
+    key: &RecordKey,
+    wan: Candidate<'_>,
+    lan: Candidate<'_>,
+) -> DualNetwork {
+    if validator.select(key, &[wan, lan]) == 0 { DualNetwork::Wan } else { DualNetwork::Lan }
 }
 
 impl<T: 'static> FirstOf<T> {
@@ -88,7 +93,7 @@ impl FirstOf<Found> {
 }
 
 impl<T: Compare + 'static> Future for FirstOf<T> {
-    type Output = Result<(Network, T), DualError>;
+    type Output = Result<(DualNetwork, T), DualError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let FirstOf { queries, validator, waits_for_both } = &mut *self;
@@ -96,17 +101,17 @@ impl<T: Compare + 'static> Future for FirstOf<T> {
         // Both are polled, so that both start at once.
         let winner = match (queries.wan.poll_result(cx), queries.lan.poll_result(cx)) {
             (Some(Ok(wan)), Some(Ok(lan))) => Some(T::better(&**validator, wan, lan)),
-            (Some(Ok(_)), Some(Err(_))) => Some(Network::Wan),
-            (Some(Err(_)), Some(Ok(_))) => Some(Network::Lan),
+            (Some(Ok(_)), Some(Err(_))) => Some(DualNetwork::Wan),
+            (Some(Err(_)), Some(Ok(_))) => Some(DualNetwork::Lan),
             (Some(Err(_)), Some(Err(_))) => None,
-            (Some(Ok(wan)), None) if good(wan) => Some(Network::Wan),
-            (None, Some(Ok(lan))) if good(lan) => Some(Network::Lan),
+            (Some(Ok(wan)), None) if good(wan) => Some(DualNetwork::Wan),
+            (None, Some(Ok(lan))) if good(lan) => Some(DualNetwork::Lan),
             _ => return Poll::Pending,
         };
         let PerNetwork { wan, lan } = queries.take();
         Poll::Ready(match (winner, wan, lan) {
-            (Some(Network::Wan), Ok(wan), _) => Ok((Network::Wan, wan)),
-            (Some(Network::Lan), _, Ok(lan)) => Ok((Network::Lan, lan)),
+            (Some(DualNetwork::Wan), Ok(wan), _) => Ok((DualNetwork::Wan, wan)),
+            (Some(DualNetwork::Lan), _, Ok(lan)) => Ok((DualNetwork::Lan, lan)),
             (_, wan, lan) => Err(PerNetwork { wan, lan }.error()),
         })
     }

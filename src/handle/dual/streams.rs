@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 use super::pair::better;
-use super::{FirstOf, JoinBoth, Network, PerNetwork};
+use super::{DualNetwork, FirstOf, JoinBoth, PerNetwork};
 use crate::core::validate::Candidate;
 use crate::core::{Found, PeerRecord, ProvidersFound, Record, RecordKey, Validator};
 use crate::handle::{Providers, Values};
@@ -118,7 +118,7 @@ impl Stream for DualValues {
         poll_both((wan, lan), cx, |record: Record| {
             if let Some(best) = &*best {
                 let [old, new] = [best, &record].map(|record| Candidate::new(&record.value, record.expires));
-                if best.value == record.value || better(&**validator, key, old, new) == Network::Wan {
+                if best.value == record.value || better(&**validator, key, old, new) == DualNetwork::Wan {
                     return None;
                 }
             }

@@ -19,7 +19,7 @@ use libp2p_swarm::{
 };
 
 use crate::core::{ConfigError, Event};
-use crate::handle::{DualHandle, Network, PerNetwork};
+use crate::handle::{DualHandle, DualNetwork, PerNetwork};
 use crate::net::behaviour::Behaviour;
 use crate::net::config::Config;
 use crate::net::handler::Handler;
@@ -66,7 +66,7 @@ pub struct Dual {
 #[non_exhaustive]
 pub struct DualEvent {
     /// The network.
-    pub network: Network,
+    pub network: DualNetwork,
     /// The event.
     pub event: Event,
 }
@@ -138,12 +138,12 @@ type DualEffect = ToSwarm<DualEvent, THandlerInEvent<Dual>>;
 
 impl Dual {
     fn poll_wan(&mut self, cx: &mut Context<'_>) -> Poll<DualEffect> {
-        let event = |event| DualEvent { network: Network::Wan, event };
+        let event = |event| DualEvent { network: DualNetwork::Wan, event };
         self.wan.poll(cx).map(|effect| effect.map_out(event).map_in(Either::Left))
     }
 
     fn poll_lan(&mut self, cx: &mut Context<'_>) -> Poll<DualEffect> {
-        let event = |event| DualEvent { network: Network::Lan, event };
+        let event = |event| DualEvent { network: DualNetwork::Lan, event };
         self.lan.poll(cx).map(|effect| effect.map_out(event).map_in(Either::Right))
     }
 }

@@ -11,7 +11,7 @@ use super::fixtures::{
 };
 use crate::core::Timestamp;
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
-use crate::core::store::{Found, Judge, Op, Put, Scan, StoreError};
+use crate::core::store::{Judge, Op, OpOutput, Put, Scan, StoreError};
 use crate::core::{Record, RecordKey};
 
 const LATER: Timestamp = Timestamp::from_secs(2_000);
@@ -507,7 +507,7 @@ impl Conformance<'_> {
         let reads: Vec<_> = (0..50).map(|n| (n, store.begin(NOW, get(n)))).collect();
         for (n, ticket) in reads.into_iter().rev() {
             match ok(store.ended(ticket), "an overlapping read ends") {
-                Found::Value(Some(found)) => {
+                OpOutput::Value(Some(found)) => {
                     assert_eq!(found.value[..], [n], "a ticket brings the answer to its own question");
                 }
                 other => panic!("a ticket brings the answer to its own question, not {other:?}"),

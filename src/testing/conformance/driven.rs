@@ -15,7 +15,7 @@ use libp2p_identity::PeerId;
 use crate::core::Contact;
 use crate::core::Key;
 use crate::core::Timestamp;
-use crate::core::store::{Done, Found, Item, Judge, Op, Put, Scan, Sender, Store, StoreError, Ticket, Usage};
+use crate::core::store::{Done, Item, Judge, Op, OpOutput, Put, Scan, Sender, Store, StoreError, Ticket, Usage};
 use crate::core::{ProviderRecord, Record, RecordKey};
 
 /// A store under test. Every operation returns when it is done, and every ticket is followed.
@@ -75,7 +75,7 @@ impl<'a> Driven<'a> {
     /// The store's own.
     pub fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         match self.run(now, Op::Get(key.clone()))? {
-            Found::Value(found) => Ok(found),
+            OpOutput::Value(found) => Ok(found),
             other => panic!("a get finds a value, not {other:?}"),
         }
     }
@@ -87,7 +87,7 @@ impl<'a> Driven<'a> {
     /// The store's own.
     pub fn providers(&mut self, now: Timestamp, key: &RecordKey) -> Result<Vec<ProviderRecord>, StoreError> {
         match self.run(now, Op::Providers(key.clone()))? {
-            Found::Providers(found) => Ok(found),
+            OpOutput::Providers(found) => Ok(found),
             other => panic!("a read of providers finds providers, not {other:?}"),
         }
     }
@@ -99,7 +99,7 @@ impl<'a> Driven<'a> {
     /// The store's own.
     pub fn scan(&mut self, what: Scan, after: Option<&Key>, limit: usize) -> Result<Vec<Item>, StoreError> {
         match self.run(Timestamp::ZERO, Op::Scan { what, after: after.copied(), limit })? {
-            Found::Items(found) => Ok(found),
+            OpOutput::Items(found) => Ok(found),
             other => panic!("a scan finds items, not {other:?}"),
         }
     }
@@ -111,7 +111,7 @@ impl<'a> Driven<'a> {
     /// The store's own.
     pub fn saved_peers(&mut self) -> Result<Vec<Arc<Contact>>, StoreError> {
         match self.run(Timestamp::ZERO, Op::SavedPeers)? {
-            Found::Peers(found) => Ok(found),
+            OpOutput::Peers(found) => Ok(found),
             other => panic!("a read of peers finds peers, not {other:?}"),
         }
     }
@@ -177,14 +177,14 @@ impl<'a> Driven<'a> {
     /// The store's own.
     pub fn expire_until(&mut self, now: Timestamp, limit: usize, latest: Timestamp) -> Result<usize, StoreError> {
         match self.run(now, Op::Expire { limit, latest })? {
-            Found::Expired(count) => Ok(count),
+            OpOutput::Expired(count) => Ok(count),
             other => panic!("expiry finds a count, not {other:?}"),
         }
     }
 
     fn kept(&mut self, now: Timestamp, op: Op) -> Result<(), StoreError> {
         match self.run(now, op)? {
-            Found::Kept { .. } => Ok(()),
+            OpOutput::Kept { .. } => Ok(()),
             other => panic!("a record that is not refused is kept, not {other:?}"),
         }
     }

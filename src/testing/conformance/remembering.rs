@@ -9,7 +9,7 @@ use super::fixtures::{NOW, all, everything, ok, pages, peer, present, provider, 
 use super::{Conformance, Driven};
 use crate::core::Contact;
 use crate::core::Timestamp;
-use crate::core::store::{Done, Found, Item, Judge, Op, Put, SEQUENCE_MEMORY, Scan, StoreError};
+use crate::core::store::{Done, Item, Judge, Op, OpOutput, Put, SEQUENCE_MEMORY, Scan, StoreError};
 use crate::core::validate::{Candidate, InvalidValue, Valid, Validator};
 use crate::core::{Record, RecordKey};
 
@@ -123,7 +123,7 @@ impl Conformance<'_> {
             record.expires = (!own).then_some(LATER);
             store.run(NOW, Op::Put(Box::new(Put::new(record, Judge::new(Arc::new(Greatest), Duration::ZERO)))))
         };
-        let kept = |done: &Done, superseded| matches!(done, Ok(Found::Kept { superseded: s }) if *s == superseded);
+        let kept = |done: &Done, superseded| matches!(done, Ok(OpOutput::Kept { superseded: s }) if *s == superseded);
         assert!(kept(&put(&mut store, b"m", true), false), "nothing is kept before the first");
         assert_eq!(put(&mut store, b"a", false).map(drop), Err(StoreError::Old), "the judge prefers what is kept");
         assert_eq!(put(&mut store, b"x!", false).map(drop), Err(StoreError::Conflict), "the judge lets it not succeed");

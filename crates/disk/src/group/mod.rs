@@ -18,11 +18,11 @@ use super::DiskStoreConfig;
 use super::cache::Name;
 use super::row::{self, Provided, value_size};
 use super::seed::Seed;
-use super::tables::{Counts, Kind, Place, Span, Writable, expiry_key, expiry_of, expiry_span, own_key, place_of};
+use super::tables::{Counts, Place, Span, TableKind, Writable, expiry_key, expiry_of, expiry_span, own_key, place_of};
 use libp2p_kad_dht::core::Record;
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::eviction::Cost;
-use libp2p_kad_dht::core::store::{Done, Found, Item, Op, StoreError, touch_provider};
+use libp2p_kad_dht::core::store::{Done, Item, Op, OpOutput, StoreError, touch_provider};
 
 /// Maximum number of damaged rows that are kept for inspection; the others are deleted.
 const MAX_DAMAGED: u64 = 1_024;
@@ -75,9 +75,9 @@ impl<'t, 'c> Group<'t, 'c> {
             Task::Op(now, op) => (*now, op),
             Task::PutAside((kind, place)) => {
                 self.first_of(*kind, place)?;
-                return Ok(Ok(Found::Nothing));
+                return Ok(Ok(OpOutput::Nothing));
             }
-            Task::Time(_) => return Ok(Ok(Found::Nothing)),
+            Task::Time(_) => return Ok(Ok(OpOutput::Nothing)),
         };
         match op {
             Op::Put(put) => return self.put(now, put),
@@ -85,7 +85,7 @@ impl<'t, 'c> Group<'t, 'c> {
             Op::Remove(key) => self.forget_value(&place_of(&key.key()))?,
             Op::AddProvider(record, from) => {
                 let kept = self.add_provider(now, record, from.as_ref())?;
-                return Ok(kept.map(|()| Found::Kept { superseded: false }));
+                return Ok(kept.map(|()| OpOutput::Kept { superseded: false }));
             }
             Op::RemoveProvider(key, provider) => self.remove_provider(&place_of(&key.key()), provider)?,
             Op::SavePeers(peers) => {
@@ -93,12 +93,12 @@ impl<'t, 'c> Group<'t, 'c> {
             }
             Op::Expire { limit, latest } => {
                 let cut = self.cut(now, *latest, *limit)?;
-                return Ok(Ok(Found::Expired(cut + self.expire(now, limit - cut)?)));
+                return Ok(Ok(OpOutput::Expired(cut + self.expire(now, limit - cut)?)));
             }
             // These are reads, which the readers do.
             Op::Get(_) | Op::Providers(_) | Op::Scan { .. } | Op::SavedPeers => return Ok(Err(StoreError::Failed)),
         }
-        Ok(Ok(Found::Nothing))
+        Ok(Ok(OpOutput::Nothing))
     }
 
     /// Writes the counts; must be the last write of the group.
@@ -142,8 +142,8 @@ impl<'t, 'c> Group<'t, 'c> {
                 break;
             }
             taken += match kind {
-                Kind::Value => self.expire_value(at, &place)?,
-                Kind::Provided => self.expire_provided(now, &place, limit - taken)?,
+                TableKind::Value => self.expire_value(at, &place)?,
+                TableKind::Provided => self.expire_provided(now, &place, limit - taken)?,
             };
             // Otherwise an index row without a record would be found again and again.
             if self.first_of(kind, &place)? != Some(at) {
@@ -156,7 +156,7 @@ impl<'t, 'c> Group<'t, 'c> {
     /// Makes items of other peers that expire after `latest` expire at `latest`, up to `limit` rows. Such items remain
     /// after a clock that was ahead is set back.
     fn cut(&mut self, now: Timestamp, latest: Timestamp, limit: usize) -> Result<usize, StorageError> {
-        let (after, own) = (expiry_key(latest, Kind::Provided, &[u8::MAX; 32]), narrow(self.counts.own));
+        let (after, own) = (expiry_key(latest, TableKind::Provided, &[u8::MAX; 32]), narrow(self.counts.own));
         let rows = self.tables.expiry.range::<[u8; 41]>((Bound::Excluded(after), Bound::Unbounded))?.rev();
         let keys = rows.take(limit.saturating_add(own)).map(|row| row.map(|(key, _)| key.value()));
         let mut cut = 0;
@@ -166,8 +166,8 @@ impl<'t, 'c> Group<'t, 'c> {
             }
             let (at, kind, place) = expiry_of(&key);
             match kind {
-                Kind::Value => self.cut_value(now, latest, &place)?,
-                Kind::Provided => self.cut_provided(latest, &place)?,
+                TableKind::Value => self.cut_value(now, latest, &place)?,
+                TableKind::Provided => self.cut_provided(latest, &place)?,
             }
             if self.first_of(kind, &place)? != Some(at) {
                 self.tables.expiry.remove(key)?;
@@ -178,10 +178,10 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// The first expiry at this place.
-    fn first_of(&mut self, kind: Kind, place: &Place) -> Result<Option<Timestamp>, StorageError> {
+    fn first_of(&mut self, kind: TableKind, place: &Place) -> Result<Option<Timestamp>, StorageError> {
         Ok(match kind {
-            Kind::Value => self.value_at(place)?.and_then(|(record, _)| record.expires),
-            Kind::Provided => self.provided_at(place)?.first(),
+            TableKind::Value => self.value_at(place)?.and_then(|(record, _)| record.expires),
+            TableKind::Provided => self.provided_at(place)?.first(),
         })
     }
 
@@ -190,7 +190,7 @@ impl<'t, 'c> Group<'t, 'c> {
         let found = row::decode_value(row.value());
         drop(row);
         if found.is_none() {
-            self.put_aside((Kind::Value, *place))?;
+            self.put_aside((TableKind::Value, *place))?;
         }
         Ok(found)
     }
@@ -200,7 +200,7 @@ impl<'t, 'c> Group<'t, 'c> {
         let found = Provided::decode(row.value());
         drop(row);
         if found.is_none() {
-            self.put_aside((Kind::Provided, *place))?;
+            self.put_aside((TableKind::Provided, *place))?;
         }
         Ok(found.unwrap_or_default())
     }
@@ -210,8 +210,8 @@ impl<'t, 'c> Group<'t, 'c> {
         report(&place);
         let key = own_key(&place, kind);
         let table = match kind {
-            Kind::Value => &mut self.tables.values,
-            Kind::Provided => &mut self.tables.provided,
+            TableKind::Value => &mut self.tables.values,
+            TableKind::Provided => &mut self.tables.provided,
         };
         if let Some(row) = table.remove(place)?
             && self.tables.damaged.len()? < MAX_DAMAGED

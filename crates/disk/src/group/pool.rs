@@ -6,7 +6,7 @@
 use redb::{ReadableTable as _, StorageError};
 
 use super::super::row::{Provided, decode_value, encode_value};
-use super::super::tables::{Id, Kind, charged_key, charged_of, heavy_key, heavy_of, weight_key};
+use super::super::tables::{Id, TableKind, charged_key, charged_of, heavy_key, heavy_of, weight_key};
 use super::Group;
 use libp2p_kad_dht::core::Timestamp;
 use libp2p_kad_dht::core::store::eviction::{self, Account, Accounts, Cost, Ranked, Size, Wanted};
@@ -14,11 +14,11 @@ use libp2p_kad_dht::core::store::eviction::{self, Account, Accounts, Cost, Ranke
 /// The records of one kind, which share their bounds.
 pub(super) struct Pool<'g, 't, 'c> {
     group: &'g mut Group<'t, 'c>,
-    kind: Kind,
+    kind: TableKind,
 }
 
 impl<'t, 'c> Group<'t, 'c> {
-    pub(super) fn pool(&mut self, kind: Kind) -> Pool<'_, 't, 'c> {
+    pub(super) fn pool(&mut self, kind: TableKind) -> Pool<'_, 't, 'c> {
         Pool { group: self, kind }
     }
 
@@ -29,7 +29,7 @@ impl<'t, 'c> Group<'t, 'c> {
         if !self.config.is_exceeded(&self.counts) {
             return Ok(0);
         }
-        for kind in [Kind::Value, Kind::Provided] {
+        for kind in [TableKind::Value, TableKind::Provided] {
             let victims = eviction::victims(&mut self.pool(kind), now, Wanted::Less)?.unwrap_or_default();
             gone += victims.len();
             self.drop_all(kind, victims)?;
@@ -38,7 +38,7 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// Removes expired records until there is space for `more` of this kind, within the steps of one write.
-    pub(super) fn expire_for(&mut self, now: Timestamp, kind: Kind, more: Size) -> Result<(), StorageError> {
+    pub(super) fn expire_for(&mut self, now: Timestamp, kind: TableKind, more: Size) -> Result<(), StorageError> {
         for _ in 0..eviction::MAX_STEPS {
             if self.config.has_room(&self.counts, kind, more, Size::default()) || self.expire(now, 1)? == 0 {
                 break;
@@ -48,21 +48,21 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// Removes evicted records.
-    pub(super) fn drop_all(&mut self, kind: Kind, victims: Vec<Id>) -> Result<(), StorageError> {
+    pub(super) fn drop_all(&mut self, kind: TableKind, victims: Vec<Id>) -> Result<(), StorageError> {
         for (place, rank) in victims {
             match kind {
-                Kind::Value => self.forget_value(&place)?,
-                Kind::Provided => self.drop_provider(&place, rank)?,
+                TableKind::Value => self.forget_value(&place)?,
+                TableKind::Provided => self.drop_provider(&place, rank)?,
             }
         }
         Ok(())
     }
 
     /// The cost of a remote record, from its row.
-    fn cost_of(&mut self, kind: Kind, (place, rank): Id) -> Result<Option<Cost>, StorageError> {
+    fn cost_of(&mut self, kind: TableKind, (place, rank): Id) -> Result<Option<Cost>, StorageError> {
         Ok(match kind {
-            Kind::Value => self.value_at(&place)?.filter(|(record, _)| !record.own).map(|(_, cost)| cost),
-            Kind::Provided => {
+            TableKind::Value => self.value_at(&place)?.filter(|(record, _)| !record.own).map(|(_, cost)| cost),
+            TableKind::Provided => {
                 let row = self.provided_at(&place)?;
                 self.with_rank(&place, &row, rank).map(|at| row.entries[at].cost)
             }
@@ -75,9 +75,9 @@ impl<'t, 'c> Group<'t, 'c> {
     }
 
     /// Writes the cost of a record into its row.
-    fn note_cost(&mut self, kind: Kind, (place, rank): Id, cost: &Cost) -> Result<(), StorageError> {
+    fn note_cost(&mut self, kind: TableKind, (place, rank): Id, cost: &Cost) -> Result<(), StorageError> {
         match kind {
-            Kind::Value => {
+            TableKind::Value => {
                 let row = self.tables.values.get(place)?.and_then(|row| decode_value(row.value()));
                 if let Some((record, noted)) = row
                     && noted != *cost
@@ -85,7 +85,7 @@ impl<'t, 'c> Group<'t, 'c> {
                     self.tables.values.insert(place, encode_value(&record, cost).as_slice())?;
                 }
             }
-            Kind::Provided => {
+            TableKind::Provided => {
                 let mut row = self.provided_at(&place)?;
                 if let Some(at) = self.with_rank(&place, &row, rank)
                     && row.entries[at].cost != *cost

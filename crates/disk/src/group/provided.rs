@@ -6,7 +6,7 @@ use libp2p_identity::PeerId;
 use redb::StorageError;
 
 use super::super::row::{Entry, NO_COST, Provided, narrow};
-use super::super::tables::{Id, Kind, Place, expiry_key, own_key, place_of};
+use super::super::tables::{Id, Place, TableKind, expiry_key, own_key, place_of};
 use super::{Group, less, wide};
 use libp2p_kad_dht::core::store::eviction::{self, Cost, Size, Wanted};
 use libp2p_kad_dht::core::store::{Sender, StoreError};
@@ -109,7 +109,7 @@ impl Group<'_, '_> {
         let id = self.provider_id(place, entry);
         let mut row = self.provided_at(place)?;
         if let Some(known) = row.remote().find(|known| known.peer == entry.peer).map(|known| known.cost) {
-            let mut after = known.sent_again(&self.pool(Kind::Provided), entry.cost.account)?;
+            let mut after = known.sent_again(&self.pool(TableKind::Provided), entry.cost.account)?;
             (after.bytes, after.near) = (entry.cost.bytes, entry.cost.near);
             self.make_room(now, Wanted::Update(id, &known, &after))?;
             return Ok(Some(after));
@@ -137,14 +137,16 @@ impl Group<'_, '_> {
             return Ok(Some(entry.cost));
         }
         let size = Size { records: 1, bytes: entry.cost.bytes.into() };
-        self.expire_for(now, Kind::Provided, size)?;
+        self.expire_for(now, TableKind::Provided, size)?;
         Ok(self.make_room(now, Wanted::New(id.1, &entry.cost))?.then_some(entry.cost))
     }
 
     /// Evicts records; false if the new record itself would be the first to be evicted.
     fn make_room(&mut self, now: Timestamp, wanted: Wanted<'_, Id>) -> Result<bool, StorageError> {
-        let Some(victims) = eviction::victims(&mut self.pool(Kind::Provided), now, wanted)? else { return Ok(false) };
-        self.drop_all(Kind::Provided, victims)?;
+        let Some(victims) = eviction::victims(&mut self.pool(TableKind::Provided), now, wanted)? else {
+            return Ok(false);
+        };
+        self.drop_all(TableKind::Provided, victims)?;
         Ok(true)
     }
 
@@ -158,16 +160,16 @@ impl Group<'_, '_> {
             true => drop(self.tables.provided.remove(place)?),
             false => drop(self.tables.provided.insert(place, new.encode().as_slice())?),
         }
-        self.changed.insert((Kind::Provided, *place));
+        self.changed.insert((TableKind::Provided, *place));
         if old.first() != new.first() {
-            let key = |at| expiry_key(at, Kind::Provided, place);
+            let key = |at| expiry_key(at, TableKind::Provided, place);
             old.first().map(|at| self.tables.expiry.remove(key(at)).map(drop)).transpose()?;
             new.first().map(|at| self.tables.expiry.insert(key(at), ()).map(drop)).transpose()?;
         }
         let own = |row: &Provided| row.entries.iter().filter(|entry| entry.own).count();
         match (own(old), own(new)) {
-            (0, 1..) => drop(self.tables.own.insert(own_key(place, Kind::Provided), ())?),
-            (1.., 0) => drop(self.tables.own.remove(own_key(place, Kind::Provided))?),
+            (0, 1..) => drop(self.tables.own.insert(own_key(place, TableKind::Provided), ())?),
+            (1.., 0) => drop(self.tables.own.remove(own_key(place, TableKind::Provided))?),
             _ => {}
         }
         less(&mut self.counts.own, wide(own(old)));
@@ -182,7 +184,7 @@ impl Group<'_, '_> {
             less(&mut self.counts.provider_bytes, entry.cost.bytes.into());
             if !new.remote().any(|kept| kept.peer == entry.peer) {
                 let id = self.provider_id(place, entry);
-                eviction::update_accounts(&mut self.pool(Kind::Provided), id, Some(&entry.cost), None)?;
+                eviction::update_accounts(&mut self.pool(TableKind::Provided), id, Some(&entry.cost), None)?;
             }
         }
         for entry in new.remote() {
@@ -191,7 +193,7 @@ impl Group<'_, '_> {
             let known = old.remote().find(|known| known.peer == entry.peer).map(|known| &known.cost);
             if known != Some(&entry.cost) {
                 let id = self.provider_id(place, entry);
-                eviction::update_accounts(&mut self.pool(Kind::Provided), id, known, Some(&entry.cost))?;
+                eviction::update_accounts(&mut self.pool(TableKind::Provided), id, known, Some(&entry.cost))?;
             }
         }
         Ok(())

@@ -37,12 +37,12 @@ impl Group<'_, '_> {
         for row in tables.values.iter().unwrap() {
             let (place, row) = row.unwrap();
             let (place, (record, cost)) = (place.value(), row::decode_value(row.value()).unwrap());
-            expiry.extend(record.expires.map(|at| expiry_key(at, Kind::Value, &place)));
+            expiry.extend(record.expires.map(|at| expiry_key(at, TableKind::Value, &place)));
             if record.own {
-                own.push(own_key(&place, Kind::Value));
+                own.push(own_key(&place, TableKind::Value));
                 assert_eq!(Cost { bytes: 0, ..cost }, NO_COST);
             } else {
-                costs.push((Kind::Value, (place, self.seed.of_value(&place)), cost));
+                costs.push((TableKind::Value, (place, self.seed.of_value(&place)), cost));
             }
         }
         for row in tables.provided.iter().unwrap() {
@@ -53,12 +53,12 @@ impl Group<'_, '_> {
             peers.dedup();
             assert_eq!(peers.len(), row.entries.len(), "each peer once");
             assert!(row.remote().count() <= self.config.max_providers_per_key);
-            expiry.extend(row.first().map(|at| expiry_key(at, Kind::Provided, &place)));
+            expiry.extend(row.first().map(|at| expiry_key(at, TableKind::Provided, &place)));
             if row.entries.iter().any(|entry| entry.own) {
-                own.push(own_key(&place, Kind::Provided));
+                own.push(own_key(&place, TableKind::Provided));
             }
             let ranked = |entry: &row::Entry| (place, self.seed.of_provider(&place, &entry.peer));
-            costs.extend(row.remote().map(|entry| (Kind::Provided, ranked(entry), entry.cost)));
+            costs.extend(row.remote().map(|entry| (TableKind::Provided, ranked(entry), entry.cost)));
         }
         expiry.sort_unstable();
         own.sort_unstable();
@@ -68,13 +68,13 @@ impl Group<'_, '_> {
         assert_eq!(self.counts, self.counted().unwrap());
     }
 
-    fn assert_charged(&self, costs: &[(Kind, super::super::tables::Id, Cost)]) {
+    fn assert_charged(&self, costs: &[(TableKind, super::super::tables::Id, Cost)]) {
         let mut charged: Vec<_> =
             costs.iter().map(|(kind, id, cost)| charged_key(*kind, cost.account, cost.tier(), *id)).collect();
         charged.sort_unstable();
         let keys: Vec<_> = self.tables.charged.iter().unwrap().map(|row| row.unwrap().0.value()).collect();
         assert_eq!(keys, charged, "each remote record is charged once");
-        let mut weights: BTreeMap<_, (u64, Kind, Account)> = BTreeMap::new();
+        let mut weights: BTreeMap<_, (u64, TableKind, Account)> = BTreeMap::new();
         for (kind, _, cost) in costs {
             for account in std::iter::successors(Some(cost.account), |account| account.parent()) {
                 weights.entry(weight_key(*kind, account)).or_insert((0, *kind, account)).0 += cost.shares();

@@ -5,10 +5,10 @@
 use redb::{ReadableTable as _, StorageError};
 
 use super::super::row::{NO_COST, encode_value, value_size};
-use super::super::tables::{Id, Kind, Place, expiry_key, order_key, order_of, own_key, place_of};
+use super::super::tables::{Id, Place, TableKind, expiry_key, order_key, order_of, own_key, place_of};
 use super::{Group, less, wide};
 use libp2p_kad_dht::core::store::eviction::{self, Cost, Size, Wanted};
-use libp2p_kad_dht::core::store::{Done, Found, Put, Sender, StoreError, tombstone, touch_value};
+use libp2p_kad_dht::core::store::{Done, OpOutput, Put, Sender, StoreError, tombstone, touch_value};
 use libp2p_kad_dht::core::{Record, Timestamp};
 
 impl Group<'_, '_> {
@@ -28,7 +28,7 @@ impl Group<'_, '_> {
             true => self.write_value(&place, &judged.record, &NO_COST, old).map(Ok)?,
             false => self.put_remote(now, &place, &judged.record, old, put.from.as_ref())?,
         };
-        Ok(kept.map(|()| Found::Kept { superseded: judged.superseded }))
+        Ok(kept.map(|()| OpOutput::Kept { superseded: judged.superseded }))
     }
 
     pub(super) fn touch_value(&mut self, now: Timestamp, read: &Record, at: Timestamp) -> Result<(), StorageError> {
@@ -37,7 +37,7 @@ impl Group<'_, '_> {
         let Some((mut record, cost)) = kept else { return Ok(()) };
         if touch_value(&mut record, read, at) {
             self.tables.values.insert(place, encode_value(&record, &cost).as_slice())?;
-            self.changed.insert((Kind::Value, place));
+            self.changed.insert((TableKind::Value, place));
         }
         Ok(())
     }
@@ -56,19 +56,19 @@ impl Group<'_, '_> {
         let known = old.as_ref().filter(|(old, _)| !old.own && !old.is_expired(now));
         let (victims, cost) = if let Some((old, before)) = known {
             let mut after = match old.value == record.value {
-                true => before.sent_again(&self.pool(Kind::Value), by)?,
+                true => before.sent_again(&self.pool(TableKind::Value), by)?,
                 false => before.replaced(by, bytes, now),
             };
             (after.near, after.bytes) = (near, bytes);
-            (eviction::victims(&mut self.pool(Kind::Value), now, Wanted::Update(id, before, &after))?, after)
+            (eviction::victims(&mut self.pool(TableKind::Value), now, Wanted::Update(id, before, &after))?, after)
         } else {
             let cost = Cost::new(by, bytes, now, near);
             let size = Size { records: 1, bytes: bytes.into() };
-            self.expire_for(now, Kind::Value, size)?;
-            (eviction::victims(&mut self.pool(Kind::Value), now, Wanted::New(id.1, &cost))?, cost)
+            self.expire_for(now, TableKind::Value, size)?;
+            (eviction::victims(&mut self.pool(TableKind::Value), now, Wanted::New(id.1, &cost))?, cost)
         };
         let Some(victims) = victims else { return Ok(Err(StoreError::Full)) };
-        self.drop_all(Kind::Value, victims)?;
+        self.drop_all(TableKind::Value, victims)?;
         // The old value, if it expired, may have been removed by now.
         let old = self.value_at(place)?;
         self.write_value(place, record, &cost, old.filter(|(old, _)| !old.is_expired(now)))?;
@@ -93,18 +93,18 @@ impl Group<'_, '_> {
             Some((old, before)) if !old.own && !record.own => {
                 self.index_value(place, Some(&old), Some(record))?;
                 self.tables.values.insert(place, encode_value(record, cost).as_slice())?;
-                eviction::update_accounts(&mut self.pool(Kind::Value), id, Some(&before), Some(cost))?;
+                eviction::update_accounts(&mut self.pool(TableKind::Value), id, Some(&before), Some(cost))?;
             }
             _ => {
                 self.forget_value(place)?;
                 self.index_value(place, None, Some(record))?;
                 self.tables.values.insert(place, encode_value(record, cost).as_slice())?;
                 if !record.own {
-                    eviction::update_accounts(&mut self.pool(Kind::Value), id, None, Some(cost))?;
+                    eviction::update_accounts(&mut self.pool(TableKind::Value), id, None, Some(cost))?;
                 }
             }
         }
-        self.changed.insert((Kind::Value, *place));
+        self.changed.insert((TableKind::Value, *place));
         Ok(())
     }
 
@@ -112,10 +112,10 @@ impl Group<'_, '_> {
     fn index_value(&mut self, place: &Place, old: Option<&Record>, new: Option<&Record>) -> Result<(), StorageError> {
         if let Some(old) = old {
             old.expires
-                .map(|at| self.tables.expiry.remove(expiry_key(at, Kind::Value, place)).map(drop))
+                .map(|at| self.tables.expiry.remove(expiry_key(at, TableKind::Value, place)).map(drop))
                 .transpose()?;
             if old.own {
-                self.tables.own.remove(own_key(place, Kind::Value))?;
+                self.tables.own.remove(own_key(place, TableKind::Value))?;
                 less(&mut self.counts.own, 1);
             } else {
                 less(&mut self.counts.values, 1);
@@ -124,10 +124,10 @@ impl Group<'_, '_> {
         }
         if let Some(new) = new {
             new.expires
-                .map(|at| self.tables.expiry.insert(expiry_key(at, Kind::Value, place), ()).map(drop))
+                .map(|at| self.tables.expiry.insert(expiry_key(at, TableKind::Value, place), ()).map(drop))
                 .transpose()?;
             if new.own {
-                self.tables.own.insert(own_key(place, Kind::Value), ())?;
+                self.tables.own.insert(own_key(place, TableKind::Value), ())?;
             }
             self.counts.add_value(new);
         }
@@ -143,10 +143,10 @@ impl Group<'_, '_> {
         self.index_value(place, Some(&old), None)?;
         if !old.own {
             let id = self.value_id(place);
-            eviction::update_accounts(&mut self.pool(Kind::Value), id, Some(&cost), None)?;
+            eviction::update_accounts(&mut self.pool(TableKind::Value), id, Some(&cost), None)?;
         }
         self.tables.values.remove(place)?;
-        self.changed.insert((Kind::Value, *place));
+        self.changed.insert((TableKind::Value, *place));
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Group<'_, '_> {
         new.put = old.put.map(|at| at.min(now));
         self.index_value(place, Some(&old), Some(&new))?;
         self.tables.values.insert(place, encode_value(&new, &cost).as_slice())?;
-        self.changed.insert((Kind::Value, *place));
+        self.changed.insert((TableKind::Value, *place));
         Ok(())
     }
 
@@ -181,7 +181,7 @@ impl Group<'_, '_> {
         }
         self.tables.sequences.insert(place, (sequence, until.as_micros()))?;
         self.tables.sequence_order.insert(order_key(until.as_micros(), place), ())?;
-        self.changed.insert((Kind::Value, *place));
+        self.changed.insert((TableKind::Value, *place));
         while self.counts.sequences > wide(self.config.max_sequences) {
             let Some((_, first)) = self.tables.sequence_order.pop_first()?.map(|(key, _)| order_of(&key.value()))
             else {
@@ -189,7 +189,7 @@ impl Group<'_, '_> {
                 break;
             };
             self.tables.sequences.remove(first)?;
-            self.changed.insert((Kind::Value, first));
+            self.changed.insert((TableKind::Value, first));
             less(&mut self.counts.sequences, 1);
         }
         Ok(())

@@ -52,7 +52,7 @@ fn usage(store: &DiskStore) -> (usize, usize, usize) {
 }
 
 /// Repeats an operation until it no longer reports damage, since the row is moved aside in the background.
-fn after_the_report(store: &mut Opened, op: &Op) -> Found {
+fn after_the_report(store: &mut Opened, op: &Op) -> OpOutput {
     for _ in 0..1_000 {
         match store.run(NOW, op.clone()) {
             Ok(found) => return found,
@@ -75,12 +75,12 @@ fn a_read_reports_what_is_damaged_and_the_next_finds_nothing() {
         let op = Op::Get(key.into());
         assert!(matches!(store.run(NOW, op.clone()), Err(StoreError::Damaged)), "{key}");
         let next = after_the_report(&mut store, &op);
-        assert!(matches!(next, Found::Value(None)), "{key}: {next:?}");
+        assert!(matches!(next, OpOutput::Value(None)), "{key}: {next:?}");
     }
     let op = Op::Providers("bad".into());
     assert!(matches!(store.run(NOW, op.clone()), Err(StoreError::Damaged)));
     let next = after_the_report(&mut store, &op);
-    assert!(matches!(next, Found::Providers(found) if found.is_empty()));
+    assert!(matches!(next, OpOutput::Providers(found) if found.is_empty()));
     assert_eq!(usage(&store), (1, 3, 0), "counted anew");
     assert_eq!(all(&mut store, Scan::All).len(), 4);
     drop(store);

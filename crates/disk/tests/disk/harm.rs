@@ -41,16 +41,18 @@ fn use_it(what: &str, path: &Path, values: &BTreeMap<String, Vec<u8>>) -> Option
     let mut lost = 0;
     for (key, bytes) in values {
         match store.run(NOW, Op::Get(key.as_str().into())) {
-            Ok(Found::Value(Some(found))) => assert_eq!(found.value[..], bytes[..], "{what}: {key}"),
-            Ok(Found::Value(None)) | Err(StoreError::Damaged | StoreError::Failed) => lost += 1,
+            Ok(OpOutput::Value(Some(found))) => assert_eq!(found.value[..], bytes[..], "{what}: {key}"),
+            Ok(OpOutput::Value(None)) | Err(StoreError::Damaged | StoreError::Failed) => lost += 1,
             other => panic!("{what}: {key}: {other:?}"),
         }
     }
     // A scan finds every record that a single read finds, except for neighbours of the damage.
     let found = store.run(NOW, Op::Scan { what: Scan::Values, after: None, limit: usize::MAX });
     match found {
-        Ok(Found::Items(items)) if lost == 0 => assert_eq!(items.len(), values.len(), "{what}"),
-        Ok(Found::Items(items)) => assert!(items.len() + 3 * lost >= values.len(), "{what}: {lost}, {}", items.len()),
+        Ok(OpOutput::Items(items)) if lost == 0 => assert_eq!(items.len(), values.len(), "{what}"),
+        Ok(OpOutput::Items(items)) => {
+            assert!(items.len() + 3 * lost >= values.len(), "{what}: {lost}, {}", items.len())
+        }
         other => panic!("{what}: {other:?}"),
     }
     let ops = [

@@ -92,8 +92,8 @@ fn reads_from_the_disk_do_not_wait_while_the_file_grows() {
             std::thread::sleep(Duration::from_micros(200));
             while let Some(done) = store.poll_done(Waker::noop()) {
                 match done {
-                    (t, Ok(Found::Value(Some(_)))) if t == ticket => answered = true,
-                    (ticket, Ok(Found::Kept { .. })) => writes.retain(|t| *t != ticket),
+                    (t, Ok(OpOutput::Value(Some(_)))) if t == ticket => answered = true,
+                    (ticket, Ok(OpOutput::Kept { .. })) => writes.retain(|t| *t != ticket),
                     other => panic!("{other:?}"),
                 }
             }

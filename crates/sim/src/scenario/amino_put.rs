@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Params, Scenario};
 use crate::{
-    Directory, Implementation, Latency, Link, Metrics, Monitor, Network, NetworkEvent, NodeIndex, Outcome, Population,
-    Random, Samples, StockRules, TableModel, config_with_k, key_position, populate,
+    Directory, Implementation, Latency, Link, Measurements, Monitor, Network, NetworkEvent, NodeIndex, Outcome,
+    Population, Random, Samples, StockRules, TableModel, config_with_k, key_position, populate,
 };
 use libp2p_kad_dht::core::{Answer, Operation, QueryEvent, QueryOptions, RecordKey};
 
@@ -72,7 +72,7 @@ struct Published {
     failed: usize,
 }
 
-fn put(metrics: &mut Metrics, published: &Published) {
+fn put(metrics: &mut Measurements, published: &Published) {
     for (name, share, _) in TIMES {
         metrics.put(name, published.seconds.quantile(share));
     }

@@ -3,8 +3,8 @@
 use super::live_network::{HOUR, LiveNetwork, Setup, TICK};
 use super::{Params, Scenario};
 use crate::{
-    Churn, Latency, Link, Metric, Monitor, Network, NetworkEvent, NodeIndex, Outcome, Random, Samples, TableHealth,
-    config_with_k,
+    Churn, Latency, Link, Measurement, Monitor, Network, NetworkEvent, NodeIndex, Outcome, Random, Samples,
+    TableHealth, config_with_k,
 };
 use libp2p_kad_dht::core::{Answer, Operation, ProvidersFound, QueryEvent, QueryOptions, RecordKey};
 
@@ -41,7 +41,7 @@ fn judge(outcome: &mut Outcome) {
     outcome.published.put("stale_open", stale_open / 100.0);
     outcome.published.put("know_all_20", know_all);
     let reached = |outcome: &Outcome, name: &str| match outcome.ours.get(name) {
-        Some(Metric::Number(value)) => *value,
+        Some(Measurement::Number(value)) => *value,
         _ => f64::NAN,
     };
     let full = reached(outcome, "stale_full");

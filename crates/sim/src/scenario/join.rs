@@ -137,7 +137,7 @@ fn judge_peaks(requests: &[(f64, f64)], outcome: &mut Outcome) {
 #[cfg(test)]
 mod tests {
     use super::super::super::monitor::Unobserved;
-    use super::super::super::outcome::Metric;
+    use super::super::super::outcome::Measurement;
     use super::*;
 
     /// The requests a second of the same networks at 07c191c, before waiting candidates had entries checked.
@@ -151,7 +151,9 @@ mod tests {
             let mut network = Network::new(seed, Directory::new(seed, 100), Link::public(Latency::Geo6));
             let requests = watch(&mut network, 100, seed, &mut Monitor::new(&mut Unobserved), &mut outcome);
             judge_peaks(&requests, &mut outcome);
-            let Some(Metric::Number(sending)) = outcome.ours.get("requests_s_joined") else { panic!("not counted") };
+            let Some(Measurement::Number(sending)) = outcome.ours.get("requests_s_joined") else {
+                panic!("not counted")
+            };
             (now, before) = (now + sending, before + sent);
         }
         // Another seed changes the figure by more than a thousandth.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Params, Scenario};
 use crate::{
-    Directory, Implementation, Latency, Link, LookupPlan, LookupStats, Metrics, Monitor, Network, Outcome, Population,
-    StockRules, TableModel, config_with_k, populate, run_lookups,
+    Directory, Implementation, Latency, Link, LookupPlan, LookupStats, Measurements, Monitor, Network, Outcome,
+    Population, StockRules, TableModel, config_with_k, populate, run_lookups,
 };
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -57,7 +57,7 @@ fn measure(
     found
 }
 
-fn put(metrics: &mut Metrics, found: &LookupStats) {
+fn put(metrics: &mut Measurements, found: &LookupStats) {
     metrics.put("p50_ms", found.millis.quantile(0.5));
     metrics.put("p95_ms", found.millis.quantile(0.95));
     metrics.put("rpcs", found.rpcs.mean());

@@ -21,13 +21,15 @@ use std::iter::Peekable;
 pub use config::MemoryStoreConfig;
 
 use self::own_items::OwnItems;
-use self::providers::Providers;
+use self::providers::ProviderTable;
 use self::seed::Seed;
 use self::sequences::Sequences;
-use self::values::Values;
+use self::values::ValueTable;
 use super::eviction::Cost;
 use super::tombstone::of_record;
-use super::{Done, Found, Item, Op, Put, Scan, Sender, Store, StoreError, Ticket, Usage, touch_provider, touch_value};
+use super::{
+    Done, Item, Op, OpOutput, Put, Scan, Sender, Store, StoreError, Ticket, Usage, touch_provider, touch_value,
+};
 use crate::core::config::{MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use crate::core::key::Key;
 use crate::core::record::{ProviderRecord, Record, RecordKey};
@@ -56,8 +58,8 @@ use crate::core::time::Timestamp;
 pub struct MemoryStore {
     config: MemoryStoreConfig,
     seed: Seed,
-    values: Values,
-    providers: Providers,
+    values: ValueTable,
+    providers: ProviderTable,
     own: OwnItems,
     over: Sequences,
     /// No record of another peer expires later.
@@ -71,8 +73,8 @@ impl MemoryStore {
     /// always kept.
     pub fn new(config: MemoryStoreConfig, seed: [u8; 32]) -> MemoryStore {
         MemoryStore {
-            values: Values::new(&config),
-            providers: Providers::new(&config),
+            values: ValueTable::new(&config),
+            providers: ProviderTable::new(&config),
             config,
             seed: Seed::new(seed),
             own: OwnItems::new(),
@@ -121,7 +123,7 @@ impl MemoryStore {
                 self.own.take(hash, &old.key, None);
             }
         }
-        Ok(Found::Kept { superseded: judged.superseded })
+        Ok(OpOutput::Kept { superseded: judged.superseded })
     }
 
     /// Removes a value but remembers its sequence number, since other nodes may hold copies.
@@ -155,7 +157,7 @@ impl MemoryStore {
             self.providers.keep(now, hash, &record, of_peer, from.near, || self.seed.account(Some(&from)))?;
             self.own.take(hash, &key, Some(&peer));
         }
-        Ok(Found::Kept { superseded: false })
+        Ok(OpOutput::Kept { superseded: false })
     }
 
     fn touch(&mut self, now: Timestamp, item: &Item, at: Timestamp) -> Done {
@@ -183,7 +185,7 @@ impl MemoryStore {
                 }
             }
         }
-        Ok(Found::Nothing)
+        Ok(OpOutput::Nothing)
     }
 
     fn providers_of(&mut self, now: Timestamp, key: &RecordKey) -> Vec<ProviderRecord> {
@@ -268,28 +270,28 @@ impl Store for MemoryStore {
         Some(match op {
             Op::Get(key) => {
                 let found = self.value(self.seed.of_key(key.as_bytes()), key);
-                Ok(Found::Value(found.filter(|record| !record.is_expired(now))))
+                Ok(OpOutput::Value(found.filter(|record| !record.is_expired(now))))
             }
             Op::Put(put) => self.put_value(now, *put),
             Op::Touch(item, at) => self.touch(now, &item, at),
             Op::Remove(key) => {
                 self.forget_value(self.seed.of_key(key.as_bytes()), &key);
-                Ok(Found::Nothing)
+                Ok(OpOutput::Nothing)
             }
-            Op::Providers(key) => Ok(Found::Providers(self.providers_of(now, &key))),
+            Op::Providers(key) => Ok(OpOutput::Providers(self.providers_of(now, &key))),
             Op::AddProvider(record, from) => self.keep_provider(now, *record, from),
             Op::RemoveProvider(key, provider) => {
                 let hash = self.seed.of_key(key.as_bytes());
                 self.providers.forget(hash, &key, self.seed.of_peer(&provider), &provider);
                 self.own.take(hash, &key, Some(&provider));
-                Ok(Found::Nothing)
+                Ok(OpOutput::Nothing)
             }
-            Op::Scan { what, after, limit } => Ok(Found::Items(self.page(what, after.as_ref(), limit))),
-            Op::SavePeers(_) => Ok(Found::Nothing),
-            Op::SavedPeers => Ok(Found::Peers(Vec::new())),
+            Op::Scan { what, after, limit } => Ok(OpOutput::Items(self.page(what, after.as_ref(), limit))),
+            Op::SavePeers(_) => Ok(OpOutput::Nothing),
+            Op::SavedPeers => Ok(OpOutput::Peers(Vec::new())),
             Op::Expire { limit, latest } => {
                 self.cut(now, latest);
-                Ok(Found::Expired(self.forget_expired(now, limit)))
+                Ok(OpOutput::Expired(self.forget_expired(now, limit)))
             }
         })
     }

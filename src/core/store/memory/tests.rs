@@ -209,7 +209,7 @@ fn what_a_clock_that_was_ahead_left_expires_when_it_should() {
     store.add_provider(NOW, ProviderRecord::new(key.clone(), contact, NOW + 11 * year, LATER)).unwrap();
     assert_eq!(store.next_expiry(), Some(NOW + 11 * year));
     let cut = store.run(NOW, Ticket::new(0), Op::Expire { limit: 9, latest: LATER });
-    assert!(matches!(cut, Some(Ok(Found::Expired(0)))), "{cut:?}");
+    assert!(matches!(cut, Some(Ok(OpOutput::Expired(0)))), "{cut:?}");
     assert_eq!(store.next_expiry(), Some(LATER));
     assert!(store.get(LATER, &key).unwrap().is_none() && store.providers(LATER, &key).unwrap().is_empty());
     assert_eq!(store.expire(LATER, 9), Ok(2));

@@ -1,6 +1,6 @@
 //! The tables on the terminal.
 
-use libp2p_kad_dht_sim::{Metric, Metrics, Outcome, Scenario};
+use libp2p_kad_dht_sim::{Measurement, Measurements, Outcome, Scenario};
 
 /// The scenarios with their papers.
 pub(crate) fn print_list(scenarios: &[Scenario]) {
@@ -46,12 +46,12 @@ pub(crate) fn rows(outcome: &Outcome) -> Vec<[String; 4]> {
     rows
 }
 
-fn flat(prefix: &str, metrics: &Metrics) -> Vec<(String, String)> {
+fn flat(prefix: &str, metrics: &Measurements) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for (name, metric) in metrics.iter() {
         match metric {
-            Metric::Number(value) => all.push((format!("{prefix}{name}"), format!("{value:.3}"))),
-            Metric::Group(group) => all.extend(flat(&format!("{prefix}{name}."), group)),
+            Measurement::Number(value) => all.push((format!("{prefix}{name}"), format!("{value:.3}"))),
+            Measurement::Group(group) => all.extend(flat(&format!("{prefix}{name}."), group)),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 
 use super::super::live_network::LiveNetwork;
 use super::{K, PublishedRecord};
-use crate::{Metrics, NodeIndex, Samples, SortedPeers};
+use crate::{Measurements, NodeIndex, Samples, SortedPeers};
 use libp2p_kad_dht::core::stats::Stores;
 use libp2p_kad_dht::core::{Answer, Found, ProvidersFound, QueryError};
 
@@ -39,7 +39,7 @@ impl RecordStats {
         1.0 - self.missing as f64 / self.looked_at as f64
     }
 
-    fn put(&self, metrics: &mut Metrics) {
+    fn put(&self, metrics: &mut Measurements) {
         let mean = |points: &[(f64, f64)]| points.iter().map(|(_, y)| y).sum::<f64>() / points.len() as f64;
         metrics.put("found_share", self.found_share());
         metrics.put("found_worst_hour", self.found.iter().fold(f64::NAN, |worst, (_, share)| share.min(worst)));
@@ -200,7 +200,7 @@ impl Measured {
         self.per_value_hour(stores) / 2.0
     }
 
-    pub(super) fn put(&self, metrics: &mut Metrics) {
+    pub(super) fn put(&self, metrics: &mut Measurements) {
         self.values.put(metrics.group("values"));
         metrics.group("values").put("by_publisher", self.values.by_publisher as f64 / self.values.all_asked as f64);
         metrics.group("values").put("copies", self.copies.mean());

@@ -17,7 +17,7 @@ use crate::core::store::StoreError;
 use crate::core::store::eviction::{Account, Cost, Ranked, Size, Wanted, one_too_many, update_accounts, victims};
 use crate::core::time::Timestamp;
 
-pub(super) struct Providers {
+pub(super) struct ProviderTable {
     keys: Table<ProvidedKey>,
     peers: ProviderPeers,
     /// Records are named by the slots of their key and peer.
@@ -45,9 +45,9 @@ pub(super) struct ProviderEntry {
     bytes: u32,
 }
 
-impl Providers {
-    pub(super) fn new(config: &MemoryStoreConfig) -> Providers {
-        Providers {
+impl ProviderTable {
+    pub(super) fn new(config: &MemoryStoreConfig) -> ProviderTable {
+        ProviderTable {
             keys: Table::new(),
             peers: ProviderPeers::new(),
             ledger: Ledger::new(config.max_providers, config.max_addr_bytes),
@@ -240,7 +240,7 @@ fn rank(key: u64, peer: u64) -> u64 {
     (mixed ^ (mixed >> 32)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
-impl Pool for Providers {
+impl Pool for ProviderTable {
     type Id = (Slot, Slot);
 
     fn ledger(&mut self) -> &mut Ledger<Self::Id> {

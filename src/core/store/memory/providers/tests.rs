@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-impl Providers {
+impl ProviderTable {
     pub(in super::super) fn assert_sound(&self) {
         self.keys.assert_sound();
         let mut of_peers = BTreeMap::<Slot, (u32, u32)>::new();

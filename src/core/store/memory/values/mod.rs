@@ -24,7 +24,7 @@ const SEQUENCE: u8 = 4;
 const SEVERAL: u8 = 8;
 const PUT: u8 = 16;
 
-pub(super) struct Values {
+pub(super) struct ValueTable {
     table: Table<StoredValue>,
     ledger: Ledger<Slot>,
 }
@@ -54,9 +54,9 @@ struct Rare {
     superseded: bool,
 }
 
-impl Values {
-    pub(super) fn new(config: &MemoryStoreConfig) -> Values {
-        Values { table: Table::new(), ledger: Ledger::new(config.max_values, config.max_value_bytes) }
+impl ValueTable {
+    pub(super) fn new(config: &MemoryStoreConfig) -> ValueTable {
+        ValueTable { table: Table::new(), ledger: Ledger::new(config.max_values, config.max_value_bytes) }
     }
 
     pub(super) fn has(&self, hash: u64, key: &RecordKey) -> bool {
@@ -160,7 +160,7 @@ impl Values {
     }
 }
 
-impl Pool for Values {
+impl Pool for ValueTable {
     type Id = Slot;
 
     fn ledger(&mut self) -> &mut Ledger<Slot> {

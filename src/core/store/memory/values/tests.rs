@@ -2,7 +2,7 @@
 
 use super::*;
 
-impl Values {
+impl ValueTable {
     pub(in super::super) fn assert_sound(&self) {
         self.table.assert_sound();
         self.ledger.assert_sound(&self.all());
