@@ -177,8 +177,7 @@ impl Record {
     /// its lifetime `ttl` then. `None` if the sender gave no expiry either, or if the time lies in the future, when a
     /// clock was ahead.
     pub(crate) fn put_at(&self, date: Timestamp, ttl: Duration) -> Option<Timestamp> {
-        let begun =
-            if self.own { Some(self.received) } else { self.expires.filter(|_| self.claimed).map(|at| at - ttl) };
+        let begun = if self.own { Some(self.received) } else { self.claimed_expiry().map(|at| at - ttl) };
         self.put.or(begun).filter(|at| *at <= date + AHEAD)
     }
 
@@ -193,8 +192,13 @@ impl Record {
     pub(crate) fn claim(&self, ttl: Duration) -> Option<Timestamp> {
         match self.own {
             true => Some(self.ends(self.announced.unwrap_or_default().max(self.received) + ttl)),
-            false => self.expires.filter(|_| self.claimed),
+            false => self.claimed_expiry(),
         }
+    }
+
+    /// The expiry, if the sender gave it.
+    fn claimed_expiry(&self) -> Option<Timestamp> {
+        if self.claimed { self.expires } else { None }
     }
 
     /// When a copy expires that lives until `at_most`.

@@ -154,7 +154,9 @@ impl<S: Store> Store for DeferredStore<S> {
         };
         self.waiting.push_back((ticket, Waiting { polls, now, op }));
         self.count.store(self.waiting.len(), Ordering::SeqCst);
-        if let Some(waker) = self.waker.as_ref().filter(|_| polls != usize::MAX) {
+        if polls != usize::MAX
+            && let Some(waker) = &self.waker
+        {
             waker.wake_by_ref();
         }
         None

@@ -127,7 +127,7 @@ impl Reader {
         self.shared.begin_load(name);
         let entry = self.handle.read(|read| load(read, name)).map(Arc::new);
         let damaged = matches!(entry.as_deref(), Ok(CachedEntry::Damaged));
-        self.shared.end_load(name, entry.as_ref().ok().filter(|_| !damaged));
+        self.shared.end_load(name, if damaged { None } else { entry.as_ref().ok() });
         if damaged {
             self.damaged(name);
         }

@@ -127,7 +127,7 @@ impl Shared {
         if loading.readers == 0 {
             state.loading.remove(&name);
         }
-        if let Some(entry) = entry.filter(|_| !stale) {
+        if !stale && let Some(entry) = entry {
             state.cache.insert(name, Arc::clone(entry));
         }
     }

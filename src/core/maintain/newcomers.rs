@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::{Budget, bytes};
-use super::sweep::PAGE;
+use super::sweep::last_of_full;
 use crate::core::announcement::{Announcement, Recipients};
 use crate::core::contact::Contact;
 use crate::core::ip_group::IpGroup;
@@ -141,7 +141,8 @@ impl Newcomers {
             if table.get(peer.key()).is_none() {
                 return false;
             }
-            let Some(group) = table.group(peer).filter(|_| limits_groups) else { return true };
+            let group = if limits_groups { table.group(peer) } else { None };
+            let Some(group) = group else { return true };
             let fits = self.groups.len() < MAX_GROUPS && !self.groups.contains_key(&group);
             if fits {
                 self.groups.insert(group, now);
@@ -161,7 +162,7 @@ impl Newcomers {
     ) -> Vec<Announcement> {
         let Some(batch) = &mut self.batch else { return Vec::new() };
         let page = page.unwrap_or_default();
-        let last = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
+        let last = last_of_full(&page);
         let announcements =
             page.into_iter().filter_map(|item| batch.announcement(time, item, (table, k), budget)).collect();
         let more = batch.peers.iter().any(|(_, left)| *left > 0);

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
-use super::sweep::{Cycle, PAGE, SLICE};
+use super::sweep::{Cycle, SLICE, last_of_full};
 use crate::core::announcement::{Announcement, AnnouncementOutcome, Recipients, RecordId};
 use crate::core::config::DhtConfig;
 use crate::core::key::Key;
@@ -139,7 +139,7 @@ impl OwnRecords {
         };
         self.not_before = time.now + NEXT_PAGE;
         // A full page may not be the last.
-        let end = page.last().filter(|_| page.len() >= PAGE).map(|item| item.key().key());
+        let end = last_of_full(&page);
         match reading {
             Reading::Restored => {
                 self.unread = end.map(Some);

@@ -27,6 +27,14 @@ const SPACING: u32 = 4_096;
 /// Pause before a store that failed is read again.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// The key of the last item of a page, if the page is full: more items may follow it.
+pub(super) fn last_of_full(page: &[Item]) -> Option<Key> {
+    if page.len() < PAGE {
+        return None;
+    }
+    page.last().map(|item| item.key().key())
+}
+
 /// Gives each key of the keyspace its time: once in an interval.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cycle {

@@ -74,7 +74,7 @@ impl Upkeep {
             return None;
         }
         let serves = mode == Mode::Server;
-        let replication = self.replication.as_ref().filter(|_| serves && store.usage().values > 0);
+        let replication = if serves && store.usage().values > 0 { self.replication.as_ref() } else { None };
         let due = [
             (self.own_records.due(), Duty::Republish),
             (replication.and_then(|(sweep, _)| sweep.due()), Duty::Replicate),

@@ -69,7 +69,8 @@ impl Coverage {
             return None;
         }
         let nearest = self.nearest(key, count);
-        let Some(farthest) = nearest.last().filter(|_| nearest.len() >= count) else {
+        let farthest = if nearest.len() >= count { nearest.last() } else { None };
+        let Some(farthest) = farthest else {
             return Some(Cell { key: *key, bits: Key::BITS });
         };
         let radius = farthest.key().distance(key);
@@ -83,11 +84,14 @@ impl Coverage {
     /// The same for more peers than one lookup finds: the nearest region that is not known completely. Its size follows from
     /// the smallest ball.
     pub(crate) fn next_gap(&self, key: &Key, count: usize) -> Option<Cell> {
+        if self.is_whole() {
+            return None;
+        }
         let nearest = self.nearest(key, count);
-        let farthest = nearest.last().filter(|_| nearest.len() >= count);
+        let farthest = if nearest.len() >= count { nearest.last() } else { None };
         let radius = farthest.map_or(Distance::MAX, |farthest| farthest.key().distance(key));
         let smallest = self.balls.iter().map(|(_, radius)| radius.leading_zeros()).max()?;
-        self.gap_within(Cell { key: *key, bits: 0 }, (key, radius), smallest + GRAIN).filter(|_| !self.is_whole())
+        self.gap_within(Cell { key: *key, bits: 0 }, (key, radius), smallest + GRAIN)
     }
 
     /// Whether the whole network is known.

@@ -181,7 +181,7 @@ impl Storage {
             value.take_if(|value| value.is_expired(now));
         }
         let mut ends = vec![(waiter, done)];
-        if let Some(key) = put.filter(|_| queued) {
+        if queued && let Some(key) = put {
             self.next_put(now, &key, &mut ends);
         }
         ends

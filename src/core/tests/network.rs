@@ -308,8 +308,7 @@ impl Network {
         for (me, other, dialled) in [(from, to, true), (to, from, false)] {
             let contact = self.contact(other);
             let from = if self.reuses_ports { contact.addrs().next() } else { "/memory/60000".parse().ok() };
-            let outbound_addr = contact.addrs().next().filter(|_| dialled);
-            let inbound_addr = from.filter(|_| !dialled);
+            let (outbound_addr, inbound_addr) = if dialled { (contact.addrs().next(), None) } else { (None, from) };
             self.input(me, Input::Connected { peer: peer(other), outbound_addr, inbound_addr });
             if self.identify {
                 self.input(me, Input::Discovered(contact));

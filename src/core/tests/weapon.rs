@@ -112,7 +112,7 @@ impl Attack {
             self.dht.handle_input(self.now, Input::Serves { peer, yes: true });
         }
         let last = self.attackers.last().is_some_and(|last| *last.peer() == peer);
-        let honest = self.honest.clone().filter(|_| last || !attacker);
+        let honest = if last || !attacker { self.honest.clone() } else { None };
         let response = match honest {
             None if attacker => self.answer(),
             closer => Response::FindNode { closer: closer.unwrap_or_default() },

@@ -126,7 +126,10 @@ impl Accounts for Pool<'_, '_, '_> {
             0 => drop(tables.weights.remove(weight_key(self.kind, account))?),
             _ => drop(tables.weights.insert(weight_key(self.kind, account), to)?),
         }
-        let Some(parent) = account.parent().filter(|_| from != to) else { return Ok(()) };
+        if from == to {
+            return Ok(());
+        }
+        let Some(parent) = account.parent() else { return Ok(()) };
         if from > 0 {
             tables.heaviest.remove(heavy_key(self.kind, parent, (from, account)))?;
         }

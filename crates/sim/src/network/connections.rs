@@ -85,8 +85,8 @@ impl Network {
             }
             let contact = Arc::clone(self.directory.contact(other));
             let peer = *contact.peer();
-            let outbound_addr = contact.addrs().next().filter(|_| dialled);
-            let inbound_addr = contact.addrs().next().filter(|_| !dialled);
+            let addr = contact.addrs().next();
+            let (outbound_addr, inbound_addr) = if dialled { (addr, None) } else { (None, addr) };
             let serves = self.hosts[other as usize].node.serves();
             self.depth = 0;
             let node = &mut self.hosts[one as usize].node;

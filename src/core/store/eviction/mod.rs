@@ -443,9 +443,9 @@ impl<A: Accounts> Search<'_, A> {
             }
         }
         // All heavier accounts were searched: with the new record, its own account is the heaviest of the rest.
-        match own.filter(|_| may == May::Own) {
-            Some((_, own)) => self.take_from(own, level, May::Own),
-            None => Ok(false),
+        match own {
+            Some((_, own)) if may == May::Own => self.take_from(own, level, May::Own),
+            _ => Ok(false),
         }
     }
 
