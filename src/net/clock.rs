@@ -20,13 +20,17 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "the only clock")]
     pub(crate) fn new() -> Clock {
-        Clock { start: Instant::now(), offset: unix() }
+        Clock { start: instant(), offset: unix() }
     }
 
     pub(crate) fn now(&mut self) -> Timestamp {
         self.read(self.start.elapsed(), unix())
+    }
+
+    /// The monotonic time at which this clock will show `at`, unless the system's time is set until then.
+    pub(crate) fn instant_of(&self, at: Timestamp) -> Option<Instant> {
+        self.start.checked_add(at - (Timestamp::ZERO + self.offset))
     }
 
     /// Pure, for tests: the time at these two readings.
@@ -38,6 +42,12 @@ impl Clock {
         }
         Timestamp::ZERO + now
     }
+}
+
+/// The monotonic time.
+#[expect(clippy::disallowed_methods, reason = "the only clock")]
+pub(crate) fn instant() -> Instant {
+    Instant::now()
 }
 
 /// Zero before 1970, which only a machine without a set clock reports.
@@ -64,6 +74,10 @@ mod tests {
         assert_eq!(at(&mut clock, 8, 901), 902, "either way");
         assert_eq!(at(&mut clock, 8, 5_000), 5_000, "suspended for an hour");
         assert_eq!(at(&mut clock, 9, 5_001), 5_001);
+        let after = |seconds| Some(clock.start + Duration::from_secs(seconds));
+        assert_eq!(clock.instant_of(Timestamp::from_secs(5_010)), after(18));
+        assert_eq!(clock.instant_of(Timestamp::from_secs(5_000)), after(8));
+        assert_eq!(clock.instant_of(Timestamp::from_secs(4)), after(0), "before it started");
         assert_eq!(at(&mut clock, 10, 3), 3, "set to a time before the start");
         assert_eq!(at(&mut clock, 11, 4), 4);
         assert_eq!(at(&mut clock, 12, 1_012), 1_012);

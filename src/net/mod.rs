@@ -13,6 +13,7 @@ mod mode;
 mod operations;
 mod pending_inbound;
 mod stream;
+mod timer;
 
 pub use crate::core::{Event, ModeReason};
 pub use behaviour::Behaviour;

@@ -8,10 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use futures::FutureExt;
-use futures_timer::Delay;
 use libp2p_core::transport::PortUse;
 use libp2p_core::{Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
@@ -29,6 +26,7 @@ use super::messages::{FromHandler, ToHandler};
 use super::mode::ModeSwitch;
 use super::pending_inbound::PendingInbound;
 use super::stream::{StreamConfig, StreamCounts};
+use super::timer::Timer;
 use crate::core::stats::DriverStats;
 use crate::core::{
     self, Busy, ConfigError, Contact, Dht, DhtConfig, Event, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode,
@@ -38,8 +36,6 @@ use crate::handle::{Commands, DhtHandle, DriverRequest};
 
 /// Maximum number of swarm events that delay what is due. Source: handling them takes a few milliseconds.
 const MAX_EVENTS: usize = 256;
-/// The shortest sleep. A core that wanted to be woken at once forever would be slow, but would not occupy a processor.
-const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
 type Effect = ToSwarm<Event, ToHandler>;
 
@@ -80,9 +76,7 @@ pub struct Behaviour {
     next_handler: u32,
     /// Actions for the swarm. One input fills it; it is emptied before the next output of the core is taken.
     effects: VecDeque<Effect>,
-    timer: Delay,
-    /// The time that the timer is set to.
-    armed: Option<Timestamp>,
+    timer: Timer,
     /// Present while something is due that waits for the events of the swarm.
     events_since_due: Option<EventsSinceDue>,
 }
@@ -134,8 +128,7 @@ impl Behaviour {
             listening: Vec::new(),
             next_handler: 0,
             effects: VecDeque::new(),
-            timer: Delay::new(Duration::ZERO),
-            armed: None,
+            timer: Timer::default(),
             events_since_due: None,
         };
         behaviour.update_mode();
@@ -371,21 +364,9 @@ impl Behaviour {
         }
     }
 
-    /// Sets the timer to the next wake of the core or the mode; ready when it has expired.
+    /// Ready when the timer, set to the next wake of the core or the mode, has expired.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let target = self.next_wake();
-        if target != self.armed {
-            self.armed = target;
-            if let Some(at) = target {
-                self.timer.reset((at - self.clock.now()).max(SHORTEST_SLEEP));
-            }
-        }
-        if self.armed.is_none() || self.timer.poll_unpin(cx).is_pending() {
-            return Poll::Pending;
-        }
-        self.armed = None;
-        cx.waker().wake_by_ref(); // if it expired early, the next poll sets it again
-        Poll::Ready(())
+        self.timer.poll(cx, self.next_wake().and_then(|at| self.clock.instant_of(at)))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The handler of one connection: passes streams, requests and replies between the behaviour and the two stream pools.
+//! The handler of one connection: passes streams, requests and replies between the behaviour and the two stream pools,
+//! and has the timer for all of their deadlines.
 //!
 //! Knows: the swarm's events. Must not know: how streams are used (`stream`), or what requests are for.
 
@@ -15,6 +16,7 @@ use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, StreamProtocol, Su
 
 use super::messages::{FromHandler, ToHandler};
 use super::stream::{InboundPool, OutboundPool, ProtocolNames, StreamConfig, StreamCounts};
+use super::timer::{PollClock, Timer};
 use crate::core::{Mode, RequestError};
 
 /// The streams of one connection.
@@ -29,6 +31,7 @@ pub struct Handler {
     outbound: OutboundPool,
     inbound: InboundPool,
     serves: PeerServes,
+    timer: Timer,
 }
 
 impl Handler {
@@ -39,6 +42,7 @@ impl Handler {
             outbound: OutboundPool::new(config.clone(), Arc::clone(&counts)),
             inbound: InboundPool::new(config.clone(), number, counts),
             serves: PeerServes::default(),
+            timer: Timer::default(),
             config,
         }
     }
@@ -114,8 +118,10 @@ impl ConnectionHandler for Handler {
         if let Some(event) = self.next_event() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }
-        let opens = self.outbound.poll(cx);
-        self.inbound.poll(cx);
+        let mut clock = PollClock::default();
+        let opens = self.outbound.poll(cx, &mut clock);
+        self.inbound.poll(cx, &mut clock);
+        let _ = self.timer.poll(cx, clock.next); // if it expired, the next poll finds out what is due
         if opens {
             let names = ProtocolNames(Some(Arc::clone(&self.config)));
             let protocol = SubstreamProtocol::new(names, ()).with_timeout(self.config.open_timeout);

@@ -7,26 +7,28 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::FutureExt as _;
-use futures_timer::Delay;
 use libp2p_swarm::Stream;
 
 use super::config::StreamConfig;
 use super::framed::{Framed, ReadError};
 use crate::core::{InboundId, Kind, Reply, Request, RequestError, Response};
+use crate::net::timer::{Deadline, PollClock};
 use crate::wire;
+
+/// A request, `None` if the stream ended in good order, or why it must be reset.
+type Polled = Poll<io::Result<Option<Request>>>;
 
 #[derive(Debug)]
 enum InboundState {
-    /// Waits for a request, or for the rest of one, until the timer expires.
+    /// Waits for a request, or for the rest of one, until the deadline.
     Reading,
     /// The core works on a request of this kind.
     Waiting(InboundId, Kind),
-    /// Writes and flushes an answer, until the timer expires.
+    /// Writes and flushes an answer, until the deadline.
     Writing(Bytes),
-    /// Closes this side, until the timer expires.
+    /// Closes this side, until the deadline.
     Closing,
-    /// Neither closes nor resets until the timer expires.
+    /// Neither closes nor resets until the deadline.
     Withheld,
 }
 
@@ -35,21 +37,22 @@ enum InboundState {
 pub(crate) struct InboundStream {
     framed: Framed,
     state: InboundState,
-    timer: Delay,
+    /// Of the current state.
+    deadline: Deadline,
+    /// The end of the time in which the next request must begin to arrive.
+    idle: Deadline,
     /// Whether it carried a request before.
     used: bool,
-    /// Whether the next request on a used stream has begun to arrive: the timer is for the rest of it.
-    begun: bool,
 }
 
 impl InboundStream {
-    pub(crate) fn new(stream: Stream, config: &StreamConfig) -> InboundStream {
+    pub(crate) fn new(stream: Stream) -> InboundStream {
         InboundStream {
             framed: Framed::new(stream),
             state: InboundState::Reading,
-            timer: Delay::new(config.inbound_request_timeout),
+            deadline: Deadline::default(),
+            idle: Deadline::default(),
             used: false,
-            begun: false,
         }
     }
 
@@ -83,9 +86,8 @@ impl InboundStream {
 
     /// Assigns an id to the request that [`InboundStream::poll`] returned, and waits for its [reply](Self::reply).
     pub(crate) fn wait(&mut self, id: InboundId, kind: Kind) {
-        self.state = InboundState::Waiting(id, kind);
+        self.set_state(InboundState::Waiting(id, kind));
         self.used = true;
-        self.begun = false;
     }
 
     /// Does what the core decided about the pending request; `false` if the stream must be dropped.
@@ -93,59 +95,55 @@ impl InboundStream {
         let InboundState::Waiting(_, kind) = self.state else { return true };
         match reply {
             Reply::Answer(response) => match encode(response, config.max_message_out) {
-                Ok(bytes) => self.set_state(InboundState::Writing(bytes), config),
+                Ok(bytes) => self.set_state(InboundState::Writing(bytes)),
                 Err(error) => {
                     tracing::debug!(%error, %kind, "cannot encode an answer");
                     return false;
                 }
             },
-            Reply::Nothing => self.next_request(config),
+            Reply::Nothing => self.set_state(InboundState::Reading),
             // Once the peer has closed its side, dropping the stream closes it in good order (yamux, QUIC). The peer
             // would take that for an acknowledgement of its announcement.
             Reply::Reset(_) if kind == Kind::AddProvider && self.framed.has_ended() => {
-                self.set_state(InboundState::Withheld, config);
+                self.set_state(InboundState::Withheld);
             }
             Reply::Reset(_) => return false,
         }
         true
     }
 
-    /// Makes progress. Returns the next request, for which [`InboundStream::wait`] must be called; `None` if the stream
+    /// Makes progress. Returns the next request, for which [`InboundStream::wait`] must be called; otherwise the stream
     /// must be dropped, which resets it unless it was closed.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<Option<Request>> {
-        let result = ready!(self.poll_states(cx, config));
-        Poll::Ready(result.inspect_err(|error| tracing::debug!(%error, "resets a stream")).ok().flatten())
-    }
-
-    fn poll_states(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<io::Result<Option<Request>>> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, clock: &mut PollClock, config: &StreamConfig) -> Polled {
         loop {
             match &mut self.state {
-                InboundState::Reading => match ready!(self.poll_request(cx, config))? {
+                InboundState::Reading => match ready!(self.poll_request(cx, clock, config))? {
                     Some(request) => return Poll::Ready(Ok(Some(request))),
-                    None => self.set_state(InboundState::Closing, config),
+                    None => self.set_state(InboundState::Closing),
                 },
                 InboundState::Waiting(..) => return self.poll_broken(cx),
                 InboundState::Writing(bytes) => match self.framed.poll_send(cx, bytes)? {
-                    Poll::Ready(()) => self.next_request(config),
-                    Poll::Pending => return self.poll_timer(cx),
+                    Poll::Ready(()) => self.set_state(InboundState::Reading),
+                    Poll::Pending => break,
                 },
                 InboundState::Closing => match self.framed.poll_close(cx) {
                     Poll::Ready(_) => return Poll::Ready(Ok(None)),
-                    Poll::Pending => return self.poll_timer(cx),
+                    Poll::Pending => break,
                 },
-                InboundState::Withheld => return self.poll_timer(cx),
+                InboundState::Withheld => break,
             }
         }
+        self.deadline.poll(clock, config.inbound_request_timeout).map(|()| Ok(None))
     }
 
     /// Reads a request; `None` if the stream is to be closed in good order.
-    fn poll_request(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<io::Result<Option<Request>>> {
+    fn poll_request(&mut self, cx: &mut Context<'_>, clock: &mut PollClock, config: &StreamConfig) -> Polled {
         let message = match self.framed.poll_message(cx, config.max_message_in) {
             Poll::Ready(Ok(Some(message))) => message,
             Poll::Ready(Ok(None)) => return Poll::Ready(Ok(None)),
             Poll::Ready(Err(ReadError::Broken(error))) => return Poll::Ready(Err(error)),
             Poll::Ready(Err(ReadError::Misbehaved(what))) => return Poll::Ready(Err(io::Error::other(what))),
-            Poll::Pending => return self.poll_late(cx, config),
+            Poll::Pending => return self.poll_late(clock, config),
         };
         let request = wire::decode_request(message).map_err(io::Error::other)?;
         if !can_be_echoed(&request, config.max_message_out) {
@@ -154,42 +152,27 @@ impl InboundStream {
         Poll::Ready(Ok(Some(request)))
     }
 
-    /// Waits for the rest of a request until the timer expires: an idle stream is closed in good order then, and one with
-    /// an incomplete request is reset.
-    fn poll_late(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<io::Result<Option<Request>>> {
+    /// Waits for the rest of a request until the deadline: an idle stream is closed in good order then, and one with an
+    /// incomplete request is reset.
+    fn poll_late(&mut self, clock: &mut PollClock, config: &StreamConfig) -> Polled {
         // The first byte of a later request ends the idle time and starts the time for the request.
-        if self.used && !self.begun && self.framed.buffered() > 0 {
-            self.begun = true;
-            self.timer.reset(config.inbound_request_timeout);
+        if self.used && self.framed.buffered() == 0 {
+            return self.idle.poll(clock, config.inbound_idle_timeout).map(|()| Ok(None));
         }
-        ready!(self.timer.poll_unpin(cx));
-        let idle = self.used && !self.begun;
-        Poll::Ready(if idle { Ok(None) } else { Err(io::ErrorKind::TimedOut.into()) })
+        self.deadline.poll(clock, config.inbound_request_timeout).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// While the core works: a broken stream is reported at once. The end of input does not break it, and of what the peer
     /// sends meanwhile no more than one read is buffered.
-    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Request>>> {
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Polled {
         while self.framed.buffered() == 0 && !self.framed.has_ended() {
             ready!(self.framed.poll_fill(cx))?;
         }
         Poll::Pending
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Request>>> {
-        self.timer.poll_unpin(cx).map(|()| Ok(None))
-    }
-
-    fn next_request(&mut self, config: &StreamConfig) {
-        self.state = InboundState::Reading;
-        self.begun = self.framed.buffered() > 0;
-        let timeout = if self.begun { config.inbound_request_timeout } else { config.inbound_idle_timeout };
-        self.timer.reset(timeout);
-    }
-
-    fn set_state(&mut self, state: InboundState, config: &StreamConfig) {
-        self.timer.reset(config.inbound_request_timeout);
-        self.state = state;
+    fn set_state(&mut self, state: InboundState) {
+        (self.state, self.deadline, self.idle) = (state, Deadline::default(), Deadline::default());
     }
 }
 

@@ -13,6 +13,7 @@ use super::counts::StreamCounts;
 use super::inbound::InboundStream;
 use crate::core::{InboundId, Reply};
 use crate::net::messages::FromHandler;
+use crate::net::timer::PollClock;
 
 /// The streams of a peer.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl InboundPool {
             };
             self.streams.remove(idle);
         }
-        self.streams.push_back(InboundStream::new(stream, &self.config));
+        self.streams.push_back(InboundStream::new(stream));
     }
 
     /// Passes on what the core decided about a request; ignores ids of requests that are gone.
@@ -74,12 +75,13 @@ impl InboundPool {
     }
 
     /// Polls all streams.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, clock: &mut PollClock) {
         let mut buffered = 0;
         let mut index = 0;
         while let Some(stream) = self.streams.get_mut(index) {
-            match stream.poll(cx, &self.config) {
-                Poll::Ready(Some(request)) => {
+            let polled = stream.poll(cx, clock, &self.config);
+            match polled.map_err(|error| tracing::debug!(%error, "resets a stream")) {
+                Poll::Ready(Ok(Some(request))) => {
                     let id = InboundId::new(u64::from(self.connection) << 32 | u64::from(self.next));
                     self.next = self.next.wrapping_add(1);
                     stream.wait(id, request.kind());
@@ -91,7 +93,7 @@ impl InboundPool {
                     index += 1;
                 }
                 // Finished, or beyond the buffer that all streams share.
-                Poll::Pending | Poll::Ready(None) => {
+                Poll::Pending | Poll::Ready(_) => {
                     if let Some(id) = self.streams.remove(index).and_then(|stream| stream.pending()) {
                         self.events.push_back(FromHandler::RequestGone { id });
                     }

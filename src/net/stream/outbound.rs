@@ -7,13 +7,12 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::FutureExt as _;
-use futures_timer::Delay;
 use libp2p_core::upgrade::NegotiationError;
 
 use super::config::StreamConfig;
 use super::framed::{Framed, ReadError};
 use crate::core::{Kind, RequestError, RequestId, Response};
+use crate::net::timer::{Deadline, PollClock};
 use crate::wire;
 
 /// An encoded request.
@@ -52,14 +51,17 @@ pub(crate) struct StreamEnd {
     pub(crate) idle: Option<Framed>,
 }
 
+/// How the requests of a stream ended, or that the stream broke.
+type Polled = Poll<io::Result<StreamOutcome>>;
+
 #[derive(Debug)]
 enum OutboundState {
     /// Writes and flushes.
     Writing(Bytes),
     /// Reads the answer.
     Reading,
-    /// An announcement waits for a refusal until the timer expires.
-    Settling(Option<Delay>),
+    /// An announcement waits for a refusal until the deadline.
+    Settling(Deadline),
     /// An announcement closes this node's side.
     Closing,
     /// An announcement waits for the peer to close its side too.
@@ -139,26 +141,20 @@ impl OutboundStream {
         StreamEnd { ended: self.requests, result, retry, idle }
     }
 
-    /// Makes progress, without a time limit. The outcome is final: the stream must be passed to [`OutboundStream::end`] or
-    /// dropped.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<StreamOutcome> {
-        let result = ready!(self.poll_states(cx, config));
-        Poll::Ready(result.unwrap_or_else(|error| self.broken(&error)))
-    }
-
-    fn poll_states(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Poll<io::Result<StreamOutcome>> {
+    /// Makes progress, without a time limit. The outcome, or how the stream [broke](Self::broken), is final: the stream
+    /// must be passed to [`OutboundStream::end`] or dropped.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, clock: &mut PollClock, config: &StreamConfig) -> Polled {
         loop {
             self.state = match &mut self.state {
                 OutboundState::Writing(bytes) => {
                     ready!(self.framed.poll_send(cx, bytes))?;
-                    let settle = config.announcement_settle;
                     match self.kind {
-                        Kind::AddProvider => OutboundState::Settling((!settle.is_zero()).then(|| Delay::new(settle))),
+                        Kind::AddProvider => OutboundState::Settling(Deadline::default()),
                         _ => OutboundState::Reading,
                     }
                 }
                 OutboundState::Reading => return self.poll_answer(cx, config.max_message_in),
-                OutboundState::Settling(delay) => match self.framed.poll_fill(cx)? {
+                OutboundState::Settling(deadline) => match self.framed.poll_fill(cx)? {
                     Poll::Ready(0) if self.framed.was_reset(cx) => {
                         return Poll::Ready(Ok(StreamOutcome::Failed(RequestError::Refused)));
                     }
@@ -166,9 +162,7 @@ impl OutboundStream {
                     // acknowledges the first announcement only.
                     Poll::Ready(_) => return Poll::Ready(Ok(StreamOutcome::Early)),
                     Poll::Pending => {
-                        if let Some(delay) = delay {
-                            ready!(delay.poll_unpin(cx));
-                        }
+                        ready!(deadline.poll(clock, config.announcement_settle));
                         OutboundState::Closing
                     }
                 },
@@ -184,7 +178,7 @@ impl OutboundStream {
         }
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<StreamOutcome>> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>, limit: usize) -> Polled {
         let message = match ready!(self.framed.poll_message(cx, limit)) {
             Ok(Some(message)) => message,
             Ok(None) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
@@ -199,7 +193,8 @@ impl OutboundStream {
         }))
     }
 
-    fn broken(&self, error: &io::Error) -> StreamOutcome {
+    /// What it means that the stream broke in this way.
+    pub(crate) fn broken(&self, error: &io::Error) -> StreamOutcome {
         if matches!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(NegotiationError::Failed)) {
             // Only where the swarm is set to send before the peer has agreed to the protocol.
             return StreamOutcome::Failed(RequestError::Unsupported);

@@ -20,8 +20,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures_timer::Delay;
 use libp2p_swarm::{Stream, StreamUpgradeError};
 
 use super::config::StreamConfig;
@@ -30,6 +28,7 @@ use super::framed::Framed;
 use super::outbound::{OutboundRequest, OutboundStream, StreamOutcome};
 use crate::core::{Kind, Request, RequestError, RequestId, Response};
 use crate::net::messages::FromHandler;
+use crate::net::timer::{Deadline, PollClock};
 use crate::wire;
 
 /// Maximum number of announcements that share a stream. Source: a peer stores them one after the other, and one whose disk
@@ -44,21 +43,14 @@ pub(crate) struct OutboundPool {
     /// In order of arrival; requests that are sent again come first.
     queue: VecDeque<OutboundRequest>,
     streams: Vec<OutboundStream>,
-    /// The longest idle one first.
-    idle: VecDeque<IdleStream>,
+    /// Streams that wait for the next request, each until its deadline; the longest idle one first.
+    idle: VecDeque<(Framed, Deadline)>,
     /// Number of streams that the swarm was asked for and has not opened yet.
     opening: usize,
     /// Maximum number of streams, as far as the peer's limit is known.
     max_streams: usize,
     /// [`FromHandler::Sent`] and [`FromHandler::Response`].
     events: VecDeque<FromHandler>,
-}
-
-/// A stream that waits for the next request.
-#[derive(Debug)]
-struct IdleStream {
-    framed: Framed,
-    expiry: Delay,
 }
 
 impl OutboundPool {
@@ -119,12 +111,8 @@ impl OutboundPool {
                 }
                 self.streams.push(OutboundStream::new(request, others, framed, false));
             }
-            None => self.keep_idle(framed),
+            None => self.idle.push_back((framed, Deadline::default())),
         }
-    }
-
-    fn keep_idle(&mut self, framed: Framed) {
-        self.idle.push_back(IdleStream { framed, expiry: Delay::new(self.config.outbound_idle_timeout) });
     }
 
     fn finish(&mut self, id: RequestId, result: Result<Response, RequestError>) {
@@ -202,23 +190,24 @@ impl OutboundPool {
     }
 
     /// Polls all streams. Returns whether the swarm is to open another one.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, clock: &mut PollClock) -> bool {
         loop {
-            self.poll_streams(cx);
-            self.poll_idle(cx);
+            self.poll_streams(cx, clock);
+            self.poll_idle(cx, clock);
             if !self.reuse() {
                 return self.wants_stream();
             }
         }
     }
 
-    fn poll_streams(&mut self, cx: &mut Context<'_>) {
+    fn poll_streams(&mut self, cx: &mut Context<'_>, clock: &mut PollClock) {
         let mut index = 0;
         while let Some(stream) = self.streams.get_mut(index) {
-            let Poll::Ready(outcome) = stream.poll(cx, &self.config) else {
+            let Poll::Ready(result) = stream.poll(cx, clock, &self.config) else {
                 index += 1;
                 continue;
             };
+            let outcome = result.unwrap_or_else(|error| stream.broken(&error));
             let refused = matches!(outcome, StreamOutcome::Failed(RequestError::Refused));
             let may_be_retried = refused && stream.may_be_retried();
             let end = self.streams.swap_remove(index).end(outcome);
@@ -235,21 +224,21 @@ impl OutboundPool {
                 self.queue.push_front(request);
             }
             if let Some(framed) = end.idle {
-                self.keep_idle(framed);
+                self.idle.push_back((framed, Deadline::default()));
             }
         }
     }
 
     /// Drops idle streams that the peer closed or on which it sent something unasked; closes those whose time expired.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        self.idle.retain_mut(|idle| {
-            if idle.framed.poll_fill(cx).is_ready() {
+    fn poll_idle(&mut self, cx: &mut Context<'_>, clock: &mut PollClock) {
+        self.idle.retain_mut(|(framed, deadline)| {
+            if framed.poll_fill(cx).is_ready() {
                 return false;
             }
-            let expired = idle.expiry.poll_unpin(cx).is_ready();
+            let expired = deadline.poll(clock, self.config.outbound_idle_timeout).is_ready();
             if expired {
                 // In good order if the muxer closes it at once; otherwise dropping resets it, which does no harm either.
-                let _ = idle.framed.poll_close(cx);
+                let _ = framed.poll_close(cx);
             }
             !expired
         });
@@ -261,10 +250,12 @@ impl OutboundPool {
             return false;
         }
         let Some(index) = self.queue.iter().position(|request| !request.needs_new_stream) else { return false };
-        let (Some(idle), Some(mut request)) = (self.idle.pop_back(), self.queue.remove(index)) else { return false };
+        let (Some((framed, _)), Some(mut request)) = (self.idle.pop_back(), self.queue.remove(index)) else {
+            return false;
+        };
         self.report_sent(&mut request);
         self.counts.reused.increment();
-        self.streams.push(OutboundStream::new(request, Vec::new(), idle.framed, true));
+        self.streams.push(OutboundStream::new(request, Vec::new(), framed, true));
         true
     }
 

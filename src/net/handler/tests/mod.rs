@@ -4,3 +4,4 @@ mod inbound;
 mod kad;
 mod outbound;
 mod rig;
+mod timers;
