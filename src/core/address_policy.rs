@@ -1,4 +1,4 @@
-//! Which addresses a node uses: keeps, dials and hands out, of itself and of others.
+//! The addresses that a node uses (keeps, dials and hands out), its own and those of other peers.
 //!
 //! Knows: from where an address can be reached, by its bytes alone. Must not know: whose it is, or whether a peer answers
 //! there. Total: an address that does not parse can be reached from nowhere.
@@ -73,7 +73,7 @@ pub(crate) fn is_relayed(addr: &[u8]) -> bool {
     scope(addr).1
 }
 
-/// From where an address can be reached.
+/// The range from which an address can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AddrScope {
     /// From anywhere.
@@ -86,7 +86,7 @@ enum AddrScope {
     Nowhere,
 }
 
-/// From where an address can be reached, and whether through a relay.
+/// The range from which an address can be reached, and whether it goes through a relay.
 fn scope(addr: &[u8]) -> (AddrScope, bool) {
     let (mut found, mut relayed) = (None, false);
     let mut rest = addr;

@@ -1,4 +1,4 @@
-//! What maintenance asks the queries to do, and what they report back: announcements of records, and refresh lookups.
+//! The work that maintenance gives to queries, and its results: announcements of records, and refresh lookups.
 //!
 //! Knows: records, peers and buckets. Must not know: when something is due, or how a query carries it out.
 
@@ -21,12 +21,12 @@ pub(crate) struct Announcement {
 pub(crate) enum Recipients {
     /// The k closest.
     Closest,
-    /// Those of the k closest that are not listed here, by the first 64 bits of their keys.
+    /// The k closest peers except those listed here, by the first 64 bits of their keys.
     NewOfClosest(Box<[u64]>),
-    /// Those of the k closest that lack the record. The node announced it in an earlier life and has forgotten to whom, so
-    /// it asks a sample of the k closest; if most of them lack it, it goes to all of the k closest.
+    /// Those of the k closest that lack the record. The node announced it before its last restart and no longer knows
+    /// to which peers, so it asks a sample of the k closest; if most of them lack it, it goes to all of the k closest.
     ThoseWithout,
-    /// Exactly these.
+    /// Exactly these peers.
     Peers(Vec<Arc<Contact>>),
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum RefreshTarget {
     Bucket(u32),
 }
 
-/// What a bootstrap or a refresh found.
+/// The result of a bootstrap or a refresh.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RefreshReport {
     /// Number of buckets farther away than the closest neighbour; `None` while that is unknown.

@@ -74,17 +74,17 @@ impl Contact {
         Arc::new(Contact::assemble(self.peer, self.key, raw))
     }
 
-    /// The same peer with those of its addresses that stay. Returns `self` where all do.
+    /// The same peer with only those of its addresses for which `stays` is true. Returns `self` if that is all of them.
     pub(crate) fn filtered(self: &Arc<Contact>, stays: impl Fn(&Bytes) -> bool) -> Arc<Contact> {
         self.readdressed(self.addrs.iter().filter(|addr| stays(addr)))
     }
 
-    /// The same peer with so many of its addresses at most.
+    /// The same peer with at most `count` of its addresses.
     pub(crate) fn at_most(self: &Arc<Contact>, count: usize) -> Arc<Contact> {
         self.readdressed(self.addrs.iter().take(count))
     }
 
-    /// The same peer with so many addresses of another contact of it at most, after its own.
+    /// The same peer, with at most `most` addresses of `others` that it lacks, after its own.
     pub(crate) fn joined(self: &Arc<Contact>, others: &Contact, most: usize) -> Arc<Contact> {
         let news = others.addrs.iter().filter(|addr| !self.addrs.contains(addr)).take(most);
         self.readdressed(self.addrs.iter().chain(news))
@@ -110,7 +110,7 @@ impl Contact {
         Arc::new(Contact::assemble(self.peer, self.key, raw))
     }
 
-    /// Whether one of these is the same peer, with whatever addresses.
+    /// Whether one of these is the same peer, whatever its addresses.
     pub(crate) fn is_among(&self, contacts: &[Arc<Contact>]) -> bool {
         contacts.iter().any(|other| other.peer == self.peer)
     }
@@ -135,7 +135,7 @@ impl Contact {
         &self.addrs
     }
 
-    /// Whether `known` has all its addresses. Nothing is compared where both are the same.
+    /// Whether `known` has all addresses of this contact. If both are the same allocation nothing is compared.
     pub(crate) fn adds_nothing_to(&self, known: &Contact) -> bool {
         std::ptr::eq(self, known) || self.addrs.iter().all(|addr| known.addrs.contains(addr))
     }

@@ -156,8 +156,8 @@ pub struct Report {
     pub requests: usize,
     /// The number of requests that were answered.
     pub answers: usize,
-    /// The peers that acknowledged that they keep the record of a publication, nearest to the key first. There may be more
-    /// than k: where one is late another is asked in its place, and the late one may keep it all the same.
+    /// The peers that acknowledged that they keep the record of a publication, nearest to the key first. There may be
+    /// more than k: if a peer is late another one is asked in its place, and the late one may still keep the record.
     pub acknowledged: Vec<PeerId>,
     /// The peers to which the record of a provide was sent, and that neither took nor refused it in time.
     pub sent: Vec<PeerId>,

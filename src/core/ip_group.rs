@@ -228,7 +228,7 @@ impl AsnTable {
         self.ranges.len()
     }
 
-    /// Whether it has no range.
+    /// Whether the table has no ranges.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }

@@ -17,7 +17,7 @@ use super::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
-    /// PING, answered by the same message. The specification forbids sending it; it is answered all the same.
+    /// PING, answered by the same message. The specification forbids sending it; this node answers it nevertheless.
     Ping,
     /// FIND_NODE: asks for the peers closest to a key.
     FindNode {
@@ -113,7 +113,7 @@ impl Response {
         }
     }
 
-    /// Whether it has a value or providers.
+    /// Whether the answer contains a value or providers.
     pub(crate) fn has_records(&self) -> bool {
         match self {
             Response::GetValue { value, .. } => value.is_some(),
@@ -178,8 +178,8 @@ pub struct Value {
     pub publisher: Option<PeerId>,
     /// The rest of its lifetime (field 777, whole seconds, an extension of the Rust implementations).
     pub ttl: Option<Duration>,
-    /// How long ago it was put (field 778, whole seconds, an extension of this crate), so that peers can tell which of
-    /// two values was put later.
+    /// Time since the value was put (field 778, whole seconds, an extension of this crate), so that peers can tell
+    /// which of two values was put later.
     pub age: Option<Duration>,
     /// When the sender received or made it. It is sent, since some peers demand the field, but never read: a decoded
     /// value has `None`.
@@ -193,7 +193,7 @@ impl Value {
     }
 }
 
-/// Why a request ended without an answer. Each variant begins with who must act.
+/// The reason why a request ended without an answer. Each variant begins with who must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -310,7 +310,7 @@ impl RequestError {
     }
 }
 
-/// Why there is no connection to a peer.
+/// The reason why there is no connection to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -336,8 +336,8 @@ pub enum Unreachable {
     HostBackingOff,
 }
 
-/// Why a dial failed, as far as the transport tells. Ordered by how far the dial came: of several addresses the last in
-/// this order is reported.
+/// The reason why a dial failed, as far as the transport tells. Ordered by how far the dial came: if several addresses
+/// failed, the last reason in this order is reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

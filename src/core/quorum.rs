@@ -1,8 +1,8 @@
-//! How many of the k closest are enough.
+//! The number of the k closest peers that is enough.
 
 use std::num::NonZeroUsize;
 
-/// How many peers must hold or take a record.
+/// The number of peers that must hold or store a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "everything else is a number")]
 pub enum Quorum {

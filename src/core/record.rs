@@ -148,7 +148,8 @@ pub struct Record {
     pub own: bool,
     /// When this node last announced it to the closest peers; `None` means never. Only own records are announced.
     pub announced: Option<Timestamp>,
-    /// Whether it replaced another value that this node had put under the key. This node no longer announces its own.
+    /// Whether this value replaced another one that this node had put under the key. This node no longer announces its
+    /// own.
     pub superseded: bool,
     /// The value's sequence number, as its validator reads it; `None` where values have none. A store remembers it for
     /// longer than the value, so that no older value comes back.
@@ -181,7 +182,7 @@ impl Record {
         self.put.or(begun).filter(|at| *at <= date + AHEAD)
     }
 
-    /// How long ago the value was put, to be sent with it; `None` if unknown.
+    /// Time since the value was put, to be sent with it; `None` if unknown.
     pub(crate) fn age(&self, date: Timestamp) -> Option<Duration> {
         self.put.filter(|at| *at <= date + AHEAD).map(|at| date.since(at))
     }
@@ -201,7 +202,7 @@ impl Record {
         if self.claimed { self.expires } else { None }
     }
 
-    /// When a copy expires that lives until `at_most`.
+    /// The expiry of a copy that lives until `at_most` at the latest.
     pub(crate) fn ends(&self, at_most: Timestamp) -> Timestamp {
         self.expires.map_or(at_most, |at| at.min(at_most))
     }

@@ -1,5 +1,5 @@
-//! The requests of this node that have no end yet: what waits for each, how far it has come, and until when. Each ends
-//! exactly once.
+//! The requests of this node that have not ended: the owner of each, its stage, and its deadlines. Each ends exactly
+//! once.
 //!
 //! Knows: ids, owners, deadlines, and which answers fit. Must not know: what the owner does with the end.
 //!
@@ -114,7 +114,7 @@ pub(crate) struct InFlight {
     alarm: Option<Timestamp>,
     /// When its owner asked to be reminded of it.
     reminder: Timestamp,
-    /// Until when the driver must have begun, where no query's deadline bounds that.
+    /// The time by which the driver must have begun, unless a query's deadline bounds that.
     until: Option<Timestamp>,
 }
 
@@ -127,21 +127,21 @@ impl InFlight {
         self.request.clone()
     }
 
-    /// Whether it may be sent again: it was sent again fewer than `most` times, and has not timed out. If so, that is
-    /// counted.
+    /// Whether the request may be sent again: it was sent again fewer than `most` times, and has not timed out. If so,
+    /// this counts as one more time.
     pub(crate) fn try_resend(&mut self, most: u8) -> bool {
         let may = self.resends < most && !self.has_timed_out();
         self.resends += u8::from(may);
         may
     }
 
-    /// How much of the peer's time has passed.
+    /// The part of the peer's time that has passed.
     pub(crate) fn elapsed(&self, now: Timestamp) -> Duration {
         if self.has_begun() { now.since(self.began) } else { Duration::ZERO }
     }
 
-    /// The round trip, if an answer that comes now tells it: not where the driver never reported that it sends, nor
-    /// before an answer could come.
+    /// The round trip, if an answer that comes now shows it: not if the driver never reported that it sends, nor before
+    /// an answer could come.
     pub(crate) fn round_trip(&self, now: Timestamp) -> Option<Duration> {
         (self.has_begun() && self.stage != RequestStage::Behind && self.began <= now).then(|| now.since(self.began))
     }
@@ -151,7 +151,7 @@ impl InFlight {
         !matches!(self.stage, RequestStage::Queued | RequestStage::WithDriver)
     }
 
-    /// Whether it is late and on its way to the peer: its end tells whether the peer is alive.
+    /// Whether the request is late and on its way to the peer: its end shows whether the peer is alive.
     pub(crate) fn shows_liveness(&self) -> bool {
         self.lateness.is_some() && matches!(self.stage, RequestStage::Dialling | RequestStage::Sent)
     }
@@ -165,17 +165,18 @@ impl InFlight {
         self.stage == RequestStage::TimedOut
     }
 
-    /// Whether it takes up one of the window's slots.
+    /// Whether the request takes up one of the window's slots.
     pub(crate) fn holds_slot(&self) -> bool {
         matches!(self.owner, Owner::Query(..)) && self.is_with_driver() && self.lateness.is_none()
     }
 
-    /// Until when an answer still tells something, `most` after the first byte; `None` before that is written.
+    /// The time until which an answer still shows something, `most` after the first byte; `None` before that is
+    /// written.
     pub(crate) fn may_answer_until(&self, most: Duration) -> Option<Timestamp> {
         (self.stage == RequestStage::Sent).then(|| self.sent + most)
     }
 
-    /// Whether the driver began with it at once, and it is not late: more may be in flight.
+    /// Whether the driver began with the request at once, and it is not late: more may be in flight.
     pub(crate) fn was_prompt(&self) -> bool {
         self.lateness.is_none() && self.began.since(self.passed_at) < BUSY_AFTER
     }
@@ -238,7 +239,7 @@ impl InFlight {
 /// The effect of time on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
-    /// It is late, or overdue; it goes on.
+    /// The request is late, or overdue; it continues.
     Lateness(Lateness),
     /// It is as before; its owner asked to be reminded of it.
     Reminder,
@@ -410,7 +411,7 @@ impl Requests {
         self.open.get_mut(&id)
     }
 
-    /// Gives a request another owner. It goes on until it ends by itself.
+    /// Gives a request another owner. It continues until it ends by itself.
     pub(crate) fn set_owner(&mut self, id: RequestId, owner: Owner) {
         if let Some(request) = self.open.get_mut(&id) {
             request.owner = owner;

@@ -13,11 +13,11 @@ use std::task::Waker;
 use crate::core::Timestamp;
 use crate::core::store::{Done, Op, Store, StoreError, Ticket, Usage};
 
-/// Wraps a store; performs every operation only when it is released.
+/// Wraps a store, and performs each operation only when it is released.
 ///
-/// Operations are performed in the order in which they are released, those that concern one key in the order in which they
-/// came, with the `now` they came with. `Op::Expire`, `next_expiry` and `usage` go straight to the wrapped store, which does
-/// not know yet what still waits.
+/// Operations are performed in the order in which they are released, those that concern one key in the order in which
+/// they came, with the `now` they came with. `Op::Expire`, `next_expiry` and `usage` go straight to the wrapped store,
+/// which does not know about waiting operations.
 pub struct DeferredStore<S> {
     inner: S,
     waiting: VecDeque<(Ticket, Waiting)>,
@@ -31,7 +31,7 @@ pub struct DeferredStore<S> {
     count: Arc<AtomicUsize>,
 }
 
-/// Tells a [`DeferredStore`] when to finish what, also after a node has taken the store over.
+/// Tells a [`DeferredStore`] when to finish which operations, even after a node has taken ownership of the store.
 ///
 /// It takes effect with the next call to the store; releases wake the store's waker at once.
 pub struct DeferredControl {
@@ -48,11 +48,11 @@ enum Command {
     Fail(StoreError),
 }
 
-/// When operations are performed.
+/// The time at which operations are performed.
 #[derive(Clone, Copy)]
 enum Release {
     OnCommand,
-    /// Each at the so-manieth poll after it came.
+    /// Each at this many polls after it came.
     AfterPolls(usize),
 }
 
@@ -101,7 +101,7 @@ impl<S: Store> DeferredStore<S> {
         &self.inner
     }
 
-    /// Does what the control said since the last call.
+    /// Carries out the commands of the control since the last call.
     fn obey(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
@@ -178,7 +178,7 @@ impl<S: Store> Store for DeferredStore<S> {
         // First the waker, then the commands: a release in between finds the new waker.
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.waker = Some(waker.clone());
-            // The control may be gone; then nobody releases anything any more.
+            // The control may be gone; then no operation is released any more.
             drop(self.wakers.send(waker.clone()));
         }
         self.obey();
@@ -210,29 +210,31 @@ impl DeferredControl {
     }
 
     /// Finishes the operation at this position of the queue, 0 being the one that has waited longest, and so before
-    /// those that came earlier; the first one of the same key, if there are several. Without such an operation this does nothing.
+    /// those that came earlier; the first one of the same key, if there are several. Does nothing if there is no such
+    /// operation.
     pub fn release_at(&mut self, position: usize) {
         self.send(Command::ReleaseAt(position));
         self.wake();
     }
 
-    /// Lets the next call of the store fail at once. Several are used up one by one.
+    /// Makes the next call of the store fail at once. Several calls of this are used up one by one.
     pub fn refuse_next(&mut self, error: StoreError) {
         self.send(Command::Refuse(error));
     }
 
-    /// Lets the next operation that is released end with an error and change nothing. Several are used up one by one.
+    /// Makes the next operation that is released end with an error and change nothing. Several calls of this are used
+    /// up one by one.
     pub fn fail_next(&mut self, error: StoreError) {
         self.send(Command::Fail(error));
     }
 
-    /// How many operations waited when the store was last called.
+    /// Number of operations that waited when the store was last called.
     pub fn waiting(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
     fn send(&self, command: Command) {
-        // Without a store there is nobody to tell.
+        // If the store is gone, the command has no receiver.
         drop(self.commands.send(command));
     }
 

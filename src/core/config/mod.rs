@@ -22,8 +22,8 @@ pub const MAX_PROVIDER_KEY_LEN: usize = 80;
 /// Maximum length of a value's key, or of a lookup's target, in bytes. Source: real keys are shorter than 100 bytes; a
 /// longer key would leave no room for the answer in a message that every peer can read.
 pub const MAX_KEY_LEN: usize = 2048;
-/// A get leaves no copy on its path that would live for less than this. Source: a store costs a request whatever it is
-/// worth, and few keys are read twice along the same path within a minute.
+/// Minimum lifetime of a copy that a get leaves on its path. Source: a store costs a request however short-lived the
+/// copy is, and few keys are read twice along the same path within a minute.
 pub const MIN_CACHE_TTL: Duration = Duration::from_secs(60);
 
 /// All parameters of a node's core.
@@ -38,7 +38,7 @@ pub struct DhtConfig {
     pub record: RecordConfig,
     /// The work that the node does of its own accord.
     pub maintenance: MaintenanceConfig,
-    /// How long a peer that failed is not asked.
+    /// The time for which a failed peer is not asked.
     pub back_off: BackOffConfig,
     /// Bounds for everything that peers or the application can make grow.
     pub limit: LimitConfig,
@@ -104,36 +104,36 @@ impl DhtConfig {
         self.routing.diversity.as_ref().map_or(Ok(()), DiversityConfig::validate)
     }
 
-    /// How often the node announces its own records again: as configured, but at most three quarters of a lifetime, so
-    /// that no record expires in between.
+    /// The interval at which the node announces its own records again: as configured, but at most three quarters of a
+    /// lifetime, so that no record expires in between.
     pub(crate) fn announce_interval(&self) -> Option<Duration> {
         let ttl = self.record.value_ttl.min(self.record.provider_ttl);
         let auto = MaintenanceConfig::DEFAULT_ANNOUNCE_INTERVAL.min(ttl / 24 * 11);
         Some(self.maintenance.announce_interval.or(auto)?.min(ttl / 4 * 3))
     }
 
-    /// How often the node looks for new peers among the closest to its own records: at least four times between two
-    /// announcements to all of them.
+    /// The interval at which the node looks for new peers among the closest to its own records: at least four times
+    /// between two announcements to all of them.
     pub(crate) fn region_interval(&self) -> Option<Duration> {
         let longest = self.announce_interval().map_or(Duration::MAX, |announce| announce / 4);
         Some(self.maintenance.region_interval.or(MaintenanceConfig::DEFAULT_REGION_INTERVAL)?.min(longest))
     }
 
-    /// How long after it was last stored another node's value is stored again.
+    /// The time after which another node's value is stored again, counted from its last store.
     pub(crate) fn replicate_interval(&self) -> Option<Duration> {
         let auto = MaintenanceConfig::DEFAULT_REPLICATE_INTERVAL.min(self.record.value_ttl / 4);
         self.maintenance.replicate_interval.or(auto)
     }
 }
 
-/// How often a node does something for records.
+/// The interval of a task for records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
 pub enum Interval {
     /// As often as the lifetimes of records demand.
     #[default]
     Auto,
-    /// This often.
+    /// At this interval.
     Every(Duration),
     /// Never.
     Never,
@@ -327,22 +327,22 @@ pub struct MaintenanceConfig {
     /// peers it repeats that after 1, 2, 4 … s until it finds the same peers again. Default:
     /// [`DEFAULT_REFRESH_INTERVAL`](Self::DEFAULT_REFRESH_INTERVAL).
     pub refresh_interval: Option<Duration>,
-    /// How often a store that outlives the process saves the peers of a routing table that changes, for the next start:
-    /// at the first change at once, then after 1, 2, 4 … s up to this, and when the node is dropped. `None` for never.
-    /// Default: [`DEFAULT_SNAPSHOT_INTERVAL`](Self::DEFAULT_SNAPSHOT_INTERVAL).
+    /// Maximum interval at which a store that outlives the process saves the peers of a changing routing table for the
+    /// next start: at the first change at once, then after 1, 2, 4 … s up to this, and when the node is dropped. `None`
+    /// for never. Default: [`DEFAULT_SNAPSHOT_INTERVAL`](Self::DEFAULT_SNAPSHOT_INTERVAL).
     pub snapshot_interval: Option<Duration>,
-    /// How often the node announces its own records again to all of the k closest; up to an eighth sooner, so that
-    /// nodes and keys do not stay in step. At most `record.value_ttl` and `record.provider_ttl`; three quarters of the
-    /// shorter one are used where they are less. Default: [`Interval::Auto`], 11/24 of the shorter lifetime, at most
+    /// The interval at which the node announces its own records again to all of the k closest; up to an eighth shorter,
+    /// so that nodes and keys do not stay in step. At most `record.value_ttl` and `record.provider_ttl`; limited to
+    /// three quarters of the shorter one. Default: [`Interval::Auto`], 11/24 of the shorter lifetime, at most
     /// [`DEFAULT_ANNOUNCE_INTERVAL`](Self::DEFAULT_ANNOUNCE_INTERVAL).
     pub announce_interval: Interval,
-    /// How often the node looks up the k closest peers to its own records and announces them to those that are new; at
-    /// least four times per `announce_interval`. Default: [`Interval::Auto`],
+    /// The interval at which the node looks up the k closest peers to its own records and announces the records to new
+    /// ones; at least four times per `announce_interval`. Default: [`Interval::Auto`],
     /// [`DEFAULT_REGION_INTERVAL`](Self::DEFAULT_REGION_INTERVAL).
     pub region_interval: Interval,
-    /// How long after it was last stored here another node's value is stored again at the k closest, while this node is
-    /// one of them and a server. Where it is never, this node brings no values to new peers either. At most
-    /// `record.value_ttl`. Default: [`Interval::Auto`], a quarter of `record.value_ttl`, at most
+    /// The time after which another node's value is stored again at the k closest, counted from its last store here,
+    /// while this node is one of them and a server. With [`Interval::Never`], this node brings no values to new peers
+    /// either. At most `record.value_ttl`. Default: [`Interval::Auto`], a quarter of `record.value_ttl`, at most
     /// [`DEFAULT_REPLICATE_INTERVAL`](Self::DEFAULT_REPLICATE_INTERVAL).
     pub replicate_interval: Interval,
     /// Maximum bytes of keys and values that this node sends in an hour to keep other nodes' values alive: those that
@@ -390,11 +390,11 @@ impl Default for MaintenanceConfig {
     }
 }
 
-/// How long a peer is not asked that could not be dialled, or that failed repeatedly with nothing answered in between.
+/// The time for which a peer is not asked after a failed dial, or after repeated failures without an answer in between.
 ///
 /// The back-off ends with an answer of the peer, with a connection if a dial failed, with a new address, and when the
-/// application names the peer again. A query that would have asked the peer goes on without it and says so in its
-/// [`Report`](super::error::Report).
+/// application adds the peer again. A query that would have asked the peer continues without it, and its
+/// [`Report`](super::error::Report) lists the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackOffConfig {
@@ -423,33 +423,35 @@ impl Default for BackOffConfig {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LimitConfig {
-    /// Queries at a time; one more is refused as busy. The corrections after a get count, and give way. Default:
-    /// [`DEFAULT_QUERIES`](Self::DEFAULT_QUERIES).
+    /// Maximum number of queries at a time; one more is refused as busy. The corrections after a get count too, but are
+    /// abandoned for new queries. Default: [`DEFAULT_QUERIES`](Self::DEFAULT_QUERIES).
     pub queries: usize,
-    /// Requests of queries in flight at a time, late ones left out; further ones wait in a queue. The node begins with
-    /// 64. While it and its peers keep up it raises that up to this limit; while they do not it lowers it, down to α.
-    /// Default: [`DEFAULT_REQUESTS`](Self::DEFAULT_REQUESTS).
+    /// Maximum number of requests of queries in flight at a time, late ones not counted; further requests wait in a
+    /// queue. The node begins with 64. While it and its peers keep up it raises that number up to this limit; otherwise
+    /// it lowers it, down to α. Default: [`DEFAULT_REQUESTS`](Self::DEFAULT_REQUESTS).
     pub requests: usize,
-    /// Inbound requests that wait for the store; one more is reset. Default:
+    /// Maximum number of inbound requests that wait for the store; one more is reset. Default:
     /// [`DEFAULT_INBOUND`](Self::DEFAULT_INBOUND).
     pub inbound: usize,
-    /// Inbound requests of one peer that wait for the store; one more is reset. Default:
+    /// Maximum number of inbound requests of one peer that wait for the store; one more is reset. Default:
     /// [`DEFAULT_INBOUND_PER_PEER`](Self::DEFAULT_INBOUND_PER_PEER).
     pub inbound_per_peer: usize,
-    /// Peers outside the routing table whose addresses are remembered; the oldest are forgotten first. Default:
-    /// [`DEFAULT_ADDRESS_BOOK`](Self::DEFAULT_ADDRESS_BOOK).
+    /// Maximum number of peers outside the routing table whose addresses are remembered; the oldest are forgotten
+    /// first. Default: [`DEFAULT_ADDRESS_BOOK`](Self::DEFAULT_ADDRESS_BOOK).
     pub address_book: usize,
-    /// Peers whose failures are remembered; the one whose back-off ends soonest is forgotten first. Default:
-    /// [`DEFAULT_BACK_OFFS`](Self::DEFAULT_BACK_OFFS).
+    /// Maximum number of peers whose failures are remembered; the one whose back-off ends soonest is forgotten first.
+    /// Default: [`DEFAULT_BACK_OFFS`](Self::DEFAULT_BACK_OFFS).
     pub back_offs: usize,
-    /// Peers that wait to be probed before they enter the routing table; one more is dropped and can come again.
-    /// Default: [`DEFAULT_CANDIDATES`](Self::DEFAULT_CANDIDATES).
+    /// Maximum number of peers that wait to be probed before they enter the routing table; one more is dropped and can
+    /// come again. Default: [`DEFAULT_CANDIDATES`](Self::DEFAULT_CANDIDATES).
     pub candidates: usize,
-    /// Peers that one lookup remembers; the farthest unasked are forgotten first. At least `lookup.replication`. A
-    /// lookup over d > 1 paths remembers as many on each path, on each of up to d/2 second opinions, and once more
-    /// while it joins them: up to 3 d times as many. Default: [`DEFAULT_FRONTIER`](Self::DEFAULT_FRONTIER).
+    /// Maximum number of peers that one lookup remembers; the farthest unasked are forgotten first. At least
+    /// `lookup.replication`. A lookup over d > 1 paths remembers as many on each path, on each of up to d/2 second
+    /// opinions, and once more while it joins them: up to 3 d times as many. Default:
+    /// [`DEFAULT_FRONTIER`](Self::DEFAULT_FRONTIER).
     pub frontier: usize,
-    /// Providers that one query reports. Default: [`DEFAULT_PROVIDERS_PER_QUERY`](Self::DEFAULT_PROVIDERS_PER_QUERY).
+    /// Maximum number of providers that one query reports. Default:
+    /// [`DEFAULT_PROVIDERS_PER_QUERY`](Self::DEFAULT_PROVIDERS_PER_QUERY).
     pub providers_per_query: usize,
 }
 

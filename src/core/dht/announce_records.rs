@@ -67,7 +67,7 @@ impl Dht {
         self.drive(now, id);
     }
 
-    /// A query is over. If it announced records, the duties learn the outcomes.
+    /// A query has ended. If it announced records, the duties learn the outcomes.
     pub(super) fn on_announcements_ended(
         &mut self,
         id: QueryId,

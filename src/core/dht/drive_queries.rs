@@ -6,7 +6,7 @@ use super::send_requests::{DIAL_WAIT, EndedRequest};
 use super::*;
 
 impl Dht {
-    /// What a query may see of the node.
+    /// The view that a query has of the node.
     pub(super) fn cx(&self) -> Context<'_> {
         Context::new(&self.time, &self.config, &self.peers, &self.rtt)
     }
@@ -165,8 +165,9 @@ impl Dht {
         }
     }
 
-    /// A bootstrap has ended, with this result if it is not abandoned. Those that joined it get the same result. If its
-    /// application cancelled it, or allowed it too little time, there is none to share: the first of them takes its place.
+    /// A bootstrap has ended, with this result unless it was abandoned. The queries that joined it get the same result.
+    /// If the application cancelled it, or gave it too little time, there is no result to share: the first of them
+    /// takes its place.
     fn end_joined(&mut self, now: Timestamp, machine: &Machine, result: Option<&Result<Answer, QueryError>>) {
         if !matches!(machine, Machine::Bootstrap(_)) || self.pool.bootstrap().is_some() {
             return;
@@ -191,8 +192,8 @@ impl Dht {
         }
     }
 
-    /// Carries out what a get leaves to be done, once its result is reported: under the id of the get, though the application
-    /// does not wait for it, and only while there is place for it.
+    /// Carries out the work that a get leaves once its result is reported: under the id of the get, although the
+    /// application does not wait for it, and only while there is room for another query.
     fn follow_up(&mut self, now: Timestamp, id: QueryId, target: Key, mut follow_up: FollowUp) {
         if (follow_up.replaces || self.mode == Mode::Server)
             && let Some(record) = follow_up.keep.take()
@@ -219,7 +220,7 @@ impl Dht {
         self.queries() >= self.config.limit.queries
     }
 
-    /// If there is no place for one more query, abandons one that gives way.
+    /// If there is no room for another query, abandons one that yields.
     pub(super) fn make_way(&mut self) {
         if self.is_full()
             && let Some(id) = self.pool.yielding()
@@ -228,7 +229,7 @@ impl Dht {
         }
     }
 
-    /// A query that was taken out of the pool is over: counts it, and closes its span.
+    /// A query that was taken out of the pool has ended: counts it, and closes its span.
     fn forget(&mut self, now: Timestamp, query: &RunningQuery, end: QueryEnd) {
         self.pool.forget(query);
         self.window.forget(query.id);

@@ -79,8 +79,8 @@ pub struct Dht {
     stats: Stats,
     time: NodeTime,
     outputs: VecDeque<Output>,
-    /// Requests that are not passed to the driver, since their peers may not be dialled now. Each ends as soon as the step
-    /// that led to it is over.
+    /// Requests that are not passed to the driver, since their peers may not be dialled now. Each ends right after the
+    /// step that led to it.
     refused: VecDeque<(RequestId, RequestError)>,
     /// Whether [`Event::NoIdentify`] was reported.
     no_identify: bool,

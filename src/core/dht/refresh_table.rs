@@ -1,4 +1,4 @@
-//! Runs refresh lookups, and reports to the schedule what other queries make sooner or later due.
+//! Runs refresh lookups, and reports to the schedule which buckets other queries make due sooner or later.
 //!
 //! Knows: which query passed through which bucket. Must not know: when a bucket is due.
 
@@ -86,8 +86,8 @@ impl Dht {
         }
     }
 
-    /// If the table has fewer than k peers and lacks some that the application named: the longest time until those are to be
-    /// tried again. In a network where nobody else was named another lookup would find nobody new.
+    /// If the table has fewer than k peers and lacks some that the application added: the longest time until those are
+    /// tried again. `None` in a network without such peers, where another lookup would find no new ones.
     fn knows_few(&self) -> Option<Duration> {
         let Peers { table, book, local, .. } = &self.peers;
         if table.len() == 0 && book.has_boot_nodes() {

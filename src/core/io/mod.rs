@@ -124,7 +124,7 @@ pub enum Input {
     Serves {
         /// The peer.
         peer: PeerId,
-        /// Whether it does.
+        /// Whether it serves.
         yes: bool,
     },
     /// A peer sends a request. Ends in one [`Output::Reply`], unless [`Input::RequestGone`] comes first.
@@ -294,7 +294,7 @@ pub enum Event {
     RoutingChanged {
         /// The peer.
         peer: PeerId,
-        /// Whether it is in the table now.
+        /// Whether the peer is in the table now.
         present: bool,
     },
     /// A peer stored a value on this node.

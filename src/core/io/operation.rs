@@ -119,7 +119,7 @@ pub enum QueryKind {
     Refresh,
     /// The node's own: publishes again what the application published.
     Announce,
-    /// The node's own: stores values of others again for which nobody else did.
+    /// The node's own: stores values of other nodes again if no other holder did.
     Replicate,
     /// The node's own: brings a newcomer the records that it is close to.
     Bring,

@@ -148,8 +148,8 @@ impl Disjoint {
         ranked
     }
 
-    /// How many of the paths from seeds have asked one of these peers, or found it to be the nearest after another path had
-    /// asked it; and how many paths from seeds there are.
+    /// The number of paths from seeds that have asked one of these peers, or found it to be the nearest after another
+    /// path had asked it; and the number of paths from seeds in all.
     pub(crate) fn paths_to<'a>(&self, peers: impl Iterator<Item = &'a Arc<Contact>> + Clone) -> (usize, usize) {
         let leads = |(i, path): &(usize, &Path)| {
             let asked = |peer: &Contact| self.claims.get(peer.key()).is_some_and(|claim| claim.path == *i);
@@ -288,7 +288,7 @@ impl Disjoint {
         }
     }
 
-    /// The answer will belong to the first path that knows the peer.
+    /// Asks a peer; its answer will belong to the first path that knows it.
     fn ask(&mut self, contact: &Arc<Contact>) -> Next {
         let Some(list) = self.all_paths().position(|path| path.contact(contact.key()).is_some()) else {
             return Next::Wait;

@@ -18,7 +18,7 @@ pub(crate) enum PeerState {
     Waiting,
     /// Asked, and later than most; it holds no slot, and the lookup does not end without it.
     Late,
-    /// Asked, and later than nearly all; the lookup goes on as if it were dead, though its answer still counts.
+    /// Asked, and later than nearly all; the lookup continues as if it were dead, though its answer still counts.
     Overdue,
     /// Answered.
     Answered,
@@ -46,15 +46,16 @@ impl From<Lateness> for PeerState {
 pub(crate) struct LookupPeer {
     pub(crate) contact: Arc<Contact>,
     pub(crate) state: PeerState,
-    /// How often it may still be tried at new addresses after it failed.
+    /// Number of times that it may still be tried at new addresses after it failed.
     pub(super) chances: u8,
-    /// How many answers had named peers when it was first named: it does not depend on later ones.
+    /// Number of answers that had named peers when it was first named: it does not depend on later ones.
     pub(crate) since: usize,
     /// The answers that named it, one bit each; the first bit stands for the seeds.
     named_by: u64,
 }
 
-/// How often one lookup tries a failed peer again at new addresses, so that liars cannot make it a target.
+/// Maximum number of times that one lookup tries a failed peer again at new addresses, so that liars cannot make it a
+/// target.
 const CHANCES: u8 = 2;
 
 /// A lookup stops believing an answer once this many more of the peers that it alone named have failed than have
@@ -71,7 +72,7 @@ pub(crate) struct Frontier {
     answers: usize,
     /// The peers that gave the first answers, one for each bit but the first.
     referrers: Vec<Key>,
-    /// For each answer, how many of the peers that it alone named have failed, less those that have answered.
+    /// For each answer, the number of peers that it alone named and that have failed, minus those that have answered.
     failing: BTreeMap<u32, i32>,
     /// The answers that are no longer believed, one bit each.
     doubted: u64,

@@ -20,15 +20,15 @@ use super::key::{Distance, Key};
 /// The parameters of a lookup.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
-    /// k: how many closest peers to find.
+    /// k: number of closest peers to find.
     pub(crate) count: usize,
     /// α: maximum number of requests in flight during the search.
     pub(crate) parallelism: usize,
-    /// β: how many of the closest peers must have answered to end the search.
+    /// β: number of closest peers that must have answered to end the search.
     pub(crate) resiliency: usize,
     /// d: number of disjoint paths.
     pub(crate) paths: usize,
-    /// How many peers more than the k closest to ask at the end of the search, since about this many will fail.
+    /// Number of peers beyond the k closest to ask at the end of the search, since about this many will fail.
     pub(crate) spare: usize,
     /// Maximum number of peers remembered on each path.
     pub(crate) frontier: usize,
@@ -36,12 +36,12 @@ pub(crate) struct Shape {
     pub(crate) wary: bool,
 }
 
-/// How long an answer has been outstanding, compared with earlier answers.
+/// The lateness of an outstanding answer, compared with the time of earlier answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lateness {
     /// Most answers would have arrived: ask another peer too.
     Late,
-    /// Nearly all answers would have arrived: go on without it.
+    /// Nearly all answers would have arrived: continue without it.
     Overdue,
 }
 
@@ -52,7 +52,7 @@ pub(crate) enum Next {
     Ask(Arc<Contact>),
     /// Wait for an answer.
     Wait,
-    /// The lookup is over: it found the closest peers, or has no peer left to ask.
+    /// The lookup has ended: it found the closest peers, or has no peer left to ask.
     Done,
 }
 

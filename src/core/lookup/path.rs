@@ -31,7 +31,7 @@ pub(crate) struct Path {
     waiting: usize,
     late: usize,
     overdue: usize,
-    /// How many slots the search has at present.
+    /// Number of slots that the search has at present.
     width: usize,
 }
 
@@ -116,7 +116,7 @@ impl Path {
         self.frontier.in_state(PeerState::Answered).take(self.shape.count).cloned().collect()
     }
 
-    /// Those of the k closest in play that have answered, once the search is over.
+    /// The k closest in play, as far as they have answered, once the search is over.
     pub(crate) fn settled(&self) -> Vec<Arc<Contact>> {
         if !self.view().search_over {
             return Vec::new();
@@ -247,10 +247,10 @@ impl Path {
 
 /// The state of the nearest peers.
 struct View {
-    /// How many have answered, up to the first that has not.
+    /// Number of peers that have answered, up to the first that has not.
     answered: usize,
     /// Whether the β closest have answered.
     search_over: bool,
-    /// The nearest that was not asked.
+    /// The nearest peer that was not asked.
     unasked: Option<Key>,
 }

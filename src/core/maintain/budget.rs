@@ -1,9 +1,10 @@
 //! A limit on how many bytes of other nodes' records this node sends of its own accord.
 //!
-//! Knows: bytes and times. Must not know: what is sent, or to whom.
+//! Knows: bytes and times. Must not know: the content, or the peers that it is sent to.
 //!
-//! A peer that stores values here, or comes under many ids, makes this node send them on. The budget bounds how much it
-//! can make it send in an hour. What does not fit is left to the other holders, or to the next hour.
+//! A peer that stores values here, or comes under many ids, makes this node send them on. The budget bounds the bytes
+//! that it can make the node send in an hour. Records that do not fit are left to the other holders, or to the next
+//! hour.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 pub(crate) struct Budget {
     hourly: u64,
     left: u64,
-    /// When that much was left.
+    /// The time at which that much was left.
     at: Timestamp,
 }
 
@@ -30,7 +31,7 @@ impl Budget {
     /// Number of bytes that may be sent now.
     pub(crate) fn left(&mut self, now: Timestamp) -> u64 {
         let grown = u128::from(self.hourly) * now.since(self.at).min(HOUR).as_micros() / HOUR.as_micros();
-        // Less than a byte is not dropped: it counts the next time, from the same moment.
+        // A fraction of a byte is not lost: it counts the next time, from the same moment.
         if grown > 0 {
             self.left = self.left.saturating_add(u64::try_from(grown).unwrap_or(u64::MAX)).min(self.hourly);
             self.at = now;

@@ -1,4 +1,4 @@
-//! Has the store forget what has expired, a page at a time.
+//! Has the store remove expired records, a page at a time.
 //!
 //! Knows: when the next record expires. Must not know: how records are stored.
 

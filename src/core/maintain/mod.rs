@@ -1,5 +1,5 @@
 //! The work that a node does of its own accord: it probes candidates and entries of the routing table, refreshes its
-//! buckets, saves its peers, forgets what has expired, and announces records again.
+//! buckets, saves its peers, removes expired records, and announces records again.
 //!
 //! Knows: when each duty is due. Must not know: how a query runs; a duty only says that one is wanted.
 

@@ -3,20 +3,20 @@
 //! Knows: which peers are new, and which of the stored values this node is to bring them. Must not know: how that is
 //! done.
 //!
-//! Of all holders the closest to the key brings the value (Kademlia paper, section 2.5), as far as each knows which is
-//! closest. A node is the closest that it knows only to keys near its own: those that share more bits with it than any
+//! The holder closest to the key brings the value (Kademlia paper, section 2.5), as far as each holder knows which one
+//! that is. A node is the closest that it knows only to keys near its own: those that share more bits with it than any
 //! other peer does, up to the first bit with no peer on its other side. So a scan reads only that part of the keyspace,
 //! one page at a time, for all newcomers of a moment together.
 //!
-//! Ids are free, and an attacker that comes under many of them would be sent all of that for each. So it comes out of a
-//! budget (`Budget`), of which a batch has at most half, in equal shares. Where IP groups are limited, and the network
-//! is no longer so small that newcomers are rare, a newcomer waits until it has been in the table for a while, and a
-//! group has one an hour. A newcomer that is left out gets its values from the nodes that store them again, within an
-//! hour.
+//! Ids are free, and an attacker that comes under many of them would be sent all these values for each. So they are
+//! limited by a budget (`Budget`), of which a batch gets at most half, in equal shares. If IP groups are limited, and
+//! the network is no longer so small that newcomers are rare, a newcomer waits until it has been in the table for a
+//! while, and only one of a group is served in an hour. A newcomer that is left out gets its values from the nodes that
+//! store them again, within an hour.
 //!
 //! A newcomer is a peer that enters the table among the 2k closest entries, five minutes or more after this node met
-//! its first peer; until then everyone is new to it. Before there was a budget, 60 ids of 20 s each drew 446 MB; they
-//! draw nothing in the public network, and no more than the budget elsewhere.
+//! its first peer; until then every peer is new to it. Before there was a budget, 60 ids of 20 s each drew 446 MB; they
+//! draw nothing in the public network, and no more than the budget in others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,9 +53,9 @@ const MAX_GROUPS: usize = 1_024;
 
 #[derive(Debug)]
 pub(crate) struct Newcomers {
-    /// Peers that come earlier are no newcomers; `None` if values are brought to none.
+    /// Peers that come earlier are no newcomers; `None` if no values are brought to newcomers.
     not_before: Option<Timestamp>,
-    /// Each with the time from which it is served.
+    /// The waiting newcomers, each with the time from which it is served.
     waiting: Vec<(Timestamp, Arc<Contact>)>,
     /// The groups of which a newcomer was served, and when.
     groups: BTreeMap<IpGroup, Timestamp>,
@@ -66,7 +66,7 @@ pub(crate) struct Newcomers {
 /// A scan for some newcomers.
 #[derive(Debug)]
 struct Batch {
-    /// Each with the bytes that it may still get.
+    /// The newcomers, each with the bytes that it may still get.
     peers: Vec<(Arc<Contact>, u64)>,
     /// This node is the closest to keys that share this many bits with it.
     depth: u32,
@@ -130,7 +130,7 @@ impl Newcomers {
         self.batch.as_ref().and_then(|batch| batch.cursor)
     }
 
-    /// Takes the newcomers whose time has come, that are still there and of whose groups none was served lately.
+    /// Takes the newcomers whose time has come, that are still in the table, and whose groups were not served lately.
     fn take_ready(&mut self, now: Timestamp, table: &RoutingTable, k: usize) -> Vec<Arc<Contact>> {
         let (ready, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(from, _)| *from <= now);
         self.waiting = waiting;
@@ -181,7 +181,7 @@ impl Newcomers {
 }
 
 impl Batch {
-    /// Brings a value to the newcomers that are to have it, if this node is to do it.
+    /// Announces a value to the newcomers that should have it, if this node is the one to bring it.
     fn announcement(
         &mut self,
         time: &NodeTime,

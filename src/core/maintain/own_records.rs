@@ -42,9 +42,9 @@ const NEXT_PAGE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct OwnRecords {
     announce_interval: Option<Duration>,
-    /// Whether records go to peers that are new among the closest, between two announcements to all of these.
+    /// Whether, between two announcements to all of the closest, records go to peers that are new among them.
     finds_new: bool,
-    /// `None` if nothing is ever announced again.
+    /// `None` if records are never announced again.
     cycle: Option<Cycle>,
     records: BTreeMap<RecordId, OwnRecord>,
     /// One entry for each of these.
@@ -56,10 +56,10 @@ pub(crate) struct OwnRecords {
     reading: Option<Reading>,
 }
 
-/// Why a page is being read.
+/// The reason why a page is being read.
 #[derive(Clone, Copy, Debug)]
 enum Reading {
-    /// To learn which records there are from before a restart.
+    /// To find the records from before a restart.
     Restored,
     /// This record is due.
     Due(RecordId),
@@ -77,7 +77,7 @@ struct OwnRecord {
 struct AnnouncedTo {
     /// The date of the last announcement to all of the closest.
     at: Timestamp,
-    /// The peers that have it, by the first 64 bits of their keys.
+    /// The peers that have the record, by the first 64 bits of their keys.
     peers: Box<[u64]>,
 }
 
@@ -169,8 +169,8 @@ impl OwnRecords {
         }
     }
 
-    /// Forgets records that are due and should be on the page, and are not: the store has them no more, or they are no
-    /// longer this node's.
+    /// Forgets records that are due and should be on the page, but are not: the store no longer has them, or they are
+    /// no longer this node's.
     fn forget_missing(&mut self, now: Timestamp, first: &RecordId, end: Option<Key>, page: &[Item]) {
         let stored: BTreeSet<_> = page.iter().map(RecordId::of).collect();
         let due = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id);
@@ -261,7 +261,7 @@ impl OwnRecords {
         }
     }
 
-    /// A peer is there: the records that no peer has are due at once.
+    /// The first peer is known: the records that no peer has are due at once.
     pub(crate) fn make_unannounced_due(&mut self, now: Timestamp) {
         let waiting = self.records.iter().filter(|(_, record)| record.unannounced.is_some() && record.due > now);
         let waiting: Vec<_> = waiting.map(|(id, _)| *id).collect();
@@ -282,7 +282,7 @@ impl OwnRecords {
         self.records.insert(id, OwnRecord { due, unannounced: Some(failures), announced: None });
     }
 
-    /// What to do with a record that is due; `None` if nothing.
+    /// The announcement of a record that is due; `None` if it needs none.
     fn announcement(&self, date: Timestamp, local: &Key, item: Item) -> Option<Announcement> {
         let id = RecordId::of(&item);
         let record = self.records.get(&id)?;
@@ -300,7 +300,7 @@ impl OwnRecords {
     }
 }
 
-/// When an own record was last announced to all of the closest, as noted on it.
+/// The time at which an own record was last announced to all of the closest, as noted on it.
 fn announced(item: &Item, date: Timestamp) -> Option<Timestamp> {
     let at = match item {
         Item::Value(record) => record.announced,

@@ -39,7 +39,7 @@ use crate::core::time::Timestamp;
 /// forget a peer.
 const PERIOD: Duration = Duration::from_secs(15);
 
-/// Why a peer is probed.
+/// The reason why a peer is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// It is a candidate for the table.
@@ -60,7 +60,7 @@ pub(crate) struct Probes {
     at_once: usize,
     /// Time without a sign of life after which an entry is checked; `None` for never, whatever happens to it.
     interval: Option<Duration>,
-    /// When to look through the table next, unless it is empty.
+    /// When to look through the table next; has no meaning while the table is empty.
     next: Timestamp,
     /// When it was last looked through.
     last: Option<Timestamp>,
@@ -120,7 +120,7 @@ impl Probes {
         self.running.remove(peer)
     }
 
-    /// A peer is no longer a candidate. A trial that runs goes on.
+    /// A peer is no longer a candidate. A running trial continues.
     pub(crate) fn forget(&mut self, peer: &PeerId) {
         if self.waiting.get(peer) == Some(&Purpose::Trial) {
             self.waiting.remove(peer);
@@ -128,7 +128,7 @@ impl Probes {
         }
     }
 
-    /// When to look through the table for entries to check; `None` while there is no reason to.
+    /// When to look through the table for entries to check; `None` while there is no need to.
     pub(crate) fn checks_due(&self, table: &RoutingTable) -> Option<Timestamp> {
         if table.len() > 0 && self.checks_entries() { Some(self.next) } else { None }
     }

@@ -3,8 +3,8 @@
 //! Knows: which provider it looked for, and when. Must not know: how a peer is found.
 //!
 //! A server refuses the announcement of a peer of which it knows no address that it may hand out. A provider whose
-//! addresses expired later is kept, is not handed out, and is looked up when someone asks for it: once an hour, sixty
-//! in all, one lookup for all who ask.
+//! addresses expired later is kept, is not handed out, and is looked up when a peer asks for it: at most once an hour,
+//! sixty such searches in all, one lookup for all peers that ask.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) struct ProviderSearches {
 }
 
 impl ProviderSearches {
-    /// Whether to look for this provider, for which a peer asked. If so, it counts as looked for.
+    /// Whether to look for this provider, for which a peer asked. If so, the search counts from now on.
     pub(crate) fn begin(&mut self, now: Timestamp, provider: PeerId) -> bool {
         while self.begun.front().is_some_and(|(at, _)| *at + PAUSE <= now) {
             self.begun.pop_front();

@@ -1,8 +1,8 @@
 //! Saves the peers of the routing table for the next start.
 //!
-//! Knows: when that is due. Must not know: which peers these are, or how they are stored. A node without saved peers
-//! saves its first at once, when there is most to lose; further changes follow after longer and longer pauses, up to an
-//! interval. A table that does not change is not saved again.
+//! Knows: when a save is due. Must not know: which peers these are, or how they are stored. A node without saved peers
+//! saves its first peers at once, when it has most to lose; further changes are saved at growing intervals, up to a
+//! maximum. A table that does not change is not saved again.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const RESTORED: u32 = 3;
 pub(crate) struct Snapshots {
     interval: Option<Duration>,
     due: Option<Timestamp>,
-    /// When the table was last saved, or found to be saved.
+    /// When the table was last saved, or found to be unchanged.
     saved: Option<Timestamp>,
     /// Number of times it was saved.
     times: u32,
@@ -32,7 +32,7 @@ impl Snapshots {
         Snapshots { interval, due: None, saved: None, times: 0 }
     }
 
-    /// There are saved peers: the first that is met again must not displace the others.
+    /// There are saved peers: the first one that is met again must not displace the others.
     pub(crate) fn on_restored(&mut self, now: Timestamp) {
         (self.saved, self.times) = (Some(now), RESTORED);
     }

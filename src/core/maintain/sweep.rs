@@ -1,9 +1,9 @@
 //! A sweep over the stored values: once around the keyspace in each interval, one page at a time.
 //!
-//! Knows: times and keys. Must not know: what is done with the values.
+//! Knows: times and keys. Must not know: the use that is made of the values.
 //!
-//! Each key is due once in a cycle, at a different time on each node, so that no two nodes handle a key at once. A
-//! sweep does not hurry: where it falls behind, everything after that is delayed, and after a restart or a night's
+//! Each key is due once in a cycle, at a different time on each node, so that no two nodes handle a key at the same
+//! time. A sweep does not hurry: if it falls behind, everything after that is delayed, and after a restart or a night's
 //! sleep the overdue keys take a whole cycle. It remembers only how far it has come, however much is stored.
 //!
 //! *Dropped:* a random wait for each value, whose ties recur every hour (19 holders, a lookup of some seconds).
@@ -35,7 +35,7 @@ pub(super) fn last_of_full(page: &[Item]) -> Option<Key> {
     page.last().map(|item| item.key().key())
 }
 
-/// Gives each key of the keyspace its time: once in an interval.
+/// Maps each key of the keyspace to its time in an interval.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cycle {
     /// In microseconds, at least two.
@@ -129,7 +129,7 @@ impl Sweep {
         self.due = match page.get(taken) {
             Some(_) if taken == 0 => at,
             Some(next) => time_of(next).max(soon),
-            // What follows the page is not known yet.
+            // The key after the page is not known yet.
             None => soon,
         };
         page.truncate(taken);

@@ -36,7 +36,7 @@ const MAX_CHANGED: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     pub(crate) own_records: OwnRecords,
-    /// Over other nodes' values, each of which is stored again when it was not stored for this long.
+    /// A sweep over other nodes' values, each of which is stored again if it was not stored for this long.
     replication: Option<(Sweep, Duration)>,
     pub(crate) newcomers: Newcomers,
     /// For other nodes' values.

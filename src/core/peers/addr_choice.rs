@@ -1,4 +1,4 @@
-//! Which addresses of a peer are believed, kept, handed out, and dialled.
+//! Selects the addresses of a peer to believe, keep, hand out and dial.
 //!
 //! Knows: the address policy, the address book, the table, and past dials. Must not know: queries.
 
@@ -82,7 +82,7 @@ impl Peers {
         self.contact_at(key).unwrap_or_else(|| Arc::clone(contact))
     }
 
-    /// What the addresses are that another behaviour reports of a peer: the peer's own word if it is connected.
+    /// The source of addresses that another behaviour reports of a peer: the peer itself if it is connected.
     pub(crate) fn addr_source_of(&self, key: &Key) -> AddrSource {
         if self.is_connected(key) { AddrSource::Peer } else { AddrSource::Hearsay }
     }
@@ -145,12 +145,12 @@ impl Peers {
         self.contact_at(named.key()).map_or_else(|| Arc::clone(named), |known| self.with_hearsay(&known, named))
     }
 
-    /// All that is known of a peer other than this node.
+    /// Everything known of a peer other than this node.
     pub(crate) fn contact(&self, peer: &PeerId) -> Option<Arc<Contact>> {
         self.contact_at(&Key::from(peer))
     }
 
-    /// All that is known of the peer with this key.
+    /// Everything known of the peer with this key.
     pub(crate) fn contact_at(&self, key: &Key) -> Option<Arc<Contact>> {
         self.book.get(key).or_else(|| self.table.get(key).map(|entry| &entry.contact)).cloned()
     }

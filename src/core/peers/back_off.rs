@@ -1,4 +1,4 @@
-//! Which peers are left alone for a while since they failed, and why. This is the only back-off of peers in the node.
+//! The peers that are left alone for a while since they failed, and why. Other modules hold no peers back.
 //!
 //! Knows: failures in a row, at which addresses, and whether another peer gave a sign of life in between. Must not know: the
 //! routing table, or why a peer would be asked.
@@ -7,11 +7,11 @@
 //! does not hold a peer back: packets are lost, connections close, and the next lookup may well be answered.
 //!
 //! A failure counts only if the peer was asked after the back-off of its last one, so one restart of a peer is one
-//! failure. An outage is over at the first sign of life after eight entries (or all, if there are fewer) failed in a
-//! row; that ends the back-offs of those that failed in it. Other ends of a back-off: an answer, a connection after a
-//! failed dial, an untried address, and naming the peer again. Lookups towards the node itself try the boot nodes in
-//! spite of their back-off: while few peers are known they come after 5 s, 10 s and so on, which is a back-off of its
-//! own.
+//! failure. An outage ends at the first sign of life after eight entries (or all, if there are fewer) failed in a row;
+//! that ends the back-offs of those that failed in it. Other ends of a back-off: an answer, a connection after a failed
+//! dial, an untried address, and when the application adds the peer again. Lookups towards the node itself try the boot
+//! nodes in spite of their back-off: while few peers are known, these lookups come at growing intervals of their own: 5
+//! s, 10 s and so on.
 //!
 //! Of two nodes that dial each other at once both may fail. After any broken handshake the node with the lower key
 //! sends the request again, once, and the other is found by that connection.
@@ -42,7 +42,7 @@ pub(crate) struct BackOffs {
     signs: u64,
     /// Failures of entries of the table since the last of them.
     silence: usize,
-    /// Whether an outage ended that was not yet taken note of.
+    /// Whether an outage ended that was not acted upon yet.
     outage_ended: bool,
     peers: BTreeMap<Key, BackOff>,
 }
@@ -81,7 +81,7 @@ impl BackOffs {
         BackOffs { config, limit, signs: 0, silence: 0, outage_ended: false, peers: BTreeMap::new() }
     }
 
-    /// Whether this peer is not to be asked now. An address at which it did not fail yet is worth a try at once.
+    /// Whether this peer is not to be asked now. An address at which it did not fail yet is always worth a try.
     pub(crate) fn is_held_back(&self, now: Timestamp, contact: &Contact) -> bool {
         self.peers.get(contact.key()).is_some_and(|known| known.holds(now, contact))
     }
@@ -96,17 +96,17 @@ impl BackOffs {
         Some(if first && known.why.is_failed_dial() { known.why } else { known.why.held_back() })
     }
 
-    /// When a peer that failed is worth another request, if it is remembered.
+    /// The time from which a peer that failed is worth another request; `None` if no failure of it is remembered.
     pub(crate) fn until(&self, key: &Key) -> Option<Timestamp> {
         self.peers.get(key).map(|known| known.until)
     }
 
     /// A peer failed; `is_entry` if it is in the table. Returns whether that counts as a further failure.
     ///
-    /// It counts if the peer was asked after the back-off of the failure before: a restart or a lost packet may spoil many
-    /// requests that are under way, and is one failure. It also needs a sign of life of any peer since: without one this
-    /// node's own network may be down. In that case the peer is tried again after half the shortest back-off: if the back-off
-    /// doubled through an outage of five minutes, no peer would be tried for five minutes more.
+    /// It counts if the peer was asked after the back-off of the failure before: a restart or a lost packet may spoil
+    /// many requests in flight, and is one failure. There must also have been a sign of life of any peer since: without
+    /// one this node's own network may be down. In that case the peer is tried again after half the shortest back-off:
+    /// if the back-off doubled through an outage of five minutes, no peer would be tried for five minutes more.
     pub(crate) fn on_failure(&mut self, failure: FailedRequest<'_>, is_entry: bool, rng: &mut ChaCha8Rng) -> bool {
         let FailedRequest { now, asked, to, why, reported } = failure;
         self.silence += usize::from(is_entry);
@@ -192,7 +192,8 @@ impl BackOffs {
 }
 
 impl BackOff {
-    /// The same with one more request spoilt by the same trouble. Once no way leads to the peer, other failures add nothing.
+    /// The same with one more request spoilt by the same trouble. Once the peer counts as unreachable, other failures
+    /// add nothing.
     fn with(self, to: &Arc<Contact>, why: RequestError, reported: bool) -> BackOff {
         let why = if self.why.is_failed_dial() && !why.is_failed_dial() { self.why } else { why };
         BackOff { why, reported: self.reported || reported, tried: self.tried.merged(to), ..self }

@@ -1,4 +1,4 @@
-//! Which host an address leads to, and by which transport.
+//! The host that an address leads to, and the transport.
 //!
 //! Knows: addresses by their bytes. Must not know: whose they are, or whether a peer answers there.
 

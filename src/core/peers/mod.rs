@@ -1,4 +1,5 @@
-//! All that a node knows about other peers: the routing table, the address book, connections, dials and back-offs.
+//! Everything that a node knows about other peers: the routing table, the address book, connections, dials and
+//! back-offs.
 //!
 //! Knows: which of these to ask for what. Must not know: queries, records.
 
@@ -49,15 +50,15 @@ pub(crate) struct Peers {
     identified: bool,
 }
 
-/// What the driver says of a peer, by its key, which is shorter than its id.
+/// The driver's information about a connected peer, by the peer's key, which is shorter than its id.
 #[derive(Clone, Debug, Default)]
 struct Link {
     state: LinkState,
-    /// Whether it serves our protocol, once it has said so.
+    /// Whether the peer serves our protocol, once it has said so.
     serves: Option<bool>,
     /// The address from which it dialled, until that was dialled back.
     from: Option<Multiaddr>,
-    /// When it sent its first request, if it had not said by then whether it serves.
+    /// When the peer sent its first request, if it had not said by then whether it serves.
     asked: Option<Timestamp>,
 }
 
@@ -216,8 +217,8 @@ impl Peers {
         if self.is_held_back(now, contact) { self.back_offs.reason(contact.key(), asked) } else { None }
     }
 
-    /// When to check whether an entry is alive: after `quiet` without a sign of life or, if it failed, at the end of its
-    /// back-off.
+    /// The time at which to check whether an entry is alive: after `quiet` without a sign of life or, if it failed, at
+    /// the end of its back-off.
     pub(crate) fn check_at(&self, entry: &TableEntry, quiet: Duration) -> Timestamp {
         match entry.failures() {
             0 => entry.last_seen + quiet,

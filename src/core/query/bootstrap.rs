@@ -1,5 +1,5 @@
-//! Join the network: look up this node's own key, then a key in every bucket farther away than the closest neighbour. Or
-//! refresh one of them.
+//! Joins the network: looks up this node's own key, then a key in every bucket farther away than the closest neighbour.
+//! Or refreshes one bucket.
 //!
 //! If fewer than k peers answered the first lookup, they are the whole network, and there is nothing more to find.
 
@@ -102,10 +102,10 @@ impl Bootstrap {
         self.lookups.iter_mut().find(|refresh| refresh.tag == tag).map(|refresh| &mut refresh.lookup)
     }
 
-    /// Notes what a lookup found. The one for the node's own key tells how many buckets there are.
+    /// Notes the findings of a lookup. The one for the node's own key shows how many buckets there are.
     fn on_lookup_done(&mut self, cx: &Context<'_>, refresh: &RefreshLookup) {
         let found = refresh.lookup.closest();
-        // A lookup that nobody answered says nothing: the bucket stays due.
+        // A lookup without any answer proves nothing: the bucket stays due.
         let Some(closest) = found.first() else { return };
         self.keep_candidates(cx, refresh.lookup.ranked());
         match refresh.target {

@@ -3,9 +3,9 @@
 //! Knows: which of the peers that answered should have the value, and for how long. Must not know: what ended the get.
 //!
 //! Each of the k closest known peers that answered without the value receives a *correction*, with the lifetime that
-//! remains. The closest peer that answered without it and is none of the k closest receives a *copy* (Kademlia, §4.1), with
-//! a lifetime that halves with every k nodes that are nearer to the key. Neither makes the value live longer. At most k
-//! peers are addressed after a get, so that nobody gains by provoking gets.
+//! remains. The closest peer that answered without it and is not one of the k closest receives a *copy* (Kademlia,
+//! §4.1), with a lifetime that halves with every k nodes that are nearer to the key. Neither makes the value live
+//! longer. At most k peers are addressed after a get, so that provoking gets is of no use.
 //!
 //! A copy lives for the remaining lifetime times 2^(-b/k), where b is the number of nodes between its holder and the
 //! closest one: by the estimated size of the network, or as many as the lookup saw if that is more. No copy is sent for
@@ -97,7 +97,7 @@ impl FollowUp {
 }
 
 impl Read<'_> {
-    /// Those of the closest peers that lack the value, at most k. Peers that sent an invalid one come after the others.
+    /// The closest peers that lack the value, at most k. Peers that sent an invalid one come after the others.
     fn to_correct(&self, cx: &Context<'_>, target: &Key, closest: &[Arc<Contact>]) -> Vec<Arc<Contact>> {
         let lacks = |peer: &Arc<Contact>| [self.missing, self.outdated].iter().any(|list| peer.is_among(list));
         let mut chosen: Vec<_> = closest.iter().filter(|peer| lacks(peer)).cloned().collect();
@@ -108,8 +108,8 @@ impl Read<'_> {
         chosen
     }
 
-    /// The closest peer that held no value, if it is none of the k closest, and the lifetime of its copy. There is no copy of
-    /// a value of which an older version was found, nor of one without a known time of expiry.
+    /// The closest peer that held no value, if it is not one of the k closest, and the lifetime of its copy. There is
+    /// no copy of a value of which an older version was found, nor of one without a known time of expiry.
     fn to_copy(&self, cx: &Context<'_>, target: &Key, remaining: Option<Duration>) -> Option<(Arc<Contact>, Duration)> {
         if !cx.config.record.path_caching || !self.outdated.is_empty() {
             return None;

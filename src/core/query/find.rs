@@ -1,8 +1,8 @@
-//! Find the closest peers to a key, or one peer.
+//! Finds the closest peers to a key, or one peer.
 //!
-//! A peer is found once this node has reached it at an address that another peer named, whether it serves the DHT or not:
-//! the addresses that others name may be wrong or a lie. If it was not reached, the addresses that were named are the
-//! result all the same, as hearsay: the peer may be behind a relay, or reachable for others.
+//! A peer is found once this node has reached it at an address that another peer named, whether it serves the DHT or
+//! not: the addresses that others name may be wrong or a lie. If it was not reached, the named addresses are still the
+//! result, as hearsay: the peer may be behind a relay, or reachable for others.
 //!
 //! Peers name the k closest to the key that they are asked for, and none farther away. If more than k are wanted, further
 //! lookups go into the nearest region of the keyspace that is not known yet, until enough are known to be the closest.
@@ -93,8 +93,8 @@ impl Find {
         Ok(Find { lookup, target: key, preimage, tag: LOOKUP, wanted: Wanted::Closest(beyond) })
     }
 
-    /// Finds a peer. One that is connected, or has answered and not failed since, is found at once, and so is this node
-    /// itself.
+    /// Finds a peer. This node itself, and a peer that is connected, or has answered and not failed since, is found at
+    /// once.
     pub(crate) fn peer(cx: &Context<'_>, peer: PeerId, options: &QueryOptions) -> Find {
         let key = Key::from(&peer);
         let known = cx.peers.contact(&peer).filter(|contact| contact.has_addrs());
@@ -114,7 +114,7 @@ impl Find {
         Find { lookup, target: key, preimage, tag: LOOKUP, wanted: Wanted::Peer { found } }
     }
 
-    /// The lookup that a request belongs to, unless it is over.
+    /// The lookup that a request belongs to, unless it has ended.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         (tag == self.tag).then_some(&mut self.lookup)
     }
@@ -133,7 +133,7 @@ impl Find {
         }
     }
 
-    /// A lookup is over. Begins the next one if more peers are wanted than are known to be the closest.
+    /// A lookup has ended. Begins the next one if more peers are wanted than are known to be the closest.
     fn go_beyond(&mut self, cx: &Context<'_>) -> bool {
         let Wanted::Closest(Some(beyond)) = &mut self.wanted else { return false };
         let (k, found) = (cx.replication(), self.lookup.closest());

@@ -1,4 +1,4 @@
-//! Find the best value under a key.
+//! Finds the best value under a key.
 //!
 //! The value that this node keeps counts as the first; every further one is validated and compared. The query ends as soon
 //! as its quorum of peers holds a value, or when the lookup ends if it is thorough or finds too few. Along several disjoint

@@ -1,7 +1,7 @@
 //! The queries: state machines that carry out an operation, or what the node does of its own accord.
 //!
-//! Knows: what each operation asks of which peers, and when it is over. Must not know: how requests travel, or any time
-//! but the one it is given. Each machine is one file and reads top to bottom.
+//! Knows: what each operation asks of which peers, and when it has ended. Must not know: how requests travel, or any
+//! time but the one it is given. Each machine is one file and reads top to bottom.
 
 mod bootstrap;
 mod context;
@@ -53,7 +53,7 @@ const LOOKUP: Tag = Tag(0);
 /// The requests that deliver a record.
 const DELIVERY: Tag = Tag(1);
 
-/// What the start of a query may use.
+/// The parts of the node that the start of a query may use.
 pub(crate) struct QueryStart<'a> {
     pub(crate) cx: Context<'a>,
     pub(crate) storage: &'a mut Storage,
@@ -141,7 +141,7 @@ pub(crate) enum Step {
     Ask(Arc<Contact>, Request, Tag),
     /// Wait for the requests in flight, or for the store.
     Wait,
-    /// The query is over.
+    /// The query has ended.
     Finish(Result<Answer, QueryError>),
 }
 
@@ -228,7 +228,7 @@ impl Machine {
         Ok(news)
     }
 
-    /// The lookup that a request belongs to, unless it is over.
+    /// The lookup that a request belongs to, unless it has ended.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         match self {
             Machine::Find(find) => find.lookup(tag),
@@ -349,7 +349,7 @@ fn take(report: &mut Report) -> Box<Report> {
     Box::new(std::mem::take(report))
 }
 
-/// The next step of a lookup that asks every peer the same; `None` when the lookup is over.
+/// The next step of a lookup that asks every peer the same; `None` when the lookup has ended.
 fn lookup_step(lookup: &mut Lookup, tag: Tag, request: impl FnOnce() -> Request) -> Option<Step> {
     match lookup.next() {
         Next::Ask(contact) => Some(Step::Ask(contact, request(), tag)),

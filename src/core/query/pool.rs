@@ -1,7 +1,7 @@
 //! The running queries: their ids, deadlines, reports and requests.
 //!
-//! Knows: which query is which, when each times out, and which gives way to others. Must not know: what a query does. The
-//! work for one request does not grow with the number of queries.
+//! Knows: the query of each id, when each times out, and which ones yield to others. Must not know: what a query does.
+//! The work for one request does not grow with the number of queries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -33,9 +33,9 @@ pub(crate) struct RunningQuery {
     pub(crate) progress: bool,
     /// Whether the application started it, rather than the node itself.
     pub(crate) by_app: bool,
-    /// Whether it is abandoned when the application starts a query and there is no place for it.
+    /// Whether it is abandoned when the application starts a query and there is no room for it.
     pub(crate) yields: bool,
-    /// Whether it had a valid answer.
+    /// Whether the query has had a valid answer.
     pub(crate) answered: bool,
     /// Time of its last valid answer.
     pub(crate) answered_at: Timestamp,
@@ -77,7 +77,7 @@ pub(crate) struct QueryPool {
     next: u64,
     queries: BTreeMap<QueryId, Box<RunningQuery>>,
     deadlines: BTreeSet<(Timestamp, QueryId)>,
-    /// The queries that give way to others.
+    /// The queries that yield to others.
     yielding: BTreeSet<QueryId>,
 }
 
@@ -110,7 +110,7 @@ impl QueryPool {
         self.queries.get_mut(&id).map(|query| &mut **query)
     }
 
-    /// Takes a query out for a step. It comes back by `put`, or is over and ends with `forget`.
+    /// Takes a query out for a step. It comes back by `put`, or ends with `forget`.
     pub(crate) fn take(&mut self, id: QueryId) -> Option<Box<RunningQuery>> {
         self.queries.remove(&id)
     }
@@ -119,13 +119,13 @@ impl QueryPool {
         self.queries.insert(query.id, query);
     }
 
-    /// A query that was taken out is over.
+    /// A query that was taken out has ended.
     pub(crate) fn forget(&mut self, query: &RunningQuery) {
         self.deadlines.remove(&(query.deadline, query.id));
         self.yielding.remove(&query.id);
     }
 
-    /// The first query that gives way to others.
+    /// The first query that yields to others.
     pub(crate) fn yielding(&self) -> Option<QueryId> {
         self.yielding.first().copied()
     }

@@ -1,4 +1,4 @@
-//! Find the providers of some content, and report each as soon as it is found.
+//! Finds the providers of some content, and reports each as soon as it is found.
 //!
 //! A provider is reported once, when an address of it is known. Providers without a known address are reported at the end,
 //! by their ids alone. The order within one answer is random, so that a long list does not send all requesters to its head.
@@ -101,7 +101,7 @@ impl FindProviders {
         }
     }
 
-    /// An answer named a provider. Those beyond the limit are not remembered.
+    /// An answer named a provider. Providers beyond the limit are not remembered.
     fn on_named(&mut self, cx: &Context<'_>, provider: &Arc<Contact>, out: &mut Vec<QueryEvent>) {
         let reported = self.known.get(provider.peer()).copied();
         if reported == Some(true) || (reported.is_none() && self.known.len() >= self.max_known) {

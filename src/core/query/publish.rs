@@ -1,7 +1,9 @@
-//! Put a value, or announce this node as a provider: keep the record here, look up its key, deliver it to the k closest.
+//! Puts a value, or announces this node as a provider: keeps the record here, looks up its key, delivers it to the k
+//! closest.
 //!
-//! The delivery begins while the lookup still waits for the last of the k closest: a peer that has answered and is among
-//! them receives the record at once. If a nearer peer displaces it afterwards both have the record, which does no harm.
+//! The delivery begins while the lookup still waits for the last of the k closest: a peer that has answered and is
+//! among them receives the record at once. If a nearer peer displaces it afterwards, both have the record, which does
+//! no harm.
 //!
 //! In the simulator 0.2 displaced peers per put also store the value. A value that does not fit into a message that
 //! every implementation reads is refused before anything is kept. Where requests fail often, the lookup asks as many
@@ -41,7 +43,7 @@ pub(crate) struct Publish {
     pub(crate) kept: bool,
     /// The error of this node's own store.
     refused: Option<QueryError>,
-    /// The lookup of the closest peers, until it is over.
+    /// The lookup of the closest peers, until it has ended.
     lookup: Option<Lookup>,
     /// The delivery; `None` until this node's store has taken the record.
     delivery: Option<Delivery>,
@@ -54,7 +56,7 @@ enum What {
 }
 
 impl Publish {
-    /// A put. Returns the result of this node's store too, if it is there at once.
+    /// Starts a put. Returns the result of this node's store too, if it is there at once.
     ///
     /// # Errors
     ///
@@ -82,7 +84,7 @@ impl Publish {
         Ok((Publish::new(&cx, key, What::Value(sent), options), local))
     }
 
-    /// A provide. Returns the result of this node's store too, if it is there at once.
+    /// Starts a provide. Returns the result of this node's store too, if it is there at once.
     ///
     /// # Errors
     ///
@@ -114,7 +116,7 @@ impl Publish {
         }
     }
 
-    /// Whether it publishes this record.
+    /// Whether this publishes the record `record`.
     pub(crate) fn publishes(&self, record: &RecordId) -> bool {
         self.target() == record.place && matches!(self.what, What::Provider) == record.provider
     }
@@ -180,7 +182,7 @@ impl Publish {
         }
     }
 
-    /// The lookup that a request belongs to, unless it is over.
+    /// The lookup that a request belongs to, unless it has ended.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         if tag == LOOKUP { self.lookup.as_mut() } else { None }
     }

@@ -1,7 +1,8 @@
 //! Limits how many peers of one operator's network a lookup takes from one answer.
 //!
-//! Knows: groups and distances. Must not know: which peer answered. An answer that names twenty peers of one network would
-//! hand the lookup to that network; of each group the closest few are taken. The others are left out of this answer only.
+//! Knows: groups and distances. Must not know: which peer answered. An answer that names twenty peers of one network
+//! would put the lookup in the hands of that network; of each group the closest few are accepted. The others are left
+//! out of this answer only.
 //!
 //! *Dropped:* discarding all peers of an over-represented group (go-libp2p-kad-dht), by which one liar excludes a
 //! network when it names more peers of it.

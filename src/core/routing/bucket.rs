@@ -2,8 +2,8 @@
 //!
 //! Knows: seniority and failures. Must not know: which range it covers, or which peers are neighbours.
 //!
-//! Entries are in order of seniority. Those beyond the capacity are there because they are among the closest of all to
-//! the node; when an entry leaves, the most senior of them takes its place.
+//! Entries are in order of seniority. Entries beyond the capacity are there because they are among the closest of all
+//! to the node; when an entry leaves, the most senior of them takes its place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,7 @@ const MOMENT: Duration = Duration::from_secs(2);
 /// Number of entries that a bucket allocates at first.
 const FIRST_ROOM: usize = 4;
 
-/// What became of a peer that was offered to the table.
+/// The outcome for a peer that was offered to the table.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// It is a new entry. These left the table for it: a questionable one, or peers that are no longer neighbours.

@@ -24,7 +24,7 @@ pub(crate) struct TableEntry {
     pub(crate) last_seen: Timestamp,
     /// [`Timestamp::MAX`] for never, which takes less memory than an `Option`.
     pub(super) last_useful: Timestamp,
-    /// How long its answers take.
+    /// The round-trip time of its answers.
     pub(crate) rtt: RoundTrip,
     /// Failures in a row since it last answered.
     failures: u8,

@@ -203,7 +203,7 @@ impl RoutingTable {
     }
 
     /// If the bucket at `key` is full of live entries and peers wait for a place in it, makes an unreachable entry
-    /// questionable at once. Returns whether there was one.
+    /// questionable at once. Returns whether there was such an entry.
     pub(crate) fn demote_unreachable(&mut self, key: &Key) -> bool {
         let index = self.index(key);
         let full = self.is_full(index) && !self.buckets[index].has_room(self.capacity(index));

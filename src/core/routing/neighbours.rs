@@ -2,7 +2,7 @@
 //!
 //! Knows: distances to the node itself. Must not know: seniority, or why it is asked.
 //!
-//! Nearly all of them have a place in the last buckets anyway. Those that lie in a full bucket are entries beyond its
+//! Nearly all of them have a place in the last buckets anyway. Neighbours in a full bucket are entries beyond its
 //! capacity for as long as they are neighbours; after that they wait for a place like others. Questionable entries are
 //! not counted, so that a dead neighbour does not keep the next closest out.
 

@@ -139,13 +139,13 @@ impl Storage {
         Ok(record)
     }
 
-    /// Keeps a value of this node's own, or one that it read, if none is kept that is better.
+    /// Keeps a value of this node's own, or one that it read, unless a better one is kept.
     pub(crate) fn put(&mut self, now: Timestamp, waiter: Waiter, record: Record) -> Option<Done> {
         let judge = if waiter == Waiter::Adopt { self.judge().of_what_others_hold() } else { self.judge() };
         self.run(now, waiter, Op::Put(Box::new(Put::new(record, judge))))
     }
 
-    /// Keeps a value that a peer sent, if none is kept that is better, and none waits that goes before it.
+    /// Keeps a value that a peer sent, unless a better one is kept, or one waits that goes before it.
     pub(crate) fn put_of_peer(
         &mut self,
         now: Timestamp,
@@ -171,8 +171,8 @@ impl Storage {
         done
     }
 
-    /// To be called when a pending operation has ended. Returns its waiter and its result, and those of the PUTs queued behind
-    /// it that were done at once.
+    /// To be called when a pending operation has ended. Returns its waiter and its result, and those of the PUTs queued
+    /// behind it that ended at once.
     pub(crate) fn on_done(&mut self, now: Timestamp, ticket: Ticket, mut done: Done) -> Vec<(Waiter, Done)> {
         let Some(PendingOp { waiter, put, queued }) = self.waiting.remove(&ticket) else { return Vec::new() };
         self.note_superseded(&done, put.clone());
@@ -213,8 +213,8 @@ impl Storage {
     }
 }
 
-/// A value that came from a peer, as a record. Its lifetime is what the peer says, within the bound for values. Its age is what
-/// the peer says: whoever makes a value older than it is only lets others win.
+/// A value that came from a peer, as a record. Its lifetime is that stated by the peer, within the bound for values.
+/// Its age is that stated by the peer: a peer that overstates it only makes its value lose against others.
 pub(crate) fn received(now: Timestamp, config: &RecordConfig, value: Value) -> Record {
     let ttl = value.ttl.map_or(config.value_ttl, |ttl| ttl.min(config.value_ttl));
     let mut record = Record::new(value.key, value.value, now);

@@ -27,8 +27,8 @@ use crate::core::time::Timestamp;
 ///
 /// # Errors
 ///
-/// The store's own. [`StoreError::Failed`] if the operation takes time: it was begun all the same, and its result comes under a
-/// ticket that no caller knows.
+/// The store's own. [`StoreError::Failed`] if the operation takes time: it was begun nevertheless, and its result comes
+/// under a ticket that no caller knows.
 pub trait StoreExt: Store {
     /// [`Op::Get`].
     fn get(&mut self, now: Timestamp, key: &RecordKey) -> Result<Option<Record>, StoreError> {

@@ -30,7 +30,7 @@ pub struct Judge {
 pub struct Judged {
     /// The record.
     pub record: Record,
-    /// Whether it replaces another value that this node itself had put.
+    /// Whether the record replaces another value that this node itself had put.
     pub superseded: bool,
 }
 
@@ -40,8 +40,8 @@ impl Judge {
         Judge { validator, ttl, stranger: false, swaps: true }
     }
 
-    /// The same for a value from a peer that is no holder of it. Such a PUT is no sign that the other holders have the value
-    /// too, so the stored one keeps its `Record::received` and is replicated when it is due.
+    /// The same for a value from a peer that is no holder of it. Such a PUT does not show that the other holders have
+    /// the value too, so the stored one keeps its `Record::received` and is replicated when it is due.
     pub(crate) fn of_stranger(self) -> Judge {
         Judge { stranger: true, ..self }
     }

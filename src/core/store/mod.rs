@@ -201,8 +201,8 @@ pub struct Sender {
     pub peer: PeerId,
     /// Number of its IP group, where groups count: the peers of one group pay together.
     pub group: Option<u64>,
-    /// Whether it is one of the k closest peers to the record that this node knows, so that it probably holds the record for
-    /// others and replicates it.
+    /// Whether the peer is one of the k closest peers to the record that this node knows, so that it probably holds the
+    /// record for others and replicates it.
     pub holder: bool,
     /// Whether this node itself is one of the k closest to the record. Such records are evicted last.
     pub near: bool,
@@ -218,7 +218,7 @@ impl Sender {
 /// Result of an operation.
 pub type Done = Result<OpOutput, StoreError>;
 
-/// What a successful operation returns.
+/// The result of a successful operation.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
 pub enum OpOutput {
@@ -226,7 +226,7 @@ pub enum OpOutput {
     Nothing,
     /// The record is stored, as durably as this store can.
     Kept {
-        /// Whether it replaced another value that this node itself had put.
+        /// Whether the record replaced another value that this node itself had put.
         superseded: bool,
     },
     /// The answer to [`Op::Get`].
@@ -259,7 +259,7 @@ pub enum Scan {
 }
 
 impl Scan {
-    /// Whether it finds this item.
+    /// Whether the scan finds this item.
     pub fn wants(self, item: &Item) -> bool {
         match self {
             Scan::All => true,
@@ -288,7 +288,7 @@ impl Item {
         }
     }
 
-    /// Whether it has expired at `now`.
+    /// Whether the item has expired at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         match self {
             Item::Value(record) => record.is_expired(now),
@@ -334,7 +334,7 @@ pub struct Usage {
     pub own: usize,
 }
 
-/// Why an operation failed.
+/// The reason why an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

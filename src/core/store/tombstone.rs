@@ -1,4 +1,5 @@
-//! The sequence number that outlives a removed or expired value, and for how long; the same in every store.
+//! The sequence number that is remembered after a value was removed or expired, and for how long; the same in every
+//! store.
 //!
 //! Knows: the times of a record. Must not know: how a store remembers.
 
@@ -8,8 +9,8 @@ use super::SEQUENCE_MEMORY;
 use crate::core::record::Record;
 use crate::core::time::Timestamp;
 
-/// How long the sequence number of a value without expiry is remembered once the application removed it. Source: copies
-/// at other nodes live 48 h from the last announcement, and as long again for one that was late.
+/// The time for which the sequence number of a value without expiry is remembered after the application removed it.
+/// Source: copies at other nodes live 48 h from the last announcement, and as long again for one that was late.
 const REMOVED_FOR: Duration = Duration::from_secs(96 * 3600);
 
 /// The sequence number to remember when a value is removed, and until when; `None` if it has none.

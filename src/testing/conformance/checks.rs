@@ -60,7 +60,7 @@ impl Conformance<'_> {
         ("a_pending_operation_wakes", |c| c.a_pending_operation_wakes()),
     ];
 
-    /// "A write that was kept is read back by every later read": all fields of a value.
+    /// "A write that ended without an error is read back by every later read": all fields of a value.
     pub fn a_value_is_read_back_whole(&mut self) {
         let mut store = self.fresh();
         absent(&mut store, NOW, "/a/missing");
@@ -81,14 +81,14 @@ impl Conformance<'_> {
         }
     }
 
-    /// "until it is replaced": the later value stands, whoever's it is.
+    /// "until it is replaced": the later value stays, whichever peer it is from.
     pub fn a_value_is_replaced(&mut self) {
         let mut store = self.fresh();
         for (bytes, own) in [("first", false), ("second", true), ("", false), ("fourth", false)] {
             let mut record = value("/a/b", bytes.as_bytes(), own);
             record.expires = (!own).then_some(LATER);
             ok(store.put(NOW, record.clone()), "a value is replaced");
-            // The judge notes that an own one is behind it.
+            // The judge notes that the value replaces an own one.
             record.superseded = matches!(bytes, "" | "fourth");
             present(&mut store, NOW, &record);
             assert_eq!(all(&mut store).len(), 1, "a value replaces the one under the same key");
@@ -98,7 +98,7 @@ impl Conformance<'_> {
         }
     }
 
-    /// "Forgets the value under key; not an error if there is none."
+    /// "Removes the value under this key: `Found::Nothing`, also if there is none."
     pub fn a_value_is_removed(&mut self) {
         let mut store = self.fresh();
         let (gone, stays) = (value("/a/gone", b"1", false), value("/a/stays", b"2", true));
@@ -112,7 +112,7 @@ impl Conformance<'_> {
         assert_eq!(store.usage(), Default::default(), "nothing is left after the last removal");
     }
 
-    /// "A write that was kept is read back by every later read": all fields of a provider record.
+    /// "A write that ended without an error is read back by every later read": all fields of a provider record.
     pub fn a_provider_is_read_back_whole(&mut self) {
         let mut store = self.fresh();
         let key = RecordKey::from("content");
@@ -148,7 +148,7 @@ impl Conformance<'_> {
         }
     }
 
-    /// "Forgets that provider provides key; not an error if it is not known to."
+    /// "Removes the record that this peer provides this key: `Found::Nothing`, also if there is none."
     pub fn a_provider_is_removed(&mut self) {
         let mut store = self.fresh();
         for (key, n) in [("content", 1), ("content", 2), ("other", 1)] {
@@ -162,7 +162,7 @@ impl Conformance<'_> {
         assert_eq!(provider_ids(&mut store, NOW, "other"), [peer(1)], "only the named key is touched");
     }
 
-    /// "never returned by a read with a now at or after their expiry", to the microsecond.
+    /// "no read with a `now` at or after their expiry returns them", to the microsecond.
     pub fn a_read_ends_at_the_expiry(&mut self) {
         for own in [false, true] {
             let mut store = self.fresh();
@@ -181,7 +181,7 @@ impl Conformance<'_> {
         present(&mut store, Timestamp::MAX, &own);
     }
 
-    /// "addresses past their own expiry are left out", and the provider is not.
+    /// "addresses past their own expiry are left out", but the provider is not.
     pub fn addresses_end_before_their_record(&mut self) {
         let mut store = self.fresh();
         let mut record = provider("content", 1, Timestamp::from_secs(9_000), false);
@@ -198,7 +198,7 @@ impl Conformance<'_> {
         assert!(renewed[0].provider.has_addrs(), "a new announcement brings its addresses back");
     }
 
-    /// "Forgets up to limit items that are over at now, and returns how many; fewer than limit: none is left."
+    /// "Removes up to `limit` expired items", and "fewer than its limit means that none is left".
     pub fn expire_takes_what_is_over(&mut self) {
         let mut store = self.fresh();
         for n in 0..6_u64 {
@@ -212,7 +212,7 @@ impl Conformance<'_> {
         assert_eq!(all(&mut store).len(), 12, "nothing expires before its time");
         let now = Timestamp::from_secs(2_003);
         assert_eq!(store.expire(now, 0), Ok(0), "a limit of zero takes nothing");
-        // Four values and four providers are over; a store may have dropped some of itself.
+        // Four values and four providers have expired; a store may have removed some of them by itself.
         let mut taken = 0;
         loop {
             let count = ok(store.expire(now, 3), "expiry goes on");
@@ -251,7 +251,7 @@ impl Conformance<'_> {
         }
     }
 
-    /// "When the next item is over; None if nothing expires."
+    /// "When the next item expires; `None` if no item expires."
     pub fn next_expiry_is_the_first(&mut self) {
         let mut store = self.fresh();
         assert_eq!(store.next_expiry(), None, "an empty store has no next expiry");
@@ -272,7 +272,7 @@ impl Conformance<'_> {
         assert_eq!(store.next_expiry(), None, "what expired expires no more");
     }
 
-    /// "items in order of their place in the keyspace, from just after `after`"; values and providers in one.
+    /// "in order of their place in the keyspace, from just after `after`"; values and providers in one order.
     pub fn a_scan_goes_by_place(&mut self) {
         let mut store = self.fresh();
         let mut wanted = BTreeSet::new();
@@ -302,7 +302,7 @@ impl Conformance<'_> {
         );
     }
 
-    /// "Several items can lie at one place; a page never splits them."
+    /// "Several items can lie at one place; a page never splits them".
     pub fn a_page_never_splits_a_place(&mut self) {
         let mut store = self.fresh();
         for key in ["one", "two", "three", "four"] {
@@ -347,7 +347,7 @@ impl Conformance<'_> {
         assert_eq!(kept.len(), values.len() + provided.len(), "each key is one of its own");
     }
 
-    /// "A write that failed changed nothing": what is longer than the store takes.
+    /// "A write that failed changed nothing": records that are larger than the store takes.
     pub fn too_large_changes_nothing(&mut self) {
         for own in [false, true] {
             let mut store = self.fresh();
@@ -408,7 +408,7 @@ impl Conformance<'_> {
         assert_eq!(store.usage().own, 2, "own values are never evicted for remote ones");
     }
 
-    /// The same of provider records: a key and a store full of remote ones.
+    /// The same for provider records: with a key and a store full of remote ones.
     pub fn own_providers_have_room_of_their_own(&mut self) {
         let flood = self.flood;
         let mut store = self.fresh();
@@ -434,7 +434,8 @@ impl Conformance<'_> {
         assert_eq!(store.usage().own, 3, "own provider records are counted apart");
     }
 
-    /// "A write that failed changed nothing", "remote records may give way to other remote ones", and expiry makes room.
+    /// "A write that failed changed nothing", "Remote records may be evicted for other remote ones", and expiry makes
+    /// room.
     pub fn a_full_store_stays_sound(&mut self) {
         let flood = self.flood;
         let mut store = self.fresh();
@@ -475,7 +476,7 @@ impl Conformance<'_> {
         present(&mut store, LATER, &fresh);
     }
 
-    /// "How much is kept": values and provider records of others, and own ones.
+    /// "Numbers of stored items": values and provider records of others, and own ones.
     pub fn usage_counts_own_apart(&mut self) {
         let mut store = self.fresh();
         assert_eq!(store.usage(), Default::default(), "an empty store keeps nothing");
@@ -492,7 +493,7 @@ impl Conformance<'_> {
         assert_eq!((usage.values, usage.providers, usage.own), (1, 2, 2), "usage follows removals");
     }
 
-    /// "Each ticket is reported exactly once", with many operations under way at once.
+    /// "Each operation ends exactly once", with many operations pending at the same time.
     pub fn operations_overlap(&mut self) {
         let mut store = self.fresh();
         let put = |n: u8| {
@@ -516,7 +517,7 @@ impl Conformance<'_> {
         store.settle(20);
     }
 
-    /// "registers waker and wakes it once there is" something done.
+    /// "registers `waker` and wakes it once there is" a result.
     pub fn a_pending_operation_wakes(&mut self) {
         let mut store = self.fresh();
         for n in 0..3 {

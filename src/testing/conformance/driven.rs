@@ -1,6 +1,6 @@
 //! A store whose pending operations are driven to their end, so that a test reads like one of a store in memory.
 //!
-//! Knows: tickets, and what may be reported when. Must not know: which test drives it.
+//! Knows: tickets, and what may be reported when. Must not know: which test uses it.
 #![expect(clippy::panic, reason = "a test kit: a broken contract is reported by a panic that names it")]
 
 use std::cell::RefCell;
@@ -22,7 +22,7 @@ use crate::core::{ProviderRecord, Record, RecordKey};
 ///
 /// # Panics
 ///
-/// All methods panic if an operation does not end, ends twice, or finds what it was not asked for.
+/// All methods panic if an operation does not end, ends twice, or returns a result of another kind of operation.
 pub struct Driven<'a> {
     store: Box<dyn Store>,
     pump: Rc<RefCell<dyn FnMut() + 'a>>,
@@ -47,7 +47,7 @@ impl<'a> Driven<'a> {
         &mut *self.store
     }
 
-    /// Begins with an operation. Its end may be waited for with [`Driven::ended`].
+    /// Begins an operation. [`Driven::ended`] waits for its end.
     pub fn begin(&mut self, now: Timestamp, op: Op) -> Ticket {
         self.next += 1;
         let ticket = Ticket::new(self.next);
@@ -58,7 +58,7 @@ impl<'a> Driven<'a> {
         ticket
     }
 
-    /// Does an operation, to its end.
+    /// Runs an operation to its end.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl<'a> Driven<'a> {
         self.run(Timestamp::ZERO, Op::SavePeers(peers)).map(drop)
     }
 
-    /// [`Op::Put`] of a value that takes the place of any other, to its end.
+    /// [`Op::Put`] of a value that replaces any other, to its end.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl<'a> Driven<'a> {
         self.run(Timestamp::ZERO, Op::Remove(key.clone())).map(drop)
     }
 
-    /// [`Op::AddProvider`] of a record that the provider itself brought, to its end.
+    /// [`Op::AddProvider`] of a record that the provider itself sent, to its end.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl<'a> Driven<'a> {
         self.expire_until(now, limit, Timestamp::MAX)
     }
 
-    /// [`Op::Expire`] where no item of another peer may expire after `latest`, to its end.
+    /// [`Op::Expire`] with a `latest` after which no item of another peer may expire, to its end.
     ///
     /// # Errors
     ///
@@ -199,7 +199,7 @@ impl<'a> Driven<'a> {
         self.store.usage()
     }
 
-    /// Waits for a ticket as an executor does: after a poll that brought nothing, it polls again only once it is woken.
+    /// Waits for a ticket as an executor does: after a poll without a result, it polls again only once it is woken.
     pub fn wait_for_wake(&mut self, ticket: Ticket) -> Done {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
@@ -223,7 +223,7 @@ impl<'a> Driven<'a> {
         panic!("each ticket is reported, but {ticket} was not within {} polls", self.polls);
     }
 
-    /// Lets the store finish what it has, and sees that it reports nothing that nobody waits for.
+    /// Lets the store finish its pending operations, and checks that it reports no result that is not waited for.
     pub fn settle(&mut self, polls: usize) {
         for _ in 0..polls {
             self.poll(Waker::noop());
@@ -263,13 +263,13 @@ impl std::fmt::Debug for Driven<'_> {
     }
 }
 
-/// A provider record as it comes over a connection from its provider, or of this node's own.
+/// A provider record as it comes over a connection from its provider, or one of this node's own.
 pub(super) fn announced(record: ProviderRecord) -> Op {
     let sender = (!record.own).then(|| Sender::new(*record.provider.peer()));
     Op::AddProvider(Box::new(record), sender)
 }
 
-/// Counts how often it was woken.
+/// Counts how many times it was woken.
 #[derive(Default)]
 struct Woken(AtomicUsize);
 

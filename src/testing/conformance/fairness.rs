@@ -12,13 +12,13 @@ use crate::core::store::{Item, Judge, Op, Put, Sender};
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 /// Number of writes pending at once.
 const BATCH: usize = 64;
-/// First provider of the late ones.
+/// Number of the first late provider.
 const LATE: u64 = 1 << 32;
-/// Number of addresses of a peer that has many, each of 25 bytes.
+/// Number of addresses, each of 25 bytes, of a peer with many.
 const MANY: usize = 24;
 
 impl Conformance<'_> {
-    /// "Whoever sends a record is charged for it": what one peer sent stays where another floods the store.
+    /// "each sender pays for its records": records of other peers stay while one peer floods the store.
     pub fn a_flood_leaves_what_others_sent(&mut self) {
         let mut store = self.fresh();
         let sent = |name: &str, n: usize, by: u64| {
@@ -34,7 +34,7 @@ impl Conformance<'_> {
         }
     }
 
-    /// "Late ones have the same chance as early ones": values.
+    /// Late values have the same chance to stay as early ones.
     pub fn late_values_have_their_chance(&mut self) {
         let mut store = self.fresh();
         for when in ["early", "late"] {
@@ -48,7 +48,7 @@ impl Conformance<'_> {
         self.share_of_late(&mut store, "values", b"/early", 128);
     }
 
-    /// The same of keys, each of which has one provider, and each provider one key.
+    /// The same for keys, each of which has one provider, and each provider one key.
     pub fn late_keys_have_their_chance(&mut self) {
         let mut store = self.fresh();
         for (when, first) in [("early", 0), ("late", LATE)] {
@@ -58,7 +58,7 @@ impl Conformance<'_> {
         self.share_of_late(&mut store, "keys with providers", b"early", 16);
     }
 
-    /// The same of the providers of one key. With room for 20 one in a million fair stores fails.
+    /// The same for the providers of one key. With room for 20, one in a million fair stores fails.
     pub fn late_providers_of_a_key_have_their_chance(&mut self) {
         let mut store = self.fresh();
         for first in [0, LATE] {
@@ -76,7 +76,7 @@ impl Conformance<'_> {
         );
     }
 
-    /// The same of addresses: as many providers as each store has room for, with more addresses than it may have room
+    /// The same for addresses: as many providers as each store has room for, with more addresses than it may have room
     /// for. One in a million fair stores fails.
     pub fn late_addresses_have_their_chance(&mut self) {
         let mut store = self.fresh();
@@ -94,7 +94,7 @@ impl Conformance<'_> {
             *(if n < LATE { &mut early } else { &mut late }) += count;
         }
         assert!(early + late > 0, "a store keeps as many addresses as it has room for: none");
-        // Five standard deviations of as many throws of a coin, if all or nothing is kept of each.
+        // Five standard deviations of as many throws of a coin, if all or none of each provider's addresses are kept.
         let most_apart = 5.0 * f64::from(peers).sqrt() * MANY as f64;
         assert!(
             (early.abs_diff(late) as f64) <= most_apart,
@@ -102,8 +102,8 @@ impl Conformance<'_> {
         );
     }
 
-    /// As many early as late ones were written. Of those that are kept about half are late, and so many are kept that
-    /// each store has room for.
+    /// The share of late records. As many early as late records were written, so about half of those that are kept are
+    /// late; and as many are kept as each store has room for.
     fn share_of_late(&self, store: &mut Driven<'_>, what: &str, early_begins: &[u8], room: usize) {
         let kept: Vec<Item> = all(store);
         let least = room.min(2 * self.flood);
@@ -128,7 +128,7 @@ fn well_known(key: impl AsRef<[u8]>, n: u64) -> ProviderRecord {
     record
 }
 
-/// Writes many, some at a time; each of them may be refused.
+/// Writes many records, some at a time; each write may be refused.
 fn write_all(store: &mut Driven<'_>, ops: impl Iterator<Item = Op>) {
     let mut ops = ops.peekable();
     while ops.peek().is_some() {

@@ -1,4 +1,4 @@
-//! What the checks write, and how they compare what they read.
+//! The records that the checks write, and ways to compare them with the records read.
 //!
 //! Knows: made-up peers and records, the same in every run. Must not know: which check uses them.
 #![expect(clippy::panic, reason = "a test kit: a broken contract is reported by a panic that names it")]
@@ -47,7 +47,7 @@ pub(super) fn ok<T, E: Debug>(result: Result<T, E>, sentence: &str) -> T {
     result.unwrap_or_else(|error| panic!("{sentence}, but the store says {error:?}"))
 }
 
-/// Whether a remote write was refused for want of room; any other error breaks the contract.
+/// Whether a remote write was refused for lack of room; any other error breaks the contract.
 pub(super) fn refused(result: Result<(), StoreError>) -> bool {
     match result {
         Ok(()) => false,
@@ -91,7 +91,7 @@ pub(super) fn all(store: &mut Driven<'_>) -> Vec<Item> {
     ok(store.scan(Scan::All, None, usize::MAX), "a scan finds everything")
 }
 
-/// Everything that pages of `limit` find, and how long each of them was.
+/// All items on pages of `limit`, and the length of each page.
 pub(super) fn pages(store: &mut Driven<'_>, what: Scan, limit: usize) -> (Vec<Item>, Vec<usize>) {
     let (mut found, mut lens) = (Vec::new(), Vec::new());
     let mut after: Option<Key> = None;
@@ -108,12 +108,12 @@ pub(super) fn pages(store: &mut Driven<'_>, what: Scan, limit: usize) -> (Vec<It
     }
 }
 
-/// An item as text with all its fields, to compare what was kept with what is read.
+/// An item as text with all its fields, to compare the stored record with the one written.
 pub(super) fn whole(item: &Item) -> String {
     format!("{item:?}")
 }
 
-/// Everything that is kept, as text.
+/// All stored items, as text.
 pub(super) fn everything(store: &mut Driven<'_>) -> Vec<String> {
     let mut rows: Vec<_> = all(store).iter().map(whole).collect();
     rows.sort();

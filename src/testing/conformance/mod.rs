@@ -14,11 +14,11 @@ pub use driven::Driven;
 
 use crate::core::store::Store;
 
-/// How often a pending operation is polled before it counts as lost. Default of [`Conformance::with_polls`].
+/// Default of [`Conformance::with_polls`]: number of times that a pending operation is polled before it counts as lost.
 /// Source: 10 s for a store that takes 1 ms between two polls.
 pub const DEFAULT_POLLS: usize = 10_000;
-/// How many remote records are written to fill a store. Default of [`Conformance::with_flood`].
-/// Source: enough to fill a store made small for the purpose, and soon done where each record is a write to a disk.
+/// Default of [`Conformance::with_flood`]: number of remote records written to fill a store. Source: enough to fill a
+/// store made small for the purpose, and quick even if each record is a write to a disk.
 pub const DEFAULT_FLOOD: usize = 2_000;
 
 /// Runs all checks on the stores that `make` makes, each of them empty.
@@ -35,7 +35,7 @@ pub fn check(make: impl FnMut() -> Box<dyn Store>) {
 /// Closes a store and opens it again.
 type Reopen<'a> = dyn FnMut(Box<dyn Store>) -> Box<dyn Store> + 'a;
 
-/// The checks one by one, and how to drive a store that answers later.
+/// The checks one by one, and the way to drive a store that answers later.
 pub struct Conformance<'a> {
     make: Box<dyn FnMut() -> Box<dyn Store> + 'a>,
     pump: std::rc::Rc<std::cell::RefCell<dyn FnMut() + 'a>>,
@@ -59,40 +59,41 @@ impl<'a> Conformance<'a> {
         }
     }
 
-    /// What to do between two polls of a pending operation: sleep a millisecond for a store with a thread, release
-    /// something for a store that waits for the test.
+    /// Sets what to do between two polls of a pending operation: sleep for a millisecond if the store has a thread,
+    /// release an operation if the store waits for the test.
     #[must_use]
     pub fn with_pump(mut self, pump: impl FnMut() + 'a) -> Conformance<'a> {
         self.pump = std::rc::Rc::new(std::cell::RefCell::new(pump));
         self
     }
 
-    /// How to close a store that outlives its process, and to open it again from where it kept everything. It gets the
-    /// store that was made last; every operation of it has ended. Without this the checks of reopening pass as they are.
+    /// Sets how to close a store that outlives its process, and how to open it again from where it kept everything. The
+    /// function gets the store that was made last; every operation of it has ended. Without it the checks of reopening
+    /// pass without a check.
     #[must_use]
     pub fn with_reopen(mut self, reopen: impl FnMut(Box<dyn Store>) -> Box<dyn Store> + 'a) -> Conformance<'a> {
         self.reopen = Some(Box::new(reopen));
         self
     }
 
-    /// How often a pending operation is polled before it counts as lost. Default: [`DEFAULT_POLLS`].
+    /// Sets how many times a pending operation is polled before it counts as lost. Default: [`DEFAULT_POLLS`].
     #[must_use]
     pub fn with_polls(mut self, polls: usize) -> Conformance<'a> {
         self.polls = polls;
         self
     }
 
-    /// How many remote records are written, unless the store is full before, to see that own ones still find room; and
-    /// how many early and as many late ones, to see who stays. Default: [`DEFAULT_FLOOD`]. More than the store's bounds
-    /// says the most.
+    /// Sets how many remote records are written, unless the store is full before, to check that own ones still find
+    /// room; and how many early and late ones each, to check which of them stay. Default: [`DEFAULT_FLOOD`]. Use more
+    /// than the store's bounds for a meaningful check.
     #[must_use]
     pub fn with_flood(mut self, records: usize) -> Conformance<'a> {
         self.flood = records;
         self
     }
 
-    /// Leaves a check out, by its name in [`Conformance::CHECKS`]: who gives way in a full store, a store decides, so the checks
-    /// that begin with `late_` and `a_flood_leaves_what_others_sent` are for those that keep to
+    /// Leaves a check out, by its name in [`Conformance::CHECKS`]. A store decides itself which records a full store
+    /// evicts, so the checks that begin with `late_` and `a_flood_leaves_what_others_sent` are for those that keep to
     /// [the rule of eviction](crate::core::store::eviction).
     #[must_use]
     pub fn without(mut self, check: &'static str) -> Conformance<'a> {
@@ -100,7 +101,7 @@ impl<'a> Conformance<'a> {
         self
     }
 
-    /// Runs all checks but those that are left out.
+    /// Runs all checks except those that are left out.
     ///
     /// # Panics
     ///
@@ -113,7 +114,7 @@ impl<'a> Conformance<'a> {
         }
     }
 
-    /// The same store closed and opened again; `None` if nobody said how.
+    /// The same store closed and opened again; `None` if no way to do so was set.
     pub fn reopened(&mut self, store: Driven<'a>) -> Option<Driven<'a>> {
         let reopen = self.reopen.as_mut()?;
         Some(Driven::new(reopen(store.into_store()), std::rc::Rc::clone(&self.pump), self.polls))

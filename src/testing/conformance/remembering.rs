@@ -1,4 +1,4 @@
-//! Checks of what a store keeps for later: scans by kind, announcements, sequence numbers, peers.
+//! Checks of longer-lived state: scans by kind, announcements, sequence numbers, peers.
 //!
 //! Knows: the contract. Must not know: any store.
 
@@ -16,11 +16,11 @@ use crate::core::{Record, RecordKey};
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 
 impl Conformance<'_> {
-    /// "Up to `limit` items of this kind": each kind whole, in order, on pages that end where they should.
+    /// "Finds the items of this kind": every item of each kind, in order, on pages that end where they should.
     pub fn each_scan_finds_its_kind(&mut self) {
         let mut store = self.fresh();
         for n in 0..60_u64 {
-            // Some places have a value and providers of both kinds, some only what a scan passes over.
+            // Some places have a value and providers of both kinds, some only items that a scan skips.
             let name = format!("/a/{}", n % 20);
             match n % 4 {
                 0 => ok(store.put(NOW, value(&name, &[n as u8], n % 8 == 0)), "a value is kept"),
@@ -45,7 +45,7 @@ impl Conformance<'_> {
         }
     }
 
-    /// When own records were announced is kept, until they are announced later.
+    /// The time at which an own record was announced is kept, until it is announced later.
     pub fn announcements_are_kept(&mut self) {
         let mut store = self.fresh();
         for announced in [None, Some(Timestamp::from_micros(999_000_001)), Some(LATER)] {
@@ -69,8 +69,8 @@ impl Conformance<'_> {
         }
     }
 
-    /// A value with a sequence number lower than one that was kept before is refused, also once that one is gone, for
-    /// [`SEQUENCE_MEMORY`] after its end.
+    /// A value with a lower sequence number than one that was stored before is refused, even after that one has
+    /// expired, for [`SEQUENCE_MEMORY`] after its end.
     pub fn a_sequence_outlives_its_value(&mut self) {
         let mut store = self.fresh();
         let steps: [(Option<u64>, u64, u64, bool); 7] = [
@@ -78,14 +78,14 @@ impl Conformance<'_> {
             (Some(6), 2_000, 2_500, false),
             (Some(7), 2_100, 2_500, true),
             (Some(9), 2_600, 2_800, true),
-            // What has no number is not compared.
+            // A value without a number is not compared.
             (None, 2_800, 2_900, true),
             (Some(8), 2_900, 3_000, false),
             (Some(9), 2_900, 3_000, true),
         ];
         for (i, (sequence, received, expires, kept)) in steps.into_iter().enumerate() {
             let (received, expires) = (Timestamp::from_secs(received), Timestamp::from_secs(expires));
-            // Every other one is met while the one before it lingers.
+            // Every second value is met while the one before it lingers.
             if i % 2 == 0 {
                 ok(store.expire(received, 9), "expiry goes on");
             }
@@ -93,7 +93,7 @@ impl Conformance<'_> {
             assert_eq!(put, if kept { Ok(()) } else { Err(StoreError::Old) }, "step {i}: number {sequence:?}");
         }
         ok(store.expire(Timestamp::from_secs(3_000), 9), "expiry goes on");
-        // However lately it was stored again: that says nothing about how old the copies are that are about.
+        // The time of the last store does not count: it says nothing about the age of the copies at other nodes.
         let last = Timestamp::from_micros(2_999_999_999) + SEQUENCE_MEMORY;
         let put = store.put(last, numbered("/a/b", Some(8), last, Timestamp::MAX));
         assert_eq!(put, Err(StoreError::Old), "a number is remembered for as long as copies of its value live");
@@ -101,7 +101,8 @@ impl Conformance<'_> {
         ok(store.put(last, other), "a number is that of one key");
     }
 
-    /// "Forgets the value, though not its sequence number", so that a copy of it that is about does not come back.
+    /// "Removes the value under this key but remembers its sequence number, so that no older copy from another node
+    /// replaces it".
     pub fn a_removed_value_leaves_its_sequence(&mut self) {
         let mut store = self.fresh();
         for (name, own, expires) in [("/a/own", true, None), ("/a/remote", false, Some(LATER))] {
@@ -132,7 +133,7 @@ impl Conformance<'_> {
         assert!(kept(&put(&mut store, b"z", false), true), "an own value is superseded by a better one");
         let found = ok(store.get(NOW, &RecordKey::from("/a/b")), "a value can be read");
         assert!(found.is_some_and(|record| !record.own && record.value[..] == *b"z"), "the better one is kept");
-        // Several at once, of which each is judged after the one before it.
+        // Several puts at once, of which each is judged after the one before it.
         let tickets: Vec<_> = [b"zb", b"za", b"zc"]
             .map(|bytes| {
                 let mut record = value("/a/b", bytes, false);
@@ -145,7 +146,7 @@ impl Conformance<'_> {
         assert_eq!(ends, [true, false, true], "writes of one key take effect in the order in which they were begun");
     }
 
-    /// "Notes on an own record that it was announced, on another's that it was stored again."
+    /// "Notes that an own record was announced, or another's value stored again".
     pub fn a_touch_changes_what_was_read(&mut self) {
         let mut store = self.fresh();
         let (mine, theirs) = (value("/a/mine", b"v", true), value("/a/theirs", b"v", false));
@@ -175,7 +176,7 @@ impl Conformance<'_> {
         assert_eq!(everything(&mut store), before, "a touch changes nothing but what was read");
     }
 
-    /// "In place of those kept before"; a store that does not outlive the process may keep none.
+    /// "in place of those saved before"; a store that does not outlive the process may keep none.
     pub fn saved_peers_are_the_last_or_none(&mut self) {
         let mut store = self.fresh();
         assert!(ok(store.saved_peers(), "saved peers can be read").is_empty(), "a fresh store has no saved peers");
@@ -206,7 +207,7 @@ fn numbered(key: &str, sequence: Option<u64>, received: Timestamp, expires: Time
     record
 }
 
-/// Prefers the greatest bytes, and lets nothing that ends with `!` take another value's place.
+/// Prefers the greatest bytes, and does not let a value that ends with `!` replace another.
 #[derive(Debug)]
 struct Greatest;
 

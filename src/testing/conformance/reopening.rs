@@ -1,4 +1,4 @@
-//! Checks of a store that outlives its process: what was acknowledged is there when it is opened again.
+//! Checks of a store that outlives its process: acknowledged writes are there when it is opened again.
 //!
 //! Knows: the contract. Must not know: any store, or how one is closed.
 
@@ -12,8 +12,8 @@ use crate::core::{Record, RecordKey};
 const LATER: Timestamp = Timestamp::from_secs(2_000);
 
 impl Conformance<'_> {
-    /// "As durably as this store keeps anything": values, provider records and own ones, with all their fields, and
-    /// neither what was removed nor what was replaced.
+    /// "as durably as this store can": values, provider records and own ones, with all their fields, and neither
+    /// removed nor replaced records.
     pub fn reopening_keeps_every_record(&mut self) {
         let mut store = self.fresh();
         fill(&mut store);
@@ -44,7 +44,7 @@ impl Conformance<'_> {
         assert_eq!(everything(&mut store), left, "what expired does not come back");
     }
 
-    /// Sequence numbers of values that are over, that linger, and that were removed.
+    /// Sequence numbers of values that expired, that linger, and that were removed.
     pub fn reopening_keeps_sequences(&mut self) {
         let mut store = self.fresh();
         for (n, name) in ["/s/over", "/s/removed", "/s/lingers"].into_iter().enumerate() {
@@ -96,9 +96,9 @@ fn published(n: u64, own: bool) -> Record {
     record
 }
 
-/// Writes of all kinds, several under way at once, each of them acknowledged.
+/// Writes of all kinds, several pending at once, each of them acknowledged.
 fn fill(store: &mut Driven<'_>) {
-    // The first round is replaced by the second; what a round writes is under way at once.
+    // The second round replaces the first; the writes of one round are pending at the same time.
     for round in 0..2 {
         let mut writes = Vec::new();
         for n in 0..20 {

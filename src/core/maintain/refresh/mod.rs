@@ -54,7 +54,8 @@ pub(crate) struct Refresh {
     interval: Option<Duration>,
     /// The nearest bucket.
     own: Schedule,
-    /// The others, the farthest first. Entries beyond `count` are kept, because the closest neighbour may leave and return.
+    /// The other buckets, the farthest first. Entries beyond `count` are kept, because the closest neighbour may leave
+    /// and return.
     buckets: Vec<Schedule>,
     /// Number of buckets farther away than the closest neighbour.
     count: usize,
@@ -236,8 +237,8 @@ impl Refresh {
                     bucket.fail(now, RETRY, interval, rng);
                 }
             }
-            // With k peers found at once the network is there. Otherwise it is small or forming, which only a second lookup
-            // with the same result tells.
+            // With k peers found at once the network is complete. Otherwise it is small or forming, and only a second
+            // lookup with the same result shows which.
             _ => {
                 let (begun, changed) = (self.own.failed > 0, self.found != report.found);
                 let forming = report.everyone && begun && self.own.failed < FORMING;

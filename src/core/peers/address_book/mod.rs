@@ -1,9 +1,9 @@
 //! Addresses of peers and how far to trust each, above all of peers that are not in the table: clients, candidates and
 //! first contacts.
 //!
-//! Knows: how each address became known, and when the peer was last heard of. Must not know: which peers serve, or which
-//! failed. Bounded: the peers unused for longest are forgotten first, those that the application named only for others that
-//! it named; and what is old is as good as forgotten.
+//! Knows: how each address became known, and when there was last a sign of the peer. Must not know: which peers serve,
+//! or which failed. Bounded: the peers unused for longest are forgotten first, but those that the application named
+//! only to make room for others that it named. Old notes count as forgotten.
 //!
 //! Peers of an earlier run are first contacts like those that the application names, but one that fails while others
 //! are in the table is no longer asked first. *Dropped:* treating them as boot nodes: with 19 of 39 gone each lookup
@@ -25,15 +25,15 @@ use crate::core::ip_group::IpGroup;
 use crate::core::key::Key;
 use crate::core::time::Timestamp;
 
-/// How long the addresses of a peer are kept after it was last heard of, if it is not connected and the application did not
-/// name it. Source: the IPFS specification's term for addresses, 30 min; clients that want to be found connect every 10
-/// min (rule A37), so that it takes three misses to lose one.
+/// The time for which the addresses of a peer are kept after the last sign of it, unless it is connected or the
+/// application named it. Source: the IPFS specification's term for addresses, 30 min; clients that want to be found
+/// connect every 10 min (rule A37), so that it takes three misses to lose one.
 pub(crate) const ADDRESS_TIME: Duration = Duration::from_secs(30 * 60);
-/// If networks are told apart, one network may fill one part in this many of the book. Source: so it takes eight networks to
-/// fill it.
+/// If networks are told apart, one network may fill 1/`SHARE` of the book. Source: it then takes eight networks to fill
+/// it.
 const SHARE: usize = 8;
 
-/// What a connection reveals of a peer.
+/// Facts about a peer that its connection reveals.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LinkState {
     pub(crate) connected: bool,

@@ -2,10 +2,10 @@
 //!
 //! Knows: how each address became known. Must not know: whether the peer is alive, or why it is asked.
 //!
-//! First comes the address at which the peer was reached on the connection that is up, or was last; then what the peer (or
-//! the application) says now, those first whose host is the one the peer is seen at; then what it said before, the newest
-//! first; then hearsay. *Peers move. If what a peer said once stood before what it says now, then after some moves every
-//! receiver that cuts the list would be left with nothing but dead addresses.*
+//! First comes the address at which the peer was reached on its present or last connection; then the addresses that the
+//! peer (or the application) lists now, those first that are on the host at which the peer is seen; then those that it
+//! listed before, the newest first; then hearsay. *Peers move. If former addresses came before the present list, after
+//! some moves every receiver that cuts the list would be left with dead addresses only.*
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,22 +23,22 @@ use crate::core::time::Timestamp;
 pub(crate) const MAX_FIRST_HAND: usize = 8;
 /// Maximum number of addresses of a peer that are kept on the word of others: as many as are handed out.
 pub(crate) const MAX_HEARSAY: usize = MAX_FIRST_HAND;
-/// What a peer says within this time is one list. Source: the swarm reports the addresses of one message one by one, within
-/// milliseconds; identify speaks again after minutes, or when something changes.
+/// Addresses that a peer states within this time are one list. Source: the swarm reports the addresses of one message
+/// one by one, within milliseconds; identify sends its next list after minutes, or when something changes.
 const LIST_TIME: Duration = Duration::from_secs(1);
 
 /// How an address became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AddrSource {
-    /// Another peer says so.
+    /// Another peer named it.
     Hearsay,
-    /// The peer itself says so, over a connection that is up.
+    /// The peer itself stated it, over a connection that is up.
     Peer,
-    /// The peer itself says so, and that these are all.
+    /// The peer itself stated it as part of its complete list.
     PeerList,
     /// The peer was reached there.
     Connection,
-    /// The application says so.
+    /// The application stated it.
     Application,
 }
 
@@ -53,14 +53,14 @@ enum AddrRank {
     Listed,
     /// Known from before.
     Former,
-    /// The word of others.
+    /// Named by other peers only.
     Hearsay,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct AddrNote {
     rank: AddrRank,
-    /// Whether it is more than a claim: the peer was reached there, or the application said so.
+    /// Whether the address is more than a claim: the peer was reached there, or the application stated it.
     trusted: bool,
 }
 
@@ -69,9 +69,9 @@ struct AddrNote {
 pub(crate) struct Addresses {
     contact: Arc<Contact>,
     notes: SmallVec<[AddrNote; 8]>,
-    /// When the peer last said something of the present list; `None` if it said nothing on this connection.
+    /// When the peer last stated part of the present list; `None` if it stated none on this connection.
     listed: Option<Timestamp>,
-    /// Whether it was reached on this connection.
+    /// Whether the peer was reached on this connection.
     reached: bool,
 }
 
@@ -93,8 +93,8 @@ impl Addresses {
         self.notes.iter().filter(|note| note.rank < AddrRank::Hearsay).count()
     }
 
-    /// Whether an address is more than a claim that anyone could make up: the peer was reached there, the application said
-    /// so, or the peer says so from that very host.
+    /// Whether an address is more than a claim that any peer could make up: the peer was reached there, the application
+    /// stated it, or the peer states it from that very host.
     pub(crate) fn is_trusted(&self, addr: &Bytes) -> bool {
         self.note(addr).is_some_and(|note| note.trusted || note.rank == AddrRank::Near)
     }
@@ -137,8 +137,8 @@ impl Addresses {
         if self.has_all(news, new_list, note) {
             return;
         }
-        // What the news take the place of becomes "known from before". Where the peer was reached stays first only if that
-        // was on this connection: what it says on a later one is newer.
+        // The addresses that the new ones replace become "known from before". The address at which the peer was reached
+        // stays first only if that was on this connection: a list on a later one is newer.
         match source {
             AddrSource::Connection => self.make_former(&[AddrRank::Reached]),
             _ if new_list && self.reached => self.make_former(&[AddrRank::Near, AddrRank::Listed]),

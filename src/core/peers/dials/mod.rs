@@ -1,4 +1,5 @@
-//! What dials taught: where another peer answers, which transports this node has, and which hosts were tried in vain.
+//! Lessons from past dials: addresses at which another peer answers, transports that this node has, and hosts that were
+//! tried in vain.
 //!
 //! Knows: addresses that were dialled, and with what outcome. Must not know: the routing table, or why a peer is asked.
 //!
@@ -9,16 +10,16 @@
 //! time. An attempt also does not count if all requests that wait for it are given up before it was made. Trusted addresses
 //! ([`Addresses::is_trusted`]) are dialled outside all budgets, and do not count.
 //!
-//! A third of each budget is kept for others than the one that spends the rest: each [`Referrer`] has a share, so that one
-//! that names rubbish uses up its own. A referrer is the host of a peer that named the address, since ids are free; one at
-//! the destination itself may spend all that is left.
+//! A third of each budget is kept for others than the one that spends the rest: each [`Referrer`] has a share, so that
+//! one that names useless addresses uses up only its own share. A referrer is the host of a peer that named the
+//! address, since ids are free; one at the destination itself may spend all that is left.
 //!
 //! *Promised:* a host receives at most three vain attempts a minute from this node for addresses that others name,
-//! whoever names them and under however many ids. A new peer that connects, that the application names, or at whose
-//! host others answer, is not kept out by this; nor is one that is known by hearsay alone, if a peer elsewhere than at
-//! the attacker's one host names it. *Not promised:* the same against attackers at two hosts; the new peer then waits
-//! for up to a minute, and longer while they go on. A name that stands for any number of addresses (`/dnsaddr`) is not
-//! dialled on hearsay.
+//! whichever peers name them and under however many ids. This does not keep out a new peer that connects, that the
+//! application names, or at whose host others answer; nor one that is known by hearsay alone, if a peer elsewhere than
+//! at the attacker's one host names it. *Not promised:* the same against attackers at two hosts; the new peer then
+//! waits for up to a minute, and longer while they continue. A name that stands for any number of addresses
+//! (`/dnsaddr`) is not dialled on hearsay.
 //!
 //! *Measured:* callers that announce a victim's addresses and hang up caused 42 connection attempts each, and now none.
 //! *Dropped:* counting by peer, since strangers can make up peers; and waiting instead of refusing, by which a lookup
@@ -57,8 +58,8 @@ const MAX_TRANSPORTS: usize = 64;
 /// A dial is taken for failed after this time. Source: the usual limit of transports.
 const DIAL_TIME: Duration = Duration::from_secs(10);
 
-/// How often a request is sent again after its dial revealed an address that is of no use. Source: each time at least one of
-/// sixteen addresses is left out; other peers at more of them than this are no accident.
+/// Maximum number of times that a request is sent again after its dial revealed an address that is of no use. Source:
+/// each time at least one of sixteen addresses is left out; other peers at more of them than this are no accident.
 const MAX_RETRIES: u8 = 4;
 /// The requests that waited for a dial end within this time after it. Source: one round of a driver's loop, on a busy machine.
 const RETRY_TIME: Duration = Duration::from_millis(100);
@@ -69,13 +70,14 @@ pub(crate) struct DialHistory {
     /// those that are named again.
     wrong: BTreeMap<Key, Arc<Contact>>,
     limit: usize,
-    /// Whether this node reached a peer by a transport, or does not have it.
+    /// Whether each transport works: this node reached a peer by it, or does not have it.
     transports: BTreeMap<Transport, bool>,
     spent: BTreeMap<Destination, Spending>,
     /// Number of destinations at which those whose period has expired are forgotten.
     sweep_at: usize,
     under_way: BTreeMap<Key, UnderWay>,
-    /// The peer whose failed dial revealed that the next may succeed, when, and how many retries that is worth.
+    /// The peer whose failed dial showed that the next may succeed, the time of that, and the number of retries that it
+    /// is worth.
     learnt: Option<(Key, Timestamp, u8)>,
 }
 
@@ -154,7 +156,7 @@ impl DialHistory {
         self.transports.get(&Transport::of(addr)) == Some(&true)
     }
 
-    /// If a peer is being dialled, adds a request to its dial and returns where it is dialled.
+    /// If a peer is being dialled, adds a request to its dial and returns the addresses of the dial.
     pub(crate) fn join(&mut self, now: Timestamp, key: &Key) -> Option<Arc<Contact>> {
         let dial = self.under_way.get_mut(key).filter(|dial| now < dial.since + DIAL_TIME)?;
         dial.requests += 1;
@@ -195,7 +197,7 @@ impl DialHistory {
         }
     }
 
-    /// The dial of a peer is over: the attempts spent on it at the hosts that `of` picks are given back.
+    /// The dial of a peer has ended: the attempts spent on it at the hosts that `of` picks are given back.
     fn refund(&mut self, peer: &Key, of: impl Fn(&Host) -> bool) {
         let Some(dial) = self.under_way.remove(peer) else { return };
         for (host, referrer) in dial.spent.into_iter().filter(|(host, _)| of(host)) {
@@ -257,7 +259,8 @@ impl DialHistory {
         }
     }
 
-    /// How often a request may be sent again whose dial of the peer failed just now, since the next dial may succeed.
+    /// Number of times that a request may be sent again whose dial of the peer failed just now, since the next dial may
+    /// succeed.
     pub(crate) fn retries_left(&self, now: Timestamp, peer: &Key) -> u8 {
         match self.learnt {
             Some((of, at, retries)) if of == *peer && now < at + RETRY_TIME => retries,

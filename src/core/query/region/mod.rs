@@ -1,7 +1,7 @@
 //! Stores records whose keys lie close together at the peers closest to each, with as few lookups as that takes.
 //!
-//! Knows: which record goes to which peers, which took it, which region of the keyspace is known. Must not know: the reason
-//! for it, or when it is due.
+//! Knows: which record goes to which peers, which peers stored it, and which region of the keyspace is known. Must not
+//! know: the reason for it, or when it is due.
 //!
 //! The first lookup goes to the key of the first record, and ends when a few of the nearest peers have answered. The peers
 //! that they name make a ball (`query::coverage`). Where that leaves a gap around another key, the next lookup goes there,
@@ -14,10 +14,11 @@
 //! A publisher checks before it announces a value again: it asks a few of the closest peers for the value, and any peer that
 //! refuses it. If one holds a value that the validator prefers, this node adopts that, and stops announcing the old one.
 //!
-//! Records that an earlier life of this node announced are still stored at an unknown part of the k closest. The lookups for
-//! them ask for the record itself instead of for peers, each at the key of one record, until all peers around are known and
-//! were asked for a record that they should have. A peer that lacks it came while this node was away, and receives the other
-//! records too; if a quarter of all peers lack theirs, so much has changed that all records of the region are announced again.
+//! Records that this node announced before a restart are still stored at an unknown part of the k closest. The lookups
+//! for them ask for the record itself instead of for peers, each at the key of one record, until all peers around are
+//! known and were asked for a record that they should have. A peer that lacks it came while this node was away, and
+//! receives the other records too; if a quarter of all peers lack theirs, so much has changed that all records of the
+//! region are announced again.
 //!
 //! An answer counts only if the peers that it names are about as dense as the routing table expects: a peer that leaves
 //! others out names some that are too far away, and one that invents peers names too many. After two failures of peers
@@ -76,7 +77,7 @@ const FIRST_LOOKUP: u16 = 1_024;
 #[derive(Debug)]
 pub(crate) struct Region {
     pub(crate) cause: Cause,
-    /// How many of the closest peers are to have each record.
+    /// Number of the closest peers that should have each record.
     wanted: usize,
     records: Vec<RegionRecord>,
     /// The records whose closest peers are not known yet, or no longer.
@@ -108,7 +109,7 @@ struct RegionLookup {
     /// The request that it sends to each peer.
     request: Request,
     lookup: Lookup,
-    /// How many of the nearest peers must answer.
+    /// Number of the nearest peers that must answer.
     answers: usize,
     /// The peers whose answers count.
     dense: BTreeSet<Key>,
@@ -134,7 +135,7 @@ struct RegionRecord {
     lookups: u32,
     /// Whether one of them went to its own key.
     direct: bool,
-    /// Whether it is to reach no more peers.
+    /// Whether the record is to reach no more peers.
     stopped: bool,
 }
 
@@ -161,7 +162,7 @@ enum SendState {
     Has,
 }
 
-/// Whether the peers that should have a record of an earlier life of this node have it, by the first 64 bits of their keys.
+/// Whether the peers that should have a record from before a restart have it, by the first 64 bits of their keys.
 #[derive(Debug, Default)]
 struct HolderSample(BTreeMap<u64, bool>);
 
@@ -265,12 +266,12 @@ impl Region {
         self.settle(answer.from, answer.tag, SendState::Reached);
     }
 
-    /// The lookup that a request belongs to, unless it is over.
+    /// The lookup that a request belongs to, unless it has ended.
     pub(crate) fn lookup(&mut self, tag: Tag) -> Option<&mut Lookup> {
         self.lookup.as_mut().filter(|current| current.tag == tag).map(|current| &mut current.lookup)
     }
 
-    /// A peer failed. One that refused a record, or cannot be told from one that took it, is alive.
+    /// A peer failed. A peer that refused a record, or cannot be told from one that stored it, is alive.
     pub(crate) fn on_failure(&mut self, from: &Arc<Contact>, tag: Tag, why: RequestError) {
         let record = self.records.get_mut(usize::from(tag.0));
         let end = match (why, &record) {
@@ -564,7 +565,8 @@ impl RegionRecord {
         }
     }
 
-    /// Whether it is a value of this node's own that was announced before, so that peers may hold it or a newer one.
+    /// Whether the record is a value of this node's own that was announced before, so that peers may hold it or a newer
+    /// one.
     fn is_announced(&self) -> bool {
         matches!(&self.item, Item::Value(record) if record.own && record.announced.is_some())
     }

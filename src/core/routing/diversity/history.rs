@@ -1,4 +1,4 @@
-//! Since when IP groups are known.
+//! The times since which IP groups are known.
 //!
 //! Knows: when each group was first and last seen. Must not know: what follows from it. Bounded: when full, the newest groups
 //! are forgotten first, so that naming many groups pushes out none that was known before.

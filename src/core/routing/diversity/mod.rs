@@ -3,8 +3,8 @@
 //! Knows: the IP groups of each entry, and since when a group is known. Must not know: buckets, beyond which peers are in
 //! one.
 //!
-//! Two limits always hold. Few entries of one group are in a bucket, and few in the table. And once the table has
-//! settled, groups that appeared at about the same time have few entries together: an attacker who comes with ten
+//! Two limits always hold. Few entries of one group are in a bucket, and few in the table. In addition, once the table
+//! has settled, groups that appeared at about the same time have few entries together: an attacker who comes with ten
 //! networks at once does not get ten times as much as with one. Both are checked before a peer enters the table and
 //! before an entry gets another address; they never remove an entry.
 //!
@@ -52,7 +52,7 @@ pub(super) struct Diversity {
     settled: Option<Timestamp>,
 }
 
-/// What one entry counts for.
+/// The groups that one entry counts for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
     groups: IpGroups,
@@ -118,7 +118,7 @@ impl Diversity {
         // Groups that were there before the table settled are not limited further. The newest group decides, so that it does
         // not help to claim an address in an old network as well.
         let Some(appeared) = self.appeared(now, groups) else { return true };
-        // All that appeared shortly before or after it count as one attacker's: at most a quarter of the bucket.
+        // Peers that appeared shortly before or after it count as one attacker's: at most a quarter of the bucket.
         let together = |member: &Member| {
             let apart = member.appeared.map(|at| at.since(appeared).max(appeared.since(at)));
             apart.is_some_and(|apart| apart < self.config.newcomers_within)

@@ -170,7 +170,7 @@ impl Cost {
         cost
     }
 
-    /// How many shares it adds to its account, and to those above that one.
+    /// The shares that it adds to its account, and to those above that one.
     fn weights(&self) -> impl Iterator<Item = (Account, u64)> {
         let shares = self.shares();
         self.account.line().map(move |account| (account, shares))
@@ -189,9 +189,9 @@ impl Cost {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "two numbers")]
 pub struct Size {
-    /// How many records.
+    /// Number of records.
     pub records: u64,
-    /// How many bytes they take together.
+    /// Number of bytes of all of them.
     pub bytes: u64,
 }
 
@@ -368,15 +368,16 @@ impl New {
     }
 }
 
-/// Which records of an account may be evicted for a new one.
+/// The records of an account that may be evicted for a new one.
 #[derive(Clone, Copy, PartialEq)]
 enum May {
     /// All: the account is heavier.
     All,
-    /// Those in a lower tier than the new one; with `or_equal`, where the account's number is the higher one, also those in the
-    /// same tier.
+    /// Records in a lower tier than the new one; with `or_equal`, if the account's number is the higher one, also
+    /// records in the same tier.
     Lower { or_equal: bool },
-    /// Those that may in the new one's own group, and those after it in the order of its own account.
+    /// In the new record's own account: the records that may be evicted in its group, and those after it in the order
+    /// of eviction.
     Own,
 }
 
@@ -407,7 +408,7 @@ struct Search<'a, A: Accounts> {
 }
 
 impl<A: Accounts> Search<'_, A> {
-    /// Whether enough was found.
+    /// Searches. Returns whether enough was found.
     fn run(&mut self) -> Result<bool, A::Error> {
         let of = |kind| {
             let new = self.new.as_ref().filter(|new| new.cost.account.kind() == kind);

@@ -1,6 +1,6 @@
-//! The bounds of a memory store, their defaults with the source, and what they sum up to.
+//! The bounds of a memory store, their defaults with the source, and the memory that they allow in all.
 //!
-//! Knows: numbers, and how many bytes a record costs beside its own. Must not know: how records are kept.
+//! Knows: numbers, and how many bytes a record costs in addition to its content. Must not know: how records are stored.
 //!
 //! Each store has a configuration of its own. *Dropped:* one type for the memory store and the disk store: only two of
 //! their defaults are equal, addresses cost other bytes, and each has fields that the other cannot have.
@@ -19,37 +19,40 @@ pub(super) const MAX_SEQUENCES: usize = 65_536;
 /// Bytes that one of them costs: two entries of ordered maps.
 pub(super) const SEQUENCE_OVERHEAD: usize = 144;
 
-/// How much a [`MemoryStore`](super::MemoryStore) keeps for remote peers. Own records count nowhere.
+/// The bounds of a [`MemoryStore`](super::MemoryStore) on the records of other peers. Own records count towards no
+/// bound, except for the length of a value.
 ///
-/// What happens at each bound is said at [`MemoryStore`](super::MemoryStore). A bound of
-/// zero keeps nothing of its kind.
+/// [`MemoryStore`](super::MemoryStore) describes what happens at each bound. With a bound of zero, nothing of that kind
+/// is kept.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MemoryStoreConfig {
-    /// Remote values. Default: [`DEFAULT_MAX_VALUES`](Self::DEFAULT_MAX_VALUES).
+    /// Maximum number of remote values. Default: [`DEFAULT_MAX_VALUES`](Self::DEFAULT_MAX_VALUES).
     pub max_values: usize,
-    /// The length of one value in bytes; holds for own values too. Default:
+    /// Maximum length of one value in bytes, own values included. Default:
     /// [`DEFAULT_MAX_VALUE_LEN`](Self::DEFAULT_MAX_VALUE_LEN).
     pub max_value_len: usize,
-    /// The bytes of all remote values with their keys. Default:
+    /// Maximum bytes of all remote values including their keys. Default:
     /// [`DEFAULT_MAX_VALUE_BYTES`](Self::DEFAULT_MAX_VALUE_BYTES).
     pub max_value_bytes: usize,
-    /// Remote providers of one key. Default: [`DEFAULT_MAX_PROVIDERS_PER_KEY`](Self::DEFAULT_MAX_PROVIDERS_PER_KEY).
+    /// Maximum number of remote providers of one key. Default:
+    /// [`DEFAULT_MAX_PROVIDERS_PER_KEY`](Self::DEFAULT_MAX_PROVIDERS_PER_KEY).
     pub max_providers_per_key: usize,
-    /// Remote provider records in all. Default: [`DEFAULT_MAX_PROVIDERS`](Self::DEFAULT_MAX_PROVIDERS).
+    /// Maximum number of remote provider records in all. Default:
+    /// [`DEFAULT_MAX_PROVIDERS`](Self::DEFAULT_MAX_PROVIDERS).
     pub max_providers: usize,
-    /// Bytes that the addresses of one peer may cost: twice their length and 48 bytes for each. Further addresses are
-    /// dropped; the record is kept. Default:
+    /// Maximum cost of the addresses of one peer in bytes: twice their length, plus 48 bytes for each. Further
+    /// addresses are dropped; the record is kept. Default:
     /// [`DEFAULT_MAX_ADDR_BYTES_PER_PEER`](Self::DEFAULT_MAX_ADDR_BYTES_PER_PEER).
     pub max_addr_bytes_per_peer: usize,
-    /// The same for all provider records together, each with the addresses that it came with; those of a peer are kept
-    /// once. Default: [`DEFAULT_MAX_ADDR_BYTES`](Self::DEFAULT_MAX_ADDR_BYTES).
+    /// Maximum cost of the addresses of all provider records, each with the addresses that it came with; those of one
+    /// peer are stored once. Default: [`DEFAULT_MAX_ADDR_BYTES`](Self::DEFAULT_MAX_ADDR_BYTES).
     pub max_addr_bytes: usize,
 }
 
 impl MemoryStoreConfig {
-    /// Default for [`MemoryStoreConfig::max_values`]. Source: 32 times what libp2p-kad's memory store takes (1,024),
-    /// which one peer fills within a second.
+    /// Default for [`MemoryStoreConfig::max_values`]. Source: 32 times the bound of libp2p-kad's memory store (1,024),
+    /// which one peer can fill within a second.
     pub const DEFAULT_MAX_VALUES: usize = 32_768;
     /// Default for [`MemoryStoreConfig::max_value_len`]: 64 KiB. Source: libp2p-kad's memory store; the largest value
     /// of the public network is an IPNS record of at most 10 KiB.
@@ -57,14 +60,14 @@ impl MemoryStoreConfig {
     /// Default for [`MemoryStoreConfig::max_value_bytes`]: 32 MiB. Source: 1 KiB for each of
     /// [`DEFAULT_MAX_VALUES`](Self::DEFAULT_MAX_VALUES), twice the length of a usual IPNS record with its key.
     pub const DEFAULT_MAX_VALUE_BYTES: usize = 32 * 1024 * 1024;
-    /// Default for [`MemoryStoreConfig::max_providers_per_key`]. Source: k, the number of peers that an answer is meant
-    /// to name; libp2p-kad's memory store has the same.
+    /// Default for [`MemoryStoreConfig::max_providers_per_key`]. Source: k, the number of peers that an answer should
+    /// name; libp2p-kad's memory store has the same.
     pub const DEFAULT_MAX_PROVIDERS_PER_KEY: usize = 20;
     /// Default for [`MemoryStoreConfig::max_providers`]. Source: four for each of
     /// [`DEFAULT_MAX_VALUES`](Self::DEFAULT_MAX_VALUES).
     pub const DEFAULT_MAX_PROVIDERS: usize = 131_072;
-    /// Default for [`MemoryStoreConfig::max_addr_bytes_per_peer`]: 4 KiB. Source: 25 addresses, the most that real
-    /// peers announce, of 40 bytes each count 3,200 bytes.
+    /// Default for [`MemoryStoreConfig::max_addr_bytes_per_peer`]: 4 KiB. Source: 25 addresses of 40 bytes, the most
+    /// that real peers announce, cost 3,200 bytes.
     pub const DEFAULT_MAX_ADDR_BYTES_PER_PEER: usize = 4 * 1024;
     /// Default for [`MemoryStoreConfig::max_addr_bytes`]: 32 MiB. Source: two addresses of 40 bytes for each of
     /// [`DEFAULT_MAX_PROVIDERS`](Self::DEFAULT_MAX_PROVIDERS).

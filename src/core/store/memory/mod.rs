@@ -201,8 +201,8 @@ impl MemoryStore {
         found
     }
 
-    /// Makes records that expire after `latest` expire at `latest`: they were stored while the clock was ahead. That is rare, so
-    /// one call goes through all of them.
+    /// Makes records that expire after `latest` expire at `latest`: they were stored while the clock was ahead. That is
+    /// rare, so one call goes through all records.
     fn cut(&mut self, now: Timestamp, latest: Timestamp) {
         if self.last_expiry > latest {
             self.values.cut(now, latest);

@@ -52,7 +52,7 @@ impl OwnItems {
         self.take_first(slot, |item| provider(item) == of)
     }
 
-    /// One that has expired at `now`, taken out.
+    /// Takes out one that has expired at `now`.
     pub(super) fn take_expired(&mut self, now: Timestamp) -> Option<Item> {
         let slot = self.keys.expired(now)?;
         self.take_first(slot, |item| item.is_expired(now))

@@ -131,7 +131,7 @@ impl Row for ProviderPeer {
     }
 }
 
-/// How many of the first `addrs` fit into `allowed` bytes, and how many bytes they cost.
+/// The number of the first `addrs` that fit into `allowed` bytes, and the bytes that they cost.
 pub(super) fn affordable(addrs: &[Bytes], allowed: usize) -> (usize, u32) {
     let mut fit = (0, 0);
     for addr in addrs {

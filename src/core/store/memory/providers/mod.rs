@@ -87,7 +87,7 @@ impl ProviderTable {
         let account = peer.and_then(|peer| self.peers.get(peer)).map_or_else(account, |peer| peer.account);
         let known = key.zip(peer).and_then(|id| self.ranked(id));
         let after = match &known {
-            // A record without addresses does not clear the known ones, so it goes on to pay for them.
+            // A record without addresses does not clear the known ones, so it still pays for them.
             Some(known) if count == 0 => Cost { near, ..known.cost },
             Some(known) => Cost { near, bytes: addr_bytes, ..known.cost },
             None => Cost::new(account, addr_bytes, now, near),

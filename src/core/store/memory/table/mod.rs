@@ -19,7 +19,7 @@ pub(super) type Slot = u32;
 /// Rows that may wait to be sorted in a table of any size. Source: sorting them takes a tenth of a millisecond.
 const MIN_UNPLACED: usize = 1_024;
 
-/// What a table keeps.
+/// The rows that a table keeps.
 pub(super) trait Row {
     type Name: ?Sized;
 
@@ -117,7 +117,7 @@ impl<R: Row> Table<R> {
         Some(row)
     }
 
-    /// One that has expired at `now`, first of all.
+    /// The row that expires first, if it has expired at `now`.
     pub(super) fn expired(&self, now: Timestamp) -> Option<Slot> {
         self.ends.first().filter(|(at, _)| *at <= now).map(|(_, slot)| *slot)
     }
