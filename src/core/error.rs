@@ -19,7 +19,8 @@ use super::validate::InvalidValue;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum QueryError {
-    /// The network: no peer is known. A record that was to be published is kept locally.
+    /// The network: no peer is known. A record that was to be published is kept on this node, unless the put was made
+    /// with `keep(false)`.
     #[error("no peers known")]
     NoPeers,
     /// The network: no known peer answered, or all of them failed a moment ago and are not asked again yet.
@@ -120,8 +121,10 @@ impl QueryError {
         }
     }
 
-    /// Whether the record of a put or a provide that failed with this error is kept on this node, which publishes it again in
-    /// time. `false` if it failed before it was kept, and for [`QueryError::Closed`], where this is unknown.
+    /// Whether the record is kept on this node, which publishes it again in time, if this is the error of a provide or
+    /// of a put that keeps its value. `false` if it failed before the record was kept, and for [`QueryError::Closed`],
+    /// where this is unknown. Means nothing for other operations, nor for a put with `keep(false)`, whose record is
+    /// never kept.
     pub fn is_kept(&self) -> bool {
         match self {
             QueryError::NoPeers
@@ -157,7 +160,9 @@ pub struct Report {
     /// The number of requests that were answered.
     pub answers: usize,
     /// The peers that acknowledged that they keep the record of a publication, nearest to the key first. There may be
-    /// more than k: if a peer is late another one is asked in its place, and the late one may still keep the record.
+    /// more than k: if a peer is late another one is asked in its place, and the late one may still keep the record. A
+    /// provide is acknowledged by a clean end of its stream, and over yamux a refusal after more than 200 ms looks like
+    /// one.
     pub acknowledged: Vec<PeerId>,
     /// The peers to which the record of a provide was sent, and that neither took nor refused it in time.
     pub sent: Vec<PeerId>,

@@ -171,7 +171,10 @@ impl Config {
         self
     }
 
-    /// Replaces all parameters of the core.
+    /// Replaces all parameters of the core, and with them what [`with_validator`](Config::with_validator),
+    /// [`with_address_policy`](Config::with_address_policy), [`with_replication`](Config::with_replication),
+    /// [`with_parallelism`](Config::with_parallelism), [`with_diversity`](Config::with_diversity),
+    /// [`with_query_timeout`](Config::with_query_timeout) and the presets have set: call it before those.
     #[must_use]
     pub fn with_core(mut self, core: core::DhtConfig) -> Config {
         self.core = core;

@@ -34,8 +34,8 @@ use libp2p_identity::PeerId;
 /// The contract, which the tests in `testing::conformance` check (feature `testing`):
 ///
 /// * A write that ended without an error is read back by every later read until it is replaced, removed, expired or
-///   evicted. A write that failed changed nothing. While a write is pending, a read may find the state before it or after
-///   it.
+///   evicted. A write that failed changed nothing, unless it failed as [`StoreError::Failed`]: then it may have been
+///   done. While a write is pending, a read may find the state before it or after it.
 /// * The operations that concern one key take effect in the order in which they were begun, except that this node's own
 ///   writes may go before those of peers.
 /// * Expired records may linger until [`Op::Expire`] takes them, but no read with a `now` at or after their expiry
@@ -43,7 +43,8 @@ use libp2p_identity::PeerId;
 /// * A value is judged inside the write: the store finds what is kept under the key, and keeps what [`Judge::decide`]
 ///   returns. It decides nothing about values itself, and reads only the expiry of those that it keeps.
 /// * Own records (`own == true`) do not count against the quotas of remote ones and are never evicted for them. Remote
-///   records may be evicted for other remote ones in a full store; each store documents which ones.
+///   records may be evicted for other remote ones in a full store, by the rule in [`eviction`] or by one that the store
+///   documents.
 /// * Keys are any bytes, up to [`MAX_KEY_LEN`](super::config::MAX_KEY_LEN) for values and up to
 ///   [`MAX_PROVIDER_KEY_LEN`](super::config::MAX_PROVIDER_KEY_LEN) for provider records. Longer ones may be refused as
 ///   [`StoreError::TooLarge`].
@@ -53,18 +54,29 @@ use libp2p_identity::PeerId;
 /// * Each operation ends exactly once: either [`Store::run`] returns its end, or [`Store::poll_done`] does later.
 /// * Nothing blocks and nothing panics, whatever the keys and values.
 ///
-/// A store that writes down what it is asked to do, and leaves the rest to the store in memory:
+/// A store that prints each operation and leaves the rest to another store. It passes on `poll_done` and `keeps_peers`
+/// too, which have defaults: without them operations of a store that takes time, such as `DiskStore`, would never end.
 ///
 /// ```
+/// use std::task::Waker;
+///
 /// use libp2p_kad_dht::store::{Done, Op, Ticket, Usage};
-/// use libp2p_kad_dht::{MemoryStore, Store, Timestamp};
+/// use libp2p_kad_dht::{Store, Timestamp};
 ///
-/// struct Logged(MemoryStore);
+/// struct Logged<S>(S);
 ///
-/// impl Store for Logged {
+/// impl<S: Store> Store for Logged<S> {
 ///     fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done> {
 ///         println!("{op:?}");
 ///         self.0.run(now, ticket, op)
+///     }
+///
+///     fn poll_done(&mut self, waker: &Waker) -> Option<(Ticket, Done)> {
+///         self.0.poll_done(waker)
+///     }
+///
+///     fn keeps_peers(&self) -> bool {
+///         self.0.keeps_peers()
 ///     }
 ///
 ///     fn next_expiry(&self) -> Option<Timestamp> {
@@ -241,8 +253,9 @@ pub enum OpOutput {
     Expired(usize),
 }
 
-/// Minimum time for which a sequence number is remembered after its value. Source: the lifetime of values, 48 h, after which
-/// every other holder has dropped the value too.
+/// Minimum time for which a sequence number is remembered after its value, while there is space for it (each store has
+/// a bound, 65,536 by default). Source: the lifetime of values, 48 h, after which every other holder has dropped the
+/// value too.
 pub const SEQUENCE_MEMORY: Duration = Duration::from_secs(48 * 3600);
 
 /// Kind of items that an [`Op::Scan`] finds. A store skips others at little cost, since there can be a million of them.
@@ -354,7 +367,7 @@ pub enum StoreError {
     /// The key or the value alone is larger than the store takes.
     #[error("the record is too large for the store")]
     TooLarge,
-    /// The store itself failed; its own log says why.
+    /// The store itself failed; its own log says why. A write that ends so may have been done.
     #[error("the store failed")]
     Failed,
     /// The stored record is damaged and cannot be read. The store moves it aside, so that the next read finds none and the

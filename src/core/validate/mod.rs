@@ -4,8 +4,8 @@
 //! validated when it comes in, by a put of a peer or of the application, or with an answer to a get.
 //!
 //! Provider records are a set: every provider of a key is kept, up to the store's bound. Of two values under one key
-//! the validator keeps the better, so all nodes end up with the same one. A store from a node closer to the key is kept
-//! like any other; k copies are wanted, not one.
+//! the validator keeps the better, so all nodes end up with the same one. The nodes closer to a key do not matter
+//! here: this node keeps a valid value even if others that are closer to the key keep it too.
 
 mod hashed;
 
@@ -43,8 +43,9 @@ use super::time::Timestamp;
 /// }
 /// ```
 pub trait Validator: Send + Sync + fmt::Debug {
-    /// Whether `value` is valid for `key` at `now`, until when, and its sequence number. Called once, when the value
-    /// comes in: a stored value is served until it expires, without another call.
+    /// Whether `value` is valid for `key` at `now`, until when, and its sequence number. Called once for each value
+    /// that comes in: with a put, and with each answer to a get. A stored value is served until it expires, without
+    /// another call.
     ///
     /// # Errors
     ///
@@ -66,8 +67,8 @@ pub trait Validator: Send + Sync + fmt::Debug {
     }
 
     /// Whether `new` may replace `held`, for namespaces with a compare-and-swap. Both are valid for `key`, and they
-    /// differ. Called before [`Validator::select`] when `new` is to be stored, never for values that are only read. By
-    /// default any may.
+    /// differ. Called before [`Validator::select`] when the application or a peer puts `new`, never for values that
+    /// a read finds. By default any may.
     fn succeeds(&self, key: &RecordKey, held: &[u8], new: &[u8]) -> bool {
         let _ = (key, held, new);
         true

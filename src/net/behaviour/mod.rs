@@ -45,13 +45,25 @@ type Effect = ToSwarm<Event, ToHandler>;
 /// mDNS, and learns its own addresses. Most programs take a [handle](Behaviour::handle) and never touch the behaviour
 /// again; those that prefer events start queries here and match on [`Event::QueryProgressed`].
 ///
-/// ```
+/// ```no_run
+/// # use futures::StreamExt as _;
+/// # use libp2p::{StreamProtocol, SwarmBuilder, noise, tcp, yamux};
 /// # use libp2p_kad_dht as kad;
-/// # use libp2p_swarm::StreamProtocol;
-/// # fn example(local_peer_id: libp2p_identity::PeerId) -> Result<(), kad::ConfigError> {
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let config = kad::Config::new(StreamProtocol::new("/my-app/kad/1.0.0"));
-/// let behaviour = kad::Behaviour::new(local_peer_id, config)?;
-/// let dht = behaviour.handle(); // and the behaviour goes into the swarm
+/// let mut swarm = SwarmBuilder::with_new_identity()
+///     .with_tokio()
+///     .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
+///     .with_behaviour(|key| Ok(kad::Behaviour::new(key.public().to_peer_id(), config)?))?
+///     .build();
+/// // Beside other behaviours, as the field `kad` of a `NetworkBehaviour`: `swarm.behaviour().kad.handle()`.
+/// let dht = swarm.behaviour().handle();
+/// tokio::spawn(async move {
+///     loop {
+///         println!("{:?}", swarm.select_next_some().await);
+///     }
+/// });
+/// dht.bootstrap().await?;
 /// # Ok(()) }
 /// ```
 ///
@@ -155,7 +167,8 @@ impl Behaviour {
         self.dht.cancel(id);
     }
 
-    /// Adds a peer that serves the DHT, such as a bootstrap node.
+    /// Names a peer that serves the DHT, such as a boot node, with its addresses (a `/p2p` ending is cut off). It is
+    /// tried, and enters the table once it has answered.
     pub fn add_peer(&mut self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) {
         self.input(Input::AddPeer(Contact::new(peer, addrs)));
     }
@@ -166,7 +179,8 @@ impl Behaviour {
         self.dht.restore(now, table)
     }
 
-    /// Sets the mode; with `None` the confirmed external addresses decide.
+    /// Sets the mode, as [`Config::with_mode`] does. With `None` the node serves while it has a confirmed external
+    /// address, and for [two minutes](Config::with_server_hold) (by default) after the last one.
     pub fn set_mode(&mut self, mode: Option<Mode>) {
         self.mode.set(mode);
         self.update_mode();

@@ -3,17 +3,7 @@
 //! Knows: which request goes on which stream, and how many of each there may be. Must not know: what is asked, or the
 //! states of one stream (`outbound`).
 //!
-//! # Acknowledging an announcement
-//!
-//! ADD_PROVIDER has no answer, so the end of its stream is all there is to go by (tried in `tests/`). libp2p-kad 0.49
-//! drops the stream, which arrives as a clean end. yamux shows a received reset as an end of input, so after this
-//! node's own half-close a reset and a clean end look alike; before it they differ. An announcement therefore waits
-//! `announcement_settle` (200 ms, about one round trip of a wide-area network) between its flush and its half-close: a
-//! refusal within that time is recognised, and a later one over yamux counts as acknowledged. Announcements that wait
-//! together share a stream. If one of them is refused, or the peer ends the stream after the first, the others are
-//! tried one by one. After the peer's half-close, dropping a stream ends it cleanly on yamux, and always does on QUIC;
-//! so a node that refuses an announcement whose sender has half-closed neither ends nor resets the stream, and the
-//! sender finds out that it was not acknowledged.
+//! The head of `stream` says how the end of a stream acknowledges an announcement.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -4,8 +4,8 @@
 //!
 //! First comes the address at which the peer was reached on its present or last connection; then the addresses that the
 //! peer (or the application) lists now, those first that are on the host at which the peer is seen; then those that it
-//! listed before, the newest first; then hearsay. *Peers move. If former addresses came before the present list, after
-//! some moves every receiver that cuts the list would be left with dead addresses only.*
+//! listed before, the newest first; then hearsay. Peers move: if former addresses came before the present list, after
+//! some moves every receiver that cuts the list would be left with dead addresses only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) enum AddrSource {
     Hearsay,
     /// The peer itself stated it, over a connection that is up.
     Peer,
-    /// The peer itself stated it as part of its complete list.
+    /// The peer itself stated it in an ADD_PROVIDER, as part of the complete list of its addresses.
     PeerList,
     /// The peer was reached there.
     Connection,

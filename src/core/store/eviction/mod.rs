@@ -8,8 +8,9 @@
 //!
 //! * The peer that sent a record pays for it, and so does its IP group where groups count. If several peers sent it, the one
 //!   with the fewest records pays, see [`Cost::sent_again`].
-//! * Records that holders replicate are paid by separate accounts, below [`Account::REPLICATED`]. They are evicted first while
-//!   they fill more than half of the store, and they never evict a record that was kept for [`SETTLED_AFTER`].
+//! * Records that holders replicate are paid by separate accounts, below [`Account::REPLICATED`]. They are evicted
+//!   first while they fill more than half of the store, and a new one never evicts a record that was kept for
+//!   [`SETTLED_AFTER`].
 //! * Records near this node, those for which it is one of the k closest, are evicted last: a far new record never evicts a
 //!   near one, and a near one is evicted only when the accounts that have to give way have no far records left.
 //! * A full store evicts from the group with the greatest weight, and within it from the peer with the greatest weight. The
@@ -17,8 +18,8 @@
 //!   settled record is evicted, then the one of the higher account number, which is secret and random.
 //! * Of one peer's far or near records, new ones from a single sender are evicted before those that were kept for
 //!   [`SETTLED_AFTER`] or had several senders; among these the one with the higher rank, a hash under the store's secret seed.
-//! * A new version of a stored record is always accepted. If a holder sends it, it evicts far settled records only when no
-//!   other far ones are left. This node's own records pay nothing and are never evicted.
+//! * A new version of a stored record is always accepted. If a holder sends it, it evicts far settled records only when
+//!   no other far ones are left, and near ones after those. This node's own records pay nothing and are never evicted.
 //!
 //! # Alternatives
 //!
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 use crate::core::time::Timestamp;
 
-/// Age at which a record counts as settled, which is evicted after new ones of the same account. Source: issue 13; holders
+/// Age at which a record counts as settled, which is evicted after new ones of the same account. Source: holders
 /// replicate once an hour, so a settled record has lived through a whole round.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(3600);
 
@@ -43,8 +44,8 @@ pub const SETTLED_AFTER: Duration = Duration::from_secs(3600);
 /// each value by default.
 pub const SHARE: u64 = 1_024;
 
-/// Maximum number of records that one write evicts, and looks at in each class. Source: a value of 64 KiB, the longest by
-/// default, takes as many bytes as 1,638 values of 40 bytes with their keys.
+/// Maximum number of records that one write evicts, and looks at in each class. Source: a value of 64 KiB, the
+/// longest that a store takes by default, takes as many bytes as 1,638 values of 40 bytes with their keys.
 pub const MAX_STEPS: usize = 2_048;
 
 /// Maximum number of accounts of equal weight that one write searches for a less settled record than the new one. Source: if
@@ -376,8 +377,8 @@ enum May {
     /// Records in a lower tier than the new one; with `or_equal`, if the account's number is the higher one, also
     /// records in the same tier.
     Lower { or_equal: bool },
-    /// In the new record's own account: the records that may be evicted in its group, and those after it in the order
-    /// of eviction.
+    /// In the new record's own account, the records that would be evicted before it. In its group, also those that the
+    /// two other variants allow to take from its other peers.
     Own,
 }
 
