@@ -32,14 +32,14 @@ const K: usize = 8;
 /// Maximum number of steps of a query that are drawn.
 const MAX_STEPS: usize = 40;
 
-/// What each node runs. The DHT learns from identify, and from the swarm, without any wiring.
+/// The behaviour of each node. The DHT learns from identify, and from the swarm, without any wiring.
 #[derive(NetworkBehaviour)]
 struct App {
     identify: identify::Behaviour,
     kad: kad::Behaviour,
 }
 
-/// A node: its swarm in a task of its own, and a handle to ask it things.
+/// A node: its swarm in a task of its own, and a handle to send it commands.
 struct Node {
     id: PeerId,
     addr: Multiaddr,
@@ -111,7 +111,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(log.summary(begun.elapsed()))
 }
 
-/// Everything that a DHT is for, once, among these nodes.
+/// Everything that a DHT does, once, among these nodes.
 async fn tour(log: &mut Log, nodes: &[Node], when: &str) {
     let [publisher, provider] = [&nodes[1], &nodes[4]];
 
@@ -154,12 +154,12 @@ async fn tour(log: &mut Log, nodes: &[Node], when: &str) {
     }));
 }
 
-/// The nodes that have to ask, since they neither published something nor keep it.
+/// The nodes that have to ask, since they neither published the record nor keep it.
 fn others<'a>(nodes: &'a [Node], publisher: &'a Node, holders: &'a [PeerId]) -> impl Iterator<Item = &'a Node> {
     nodes.iter().filter(|node| node.id != publisher.id && !holders.contains(&node.id))
 }
 
-/// Two nodes of which the first does not know the second, if there are such.
+/// Two nodes of which the first does not know the second, if there are any.
 async fn strangers(nodes: &[Node]) -> (&Node, &Node) {
     for seeker in nodes {
         let Ok(table) = seeker.dht.routing_table().await else { continue };

@@ -4,12 +4,12 @@
 //! cargo run --example two_networks
 //! ```
 //!
-//! Three nodes are a wide network, two others a local one; they have nothing to do with each other. One node more is in
-//! both: it reads what either has, and what it provides is found in both. All of it on loopback, in this process; the
-//! networks differ in the name of their protocol alone. A node of the public network would be
-//! `Dual::new(id, Config::amino(), Config::lan())`, with mDNS beside it to find those in the room.
+//! Three nodes are a wide network, two others a local one; they have nothing to do with each other. One more node is in
+//! both: it reads the records of either, and its own provider record is found in both. All of it on loopback, in this
+//! process; the networks differ only in the name of their protocol. A node of the public network would be
+//! `Dual::new(id, Config::amino(), Config::lan())`, with mDNS beside it to find peers in the local network.
 //!
-//! Ends with 0 if everything was found where it is, else with 1.
+//! Ends with 0 if everything was found where it should be, else with 1.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -66,7 +66,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         println!("{key} is {:?}, says the {network}", String::from_utf8_lossy(&found.record.value));
         good &= network == expected;
     }
-    // Neither network knows what is in the other.
+    // Neither network knows the records of the other.
     good &= local[0].dht.get("/far").await.is_err() && wide[0].dht.get("/near").await.is_err();
 
     let announced = dht.provide("content").await?;

@@ -16,9 +16,9 @@ use std::{fs, io};
 
 use source::{Named, Tokens};
 
-/// The most lines of a file.
+/// Maximum number of lines of a file.
 const MAX_LINES: usize = 700;
-/// What no type and no module is called: it says nothing.
+/// Words that no type and no module may have in its name: they say nothing.
 const EMPTY_NAMES: &[&str] = &["Manager", "Helper", "Util"];
 
 /// Path below `src`, and text.
@@ -47,19 +47,19 @@ fn read() -> io::Result<Files> {
     Ok(files)
 }
 
-/// The module that a file is: `core/store/mod.rs` is `core::store`, `lib.rs` is the root.
+/// The module of a file: `core/store/mod.rs` is `core::store`, `lib.rs` is the root.
 fn module(file: &str) -> Vec<String> {
     let path = file.trim_end_matches(".rs");
     let parts = path.split('/').filter(|part| !matches!(*part, "mod" | "lib"));
     parts.map(str::to_owned).collect()
 }
 
-/// Files of tests may name what they like.
+/// Whether a file has tests only, which may import anything.
 fn is_test(file: &str) -> bool {
     file.ends_with("/tests.rs") || file.contains("/tests/")
 }
 
-/// A path from the root of the crate; `None` where it leads out of the crate, or to a child of the module.
+/// A path from the root of the crate; `None` if it leads out of the crate, or to a child of the module.
 fn within(module: &[String], path: &[String]) -> Option<Vec<String>> {
     let (first, rest) = path.split_first()?;
     match first.as_str() {
@@ -74,14 +74,14 @@ fn within(module: &[String], path: &[String]) -> Option<Vec<String>> {
     }
 }
 
-/// What `core/mod.rs` re-exports, and where it comes from.
+/// The re-exports of `core/mod.rs`, and the path that each comes from.
 fn re_exports(files: &Files) -> BTreeMap<String, Vec<String>> {
     let tokens = files.get("core/mod.rs").map(|text| source::tokens(text)).unwrap_or_default();
     let used = source::paths(&tokens).into_iter().filter(|named| named.used);
     used.filter_map(|named| Some((named.path.last()?.clone(), named.path))).collect()
 }
 
-/// Every file but those of tests, with its module and what it is made of.
+/// Every file except for tests, with its module and its tokens.
 fn sources(files: &Files) -> impl Iterator<Item = (&String, Vec<String>, Tokens)> {
     let files = files.iter().filter(|(file, _)| !is_test(file));
     files.map(|(file, text)| (file, module(file), source::tokens(text)))

@@ -10,7 +10,7 @@ use std::{env, fs, process};
 
 use libp2p_kad_dht::core::Key;
 
-/// A schema, the code that it generates, and what that code is.
+/// A schema, the code that it generates, and the first line of that code.
 const GENERATED: &[(&str, &str, &str)] = &[
     ("dht", "src/wire/pb.rs", "The wire schema as Rust types"),
     ("ipns", "src/validators/ipns/pb.rs", "An IPNS record as Rust types"),

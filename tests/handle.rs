@@ -1,4 +1,5 @@
-//! Handles on bare cores, without a swarm: what they start, what reaches them, and what is left when they are dropped.
+//! Handles on bare cores, without a swarm: the queries that they start, the results that reach them, and the state
+//! after they are dropped.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -106,7 +107,7 @@ fn what_one_puts_another_gets() {
     network.assert_idle();
 }
 
-/// Nodes with k = 4, so that not everyone is among the closest; their numbers, nearest to the key first. The last node is
+/// Nodes with k = 4, so that only some are among the closest; their numbers, nearest to the key first. The last node is
 /// not among them: it knows no peer.
 fn with_k_of_four(count: usize, key: &str) -> (Network, Vec<usize>) {
     let mut config = DhtConfig::default();
@@ -142,14 +143,14 @@ fn a_get_tells_who_held_what_who_is_corrected_and_who_gets_a_copy() {
     assert!(first.iter().all(|peer| found.holders.contains(peer)) && found.outdated.is_empty());
     assert!(lost.iter().all(|peer| found.missing.contains(peer)));
     assert_eq!((&found.corrected[..], found.cached), (&lost[..], None));
-    // The next reader knows one peer, which has none: it finds nothing to correct, and leaves a copy there.
+    // The next reader knows one peer, which lacks the value: it finds none to correct, and leaves a copy there.
     let outsider = Contact::new(peer(&network, 4), addrs(nearest[4]));
     network.nodes[30].dht.handle_input(network.now, Input::AddPeer(outsider));
     network.run();
     let found = network.finish(network.handle(30).values(key)).unwrap();
     assert!(found.corrected.is_empty() && lost.iter().all(|peer| found.holders.contains(peer)));
     assert_eq!((&found.missing[..], found.cached), (&[peer(&network, 4)][..], Some(peer(&network, 4))));
-    // The publisher's own copy says no end.
+    // The publisher's own copy has no expiry.
     assert_eq!(network.finish(network.handle(nearest[20]).get(key)).unwrap().record.expires, None);
 }
 
@@ -235,7 +236,7 @@ fn progress_names_who_was_asked_and_the_result_follows() {
 #[test]
 fn values_stream_and_end_with_the_best() {
     let mut network = Network::new(4);
-    // Two hold the worse one, two the better: they do not know each other yet.
+    // Two hold the worse value, two the better: they do not know each other yet.
     for (n, value) in [(1, "a"), (2, "b"), (3, "b")] {
         let query = network.handle(n).put(b"/x/y", value);
         assert!(matches!(network.finish(query), Err(QueryError::NoPeers)), "kept locally all the same");
@@ -300,7 +301,7 @@ fn a_timeout_of_its_own_comes_in_time() {
     network.advance(Duration::from_millis(1));
     let Poll::Ready(Err(QueryError::TimedOut { after, report, .. })) = poll(&mut query) else { panic!("not over") };
     assert_eq!((after, report.requests), (Duration::from_secs(1), 1));
-    // A request that was late when the query ended goes on for a while: its answer would show that the peer is alive.
+    // A request that was late when the query ended continues for a while: its answer would show that the peer is alive.
     network.advance(Duration::from_secs(10));
     network.assert_idle();
 }
@@ -419,7 +420,7 @@ fn events_of_other_queries_pass_through() {
     assert!(finished);
 }
 
-/// What an application and a driver can do to each other's timing.
+/// The ways in which an application and a driver can affect each other's timing.
 #[derive(Clone, Copy, Debug)]
 enum Action {
     Ask,
@@ -450,12 +451,12 @@ enum Held {
 }
 
 proptest! {
-    /// In whatever order queries are made, polled, dropped and served: what is held ends or goes on, what is dropped is
-    /// cancelled, and in the end nothing is left.
+    /// In whatever order queries are made, polled, dropped and served: a held query ends or continues, a dropped one is
+    /// cancelled, and in the end none is left.
     #[test]
     fn nothing_is_left_in_any_order(actions in prop::collection::vec(action(), 1..80)) {
         let mut config = DhtConfig::default();
-        // What the node asks of itself goes on, whatever the application does.
+        // The node's own queries continue, whatever the application does.
         config.maintenance.check_interval = None;
         let mut network = Network::with(1, config);
         network.nodes[0].dht.admit_verified(network.now, &Contact::new(PeerId::random(), addrs(77)));

@@ -66,7 +66,8 @@ async fn two_nodes(registry: &mut Registry) -> (kad::DhtHandle, libp2p::PeerId) 
     (dht, local)
 }
 
-/// The text of a scrape once it has this. The end of a query is published in the same poll that tells it, or the next.
+/// The text of a scrape once it contains this. The end of a query is published in the poll that reports it, or in the
+/// next.
 async fn scrape(registry: &Registry, wanted: &str) -> String {
     soon(async {
         loop {
@@ -145,7 +146,7 @@ fn a_node_in_the_place_of_another_goes_by_its_own_name() {
     }
 }
 
-/// Name and type of each metric, as a scrape tells.
+/// Name and type of each metric, as a scrape shows them.
 fn families() -> BTreeMap<String, String> {
     let mut registry = Registry::default();
     let _ = Metrics::register(&mut registry);
@@ -158,7 +159,7 @@ fn families() -> BTreeMap<String, String> {
     families
 }
 
-/// What a query names: the samples of a family go by these.
+/// The name by which a query selects samples of a family.
 fn sample_name(name: &str, kind: &str) -> String {
     match kind {
         "counter" => format!("{name}_total"),
@@ -266,7 +267,7 @@ async fn each_label_is_explained_and_the_dashboard_asks_for_no_others() {
     assert_eq!(variables.collect::<Vec<_>>(), ["datasource", "instance", "network"]);
 }
 
-/// Everything in the dashboard that looks like a metric's name, and who asks for it.
+/// Everything in the dashboard that looks like a metric's name, and the panels that use it.
 fn shown(dashboard: &serde_json::Value) -> BTreeSet<String> {
     let panels = dashboard["panels"].as_array().unwrap();
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());

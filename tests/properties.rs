@@ -1,5 +1,5 @@
-//! The laws of the core in every order of events: one node to which anything happens, and networks in which every other node
-//! may be dead, silent or a liar.
+//! The invariants of the core in every order of events: one node with random events, and networks in which every other
+//! node may be dead, silent or a liar.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 #[path = "properties/actions.rs"]
@@ -66,8 +66,9 @@ proptest! {
         live(&actions, true);
     }
 
-    /// Whatever happens to it, a node names, keeps and dials no address that the public network has no use for, and none of its
-    /// own as another's: `Lawful` checks every output, and all that the node knows and keeps.
+    /// Whatever happens, a node names, keeps and dials no address that is of no use in the public network, and no
+    /// address of its own as another peer's: `Lawful` checks every output, and everything that the node knows and
+    /// stores.
     #[test]
     fn a_public_node_deals_with_public_addresses_alone(actions in lives(), deferred: bool) {
         let mut config = small();
@@ -75,8 +76,8 @@ proptest! {
         live_with(&config, &actions, deferred);
     }
 
-    /// The host's clock may say anything, in any order: the node never hangs, is never due at once again, and once the
-    /// clock goes on as it should everything comes to its end.
+    /// The host's clock may show anything, in any order: the node never hangs, its timers never fire without end, and
+    /// once the clock runs normally everything comes to its end.
     #[test]
     fn the_clock_may_jump_to_any_time(lives in prop::collection::vec((action(), date()), 1..150), deferred: bool) {
         let mut node = begin(&small(), deferred);
@@ -111,7 +112,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
-    /// Whichever nodes are dead, silent or liars: every query ends by its timeout, every node keeps the laws.
+    /// Whichever nodes are dead, silent or liars: every query ends by its timeout, and every node keeps the invariants.
     #[test]
     fn no_network_is_so_bad_that_a_query_hangs(plan in plan()) {
         let Plan { nodes, .. } = &plan;
@@ -120,7 +121,7 @@ proptest! {
     }
 }
 
-/// A node that never hears of the time does nothing, and loses nothing.
+/// A node that never gets the time does nothing, and loses nothing.
 #[test]
 fn a_node_without_peers_sleeps() {
     let mut node = Lawful::new(&contact(0), &small(), false);

@@ -1,4 +1,4 @@
-//! The rules of `docs/rules.md` and the places that cite them: neither may name what the other does not have.
+//! The rules of `docs/rules.md` and the places that cite them: each must know all rules of the other.
 #![expect(clippy::disallowed_methods, reason = "a test reads the sources")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,8 @@
-//! Stories of one node: what goes in, what comes out, in words. One file of `tests/scripts` is one story.
+//! Stories of one node: inputs and outputs, in words. One file of `tests/scripts` is one story.
 //!
-//! A story is made of blocks: commands, a line `----`, and what the node then does, up to an empty line. Lines that
-//! begin with `#` are for the reader. The words are told in `scripts/README.md`. `UPDATE=1 cargo test --test scripts`
-//! writes down what the nodes do now: read the difference before you commit it.
+//! A story is made of blocks: commands, a line `----`, and the resulting actions of the node, up to an empty line.
+//! Lines that begin with `#` are for the reader. `scripts/README.md` explains the words. `UPDATE=1 cargo test --test
+//! scripts` writes down what the nodes do now: read the difference before you commit it.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 #[path = "scripts/names.rs"]
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use node::Node;
 
-/// Commands and what is expected of them.
+/// Commands and their expected results.
 #[derive(Default)]
 struct Block {
     /// The commands, and the remarks among them.
@@ -60,7 +60,7 @@ fn print(blocks: &[Block]) -> String {
     blocks.iter().map(block).collect::<Vec<_>>().join("\n")
 }
 
-/// Lets a node do what the story says, and tells the story as it went.
+/// Runs a story. Returns it with the actual results.
 fn play(blocks: &[Block]) -> Vec<Block> {
     let mut node = None;
     let told = blocks.iter().map(|block| {

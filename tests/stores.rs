@@ -74,7 +74,7 @@ fn a_deferred_store_can_wrap_another() {
     conformance::check(|| Box::new(DeferredStore::automatic(DeferredStore::automatic(small(), 2).0, 3).0));
 }
 
-/// The suite is worth nothing if it passes what is broken.
+/// The suite is worth nothing if a broken store passes it.
 #[test]
 fn the_conformance_tests_catch_broken_stores() {
     for fault in Fault::ALL {
@@ -95,7 +95,7 @@ fn the_conformance_tests_catch_broken_stores() {
     }
 }
 
-/// A store that keeps no records treats late ones like early ones, and is still not fair.
+/// A store that keeps no records treats late ones like early ones, and still is not fair.
 #[test]
 fn a_store_that_gives_up_when_it_is_full_is_not_fair() {
     let fair: [fn(&mut Conformance<'_>); 3] = [
@@ -199,7 +199,7 @@ struct Broken {
     inner: MemoryStore,
     fault: Fault,
     done: Vec<(Ticket, Done)>,
-    /// How many polls bring nothing.
+    /// Number of polls without a result.
     dry: usize,
     peers: Vec<Arc<Contact>>,
     /// The sequence number written last under each key.
@@ -219,7 +219,8 @@ impl Broken {
         Broken { inner: small(), fault, done, dry: 0, peers, last, removed, queue, addr_bytes, gave_up }
     }
 
-    /// Whether a store that keeps whoever came first refuses this value, and one that keeps whoever came last made room.
+    /// Whether a store that keeps the first to come refuses this value, and one that keeps the last to come has made
+    /// room.
     fn goes_by_arrival(&mut self, now: Timestamp, record: &Record) -> bool {
         let known = matches!(self.inner.get(now, &record.key), Ok(Some(_)));
         let full = !record.own && !known && self.inner.usage().values >= 200;
@@ -236,7 +237,7 @@ impl Broken {
         full && self.fault == Fault::FirstValuesStay
     }
 
-    /// Whether a store that forgets all remote records when it is full, and takes no more, refuses this one.
+    /// Whether a store that forgets all remote records when it is full, and accepts no more, refuses this one.
     fn gives_up(&mut self, full: bool) -> bool {
         if full && self.fault == Fault::GivesUpWhenFull {
             let items = self.inner.scan(Scan::All, None, usize::MAX).unwrap();
@@ -358,7 +359,7 @@ impl Broken {
         Some(done)
     }
 
-    /// Has the inner store judge; some faults keep what it refuses as older than what is gone.
+    /// Lets the inner store judge; some faults keep a value that it refuses as older than a removed one.
     fn judged(&mut self, now: Timestamp, ticket: Ticket, mut put: Put) -> Done {
         let soon = self.fault == Fault::ForgetsSequencesTooSoon;
         let judged_at = if soon { now + std::time::Duration::from_micros(1) } else { now };
@@ -452,7 +453,7 @@ impl Broken {
     }
 }
 
-/// Counts how often it was woken.
+/// Counts how many times it was woken.
 #[derive(Default)]
 struct Woken(AtomicUsize);
 
@@ -462,7 +463,7 @@ impl Wake for Woken {
     }
 }
 
-/// Begins with an operation of a store that takes its time.
+/// Begins an operation of a store that answers later.
 fn begin(store: &mut impl Store, ticket: u64, op: Op) -> Ticket {
     let ticket = Ticket::new(ticket);
     assert!(store.run(NOW, ticket, op).is_none(), "it takes its time");

@@ -1,4 +1,4 @@
-//! Real swarms on memory transport: what applications see, from join to time-out.
+//! Real swarms on memory transport, as applications see them, from join to time-out.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -174,7 +174,7 @@ async fn in_automatic_mode_the_addresses_decide() {
     node.act(move |swarm| swarm.add_external_address(addr)).await;
     let second = (Mode::Server, ModeReason::ExternalAddr);
     until(async || (changes(&node) == [first, second]).then_some(())).await;
-    // It comes and goes for longer than the hold, and is gone afterwards.
+    // The address comes and goes for longer than the hold, and is gone afterwards.
     let started = Instant::now();
     while started.elapsed() < 2 * hold {
         let addr = node.addr.clone();

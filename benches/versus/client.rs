@@ -21,7 +21,7 @@ use crate::transport::Kind;
 pub(crate) enum Streams {
     /// One for each request. The client waits for the protocol's confirmation before it sends, as `libp2p-kad` does.
     Each,
-    /// As many as requests are in flight, each with one request after the other.
+    /// As many streams as requests in flight, each for one request after the other.
     Reused,
 }
 

@@ -1,5 +1,5 @@
-//! No DHT: a behaviour that gives each message on the protocol the same ready answer. The cost of swarm, streams and
-//! transport is left, which is the least that any DHT in a swarm can cost.
+//! No DHT: a behaviour that gives each message on the protocol the same ready answer. Its cost is that of swarm,
+//! streams and transport, the minimum for any DHT in a swarm.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -21,7 +21,7 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
 use crate::node::PROTOCOL;
 
-/// Each request goes up to the behaviour and its answer down again, as a DHT with one table has to do it.
+/// Passes each request up to the behaviour and its answer down again, as a DHT with one table has to.
 pub(crate) struct Floor {
     answer: Bytes,
     replies: VecDeque<ToSwarm<(), u64>>,

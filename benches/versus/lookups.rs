@@ -1,6 +1,6 @@
 //! Operations in a network: lookups one at a time and all at once, values, providers, and peers that fall silent.
 //!
-//! Knows: the truth about who is closest, against which every lookup is held. Must not know: which implementation runs.
+//! Knows: the truly closest peers, with which every lookup is compared. Must not know: which implementation runs.
 
 use std::collections::HashMap;
 use std::thread;
@@ -23,9 +23,9 @@ const PUTS: usize = 100;
 pub(crate) enum Part {
     /// Two nodes; lookups of one request each, 30 at a time.
     Rpc,
-    /// Lookups, values, providers, and as many lookups at once.
+    /// Lookups, values, providers, and `burst` parallel lookups.
     Living { burst: usize },
-    /// A tenth of the nodes falls silent, then three tenths.
+    /// A tenth of the nodes stops answering, then three tenths.
     Silent,
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn run<A: Adapter>(nodes: usize, transport: Kind, seed: u64, part: Pa
         };
         thread::Builder::new().name("query".into()).spawn_scoped(scope, query).expect("a thread").join().expect("ends");
     });
-    // The end of thousands of tasks is nobody's figure.
+    // The time in which thousands of tasks end is in no figure.
     figures.print();
     std::process::exit(0);
 }

@@ -46,7 +46,7 @@ fn threads_cpu() -> BTreeMap<String, f64> {
     sums
 }
 
-/// What a stretch of work took, from [`Stretch::begin`] on.
+/// The time that a piece of work took, from [`Stretch::begin`] on.
 pub(crate) struct Stretch {
     begun: Instant,
     cpu: f64,
@@ -104,7 +104,7 @@ pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
     sum / count as f64
 }
 
-/// What one implementation did in one workload, by the name of the figure.
+/// The results of one implementation in one workload, by the name of the figure.
 #[derive(Default)]
 pub(crate) struct Figures(Map<String, Value>);
 

@@ -19,7 +19,7 @@ use crate::transport::Kind;
 
 /// Bootstraps that run at the same time.
 const WAVE: usize = 16;
-/// All nodes join through this many.
+/// Number of nodes through which all others join.
 const SEEDS: usize = 3;
 
 pub(crate) enum Command {
@@ -28,7 +28,7 @@ pub(crate) enum Command {
     Put(Vec<u8>, Vec<u8>, oneshot::Sender<Ended>),
     Provide(Vec<u8>, oneshot::Sender<Ended>),
     Has(Vec<u8>, oneshot::Sender<bool>),
-    /// Never answers again, though its connections stay.
+    /// Stops answering, though its connections stay.
     Freeze,
 }
 

@@ -26,23 +26,24 @@ pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/bench/kad/1.0.
 /// An operation of a node, counted from 1.
 pub(crate) type OperationId = u64;
 
-/// Where each peer of the run listens. It stands in for identify: a node learns the address of a peer that connects.
+/// The listen address of each peer of the run. It stands in for identify: a node learns the address of a peer that
+/// connects.
 pub(crate) type AddressBook = Arc<RwLock<HashMap<PeerId, Multiaddr>>>;
 
-/// How one operation ended.
+/// The end of one operation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ended {
     pub(crate) operation: OperationId,
     pub(crate) ok: bool,
     /// The closest peers, or the providers.
     pub(crate) peers: Vec<PeerId>,
-    /// From the start to the first value or provider.
+    /// Time from the start to the first value or provider.
     pub(crate) first: Option<Duration>,
     pub(crate) took: Duration,
     pub(crate) requests: usize,
 }
 
-/// What an implementation of the DHT has to offer.
+/// The operations that an implementation of the DHT must offer.
 pub(crate) trait Adapter: Send + 'static {
     type Behaviour: NetworkBehaviour<ToSwarm: Send> + Send;
     type Query: Hash + Eq + Send + Copy;
@@ -53,7 +54,7 @@ pub(crate) trait Adapter: Send + 'static {
     fn learn(behaviour: &mut Self::Behaviour, peer: PeerId, addr: Multiaddr);
     /// Puts peers that cannot be reached into the table, as if they had answered.
     fn fill(behaviour: &mut Self::Behaviour, peers: &[(PeerId, Vec<Multiaddr>)]);
-    /// Whether the node itself stores a value under this key.
+    /// Whether this node stores a value under the key.
     fn has(behaviour: &mut Self::Behaviour, key: &[u8]) -> bool;
     fn bootstrap(behaviour: &mut Self::Behaviour) -> Option<Self::Query>;
     fn closest(behaviour: &mut Self::Behaviour, key: &[u8]) -> Self::Query;
@@ -61,7 +62,7 @@ pub(crate) trait Adapter: Send + 'static {
     fn put(behaviour: &mut Self::Behaviour, key: &[u8], value: Vec<u8>) -> Self::Query;
     fn get(behaviour: &mut Self::Behaviour, key: &[u8]) -> Self::Query;
     fn provide(behaviour: &mut Self::Behaviour, key: &[u8]) -> Self::Query;
-    /// Notes what an event says of the running operations; the one that it ends, if it does.
+    /// Notes the results that an event has for the running operations; returns the operation that it ends, if any.
     fn on_event(
         event: <Self::Behaviour as NetworkBehaviour>::ToSwarm,
         running: &mut Running<Self::Query>,
@@ -99,7 +100,7 @@ impl<Q: Hash + Eq> Running<Q> {
     }
 }
 
-/// How a node is to run.
+/// The configuration of a node.
 #[derive(Clone)]
 pub(crate) struct NodeConfig {
     pub(crate) keypair: Keypair,

@@ -46,7 +46,7 @@ impl Adapter for Ours {
         behaviour.add_peer(peer, [addr]);
     }
 
-    /// The table takes peers that answered: this answers for them.
+    /// The table accepts peers that have answered: this answers for them.
     fn fill(behaviour: &mut Behaviour, peers: &[(PeerId, Vec<Multiaddr>)]) {
         let addrs: HashMap<PeerId, Multiaddr> = peers.iter().map(|(peer, addrs)| (*peer, addrs[0].clone())).collect();
         for (peer, of_peer) in peers {
@@ -160,7 +160,7 @@ fn answer_all(behaviour: &mut Behaviour, addrs: &HashMap<PeerId, Multiaddr>) {
 
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
-/// The core alone, whose table takes peers at once.
+/// The core alone, whose table accepts peers immediately.
 pub(crate) struct OurTable {
     dht: Dht,
     last: u64,

@@ -15,11 +15,11 @@ use crate::wire;
 pub(crate) trait Table {
     fn new(local: PeerId) -> Self;
     fn add(&mut self, peer: &PeerId, addrs: &[Multiaddr]);
-    /// The number of peers that a FIND_NODE for this key is answered with; everything is done but the encoding.
+    /// The number of peers in the answer to a FIND_NODE for this key; all work is done except for the encoding.
     fn closest(&mut self, key: &[u8]) -> usize;
     /// Writes the answer, its length in front.
     fn answer(&mut self, key: &[u8], out: &mut BytesMut);
-    /// The number of peers of an answer without its length, made ready to be asked.
+    /// The number of peers of an answer without its length, each ready for a request.
     fn decode(body: Bytes) -> usize;
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn run<T: Table>(seed: u64) -> Figures {
         table.add(peer, &addrs[..2]);
     }
     let mut out = BytesMut::with_capacity(16 * 1024);
-    // The contacts that are handed out may be kept encoded: that counts.
+    // The contacts that are handed out may keep their encoded form: that counts.
     for key in &keys {
         out.clear();
         table.answer(key, &mut out);

@@ -19,7 +19,7 @@ impl Random {
         bytes
     }
 
-    /// A SHA-256 multihash, as content is named by.
+    /// A SHA-256 multihash, like the name of content.
     pub(crate) fn key(&mut self) -> Vec<u8> {
         [&[0x12, 0x20][..], &self.bytes(32)].concat()
     }

@@ -1,4 +1,4 @@
-//! The rows of the comparison: what each is called, which workload it comes from, and what this crate promises.
+//! The rows of the comparison: the name of each, its workload, and the ratio that this crate promises.
 
 /// A workload, run by each implementation in a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -21,7 +21,7 @@ pub(crate) enum Workload {
     NetworkTcp,
 }
 
-/// The other side of a row.
+/// The implementation that a row compares with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beside {
     /// `libp2p-kad` ÷ ours.
@@ -30,7 +30,7 @@ pub(crate) enum Beside {
     Floor,
     /// go-libp2p-kad-dht ÷ ours.
     Go,
-    /// Nothing: the figure itself is the promise, and more is better.
+    /// None: the figure itself is the promise, and more is better.
     Nothing,
 }
 

@@ -1,6 +1,7 @@
 //! The processor time of a server for each FIND_NODE of one client, which has 30 in flight.
 //!
-//! Knows: a server on its own thread, and a client below the swarm on another. Must not know: what answers.
+//! Knows: a server on its own thread, and a client below the swarm on another. Must not know: which implementation
+//! answers.
 
 use std::sync::mpsc;
 use std::thread;
@@ -31,7 +32,7 @@ pub(crate) fn run<A: Adapter>(transport: Kind, total: usize) -> Figures {
         let config = NodeConfig { keypair: keypair(8, 8), listen: transport.listen_addr(PORT), transport, book };
         let mut node = Node::<A>::spawn(config);
         let peers = Random::new(4).peers(5_000, 4);
-        // A table with few entries starts a bootstrap by itself, which fails at once since nothing can be dialled.
+        // A table with few entries starts a bootstrap by itself, which fails immediately since no peer can be dialled.
         A::fill(node.behaviour(), &peers[..40]);
         let pause = tokio::time::sleep(Duration::from_secs(3));
         let mut pause = std::pin::pin!(pause);

@@ -115,7 +115,7 @@ impl Table for TheirTable {
         }
     }
 
-    /// What its behaviour does at a FIND_NODE: the peers with their addresses.
+    /// The peers with their addresses, as its behaviour finds them for a FIND_NODE.
     fn closest(&mut self, key: &[u8]) -> usize {
         let target = KBucketKey::from(key.to_vec());
         self.0.find_closest_local_peers(&target, &stranger()).map(std::hint::black_box).count()

@@ -1,8 +1,8 @@
 //! This crate beside `libp2p-kad`, go-libp2p-kad-dht and the floor, in one run.
 //!
 //! `cargo bench -p libp2p-kad-dht-versus --bench versus -- [--quick] [--json] [--go PROGRAM]`. Each workload runs in a
-//! process of its own for each implementation, all in turn, several rounds; what is compared are ratios of one round,
-//! of which the median and the spread are shown. A ratio above one is in favour of this crate. The memory stores have a
+//! process of its own for each implementation, all in rotation, in several rounds; the ratios of each round are
+//! compared, and their median and spread are shown. A ratio above one favours this crate. The memory stores have a
 //! benchmark of their own, `cargo bench --bench stores`.
 #![expect(
     clippy::disallowed_methods,
@@ -80,7 +80,7 @@ impl Args {
         self.rounds.unwrap_or(if self.quick { 3 } else { 5 })
     }
 
-    /// The names of those who run a workload.
+    /// The names of the implementations that run a workload.
     fn sides(&self, workload: Workload) -> &'static [&'static str] {
         match workload {
             Workload::ServeTcp => &["floor", "ours"],
@@ -127,7 +127,7 @@ fn main() -> io::Result<()> {
 /// The figures of each side.
 type Round = BTreeMap<&'static str, Value>;
 
-/// Runs a workload once for each side. The side that is first changes from round to round.
+/// Runs a workload once for each implementation. The first one changes from round to round.
 fn run_round(args: &Args, workload: Workload, round: usize) -> io::Result<Round> {
     let mut sides = args.sides(workload).to_vec();
     if round % 2 == 1 {
@@ -153,7 +153,7 @@ fn run_side(args: &Args, workload: Workload, side: &str, round: usize) -> io::Re
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// What one process does and prints.
+/// The work and the output of one process.
 fn child(args: &Args, workload: &str, side: &str) {
     let workload = <Workload as clap::ValueEnum>::from_str(workload, false).expect("a workload");
     match side {
@@ -183,7 +183,7 @@ fn figures<A: Adapter, T: parts::Table>(args: &Args, workload: Workload) -> Figu
     }
 }
 
-/// The figures of the peer in Go, which prints a line for each part, by the names that they have here.
+/// The figures of the peer in Go, which prints a line for each part, under the names used here.
 fn go(args: &Args) -> io::Result<Value> {
     let program = args.go.as_ref().ok_or_else(|| io::Error::other("--go is missing"))?;
     let nodes = if args.quick { "50" } else { "100" };

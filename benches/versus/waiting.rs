@@ -34,7 +34,7 @@ pub(crate) fn run<A: Adapter>() -> Figures {
     figures
 }
 
-/// Nanoseconds a run, for a tenth of a second: well below any time after which a peer counts as late.
+/// Nanoseconds per run, measured for a tenth of a second: well below any time after which a peer counts as late.
 fn repeated(mut run: impl FnMut(usize)) -> f64 {
     let (begun, mut runs) = (thread_cpu(), 0);
     while runs < 50_000 && (runs < 5 || thread_cpu() - begun < 0.1) {
@@ -49,7 +49,7 @@ struct Waiting<A: Adapter> {
 }
 
 impl<A: Adapter> Waiting<A> {
-    /// A behaviour that knows 500 peers. Where they have no connections, every request waits for a dial.
+    /// A behaviour that knows 500 peers. If they have no connections, every request waits for a dial.
     fn new(connected: bool) -> Waiting<A> {
         let addr = |n: u64| format!("/ip4/10.0.{}.{}/udp/4001/quic-v1", n / 256, n % 256).parse().expect("an address");
         let peers: Vec<(PeerId, Vec<Multiaddr>)> = (0..500).map(|n| (peer(77, n), vec![addr(n)])).collect();
@@ -77,7 +77,7 @@ impl<A: Adapter> Waiting<A> {
         }));
     }
 
-    /// Milliseconds until so many lookups have their first requests out.
+    /// Milliseconds until this many lookups have sent their first requests.
     fn start(&mut self, lookups: u64) -> f64 {
         let begun = thread_cpu();
         for n in 0..lookups {

@@ -1,4 +1,4 @@
-//! An encoding of one's own: requests and answers as single datagrams.
+//! An encoding of our own: requests and answers as single datagrams.
 //!
 //! ```text
 //! datagram = version:u8  sender:bytes  request id:u64  what:u8  body
@@ -20,8 +20,8 @@ use kad::{Contact, RecordKey};
 use libp2p_identity::PeerId;
 use libp2p_kad_dht as kad;
 
-/// The longest datagram that is sent or read. Source: what an UDP datagram over IPv4 carries without fragments is
-/// about 1,400 bytes; loopback takes more, and an answer of 20 peers needs it.
+/// The longest datagram that is sent or read. Source: a UDP datagram over IPv4 carries about 1,400 bytes without
+/// fragments; loopback takes more, and an answer of 20 peers needs it.
 pub(crate) const MAX_DATAGRAM: usize = 8 * 1024;
 
 const VERSION: u8 = 1;
@@ -206,7 +206,7 @@ impl<'a> Reader<'a> {
         let peer = self.peer_id()?;
         let count = self.byte()?;
         let addrs: Vec<Bytes> = (0..count).map(|_| self.bytes()).collect::<Result<_, _>>()?;
-        // It leaves out what is no address, and what is too much.
+        // Leaves out bytes that are no address, and addresses beyond the maximum.
         Ok(Contact::from_raw(peer, addrs.iter().map(AsRef::as_ref)))
     }
 

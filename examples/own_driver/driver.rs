@@ -94,7 +94,7 @@ impl Node {
                 },
                 received = self.socket.recv_from(&mut buffer) => match received {
                     Ok((count, source)) => self.on_datagram(&buffer[..count], source),
-                    // Some systems report here that an earlier datagram found nobody; its request runs out of time.
+                    // Some systems report here that no socket received an earlier datagram; its request times out.
                     Err(why) => tracing::debug!(%why, "socket"),
                 },
                 () = sleep(wake.unwrap_or(Duration::MAX)) => self.input(Input::Timeout),
@@ -152,7 +152,7 @@ impl Node {
         };
         let bytes = self.encode(id, body).or_else(|_| self.encode(id, Body::Refused));
         if let Ok(bytes) = bytes {
-            // A lost answer is as good as none: the peer's time runs out.
+            // A lost answer is like no answer: the request times out.
             let _ = self.socket.send_to(&bytes, target).await;
         }
     }
@@ -175,8 +175,9 @@ impl Node {
 
     /// The sender's id is not verified here; a driver for the open internet has to do that.
     fn on_request(&mut self, sender: PeerId, source: SocketAddr, id: u64, request: Request) {
-        // A sender can be asked in return; the core tries that before it believes it. UDP has no connections, so this driver
-        // ends the "connection" at once, which keeps the number of open ones from growing with that of the senders.
+        // A sender can be sent requests in return; the core tries that before it trusts it. UDP has no connections, so
+        // this driver ends the "connection" at once, which keeps the number of open ones from growing with the number
+        // of senders.
         self.input(Input::Discovered(Contact::new(sender, [to_multiaddr(source)])));
         self.input(Input::Serves { peer: sender, yes: true });
         self.input(Input::Disconnected { peer: sender });

@@ -31,7 +31,7 @@ use crate::datagram::{Datagram, DatagramError, MAX_DATAGRAM};
 use crate::driver::Node;
 
 const NODES: u8 = 8;
-/// How many peers keep a record: fewer than there are nodes, so that the others have to ask.
+/// Number of peers that keep a record: fewer than there are nodes, so that the others have to ask.
 const K: usize = 3;
 
 /// A node whose run loop is a task of its own.

@@ -12,7 +12,7 @@ use super::DhtHandle;
 use super::channel::{CallId, Command, CommandReceiver, CommandSender, MAX_COMMANDS, NewQuery, Reports, channel};
 use crate::core::{Answer, Contact, Dht, Event, Mode, QueryError, QueryEvent, QueryId, Timestamp};
 
-/// What a driver needs in order to serve [`DhtHandle`]s: poll it with the rest of the node, and show it every event.
+/// Serves the [`DhtHandle`]s of a driver's node: poll it with the rest of the node, and pass every event through it.
 ///
 /// When it is dropped, all calls of handles that still wait end with [`QueryError::Closed`].
 ///

@@ -26,9 +26,10 @@ use channel::{Command, CommandSender};
 
 /// A node of the DHT, as an application uses it.
 ///
-/// It is cheap to clone, free to move between threads, and independent of the swarm's type. The swarm must be polled for
-/// anything to happen; once it is dropped, everything ends with [`QueryError::Closed`](crate::core::QueryError::Closed).
-/// What it returns starts when it is polled, and is cancelled when it is dropped.
+/// It is cheap to clone, free to move between threads, and independent of the swarm's type. The swarm must be polled
+/// for anything to happen; once it is dropped, all operations end with
+/// [`QueryError::Closed`](crate::core::QueryError::Closed). The futures and streams that a handle returns start when
+/// they are polled, and are cancelled when they are dropped.
 ///
 /// ```no_run
 /// # async fn example(swarm: libp2p_swarm::Swarm<libp2p_kad_dht::Behaviour>) -> Result<(), libp2p_kad_dht::QueryError> {
@@ -49,7 +50,7 @@ impl DhtHandle {
     }
 
     /// Finds the best value under a key: here first, then at the peers closest to the key. Ends as soon as a
-    /// [quorum](Query::quorum) of them was found to hold one.
+    /// [quorum](Query::quorum) of peers holds a value.
     ///
     /// ```no_run
     /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
@@ -61,8 +62,8 @@ impl DhtHandle {
         self.query(Operation::Get { key: key.into() })
     }
 
-    /// The values under a key as a stream of ever better ones, which goes on to all of the k closest peers unless its
-    /// [quorum](Values::quorum) says otherwise.
+    /// The values under a key as a stream of ever better ones, which asks all of the k closest peers unless its
+    /// [quorum](Values::quorum) ends it earlier.
     ///
     /// ```no_run
     /// # use futures::StreamExt;
@@ -80,8 +81,8 @@ impl DhtHandle {
         query.watched(values, |reports| reports.values = Some(sender))
     }
 
-    /// Keeps a value here, whatever becomes of the rest, and at the k peers closest to its key. Ends once all of those have
-    /// answered or failed.
+    /// Keeps a value here, whether or not it reaches other peers, and at the k peers closest to its key. Ends once all
+    /// of those have answered or failed.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -210,8 +211,8 @@ impl DhtHandle {
         self.send(Command::AddPeer(Contact::new(peer, addrs)))
     }
 
-    /// Tries the peers of a routing table that was saved, for example when this node ran before: each enters the table once
-    /// it has answered, none before. A store that outlives the process does so by itself. Sent at once, as
+    /// Tries the peers of a saved routing table, for example of an earlier run of this node: each enters the table once
+    /// it has answered. A store that outlives the process does this by itself. Sent at once, as
     /// [`DhtHandle::add_peer`].
     pub fn restore(&self, table: RoutingSnapshot) -> Sent {
         self.send(Command::Restore(Box::new(table)))
@@ -263,7 +264,7 @@ impl DhtHandle {
     }
 }
 
-/// Whether a command without a result was sent. It may be dropped: the command was sent already.
+/// The outcome of sending a command without a result. It may be ignored: the command was sent already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent(Result<(), HandleError>);
 

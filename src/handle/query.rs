@@ -25,9 +25,9 @@ pub const MAX_UNREAD_STEPS: usize = 256;
 
 /// A query, or a look at the node: a future of `Result<T, QueryError>`.
 ///
-/// It starts when it is first polled, and options that are set later change nothing. It waits for a place where very many
-/// are started at once. Dropping it cancels it with all that it has under way. When the node is gone, it ends with
-/// [`QueryError::Closed`].
+/// It starts when it is first polled; options that are set later have no effect. It waits for a free place if very many
+/// queries are started at the same moment. Dropping it cancels it with all its requests. When the node is gone, it ends
+/// with [`QueryError::Closed`].
 #[must_use = "a query does nothing until it is polled"]
 pub struct Query<T> {
     state: State<T>,
@@ -97,7 +97,7 @@ impl<T: 'static> Query<T> {
         Watched { query, items: items.boxed(), missed }
     }
 
-    /// Starts the query when it is first called, goes on with it, and keeps its result; returns that once it is there.
+    /// Starts the query at the first call, drives it, and keeps its result; returns the result once it is there.
     pub(super) fn poll_result(&mut self, cx: &mut Context<'_>) -> Option<&Result<T, QueryError>> {
         if let State::Unsent { .. } = self.state
             && let State::Unsent { sender, start, read } = mem::replace(&mut self.state, State::Gone)
@@ -223,8 +223,8 @@ pub type WatchedProviders = Watched<ProvidersFound, ProviderUpdate>;
 /// Ever better values under a key, as they are found: each is better than all before it.
 ///
 /// A slow reader sees the best value that it has not read yet. The result of the query names the best value with its
-/// holders, or is [`QueryError::QuorumMissed`] where the network has fewer of them than the [quorum](Values::quorum) that
-/// was asked for; the values that came before are as good.
+/// holders, or is [`QueryError::QuorumMissed`] if the network has fewer holders than the [quorum](Values::quorum) asked
+/// for; the values that came before are valid all the same.
 pub type Values = Watched<Found, Record>;
 
 /// News of [`WatchedProviders`].

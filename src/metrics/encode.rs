@@ -1,4 +1,4 @@
-//! From the published numbers to the registry's text.
+//! From the published numbers to the text of the registry.
 //!
 //! Knows: the encoder. Must not know: the meaning of any metric.
 

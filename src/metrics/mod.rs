@@ -62,8 +62,8 @@ impl Metrics {
         Metrics { shared, index: 0 }
     }
 
-    /// The metrics of another node in the same registry, such as the node of a second network. Its samples have this name
-    /// as the label `network`; those of the first node do not have the label.
+    /// The metrics of another node in the same registry, such as the node of a second network. Its samples have this
+    /// name as the label `network`; samples of the first node do not have the label.
     #[must_use]
     pub fn another(&self, network: impl Into<String>) -> Metrics {
         let mut all = lock(&self.shared);

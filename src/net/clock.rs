@@ -11,7 +11,7 @@ use crate::core::Timestamp;
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 /// The system's time without its small adjustments: the time at the start plus what the monotonic counter has counted.
-/// Follows the system's time when that is set, or goes on after a suspend.
+/// Follows the system's time when that is set, or continues after a suspend.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,

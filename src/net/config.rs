@@ -113,9 +113,9 @@ impl Config {
         self
     }
 
-    /// In automatic mode, goes on serving for this long after the last confirmed external address expired, so that one
-    /// that comes and goes does not change the mode each time. Zero stops at once.
-    /// Default: [`DEFAULT_SERVER_HOLD`](Self::DEFAULT_SERVER_HOLD).
+    /// In automatic mode, sets how long the node continues to serve after the last confirmed external address expired,
+    /// so that an address that comes and goes does not change the mode each time. With zero the node stops serving at
+    /// once. Default: [`DEFAULT_SERVER_HOLD`](Self::DEFAULT_SERVER_HOLD).
     #[must_use]
     pub fn with_server_hold(mut self, hold: Duration) -> Config {
         self.server_hold = hold;
@@ -213,7 +213,7 @@ impl Config {
         self.mode
     }
 
-    /// How long a server without a confirmed external address goes on serving in automatic mode.
+    /// The time for which a server without a confirmed external address continues to serve in automatic mode.
     pub fn server_hold(&self) -> Duration {
         self.server_hold
     }
@@ -268,7 +268,7 @@ impl Config {
 /// Maximum size of a PUT_VALUE without its value, in bytes: the key twice, ids and times.
 const MESSAGE_BESIDE_VALUE: usize = 2 * core::config::MAX_KEY_LEN + 512;
 
-/// Limits of dials. How long a peer that could not be dialled is left alone is an option of the core:
+/// Limits of dials. The time for which a peer that could not be dialled is left alone is an option of the core:
 /// [`BackOffConfig`](crate::core::config::BackOffConfig).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! What the behaviour and the handler of a connection say to each other.
+//! Messages between the behaviour and the handler of a connection.
 //!
 //! Knows: requests and their ids. Must not know: connections or streams.
 

@@ -22,7 +22,7 @@ use crate::core::{AddressPolicy, Mode, Timestamp, is_relayed};
 pub(crate) struct ModeSwitch {
     /// The application's choice; `None` for automatic mode.
     chosen: Option<Mode>,
-    /// How long a server without a confirmed address goes on.
+    /// The time for which a server without a confirmed address continues to serve.
     hold: Duration,
     /// The addresses that count.
     policy: AddressPolicy,

@@ -1,4 +1,4 @@
-//! The operations of a handle in the event style: each returns at once, and its news come as events.
+//! The operations of a handle in the event style: each returns at once, and its results come as events.
 //!
 //! Knows: the name of each operation. Must not know: how any of them is carried out.
 

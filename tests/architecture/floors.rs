@@ -1,7 +1,7 @@
 //! Which module may import which: the floors of the house, as tables.
 
-/// Modules of the crate, and which others each may name. `lib.rs` may name all; a module that is not here has no floor.
-/// `disk` is a crate of its own: its manifest decides what it can name of this one.
+/// Modules of the crate, and which others each may name. `lib.rs` may name all; a module that is not in this table has
+/// no floor. `disk` is a crate of its own: its manifest decides which items of this crate it can name.
 pub(crate) const FLOORS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("wire", &["core"]),
@@ -14,7 +14,7 @@ pub(crate) const FLOORS: &[(&str, &[&str])] = &[
     ("manual", &[]),
 ];
 
-/// Floor 0: what every other module of the core may name.
+/// Floor 0: modules that every other module of the core may name.
 const VOCABULARY: &[&str] = &[
     "time",
     "key",
@@ -31,9 +31,9 @@ const VOCABULARY: &[&str] = &[
     "shuffle",
     "quorum",
 ];
-/// Floor 1: what the duties are made of.
+/// Floor 1: the parts from which the duties are made.
 const PARTS: &[&str] = &["routing", "store", "validate", "lookup", "preimage"];
-/// Between the floors: what the duties share, and the inputs and outputs, which are data.
+/// Between the floors: modules that the duties share, and the inputs and outputs, which are data.
 const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "announcement", "spans"];
 /// Floor 2: the duties, of which none knows another.
 const DUTIES: &[&str] = &["query", "server", "maintain"];
@@ -109,7 +109,7 @@ const RANDOM: &[&str] = &["getrandom"];
 const SWARM: &[&str] = &["libp2p_core", "libp2p_swarm"];
 const FUTURES: &[&str] = &["futures", "futures_timer"];
 
-/// What a floor must never name. Crates that no feature depends on are left to the compiler.
+/// Paths that a floor must never name. Crates that no feature depends on are left to the compiler.
 const NEVER: &[(&str, &[&[&str]])] = &[
     ("core", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, FUTURES, &["prost"]]),
     ("wire", &[CLOCKS, OUTSIDE, STREAMS, LOCKS, DISORDER, RANDOM, SWARM, FUTURES]),
@@ -125,13 +125,13 @@ pub(crate) fn is_pure(floor: &str) -> bool {
     matches!(floor, "core" | "wire" | "validators")
 }
 
-/// What this floor must never name.
+/// The paths that this floor must never name.
 pub(crate) fn never(floor: &str) -> impl Iterator<Item = Vec<&'static str>> {
     let lists = NEVER.iter().filter(move |(name, _)| *name == floor).flat_map(|(_, lists)| lists.iter());
     lists.flat_map(|list| list.iter()).map(|path| path.split("::").collect())
 }
 
-/// What this module of the core may name; `None` where it has no floor.
+/// Whether this module of the core may name `target`; `None` if it has no floor.
 pub(crate) fn core_allows(module: &str, target: &str) -> Option<bool> {
     let (_, lists) = CORE.iter().find(|(name, _)| *name == module)?;
     Some(module == target || lists.iter().any(|list| list.contains(&target)))

@@ -1,4 +1,4 @@
-//! Rust source as far as the floors care: which paths a file names, outside of comments, strings and tests.
+//! Rust source, as far as the floors need it: the paths that a file names, outside of comments, strings and tests.
 
 /// A piece of source text: a word, `::`, or a single character.
 #[derive(Clone, Debug, PartialEq, Eq)]

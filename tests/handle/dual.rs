@@ -1,4 +1,4 @@
-//! One handle on two networks, each driven by hand: whoever is run first answers first.
+//! One handle on two networks, each driven by hand: the network that is run first answers first.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -22,7 +22,7 @@ struct Two {
 }
 
 impl Two {
-    /// This many nodes in each, all of whom know each other.
+    /// Networks of this many nodes, in each of which all nodes know each other.
     fn of(wan: usize, lan: usize) -> Two {
         let (mut wan, mut lan) = (Network::new(wan), Network::new(lan));
         wan.introduce();
@@ -31,7 +31,8 @@ impl Two {
         Two { wan, lan, dht }
     }
 
-    /// The last node of a network puts a value, with the first one gone deaf if it is to be found by asking alone.
+    /// The last node of a network puts a value; the first one stops answering, if the value should be found by asking
+    /// alone.
     fn put(&mut self, which: DualNetwork, key: &str, value: &str) {
         let network = match which {
             DualNetwork::Wan => &mut self.wan,
@@ -70,7 +71,7 @@ fn the_first_good_answer_wins_and_the_other_query_is_cancelled() {
     let before = started(&two.wan);
     let mut get = two.dht.get("/a/b");
     assert!(poll(&mut get).is_pending());
-    // The wide network has begun, and somebody is asked there.
+    // The wide network has begun, and a peer is asked there.
     assert!(two.wan.step(0));
     assert_eq!(started(&two.wan), before + 1);
     two.lan.run();
@@ -149,7 +150,7 @@ fn where_both_have_a_value_the_validator_decides() {
         let (which, found) = ready(&mut get).unwrap();
         assert_eq!((which, &found.record.value[..]), (best, wan.max(lan).as_bytes()));
 
-        // As a stream: each is better than all before, whoever comes first.
+        // As a stream: each value is better than all before, whichever network it comes from.
         let mut values = two.dht.values("/a/b");
         assert!(poll_next(&mut values).is_pending());
         two.lan.run();
@@ -193,7 +194,7 @@ fn writes_go_to_both_and_tell_of_each() {
     assert_eq!(stored.wan.unwrap().report.acknowledged.len(), 2);
     assert_eq!(stored.lan.unwrap().report.acknowledged.len(), 4);
 
-    // To the one that has peers, where the other has none; it keeps the record all the same.
+    // To the network that has peers, if the other has none; that one keeps the record nevertheless.
     let mut two = Two::of(1, 3);
     let mut put = two.dht.put("/a/b", "value");
     let mut provide = two.dht.provide("content");

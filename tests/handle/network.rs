@@ -15,11 +15,11 @@ use libp2p_kad_dht::{DhtHandle, Query, QueryError};
 
 use super::poll;
 
-/// Nodes that reach each other at once, and peers that are mute.
+/// Nodes that reach each other immediately, and peers that are mute.
 pub(crate) struct Network {
     pub(crate) now: Timestamp,
     pub(crate) nodes: Vec<Node>,
-    /// Requests to peers that are no node.
+    /// Requests to peers without a node.
     pub(crate) mute: BTreeMap<RequestId, PeerId>,
 }
 
@@ -63,7 +63,7 @@ impl Network {
         self.introduce_first(self.nodes.len());
     }
 
-    /// To each other.
+    /// Introduces the first nodes to each other.
     pub(crate) fn introduce_first(&mut self, count: usize) {
         for n in 0..count {
             for m in (0..count).filter(|m| *m != n) {
@@ -74,7 +74,7 @@ impl Network {
         self.run();
     }
 
-    /// Until nothing happens any more at this time.
+    /// Runs until nothing more happens at this time.
     pub(crate) fn run(&mut self) {
         while (0..self.nodes.len()).any(|n| self.step(n)) {}
     }

@@ -60,7 +60,7 @@ impl Proxy {
         self.way.send_replace(Way::Stale);
     }
 
-    /// Closes every connection, and every new one at once.
+    /// Closes every connection, and every new one as soon as it is accepted.
     pub(crate) fn cut(&self) {
         self.way.send_replace(Way::Cut);
     }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::live::{Ours, until};
 
-/// Maximum number of pairs, until it happened to enough of them: to one in four or in a hundred, depending on the machine.
-/// The dialer's own tests cover the case for certain.
+/// Maximum number of pairs, until enough of them collided: one in four or one in a hundred does, depending on the
+/// machine. The dialer's own tests cover the case reliably.
 const PAIRS: usize = 120;
 const ENOUGH: usize = 3;
 
@@ -20,7 +20,7 @@ fn failed_dials(node: &Ours) -> usize {
     node.seen(|event| matches!(event, SwarmEvent::OutgoingConnectionError { .. }).then_some(())).len()
 }
 
-/// Adds the other node to a node as soon as both are ready: the dials follow at once, each in its own thread.
+/// Adds the other node to a node as soon as both are ready: the dials follow immediately, each in its own thread.
 async fn names(one: &Ours, other: &Ours, ready: &Arc<AtomicUsize>) {
     let (peer, addr, ready) = (other.peer, other.addr.clone(), Arc::clone(ready));
     one.act(move |swarm| {

@@ -28,7 +28,7 @@ fn ids(nodes: &[Ours]) -> BTreeSet<PeerId> {
     nodes.iter().map(|node| node.peer).collect()
 }
 
-/// A server of ours that has all of them in its table, with all addresses.
+/// A server of ours that has all of them in its table, with all their addresses.
 async fn full_server(nodes: &[Ours]) -> Ours {
     let server = Ours::start().await;
     for node in nodes {

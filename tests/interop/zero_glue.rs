@@ -50,7 +50,7 @@ async fn two_names_of_the_protocol_are_one_network() {
     }
     join_through_the_first(&nodes).await;
     all_know_all(&nodes).await;
-    // Old to old through new ones, and new to old.
+    // Records written by old nodes and read through new ones, and the reverse.
     for (writer, reader) in [(1, 3), (2, 1), (3, 4)] {
         let key = format!("/test/{writer}");
         let put = soon(nodes[writer].dht.put(key.as_bytes(), b"value")).await.unwrap();

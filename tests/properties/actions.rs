@@ -88,7 +88,7 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// How many peers there are; the first is the node itself.
+/// The number of peers; the first is the node itself.
 pub(crate) const PEERS: u32 = 24;
 
 pub(crate) fn peer(i: u32) -> PeerId {
@@ -222,7 +222,7 @@ impl Lawful {
                 }
             }
             Action::Begin { nth: n, dials } => {
-                // Also what was begun, is over, or never was.
+                // Also ids that were begun, have ended, or never existed.
                 let open = self.pick(n).map(|(id, _)| id);
                 let id = open.or_else(|| self.ended.first().copied()).unwrap_or(RequestId::new(1_000_000));
                 self.input(move || match dials {

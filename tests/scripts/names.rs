@@ -1,6 +1,6 @@
 //! Peers and keys by the leading bits of their place in the keyspace: found by trying, so that they are real ones.
 //!
-//! Knows: names and what they stand for. Must not know: what anyone does with them.
+//! Knows: names and what they stand for. Must not know: the use that is made of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 use libp2p_kad_dht::core::{Contact, Key, PeerRecord, RecordKey};
 
-/// Everyone and everything that a story named so far.
+/// All peers and keys that a story named so far.
 #[derive(Default)]
 pub(crate) struct Names {
     peers: BTreeMap<PeerId, String>,
@@ -59,7 +59,7 @@ impl Names {
         list.split(',').filter(|name| !name.is_empty()).map(|name| self.contact(name)).collect()
     }
 
-    /// The key that lies at these bits; `len:81` is one of 81 bytes, whatever its place.
+    /// The key at these bits; `len:81` is one of 81 bytes, at any place.
     pub(crate) fn key(&mut self, name: &str) -> RecordKey {
         let bytes = match name.strip_prefix("len:") {
             Some(len) => vec![b'x'; len.parse().unwrap()],

@@ -1,4 +1,4 @@
-//! What a node does, in words.
+//! The actions of a node, in words.
 //!
 //! Knows: outputs and names. Must not know: commands.
 
@@ -43,7 +43,7 @@ impl Names {
         text
     }
 
-    /// `reply 0100 GetValue value …`, or how it is refused.
+    /// `reply 0100 GetValue value …`, or the reason why it is refused.
     pub(crate) fn of_reply(&self, reply: &Reply) -> String {
         match reply {
             Reply::Nothing => "nothing".to_owned(),
@@ -195,7 +195,7 @@ impl Names {
         text
     }
 
-    /// One line a bucket, `?` for each failure of an entry.
+    /// One line per bucket, with a `?` for each failure of an entry.
     pub(crate) fn of_table(&self, table: &RoutingSnapshot) -> Vec<String> {
         let bucket = |bucket: &libp2p_kad_dht::core::BucketSnapshot| {
             let entry = |entry: &libp2p_kad_dht::core::EntrySnapshot| {

@@ -8,7 +8,7 @@ use libp2p_kad_dht::core::{Contact, MemoryStore, MemoryStoreConfig, Store, Times
 use libp2p_kad_dht::testing::conformance::Conformance;
 use libp2p_kad_dht::testing::deferred::DeferredStore;
 
-/// What outlives the process.
+/// The state that outlives the process.
 struct Disk {
     records: MemoryStore,
     peers: Vec<Arc<Contact>>,
@@ -66,7 +66,8 @@ impl Disk {
         }
         let items = self.records.scan(Scan::All, None, usize::MAX).unwrap();
         if !matches!(loss, Loss::Peers | Loss::SomePeers) {
-            // The rest is written anew; what is over is not remembered then, which only one of these is to show.
+            // The rest is written again; expired sequence numbers are not remembered then, which only one of the faults
+            // should show.
             self.records = empty();
         }
         let (mut values, mut providers) = (0, 0);
@@ -133,7 +134,7 @@ impl Store for Durable {
     }
 }
 
-/// Runs all checks on durable stores, each of them answering after so many polls, with a loss at each reopening.
+/// Runs all checks on durable stores, each of which answers after `polls` polls, with a loss at each reopening.
 fn check(polls: Option<usize>, loss: Option<Loss>) {
     let disk = RefCell::new(Disk::new());
     let open = || -> Box<dyn Store> {

@@ -1,6 +1,6 @@
-//! Fair shares: what a full memory store keeps of honest peers in a flood.
+//! Fair shares: the records of honest peers that a full memory store keeps in a flood.
 //!
-//! Each test states who floods and what has to be left.
+//! Each test states who floods and which records must be left.
 
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ fn left(store: &mut MemoryStore, now: Timestamp, name: &str, count: u64) -> usiz
     (0..count).filter(kept).count()
 }
 
-/// 500 values that one peer sent and that were acknowledged, and what a flood leaves of them in a default store.
+/// 500 values that one peer sent and that were acknowledged, and the number of them that a flood leaves in a default
+/// store.
 fn after_a_flood(keys: u64, flood: impl Fn(u64) -> Sender) -> usize {
     let mut store = MemoryStore::new(MemoryStoreConfig::default(), [5; 32]);
     for n in 0..500 {
@@ -70,7 +71,7 @@ fn a_flood_from_fifty_ids_leaves_what_others_sent() {
     assert!(after_a_flood(60_000, |n| from(2 + n % 50, Some(2 + n % 50))) >= 400, "in fifty groups");
 }
 
-/// As the issue asks; a minute in a debug build.
+/// The full size; takes a minute in a debug build.
 #[test]
 #[ignore = "a million keys, three times"]
 fn a_flood_of_a_million_keys_leaves_what_others_sent() {
@@ -79,7 +80,7 @@ fn a_flood_of_a_million_keys_leaves_what_others_sent() {
     assert!(after_a_flood(MILLION, |n| from(2 + n % 50, Some(2 + n % 50))) >= 400);
 }
 
-/// A stranger floods a holder, which replicates the junk beside what is worth keeping.
+/// A stranger floods a holder, which replicates the junk together with records that are worth keeping.
 #[test]
 fn who_floods_a_holder_does_not_harm_what_it_brings() {
     let (mut store, later) = (store(1_000), NOW + HOUR);
@@ -103,7 +104,7 @@ fn who_floods_a_holder_does_not_harm_what_it_brings() {
     assert_eq!(left(&mut store, later, "brought", 200), 200);
 }
 
-/// The same, with what several holders bring in the same hour as the junk.
+/// The same, with records that several holders send in the same hour as the junk.
 #[test]
 fn what_several_holders_bring_outranks_the_junk_of_one() {
     let mut store = store(1_000);
@@ -163,7 +164,7 @@ fn provided(store: &mut MemoryStore, count: u64) -> usize {
     (0..count).filter(kept).count()
 }
 
-/// One peer, and twenty that announce the same keys, ten times the room.
+/// One peer, and twenty that announce the same keys, ten times more than there is room for.
 #[test]
 fn loud_providers_displace_nobody() {
     for loud in [1, 20] {
@@ -196,7 +197,7 @@ fn many_ids_leave_late_ones_their_chance() {
     assert!((70..=130).contains(&kept), "{kept}");
 }
 
-/// 10,000 ids under one key hold 20 records: others do not feel it; nor does one IP group take a key from others.
+/// 10,000 ids under one key get 20 records: other keys are not affected; nor does one IP group take a key from others.
 #[test]
 fn many_ids_under_one_key_displace_neither_other_keys_nor_other_groups() {
     let mut store = store(1_000);
@@ -215,7 +216,7 @@ fn many_ids_under_one_key_displace_neither_other_keys_nor_other_groups() {
     assert_eq!(honest.count(), 10);
 }
 
-/// To announce again and again changes nothing.
+/// Announcing repeatedly changes nothing.
 #[test]
 fn a_settled_store_stays_as_it_is() {
     let mut store = store(1_000);

@@ -109,7 +109,7 @@ fn values_are_bounded_in_bytes_with_their_keys() {
         assert!(bytes(&mut store) <= 10_000);
     }
     assert!(store.usage().values > 800, "{:?}", store.usage());
-    // One large value makes many small expired ones give way, and not more than it needs.
+    // One large value evicts as many small expired ones as it needs, and no more.
     assert!(store.put(NOW + DAY, value("large", 5_000, NOW + DAY)).is_ok());
     assert!(store.usage().values >= 200, "{:?}", store.usage());
 }
@@ -160,8 +160,8 @@ fn own_providers_are_kept_on_a_full_key() {
     assert!(found.iter().any(|record| record.own && *record.provider.peer() == peer(999)));
 }
 
-/// 20 Sybils, 100 more, then one honest provider; all announce again and again. Every one of the 121 should be among
-/// the 20 with the same chance, over the seeds of the nodes that are asked.
+/// 20 Sybils, 100 more, then one honest provider; all announce repeatedly. Every one of the 121 should be among the 20
+/// with the same chance, over the seeds of the nodes that are asked.
 #[test]
 fn late_honest_providers_are_not_starved() {
     let (seeds, honest) = (1_000_u32, 5_000);
@@ -242,7 +242,7 @@ fn of_peer(store: &mut MemoryStore, n: u64) -> Vec<ProviderRecord> {
     scanned(store).into_iter().filter_map(provided).collect()
 }
 
-/// A record of a peer with so many addresses of 500 bytes, which cost about a KiB each.
+/// A record of a peer with `addrs` addresses of 500 bytes, which cost about a KiB each.
 fn fat(key: &str, n: u64, addrs: usize) -> ProviderRecord {
     let addr = |i| format!("/dns4/{}{i:02}/tcp/1", "a".repeat(MAX_ADDR_LEN - 20 - 7)).parse::<Multiaddr>().unwrap();
     let contact = Contact::new(peer(n), (0..addrs).map(addr));
@@ -274,7 +274,7 @@ fn addresses_are_bounded_a_peer_and_in_all() {
     assert_eq!(addrs(&mut store, "200"), [1]);
 }
 
-/// Otherwise whoever lets the record go that paid for many addresses would keep them for nothing.
+/// Otherwise a peer could release the record that paid for many addresses, and keep them for nothing.
 #[test]
 fn a_peer_keeps_no_addresses_that_no_record_of_it_pays_for() {
     let mut store = store(|_| {});

@@ -1,4 +1,4 @@
-//! Any order of operations, compared with maps that a child could write.
+//! Any order of operations, compared with a naive model of plain maps.
 
 use std::collections::BTreeMap;
 
@@ -52,14 +52,14 @@ fn later(now: Timestamp, secs: u8) -> Timestamp {
     now + std::time::Duration::from_secs(secs.into())
 }
 
-/// What a store should hold.
+/// The state that a store should have.
 #[derive(Default)]
 struct Model {
     values: BTreeMap<RecordKey, Record>,
     providers: BTreeMap<(RecordKey, PeerId), ProviderRecord>,
     /// The last announcement decides how long the addresses of a remote peer live.
     addrs: BTreeMap<PeerId, Timestamp>,
-    /// The highest sequence number of what is gone, and until when it is remembered.
+    /// The highest sequence number of a removed value, and the time until which it is remembered.
     gone: BTreeMap<RecordKey, (u64, Timestamp)>,
 }
 
@@ -109,7 +109,7 @@ impl Model {
     }
 }
 
-/// The same value once more: an own one stays its own, and none ends earlier for it.
+/// The same value once more: an own one stays own, and neither expires earlier for it.
 fn again(old: &Record, new: Record) -> Record {
     let mut kept = if old.own && !new.own { old.clone() } else { new.clone() };
     kept.received = new.received;

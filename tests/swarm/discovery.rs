@@ -125,8 +125,8 @@ async fn know(dht: &DhtHandle, others: usize) {
     until(async || (table(dht).await == others).then_some(())).await;
 }
 
-/// Runs a test that is ignored otherwise in a network of its own, where multicast reaches this process alone. Where the
-/// machine has no such networks it says so, by name.
+/// Runs a test that is ignored otherwise in a network of its own, where multicast reaches this process alone. On a
+/// machine without such networks it prints the name of the test instead.
 fn in_a_network_of_its_own(test: &str) {
     let inside = |program: &std::ffi::OsStr, args: &[&str]| {
         let network = "ip link set lo up && ip addr add 10.77.0.1/24 dev lo && ip link set lo multicast on \
@@ -227,7 +227,7 @@ async fn with_identify_nothing_is_missing() {
     let second = one("/ip4/127.0.0.1/tcp/0", false, true).await;
     second.1.add_peer(first.0.peer, [first.0.addr.clone()]);
     know(&first.1, 1).await;
-    // Requests for longer than it takes to notice that identify is missing.
+    // Requests come for longer than the node needs to notice that identify is missing.
     for n in 0..30_u8 {
         soon(second.1.closest_peers(vec![n])).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -13,7 +13,7 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{PeerId, plaintext, yamux};
 
-/// It never leaves this process: `/ip4/8.8.0.1/tcp/77` is `/memory/77`.
+/// No packet leaves this process: `/ip4/8.8.0.1/tcp/77` is `/memory/77`.
 pub(super) fn transport(key: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
     Internet::default()
         .upgrade(Version::V1)

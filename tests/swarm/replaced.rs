@@ -1,4 +1,5 @@
-//! All peers that a node knows are gone at once and replaced by others: `src/core/tests/replaced.rs` with real nodes.
+//! All peers that a node knows leave at the same time and are replaced by others: `src/core/tests/replaced.rs` with
+//! real nodes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -16,7 +16,7 @@ use crate::parse::{Asked, Command, parse};
 use crate::people::{self, Steps};
 use crate::swarm::Node;
 
-/// Commands that run at once; the next line is read when one of them is done.
+/// Maximum number of commands that run at the same time; the next line is read when one of them is done.
 const MAX_RUNNING: usize = 1024;
 /// The time that an exit waits for commands that still run.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);

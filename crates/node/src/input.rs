@@ -9,7 +9,7 @@ pub(crate) const MAX_LINE: usize = 256 * 1024;
 /// A line without its ending.
 pub(crate) struct Line {
     pub(crate) bytes: Vec<u8>,
-    /// Whether it was longer than [`MAX_LINE`].
+    /// Whether the line was longer than [`MAX_LINE`].
     pub(crate) cut: bool,
 }
 

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-/// Connections at once; the oldest is closed for one more.
+/// Maximum number of connections; the oldest is closed for one more.
 const AT_ONCE: usize = 64;
 /// The most bytes of a request's head; hyper does not accept a lower limit.
 const MAX_HEAD: usize = 8 * 1024;

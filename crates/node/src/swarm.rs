@@ -187,7 +187,7 @@ async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Result<Ve
         waiting.insert(id.to_string(), addr);
     }
     let mut addrs = Vec::new();
-    // An address such as 0.0.0.0 stands for several, which are reported at once.
+    // An address such as 0.0.0.0 stands for several, which are all reported immediately.
     while let Some(event) = if waiting.is_empty() { swarm.next().now_or_never().flatten() } else { swarm.next().await }
     {
         match event {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 use serde_json::{Value, json};
 
-/// Far longer than anything here takes; only a hang reaches it.
+/// Far longer than anything here takes; only a test that hangs reaches it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const CID: &str = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
 const MULTIHASH: &str = "hex:1220c3c4733ec8affd06cf9e9ff50ffc6bcd2ec85a6170004bb709669c31de94391a";
@@ -29,7 +29,7 @@ fn command(flags: &[&str]) -> Command {
     command
 }
 
-/// A node that runs, killed when the test is over.
+/// A running node, killed at the end of the test.
 struct Node {
     child: Child,
     input: Option<ChildStdin>,
@@ -80,7 +80,7 @@ impl Node {
         answer
     }
 
-    /// Asks for what must work.
+    /// Runs a command that must succeed.
     fn done(&mut self, line: &str) -> Value {
         let answer = self.ask(line);
         assert_eq!(answer["ok"], true, "{line}: {answer}");
@@ -88,7 +88,7 @@ impl Node {
         answer
     }
 
-    /// Asks for what must fail, with an error that names the fault.
+    /// Runs a command that must fail, with an error that names the fault.
     fn fault(&mut self, line: &str, names: &str) -> Value {
         let answer = self.ask(line);
         assert_eq!(answer["ok"], false, "{line}: {answer}");
@@ -120,7 +120,7 @@ fn pair() -> (Node, Node) {
     (first, second)
 }
 
-/// The address of a peer that takes connections and never says a word, as long as its listener lives.
+/// The address of a peer that accepts connections and never sends anything, as long as its listener lives.
 fn silent_peer() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", listener.local_addr().unwrap().port(), PeerId::random());
@@ -219,7 +219,7 @@ fn providers_and_peers_are_found_with_addresses() {
     assert!(third.done("stats")["sent"]["FindNode"].as_u64() > Some(0));
 }
 
-/// What the node serves at this path, whole.
+/// The whole response of the node to a request for this path.
 fn fetch(node: &Node, request: &str, patience: Duration) -> String {
     let url = node.ready["metrics"].as_str().unwrap();
     let mut stream =
@@ -240,7 +240,7 @@ fn metrics_are_served_whoever_asks_badly() {
     node.done("put /app/x hello");
     first.done("stats");
 
-    // More than are served at once say nothing or not enough, and one more does not stop talking.
+    // More clients than are served at the same time send nothing or not enough, and one more never stops sending.
     let url = node.ready["metrics"].as_str().unwrap();
     let addr = url.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap();
     let mut held: Vec<_> = (0..200).map(|_| TcpStream::connect(addr).unwrap()).collect();
@@ -250,7 +250,7 @@ fn metrics_are_served_whoever_asks_badly() {
     assert!(written > 0);
     held.push(talker);
 
-    // No idle client is waited for, which is given 5 s.
+    // The server waits for no idle client; each has 5 s.
     let answer = fetch(&node, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", Duration::from_secs(2));
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -394,7 +394,7 @@ fn what_cannot_work_is_refused_at_the_start() {
     }
 }
 
-/// The last line that a node says on standard error, which is that it could not join.
+/// The last line of a node's standard error, which says that it could not join.
 fn join_error(flags: &[&str]) -> String {
     let mut child = command(flags).spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
@@ -414,7 +414,7 @@ fn who_cannot_join_is_told_why() {
     assert!(refused["failed"][0]["why"].as_str().unwrap().contains("unreachable"), "{refused}");
     assert!(join_error(&["--bootstrap", dead]).contains("could not join: no peer answered"));
 
-    // The public network's rules: nobody is dialled.
+    // Under the rules of the public network no peer is dialled.
     let public = ["--addresses", "public", "--bootstrap", dead];
     let error = object(&join_error(&[&["--json"], &public[..]].concat()));
     let error = error["error"].as_str().unwrap();
@@ -528,7 +528,7 @@ fn each_network_has_its_own_protocol_and_values() {
     assert_eq!(beside.done(&format!("provide {CID}"))["announced"][0], local.peer());
 }
 
-/// Waits until a peer is in the routing table.
+/// Waits until the peer is in the routing table.
 fn until_it_serves(node: &mut Node, peer: &str) {
     restart::until(node, "peers", |peers| peers["routing_table"].as_array().unwrap().iter().any(|known| known == peer));
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::directory::{Directory, NodeIndex, SortedPeers, key_position};
 use libp2p_kad_dht::core::{Contact, Key, RecordKey, Refusal, Reply, Request, Response};
 
-/// What an adversary does.
+/// The behaviour of an adversary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Attack {
@@ -15,7 +15,7 @@ pub enum Attack {
     Silent,
     /// Names only colluders, the closest to the target first, including Sybils near it.
     Misrouting,
-    /// Like `Misrouting`; it also sends requests to everyone it can, to enter their tables.
+    /// Like `Misrouting`; it also sends requests to as many nodes as it can, to enter their tables.
     Poisoning,
     /// Names honest peers and acknowledges values, but never returns them.
     Sybil,

@@ -38,7 +38,7 @@ pub(crate) fn response_size(response: &Response) -> u64 {
     bytes as u64 + 18
 }
 
-/// For each peer an id of 38 bytes, as real ones have, its addresses, and 8 bytes of fields.
+/// The bytes of a list of peers: for each an id of 38 bytes, as real ones have, its addresses, and 8 bytes of fields.
 fn peers_size(peers: &[Arc<Contact>]) -> usize {
     peers.iter().map(|peer| 46 + peer.raw_addrs().iter().map(Bytes::len).sum::<usize>()).sum()
 }

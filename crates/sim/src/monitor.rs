@@ -1,8 +1,8 @@
-//! Reports of how far a run is, and the request to end it early.
+//! Reports of the progress of a run, and the request to end it early.
 //!
 //! Knows: the observer. Must not know: a clock; the observer may have one.
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ProgressReport {

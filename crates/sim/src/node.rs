@@ -59,7 +59,7 @@ impl Node {
         Node::Ours(Box::new(dht))
     }
 
-    /// Whether it stores a value under this key.
+    /// Whether the node stores a value under this key.
     pub fn has_value(&mut self, now: u64, key: &RecordKey) -> bool {
         match self {
             Node::Ours(dht) => {
@@ -70,7 +70,7 @@ impl Node {
         }
     }
 
-    /// Whether it stores the record that this peer provides this key; `false` for nodes that are not ours.
+    /// Whether the node stores the record that this peer provides this key; `false` for nodes that are not ours.
     pub fn has_provider(&mut self, now: u64, key: &RecordKey, provider: &PeerId) -> bool {
         let Node::Ours(dht) = self else { return false };
         let Ok(records) = dht.store().providers(Timestamp::from_micros(now), key) else { return false };
@@ -116,7 +116,7 @@ impl Node {
         !matches!(self, Node::Absent)
     }
 
-    /// Whether it is online as a server, which other nodes may have in their tables.
+    /// Whether the node is online as a server, which other nodes may have in their tables.
     pub fn serves(&self) -> bool {
         match self {
             Node::Absent => false,

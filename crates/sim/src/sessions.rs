@@ -27,7 +27,7 @@ pub struct Sessions {
     random: Random,
 }
 
-/// What a peer's timer stood for.
+/// The effect of a peer's timer.
 #[non_exhaustive]
 pub enum SessionChange {
     /// A peer came online: it joined with an empty routing table and an empty store.

@@ -1,4 +1,4 @@
-//! What scenarios have in common: networks that start warm, and measured lookups.
+//! Common parts of the scenarios: networks that start warm, and measured lookups.
 //!
 //! Knows: how to fill a network and to judge a lookup. Must not know: any scenario.
 

@@ -148,7 +148,7 @@ impl TableModel {
         chosen
     }
 
-    /// A stock player's table of these candidates.
+    /// A stock node's table of these candidates.
     pub(crate) fn table(
         &self,
         directory: &Directory,

@@ -1,6 +1,6 @@
-//! How well routing tables fit the network.
+//! The quality of routing tables in a network.
 //!
-//! Knows: the true order of all keys. Must not know: how tables came to be as they are.
+//! Knows: the true order of all keys. Must not know: how the tables came about.
 
 use super::directory::NodeIndex;
 use super::network::Network;

@@ -1,4 +1,5 @@
-//! The laws of the engine, under everything at once, and the warm start against a network grown by joins.
+//! The invariants of the engine, with everything happening together, and the warm start compared with a network grown
+//! by joins.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use libp2p_kad_dht::core::{Answer, ClosestPeers, DhtConfig, Operation, QueryEven
 
 const MINUTE: u64 = 60_000_000;
 
-/// A network of all kinds of nodes on bad links, that falls separated and comes together, for half an hour.
+/// A network of all kinds of nodes on bad links, that is partitioned and healed, for half an hour.
 fn storm(seed: u64) -> (Traffic, Vec<u64>) {
     let directory = Directory::new(seed, 120);
     let everyone = Arc::new(directory.sorted(0..120));
@@ -108,7 +109,7 @@ fn lookups(network: &mut Network, seed: u64, n: u32) -> (f64, f64) {
     (requests / 100.0, longest / 100.0)
 }
 
-/// The warm start is a short cut, not another network: tables and lookups are those of a network that grew by joins.
+/// The warm start is a shortcut, not another network: tables and lookups are those of a network that grew by joins.
 #[test]
 fn a_warm_start_matches_a_network_grown_by_joins() {
     let (seed, n) = (5, 1_000);
@@ -125,7 +126,7 @@ fn a_warm_start_matches_a_network_grown_by_joins() {
         let until = grown.now() + 1_000_000;
         while grown.next(until).is_some() {}
     }
-    // Until all queries are over and connections without traffic are closed: the warm network has none either.
+    // Wait until all queries have ended and connections without traffic are closed: the warm network has none either.
     let quiet = grown.now() + 5 * MINUTE;
     while grown.next(quiet).is_some() {}
     assert_eq!(grown.traffic().running, 0);

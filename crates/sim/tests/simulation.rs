@@ -1,4 +1,4 @@
-//! Small sizes of each scenario, with their pass lines, and the law that one seed gives one report.
+//! Small sizes of each scenario, with their conditions, and the invariant that one seed gives one report.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn run_params(name: &str, params: &Params) -> Outcome {
     scenario.run(params, &mut Unobserved)
 }
 
-/// What a failed assertion prints: enough to run it again.
+/// The text of a failed assertion: enough to run it again.
 fn describe(outcome: &Outcome) -> String {
     let missed: Vec<_> = outcome.checks.iter().filter(|check| !check.pass).collect();
     format!("SEED={} {}\nmissed: {missed:?}\nbroken: {:?}", outcome.seed, outcome.to_json(), outcome.broken_invariants)
@@ -144,7 +144,7 @@ fn a_thousand_nodes_scale() {
     assert!(metric(&outcome.ours, "1k/rpcs") <= 25.0, "{}", describe(&outcome));
 }
 
-/// Not only the verdict: every metric, curve and note.
+/// The whole reports are compared, not only the verdicts: every metric, curve and note.
 #[test]
 fn the_same_seed_gives_the_same_report() {
     for (name, nodes, samples) in [("custom", 60, 1), ("stale", 300, 40), ("amino-put", 300, 20)] {
@@ -173,7 +173,7 @@ fn an_observer_ends_a_run_with_what_is_known() {
     }
 }
 
-/// A setting without an effect would tell nothing about the size of a network.
+/// If a setting had no effect, the test would show nothing about the size of a network.
 #[test]
 fn every_setting_of_custom_changes_what_comes_out() {
     let scenario = scenarios().iter().find(|scenario| scenario.name == "custom");

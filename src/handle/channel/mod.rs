@@ -2,9 +2,10 @@
 //!
 //! Knows: order, bounds and cancellation. Must not know: what a command leads to.
 //!
-//! All handles of a node share the places of one bounded channel (`async-channel`; the senders of the `futures` crate would
-//! bring one more place each). A call that is dropped closes the channel of its result, so that a command which still waits
-//! is skipped, and leaves its number on a second channel, so that a query which already runs is cancelled at once.
+//! All handles of a node share the places of one bounded channel (`async-channel`; with the channels of the `futures`
+//! crate, each sender would add one more place). A call that is dropped closes the channel of its result, so that a
+//! command which still waits is skipped, and leaves its number on a second channel, so that a query which already runs
+//! is cancelled at once.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -84,7 +85,7 @@ impl Reports {
     }
 }
 
-/// Why a command was not sent.
+/// The reason why a command was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandleError {
@@ -121,7 +122,7 @@ pub(super) fn channel() -> (CommandSender, CommandReceiver) {
 }
 
 impl CommandSender {
-    /// Sends a command without waiting for a place.
+    /// Sends a command; fails if no place is free.
     pub(super) fn try_send(&self, command: Command) -> Result<(), HandleError> {
         self.commands.try_send(command).map_err(|why| match why {
             TrySendError::Full(_) => HandleError::Busy,
@@ -143,7 +144,7 @@ impl CommandSender {
         result.unwrap_or(Err(QueryError::Closed))
     }
 
-    /// Looks at the node.
+    /// Runs a function on the node, and returns its result.
     pub(super) async fn inspect<T: Send + 'static>(
         self,
         read: impl FnOnce(&Dht) -> T + Send + 'static,

@@ -66,9 +66,9 @@ impl<T> PerNetwork<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DualError {
-    /// Why not in the wide one; `None` if it worked there.
+    /// The error in the wide one; `None` if it worked there.
     pub wan: Option<QueryError>,
-    /// Why not in the local one; `None` if it worked there.
+    /// The error in the local one; `None` if it worked there.
     pub lan: Option<QueryError>,
 }
 
@@ -90,11 +90,12 @@ impl std::error::Error for DualError {}
 /// * **Reads race**: the first network with a good result wins, and the query in the other one is cancelled.
 /// * **Writes go to both**, and report on each. A network without peers keeps the record on this node alone, and announces it
 ///   to other peers once there are any.
-/// * **Nothing passes between them**: what one network says is neither asked for nor repeated in the other.
+/// * **The networks stay apart**: records and addresses of one network are neither requested nor passed on in the
+///   other.
 ///
-/// As cheap to clone as a [`DhtHandle`], and as independent of the swarm. What it returns starts when it is polled, and is
-/// cancelled in both networks when it is dropped. An operation that concerns one network alone goes to
-/// [`DualHandle::wan`] or [`DualHandle::lan`].
+/// As cheap to clone as a [`DhtHandle`], and as independent of the swarm. The futures and streams that it returns start
+/// when they are polled, and are cancelled in both networks when they are dropped. An operation that concerns one
+/// network alone goes to [`DualHandle::wan`] or [`DualHandle::lan`].
 ///
 /// ```no_run
 /// # async fn example(dht: libp2p_kad_dht::DualHandle) -> Result<(), libp2p_kad_dht::handle::DualError> {
@@ -146,14 +147,15 @@ impl DualHandle {
         JoinBoth::new(self.each(query), false)
     }
 
-    /// Finds a value under a key, in whichever network has it first. As with any get that ends with the first one found,
-    /// there may be a better one elsewhere: [`DualHandle::values`] looks for the best of both networks.
+    /// Finds a value under a key, in the network that has it first. As with any get that ends with the first value
+    /// found, there may be a better one in the other network: [`DualHandle::values`] looks for the best of both
+    /// networks.
     pub fn get(&self, key: impl Into<RecordKey>) -> FirstOf<Found> {
         let key = key.into();
         FirstOf::new(self.each(|dht| dht.get(key.clone())), Arc::clone(&self.validator))
     }
 
-    /// The values of both networks as a stream of ever better ones, which ends when both have nothing better.
+    /// The values of both networks as a stream of ever better ones, which ends when neither network has a better one.
     pub fn values(&self, key: impl Into<RecordKey>) -> DualValues {
         let key = key.into();
         DualValues::new(self.each(|dht| dht.values(key.clone())), Arc::clone(&self.validator), key)
@@ -190,13 +192,14 @@ impl DualHandle {
         DualProviders::new(self.each(|dht| dht.providers(key.clone())))
     }
 
-    /// Finds a peer's addresses, in whichever network has them first; at the same time, the local ones.
+    /// Finds a peer's addresses, in the network that has them first; if both have them at the same time, the local
+    /// ones.
     pub fn find_peer(&self, peer: PeerId) -> FirstOf<FoundPeer> {
         FirstOf::new(self.each(|dht| dht.find_peer(peer)), Arc::clone(&self.validator))
     }
 
-    /// Finds the k peers closest to a key in each network: near and far are matters of one network. Works if it does in
-    /// one of them.
+    /// Finds the k peers closest to a key in each network, since closeness is a matter of one network. Works if it does
+    /// in one of them.
     pub fn closest_peers(&self, key: impl Into<RecordKey>) -> JoinBoth<ClosestPeers> {
         let key = key.into();
         self.both(|dht| dht.closest_peers(key.clone()))

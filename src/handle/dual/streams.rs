@@ -1,4 +1,4 @@
-//! What two networks find, in one stream.
+//! The results of two networks in one stream.
 //!
 //! Knows: what was reported already. Must not know: what is asked for.
 

@@ -346,7 +346,8 @@ impl Behaviour {
     }
 
     /// Whether to handle what is due. Events that the swarm has not passed on yet come first, since any of them may be the
-    /// answer to a request whose time is over. The swarm passes on one event after each poll that returns pending: if none
+    /// answer to a request that has run out of time. The swarm passes on one event after each poll that returns
+    /// pending: if none
     /// came since the last poll, or many did, it is time.
     fn may_tick(&mut self, cx: &Context<'_>) -> bool {
         let now = self.clock.now();

@@ -24,7 +24,7 @@ use crate::core::{AddressPolicy, Contact, Input, Request, RequestError, RequestI
 /// A dial cannot be cancelled and may outlast its requests, and dead peers must not delay the others.
 const DIALS_IN_ALL: usize = 4;
 
-/// What the dialer wants done.
+/// An action that the dialer asks for.
 #[derive(Debug)]
 pub(super) enum Action {
     /// Dial. Ends in [`Dialer::on_established`] or [`Dialer::on_dial_failure`] with the connection id of these options.
@@ -159,7 +159,7 @@ impl Dialer {
         tracing::debug!(peer = %peer_id, %connection, own, "connected");
         let peer = self.peers.entry(peer_id).or_default();
         match peer.dial {
-            // This node's own dial goes on: it ends by another event.
+            // This node's own dial continues: it ends by another event.
             DialState::Own(id) if id != connection => {}
             DialState::Queued(place) => {
                 self.queue.remove(&place);

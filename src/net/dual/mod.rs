@@ -1,6 +1,6 @@
 //! Two networks in one swarm: the public one, and the local one beside it.
 //!
-//! Knows: two behaviours, and how they share the swarm. Must not know: what either does.
+//! Knows: two behaviours, and how they share the swarm. Must not know: what either of them does.
 
 pub(super) mod foreign_connections;
 

@@ -9,7 +9,7 @@ use libp2p_swarm::StreamProtocol;
 use crate::core::ConfigError;
 use crate::core::config::{at_most, nonzero};
 
-/// How the streams of each connection are used.
+/// The use of the streams of each connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamConfig {
@@ -39,13 +39,13 @@ pub struct StreamConfig {
     /// and within which a peer must have taken its answer.
     /// Default: [`DEFAULT_INBOUND_REQUEST_TIMEOUT`](Self::DEFAULT_INBOUND_REQUEST_TIMEOUT).
     pub inbound_request_timeout: Duration,
-    /// How long a peer's stream is kept idle after a request.
+    /// Time for which a peer's stream is kept idle after a request.
     /// Default: [`DEFAULT_INBOUND_IDLE_TIMEOUT`](Self::DEFAULT_INBOUND_IDLE_TIMEOUT).
     pub inbound_idle_timeout: Duration,
-    /// How long a stream to a peer is kept for the next request.
+    /// Time for which a stream to a peer is kept for the next request.
     /// Default: [`DEFAULT_OUTBOUND_IDLE_TIMEOUT`](Self::DEFAULT_OUTBOUND_IDLE_TIMEOUT).
     pub outbound_idle_timeout: Duration,
-    /// How long an announcement waits for a reset before this node closes its side of the stream. Afterwards some
+    /// Time that an announcement waits for a reset before this node closes its side of the stream. Afterwards some
     /// muxers (yamux) no longer distinguish a reset from a clean end, so that a slower refusal counts as an
     /// acknowledgement there. It also limits the rate of announcements: a stream carries one batch in this time. Zero
     /// closes at once. Default: [`DEFAULT_ANNOUNCEMENT_SETTLE`](Self::DEFAULT_ANNOUNCEMENT_SETTLE).

@@ -41,7 +41,7 @@ pub(crate) struct InboundStream {
     deadline: Deadline,
     /// The end of the time in which the next request must begin to arrive.
     idle: Deadline,
-    /// Whether it carried a request before.
+    /// Whether the stream carried a request before.
     used: bool,
 }
 
@@ -74,7 +74,7 @@ impl InboundStream {
         }
     }
 
-    /// Whether it may be dropped to make room for another stream: the peer loses no request, only an open stream.
+    /// Whether the stream may be dropped to make room for another one: the peer loses no request, only an open stream.
     pub(crate) fn is_idle(&self) -> bool {
         !self.is_busy() && (!matches!(self.state, InboundState::Reading) || self.framed.buffered() == 0)
     }

@@ -22,18 +22,18 @@ pub(crate) struct OutboundRequest {
     pub(crate) kind: Kind,
     /// The message behind its length.
     pub(crate) message: Bytes,
-    /// Whether it must not use a stream that was used before.
+    /// Whether the request must not use a stream that was used before.
     pub(crate) needs_new_stream: bool,
-    /// Whether it must not share a stream: it did before, and one of the requests on that stream was refused.
+    /// Whether the request must not share a stream: it did before, and one of the requests on that stream was refused.
     pub(crate) alone: bool,
-    /// Whether it was reported as being sent.
+    /// Whether the request was reported as being sent.
     pub(crate) reported: bool,
-    /// Whether it was sent again because the peer may have had too many streams.
+    /// Whether the request was sent again because the peer may have had too many streams.
     pub(crate) retried: bool,
 }
 
 impl OutboundRequest {
-    /// Whether it may share a stream with others like it.
+    /// Whether the request may share a stream with others like it.
     pub(crate) fn is_shareable(&self) -> bool {
         self.kind == Kind::AddProvider && !self.alone
     }
@@ -110,7 +110,7 @@ impl OutboundStream {
         OutboundStream { requests, kind, framed, reused, state: OutboundState::Writing(message) }
     }
 
-    /// Whether it carries one request, which was not sent again before.
+    /// Whether the stream carries one request, which was not sent again before.
     pub(crate) fn may_be_retried(&self) -> bool {
         matches!(&self.requests[..], [request] if !request.retried)
     }
@@ -193,7 +193,7 @@ impl OutboundStream {
         }))
     }
 
-    /// What it means that the stream broke in this way.
+    /// The outcome of a stream that broke in this way.
     pub(crate) fn broken(&self, error: &io::Error) -> StreamOutcome {
         if matches!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(NegotiationError::Failed)) {
             // Only where the swarm is set to send before the peer has agreed to the protocol.

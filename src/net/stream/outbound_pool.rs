@@ -227,7 +227,8 @@ impl OutboundPool {
             }
             let expired = deadline.poll(clock, self.config.outbound_idle_timeout).is_ready();
             if expired {
-                // In good order if the muxer closes it at once; otherwise dropping resets it, which does no harm either.
+                // If the muxer closes it at once, it ends in good order; otherwise dropping resets it, which does no
+                // harm either.
                 let _ = framed.poll_close(cx);
             }
             !expired

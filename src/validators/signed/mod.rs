@@ -53,7 +53,7 @@
 //!
 //! In BEP 44 the condition of a swap is a field of the request. PUT_VALUE has no place for one, so it is signed in the
 //! envelope and travels with every copy. It cannot be an equality: a holder that missed number N would refuse the N + 1
-//! that replaces it forever. `succeeds` is asked before `select`, so that the loser is told `Conflict` even if its
+//! that replaces it forever. `succeeds` is asked before `select`, so that the loser gets `Conflict` even if its
 //! number is lower. The number of an expired value still counts.
 
 #[cfg(test)]

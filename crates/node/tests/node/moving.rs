@@ -1,4 +1,4 @@
-//! A peer with a fixed identity that comes back on another port each time.
+//! A peer with a fixed identity that returns at another port each time.
 
 use serde_json::Value;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{CID, MULTIHASH, Node, command};
 
-/// A directory that is gone after the test.
+/// A directory that is removed after the test.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -45,10 +45,10 @@ fn own(records: &Value, kind: &str) -> Vec<String> {
     own.map(|record| record["key"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Between two questions to a process, which can only be asked again.
+/// Pause between two questions to a process, which can only be asked again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Asks until the answer is as wanted, for half a minute.
+/// Repeats a command until its answer is as wanted, for at most half a minute.
 pub(super) fn until(node: &mut Node, line: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     for _ in 0..600 {
         let answer = node.ask(line);
@@ -94,7 +94,7 @@ fn it_is_in_the_network_again_although_its_boot_node_is_gone() {
     let mut others: Vec<_> = (0..4).map(|_| Node::start(&["--bootstrap", boot.addr()])).collect();
     let mut node = start(&directory, &["--bootstrap", boot.addr()]);
     until(&mut node, "peers", |peers| peers["routing_table"].as_array().unwrap().len() == 5);
-    // The first peer is kept at once, and those that come with it a second or two later.
+    // The first peer is saved immediately, and those that come with it a second or two later.
     std::thread::sleep(Duration::from_secs(4));
     kill(node);
     kill(boot);
@@ -169,7 +169,7 @@ fn a_directory_that_cannot_be_used_is_an_error_and_stays_as_it_is() {
     assert!(error.contains("records"), "one process at a time: {error}");
 }
 
-/// A node publishes in its own name: no other node may take its records over.
+/// A node publishes in its own name: another node must not take over its records.
 #[test]
 fn a_directory_is_for_one_identity() {
     let directory = Directory::new("owned");
@@ -232,14 +232,14 @@ fn own_providers(mut node: Node) -> Vec<String> {
     own(&node.done("records"), "providers")
 }
 
-/// All files of a directory, whole.
+/// All files of a directory with their content.
 fn contents(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(path).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     files.into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect()
 }
 
-/// What a node says that cannot start with this directory.
+/// The error of a node that cannot start with this directory.
 fn refused(path: &Path, flags: &[&str]) -> String {
     refused_with(1, path, flags)
 }

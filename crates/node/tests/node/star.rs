@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::Node;
 use super::restart::until;
 
-/// How long it may take until everyone knows everyone. An idle machine takes a second; on one that builds at the same time
-/// everything takes longer, but not the minutes to the next refresh.
+/// Maximum time until every node knows every other one. An idle machine takes a second; on one that builds at the same
+/// time everything takes longer, but not the minutes to the next refresh.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn signal(node: &Node, name: &str) {
@@ -31,7 +31,7 @@ fn six_nodes_that_start_while_their_boot_node_is_stopped_know_each_other_within_
     let took = begun.elapsed();
     println!("everyone knows everyone after {took:?}");
     assert!(took < LIMIT, "{took:?}");
-    // The one through which all joined dies, and the network stays.
+    // The node through which all joined dies, and the network remains.
     drop(nodes.pop());
     nodes[0].done("put /app/x survives");
     assert_eq!(nodes[5].done("get /app/x")["value"], "survives");

@@ -23,7 +23,7 @@ use libp2p_kad_dht::core::{
     RequestError, RequestId, Response, Unreachable,
 };
 
-/// What [`Network::next`] reports.
+/// An event that [`Network::next`] reports.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all events are those of queries")]
 #[non_exhaustive]
@@ -34,7 +34,7 @@ pub enum NetworkEvent {
         node: NodeIndex,
         /// The query, as [`Network::start`] returned it.
         id: QueryId,
-        /// What it reported.
+        /// The event that it reported.
         event: QueryEvent,
         /// The rounds of the lookup: the longest chain of requests, each caused by the answer to the one before, that the
         /// node sent since it last started a query while none was running.
@@ -232,14 +232,14 @@ impl Network {
         self.hosts[index as usize].partition = side;
     }
 
-    /// Has [`next`](Network::next) report [`NetworkEvent::Timer`] at this time; at once where it lies in the past.
+    /// Makes [`next`](Network::next) report [`NetworkEvent::Timer`] at this time; immediately if the time has passed.
     pub fn set_timer(&mut self, at: u64, token: u32) {
         self.schedule(at.max(self.now), Scheduled::Timer { token });
     }
 
     /// Starts an operation at a node. Its events come from [`next`](Network::next).
     ///
-    /// `None` where the peer is offline or an adversary, or the node runs too many queries.
+    /// `None` if the peer is offline or an adversary, or if the node runs too many queries.
     ///
     /// # Panics
     ///

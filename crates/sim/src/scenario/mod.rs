@@ -49,7 +49,7 @@ pub struct Scenario {
     pub name: &'static str,
     /// The paper or report whose setup it repeats; empty if there is none.
     pub paper: &'static str,
-    /// What it measures, in one line.
+    /// The quantity that it measures, in one line.
     pub about: &'static str,
     /// The number of nodes unless [`Params::nodes`] says otherwise.
     pub nodes: usize,

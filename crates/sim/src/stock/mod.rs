@@ -77,7 +77,7 @@ impl StockNode {
         if matches!(self.rules, StockRules::Go { .. }) { 5_000_000 } else { 0 }
     }
 
-    /// Whether it stores a value under this key.
+    /// Whether the node stores a value under this key.
     pub(crate) fn has_value(&self, key: &RecordKey) -> bool {
         self.values.contains_key(key)
     }
@@ -140,7 +140,7 @@ impl StockNode {
                 self.providers.entry(key).or_default().extend(providers);
                 return Reply::Nothing;
             }
-            // Neither implementation knows another kind of request.
+            // Both implementations know only these kinds of requests.
             _ => return Reply::Reset(Refusal::NotServing),
         })
     }
