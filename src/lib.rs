@@ -22,11 +22,11 @@
 //!           key · record · contact · message · time · config
 //! ```
 //!
-//! Three words have one meaning everywhere: a *request* is one RPC with one peer; a *lookup* is one iterative search for
-//! the peers closest to a key; a *query* is one operation: a lookup, perhaps with a follow-up.
+//! Three words have one meaning everywhere: a *request* is one RPC with one peer; a *lookup* is one iterative search
+//! for the peers closest to a key; a *query* is one operation: a lookup, perhaps with a follow-up.
 //!
-//! A program takes as much as it needs: a [`DhtHandle`]; the events of a [`Behaviour`]; its [`Config`]; a [`Store`] or a
-//! [`Validator`] of its own; or [`core::Dht`] with a driver of its own.
+//! A program takes as much as it needs: a [`DhtHandle`]; the events of a [`Behaviour`]; its [`Config`]; a [`Store`] or
+//! a [`Validator`] of its own; or [`core::Dht`] with a driver of its own.
 //!
 //! # The run loop
 //!
@@ -86,8 +86,8 @@ pub mod validators;
 #[cfg(feature = "driver")]
 pub mod wire;
 
-/// The same moment, for drivers that read the system's clock; a time before 1970 becomes [`Timestamp::ZERO`]. Reads no clock
-/// itself. A node copes with a clock that is set forward or back while it runs.
+/// The same moment, for drivers that read the system's clock; a time before 1970 becomes [`Timestamp::ZERO`]. Reads no
+/// clock itself. A node copes with a clock that is set forward or back while it runs.
 impl From<std::time::SystemTime> for Timestamp {
     fn from(time: std::time::SystemTime) -> Timestamp {
         Timestamp::ZERO + time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default()
@@ -95,8 +95,8 @@ impl From<std::time::SystemTime> for Timestamp {
 }
 
 impl Timestamp {
-    /// The system's time, to be put into a value or compared with one that was found. It may go back, as the system's clock
-    /// does; a node copes with that.
+    /// The system's time, to be put into a value or compared with one that was found. It may go back, as the system's
+    /// clock does; a node copes with that.
     #[expect(clippy::disallowed_methods, reason = "for applications: nothing in this crate calls it")]
     pub fn now() -> Timestamp {
         std::time::SystemTime::now().into()

@@ -1,9 +1,9 @@
-//! The house stands: floors import downwards only and never in a circle, the core stays pure, and names and sizes keep to the
-//! conventions.
+//! The house stands: floors import downwards only and never in a circle, the core stays pure, and names and sizes keep
+//! to the conventions.
 //!
 //! Reads `src/**` as text, and the crate of the disk store as if it were a module `disk`. The tables are in
-//! `architecture/floors.rs`; a new module needs a place there. Each rule is also tried on a breach of it, at the end of this
-//! file.
+//! `architecture/floors.rs`; a new module needs a place there. Each rule is also tried on a breach of it, at the end of
+//! this file.
 
 #[path = "architecture/floors.rs"]
 mod floors;
@@ -178,8 +178,9 @@ fn foreign_crates(files: &Files) -> Vec<String> {
     found
 }
 
-/// The files that each file imports from, with re-exports resolved to the file that defines the item. A folder is one unit:
-/// arrows between a module and its own children, which share their names by `super` and by re-exports, are left out.
+/// The files that each file imports from, with re-exports resolved to the file that defines the item. A folder is one
+/// unit: arrows between a module and its own children, which share their names by `super` and by re-exports, are left
+/// out.
 fn imports(files: &Files) -> BTreeMap<String, BTreeSet<String>> {
     let mut named: BTreeMap<Vec<String>, Vec<Vec<String>>> = BTreeMap::new();
     for (_, module, tokens) in sources(files) {

@@ -1,5 +1,5 @@
-//! Real failures, over loopback TCP: peers that are dead, lie, flood or fall silent, and the results of a node's operations
-//! among them.
+//! Real failures, over loopback TCP: peers that are dead, lie, flood or fall silent, and the results of a node's
+//! operations among them.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 #[path = "hostile/dead.rs"]

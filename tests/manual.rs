@@ -40,7 +40,8 @@ struct Field {
     constant: Option<String>,
 }
 
-/// The configurations of one source file with their fields. `DhtConfig` has other configurations as its fields, and no page.
+/// The configurations of one source file with their fields. `DhtConfig` has other configurations as its fields, and no
+/// page.
 fn configurations(source: &str) -> Vec<(String, Vec<Field>)> {
     let mut all = Vec::new();
     let mut lines = source.lines();

@@ -48,7 +48,8 @@ async fn node(metrics: Metrics) -> (Swarm<kad::Behaviour>, libp2p::Multiaddr) {
     }
 }
 
-/// Two nodes in one registry, the second with the name `other`, after each did something: the first one's handle and id.
+/// Two nodes in one registry, the second with the name `other`, after each did something: the first one's handle and
+/// id.
 async fn two_nodes(registry: &mut Registry) -> (kad::DhtHandle, libp2p::PeerId) {
     let metrics = Metrics::register(registry);
     assert!(!text(registry).contains(" 0\n"), "no samples before there is a node");

@@ -1,9 +1,9 @@
 //! IPNS records of other implementations are valid or invalid exactly as specified, and ours are valid for them.
 //!
 //! `tests/validators/ipns.txt` was printed by boxo 0.43 and js-ipns 10.1 (`tests/interop/peers`, `go run ./ipns make`
-//! and `node ipns.mjs make`): a name, the verdict, the key and the record in hexadecimal. The first six are those of the
-//! specification's section "Test Vectors". `OURS=FILE cargo test --test validators` writes records of this crate in the
-//! same form, for `check` of the other two.
+//! and `node ipns.mjs make`): a name, the verdict, the key and the record in hexadecimal. The first six are those of
+//! the specification's section "Test Vectors". `OURS=FILE cargo test --test validators` writes records of this crate in
+//! the same form, for `check` of the other two.
 #![cfg(feature = "validators")]
 
 use std::error::Error;

@@ -1,7 +1,7 @@
 //! A driver: it owns the socket and the clock, and carries requests and answers between the core and the peers.
 //!
-//! The whole contract with the core is in [`Node::run`]: act on its outputs until there are none left, then sleep until a
-//! datagram arrives, an application asks for something, or the time comes that the core named.
+//! The whole contract with the core is in [`Node::run`]: act on its outputs until there are none left, then sleep until
+//! a datagram arrives, an application asks for something, or the time comes that the core named.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;

@@ -1,14 +1,14 @@
 //! The addresses that a node uses (keeps, dials and hands out), its own and those of other peers.
 //!
-//! Knows: from where an address can be reached, by its bytes alone. Must not know: whose it is, or whether a peer answers
-//! there. Total: an address that does not parse can be reached from nowhere.
+//! Knows: from where an address can be reached, by its bytes alone. Must not know: whose it is, or whether a peer
+//! answers there. Total: an address that does not parse can be reached from nowhere.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use multiaddr::Protocol;
 
-/// Which addresses, of peers and of its own, a node uses. An address that the policy refuses is neither kept nor dialled nor
-/// handed out, wherever it comes from.
+/// Which addresses, of peers and of its own, a node uses. An address that the policy refuses is neither kept nor
+/// dialled nor handed out, wherever it comes from.
 ///
 /// | address | `Any` | `Public` | `Lan` |
 /// | --- | --- | --- | --- |
@@ -24,12 +24,12 @@ use multiaddr::Protocol;
 /// | through a relay (`/p2p-circuit`) | yes | as the relay's | as the relay's |
 /// | this node's own, named as another peer's | no | no | no |
 ///
-/// IPv4 mapped into IPv6, and IP addresses written as names, are judged as the addresses that they stand for. A name of the
-/// public DNS is admitted without resolving it.
+/// IPv4 mapped into IPv6, and IP addresses written as names, are judged as the addresses that they stand for. A name of
+/// the public DNS is admitted without resolving it.
 ///
-/// **Relays.** An address through a relay is kept, handed out and dialled, but a peer that has only such addresses is not
-/// taken into the routing table (rule A19; the Go implementation does the same in its public network). Under `Any` it may
-/// be in tables, but does not become a server by itself.
+/// **Relays.** An address through a relay is kept, handed out and dialled, but a peer that has only such addresses is
+/// not taken into the routing table (rule A19; the Go implementation does the same in its public network). Under `Any`
+/// it may be in tables, but does not become a server by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AddressPolicy {
@@ -38,9 +38,9 @@ pub enum AddressPolicy {
     Any,
     /// Addresses that can be reached from anywhere: for the public network (rules A18, A19 and A31).
     Public,
-    /// Addresses that can be reached from the same network or the same machine: for the local network beside the public one
-    /// (`/ipfs/lan/kad/1.0.0`). The Go implementation does not announce loopback addresses there; here a node on the same
-    /// machine is as local as one in the same room.
+    /// Addresses that can be reached from the same network or the same machine: for the local network beside the public
+    /// one (`/ipfs/lan/kad/1.0.0`). The Go implementation does not announce loopback addresses there; here a node on
+    /// the same machine is as local as one in the same room.
     Lan,
 }
 

@@ -43,8 +43,8 @@ impl Contact {
         Arc::new(Contact::assemble(peer, key, raw))
     }
 
-    /// A contact from addresses in binary form, which it copies into one buffer of its own. Addresses that do not parse,
-    /// and those that end in another peer's id, are left out.
+    /// A contact from addresses in binary form, which it copies into one buffer of its own. Addresses that do not
+    /// parse, and those that end in another peer's id, are left out.
     pub fn from_raw<'a>(peer: PeerId, addrs: impl IntoIterator<Item = &'a [u8]>) -> Arc<Contact> {
         let addrs: SmallVec<[&[u8]; 8]> = within_bounds(addrs.into_iter().filter_map(|addr| without_peer(addr, &peer)));
         let mut buffer = Bytes::from(addrs.concat());

@@ -13,8 +13,8 @@ use super::record::Record;
 use super::store::StoreError;
 use super::validate::InvalidValue;
 
-/// Why a query did not succeed. The documentation of each variant begins with who can act: the network, this node, or the
-/// caller.
+/// Why a query did not succeed. The documentation of each variant begins with who can act: the network, this node, or
+/// the caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -111,8 +111,8 @@ impl From<StoreError> for QueryError {
 }
 
 impl QueryError {
-    /// The error of a query without a single answer whose requests all failed because this node was busy; otherwise gives
-    /// the report back.
+    /// The error of a query without a single answer whose requests all failed because this node was busy; otherwise
+    /// gives the report back.
     pub(crate) fn overloaded(report: Box<Report>) -> Result<QueryError, Box<Report>> {
         let all_busy = report.failed.iter().all(|failure| failure.why == RequestError::Busy);
         match report.answers == 0 && !report.failed.is_empty() && all_busy {
@@ -166,9 +166,10 @@ pub struct Report {
     pub acknowledged: Vec<PeerId>,
     /// The peers to which the record of a provide was sent, and that neither took nor refused it in time.
     pub sent: Vec<PeerId>,
-    /// The peers that failed, in the order in which they did, with the reason of each. Includes peers to which no request was
-    /// sent, since they failed a moment ago ([`Unreachable::BackingOff`](super::message::Unreachable::BackingOff) or
-    /// [`RequestError::HeldBack`]), or since too much of the hearsay from which they are known was wrong
+    /// The peers that failed, in the order in which they did, with the reason of each. Includes peers to which no
+    /// request was sent, since they failed a moment ago
+    /// ([`Unreachable::BackingOff`](super::message::Unreachable::BackingOff) or [`RequestError::HeldBack`]), or since
+    /// too much of the hearsay from which they are known was wrong
     /// ([`Unreachable::HostBackingOff`](super::message::Unreachable::HostBackingOff)).
     pub failed: Vec<PeerFailure>,
 }

@@ -1,10 +1,11 @@
 //! IP groups: addresses that are likely to be one operator's.
 //!
-//! Knows: the binary form of addresses, and which networks belong together. Must not know: how many peers of a group are
-//! too many.
+//! Knows: the binary form of addresses, and which networks belong together. Must not know: how many peers of a group
+//! are too many.
 //!
-//! A group is what an attacker has to pay for, as ids are free: an IPv4 network of 16 bits (of 8 bits for the few blocks of
-//! that size with one owner), an IPv6 network of 32 bits, or an autonomous system if there is a table of them.
+//! A group is what an attacker has to pay for, as ids are free: an IPv4 network of 16 bits (of 8 bits for the few
+//! blocks of that size with one owner), an IPv6 network of 32 bits, or an autonomous system if there is a table of
+//! them.
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -49,10 +50,10 @@ impl IpGroup {
 
     /// The groups of a peer over all its addresses.
     ///
-    /// Addresses of the public internet count. Private ones count only if a peer has no public one, and names, all of which
-    /// are one group, only if it has neither. So a peer that gives its address at home beside its public one does not share
-    /// a group with all other homes. Loopback and memory have no group. Only the first part of each address is parsed;
-    /// behind a relay the relay's address counts, which is the one that is dialled.
+    /// Addresses of the public internet count. Private ones count only if a peer has no public one, and names, all of
+    /// which are one group, only if it has neither. So a peer that gives its address at home beside its public one does
+    /// not share a group with all other homes. Loopback and memory have no group. Only the first part of each address
+    /// is parsed; behind a relay the relay's address counts, which is the one that is dialled.
     pub(crate) fn of(contact: &Contact, asns: Option<&AsnTable>) -> IpGroups {
         let (mut public, mut private, mut named) = (IpGroups::new(), IpGroups::new(), false);
         for addr in contact.raw_addrs() {
@@ -70,9 +71,9 @@ impl IpGroup {
         }
     }
 
-    /// The group of the address at the other end of a connection, whatever the peer claims. All peers behind relays or names
-    /// are of one group, since their addresses cannot be seen. A private address, such as that of a gateway in front of
-    /// this node, may stand for many peers and has no group.
+    /// The group of the address at the other end of a connection, whatever the peer claims. All peers behind relays or
+    /// names are of one group, since their addresses cannot be seen. A private address, such as that of a gateway in
+    /// front of this node, may stand for many peers and has no group.
     pub(crate) fn of_remote_addr(addr: &[u8], asns: Option<&AsnTable>) -> Option<IpGroup> {
         match RawHost::of(addr) {
             _ if is_relayed(addr) => Some(IpGroup::Named),

@@ -46,8 +46,8 @@ impl Key {
 
     /// A key from its leading bits, the rest zero: `"0100"` is the point one quarter into the keyspace.
     ///
-    /// For tests and simulations with visible distances. Characters other than `0` and `1` are skipped, bits after the 256th
-    /// ignored.
+    /// For tests and simulations with visible distances. Characters other than `0` and `1` are skipped, bits after the
+    /// 256th ignored.
     #[cfg(any(test, feature = "testing"))]
     pub fn from_bits(bits: &str) -> Key {
         let mut words = [0u64; 4];

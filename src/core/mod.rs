@@ -1,20 +1,20 @@
 //! The pure DHT: no socket, no clock, no task, no global randomness.
 //!
-//! A [`Dht`] is one node. It learns what happened through [`Input`] and says what is to be done through [`Output`]; time is
-//! a [`Timestamp`] that the caller passes in, and randomness comes from a seed. That is why a hundred thousand nodes run in
-//! one process, and why every failure can be replayed.
+//! A [`Dht`] is one node. It learns what happened through [`Input`] and says what is to be done through [`Output`];
+//! time is a [`Timestamp`] that the caller passes in, and randomness comes from a seed. That is why a hundred thousand
+//! nodes run in one process, and why every failure can be replayed.
 //!
-//! **Call anything in any order; then drain [`Dht::poll_output`] to `None`; then sleep until [`Dht::poll_timeout`] or the
-//! next input.** Draining late is allowed and only delays things.
+//! **Call anything in any order; then drain [`Dht::poll_output`] to `None`; then sleep until [`Dht::poll_timeout`] or
+//! the next input.** Draining late is allowed and only delays things.
 //!
 //! No output says “connect”: a driver connects where [`Output::Send`] needs it. The core owns every deadline of the
 //! protocol, and starts none of them before the driver reports that it dials or sends ([`Input::Dialling`],
 //! [`Input::Sent`]); a driver owns one timer.
 //!
 //! Imports point downwards. From the bottom up: the vocabulary (`time`, `key`, `contact`, `record`, `message`, `error`,
-//! `config`, `address_policy`); the parts (`routing`, `lookup`, `store`, `validate`); what the duties share (`io`, `peers`,
-//! `requests`, `storage`); the duties (`query`, `server`, `maintain`), which know nothing of each other; and `dht`, which
-//! composes them.
+//! `config`, `address_policy`); the parts (`routing`, `lookup`, `store`, `validate`); what the duties share (`io`,
+//! `peers`, `requests`, `storage`); the duties (`query`, `server`, `maintain`), which know nothing of each other; and
+//! `dht`, which composes them.
 
 mod address_policy;
 mod announcement;

@@ -7,8 +7,8 @@
 //! `preimages.bin` has for each of the 2^16 prefixes the lowest number whose preimage hashes there, in 3 bytes.
 //! `tests/generated.rs` makes the file again and compares.
 //!
-//! Sixteen bits are enough: a lookup of a node's own id finds all that is nearer than its k closest neighbours, and up to
-//! some twenty times 2^16 nodes these share at least 16 bits with it.
+//! Sixteen bits are enough: a lookup of a node's own id finds all that is nearer than its k closest neighbours, and up
+//! to some twenty times 2^16 nodes these share at least 16 bits with it.
 //!
 //! *Dropped:* 760,000 hashes for the whole table at the first use (about 100 ms, and a state of the process).
 
@@ -17,20 +17,20 @@ use rand_core::Rng;
 
 use super::key::Key;
 
-/// Number of leading bits for which preimages are known. Source: 192 KiB are 1 % of a program that speaks to this network;
-/// each bit more doubles them.
+/// Number of leading bits for which preimages are known. Source: 192 KiB are 1 % of a program that speaks to this
+/// network; each bit more doubles them.
 pub(crate) const DEPTH: u32 = 16;
 
-/// The bytes before the number: the header of a multihash of SHA-256, so that a preimage is a valid peer id, as peers may
-/// expect. The same in `tests/generated.rs`.
+/// The bytes before the number: the header of a multihash of SHA-256, so that a preimage is a valid peer id, as peers
+/// may expect. The same in `tests/generated.rs`.
 const HEADER: [u8; 2] = [0x12, 0x20];
 /// The length of a preimage.
 const LEN: usize = 34;
 
 static TABLE: &[u8; 3 << DEPTH] = include_bytes!("preimages.bin");
 
-/// A key that shares at least the first `bits` bits with `key`, chosen at random from all prefixes there, and its preimage.
-/// `None` beyond [`DEPTH`].
+/// A key that shares at least the first `bits` bits with `key`, chosen at random from all prefixes there, and its
+/// preimage. `None` beyond [`DEPTH`].
 pub(crate) fn with_prefix(key: &Key, bits: u32, rng: &mut impl Rng) -> Option<(Key, Bytes)> {
     if bits > DEPTH {
         return None;

@@ -1,7 +1,7 @@
 //! The tracing spans of queries and requests: their names and fields, in one place.
 //!
-//! Knows: `query`, `request`, `peer`, the names that every event of this crate uses. Must not know: the subscriber. Without
-//! one, a span is an empty value and none of its fields is computed.
+//! Knows: `query`, `request`, `peer`, the names that every event of this crate uses. Must not know: the subscriber.
+//! Without one, a span is an empty value and none of its fields is computed.
 
 use std::time::Duration;
 

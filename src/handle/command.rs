@@ -51,8 +51,8 @@ pub struct Commands {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum DriverRequest {
-    /// The application names a peer. The driver passes it on by [`Input::AddPeer`](crate::core::Input::AddPeer), and may
-    /// note how the peer is reached.
+    /// The application names a peer. The driver passes it on by [`Input::AddPeer`](crate::core::Input::AddPeer), and
+    /// may note how the peer is reached.
     AddPeer(Arc<Contact>),
     /// The application chooses this mode; `None` leaves the choice to the driver.
     SetMode(Option<Mode>),
@@ -83,8 +83,8 @@ impl Commands {
         DhtHandle::new(self.sender.clone())
     }
 
-    /// Runs the commands of the handles, until one asks for something that only the driver can do. Pending when no command
-    /// is left; the task is woken for the next one. However fast the handles ask, the driver gets control after
+    /// Runs the commands of the handles, until one asks for something that only the driver can do. Pending when no
+    /// command is left; the task is woken for the next one. However fast the handles ask, the driver gets control after
     /// [`MAX_COMMANDS`] commands.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Timestamp, dht: &mut Dht) -> Poll<DriverRequest> {
         for _ in 0..MAX_COMMANDS {

@@ -96,8 +96,8 @@ impl DhtHandle {
         self.query(Operation::Put { key: key.into(), value })
     }
 
-    /// Removes a value that this node keeps; ends once the store has removed it. The copies that other peers hold expire in
-    /// their time.
+    /// Removes a value that this node keeps; ends once the store has removed it. The copies that other peers hold
+    /// expire in their time.
     ///
     /// ```no_run
     /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
@@ -108,8 +108,8 @@ impl DhtHandle {
         self.query(Operation::Remove { key: key.into() })
     }
 
-    /// Announces to the k peers closest to a key that this node provides its content, and to all that ask this node, until
-    /// [stopped](DhtHandle::stop_providing). The key is a multihash, never a whole CID.
+    /// Announces to the k peers closest to a key that this node provides its content, and to all that ask this node,
+    /// until [stopped](DhtHandle::stop_providing). The key is a multihash, never a whole CID.
     ///
     /// ```no_run
     /// # async fn example(dht: libp2p_kad_dht::DhtHandle, multihash: &[u8]) -> Result<(), libp2p_kad_dht::QueryError> {
@@ -121,8 +121,8 @@ impl DhtHandle {
         self.query(Operation::Provide { key: key.into() })
     }
 
-    /// Stops announcing that this node provides some content; ends once the store has removed the record. The records that
-    /// other peers hold expire in their time.
+    /// Stops announcing that this node provides some content; ends once the store has removed the record. The records
+    /// that other peers hold expire in their time.
     ///
     /// ```no_run
     /// # async fn example(dht: libp2p_kad_dht::DhtHandle, multihash: &[u8]) -> Result<(), libp2p_kad_dht::QueryError> {
@@ -150,8 +150,8 @@ impl DhtHandle {
             .watched(providers, |reports| reports.providers = Some(sender))
     }
 
-    /// Finds a peer's addresses. [`FoundPeer::evidence`] says whether it was reached there: a peer that is connected, or
-    /// has answered and not failed since, is returned at once, without asking; another one is looked for and tried.
+    /// Finds a peer's addresses. [`FoundPeer::evidence`] says whether it was reached there: a peer that is connected,
+    /// or has answered and not failed since, is returned at once, without asking; another one is looked for and tried.
     ///
     /// ```no_run
     /// # async fn example(dht: libp2p_kad_dht::DhtHandle, peer: libp2p_identity::PeerId) -> Result<(), libp2p_kad_dht::QueryError> {

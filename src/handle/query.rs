@@ -76,7 +76,8 @@ impl<T: 'static> Query<T> {
         self.set(|start| start.options.timeout = Some(timeout))
     }
 
-    /// The same query with its steps: which peers are asked, which answer, how close they are. A look at the node has none.
+    /// The same query with its steps: which peers are asked, which answer, how close they are. A look at the node has
+    /// none.
     pub fn with_progress(self) -> Watched<T> {
         let (sender, steps) = async_channel::bounded(MAX_UNREAD_STEPS);
         self.watched(steps, |reports| reports.steps = Some(sender))
@@ -132,18 +133,18 @@ impl<T: 'static> Query<T> {
 }
 
 impl Query<Found> {
-    /// Waits until this many peers were found to hold a valid value, this node included, and gives the best of these; in
-    /// place of the [configured number](crate::core::config::RecordConfig::read_quorum). [`Found::holders`] says which hold
-    /// that very value. A majority is one of k, however few nodes the network has.
+    /// Waits until this many peers were found to hold a valid value, this node included, and gives the best of these;
+    /// in place of the [configured number](crate::core::config::RecordConfig::read_quorum). [`Found::holders`] says
+    /// which hold that very value. A majority is one of k, however few nodes the network has.
     pub fn quorum(self, quorum: Quorum) -> Query<Found> {
         self.set(|start| start.options.quorum = Some(quorum))
     }
 }
 
 impl Query<Published> {
-    /// Requires this many acknowledgements, in place of the
-    /// [configured number](crate::core::config::RecordConfig::write_quorum). A majority is one of k, however few nodes the
-    /// network has.
+    /// Requires this many acknowledgements, in place of the [configured
+    /// number](crate::core::config::RecordConfig::write_quorum). A majority is one of k, however few nodes the network
+    /// has.
     pub fn quorum(self, quorum: Quorum) -> Query<Published> {
         self.set(|start| start.options.quorum = Some(quorum))
     }
@@ -155,8 +156,8 @@ impl Query<Published> {
         self.set(|start| start.options.expires_in = Some(time))
     }
 
-    /// Whether this node keeps a value that is put, and announces it again. Default: true. Otherwise the value expires at
-    /// the peers that took it when its time has passed. Does not apply to a provide, which is always kept here.
+    /// Whether this node keeps a value that is put, and announces it again. Default: true. Otherwise the value expires
+    /// at the peers that took it when its time has passed. Does not apply to a provide, which is always kept here.
     pub fn keep(self, keep: bool) -> Query<Published> {
         self.set(|start| start.options.not_kept = !keep)
     }

@@ -1,7 +1,7 @@
 //! A node's counters, for Prometheus.
 //!
-//! Knows: nodes that publish numbers, and a registry that reads them. Must not know: swarms, or how metrics are served. All
-//! metrics are in `table`; `docs/metrics.md` explains each.
+//! Knows: nodes that publish numbers, and a registry that reads them. Must not know: swarms, or how metrics are served.
+//! All metrics are in `table`; `docs/metrics.md` explains each.
 //!
 //! [`Metrics::register`] puts one collector into a registry. A node [publishes](Metrics::publish) its counters into it
 //! at most once a poll: a copy of plain numbers, which costs nothing for each event. A scrape reads the last copy.
@@ -53,8 +53,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Puts the metrics of a node into a registry; all names begin with [`PREFIX`] and an underscore. Call it once for each
-    /// registry: a second call would repeat every name. For a second node there is [`Metrics::another`].
+    /// Puts the metrics of a node into a registry; all names begin with [`PREFIX`] and an underscore. Call it once for
+    /// each registry: a second call would repeat every name. For a second node there is [`Metrics::another`].
     pub fn register(registry: &mut Registry) -> Metrics {
         let shared = Arc::new(Mutex::new(vec![NodeNumbers::default()]));
         let collector = encode::Collector { shared: Arc::clone(&shared) };
@@ -71,8 +71,8 @@ impl Metrics {
         Metrics { shared: Arc::clone(&self.shared), index: all.len() - 1 }
     }
 
-    /// Publishes a node's numbers. A driver of your own calls it when it has nothing left to do for now; the libp2p binding
-    /// calls it by itself (`Behaviour::publish_to`).
+    /// Publishes a node's numbers. A driver of your own calls it when it has nothing left to do for now; the libp2p
+    /// binding calls it by itself (`Behaviour::publish_to`).
     pub fn publish(&self, dht: &Dht, driver: &DriverStats) {
         if let Some(published) = lock(&self.shared).get_mut(self.index) {
             published.update(dht, driver);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::core::Timestamp;
 
-/// The difference to the system's time above which this clock follows. A smaller one is drift and adjustment; a larger one
-/// is a suspended machine, whose monotonic counter stood still, or a clock that was set, ahead or back.
+/// The difference to the system's time above which this clock follows. A smaller one is drift and adjustment; a larger
+/// one is a suspended machine, whose monotonic counter stood still, or a clock that was set, ahead or back.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 /// The system's time without its small adjustments: the time at the start plus what the monotonic counter has counted.

@@ -26,9 +26,9 @@ pub const LAN_PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/lan/kad/1.0.
 
 /// The configuration of a [`Behaviour`](super::Behaviour).
 ///
-/// [`Config::new`] is right for a private network, `Config::amino` (feature `validators`) for the public IPFS network and
-/// `Config::lan` for the local one beside it. Every option has a documented default. A configuration that cannot work is
-/// refused when the behaviour is made, with the name of the field.
+/// [`Config::new`] is right for a private network, `Config::amino` (feature `validators`) for the public IPFS network
+/// and `Config::lan` for the local one beside it. Every option has a documented default. A configuration that cannot
+/// work is refused when the behaviour is made, with the name of the field.
 ///
 /// ```
 /// # use libp2p_kad_dht::{Config, DhtConfig, HashedValues, Mode};
@@ -52,16 +52,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Default for [`Config::with_server_hold`]: 2 min. Source: AutoNAT, in Go and in Rust, tries an address again after
-    /// 90 s and gives a probe 30 s, so that a node whose address changed or whose probe failed once has another confirmed
-    /// address by then.
+    /// Default for [`Config::with_server_hold`]: 2 min. Source: AutoNAT, in Go and in Rust, tries an address again
+    /// after 90 s and gives a probe 30 s, so that a node whose address changed or whose probe failed once has another
+    /// confirmed address by then.
     pub const DEFAULT_SERVER_HOLD: Duration = Duration::from_secs(120);
 
     /// For a private network with this protocol name, such as `/my-app/kad/1.0.0`.
     ///
-    /// Every value is accepted ([`AcceptAny`](crate::core::AcceptAny)), and the node serves others: if all nodes of a private
-    /// network waited for a confirmed external address before they serve, no node would confirm any (rust-libp2p issues
-    /// 4194 and 4223). [`Config::with_mode`] changes that.
+    /// Every value is accepted ([`AcceptAny`](crate::core::AcceptAny)), and the node serves others: if all nodes of a
+    /// private network waited for a confirmed external address before they serve, no node would confirm any
+    /// (rust-libp2p issues 4194 and 4223). [`Config::with_mode`] changes that.
     pub fn new(protocol: StreamProtocol) -> Config {
         Config {
             core: core::DhtConfig::default(),
@@ -74,8 +74,8 @@ impl Config {
     }
 
     /// For the public IPFS network: `/ipfs/kad/1.0.0`, k = 20, values of `/pk` and `/ipns` only
-    /// ([`Namespaced::public`](crate::core::Namespaced::public)), provider records of 48 h, automatic mode, limits on the
-    /// number of table entries of one operator's peers ([`DiversityConfig`]), and public addresses only
+    /// ([`Namespaced::public`](crate::core::Namespaced::public)), provider records of 48 h, automatic mode, limits on
+    /// the number of table entries of one operator's peers ([`DiversityConfig`]), and public addresses only
     /// ([`AddressPolicy::Public`]; allow [`AddressPolicy::Any`] for tests on one machine).
     ///
     /// A validator that is set afterwards may add namespaces. One that accepts values under any key, such as
@@ -89,8 +89,8 @@ impl Config {
             .with_address_policy(AddressPolicy::Public)
     }
 
-    /// For the local network beside the public IPFS network: `/ipfs/lan/kad/1.0.0`, local addresses and connections only
-    /// ([`AddressPolicy::Lan`]), all peers servers (rule A3), and the public network's values.
+    /// For the local network beside the public IPFS network: `/ipfs/lan/kad/1.0.0`, local addresses and connections
+    /// only ([`AddressPolicy::Lan`]), all peers servers (rule A3), and the public network's values.
     /// [`Dual`](super::Dual) runs both in one swarm.
     #[cfg(feature = "validators")]
     pub fn lan() -> Config {
@@ -122,10 +122,10 @@ impl Config {
         self
     }
 
-    /// Restricts the addresses that are stored, dialled and sent to others, of peers and of this node. If the application
-    /// adds a peer with other addresses, [`Event::AddrsRefused`](super::Event::AddrsRefused) reports them. Default:
-    /// [`AddressPolicy::Any`]; the preset of the public network sets [`AddressPolicy::Public`]. [`Config::with_core`]
-    /// replaces it.
+    /// Restricts the addresses that are stored, dialled and sent to others, of peers and of this node. If the
+    /// application adds a peer with other addresses, [`Event::AddrsRefused`](super::Event::AddrsRefused) reports them.
+    /// Default: [`AddressPolicy::Any`]; the preset of the public network sets [`AddressPolicy::Public`].
+    /// [`Config::with_core`] replaces it.
     #[must_use]
     pub fn with_address_policy(mut self, policy: AddressPolicy) -> Config {
         self.core.address_policy = policy;
@@ -139,8 +139,8 @@ impl Config {
         self
     }
 
-    /// Sets k: the number of closest peers that a lookup finds, of peers that store a record, and of entries of a bucket.
-    /// All nodes of a network should agree on it.
+    /// Sets k: the number of closest peers that a lookup finds, of peers that store a record, and of entries of a
+    /// bucket. All nodes of a network should agree on it.
     #[must_use]
     pub fn with_replication(mut self, k: NonZeroUsize) -> Config {
         self.core.lookup.replication = k;
@@ -156,8 +156,8 @@ impl Config {
         self
     }
 
-    /// Limits the number of table entries, and of peers of an answer, within one IP network. `None` sets no limit: right if
-    /// all nodes are one operator's.
+    /// Limits the number of table entries, and of peers of an answer, within one IP network. `None` sets no limit:
+    /// right if all nodes are one operator's.
     #[must_use]
     pub fn with_diversity(mut self, diversity: Option<DiversityConfig>) -> Config {
         self.core.routing.diversity = diversity;
@@ -273,8 +273,8 @@ const MESSAGE_BESIDE_VALUE: usize = 2 * core::config::MAX_KEY_LEN + 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DialConfig {
-    /// Maximum number of parallel dials that a request waits for; further peers wait in order. Dials that outlast all their
-    /// requests do not count, up to three times as many. Default: [`DEFAULT_AT_ONCE`](Self::DEFAULT_AT_ONCE).
+    /// Maximum number of parallel dials that a request waits for; further peers wait in order. Dials that outlast all
+    /// their requests do not count, up to three times as many. Default: [`DEFAULT_AT_ONCE`](Self::DEFAULT_AT_ONCE).
     pub at_once: NonZeroUsize,
     /// Maximum number of requests that wait for a connection; one more fails as busy.
     /// Default: [`DEFAULT_WAITING`](Self::DEFAULT_WAITING).

@@ -26,8 +26,8 @@ pub enum ToHandler {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FromHandler {
-    /// The peer sent a request. Ends in one [`ToHandler::Reply`], unless [`FromHandler::RequestGone`] comes first or the
-    /// connection closes. The upper 32 bits of the id are the connection's number.
+    /// The peer sent a request. Ends in one [`ToHandler::Reply`], unless [`FromHandler::RequestGone`] comes first or
+    /// the connection closes. The upper 32 bits of the id are the connection's number.
     Request { id: InboundId, request: Request },
     /// The stream of an inbound request closed before the reply.
     RequestGone { id: InboundId },

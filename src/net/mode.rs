@@ -13,11 +13,11 @@ use crate::core::{AddressPolicy, Mode, Timestamp, is_relayed};
 
 /// Decides the mode. Pure: methods report events, and return decisions.
 ///
-/// In automatic mode the first confirmed address makes a server at once: a peer that can be reached does no harm. A server
-/// becomes a client only when no address was confirmed for a while: at each change all peers that know this node update
-/// their tables, and an address that is confirmed again every few minutes must not cause that each time. An address that
-/// would keep the node out of other nodes' tables makes no server, and neither does one through a relay, which would have
-/// to carry all requests.
+/// In automatic mode the first confirmed address makes a server at once: a peer that can be reached does no harm. A
+/// server becomes a client only when no address was confirmed for a while: at each change all peers that know this node
+/// update their tables, and an address that is confirmed again every few minutes must not cause that each time. An
+/// address that would keep the node out of other nodes' tables makes no server, and neither does one through a relay,
+/// which would have to carry all requests.
 #[derive(Debug)]
 pub(crate) struct ModeSwitch {
     /// The application's choice; `None` for automatic mode.

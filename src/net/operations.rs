@@ -8,8 +8,8 @@ use libp2p_identity::PeerId;
 use super::behaviour::Behaviour;
 use crate::core::{Busy, Operation, QueryId, QueryOptions, RecordKey};
 
-/// The operations of [`DhtHandle`](crate::DhtHandle) with the configured options. [`Behaviour::start`] takes any operation, and
-/// options.
+/// The operations of [`DhtHandle`](crate::DhtHandle) with the configured options. [`Behaviour::start`] takes any
+/// operation, and options.
 impl Behaviour {
     /// Finds the best value under a key. As [`DhtHandle::get`](crate::DhtHandle::get).
     ///

@@ -2,9 +2,9 @@
 //!
 //! Knows: the earliest time at which the task must run again. Must not know: what is due then.
 //!
-//! Setting a timer takes a lock and may wake the thread that all timers share: more than a request costs otherwise. So a
-//! deadline is a plain instant, and a timer is set again only for an earlier time. It may expire for a deadline that no
-//! longer exists; the task then finds nothing due and sets it for the earliest deadline that does.
+//! Setting a timer takes a lock and may wake the thread that all timers share: more than a request costs otherwise. So
+//! a deadline is a plain instant, and a timer is set again only for an earlier time. It may expire for a deadline that
+//! no longer exists; the task then finds nothing due and sets it for the earliest deadline that does.
 
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -26,8 +26,8 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// Makes sure that the task is woken at `next`, or before. Ready when the timer expires, be it for an earlier `next`
-    /// that is out of date; the task is woken then, to poll it again.
+    /// Makes sure that the task is woken at `next`, or before. Ready when the timer expires, be it for an earlier
+    /// `next` that is out of date; the task is woken then, to poll it again.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, next: Option<Instant>) -> Poll<()> {
         if let Some(at) = next.filter(|at| self.armed.is_none_or(|armed| *at < armed)) {
             self.armed = next;

@@ -146,7 +146,8 @@ fn peers(list: &[&[u8]]) -> Vec<Arc<Contact>> {
     peers
 }
 
-/// An entry of a list, of which the first [`MAX_PEER_LEN`] bytes are read. `None` if it is malformed or has no valid id.
+/// An entry of a list, of which the first [`MAX_PEER_LEN`] bytes are read. `None` if it is malformed or has no valid
+/// id.
 fn peer(body: &[u8]) -> Option<Arc<Contact>> {
     let (mut rest, mut id) = (body, None);
     let mut addrs: SmallVec<[&[u8]; 8]> = SmallVec::new();

@@ -49,8 +49,8 @@ pub fn encode_request(request: &Request, limit: usize) -> Result<Bytes, RequestE
 /// Encodes an answer behind its length, in one buffer of at most `limit` bytes in all ([`MAX_OUT`](super::MAX_OUT)).
 ///
 /// If not all peers fit with all addresses, every peer keeps the same number of its addresses, the first ones, and at
-/// least one. Only if even that does not fit are peers left out, from the end of their lists: each list then gets half of
-/// the space, and the space that it does not need goes to the other. Key and value are never left out.
+/// least one. Only if even that does not fit are peers left out, from the end of their lists: each list then gets half
+/// of the space, and the space that it does not need goes to the other. Key and value are never left out.
 ///
 /// [`Response::AddProvider`] has no bytes: the buffer is empty, and there is nothing to write.
 ///

@@ -47,7 +47,8 @@ pub(super) fn peers<'a>(closer: &'a [Arc<Contact>], providers: &'a [Arc<Contact>
 
 /// The encoded form of a peer. The first use encodes it, and the contact keeps it.
 ///
-/// The id comes first and every address after it, so that the encoded form with fewer addresses is a prefix of this one.
+/// The id comes first and every address after it, so that the encoded form with fewer addresses is a prefix of this
+/// one.
 fn encoded(contact: &Contact) -> &Bytes {
     contact.encoded().get_or_init(|| {
         let id = contact.peer().to_bytes().into();
@@ -88,8 +89,8 @@ fn with_addrs(peers: &[SizedPeer<'_>], addrs: usize) -> usize {
     peers.iter().map(|peer| peer.with_addrs(addrs).field_len()).sum()
 }
 
-/// Gives every peer the same number of addresses, at least one, and the first peers one more while there is space; leaves
-/// out peers from the end if one address each is too much.
+/// Gives every peer the same number of addresses, at least one, and the first peers one more while there is space;
+/// leaves out peers from the end if one address each is too much.
 fn trim(peers: &mut Vec<SizedPeer<'_>>, space: usize) {
     let addrs = (1..=MAX_ADDRS).rev().find(|addrs| with_addrs(peers, *addrs) <= space).unwrap_or(1);
     let (mut left, mut kept) = (space, 0);

@@ -26,8 +26,8 @@ pub struct Prefix {
 ///
 /// # Errors
 ///
-/// [`Misbehaviour::TooLarge`] if more than `limit` bytes are announced, [`Misbehaviour::Undecodable`] if the varint does
-/// not end within 10 bytes or does not fit 64 bits.
+/// [`Misbehaviour::TooLarge`] if more than `limit` bytes are announced, [`Misbehaviour::Undecodable`] if the varint
+/// does not end within 10 bytes or does not fit 64 bits.
 pub fn read_prefix(bytes: &[u8], limit: usize) -> Result<Option<Prefix>, Misbehaviour> {
     let Some((announced, len)) = varint(bytes)? else { return Ok(None) };
     match usize::try_from(announced) {

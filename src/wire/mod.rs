@@ -1,16 +1,16 @@
 //! Bytes ⇄ messages: the protobuf encoding of `/ipfs/kad/1.0.0`.
 //!
-//! Knows: the schema and how real peers use it. Must not know: streams, connections, or the purpose of a message. Total and
-//! pure: no input makes it panic, and it allocates no more than a small multiple of its input.
+//! Knows: the schema and how real peers use it. Must not know: streams, connections, or the purpose of a message. Total
+//! and pure: no input makes it panic, and it allocates no more than a small multiple of its input.
 //!
-//! **Strict in what it sends.** Addresses do not end in the peer's id, ids are binary multihashes, every record has a valid
-//! `timeReceived`, and there is no retired and no unknown field. A message that is too long loses addresses first and peers
-//! last ([`encode_response`]).
+//! **Strict in what it sends.** Addresses do not end in the peer's id, ids are binary multihashes, every record has a
+//! valid `timeReceived`, and there is no retired and no unknown field. A message that is too long loses addresses first
+//! and peers last ([`encode_response`]).
 //!
-//! **Liberal in what it accepts.** A peer without a valid id, or an address that does not parse, is left out rather than the
-//! message. Unknown fields and enumeration values are ignored, and a peer that is listed twice is one peer with the
-//! addresses of both entries. It demands what the specification demands: a message must be protobuf and of the type asked
-//! for, and a stored value must have the key of its message.
+//! **Liberal in what it accepts.** A peer without a valid id, or an address that does not parse, is left out rather
+//! than the message. Unknown fields and enumeration values are ignored, and a peer that is listed twice is one peer
+//! with the addresses of both entries. It demands what the specification demands: a message must be protobuf and of the
+//! type asked for, and a stored value must have the key of its message.
 
 use crate::core::MAX_ADDRS;
 

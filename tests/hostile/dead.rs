@@ -23,7 +23,8 @@ fn stranger() -> PeerId {
     identity::Keypair::generate_ed25519().public().to_peer_id()
 }
 
-/// Eight dead peers of nine, half of them behind ports that accept connections and send nothing, half behind closed ones.
+/// Eight dead peers of nine, half of them behind ports that accept connections and send nothing, half behind closed
+/// ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_nine_known_peers_the_one_that_lives_is_reached() {
     join_all((0..4).map(async |run| {
@@ -145,8 +146,8 @@ async fn a_peer_stopped_after_the_lookup_is_not_reported_as_reached() {
     .await;
 }
 
-/// Connections idle out while the lookup waits for a dead peer. The delivery needs them again, and one of the peers is known
-/// only from an answer of the lookup.
+/// Connections idle out while the lookup waits for a dead peer. The delivery needs them again, and one of the peers is
+/// known only from an answer of the lookup.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_is_delivered_after_connections_idled_out() {
     let (bob, carol) = (node(brief()).await, node(brief()).await);

@@ -132,8 +132,8 @@ async fn a_key_of_a_forbidden_length_is_refused() {
     assert_eq!(refused.count(), 2);
 }
 
-/// One peer sends requests on 32 streams as fast as it can and reads no answer on half of them; another peer is answered
-/// nevertheless.
+/// One peer sends requests on 32 streams as fast as it can and reads no answer on half of them; another peer is
+/// answered nevertheless.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_from_one_peer_does_not_starve_another() {
     let server = node(kad::Config::new(PROTOCOL)).await;

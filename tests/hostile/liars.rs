@@ -23,8 +23,8 @@ async fn node_with<B: Host>(other: &Node<B>) -> (Ours, Ours) {
     (alice, bob)
 }
 
-/// No operation fails because of the one bad peer. Each operation that asked it, or was held back from it, reports it: the
-/// first one with this reason.
+/// No operation fails because of the one bad peer. Each operation that asked it, or was held back from it, reports it:
+/// the first one with this reason.
 async fn only_the_good_one_counts(dht: &DhtHandle, good: PeerId, failure: PeerFailure) {
     let closest = soon(dht.closest_peers(b"point")).await.unwrap();
     assert_eq!(closest.peers.iter().map(|peer| peer.id).collect::<Vec<_>>(), [good]);
@@ -204,8 +204,8 @@ async fn nor_if_others_name_it_again() {
     assert_eq!(met_another_peer(&alice, ghost), 1);
 }
 
-/// All addresses of a peer are dialled in parallel, and the first answer ends the dial: another peer at one of them must not
-/// prevent that the peer is reached at another.
+/// All addresses of a peer are dialled in parallel, and the first answer ends the dial: another peer at one of them
+/// must not prevent that the peer is reached at another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_at_one_address_does_not_hide_the_peer_at_another() {
     let (alice, bob, carol) = (node(brief()).await, node(brief()).await, node(brief()).await);

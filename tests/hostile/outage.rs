@@ -23,8 +23,8 @@ struct Outage {
 }
 
 impl Outage {
-    /// An outage of `OUTAGE_SECS` seconds for a node with the default configuration. Without that variable five seconds, for a
-    /// node with shorter intervals and back-off.
+    /// An outage of `OUTAGE_SECS` seconds for a node with the default configuration. Without that variable five
+    /// seconds, for a node with shorter intervals and back-off.
     fn from_env() -> Outage {
         if let Ok(seconds) = std::env::var("OUTAGE_SECS") {
             return Outage {
@@ -45,8 +45,8 @@ impl Outage {
     }
 }
 
-/// Lookups and refreshes fail all the time, but no peer is forgotten. The first lookup that begins after the shortest back-off
-/// succeeds once the network works again.
+/// Lookups and refreshes fail all the time, but no peer is forgotten. The first lookup that begins after the shortest
+/// back-off succeeds once the network works again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_costs_no_entry_and_lookups_succeed_after_it() {
     let outage = Outage::from_env();

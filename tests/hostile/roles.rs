@@ -39,7 +39,8 @@ async fn a_server_that_becomes_a_client_is_forgotten_within_a_second() {
     until("it is known again", async || alice.table().await.contains(&bob.peer).then_some(())).await;
 }
 
-/// A stream that was served is reset when the node becomes a client, the connection stays, and no new stream is accepted.
+/// A stream that was served is reset when the node becomes a client, the connection stays, and no new stream is
+/// accepted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaving_server_mode_resets_the_streams_of_peers() {
     let server = node(kad::Config::new(PROTOCOL)).await;

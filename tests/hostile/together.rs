@@ -1,5 +1,5 @@
-//! Two nodes that dial each other at the same moment: on TCP that may result in one connection for which both believe to be the
-//! dialer, and every handshake fails.
+//! Two nodes that dial each other at the same moment: on TCP that may result in one connection for which both believe
+//! to be the dialer, and every handshake fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! A client far from its servers that starts a thousand operations at once: all of them succeed, and take no longer than with
-//! `libp2p-kad`.
+//! A client far from its servers that starts a thousand operations at once: all of them succeed, and take no longer
+//! than with `libp2p-kad`.
 //!
 //! `FAR=1000 cargo test --release --all-features --test interop far -- --nocapture` is the size of the figures in
 //! `docs/results.md`.

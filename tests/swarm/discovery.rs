@@ -1,4 +1,5 @@
-//! Peers that the application did not add enter the table: through mDNS, through other behaviours, and without identify.
+//! Peers that the application did not add enter the table: through mDNS, through other behaviours, and without
+//! identify.
 
 use std::process::Command;
 use std::sync::Arc;

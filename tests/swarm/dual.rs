@@ -127,8 +127,8 @@ async fn told(dht: &DhtHandle, content: &'static [u8]) -> BTreeSet<Multiaddr> {
     addrs
 }
 
-/// Home, a node in the public network and in a local one; a neighbour in the same local network; and a distant node in the
-/// public network and, as every host, in a local network of its own.
+/// Home, a node in the public network and in a local one; a neighbour in the same local network; and a distant node in
+/// the public network and, as every host, in a local network of its own.
 #[tokio::test]
 async fn nothing_passes_from_one_network_to_the_other() {
     let home = Node::at(&["/ip4/8.8.0.1/tcp/50001", "/ip4/192.168.0.1/tcp/50002"]).await;

@@ -33,18 +33,20 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Eviction
 ///
-/// At a bound, expired records are removed first, then [the rule of eviction](libp2p_kad_dht::core::store::eviction) decides,
-/// as in the memory store: each sender pays for its records, and the one with the most loses some. A new record that would
-/// itself be the first to go is refused with [`StoreError::Full`]; a new version of a stored record is always accepted.
+/// At a bound, expired records are removed first, then [the rule of eviction](libp2p_kad_dht::core::store::eviction)
+/// decides, as in the memory store: each sender pays for its records, and the one with the most loses some. A new
+/// record that would itself be the first to go is refused with [`StoreError::Full`]; a new version of a stored record
+/// is always accepted.
 ///
 /// * **Values**: bounded in number, and in bytes with their keys.
 /// * **Provider records**: bounded in number, and in bytes with their keys and addresses.
-/// * **Providers of one key**: one of the IP group with the most of them is evicted, where groups count, else a random one, so
-///   that of n each is kept with probability [`max_providers_per_key`](DiskStoreConfig::max_providers_per_key) / n.
+/// * **Providers of one key**: one of the IP group with the most of them is evicted, where groups count, else a random
+///   one, so that of n each is kept with probability [`max_providers_per_key`](DiskStoreConfig::max_providers_per_key)
+///   / n.
 /// * **Sequence numbers**: those that end first are evicted first.
 ///
-/// A store that is opened with smaller bounds than it was filled under shrinks in the background by the same rule, at most
-/// 2,048 records of each kind a transaction.
+/// A store that is opened with smaller bounds than it was filled under shrinks in the background by the same rule, at
+/// most 2,048 records of each kind a transaction.
 ///
 /// Ordered tables lead to the records to evict, so the cost of a write does not depend on how full the store is. Writes
 /// of this node are done before waiting writes of peers.

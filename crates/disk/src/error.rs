@@ -45,8 +45,8 @@ pub enum OpenError {
         /// The format that this version reads.
         known: u64,
     },
-    /// Written by an unreleased version of this crate; its records cannot be read. Move it away and start again: records that
-    /// other nodes hold come back by themselves, and the application publishes its own again.
+    /// Written by an unreleased version of this crate; its records cannot be read. Move it away and start again:
+    /// records that other nodes hold come back by themselves, and the application publishes its own again.
     #[error("{path} has format {found}, this version reads format {known}; move it away to start with an empty store")]
     Older {
         /// The path of the database.

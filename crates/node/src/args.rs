@@ -125,7 +125,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     announce_interval: Option<Duration>,
 
-    /// Time after which a value that was not stored again is replicated; 0: never [default: 1h, at most 1/4 of --value-ttl]
+    /// Time after which a value that was not stored again is replicated; 0: never [default: 1h, at most 1/4 of
+    /// --value-ttl]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     replicate_interval: Option<Duration>,
 

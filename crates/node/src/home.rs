@@ -19,8 +19,8 @@ impl Home {
         Ok(Home(path.to_owned()))
     }
 
-    /// Fails if the directory at `path` belongs to another network, whose records must not be published in this one. Changes
-    /// no file. A directory without a network is for any.
+    /// Fails if the directory at `path` belongs to another network, whose records must not be published in this one.
+    /// Changes no file. A directory without a network is for any.
     pub(crate) fn is_for(path: &Path, network: &str) -> Result<(), String> {
         match MadeFor::read(path)? {
             Some(made) if made.network != network => Err(format!(
@@ -48,8 +48,9 @@ impl Home {
         self.0.join("records")
     }
 
-    /// The identity in the directory; an error if `wanted` is another one, since the records are published in its name. In a
-    /// directory without an identity, `wanted` or a new one is written first. A file that is no identity is not changed.
+    /// The identity in the directory; an error if `wanted` is another one, since the records are published in its name.
+    /// In a directory without an identity, `wanted` or a new one is written first. A file that is no identity is not
+    /// changed.
     pub(crate) fn identity(&self, wanted: Option<Keypair>) -> Result<Keypair, String> {
         let path = self.0.join("identity");
         let kept = match fs::read(&path) {

@@ -1,6 +1,7 @@
 //! Joins the network through the peers of `--bootstrap`, while commands run already.
 //!
-//! Knows: the peers to join through. Must not know: commands. A failure goes to standard error, since it answers no command.
+//! Knows: the peers to join through. Must not know: commands. A failure goes to standard error, since it answers no
+//! command.
 
 use kad::core::AddressPolicy;
 use kad::{DhtHandle, QueryError};

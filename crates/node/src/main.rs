@@ -7,11 +7,12 @@
 //! kad-node --help                                              # all flags
 //! ```
 //!
-//! It reads one command per line from standard input, runs commands side by side, and answers each when it is done. A line
-//! may begin with `#ID `, which its answer repeats. With `--json` only JSON objects go to standard output: first
-//! `{"event":"ready",...}` with the node's addresses, then one answer for each command, in the order in which they are done.
-//! Events that answer no command, such as a failed join, go to standard error, with `--json` as objects too; so do logs, as
-//! `RUST_LOG` says. At the end of the input the node finishes all commands and exits; `quit` and Ctrl-C end it at once.
+//! It reads one command per line from standard input, runs commands side by side, and answers each when it is done. A
+//! line may begin with `#ID `, which its answer repeats. With `--json` only JSON objects go to standard output: first
+//! `{"event":"ready",...}` with the node's addresses, then one answer for each command, in the order in which they are
+//! done. Events that answer no command, such as a failed join, go to standard error, with `--json` as objects too; so
+//! do logs, as `RUST_LOG` says. At the end of the input the node finishes all commands and exits; `quit` and Ctrl-C end
+//! it at once.
 
 mod answer;
 mod args;

@@ -1,8 +1,8 @@
 //! `--metrics`: answers `GET /metrics` with the metrics of the node for Prometheus.
 //!
-//! Knows: the paths, and the limit on clients. Must not know: HTTP, which hyper speaks, or the metrics. Each connection has
-//! one request, bounded in size and in time: a slow or silent client delays no other, and the oldest connection is closed for
-//! a new one when there are too many.
+//! Knows: the paths, and the limit on clients. Must not know: HTTP, which hyper speaks, or the metrics. Each connection
+//! has one request, bounded in size and in time: a slow or silent client delays no other, and the oldest connection is
+//! closed for a new one when there are too many.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

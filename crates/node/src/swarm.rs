@@ -81,8 +81,8 @@ pub(crate) struct ModeNow {
 }
 
 impl Control {
-    /// Connects to the peer at this address; with `/p2p/PEERID` at its end, to that peer only. Returns the peer, and whether
-    /// this dial reached it: a peer that is connected already is not dialled.
+    /// Connects to the peer at this address; with `/p2p/PEERID` at its end, to that peer only. Returns the peer, and
+    /// whether this dial reached it: a peer that is connected already is not dialled.
     pub(crate) async fn dial(&self, addr: Multiaddr) -> Result<(PeerId, bool), String> {
         self.ask(|answer| Request::Dial(addr, answer)).await?
     }

@@ -1,7 +1,7 @@
 //! The IP addresses of peers.
 //!
-//! Knows: how unevenly autonomous systems share the peers of a network. Must not know: peers, or limits on operators. An
-//! address is drawn from a hash, so that a peer has the same one in every run of a seed.
+//! Knows: how unevenly autonomous systems share the peers of a network. Must not know: peers, or limits on operators.
+//! An address is drawn from a hash, so that a peer has the same one in every run of a seed.
 
 use std::net::Ipv4Addr;
 

@@ -1,6 +1,7 @@
 //! The length of sessions and absences.
 //!
-//! Knows: published session models (RFM2, ProbeLab 2022; Steiner 2009; Rhea 2004). Must not know: what a peer does in a session.
+//! Knows: published session models (RFM2, ProbeLab 2022; Steiner 2009; Rhea 2004). Must not know: what a peer does in a
+//! session.
 
 use std::time::Duration;
 
@@ -39,8 +40,8 @@ impl Churn {
 
     /// The rest of the session or absence in which an observer at a random moment finds a peer, in microseconds.
     ///
-    /// An observer meets longer ones more often, so a draw is accepted with a probability in proportion to its length, up to
-    /// 96 h; the Weibull distribution of IPFS has less than 0.1 % of its mass beyond that.
+    /// An observer meets longer ones more often, so a draw is accepted with a probability in proportion to its length,
+    /// up to 96 h; the Weibull distribution of IPFS has less than 0.1 % of its mass beyond that.
     pub(crate) fn draw_remaining(self, random: &mut Random) -> Option<u64> {
         const LONGEST: u64 = 96 * 3_600_000_000;
         loop {

@@ -1,10 +1,11 @@
-//! A simulator for [`libp2p_kad_dht`]: networks of thousands of nodes in one process and in virtual time, from one seed.
+//! A simulator for [`libp2p_kad_dht`]: networks of thousands of nodes in one process and in virtual time, from one
+//! seed.
 //!
-//! Every node runs the same [`core::Dht`](libp2p_kad_dht::core::Dht) as in production; only time, links, dials and sessions
-//! are models. **The same seed gives the same outcome, byte for byte, on any machine.**
+//! Every node runs the same [`core::Dht`](libp2p_kad_dht::core::Dht) as in production; only time, links, dials and
+//! sessions are models. **The same seed gives the same outcome, byte for byte, on any machine.**
 //!
-//! Knows: the inputs and outputs of the core, models of links and sessions, and published results to compare with. Must not
-//! know: a clock, a socket, a thread. (The program `kad-sim` has a clock, to show how far a run is.)
+//! Knows: the inputs and outputs of the core, models of links and sessions, and published results to compare with. Must
+//! not know: a clock, a socket, a thread. (The program `kad-sim` has a clock, to show how far a run is.)
 //!
 //! ```text
 //! scenario ── sets a network up, runs it, judges it ──► Outcome
@@ -80,8 +81,9 @@
 //! assert!(outcome.pass(), "{}", outcome.to_json());
 //! ```
 //!
-//! [`populate`] starts a network warm; [`Sessions`] lets peers join, leave and come back; [`run_lookups`] measures lookups
-//! against the true closest peers; [`Network::set_partition`] cuts a network in two; [`Adversary`] plays against it.
+//! [`populate`] starts a network warm; [`Sessions`] lets peers join, leave and come back; [`run_lookups`] measures
+//! lookups against the true closest peers; [`Network::set_partition`] cuts a network in two; [`Adversary`] plays
+//! against it.
 
 mod address_model;
 mod adversary;

@@ -1,7 +1,8 @@
 //! The links between peers: round trips, dials, loss.
 //!
-//! Knows: models of round trips and of the cost of a dial. Must not know: messages or their senders. The round trip of a
-//! pair is drawn from a hash of the pair, so that it needs no memory and never changes. All times are whole microseconds.
+//! Knows: models of round trips and of the cost of a dial. Must not know: messages or their senders. The round trip of
+//! a pair is drawn from a hash of the pair, so that it needs no memory and never changes. All times are whole
+//! microseconds.
 
 use super::directory::NodeIndex;
 use super::random::{Random, log_normal, mix, unit};
@@ -39,7 +40,8 @@ const REGION_SHARES: [u32; 6] = [38, 56, 76, 80, 82, 100];
 pub struct Link {
     /// The round trips.
     pub latency: Latency,
-    /// The largest random delay of a message, as a share of half the round trip. With jitter, messages overtake each other.
+    /// The largest random delay of a message, as a share of half the round trip. With jitter, messages overtake each
+    /// other.
     pub jitter: f64,
     /// The share of packets that are lost, from 0 to below 1.
     pub loss: f64,
@@ -106,7 +108,8 @@ pub struct Dialling {
     pub quic_trips: u64,
     /// The share of pairs that use QUIC, in percent.
     pub quic_share: u32,
-    /// When dials to absent peers fail: the share of peers in percent, and the time in microseconds, where 0 is one round trip.
+    /// When dials to absent peers fail: the share of peers in percent, and the time in microseconds, where 0 is one
+    /// round trip.
     pub failures: [(u32, u64); 5],
     /// The time without traffic after which a connection is closed, in microseconds.
     pub idle: u64,
@@ -120,8 +123,8 @@ impl Dialling {
         tcp_trips: 4,
         quic_trips: 2,
         quic_share: 50,
-        // Fitted until publications by go-libp2p-kad-dht's rules take as long as RFM17 measured, starting from 40 / 45 / 12 /
-        // 3 % at 0, 5, 15 and 45 s; no other parameter was fitted. The step at 9 s makes the published median.
+        // Fitted until publications by go-libp2p-kad-dht's rules take as long as RFM17 measured, starting from 40 / 45
+        // / 12 / 3 % at 0, 5, 15 and 45 s; no other parameter was fitted. The step at 9 s makes the published median.
         failures: [(54, 0), (26, 5_000_000), (10, 9_000_000), (7, 15_000_000), (3, 45_000_000)],
         idle: 60_000_000,
     };
@@ -133,8 +136,8 @@ impl Dialling {
         round_trip * if quic { self.quic_trips } else { self.tcp_trips }
     }
 
-    /// The time until a dial to an absent peer fails, in microseconds. It is the same for every dialler: either the host
-    /// is there and refuses, or it is gone.
+    /// The time until a dial to an absent peer fails, in microseconds. It is the same for every dialler: either the
+    /// host is there and refuses, or it is gone.
     pub(crate) fn fail(&self, seed: u64, absent: NodeIndex, round_trip: u64) -> u64 {
         let mut draw = (mix(mix(seed ^ 0xdead) ^ u64::from(absent)) % 100) as u32;
         for (share, time) in self.failures {

@@ -21,8 +21,8 @@ pub trait Observer {
     /// Called at intervals; `false` ends the run with the results so far.
     fn on_progress(&mut self, report: ProgressReport) -> bool;
 
-    /// Seconds of real time since some fixed moment; `None` without a clock. Only the scenario `scale`, which measures speed,
-    /// asks for it, and only its report differs from run to run.
+    /// Seconds of real time since some fixed moment; `None` without a clock. Only the scenario `scale`, which measures
+    /// speed, asks for it, and only its report differs from run to run.
     fn real_seconds(&mut self) -> Option<f64> {
         None
     }

@@ -33,8 +33,8 @@ pub enum Node {
 }
 
 impl Node {
-    /// A node of this library with an empty store. Its routing table takes in `known`, in this order and by the rules for
-    /// peers that have answered. `now` is the virtual time in microseconds.
+    /// A node of this library with an empty store. Its routing table takes in `known`, in this order and by the rules
+    /// for peers that have answered. `now` is the virtual time in microseconds.
     ///
     /// # Panics
     ///

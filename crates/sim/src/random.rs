@@ -1,7 +1,7 @@
 //! Random numbers from the seed, and the distributions of the models.
 //!
-//! Knows: streams of random numbers. Must not know: their use. Every stream has a name, so that a part of a simulation that
-//! draws more numbers does not change the numbers of another part.
+//! Knows: streams of random numbers. Must not know: their use. Every stream has a name, so that a part of a simulation
+//! that draws more numbers does not change the numbers of another part.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};

@@ -13,8 +13,8 @@ use libp2p_kad_dht::core::{DhtConfig, Input, Mode, Operation, QueryOptions};
 
 /// Churn in a network of our nodes: ends sessions and absences at their time.
 ///
-/// Each is a timer of the network whose token is the peer's index. Pass every [`NetworkEvent::Timer`] whose token is below
-/// [`Sessions::FIRST_FREE_TIMER`] to [`Sessions::on_timer`]; the tokens from there on are free for the scenario.
+/// Each is a timer of the network whose token is the peer's index. Pass every [`NetworkEvent::Timer`] whose token is
+/// below [`Sessions::FIRST_FREE_TIMER`] to [`Sessions::on_timer`]; the tokens from there on are free for the scenario.
 ///
 /// [`NetworkEvent::Timer`]: crate::NetworkEvent::Timer
 pub struct Sessions {
@@ -45,8 +45,8 @@ impl Sessions {
 
     /// Sessions drawn from this model and seed.
     ///
-    /// The peers in `boot` never go offline and are the contacts of nodes that join. `clients` is the share of joining nodes
-    /// that are clients, from 0 to 1.
+    /// The peers in `boot` never go offline and are the contacts of nodes that join. `clients` is the share of joining
+    /// nodes that are clients, from 0 to 1.
     pub fn new(seed: u64, churn: Churn, config: Arc<DhtConfig>, boot: Vec<NodeIndex>, clients: f64) -> Sessions {
         Sessions { churn, config, boot, clients, random: Random::new(seed, "life", 0) }
     }
@@ -60,8 +60,8 @@ impl Sessions {
         }
     }
 
-    /// Ends the session or the absence of this peer. A peer that comes back has an empty table and an empty store; three in
-    /// ten have a new id as well.
+    /// Ends the session or the absence of this peer. A peer that comes back has an empty table and an empty store;
+    /// three in ten have a new id as well.
     pub fn on_timer(&mut self, network: &mut Network, peer: NodeIndex) -> SessionChange {
         let (next, change) = if network.node(peer).is_present() {
             (peer, SessionChange::Offline(network.leave(peer)))

@@ -69,8 +69,8 @@ impl StockTable {
             found.extend(buckets.iter().flatten().map(|peer| (directory.position(*peer) ^ target, *peer)));
             found[from..].sort_unstable();
         };
-        // The entries of the target's own bucket share one bit more with it than the owner does, those of all later buckets
-        // as many as the owner, and those of each earlier bucket one bit less than those of the next.
+        // The entries of the target's own bucket share one bit more with it than the owner does, those of all later
+        // buckets as many as the owner, and those of each earlier bucket one bit less than those of the next.
         take(&mut found, self.buckets.get(shared..=shared).unwrap_or_default());
         if found.len() < n {
             take(&mut found, self.buckets.get(shared + 1..).unwrap_or_default());
@@ -110,8 +110,8 @@ impl TableModel {
         self.bucket_size.max(self.wide.checked_shr(prefix).unwrap_or(0))
     }
 
-    /// The entries of the table of `owner`: for each bucket, the farthest first, as many as fit of the peers that belong
-    /// there, chosen at random.
+    /// The entries of the table of `owner`: for each bucket, the farthest first, as many as fit of the peers that
+    /// belong there, chosen at random.
     pub fn candidates(
         &self,
         directory: &Directory,

@@ -4,8 +4,8 @@
 
 /// Counters of everything that happened in a network so far.
 ///
-/// A message is a request or an answer on the wire. The sizes are estimates of the encoded message, with peer ids of 38 bytes,
-/// the addresses of contacts, and 18 bytes of frame and fields, without the overhead of transports.
+/// A message is a request or an answer on the wire. The sizes are estimates of the encoded message, with peer ids of 38
+/// bytes, the addresses of contacts, and 18 bytes of frame and fields, without the overhead of transports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {

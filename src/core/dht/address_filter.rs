@@ -12,7 +12,8 @@ use multiaddr::Multiaddr;
 use super::*;
 
 impl Dht {
-    /// Removes from an input the addresses that this node does not admit. Returns `false` if nothing of the input remains.
+    /// Removes from an input the addresses that this node does not admit. Returns `false` if nothing of the input
+    /// remains.
     pub(super) fn filter_input(&mut self, input: &mut Input) -> bool {
         let peers = &self.peers;
         match input {

@@ -1,7 +1,8 @@
-//! Keeps records alive: reads pages of the store for the duties, runs the announcements that they ask for, and reports the
-//! outcomes.
+//! Keeps records alive: reads pages of the store for the duties, runs the announcements that they ask for, and reports
+//! the outcomes.
 //!
-//! Knows: which part of the node each step concerns. Must not know: when a duty is due, or which peers are to have a record.
+//! Knows: which part of the node each step concerns. Must not know: when a duty is due, or which peers are to have a
+//! record.
 
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use crate::core::query::{Machine, Region, RunningQuery};
 use crate::core::stats::Cause;
 use crate::core::storage::Duty;
 
-/// Timeout of a query that announces records. Source: a page of 256 records to 20 peers each, 60 deliveries at a time, takes
-/// a minute if each takes 0.7 s.
+/// Timeout of a query that announces records. Source: a page of 256 records to 20 peers each, 60 deliveries at a time,
+/// takes a minute if each takes 0.7 s.
 const RUN_TIME: Duration = Duration::from_secs(300);
 
 impl Dht {
@@ -130,7 +131,8 @@ impl Dht {
         }
     }
 
-    /// A peer stored a value here. If it is one of the k closest, this node need not replicate the value in this period.
+    /// A peer stored a value here. If it is one of the k closest, this node need not replicate the value in this
+    /// period.
     pub(super) fn on_stored_here(&mut self, event: &Event) {
         if let Event::RecordStored { key, from } = event
             && self.upkeep.replicates()
@@ -167,7 +169,8 @@ pub(super) fn changed_by(operation: &Operation, options: &QueryOptions) -> Optio
     Some((RecordId { place: key.key(), provider }, withdrawn))
 }
 
-/// The peers that a publication reached, by the first 64 bits of their keys; `None` if this node did not keep the record.
+/// The peers that a publication reached, by the first 64 bits of their keys; `None` if this node did not keep the
+/// record.
 fn reached(result: &Result<Answer, QueryError>) -> Option<Vec<u64>> {
     let report = match result {
         Ok(Answer::Published(published)) => &published.report,

@@ -28,8 +28,8 @@ impl Dht {
         }
     }
 
-    /// The driver reports a peer that is not connected, as mDNS does. This node probes it. While fewer than k peers are known,
-    /// it also becomes a boot node until it fails, since it may not be reported again; at most k peers do.
+    /// The driver reports a peer that is not connected, as mDNS does. This node probes it. While fewer than k peers are
+    /// known, it also becomes a boot node until it fails, since it may not be reported again; at most k peers do.
     fn on_reported(&mut self, now: Timestamp, contact: Arc<Contact>) {
         let (k, book) = (self.k(), &mut self.peers.book);
         let first: Vec<_> = book.boot_nodes().take(k).map(|named| *named.key()).collect();
@@ -43,8 +43,8 @@ impl Dht {
         self.want_more(now);
     }
 
-    /// A peer sends a request. If this network has no identify, the peer is dialled back; if that works, it can be probed like
-    /// any other.
+    /// A peer sends a request. If this network has no identify, the peer is dialled back; if that works, it can be
+    /// probed like any other.
     pub(super) fn on_request_from(&mut self, now: Timestamp, peer: PeerId, key: &Key) {
         let Some(from) = self.peers.on_request_without_identify(now, &peer, key) else { return };
         if !std::mem::replace(&mut self.no_identify, true) {
@@ -52,7 +52,8 @@ impl Dht {
             self.outputs.push_back(Output::Event(Event::NoIdentify));
         }
         let Some(contact) = from else { return };
-        // It counts as failed until it answers: a peer that dials from new addresses each time is not dialled back each time.
+        // It counts as failed until it answers: a peer that dials from new addresses each time is not dialled back each
+        // time.
         let (to, why) = (&contact.with_addrs([]), RequestError::Timeout);
         let failure = FailedRequest { now, asked: now, to, why, reported: true };
         self.peers.back_offs.on_failure(failure, false, &mut self.rng);
@@ -85,8 +86,8 @@ impl Dht {
         }
     }
 
-    /// A peer leaves the table if it has no address left at which it could be reached again, because other peers answered at all
-    /// of them.
+    /// A peer leaves the table if it has no address left at which it could be reached again, because other peers
+    /// answered at all of them.
     pub(super) fn on_disconnected(&mut self, now: Timestamp, peer: PeerId) {
         let key = Key::from(&peer);
         self.peers.table.on_disconnected(&peer);
@@ -105,8 +106,8 @@ impl Dht {
         }
     }
 
-    /// Removes an entry that has addresses, but only relayed ones (rule A19). Not called when other behaviours report addresses:
-    /// they come one by one, and the one without a relay may be the last.
+    /// Removes an entry that has addresses, but only relayed ones (rule A19). Not called when other behaviours report
+    /// addresses: they come one by one, and the one without a relay may be the last.
     pub(super) fn leave_if_relayed(&mut self, now: Timestamp, key: &Key) {
         let relayed = |contact: &Contact| contact.has_addrs() && !self.peers.is_routable(contact);
         if self.peers.table.get(key).is_some_and(|entry| relayed(&entry.contact)) {
@@ -187,8 +188,8 @@ impl Dht {
         }
     }
 
-    /// Queues a peer for a probe, if the table has a place for it. Candidates of one IP group take turns with those of other
-    /// groups; a peer of several groups counts for one of them.
+    /// Queues a peer for a probe, if the table has a place for it. Candidates of one IP group take turns with those of
+    /// other groups; a peer of several groups counts for one of them.
     pub(super) fn queue(&mut self, now: Timestamp, contact: Arc<Contact>) -> bool {
         let wanted = self.peers.has_place_for(now, &contact);
         if wanted {
@@ -231,8 +232,8 @@ impl Dht {
         }
     }
 
-    /// A probe or a check has ended, with an answer or without. A neighbour may name another neighbour that no lookup of this
-    /// node comes across.
+    /// A probe or a check has ended, with an answer or without. A neighbour may name another neighbour that no lookup
+    /// of this node comes across.
     pub(super) fn on_probed(&mut self, now: Timestamp, peer: &PeerId, response: Option<&Response>) {
         let purpose = self.probes.finished(peer);
         if let (Some(Purpose::Check), Some(response)) = (purpose, response) {
@@ -251,8 +252,8 @@ impl Dht {
         self.start_probes(now);
     }
 
-    /// A probe or a check has failed. If other addresses of the peer were reported meanwhile it is probed there: mDNS reports
-    /// each address on its own.
+    /// A probe or a check has failed. If other addresses of the peer were reported meanwhile it is probed there: mDNS
+    /// reports each address on its own.
     pub(super) fn on_probe_failed(&mut self, now: Timestamp, asked: &Arc<Contact>, why: RequestError) {
         self.on_probed(now, asked.peer(), None);
         if why.is_failed_dial()
@@ -264,8 +265,8 @@ impl Dht {
         }
     }
 
-    /// An entry did not answer. If it could not be reached, others may be gone with it: this node checks the next, and so on
-    /// until one answers.
+    /// An entry did not answer. If it could not be reached, others may be gone with it: this node checks the next, and
+    /// so on until one answers.
     fn on_check_failed(&mut self, now: Timestamp, key: &Key) {
         if self.peers.table.get(key).is_none_or(|entry| entry.is_unreachable())
             && let Some(next) = self.peers.challenge_next(now)
@@ -289,8 +290,8 @@ impl Dht {
         }
     }
 
-    /// If a peer waits for a place in the full bucket of `key`, checks one of the entries: the entry `key` itself if it is to be
-    /// `first`, or else the one that has been silent the longest.
+    /// If a peer waits for a place in the full bucket of `key`, checks one of the entries: the entry `key` itself if it
+    /// is to be `first`, or else the one that has been silent the longest.
     pub(super) fn challenge(&mut self, now: Timestamp, key: &Key, first: bool) {
         self.queue_challenge(now, key, first);
         self.start_probes(now);
@@ -324,7 +325,8 @@ impl Dht {
             Admission::Known | Admission::Crowded => return,
             Admission::Full => return self.challenge(now, contact.key(), false),
         };
-        // It may have stopped serving after it was asked: then its place is free for another, and nothing is reported of it.
+        // It may have stopped serving after it was asked: then its place is free for another, and nothing is reported
+        // of it.
         let declines = self.peers.declines(contact.key());
         if declines {
             self.peers.table.remove(contact.key());

@@ -142,7 +142,8 @@ impl Dht {
         }
     }
 
-    /// Ends a query. Requests that are merely late go on to their timeout, so that the table learns which peers are dead.
+    /// Ends a query. Requests that are merely late go on to their timeout, so that the table learns which peers are
+    /// dead.
     pub(super) fn finish(&mut self, now: Timestamp, mut query: Box<RunningQuery>, result: Result<Answer, QueryError>) {
         let id = query.id;
         self.forget(now, &query, QueryEnd::of(&result));
@@ -272,8 +273,8 @@ impl Dht {
     }
 }
 
-/// The peers that an answer names and that this node can ask: at most 2k, and not too many of one group. They are peers that
-/// others can reach, and the target itself.
+/// The peers that an answer names and that this node can ask: at most 2k, and not too many of one group. They are peers
+/// that others can reach, and the target itself.
 pub(super) fn named(peers: &Peers, config: &DhtConfig, target: &Key, response: &Response) -> Vec<Arc<Contact>> {
     let (Response::FindNode { closer } | Response::GetValue { closer, .. } | Response::GetProviders { closer, .. }) =
         response

@@ -30,7 +30,8 @@ impl Dht {
         (server, ServerContext { now, date: time.date, config, peers, storage, rng })
     }
 
-    /// Carries out what the server decided. A peer that no longer waits has no id and gets no reply, but its record is kept.
+    /// Carries out what the server decided. A peer that no longer waits has no id and gets no reply, but its record is
+    /// kept.
     fn serve(&mut self, now: Timestamp, to: PeerId, id: Option<InboundId>, served: Served) {
         if let Some(id) = id {
             if let Some(peer) = served.lost {
@@ -68,8 +69,8 @@ impl Dht {
         }
     }
 
-    /// Looks up a provider whose addresses are no longer known, unless it or too many others were looked up recently. The next
-    /// peer that asks for the content gets the addresses that were found.
+    /// Looks up a provider whose addresses are no longer known, unless it or too many others were looked up recently.
+    /// The next peer that asks for the content gets the addresses that were found.
     fn look_for(&mut self, now: Timestamp, peer: PeerId) {
         if self.is_full() || !self.provider_searches.begin(now, peer) {
             return;

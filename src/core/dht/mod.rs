@@ -157,8 +157,8 @@ impl Dht {
     ///
     /// # Errors
     ///
-    /// [`Busy`] if as many queries run as the configuration allows, or if as many operations of the store are pending. All
-    /// other errors come with the operation's [`QueryEvent::Finished`].
+    /// [`Busy`] if as many queries run as the configuration allows, or if as many operations of the store are pending.
+    /// All other errors come with the operation's [`QueryEvent::Finished`].
     pub fn start(&mut self, now: Timestamp, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
         let now = self.follow(now);
         self.make_way();
@@ -207,9 +207,9 @@ impl Dht {
         Ok(id)
     }
 
-    /// Contacts the peers of a saved routing table, of this node or of another. A peer enters the table only once it has
-    /// answered. Returns the number of peers that it contacts: those with an address that have not failed, 1024 at most. The
-    /// node looks up its own key among them at once.
+    /// Contacts the peers of a saved routing table, of this node or of another. A peer enters the table only once it
+    /// has answered. Returns the number of peers that it contacts: those with an address that have not failed, 1024 at
+    /// most. The node looks up its own key among them at once.
     ///
     /// With a store that keeps peers ([`Store::keeps_peers`]) this happens by itself.
     pub fn restore(&mut self, now: Timestamp, table: &RoutingSnapshot) -> usize {
@@ -272,8 +272,8 @@ impl Dht {
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
-        // Gives back the memory that a burst needed. In a process of many nodes it would be most of their memory; and memory
-        // that was given back a moment ago is quicker to use than memory that was kept and has left the caches.
+        // Gives back the memory that a burst needed. In a process of many nodes it would be most of their memory; and
+        // memory that was given back a moment ago is quicker to use than memory that was kept and has left the caches.
         if output.is_none() && self.outputs.capacity() > 0 {
             self.outputs = VecDeque::new();
         }
@@ -302,8 +302,8 @@ impl Dht {
         (at < Timestamp::MAX).then_some((at, why))
     }
 
-    /// Takes the results of pending operations from the store, and registers `waker` to be woken when there are more. Drivers of
-    /// a store that runs every operation at once need not call it.
+    /// Takes the results of pending operations from the store, and registers `waker` to be woken when there are more.
+    /// Drivers of a store that runs every operation at once need not call it.
     pub fn poll_store(&mut self, now: Timestamp, waker: &Waker) {
         self.follow(now);
         while let Some((ticket, done)) = self.storage.store().poll_done(waker) {

@@ -8,8 +8,8 @@ use super::*;
 use crate::core::message::{DialCause, Unreachable};
 use crate::core::peers::FailedRequest;
 
-/// While fewer than k peers are known, a query that has had an answer and waits only for dials gives these up after this time
-/// without another answer. Source: a little more than three round trips around the world.
+/// While fewer than k peers are known, a query that has had an answer and waits only for dials gives these up after
+/// this time without another answer. Source: a little more than three round trips around the world.
 pub(super) const DIAL_WAIT: Duration = Duration::from_millis(750);
 
 impl Dht {
@@ -39,7 +39,8 @@ impl Dht {
             return;
         }
         self.stats.sent[kind as usize] += 1;
-        // If the driver never begins with it, the timeout of its query ends a request of the application. Others need a bound.
+        // If the driver never begins with it, the timeout of its query ends a request of the application. Others need a
+        // bound.
         let by_app = query.as_ref().is_some_and(|(_, query)| query.by_app);
         let until = if by_app { None } else { Some(now + self.config.lookup.query_timeout) };
         let (of, parent) = query.as_ref().map_or((None, None), |(of, query)| (Some(*of), query.span.id()));
@@ -68,8 +69,8 @@ impl Dht {
         let request = self.requests.get(id)?;
         let lookup = &self.config.lookup;
         let entry = self.peers.table.get(request.to.key());
-        // A query that other peers have answered need not wait longer for one that failed before. A query without an answer
-        // does: `on_request_timeout` extends its deadlines.
+        // A query that other peers have answered need not wait longer for one that failed before. A query without an
+        // answer does: `on_request_timeout` extends its deadlines.
         let failures = match request.owner.query() {
             Some(_) => 0,
             None => entry.map_or(0, |entry| entry.failures().into()),
@@ -82,8 +83,8 @@ impl Dht {
         Some(query.map_or(deadlines, |query| deadlines.within(query.timeout)))
     }
 
-    /// Has the driver send a request. If the peer may not be dialled at any address, the request fails soon. Returns whether it
-    /// is sent.
+    /// Has the driver send a request. If the peer may not be dialled at any address, the request fails soon. Returns
+    /// whether it is sent.
     fn dispatch(&mut self, now: Timestamp, id: RequestId) -> bool {
         let Some(of) = self.requests.get_mut(id) else { return false };
         of.connected = self.peers.is_connected(of.to.key());
@@ -108,17 +109,17 @@ impl Dht {
         }
     }
 
-    /// Ends the requests that were not passed to the driver. This comes after the step that led to them, since each end may
-    /// make a query ask the next peer.
+    /// Ends the requests that were not passed to the driver. This comes after the step that led to them, since each end
+    /// may make a query ask the next peer.
     pub(super) fn end_refused(&mut self, now: Timestamp) {
         while let Some((id, why)) = self.refused.pop_front() {
             self.on_response(now, id, Err(why));
         }
     }
 
-    /// Sends a failed request once more, in three cases: its dial reached another peer, and the next dial will go to other
-    /// addresses; its dial may have collided with the peer's own dial; its connection closed, as idle ones do. Returns whether
-    /// it was sent.
+    /// Sends a failed request once more, in three cases: its dial reached another peer, and the next dial will go to
+    /// other addresses; its dial may have collided with the peer's own dial; its connection closed, as idle ones do.
+    /// Returns whether it was sent.
     fn send_again(&mut self, now: Timestamp, id: RequestId, why: RequestError) -> bool {
         let Some(request) = self.requests.get_mut(id) else { return false };
         let key = *request.to.key();
@@ -207,8 +208,8 @@ impl Dht {
         }
     }
 
-    /// Learns from the time that an answer took. It counts for the estimate of all peers only if its owner still waited for it:
-    /// otherwise one slow peer would make all others look slow.
+    /// Learns from the time that an answer took. It counts for the estimate of all peers only if its owner still waited
+    /// for it: otherwise one slow peer would make all others look slow.
     fn learn(&mut self, now: Timestamp, request: &InFlight, took: Duration) {
         if !request.dialled {
             self.peers.table.record(request.to.key(), took);
@@ -339,8 +340,8 @@ impl Dht {
         }
     }
 
-    /// Makes a query go on without a dial, if it has had an answer and waits only for dials that take far longer than most, or
-    /// if too few peers are known to tell what is long. Returns whether it does.
+    /// Makes a query go on without a dial, if it has had an answer and waits only for dials that take far longer than
+    /// most, or if too few peers are known to tell what is long. Returns whether it does.
     fn give_up_dial(&mut self, now: Timestamp, id: RequestId) -> bool {
         let Some(request) = self.requests.get(id).filter(|request| request.dials()) else { return false };
         let Owner::Query(of, tag) = request.owner else { return false };
@@ -363,8 +364,8 @@ impl Dht {
         true
     }
 
-    /// A request has timed out. A query without any answer has nothing better to do than to wait up to the longest limit. And
-    /// whatever the end of the request, a late answer shows how long the peer takes.
+    /// A request has timed out. A query without any answer has nothing better to do than to wait up to the longest
+    /// limit. And whatever the end of the request, a late answer shows how long the peer takes.
     fn on_request_timeout(&mut self, now: Timestamp, id: RequestId) {
         let most = self.config.lookup.request_timeout;
         if let Some(of) = self.requests.get(id).and_then(|request| request.owner.query())

@@ -87,7 +87,8 @@ pub enum Answer {
     Peer(FoundPeer),
     /// The result of [`Operation::Get`](super::Operation::Get).
     Value(Found),
-    /// The result of [`Operation::Put`](super::Operation::Put) and of [`Operation::Provide`](super::Operation::Provide).
+    /// The result of [`Operation::Put`](super::Operation::Put) and of
+    /// [`Operation::Provide`](super::Operation::Provide).
     Published(Published),
     /// The result of [`Operation::Providers`](super::Operation::Providers). The providers themselves came before, as
     /// [`QueryEvent::Provider`].
@@ -95,11 +96,11 @@ pub enum Answer {
     /// The result of [`Operation::Bootstrap`](super::Operation::Bootstrap).
     Bootstrapped(Bootstrapped),
     /// The result of [`Operation::Remove`](super::Operation::Remove) and of
-    /// [`Operation::StopProviding`](super::Operation::StopProviding): the store has forgotten it, as durably as it keeps
-    /// anything.
+    /// [`Operation::StopProviding`](super::Operation::StopProviding): the store has forgotten it, as durably as it
+    /// keeps anything.
     Forgotten(()),
-    /// The result of [`Operation::Records`](super::Operation::Records): what is kept, in order of the keyspace. Fewer items
-    /// than the limit mean that the end is reached.
+    /// The result of [`Operation::Records`](super::Operation::Records): what is kept, in order of the keyspace. Fewer
+    /// items than the limit mean that the end is reached.
     Records(Vec<Item>),
 }
 
@@ -137,10 +138,10 @@ from_answer! {
 pub struct Found {
     /// The best value found, valid by the verdict of the configured validator.
     ///
-    /// Its `expires` is the latest time that a holder names (field 777 of a record); `None` if no holder names one, and for
-    /// a value that this node published and keeps alive. It is neither the time until which this node keeps a copy of a value
-    /// without such a field, nor an end that the value states in a form of its own, as an IPNS record does. Its `publisher`
-    /// is what the holder says, and is not authenticated.
+    /// Its `expires` is the latest time that a holder names (field 777 of a record); `None` if no holder names one, and
+    /// for a value that this node published and keeps alive. It is neither the time until which this node keeps a copy
+    /// of a value without such a field, nor an end that the value states in a form of its own, as an IPNS record does.
+    /// Its `publisher` is what the holder says, and is not authenticated.
     pub record: Record,
     /// The first peer that had it; `None` if this node kept it.
     pub from: Option<PeerId>,
@@ -150,8 +151,8 @@ pub struct Found {
     pub outdated: Vec<PeerId>,
     /// The peers that answered without a value.
     pub missing: Vec<PeerId>,
-    /// The peers that get this value in the background, nearest to the key first: those of the k closest known that held
-    /// an older one, none, or one that is not valid. Whether they take it is not reported.
+    /// The peers that get this value in the background, nearest to the key first: those of the k closest known that
+    /// held an older one, none, or one that is not valid. Whether they take it is not reported.
     pub corrected: Vec<PeerId>,
     /// The peer that gets a short-lived copy in the background, so that later reads end sooner: the closest that held
     /// none, where it is not among the k closest
@@ -203,7 +204,8 @@ pub struct ProvidersFound {
 pub struct FoundPeer {
     /// The peer with its addresses.
     pub peer: PeerRecord,
-    /// How far the addresses can be trusted: whether the peer was reached, answered before, or is only known from others.
+    /// How far the addresses can be trusted: whether the peer was reached, answered before, or is only known from
+    /// others.
     pub evidence: Evidence,
     /// The requests of the query and their ends.
     pub report: Report,

@@ -88,31 +88,32 @@ pub enum Input {
     /// The application names a peer that serves the DHT: a first contact. Addresses that the address policy refuses are
     /// reported by [`Event::AddrsRefused`].
     AddPeer(Arc<Contact>),
-    /// Addresses of a peer became known, in order of preference. Addresses that come within a second are one list, whether
-    /// they come at once or one by one; a new list comes before the addresses known so far. While the peer is connected they
-    /// count as its own word, as identify reports it. Otherwise they count as a rumour about a peer that is present, as
-    /// mDNS reports it: the peer is tried if the table has room for it and its back-off has expired. Peers named in answers
-    /// are no such report.
+    /// Addresses of a peer became known, in order of preference. Addresses that come within a second are one list,
+    /// whether they come at once or one by one; a new list comes before the addresses known so far. While the peer is
+    /// connected they count as its own word, as identify reports it. Otherwise they count as a rumour about a peer that
+    /// is present, as mDNS reports it: the peer is tried if the table has room for it and its back-off has expired.
+    /// Peers named in answers are no such report.
     Discovered(Arc<Contact>),
     /// A connection to a peer is up where there was none, or a further one at an address that was dialled.
     Connected {
         /// The peer.
         peer: PeerId,
-        /// The address at which it was dialled; `None` if it dialled this node. Like the other one it shows in which network
-        /// the peer is, whatever the peer says ([`DiversityConfig`](super::config::DiversityConfig)).
+        /// The address at which it was dialled; `None` if it dialled this node. Like the other one it shows in which
+        /// network the peer is, whatever the peer says ([`DiversityConfig`](super::config::DiversityConfig)).
         outbound_addr: Option<Multiaddr>,
-        /// The address from which it dialled this node; `None` if this node dialled, or if the address is unknown. It is never
-        /// passed on, and dialled only by [`Output::DialBack`].
+        /// The address from which it dialled this node; `None` if this node dialled, or if the address is unknown. It
+        /// is never passed on, and dialled only by [`Output::DialBack`].
         inbound_addr: Option<Multiaddr>,
     },
-    /// A peer was dialled and not reached at these addresses. Comes before the end of the requests that waited for the dial,
-    /// or after [`Input::Connected`] where the peer was reached at another address meanwhile. A driver that never has
-    /// several addresses to choose from need not report it.
+    /// A peer was dialled and not reached at these addresses. Comes before the end of the requests that waited for the
+    /// dial, or after [`Input::Connected`] where the peer was reached at another address meanwhile. A driver that never
+    /// has several addresses to choose from need not report it.
     DialFailed {
         /// The peer.
         peer: PeerId,
-        /// The addresses at which it was not reached, and the reasons, [`DialCause::Unknown`] if unknown. An address at which
-        /// another peer answered is not used again for this one, and one without a transport does not delay the others.
+        /// The addresses at which it was not reached, and the reasons, [`DialCause::Unknown`] if unknown. An address at
+        /// which another peer answered is not used again for this one, and one without a transport does not delay the
+        /// others.
         addrs: Vec<(Multiaddr, DialCause)>,
     },
     /// The last connection to a peer closed.
@@ -148,14 +149,15 @@ pub enum Input {
         /// Its result.
         done: Done,
     },
-    /// The driver makes a connection for a request, or waits for one that is being made. From now on the peer may be late.
+    /// The driver makes a connection for a request, or waits for one that is being made. From now on the peer may be
+    /// late.
     Dialling {
         /// The id given in [`Output::Send`].
         id: RequestId,
     },
-    /// The first byte of a request is written, or of the negotiation of a stream for it: the peer's time begins. Until a
-    /// driver reports this or [`Input::Dialling`], a request waits for as long as its query does, and nothing is held against
-    /// the peer. A driver that has to send again reports it again.
+    /// The first byte of a request is written, or of the negotiation of a stream for it: the peer's time begins. Until
+    /// a driver reports this or [`Input::Dialling`], a request waits for as long as its query does, and nothing is held
+    /// against the peer. A driver that has to send again reports it again.
     Sent {
         /// The id given in [`Output::Send`].
         id: RequestId,
@@ -182,8 +184,9 @@ pub enum Input {
 #[non_exhaustive]
 pub enum Output {
     /// Send this request, and dial the peer at these addresses if necessary. Report both by [`Input::Dialling`] and
-    /// [`Input::Sent`]. Ends in one [`Input::Response`], unless [`Output::Cancel`] comes first. Comes again under the same id
-    /// where that response says that the peer was not reached, or that its connection closed, and another dial is worth it.
+    /// [`Input::Sent`]. Ends in one [`Input::Response`], unless [`Output::Cancel`] comes first. Comes again under the
+    /// same id where that response says that the peer was not reached, or that its connection closed, and another dial
+    /// is worth it.
     Send {
         /// The peer with its addresses.
         to: Arc<Contact>,
@@ -197,10 +200,10 @@ pub enum Output {
         /// The id of the request.
         id: RequestId,
     },
-    /// Dial a connected peer once more, on a new connection, at the address from which it dialled this node: nothing else
-    /// shows where it can be reached. If it is reached there, report [`Input::Connected`], otherwise nothing. Comes outside
-    /// the public network alone, once a connection, if the peer sends a request and no [`Input::Serves`] ever said that it
-    /// serves. A driver without connections need not do it.
+    /// Dial a connected peer once more, on a new connection, at the address from which it dialled this node: nothing
+    /// else shows where it can be reached. If it is reached there, report [`Input::Connected`], otherwise nothing.
+    /// Comes outside the public network alone, once a connection, if the peer sends a request and no [`Input::Serves`]
+    /// ever said that it serves. A driver without connections need not do it.
     DialBack {
         /// The peer.
         peer: PeerId,
@@ -282,8 +285,8 @@ pub enum Event {
         /// The news; [`QueryEvent::Finished`] comes once, last.
         event: QueryEvent,
     },
-    /// The node serves others from now on, or no longer; reported for the first decision too. It comes from a driver that
-    /// chooses the mode, as the libp2p behaviour does; the core itself does not report it.
+    /// The node serves others from now on, or no longer; reported for the first decision too. It comes from a driver
+    /// that chooses the mode, as the libp2p behaviour does; the core itself does not report it.
     ModeChanged {
         /// The mode from now on.
         mode: Mode,
@@ -304,10 +307,10 @@ pub enum Event {
         /// The peer that stored it.
         from: PeerId,
     },
-    /// A value that this node had put has given way to another one under its key, which is newer by the validator: a peer
-    /// stored it here, or a read or an announcement met it. This node keeps the other one as if a peer had stored it, marked
-    /// as [`superseded`](super::record::Record::superseded), and no longer announces its own. To have its own value stand,
-    /// the application puts it again.
+    /// A value that this node had put has given way to another one under its key, which is newer by the validator: a
+    /// peer stored it here, or a read or an announcement met it. This node keeps the other one as if a peer had stored
+    /// it, marked as [`superseded`](super::record::Record::superseded), and no longer announces its own. To have its
+    /// own value stand, the application puts it again.
     Superseded {
         /// The key.
         key: RecordKey,
@@ -327,9 +330,9 @@ pub enum Event {
         /// The addresses that are refused.
         addrs: Vec<Multiaddr>,
     },
-    /// Peers connect and ask, but for seconds nothing said whether they serve or where they listen. With libp2p this means
-    /// that this swarm, or theirs, lacks `identify::Behaviour`; without it a node knows few peers beyond those that it was
-    /// given. Reported once.
+    /// Peers connect and ask, but for seconds nothing said whether they serve or where they listen. With libp2p this
+    /// means that this swarm, or theirs, lacks `identify::Behaviour`; without it a node knows few peers beyond those
+    /// that it was given. Reported once.
     NoIdentify,
     /// A peer broke a rule of the protocol.
     PeerMisbehaved {
@@ -348,8 +351,8 @@ pub enum ModeReason {
     Chosen,
     /// The choice was left to the node, and a confirmed external address says that it can be reached.
     ExternalAddr,
-    /// The choice was left to the node, which has no confirmed external address and lost none a moment ago: it never had
-    /// one, or was no server when the choice was left to it.
+    /// The choice was left to the node, which has no confirmed external address and lost none a moment ago: it never
+    /// had one, or was no server when the choice was left to it.
     NoExternalAddr,
     /// The choice was left to the node, which has had no confirmed external address for as long as its configuration
     /// (`with_server_hold`) allows.

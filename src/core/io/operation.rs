@@ -54,14 +54,15 @@ pub enum Operation {
         /// The key.
         key: RecordKey,
     },
-    /// Stop announcing that this node provides some content; a provide of it that still runs ends as cancelled. The records
-    /// at other peers expire in their time.
+    /// Stop announcing that this node provides some content; a provide of it that still runs ends as cancelled. The
+    /// records at other peers expire in their time.
     StopProviding {
         /// The content's multihash.
         key: RecordKey,
     },
-    /// Join the network: look up this node's own key, then a key in every bucket farther away than the closest neighbour. A
-    /// bootstrap that is started while another runs ends with it, with the same result, and reports no steps of its own.
+    /// Join the network: look up this node's own key, then a key in every bucket farther away than the closest
+    /// neighbour. A bootstrap that is started while another runs ends with it, with the same result, and reports no
+    /// steps of its own.
     Bootstrap,
     /// List what is kept here, a page at a time, in order of the keyspace.
     Records {
@@ -169,21 +170,23 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// The number of holders that a get finds or a publication makes. Default: that of the record configuration.
     pub quorum: Option<Quorum>,
-    /// The number of peers or providers that are enough. Ten times k peers at most; more than k take several lookups, and
-    /// about two requests a peer. Default: k peers, and as many providers as
+    /// The number of peers or providers that are enough. Ten times k peers at most; more than k take several lookups,
+    /// and about two requests a peer. Default: k peers, and as many providers as
     /// [`LimitConfig::providers_per_query`](crate::core::config::LimitConfig) allows.
     pub limit: Option<NonZeroUsize>,
-    /// The number of disjoint paths of the lookup. A get along several paths ends when each of them has led to a value and
-    /// as many peers hold one as its quorum asks for. Default: [`LookupConfig::paths`](crate::core::config::LookupConfig).
+    /// The number of disjoint paths of the lookup. A get along several paths ends when each of them has led to a value
+    /// and as many peers hold one as its quorum asks for. Default:
+    /// [`LookupConfig::paths`](crate::core::config::LookupConfig).
     pub paths: Option<NonZeroUsize>,
-    /// Whether a get asks all of the k closest peers, however many holders it finds before. Default: it ends at its quorum.
+    /// Whether a get asks all of the k closest peers, however many holders it finds before. Default: it ends at its
+    /// quorum.
     pub thorough: bool,
-    /// The lifetime of a value that is put, here and at other peers, from now on; a second at least. It is announced again
-    /// until then. Default: for as long as this node announces it, and at other peers up to
+    /// The lifetime of a value that is put, here and at other peers, from now on; a second at least. It is announced
+    /// again until then. Default: for as long as this node announces it, and at other peers up to
     /// [`RecordConfig::value_ttl`](crate::core::config::RecordConfig) more.
     pub expires_in: Option<Duration>,
-    /// Whether a put leaves the value out of this node's own store: then it is not announced again either, and expires at the
-    /// peers that took it. Default: it is kept here.
+    /// Whether a put leaves the value out of this node's own store: then it is not announced again either, and expires
+    /// at the peers that took it. Default: it is kept here.
     pub not_kept: bool,
     /// Whether to report each step.
     pub progress: bool,

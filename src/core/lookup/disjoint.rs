@@ -3,23 +3,23 @@
 //! Knows: the paths, and to which of them a peer belongs. Must not know: how one path searches.
 //!
 //! Each path searches for the nearest peer alone, from seeds of its own. A peer that one path has asked is not asked by
-//! another, which only learns whether it answered. So a peer that misleads one path misleads no other. When the searches
-//! are over, the paths take turns to fill the k results, each with its nearest. For each path that was misled, k/d
-//! (rounded up) accomplices of a liar get in, and no more while the other paths have peers to offer, however near to the
-//! key the accomplices claim to be.
+//! another, which only learns whether it answered. So a peer that misleads one path misleads no other. When the
+//! searches are over, the paths take turns to fill the k results, each with its nearest. For each path that was misled,
+//! k/d (rounded up) accomplices of a liar get in, and no more while the other paths have peers to offer, however near
+//! to the key the accomplices claim to be.
 //!
-//! A path ends once its nearest peer has answered, and an accomplice answers. So before the fill a few more paths seek a
-//! second opinion: each starts from the nearest peer that one of the paths knew before it learnt of its own nearest, and
-//! passed over. If the peer that named that nearest lied, the second opinion does not depend on it. It costs less than a
-//! path from seeds does, since honest peers have led to where it starts. If all paths found the same peer, all may have
-//! been misled by peers that work together, and it takes d/2 opinions. If they differ, either liars and honest peers both
-//! had their say, or a path ended early at a peer that another had asked, and one opinion is enough.
+//! A path ends once its nearest peer has answered, and an accomplice answers. So before the fill a few more paths seek
+//! a second opinion: each starts from the nearest peer that one of the paths knew before it learnt of its own nearest,
+//! and passed over. If the peer that named that nearest lied, the second opinion does not depend on it. It costs less
+//! than a path from seeds does, since honest peers have led to where it starts. If all paths found the same peer, all
+//! may have been misled by peers that work together, and it takes d/2 opinions. If they differ, either liars and honest
+//! peers both had their say, or a path ended early at a peer that another had asked, and one opinion is enough.
 //!
-//! Peers named during the fill stand beside those that the path had found, and the two lists take turns within the path's
-//! share: a liar that is asked as late as that cannot push out what an honest search has found.
+//! Peers named during the fill stand beside those that the path had found, and the two lists take turns within the
+//! path's share: a liar that is asked as late as that cannot push out what an honest search has found.
 //!
-//! The paths that still search share the α slots; a path that has ended, or found no peer alive, leaves its share to the
-//! others.
+//! The paths that still search share the α slots; a path that has ended, or found no peer alive, leaves its share to
+//! the others.
 //!
 //! *Dropped:* d complete lookups side by side (libp2p-kad), which ask every Sybil that any path names.
 
@@ -207,16 +207,16 @@ impl Disjoint {
         Next::Wait
     }
 
-    /// Begins second opinions while there are too few of them and there is a peer to start from. Returns whether it began
-    /// any.
+    /// Begins second opinions while there are too few of them and there is a peer to start from. Returns whether it
+    /// began any.
     fn seek_opinions(&mut self) -> bool {
         let nearest_of = |path: &Path| path.in_play().next().map(|contact| *contact.key());
         let found: BTreeSet<Key> = self.paths.iter().filter_map(nearest_of).collect();
         // Agreement of all paths proves little where liars work together: it takes more opinions to find them out.
         let wanted = if found.len() > 1 { 1 } else { self.shape.paths / 2 };
         let missing = wanted.saturating_sub(self.paths.len() - self.shape.paths);
-        // One start from each path at most, so that no path provides two opinions before each has provided one. The starts
-        // nearest to the target come first: from there a single honest answer is enough.
+        // One start from each path at most, so that no path provides two opinions before each has provided one. The
+        // starts nearest to the target come first: from there a single honest answer is enough.
         let mut starts: BTreeMap<Distance, &Arc<Contact>> = BTreeMap::new();
         for path in &self.paths[..self.shape.paths] {
             let distance = |contact: &Contact| self.target.distance(contact.key());
@@ -236,8 +236,8 @@ impl Disjoint {
         count > 0
     }
 
-    /// The peers that each path may add to the results, nearest first: those that its search found, and those named to it
-    /// since the fill began.
+    /// The peers that each path may add to the results, nearest first: those that its search found, and those named to
+    /// it since the fill began.
     fn lists(&self) -> impl Iterator<Item = [impl Iterator<Item = &Arc<Contact>>; 2]> {
         // A path that learnt of a peer after another had asked it does not know how that ended: the claim does.
         let in_play = |contact: &&Arc<Contact>| self.state(contact).is_in_play();
@@ -277,8 +277,9 @@ impl Disjoint {
         if count(PeerState::Answered) == self.shape.count {
             return Next::Done;
         }
-        // More places change which peers the paths name in turn, but not those in the first places: so the results stay the
-        // same while late ones are waited for, and the further places only decide which peers are asked beside them.
+        // More places change which peers the paths name in turn, but not those in the first places: so the results stay
+        // the same while late ones are waited for, and the further places only decide which peers are asked beside
+        // them.
         let places = self.shape.count + count(PeerState::Late) + self.shape.spare;
         let unasked = in_turn(self.lists(), places).into_iter().find(|peer| self.state(peer) == PeerState::Unasked);
         match unasked {
@@ -335,8 +336,8 @@ impl Disjoint {
     }
 }
 
-/// Up to `count` distinct contacts, one of each path in turn. A path alternates between its two lists, and takes from the
-/// other where one has none left.
+/// Up to `count` distinct contacts, one of each path in turn. A path alternates between its two lists, and takes from
+/// the other where one has none left.
 fn in_turn<'a, I>(lists: impl Iterator<Item = [I; 2]>, count: usize) -> Vec<Arc<Contact>>
 where
     I: Iterator<Item = &'a Arc<Contact>>,

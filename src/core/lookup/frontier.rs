@@ -59,8 +59,8 @@ pub(crate) struct LookupPeer {
 const CHANCES: u8 = 2;
 
 /// A lookup stops believing an answer once this many more of the peers that it alone named have failed than have
-/// answered. Source: where 30 % of all entries are dead, the first two fail in one of eleven honest answers, whose peers
-/// others name too.
+/// answered. Source: where 30 % of all entries are dead, the first two fail in one of eleven honest answers, whose
+/// peers others name too.
 const DOUBT: i32 = 2;
 
 /// The peers that a lookup knows, by distance.
@@ -107,8 +107,8 @@ impl Frontier {
 
     /// Adds a peer, or further addresses to a known one. Returns whether the peer is new.
     ///
-    /// A failed peer that is named again with addresses at which it was not tried gets another chance: otherwise the first
-    /// peer to answer with a wrong address could hide it.
+    /// A failed peer that is named again with addresses at which it was not tried gets another chance: otherwise the
+    /// first peer to answer with a wrong address could hide it.
     pub(crate) fn add(&mut self, contact: &Arc<Contact>) -> bool {
         let distance = self.target.distance(contact.key());
         // From the 64th answer on, all answers share the last bit.

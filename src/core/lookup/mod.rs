@@ -112,8 +112,8 @@ impl Lookup {
         with!(self, lookup => lookup.closest())
     }
 
-    /// The peers that answered and are among the closest known ones, once the search is over. Empty before that, and along
-    /// several paths, whose results are joined only at the end.
+    /// The peers that answered and are among the closest known ones, once the search is over. Empty before that, and
+    /// along several paths, whose results are joined only at the end.
     pub(crate) fn settled(&self) -> Vec<Arc<Contact>> {
         match self {
             Lookup::Single(path) => path.settled(),
@@ -165,8 +165,8 @@ impl Lookup {
         with!(self, lookup => lookup.referrers(key))
     }
 
-    /// A peer is about to fail because its referrers have no share of the dial budget left. It gets another chance as soon
-    /// as another peer names it.
+    /// A peer is about to fail because its referrers have no share of the dial budget left. It gets another chance as
+    /// soon as another peer names it.
     pub(crate) fn on_refused(&mut self, key: &Key) {
         if let Lookup::Single(path) = self {
             path.on_refused(key);

@@ -1,11 +1,12 @@
 //! One lookup along one path.
 //!
-//! Knows: which peers were named, which answered, which to ask next, when the lookup is done. Must not know: other paths.
+//! Knows: which peers were named, which answered, which to ask next, when the lookup is done. Must not know: other
+//! paths.
 //!
-//! The lookup searches until the β closest peers have answered, then asks the rest of the k closest at once, and is done
-//! when the k closest that are neither dead nor overdue have all answered. A peer that fails is replaced by the next
-//! closest. A late one is too, so that its replacement has answered by the time the late peer is overdue and the lookup
-//! no longer waits for it. A late answer still counts.
+//! The lookup searches until the β closest peers have answered, then asks the rest of the k closest at once, and is
+//! done when the k closest that are neither dead nor overdue have all answered. A peer that fails is replaced by the
+//! next closest. A late one is too, so that its replacement has answered by the time the late peer is overdue and the
+//! lookup no longer waits for it. A late answer still counts.
 //!
 //! While every answer leads nearer, a few requests in flight find the way as fast as many do, and cheaper. So the
 //! search starts β wide and widens towards α with every answer or failure that does not help.
@@ -85,8 +86,9 @@ impl Path {
     /// As [`Lookup::on_refused`](super::Lookup::on_refused).
     pub(crate) fn on_refused(&mut self, from: &Key) {
         let Some(peer) = self.frontier.get_mut(from) else { return };
-        // The failure that follows is not the peer's. Without addresses and with one chance more, it is tried again as soon
-        // as another peer names it; and what counts for its answer here cancels what the failure counts against it.
+        // The failure that follows is not the peer's. Without addresses and with one chance more, it is tried again as
+        // soon as another peer names it; and what counts for its answer here cancels what the failure counts against
+        // it.
         peer.contact = peer.contact.with_addrs([]);
         peer.chances += 1;
         if self.shape.wary {
@@ -162,8 +164,8 @@ impl Path {
         self.shape.count += 1;
     }
 
-    /// The peers never asked that the path knew before any answer named its nearest, nearest first: if that answer was a
-    /// lie, these do not depend on it.
+    /// The peers never asked that the path knew before any answer named its nearest, nearest first: if that answer was
+    /// a lie, these do not depend on it.
     pub(crate) fn independent(&self) -> impl Iterator<Item = &Arc<Contact>> {
         let since = self.frontier.in_play().next().map_or(0, |peer| peer.since);
         let unasked = self.frontier.iter().filter(|peer| peer.state == PeerState::Unasked);

@@ -200,7 +200,8 @@ mod along_several_paths {
     const TWO: Shape =
         Shape { count: 4, parallelism: 4, resiliency: 1, paths: 2, spare: 0, frontier: 100, wary: false };
 
-    /// Answers every request with the peers that `names` returns, until the lookup is done. Returns the peers that were asked.
+    /// Answers every request with the peers that `names` returns, until the lookup is done. Returns the peers that were
+    /// asked.
     fn walk(lookup: &mut Lookup, names: impl Fn(&Key) -> Vec<Arc<Contact>>) -> Vec<Arc<Contact>> {
         let mut everyone = Vec::new();
         loop {

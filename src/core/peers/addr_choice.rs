@@ -18,17 +18,18 @@ use crate::core::key::Key;
 use crate::core::message::{DialCause, Unreachable};
 use crate::core::time::Timestamp;
 
-/// Maximum number of addresses at which a peer is dialled at once. Source: most dials are answered in a round trip or not at
-/// all; four are IPv4 and IPv6 by two transports, and what one wrong list costs others. The same number in addition of
-/// transports by which no peer was reached yet: this node may lack them, which the DNS transport does not report.
+/// Maximum number of addresses at which a peer is dialled at once. Source: most dials are answered in a round trip or
+/// not at all; four are IPv4 and IPv6 by two transports, and what one wrong list costs others. The same number in
+/// addition of transports by which no peer was reached yet: this node may lack them, which the DNS transport does not
+/// report.
 const DIALLED_AT_ONCE: usize = 4;
-/// Maximum number of those with the same host and transport, which differ only by their ports. Source: the one before a restart
-/// and the one after it.
+/// Maximum number of those with the same host and transport, which differ only by their ports. Source: the one before a
+/// restart and the one after it.
 const DIALLED_OF_A_KIND: usize = 2;
 
 impl Peers {
-    /// The peer with only those of its addresses that the policy admits and that are not this node's own, unless it is this
-    /// node. Returns the same contact if that is all of them.
+    /// The peer with only those of its addresses that the policy admits and that are not this node's own, unless it is
+    /// this node. Returns the same contact if that is all of them.
     pub(crate) fn filtered(&self, contact: &Arc<Contact>) -> Arc<Contact> {
         contact.filtered(|addr| self.policy.admits(addr) && !self.is_own(contact, addr))
     }
@@ -43,8 +44,8 @@ impl Peers {
         self.policy == AddressPolicy::Any || contact.raw_addrs().iter().any(|addr| self.policy.routes(addr))
     }
 
-    /// Filters all that is known again after this node's own addresses changed. Returns the peers that were removed from the
-    /// table.
+    /// Filters all that is known again after this node's own addresses changed. Returns the peers that were removed
+    /// from the table.
     pub(crate) fn refilter(&mut self, now: Timestamp) -> Vec<PeerId> {
         let changed = |contact: &Arc<Contact>| {
             let filtered = self.filtered(contact);
@@ -87,7 +88,8 @@ impl Peers {
         if self.is_connected(key) { AddrSource::Peer } else { AddrSource::Hearsay }
     }
 
-    /// A peer that answered, as it enters the table. An entry keeps its addresses: the connection reveals where it answered.
+    /// A peer that answered, as it enters the table. An entry keeps its addresses: the connection reveals where it
+    /// answered.
     pub(crate) fn contact_for_table(&self, asked: &Arc<Contact>) -> Arc<Contact> {
         match self.table.get(asked.key()).filter(|entry| entry.contact.has_addrs()) {
             Some(entry) => Arc::clone(&entry.contact),
@@ -96,9 +98,9 @@ impl Peers {
         }
     }
 
-    /// A peer with its first-hand addresses or, if there are none, with those of the book and those it was asked at: what the
-    /// table has of it, and hands out. Hearsay is left out since it counts for IP groups that the peer may have nothing to
-    /// do with, and would keep the peer out if these are crowded.
+    /// A peer with its first-hand addresses or, if there are none, with those of the book and those it was asked at:
+    /// what the table has of it, and hands out. Hearsay is left out since it counts for IP groups that the peer may
+    /// have nothing to do with, and would keep the peer out if these are crowded.
     fn best_known(&self, key: &Key, asked: &Arc<Contact>) -> Arc<Contact> {
         self.first_hand(key).unwrap_or_else(|| {
             let known = self.book.get(key).map(|known| self.with_hearsay(known, asked));
@@ -155,10 +157,11 @@ impl Peers {
         self.book.get(key).or_else(|| self.table.get(key).map(|entry| &entry.contact)).cloned()
     }
 
-    /// A peer that another one named, as it is to be asked; `None` for this node, and for a peer without a known address.
+    /// A peer that another one named, as it is to be asked; `None` for this node, and for a peer without a known
+    /// address.
     ///
-    /// Known addresses come before those it was named with: a peer that names another one with wrong addresses must not make
-    /// it look dead, nor have it dialled at more than a few of them.
+    /// Known addresses come before those it was named with: a peer that names another one with wrong addresses must not
+    /// make it look dead, nor have it dialled at more than a few of them.
     pub(crate) fn contact_to_ask(&self, named: &Arc<Contact>) -> Option<Arc<Contact>> {
         let key = named.key();
         if key == self.local.key() {
@@ -171,11 +174,12 @@ impl Peers {
         }
     }
 
-    /// A peer with the addresses at which to dial it now: at most [`DIALLED_AT_ONCE`], and few of one host and transport, so
-    /// that useless ones of one kind leave room for others. Hearsay has a budget in which the `referrers`, which named the peer,
-    /// have shares ([`DialHistory`](super::dials::DialHistory)); names that stand for any number of addresses are not dialled
-    /// on hearsay at all. On `trial` a peer is not dialled at an address that only it claims: a peer that connects, tells
-    /// another's addresses and hangs up must not choose what this node dials. A peer that is connected costs nothing.
+    /// A peer with the addresses at which to dial it now: at most [`DIALLED_AT_ONCE`], and few of one host and
+    /// transport, so that useless ones of one kind leave room for others. Hearsay has a budget in which the
+    /// `referrers`, which named the peer, have shares ([`DialHistory`](super::dials::DialHistory)); names that stand
+    /// for any number of addresses are not dialled on hearsay at all. On `trial` a peer is not dialled at an address
+    /// that only it claims: a peer that connects, tells another's addresses and hangs up must not choose what this node
+    /// dials. A peer that is connected costs nothing.
     pub(crate) fn choose_dial_addrs(
         &mut self,
         now: Timestamp,
@@ -238,9 +242,9 @@ impl Peers {
         Ok(chosen)
     }
 
-    /// A dial of a peer failed at these addresses, perhaps while it was reached at another one: then it is at none of those
-    /// that this node could have reached. Returns the peer if it is removed from the table, since it is not connected and no
-    /// address is left that it claimed itself or answered at.
+    /// A dial of a peer failed at these addresses, perhaps while it was reached at another one: then it is at none of
+    /// those that this node could have reached. Returns the peer if it is removed from the table, since it is not
+    /// connected and no address is left that it claimed itself or answered at.
     pub(crate) fn on_dial_failed(
         &mut self,
         now: Timestamp,

@@ -1,10 +1,10 @@
 //! The peers that are left alone for a while since they failed, and why. Other modules hold no peers back.
 //!
-//! Knows: failures in a row, at which addresses, and whether another peer gave a sign of life in between. Must not know: the
-//! routing table, or why a peer would be asked.
+//! Knows: failures in a row, at which addresses, and whether another peer gave a sign of life in between. Must not
+//! know: the routing table, or why a peer would be asked.
 //!
-//! A peer is held back if its dial failed, or if it failed repeatedly without an answer in between. One failed request alone
-//! does not hold a peer back: packets are lost, connections close, and the next lookup may well be answered.
+//! A peer is held back if its dial failed, or if it failed repeatedly without an answer in between. One failed request
+//! alone does not hold a peer back: packets are lost, connections close, and the next lookup may well be answered.
 //!
 //! A failure counts only if the peer was asked after the back-off of its last one, so one restart of a peer is one
 //! failure. An outage ends at the first sign of life after eight entries (or all, if there are fewer) failed in a row;
@@ -28,9 +28,9 @@ use crate::core::key::Key;
 use crate::core::message::RequestError;
 use crate::core::time::Timestamp;
 
-/// Number of failures of table entries, with no answer from any peer in between, that are taken for an outage of this node's
-/// own network; fewer if the table has fewer entries. Source: if one entry in four were dead, more than in any table, this
-/// many in a row would happen once in 65,000 times.
+/// Number of failures of table entries, with no answer from any peer in between, that are taken for an outage of this
+/// node's own network; fewer if the table has fewer entries. Source: if one entry in four were dead, more than in any
+/// table, this many in a row would happen once in 65,000 times.
 const OUTAGE: usize = 8;
 
 /// The back-offs of all peers, bounded in number: the one that ends soonest makes room.
@@ -86,9 +86,9 @@ impl BackOffs {
         self.peers.get(contact.key()).is_some_and(|known| known.holds(now, contact))
     }
 
-    /// Why a peer is held back, for the report of a query that would ask it. The first query that comes across a failed dial
-    /// reports that failure, later ones that the peer is held back. If the node itself asks (`asked` is false), the failure
-    /// is left for a query to report.
+    /// Why a peer is held back, for the report of a query that would ask it. The first query that comes across a failed
+    /// dial reports that failure, later ones that the peer is held back. If the node itself asks (`asked` is false),
+    /// the failure is left for a query to report.
     pub(crate) fn reason(&mut self, key: &Key, asked: bool) -> Option<RequestError> {
         let known = self.peers.get_mut(key)?;
         let first = !known.reported;
@@ -132,8 +132,8 @@ impl BackOffs {
         !outage
     }
 
-    /// If there is no room for one more, forgets peers whose failures are too old to count, or else the one whose back-off
-    /// ends soonest.
+    /// If there is no room for one more, forgets peers whose failures are too old to count, or else the one whose
+    /// back-off ends soonest.
     fn make_room(&mut self, now: Timestamp) {
         if self.peers.len() < self.limit {
             return;

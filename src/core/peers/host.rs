@@ -21,8 +21,8 @@ pub(crate) enum Host {
 }
 
 impl Host {
-    /// The host that is dialled; of an address through a relay that is the relay's. `None` for an address of no host on a
-    /// network, such as memory.
+    /// The host that is dialled; of an address through a relay that is the relay's. `None` for an address of no host on
+    /// a network, such as memory.
     pub(crate) fn of(addr: &[u8]) -> Option<Host> {
         Some(match RawHost::parse(addr)? {
             RawHost::Ip(IpAddr::V4(ip)) => Host::V4(ip.to_bits()),
@@ -35,8 +35,8 @@ impl Host {
         })
     }
 
-    /// Its network, whose hosts one owner is likely to control: 24 bits of an IPv4 address, 48 of an IPv6 one. All names are
-    /// one network, since what they stand for cannot be seen.
+    /// Its network, whose hosts one owner is likely to control: 24 bits of an IPv4 address, 48 of an IPv6 one. All
+    /// names are one network, since what they stand for cannot be seen.
     pub(crate) fn network(self) -> Host {
         match self {
             Host::V4(ip) => Host::V4(ip & !0xff),
@@ -51,9 +51,9 @@ pub(crate) fn is_open_ended(addr: &[u8]) -> bool {
     matches!(Protocol::from_bytes(addr), Ok((Protocol::Dnsaddr(_), _)))
 }
 
-/// The transport of an address: a hash of the protocols that it names, without their values and without the peer at its end.
-/// Port 0 and unspecified IP addresses do count: transports refuse them with the error that they have for addresses of
-/// other transports.
+/// The transport of an address: a hash of the protocols that it names, without their values and without the peer at its
+/// end. Port 0 and unspecified IP addresses do count: transports refuse them with the error that they have for
+/// addresses of other transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Transport(u64);
 

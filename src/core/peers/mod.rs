@@ -62,8 +62,8 @@ struct Link {
     asked: Option<Timestamp>,
 }
 
-/// A peer that sends requests but has said nothing of itself for this long since the first of them has no identify. Source:
-/// identify takes two round trips.
+/// A peer that sends requests but has said nothing of itself for this long since the first of them has no identify.
+/// Source: identify takes two round trips.
 const SILENT: Duration = Duration::from_secs(2);
 
 impl Peers {
@@ -86,8 +86,8 @@ impl Peers {
         is_connected(&self.links, key)
     }
 
-    /// A connection to a peer is up, with its other `end` at this address, as far as that is known; `inbound` if the peer
-    /// dialled.
+    /// A connection to a peer is up, with its other `end` at this address, as far as that is known; `inbound` if the
+    /// peer dialled.
     pub(crate) fn on_connected(&mut self, now: Timestamp, key: &Key, end: Option<&Multiaddr>, inbound: bool) {
         let host = end.and_then(|addr| Host::of(addr.as_ref()));
         let link = self.links.entry(*key).or_default();
@@ -102,8 +102,8 @@ impl Peers {
         self.book.set_connected(key, false);
     }
 
-    /// The peer that sends a record over a connection, for the store to charge it. `place` is its own key, `key` that of the
-    /// record, which the `k` closest peers are to hold.
+    /// The peer that sends a record over a connection, for the store to charge it. `place` is its own key, `key` that
+    /// of the record, which the `k` closest peers are to hold.
     pub(crate) fn sender(&self, peer: &PeerId, place: &Key, key: &Key, k: usize) -> Sender {
         let mut sender = Sender::new(*peer);
         sender.group = self.table.seen_group(peer).map(IpGroup::id);
@@ -115,15 +115,15 @@ impl Peers {
         sender
     }
 
-    /// Whether a connected peer is worth a try: it says that it serves our protocol or, in a network without identify, says
-    /// nothing.
+    /// Whether a connected peer is worth a try: it says that it serves our protocol or, in a network without identify,
+    /// says nothing.
     pub(crate) fn may_serve(&self, key: &Key) -> bool {
         let unknown = !self.identified && self.policy != AddressPolicy::Public;
         self.links.get(key).is_some_and(|link| link.serves.unwrap_or(unknown))
     }
 
-    /// A peer sends a request. `Some` if it is plain by now that there is no identify: with the address from which it dialled
-    /// if that is worth a dial, which it is once a connection, and not in the public network.
+    /// A peer sends a request. `Some` if it is plain by now that there is no identify: with the address from which it
+    /// dialled if that is worth a dial, which it is once a connection, and not in the public network.
     pub(crate) fn on_request_without_identify(
         &mut self,
         now: Timestamp,
@@ -169,7 +169,8 @@ impl Peers {
             && self.table.admits(now, contact)
     }
 
-    /// The entry to ask whether it is alive if peers wait for a place in the bucket of `key` ([`RoutingTable::challenge`]).
+    /// The entry to ask whether it is alive if peers wait for a place in the bucket of `key`
+    /// ([`RoutingTable::challenge`]).
     pub(crate) fn challenge(&mut self, now: Timestamp, key: &Key, first: bool) -> Option<Arc<Contact>> {
         self.table.challenge(now, key, first, |key| is_connected(&self.links, key))
     }
@@ -234,8 +235,8 @@ impl Peers {
         }
     }
 
-    /// The peers to begin a lookup with: the `count` closest of the table and, if it holds fewer, boot nodes. Peers that are
-    /// held back come in addition: the lookup does not ask them, but reports them.
+    /// The peers to begin a lookup with: the `count` closest of the table and, if it holds fewer, boot nodes. Peers
+    /// that are held back come in addition: the lookup does not ask them, but reports them.
     pub(crate) fn seeds(&self, now: Timestamp, target: &Key, count: usize) -> Vec<Arc<Contact>> {
         let mut held = Vec::new();
         let mut seeds = self.table.closest_of_all(target, count, |_, entry| {

@@ -146,9 +146,10 @@ fn would_be_closest(target: &Key, closest: &[Arc<Contact>], key: &Key, k: usize)
     closest.iter().filter(|peer| target.distance(peer.key()) < distance).count() < k
 }
 
-/// The lifetime of a copy at a peer when `nearer` nodes are nearer to the key: it halves with every k nodes between the peer
-/// and the closest node. Source: the Kademlia paper, §4.1, asks for a lifetime exponentially inversely proportional to the
-/// number of nodes between; since k of them halve it, the copies along a whole path live hardly longer than one.
+/// The lifetime of a copy at a peer when `nearer` nodes are nearer to the key: it halves with every k nodes between the
+/// peer and the closest node. Source: the Kademlia paper, §4.1, asks for a lifetime exponentially inversely
+/// proportional to the number of nodes between; since k of them halve it, the copies along a whole path live hardly
+/// longer than one.
 fn copy_ttl(remaining: Duration, nearer: f64, k: usize) -> Duration {
     let between = (nearer - 1.0).max(0.0);
     remaining.mul_f64(0.5_f64.powf(between / k as f64))

@@ -2,10 +2,10 @@
 //!
 //! Knows: the results of lookups. Must not know: their purpose.
 //!
-//! A peer that answers a lookup names the k closest to the target, dead or not. So all peers as near to the target as the
-//! farthest of these are known: a ball. The k closest to another key are known as soon as the balls of some lookups cover
-//! all keys as near to it as the k-th closest known peer. *A ball that reached to the k-th living peer would claim too
-//! much: no answer names the living peers beyond the k-th named one.*
+//! A peer that answers a lookup names the k closest to the target, dead or not. So all peers as near to the target as
+//! the farthest of these are known: a ball. The k closest to another key are known as soon as the balls of some lookups
+//! cover all keys as near to it as the k-th closest known peer. *A ball that reached to the k-th living peer would
+//! claim too much: no answer names the living peers beyond the k-th named one.*
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use crate::core::contact::Contact;
 use crate::core::key::{Distance, Key};
 
-/// Depth of the search for gaps, in bits beyond the prefix that a key shares with its k-th closest peer. Source: a cell of
-/// this size holds a sixteenth of k peers.
+/// Depth of the search for gaps, in bits beyond the prefix that a key shares with its k-th closest peer. Source: a cell
+/// of this size holds a sixteenth of k peers.
 const GRAIN: u32 = 4;
 
 /// The joint result of several lookups.
@@ -63,7 +63,8 @@ impl Coverage {
         all.into_iter().cloned().collect()
     }
 
-    /// A region in which there may be unknown peers that belong to the `count` closest to `key`; `None` if those are known.
+    /// A region in which there may be unknown peers that belong to the `count` closest to `key`; `None` if those are
+    /// known.
     pub(crate) fn gap(&self, key: &Key, count: usize) -> Option<Cell> {
         if self.is_whole() {
             return None;
@@ -81,8 +82,8 @@ impl Coverage {
         self.gap_within(Cell { key: *key, bits }, (key, radius), bits + GRAIN)
     }
 
-    /// The same for more peers than one lookup finds: the nearest region that is not known completely. Its size follows from
-    /// the smallest ball.
+    /// The same for more peers than one lookup finds: the nearest region that is not known completely. Its size follows
+    /// from the smallest ball.
     pub(crate) fn next_gap(&self, key: &Key, count: usize) -> Option<Cell> {
         if self.is_whole() {
             return None;

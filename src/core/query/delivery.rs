@@ -1,8 +1,8 @@
 //! Sends one message to the k closest peers, and keeps account of who took it.
 //!
-//! Knows: the peers to address, and which acknowledged. Must not know: how the peers were found. A peer that fails or is
-//! late is replaced by the next in rank, though the answer of a late one still counts. Peers that refuse are replaced once
-//! all have answered, unless most of them refuse.
+//! Knows: the peers to address, and which acknowledged. Must not know: how the peers were found. A peer that fails or
+//! is late is replaced by the next in rank, though the answer of a late one still counts. Peers that refuse are
+//! replaced once all have answered, unless most of them refuse.
 
 use std::sync::Arc;
 
@@ -81,8 +81,8 @@ impl Delivery {
         Some(Step::Ask(Arc::clone(&next.contact), self.request.clone(), DELIVERY))
     }
 
-    /// Gives the places of the peers that refused to others, once all have answered and most took it. Returns whether there
-    /// are such places.
+    /// Gives the places of the peers that refused to others, once all have answered and most took it. Returns whether
+    /// there are such places.
     pub(crate) fn replace_refusals(&mut self) -> bool {
         let count = |state| self.targets.iter().filter(|target| target.state == state).count();
         let replaced = count(TargetState::Waiting) == 0
@@ -125,8 +125,8 @@ impl Delivery {
         }
     }
 
-    /// Writes into the report the peers that took the message, the best first, and those whose answers are outstanding: to a
-    /// connected one it was sent, any other was not reached in time. Returns how many took it.
+    /// Writes into the report the peers that took the message, the best first, and those whose answers are outstanding:
+    /// to a connected one it was sent, any other was not reached in time. Returns how many took it.
     pub(crate) fn conclude(&mut self, cx: &Context<'_>, report: &mut Report) -> usize {
         let acknowledged = self.targets.iter().filter(|target| target.state == TargetState::Acknowledged);
         report.acknowledged = acknowledged.map(|target| *target.contact.peer()).collect();

@@ -4,8 +4,9 @@
 //! not: the addresses that others name may be wrong or a lie. If it was not reached, the named addresses are still the
 //! result, as hearsay: the peer may be behind a relay, or reachable for others.
 //!
-//! Peers name the k closest to the key that they are asked for, and none farther away. If more than k are wanted, further
-//! lookups go into the nearest region of the keyspace that is not known yet, until enough are known to be the closest.
+//! Peers name the k closest to the key that they are asked for, and none farther away. If more than k are wanted,
+//! further lookups go into the nearest region of the keyspace that is not known yet, until enough are known to be the
+//! closest.
 //!
 //! Among 400 nodes, 40 closest peers were the true ones in 10 of 10 lookups, with 80 requests each; one lookup for 40
 //! named 30 right ones. *Dropped:* ending `find_peer` with the first address heard, which lets any peer misdirect; and
@@ -63,8 +64,8 @@ struct Beyond {
 
 /// Maximum number of closest peers that can be asked for, as a multiple of k. Source: what a page for people shows.
 const MAX_TIMES_K: usize = 10;
-/// Maximum number of lookups for each k peers wanted. Source: two are usual; a region of the keyspace whose peers all fail
-/// must not be searched forever.
+/// Maximum number of lookups for each k peers wanted. Source: two are usual; a region of the keyspace whose peers all
+/// fail must not be searched forever.
 const LOOKUPS: usize = 8;
 
 impl Find {

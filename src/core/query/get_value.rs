@@ -1,9 +1,9 @@
 //! Finds the best value under a key.
 //!
-//! The value that this node keeps counts as the first; every further one is validated and compared. The query ends as soon
-//! as its quorum of peers holds a value, or when the lookup ends if it is thorough or finds too few. Along several disjoint
-//! paths it ends early only when each of them has led to a value, so that no path decides alone. Unless the query is
-//! cancelled, the peers that lack the best value get it afterwards.
+//! The value that this node keeps counts as the first; every further one is validated and compared. The query ends as
+//! soon as its quorum of peers holds a value, or when the lookup ends if it is thorough or finds too few. Along several
+//! disjoint paths it ends early only when each of them has led to a value, so that no path decides alone. Unless the
+//! query is cancelled, the peers that lack the best value get it afterwards.
 //!
 //! A get that ends below its quorum fails, with the best value in the error, instead of passing that value off as
 //! agreed upon.
@@ -60,8 +60,8 @@ struct BestValue {
     equals: Vec<Arc<Contact>>,
     /// The latest time of expiry that a holder names; `None` if no holder names one.
     expires: Option<Timestamp>,
-    /// The time of expiry that the application sees: not one that only this node's own rule sets for a copy that it keeps,
-    /// and none for an own value, which this node keeps alive.
+    /// The time of expiry that the application sees: not one that only this node's own rule sets for a copy that it
+    /// keeps, and none for an own value, which this node keeps alive.
     reported_expires: Option<Timestamp>,
 }
 
@@ -158,8 +158,8 @@ impl GetValue {
         self.conclude(cx).map(|best| best.reported())
     }
 
-    /// Number of holders that count for the quorum. Along several paths, many holders that one path led to are no quorum:
-    /// while fewer paths have led to one than the quorum asks for, each counts for one.
+    /// Number of holders that count for the quorum. Along several paths, many holders that one path led to are no
+    /// quorum: while fewer paths have led to one than the quorum asks for, each counts for one.
     fn reached(&self) -> usize {
         let Some((led, all)) = self.paths() else { return self.held };
         let independent = led + usize::from(self.held_here);

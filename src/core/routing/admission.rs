@@ -2,10 +2,10 @@
 //!
 //! Knows: which peers wait, and the group of each. Must not know: how a trial goes.
 //!
-//! Groups take turns, whatever their number of candidates; within a group it is first come, first served. When the queue
-//! is full, the newest candidate of the longest group is dropped for one of a shorter group; a candidate of the longest
-//! group itself is turned away, and can come again. So a network that floods the queue delays only itself. Peers without
-//! a group, such as those at loopback addresses, form one group.
+//! Groups take turns, whatever their number of candidates; within a group it is first come, first served. When the
+//! queue is full, the newest candidate of the longest group is dropped for one of a shorter group; a candidate of the
+//! longest group itself is turned away, and can come again. So a network that floods the queue delays only itself.
+//! Peers without a group, such as those at loopback addresses, form one group.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};

@@ -37,14 +37,14 @@ struct Challenge {
     next: Timestamp,
 }
 
-/// Pause after an entry answered a challenge, before another of its bucket is challenged. Source: a peer restarts within
-/// that time.
+/// Pause after an entry answered a challenge, before another of its bucket is challenged. Source: a peer restarts
+/// within that time.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
-/// Pause after the second answer in a row and all that follow. Source: half of the interval in which entries are checked
-/// anyway. Any failure in the bucket ends it.
+/// Pause after the second answer in a row and all that follow. Source: half of the interval in which entries are
+/// checked anyway. Any failure in the bucket ends it.
 const NEXT_PAUSE: Duration = Duration::from_secs(300);
-/// A peer that gave a sign of life this recently is alive, unless its connection has just closed. Source: a process takes
-/// as long to end and start again.
+/// A peer that gave a sign of life this recently is alive, unless its connection has just closed. Source: a process
+/// takes as long to end and start again.
 const MOMENT: Duration = Duration::from_secs(2);
 
 /// Number of entries that a bucket allocates at first.
@@ -103,8 +103,8 @@ impl Bucket {
         true
     }
 
-    /// Makes an entry of a peer that is none and has just answered, if there is room. It may replace questionable entries,
-    /// which are returned, but never a live one. `None` if there is no room.
+    /// Makes an entry of a peer that is none and has just answered, if there is room. It may replace questionable
+    /// entries, which are returned, but never a live one. `None` if there is no room.
     pub(crate) fn insert(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) -> Option<Vec<PeerId>> {
         if !self.has_room(capacity) {
             return None;
@@ -144,7 +144,8 @@ impl Bucket {
         self.waiting.len() > 0 && self.challenge.asked.is_none() && self.challenge.next <= now
     }
 
-    /// Makes an entry questionable that is unreachable, if a peer waits that was seen later. Returns whether there is one.
+    /// Makes an entry questionable that is unreachable, if a peer waits that was seen later. Returns whether there is
+    /// one.
     pub(crate) fn demote_unreachable(&mut self) -> bool {
         let waiting = &self.waiting;
         let gone = |entry: &&mut TableEntry| entry.is_unreachable() && waiting.has_later(entry.last_seen);

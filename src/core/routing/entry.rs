@@ -11,8 +11,8 @@ use crate::core::time::Timestamp;
 /// Failures in a row after which an entry is questionable: not handed out, and the first to be replaced. One that could
 /// not be dialled is not handed out even before that.
 pub(crate) const QUESTIONABLE_AFTER: u8 = 2;
-/// Failures in a row after which an entry is removed. Source: with the back-offs between them and the checks that follow
-/// each, a dead peer is dialled three times within a minute; the five of the Kademlia paper cost two dials more.
+/// Failures in a row after which an entry is removed. Source: with the back-offs between them and the checks that
+/// follow each, a dead peer is dialled three times within a minute; the five of the Kademlia paper cost two dials more.
 pub(crate) const FORGOTTEN_AFTER: u8 = 3;
 
 /// 48 bytes: a process that runs many nodes has millions of them.

@@ -140,8 +140,8 @@ impl RoutingTable {
         self.on_removed(removed)
     }
 
-    /// A waiting peer to try for a place that a missing or questionable entry at `key` leaves: one of the same bucket if
-    /// that has room, or else one that would be a neighbour.
+    /// A waiting peer to try for a place that a missing or questionable entry at `key` leaves: one of the same bucket
+    /// if that has room, or else one that would be a neighbour.
     pub(crate) fn next_waiting(&mut self, now: Timestamp, key: &Key) -> Option<Arc<Contact>> {
         let index = self.index(key);
         let room = self.buckets[index].has_room(self.capacity(index));

@@ -30,8 +30,8 @@ pub struct RoutingSnapshot {
 }
 
 impl RoutingSnapshot {
-    /// Up to `count` peers to try when the table is restored: those that have addresses and are not questionable, those in
-    /// the table for longest first.
+    /// Up to `count` peers to try when the table is restored: those that have addresses and are not questionable, those
+    /// in the table for longest first.
     pub(crate) fn longest_known(&self, count: usize) -> Vec<Arc<Contact>> {
         let mut entries: Vec<_> = self
             .entries()
@@ -82,8 +82,8 @@ pub struct EntrySnapshot {
     pub since: Timestamp,
     /// When it last answered, or sent a request.
     pub last_seen: Timestamp,
-    /// When its answer last helped a lookup: it named new peers, or had the value or the providers that were looked for.
-    /// `None` if it never did.
+    /// When its answer last helped a lookup: it named new peers, or had the value or the providers that were looked
+    /// for. `None` if it never did.
     pub last_useful: Option<Timestamp>,
     /// Failures in a row since it last answered.
     pub failures: u32,

@@ -270,8 +270,8 @@ fn those_to_be_checked_are_the_failing_then_the_longest_silent() {
     assert_eq!(table.due(at(800), 2, check_at), order[..2]);
 }
 
-/// A table whose farthest bucket is full of entries that were last seen a second apart, the first of them at 0 s, with a
-/// peer that has waited for a place there since 100 s.
+/// A table whose farthest bucket is full of entries that were last seen a second apart, the first of them at 0 s, with
+/// a peer that has waited for a place there since 100 s.
 fn challenged() -> (RoutingTable, Vec<Arc<Contact>>) {
     let mut table = table("0", 4);
     let entries: Vec<_> = (0..4).map(|i| contact(&format!("1{i:03b}"))).collect();

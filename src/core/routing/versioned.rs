@@ -1,7 +1,7 @@
 //! How a routing table is serialized: with a version, so that an application can keep it for years.
 //!
-//! Knows: the fields of [`RoutingSnapshot`]. Must not know: any format. Within a version fields are only ever added: one
-//! that an older writer did not know is empty, one that a newer writer added is ignored.
+//! Knows: the fields of [`RoutingSnapshot`]. Must not know: any format. Within a version fields are only ever added:
+//! one that an older writer did not know is empty, one that a newer writer added is ignored.
 
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};

@@ -15,8 +15,8 @@ use crate::core::key::{Distance, Key};
 use crate::core::rtt::RoundTrip;
 use crate::core::time::Timestamp;
 
-/// A peer that answered within this time is likely to be alive still: the fastest of these is tried first, then the others,
-/// the last to answer first. Source: of the peers that IPFS nodes meet, one in ten is gone after it.
+/// A peer that answered within this time is likely to be alive still: the fastest of these is tried first, then the
+/// others, the last to answer first. Source: of the peers that IPFS nodes meet, one in ten is gone after it.
 const FRESH: Duration = Duration::from_secs(600);
 
 /// In the order in which they answered, the latest last.

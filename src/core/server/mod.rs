@@ -1,7 +1,7 @@
 //! The server side of the six RPCs: answers the requests of peers from the table and the store.
 //!
-//! Knows: the rules for each request, and which requests wait for the store. Must not know: streams, or the queries of this
-//! node. A request that breaks a rule is refused without an answer (rule A63).
+//! Knows: the rules for each request, and which requests wait for the store. Must not know: streams, or the queries of
+//! this node. A request that breaks a rule is refused without an answer (rule A63).
 //!
 //! Providers are handed out in random order, because a long list does not fit into a message and readers stop at a
 //! limit. A provider record without addresses gets those that this node knows.
@@ -78,8 +78,8 @@ enum StoreRequest {
     AddProvider(ProviderRecord),
 }
 
-/// The requests of peers that wait for the store. A request whose peer is gone counts until the store has run its operation,
-/// since it takes up the store until then.
+/// The requests of peers that wait for the store. A request whose peer is gone counts until the store has run its
+/// operation, since it takes up the store until then.
 #[derive(Debug, Default)]
 pub(crate) struct Server {
     next: InboundTicket,
@@ -204,8 +204,8 @@ fn check_key(request: &Request) -> Result<(), Misbehaviour> {
     if (1..=max).contains(&len) { Ok(()) } else { Err(Misbehaviour::BadKey) }
 }
 
-/// The k closest peers with addresses, without the peer that asks. If the target is the id of a peer whose addresses are
-/// known, that peer comes first: be it this node itself, a client, or the peer that asks (rule A38).
+/// The k closest peers with addresses, without the peer that asks. If the target is the id of a peer whose addresses
+/// are known, that peer comes first: be it this node itself, a client, or the peer that asks (rule A38).
 fn find_node(cx: &mut ServerContext<'_>, from: &Key, preimage: &Bytes) -> Served {
     let mut closer = closest(cx, from, &Key::hash(preimage));
     if let Some(target) = PeerId::from_bytes(preimage).ok().and_then(|peer| peer_with_addrs(cx.peers, &peer)) {
@@ -223,15 +223,15 @@ fn peer_with_addrs(peers: &mut Peers, peer: &PeerId) -> Option<Arc<Contact>> {
     contact.filter(|contact| contact.has_addrs()).map(|contact| contact.at_most(MAX_FIRST_HAND))
 }
 
-/// The k closest peers to name in an answer: none that could not be reached since it last answered, although this node itself
-/// gives those another chance (rule A30).
+/// The k closest peers to name in an answer: none that could not be reached since it last answered, although this node
+/// itself gives those another chance (rule A30).
 fn closest(cx: &ServerContext<'_>, from: &Key, key: &Key) -> Vec<Arc<Contact>> {
     let count = cx.config.lookup.replication.get();
     cx.peers.table.closest(key, count, |key, entry| key != from && !entry.is_unreachable() && entry.contact.has_addrs())
 }
 
-/// The provider record that a peer announces for itself; records for other peers are ignored. Without an address that other
-/// peers can use, it is refused (rule A42).
+/// The provider record that a peer announces for itself; records for other peers are ignored. Without an address that
+/// other peers can use, it is refused (rule A42).
 fn announced(
     cx: &mut ServerContext<'_>,
     from: &PeerId,

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-/// The upper ends of the ranges, each included in its own; one more range has no end. Source: from a round trip within a
-/// data centre to the time of a query ([`DEFAULT_QUERY_TIMEOUT`](crate::core::config::LookupConfig::DEFAULT_QUERY_TIMEOUT)).
+/// The upper ends of the ranges, each included in its own; one more range has no end. Source: from a round trip within
+/// a data centre to the time of a query
+/// ([`DEFAULT_QUERY_TIMEOUT`](crate::core::config::LookupConfig::DEFAULT_QUERY_TIMEOUT)).
 pub const BOUNDS: [Duration; 13] = [
     Duration::from_millis(5),
     Duration::from_millis(10),

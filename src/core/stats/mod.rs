@@ -13,8 +13,8 @@ pub use query_end::QueryEnd;
 pub use super::io::QueryKind;
 use super::message::{Kind, RequestError};
 
-/// Counters of what a node did since it started. With the feature `serde` each counter is written by its name, as in the
-/// metrics.
+/// Counters of what a node did since it started. With the feature `serde` each counter is written by its name, as in
+/// the metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
@@ -31,7 +31,8 @@ pub struct Stats {
     /// Requests that failed or timed out, by the index of the reason in [`RequestError::REASONS`].
     #[cfg_attr(feature = "serde", serde(with = "named::reasons"))]
     pub failures: [u64; RequestError::REASONS.len()],
-    /// Requests not sent because the peer is held back after failures ([`BackOffConfig`](super::config::BackOffConfig)).
+    /// Requests not sent because the peer is held back after failures
+    /// ([`BackOffConfig`](super::config::BackOffConfig)).
     pub held_back: u64,
     /// Requests cancelled, by kind.
     #[cfg_attr(feature = "serde", serde(with = "named::kinds"))]
@@ -74,7 +75,8 @@ pub struct RoundTrips {
     pub took: Durations,
 }
 
-/// The times that queries of one kind took to one kind of end. A cancelled query counts up to the last event before that.
+/// The times that queries of one kind took to one kind of end. A cancelled query counts up to the last event before
+/// that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -155,7 +157,8 @@ pub struct Levels {
     pub own: usize,
 }
 
-/// The reasons why a dial did not lead to a connection. `already_dialled`: another part of the program is dialling the peer.
+/// The reasons why a dial did not lead to a connection. `already_dialled`: another part of the program is dialling the
+/// peer.
 pub const DIAL_FAILURES: [&str; 5] = ["no_address", "unreachable", "wrong_peer", "denied", "already_dialled"];
 
 /// Counters of what a driver did to carry requests, and current numbers. The driver keeps them.

@@ -2,8 +2,8 @@
 //!
 //! Knows: the store, the validator, and the waiters. Must not know: what a reply looks like or what a query does next.
 //!
-//! An operation that takes time is pending here under its ticket, and [`Storage::on_done`] returns its result with its waiter.
-//! Of the valid PUTs of peers to one key, one is with the store and one waits (`write_queue`).
+//! An operation that takes time is pending here under its ticket, and [`Storage::on_done`] returns its result with its
+//! waiter. Of the valid PUTs of peers to one key, one is with the store and one waits (`write_queue`).
 
 #[cfg(test)]
 mod tests;
@@ -21,8 +21,8 @@ use super::time::Timestamp;
 use super::validate::InvalidValue;
 use write_queue::WriteQueue;
 
-/// Number of a peer's request that waits for the store. It is never used twice, unlike the driver's id for the request: that
-/// is free again once the peer has disconnected, while the store may still be at work.
+/// Number of a peer's request that waits for the store. It is never used twice, unlike the driver's id for the request:
+/// that is free again once the peer has disconnected, while the store may still be at work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct InboundTicket(pub(crate) u64);
 

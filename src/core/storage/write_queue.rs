@@ -2,16 +2,16 @@
 //!
 //! Knows: which of two that wait goes before the other. Must not know: what is kept, or how the store judges.
 //!
-//! However many peers write to one key, the store works at one PUT of it at a time, and a better value is kept after one
-//! more. Where the validator prefers neither, the peers of one IP group take turns with those of others.
+//! However many peers write to one key, the store works at one PUT of it at a time, and a better value is kept after
+//! one more. Where the validator prefers neither, the peers of one IP group take turns with those of others.
 
 use std::cmp::Ordering;
 
 use super::Waiter;
 use crate::core::store::{Put, Sender};
 
-/// Maximum number of recent writers remembered for a key. Source: more groups than this writing to one key at once are an
-/// attack.
+/// Maximum number of recent writers remembered for a key. Source: more groups than this writing to one key at once are
+/// an attack.
 const MAX_WRITERS: usize = 64;
 
 #[derive(Debug)]

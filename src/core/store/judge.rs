@@ -1,7 +1,7 @@
 //! Decides inside the write whether a value may replace the stored one.
 //!
-//! Knows: the validator, sequence numbers and lifetimes. Must not know: how a store keeps values. Whether a value is valid
-//! was checked before: a judge checks no signature, so it costs little inside a transaction.
+//! Knows: the validator, sequence numbers and lifetimes. Must not know: how a store keeps values. Whether a value is
+//! valid was checked before: a judge checks no signature, so it costs little inside a transaction.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -51,14 +51,14 @@ impl Judge {
         Judge { swaps: false, ..self }
     }
 
-    /// Lets every value replace every other, unless a higher sequence number was stored under the key: for tests, and for
-    /// filling a store by hand.
+    /// Lets every value replace every other, unless a higher sequence number was stored under the key: for tests, and
+    /// for filling a store by hand.
     pub fn of_the_last() -> Judge {
         Judge::new(Arc::new(TheLast), Duration::MAX)
     }
 
-    /// The record to keep when `new` arrives where `old` is stored, and where a value with sequence number `remembered` was
-    /// stored before. An `old` that has expired at `now` does not count.
+    /// The record to keep when `new` arrives where `old` is stored, and where a value with sequence number `remembered`
+    /// was stored before. An `old` that has expired at `now` does not count.
     ///
     /// # Errors
     ///
@@ -90,8 +90,8 @@ impl Judge {
         Ok(Judged { superseded, record })
     }
 
-    /// Which of two valid values of one key is better, whatever ages and lifetimes they claim. Senders choose those freely, so a
-    /// preference that depends on them counts as equal.
+    /// Which of two valid values of one key is better, whatever ages and lifetimes they claim. Senders choose those
+    /// freely, so a preference that depends on them counts as equal.
     pub(crate) fn compare(&self, one: &Record, other: &Record) -> Ordering {
         let date = one.received.max(other.received);
         if self.validator.same(&one.key, &one.value, &other.value) {
@@ -114,9 +114,9 @@ impl fmt::Debug for Judge {
     }
 }
 
-/// Merges the stored value with the same value sent again, perhaps in another encoding, of which the shorter one stays. An own
-/// value stays as it is when a peer sends it back. So no peer can shorten a value's lifetime by sending it with a short one,
-/// or set the publisher of a value that this node published.
+/// Merges the stored value with the same value sent again, perhaps in another encoding, of which the shorter one stays.
+/// An own value stays as it is when a peer sends it back. So no peer can shorten a value's lifetime by sending it with
+/// a short one, or set the publisher of a value that this node published.
 fn again(old: &Record, new: Record) -> Record {
     if new.own {
         return Record { announced: old.announced.max(new.announced), ..new };

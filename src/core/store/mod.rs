@@ -89,8 +89,8 @@ use libp2p_identity::PeerId;
 /// }
 /// ```
 pub trait Store: Send {
-    /// Runs `op` and returns its result, or begins it and returns `None`: then [`Store::poll_done`] returns the result later,
-    /// under `ticket`. The caller chooses tickets, each unique among the pending operations.
+    /// Runs `op` and returns its result, or begins it and returns `None`: then [`Store::poll_done`] returns the result
+    /// later, under `ticket`. The caller chooses tickets, each unique among the pending operations.
     fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done>;
 
     /// The result of the next pending operation that has ended; if there is none yet, registers `waker` (in place of an
@@ -107,8 +107,8 @@ pub trait Store: Send {
         false
     }
 
-    /// When the next item expires, so that the node can sleep until then; `None` if no item expires. It is in the past while
-    /// expired items linger.
+    /// When the next item expires, so that the node can sleep until then; `None` if no item expires. It is in the past
+    /// while expired items linger.
     fn next_expiry(&self) -> Option<Timestamp>;
 
     /// Numbers of stored items, including expired ones that linger.
@@ -125,24 +125,24 @@ pub enum Op {
     /// [`StoreError::Full`] or [`StoreError::TooLarge`] if there is no space.
     Put(Box<Put>),
     /// Notes that an own record was announced, or another's value stored again, at this time: `announced` or `received`
-    /// becomes that time, unless the record was stored since. Only if the same value, or the same own provider record, is
-    /// still kept. [`OpOutput::Nothing`].
+    /// becomes that time, unless the record was stored since. Only if the same value, or the same own provider record,
+    /// is still kept. [`OpOutput::Nothing`].
     Touch(Item, Timestamp),
-    /// Removes the value under this key but remembers its sequence number, so that no older copy from another node replaces
-    /// it: [`OpOutput::Nothing`], also if there is none.
+    /// Removes the value under this key but remembers its sequence number, so that no older copy from another node
+    /// replaces it: [`OpOutput::Nothing`], also if there is none.
     Remove(RecordKey),
     /// Finds the providers of this key that have not expired; addresses past their own expiry are left out:
     /// [`OpOutput::Providers`].
     Providers(RecordKey),
-    /// Keeps a provider record, in place of an earlier one of the same key and provider: [`OpOutput::Kept`], or an error as for
-    /// [`Op::Put`]. The second field is the peer that sent it; `None` for this node itself.
+    /// Keeps a provider record, in place of an earlier one of the same key and provider: [`OpOutput::Kept`], or an
+    /// error as for [`Op::Put`]. The second field is the peer that sent it; `None` for this node itself.
     AddProvider(Box<ProviderRecord>, Option<Sender>),
     /// Removes the record that this peer provides this key: [`OpOutput::Nothing`], also if there is none.
     RemoveProvider(RecordKey, PeerId),
     /// Finds the items of this kind in order of their place in the keyspace, from just after `after` (from the start
-    /// without it), up to `limit`: [`OpOutput::Items`]. Several items can lie at one place; a page never splits them, so it can
-    /// be longer than `limit`. A page shorter than `limit` is the last one. Expired items that linger are among them, as
-    /// they were written.
+    /// without it), up to `limit`: [`OpOutput::Items`]. Several items can lie at one place; a page never splits them,
+    /// so it can be longer than `limit`. A page shorter than `limit` is the last one. Expired items that linger are
+    /// among them, as they were written.
     Scan {
         /// Kind of items.
         what: Scan,
@@ -156,9 +156,9 @@ pub enum Op {
     SavePeers(Vec<Arc<Contact>>),
     /// Finds the peers that were saved last: [`OpOutput::Peers`].
     SavedPeers,
-    /// Removes up to `limit` expired items, own ones too: [`OpOutput::Expired`]. Before that, items of other peers that expire
-    /// after `latest` expire at `latest` from now on, and count for the limit. Such items remain after the host's clock was
-    /// ahead.
+    /// Removes up to `limit` expired items, own ones too: [`OpOutput::Expired`]. Before that, items of other peers that
+    /// expire after `latest` expire at `latest` from now on, and count for the limit. Such items remain after the
+    /// host's clock was ahead.
     Expire {
         /// Maximum number of items.
         limit: usize,
@@ -249,7 +249,8 @@ pub enum OpOutput {
     Items(Vec<Item>),
     /// The answer to [`Op::SavedPeers`].
     Peers(Vec<Arc<Contact>>),
-    /// Number of items that [`Op::Expire`] removed or made expire earlier; fewer than its limit means that none is left.
+    /// Number of items that [`Op::Expire`] removed or made expire earlier; fewer than its limit means that none is
+    /// left.
     Expired(usize),
 }
 
@@ -370,8 +371,8 @@ pub enum StoreError {
     /// The store itself failed; its own log says why. A write that ends so may have been done.
     #[error("the store failed")]
     Failed,
-    /// The stored record is damaged and cannot be read. The store moves it aside, so that the next read finds none and the
-    /// next write succeeds.
+    /// The stored record is damaged and cannot be read. The store moves it aside, so that the next read finds none and
+    /// the next write succeeds.
     #[error("the stored record is damaged")]
     Damaged,
 }

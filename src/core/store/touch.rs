@@ -1,13 +1,13 @@
 //! The effect of [`Op::Touch`](super::Op::Touch) on a record, the same in every store.
 //!
-//! Knows: the times of a record. Must not know: how a store keeps it. A touch changes a record only if it is still the one that
-//! was read: it never restores a removed record, and never changes another value.
+//! Knows: the times of a record. Must not know: how a store keeps it. A touch changes a record only if it is still the
+//! one that was read: it never restores a removed record, and never changes another value.
 
 use crate::core::record::{AHEAD, ProviderRecord, Record};
 use crate::core::time::Timestamp;
 
-/// Notes on the value `kept` that `read`, an earlier copy of it, was announced or stored again at this time. Returns whether
-/// it is the same value and was changed.
+/// Notes on the value `kept` that `read`, an earlier copy of it, was announced or stored again at this time. Returns
+/// whether it is the same value and was changed.
 pub fn touch_value(kept: &mut Record, read: &Record, at: Timestamp) -> bool {
     if kept.own != read.own || kept.value != read.value {
         return false;
@@ -27,8 +27,8 @@ pub fn touch_value(kept: &mut Record, read: &Record, at: Timestamp) -> bool {
         }
 }
 
-/// Notes on the provider record `kept` that `read`, an earlier copy of it, was announced at this time. Returns whether it is
-/// the same record, this node's own, and was changed.
+/// Notes on the provider record `kept` that `read`, an earlier copy of it, was announced at this time. Returns whether
+/// it is the same record, this node's own, and was changed.
 pub fn touch_provider(kept: &mut ProviderRecord, read: &ProviderRecord, at: Timestamp) -> bool {
     kept.own && kept.provider.peer() == read.provider.peer() && announce(&mut kept.announced, at)
 }

@@ -176,8 +176,8 @@ fn an_address_of_the_attackers_own_pays_for_no_dials_of_others() {
     }
 }
 
-/// If two peers dial each other at the same time both dials fail, and one of them dials again: that is an attempt like any
-/// other.
+/// If two peers dial each other at the same time both dials fail, and one of them dials again: that is an attempt like
+/// any other.
 #[test]
 fn a_host_that_breaks_handshakes_is_dialled_no_more_often() {
     for cause in [DialCause::Closed, DialCause::Handshake, DialCause::Unknown] {
@@ -261,8 +261,8 @@ fn what_a_caller_says_of_itself_aims_no_dials_once_it_has_gone() {
     assert!(stage.most_a_minute() <= 3, "{}", stage.most_a_minute());
 }
 
-/// An attacker, under many ids at one host, names dead ports of a host where an honest newcomer begins to serve, which an
-/// honest peer names; or enough DNS names to use up the budget of all names together.
+/// An attacker, under many ids at one host, names dead ports of a host where an honest newcomer begins to serve, which
+/// an honest peer names; or enough DNS names to use up the budget of all names together.
 #[test]
 fn an_honest_newcomer_is_reached_at_once_though_its_host_is_attacked() {
     let names: fn(usize) -> String = |n| format!("/dns4/a.b{n}.com/tcp/1");

@@ -21,9 +21,9 @@ use crate::core::{
     RoutingSnapshot,
 };
 
-/// Maximum number of commands that wait for the driver, from all handles of a node. A driver that is polled takes all of
-/// them at once, so only a program that asks faster than it polls reaches this. The command of a query that was dropped keeps
-/// its place until then.
+/// Maximum number of commands that wait for the driver, from all handles of a node. A driver that is polled takes all
+/// of them at once, so only a program that asks faster than it polls reaches this. The command of a query that was
+/// dropped keeps its place until then.
 pub const MAX_COMMANDS: usize = 256;
 
 /// A request of a handle.
@@ -101,8 +101,8 @@ pub enum HandleError {
 #[derive(Clone, Debug)]
 pub(super) struct CommandSender {
     commands: Sender<Command>,
-    /// Calls that were dropped after their command was sent: at most one for each command that waits and each query that
-    /// runs.
+    /// Calls that were dropped after their command was sent: at most one for each command that waits and each query
+    /// that runs.
     cancelled: Sender<CallId>,
     next: Arc<AtomicU64>,
 }
@@ -135,9 +135,9 @@ impl CommandSender {
         let call = CallId(self.next.fetch_add(1, Ordering::Relaxed));
         let (end, ended) = oneshot::channel();
         self.send(Command::Start(call, start, end)).await?;
-        // When this future is dropped while it waits below, `ended` is dropped before `guard`. A driver that takes the command
-        // after that sees that its result is not wanted; one that took it before finds the cancellation. There is no moment
-        // at which it could miss both.
+        // When this future is dropped while it waits below, `ended` is dropped before `guard`. A driver that takes the
+        // command after that sees that its result is not wanted; one that took it before finds the cancellation. There
+        // is no moment at which it could miss both.
         let mut guard = CancelOnDrop(Some((call, self.cancelled)));
         let result = ended.await;
         guard.0 = None;

@@ -88,8 +88,8 @@ impl std::error::Error for DualError {}
 /// A node of two networks, as an application uses it (rules A3 and A64).
 ///
 /// * **Reads race**: the first network with a good result wins, and the query in the other one is cancelled.
-/// * **Writes go to both**, and report on each. A network without peers keeps the record on this node alone, and announces it
-///   to other peers once there are any.
+/// * **Writes go to both**, and report on each. A network without peers keeps the record on this node alone, and
+///   announces it to other peers once there are any.
 /// * **The networks stay apart**: records and addresses of one network are neither requested nor passed on in the
 ///   other.
 ///
@@ -173,8 +173,8 @@ impl DualHandle {
         JoinBoth::new(self.each(|dht| dht.remove(key.clone())), true)
     }
 
-    /// Announces to each network that this node provides some content, at the addresses that it has there. Works if it does
-    /// in one of them.
+    /// Announces to each network that this node provides some content, at the addresses that it has there. Works if it
+    /// does in one of them.
     pub fn provide(&self, key: impl Into<RecordKey>) -> JoinBoth<Published> {
         let key = key.into();
         self.both(|dht| dht.provide(key.clone()))
@@ -210,8 +210,8 @@ impl DualHandle {
         self.both(DhtHandle::bootstrap)
     }
 
-    /// Names a peer that serves the DHT, for a first contact, to each network whose policy admits an address of it; to the
-    /// wide one if none does, which then reports that. Sent at once, as [`DhtHandle::add_peer`].
+    /// Names a peer that serves the DHT, for a first contact, to each network whose policy admits an address of it; to
+    /// the wide one if none does, which then reports that. Sent at once, as [`DhtHandle::add_peer`].
     pub fn add_peer(&self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Sent {
         let PerNetwork { wan, lan } = self.divided(addrs);
         let wan = wan.map(|addrs| self.wan().add_peer(peer, addrs));

@@ -13,7 +13,8 @@ use crate::core::validate::Candidate;
 use crate::core::{ClosestPeers, Evidence, Found, FoundPeer, Published, QueryError, Quorum, RecordKey, Validator};
 use crate::handle::Query;
 
-/// A query in each network, of which the first with a good result wins: a future of `Result<(DualNetwork, T), DualError>`.
+/// A query in each network, of which the first with a good result wins: a future of `Result<(DualNetwork, T),
+/// DualError>`.
 ///
 /// The other one is cancelled then. It fails when both did.
 #[derive(Debug)]

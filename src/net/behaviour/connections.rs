@@ -55,8 +55,8 @@ impl Behaviour {
         self.dialer.on_dial_failure(event.peer_id, event.connection_id, event.error);
     }
 
-    /// Dials a connected peer at an address to find out whether it can be reached there. Uses a new port: a dial from the
-    /// port that listens would have both addresses and ports of the existing connection.
+    /// Dials a connected peer at an address to find out whether it can be reached there. Uses a new port: a dial from
+    /// the port that listens would have both addresses and ports of the existing connection.
     pub(super) fn dial_back(&mut self, peer: PeerId, addr: Multiaddr) {
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::NotDialing).addresses(vec![addr]);
         self.effects.push_back(ToSwarm::Dial { opts: opts.allocate_new_port().build() });
@@ -113,8 +113,8 @@ impl Behaviour {
         self.effects.push_back(notify(peer, connection, ToHandler::SetMode(self.mode.current())));
     }
 
-    /// A peer says on one connection whether it serves. The peer judges a connection by the address that it sees, and may
-    /// not serve on one that it takes for foreign; it serves if it does on any connection of this network.
+    /// A peer says on one connection whether it serves. The peer judges a connection by the address that it sees, and
+    /// may not serve on one that it takes for foreign; it serves if it does on any connection of this network.
     pub(super) fn on_serves(&mut self, peer: PeerId, connection: ConnectionId, yes: bool) {
         if self.foreign.on_serves(peer, connection, yes) {
             return;

@@ -67,8 +67,8 @@ type Effect = ToSwarm<Event, ToHandler>;
 /// # Ok(()) }
 /// ```
 ///
-/// When it is dropped, everything that handles wait for ends with [`QueryError::Closed`](core::QueryError::Closed), and the
-/// store gets the peers of the table for the next start, if they changed since it last got them.
+/// When it is dropped, everything that handles wait for ends with [`QueryError::Closed`](core::QueryError::Closed), and
+/// the store gets the peers of the table for the next start, if they changed since it last got them.
 pub struct Behaviour {
     local: PeerId,
     config: Arc<DhtConfig>,
@@ -345,10 +345,9 @@ impl Behaviour {
         self.dht.poll_timeout().into_iter().chain(self.mode.poll_timeout()).min()
     }
 
-    /// Whether to handle what is due. Events that the swarm has not passed on yet come first, since any of them may be the
-    /// answer to a request that has run out of time. The swarm passes on one event after each poll that returns
-    /// pending: if none
-    /// came since the last poll, or many did, it is time.
+    /// Whether to handle what is due. Events that the swarm has not passed on yet come first, since any of them may be
+    /// the answer to a request that has run out of time. The swarm passes on one event after each poll that returns
+    /// pending: if none came since the last poll, or many did, it is time.
     fn may_tick(&mut self, cx: &Context<'_>) -> bool {
         let now = self.clock.now();
         if self.next_wake().is_none_or(|at| at > now) {
@@ -412,7 +411,8 @@ impl NetworkBehaviour for Behaviour {
         Ok(self.handler(addr))
     }
 
-    /// Adds the known addresses of a peer to a dial that another behaviour began by the peer's id. Own dials have theirs.
+    /// Adds the known addresses of a peer to a dial that another behaviour began by the peer's id. Own dials have
+    /// theirs.
     fn handle_pending_outbound_connection(
         &mut self,
         connection: ConnectionId,

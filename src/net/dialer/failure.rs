@@ -54,8 +54,8 @@ pub(in crate::net) fn failed_addrs(error: &DialError) -> Vec<(Multiaddr, DialCau
     }
 }
 
-/// Why the dial failed at one address. An unknown error at an address with a host name means that the name did not resolve:
-/// that error is of a type which only the resolver has.
+/// Why the dial failed at one address. An unknown error at an address with a host name means that the name did not
+/// resolve: that error is of a type which only the resolver has.
 fn of_transport(addr: &Multiaddr, error: &TransportError<io::Error>) -> DialCause {
     let named = || matches!(addr.iter().next(), Some(Dns(_) | Dns4(_) | Dns6(_) | Dnsaddr(_)));
     match error {
@@ -118,9 +118,9 @@ fn of_kind(kind: io::ErrorKind) -> DialCause {
     }
 }
 
-/// The number in `Connection refused (os error 111)`, which is the standard library's text for a system error. The texts of
-/// other libraries are not read, since they change: a transport's own time limit and the handshake errors of QUIC, TLS and
-/// noise are [`DialCause::Unknown`]. The core knows its own time limit.
+/// The number in `Connection refused (os error 111)`, which is the standard library's text for a system error. The
+/// texts of other libraries are not read, since they change: a transport's own time limit and the handshake errors of
+/// QUIC, TLS and noise are [`DialCause::Unknown`]. The core knows its own time limit.
 fn os_code(text: &str) -> Option<i32> {
     let (_, rest) = text.split_once("(os error ")?;
     rest.split_once(')')?.0.parse().ok()

@@ -1,8 +1,9 @@
-//! Carries requests to peers: over an open connection, or by a dial. Each request ends once, with an answer or a reason.
+//! Carries requests to peers: over an open connection, or by a dial. Each request ends once, with an answer or a
+//! reason.
 //!
-//! Knows: connections, dials, and which request is on which connection. Must not know: what is asked or why, or how streams
-//! work. It holds no socket and no swarm: methods report events, and [`Action`]s come out, so that a test can try every
-//! order of events.
+//! Knows: connections, dials, and which request is on which connection. Must not know: what is asked or why, or how
+//! streams work. It holds no socket and no swarm: methods report events, and [`Action`]s come out, so that a test can
+//! try every order of events.
 
 mod failure;
 
@@ -20,8 +21,8 @@ use super::messages::ToHandler;
 use crate::core::stats::DriverStats;
 use crate::core::{AddressPolicy, Contact, Input, Request, RequestError, RequestId, Unreachable};
 
-/// The maximum number of dials, in multiples of `DialConfig::at_once`: dials that no request waits for any more included.
-/// A dial cannot be cancelled and may outlast its requests, and dead peers must not delay the others.
+/// The maximum number of dials, in multiples of `DialConfig::at_once`: dials that no request waits for any more
+/// included. A dial cannot be cancelled and may outlast its requests, and dead peers must not delay the others.
 const DIALS_IN_ALL: usize = 4;
 
 /// An action that the dialer asks for.
@@ -179,8 +180,8 @@ impl Dialer {
         self.dial_next();
     }
 
-    /// A connection to the peer is up that is outside this node's network: if its dial was the one waited for, this node
-    /// dials.
+    /// A connection to the peer is up that is outside this node's network: if its dial was the one waited for, this
+    /// node dials.
     pub(super) fn on_foreign_connection(&mut self, peer_id: PeerId) {
         if self.peers.get(&peer_id).is_some_and(|peer| peer.dial == DialState::Foreign) {
             self.enqueue(peer_id);
@@ -425,8 +426,8 @@ fn dial_opts(contact: &Contact, policy: AddressPolicy) -> DialOpts {
         _ => PeerCondition::DisconnectedAndNotDialing,
     };
     let opts = DialOpts::peer_id(*contact.peer()).condition(condition).addresses(contact.addrs().collect());
-    // Addresses of other behaviours are used only for a peer of which the core has none. Beside those that the core chose
-    // they do harm: they include outdated ones, wrong ones, and whatever the peer reported about itself.
+    // Addresses of other behaviours are used only for a peer of which the core has none. Beside those that the core
+    // chose they do harm: they include outdated ones, wrong ones, and whatever the peer reported about itself.
     match policy {
         AddressPolicy::Any if !contact.has_addrs() => opts.extend_addresses_through_behaviour().build(),
         _ => opts.build(),

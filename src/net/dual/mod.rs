@@ -27,9 +27,9 @@ use crate::net::handler::Handler;
 /// A node of two networks in a libp2p swarm: two [`Behaviour`]s side by side, behind one [`DualHandle`].
 ///
 /// The local one is for peers on the same network (rule A3): it works without the internet, and finds what is near. Its
-/// first peers come from mDNS, beside it in the swarm, or from [`Dual::add_peer`]. Each network has its own protocol name,
-/// routing table, store and [address policy](Config::with_address_policy); the two share the swarm's connections and nothing
-/// else.
+/// first peers come from mDNS, beside it in the swarm, or from [`Dual::add_peer`]. Each network has its own protocol
+/// name, routing table, store and [address policy](Config::with_address_policy); the two share the swarm's connections
+/// and nothing else.
 ///
 /// ```no_run
 /// use futures::StreamExt as _;
@@ -187,8 +187,8 @@ impl NetworkBehaviour for Dual {
         Ok(wan.select(lan))
     }
 
-    /// Adds the addresses of both networks to a dial that another behaviour began by the peer's id. The dials of the two
-    /// networks have their own addresses.
+    /// Adds the addresses of both networks to a dial that another behaviour began by the peer's id. The dials of the
+    /// two networks have their own addresses.
     fn handle_pending_outbound_connection(
         &mut self,
         connection: ConnectionId,

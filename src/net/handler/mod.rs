@@ -144,8 +144,8 @@ struct PeerServes {
 }
 
 impl PeerServes {
-    /// The peer added protocols to its list, or removed them from it. The first list always says whether it serves; later
-    /// changes only if they concern one of our names.
+    /// The peer added protocols to its list, or removed them from it. The first list always says whether it serves;
+    /// later changes only if they concern one of our names.
     fn on_listed(&mut self, ours: &[StreamProtocol], change: ProtocolsChange<'_>) {
         let names: Vec<_> = match &change {
             ProtocolsChange::Added(names) => names.clone().filter(|name| ours.contains(name)).cloned().collect(),
@@ -165,7 +165,8 @@ impl PeerServes {
         self.serves = Some(false);
     }
 
-    /// An answer shows that a peer serves which was believed not to. It says nothing about a peer's list that is unknown.
+    /// An answer shows that a peer serves which was believed not to. It says nothing about a peer's list that is
+    /// unknown.
     fn on_answer(&mut self) {
         if self.serves == Some(false) {
             self.serves = Some(true);

@@ -57,8 +57,8 @@ impl StreamConfig {
     pub const DEFAULT_MAX_MESSAGE_IN: usize = 4 * 1024 * 1024;
     /// 16 KiB. Source: the longest message that `libp2p-kad` reads.
     pub const DEFAULT_MAX_MESSAGE_OUT: usize = 16 * 1024;
-    /// 24 streams. Source: js-libp2p and `libp2p-kad` accept 32 streams of a peer, and other protocols need some of them. This
-    /// is enough for 240 requests a second to a peer 100 ms away.
+    /// 24 streams. Source: js-libp2p and `libp2p-kad` accept 32 streams of a peer, and other protocols need some of
+    /// them. This is enough for 240 requests a second to a peer 100 ms away.
     pub const DEFAULT_STREAMS_PER_PEER: usize = 24;
     /// The number of streams that every known server accepts. Source: py-libp2p, the strictest of them. If a peer
     /// refuses a stream while more than these are open, the node stays within this number on that connection and sends

@@ -162,8 +162,8 @@ impl InboundStream {
         self.deadline.poll(clock, config.inbound_request_timeout).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// While the core works: a broken stream is reported at once. The end of input does not break it, and of what the peer
-    /// sends meanwhile no more than one read is buffered.
+    /// While the core works: a broken stream is reported at once. The end of input does not break it, and of what the
+    /// peer sends meanwhile no more than one read is buffered.
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Polled {
         while self.framed.buffered() == 0 && !self.framed.has_ended() {
             ready!(self.framed.poll_fill(cx))?;

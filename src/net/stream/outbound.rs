@@ -1,7 +1,7 @@
 //! One stream of this node: writes a request, or several announcements, and reads how that ended.
 //!
-//! Knows: the order of writing and reading, and what each way to end means. Must not know: where streams come from, or how
-//! long a request may take: the core cancels what takes too long.
+//! Knows: the order of writing and reading, and what each way to end means. Must not know: where streams come from, or
+//! how long a request may take: the core cancels what takes too long.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -74,11 +74,11 @@ enum OutboundState {
 /// Implementations do so: `libp2p-kad` 0.49 passes an ADD_PROVIDER to its behaviour and reads on (`handler.rs`,
 /// `WaitingMessage`), reads our end of input and drops the stream, which yamux turns into a FIN because ours came first
 /// and QUIC turns into one always. A peer that refuses resets instead. yamux shows a reset to the reader as an end of
-/// input as well, and only before this node closes its own side are the two distinguishable (see [`Framed::was_reset`]):
-/// so this node closes after [`StreamConfig::announcement_settle`].
+/// input as well, and only before this node closes its own side are the two distinguishable (see
+/// [`Framed::was_reset`]): so this node closes after [`StreamConfig::announcement_settle`].
 ///
-/// Announcements that wait for the same peer share a stream, since each would occupy one for that long: every peer reads
-/// on after one (specification, A60). A good end of the stream acknowledges all that were written to it.
+/// Announcements that wait for the same peer share a stream, since each would occupy one for that long: every peer
+/// reads on after one (specification, A60). A good end of the stream acknowledges all that were written to it.
 #[derive(Debug)]
 pub(crate) struct OutboundStream {
     /// In the order in which they are written; never empty.
@@ -217,6 +217,7 @@ pub(crate) enum StreamOutcome {
     Early,
     /// It failed; the stream must be reset.
     Failed(RequestError),
-    /// The stream had been used before and the peer ended it without a byte for this request: another one must be tried.
+    /// The stream had been used before and the peer ended it without a byte for this request: another one must be
+    /// tried.
     Stale,
 }

@@ -21,8 +21,8 @@ use crate::net::messages::FromHandler;
 use crate::net::timer::{Deadline, PollClock};
 use crate::wire;
 
-/// Maximum number of announcements that share a stream. Source: a peer stores them one after the other, and one whose disk
-/// takes 30 ms for each is done in half a second; eight streams carry 640 a second to a faster one.
+/// Maximum number of announcements that share a stream. Source: a peer stores them one after the other, and one whose
+/// disk takes 30 ms for each is done in half a second; eight streams carry 640 a second to a faster one.
 const MAX_SHARED: usize = 16;
 
 /// Requests that wait for a stream, that are on one, or that ended.
@@ -109,7 +109,8 @@ impl OutboundPool {
         self.events.push_back(FromHandler::Response { id, result });
     }
 
-    /// Reports once that a request is being sent, on a stream or with the first bytes of one that is being opened for it.
+    /// Reports once that a request is being sent, on a stream or with the first bytes of one that is being opened for
+    /// it.
     fn report_sent(&mut self, request: &mut OutboundRequest) {
         if !request.reported {
             request.reported = true;
@@ -159,8 +160,8 @@ impl OutboundPool {
         self.streams.len() + self.opening + self.idle.len()
     }
 
-    /// Returns whether a stream may have been refused because there are more than every server accepts. From then on the
-    /// node opens no more than those.
+    /// Returns whether a stream may have been refused because there are more than every server accepts. From then on
+    /// the node opens no more than those.
     fn had_too_many(&mut self) -> bool {
         let too_many = self.open_streams() >= StreamConfig::SAFE_STREAMS_PER_PEER;
         if too_many {

@@ -1,7 +1,7 @@
 //! `/ipns/<name>`: the path that the owner of a key publishes under its name.
 //!
-//! Knows: the rules of the "IPNS Record and Protocol" specification; `docs/rules.md` lists numbers such as N15. Must not
-//! know: the use of a name, or how its value is resolved further.
+//! Knows: the rules of the "IPNS Record and Protocol" specification; `docs/rules.md` lists numbers such as N15. Must
+//! not know: the use of a name, or how its value is resolved further.
 //!
 //! ```
 //! use std::time::Duration;
@@ -64,9 +64,9 @@ pub fn key(peer: &PeerId) -> RecordKey {
 
 /// Accepts under `/ipns/<binary name>` the records that the owner of the name signed and that have not expired.
 ///
-/// Of several it selects the one with the highest sequence number, then the latest end, as other implementations do, then
-/// the greatest signed bytes. Signatures of the first version are never verified: a record without one of the second is
-/// invalid (rules N7, N22). Unsigned fields decide nothing: two records with the same document are the same.
+/// Of several it selects the one with the highest sequence number, then the latest end, as other implementations do,
+/// then the greatest signed bytes. Signatures of the first version are never verified: a record without one of the
+/// second is invalid (rules N7, N22). Unsigned fields decide nothing: two records with the same document are the same.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has no options")]
 pub struct Ipns;

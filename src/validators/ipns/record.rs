@@ -25,8 +25,8 @@ impl IpnsRecord {
     /// A record that points its name to `value`, a path such as `/ipfs/<cid>`, until `expires`.
     ///
     /// A `sequence` number higher than that of every earlier record makes it replace them; an equal one with a later
-    /// end prolongs the validity. The DHT keeps it for at most 48 h after a put, even if `expires` is later (rule N5). `ttl`
-    /// is the time for which readers may cache it; 5 minutes are usual.
+    /// end prolongs the validity. The DHT keeps it for at most 48 h after a put, even if `expires` is later (rule N5).
+    /// `ttl` is the time for which readers may cache it; 5 minutes are usual.
     pub fn new(value: impl Into<Bytes>, sequence: u64, expires: Timestamp, ttl: Duration) -> IpnsRecord {
         let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
         IpnsRecord { document: Document::new(value.into(), sequence, expires, ttl) }
@@ -39,8 +39,8 @@ impl IpnsRecord {
     /// [`SignError::TooLarge`] above [`MAX_LEN`], [`SignError::Key`] if the key cannot sign.
     pub fn sign(&self, keypair: &Keypair) -> Result<(RecordKey, Bytes), SignError> {
         let document = &self.document;
-        // For old readers only; newer ones do not verify it. Signed are value, validity and the validity type's name (rule
-        // N13).
+        // For old readers only; newer ones do not verify it. Signed are value, validity and the validity type's name
+        // (rule N13).
         let legacy = [&document.value[..], &document.validity[..], b"EOL"].concat();
         let entry = IpnsEntry {
             value: Some(document.value.clone()),

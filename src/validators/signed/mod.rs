@@ -2,9 +2,10 @@
 //!
 //! Knows: the envelope around such a value. Must not know: the meaning of the value.
 //!
-//! The owner of a key pair stores any number of values under it, each under a salt of its own, and replaces a value by one
-//! with a higher sequence number. No other peer can: the key names the owner, and the value has the owner's signature, as
-//! in BitTorrent's BEP 44. The key is text, `/signed/12D3KooW…/profile`, with the peer id in its base58 form.
+//! The owner of a key pair stores any number of values under it, each under a salt of its own, and replaces a value by
+//! one with a higher sequence number. No other peer can: the key names the owner, and the value has the owner's
+//! signature, as in BitTorrent's BEP 44. The key is text, `/signed/12D3KooW…/profile`, with the peer id in its base58
+//! form.
 //!
 //! ```
 //! # use std::error::Error;
@@ -37,16 +38,16 @@
 //! A value may name the sequence number that it [replaces](Signed::replacing). A node that holds a value with a higher
 //! number refuses it: another device wrote a value that this writer does not know. The writer's own node fails with
 //! [`QueryError::Conflict`](crate::QueryError::Conflict), other nodes refuse the put. A node that holds a lower number
-//! accepts the value: it missed the one that is replaced. (BEP 44 demands equality, but there the condition is not part of
-//! the value that is passed on.) A node without a value accepts any. So each of two concurrent writers may succeed at some
-//! of the k closest peers; a writer that must know reads the value back from a majority.
+//! accepts the value: it missed the one that is replaced. (BEP 44 demands equality, but there the condition is not part
+//! of the value that is passed on.) A node without a value accepts any. So each of two concurrent writers may succeed
+//! at some of the k closest peers; a writer that must know reads the value back from a majority.
 //!
 //! # The envelope
 //!
-//! Integers are big-endian. `version` (1 byte, 1), `flags` (1 byte), `sequence` (8), `expires` (8, microseconds of
-//! Unix time), with flag 1 `replaces` (8), with flag 2 the length (2) of the serialized public key and the key, the
-//! length (2) of the signature and the signature; the rest is the value. The public key is there if and only if the peer
-//! id does not contain it. The signature covers [`DOMAIN`], the length (2) of the record's key and that key, the fields
+//! Integers are big-endian. `version` (1 byte, 1), `flags` (1 byte), `sequence` (8), `expires` (8, microseconds of Unix
+//! time), with flag 1 `replaces` (8), with flag 2 the length (2) of the serialized public key and the key, the length
+//! (2) of the signature and the signature; the rest is the value. The public key is there if and only if the peer id
+//! does not contain it. The signature covers [`DOMAIN`], the length (2) of the record's key and that key, the fields
 //! from `version` to `replaces`, and the value.
 //!
 //! # Design
@@ -82,8 +83,8 @@ const REPLACES: u8 = 1;
 const PUBLIC_KEY: u8 = 2;
 
 /// Accepts under `/signed/<peer>/<salt>` the values that the peer signed and that have not expired. Selects the highest
-/// sequence number, then the latest expiry, then a compare and swap, then the greatest value. Envelopes that differ only
-/// in their signatures are the same.
+/// sequence number, then the latest expiry, then a compare and swap, then the greatest value. Envelopes that differ
+/// only in their signatures are the same.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has no options")]
 pub struct SignedValues;
@@ -114,7 +115,8 @@ impl Validator for SignedValues {
     }
 }
 
-/// The content of a signed value: made with [`Signed::new`] and signed with [`Signed::sign`], or read with [`Signed::open`].
+/// The content of a signed value: made with [`Signed::new`] and signed with [`Signed::sign`], or read with
+/// [`Signed::open`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
     value: Bytes,
@@ -163,8 +165,8 @@ impl Signed {
     ///
     /// # Errors
     ///
-    /// [`SignError::SaltTooLong`]; [`SignError::NotAfter`] if its sequence number is not higher than the one it replaces;
-    /// [`SignError::Key`] if the key cannot sign.
+    /// [`SignError::SaltTooLong`]; [`SignError::NotAfter`] if its sequence number is not higher than the one it
+    /// replaces; [`SignError::Key`] if the key cannot sign.
     pub fn sign(&self, keypair: &Keypair) -> Result<(RecordKey, Bytes), SignError> {
         if self.replaces.is_some_and(|replaces| self.sequence <= replaces) {
             return Err(SignError::NotAfter);

@@ -1,6 +1,7 @@
 //! Connections: dialled when a request needs one, shared by later requests, closed when idle.
 //!
-//! Knows: which peers can reach each other, and what both ends learn from a connection. Must not know: what travels over it.
+//! Knows: which peers can reach each other, and what both ends learn from a connection. Must not know: what travels
+//! over it.
 
 use super::*;
 

@@ -1,8 +1,9 @@
 //! The engine: one queue of events in virtual time, and the nodes that they happen to.
 //!
-//! Knows: time, links, connections, requests in flight. Must not know: what a message means or why a node sends it.
-//! It keeps a driver's promises to the core: each [`Output::Send`] ends in one [`Input::Response`] unless the node cancels
-//! it, and each inbound request has an id of its own. Deadlines belong to the nodes: after a lost message there is silence.
+//! Knows: time, links, connections, requests in flight. Must not know: what a message means or why a node sends it. It
+//! keeps a driver's promises to the core: each [`Output::Send`] ends in one [`Input::Response`] unless the node cancels
+//! it, and each inbound request has an id of its own. Deadlines belong to the nodes: after a lost message there is
+//! silence.
 
 mod connections;
 mod transit;
@@ -36,8 +37,8 @@ pub enum NetworkEvent {
         id: QueryId,
         /// The event that it reported.
         event: QueryEvent,
-        /// The rounds of the lookup: the longest chain of requests, each caused by the answer to the one before, that the
-        /// node sent since it last started a query while none was running.
+        /// The rounds of the lookup: the longest chain of requests, each caused by the answer to the one before, that
+        /// the node sent since it last started a query while none was running.
         rounds: u32,
     },
     /// A timer set with [`Network::set_timer`] expired; this is its token.
@@ -222,8 +223,8 @@ impl Network {
         node
     }
 
-    /// Puts a peer on one side of a network partition: messages pass only between peers on the same side. All peers begin
-    /// on side 0.
+    /// Puts a peer on one side of a network partition: messages pass only between peers on the same side. All peers
+    /// begin on side 0.
     ///
     /// # Panics
     ///
@@ -281,8 +282,8 @@ impl Network {
 
     /// Lets time pass until there is something to report.
     ///
-    /// `None` when nothing more happens up to the time `until`, which it is then. Pass less than `u64::MAX`: a node with
-    /// periodic maintenance is never idle.
+    /// `None` when nothing more happens up to the time `until`, which it is then. Pass less than `u64::MAX`: a node
+    /// with periodic maintenance is never idle.
     pub fn next(&mut self, until: u64) -> Option<NetworkEvent> {
         loop {
             if let Some(event) = self.events.pop_front() {

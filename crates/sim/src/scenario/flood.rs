@@ -155,7 +155,8 @@ struct Flood {
 }
 
 impl Flood {
-    /// Honest nodes with tables from global knowledge, as many that are offline, and the attacker's ids, offline as well.
+    /// Honest nodes with tables from global knowledge, as many that are offline, and the attacker's ids, offline as
+    /// well.
     fn new(n: usize, seed: u64, monitor: &mut Monitor<'_>) -> Flood {
         let mut directory = Directory::with_addresses(seed, 2 * n, AddressModel::ipfs());
         let first = directory.len() as NodeIndex;

@@ -109,8 +109,8 @@ fn measure(network: &Network, n: NodeIndex, outcome: &mut Outcome) {
     outcome.check("nodes that know all of their 20 closest: ≥ 0.99", health.know_all, health.know_all >= 0.99);
 }
 
-/// For each bucket of a node, the number of entries and the number of servers that belong there. The last bucket takes all
-/// that are closer.
+/// For each bucket of a node, the number of entries and the number of servers that belong there. The last bucket takes
+/// all that are closer.
 fn fill(network: &Network, live: &SortedPeers, peer: NodeIndex) -> Vec<(usize, usize)> {
     let position = network.directory.position(peer);
     let buckets = network.node(peer).buckets(&network.directory);

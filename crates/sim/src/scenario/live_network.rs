@@ -39,8 +39,8 @@ pub(super) struct LiveNetwork {
 }
 
 impl LiveNetwork {
-    /// All nodes online, with tables from global knowledge and in the middle of their sessions. One in a hundred, and at least
-    /// three, never leave. Under churn there are as many offline peers as nodes online.
+    /// All nodes online, with tables from global knowledge and in the middle of their sessions. One in a hundred, and
+    /// at least three, never leave. Under churn there are as many offline peers as nodes online.
     pub(super) fn new(params: &Params, setup: &Setup, monitor: &mut Monitor<'_>) -> LiveNetwork {
         let (n, seed) = (params.size(), params.seed);
         let away = if setup.churn == Churn::None { 0 } else { n };

@@ -70,7 +70,8 @@ fn run(params: &Params, monitor: &mut Monitor<'_>) -> Outcome {
     outcome
 }
 
-/// The number of targets with Sybils near them, and the Sybils of each: fewer than k, or all of the k closest would be theirs.
+/// The number of targets with Sybils near them, and the Sybils of each: fewer than k, or all of the k closest would be
+/// theirs.
 const TARGETS: usize = 24;
 const SYBILS: usize = K / 2;
 
@@ -154,8 +155,8 @@ fn among(params: &Params, kind: Attack, m: f64, monitor: &mut Monitor<'_>) -> (N
     (network, honest, keys)
 }
 
-/// Looks the keys up from honest peers along d paths. Returns the share of lookups that found the closest honest peer, and the
-/// mean number of requests.
+/// Looks the keys up from honest peers along d paths. Returns the share of lookups that found the closest honest peer,
+/// and the mean number of requests.
 pub(super) fn look_for(
     network: &mut Network,
     honest: &SortedPeers,
@@ -236,8 +237,8 @@ impl Tables<'_> {
         good as f64 / (samples / BATCHES * BATCHES) as f64
     }
 
-    /// Follows d paths that share no peer; each asks the closest peer that it knows and ends at the first adversary. Returns
-    /// whether any path learns of the closest honest peer.
+    /// Follows d paths that share no peer; each asks the closest peer that it knows and ends at the first adversary.
+    /// Returns whether any path learns of the closest honest peer.
     fn walk(
         &mut self,
         (from, target): (NodeIndex, u64),

@@ -15,16 +15,16 @@ use libp2p_kad_dht::core::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StockRules {
-    /// The textbook: rounds of α requests, each begun when all requests of the one before have ended, until the k closest
-    /// peers have answered.
+    /// The textbook: rounds of α requests, each begun when all requests of the one before have ended, until the k
+    /// closest peers have answered.
     Rounds {
         /// Requests of a round.
         alpha: usize,
         /// The number of closest peers.
         k: usize,
     },
-    /// go-libp2p-kad-dht: α requests in flight until the β closest peers have answered; then one request to each of the k
-    /// closest that was not asked, without a look at the answers (go-libp2p-kad-dht 0.42, query.go).
+    /// go-libp2p-kad-dht: α requests in flight until the β closest peers have answered; then one request to each of the
+    /// k closest that was not asked, without a look at the answers (go-libp2p-kad-dht 0.42, query.go).
     Go {
         /// Requests in flight.
         alpha: usize,
@@ -33,8 +33,8 @@ pub enum StockRules {
         /// The number of closest peers.
         k: usize,
     },
-    /// libp2p-kad: α requests in flight, and k once α answers in a row named no closer peer, until the k closest peers that do
-    /// not fail have answered (libp2p-kad 0.49, closest.rs).
+    /// libp2p-kad: α requests in flight, and k once α answers in a row named no closer peer, until the k closest peers
+    /// that do not fail have answered (libp2p-kad 0.49, closest.rs).
     Rust {
         /// Requests in flight.
         alpha: usize,
@@ -347,8 +347,8 @@ fn closest_are(peers: &[Candidate], n: usize, state: CandidateState) -> bool {
     top.peek().is_some() && top.all(|entry| entry.state == state)
 }
 
-/// Asks the closest of the first `top` entries that did not fail and was not asked, while fewer than `allowed` requests are
-/// in flight. Done when there is no peer to ask and no request in flight.
+/// Asks the closest of the first `top` entries that did not fail and was not asked, while fewer than `allowed` requests
+/// are in flight. Done when there is no peer to ask and no request in flight.
 fn next_of(peers: &mut [Candidate], allowed: usize, top: usize) -> NextStep {
     let waiting = peers.iter().filter(|entry| entry.state == CandidateState::Waiting).count();
     if waiting < allowed {

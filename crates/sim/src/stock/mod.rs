@@ -1,7 +1,8 @@
 //! Nodes that follow the lookup rules of other implementations, for comparison in the same network.
 //!
-//! Knows: messages, a routing table, and the same inputs and outputs as a [`Dht`](libp2p_kad_dht::core::Dht). Must not know:
-//! the network. There is only what the cost and the success of a lookup depend on: no maintenance, expiry or validation.
+//! Knows: messages, a routing table, and the same inputs and outputs as a [`Dht`](libp2p_kad_dht::core::Dht). Must not
+//! know: the network. There is only what the cost and the success of a lookup depend on: no maintenance, expiry or
+//! validation.
 
 mod lookup;
 

@@ -2,16 +2,17 @@
 //!
 //! Knows: when each bucket is due. Must not know: how a lookup works, or who is in the table.
 //!
-//! A lookup into a bucket refreshes it, whoever started the lookup, if it ended by itself and a peer answered. The bucket
-//! is due again 1 to 1.5 intervals later: never sooner, so that no bucket costs more than one lookup an interval, and at a
-//! time drawn for each node and bucket, so that nodes that started together drift apart. The second refresh of a bucket
-//! comes after a third of that, because the first may have seen a network that was still forming.
+//! A lookup into a bucket refreshes it, whoever started the lookup, if it ended by itself and a peer answered. The
+//! bucket is due again 1 to 1.5 intervals later: never sooner, so that no bucket costs more than one lookup an
+//! interval, and at a time drawn for each node and bucket, so that nodes that started together drift apart. The second
+//! refresh of a bucket comes after a third of that, because the first may have seen a network that was still forming.
 //!
-//! The nearest bucket is refreshed by a lookup for the node's own key. The first one starts when the first peer answers, so
-//! a node joins by itself unless the application makes it. It finds how many buckets there are; those never refreshed are
-//! due at once. While it finds fewer than k peers the network may be forming: nodes that start together first find only
-//! the node through which they all join. The lookup is therefore repeated after 1, 2, 4 … s until it finds the same peers
-//! twice. It is also repeated, with growing pauses, while the table lacks peers that the application named.
+//! The nearest bucket is refreshed by a lookup for the node's own key. The first one starts when the first peer
+//! answers, so a node joins by itself unless the application makes it. It finds how many buckets there are; those never
+//! refreshed are due at once. While it finds fewer than k peers the network may be forming: nodes that start together
+//! first find only the node through which they all join. The lookup is therefore repeated after 1, 2, 4 … s until it
+//! finds the same peers twice. It is also repeated, with growing pauses, while the table lacks peers that the
+//! application named.
 //!
 //! A join of 300 nodes within a minute costs 1 % more requests for the repeated lookups. *Dropped:* repeating them
 //! whatever they found (37 % more); ending them when lookups for other keys passed by, which miss peers that are not
@@ -29,17 +30,17 @@ use crate::core::announcement::{RefreshReport, RefreshTarget};
 use crate::core::io::QueryId;
 use crate::core::time::Timestamp;
 
-/// Pause after a lookup that no peer answered; it doubles with each failure, up to the interval. Source: the boot nodes of a
-/// small network are often started together with the others.
+/// Pause after a lookup that no peer answered; it doubles with each failure, up to the interval. Source: the boot nodes
+/// of a small network are often started together with the others.
 const RETRY: Duration = Duration::from_secs(5);
 /// Pause after a lookup for the node's own key that found too few peers, or a network that is forming; it doubles each
 /// time, up to the interval. Source: a peer that is asked meets the others within a few round trips.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Minimum number of lookups for the node's own key while they find fewer than k peers, even if they find the same ones:
-/// the last starts 7 to 10 s after the first. Source: the node through which all join may be busy for seconds.
+/// Minimum number of lookups for the node's own key while they find fewer than k peers, even if they find the same
+/// ones: the last starts 7 to 10 s after the first. Source: the node through which all join may be busy for seconds.
 const FORMING: u32 = 3;
-/// Time from a change of this node's addresses to the lookup that spreads them; further changes in that time are covered by
-/// the same lookup. Source: a new network brings several addresses within a second or two.
+/// Time from a change of this node's addresses to the lookup that spreads them; further changes in that time are
+/// covered by the same lookup. Source: a new network brings several addresses within a second or two.
 const SETTLE: Duration = Duration::from_secs(5);
 /// Shortest time between two lookups caused by changes of addresses, so that an address that comes and goes is cheap.
 const MOVES: Duration = Duration::from_secs(60);
@@ -146,8 +147,8 @@ impl Refresh {
         self.bring_forward(now, RETRY, longest, rng);
     }
 
-    /// The table grew to `len` peers. The first makes the nearest bucket due at once; in a network that was small at the last
-    /// lookup each further one makes it due soon.
+    /// The table grew to `len` peers. The first makes the nearest bucket due at once; in a network that was small at
+    /// the last lookup each further one makes it due soon.
     pub(crate) fn on_growth(&mut self, now: Timestamp, len: usize, rng: &mut ChaCha8Rng) {
         match len {
             1 => self.own.hasten(now),
@@ -166,8 +167,8 @@ impl Refresh {
         }
     }
 
-    /// This node's addresses changed, and the closest peers are to learn them. A lookup that runs already may have passed
-    /// some of them before the change.
+    /// This node's addresses changed, and the closest peers are to learn them. A lookup that runs already may have
+    /// passed some of them before the change.
     pub(crate) fn on_moved(&mut self, now: Timestamp) {
         let soon = (now + SETTLE).max(self.moved.map_or(now, |moved| moved + MOVES));
         if self.interval.is_some() && self.announce_move.is_none() && self.own.due.is_none_or(|due| due > soon) {
@@ -198,8 +199,8 @@ impl Refresh {
         self.keep_move_due();
     }
 
-    /// A refresh or a bootstrap ended. `few` is the longest time until peers that the application named are tried again,
-    /// where the table lacks some of them.
+    /// A refresh or a bootstrap ended. `few` is the longest time until peers that the application named are tried
+    /// again, where the table lacks some of them.
     pub(crate) fn on_ended(
         &mut self,
         now: Timestamp,

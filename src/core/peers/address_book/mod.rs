@@ -41,8 +41,8 @@ pub(crate) struct LinkState {
     pub(crate) host: Option<Host>,
 }
 
-/// The order in which peers are forgotten when there is no room: those that count as boot nodes last, before them those that
-/// are connected, and among equals the longest unused first.
+/// The order in which peers are forgotten when there is no room: those that count as boot nodes last, before them those
+/// that are connected, and among equals the longest unused first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct NoteRank {
     boot_node: bool,
@@ -160,8 +160,8 @@ impl AddressBook {
         });
     }
 
-    /// A peer is not at these addresses. If nothing else is known of a boot node it keeps them: only the application can take
-    /// back what it said.
+    /// A peer is not at these addresses. If nothing else is known of a boot node it keeps them: only the application
+    /// can take back what it said.
     pub(crate) fn forget(&mut self, key: &Key, wrong: &[Bytes]) {
         let Some(mut note) = self.take(key) else { return };
         let any_left = note.addrs.contact().raw_addrs().iter().any(|addr| !wrong.contains(addr));
@@ -194,7 +194,8 @@ impl AddressBook {
         self.notes.values().map(|note| note.addrs.contact())
     }
 
-    /// The peers that the application named, and those that were in the table before a restart, the longest unused first.
+    /// The peers that the application named, and those that were in the table before a restart, the longest unused
+    /// first.
     pub(crate) fn boot_nodes(&self) -> impl Iterator<Item = &Arc<Contact>> {
         self.order.range(NoteRank::FIRST_BOOT_NODE..).filter_map(|(_, key)| self.get(key))
     }

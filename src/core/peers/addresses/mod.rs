@@ -17,9 +17,9 @@ use super::host::Host;
 use crate::core::contact::Contact;
 use crate::core::time::Timestamp;
 
-/// Maximum number of addresses of a peer that are kept first-hand (claimed by the peer itself, or where it was reached), and
-/// that are handed out. Source: a host with IPv4 and IPv6, four transports each; real peers announce up to 25, most of
-/// which are repetitions of these.
+/// Maximum number of addresses of a peer that are kept first-hand (claimed by the peer itself, or where it was
+/// reached), and that are handed out. Source: a host with IPv4 and IPv6, four transports each; real peers announce up
+/// to 25, most of which are repetitions of these.
 pub(crate) const MAX_FIRST_HAND: usize = 8;
 /// Maximum number of addresses of a peer that are kept on the word of others: as many as are handed out.
 pub(crate) const MAX_HEARSAY: usize = MAX_FIRST_HAND;
@@ -185,7 +185,8 @@ impl Addresses {
         self.arrange(self.iter().collect());
     }
 
-    /// Moves each address of the news to its new rank, unless it has a better one. Within a rank news stand `first` or last.
+    /// Moves each address of the news to its new rank, unless it has a better one. Within a rank news stand `first` or
+    /// last.
     fn merge(&mut self, news: &[Bytes], note: impl Fn(&Bytes) -> AddrNote, first: bool) {
         let (mut known, mut risen): (Vec<_>, Vec<_>) = (self.iter().collect(), Vec::new());
         for addr in news {
@@ -206,8 +207,8 @@ impl Addresses {
         self.arrange(all);
     }
 
-    /// Sorts by rank, and cuts. The best trusted address is never cut: a peer may claim many addresses of no use, and be
-    /// reachable where the application said.
+    /// Sorts by rank, and cuts. The best trusted address is never cut: a peer may claim many addresses of no use, and
+    /// be reachable where the application said.
     fn arrange(&mut self, mut all: Vec<(Bytes, AddrNote)>) {
         all.sort_by_key(|(_, note)| note.rank);
         let mut hearsay = all.split_off(all.partition_point(|(_, note)| note.rank < AddrRank::Hearsay));

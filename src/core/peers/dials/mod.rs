@@ -3,12 +3,12 @@
 //!
 //! Knows: addresses that were dialled, and with what outcome. Must not know: the routing table, or why a peer is asked.
 //!
-//! **A dial must not be a weapon.** A peer that names another one names addresses that this node then dials, and ids cost
-//! nothing. So dials of mere claims have a budget by destination: a host takes [`PER_HOST`] attempts that are not known to
-//! have succeeded, a network [`PER_NETWORK`], within [`PERIOD`]. An attempt counts from its beginning, since its outcome is
-//! not known yet; a success takes back what was spent at the host that answers, and at no other that was tried at the same
-//! time. An attempt also does not count if all requests that wait for it are given up before it was made. Trusted addresses
-//! ([`Addresses::is_trusted`]) are dialled outside all budgets, and do not count.
+//! **A dial must not be a weapon.** A peer that names another one names addresses that this node then dials, and ids
+//! cost nothing. So dials of mere claims have a budget by destination: a host takes [`PER_HOST`] attempts that are not
+//! known to have succeeded, a network [`PER_NETWORK`], within [`PERIOD`]. An attempt counts from its beginning, since
+//! its outcome is not known yet; a success takes back what was spent at the host that answers, and at no other that was
+//! tried at the same time. An attempt also does not count if all requests that wait for it are given up before it was
+//! made. Trusted addresses ([`Addresses::is_trusted`]) are dialled outside all budgets, and do not count.
 //!
 //! A third of each budget is kept for others than the one that spends the rest: each [`Referrer`] has a share, so that
 //! one that names useless addresses uses up only its own share. A referrer is the host of a peer that named the
@@ -48,8 +48,8 @@ const PER_NETWORK: usize = 30;
 const MAX_SUCCESSES: usize = PER_NETWORK - PER_HOST;
 /// Time after which a destination that was tried in vain may be tried again.
 const PERIOD: Duration = Duration::from_secs(60);
-/// Maximum number of hosts and networks remembered, about 100 bytes each; the oldest make room. Also the maximum number of
-/// dials under way: beyond it all of them are forgotten, and their attempts stay spent.
+/// Maximum number of hosts and networks remembered, about 100 bytes each; the oldest make room. Also the maximum number
+/// of dials under way: beyond it all of them are forgotten, and their attempts stay spent.
 const MAX_DESTINATIONS: usize = 4_096;
 /// Number of destinations from which on those whose period has expired are searched for.
 const FIRST_SWEEP: usize = 64;
@@ -61,13 +61,14 @@ const DIAL_TIME: Duration = Duration::from_secs(10);
 /// Maximum number of times that a request is sent again after its dial revealed an address that is of no use. Source:
 /// each time at least one of sixteen addresses is left out; other peers at more of them than this are no accident.
 const MAX_RETRIES: u8 = 4;
-/// The requests that waited for a dial end within this time after it. Source: one round of a driver's loop, on a busy machine.
+/// The requests that waited for a dial end within this time after it. Source: one round of a driver's loop, on a busy
+/// machine.
 const RETRY_TIME: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(crate) struct DialHistory {
-    /// Addresses at which peers are not, whatever others say. When full, all are forgotten: that costs one dial for each of
-    /// those that are named again.
+    /// Addresses at which peers are not, whatever others say. When full, all are forgotten: that costs one dial for
+    /// each of those that are named again.
     wrong: BTreeMap<Key, Arc<Contact>>,
     limit: usize,
     /// Whether each transport works: this node reached a peer by it, or does not have it.
@@ -92,8 +93,8 @@ struct UnderWay {
     spent: Vec<(Host, Referrer)>,
 }
 
-/// The host at which a peer is seen that named an address. `None` stands for all referrers whose host is not known, and for an
-/// address without a referrer.
+/// The host at which a peer is seen that named an address. `None` stands for all referrers whose host is not known, and
+/// for an address without a referrer.
 pub(crate) type Referrer = Option<Host>;
 
 /// A host, or what stands for a network, and how many attempts it takes.
@@ -176,8 +177,8 @@ impl DialHistory {
         self.under_way.remove(key);
     }
 
-    /// Takes an attempt from the budgets of a host and its network, in the share of the first referrer that has one left in
-    /// both. Returns that referrer.
+    /// Takes an attempt from the budgets of a host and its network, in the share of the first referrer that has one
+    /// left in both. Returns that referrer.
     pub(crate) fn take_attempt(&mut self, now: Timestamp, host: Host, referrers: &[Referrer]) -> Option<Referrer> {
         let destinations = destinations(host);
         let left = |at, referrer| self.spent.get(at).is_none_or(|spent| spent.is_left(now, at, referrer));
@@ -223,8 +224,8 @@ impl DialHistory {
         }
     }
 
-    /// A peer answered. If a driver has no connections, this alone shows that its dial succeeded; the host is known if it was
-    /// tried at only one.
+    /// A peer answered. If a driver has no connections, this alone shows that its dial succeeded; the host is known if
+    /// it was tried at only one.
     pub(crate) fn on_answer(&mut self, peer: &Key) {
         let Some(dial) = self.under_way.get(peer) else { return };
         let host = dial.spent.first().map(|(host, _)| *host);
@@ -244,9 +245,9 @@ impl DialHistory {
 
     /// A dial of a peer failed at this address; `lower` says whether this node's key is the lower of the two.
     ///
-    /// Two peers that dial each other at the same time may end up on one connection that both believe to have dialled, which
-    /// no handshake survives. The error does not tell, so after any of these one of the two, the lower one, dials again, once;
-    /// the other one is found by that.
+    /// Two peers that dial each other at the same time may end up on one connection that both believe to have dialled,
+    /// which no handshake survives. The error does not tell, so after any of these one of the two, the lower one, dials
+    /// again, once; the other one is found by that.
     pub(crate) fn on_failed(&mut self, now: Timestamp, peer: &Key, addr: &[u8], cause: DialCause, lower: bool) {
         let retries = match cause {
             DialCause::WrongPeer => MAX_RETRIES,

@@ -3,16 +3,19 @@
 //! Knows: which record goes to which peers, which peers stored it, and which region of the keyspace is known. Must not
 //! know: the reason for it, or when it is due.
 //!
-//! The first lookup goes to the key of the first record, and ends when a few of the nearest peers have answered. The peers
-//! that they name make a ball (`query::coverage`). Where that leaves a gap around another key, the next lookup goes there,
-//! and so on: so many records share a few lookups. *One lookup for three times as many peers would not do: peers name the k
-//! closest to the key that they are asked for, so nothing proves that the ones farther away are complete.*
+//! The first lookup goes to the key of the first record, and ends when a few of the nearest peers have answered. The
+//! peers that they name make a ball (`query::coverage`). Where that leaves a gap around another key, the next lookup
+//! goes there, and so on: so many records share a few lookups. *One lookup for three times as many peers would not do:
+//! peers name the k closest to the key that they are asked for, so nothing proves that the ones farther away are
+//! complete.*
 //!
-//! A peer that was named need not be alive: that shows when it is sent a record. The first record that goes to a peer goes
-//! alone. If that fails, the peer is dead for all records, and a record that is left with fewer than k peers looks for more.
+//! A peer that was named need not be alive: that shows when it is sent a record. The first record that goes to a peer
+//! goes alone. If that fails, the peer is dead for all records, and a record that is left with fewer than k peers looks
+//! for more.
 //!
-//! A publisher checks before it announces a value again: it asks a few of the closest peers for the value, and any peer that
-//! refuses it. If one holds a value that the validator prefers, this node adopts that, and stops announcing the old one.
+//! A publisher checks before it announces a value again: it asks a few of the closest peers for the value, and any peer
+//! that refuses it. If one holds a value that the validator prefers, this node adopts that, and stops announcing the
+//! old one.
 //!
 //! Records that this node announced before a restart are still stored at an unknown part of the k closest. The lookups
 //! for them ask for the record itself instead of for peers, each at the key of one record, until all peers around are
@@ -55,21 +58,21 @@ use crate::core::time::Timestamp;
 /// Maximum number of deliveries in flight. Source: three lookups that each ask the 20 closest.
 const AT_ONCE: usize = 60;
 /// Number of the nearest peers that must answer a lookup, of different IP groups where these count. Source:
-/// `tests::figures`. With two, 2 % of the closest are missed among liars, and with three none where 30 % of all entries are
-/// dead; with four it is no better.
+/// `tests::figures`. With two, 2 % of the closest are missed among liars, and with three none where 30 % of all entries
+/// are dead; with four it is no better.
 const ANSWERS: usize = 3;
-/// An answer does not count if it names fewer than the expected peers divided by this: the peer that gave it is far off, or
-/// leaves some out. Source: the estimate and the ball have a deviation of 22 % each; a peer that names one in five is found
-/// out.
+/// An answer does not count if it names fewer than the expected peers divided by this: the peer that gave it is far
+/// off, or leaves some out. Source: the estimate and the ball have a deviation of 22 % each; a peer that names one in
+/// five is found out.
 const SPARSE: f64 = 1.7;
-/// Nor does an answer that names more than the expected peers times this: it may have made them up. Source: a third of all
-/// entries dead, and twice the deviation of both.
+/// Nor does an answer that names more than the expected peers times this: it may have made them up. Source: a third of
+/// all entries dead, and twice the deviation of both.
 const CROWDED: f64 = 4.0;
-/// Maximum number of lookups for one record; then it goes to the closest peers known. Source: where 30 % of all entries are
-/// dead four are enough; liars that name ids near the target make each lookup cover less.
+/// Maximum number of lookups for one record; then it goes to the closest peers known. Source: where 30 % of all entries
+/// are dead four are enough; liars that name ids near the target make each lookup cover less.
 const LOOKUPS_EACH: u32 = 6;
-/// Number of the closest peers that are asked for a value before it is announced again. Source: it is enough if one of them
-/// holds a newer one, and peers that hold a newer one refuse the old one and are asked too.
+/// Number of the closest peers that are asked for a value before it is announced again. Source: it is enough if one of
+/// them holds a newer one, and peers that hold a newer one refuse the old one and are asked too.
 const CHECKS: usize = 3;
 /// The tag of the first lookup; further lookups have higher ones. The delivery of the nth record has the tag n.
 const FIRST_LOOKUP: u16 = 1_024;
@@ -166,8 +169,8 @@ enum SendState {
 #[derive(Debug, Default)]
 struct HolderSample(BTreeMap<u64, bool>);
 
-/// The share of the peers that must have their record, or all records are announced again. Source: where half of the nodes
-/// are gone after 1 h, a quarter is after 25 minutes; of k = 20 holders 15 are left.
+/// The share of the peers that must have their record, or all records are announced again. Source: where half of the
+/// nodes are gone after 1 h, a quarter is after 25 minutes; of k = 20 holders 15 are left.
 const HOLDS: f64 = 0.75;
 
 impl Region {
@@ -642,8 +645,8 @@ fn is_near(cx: &Context<'_>, place: &Key, ranked: &[Arc<Contact>]) -> bool {
 }
 
 /// The message that sends a record; `None` if it has expired, or if this node provides content and has no address. The
-/// lifetime of an own value that goes to all of the k closest begins again. If it goes to some of them it has the lifetime
-/// that remains, so that their copies are no newer than those of all others.
+/// lifetime of an own value that goes to all of the k closest begins again. If it goes to some of them it has the
+/// lifetime that remains, so that their copies are no newer than those of all others.
 fn message(cx: &Context<'_>, item: &Item, to_all: bool) -> Option<Request> {
     match item {
         Item::Value(record) => {
@@ -668,7 +671,8 @@ fn message(cx: &Context<'_>, item: &Item, to_all: bool) -> Option<Request> {
     }
 }
 
-/// The lifetime that remains, in whole seconds as it travels, rounded down so that it never grows; `None` if it has ended.
+/// The lifetime that remains, in whole seconds as it travels, rounded down so that it never grows; `None` if it has
+/// ended.
 fn remaining(now: Timestamp, expires: Option<Timestamp>) -> Option<Option<Duration>> {
     match expires.map(|at| at.since(now).as_secs()) {
         Some(0) => None,

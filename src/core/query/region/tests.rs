@@ -1,5 +1,5 @@
-//! The costs and the reach of a region among dead entries and liars: one node stores a record at each of some thousand keys,
-//! in a network whose tables are drawn from a seed. Requests take no time here; a dead peer fails at once.
+//! The costs and the reach of a region among dead entries and liars: one node stores a record at each of some thousand
+//! keys, in a network whose tables are drawn from a seed. Requests take no time here; a dead peer fails at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,8 @@ struct Outcome {
 }
 
 impl World {
-    /// A network of this many live peers, in which these shares of all entries are dead, and of the live peers are liars.
+    /// A network of this many live peers, in which these shares of all entries are dead, and of the live peers are
+    /// liars.
     fn new(seed: u64, nodes: usize, dead: f64, liars: f64, lie: Lie) -> World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let count = (nodes as f64 / (1.0 - dead)) as usize;

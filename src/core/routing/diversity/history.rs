@@ -1,7 +1,7 @@
 //! The times since which IP groups are known.
 //!
-//! Knows: when each group was first and last seen. Must not know: what follows from it. Bounded: when full, the newest groups
-//! are forgotten first, so that naming many groups pushes out none that was known before.
+//! Knows: when each group was first and last seen. Must not know: what follows from it. Bounded: when full, the newest
+//! groups are forgotten first, so that naming many groups pushes out none that was known before.
 //!
 //! Groups count as new together if they were first seen within 24 h of each other, not if they were first seen less
 //! than 24 h ago: otherwise a flood would only have to last a day. *Dropped:* forgetting the groups that were unseen
@@ -16,8 +16,8 @@ use crate::core::time::Timestamp;
 
 /// Maximum number of groups remembered. Source: the servers of the public network are in fewer networks of 16 bits.
 pub(super) const MAX_GROUPS: usize = 4_096;
-/// Time until the next search when hardly any group could be forgotten. Source: a search takes a fraction of a millisecond,
-/// and a peer that names many groups must not cause one for each.
+/// Time until the next search when hardly any group could be forgotten. Source: a search takes a fraction of a
+/// millisecond, and a peer that names many groups must not cause one for each.
 const PAUSE: Duration = Duration::from_secs(60);
 /// A group that was not seen for this long is forgotten first. Source: peers that leave a public network for good do so
 /// within weeks; an attacker would have to come back to a group for that long.
@@ -67,7 +67,8 @@ impl History {
         self.groups.get(group).map_or(Some(now), |known| known.first)
     }
 
-    /// Forgets a quarter of all groups, so that it is seldom necessary: those not seen for long, then those first seen last.
+    /// Forgets a quarter of all groups, so that it is seldom necessary: those not seen for long, then those first seen
+    /// last.
     fn forget(&mut self, now: Timestamp, in_use: &BTreeSet<IpGroup>) {
         let gone = |known: &Sightings| now.since(known.last) >= FORGOTTEN;
         let idle = self.groups.iter().filter(|(group, _)| !in_use.contains(group));

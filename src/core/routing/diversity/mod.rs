@@ -1,7 +1,7 @@
 //! Limits on how many entries of the table one operator may have.
 //!
-//! Knows: the IP groups of each entry, and since when a group is known. Must not know: buckets, beyond which peers are in
-//! one.
+//! Knows: the IP groups of each entry, and since when a group is known. Must not know: buckets, beyond which peers are
+//! in one.
 //!
 //! Two limits always hold. Few entries of one group are in a bucket, and few in the table. In addition, once the table
 //! has settled, groups that appeared at about the same time have few entries together: an attacker who comes with ten
@@ -56,8 +56,8 @@ pub(super) struct Diversity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
     groups: IpGroups,
-    /// The group in which it was seen when it entered. It counts for that one for as long as it is an entry, since others
-    /// can make its addresses change.
+    /// The group in which it was seen when it entered. It counts for that one for as long as it is an entry, since
+    /// others can make its addresses change.
     seen: Option<IpGroup>,
     /// When the newest of its groups was first seen, if the table was settled then.
     appeared: Option<Timestamp>,
@@ -68,8 +68,8 @@ impl Diversity {
         Diversity { config, k, ..Diversity::default() }
     }
 
-    /// All groups that a peer counts for: those of the addresses that it claims, and the one in which it was seen, which
-    /// may be another.
+    /// All groups that a peer counts for: those of the addresses that it claims, and the one in which it was seen,
+    /// which may be another.
     fn groups(&self, contact: &Contact) -> IpGroups {
         let mut groups = IpGroup::of(contact, self.config.asns.as_deref());
         if let Some(seen) = self.seen(contact.peer()) {
@@ -105,8 +105,8 @@ impl Diversity {
     ) -> bool {
         let all = || self.members.iter().filter(|(peer, _)| *peer != own).map(|(_, member)| member);
         let near: Vec<&Member> = bucket.filter(|peer| *peer != own).filter_map(|peer| self.members.get(peer)).collect();
-        // One full group is enough to refuse it: otherwise an address in a second network would lead past the limit of the
-        // first.
+        // One full group is enough to refuse it: otherwise an address in a second network would lead past the limit of
+        // the first.
         let crowded = |group: &IpGroup| {
             let of = |member: &&Member| member.groups.contains(group);
             near.iter().copied().filter(of).count() >= self.config.per_bucket.get()
@@ -115,8 +115,8 @@ impl Diversity {
         if groups.iter().any(crowded) {
             return false;
         }
-        // Groups that were there before the table settled are not limited further. The newest group decides, so that it does
-        // not help to claim an address in an old network as well.
+        // Groups that were there before the table settled are not limited further. The newest group decides, so that it
+        // does not help to claim an address in an old network as well.
         let Some(appeared) = self.appeared(now, groups) else { return true };
         // Peers that appeared shortly before or after it count as one attacker's: at most a quarter of the bucket.
         let together = |member: &Member| {
@@ -133,8 +133,8 @@ impl Diversity {
         groups.iter().filter_map(|group| self.history.first_seen(now, group, settled)).max()
     }
 
-    /// Gives an entry as many of the `wanted` addresses as its groups allow: all of them, or those that are allowed one by
-    /// one, or none, in which case it keeps what it has. Returns what it has from now on.
+    /// Gives an entry as many of the `wanted` addresses as its groups allow: all of them, or those that are allowed one
+    /// by one, or none, in which case it keeps what it has. Returns what it has from now on.
     fn extend<'a>(
         &mut self,
         now: Timestamp,

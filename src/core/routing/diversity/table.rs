@@ -72,7 +72,8 @@ impl RoutingTable {
         }
     }
 
-    /// A peer that has answered, with those of its addresses that the limits allow; `None` if they refuse the peer itself.
+    /// A peer that has answered, with those of its addresses that the limits allow; `None` if they refuse the peer
+    /// itself.
     pub(in super::super) fn check_diversity(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Option<Arc<Contact>> {
         let index = self.index(contact.key());
         let Some(diversity) = &mut self.diversity else { return Some(Arc::clone(contact)) };

@@ -1,23 +1,26 @@
 //! The eviction rule of a full store, the same for every store.
 //!
-//! Knows: the account that pays for a record, the record's age in the store, and the order of eviction. Must not know: what a
-//! record is, or how a store keeps one. A store implements [`Accounts`] over ordered maps or tables, calls
-//! [`update_accounts`] for each record that is added, changed or removed, and removes the [`victims`] before it writes one.
+//! Knows: the account that pays for a record, the record's age in the store, and the order of eviction. Must not know:
+//! what a record is, or how a store keeps one. A store implements [`Accounts`] over ordered maps or tables, calls
+//! [`update_accounts`] for each record that is added, changed or removed, and removes the [`victims`] before it writes
+//! one.
 //!
 //! # The rule
 //!
-//! * The peer that sent a record pays for it, and so does its IP group where groups count. If several peers sent it, the one
-//!   with the fewest records pays, see [`Cost::sent_again`].
+//! * The peer that sent a record pays for it, and so does its IP group where groups count. If several peers sent it,
+//!   the one with the fewest records pays, see [`Cost::sent_again`].
 //! * Records that holders replicate are paid by separate accounts, below [`Account::REPLICATED`]. They are evicted
 //!   first while they fill more than half of the store, and a new one never evicts a record that was kept for
 //!   [`SETTLED_AFTER`].
-//! * Records near this node, those for which it is one of the k closest, are evicted last: a far new record never evicts a
-//!   near one, and a near one is evicted only when the accounts that have to give way have no far records left.
-//! * A full store evicts from the group with the greatest weight, and within it from the peer with the greatest weight. The
-//!   new record counts for its sender, so the heaviest sender evicts only its own records. Between equal accounts the less
-//!   settled record is evicted, then the one of the higher account number, which is secret and random.
+//! * Records near this node, those for which it is one of the k closest, are evicted last: a far new record never
+//!   evicts a near one, and a near one is evicted only when the accounts that have to give way have no far records
+//!   left.
+//! * A full store evicts from the group with the greatest weight, and within it from the peer with the greatest weight.
+//!   The new record counts for its sender, so the heaviest sender evicts only its own records. Between equal accounts
+//!   the less settled record is evicted, then the one of the higher account number, which is secret and random.
 //! * Of one peer's far or near records, new ones from a single sender are evicted before those that were kept for
-//!   [`SETTLED_AFTER`] or had several senders; among these the one with the higher rank, a hash under the store's secret seed.
+//!   [`SETTLED_AFTER`] or had several senders; among these the one with the higher rank, a hash under the store's
+//!   secret seed.
 //! * A new version of a stored record is always accepted. If a holder sends it, it evicts far settled records only when
 //!   no other far ones are left, and near ones after those. This node's own records pay nothing and are never evicted.
 //!
@@ -40,23 +43,24 @@ use crate::core::time::Timestamp;
 /// replicate once an hour, so a settled record has lived through a whole round.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(3600);
 
-/// Bytes of one share, the unit of weight; a shorter record weighs one share too. Source: both stores allow this many bytes for
-/// each value by default.
+/// Bytes of one share, the unit of weight; a shorter record weighs one share too. Source: both stores allow this many
+/// bytes for each value by default.
 pub const SHARE: u64 = 1_024;
 
 /// Maximum number of records that one write evicts, and looks at in each class. Source: a value of 64 KiB, the
 /// longest that a store takes by default, takes as many bytes as 1,638 values of 40 bytes with their keys.
 pub const MAX_STEPS: usize = 2_048;
 
-/// Maximum number of accounts of equal weight that one write searches for a less settled record than the new one. Source: if
-/// half of them have one, it is found with a chance of 255 in 256.
+/// Maximum number of accounts of equal weight that one write searches for a less settled record than the new one.
+/// Source: if half of them have one, it is found with a chance of 255 in 256.
 const MAX_EQUALS: usize = 8;
 
-/// The same where a near record searches for far ones. Source: if a tenth of the accounts have one, it is found with a chance of
-/// 998 in 1,000.
+/// The same where a near record searches for far ones. Source: if a tenth of the accounts have one, it is found with a
+/// chance of 998 in 1,000.
 const MAX_EQUALS_OF_NEAR: usize = 64;
 
-/// Account that pays for records: a peer, its IP group, or all groups of one kind. A number under the store's secret seed.
+/// Account that pays for records: a peer, its IP group, or all groups of one kind. A number under the store's secret
+/// seed.
 ///
 /// The account of one peer pays for a record, and with it the accounts above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,15 +69,16 @@ pub struct Account(u64);
 impl Account {
     /// All groups, for records that their peers published or sent for others.
     pub const PUBLISHED: Account = Account(0);
-    /// All groups, for records that their peers replicated as holders, that is as one of the k peers closest to the key.
+    /// All groups, for records that their peers replicated as holders, that is as one of the k peers closest to the
+    /// key.
     pub const REPLICATED: Account = Account(1 << 63);
 
     /// The account of a peer, in one of the two kinds. Both hashes are made by the store, under its secret seed and
-    /// differently for peers and groups; `group` is the hash of the peer's IP group where groups count, else the peer is a
-    /// group of its own.
+    /// differently for peers and groups; `group` is the hash of the peer's IP group where groups count, else the peer
+    /// is a group of its own.
     pub fn of_peer(peer: u64, group: Option<u64>, kind: Account) -> Account {
-        // From the highest bit: kind 1, group 31, peer 32. A group and a peer have their lowest bit set, so that they differ from
-        // the account above, whose bits below are zero.
+        // From the highest bit: kind 1, group 31, peer 32. A group and a peer have their lowest bit set, so that they
+        // differ from the account above, whose bits below are zero.
         let group = (group.unwrap_or(peer) >> 33 | 1) << 32;
         Account(kind.0 | group | (peer & 0xffff_ffff) | 1)
     }
@@ -115,8 +120,8 @@ impl Account {
 pub struct Cost {
     /// Account that pays now.
     pub account: Account,
-    /// Account of the first sender, which pays again once `account` has become the heavier one. So a fresh account cannot
-    /// take over the records of others and have them evicted in a flood of its own.
+    /// Account of the first sender, which pays again once `account` has become the heavier one. So a fresh account
+    /// cannot take over the records of others and have them evicted in a flood of its own.
     pub first: Account,
     /// Bytes that it takes.
     pub bytes: u32,
@@ -161,8 +166,8 @@ impl Cost {
         Ok(self)
     }
 
-    /// The cost after `by` sent another version of the record, with this many bytes: `by` pays. It stays settled only if `by`
-    /// paid before.
+    /// The cost after `by` sent another version of the record, with this many bytes: `by` pays. It stays settled only
+    /// if `by` paid before.
     pub const fn replaced(self, by: Account, bytes: u32, now: Timestamp) -> Cost {
         let mut cost = Cost::new(by, bytes, now, self.near);
         if by.0 == self.account.0 || by.0 == self.first.0 {
@@ -246,32 +251,32 @@ pub trait Accounts {
     /// Subtracts `less` shares from the weight and adds `more`. An account that reaches zero is removed.
     fn change_weight(&mut self, account: Account, less: u64, more: u64) -> Result<(), Self::Error>;
 
-    /// The heaviest account with this [`parent`](Account::parent): the last in the order of weight and account, of those before
-    /// `before`.
+    /// The heaviest account with this [`parent`](Account::parent): the last in the order of weight and account, of
+    /// those before `before`.
     fn heaviest(
         &mut self,
         parent: Account,
         before: Option<(u64, Account)>,
     ) -> Result<Option<(u64, Account)>, Self::Error>;
 
-    /// The next record of this peer's account in order of eviction, after the one given: the lowest [`tier`](Cost::tier), among
-    /// those the highest rank.
+    /// The next record of this peer's account in order of eviction, after the one given: the lowest
+    /// [`tier`](Cost::tier), among those the highest rank.
     fn next(
         &mut self,
         account: Account,
         after: Option<&Ranked<Self::Id>>,
     ) -> Result<Option<Ranked<Self::Id>>, Self::Error>;
 
-    /// Stores the cost of a record and moves it in the order of [`Accounts::next`]. `before` is `None` for a new record, which
-    /// was written with its cost; `after` is `None` for one that is removed.
+    /// Stores the cost of a record and moves it in the order of [`Accounts::next`]. `before` is `None` for a new
+    /// record, which was written with its cost; `after` is `None` for one that is removed.
     fn set_cost(&mut self, id: Self::Id, before: Option<&Cost>, after: Option<&Cost>) -> Result<(), Self::Error>;
 
     /// Whether the bounds hold after this much is added and this much removed.
     fn has_room(&self, more: Size, less: Size) -> bool;
 }
 
-/// Updates the accounts for a remote record that was added (`before` is `None`), changed, or is removed for any reason (`after`
-/// is `None`). A store calls this for each of them.
+/// Updates the accounts for a remote record that was added (`before` is `None`), changed, or is removed for any reason
+/// (`after` is `None`). A store calls this for each of them.
 ///
 /// # Errors
 ///
@@ -294,10 +299,11 @@ pub fn update_accounts<A: Accounts>(
     if before == after { Ok(()) } else { accounts.set_cost(id, before, after) }
 }
 
-/// The records to evict before a write, which the store removes; none if there is space. `None` if a new record would itself
-/// be the first to be evicted, so that the store is full for it.
+/// The records to evict before a write, which the store removes; none if there is space. `None` if a new record would
+/// itself be the first to be evicted, so that the store is full for it.
 ///
-/// At most [`MAX_STEPS`] for each class. An update is accepted even if they do not suffice; later writes make up for the rest.
+/// At most [`MAX_STEPS`] for each class. An update is accepted even if they do not suffice; later writes make up for
+/// the rest.
 ///
 /// # Errors
 ///
@@ -336,8 +342,8 @@ pub fn victims<A: Accounts>(
     Ok((!is_new).then_some(search.victims))
 }
 
-/// The provider to evict of a key that has one too many: in the group with the most of them, the one with the highest rank. So
-/// one group cannot push out the others, and late providers have the same chance as early ones.
+/// The provider to evict of a key that has one too many: in the group with the most of them, the one with the highest
+/// rank. So one group cannot push out the others, and late providers have the same chance as early ones.
 pub fn one_too_many(providers: impl Iterator<Item = (Account, u64)> + Clone) -> Option<usize> {
     let of_group = |account: Account| providers.clone().filter(|(other, _)| other.parent() == account.parent()).count();
     let places = providers.clone().enumerate();
@@ -487,8 +493,8 @@ impl<A: Accounts> Search<'_, A> {
             }
             after = Some(record);
         }
-        // All steps went into settling records of this account, so evict from those. If the search gave up instead, a store
-        // whose records all settle in the same minute would refuse honest writes.
+        // All steps went into settling records of this account, so evict from those. If the search gave up instead, a
+        // store whose records all settle in the same minute would refuse honest writes.
         for record in settled {
             if self.class_of(&record.cost) == self.class && self.gives_way(&record, may) && self.take(&record) {
                 return Ok(true);
@@ -517,8 +523,8 @@ impl<A: Accounts> Search<'_, A> {
         self.steps >= MAX_STEPS || self.equals >= if seeks_far { MAX_EQUALS_OF_NEAR } else { MAX_EQUALS }
     }
 
-    /// Moves a record to where it belongs by now: to the settled ones, or back to the account of its first sender. Records are
-    /// settled only when a search meets them, so no timer has to.
+    /// Moves a record to where it belongs by now: to the settled ones, or back to the account of its first sender.
+    /// Records are settled only when a search meets them, so no timer has to.
     fn settle(&mut self, record: &mut Ranked<A::Id>) -> Result<bool, A::Error> {
         let before = record.cost;
         let now = &mut record.cost;

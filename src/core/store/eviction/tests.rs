@@ -164,7 +164,8 @@ fn within_a_group_the_peer_with_most_gives_way() {
     assert_eq!((store.left(0..20), store.kept.len()), (20, 100));
 }
 
-/// Of one account what is an hour old, what had two senders, and what lies near outranks what is new; by rank otherwise.
+/// Of one account what is an hour old, what had two senders, and what lies near outranks what is new; by rank
+/// otherwise.
 #[test]
 fn of_one_account_new_far_and_singly_sent_records_go_first() {
     let mut store = Store::with_room(100);

@@ -6,7 +6,8 @@
 //! their defaults are equal, addresses cost other bytes, and each has fields that the other cannot have.
 
 /// Bytes that one value costs beside its key and itself: its place in a slab that grows by doubling, in an index, among
-/// the rows that are not in order yet, and in three orders that are half empty. A test compares it with the sizes of the types.
+/// the rows that are not in order yet, and in three orders that are half empty. A test compares it with the sizes of
+/// the types.
 pub(super) const VALUE_OVERHEAD: usize = 640;
 /// Bytes that one provider record costs where it is the only one of its key and of its peer: all three.
 pub(super) const PROVIDER_OVERHEAD: usize = 1_280;

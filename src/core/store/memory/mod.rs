@@ -42,16 +42,17 @@ use crate::core::time::Timestamp;
 ///
 /// # Eviction
 ///
-/// At a bound, expired records are removed first, then [the rule of eviction](super::eviction) decides: each sender pays for its
-/// records, and the one with the most loses some. A new record that would itself be the first to go is refused with
-/// [`StoreError::Full`], which changes nothing. A new version of a stored record is always accepted; if it exceeds a bound, later
-/// writes make up for that.
+/// At a bound, expired records are removed first, then [the rule of eviction](super::eviction) decides: each sender
+/// pays for its records, and the one with the most loses some. A new record that would itself be the first to go is
+/// refused with [`StoreError::Full`], which changes nothing. A new version of a stored record is always accepted; if it
+/// exceeds a bound, later writes make up for that.
 ///
 /// * **Values**: bounded in number, and in bytes with their keys.
-/// * **Provider records**: bounded in number, and in bytes of the addresses that they came with. All records of a peer are paid
-///   by the group from which the first of them came.
-/// * **Providers of one key**: one of the IP group with the most of them is evicted, where groups count, else a random one, so
-///   that of n each is kept with probability [`max_providers_per_key`](MemoryStoreConfig::max_providers_per_key) / n.
+/// * **Provider records**: bounded in number, and in bytes of the addresses that they came with. All records of a peer
+///   are paid by the group from which the first of them came.
+/// * **Providers of one key**: one of the IP group with the most of them is evicted, where groups count, else a random
+///   one, so that of n each is kept with probability
+///   [`max_providers_per_key`](MemoryStoreConfig::max_providers_per_key) / n.
 /// * **Sequence numbers of expired values**: 65,536, of which those that end first are evicted first.
 ///
 /// Own records do not count and are never evicted. A value's length is bounded for them too.
@@ -69,8 +70,8 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store.
     ///
-    /// `seed` decides which records are evicted. It has to be random and secret: with it, peer ids and keys can be made that are
-    /// always kept.
+    /// `seed` decides which records are evicted. It has to be random and secret: with it, peer ids and keys can be made
+    /// that are always kept.
     pub fn new(config: MemoryStoreConfig, seed: [u8; 32]) -> MemoryStore {
         MemoryStore {
             values: ValueTable::new(&config),

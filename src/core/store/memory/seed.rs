@@ -1,7 +1,7 @@
 //! Hashes under the store's secret seed: places in an index, ranks for eviction, numbers of accounts.
 //!
-//! Knows: bytes. Must not know: records. Without the seed no peer can fill one bucket of an index, or make a key or an id that
-//! is never evicted.
+//! Knows: bytes. Must not know: records. Without the seed no peer can fill one bucket of an index, or make a key or an
+//! id that is never evicted.
 
 use std::hash::{DefaultHasher, Hasher as _};
 

@@ -1,7 +1,7 @@
 //! The sequence numbers of removed and expired values, so that no older value replaces them.
 //!
-//! Knows: numbers and until when to remember them. Must not know: values. Bounded: those that end first are evicted first. A
-//! 64-bit hash under the store's seed stands for the key.
+//! Knows: numbers and until when to remember them. Must not know: values. Bounded: those that end first are evicted
+//! first. A 64-bit hash under the store's seed stands for the key.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -24,8 +24,8 @@ pub(super) struct RecordStats {
     by_publisher: usize,
     /// The fewest holders among the 20 closest.
     fewest: usize,
-    /// The number of records looked for in the stores, and how many of them no node under churn held among the 20 closest.
-    /// Nodes that never leave would hold them forever.
+    /// The number of records looked for in the stores, and how many of them no node under churn held among the 20
+    /// closest. Nodes that never leave would hold them forever.
     looked_at: usize,
     missing: usize,
 }

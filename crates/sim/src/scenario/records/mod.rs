@@ -1,7 +1,7 @@
 //! Values and provided keys that must outlive the nodes that hold them.
 //!
-//! One node in a hundred never leaves; these publish. All others are under churn and come back with an empty store. Lookups
-//! could be answered by publishers alone, so the stores of the closest nodes are measured as well.
+//! One node in a hundred never leaves; these publish. All others are under churn and come back with an empty store.
+//! Lookups could be answered by publishers alone, so the stores of the closest nodes are measured as well.
 
 mod measured;
 
@@ -29,8 +29,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const K: usize = 20;
 
-/// Exponential with a median of 1 h: a node that is online is gone an hour later with probability one half, however long it
-/// has been online. That is harder than the sessions of IPFS at half their length, where some nodes stay for days.
+/// Exponential with a median of 1 h: a node that is online is gone an hour later with probability one half, however
+/// long it has been online. That is harder than the sessions of IPFS at half their length, where some nodes stay for
+/// days.
 const HARDER: Churn = Churn::Poisson(Duration::from_secs(5_194));
 
 /// The interval in which a publisher announces all its records, in hours.

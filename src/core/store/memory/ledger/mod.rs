@@ -1,7 +1,7 @@
 //! The weights of accounts, and the order in which records are evicted.
 //!
-//! Knows: costs. Must not know: what a record is. The order is built for the first eviction and dropped once the store is half
-//! empty, so a store that is never full keeps only sums.
+//! Knows: costs. Must not know: what a record is. The order is built for the first eviction and dropped once the store
+//! is half empty, so a store that is never full keeps only sums.
 //!
 //! Addresses are charged to the records that they came with, so that one rule is enough. *Dropped:* a share of a common
 //! space for addresses, which needs a second rule and two more orders.

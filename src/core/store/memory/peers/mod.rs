@@ -55,8 +55,8 @@ impl ProviderPeers {
         self.0.change(slot, |peer| (peer.records, peer.paid) = (peer.records + 1, peer.paid.saturating_add(pays)));
     }
 
-    /// Counts one record less. Removes the addresses if the remaining records do not pay for them, and the peer with its last
-    /// record.
+    /// Counts one record less. Removes the addresses if the remaining records do not pay for them, and the peer with
+    /// its last record.
     pub(super) fn drop_record(&mut self, slot: Slot, paid: u32) {
         let left = self.0.change(slot, |peer| {
             (peer.records, peer.paid) = (peer.records - 1, peer.paid.saturating_sub(paid));
@@ -70,8 +70,8 @@ impl ProviderPeers {
         }
     }
 
-    /// Replaces the addresses by these, which cost this much and are paid for. An empty list changes nothing, unless no address
-    /// is known.
+    /// Replaces the addresses by these, which cost this much and are paid for. An empty list changes nothing, unless no
+    /// address is known.
     pub(super) fn take_addrs(&mut self, slot: Slot, addrs: &[Bytes], cost: u32, expire: Timestamp) {
         self.0.change(slot, |peer| {
             if !addrs.is_empty() {

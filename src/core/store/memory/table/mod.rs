@@ -1,7 +1,7 @@
 //! Rows in a slab, found by a hash and read in order of their places or of their expiry.
 //!
-//! Knows: slots, and what the [`Row`] trait tells. Must not know: what a row is. A slot has four bytes and only the first 64
-//! bits of a place are kept, so an entry of an order has twelve bytes.
+//! Knows: slots, and what the [`Row`] trait tells. Must not know: what a row is. A slot has four bytes and only the
+//! first 64 bits of a place are kept, so an entry of an order has twelve bytes.
 
 #[cfg(test)]
 mod tests;
@@ -38,7 +38,8 @@ pub(super) struct Table<R> {
     index: HashTable<(u32, Slot)>,
     /// All rows in order of their places, except for those in `unplaced`.
     places: BTreeSet<(u64, Slot)>,
-    /// Rows added since the last scan, some of which may be removed by now. A scan sorts them in, so an insertion need not.
+    /// Rows added since the last scan, some of which may be removed by now. A scan sorts them in, so an insertion need
+    /// not.
     unplaced: Vec<Slot>,
     ends: BTreeSet<(Timestamp, Slot)>,
 }
