@@ -350,7 +350,7 @@ fn a_breach_is_seen() {
         ("core/key.rs", "use super::contact::Contact;", &[down]),
         ("core/server/mod.rs", "use crate::core::maintain;", &[down]),
         ("core/server/mod.rs", "use super::query::received;", &[down]),
-        ("core/storage.rs", "use super::peers::Peers;", &[down]),
+        ("core/store_ops.rs", "use super::peers::Peers;", &[down]),
         ("core/server/mod.rs", "use crate::core;", &[down]),
         ("core/server/mod.rs", "use super::*;", &[down]),
         ("core/gossip.rs", "", &[floor]),

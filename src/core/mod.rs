@@ -13,7 +13,7 @@
 //!
 //! Imports point downwards. From the bottom up: the vocabulary (`time`, `key`, `contact`, `record`, `message`, `error`,
 //! `config`, `address_policy`); the parts (`routing`, `lookup`, `store`, `validate`); what the duties share (`io`,
-//! `peers`, `requests`, `storage`); the duties (`query`, `server`, `maintain`), which know nothing of each other; and
+//! `peers`, `requests`, `store_ops`); the duties (`query`, `server`, `maintain`), which know nothing of each other; and
 //! `dht`, which composes them.
 
 mod address_policy;
@@ -40,8 +40,8 @@ mod server;
 mod shuffle;
 mod spans;
 pub mod stats;
-mod storage;
 pub mod store;
+mod store_ops;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "serde")]

@@ -34,7 +34,7 @@ const VOCABULARY: &[&str] = &[
 /// Floor 1: the parts from which the duties are made.
 const PARTS: &[&str] = &["routing", "store", "validate", "lookup", "preimage"];
 /// Between the floors: modules that the duties share, and the inputs and outputs, which are data.
-const SHARED: &[&str] = &["io", "stats", "requests", "peers", "storage", "announcement", "spans"];
+const SHARED: &[&str] = &["io", "stats", "requests", "peers", "store_ops", "announcement", "spans"];
 /// Floor 2: the duties, of which none knows another.
 const DUTIES: &[&str] = &["query", "server", "maintain"];
 
@@ -67,7 +67,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("announcement", &[VOCABULARY, &["store"]]),
     ("requests", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("peers", &[VOCABULARY, PARTS, &["io", "stats"]]),
-    ("storage", &[VOCABULARY, PARTS, &["io", "stats"]]),
+    ("store_ops", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("query", &[VOCABULARY, PARTS, SHARED]),
     ("server", &[VOCABULARY, PARTS, SHARED]),
     ("maintain", &[VOCABULARY, PARTS, SHARED]),

@@ -11,7 +11,7 @@ use crate::core::announcement::{Announcement, AnnouncementOutcome, RecordId};
 use crate::core::maintain::{PAGE, Run};
 use crate::core::query::{Machine, Region, RunningQuery};
 use crate::core::stats::Cause;
-use crate::core::storage::Duty;
+use crate::core::store_ops::Duty;
 
 /// Timeout of a query that announces records. Source: a page of 256 records to 20 peers each, 60 deliveries at a time,
 /// takes a minute if each takes 0.7 s.
@@ -20,11 +20,11 @@ const RUN_TIME: Duration = Duration::from_secs(300);
 impl Dht {
     /// Reads the next page for every duty that is due.
     pub(super) fn run_upkeep(&mut self, now: Timestamp) {
-        while let Some((_, duty)) = self.upkeep.due(self.storage.peek(), self.mode).filter(|(at, _)| *at <= now) {
+        while let Some((_, duty)) = self.upkeep.due(self.store_ops.peek(), self.mode).filter(|(at, _)| *at <= now) {
             let k = self.k();
             let (what, after) = self.upkeep.begin(now, duty, &self.peers, k);
             if let Some(done) =
-                self.storage.run(self.time.date, Waiter::Duty(duty), Op::Scan { what, after, limit: PAGE })
+                self.store_ops.run(self.time.date, Waiter::Duty(duty), Op::Scan { what, after, limit: PAGE })
             {
                 self.on_page(now, duty, done);
             }
@@ -94,7 +94,7 @@ impl Dht {
     fn on_run_ended(&mut self, run: Run, region: Region) {
         for mut outcome in region.outcomes() {
             if let Some(newer) = outcome.newer.take() {
-                let _ = self.storage.put(self.time.date, Waiter::Adopt, newer);
+                let _ = self.store_ops.put(self.time.date, Waiter::Adopt, newer);
                 continue;
             }
             match run.duty {
@@ -116,7 +116,7 @@ impl Dht {
 
     /// Notes in the store that a record was announced, or replicated, at this time.
     fn touch(&mut self, item: Item, at: Timestamp) {
-        let _ = self.storage.run(self.time.date, Waiter::Nobody, Op::Touch(item, at));
+        let _ = self.store_ops.run(self.time.date, Waiter::Nobody, Op::Touch(item, at));
     }
 
     /// The running announcements, of one duty or of all, reach no more peers with this record.

@@ -137,7 +137,7 @@ impl Dht {
 
     /// Asks the store for the saved peers.
     pub(super) fn restore_saved(&mut self, now: Timestamp) {
-        if let Some(done) = self.storage.run(self.time.date, Waiter::Restore, Op::SavedPeers) {
+        if let Some(done) = self.store_ops.run(self.time.date, Waiter::Restore, Op::SavedPeers) {
             self.on_restored(now, done);
         }
     }
@@ -174,7 +174,7 @@ impl Dht {
     /// Saves the peers of the table for the next start, the longest known first.
     pub(super) fn save_peers(&mut self) {
         let peers = self.peers.table.longest_known(MAX_SAVED_PEERS);
-        if let Some(Err(why)) = self.storage.run(self.time.date, Waiter::Nobody, Op::SavePeers(peers)) {
+        if let Some(Err(why)) = self.store_ops.run(self.time.date, Waiter::Nobody, Op::SavePeers(peers)) {
             tracing::warn!(%why, "the peers of the table were not saved");
         }
     }

@@ -199,7 +199,7 @@ impl Dht {
         if (follow_up.replaces || self.mode == Mode::Server)
             && let Some(record) = follow_up.keep.take()
         {
-            let _ = self.storage.put(self.time.date, Waiter::Adopt, record);
+            let _ = self.store_ops.put(self.time.date, Waiter::Adopt, record);
         }
         self.stats.stores.corrected += follow_up.corrected.len() as u64;
         self.stats.stores.cached += u64::from(follow_up.cached.is_some());

@@ -18,7 +18,7 @@ impl Dht {
         if let Some(served) = server.on_request(&mut cx, (from, place), id, request) {
             self.serve(now, from, Some(id), served);
         }
-        let displaced = self.storage.take_displaced();
+        let displaced = self.store_ops.take_displaced();
         self.on_store_ends(now, displaced);
         // The request may have announced the peer's addresses.
         self.leave_if_relayed(now, &place);
@@ -26,8 +26,8 @@ impl Dht {
 
     /// The server, and the parts of the node that it may use.
     fn server_context(&mut self, now: Timestamp) -> (&mut Server, ServerContext<'_>) {
-        let Dht { time, config, peers, storage, rng, server, .. } = self;
-        (server, ServerContext { now, date: time.date, config, peers, storage, rng })
+        let Dht { time, config, peers, store_ops, rng, server, .. } = self;
+        (server, ServerContext { now, date: time.date, config, peers, store_ops, rng })
     }
 
     /// Carries out what the server decided. A peer that no longer waits has no id and gets no reply, but its record is
@@ -61,7 +61,7 @@ impl Dht {
 
     /// Reports the own values that better ones have replaced, and stops announcing them.
     pub(super) fn report_superseded(&mut self) {
-        while let Some(key) = self.storage.take_superseded() {
+        while let Some(key) = self.store_ops.take_superseded() {
             let record = RecordId { place: key.key(), provider: false };
             self.upkeep.own_records.forget(&record);
             self.stop_announcements(&record, None);

@@ -45,8 +45,8 @@ use super::rtt::{Deadlines, RttEstimator, Urgency};
 use super::server::{Served, Server, ServerContext};
 use super::spans;
 use super::stats::{Levels, QueryEnd, QueryKind, Stats};
-use super::storage::{InboundTicket, Storage, Waiter};
 use super::store::{Done, Item, Op, OpOutput, Store};
+use super::store_ops::{InboundTicket, StoreOps, Waiter};
 use super::time::{NodeTime, Timestamp};
 use super::window::Window;
 
@@ -64,7 +64,7 @@ pub struct Dht {
     rng: ChaCha8Rng,
     mode: Mode,
     peers: Peers,
-    storage: Storage,
+    store_ops: StoreOps,
     requests: Requests,
     window: Window,
     rtt: RttEstimator,
@@ -126,7 +126,7 @@ impl Dht {
         let mut dht = Dht {
             mode: Mode::default(),
             peers: Peers::new(local, &config),
-            storage: Storage::new(store, config.record.clone()),
+            store_ops: StoreOps::new(store, config.record.clone()),
             requests: Requests::default(),
             window: Window::new(config.lookup.parallelism.get(), config.limit.requests),
             rtt: RttEstimator::default(),
@@ -164,7 +164,7 @@ impl Dht {
         self.make_way();
         let limit = &self.config.limit;
         // A query that ended early leaves its operation with the store, which may be slow.
-        let store_is_full = self.storage.jobs() >= limit.queries.saturating_add(limit.inbound);
+        let store_is_full = self.store_ops.jobs() >= limit.queries.saturating_add(limit.inbound);
         if self.is_full() || store_is_full {
             self.end_refused(now);
             return Err(Busy);
@@ -178,8 +178,8 @@ impl Dht {
             Ok((RunningQuery::new(Machine::Joined, *self.peers.local.key(), kind), None))
         } else {
             let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
-            let (storage, rng, waiter) = (&mut self.storage, &mut self.rng, Waiter::Query(id));
-            query::start(QueryStart { cx, storage, rng, waiter }, operation, &options)
+            let (store_ops, rng, waiter) = (&mut self.store_ops, &mut self.rng, Waiter::Query(id));
+            query::start(QueryStart { cx, store_ops, rng, waiter }, operation, &options)
         };
         match started {
             Ok((mut query, local)) => {
@@ -251,7 +251,7 @@ impl Dht {
             Input::Request { from, id, request } => self.on_request(now, from, id, request),
             Input::RequestGone { id } => self.server.on_gone(id),
             Input::StoreDone { ticket, done } => {
-                let ends = self.storage.on_done(self.time.date, ticket, done);
+                let ends = self.store_ops.on_done(self.time.date, ticket, done);
                 self.on_store_ends(now, ends);
             }
             Input::Dialling { id } => self.begin(now, id, Begin::Dial),
@@ -290,11 +290,11 @@ impl Dht {
         let wakes = [
             self.requests.next_wake().map(|(at, id)| (at, Wake::Request(id))),
             self.pool.next_wake().map(|(at, id)| (at, Wake::Query(id))),
-            self.expiry.due(&self.time, self.storage.peek()).map(|at| (at, Wake::Expiry)),
+            self.expiry.due(&self.time, self.store_ops.peek()).map(|at| (at, Wake::Expiry)),
             self.refresh.due().map(|at| (at, Wake::Maintenance)),
             self.probes.checks_due(&self.peers.table).map(|at| (at, Wake::Maintenance)),
             self.snapshots.due().map(|at| (at, Wake::Maintenance)),
-            self.upkeep.due(self.storage.peek(), self.mode).map(|(at, _)| (at, Wake::Maintenance)),
+            self.upkeep.due(self.store_ops.peek(), self.mode).map(|(at, _)| (at, Wake::Maintenance)),
         ];
         let (at, why) = wakes.into_iter().flatten().min_by_key(|(at, _)| *at)?;
         let at = self.time.date_at(at);
@@ -306,7 +306,7 @@ impl Dht {
     /// Drivers of a store that runs every operation at once need not call it.
     pub fn poll_store(&mut self, now: Timestamp, waker: &Waker) {
         self.follow(now);
-        while let Some((ticket, done)) = self.storage.store().poll_done(waker) {
+        while let Some((ticket, done)) = self.store_ops.store().poll_done(waker) {
             self.handle_input(now, Input::StoreDone { ticket, done });
         }
     }
@@ -350,7 +350,7 @@ impl Dht {
 
     /// Updates them in place; those of the table, which take the longest, only if it changed.
     pub(crate) fn update_levels(&self, levels: &mut Levels, table_changed: bool) {
-        let usage = self.storage.peek().usage();
+        let usage = self.store_ops.peek().usage();
         (levels.queries, levels.requests) = (self.pool.len(), self.requests.awaited());
         (levels.values, levels.providers, levels.own) = (usage.values, usage.providers, usage.own);
         if table_changed {
@@ -381,7 +381,7 @@ impl Dht {
 
     /// The store of this node.
     pub fn store(&mut self) -> &mut dyn Store {
-        self.storage.store()
+        self.store_ops.store()
     }
 
     /// Lets a peer into the routing table as if it had just answered a request.

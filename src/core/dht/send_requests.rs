@@ -301,11 +301,11 @@ impl Dht {
             self.on_query_expired(now, id);
         }
         self.run_checks(now);
-        if self.expiry.begin(&self.time, self.storage.peek()) {
+        if self.expiry.begin(&self.time, self.store_ops.peek()) {
             let record = &self.config.record;
             let latest = self.time.date + record.value_ttl.max(record.provider_ttl);
             let expire = Op::Expire { limit: EXPIRED_AT_ONCE, latest };
-            let done = self.storage.run(self.time.date, Waiter::Expiry, expire);
+            let done = self.store_ops.run(self.time.date, Waiter::Expiry, expire);
             if let Some(done) = done {
                 self.expiry.on_done(now, &done);
             }

@@ -8,7 +8,7 @@ use crate::core::announcement::RefreshTarget;
 use crate::core::config::DiversityConfig;
 use crate::core::maintain::Run;
 use crate::core::message::{DialCause, Unreachable};
-use crate::core::storage::Duty;
+use crate::core::store_ops::Duty;
 use crate::core::{MemoryStore, MemoryStoreConfig};
 
 const NOW: Timestamp = Timestamp::from_secs(1);

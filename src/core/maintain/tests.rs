@@ -17,8 +17,8 @@ use crate::core::key::Key;
 use crate::core::peers::Peers;
 use crate::core::record::Record;
 use crate::core::routing::RoutingTable;
-use crate::core::storage::Duty;
 use crate::core::store::Item;
+use crate::core::store_ops::Duty;
 use crate::core::time::{NodeTime, Timestamp};
 use libp2p_identity::PeerId;
 

@@ -22,8 +22,8 @@ use crate::core::config::DhtConfig;
 use crate::core::io::{Mode, QueryId};
 use crate::core::key::Key;
 use crate::core::peers::Peers;
-use crate::core::storage::Duty;
 use crate::core::store::{Item, Scan, Store};
+use crate::core::store_ops::Duty;
 use crate::core::time::{NodeTime, Timestamp};
 
 /// Maximum number of runs of announcements at a time; while as many run, no further page is read. They do not count

@@ -22,8 +22,8 @@ use crate::core::io::{self, Answer, QueryEvent, QueryOptions};
 use crate::core::lookup::Lookup;
 use crate::core::message::{Misbehaviour, Request, Response};
 use crate::core::record::{Record, RecordKey};
-use crate::core::storage::received;
 use crate::core::store::{Done, OpOutput, StoreError};
+use crate::core::store_ops::received;
 use crate::core::time::Timestamp;
 use crate::core::validate::Candidate;
 

@@ -44,8 +44,8 @@ use super::message::{Misbehaviour, Request, RequestError, Response, Unreachable}
 use super::requests::Tag;
 use super::rtt::Urgency;
 use super::stats::{Cause, QueryKind};
-use super::storage::{Storage, Waiter};
 use super::store::{Done, Op, OpOutput, Scan};
+use super::store_ops::{StoreOps, Waiter};
 use super::time::Timestamp;
 
 /// The requests of a query's lookup.
@@ -56,7 +56,7 @@ const DELIVERY: Tag = Tag(1);
 /// The parts of the node that the start of a query may use.
 pub(crate) struct QueryStart<'a> {
     pub(crate) cx: Context<'a>,
-    pub(crate) storage: &'a mut Storage,
+    pub(crate) store_ops: &'a mut StoreOps,
     pub(crate) rng: &'a mut ChaCha8Rng,
     /// The query, as the store names it.
     pub(crate) waiter: Waiter,
@@ -65,7 +65,7 @@ pub(crate) struct QueryStart<'a> {
 impl QueryStart<'_> {
     /// Runs an operation of the store; `None` if its result comes later.
     fn run(&mut self, op: Op) -> Option<Done> {
-        self.storage.run(self.cx.date, self.waiter, op)
+        self.store_ops.run(self.cx.date, self.waiter, op)
     }
 
     fn rng(&mut self) -> ChaCha8Rng {

@@ -75,12 +75,12 @@ impl Publish {
         let mut own = own_value(date, &key, &value);
         own.publisher = publisher;
         own.expires = options.expires_in.map(|time| date + time.max(MIN_LIFETIME));
-        let own = with.storage.checked(date, own).map_err(QueryError::InvalidValue)?;
+        let own = with.store_ops.checked(date, own).map_err(QueryError::InvalidValue)?;
         let mut sent = Value::new(key.clone(), value);
         (sent.publisher, sent.age, sent.received) = (publisher, Some(Duration::ZERO), Some(date));
         sent.ttl = Some(own.ends(date + cx.config.record.value_ttl).since(date).max(MIN_LIFETIME));
         let local =
-            if options.not_kept { Some(Ok(OpOutput::Nothing)) } else { with.storage.put(date, with.waiter, own) };
+            if options.not_kept { Some(Ok(OpOutput::Nothing)) } else { with.store_ops.put(date, with.waiter, own) };
         Ok((Publish::new(&cx, key, What::Value(sent), options), local))
     }
 

@@ -25,8 +25,8 @@ use super::peers::Peers;
 use super::peers::{AddrSource, MAX_FIRST_HAND};
 use super::record::{ProviderRecord, Record, RecordKey};
 use super::shuffle::shuffle;
-use super::storage::{InboundTicket, Storage, Waiter, received};
 use super::store::{Done, Op, OpOutput, StoreError};
+use super::store_ops::{InboundTicket, StoreOps, Waiter, received};
 use super::time::Timestamp;
 
 /// The parts of the node that the server may use.
@@ -36,7 +36,7 @@ pub(crate) struct ServerContext<'a> {
     pub(crate) date: Timestamp,
     pub(crate) config: &'a DhtConfig,
     pub(crate) peers: &'a mut Peers,
-    pub(crate) storage: &'a mut Storage,
+    pub(crate) store_ops: &'a mut StoreOps,
     pub(crate) rng: &'a mut ChaCha8Rng,
 }
 
@@ -164,18 +164,18 @@ impl Server {
         let waiter = Waiter::Inbound(ticket);
         let sender = |key: &RecordKey| cx.peers.sender(&from, &place, &key.key(), cx.config.lookup.replication.get());
         let done = match &request {
-            StoreRequest::GetValue(key) => cx.storage.run(date, waiter, Op::Get(key.clone())),
+            StoreRequest::GetValue(key) => cx.store_ops.run(date, waiter, Op::Get(key.clone())),
             StoreRequest::PutValue(value) => {
                 let received = received(date, &cx.config.record, value.clone());
-                match cx.storage.checked(date, received) {
-                    Ok(record) => cx.storage.put_of_peer(date, waiter, record, sender(&value.key)),
+                match cx.store_ops.checked(date, received) {
+                    Ok(record) => cx.store_ops.put_of_peer(date, waiter, record, sender(&value.key)),
                     Err(why) => return Some(Served::refuse(Misbehaviour::InvalidValue(why))),
                 }
             }
-            StoreRequest::GetProviders(key) => cx.storage.run(date, waiter, Op::Providers(key.clone())),
+            StoreRequest::GetProviders(key) => cx.store_ops.run(date, waiter, Op::Providers(key.clone())),
             StoreRequest::AddProvider(record) => {
                 let sender = sender(&record.key);
-                cx.storage.run(date, waiter, Op::AddProvider(Box::new(record.clone()), Some(sender)))
+                cx.store_ops.run(date, waiter, Op::AddProvider(Box::new(record.clone()), Some(sender)))
             }
         };
         match done {

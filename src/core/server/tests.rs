@@ -20,7 +20,7 @@ struct Rig {
     server: Server,
     config: DhtConfig,
     peers: Peers,
-    storage: Storage,
+    store_ops: StoreOps,
     rng: ChaCha8Rng,
     _control: DeferredControl,
 }
@@ -33,7 +33,7 @@ fn rig(inbound: usize, per_peer: usize) -> Rig {
     Rig {
         server: Server::default(),
         peers: Peers::new(contact(1), &config),
-        storage: Storage::new(Box::new(store), config.record.clone()),
+        store_ops: StoreOps::new(Box::new(store), config.record.clone()),
         config,
         rng: ChaCha8Rng::from_seed([1; 32]),
         _control: control,
@@ -42,8 +42,8 @@ fn rig(inbound: usize, per_peer: usize) -> Rig {
 
 impl Rig {
     fn with<T>(&mut self, act: impl FnOnce(&mut Server, &mut ServerContext<'_>) -> T) -> T {
-        let Rig { server, config, peers, storage, rng, .. } = self;
-        act(server, &mut ServerContext { now: NOW, date: NOW, config, peers, storage, rng })
+        let Rig { server, config, peers, store_ops, rng, .. } = self;
+        act(server, &mut ServerContext { now: NOW, date: NOW, config, peers, store_ops, rng })
     }
 
     fn ask(&mut self, from: &PeerId, id: u64, request: Request) -> Option<Reply> {
@@ -53,7 +53,7 @@ impl Rig {
 
     /// The store finishes the operation with this ticket.
     fn load(&mut self, ticket: u64, done: Done) -> Vec<(PeerId, Option<InboundId>, Served)> {
-        let ends = self.storage.on_done(NOW, Ticket::new(ticket), done);
+        let ends = self.store_ops.on_done(NOW, Ticket::new(ticket), done);
         let served = ends.into_iter().filter_map(|(waiter, done)| match waiter {
             Waiter::Inbound(ticket) => self.with(|server, cx| server.on_done(cx, ticket, done)),
             _ => None,
@@ -74,7 +74,7 @@ fn a_flood_reaches_the_bound_of_one_peer_and_of_all() {
     assert_eq!(waiting, 3);
     let waiting = (0..20).filter(|i| rig.ask(&others[*i as usize], 100 + i, get("/a/b")).is_none()).count();
     assert_eq!(waiting, 7, "ten in all");
-    assert_eq!(rig.storage.jobs(), 10);
+    assert_eq!(rig.store_ops.jobs(), 10);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_peer_that_asks_and_goes_away_again_and_again_takes_no_more_than_its_share()
         assert_eq!(refused, (i >= 3).then_some(Reply::Reset(Refusal::Busy)), "{i}");
         rig.server.on_gone(InboundId::new(i));
     }
-    assert_eq!(rig.storage.jobs(), 3);
+    assert_eq!(rig.store_ops.jobs(), 3);
     assert!(rig.server.by_id.is_empty());
     assert!(rig.load(0, Err(StoreError::Failed)).iter().all(|(_, id, _)| id.is_none()), "nobody waits");
     assert_eq!(rig.ask(&peer, 7, get("/a/b")), None, "there is room again");

@@ -51,8 +51,8 @@ use crate::core::preimage;
 use crate::core::record::Record;
 use crate::core::requests::Tag;
 use crate::core::stats::Cause;
-use crate::core::storage::received;
 use crate::core::store::{Item, Judge};
+use crate::core::store_ops::received;
 use crate::core::time::Timestamp;
 
 /// Maximum number of deliveries in flight. Source: three lookups that each ask the 20 closest.

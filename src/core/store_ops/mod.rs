@@ -1,8 +1,8 @@
-//! Access to the store for peers and queries: which waiter gets the result of which operation.
+//! The operations under way in the store, for peers and queries: which waiter gets the result of which.
 //!
 //! Knows: the store, the validator, and the waiters. Must not know: what a reply looks like or what a query does next.
 //!
-//! An operation that takes time is pending here under its ticket, and [`Storage::on_done`] returns its result with its
+//! An operation that takes time is pending here under its ticket, and [`StoreOps::on_done`] returns its result with its
 //! waiter. Of the valid PUTs of peers to one key, one is with the store and one waits (`write_queue`).
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ pub(crate) enum Duty {
     Newcomers,
 }
 
-pub(crate) struct Storage {
+pub(crate) struct StoreOps {
     store: Box<dyn Store>,
     config: RecordConfig,
     next: u64,
@@ -80,16 +80,16 @@ struct PendingOp {
     queued: bool,
 }
 
-impl fmt::Debug for Storage {
+impl fmt::Debug for StoreOps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Storage").field("usage", &self.store.usage()).field("waiting", &self.waiting).finish()
+        f.debug_struct("StoreOps").field("usage", &self.store.usage()).field("waiting", &self.waiting).finish()
     }
 }
 
-impl Storage {
-    pub(crate) fn new(store: Box<dyn Store>, config: RecordConfig) -> Storage {
+impl StoreOps {
+    pub(crate) fn new(store: Box<dyn Store>, config: RecordConfig) -> StoreOps {
         let (waiting, queued, displaced, superseded) = Default::default();
-        Storage { store, config, next: 0, waiting, queued, displaced, superseded }
+        StoreOps { store, config, next: 0, waiting, queued, displaced, superseded }
     }
 
     pub(crate) fn store(&mut self) -> &mut dyn Store {

@@ -21,13 +21,13 @@ fn memory() -> MemoryStore {
     MemoryStore::new(MemoryStoreConfig::default(), [7; 32])
 }
 
-fn at_once() -> Storage {
-    Storage::new(Box::new(memory()), RecordConfig::default())
+fn at_once() -> StoreOps {
+    StoreOps::new(Box::new(memory()), RecordConfig::default())
 }
 
-fn later() -> (Storage, DeferredControl) {
+fn later() -> (StoreOps, DeferredControl) {
     let (store, control) = DeferredStore::new(memory());
-    (Storage::new(Box::new(store), RecordConfig::default()), control)
+    (StoreOps::new(Box::new(store), RecordConfig::default()), control)
 }
 
 fn own(key: &str, value: &str, now: Timestamp) -> Record {
@@ -47,28 +47,28 @@ fn waiter(i: usize) -> Waiter {
 }
 
 /// Lets one operation of the store end, and tells what came of it.
-fn release(storage: &mut Storage, control: &mut DeferredControl, position: usize) -> Vec<(Waiter, Done)> {
+fn release(store_ops: &mut StoreOps, control: &mut DeferredControl, position: usize) -> Vec<(Waiter, Done)> {
     control.release_at(position);
     let mut ends = Vec::new();
-    while let Some((ticket, done)) = storage.store().poll_done(Waker::noop()) {
-        ends.extend(storage.on_done(BEGIN, ticket, done));
+    while let Some((ticket, done)) = store_ops.store().poll_done(Waker::noop()) {
+        ends.extend(store_ops.on_done(BEGIN, ticket, done));
     }
     ends
 }
 
-fn release_all(storage: &mut Storage, control: &mut DeferredControl) -> Vec<(Waiter, Done)> {
+fn release_all(store_ops: &mut StoreOps, control: &mut DeferredControl) -> Vec<(Waiter, Done)> {
     let mut ends = Vec::new();
     while control.waiting() > 0 {
-        ends.append(&mut release(storage, control, 0));
+        ends.append(&mut release(store_ops, control, 0));
     }
     ends
 }
 
 /// All that is kept.
-fn kept(storage: &mut Storage, control: Option<&mut DeferredControl>) -> String {
-    let mut done = storage.run(BEGIN, waiter(0), Op::Scan { what: Scan::All, after: None, limit: 1_000 });
+fn kept(store_ops: &mut StoreOps, control: Option<&mut DeferredControl>) -> String {
+    let mut done = store_ops.run(BEGIN, waiter(0), Op::Scan { what: Scan::All, after: None, limit: 1_000 });
     if let Some(control) = control {
-        done = done.or(release_all(storage, control).pop().map(|(_, done)| done));
+        done = done.or(release_all(store_ops, control).pop().map(|(_, done)| done));
     }
     let Some(Ok(OpOutput::Items(items))) = done else { panic!("{done:?}") };
     let show = |item: &Item| match item {
@@ -78,7 +78,7 @@ fn kept(storage: &mut Storage, control: Option<&mut DeferredControl>) -> String 
     items.iter().map(show).collect()
 }
 
-fn act(storage: &mut Storage, i: usize, pick: u32, local: &Arc<Contact>) {
+fn act(store_ops: &mut StoreOps, i: usize, pick: u32, local: &Arc<Contact>) {
     let now = BEGIN + Duration::from_secs(i as u64);
     let key = format!("/app/{}", pick % 2);
     let value = format!("value {}", pick / 2 % 3);
@@ -86,13 +86,13 @@ fn act(storage: &mut Storage, i: usize, pick: u32, local: &Arc<Contact>) {
         ProviderRecord::new(RecordKey::from(&key[..]), Arc::clone(local), Timestamp::MAX, Timestamp::MAX);
     provided.own = true;
     let _ = match pick / 6 % 7 {
-        0 => storage.put(now, waiter(i), own(&key, &value, now)),
-        1 => storage.put(now, waiter(i), others(&key, &value, now)),
-        2 => storage.run(now, waiter(i), Op::Remove(RecordKey::from(key))),
-        3 => storage.run(now, waiter(i), Op::Touch(Item::Value(own(&key, &value, now)), now)),
-        4 => storage.run(now, waiter(i), Op::AddProvider(Box::new(provided), None)),
-        5 => storage.run(now, waiter(i), Op::RemoveProvider(provided.key, *local.peer())),
-        _ => storage.run(now, waiter(i), Op::Touch(Item::Provider(provided), now)),
+        0 => store_ops.put(now, waiter(i), own(&key, &value, now)),
+        1 => store_ops.put(now, waiter(i), others(&key, &value, now)),
+        2 => store_ops.run(now, waiter(i), Op::Remove(RecordKey::from(key))),
+        3 => store_ops.run(now, waiter(i), Op::Touch(Item::Value(own(&key, &value, now)), now)),
+        4 => store_ops.run(now, waiter(i), Op::AddProvider(Box::new(provided), None)),
+        5 => store_ops.run(now, waiter(i), Op::RemoveProvider(provided.key, *local.peer())),
+        _ => store_ops.run(now, waiter(i), Op::Touch(Item::Provider(provided), now)),
     };
 }
 
@@ -127,15 +127,15 @@ fn the_order_of_what_is_asked_for_holds_in_every_order_of_the_store() {
 /// The read began while it lived.
 #[test]
 fn a_value_that_expires_while_it_is_read_is_as_good_as_none() {
-    let (mut storage, mut control) = later();
+    let (mut store_ops, mut control) = later();
     let before = Timestamp::from_micros(BEGIN.as_micros() - 1);
     for (expires, found) in [(BEGIN, false), (BEGIN + Duration::from_micros(1), true)] {
         let mut record = Record::new("/a/b", "v", before);
         record.expires = Some(expires);
-        assert!(storage.put(before, waiter(0), record).is_none());
-        release_all(&mut storage, &mut control);
-        assert!(storage.run(before, waiter(0), Op::Get(RecordKey::from("/a/b"))).is_none());
-        let done = release_all(&mut storage, &mut control).pop();
+        assert!(store_ops.put(before, waiter(0), record).is_none());
+        release_all(&mut store_ops, &mut control);
+        assert!(store_ops.run(before, waiter(0), Op::Get(RecordKey::from("/a/b"))).is_none());
+        let done = release_all(&mut store_ops, &mut control).pop();
         let Some((_, Ok(OpOutput::Value(value)))) = done else { panic!("{done:?}") };
         assert_eq!(value.is_some(), found, "{value:?}");
     }
@@ -164,12 +164,12 @@ fn sender(n: u8, group: Option<u64>) -> Sender {
 }
 
 /// Has a peer put a value, and says who was refused for it at once.
-fn put(storage: &mut Storage, i: usize, value: &str, sender: Sender) -> Vec<usize> {
+fn put(store_ops: &mut StoreOps, i: usize, value: &str, sender: Sender) -> Vec<usize> {
     // No two come at the same time.
     let at = BEGIN + Duration::from_micros(i as u64);
-    let record = storage.checked(at, others("/app/x", value, at)).unwrap();
-    let done = storage.put_of_peer(BEGIN, waiter(i), record, sender);
-    let refused = done.into_iter().map(|done| (waiter(i), done)).chain(storage.take_displaced());
+    let record = store_ops.checked(at, others("/app/x", value, at)).unwrap();
+    let done = store_ops.put_of_peer(BEGIN, waiter(i), record, sender);
+    let refused = done.into_iter().map(|done| (waiter(i), done)).chain(store_ops.take_displaced());
     refused
         .map(|(whose, done)| {
             assert!(matches!(done, Err(StoreError::Busy)), "{done:?}");
@@ -182,34 +182,34 @@ fn put(storage: &mut Storage, i: usize, value: &str, sender: Sender) -> Vec<usiz
 fn of_the_puts_of_one_key_the_newest_waits_and_the_others_are_refused_at_once() {
     let (store, mut control) = DeferredStore::new(memory());
     let config = RecordConfig { validator: Arc::new(Numbered), ..RecordConfig::default() };
-    let mut storage = Storage::new(Box::new(store), config);
-    assert!(put(&mut storage, 0, "a", sender(0, None)).is_empty(), "the first goes to the store");
-    assert!(put(&mut storage, 1, "b", sender(1, None)).is_empty(), "the second waits");
-    assert_eq!(put(&mut storage, 2, "b", sender(2, None)), [2], "one as new does not push it out");
-    assert_eq!(put(&mut storage, 3, "a", sender(3, None)), [3], "nor does an older one");
-    assert_eq!(put(&mut storage, 4, "c", sender(4, None)), [1], "a newer one does");
-    assert_eq!((control.waiting(), storage.jobs()), (1, 2));
+    let mut store_ops = StoreOps::new(Box::new(store), config);
+    assert!(put(&mut store_ops, 0, "a", sender(0, None)).is_empty(), "the first goes to the store");
+    assert!(put(&mut store_ops, 1, "b", sender(1, None)).is_empty(), "the second waits");
+    assert_eq!(put(&mut store_ops, 2, "b", sender(2, None)), [2], "one as new does not push it out");
+    assert_eq!(put(&mut store_ops, 3, "a", sender(3, None)), [3], "nor does an older one");
+    assert_eq!(put(&mut store_ops, 4, "c", sender(4, None)), [1], "a newer one does");
+    assert_eq!((control.waiting(), store_ops.jobs()), (1, 2));
     // The node's own goes to the store all the same.
-    assert!(storage.put(BEGIN, waiter(5), own("/app/x", "d", BEGIN)).is_none());
-    let ends = release_all(&mut storage, &mut control);
+    assert!(store_ops.put(BEGIN, waiter(5), own("/app/x", "d", BEGIN)).is_none());
+    let ends = release_all(&mut store_ops, &mut control);
     let ends: Vec<_> = ends.iter().map(|(waiter, done)| (*waiter, done.is_ok())).collect();
     assert_eq!(ends, [(waiter(0), true), (waiter(5), true), (waiter(4), false)]);
-    assert_eq!((storage.jobs(), storage.queued.len()), (0, 0), "nothing is left of it");
+    assert_eq!((store_ops.jobs(), store_ops.queued.len()), (0, 0), "nothing is left of it");
 }
 
 #[test]
 fn where_no_number_decides_the_groups_take_turns() {
-    let (mut storage, mut control) = later();
-    assert!(put(&mut storage, 0, "a", sender(0, Some(1))).is_empty());
-    assert!(put(&mut storage, 1, "b", sender(1, Some(1))).is_empty());
-    assert_eq!(put(&mut storage, 2, "c", sender(2, Some(1))), [2], "who is in one group is one writer");
-    assert_eq!(put(&mut storage, 3, "d", sender(3, Some(2))), [1], "who has not written goes first");
-    assert_eq!(put(&mut storage, 4, "e", sender(4, Some(3))), [4], "of two such the one that was there first");
-    release(&mut storage, &mut control, 0);
+    let (mut store_ops, mut control) = later();
+    assert!(put(&mut store_ops, 0, "a", sender(0, Some(1))).is_empty());
+    assert!(put(&mut store_ops, 1, "b", sender(1, Some(1))).is_empty());
+    assert_eq!(put(&mut store_ops, 2, "c", sender(2, Some(1))), [2], "who is in one group is one writer");
+    assert_eq!(put(&mut store_ops, 3, "d", sender(3, Some(2))), [1], "who has not written goes first");
+    assert_eq!(put(&mut store_ops, 4, "e", sender(4, Some(3))), [4], "of two such the one that was there first");
+    release(&mut store_ops, &mut control, 0);
     for i in 5..70 {
-        put(&mut storage, i, "f", sender(i as u8, Some(1)));
+        put(&mut store_ops, i, "f", sender(i as u8, Some(1)));
     }
-    assert_eq!(put(&mut storage, 70, "g", sender(4, Some(3))).len(), 1, "a flood of one group keeps nobody waiting");
-    let ends = release_all(&mut storage, &mut control);
+    assert_eq!(put(&mut store_ops, 70, "g", sender(4, Some(3))).len(), 1, "a flood of one group keeps nobody waiting");
+    let ends = release_all(&mut store_ops, &mut control);
     assert!(ends.iter().any(|(whose, _)| *whose == waiter(70)), "{ends:?}");
 }
