@@ -25,8 +25,9 @@
 //! Three words have one meaning everywhere: a *request* is one RPC with one peer; a *lookup* is one iterative search
 //! for the peers closest to a key; a *query* is one operation: a lookup, perhaps with a follow-up.
 //!
-//! A program takes as much as it needs: a [`DhtHandle`]; the events of a [`Behaviour`]; its [`Config`]; a [`Store`] or
-//! a [`Validator`] of its own; or [`core::Dht`] with a driver of its own.
+//! A program takes as much as it needs: a [`DhtHandle`](handle/struct.DhtHandle.html); the events of a
+//! [`Behaviour`](net/struct.Behaviour.html); its [`Config`](net/struct.Config.html); a [`Store`] or a [`Validator`] of
+//! its own; or [`core::Dht`] with a driver of its own.
 //!
 //! # The run loop
 //!
@@ -67,8 +68,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `examples/own_driver` is the same over real sockets. The [`manual`] has concepts, recipes, every default, and what
-//! adversaries can do.
+//! `examples/own_driver` is the same over real sockets. The [`manual`](manual/index.html) has concepts, recipes, every
+//! default, and what adversaries can do.
 
 pub mod core;
 #[cfg(feature = "driver")]

@@ -26,10 +26,13 @@ use channel::{Command, CommandSender};
 
 /// A node of the DHT, as an application uses it.
 ///
-/// It is cheap to clone, free to move between threads, and independent of the swarm's type. The swarm must be polled
-/// for anything to happen; once it is dropped, all operations end with
-/// [`QueryError::Closed`](crate::core::QueryError::Closed). The futures and streams that a handle returns start when
-/// they are polled, and are cancelled when they are dropped.
+/// Each operation returns a future or a stream, which starts when it is first polled and is cancelled when it is
+/// dropped. Only [`add_peer`](DhtHandle::add_peer), [`restore`](DhtHandle::restore) and
+/// [`set_mode`](DhtHandle::set_mode) act at once.
+///
+/// A handle is cheap to clone, free to move between threads, and independent of the swarm's type. The swarm must be
+/// polled for anything to happen; once it is dropped, all operations end with
+/// [`QueryError::Closed`](crate::core::QueryError::Closed).
 ///
 /// ```no_run
 /// # async fn example(swarm: libp2p_swarm::Swarm<libp2p_kad_dht::Behaviour>) -> Result<(), libp2p_kad_dht::QueryError> {
@@ -50,7 +53,8 @@ impl DhtHandle {
     }
 
     /// Finds the best value under a key: here first, then at the peers closest to the key. Ends as soon as a
-    /// [quorum](Query::quorum) of peers holds a value.
+    /// [quorum](Query::quorum) of peers holds a value. This node counts as one: with the default quorum of one, a value
+    /// that it holds itself is returned without asking a peer.
     ///
     /// ```no_run
     /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
@@ -114,7 +118,7 @@ impl DhtHandle {
     /// ```no_run
     /// # async fn example(dht: libp2p_kad_dht::DhtHandle, multihash: &[u8]) -> Result<(), libp2p_kad_dht::QueryError> {
     /// let announced = dht.provide(multihash).await?;
-    /// println!("{} peers know that we provide it", announced.report.acknowledged.len());
+    /// println!("{} peers acknowledged it", announced.report.acknowledged.len());
     /// # Ok(()) }
     /// ```
     pub fn provide(&self, key: impl Into<RecordKey>) -> Query<Published> {
@@ -205,6 +209,13 @@ impl DhtHandle {
 
     /// Names a peer that serves the DHT, for a first contact, with its addresses (a `/p2p` ending is cut off).
     ///
+    /// ```no_run
+    /// # use libp2p_kad_dht::DhtHandle;
+    /// # fn example(dht: DhtHandle, peer: libp2p_identity::PeerId) -> Result<(), Box<dyn std::error::Error>> {
+    /// dht.add_peer(peer, ["/dns/boot.example/tcp/4001".parse()?]).check()?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// Sent at once, with nothing to await; calls that follow find it done. Look at what it returns if the node may be
     /// gone, or if more than [`MAX_COMMANDS`] peers are named in one go.
     pub fn add_peer(&self, peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Sent {
@@ -214,27 +225,64 @@ impl DhtHandle {
     /// Tries the peers of a saved routing table, for example of an earlier run of this node: each enters the table once
     /// it has answered. A store that outlives the process does this by itself. Sent at once, as
     /// [`DhtHandle::add_peer`].
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let table = dht.routing_table().await?; // serialises with the feature `serde`
+    /// dht.restore(table).check()?; // after a restart
+    /// # Ok(()) }
+    /// ```
     pub fn restore(&self, table: RoutingSnapshot) -> Sent {
         self.send(Command::Restore(Box::new(table)))
     }
 
-    /// Chooses whether this node serves others; `None` leaves that to the node, which then serves while it has a
-    /// confirmed external address. Sent at once, as [`DhtHandle::add_peer`].
+    /// Chooses whether this node serves others. `None` leaves that to the driver: on libp2p the node serves while it has a
+    /// confirmed external address, and for two minutes (`Config::with_server_hold`) after the last one. Sent at once,
+    /// as [`DhtHandle::add_peer`].
+    ///
+    /// ```no_run
+    /// # fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::HandleError> {
+    /// dht.set_mode(Some(libp2p_kad_dht::Mode::Client)).check()?;
+    /// # Ok(()) }
+    /// ```
     pub fn set_mode(&self, mode: Option<Mode>) -> Sent {
         self.send(Command::SetMode(mode))
     }
 
     /// The routing table as it is now.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// for entry in dht.routing_table().await?.entries() {
+    ///     println!("{} answers in {:?}", entry.peer, entry.rtt);
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn routing_table(&self) -> Query<RoutingSnapshot> {
         self.inspect(Dht::routing_snapshot)
     }
 
     /// The queries that run now, those of the node itself included.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// for query in dht.queries().await? {
+    ///     println!("{:?}: {} of {} requests answered", query.kind, query.answers, query.requests);
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn queries(&self) -> Query<Vec<QuerySnapshot>> {
         self.inspect(Dht::query_snapshots)
     }
 
     /// The counters of what the node has done since it started.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let stats = dht.stats().await?;
+    /// println!("{} of {} queries succeeded", stats.queries_succeeded, stats.queries_started);
+    /// # Ok(()) }
+    /// ```
     pub fn stats(&self) -> Query<Stats> {
         self.inspect(|dht| dht.stats().clone())
     }
@@ -243,8 +291,8 @@ impl DhtHandle {
     ///
     /// ```no_run
     /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
-    /// println!("{}: {:?}", dht.local().await?.id, dht.stats().await?);
-    /// println!("{} peers", dht.routing_table().await?.entries().count());
+    /// let local = dht.local().await?;
+    /// println!("{} at {:?}", local.id, local.addrs);
     /// # Ok(()) }
     /// ```
     pub fn local(&self) -> Query<PeerRecord> {
