@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Three nodes are a wide network, two others a local one; they have nothing to do with each other. One more node is in
-//! both: it reads the records of either, and its own provider record is found in both. All of it on loopback, in this
-//! process; the networks differ only in the name of their protocol. A node of the public network would be
+//! both: it reads the records of either, and its own provider record is found in both. All nodes run on loopback, in
+//! this process; the networks differ only in the name of their protocol. A node of the public network would be
 //! `Dual::new(id, Config::amino(), Config::lan())`, with mDNS beside it to find peers in the local network.
 //!
 //! Ends with 0 if everything was found where it should be, else with 1.

@@ -16,7 +16,7 @@
 //!       └─────┬─────┘      │                        │
 //!    ═════════▼════════════▼════════════════════════▼══  no I/O, no clock, no tasks below this line
 //!                          core::Dht
-//!           query ── operations of the application      maintain ── what the node does of itself
+//!           query ── operations of the application      maintain ── work of its own accord
 //!           lookup ── one iterative lookup              server ── requests of peers
 //!           routing ── the routing table                store ── values and provider records
 //!           key · record · contact · message · time · config

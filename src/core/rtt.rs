@@ -58,7 +58,7 @@ impl RoundTrip {
     }
 }
 
-/// How much a query prefers a quick end to an exact result.
+/// The preference of a query for a quick end over an exact result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
     /// The result should be exact: late after three deviations, overdue after eight. Source: the simulator's
@@ -110,7 +110,7 @@ impl RttEstimator {
         self.failing += if failed { ONE / 64 } else { 0 };
     }
 
-    /// How many of `count` requests will fail, going by earlier ones.
+    /// The expected number of failures among `count` requests, by the share of earlier ones.
     pub(crate) fn failing_of(&self, count: usize) -> usize {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         usize::try_from((u64::from(self.failing).saturating_mul(count) + u64::from(ONE) / 2) / u64::from(ONE))

@@ -96,7 +96,7 @@ impl NodeTime {
 }
 
 impl Timestamp {
-    /// As long before or after `to` as this is before or after `from`.
+    /// The point that is as long before or after `to` as this is before or after `from`.
     fn shifted(self, from: Timestamp, to: Timestamp) -> Timestamp {
         if self >= from { to + self.since(from) } else { Timestamp(to.0.saturating_sub(from.0 - self.0)) }
     }

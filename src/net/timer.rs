@@ -60,7 +60,7 @@ pub(crate) struct PollClock {
 pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// Ready when the time limit is over. The limit of the first poll counts.
+    /// Ready once the time limit has passed. The limit of the first poll counts.
     pub(crate) fn poll(&mut self, clock: &mut PollClock, limit: Duration) -> Poll<()> {
         let now = *clock.now.get_or_insert_with(clock::instant);
         let at = *self.0.get_or_insert(now + limit);
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     std::thread_local! {
-        /// How often timers were set on this thread.
+        /// Number of times that timers were set on this thread.
         pub(crate) static TIMES_SET: Cell<usize> = const { Cell::new(0) };
     }
 

@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PROTOCOL = "/test/kad/1.0.0"
 
-# What the others do not manage among themselves either: (hub, A, what).
+# Operations that fail among the others too: (hub, A, operation).
 KNOWN = {
     # go echoes py's own signed record of its sender, in which py then misses go's id; the value is kept and found.
     ("go", "py", "put"),

@@ -1,4 +1,4 @@
-//! One node, with every input given by hand.
+//! One node, with every input given by the test.
 
 use std::num::NonZeroUsize;
 
@@ -54,7 +54,8 @@ fn asked(dht: &mut Dht) -> Vec<PeerId> {
     asked.collect()
 }
 
-/// Of two that dial each other at once both may fail, on one connection that both believe to have dialled.
+/// Of two peers that dial each other at the same time both may fail, on one connection that both believe to have
+/// dialled.
 #[test]
 fn of_two_that_dial_each_other_at_once_one_dials_again_and_once() {
     for lower in [true, false] {
@@ -104,7 +105,7 @@ fn a_peer_at_the_nodes_own_address_leaves_its_place_to_one_that_waits() {
     assert_eq!(asked(&mut dht), [*peers[3].peer()]);
 }
 
-/// Two entries of a full public bucket, which are there through addresses of which the first are relayed.
+/// Two entries of a full public bucket, whose first addresses are relayed ones.
 fn relayed() -> (Dht, Vec<Arc<Contact>>, Vec<multiaddr::Multiaddr>) {
     let mut dht = node(|config| {
         config.address_policy = AddressPolicy::Public;
@@ -288,7 +289,7 @@ fn peers_that_dial_from_one_network_are_of_it_wherever_they_say_to_be() {
     assert!(told, "where it dials from is nowhere to be reached at");
 }
 
-/// Peers reached at a name, behind which may be any host, or through a relay, of which there are many.
+/// Peers reached at a name, behind which may be any host, or through a relay, which many peers share.
 #[test]
 fn peers_reached_at_addresses_without_a_host_are_of_one_group_whatever_they_say() {
     let relay = PeerId::random();
@@ -313,7 +314,7 @@ fn peers_reached_at_addresses_without_a_host_are_of_one_group_whatever_they_say(
     }
 }
 
-/// A host that lets others answer at the address of a peer, so that it is forgotten, and then dials in its name.
+/// A host lets other peers answer at the address of a peer, so that the peer is forgotten, and then dials in its name.
 #[test]
 fn an_entry_whose_address_belongs_to_another_peer_counts_for_where_it_was() {
     let mut dht = node(|config| {

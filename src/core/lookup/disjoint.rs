@@ -10,10 +10,10 @@
 //!
 //! A path ends once its nearest peer has answered, and an accomplice answers. So before the fill a few more paths seek
 //! a second opinion: each starts from the nearest peer that one of the paths knew before it learnt of its own nearest,
-//! and passed over. If the peer that named that nearest lied, the second opinion does not depend on it. It costs less
+//! and did not ask. If the peer that named that nearest lied, the second opinion does not depend on it. It costs less
 //! than a path from seeds does, since honest peers have led to where it starts. If all paths found the same peer, all
-//! may have been misled by peers that work together, and it takes d/2 opinions. If they differ, either liars and honest
-//! peers both had their say, or a path ended early at a peer that another had asked, and one opinion is enough.
+//! may have been misled by peers that work together, and it takes d/2 opinions. If they differ, either both liars and
+//! honest peers were heard, or a path ended early at a peer that another had asked, and one opinion is enough.
 //!
 //! Peers named during the fill stand beside those that the path had found, and the two lists take turns within the
 //! path's share: a liar that is asked as late as that cannot push out what an honest search has found.

@@ -43,7 +43,7 @@ fn page(all: &BTreeMap<Key, Item>, after: Option<Key>) -> Vec<Item> {
     all.iter().filter(|(key, _)| behind(key)).map(|(_, item)| item.clone()).take(PAGE).collect()
 }
 
-/// Runs the sweep until `end`. Returns each key that was handled, and when.
+/// Runs the sweep until `end`. Returns each key that was handled, with the time.
 fn sweep(sweep: &mut Sweep, all: &BTreeMap<Key, Item>, end: Timestamp) -> Vec<(Timestamp, Key)> {
     let mut handled = Vec::new();
     let mut last = Timestamp::ZERO;
@@ -131,8 +131,8 @@ fn own(config: &DhtConfig, kept: bool) -> OwnRecords {
     OwnRecords::new(config, kept, &mut rng())
 }
 
-/// Runs the schedule until `end`. Returns each announcement, and when. `reached` are the peers that an announcement
-/// reaches.
+/// Runs the schedule until `end`. Returns each announcement, with the time. `reached` are the peers that an
+/// announcement reaches.
 fn pass(
     own: &mut OwnRecords,
     all: &BTreeMap<Key, Item>,
@@ -382,7 +382,7 @@ fn a_newcomer_gets_the_values_to_which_this_node_is_the_closest_holder() {
 }
 
 /// The bytes that a node with many values in a network of 300 sends to these ids, which come one after the other right
-/// beside it and stay for `stay` seconds.
+/// next to it and stay for `stay` seconds.
 fn drawn(
     diversity: Option<DiversityConfig>,
     budget: usize,

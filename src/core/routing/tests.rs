@@ -168,7 +168,7 @@ fn nearest<'a>(keys: impl IntoIterator<Item = &'a Key>, count: usize) -> Vec<Key
 fn the_k_closest_of_all_that_answered_are_known_whatever_the_room() {
     for seed in 0..20 {
         let mut table = table("0", 5);
-        // Many in the second half of what is near, so that a bucket is full where the neighbours are.
+        // Many in the second half of the nearby keyspace, so that a bucket is full where the neighbours are.
         let contacts: Vec<_> = random_contacts(300, seed)
             .into_iter()
             .enumerate()
@@ -233,7 +233,7 @@ fn who_is_no_longer_a_neighbour_waits_and_the_senior_stay() {
     assert_eq!(table.offer(Timestamp::ZERO, &contact("0010")), Admission::Added(vec![*beyond.peer()]));
     assert!(senior.iter().all(|peer| table.get(peer.key()).is_some()));
     assert_eq!(table.len(), 6);
-    // One of the senior leaves: the place is for the one that waits.
+    // A senior entry leaves: its place is for the peer that waits.
     table.remove(senior[0].key());
     assert_eq!(table.next_waiting(Timestamp::ZERO, senior[0].key()), Some(beyond));
 }

@@ -11,9 +11,9 @@ use crate::core::error::QueryError;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum QueryEnd {
-    /// It had the result that it was for.
+    /// It had the result that it asked for.
     Succeeded,
-    /// No peer that could be asked had it.
+    /// No peer that could be asked had the record.
     NotFound,
     /// Fewer peers than its quorum took or held the record.
     QuorumMissed,
@@ -23,7 +23,7 @@ pub enum QueryEnd {
     NoAnswer,
     /// It timed out.
     TimedOut,
-    /// The application cancelled it, or it gave way to another query.
+    /// The application cancelled it, or it yielded to another query.
     Cancelled,
     /// The operation is impossible: an invalid key or value, a newer value, no own address.
     Refused,

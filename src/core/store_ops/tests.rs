@@ -46,7 +46,7 @@ fn waiter(i: usize) -> Waiter {
     Waiter::Query(QueryId::new(i as u64))
 }
 
-/// Lets one operation of the store end, and tells what came of it.
+/// Lets one operation of the store end, and returns the results that follow.
 fn release(store_ops: &mut StoreOps, control: &mut DeferredControl, position: usize) -> Vec<(Waiter, Done)> {
     control.release_at(position);
     let mut ends = Vec::new();
@@ -64,7 +64,7 @@ fn release_all(store_ops: &mut StoreOps, control: &mut DeferredControl) -> Vec<(
     ends
 }
 
-/// All that is kept.
+/// All stored items.
 fn kept(store_ops: &mut StoreOps, control: Option<&mut DeferredControl>) -> String {
     let mut done = store_ops.run(BEGIN, waiter(0), Op::Scan { what: Scan::All, after: None, limit: 1_000 });
     if let Some(control) = control {
@@ -124,7 +124,7 @@ fn the_order_of_what_is_asked_for_holds_in_every_order_of_the_store() {
     assert!(different.len() > 100, "{} ends", different.len());
 }
 
-/// The read began while it lived.
+/// The read began while the value was alive.
 #[test]
 fn a_value_that_expires_while_it_is_read_is_as_good_as_none() {
     let (mut store_ops, mut control) = later();
@@ -141,7 +141,7 @@ fn a_value_that_expires_while_it_is_read_is_as_good_as_none() {
     }
 }
 
-/// Takes the number at the end of a value for its place in a sequence, and prefers the greatest bytes.
+/// Takes the number at the end of a value as its sequence number, and prefers the greatest bytes.
 #[derive(Debug)]
 struct Numbered;
 
@@ -163,7 +163,7 @@ fn sender(n: u8, group: Option<u64>) -> Sender {
     sender
 }
 
-/// Has a peer put a value, and says who was refused for it at once.
+/// Lets a peer put a value. Returns which peers were refused for it at once.
 fn put(store_ops: &mut StoreOps, i: usize, value: &str, sender: Sender) -> Vec<usize> {
     // No two come at the same time.
     let at = BEGIN + Duration::from_micros(i as u64);
@@ -189,7 +189,7 @@ fn of_the_puts_of_one_key_the_newest_waits_and_the_others_are_refused_at_once() 
     assert_eq!(put(&mut store_ops, 3, "a", sender(3, None)), [3], "nor does an older one");
     assert_eq!(put(&mut store_ops, 4, "c", sender(4, None)), [1], "a newer one does");
     assert_eq!((control.waiting(), store_ops.jobs()), (1, 2));
-    // The node's own goes to the store all the same.
+    // The node's own put goes to the store nevertheless.
     assert!(store_ops.put(BEGIN, waiter(5), own("/app/x", "d", BEGIN)).is_none());
     let ends = release_all(&mut store_ops, &mut control);
     let ends: Vec<_> = ends.iter().map(|(waiter, done)| (*waiter, done.is_ok())).collect();

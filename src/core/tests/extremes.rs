@@ -1,4 +1,4 @@
-//! Configurations and calls at the edge of what is allowed.
+//! Configurations and calls at the limits of what is allowed.
 
 use std::sync::Arc;
 use std::time::Duration;

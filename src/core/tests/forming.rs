@@ -7,7 +7,7 @@ use super::network::peer;
 use crate::core::io::{Event, Input, Operation, QueryOptions};
 use crate::core::{AddressPolicy, Contact, DhtConfig, Timestamp};
 
-/// All nodes join at the same moment through the first one, which does nothing for this long.
+/// All nodes join at the same moment through the first one, which is stopped for this long.
 fn start_together(nodes: usize, stopped: Duration, bootstrap: bool) -> Network {
     let mut network = Network::new(nodes, DhtConfig::default());
     network.stop_for(0, stopped);
@@ -71,7 +71,7 @@ fn a_node_looks_up_its_own_key_with_its_first_peer() {
     assert_eq!(network.sent, 4, "each was tried by the other, and looks up its own key");
 }
 
-/// The time between the boot node's return and its being known again.
+/// The time between the boot node's return and the moment at which it is known again.
 fn alone_for(network: &mut Network, away: Duration) -> Duration {
     network.advance(away);
     network.dead.clear();
@@ -134,7 +134,7 @@ fn a_reported_peer_that_is_not_there_is_tried_less_and_less_often() {
         network.advance(Duration::from_secs(1));
     }
     assert!((2..=20).contains(&network.sent), "{} requests in ten minutes", network.sent);
-    // The driver reports it no more, and it comes back.
+    // The driver no longer reports it, and it comes back.
     network.dead.clear();
     network.advance(Duration::from_secs(1_000));
     assert_eq!(tables(&network)[0], 1);

@@ -26,7 +26,7 @@ fn handed_out(network: &mut Network, by: usize, of: usize) -> Vec<String> {
     Vec::new()
 }
 
-/// A fixed identity that restarts, each time on a new port, while five others stay up.
+/// A peer with a fixed identity restarts, each time on a new port, while five others stay online.
 #[test]
 fn after_any_number_of_moves_all_hand_out_the_live_address_first_and_newcomers_reach_it() {
     for moves in [20, 45] {
@@ -41,7 +41,7 @@ fn after_any_number_of_moves_all_hand_out_the_live_address_first_and_newcomers_r
             assert_eq!(addrs.first(), Some(&live(moves)), "by {by} after {moves} moves: {addrs:?}");
             assert!(addrs.len() <= MAX_FIRST_HAND);
         }
-        // Node 5 forgets all it knew, and is no longer connected.
+        // Node 5 forgets everything, and is no longer connected.
         network.restart_at(5, "/memory/99");
         let peer = peer(6);
         match network.run(5, Operation::FindPeer { peer }) {

@@ -26,14 +26,14 @@ enum Packet {
         id: RequestId,
         result: Result<Response, RequestError>,
     },
-    /// A request that goes wrong on its way.
+    /// A request that fails on its way.
     Spoilt {
         from: usize,
         id: RequestId,
     },
 }
 
-/// How requests go wrong.
+/// The way in which a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Reset,
@@ -51,7 +51,7 @@ pub(crate) struct Network {
     pub(crate) silent: BTreeSet<usize>,
     /// These let dials time out.
     pub(crate) black_holes: BTreeSet<usize>,
-    /// These take this long to answer.
+    /// These nodes take this long to answer.
     pub(crate) slow: BTreeMap<usize, Duration>,
     /// These reset every request.
     pub(crate) rude: BTreeSet<usize>,
@@ -121,7 +121,7 @@ impl Network {
         network
     }
 
-    /// A network in which everyone has joined through the first node.
+    /// A network in which all nodes have joined through the first one.
     pub(crate) fn joined(count: usize, config: DhtConfig) -> Network {
         let mut network = Network::new(count, config);
         network.join();
@@ -136,7 +136,7 @@ impl Network {
         }
     }
 
-    /// A node does nothing for a while, as a process that was stopped.
+    /// A node does nothing for a while, like a stopped process.
     pub(crate) fn stop_for(&mut self, i: usize, time: Duration) {
         self.stopped.insert(i, self.now + time);
     }
@@ -156,7 +156,7 @@ impl Network {
         id
     }
 
-    /// Starts an operation and runs the network until it is over.
+    /// Starts an operation and runs the network until it has ended.
     pub(crate) fn run(&mut self, i: usize, operation: Operation) -> Result<Answer, QueryError> {
         self.run_with(i, operation, QueryOptions::default())
     }
@@ -185,7 +185,7 @@ impl Network {
         })
     }
 
-    /// Lets the next thing happen; `false` if there is none within an hour.
+    /// Lets the next event happen; `false` if there is none within an hour.
     pub(crate) fn step(&mut self) -> bool {
         let packet = self.packets.first_key_value().map(|((at, _), _)| *at);
         let wake = self.next_wake();
@@ -204,14 +204,14 @@ impl Network {
         true
     }
 
-    /// Lets everything happen that happens within this time.
+    /// Lets all events happen that are due within this time.
     pub(crate) fn advance(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
             let packet = self.packets.first_key_value().map(|((at, _), _)| *at);
             let wake = self.next_wake().map(|(at, _)| at);
             match packet.into_iter().chain(wake).min() {
-                // A wake-up more than an hour away did nothing yet: the time has to come nearer first.
+                // A wake-up more than an hour away did nothing yet: the time has to come closer first.
                 Some(at) if at <= end && !self.step() => self.now = at,
                 Some(at) if at <= end => {}
                 _ => break,
@@ -220,7 +220,7 @@ impl Network {
         self.now = end;
     }
 
-    /// Which of the living wakes next, and when.
+    /// The living node that wakes next, and the time.
     fn next_wake(&self) -> Option<(Timestamp, usize)> {
         let living = (0..self.nodes.len()).filter(|i| !self.dead.contains(i));
         living.filter_map(|i| Some((self.nodes[i].poll_timeout()?, i))).min()
@@ -271,7 +271,7 @@ impl Network {
         }
     }
 
-    /// Whether a peer is connected, or where this contact says.
+    /// Whether a peer is connected, or reachable at the addresses of this contact.
     fn reaches(&self, from: usize, to: usize, at: &Contact) -> bool {
         let connected = self.connected.contains(&(from.min(to), from.max(to)));
         let local = self.nodes[to].local();
@@ -279,7 +279,7 @@ impl Network {
             && (connected || !local.has_addrs() || local.raw_addrs().iter().any(|addr| at.raw_addrs().contains(addr)))
     }
 
-    /// A node ends and begins again at another address, with nothing but its identity, and joins through the first.
+    /// A node ends and begins again at another address, with only its identity, and joins through the first.
     pub(crate) fn restart_at(&mut self, i: usize, addr: &str) {
         let others: Vec<_> = self.connected.iter().copied().filter(|pair| pair.0 == i || pair.1 == i).collect();
         self.packets
@@ -300,7 +300,7 @@ impl Network {
         self.fault.as_mut().is_some_and(|(percent, _, rng)| rng.next_u32() % 100 < *percent)
     }
 
-    /// What a connection and identify tell both sides.
+    /// Reports to both sides of a new connection, as the swarm and identify do.
     pub(crate) fn connect(&mut self, from: usize, to: usize) {
         if !self.connected.insert((from.min(to), from.max(to))) {
             return;
@@ -325,12 +325,12 @@ impl Network {
         }
     }
 
-    /// One node is asked by another, which does not care for the answer.
+    /// One node sends a request to another, and ignores the answer.
     pub(crate) fn request(&mut self, to: usize, from: usize) {
         self.tell(to, from, Request::Ping);
     }
 
-    /// One node sends another this, and does not care for the answer.
+    /// One node sends this to another, and ignores the answer.
     pub(crate) fn tell(&mut self, to: usize, from: usize, request: Request) {
         self.next += 1;
         let id = RequestId::new(self.next + 1_000_000);
@@ -348,7 +348,7 @@ impl Network {
         }
     }
 
-    /// A node is gone, and with it its connections.
+    /// A node disappears, with its connections.
     pub(crate) fn kill(&mut self, i: usize) {
         self.dead.insert(i);
         for other in 0..self.nodes.len() {

@@ -89,7 +89,7 @@ fn reads(network: &mut Network, i: usize) -> Bytes {
 fn the_first_publisher_gives_way_to_the_second() {
     let mut network = Network::joined(NODES, config());
     let order = nearest(&network);
-    // Neither is among the holders, then the second is.
+    // First neither is among the holders, then the second is.
     let (first, second) = (order[NODES - 1], order[NODES - 2]);
     put(&mut network, first, "old");
     network.advance(10 * HOUR);

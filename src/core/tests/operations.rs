@@ -132,7 +132,7 @@ fn a_query_for_one_provider_gets_any_of_them() {
     assert!(asked.len() >= 15 && asked.values().all(|times| *times <= 10), "{:?}", asked.values());
 }
 
-/// Other implementations may hand out providers that cannot be reached.
+/// Other implementations may name providers that cannot be reached.
 #[test]
 fn providers_without_addresses_cost_no_lookups() {
     let mut network = Network::joined(60, DhtConfig::default());
@@ -169,8 +169,8 @@ fn a_publisher_can_change_its_value_to_lesser_bytes() {
     }
 }
 
-/// The value that was put last wins everywhere, at the earlier publisher too: else two publishers of one key would each
-/// keep and announce their own.
+/// The value that was put last wins everywhere, at the earlier publisher too: otherwise two publishers of one key would
+/// each keep and announce their own.
 #[test]
 fn of_two_publishers_the_later_one_wins_at_the_earlier_one_too() {
     let mut network = Network::joined(5, DhtConfig::default());

@@ -1,4 +1,4 @@
-//! All peers of a node are gone at once, and others have come in their place.
+//! All peers of a node leave at the same time, and others have come in their place.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,8 +34,8 @@ fn join(network: &mut Network, hub: usize, peers: &[usize]) {
     }
 }
 
-/// How many of `new` the hub's table has, how many it has room for, and the share of others among the peers in its
-/// answers.
+/// The number of `new` peers in the hub's table, the number that it has room for, and the share of others among the
+/// peers in its answers.
 fn look(network: &mut Network, hub: usize, new: &[usize]) -> (usize, usize, f64) {
     let local = *network.contact(hub).key();
     let snapshot = network.nodes[hub].routing_snapshot();

@@ -17,7 +17,7 @@ use crate::core::{Dht, DhtConfig, MemoryStore, MemoryStoreConfig, Store, StoreEr
 
 type Peers = Vec<Arc<Contact>>;
 
-/// A store that keeps peers beyond the process.
+/// A store that keeps peers after the process has ended.
 struct Lasting {
     inner: MemoryStore,
     saved: Peers,
@@ -139,7 +139,7 @@ fn saved_peers_that_are_all_gone_are_tried_less_and_less_often() {
 #[test]
 fn a_store_in_memory_never_wakes_the_node_for_it() {
     let mut network = Network::joined(5, DhtConfig::default());
-    // The first node was not told to join, and does so by itself.
+    // The first node was not asked to join, and does so by itself.
     network.advance(Duration::from_secs(20));
     let now = network.now;
     for node in &network.nodes {

@@ -90,7 +90,7 @@ fn pair() -> Network {
     network
 }
 
-/// One test at a time: while another thread begins to collect, `tracing` may miss that this one does.
+/// Runs one test at a time: while another thread begins to collect, `tracing` may miss that this one collects too.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Collects this thread's spans from now on.
@@ -99,7 +99,7 @@ fn watched() -> (Collector, (DefaultGuard, MutexGuard<'static, ()>)) {
     let collector = Collector::default();
     let subscriber = tracing_subscriber::registry().with(collector.clone()).with(LevelFilter::from_level(Level::DEBUG));
     let guard = tracing::subscriber::set_default(subscriber);
-    // While another thread uses a span for the first time, `tracing` may take it that no subscriber is interested.
+    // While another thread uses a span for the first time, `tracing` may assume that no subscriber is interested.
     while !["query", "request"].iter().all(|name| used_spans(&collector).contains(name)) {
         std::thread::yield_now();
         tracing::callsite::rebuild_interest_cache();

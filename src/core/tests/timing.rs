@@ -21,7 +21,7 @@ fn put(key: &'static str) -> Operation {
     Operation::Put { key: RecordKey::from(key), value: Bytes::from_static(b"v") }
 }
 
-/// Without the nodes' own refreshes and checks, so that only the tests cause requests.
+/// A configuration without refreshes and checks, so that only the tests cause requests.
 fn quiet() -> DhtConfig {
     let mut config = DhtConfig::default();
     config.maintenance.refresh_interval = None;

@@ -1,4 +1,4 @@
-//! Peers that fail a request now and then, and answer the next.
+//! Peers that fail a request now and then, and answer the next one.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::core::message::{RequestError, Unreachable};
 use crate::core::store::StoreExt as _;
 use crate::core::{Contact, DhtConfig, DialCause, Published, QueryError, RecordKey};
 
-/// Without the nodes' own refreshes and checks.
+/// A configuration without refreshes and checks.
 fn config() -> DhtConfig {
     let mut config = DhtConfig::default();
     let upkeep = &mut config.maintenance;
@@ -25,8 +25,8 @@ fn put(i: usize) -> Operation {
     Operation::Put { key: RecordKey::from(format!("/k/{i}").into_bytes()), value: "v".into() }
 }
 
-/// The share of the true k closest that have the value of each of these puts, which one node makes one after the other
-/// in a network of 60.
+/// The share of the true k closest that have the value, for each of these puts, which one node makes one after the
+/// other in a network of 60.
 fn share(percent: u32, fault: Fault, puts: usize) -> f64 {
     let (count, k) = (60, 20);
     let mut network = Network::joined(count, config());
@@ -50,7 +50,7 @@ fn share(percent: u32, fault: Fault, puts: usize) -> f64 {
 
 #[test]
 fn as_many_of_the_closest_get_a_value_as_chance_allows() {
-    // Chance alone, for the question and the store: 98, 96, 90 and 64 %.
+    // By chance alone, for the lookup and the store: 98, 96, 90 and 64 %.
     for (percent, least, puts) in [(1, 0.96, 25), (2, 0.94, 25), (5, 0.88, 25), (20, 0.62, 60)] {
         for fault in [Fault::Reset, Fault::NoAnswer, Fault::Closed] {
             let share = share(percent, fault, puts);

@@ -33,7 +33,7 @@ fn holders(network: &mut Network, key: &RecordKey, without: usize) -> Vec<usize>
     holders
 }
 
-/// k = 8, so that few nodes are many.
+/// k = 8, so that k is small compared with the network.
 fn config() -> DhtConfig {
     let mut config = DhtConfig::default();
     config.lookup.replication = 8.try_into().unwrap();
@@ -47,7 +47,7 @@ fn total(network: &Network, of: impl Fn(&crate::core::stats::Stores) -> u64) -> 
     network.nodes.iter().map(|node| of(&node.stats().stores)).sum()
 }
 
-/// 40 nodes of which the publisher dies at once, and then every two hours some of the holders of the value.
+/// 40 nodes, of which the publisher dies immediately, and some holders of the value every two hours after that.
 fn holders_die(config: DhtConfig) -> (bool, Vec<usize>) {
     let key = RecordKey::from("/app/x");
     let mut network = Network::joined(40, config);
@@ -284,7 +284,7 @@ fn a_newcomer_gets_the_values_it_is_close_to_from_one_holder() {
     assert!(joined <= got as u64 + 2, "{joined} stores for {got} values");
 }
 
-/// Has a node that is no holder send the same value to all holders.
+/// Lets a node that is no holder send the same value to all holders.
 fn send_again(network: &mut Network, from: usize, key: &RecordKey, value: &Bytes) {
     for to in holders(network, key, from) {
         let value = Value::new(key.clone(), value.clone());
@@ -327,13 +327,14 @@ fn values_of_strangers_make_a_holder_send_no_more_than_the_budget() {
     }
     network.advance(6 * HOUR);
     let sent = network.nodes[holder].stats().stores.replicated;
-    // An hour's bytes at the start, and then each hour's. Forty of the values are its to store, at seven others each.
+    // The bytes of one hour at the start, and then those of each hour. Forty of the values are its to store, at seven
+    // others each.
     assert!((40..=7 * 20).contains(&sent), "{sent} stores of 1,000 bytes");
 }
 
-/// Node 39 of 40 publishes 150 values and 150 keys while it is alone for this long. Returns how many of them all of the
-/// k closest have twelve seconds after it meets its first peer. (That is the rate of 3,000 in two minutes, which takes
-/// minutes to test.)
+/// Node 39 of 40 publishes 150 values and 150 keys while it is alone for this long. Returns the number of them that all
+/// of the k closest have twelve seconds after it meets its first peer. (That is the rate of 3,000 in two minutes, which
+/// takes minutes to test.)
 fn announced_after(alone: Duration) -> usize {
     const EACH: usize = 150;
     let mut network = Network::new(40, config());

@@ -32,7 +32,7 @@ fn signed(network: &Network, sequence: u64) -> Signed {
     Signed::new(format!("number {sequence}")).with_salt("x").with_sequence(sequence).with_expiry(expires)
 }
 
-/// The peers that took it.
+/// The peers that stored it.
 fn put(network: &mut Network, i: usize, (key, value): (RecordKey, Bytes)) -> Result<usize, QueryError> {
     match network.run(i, Operation::Put { key, value })? {
         Answer::Published(Published { report, .. }) => Ok(report.acknowledged.len()),
@@ -85,7 +85,7 @@ fn an_expired_value_is_not_followed_by_an_older_one() {
     let (short, later) = (network.now + Duration::from_secs(60), network.now + Duration::from_secs(100 * 3600));
     let newer = sign(signed(&network, 2).with_expiry(short));
     let (older, next) = (sign(signed(&network, 1).with_expiry(later)), sign(signed(&network, 3).with_expiry(later)));
-    // First while the holders' stores still have the value, then when they have not.
+    // First while the holders' stores still have the value, then after they have removed it.
     for wait in [Duration::from_secs(60), Duration::from_secs(47 * 3600)] {
         if network.now < short {
             assert_eq!(put(&mut network, 1, newer.clone()), Ok(NODES - 1));
@@ -100,7 +100,7 @@ fn an_expired_value_is_not_followed_by_an_older_one() {
     assert_eq!(get(&mut network, 4, &next.0), Ok(next.1));
 }
 
-/// A swap names the value before it. An expired one counts as forgotten, though the stores still have it.
+/// A swap names the value before it. An expired value counts as forgotten, even if the stores still have it.
 #[test]
 fn an_expired_value_does_not_prevent_a_swap() {
     let mut network = network();
@@ -130,7 +130,7 @@ fn of_two_swaps_the_second_is_refused() {
     for i in 0..NODES {
         assert_eq!(get(&mut network, i, &key).as_ref(), Ok(&first.1), "node {i}");
     }
-    // Once it has read the first, it can go on from there; and a repetition of a swap is none.
+    // Once it has read the first value, it can replace that; and repeating a swap is not a swap.
     assert_eq!(put(&mut network, 2, first), Ok(NODES - 1));
     let third = sign(signed(&network, 3).replacing(2));
     assert_eq!(put(&mut network, 3, third.clone()), Ok(NODES - 1));
@@ -144,7 +144,7 @@ fn a_swap_is_refused_by_the_peers_that_hold_what_it_does_not_know() {
     let first = sign(signed(&network, 2));
     let key = first.0.clone();
     put(&mut network, 1, first.clone()).unwrap();
-    // The writer's own node does not hold the value, so that only others can tell.
+    // The writer's own node does not hold the value, so only the other nodes can detect the conflict.
     network.run(3, Operation::Remove { key: key.clone() }).unwrap();
     let all = QueryOptions::default().with_quorum(Quorum::All);
     let (_, value) = sign(signed(&network, 3).replacing(1));
@@ -180,7 +180,7 @@ fn an_ipns_name_is_published_prolonged_and_changed() {
     assert_eq!((&read.value()[..], read.sequence()), (&b"/ipfs/b"[..], 1));
 }
 
-/// The same record with an unknown and unsigned field, as long as is valid.
+/// The same record with an unknown and unsigned field, as long as a valid record may be.
 fn padded(record: &Bytes) -> Bytes {
     let padding = vec![0; 10 * 1024 - record.len() - 5];
     let head = [0xa2, 0x06, (padding.len() % 128) as u8 | 128, (padding.len() / 128) as u8];
@@ -224,7 +224,7 @@ fn an_invalid_value_is_neither_put_nor_taken_from_a_peer() {
     let unknown = (RecordKey::from("/app/x"), Bytes::from_static(b"x"));
     assert_eq!(put(&mut network, 1, unknown), Err(stranger));
 
-    // A peer that sends it all the same is refused, with the reason.
+    // A peer that sends it nevertheless is refused, with the reason.
     let from = *network.contact(2).peer();
     let request = Request::PutValue { value: Value::new(key.clone(), record) };
     let node = &mut network.nodes[1];

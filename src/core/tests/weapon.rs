@@ -1,4 +1,4 @@
-//! A node whose dials attackers try to aim at a victim.
+//! Attackers try to direct a node's dials at a victim.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,16 +23,16 @@ struct Attack {
     attackers: Vec<Arc<Contact>>,
     /// The only peers that the last of the attackers names, if that one is honest.
     honest: Option<Vec<Arc<Contact>>>,
-    /// Real peers that the others name beside those that they make up.
+    /// Real peers that the others name in addition to those that they make up.
     copied: Vec<Arc<Contact>>,
     connected: Vec<PeerId>,
     /// The address that attackers give for the nth peer that they make up.
     victim: fn(usize) -> String,
-    /// Whether a peer is at an address of the victim, so that a dial of it succeeds at once.
+    /// Whether a peer listens at an address of the victim, so that a dial of it succeeds at once.
     alive: fn(&Multiaddr) -> bool,
-    /// How a dial of it fails.
+    /// The reason why a dial of it fails.
     cause: DialCause,
-    /// When the node dialled the victim.
+    /// The times at which the node dialled the victim.
     connects: Vec<Timestamp>,
     made_up: usize,
 }
@@ -155,10 +155,10 @@ fn answers_that_name_one_host_under_many_ids_make_few_connects_to_it() {
     }
 }
 
-/// The beginning of the attackers' one address, beside those at which they answer.
+/// The beginning of the attackers' own addresses, at which they answer.
 const OWN: &str = "/ip4/30.";
 
-/// The attacker answers at one of the addresses, and aims the attempts that are made at the same time.
+/// The attacker answers at one of the addresses, and directs the attempts that are made at the same time.
 #[test]
 fn an_address_of_the_attackers_own_pays_for_no_dials_of_others() {
     let own_and = [

@@ -178,10 +178,10 @@ pub enum InvalidValue {
 ///
 /// The default of a private network, in which every peer is trusted; the public preset refuses it. Peers of this crate
 /// send how long ago a value was put (field 778 of a record, in whole seconds): between them the value that was put
-/// last stays, whichever is announced or stored again. A peer that sends only the rest of a value's lifetime (field
-/// 777) counts as having put it when that lifetime began. Values of peers that send neither rank below all others, and
-/// among themselves by their bytes. For values that change use `/signed` (`validators::SignedValues`, feature
-/// `validators`), or a validator of your own with sequence numbers.
+/// last stays, whichever is announced or stored again. A value with only the rest of its lifetime (field 777) counts as
+/// put when that lifetime began. Values of peers that send neither rank below all others, and among themselves by their
+/// bytes. For values that change use `/signed` (`validators::SignedValues`, feature `validators`), or a validator of
+/// your own with sequence numbers.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "it has no settings")]
 pub struct AcceptAny;

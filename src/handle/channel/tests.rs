@@ -102,7 +102,7 @@ fn read_to_its_end_it_leaves_nothing() {
     assert_eq!(sizes(&receiver), (0, 0));
 }
 
-/// A channel whose senders each own a place would grow with every turn of this loop.
+/// A channel whose senders each own a place would grow with every iteration of this loop.
 #[test]
 fn start_and_drop_without_end_stays_within_the_bound() {
     let (receiver, dht) = node();
@@ -132,7 +132,7 @@ fn a_full_channel_makes_queries_wait_and_commands_fail() {
     assert_eq!(count.0.load(Ordering::SeqCst), 1, "the one that waits is woken");
     assert!(poll(&mut waiting).is_pending());
     assert!(take(&mut receiver).is_some());
-    // All that were taken and are dropped now leave one cancellation each.
+    // Each query that was started and is dropped now leaves one cancellation.
     drop(held);
     assert_eq!(sizes(&receiver), (0, MAX_COMMANDS));
 }

@@ -100,7 +100,7 @@ fn records_above_10_kib_are_refused_before_they_are_read() {
     let (key, longest) = of_len(MAX_LEN - overhead).unwrap();
     assert_eq!((longest.len(), check(NOW, &key, &longest)), (MAX_LEN, Ok(())));
     assert_eq!(of_len(MAX_LEN - overhead + 1), Err(SignError::TooLarge));
-    // One byte too many, though nothing else is wrong with it: an unknown field.
+    // One byte too many, though otherwise valid: an unknown field.
     let long = [&longest[..], &[0x50, 0]].concat();
     assert_eq!(check(NOW, &key, &long), Err(InvalidValue::TooLarge { limit: MAX_LEN }));
     assert_eq!(check(NOW, &key, &vec![0xff; MAX_LEN + 1]), Err(InvalidValue::TooLarge { limit: MAX_LEN }));
@@ -239,7 +239,7 @@ proptest! {
         prop_assert!(Ipns.validate(NOW, &key, &record).is_err());
     }
 
-    /// Of a record of the second version every byte counts.
+    /// In a record of the second version every byte counts.
     #[test]
     fn a_changed_record_is_not_valid(at: prop::sample::Index, bits in 1..=255_u8) {
         let (key, record) = entry(7, LATER).sign_v2_only(&keypair()).unwrap();

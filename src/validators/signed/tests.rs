@@ -141,7 +141,7 @@ fn unknown_versions_and_flags_are_refused() {
 fn a_swap_must_go_up() {
     assert_eq!(value().replacing(7).sign(&keypair(1)), Err(SignError::NotAfter));
     assert_eq!(value().replacing(8).sign(&keypair(1)), Err(SignError::NotAfter));
-    // One that was signed nevertheless is not accepted either.
+    // A value that was signed nevertheless is not accepted either.
     let (key, bytes) = value().replacing(6).sign(&keypair(1)).unwrap();
     let mut envelope = Envelope::parse(&bytes).unwrap();
     envelope.replaces = Some(7);
@@ -164,7 +164,7 @@ fn a_swap_is_refused_by_holders_of_a_later_value_than_it_replaces() {
     assert!(succeeds(&held(7), &value().with_sequence(9)), "no swap");
 }
 
-/// A signature of some kinds of keys can be changed by a stranger so that it still verifies.
+/// For some kinds of keys, a stranger can change a signature so that it still verifies.
 #[test]
 fn values_that_differ_only_in_their_signatures_are_the_same() {
     let (key, value_bytes) = value().replacing(6).sign(&keypair(1)).unwrap();

@@ -1,4 +1,4 @@
-//! Messages that are too long, and what they keep.
+//! Messages that are too long, and the parts that are kept.
 
 use std::sync::Arc;
 

@@ -104,7 +104,7 @@ fn closer(message: Bytes) -> Vec<Arc<Contact>> {
     }
 }
 
-/// `sent` as far as `read` has it: the same peers from the first on, each with its first addresses.
+/// Whether `read` is a cut of `sent`: the same peers from the first on, each with its first addresses.
 fn is_cut_of(read: &[Arc<Contact>], sent: &[Arc<Contact>]) -> bool {
     read.len() <= sent.len()
         && read.iter().zip(sent).all(|(read, sent)| {
@@ -116,7 +116,7 @@ fn is_cut_of(read: &[Arc<Contact>], sent: &[Arc<Contact>]) -> bool {
 
 // ── Golden bytes ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// The request, its frame in hex, and what is read from it.
+/// The request, its frame in hex, and the result of reading it.
 fn golden_requests() -> Vec<(Request, String)> {
     let record = format!("0a042f612f62 120176 2a1e{TIME} d22926{ED} c830901c");
     vec![
@@ -378,7 +378,8 @@ fn a_peer_named_twice_is_one_peer_with_the_addresses_of_both() {
     assert_eq!(closer(find_node(entries)), [expected, rsa()]);
 }
 
-/// js-libp2p and py-libp2p in announcements, rust-libp2p in closer peers; nobody may have to dial such an address.
+/// js-libp2p and py-libp2p do so in announcements, rust-libp2p in closer peers; no peer should have to dial such an
+/// address.
 #[test]
 fn a_peer_id_at_the_end_of_an_address_is_read_and_not_sent() {
     let ended = format!("{ADDR}a50326{ED}");
@@ -440,7 +441,7 @@ fn a_list_of_peers_is_read_up_to_its_bound() {
     let read = closer(find_node((0..many).map(|n| raw_peer(&numbered(n).to_bytes(), &[&hex(ADDR)]))));
     assert_eq!(read.len(), MAX_PEERS);
     assert_eq!(*read[MAX_PEERS - 1].peer(), numbered(MAX_PEERS as u32 - 1));
-    // The entries are counted, not the peers in them: the one behind a thousand bad ones is not looked at.
+    // The entries are counted, not the peers in them: the valid one behind a thousand bad ones is not read.
     let bad = (0..MAX_PEERS).map(|_| Vec::new());
     assert!(closer(find_node(bad.chain([raw_peer(&hex(ED), &[])]))).is_empty());
 }

@@ -85,7 +85,7 @@ fn arrived_response(response: Response) -> Response {
     }
 }
 
-/// Decodes as everything; the outcome does not matter, that there is one does.
+/// Decodes the bytes as every kind of message; any outcome is accepted, as long as there is one.
 fn decode_all(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     let _ = decode_request(bytes.clone());
@@ -159,7 +159,7 @@ proptest! {
     }
 }
 
-/// The same but for peers and addresses left out at the ends.
+/// The same except for peers and addresses that are left out at the ends.
 fn is_cut_response(read: &Response, sent: &Response) -> bool {
     match (read, sent) {
         (Response::FindNode { closer: read }, Response::FindNode { closer: sent }) => is_cut_of(read, sent),

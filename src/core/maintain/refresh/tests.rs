@@ -4,7 +4,7 @@ use super::*;
 
 const INTERVAL: Duration = Duration::from_secs(600);
 const K: usize = 20;
-/// Too few are known.
+/// Too few peers are known.
 const FEW: Option<Duration> = Some(Duration::MAX);
 
 fn rng() -> ChaCha8Rng {
@@ -23,7 +23,7 @@ fn answered(bucket: u32) -> RefreshReport {
     RefreshReport { refreshed: vec![bucket], ..RefreshReport::default() }
 }
 
-/// Starts all that is due.
+/// Starts all lookups that are due.
 fn start(refresh: &mut Refresh, now: Timestamp, next: &mut u64) -> Vec<(QueryId, RefreshTarget)> {
     let mut started = Vec::new();
     while let Some(target) = refresh.next(now) {
@@ -35,12 +35,12 @@ fn start(refresh: &mut Refresh, now: Timestamp, next: &mut u64) -> Vec<(QueryId,
     started
 }
 
-/// A node that looked for itself at the time zero and has looked into all of its buckets.
+/// A node that looked up its own key at time zero and has refreshed all of its buckets.
 fn joined(buckets: u32, rng: &mut ChaCha8Rng) -> Refresh {
     let mut refresh = Refresh::new(secs(0), Some(INTERVAL), rng);
     refresh.join_started(QueryId::new(1_000));
     let report = RefreshReport { refreshed: (0..buckets).collect(), ..found(buckets) };
-    // Twice, so that it is young no more.
+    // Twice, so that it is no longer young.
     (1_000..1_002).for_each(|id| refresh.on_ended(secs(0), QueryId::new(id), &report, None, rng));
     refresh
 }
@@ -162,7 +162,7 @@ fn where_few_are_known_it_comes_back_soon_and_never_in_a_tight_loop() {
     assert!(refresh.due().unwrap() <= at + RETRY * 3 / 2, "after all were known it begins anew");
 }
 
-/// A small network in which a lookup towards the node itself finds these.
+/// A small network, in which a lookup for the node's own key finds these peers.
 fn small(found: u64) -> RefreshReport {
     RefreshReport { buckets: Some(2), everyone: true, found, refreshed: vec![0, 1], ..RefreshReport::default() }
 }
@@ -236,13 +236,13 @@ fn a_change_of_addresses_is_told_soon_and_a_stream_of_them_once_a_minute() {
 #[test]
 fn a_change_of_addresses_during_a_lookup_is_told_after_it() {
     let mut rng = rng();
-    // While the application has the node join, as when its addresses are found out.
+    // While the application makes the node join, as when its addresses are found out.
     let mut refresh = joined(0, &mut rng);
     refresh.join_started(QueryId::new(5));
     refresh.on_moved(secs(1));
     refresh.on_ended(secs(3), QueryId::new(5), &found(0), None, &mut rng);
     assert_eq!(refresh.due(), Some(secs(6)));
-    // While it looks for itself.
+    // While it looks up its own key.
     let started = start(&mut refresh, secs(6), &mut 10);
     assert_eq!(started.len(), 1);
     refresh.on_moved(secs(7));

@@ -81,7 +81,7 @@ fn a_restored_peer_counts_as_a_boot_node_until_it_fails() {
     assert_eq!(book.boot_nodes().map(|peer| peer.key()).collect::<Vec<_>>(), [kept.key(), both.key()]);
     book.advance(Timestamp::ZERO + ADDRESS_TIME);
     assert!(book.get(failed.key()).is_none() && book.get(kept.key()).is_some() && book.get(both.key()).is_some());
-    // What the application named is not taken back by what the table had before a restart.
+    // An address that the application stated stays, whatever the table had before a restart.
     book.keep_as_boot_node(both.key());
     book.on_failure(both.key());
     assert_eq!(count(&book), 3);

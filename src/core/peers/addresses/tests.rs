@@ -38,7 +38,8 @@ fn where_it_was_reached_comes_first_then_what_it_says_now_then_what_it_said_then
     assert_eq!(addrs.first_hand(), 5);
     addrs.add(now, &at([3, 4, 91]), AddrSource::Hearsay, None);
     assert_eq!(ports(&addrs), [90, 4, 3, 1, 2, 91], "hearsay takes nothing down");
-    // It comes back, by a connection of its own making: what it says there is newer than where it was reached.
+    // It comes back, by a connection that it dialled: its list on this connection is newer than the address at which it
+    // was reached.
     addrs.on_connected();
     addrs.add(now, &at([7]), AddrSource::Peer, None);
     assert_eq!(ports(&addrs), [7, 90, 4, 3, 1, 2, 91]);

@@ -52,7 +52,7 @@ fn a_network_takes_thirty_and_all_names_are_one() {
             .collect();
         let left = !spent.is_empty();
         dials.begin(now, &at, spent);
-        // By its own connection and by a dial in turn.
+        // By its own connection and by a dial, alternately.
         dials.on_connected(at.key(), Some(&addr[..]), n.is_multiple_of(2));
         left
     };
@@ -95,7 +95,7 @@ fn an_address_that_nobody_can_have_switches_no_transport_off() {
     assert!(!dials.lacks_transport(&raw("/ip6/::1/tcp/2")), "nor is that for ever");
 }
 
-/// Spends what it can on this peer's dial at these addresses.
+/// Spends as many attempts as it can on a dial of this peer at these addresses.
 fn dial(dials: &mut DialHistory, now: Timestamp, peer: &Arc<Contact>, addrs: &[&str]) -> usize {
     let spent =
         |addr: &&str| Host::of(&raw(addr)).and_then(|host| Some((host, dials.take_attempt(now, host, &many())?)));
@@ -189,6 +189,6 @@ fn without_connections_an_answer_tells_that_a_dial_succeeded() {
         (0..50).filter(|_| dial(&mut dials)).count()
     };
     assert_eq!(answers(&["/ip4/1.2.3.4/udp/1"]), 50, "fifty nodes on one machine");
-    // Where one of two hosts answered, it is not known which: none is charged less for it.
+    // If one of two hosts answered, it is not known which: neither gets an attempt back.
     assert!(answers(&["/ip4/1.2.3.4/udp/1", "/ip4/9.9.9.9/udp/1"]) <= 3);
 }

@@ -420,7 +420,7 @@ impl Region {
         }
         let reach = cx.reach(&current.lookup);
         if current.answers >= k {
-            // As many answers as that measure the density of the region better than the table's estimate does.
+            // More answers than that measure the density of the region better than the table's estimate does.
             self.nodes = Some(k as f64 / reach.as_fraction());
         }
         self.coverage.add(current.lookup.target(), reach, &current.lookup.nearest(k.saturating_mul(2)));

@@ -74,7 +74,7 @@ impl World {
         low..low + self.all[low..].partition_point(|peer| peer.key().head() <= key.head() | !mask)
     }
 
-    /// All of a bucket that fit, and k of any other.
+    /// All peers of a bucket that fit, and k of any larger one.
     fn table(&mut self, i: usize) -> Vec<usize> {
         let (local, mut table) = (*self.all[i].key(), Vec::new());
         for bit in 0..64 {
@@ -126,7 +126,7 @@ impl World {
         self.all.binary_search_by_key(peer.key(), |peer| *peer.key()).ok()
     }
 
-    /// One node brings as many records as told to those that are closest to them, region by region.
+    /// One node brings this many records to the peers closest to them, region by region.
     fn announce(&mut self, records: usize) -> Outcome {
         let config = DhtConfig::default();
         let local = Key::random(&mut self.rng);

@@ -29,7 +29,7 @@ fn table() -> RoutingTable {
 }
 
 fn ip(group: u16, host: u16) -> Multiaddr {
-    // From 20.0 on, where there are neither private networks nor blocks of one owner.
+    // From 20.0 upwards, where there are neither private networks nor blocks of one owner.
     format!("/ip4/20.{group}.{}.{}/tcp/1", host >> 8, host & 0xff).parse().unwrap()
 }
 
@@ -41,7 +41,7 @@ fn random(rng: &mut ChaCha8Rng, addrs: &[Multiaddr]) -> Arc<Contact> {
     Contact::with_key(PeerId::random(), Key::random(rng), addrs.iter().cloned())
 }
 
-/// In the bucket that is full first, since it shares no bit with the node.
+/// A peer in the bucket that fills first, since it shares no bit with the node.
 fn far(rng: &mut ChaCha8Rng, addrs: &[Multiaddr]) -> Arc<Contact> {
     loop {
         let contact = random(rng, addrs);
@@ -95,7 +95,7 @@ fn check(table: &RoutingTable) {
     check_newcomers(diversity.members.values(), config.newcomers.get(), config);
 }
 
-/// Checks that no stretch of time has more new entries than allowed.
+/// Checks that no period has more new entries than allowed.
 #[track_caller]
 fn check_newcomers<'a>(members: impl Iterator<Item = &'a Member>, limit: usize, config: &DiversityConfig) {
     let mut appeared: Vec<_> = members.filter_map(|member| member.appeared).collect();
@@ -154,7 +154,7 @@ fn who_dials_counts_for_where_it_dials_from() {
     assert_eq!(came, 2, "what fits a bucket");
     assert_eq!(table.group(&liars[9]), Some(IpGroup::V4(20 << 8 | 200)), "among those who wait too");
     check(&table);
-    // An entry that calls from elsewhere later was where it said when it came.
+    // An entry that later connects from elsewhere counts for the address at which it entered.
     let honest = random(&mut rng, &[ip(60, 1)]);
     assert_eq!(table.offer(at(0), &honest), Admission::Added(vec![]));
     table.on_connected(*honest.peer(), Some(&ip(200, 1)));
@@ -238,7 +238,7 @@ fn a_cold_start_keeps_nobody_out_for_being_new() {
     });
     assert!(came.count() > 40, "the table fills with whoever comes");
     check(&table);
-    // What answered while it settled is old too, although there was no place for it.
+    // A peer that answered while the table settled makes its group old, although there was no place for it.
     let tried: Vec<_> = (150..160).map(|group| far(&mut rng, &[ip(group, 1)])).collect();
     tried.iter().for_each(|peer| assert_eq!(table.offer(at(100 * HOUR + 500), peer), Admission::Full));
     let full: Vec<_> = table.buckets[0].entries().iter().map(|entry| *entry.contact.key()).collect();
@@ -281,7 +281,7 @@ fn the_history_is_bounded_and_keeps_what_is_in_use() {
 fn groups_that_were_there_before_are_not_pushed_out_by_naming_many() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let mut table = settled(&mut rng);
-    // Of 100 groups that it knows since it settled some are in no entry, since buckets are full.
+    // Of 100 groups that it has known since it settled, some are in no entry, since buckets are full.
     let old: Vec<_> = (0..100).map(|group| IpGroup::V4(20 << 8 | group)).collect();
     let idle = |table: &RoutingTable| {
         let diversity = table.diversity.as_ref().unwrap();

@@ -155,7 +155,7 @@ impl Cost {
     ///
     /// # Errors
     ///
-    /// What the store says.
+    /// The store's own.
     pub fn sent_again<A: Accounts>(mut self, accounts: &A, by: Account) -> Result<Cost, A::Error> {
         self.several |= by != self.first || by != self.account;
         // A record that several peers sent is settled at once: a flood would have to send it from two accounts.

@@ -1,4 +1,4 @@
-//! The rule, sentence by sentence, on a store that keeps nothing but costs.
+//! The rule, sentence by sentence, on a store that keeps only costs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -120,7 +120,7 @@ impl Store {
         true
     }
 
-    /// How many of these ids are kept.
+    /// Number of these ids that are kept.
     fn left(&self, mut ids: std::ops::Range<u64>) -> usize {
         let kept: BTreeSet<_> = self.kept.keys().copied().collect();
         ids.by_ref().filter(|id| kept.contains(id)).count()
@@ -132,7 +132,7 @@ fn gives_way(store: &mut Store, wanted: Wanted<'_, u64>) -> Vec<u64> {
     found.expect("what is kept already is always taken")
 }
 
-/// A store with room for a hundredth of the default, and so a hundredth of what the issue's acceptance says.
+/// A store with room for a hundredth of the default, and so with a hundredth of the figures of the issue.
 fn flooded(flood: impl Fn(u64) -> Account) -> usize {
     let mut store = Store::with_room(327);
     for id in 0..5 {
@@ -164,8 +164,8 @@ fn within_a_group_the_peer_with_most_gives_way() {
     assert_eq!((store.left(0..20), store.kept.len()), (20, 100));
 }
 
-/// Of one account what is an hour old, what had two senders, and what lies near outranks what is new; by rank
-/// otherwise.
+/// Among records of one account those that are an hour old, had two senders, or lie near are evicted after new ones;
+/// otherwise by rank.
 #[test]
 fn of_one_account_new_far_and_singly_sent_records_go_first() {
     let mut store = Store::with_room(100);
@@ -187,7 +187,7 @@ fn of_one_account_new_far_and_singly_sent_records_go_first() {
     all.sort();
     assert_eq!(ranks.len(), 40);
     assert!(ranks.iter().all(|rank| *rank <= all[39]), "those with the lowest ranks stay, whenever they came");
-    // Near records are evicted last, also when all others are settled.
+    // Near records are evicted last, even when all others are settled.
     for id in 2_000..2_200 {
         store.put_cost(later(3), id, &Cost::new(peer(1), 100, later(3), true));
     }
@@ -196,7 +196,8 @@ fn of_one_account_new_far_and_singly_sent_records_go_first() {
     assert_eq!(store.left(20..40), 20, "half of these are charged to the other peer, and half went back to it");
 }
 
-/// More accounts than there is room for, a record each: early and late ones have the same chance, settled ones more.
+/// More accounts than there is room for, with one record each: early and late ones have the same chance, settled ones a
+/// better one.
 #[test]
 fn between_equal_accounts_the_settled_one_stays_and_chance_decides_among_the_rest() {
     let mut store = Store::with_room(200);
@@ -209,7 +210,7 @@ fn between_equal_accounts_the_settled_one_stays_and_chance_decides_among_the_res
     for id in 400..2_000 {
         assert!(!store.put(later(2), id, peer(id)), "all others are settled");
     }
-    // Half of them go, and newcomers take their place; the settled ones stay.
+    // Half of them are removed, and newcomers take their place; the settled ones stay.
     let half: Vec<_> = store.kept.keys().copied().take(100).collect();
     store.goes(&half);
     let taken = (2_000..3_000).filter(|id| store.put(later(2), *id, peer(*id))).count();
@@ -233,12 +234,12 @@ fn what_holders_replicate_gives_way_first_where_it_is_more_than_half() {
     }
     assert_eq!(store.left(1_000..2_000), 50);
     assert_eq!(store.left(0..30), 25, "the two holders share the other half");
-    // What a holder publishes itself is not charged to what it replicates.
+    // Records that a holder publishes itself are not charged to its replicated ones.
     let own = Account::of_peer(hash(2), None, Account::PUBLISHED);
     assert!((2_000..2_005).all(|id| store.put(later(2), id, own)));
 }
 
-/// A flood of a holder, which makes it replicate junk, does not harm what it or others replicated before.
+/// A flood of a holder, which makes it replicate junk, does not harm the records that it or others replicated before.
 #[test]
 fn replication_makes_nothing_give_way_that_is_older_than_an_hour() {
     for by in [peer(9), holder(1), holder(9)] {
@@ -354,7 +355,7 @@ fn records_of_the_neighbourhood_are_the_last_to_go() {
     }
 }
 
-/// A peer that makes keys near this node displaces nobody but itself.
+/// A peer that makes keys near this node displaces only itself.
 #[test]
 fn a_flood_of_near_records_takes_no_more_than_its_share() {
     let mut store = Store::with_room(100);

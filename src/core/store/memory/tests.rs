@@ -1,5 +1,5 @@
-//! What can be seen only from inside: that every count returns to zero, that what is kept is a copy, and that the
-//! stated costs are those of the types.
+//! Properties that are visible only from inside: every count returns to zero, stored records are copies, and the stated
+//! costs are those of the types.
 
 use std::mem::size_of;
 
@@ -21,7 +21,7 @@ fn store() -> MemoryStore {
     MemoryStore::new(MemoryStoreConfig::default(), [0xab; 32])
 }
 
-/// Part of a message, as bytes that were decoded without a copy are.
+/// Part of a message, like bytes that were decoded without a copy.
 fn part_of_a_message(bytes: &[u8]) -> Bytes {
     let message = Bytes::from([&[0; 1000], bytes, &[0; 1000]].concat());
     message.slice(1000..1000 + bytes.len())
@@ -106,7 +106,7 @@ fn every_count_returns_to_zero() {
     store.providers.assert_empty();
 }
 
-/// An ordered map of the standard library holds 5 to 11 entries a node, and each node is pointed at.
+/// An ordered map of the standard library holds 5 to 11 entries in a node, and each node has a pointer to it.
 fn in_a_map<T>() -> usize {
     size_of::<T>() * 11 / 5 + 24
 }
@@ -116,7 +116,7 @@ fn in_a_table<R>() -> usize {
     2 * size_of::<R>() + 2 * (size_of::<(u32, u32)>() + 1) * 8 / 7 + 2 * in_a_map::<(u64, u32)>() + size_of::<u32>()
 }
 
-/// What a full store keeps of a record that has a peer and a group of its own.
+/// The bytes that a full store keeps for a record that has a peer and a group of its own.
 fn in_a_ledger<Id>() -> usize {
     let weights = 2 * 2 * (size_of::<(u64, u64)>() + 1) * 8 / 7;
     weights + 2 * in_a_map::<(u64, u64, u64)>() + in_a_map::<(u64, u8, u64, Id)>()
@@ -142,7 +142,7 @@ fn twenty_providers_of_a_key_cost_less_than_64_bytes_each() {
     assert!(size_of::<ProviderEntry>() + key.div_ceil(20) <= 64);
 }
 
-/// What every operation leaves behind must agree, or a later one drops the wrong record.
+/// The state after every operation must be consistent, or a later one drops the wrong record.
 #[test]
 fn everything_is_charged_to_the_right_one_whatever_happens() {
     let mut config = MemoryStoreConfig::default();

@@ -1,4 +1,4 @@
-//! Any order of facts: every request ends once, whatever happens.
+//! Any order of events: every request ends once, whatever happens.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ enum Fact {
     Inbound(usize),
     ForeignDial(usize),
     ForeignFailed(usize),
-    /// A connection that does not count, as there are beside a local network: by a dial of others, or an inbound one.
+    /// A connection that does not count, as there are beside a local network: dialled by another behaviour, or inbound.
     ForeignConnection(usize),
     Serves(usize, bool),
     Closed(usize),
@@ -141,7 +141,7 @@ impl World {
         assert_eq!(news, self.open.remove(&id), "an answer counts once, and only where it was not cancelled");
     }
 
-    /// Does what is wanted, as the swarm would at once.
+    /// Carries out the actions, as the swarm would.
     fn settle(&mut self) {
         while let Some(opts) = self.stage.dials.pop() {
             let expected = if self.policy == AddressPolicy::Lan { "NotDialing" } else { "DisconnectedAndNotDialing" };
@@ -184,7 +184,7 @@ proptest! {
         for fact in facts {
             world.happen(fact);
         }
-        // Let everything fail that can: at most one retry each, so this comes to an end.
+        // Let everything fail that can: each request is retried at most once, so this comes to an end.
         for _ in 0..100 {
             for n in 0..8 {
                 world.happen(Fact::DialFailed(0, 1));

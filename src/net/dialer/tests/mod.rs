@@ -30,7 +30,7 @@ fn condition_false() -> DialError {
     DialError::DialPeerConditionFalse(PeerCondition::DisconnectedAndNotDialing)
 }
 
-/// A dialer, what it wants, and a swarm played by hand.
+/// A dialer, its actions, and a swarm simulated by the test.
 struct Stage {
     dialer: Dialer,
     next_id: u64,
@@ -90,7 +90,7 @@ impl Stage {
         }
     }
 
-    /// The only dial that is wanted now.
+    /// The only dial that the dialer asks for now.
     fn dial(&mut self) -> ConnectionId {
         assert_eq!(self.dials.len(), 1);
         self.dials.remove(0).connection_id()

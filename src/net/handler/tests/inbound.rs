@@ -32,7 +32,7 @@ async fn many_requests_on_one_stream_are_answered_in_order() {
     let (mut node, mut raw) = rig(config(), &[NAME]).await;
     let mut stream = raw.open().await;
     serve(&mut node, &mut stream).await;
-    // All at once, in odd pieces; each is handed up only after the one before it was answered.
+    // All requests at once, in odd pieces; each is passed up only after the one before it was answered.
     let keys: [&'static [u8]; 3] = [b"one", b"two", b"three"];
     let bytes = keys.map(|key| request_bytes(&find_node(key))).concat();
     for piece in bytes.chunks(5) {

@@ -296,7 +296,7 @@ async fn announcements_can_be_refused() {
     assert_eq!(node.response().await, (0, Err(RequestError::Refused)));
 }
 
-/// A node with one stream, and so many announcements that wait for it to be free.
+/// A node with one stream, and this many announcements that wait for it to be free.
 async fn announcements_in_line(count: u64) -> (Side, Side) {
     let (mut node, mut raw) = rig(StreamConfig { streams_per_peer: 1, ..config() }, &[NAME]).await;
     node.send(1_000, find_node(b"key")).await;
@@ -390,7 +390,8 @@ async fn a_refused_announcement_is_never_acknowledged_between_nodes() {
             }
             receiver.reply(id, Reply::Reset(crate::core::Refusal::Busy)).await;
             if settle.is_zero() {
-                // What nobody can tell from a peer that does not read goes on until the core cancels it.
+                // A node cannot tell this from a peer that does not read, so the request continues until the core
+                // cancels it.
                 let end = tokio::time::timeout(Duration::from_millis(600), sender.response()).await;
                 assert!(end.is_err(), "{net:?}: {end:?}");
             } else {

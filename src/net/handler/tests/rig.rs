@@ -42,13 +42,13 @@ pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
 pub(super) fn config() -> StreamConfig {
     StreamConfig {
         announcement_settle: Duration::from_millis(50),
-        // Longer than a test waits: what is reset in time is not reset by the clock.
+        // Longer than a test waits: a stream that is reset in time was not reset by the timer.
         inbound_request_timeout: Duration::from_secs(60),
         ..StreamConfig::new([NAME])
     }
 }
 
-/// From a test to a swarm.
+/// Commands from a test to a swarm.
 #[derive(Debug)]
 pub(super) enum Tell {
     Handler(ToHandler),
@@ -56,7 +56,7 @@ pub(super) enum Tell {
     Open,
 }
 
-/// From a swarm to a test.
+/// Reports from a swarm to a test.
 #[derive(Debug)]
 pub(super) enum Heard {
     Handler(FromHandler),
@@ -164,7 +164,7 @@ impl Side {
     }
 }
 
-/// What carries a connection.
+/// The transport of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Net {
     /// Memory and yamux: a reset reads like an end.
@@ -338,7 +338,7 @@ impl NetworkBehaviour for Rig {
     }
 }
 
-/// The handler under test with a way to say what identify would; or a raw one.
+/// The handler under test with a way to report as identify would; or a raw one.
 struct RigHandler {
     node: Option<Handler>,
     raw: Arc<StreamConfig>,

@@ -1,4 +1,4 @@
-//! How often timers are set, and that they expire all the same.
+//! The number of times that timers are set, and that they still expire.
 
 use std::time::Duration;
 

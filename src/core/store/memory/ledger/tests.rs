@@ -1,4 +1,4 @@
-//! Sees that the sums and the orders are those of the records.
+//! Checks that the sums and the orders are those of the records.
 
 use std::fmt::Debug;
 

@@ -1,11 +1,11 @@
-//! Sees that all that is counted is so.
+//! Checks that all counts agree with the items.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
 impl ProviderPeers {
-    /// Given how many records name each, and what these pay for.
+    /// Given the number of records that name each peer, and the costs that these records pay for.
     pub(in super::super) fn assert_sound(&self, of_peers: &BTreeMap<Slot, (u32, u32)>) {
         self.0.assert_sound();
         let counted: BTreeMap<_, _> = self.0.iter().map(|(slot, peer)| (slot, (peer.records, peer.paid))).collect();

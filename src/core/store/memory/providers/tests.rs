@@ -1,4 +1,4 @@
-//! Sees that all that is counted is so.
+//! Checks that all counts agree with the items.
 
 use std::collections::BTreeMap;
 

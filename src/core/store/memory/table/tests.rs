@@ -1,4 +1,4 @@
-//! Sees that each order has what the rows say.
+//! Checks that each order agrees with the rows.
 
 use super::*;
 
