@@ -76,7 +76,7 @@ fn every_rule_that_is_cited_has_an_entry_and_a_place() {
 #[test]
 fn every_rule_names_modules_that_exist() {
     let table = table();
-    assert_eq!(table.len(), 40 + 65 + 24, "the specifications have so many rules");
+    assert_eq!(table.len(), 40 + 65 + 24, "the specifications have this many rules");
     for (rule, places) in table {
         for place in places.iter().filter(|place| *place != "host") {
             let path = format!("src/{}", place.replace("::", "/"));

@@ -126,6 +126,6 @@ mod tests {
         assert_eq!(TIMES_SET.get() - times, 2);
         let past = std::future::poll_fn(|cx| timer.poll(cx, Some(start)));
         past.await;
-        assert_eq!(TIMES_SET.get() - times, 3, "also for a time that is over");
+        assert_eq!(TIMES_SET.get() - times, 3, "also for a time that has passed");
     }
 }

@@ -167,9 +167,9 @@ impl Lawful {
         self.call(move |dht, _| dht.handle_input(now, Input::Timeout));
         let outputs = self.drain();
         let wake = self.dht.next_wake();
-        assert!(wake.is_none_or(|(at, _)| at > now), "{wake:?} is over at {now}");
+        assert!(wake.is_none_or(|(at, _)| at > now), "{wake:?} has passed at {now}");
         let over = self.queries.iter().find(|(_, until)| until.is_some_and(|until| until <= now));
-        assert!(over.is_none() || self.clock_jumps, "{over:?} runs on at {now}");
+        assert!(over.is_none() || self.clock_jumps, "{over:?} still runs at {now}");
         outputs
     }
 
@@ -254,7 +254,7 @@ impl Lawful {
         let entries: BTreeSet<_> = snapshot.entries().map(|entry| entry.peer).collect();
         assert_eq!(entries.len(), snapshot.entries().count(), "twice in the table");
         assert!(!entries.contains(self.dht.local().peer()), "it is in its own table");
-        assert_eq!(entries, self.table, "what was told of the table");
+        assert_eq!(entries, self.table, "the reported changes of the table");
         self.check_bounds();
         self.check_stats(entries.len());
     }
@@ -278,7 +278,7 @@ impl Lawful {
         let pending = self.control.as_ref().map_or(0, DeferredControl::waiting);
         // The application may forget any number of records; these tests wait for room before they do. Four tasks read
         // pages; announced records are touched, at most five values and five provider records.
-        assert!(pending <= limit.queries + limit.inbound + 1 + FORGOTTEN + 4 + 10, "{pending} jobs of the store");
+        assert!(pending <= limit.queries + limit.inbound + 1 + FORGOTTEN + 4 + 10, "{pending} operations of the store");
     }
 
     fn check_stats(&self, entries: usize) {

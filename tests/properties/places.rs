@@ -114,7 +114,7 @@ impl Lawful {
             Output::Send { to, request, .. } => {
                 self.good(to, "send");
                 let connected = self.connected.contains(to.peer());
-                assert!(to.has_addrs() || connected || self.moved, "nobody knows where {to:?} is: {request:?}");
+                assert!(to.has_addrs() || connected || self.moved, "no address of {to:?} is known: {request:?}");
                 if let Request::AddProvider { providers, .. } = request {
                     providers.iter().for_each(|provider| self.good(provider, "announcement"));
                     assert!(providers.iter().all(|provider| provider.has_addrs()), "it announces no address");

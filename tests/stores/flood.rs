@@ -98,7 +98,7 @@ fn values_are_bounded_in_bytes_with_their_keys() {
         let before = scanned(&mut store).len();
         let taken = store.put(NOW, value(&key(n), 901 + n % 2, NOW));
         assert!(bytes(&mut store) <= 10_000, "not even one byte more");
-        assert!(taken.is_ok() || scanned(&mut store).len() == before, "a refused value costs nobody anything");
+        assert!(taken.is_ok() || scanned(&mut store).len() == before, "a refused value evicts no record");
     }
     let kept = scanned(&mut store).len();
     assert_eq!(store.put(NOW, value("too large for all", 10_000, NOW)).err(), Some(StoreError::Full));

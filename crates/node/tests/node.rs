@@ -170,7 +170,7 @@ fn values_go_round_as_text_and_as_bytes() {
     let holder = entries.find(|entry| entry["id"] == got["from"]).expect("in the table, since it answered");
     assert!(
         holder["useful_s"].as_u64().is_some_and(|seconds| seconds < 60),
-        "whoever had the value was of use just now: {table}"
+        "the peer that had the value was useful just now: {table}"
     );
     assert!(third.fault("get /app/nothing", "not found")["failed"].is_array());
 
@@ -449,7 +449,7 @@ fn what_was_published_can_be_taken_back() {
     assert_eq!(second.done(&format!("stopproviding {CID}"))["key"], CID);
     let records = second.done("records");
     assert_eq!((&records["values"], &records["providers"]), (&json!([]), &json!([])), "{records}");
-    assert_eq!(first.done("get /app/x")["value"], "hello", "what another keeps is found until its time is over");
+    assert_eq!(first.done("get /app/x")["value"], "hello", "another node's record is found until it expires");
     first.done("remove /app/x");
     second.fault("get /app/x", "not found");
     second.fault("remove", "KEY is missing");

@@ -147,7 +147,7 @@ impl Dht {
         match done {
             Ok(OpOutput::Peers(peers)) => self.try_known(now, &peers),
             Ok(_) => {}
-            Err(why) => tracing::warn!(%why, "the saved peers are lost"),
+            Err(why) => tracing::warn!(%why, "the saved peers could not be read"),
         }
     }
 

@@ -244,7 +244,7 @@ fn a_dead_peer_that_was_named_is_not_dialled_in_every_lookup() {
     }
     assert!(
         (5..=6).contains(&dials),
-        "{dials}: by its trial, and whenever its back-off of 5, 10, 20 s and so on is over"
+        "{dials}: by its trial, and whenever its back-off of 5, 10, 20 s and so on has expired"
     );
     let now = NOW + Duration::from_secs(200);
     assert!(dht.peers.back_offs.is_held_back(now, &dead));

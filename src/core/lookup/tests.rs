@@ -187,7 +187,7 @@ fn the_frontier_is_bounded_and_keeps_the_nearest() {
 fn ends_of_peers_never_asked_change_nothing() {
     let (a, b) = (contact("0001"), contact("0010"));
     let mut lookup = lookup(SHAPE, &[&a]);
-    assert_eq!(lookup.on_answer(a.key(), slice::from_ref(&b)), 0, "an answer nobody asked for");
+    assert_eq!(lookup.on_answer(a.key(), slice::from_ref(&b)), 0, "an answer without a request");
     lookup.on_failure(b.key());
     lookup.on_late(b.key(), Lateness::Late);
     let all: BTreeSet<_> = asked(&mut lookup).iter().map(|c| *c.key()).collect();

@@ -57,7 +57,7 @@ fn addresses_of_a_transport_that_never_worked_take_no_place_of_others() {
         peers.dials.end(to.key());
         (round.raw_addrs().len(), round.addrs().filter(|addr| addr.to_string().ends_with("/tcp/1")).count())
     };
-    assert_eq!(dialled(&mut peers), (4, 0), "nobody knows what works");
+    assert_eq!(dialled(&mut peers), (4, 0), "it is not known which address works");
     let other = contact(PeerId::random(), 1..2);
     peers.dials.on_connected(other.key(), Some(&other.raw_addrs()[0][..]), true);
     assert_eq!(dialled(&mut peers), (8, 4), "beside as many");
@@ -85,7 +85,7 @@ fn peers_that_are_held_back_take_the_place_of_no_other_seed() {
     assert_eq!(seeds(at(11), 1), [&dead, &good].map(Arc::clone).into_iter().rev().collect::<Vec<_>>());
     assert_eq!(seeds(at(11), 2)[..], [&good, &dead, &boot].map(Arc::clone));
     assert_eq!(seeds(at(11), 3)[..], [&good, &dead, &boot, &gone].map(Arc::clone));
-    assert_eq!(seeds(at(17), 1)[..], [Arc::clone(&dead)], "the back-off is over");
+    assert_eq!(seeds(at(17), 1)[..], [Arc::clone(&dead)], "the back-off has expired");
 }
 
 #[test]

@@ -305,7 +305,7 @@ fn where_a_peer_waits_one_entry_at_a_time_is_asked_and_ever_more_rarely_while_th
     let seconds: Vec<_> = asked.iter().map(|(second, _)| *second).collect();
     assert_eq!(seconds, [100, 111, 412, 713], "10 s after the first answer, 300 s after each other");
     let order: Vec<_> = asked[..3].iter().map(|(_, entry)| entry.clone()).collect();
-    assert_eq!(order, entries[1..], "the longest silent first, and nobody who is connected");
+    assert_eq!(order, entries[1..], "the longest silent first, and no connected peer");
     // A failure shows that things have changed.
     let now = Timestamp::from_secs(800);
     assert_eq!(table.challenge(now, &far, false, connected), None);
@@ -339,5 +339,5 @@ fn a_refused_dial_gives_the_place_to_who_was_there_later_and_to_nobody_else() {
     assert_eq!(table.offer(late, &contact("1111 1")), Admission::Added(vec![*entries[3].peer()]));
     entries[..3].iter().for_each(|entry| _ = table.offer(late, entry));
     table.on_failure(entries[0].key(), true, true);
-    assert!(!table.demote_unreachable(&Key::from_bits("1")), "nobody was there later");
+    assert!(!table.demote_unreachable(&Key::from_bits("1")), "no peer was seen later");
 }

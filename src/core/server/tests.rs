@@ -89,7 +89,7 @@ fn a_peer_that_asks_and_goes_away_again_and_again_takes_no_more_than_its_share()
     }
     assert_eq!(rig.store_ops.jobs(), 3);
     assert!(rig.server.by_id.is_empty());
-    assert!(rig.load(0, Err(StoreError::Failed)).iter().all(|(_, id, _)| id.is_none()), "nobody waits");
+    assert!(rig.load(0, Err(StoreError::Failed)).iter().all(|(_, id, _)| id.is_none()), "no peer waits");
     assert_eq!(rig.ask(&peer, 7, get("/a/b")), None, "there is room again");
 }
 

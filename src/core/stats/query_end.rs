@@ -11,7 +11,7 @@ use crate::core::error::QueryError;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum QueryEnd {
-    /// It had the result that it asked for.
+    /// It ended with the wanted result.
     Succeeded,
     /// No peer that could be asked had the record.
     NotFound,

@@ -163,7 +163,7 @@ mod tests {
         let (hour, month) = (Duration::from_secs(3_600), Duration::from_secs(30 * 24 * 3_600));
         for own in [false, true] {
             let ahead = put("ahead", NOW + month, own);
-            assert_eq!(ahead.age(NOW), None, "nobody is told that it is new");
+            assert_eq!(ahead.age(NOW), None, "it is not sent as new");
             let judged = judge.decide(NOW, Some(&ahead), None, put("new", NOW - hour, false)).unwrap();
             assert_eq!((&judged.record.value[..], judged.superseded), (&b"new"[..], own));
             let back = judge.decide(NOW, Some(&judged.record), None, ahead);

@@ -353,7 +353,7 @@ fn recall(network: &mut Network, k: usize) -> f64 {
         let Ok(Answer::ClosestPeers(ClosestPeers { peers, .. })) =
             network.run(*i, Operation::ClosestPeers { key: key.into() })
         else {
-            panic!("{i} finds nobody");
+            panic!("{i} finds no peer");
         };
         found += peers.iter().filter(|found| closest.contains(&found.id)).count();
         all += closest.len();

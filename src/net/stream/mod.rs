@@ -5,8 +5,8 @@
 //!
 //! # Acknowledging an announcement
 //!
-//! ADD_PROVIDER has no answer, so the end of its stream is all that shows what became of it (tried in `tests/`). A
-//! clean end acknowledges it, and a reset refuses it. What can be told apart depends on the transport:
+//! ADD_PROVIDER has no answer, so the end of its stream alone shows its outcome (tried in `tests/`). A clean end
+//! acknowledges it, and a reset refuses it. Whether the two can be told apart depends on the transport:
 //!
 //! * QUIC shows a reset at any time.
 //! * yamux shows a received reset as an end of input, so after this node's own half-close a reset and a clean end look

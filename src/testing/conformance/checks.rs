@@ -268,7 +268,7 @@ impl Conformance<'_> {
         ok(store.remove_provider(&RecordKey::from("content"), &peer(2)), "a record is removed");
         ok(store.remove(&record.key), "a value is removed");
         assert_eq!(store.next_expiry(), Some(Timestamp::from_secs(5_000)), "what is removed expires no more");
-        assert_eq!(store.expire(Timestamp::from_secs(5_000), 9), Ok(1), "an item is over at its expiry");
+        assert_eq!(store.expire(Timestamp::from_secs(5_000), 9), Ok(1), "an item has expired at its expiry");
         assert_eq!(store.next_expiry(), None, "what expired expires no more");
     }
 
@@ -463,7 +463,7 @@ impl Conformance<'_> {
         if let Some(some) = kept.first() {
             let again = Record::new(some.key().clone(), b"others".to_vec(), NOW);
             ok(store.put(NOW, again), "a value of the same size can be replaced in a full store");
-            assert_eq!(store.usage().values, kept.len(), "a replacement takes nobody's place");
+            assert_eq!(store.usage().values, kept.len(), "a replacement takes no other record's place");
         }
         let mut fresh = record(flood + 1);
         fresh.expires = None;

@@ -188,7 +188,7 @@ impl Conformance<'_> {
             let wanted = if keeps { sorted(saved) } else { Vec::new() };
             assert_eq!(
                 found, wanted,
-                "the peers saved last are there, and nobody else, if the store says that it keeps them"
+                "the peers saved last are there, and no others, if the store says that it keeps them"
             );
         }
         let bare = vec![Contact::new(peer(77), [])];

@@ -37,7 +37,7 @@ impl Conformance<'_> {
         while ok(store.expire(Timestamp::from_secs(9_000), 7), "expiry goes on") == 7 {}
         assert!(
             all(&mut store).iter().all(|item| item.is_own() || item.key() == &fresh.key),
-            "it expires what is over"
+            "it removes expired records"
         );
         let left = everything(&mut store);
         let Some(mut store) = self.reopened(store) else { return };

@@ -81,7 +81,7 @@ fn a_read_reports_what_is_damaged_and_the_next_finds_nothing() {
     assert!(matches!(store.run(NOW, op.clone()), Err(StoreError::Damaged)));
     let next = after_the_report(&mut store, &op);
     assert!(matches!(next, OpOutput::Providers(found) if found.is_empty()));
-    assert_eq!(usage(&store), (1, 3, 0), "counted anew");
+    assert_eq!(usage(&store), (1, 3, 0), "counted again");
     assert_eq!(all(&mut store, Scan::All).len(), 4);
     drop(store);
     let aside = aside(&dir.file());
@@ -124,7 +124,7 @@ fn removal_and_expiry_find_their_way_past_what_is_damaged() {
     for write in [store.remove(&"/a/own".into()), store.remove_provider(&"bad".into(), &peer(0))] {
         stored(&mut store, write).unwrap();
     }
-    assert_eq!(expire(&mut store, LATER), 4, "the rest is over too");
+    assert_eq!(expire(&mut store, LATER), 4, "the rest has expired too");
     assert_eq!((store.next_expiry(), usage(&store)), (None, (0, 0, 0)), "nothing is met for ever");
     drop(store);
     assert_eq!(aside(&dir.file()).len(), 3);

@@ -159,7 +159,7 @@ fn where_few_are_known_it_comes_back_soon_and_never_in_a_tight_loop() {
     refresh.started(QueryId::new(99), RefreshTarget::Own);
     refresh.on_ended(at, QueryId::new(99), &found(0), None, &mut rng);
     refresh.want_more(at, Duration::MAX, &mut rng);
-    assert!(refresh.due().unwrap() <= at + RETRY * 3 / 2, "after all were known it begins anew");
+    assert!(refresh.due().unwrap() <= at + RETRY * 3 / 2, "after all were known it begins again");
 }
 
 /// A small network, in which a lookup for the node's own key finds these peers.

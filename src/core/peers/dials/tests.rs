@@ -75,7 +75,7 @@ fn whoever_names_rubbish_uses_up_its_own_share() {
     assert_eq!(spends(&mut dials, &name, &[other, None]), 10);
     let (there, beside) = (Host::of(&host), Host::of(&raw("/ip4/9.8.7.5/tcp/1")));
     let mut dials = DialHistory::new(10);
-    assert_eq!(spends(&mut dials, &at_host, &[there]), 3, "whoever is there may as well name itself");
+    assert_eq!(spends(&mut dials, &at_host, &[there]), 3, "a peer at that host may as well name itself");
     let of_network = |n: u32| raw(&format!("/ip4/9.8.7.{n}/tcp/1"));
     assert_eq!(spends(&mut DialHistory::new(10), &of_network, &[beside]), 30);
     assert_eq!(spends(&mut DialHistory::new(10), &of_network, &[liar]), 20);

@@ -236,7 +236,7 @@ fn a_cold_start_keeps_nobody_out_for_being_new() {
         let secs = 100 * HOUR + u64::from(*group);
         table.offer(at(secs), &random(&mut rng, &[ip(*group, 1)])) == Admission::Added(vec![])
     });
-    assert!(came.count() > 40, "the table fills with whoever comes");
+    assert!(came.count() > 40, "the table fills with all peers that come");
     check(&table);
     // A peer that answered while the table settled makes its group old, although there was no place for it.
     let tried: Vec<_> = (150..160).map(|group| far(&mut rng, &[ip(group, 1)])).collect();

@@ -101,7 +101,7 @@ impl Store {
         let before: Vec<_> = self.kept.keys().copied().collect();
         let Ok(room) = victims(self, now, Wanted::New(hash(id), new));
         let Some(victims) = room else {
-            assert!(self.kept.keys().copied().eq(before), "a refusal costs nobody anything");
+            assert!(self.kept.keys().copied().eq(before), "a refusal evicts no record");
             return false;
         };
         self.goes(&victims);
