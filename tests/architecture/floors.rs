@@ -38,7 +38,8 @@ const SHARED: &[&str] = &["io", "stats", "requests", "peers", "store_ops", "anno
 /// Floor 2: the duties, of which none knows another.
 const DUTIES: &[&str] = &["query", "server", "maintain"];
 
-/// Modules of the core, and which others each may name beside itself; `core/mod.rs` may name all.
+/// Modules of the core, and which others each may name beside itself; `core/mod.rs` may name all. Where a module has rows
+/// for its children, each child needs one, and names its parent and its siblings only where the row says so.
 ///
 /// The vocabulary is ordered too. `InvalidValue` and `StoreError` are defined by the module whose failures they are.
 const CORE: &[(&str, &[&[&str]])] = &[
@@ -67,6 +68,12 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("announcement", &[VOCABULARY, &["store"]]),
     ("requests", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("peers", &[VOCABULARY, PARTS, &["io", "stats"]]),
+    ("peers::host", &[&["key", "ip_group"]]),
+    ("peers::addresses", &[&["time", "contact", "peers::host"]]),
+    ("peers::dials", &[&["time", "key", "contact", "message", "peers::host"]]),
+    ("peers::address_book", &[VOCABULARY, &["peers::host", "peers::addresses"]]),
+    ("peers::back_off", &[VOCABULARY]),
+    ("peers::addr_choice", &[VOCABULARY, &["peers", "peers::host", "peers::addresses", "peers::dials"]]),
     ("store_ops", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("query", &[VOCABULARY, PARTS, SHARED]),
     ("server", &[VOCABULARY, PARTS, SHARED]),
@@ -131,7 +138,12 @@ pub(crate) fn never(floor: &str) -> impl Iterator<Item = Vec<&'static str>> {
     lists.flat_map(|list| list.iter()).map(|path| path.split("::").collect())
 }
 
-/// Whether this module of the core may name `target`; `None` if it has no floor.
+/// Whether the children of this module of the core have rows of their own.
+pub(crate) fn has_rows_for_children(module: &str) -> bool {
+    CORE.iter().any(|(name, _)| name.strip_prefix(module).is_some_and(|rest| rest.starts_with("::")))
+}
+
+/// Whether this module of the core, or child of one such as `peers::host`, may name `target`; `None` if it has no floor.
 pub(crate) fn core_allows(module: &str, target: &str) -> Option<bool> {
     let (_, lists) = CORE.iter().find(|(name, _)| *name == module)?;
     Some(module == target || lists.iter().any(|list| list.contains(&target)))

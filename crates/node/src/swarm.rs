@@ -62,9 +62,9 @@ impl Node {
 
 /// Access to the swarm for commands.
 #[derive(Clone)]
-pub(crate) struct Control(mpsc::Sender<Request>);
+pub(crate) struct Control(mpsc::Sender<SwarmRequest>);
 
-enum Request {
+enum SwarmRequest {
     Dial(Multiaddr, oneshot::Sender<Result<(PeerId, bool), String>>),
     Connected(oneshot::Sender<Vec<PeerId>>),
     Mode(oneshot::Sender<ModeNow>),
@@ -84,24 +84,24 @@ impl Control {
     /// Connects to the peer at this address; with `/p2p/PEERID` at its end, to that peer only. Returns the peer, and
     /// whether this dial reached it: a peer that is connected already is not dialled.
     pub(crate) async fn dial(&self, addr: Multiaddr) -> Result<(PeerId, bool), String> {
-        self.ask(|answer| Request::Dial(addr, answer)).await?
+        self.ask(|answer| SwarmRequest::Dial(addr, answer)).await?
     }
 
     /// The connected peers.
     pub(crate) async fn connected(&self) -> Result<Vec<PeerId>, String> {
-        self.ask(Request::Connected).await
+        self.ask(SwarmRequest::Connected).await
     }
 
     pub(crate) async fn mode(&self) -> Result<ModeNow, String> {
-        self.ask(Request::Mode).await
+        self.ask(SwarmRequest::Mode).await
     }
 
     /// Sets the mode; with `None` it depends on confirmed external addresses. Returns the resulting mode.
     pub(crate) async fn set_mode(&self, wanted: Option<Mode>) -> Result<ModeNow, String> {
-        self.ask(|answer| Request::SetMode(wanted, answer)).await
+        self.ask(|answer| SwarmRequest::SetMode(wanted, answer)).await
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, String> {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> SwarmRequest) -> Result<T, String> {
         let gone = "the node is gone";
         let (answer, answered) = oneshot::channel();
         self.0.send(request(answer)).await.map_err(|_| gone)?;
@@ -211,7 +211,7 @@ async fn drive(
     mut swarm: Swarm<Behaviour>,
     mut wanted: Option<Mode>,
     json: bool,
-    mut requests: mpsc::Receiver<Request>,
+    mut requests: mpsc::Receiver<SwarmRequest>,
 ) {
     // At most one for each command that runs.
     let mut dials = Dials::new();
@@ -219,10 +219,10 @@ async fn drive(
         tokio::select! {
             event = swarm.select_next_some() => on_event(&mut dials, json, event),
             request = requests.recv() => match request {
-                Some(Request::Dial(addr, answer)) => dial(&mut swarm, &mut dials, addr, answer),
-                Some(Request::Connected(answer)) => drop(answer.send(swarm.connected_peers().copied().collect())),
-                Some(Request::Mode(answer)) => drop(answer.send(mode(&swarm, wanted))),
-                Some(Request::SetMode(chosen, answer)) => {
+                Some(SwarmRequest::Dial(addr, answer)) => dial(&mut swarm, &mut dials, addr, answer),
+                Some(SwarmRequest::Connected(answer)) => drop(answer.send(swarm.connected_peers().copied().collect())),
+                Some(SwarmRequest::Mode(answer)) => drop(answer.send(mode(&swarm, wanted))),
+                Some(SwarmRequest::SetMode(chosen, answer)) => {
                     wanted = chosen;
                     swarm.behaviour_mut().kad.set_mode(chosen);
                     drop(answer.send(mode(&swarm, wanted)));

@@ -39,11 +39,11 @@ pub(crate) struct Find {
     preimage: Bytes,
     /// The tag of this lookup's requests; earlier lookups had lower ones.
     tag: Tag,
-    wanted: Wanted,
+    wanted: SearchGoal,
 }
 
 #[derive(Debug)]
-enum Wanted {
+enum SearchGoal {
     /// The closest peers; with the results of the lookups so far if more than k are wanted.
     Closest(Option<Box<Beyond>>),
     Peer {
@@ -91,7 +91,7 @@ impl Find {
             let (rng, left) = (ChaCha8Rng::from_rng(rng), LOOKUPS * limit / k);
             Box::new(Beyond { key, limit, coverage: Coverage::default(), rng, left })
         });
-        Ok(Find { lookup, target: key, preimage, tag: LOOKUP, wanted: Wanted::Closest(beyond) })
+        Ok(Find { lookup, target: key, preimage, tag: LOOKUP, wanted: SearchGoal::Closest(beyond) })
     }
 
     /// Finds a peer. This node itself, and a peer that is connected, or has answered and not failed since, is found at
@@ -112,7 +112,7 @@ impl Find {
         };
         let lookup = cx.lookup(key, cx.replication(), options.paths);
         let preimage = peer.to_bytes().into();
-        Find { lookup, target: key, preimage, tag: LOOKUP, wanted: Wanted::Peer { found } }
+        Find { lookup, target: key, preimage, tag: LOOKUP, wanted: SearchGoal::Peer { found } }
     }
 
     /// The lookup that a request belongs to, unless it has ended.
@@ -121,7 +121,7 @@ impl Find {
     }
 
     pub(crate) fn next(&mut self, cx: &Context<'_>, report: &mut Report) -> Step {
-        if let Wanted::Peer { found: Some((peer, evidence)) } = &self.wanted {
+        if let SearchGoal::Peer { found: Some((peer, evidence)) } = &self.wanted {
             let (peer, evidence) = (Arc::clone(peer), *evidence);
             return Step::Finish(Ok(found_peer(cx, &peer, evidence, report)));
         }
@@ -136,7 +136,7 @@ impl Find {
 
     /// A lookup has ended. Begins the next one if more peers are wanted than are known to be the closest.
     fn go_beyond(&mut self, cx: &Context<'_>) -> bool {
-        let Wanted::Closest(Some(beyond)) = &mut self.wanted else { return false };
+        let SearchGoal::Closest(Some(beyond)) = &mut self.wanted else { return false };
         let (k, found) = (cx.replication(), self.lookup.closest());
         beyond.coverage.add(&self.target, cx.reach(&self.lookup), &found);
         if found.is_empty() || beyond.left == 0 {
@@ -160,7 +160,7 @@ impl Find {
 
     /// This node has reached a peer.
     pub(crate) fn on_reached(&mut self, peer: &Arc<Contact>) {
-        if let Wanted::Peer { found } = &mut self.wanted
+        if let SearchGoal::Peer { found } = &mut self.wanted
             && *peer.key() == self.target
         {
             let known = self.lookup.contact(&self.target).filter(|contact| contact.has_addrs());
@@ -170,7 +170,7 @@ impl Find {
 
     fn finish(&mut self, cx: &Context<'_>, report: &mut Report) -> Result<Answer, QueryError> {
         match &self.wanted {
-            Wanted::Closest(beyond) => {
+            SearchGoal::Closest(beyond) => {
                 let peers = match beyond {
                     Some(beyond) => beyond.coverage.nearest(&beyond.key, beyond.limit),
                     None => self.lookup.closest(),
@@ -181,7 +181,7 @@ impl Find {
                 let peers = peers.iter().map(|peer| cx.record_of(peer)).collect();
                 Ok(Answer::ClosestPeers(ClosestPeers { peers, report: std::mem::take(report) }))
             }
-            Wanted::Peer { .. } => match self.lookup.contact(&self.target).filter(|contact| contact.has_addrs()) {
+            SearchGoal::Peer { .. } => match self.lookup.contact(&self.target).filter(|contact| contact.has_addrs()) {
                 Some(peer) if report.answers > 0 => Ok(found_peer(cx, peer, Evidence::Hearsay, report)),
                 _ if report.answers > 0 => Err(QueryError::NotFound(take(report))),
                 _ => Err(unanswered(report)),

@@ -63,7 +63,7 @@ fn run(params: &Params, monitor: &mut Monitor<'_>) -> Outcome {
 
 /// The cost and the reach of publications.
 #[derive(Default)]
-struct Published {
+struct PutCosts {
     seconds: Samples,
     acks: Samples,
     /// The number of the 20 closest live peers that hold the value afterwards.
@@ -72,7 +72,7 @@ struct Published {
     failed: usize,
 }
 
-fn put(metrics: &mut Measurements, published: &Published) {
+fn put(metrics: &mut Measurements, published: &PutCosts) {
     for (name, share, _) in TIMES {
         metrics.put(name, published.seconds.quantile(share));
     }
@@ -90,7 +90,7 @@ fn publish(
     implementation: Implementation,
     monitor: &mut Monitor<'_>,
     outcome: &mut Outcome,
-) -> Published {
+) -> PutCosts {
     let (n, seed) = (params.size(), params.seed);
     let directory = Directory::new(seed, n + n * 54 / 154);
     let population = Population::new(&directory, n);
@@ -98,7 +98,7 @@ fn publish(
     populate(&mut network, &population, seed, &implementation, STALE, monitor);
     let wanted = params.samples.unwrap_or(1_000);
     let mut random = Random::new(seed, "puts", 0);
-    let mut published = Published::default();
+    let mut published = PutCosts::default();
     let mut running: BTreeMap<NodeIndex, (RecordKey, u64)> = BTreeMap::new();
     let mut started = 0;
     while !monitor.stopped() {

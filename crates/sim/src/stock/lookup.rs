@@ -89,7 +89,7 @@ pub(super) enum NextStep {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CandidateState {
+enum StockPeerState {
     NotAsked,
     Waiting,
     Late,
@@ -105,10 +105,10 @@ enum Phase {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
+struct StockPeer {
     distance: u64,
     peer: NodeIndex,
-    state: CandidateState,
+    state: StockPeerState,
 }
 
 pub(super) struct StockLookup {
@@ -118,9 +118,9 @@ pub(super) struct StockLookup {
     goal: Goal,
     phase: Phase,
     /// All known peers, the closest first.
-    peers: Vec<Candidate>,
+    peers: Vec<StockPeer>,
     /// The peers to store the value at.
-    holders: Vec<Candidate>,
+    holders: Vec<StockPeer>,
     k: usize,
     /// Answers in a row that named no closer peer (libp2p-kad).
     fruitless: usize,
@@ -139,8 +139,8 @@ impl StockLookup {
         k: usize,
         seeds: impl Iterator<Item = (u64, NodeIndex)>,
     ) -> StockLookup {
-        let mut peers: Vec<Candidate> = seeds
-            .map(|(at, peer)| Candidate { distance: at ^ position, peer, state: CandidateState::NotAsked })
+        let mut peers: Vec<StockPeer> = seeds
+            .map(|(at, peer)| StockPeer { distance: at ^ position, peer, state: StockPeerState::NotAsked })
             .collect();
         peers.sort_unstable_by_key(|entry| (entry.distance, entry.peer));
         StockLookup {
@@ -184,12 +184,12 @@ impl StockLookup {
             (Phase::Store, _) => next_of(&mut self.holders, usize::MAX, usize::MAX),
             (Phase::Follow, StockRules::Go { k, .. }) => self.or_store(rules, |walk| walk.follow(k)),
             (_, StockRules::Go { alpha, beta, .. }) => {
-                if closest_are(&self.peers, beta, CandidateState::Answered) {
+                if closest_are(&self.peers, beta, StockPeerState::Answered) {
                     self.phase = Phase::Follow;
                     self.peers
                         .iter_mut()
-                        .filter(|e| e.state == CandidateState::Waiting)
-                        .for_each(|e| e.state = CandidateState::NotAsked);
+                        .filter(|e| e.state == StockPeerState::Waiting)
+                        .for_each(|e| e.state = StockPeerState::NotAsked);
                     return NextStep::GiveUpWaiting;
                 }
                 self.or_store(rules, |walk| next_of(&mut walk.peers, alpha, usize::MAX))
@@ -198,7 +198,7 @@ impl StockLookup {
             (_, StockRules::Rust { alpha, k }) => {
                 let allowed = if self.fruitless < alpha { alpha } else { alpha.max(k) };
                 self.or_store(rules, |walk| {
-                    if closest_are(&walk.peers, k, CandidateState::Answered) {
+                    if closest_are(&walk.peers, k, StockPeerState::Answered) {
                         return NextStep::Done;
                     }
                     next_of(&mut walk.peers, allowed, usize::MAX)
@@ -215,18 +215,18 @@ impl StockLookup {
         }
         self.phase = Phase::Store;
         self.holders =
-            self.result(rules).map(|entry| Candidate { state: CandidateState::NotAsked, ..*entry }).collect();
+            self.result(rules).map(|entry| StockPeer { state: StockPeerState::NotAsked, ..*entry }).collect();
         NextStep::GiveUpWaiting
     }
 
     /// go's last step: one request to each of the k closest peers that was not asked.
     fn follow(&mut self, k: usize) -> NextStep {
-        let mut top = self.peers.iter_mut().filter(|entry| entry.state != CandidateState::Failed).take(k);
-        if let Some(entry) = top.by_ref().find(|entry| entry.state == CandidateState::NotAsked) {
-            entry.state = CandidateState::Waiting;
+        let mut top = self.peers.iter_mut().filter(|entry| entry.state != StockPeerState::Failed).take(k);
+        if let Some(entry) = top.by_ref().find(|entry| entry.state == StockPeerState::NotAsked) {
+            entry.state = StockPeerState::Waiting;
             return NextStep::Ask(entry.peer);
         }
-        if self.peers.iter().any(|entry| entry.state == CandidateState::Waiting) {
+        if self.peers.iter().any(|entry| entry.state == StockPeerState::Waiting) {
             NextStep::Wait
         } else {
             NextStep::Done
@@ -236,7 +236,7 @@ impl StockLookup {
     /// The textbook's round: α of the k closest peers that were not asked, once no request is in flight.
     fn round(&mut self, alpha: usize, k: usize) -> NextStep {
         if self.left_in_round == 0 {
-            if self.peers.iter().any(|entry| entry.state == CandidateState::Waiting) {
+            if self.peers.iter().any(|entry| entry.state == StockPeerState::Waiting) {
                 return NextStep::Wait;
             }
             self.left_in_round = alpha;
@@ -254,7 +254,7 @@ impl StockLookup {
 
     pub(super) fn on_late(&mut self, peer: NodeIndex) {
         if self.phase == Phase::Search {
-            set(&mut self.peers, peer, CandidateState::Late);
+            set(&mut self.peers, peer, StockPeerState::Late);
         }
     }
 
@@ -271,9 +271,9 @@ impl StockLookup {
         };
         self.report.answers += 1;
         if self.phase == Phase::Store {
-            return set(&mut self.holders, peer, CandidateState::Answered);
+            return set(&mut self.holders, peer, StockPeerState::Answered);
         }
-        set(&mut self.peers, peer, CandidateState::Answered);
+        set(&mut self.peers, peer, StockPeerState::Answered);
         if self.phase == Phase::Search {
             let best = self.peers.get(self.k - 1).map_or(u64::MAX, |entry| entry.distance);
             let mut news = false;
@@ -288,10 +288,10 @@ impl StockLookup {
     pub(super) fn on_failure(&mut self, directory: &Directory, peer: NodeIndex, why: RequestError) {
         self.report.failed.push(PeerFailure::new(*directory.contact(peer).peer(), why));
         match self.phase {
-            Phase::Search => set(&mut self.peers, peer, CandidateState::Failed),
+            Phase::Search => set(&mut self.peers, peer, StockPeerState::Failed),
             // go ignores the answers and the failures of its last step.
-            Phase::Follow => set(&mut self.peers, peer, CandidateState::Late),
-            Phase::Store => set(&mut self.holders, peer, CandidateState::Failed),
+            Phase::Follow => set(&mut self.peers, peer, StockPeerState::Late),
+            Phase::Store => set(&mut self.holders, peer, StockPeerState::Failed),
         }
     }
 
@@ -299,25 +299,25 @@ impl StockLookup {
     fn add_candidate(&mut self, at: u64, peer: NodeIndex) -> u64 {
         let distance = at ^ self.position;
         if let Err(position) = self.peers.binary_search_by_key(&(distance, peer), |e| (e.distance, e.peer)) {
-            self.peers.insert(position, Candidate { distance, peer, state: CandidateState::NotAsked });
+            self.peers.insert(position, StockPeer { distance, peer, state: StockPeerState::NotAsked });
             return distance;
         }
         u64::MAX
     }
 
-    fn result(&self, rules: StockRules) -> impl Iterator<Item = &Candidate> {
+    fn result(&self, rules: StockRules) -> impl Iterator<Item = &StockPeer> {
         let only_answered = !matches!(rules, StockRules::Go { .. });
         self.peers
             .iter()
             .filter(move |e| {
-                e.state != CandidateState::Failed && (!only_answered || e.state == CandidateState::Answered)
+                e.state != StockPeerState::Failed && (!only_answered || e.state == StockPeerState::Answered)
             })
             .take(rules.k())
     }
 
     pub(super) fn into_answer(mut self, directory: &Directory, rules: StockRules) -> Result<Answer, QueryError> {
         let mut report = std::mem::take(&mut self.report);
-        let stored = self.holders.iter().filter(|entry| entry.state == CandidateState::Answered);
+        let stored = self.holders.iter().filter(|entry| entry.state == StockPeerState::Answered);
         report.acknowledged = stored.map(|entry| *directory.contact(entry.peer).peer()).collect();
         if let Some((peer, value)) = self.found {
             let holder = *directory.contact(peer).peer();
@@ -338,10 +338,10 @@ impl StockLookup {
 }
 
 /// Whether there are entries that did not fail, and the first `n` of them are all in this state.
-fn closest_are(peers: &[Candidate], n: usize, state: CandidateState) -> bool {
+fn closest_are(peers: &[StockPeer], n: usize, state: StockPeerState) -> bool {
     let mut top = peers
         .iter()
-        .filter(|entry| !matches!(entry.state, CandidateState::Failed | CandidateState::Late))
+        .filter(|entry| !matches!(entry.state, StockPeerState::Failed | StockPeerState::Late))
         .take(n)
         .peekable();
     top.peek().is_some() && top.all(|entry| entry.state == state)
@@ -349,19 +349,19 @@ fn closest_are(peers: &[Candidate], n: usize, state: CandidateState) -> bool {
 
 /// Asks the closest of the first `top` entries that did not fail and was not asked, while fewer than `allowed` requests
 /// are in flight. Done when there is no peer to ask and no request in flight.
-fn next_of(peers: &mut [Candidate], allowed: usize, top: usize) -> NextStep {
-    let waiting = peers.iter().filter(|entry| entry.state == CandidateState::Waiting).count();
+fn next_of(peers: &mut [StockPeer], allowed: usize, top: usize) -> NextStep {
+    let waiting = peers.iter().filter(|entry| entry.state == StockPeerState::Waiting).count();
     if waiting < allowed {
-        let mut usable = peers.iter_mut().filter(|entry| entry.state != CandidateState::Failed).take(top);
-        if let Some(entry) = usable.find(|entry| entry.state == CandidateState::NotAsked) {
-            entry.state = CandidateState::Waiting;
+        let mut usable = peers.iter_mut().filter(|entry| entry.state != StockPeerState::Failed).take(top);
+        if let Some(entry) = usable.find(|entry| entry.state == StockPeerState::NotAsked) {
+            entry.state = StockPeerState::Waiting;
             return NextStep::Ask(entry.peer);
         }
     }
     if waiting > 0 { NextStep::Wait } else { NextStep::Done }
 }
 
-fn set(peers: &mut [Candidate], peer: NodeIndex, state: CandidateState) {
+fn set(peers: &mut [StockPeer], peer: NodeIndex, state: StockPeerState) {
     if let Some(entry) = peers.iter_mut().find(|entry| entry.peer == peer) {
         entry.state = state;
     }
