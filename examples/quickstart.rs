@@ -231,7 +231,7 @@ impl Log {
     }
 
     /// Runs a query to its end and draws its steps as they happen.
-    async fn query<T: 'static>(&mut self, what: &str, query: Query<T>) -> Result<T, String> {
+    async fn query<T: kad::NetworkResult>(&mut self, what: &str, query: Query<T>) -> Result<T, String> {
         self.begin(what);
         let mut steps: Watched<T> = query.with_progress();
         let mut shown = 0;

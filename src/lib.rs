@@ -104,13 +104,13 @@ impl Timestamp {
     }
 }
 
-pub use crate::core::answer::*;
 pub use crate::core::{
-    AcceptAny, AddressPolicy, AsnTable, BucketSnapshot, Busy, Candidate, ConfigError, Contact, DhtConfig, DialCause,
-    Distance, EntrySnapshot, HashedValues, InvalidValue, Key, Kind, MemoryStore, MemoryStoreConfig, Misbehaviour, Mode,
-    ModeReason, Namespaced, NoStore, Operation, PeerFailure, ProviderRecord, QueryError, QueryId, QueryKind,
-    QueryOptions, QuerySnapshot, Quorum, Record, RecordKey, Report, RequestError, RoutingSnapshot, Stats, Store,
-    StoreError, Timestamp, Unreachable, Valid, Validator, config, stats, store,
+    AcceptAny, AddressPolicy, Answer, AsnTable, Bootstrapped, BucketSnapshot, Busy, Candidate, ClosestPeers,
+    ConfigError, Contact, DhtConfig, DialCause, Distance, EntrySnapshot, Evidence, Found, FoundPeer, HashedValues,
+    InvalidValue, Key, Kind, MemoryStore, MemoryStoreConfig, Misbehaviour, Mode, ModeReason, Namespaced, NetworkResult,
+    NoStore, Operation, PeerFailure, PeerRecord, Progress, ProviderRecord, ProvidersFound, Published, QueryError,
+    QueryEvent, QueryId, QueryKind, QueryOptions, QuerySnapshot, Quorum, Record, RecordKey, Report, RequestError,
+    RoutingSnapshot, Stats, Store, StoreError, Timestamp, Unreachable, Valid, Validator, config, stats, store,
 };
 #[cfg(feature = "driver")]
 pub use crate::handle::{

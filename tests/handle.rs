@@ -23,7 +23,9 @@ use libp2p_kad_dht::core::{
 use libp2p_kad_dht::handle::{
     ClosestPeers, DriverRequest, Found, HandleError, MAX_COMMANDS, ProviderUpdate, Providers, Published,
 };
-use libp2p_kad_dht::{Query, QueryError, Quorum};
+use libp2p_kad_dht::{
+    Answer, Bootstrapped, Evidence, FoundPeer, PeerRecord, ProvidersFound, Query, QueryError, Quorum, Report,
+};
 use network::{Network, addrs};
 use proptest::prelude::*;
 
@@ -84,6 +86,22 @@ fn what_a_query_gives_can_be_written_and_read() {
     assert_eq!(serde_json::from_str::<RequestError>(&written).unwrap(), held);
     assert!(serde_json::from_str::<RequestError>(&written.replace("timed_out", "bored")).is_err());
     assert_eq!(format!("{read:?}"), format!("{:?}", (published, found, missed, absent, closest)));
+}
+
+/// An application can test its own code without a node: it makes every result itself.
+#[test]
+fn every_result_can_be_made() {
+    let (id, report) = (PeerId::random(), Report::default);
+    let peer = PeerRecord::new(id, addrs(1).to_vec());
+    let record = libp2p_kad_dht::Record::new("/my-app/x", "v", libp2p_kad_dht::Timestamp::ZERO);
+    assert_eq!(Found::new(record, id, report()).holders, [id]);
+    assert_eq!(FoundPeer::new(peer.clone(), Evidence::Reached, report()).peer, peer);
+    assert_eq!(ClosestPeers::new(vec![peer.clone()], report()).peers, [peer]);
+    assert_eq!(ProvidersFound::new(3, report()).found, 3);
+    assert_eq!(Bootstrapped::new(3, report()).peers, 3);
+    assert_eq!(Published::from(report()).report, report());
+    assert!(<()>::try_from(Answer::Removed).is_ok());
+    assert!(<()>::try_from(Answer::Records(vec![])).is_err());
 }
 
 #[test]
@@ -268,6 +286,15 @@ fn a_query_waits_for_its_first_poll_and_dropping_it_leaves_nothing() {
     assert_eq!(network.nodes[0].dht.stats().queries_started, 0);
     network.assert_idle();
 
+    // The dropped queries fill all places, until the driver is polled.
+    for _ in 0..2 * MAX_COMMANDS {
+        assert!(poll(&mut dht.put(b"/a/b", [0; 1_000])).is_pending());
+    }
+    assert_eq!(dht.add_peer(PeerId::random(), []).check(), Err(HandleError::Busy));
+    network.run();
+    assert_eq!(network.nodes[0].dht.stats().queries_started, 0);
+    assert_eq!(dht.add_peer(PeerId::random(), []).check(), Ok(()));
+
     // Dropped while a request is under way.
     let mut network = Network::new(2);
     network.introduce();
@@ -446,7 +473,7 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 enum Held {
-    Query(Query<Found>),
+    Query(Box<Query<Found>>),
     Stream(Providers),
 }
 
@@ -464,7 +491,7 @@ proptest! {
         let mut held: Vec<Held> = Vec::new();
         for action in actions {
             match action {
-                Action::Ask => held.push(Held::Query(dht.get(b"/a/b"))),
+                Action::Ask => held.push(Held::Query(Box::new(dht.get(b"/a/b")))),
                 Action::Provide => held.push(Held::Stream(dht.providers(b"content"))),
                 Action::Poll(n) if n < held.len() => {
                     let over = match &mut held[n] {

@@ -6,10 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::channel::oneshot;
-
 use super::DhtHandle;
-use super::channel::{CallId, Command, CommandReceiver, CommandSender, MAX_COMMANDS, NewQuery, Reports, channel};
+use super::channel::{CallId, Command, CommandReceiver, CommandSender, MAX_COMMANDS, Reports, ResultSender, channel};
 use crate::core::{Answer, Contact, Dht, Event, Mode, QueryError, QueryEvent, QueryId, Timestamp};
 
 /// Serves the [`DhtHandle`]s of a driver's node: poll it with the rest of the node, and pass every event through it.
@@ -62,7 +60,7 @@ pub enum DriverRequest {
 struct Running {
     call: CallId,
     reports: Reports,
-    end: oneshot::Sender<Result<Answer, QueryError>>,
+    end: ResultSender,
 }
 
 impl Default for Commands {
@@ -88,7 +86,7 @@ impl Commands {
     /// [`MAX_COMMANDS`] commands.
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Timestamp, dht: &mut Dht) -> Poll<DriverRequest> {
         for _ in 0..MAX_COMMANDS {
-            if let Poll::Ready(Some(call)) = self.receiver.poll_cancelled(cx) {
+            if let Poll::Ready(call) = self.receiver.poll_cancelled(cx) {
                 // The query stays here until its last event, which would otherwise go to the application.
                 if let Some(id) = self.queries.get(&call) {
                     dht.cancel(*id);
@@ -97,13 +95,14 @@ impl Commands {
             }
             let Poll::Ready(Some(command)) = self.receiver.poll_command(cx) else { return Poll::Pending };
             match command {
-                Command::Start(call, start, end) => self.start(now, dht, call, *start, end),
+                Command::Start(call) => self.start(now, dht, call),
                 Command::Inspect(read) => read(dht),
                 Command::Restore(table) => _ = dht.restore(now, &table),
                 Command::AddPeer(contact) => return Poll::Ready(DriverRequest::AddPeer(contact)),
                 Command::SetMode(mode) => return Poll::Ready(DriverRequest::SetMode(mode)),
             }
         }
+        self.receiver.offer_places();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -124,17 +123,8 @@ impl Commands {
         self.running.len()
     }
 
-    fn start(
-        &mut self,
-        now: Timestamp,
-        dht: &mut Dht,
-        call: CallId,
-        start: NewQuery,
-        end: oneshot::Sender<Result<Answer, QueryError>>,
-    ) {
-        if end.is_canceled() {
-            return;
-        }
+    fn start(&mut self, now: Timestamp, dht: &mut Dht, call: CallId) {
+        let Some((start, end)) = self.receiver.take(call) else { return };
         match dht.start(now, start.operation, start.options) {
             Ok(id) => {
                 self.queries.insert(call, id);

@@ -19,8 +19,11 @@ pub use command::{Commands, DriverRequest};
 pub use dual::{DualError, DualHandle, DualNetwork, DualProviders, DualValues, FirstOf, JoinBoth, PerNetwork};
 pub use query::{MAX_UNREAD_STEPS, ProviderUpdate, Providers, Query, Values, Watched, WatchedProviders};
 
-pub use crate::core::answer::*;
 use crate::core::store::Item;
+pub use crate::core::{
+    Answer, Bootstrapped, ClosestPeers, Evidence, Found, FoundPeer, NetworkResult, PeerRecord, Progress,
+    ProvidersFound, Published, QueryEvent,
+};
 use crate::core::{Contact, Dht, Key, Mode, Operation, QuerySnapshot, RecordKey, RoutingSnapshot, Stats};
 use channel::{Command, CommandSender};
 
@@ -303,7 +306,7 @@ impl DhtHandle {
         Query::new(self.sender.clone(), operation)
     }
 
-    fn inspect<T: Send + 'static>(&self, read: impl FnOnce(&Dht) -> T + Send + 'static) -> Query<T> {
+    fn inspect<T: Send + 'static>(&self, read: impl FnOnce(&Dht) -> T + Send + Sync + 'static) -> Query<T> {
         Query::of(self.sender.clone().inspect(read))
     }
 

@@ -11,13 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::stream::{BoxStream, PollNext, Stream, StreamExt as _, select_with_strategy};
+use futures::stream::{PollNext, Stream, StreamExt as _, select_with_strategy};
 
 use super::channel::{CommandSender, NewQuery, Reports};
 use crate::core::{
-    Answer, ClosestPeers, Found, Operation, PeerRecord, Progress, ProvidersFound, Published, QueryError, QueryOptions,
-    Quorum, Record,
+    Answer, ClosestPeers, Found, NetworkResult, Operation, PeerRecord, Progress, ProvidersFound, Published, QueryError,
+    QueryOptions, Quorum, Record,
 };
 
 /// Maximum number of unread steps that are kept of a query for a slow reader; the oldest are dropped first.
@@ -39,7 +38,7 @@ enum State<T> {
         start: Box<NewQuery>,
         read: fn(Answer) -> Result<T, Answer>,
     },
-    Running(BoxFuture<'static, Result<T, QueryError>>),
+    Running(Pin<Box<dyn Future<Output = Result<T, QueryError>> + Send + Sync>>),
     Ended(Result<T, QueryError>),
     /// The result was taken, or the query was cancelled.
     Gone,
@@ -58,7 +57,7 @@ impl<T: 'static> Query<T> {
     }
 
     /// A look at the node, which has no options.
-    pub(super) fn of(running: impl Future<Output = Result<T, QueryError>> + Send + 'static) -> Query<T> {
+    pub(super) fn of(running: impl Future<Output = Result<T, QueryError>> + Send + Sync + 'static) -> Query<T> {
         Query { state: State::Running(Box::pin(running)) }
     }
 
@@ -69,24 +68,10 @@ impl<T: 'static> Query<T> {
         self
     }
 
-    /// Limits the time that the query has in all; in place of the
-    /// [configured time](crate::core::config::LookupConfig::query_timeout). Does not apply to a look at the node, which
-    /// asks no peer.
-    pub fn timeout(self, timeout: Duration) -> Query<T> {
-        self.set(|start| start.options.timeout = Some(timeout))
-    }
-
-    /// The same query with its steps: which peers are asked, which answer, how close they are. A look at the node has
-    /// none.
-    pub fn with_progress(self) -> Watched<T> {
-        let (sender, steps) = async_channel::bounded(MAX_UNREAD_STEPS);
-        self.watched(steps, |reports| reports.steps = Some(sender))
-    }
-
     /// With the stream that `connect` connects to the reports of the query.
     pub(super) fn watched<I: Send + 'static>(
         self,
-        items: impl Stream<Item = I> + Send + 'static,
+        items: impl Stream<Item = I> + Send + Sync + 'static,
         connect: impl FnOnce(&mut Reports),
     ) -> Watched<T, I> {
         let mut missed = Arc::default();
@@ -95,10 +80,11 @@ impl<T: 'static> Query<T> {
             start.options.progress = start.reports.steps.is_some();
             missed = Arc::clone(&start.reports.missed);
         });
-        Watched { query, items: items.boxed(), missed }
+        Watched { query, items: Box::pin(items), missed }
     }
 
-    /// Starts the query at the first call, drives it, and keeps its result; returns the result once it is there.
+    /// Starts the query at the first call, drives it, and keeps its result; returns the result once it is there. After
+    /// it was [taken](Query::take), the result is [`QueryError::Closed`].
     pub(super) fn poll_result(&mut self, cx: &mut Context<'_>) -> Option<&Result<T, QueryError>> {
         if let State::Unsent { .. } = self.state
             && let State::Unsent { sender, start, read } = mem::replace(&mut self.state, State::Gone)
@@ -116,6 +102,9 @@ impl<T: 'static> Query<T> {
         {
             self.state = State::Ended(result);
         }
+        if let State::Gone = self.state {
+            self.state = State::Ended(Err(QueryError::Closed));
+        }
         match &self.state {
             State::Ended(result) => Some(result),
             _ => None,
@@ -129,6 +118,39 @@ impl<T: 'static> Query<T> {
             State::Gone => Err(QueryError::Closed),
             State::Unsent { .. } | State::Running(_) => Err(QueryError::Cancelled),
         }
+    }
+}
+
+/// For operations that ask other peers. A look at this node or at its store has no time limit and no steps:
+///
+/// ```
+/// # fn f(dht: libp2p_kad_dht::DhtHandle) {
+/// let query = dht.get("/my-app/x").timeout(std::time::Duration::from_secs(5)).with_progress();
+/// # }
+/// ```
+///
+/// ```compile_fail
+/// # fn f(dht: libp2p_kad_dht::DhtHandle) {
+/// let look = dht.stats().timeout(std::time::Duration::from_secs(5));
+/// # }
+/// ```
+///
+/// ```compile_fail
+/// # fn f(dht: libp2p_kad_dht::DhtHandle) {
+/// let look = dht.routing_table().with_progress();
+/// # }
+/// ```
+impl<T: NetworkResult> Query<T> {
+    /// Limits the time that the query has in all; in place of the
+    /// [configured time](crate::core::config::LookupConfig::query_timeout).
+    pub fn timeout(self, timeout: Duration) -> Query<T> {
+        self.set(|start| start.options.timeout = Some(timeout))
+    }
+
+    /// The same query with its steps: which peers are asked, which answer, how close they are.
+    pub fn with_progress(self) -> Watched<T> {
+        let (sender, steps) = async_channel::bounded(MAX_UNREAD_STEPS);
+        self.watched(steps, |reports| reports.steps = Some(sender))
     }
 }
 
@@ -210,7 +232,7 @@ impl<T> fmt::Debug for Query<T> {
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Watched<T, I = Progress> {
     query: Query<T>,
-    items: BoxStream<'static, I>,
+    items: Pin<Box<dyn Stream<Item = I> + Send + Sync>>,
     missed: Arc<AtomicU64>,
 }
 

@@ -91,6 +91,22 @@ fn the_first_good_answer_wins_and_the_other_query_is_cancelled() {
 }
 
 #[test]
+fn polled_after_its_end_it_ends_again_and_never_hangs() {
+    let closed = |why: Option<QueryError>| matches!(why, Some(QueryError::Closed));
+    let mut two = Two::of(2, 2);
+    two.put(DualNetwork::Lan, "/a/b", "lan");
+    let (mut get, mut put, mut look) = (two.dht.get("/a/b"), two.dht.put("/a/c", "v"), two.dht.lan().stats());
+    assert!(poll(&mut get).is_pending() && poll(&mut put).is_pending() && poll(&mut look).is_pending());
+    two.run();
+    assert!(ready(&mut get).is_ok() && ready(&mut put).is_ok() && ready(&mut look).is_ok());
+    for _ in 0..2 {
+        let (get, put) = (ready(&mut get).unwrap_err(), ready(&mut put).unwrap_err());
+        assert!(closed(get.wan) && closed(get.lan) && closed(put.wan) && closed(put.lan));
+        assert!(closed(ready(&mut look).err()));
+    }
+}
+
+#[test]
 fn one_networks_failure_waits_for_the_other() {
     let mut two = Two::of(4, 4);
     two.put(DualNetwork::Wan, "/a/b", "wan");

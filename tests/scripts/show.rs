@@ -139,7 +139,7 @@ impl Names {
             Answer::Bootstrapped(Bootstrapped { peers, report, .. }) => {
                 format!("finished Bootstrapped {peers}; {}", self.of_report(report))
             }
-            Answer::Forgotten(()) => "finished Forgotten".to_owned(),
+            Answer::Removed => "finished Removed".to_owned(),
             Answer::Records(items) => {
                 let items: Vec<_> = items.iter().map(|item| self.of_item(item)).collect();
                 format!("finished Records {}", items.join(", "))

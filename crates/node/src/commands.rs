@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use kad::core::store::Item;
 use kad::core::{InvalidValue, Kind, Report, Stats};
 use kad::handle::{PeerRecord, ProviderUpdate, Published};
-use kad::{DhtHandle, Key, Query, QueryError, Timestamp};
+use kad::{DhtHandle, Key, NetworkResult, Query, QueryError, Timestamp};
 use libp2p::{Multiaddr, PeerId};
 use libp2p_kad_dht as kad;
 use serde_json::{Value, json};
@@ -195,7 +195,7 @@ impl Runner {
     }
 
     /// Runs a query to its end and shows its steps to people.
-    async fn query<T: 'static>(&mut self, query: Query<T>) -> Result<T, QueryError> {
+    async fn query<T: NetworkResult>(&mut self, query: Query<T>) -> Result<T, QueryError> {
         let mut watched = query.with_progress();
         while let Some(step) = self.steps.next(&mut watched).await {
             self.steps.on(&step);

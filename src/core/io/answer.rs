@@ -96,9 +96,9 @@ pub enum Answer {
     /// The result of [`Operation::Bootstrap`](super::Operation::Bootstrap).
     Bootstrapped(Bootstrapped),
     /// The result of [`Operation::Remove`](super::Operation::Remove) and of
-    /// [`Operation::StopProviding`](super::Operation::StopProviding): the store has forgotten it, as durably as it
-    /// keeps anything.
-    Forgotten(()),
+    /// [`Operation::StopProviding`](super::Operation::StopProviding): the store has removed the record, as durably as
+    /// it keeps any.
+    Removed,
     /// The result of [`Operation::Records`](super::Operation::Records): what is kept, in order of the keyspace. Fewer
     /// items than the limit mean that the end is reached.
     Records(Vec<Item>),
@@ -127,8 +127,32 @@ from_answer! {
     Published => Published;
     Providers => ProvidersFound;
     Bootstrapped => Bootstrapped;
-    Forgotten => ();
     Records => Vec<Item>;
+}
+
+impl TryFrom<Answer> for () {
+    type Error = Answer;
+
+    fn try_from(answer: Answer) -> Result<(), Answer> {
+        if let Answer::Removed = answer { Ok(()) } else { Err(answer) }
+    }
+}
+
+/// The result of an operation that asks other peers, with a [`Report`] of its requests. No type outside this crate can
+/// have this trait.
+pub trait NetworkResult: sealed::Sealed {}
+
+impl<T: sealed::Sealed> NetworkResult for T {}
+
+mod sealed {
+    pub trait Sealed: 'static {}
+
+    impl Sealed for super::Bootstrapped {}
+    impl Sealed for super::ClosestPeers {}
+    impl Sealed for super::Found {}
+    impl Sealed for super::FoundPeer {}
+    impl Sealed for super::ProvidersFound {}
+    impl Sealed for super::Published {}
 }
 
 /// The result of a get: the best value that was found.
@@ -197,6 +221,13 @@ pub struct ProvidersFound {
     pub report: Report,
 }
 
+impl ProvidersFound {
+    /// This many providers were reported.
+    pub fn new(found: usize, report: Report) -> ProvidersFound {
+        ProvidersFound { found, report }
+    }
+}
+
 /// The result of a search for a peer.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -209,6 +240,13 @@ pub struct FoundPeer {
     pub evidence: Evidence,
     /// The requests of the query and their ends.
     pub report: Report,
+}
+
+impl FoundPeer {
+    /// This peer, with this evidence for its addresses.
+    pub fn new(peer: PeerRecord, evidence: Evidence, report: Report) -> FoundPeer {
+        FoundPeer { peer, evidence, report }
+    }
 }
 
 /// The result of a search for the peers closest to a key.
@@ -240,6 +278,13 @@ pub struct Bootstrapped {
     pub report: Report,
 }
 
+impl Bootstrapped {
+    /// This many peers are in the routing table.
+    pub fn new(peers: usize, report: Report) -> Bootstrapped {
+        Bootstrapped { peers, report }
+    }
+}
+
 /// A peer and where it can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -252,6 +297,11 @@ pub struct PeerRecord {
 }
 
 impl PeerRecord {
+    /// A peer with its addresses, which have no `/p2p` endings.
+    pub fn new(id: PeerId, addrs: Vec<Multiaddr>) -> PeerRecord {
+        PeerRecord { id, addrs }
+    }
+
     /// The addresses with `/p2p/<id>` at their end, so that each names the peer to expect there.
     pub fn p2p_addrs(&self) -> impl Iterator<Item = Multiaddr> + '_ {
         self.addrs.iter().map(|addr| addr.clone().with(Protocol::P2p(self.id)))

@@ -2,7 +2,7 @@
 //!
 //! Knows: names of inputs and outputs. Must not know: what they lead to.
 
-pub mod answer;
+mod answer;
 mod operation;
 
 use std::fmt;

@@ -276,7 +276,7 @@ impl Machine {
             (Machine::Publish(publish), done) => publish.on_local(cx, done),
             (Machine::Providers(providers), done) => providers.on_local(cx, done, out),
             (Machine::Local(end), Ok(OpOutput::Items(items))) => *end = Some(Ok(Answer::Records(items))),
-            (Machine::Local(end), Ok(_)) => *end = Some(Ok(Answer::Forgotten(()))),
+            (Machine::Local(end), Ok(_)) => *end = Some(Ok(Answer::Removed)),
             (Machine::Local(end), Err(why)) => *end = Some(Err(why.into())),
             _ => {}
         }

@@ -3,18 +3,21 @@
 //! Knows: order, bounds and cancellation. Must not know: what a command leads to.
 //!
 //! All handles of a node share the places of one bounded channel (`async-channel`; with the channels of the `futures`
-//! crate, each sender would add one more place). A call that is dropped closes the channel of its result, so that a
-//! command which still waits is skipped, and leaves its number on a second channel, so that a query which already runs
-//! is cancelled at once.
+//! crate, each sender would add one more place). The command of a query is only a number there: the query itself lies
+//! in [`Calls`], from where a call that is dropped takes it back. If the driver has taken it before, the call leaves
+//! its number in a set there, and the query is cancelled.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use async_channel::{Receiver, Sender, TrySendError};
+use event_listener::Event;
 use futures::StreamExt as _;
 use futures::channel::oneshot;
+use futures::task::AtomicWaker;
 
 use crate::core::{
     Answer, Contact, Dht, Mode, Operation, PeerRecord, Progress, QueryError, QueryEvent, QueryOptions, Record,
@@ -22,18 +25,22 @@ use crate::core::{
 };
 
 /// Maximum number of commands that wait for the driver, from all handles of a node. A driver that is polled takes all
-/// of them at once, so only a program that asks faster than it polls reaches this. The command of a query that was
-/// dropped keeps its place until then.
+/// of them at once, so only a program that asks faster than it polls reaches this. A query that is dropped before the
+/// driver takes it frees its key and value at once, and its place when the driver is polled next.
 pub const MAX_COMMANDS: usize = 256;
 
 /// A request of a handle.
 pub(super) enum Command {
-    Start(CallId, Box<NewQuery>, oneshot::Sender<Result<Answer, QueryError>>),
-    Inspect(Box<dyn FnOnce(&Dht) + Send>),
+    /// Start the query of this call, unless it was dropped.
+    Start(CallId),
+    Inspect(Box<dyn FnOnce(&Dht) + Send + Sync>),
     AddPeer(Arc<Contact>),
     Restore(Box<RoutingSnapshot>),
     SetMode(Option<Mode>),
 }
+
+/// Where the result of a query goes.
+pub(super) type ResultSender = oneshot::Sender<Result<Answer, QueryError>>;
 
 /// A query that is to be started.
 #[derive(Debug)]
@@ -97,28 +104,52 @@ pub enum HandleError {
     Closed,
 }
 
+/// The queries that the driver has not taken yet, and the calls whose queries it has to cancel.
+#[derive(Debug, Default)]
+struct Calls {
+    next: u64,
+    /// At most one for each query that the application holds.
+    waiting: BTreeMap<CallId, (Box<NewQuery>, ResultSender)>,
+    /// Calls that were dropped after the driver took them and before they ended: at most one for each query that ran
+    /// when the driver was last polled.
+    cancelled: BTreeSet<CallId>,
+}
+
+/// What the handles and the driver share beside the channel.
+#[derive(Debug, Default)]
+struct Shared {
+    calls: Mutex<Calls>,
+    /// Notified when the driver has taken what it takes at once.
+    places: Event,
+    driver: AtomicWaker,
+}
+
+impl Shared {
+    /// A panic elsewhere leaves the calls whole: every change is a few assignments.
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The handles' end.
 #[derive(Clone, Debug)]
 pub(super) struct CommandSender {
     commands: Sender<Command>,
-    /// Calls that were dropped after their command was sent: at most one for each command that waits and each query
-    /// that runs.
-    cancelled: Sender<CallId>,
-    next: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 }
 
 /// The driver's end.
 #[derive(Debug)]
 pub(super) struct CommandReceiver {
     commands: Pin<Box<Receiver<Command>>>,
-    cancelled: Pin<Box<Receiver<CallId>>>,
+    shared: Arc<Shared>,
 }
 
 pub(super) fn channel() -> (CommandSender, CommandReceiver) {
     let (commands, received) = async_channel::bounded(MAX_COMMANDS);
-    let (cancelled, dropped) = async_channel::unbounded();
-    let sender = CommandSender { commands, cancelled, next: Arc::default() };
-    (sender, CommandReceiver { commands: Box::pin(received), cancelled: Box::pin(dropped) })
+    let sender = CommandSender { commands, shared: Arc::default() };
+    let shared = Arc::clone(&sender.shared);
+    (sender, CommandReceiver { commands: Box::pin(received), shared })
 }
 
 impl CommandSender {
@@ -132,51 +163,105 @@ impl CommandSender {
 
     /// Runs a query from its start to its end, and cancels it when the future is dropped.
     pub(super) async fn query(self, start: Box<NewQuery>) -> Result<Answer, QueryError> {
-        let call = CallId(self.next.fetch_add(1, Ordering::Relaxed));
         let (end, ended) = oneshot::channel();
-        self.send(Command::Start(call, start, end)).await?;
-        // When this future is dropped while it waits below, `ended` is dropped before `guard`. A driver that takes the
-        // command after that sees that its result is not wanted; one that took it before finds the cancellation. There
-        // is no moment at which it could miss both.
-        let mut guard = CancelOnDrop(Some((call, self.cancelled)));
-        let result = ended.await;
-        guard.0 = None;
-        result.unwrap_or(Err(QueryError::Closed))
+        let call = self.shared.calls().add(start, end);
+        let mut call = Call { call, ended, shared: Arc::clone(&self.shared) };
+        self.send(Command::Start(call.call)).await?;
+        (&mut call.ended).await.unwrap_or(Err(QueryError::Closed))
     }
 
-    /// Runs a function on the node, and returns its result.
+    /// Looks at the node, unless the future is dropped before the driver takes the command.
     pub(super) async fn inspect<T: Send + 'static>(
         self,
-        read: impl FnOnce(&Dht) -> T + Send + 'static,
+        read: impl FnOnce(&Dht) -> T + Send + Sync + 'static,
     ) -> Result<T, QueryError> {
         let (end, ended) = oneshot::channel();
-        self.send(Command::Inspect(Box::new(move |dht| drop(end.send(read(dht)))))).await?;
+        let look = move |dht: &Dht| {
+            if !end.is_canceled() {
+                drop(end.send(read(dht)));
+            }
+        };
+        self.send(Command::Inspect(Box::new(look))).await?;
         ended.await.map_err(|_| QueryError::Closed)
     }
 
-    async fn send(&self, command: Command) -> Result<(), QueryError> {
-        self.commands.send(command).await.map_err(|_| QueryError::Closed)
+    /// Sends a command as soon as there is a place.
+    async fn send(&self, mut command: Command) -> Result<(), QueryError> {
+        loop {
+            // It listens before it tries, and so misses no place that becomes free after the attempt. The channel's own
+            // `send` wakes one waiter for each place: one that is not polled any more would keep it from the others.
+            let places = self.shared.places.listen();
+            match self.commands.try_send(command) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Closed(_)) => return Err(QueryError::Closed),
+                Err(TrySendError::Full(unsent)) => command = unsent,
+            }
+            places.await;
+        }
+    }
+}
+
+impl Calls {
+    fn add(&mut self, start: Box<NewQuery>, end: ResultSender) -> CallId {
+        let call = CallId(self.next);
+        self.next += 1;
+        self.waiting.insert(call, (start, end));
+        call
     }
 }
 
 impl CommandReceiver {
-    /// The next command, in the order in which they were sent.
+    /// The next command, in the order in which they were sent. If there is none, the calls that wait for a place are
+    /// woken.
     pub(super) fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<Option<Command>> {
-        self.commands.poll_next_unpin(cx)
+        let next = self.commands.poll_next_unpin(cx);
+        if next.is_pending() {
+            self.offer_places();
+        }
+        next
     }
 
-    /// The next call that was dropped; it may have ended, or its command may still wait.
-    pub(super) fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<Option<CallId>> {
-        self.cancelled.poll_next_unpin(cx)
+    /// Wakes all calls that wait for a place: some will find none, but those that are not polled any more take none.
+    pub(super) fn offer_places(&self) {
+        self.shared.places.notify(usize::MAX);
+    }
+
+    /// What a call starts; `None` if it was dropped.
+    pub(super) fn take(&mut self, call: CallId) -> Option<(Box<NewQuery>, ResultSender)> {
+        self.shared.calls().waiting.remove(&call)
+    }
+
+    /// The next call that was dropped after it was taken. It may have ended since.
+    pub(super) fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<CallId> {
+        self.shared.driver.register(cx.waker());
+        match self.shared.calls().cancelled.pop_first() {
+            Some(call) => Poll::Ready(call),
+            None => Poll::Pending,
+        }
     }
 }
 
-struct CancelOnDrop(Option<(CallId, Sender<CallId>)>);
+/// A query of a handle from its first poll on.
+struct Call {
+    call: CallId,
+    ended: oneshot::Receiver<Result<Answer, QueryError>>,
+    shared: Arc<Shared>,
+}
 
-impl Drop for CancelOnDrop {
+impl Drop for Call {
     fn drop(&mut self) {
-        if let Some((call, cancelled)) = self.0.take() {
-            _ = cancelled.try_send(call); // fails if the node was dropped, and then there is nothing to cancel
+        let mut calls = self.shared.calls();
+        let untaken = calls.waiting.remove(&self.call);
+        // Read under the lock: a query that ended before the driver last emptied the set never enters it.
+        let result = self.ended.try_recv();
+        let runs = untaken.is_none() && matches!(result, Ok(None));
+        if runs {
+            calls.cancelled.insert(self.call);
+        }
+        drop(calls);
+        // The lock is free again: a waker may run anything, even the driver.
+        if runs {
+            self.shared.driver.wake();
         }
     }
 }
@@ -186,6 +271,9 @@ impl Drop for CommandReceiver {
     fn drop(&mut self) {
         self.commands.close();
         while self.commands.try_recv().is_ok() {}
+        let waiting = std::mem::take(&mut self.shared.calls().waiting);
+        drop(waiting);
+        self.offer_places();
     }
 }
 

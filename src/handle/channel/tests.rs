@@ -7,9 +7,9 @@ use futures::task::{ArcWake, noop_waker, waker};
 use libp2p_identity::PeerId;
 
 use super::*;
-use crate::core::{Found, Kind, Timestamp};
-use crate::handle::DhtHandle;
-use crate::handle::query::{MAX_UNREAD_STEPS, Providers, Query};
+use crate::core::{Found, Kind, Stats, Timestamp};
+use crate::handle::query::{MAX_UNREAD_STEPS, Providers, Query, WatchedProviders};
+use crate::handle::{DhtHandle, DualValues, FirstOf};
 
 #[derive(Default)]
 struct Count(AtomicUsize);
@@ -34,14 +34,15 @@ fn take(receiver: &mut CommandReceiver) -> Option<Command> {
 
 fn take_cancelled(receiver: &mut CommandReceiver) -> Option<CallId> {
     match receiver.poll_cancelled(&mut Context::from_waker(&noop_waker())) {
-        Poll::Ready(call) => call,
+        Poll::Ready(call) => Some(call),
         Poll::Pending => None,
     }
 }
 
 /// The next command, which starts a query.
-fn take_start(receiver: &mut CommandReceiver) -> (CallId, Reports, oneshot::Sender<Result<Answer, QueryError>>) {
-    let Some(Command::Start(call, start, end)) = take(receiver) else { panic!("no query") };
+fn take_start(receiver: &mut CommandReceiver) -> (CallId, Reports, ResultSender) {
+    let Some(Command::Start(call)) = take(receiver) else { panic!("no query") };
+    let Some((start, end)) = receiver.take(call) else { panic!("it was dropped") };
     (call, start.reports, end)
 }
 
@@ -53,8 +54,10 @@ fn next<S: futures::Stream + Unpin>(stream: &mut S) -> Poll<Option<S::Item>> {
     stream.poll_next_unpin(&mut Context::from_waker(&noop_waker()))
 }
 
-fn sizes(receiver: &CommandReceiver) -> (usize, usize) {
-    (receiver.commands.len(), receiver.cancelled.len())
+/// How many queries were not taken, how many are to be cancelled, and how many wait for a place.
+fn sizes(receiver: &CommandReceiver) -> (usize, usize, usize) {
+    let calls = receiver.shared.calls();
+    (calls.waiting.len(), calls.cancelled.len(), receiver.shared.places.total_listeners())
 }
 
 #[test]
@@ -65,16 +68,27 @@ fn a_query_that_is_never_polled_is_never_sent() {
 }
 
 #[test]
-fn dropped_before_its_command_is_taken_it_is_not_wanted() {
+fn dropped_before_it_is_taken_it_is_taken_back() {
     let (mut receiver, dht) = node();
     let mut query = dht.get(b"/a/b");
     assert!(poll(&mut query).is_pending());
-    assert_eq!(sizes(&receiver), (1, 0));
+    assert_eq!(sizes(&receiver), (1, 0, 0));
     drop(query);
-    let (call, _, end) = take_start(&mut receiver);
-    assert!(end.is_canceled());
-    assert_eq!(take_cancelled(&mut receiver), Some(call));
-    assert_eq!(sizes(&receiver), (0, 0));
+    assert_eq!(sizes(&receiver), (0, 0, 0));
+    let Some(Command::Start(call)) = take(&mut receiver) else { panic!("no command") };
+    assert!(receiver.take(call).is_none(), "it is skipped");
+    assert_eq!(take_cancelled(&mut receiver), None);
+}
+
+#[test]
+fn dropped_after_its_end_it_leaves_nothing() {
+    let (mut receiver, dht) = node();
+    let mut query = dht.get(b"/a/b");
+    assert!(poll(&mut query).is_pending());
+    let (_, _, end) = take_start(&mut receiver);
+    assert!(end.send(Err(QueryError::NoPeers)).is_ok());
+    drop(query);
+    assert_eq!(sizes(&receiver), (0, 0, 0));
 }
 
 #[test]
@@ -86,8 +100,9 @@ fn dropped_between_taking_and_starting_it_is_seen_twice() {
     assert!(!end.is_canceled());
     drop(query);
     assert!(end.is_canceled());
+    assert_eq!(sizes(&receiver), (0, 1, 0));
     assert_eq!(take_cancelled(&mut receiver), Some(call));
-    assert_eq!(sizes(&receiver), (0, 0));
+    assert_eq!(sizes(&receiver), (0, 0, 0));
 }
 
 #[test]
@@ -99,18 +114,26 @@ fn read_to_its_end_it_leaves_nothing() {
     assert!(matches!(poll(&mut query), Poll::Ready(Err(QueryError::NoPeers))));
     assert!(matches!(poll(&mut query), Poll::Ready(Err(QueryError::Closed))), "never hangs after its end");
     drop(query);
-    assert_eq!(sizes(&receiver), (0, 0));
+    assert_eq!(sizes(&receiver), (0, 0, 0));
 }
 
 /// A channel whose senders each own a place would grow with every iteration of this loop.
 #[test]
-fn start_and_drop_without_end_stays_within_the_bound() {
-    let (receiver, dht) = node();
+fn start_and_drop_without_end_needs_no_room() {
+    let (mut receiver, dht) = node();
     for _ in 0..10 * MAX_COMMANDS {
         let mut query = dht.clone().get(b"/a/b");
         assert!(poll(&mut query).is_pending());
     }
-    assert_eq!(sizes(&receiver), (MAX_COMMANDS, MAX_COMMANDS));
+    assert_eq!(sizes(&receiver), (0, 0, 0));
+    // The places themselves are free again once the driver was polled.
+    assert_eq!(dht.add_peer(PeerId::random(), []).check(), Err(HandleError::Busy));
+    for _ in 0..MAX_COMMANDS {
+        let Some(Command::Start(call)) = take(&mut receiver) else { panic!("no command") };
+        assert!(receiver.take(call).is_none());
+    }
+    assert!(take(&mut receiver).is_none());
+    assert_eq!(dht.add_peer(PeerId::random(), []).check(), Ok(()));
 }
 
 #[test]
@@ -124,17 +147,61 @@ fn a_full_channel_makes_queries_wait_and_commands_fail() {
     let (mut waiting, mut dropped) = (dht.get(b"/a/c"), dht.get(b"/a/d"));
     assert!(pin!(&mut waiting).poll(&mut Context::from_waker(&waker)).is_pending());
     assert!(poll(&mut dropped).is_pending());
+    assert_eq!(sizes(&receiver), (MAX_COMMANDS + 2, 0, 2));
     drop(dropped);
-    assert_eq!(sizes(&receiver), (MAX_COMMANDS, 0), "what was not sent needs no cancellation");
-    for _ in 0..MAX_COMMANDS {
-        assert!(take(&mut receiver).is_some());
-    }
+    assert_eq!(sizes(&receiver), (MAX_COMMANDS + 1, 0, 1));
+    let taken: Vec<_> = (0..MAX_COMMANDS).map(|_| take_start(&mut receiver)).collect();
+    assert!(take(&mut receiver).is_none());
     assert_eq!(count.0.load(Ordering::SeqCst), 1, "the one that waits is woken");
     assert!(poll(&mut waiting).is_pending());
-    assert!(take(&mut receiver).is_some());
-    // Each query that was started and is dropped now leaves one cancellation.
+    let last = take_start(&mut receiver);
+    // Each query that was taken and is dropped now leaves one cancellation.
     drop(held);
-    assert_eq!(sizes(&receiver), (0, MAX_COMMANDS));
+    assert_eq!(sizes(&receiver), (0, MAX_COMMANDS, 0));
+    drop((taken, last));
+}
+
+/// A waiter that is woken and never polled again must not sleep on the places that others could take.
+#[test]
+fn free_places_are_offered_to_all_that_wait() {
+    let (mut receiver, dht) = node();
+    let mut held: Vec<_> = (0..MAX_COMMANDS).map(|_| dht.get(b"/a/b")).collect();
+    assert!(held.iter_mut().all(|query| poll(query).is_pending()));
+    // These have waited longer and are held without being polled.
+    let mut unpolled: Vec<_> = (0..2 * MAX_COMMANDS).map(|_| dht.get(b"/a/c")).collect();
+    assert!(unpolled.iter_mut().all(|query| poll(query).is_pending()));
+    let count = Arc::new(Count::default());
+    let waker = waker(Arc::clone(&count));
+    let (mut query, mut look) = (dht.get(b"/a/d"), dht.stats());
+    assert!(pin!(&mut query).poll(&mut Context::from_waker(&waker)).is_pending());
+    assert!(pin!(&mut look).poll(&mut Context::from_waker(&waker)).is_pending());
+    while take(&mut receiver).is_some() {}
+    assert_eq!(count.0.load(Ordering::SeqCst), 2);
+    assert!(poll(&mut query).is_pending() && poll(&mut look).is_pending());
+    assert!(matches!(take(&mut receiver), Some(Command::Start(..))));
+    assert!(matches!(take(&mut receiver), Some(Command::Inspect(_))));
+    assert!(take(&mut receiver).is_none());
+}
+
+#[test]
+fn a_look_that_was_dropped_is_skipped() {
+    let local = Contact::new(PeerId::random(), []);
+    let store = Box::new(crate::core::NoStore);
+    let dht = Dht::new(Timestamp::ZERO, local, store, [1; 32], Arc::default()).unwrap();
+    let (sender, mut receiver) = channel();
+    let looked = Arc::new(AtomicUsize::new(0));
+    let look = || {
+        let looked = Arc::clone(&looked);
+        Query::of(sender.clone().inspect(move |_| looked.fetch_add(1, Ordering::SeqCst)))
+    };
+    let (mut dropped, mut held) = (look(), look());
+    assert!(poll(&mut dropped).is_pending() && poll(&mut held).is_pending());
+    drop(dropped);
+    while let Some(Command::Inspect(read)) = take(&mut receiver) {
+        read(&dht);
+    }
+    assert!(matches!(poll(&mut held), Poll::Ready(Ok(0))));
+    assert_eq!(looked.load(Ordering::SeqCst), 1);
 }
 
 #[test]
@@ -167,7 +234,7 @@ fn a_driver_that_sleeps_is_woken_by_each_kind_of_news() {
     let mut query = dht.bootstrap();
     assert!(poll(&mut query).is_pending());
     assert_eq!(woken(), 1);
-    let taken = take(&mut receiver);
+    let taken = take_start(&mut receiver);
     sleep(&mut receiver);
     drop(query);
     assert_eq!(woken(), 1);
@@ -179,7 +246,7 @@ fn when_the_node_is_gone_nothing_hangs() {
     let (mut receiver, dht) = node();
     let mut taken = dht.get(b"/a/b");
     assert!(poll(&mut taken).is_pending());
-    let first = take(&mut receiver);
+    let first = take_start(&mut receiver);
     let mut waiting = dht.get(b"/a/b");
     assert!(poll(&mut waiting).is_pending());
     drop(receiver);
@@ -240,8 +307,12 @@ fn unread_values_are_replaced_by_better_ones() {
 #[test]
 fn handles_are_free_to_move() {
     fn free<T: Clone + Send + Sync + 'static>() {}
-    fn movable<T: Send + Unpin + 'static>() {}
+    fn movable<T: Send + Sync + Unpin + 'static>() {}
     free::<DhtHandle>();
     movable::<Query<Found>>();
+    movable::<Query<Stats>>();
     movable::<Providers>();
+    movable::<WatchedProviders>();
+    movable::<FirstOf<Found>>();
+    movable::<DualValues>();
 }

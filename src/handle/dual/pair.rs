@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::{DualError, DualNetwork, PerNetwork};
 use crate::core::validate::Candidate;
-use crate::core::{ClosestPeers, Evidence, Found, FoundPeer, Published, QueryError, Quorum, RecordKey, Validator};
+use crate::core::{
+    ClosestPeers, Evidence, Found, FoundPeer, NetworkResult, Published, QueryError, Quorum, RecordKey, Validator,
+};
 use crate::handle::Query;
 
 /// A query in each network, of which the first with a good result wins: a future of `Result<(DualNetwork, T),
@@ -77,7 +79,9 @@ impl<T: 'static> FirstOf<T> {
     pub(super) fn best(queries: PerNetwork<Query<T>>, validator: Arc<dyn Validator>) -> FirstOf<T> {
         FirstOf { queries, validator, waits_for_both: true }
     }
+}
 
+impl<T: NetworkResult> FirstOf<T> {
     /// Limits the time that both queries have in all. As [`Query::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> FirstOf<T> {
         self.queries = self.queries.map(|query| query.timeout(timeout));
@@ -133,7 +137,9 @@ impl<T: 'static> JoinBoth<T> {
     pub(super) fn new(queries: PerNetwork<Query<T>>, needs_both: bool) -> JoinBoth<T> {
         JoinBoth { queries, needs_both }
     }
+}
 
+impl<T: NetworkResult> JoinBoth<T> {
     /// Limits the time that both queries have in all. As [`Query::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> JoinBoth<T> {
         self.queries = self.queries.map(|query| query.timeout(timeout));
