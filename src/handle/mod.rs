@@ -239,9 +239,9 @@ impl DhtHandle {
         self.send(Command::Restore(Box::new(table)))
     }
 
-    /// Chooses whether this node serves others. `None` leaves that to the driver: on libp2p the node serves while it has
-    /// a confirmed external address, and for two minutes (`Config::with_server_hold`) after the last one. Sent at once,
-    /// as [`DhtHandle::add_peer`].
+    /// Chooses whether this node serves others. `None` leaves that to the driver: on libp2p the node serves while it
+    /// has a confirmed external address, and for two minutes (`Config::with_server_hold`) after the last one. Sent at
+    /// once, as [`DhtHandle::add_peer`].
     ///
     /// ```no_run
     /// # fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::HandleError> {

@@ -38,8 +38,8 @@ const SHARED: &[&str] = &["io", "stats", "requests", "peers", "store_ops", "anno
 /// Floor 2: the duties, of which none knows another.
 const DUTIES: &[&str] = &["query", "server", "maintain"];
 
-/// Modules of the core, and which others each may name beside itself; `core/mod.rs` may name all. Where a module has rows
-/// for its children, each child needs one, and names its parent and its siblings only where the row says so.
+/// Modules of the core, and which others each may name beside itself; `core/mod.rs` may name all. Where a module has
+/// rows for its children, each child needs one, and names its parent and its siblings only where the row says so.
 ///
 /// The vocabulary is ordered too. `InvalidValue` and `StoreError` are defined by the module whose failures they are.
 const CORE: &[(&str, &[&[&str]])] = &[
@@ -143,7 +143,8 @@ pub(crate) fn has_rows_for_children(module: &str) -> bool {
     CORE.iter().any(|(name, _)| name.strip_prefix(module).is_some_and(|rest| rest.starts_with("::")))
 }
 
-/// Whether this module of the core, or child of one such as `peers::host`, may name `target`; `None` if it has no floor.
+/// Whether this module of the core, or child of one such as `peers::host`, may name `target`; `None` if it has no
+/// floor.
 pub(crate) fn core_allows(module: &str, target: &str) -> Option<bool> {
     let (_, lists) = CORE.iter().find(|(name, _)| *name == module)?;
     Some(module == target || lists.iter().any(|list| list.contains(&target)))

@@ -63,7 +63,7 @@ pub enum OpenError {
     /// Every block of the file has a checksum, so the database below the store, which panics on pages that it did not
     /// write, never sees a damaged block. No error depends on catching panics: a program that is built with `panic =
     /// "abort"` gets the same ones. Damage that a start does not meet is reported by the operation that meets it, as
-    /// [`StoreError::Damaged`](libp2p_kad_dht::core::StoreError::Damaged).
+    /// [`StoreError::Damaged`].
     #[error("{path} is damaged ({cause}); restore it from a copy, or move it away to start with an empty store")]
     Damaged {
         /// The path of the database.
