@@ -303,10 +303,9 @@ impl DialConfig {
     }
 }
 
+#[cfg(feature = "validators")]
 #[cfg(test)]
 mod tests {
-    #![cfg(feature = "validators")]
-
     use super::*;
     use crate::core::{AcceptAny, InvalidValue, Namespaced};
 

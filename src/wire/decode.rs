@@ -25,7 +25,6 @@ use crate::core::{Contact, Key, Kind, Misbehaviour, RecordKey, Request, Response
 ///
 /// [`Misbehaviour::Undecodable`] if the bytes are no message, the type is unknown, or a PUT_VALUE has no record;
 /// [`Misbehaviour::WrongKey`] if the record of a PUT_VALUE has another key than the message;
-/// [`Misbehaviour::BadKey`] if a key has more than [`MAX_KEY_LEN`] bytes;
 /// [`Misbehaviour::TooLarge`] above [`MAX_IN`] bytes.
 pub fn decode_request(bytes: Bytes) -> Result<Request, Misbehaviour> {
     let parts = MessageParts::read(&bytes)?;
@@ -53,7 +52,6 @@ pub fn decode_request(bytes: Bytes) -> Result<Request, Misbehaviour> {
 ///
 /// [`Misbehaviour::Undecodable`] if the bytes are no message or the echo of a PUT_VALUE has no record;
 /// [`Misbehaviour::WrongType`] if it is an answer to a request of another kind;
-/// [`Misbehaviour::BadKey`] if a key has more than [`MAX_KEY_LEN`] bytes;
 /// [`Misbehaviour::WrongKey`] if the echo of a PUT_VALUE has one key in the record and another in the message;
 /// [`Misbehaviour::TooLarge`] above [`MAX_IN`] bytes.
 pub fn decode_response(kind: Kind, bytes: Bytes) -> Result<Response, Misbehaviour> {
@@ -111,10 +109,10 @@ impl<'a> MessageParts<'a> {
                 _ => {}
             }
         }
-        // A key is hashed when it is made: no peer may have megabytes hashed.
-        let too_long = |key: &Bytes| key.len() > MAX_KEY_LEN;
-        if too_long(&head.key) || head.record.as_ref().is_some_and(|record| too_long(&record.key)) {
-            return Err(Misbehaviour::BadKey);
+        // A key is hashed when it is made, before the core refuses one that is too long: megabytes are not to be hashed.
+        head.key.truncate(MAX_KEY_LEN + 1);
+        if let Some(record) = &mut head.record {
+            record.key.truncate(MAX_KEY_LEN + 1);
         }
         let kind = Kind::ALL.into_iter().find(|kind| *kind as i32 == head.r#type);
         Ok(MessageParts { kind, key: head.key, record: head.record, closer, providers })

@@ -50,6 +50,7 @@ pub(super) fn config() -> StreamConfig {
 
 /// Commands from a test to a swarm.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few live at a time")]
 pub(super) enum Tell {
     Handler(ToHandler),
     Report(ProtocolSupport),
