@@ -472,6 +472,7 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+#[expect(clippy::large_enum_variant, reason = "few live at a time")]
 enum Held {
     Query(Box<Query<Found>>),
     Stream(Providers),
