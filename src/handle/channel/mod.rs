@@ -111,7 +111,8 @@ struct Calls {
     /// At most one for each query that the application holds.
     waiting: BTreeMap<CallId, (Box<NewQuery>, ResultSender)>,
     /// Calls that were dropped after the driver took them and before they ended: at most one for each query that ran
-    /// when the driver was last polled.
+    /// when the driver was last polled, which are no more than
+    /// [`LimitConfig::queries`](crate::core::config::LimitConfig::queries).
     cancelled: BTreeSet<CallId>,
 }
 

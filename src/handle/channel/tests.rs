@@ -183,6 +183,33 @@ fn free_places_are_offered_to_all_that_wait() {
     assert!(take(&mut receiver).is_none());
 }
 
+/// More calls than there are places, from several threads, while the driver takes them on another one.
+#[test]
+fn no_thread_waits_for_ever() {
+    let (mut receiver, dht) = node();
+    let threads = [0; 4].map(|_| {
+        let dht = dht.clone();
+        std::thread::spawn(move || {
+            let looks = futures::future::join_all((0..2 * MAX_COMMANDS).map(|_| dht.stats()));
+            let queries = futures::future::join_all((0..2 * MAX_COMMANDS).map(|_| dht.get(b"/a/b")));
+            let (looks, queries) = futures::executor::block_on(futures::future::join(looks, queries));
+            assert!(looks.iter().all(|result| matches!(result, Err(QueryError::Closed))));
+            assert!(queries.iter().all(|result| matches!(result, Err(QueryError::NoPeers))));
+        })
+    });
+    drop(dht);
+    while let Some(command) = futures::executor::block_on(futures::future::poll_fn(|cx| receiver.poll_command(cx))) {
+        if let Command::Start(call) = command {
+            let (_, end) = receiver.take(call).unwrap();
+            end.send(Err(QueryError::NoPeers)).unwrap();
+        }
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!(sizes(&receiver), (0, 0, 0));
+}
+
 #[test]
 fn a_look_that_was_dropped_is_skipped() {
     let local = Contact::new(PeerId::random(), []);

@@ -141,6 +141,12 @@ impl<T: 'static> JoinBoth<T> {
 
 impl<T: NetworkResult> JoinBoth<T> {
     /// Limits the time that both queries have in all. As [`Query::timeout`].
+    ///
+    /// ```compile_fail
+    /// # fn f(dht: libp2p_kad_dht::DualHandle) {
+    /// let looks = dht.both(|dht| dht.stats()).timeout(std::time::Duration::from_secs(5));
+    /// # }
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> JoinBoth<T> {
         self.queries = self.queries.map(|query| query.timeout(timeout));
         self
