@@ -28,9 +28,9 @@ pub const MAX_UNREAD_STEPS: usize = 256;
 /// queries are started at the same moment. Dropping it cancels it with all its requests. When the node is gone, it ends
 /// with [`QueryError::Closed`].
 ///
-/// An application that tests its own code makes the results itself: each has a constructor, or is a plain value. Only the
-/// snapshots [`RoutingSnapshot`](crate::core::RoutingSnapshot) and [`QuerySnapshot`](crate::core::QuerySnapshot) come from
-/// a node alone, since they say what its parts agree on (with feature `serde`, also from what a node wrote).
+/// An application that tests its own code makes the results itself: each has a constructor, or is a plain value. Only
+/// the snapshots [`RoutingSnapshot`](crate::core::RoutingSnapshot) and [`QuerySnapshot`](crate::core::QuerySnapshot)
+/// come from a node alone (with feature `serde`, also from what a node wrote).
 #[must_use = "a query does nothing until it is polled"]
 pub struct Query<T> {
     state: State<T>,
