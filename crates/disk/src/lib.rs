@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //!
 //! Knows: the store's contract, one embedded database, and threads. Must not know: the network, any clock (time comes
 //! with each call), or why a record is kept.

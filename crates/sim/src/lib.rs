@@ -85,6 +85,8 @@
 //! lookups against the true closest peers; [`Network::set_partition`] cuts a network in two; [`Adversary`] plays
 //! against it.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod address_model;
 mod adversary;
 mod churn;
