@@ -64,14 +64,31 @@ fn module(file: &str) -> Option<String> {
     (!names.contains(&"tests")).then(|| names.join("::"))
 }
 
+/// Whether a module is this place of the table, or below it.
+fn is_within(module: &str, place: &str) -> bool {
+    module == place || module.starts_with(&format!("{place}::"))
+}
+
 #[test]
 fn every_rule_that_is_cited_has_an_entry_and_a_place() {
     let table = table();
     for (rule, file) in citations() {
         let places = table.get(&rule).unwrap_or_else(|| panic!("{file} cites {rule}, which docs/rules.md lacks"));
         let Some(module) = module(&file).filter(|module| module != "lib") else { continue };
-        let inside = |place: &String| module == *place || module.starts_with(&format!("{place}::"));
-        assert!(places.iter().any(inside), "{file} cites {rule}, which docs/rules.md places in {places:?}");
+        let is_here = places.iter().any(|place| is_within(&module, place));
+        assert!(is_here, "{file} cites {rule}, which docs/rules.md places in {places:?}");
+    }
+}
+
+#[test]
+fn every_module_cites_the_rules_that_it_follows() {
+    let citations = citations();
+    for (rule, places) in table() {
+        for place in places.iter().filter(|place| *place != "host") {
+            let mut modules = citations.iter().filter(|(cited, _)| *cited == rule).filter_map(|(_, file)| module(file));
+            let is_cited = modules.any(|module| is_within(&module, place));
+            assert!(is_cited, "docs/rules.md places {rule} in {place}, where no comment cites it");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use rand_core::Rng;
 use sha2::{Digest, Sha256};
 
-/// A point in the 256-bit keyspace: SHA-256 of a peer id or of a record key.
+/// A point in the 256-bit keyspace: SHA-256 of a peer id or of a record key (rules A15 and A53).
 ///
 /// Kept as four words, most significant first, so that a comparison of distances is four subtractions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,7 +59,7 @@ impl Key {
         Key(words)
     }
 
-    /// The XOR distance between two keys.
+    /// The XOR distance between two keys (rule L2).
     pub const fn distance(&self, other: &Key) -> Distance {
         let (a, b) = (&self.0, &other.0);
         Distance([a[0] ^ b[0], a[1] ^ b[1], a[2] ^ b[2], a[3] ^ b[3]])

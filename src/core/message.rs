@@ -17,7 +17,8 @@ use super::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
-    /// PING, answered by the same message. The specification forbids sending it; this node answers it nevertheless.
+    /// PING, answered by the same message. The specification forbids sending it; this node answers it nevertheless
+    /// (rule L39).
     Ping,
     /// FIND_NODE: asks for the peers closest to a key.
     FindNode {

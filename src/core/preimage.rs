@@ -2,8 +2,8 @@
 //!
 //! Knows: a table. Must not know: what such a key is for.
 //!
-//! A FIND_NODE for one bucket needs bytes whose hash lies in it, and a hash cannot be inverted. Trying takes `2^bits`
-//! hashes: for 16 bits some 10 ms, in which a node does nothing else. So the search was made once and for all:
+//! A FIND_NODE for one bucket needs bytes whose hash lies in it (rule A39), and a hash cannot be inverted. Trying takes
+//! `2^bits` hashes: for 16 bits some 10 ms, in which a node does nothing else. So the search was made once and for all:
 //! `preimages.bin` has for each of the 2^16 prefixes the lowest number whose preimage hashes there, in 3 bytes.
 //! `tests/generated.rs` makes the file again and compares.
 //!

@@ -57,7 +57,8 @@ impl Config {
     /// confirmed address by then.
     pub const DEFAULT_SERVER_HOLD: Duration = Duration::from_secs(120);
 
-    /// For a private network with this protocol name, such as `/my-app/kad/1.0.0`.
+    /// For a private network with this protocol name, such as `/my-app/kad/1.0.0`: all nodes of the network have the
+    /// same, and no other network has it (rules A2 and A4).
     ///
     /// Every value is accepted ([`AcceptAny`](crate::core::AcceptAny)), and the node serves others: if all nodes of a
     /// private network waited for a confirmed external address before they serve, no node would confirm any
@@ -73,7 +74,7 @@ impl Config {
         }
     }
 
-    /// For the public IPFS network: `/ipfs/kad/1.0.0`, k = 20, values of `/pk` and `/ipns` only
+    /// For the public IPFS network (rule A1): `/ipfs/kad/1.0.0`, k = 20, values of `/pk` and `/ipns` only
     /// ([`Namespaced::public`](crate::core::Namespaced::public)), provider records of 48 h, automatic mode, limits on
     /// the number of table entries of one operator's peers ([`DiversityConfig`]), and public addresses only
     /// ([`AddressPolicy::Public`]; allow [`AddressPolicy::Any`] for tests on one machine).

@@ -1,4 +1,4 @@
-//! Whether this node serves others: by the application's choice, or by its reachability.
+//! Whether this node serves others: by the application's choice, or by its reachability (rules L6 and A6).
 //!
 //! Knows: the confirmed external addresses, and since when there are none. Must not know: peers.
 //!

@@ -13,7 +13,8 @@ const IDENTITY: u8 = 0x00;
 /// Multihash code and length of SHA-256.
 const SHA256: [u8; 2] = [0x12, 32];
 
-/// The name of a serialized public key. Computed from these very bytes, so that a name has only one serialization.
+/// The name of a serialized public key (rule N2). Computed from these very bytes, so that a name has only one
+/// serialization.
 pub(super) fn name_of(serialized: &[u8]) -> Vec<u8> {
     match u8::try_from(serialized.len()) {
         Ok(len) if serialized.len() <= MAX_INLINE_LEN => [&[IDENTITY, len], serialized].concat(),
@@ -34,7 +35,8 @@ pub(super) fn inlined(name: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The key of this name: the one embedded in the value, which must have the name, otherwise the one in the name.
+/// The key of this name, of any type that libp2p has (rule N1): the one embedded in the value, which must have the
+/// name, otherwise the one in the name.
 pub(super) fn of(name: &[u8], embedded: Option<&[u8]>) -> Result<PublicKey, InvalidValue> {
     match embedded {
         Some(key) if name_of(key) != name => Err(InvalidValue::WrongKey),

@@ -1,6 +1,6 @@
 //! Bytes → messages.
 //!
-//! Knows: the fields of each RPC, and which of them may be absent. Must not know: how the core uses them.
+//! Knows: the fields of each RPC, and which of them may be absent (rule A61). Must not know: how the core uses them.
 //!
 //! Everything that may be kept for long is copied out of the message, so that a few bytes never keep 4 MiB alive.
 
@@ -24,7 +24,7 @@ use crate::core::{Contact, Key, Kind, Misbehaviour, RecordKey, Request, Response
 /// # Errors
 ///
 /// [`Misbehaviour::Undecodable`] if the bytes are no message, the type is unknown, or a PUT_VALUE has no record;
-/// [`Misbehaviour::WrongKey`] if the record of a PUT_VALUE has another key than the message;
+/// [`Misbehaviour::WrongKey`] if the record of a PUT_VALUE has another key than the message (rule L36);
 /// [`Misbehaviour::TooLarge`] above [`MAX_IN`] bytes.
 pub fn decode_request(bytes: Bytes) -> Result<Request, Misbehaviour> {
     let parts = MessageParts::read(&bytes)?;

@@ -1,4 +1,4 @@
-//! The length prefix of a message, an unsigned varint, and the size limit.
+//! The length prefix of a message, an unsigned varint (rule L33), and the size limit.
 //!
 //! Knows: the bytes received so far. Must not know: the content of a message, or where the bytes come from. Pure and
 //! incremental: a message whose announced length exceeds the limit costs no allocation.

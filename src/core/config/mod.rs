@@ -185,7 +185,8 @@ pub struct LookupConfig {
     /// d: number of disjoint paths along which a lookup searches (S/Kademlia). More paths withstand more lying peers,
     /// for up to half as many requests again. At most `replication`. Default: one.
     pub paths: NonZeroUsize,
-    /// Maximum time of a query. Default: [`DEFAULT_QUERY_TIMEOUT`](Self::DEFAULT_QUERY_TIMEOUT).
+    /// Maximum time of a query; for a bootstrap, of all its lookups together (rule L29). Default:
+    /// [`DEFAULT_QUERY_TIMEOUT`](Self::DEFAULT_QUERY_TIMEOUT).
     pub query_timeout: Duration,
     /// Maximum time of one request, counted from its first byte. Default:
     /// [`DEFAULT_REQUEST_TIMEOUT`](Self::DEFAULT_REQUEST_TIMEOUT).
@@ -273,7 +274,8 @@ pub struct RecordConfig {
     /// Time for which a provider's addresses are kept. Default:
     /// [`DEFAULT_PROVIDER_ADDR_TTL`](Self::DEFAULT_PROVIDER_ADDR_TTL).
     pub provider_addr_ttl: Duration,
-    /// Number of holders of a value for which a get waits, this node included. Default: one.
+    /// Number of holders of a value for which a get waits, this node included. Default: one. For IPNS the specification
+    /// recommends 16 of 20 (rule A58).
     pub read_quorum: Quorum,
     /// Number of peers that must acknowledge a put or a provide. Default: one.
     pub write_quorum: Quorum,
@@ -291,7 +293,7 @@ impl RecordConfig {
     pub const DEFAULT_VALUE_TTL: Duration = Duration::from_secs(48 * 3600);
     /// Default for [`RecordConfig::provider_ttl`]: 48 h. Source: rule A47.
     pub const DEFAULT_PROVIDER_TTL: Duration = Duration::from_secs(48 * 3600);
-    /// Default for [`RecordConfig::provider_addr_ttl`]: 24 h. Source: rule A49.
+    /// Default for [`RecordConfig::provider_addr_ttl`]: 24 h. Source: rules L25 and A49.
     pub const DEFAULT_PROVIDER_ADDR_TTL: Duration = Duration::from_secs(24 * 3600);
 }
 

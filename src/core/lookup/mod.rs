@@ -22,7 +22,7 @@ use super::key::{Distance, Key};
 pub(crate) struct Shape {
     /// k: number of closest peers to find.
     pub(crate) count: usize,
-    /// α: maximum number of requests in flight during the search.
+    /// α: maximum number of requests in flight during the search (rule L5).
     pub(crate) parallelism: usize,
     /// β: number of closest peers that must have answered to end the search.
     pub(crate) resiliency: usize,
@@ -52,7 +52,7 @@ pub(crate) enum Next {
     Ask(Arc<Contact>),
     /// Wait for an answer.
     Wait,
-    /// The lookup has ended: it found the closest peers, or has no peer left to ask.
+    /// The lookup has ended: it found the closest peers, or has no peer left to ask (rules L11 and A35).
     Done,
 }
 
@@ -97,7 +97,7 @@ impl Lookup {
         with!(self, lookup => lookup.on_answer(from, closer))
     }
 
-    /// A peer failed.
+    /// A peer failed or answered invalidly, and takes no further part (rules L12 and A33).
     pub(crate) fn on_failure(&mut self, from: &Key) {
         with!(self, lookup => lookup.on_failure(from));
     }

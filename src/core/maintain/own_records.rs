@@ -3,9 +3,9 @@
 //! Knows: when each own record is due, and which peers have it. Must not know: how peers are found or reached.
 //!
 //! Each own record is due once in a cycle over the keyspace, so that neighbours in the keyspace are due together. A
-//! record that was not announced for an interval then goes to all of the k closest, every other one to those that are
-//! new among them: the peers that have a record are remembered, 8 bytes for each of k. A restart forgets them; then a
-//! lookup asks a sample of the holders (`query::region`).
+//! record that was not announced for an interval then goes to all of the k closest (rules L20 and A48), every other one
+//! to those that are new among them: the peers that have a record are remembered, 8 bytes for each of k. A restart
+//! forgets them; then a lookup asks a sample of the holders (`query::region`).
 //!
 //! A record that no peer has yet is due sooner: with the first peer, or after a pause that grows with each of its own
 //! failures. So a record that every peer refuses costs one lookup an hour in the end, and delays no other. All this

@@ -1,14 +1,14 @@
 //! Probes: single requests by which the routing table learns whether a candidate may enter it, and whether an entry
-//! that is silent or failed is still there.
+//! that is silent or failed is still there (rule A20).
 //!
 //! Knows: when to look through the table, which peers wait for a probe, and how many may be probed at a time. Must not
 //! know: what an answer means.
 //!
-//! Each probe is a FIND_NODE for the peer's own id. A trial ends with its answer, which admits the candidate, or with
-//! its failure, which forgets it until it is offered again. An entry that was silent for the interval is checked (rule
-//! A24), unless it asks something of this node in the meantime. An entry that failed is checked when its back-off ends,
-//! so that a dead one is gone in minutes though no lookup asks it. Checks are spread over the interval: they never come
-//! in a burst, whatever came in one before.
+//! Each probe is a FIND_NODE for the peer's own id (rule A65). A trial ends with its answer, which admits the
+//! candidate, or with its failure, which forgets it until it is offered again. An entry that was silent for the
+//! interval is checked (rule A24), unless it asks something of this node in the meantime. An entry that failed is
+//! checked when its back-off ends, so that a dead one is gone in minutes though no lookup asks it. Checks are spread
+//! over the interval: they never come in a burst, whatever came in one before.
 //!
 //! Candidates wait in a bounded queue, entries to be checked in another, bounded by the table; neither holds up the
 //! other.

@@ -235,8 +235,8 @@ impl Peers {
         }
     }
 
-    /// The peers to begin a lookup with: the `count` closest of the table and, if it holds fewer, boot nodes. Peers
-    /// that are held back come in addition: the lookup does not ask them, but reports them.
+    /// The peers to begin a lookup with: the `count` closest of the table and, if it holds fewer, boot nodes (rule
+    /// L10). Peers that are held back come in addition: the lookup does not ask them, but reports them.
     pub(crate) fn seeds(&self, now: Timestamp, target: &Key, count: usize) -> Vec<Arc<Contact>> {
         let mut held = Vec::new();
         let mut seeds = self.table.closest_of_all(target, count, |_, entry| {

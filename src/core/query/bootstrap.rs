@@ -1,5 +1,5 @@
-//! Joins the network: looks up this node's own key, then a key in every bucket farther away than the closest neighbour.
-//! Or refreshes one bucket.
+//! Joins the network: looks up this node's own key (rule L28), then a key in every bucket farther away than the closest
+//! neighbour. Or refreshes one bucket.
 //!
 //! If fewer than k peers answered the first lookup, they are the whole network, and there is nothing more to find.
 

@@ -3,9 +3,9 @@
 //! Knows: which of the peers that answered should have the value, and for how long. Must not know: what ended the get.
 //!
 //! Each of the k closest known peers that answered without the value receives a *correction*, with the lifetime that
-//! remains. The closest peer that answered without it and is not one of the k closest receives a *copy* (Kademlia,
-//! §4.1), with a lifetime that halves with every k nodes that are nearer to the key. Neither makes the value live
-//! longer. At most k peers are addressed after a get, so that provoking gets is of no use.
+//! remains (rules L16 and A59). The closest peer that answered without it and is not one of the k closest receives a
+//! *copy* (Kademlia, §4.1), with a lifetime that halves with every k nodes that are nearer to the key. Neither makes
+//! the value live longer. At most k peers are addressed after a get, so that provoking gets is of no use.
 //!
 //! A copy lives for the remaining lifetime times 2^(-b/k), where b is the number of nodes between its holder and the
 //! closest one: by the estimated size of the network, or as many as the lookup saw if that is more. No copy is sent for

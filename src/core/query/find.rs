@@ -1,4 +1,4 @@
-//! Finds the closest peers to a key, or one peer.
+//! Finds the closest peers to a key, or one peer. The requests carry the preimage of the key (rule A39).
 //!
 //! A peer is found once this node has reached it at an address that another peer named, whether it serves the DHT or
 //! not: the addresses that others name may be wrong or a lie. If it was not reached, the named addresses are still the

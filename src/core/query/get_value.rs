@@ -1,9 +1,9 @@
 //! Finds the best value under a key.
 //!
-//! The value that this node keeps counts as the first; every further one is validated and compared. The query ends as
-//! soon as its quorum of peers holds a value, or when the lookup ends if it is thorough or finds too few. Along several
-//! disjoint paths it ends early only when each of them has led to a value, so that no path decides alone. Unless the
-//! query is cancelled, the peers that lack the best value get it afterwards.
+//! The value that this node keeps counts as the first (rule L17); every further one is validated and compared (rules
+//! L15 and L18). The query ends as soon as its quorum of peers holds a value (rule L14), or when the lookup ends if it
+//! is thorough or finds too few. Along several disjoint paths it ends early only when each of them has led to a value,
+//! so that no path decides alone. Unless the query is cancelled, the peers that lack the best value get it afterwards.
 //!
 //! A get that ends below its quorum fails, with the best value in the error, instead of passing that value off as
 //! agreed upon.

@@ -1,4 +1,5 @@
-//! Finds the providers of some content, and reports each as soon as it is found.
+//! Finds the providers of some content, and reports each as soon as it is found. The query ends early once it has as
+//! many as are wanted (rule A51).
 //!
 //! A provider is reported once, when an address of it is known. Providers without a known address are reported at the
 //! end, by their ids alone. The order within one answer is random, so that a long list does not send all requesters to

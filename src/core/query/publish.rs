@@ -1,5 +1,5 @@
 //! Puts a value, or announces this node as a provider: keeps the record here, looks up its key, delivers it to the k
-//! closest.
+//! closest (rules L13 and L22).
 //!
 //! The delivery begins while the lookup still waits for the last of the k closest: a peer that has answered and is
 //! among them receives the record at once. If a nearer peer displaces it afterwards, both have the record, which does
@@ -84,7 +84,8 @@ impl Publish {
         Ok((Publish::new(&cx, key, What::Value(sent), options), local))
     }
 
-    /// Starts a provide. Returns the result of this node's store too, if it is there at once.
+    /// Starts a provide, of a server or a client (rule A9). Returns the result of this node's store too, if it is there
+    /// at once.
     ///
     /// # Errors
     ///

@@ -104,7 +104,7 @@ impl Bucket {
     }
 
     /// Makes an entry of a peer that is none and has just answered, if there is room. It may replace questionable
-    /// entries, which are returned, but never a live one. `None` if there is no room.
+    /// entries, which are returned, but never a live one (rule A21). `None` if there is no room.
     pub(crate) fn insert(&mut self, now: Timestamp, contact: &Arc<Contact>, capacity: usize) -> Option<Vec<PeerId>> {
         if !self.has_room(capacity) {
             return None;

@@ -1,10 +1,10 @@
-//! The Kademlia routing table: k-buckets, of which the last one splits when it is full.
+//! The Kademlia routing table: k-buckets, of which the last one splits when it is full (rule L4).
 //!
 //! Knows: distances to the node itself, seniority, failures. Must not know: queries, or why a peer was asked.
 //!
-//! Bucket `i` holds peers that share exactly `i` leading bits with the node; the last bucket holds all that share more.
-//! Only the last bucket can split, so keyspace without peers costs nothing. In addition the table always holds the k
-//! closest peers of all (see `neighbours`), even where their bucket is full.
+//! Bucket `i` holds peers that share exactly `i` leading bits with the node; the last bucket holds all that share more
+//! (rules L3 and A16). Only the last bucket can split, so keyspace without peers costs nothing. In addition the table
+//! always holds the k closest peers of all (see `neighbours`), even where their bucket is full.
 
 mod admission;
 mod bucket;
@@ -86,7 +86,8 @@ impl RoutingTable {
         *key != self.local && (room || self.is_neighbour(key))
     }
 
-    /// Offers a peer that has just answered a request. This is the only way into the table.
+    /// Offers a peer that has just answered a request, as only servers do. This is the only way into the table (rules
+    /// L7 and A17).
     pub(crate) fn offer(&mut self, now: Timestamp, contact: &Arc<Contact>) -> Admission {
         if *contact.key() == self.local {
             return Admission::Full;
@@ -134,7 +135,7 @@ impl RoutingTable {
     }
 
     /// Records a failed request. The first failure always counts, a further one only if it `counts`; `unreachable` says
-    /// that no connection could be made. Returns the peer if it is removed for it.
+    /// that no connection could be made. Returns the peer if it is removed for it (rule A25).
     pub(crate) fn on_failure(&mut self, key: &Key, counts: bool, unreachable: bool) -> Option<PeerId> {
         let removed = self.bucket_mut(key).on_failure(key, counts, unreachable);
         self.on_removed(removed)

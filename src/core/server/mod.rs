@@ -90,7 +90,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Answers a request of the peer `from`, whose key is `place`; `None` if the answer waits for the store.
+    /// Answers a request of the peer `from`, whose key is `place`; `None` if the answer waits for the store. A ping is
+    /// answered like the others (rule L39).
     pub(crate) fn on_request(
         &mut self,
         cx: &mut ServerContext<'_>,
@@ -190,7 +191,8 @@ impl Server {
     }
 }
 
-/// Checks that a key has a length that the specification allows.
+/// Checks that a key has a length that the specification allows (rule A43). The keys of providers are multihashes, of
+/// which nothing else is checked (rules L21, L37, L38 and A62).
 fn check_key(request: &Request) -> Result<(), Misbehaviour> {
     let (len, max) = match request {
         Request::Ping => return Ok(()),
@@ -204,8 +206,9 @@ fn check_key(request: &Request) -> Result<(), Misbehaviour> {
     if (1..=max).contains(&len) { Ok(()) } else { Err(Misbehaviour::BadKey) }
 }
 
-/// The k closest peers with addresses, without the peer that asks. If the target is the id of a peer whose addresses
-/// are known, that peer comes first: be it this node itself, a client, or the peer that asks (rule A38).
+/// The k closest peers with addresses, without the peer that asks (rules L34, A28 and A29). If the target is the id of
+/// a peer whose addresses are known, that peer comes first: be it this node itself, a client, or the peer that asks
+/// (rule A38).
 fn find_node(cx: &mut ServerContext<'_>, from: &Key, preimage: &Bytes) -> Served {
     let mut closer = closest(cx, from, &Key::hash(preimage));
     if let Some(target) = PeerId::from_bytes(preimage).ok().and_then(|peer| peer_with_addrs(cx.peers, &peer)) {
@@ -224,14 +227,14 @@ fn peer_with_addrs(peers: &mut Peers, peer: &PeerId) -> Option<Arc<Contact>> {
 }
 
 /// The k closest peers to name in an answer: none that could not be reached since it last answered, although this node
-/// itself gives those another chance (rule A30).
+/// itself gives those another chance (rule A30). They may be farther from the key than this node (rule A32).
 fn closest(cx: &ServerContext<'_>, from: &Key, key: &Key) -> Vec<Arc<Contact>> {
     let count = cx.config.lookup.replication.get();
     cx.peers.table.closest(key, count, |key, entry| key != from && !entry.is_unreachable() && entry.contact.has_addrs())
 }
 
-/// The provider record that a peer announces for itself; records for other peers are ignored. Without an address that
-/// other peers can use, it is refused (rule A42).
+/// The provider record that a peer announces for itself; records for other peers are ignored (rules L23 and A44).
+/// Without an address that other peers can use, it is refused (rule A42).
 fn announced(
     cx: &mut ServerContext<'_>,
     from: &PeerId,
@@ -250,7 +253,8 @@ fn announced(
     Ok(ProviderRecord::new(key.clone(), provider, cx.date + record.provider_ttl, cx.date + record.provider_addr_ttl))
 }
 
-/// The reply to a request for which the store has run its operation.
+/// The reply to a request for which the store has run its operation: the records found, with closer peers (rules L26,
+/// L35, A50 and A55), the echo of a value (rule L36), or none to an announcement (rule A45).
 fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), request: StoreRequest, done: Done) -> Served {
     match (request, done) {
         (StoreRequest::GetValue(key), Ok(OpOutput::Value(record))) => {

@@ -44,12 +44,12 @@ use libp2p_identity::PeerId;
 ///   returns. It decides nothing about values itself, and reads only the expiry of those that it keeps.
 /// * Own records (`own == true`) do not count against the quotas of remote ones and are never evicted for them. Remote
 ///   records may be evicted for other remote ones in a full store, by the rule in [`eviction`] or by one that the store
-///   documents.
+///   documents. So servers may hold different provider records (rule A40).
 /// * Keys are any bytes, up to [`MAX_KEY_LEN`](super::config::MAX_KEY_LEN) for values and up to
 ///   [`MAX_PROVIDER_KEY_LEN`](super::config::MAX_PROVIDER_KEY_LEN) for provider records. Longer ones may be refused as
 ///   [`StoreError::TooLarge`].
 /// * Addresses are facts about a peer: a store may keep one set for all records of a peer, the one written last, and
-///   fewer of them than it was given. A record without addresses need not clear those that are known.
+///   fewer of them than it was given (rule L24). A record without addresses need not clear those that are known.
 /// * The bytes of a record may be part of a larger message, which they keep alive; a store in memory copies them.
 /// * Each operation ends exactly once: either [`Store::run`] returns its end, or [`Store::poll_done`] does later.
 /// * Nothing blocks and nothing panics, whatever the keys and values.

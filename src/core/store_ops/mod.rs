@@ -129,7 +129,7 @@ impl StoreOps {
         }
     }
 
-    /// A value as it may be kept, with its place in a sequence and the end of its validity.
+    /// A value as it may be kept, with its place in a sequence and the end of its validity (rules L18 and A54).
     ///
     /// # Errors
     ///

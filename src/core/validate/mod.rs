@@ -4,8 +4,8 @@
 //! validated when it comes in, by a put of a peer or of the application, or with an answer to a get.
 //!
 //! Provider records are a set: every provider of a key is kept, up to the store's bound. Of two values under one key
-//! the validator keeps the better, so all nodes end up with the same one. The nodes closer to a key do not matter
-//! here: this node keeps a valid value even if others that are closer to the key keep it too.
+//! the validator keeps the better, so all nodes end up with the same one (rule L15). The nodes closer to a key do not
+//! matter here: this node keeps a valid value even if others that are closer to the key keep it too.
 
 mod hashed;
 
@@ -21,8 +21,8 @@ use super::time::Timestamp;
 
 /// Decides which values are valid, and which of several is best.
 ///
-/// Implementations are pure and total: the same arguments give the same result, and no input panics. They must be
-/// quick, since they run inside the event loop.
+/// Implementations are pure and total: the same arguments give the same result, and no input panics (rule L19). They
+/// must be quick, since they run inside the event loop.
 ///
 /// ```
 /// use libp2p_kad_dht::{Candidate, InvalidValue, RecordKey, Timestamp, Valid, Validator};

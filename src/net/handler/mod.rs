@@ -70,6 +70,8 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = ();
 
     fn listen_protocol(&self) -> SubstreamProtocol<ProtocolNames> {
+        // A server announces the protocol and accepts its streams (rules L8 and A7); a client does neither (rules L9
+        // and A8).
         let config = (self.mode == Mode::Server).then(|| Arc::clone(&self.config));
         SubstreamProtocol::new(ProtocolNames(config), ()).with_timeout(self.config.inbound_request_timeout)
     }

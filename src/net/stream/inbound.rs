@@ -90,7 +90,8 @@ impl InboundStream {
         self.used = true;
     }
 
-    /// Does what the core decided about the pending request; `false` if the stream must be dropped.
+    /// Does what the core decided about the pending request: a refused one ends the stream without an answer (rules A46
+    /// and A63); `false` if the stream must be dropped.
     pub(crate) fn reply(&mut self, reply: Reply, config: &StreamConfig) -> bool {
         let InboundState::Waiting(_, kind) = self.state else { return true };
         match reply {

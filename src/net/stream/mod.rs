@@ -1,12 +1,13 @@
-//! The streams of one connection: one request after the other on each, within sizes, numbers and times.
+//! The streams of one connection: one request after the other on each (rules L31 and L32), within sizes, numbers and
+//! times.
 //!
 //! Knows: streams, messages and the requests that wait for them. Must not know: the swarm's events (`handler`), or what
 //! requests are for.
 //!
 //! # Acknowledging an announcement
 //!
-//! ADD_PROVIDER has no answer, so the end of its stream alone shows its outcome (tried in `tests/`). A clean end
-//! acknowledges it, and a reset refuses it. Whether the two can be told apart depends on the transport:
+//! ADD_PROVIDER has no answer, so the end of its stream alone shows its outcome (rule A45; tried in `tests/`). A clean
+//! end acknowledges it, and a reset refuses it. Whether the two can be told apart depends on the transport:
 //!
 //! * QUIC shows a reset at any time.
 //! * yamux shows a received reset as an end of input, so after this node's own half-close a reset and a clean end look

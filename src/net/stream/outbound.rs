@@ -1,4 +1,4 @@
-//! One stream of this node: writes a request, or several announcements, and reads how that ended.
+//! One stream of this node: writes a request, or several announcements, and reads how that ended (rule L30).
 //!
 //! Knows: the order of writing and reading, and what each way to end means. Must not know: where streams come from, or
 //! how long a request may take: the core cancels what takes too long.

@@ -1,7 +1,7 @@
 //! `/ipns/<name>`: the path that the owner of a key publishes under its name.
 //!
-//! Knows: the rules of the "IPNS Record and Protocol" specification; `docs/rules.md` lists numbers such as N15. Must
-//! not know: the use of a name, or how its value is resolved further.
+//! Knows: the rules of the "IPNS Record and Protocol" specification (rule A57); `docs/rules.md` lists numbers such as
+//! N15. Must not know: the use of a name, or how its value is resolved further.
 //!
 //! ```
 //! use std::time::Duration;
@@ -21,14 +21,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Unsigned bytes decide nothing. A stranger can add unknown fields, change or drop the fields of the first version,
-//! and write an ECDSA signature in two ways. `Validator::same` treats such variants as one value: the shorter one
-//! stays, and a put of either is acknowledged and prolongs it. Of two records that the owner signed with the same
+//! Unsigned bytes decide nothing. A stranger can add unknown fields (rule N10), change or drop the fields of the first
+//! version, and write an ECDSA signature in two ways. `Validator::same` treats such variants as one value: the shorter
+//! one stays, and a put of either is acknowledged and prolongs it. Of two records that the owner signed with the same
 //! number and expiry, the signed bytes decide; boxo compares all bytes, which a stranger can choose.
 //!
 //! DAG-CBOR is strict: unsorted or repeated keys, numbers longer than necessary, or trailing bytes are refused. As in
 //! boxo, an embedded key must hash to the name, a time to live must not be negative, and equal sequence numbers are
-//! ordered by expiry. Stricter than boxo, the time to live must be present.
+//! ordered by expiry. Stricter than boxo, the time to live must be present. `tests/validators.rs` has the test vectors
+//! of the specification (rule N23).
 
 mod document;
 mod record;
@@ -94,8 +95,9 @@ impl Validator for Ipns {
     }
 }
 
-/// The document of a record that is valid for `key` at `now`. Checks in the order of the specification, up to the first
-/// error.
+/// The document of a record that is valid for `key` at `now` (rule N14). Checks in the order of the specification, up
+/// to the first error: signature and document are there (rule N16), the key is that of the record or of the name (rules
+/// N6 and N17), it signed the document (rule N19), and the validity has not ended (rule N21).
 fn verify(now: Timestamp, key: &RecordKey, value: &[u8]) -> Result<Document, InvalidValue> {
     let name = key.as_bytes().strip_prefix(PREFIX).filter(|name| key::is_name(name));
     let name = name.ok_or(InvalidValue::MalformedKey)?;

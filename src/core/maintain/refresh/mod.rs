@@ -3,16 +3,17 @@
 //! Knows: when each bucket is due. Must not know: how a lookup works, or who is in the table.
 //!
 //! A lookup into a bucket refreshes it, whoever started the lookup, if it ended by itself and a peer answered. The
-//! bucket is due again 1 to 1.5 intervals later: never sooner, so that no bucket costs more than one lookup an
-//! interval, and at a time drawn for each node and bucket, so that nodes that started together drift apart. The second
-//! refresh of a bucket comes after a third of that, because the first may have seen a network that was still forming.
+//! bucket is due again 1 to 1.5 intervals later (rule L27): never sooner, so that no bucket costs more than one lookup
+//! an interval, and at a time drawn for each node and bucket, so that nodes that started together drift apart. The
+//! second refresh of a bucket comes after a third of that, because the first may have seen a network that was still
+//! forming.
 //!
-//! The nearest bucket is refreshed by a lookup for the node's own key. The first one starts when the first peer
-//! answers, so a node joins by itself unless the application makes it. It finds how many buckets there are; those never
-//! refreshed are due at once. While it finds fewer than k peers the network may be forming: nodes that start together
-//! first find only the node through which they all join. The lookup is therefore repeated after 1, 2, 4 … s until it
-//! finds the same peers twice. It is also repeated, with growing pauses, while the table lacks peers that the
-//! application named.
+//! The nearest bucket is refreshed by a lookup for the node's own key (rule A27). The first one starts when the first
+//! peer answers, so a node joins by itself unless the application makes it. It finds how many buckets there are; those
+//! never refreshed are due at once (rule A26). While it finds fewer than k peers the network may be forming: nodes that
+//! start together first find only the node through which they all join. The lookup is therefore repeated after 1, 2, 4
+//! … s until it finds the same peers twice. It is also repeated, with growing pauses, while the table lacks peers that
+//! the application named.
 //!
 //! A join of 300 nodes within a minute costs 1 % more requests for the repeated lookups. *Dropped:* repeating them
 //! whatever they found (37 % more); ending them when lookups for other keys passed by, which miss peers that are not
@@ -167,8 +168,8 @@ impl Refresh {
         }
     }
 
-    /// This node's addresses changed, and the closest peers are to learn them. A lookup that runs already may have
-    /// passed some of them before the change.
+    /// This node's addresses changed, and the closest peers are to learn them (rule A37). A lookup that runs already
+    /// may have passed some of them before the change.
     pub(crate) fn on_moved(&mut self, now: Timestamp) {
         let soon = (now + SETTLE).max(self.moved.map_or(now, |moved| moved + MOVES));
         if self.interval.is_some() && self.announce_move.is_none() && self.own.due.is_none_or(|due| due > soon) {

@@ -89,7 +89,8 @@ impl AddressBook {
         self.now = self.now.max(now);
     }
 
-    /// Notes a peer's addresses. `link` is what its connection reveals, `entry` what the table has of it.
+    /// Notes a peer's addresses, such as those that an answer names (rule L40). `link` is what its connection reveals,
+    /// `entry` what the table has of it.
     pub(crate) fn note(
         &mut self,
         contact: &Arc<Contact>,
@@ -194,8 +195,8 @@ impl AddressBook {
         self.notes.values().map(|note| note.addrs.contact())
     }
 
-    /// The peers that the application named, and those that were in the table before a restart, the longest unused
-    /// first.
+    /// The peers that the application named (rule A5), and those that were in the table before a restart, the longest
+    /// unused first.
     pub(crate) fn boot_nodes(&self) -> impl Iterator<Item = &Arc<Contact>> {
         self.order.range(NoteRank::FIRST_BOOT_NODE..).filter_map(|(_, key)| self.get(key))
     }

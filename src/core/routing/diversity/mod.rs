@@ -3,10 +3,10 @@
 //! Knows: the IP groups of each entry, and since when a group is known. Must not know: buckets, beyond which peers are
 //! in one.
 //!
-//! Two limits always hold. Few entries of one group are in a bucket, and few in the table. In addition, once the table
-//! has settled, groups that appeared at about the same time have few entries together: an attacker who comes with ten
-//! networks at once does not get ten times as much as with one. Both are checked before a peer enters the table and
-//! before an entry gets another address; they never remove an entry.
+//! Two limits always hold. Few entries of one group are in a bucket, and few in the table (rule A22). In addition, once
+//! the table has settled, groups that appeared at about the same time have few entries together: an attacker who comes
+//! with ten networks at once does not get ten times as much as with one. Both are checked before a peer enters the
+//! table and before an entry gets another address (rule A23); they never remove an entry.
 //!
 //! A peer's public addresses count, private ones only if it has no others, so that an announced 192.168.1.2 does not
 //! put everyone into one group. Peers known by names alone are one group, since names are as free as ids; so are those
