@@ -472,7 +472,6 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-#[expect(clippy::large_enum_variant, reason = "few live at a time")]
 enum Held {
     Query(Box<Query<Found>>),
     Stream(Providers),

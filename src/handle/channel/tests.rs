@@ -185,7 +185,8 @@ fn free_places_are_offered_to_all_that_wait() {
 
 /// More calls than there are places, from several threads, while the driver takes them on another one.
 #[test]
-fn no_thread_waits_for_ever() {
+#[expect(clippy::disallowed_methods, reason = "handles are used from several threads")]
+fn no_thread_waits_forever() {
     let (mut receiver, dht) = node();
     let threads = [0; 4].map(|_| {
         let dht = dht.clone();
