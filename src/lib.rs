@@ -114,7 +114,7 @@ pub use crate::core::{
 };
 #[cfg(feature = "driver")]
 pub use crate::handle::{
-    DhtHandle, DualError, DualHandle, DualNetwork, DualProviders, DualValues, FirstOf, HandleError, JoinBoth,
+    DhtHandle, DualError, DualHandle, DualNetwork, DualProviders, DualValues, Events, FirstOf, HandleError, JoinBoth,
     PerNetwork, ProviderUpdate, Providers, Query, Sent, Values, Watched, WatchedProviders,
 };
 #[cfg(feature = "libp2p")]

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use libp2p_identity::PeerId;
+
 use super::contact::Contact;
 use super::key::Key;
 use super::record::Record;
@@ -17,7 +19,7 @@ pub(crate) struct Announcement {
 }
 
 /// The peers at which a record is to be stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Recipients {
     /// The k closest.
     Closest,
@@ -38,6 +40,8 @@ pub(crate) struct AnnouncementOutcome {
     pub(crate) to_all: bool,
     /// The peers that took it, and those assumed to have it already, by the first 64 bits of their keys.
     pub(crate) reached: Vec<u64>,
+    /// The peers that took it.
+    pub(crate) took: Vec<PeerId>,
     /// The k closest peers; `None` if the lookup did not find them.
     pub(crate) closest: Option<Vec<u64>>,
     /// A value that other peers hold and that supersedes this one of the node's own.

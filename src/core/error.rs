@@ -77,7 +77,7 @@ pub enum QueryError {
         /// [`MAX_PROVIDER_KEY_LEN`](super::config::MAX_PROVIDER_KEY_LEN).
         max: usize,
     },
-    /// The caller: it asked for more closest peers than a query looks for, ten times k.
+    /// The caller: it asked for more closest peers than a query looks for, or named more peers than one asks: ten times k.
     #[error("{limit} peers were asked for, and {max} is the maximum")]
     LimitTooHigh {
         /// The number that was asked for.

@@ -130,9 +130,32 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Sorts peers by their distance to this key, the nearest first.
+    ///
+    /// ```
+    /// # use libp2p_kad_dht::Key;
+    /// # use libp2p_identity::PeerId;
+    /// let mut peers = vec![PeerId::random(), PeerId::random()];
+    /// Key::hash(b"/my-app/greeting").sort_by_distance(&mut peers);
+    /// ```
+    pub fn sort_by_distance<T>(&self, peers: &mut [T])
+    where
+        for<'a> Key: From<&'a T>,
+    {
+        peers.sort_by_cached_key(|peer| Key::from(peer).distance(self));
+    }
+}
+
 impl From<&PeerId> for Key {
     fn from(peer: &PeerId) -> Key {
         Key::hash(&peer.to_bytes())
+    }
+}
+
+impl From<PeerId> for Key {
+    fn from(peer: PeerId) -> Key {
+        Key::from(&peer)
     }
 }
 

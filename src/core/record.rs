@@ -68,6 +68,13 @@ impl<const N: usize> From<&[u8; N]> for RecordKey {
     }
 }
 
+/// The key under which the peers closest to a peer are looked up.
+impl From<PeerId> for RecordKey {
+    fn from(peer: PeerId) -> Self {
+        RecordKey::new(peer.to_bytes())
+    }
+}
+
 impl From<Vec<u8>> for RecordKey {
     fn from(bytes: Vec<u8>) -> Self {
         RecordKey::new(bytes)

@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures::channel::oneshot;
+
 use super::DhtHandle;
 use super::channel::{CallId, Command, CommandReceiver, CommandSender, MAX_COMMANDS, Reports, ResultSender, channel};
+use super::events::EventSender;
 use crate::core::{Answer, Contact, Dht, Event, Mode, QueryError, QueryEvent, QueryId, Timestamp};
 
 /// Serves the [`DhtHandle`]s of a driver's node: poll it with the rest of the node, and pass every event through it.
@@ -43,6 +46,10 @@ pub struct Commands {
     receiver: CommandReceiver,
     running: BTreeMap<QueryId, Running>,
     queries: BTreeMap<CallId, QueryId>,
+    /// One for each stream of events that the application holds.
+    listeners: Vec<EventSender>,
+    /// The calls that wait for the first peer of the routing table: one for each that the application holds.
+    not_ready: Vec<oneshot::Sender<()>>,
 }
 
 /// A request of a handle that only the driver can fulfil.
@@ -66,7 +73,14 @@ struct Running {
 impl Default for Commands {
     fn default() -> Commands {
         let (sender, receiver) = channel();
-        Commands { sender, receiver, running: BTreeMap::new(), queries: BTreeMap::new() }
+        Commands {
+            sender,
+            receiver,
+            running: BTreeMap::new(),
+            queries: BTreeMap::new(),
+            listeners: Vec::new(),
+            not_ready: Vec::new(),
+        }
     }
 }
 
@@ -93,12 +107,23 @@ impl Commands {
                 }
                 continue;
             }
-            let Poll::Ready(Some(command)) = self.receiver.poll_command(cx) else { return Poll::Pending };
+            let Poll::Ready(Some(command)) = self.receiver.poll_command(cx) else {
+                self.end_waiting(dht);
+                return Poll::Pending;
+            };
             match command {
                 Command::Start(call) => self.start(now, dht, call),
                 Command::Inspect(read) => read(dht),
                 Command::Restore(table) => _ = dht.restore(now, &table),
                 Command::AddPeer(contact) => return Poll::Ready(DriverRequest::AddPeer(contact)),
+                Command::Listen(listener) => {
+                    self.listeners.retain(|listener| !listener.is_dropped());
+                    self.listeners.push(listener);
+                }
+                Command::Ready(end) => {
+                    self.not_ready.retain(|end| !end.is_canceled());
+                    self.not_ready.push(end);
+                }
                 Command::SetMode(mode) => return Poll::Ready(DriverRequest::SetMode(mode)),
             }
         }
@@ -107,9 +132,13 @@ impl Commands {
         Poll::Pending
     }
 
-    /// Passes the events of the handles' queries on to them, and returns every other event.
+    /// Passes the events of the handles' queries on to them, and returns every other event. The streams of
+    /// events that handles have get the others too, those that a driver makes itself included.
     pub fn handle_event(&mut self, event: Event) -> Option<Event> {
-        let Event::QueryProgressed { id, event } = event else { return Some(event) };
+        let Event::QueryProgressed { id, event } = event else {
+            self.listeners.retain(|listener| listener.send(&event));
+            return Some(event);
+        };
         match (event, self.running.get(&id)) {
             (event, None) => return Some(Event::QueryProgressed { id, event }),
             (QueryEvent::Finished(result), Some(_)) => self.finish(id, *result),
@@ -121,6 +150,13 @@ impl Commands {
     /// The number of queries of handles that run.
     pub fn running(&self) -> usize {
         self.running.len()
+    }
+
+    /// Ends the calls that wait for the first peer, if the table holds one.
+    fn end_waiting(&mut self, dht: &Dht) {
+        if !self.not_ready.is_empty() && dht.knows_a_peer() {
+            self.not_ready.drain(..).for_each(|end| _ = end.send(()));
+        }
     }
 
     fn start(&mut self, now: Timestamp, dht: &mut Dht, call: CallId) {

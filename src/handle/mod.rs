@@ -6,26 +6,33 @@
 mod channel;
 mod command;
 mod dual;
+mod events;
 mod query;
 
 use std::num::NonZeroUsize;
 
 use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt as _};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 pub use channel::{HandleError, MAX_COMMANDS};
 pub use command::{Commands, DriverRequest};
 pub use dual::{DualError, DualHandle, DualNetwork, DualProviders, DualValues, FirstOf, JoinBoth, PerNetwork};
+pub use events::{Events, MAX_UNREAD_EVENTS};
 pub use query::{MAX_UNREAD_STEPS, ProviderUpdate, Providers, Query, Values, Watched, WatchedProviders};
 
 use crate::core::store::Item;
 pub use crate::core::{
     Answer, Bootstrapped, ClosestPeers, Evidence, Found, FoundPeer, NetworkResult, PeerRecord, Progress,
-    ProvidersFound, Published, QueryEvent,
+    ProvidersFound, Published, QueryError, QueryEvent,
 };
-use crate::core::{Contact, Dht, Key, Mode, Operation, QuerySnapshot, RecordKey, RoutingSnapshot, Stats};
+use crate::core::{Contact, Dht, Distance, Key, Mode, Operation, QuerySnapshot, RecordKey, RoutingSnapshot, Stats};
 use channel::{Command, CommandSender};
+
+/// Maximum number of records of [`DhtHandle::put_many`] and [`DhtHandle::provide_many`] that are under way. Source: four
+/// pages of the upkeep, so that one is gathered while others go out.
+pub const MAX_BATCH: usize = 1_024;
 
 /// A node of the DHT, as an application uses it.
 ///
@@ -103,6 +110,97 @@ impl DhtHandle {
         self.query(Operation::Put { key: key.into(), value })
     }
 
+    /// Finds the best value that these peers hold under a key, without a lookup: asks each of them once, at the addresses
+    /// that the node knows, and no other. [`Found`] says which of them hold it, hold an older one or hold none. What
+    /// this node keeps is left out, and nothing is corrected. With a [quorum](Query::quorum), it ends as soon as so many
+    /// hold a value.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle, peers: Vec<libp2p_identity::PeerId>) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let found = dht.get_from(peers, "/my-app/greeting").await?;
+    /// println!("{} hold {:?}, {} hold an older value", found.holders.len(), found.record.value, found.outdated.len());
+    /// # Ok(()) }
+    /// ```
+    pub fn get_from(&self, peers: impl IntoIterator<Item = PeerId>, key: impl Into<RecordKey>) -> Query<Found> {
+        let query = self.query(Operation::Get { key: key.into() }).set(|start| start.options.thorough = true);
+        query.only(peers)
+    }
+
+    /// Brings a value to these peers alone, without a lookup, at the addresses that the node knows. The report says
+    /// which of them took it. This node does not keep the value unless it is told [to](Query::keep), and so does not
+    /// announce it again.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle, peers: Vec<libp2p_identity::PeerId>) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let stored = dht.put_to(peers, "/my-app/greeting", "hello").await?;
+    /// println!("{:?} took it, {:?} did not", stored.report.acknowledged, stored.report.failed);
+    /// # Ok(()) }
+    /// ```
+    pub fn put_to(
+        &self,
+        peers: impl IntoIterator<Item = PeerId>,
+        key: impl Into<RecordKey>,
+        value: impl AsRef<[u8]>,
+    ) -> Query<Published> {
+        self.put(key, value).keep(false).only(peers)
+    }
+
+    /// Announces to these peers alone, without a lookup, that this node provides some content. This node does not keep
+    /// the record unless it is told [to](Query::keep), and so does not announce it again.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle, peer: libp2p_identity::PeerId, multihash: &[u8]) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// dht.provide_to([peer], multihash).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn provide_to(&self, peers: impl IntoIterator<Item = PeerId>, key: impl Into<RecordKey>) -> Query<Published> {
+        self.provide(key).keep(false).only(peers)
+    }
+
+    /// Puts many values, which share the search for their closest peers: for thousands of values that takes a small part
+    /// of the requests. A stream of the outcome of each, in the order in which they end.
+    ///
+    /// Takes the next values as earlier ones end, [`MAX_BATCH`] at a time. Each is put as [`put`](DhtHandle::put) does
+    /// it, is kept here and announced again. For values that come as a stream, run `dht.put(key, value).batched()` for
+    /// each, many at a time.
+    ///
+    /// ```no_run
+    /// # use futures::StreamExt;
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) {
+    /// let values = (0..10_000).map(|i| (format!("/my-app/{i}"), format!("value {i}")));
+    /// let mut outcomes = dht.put_many(values);
+    /// while let Some((key, outcome)) = outcomes.next().await {
+    ///     if let Err(error) = outcome {
+    ///         println!("{key:?}: {error}");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn put_many<K: Into<RecordKey>, V: AsRef<[u8]>>(
+        &self,
+        values: impl IntoIterator<Item = (K, V)>,
+    ) -> impl Stream<Item = (RecordKey, Result<Published, QueryError>)> {
+        self.many(values.into_iter().map(|(key, value)| (key.into(), value)), |dht, (key, value)| {
+            (key.clone(), dht.put(key, value))
+        })
+    }
+
+    /// Announces that this node provides the content of many keys, as [`put_many`](DhtHandle::put_many) puts values.
+    ///
+    /// ```no_run
+    /// # use futures::StreamExt;
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle, multihashes: Vec<Vec<u8>>) {
+    /// let announced = dht.provide_many(multihashes).filter(|(_, outcome)| std::future::ready(outcome.is_ok()));
+    /// println!("{} were announced", announced.count().await);
+    /// # }
+    /// ```
+    pub fn provide_many<K: Into<RecordKey>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> impl Stream<Item = (RecordKey, Result<Published, QueryError>)> {
+        self.many(keys.into_iter().map(Into::into), |dht, key: RecordKey| (key.clone(), dht.provide(key)))
+    }
+
     /// Removes a value that this node keeps; ends once the store has removed it. The copies that other peers hold
     /// expire in their time.
     ///
@@ -170,7 +268,7 @@ impl DhtHandle {
         self.query(Operation::FindPeer { peer })
     }
 
-    /// Finds the k peers closest to a key: any bytes, or a peer id's (`peer.to_bytes()`).
+    /// Finds the k peers closest to a key: any bytes, or a peer id.
     ///
     /// ```no_run
     /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
@@ -265,6 +363,59 @@ impl DhtHandle {
         self.inspect(Dht::routing_snapshot)
     }
 
+    /// The peers of the routing table closest to a key, nearest first, at most `count`. Asks nobody: see
+    /// [`closest_peers`](DhtHandle::closest_peers) for those that the table does not hold.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// for peer in dht.nearest("/my-app/greeting", 3).await? {
+    ///     println!("{} at {:?}", peer.id, peer.addrs);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn nearest(&self, key: impl Into<RecordKey>, count: usize) -> Query<Vec<PeerRecord>> {
+        let key = key.into().key();
+        self.inspect(move |dht| dht.nearest(&key, count))
+    }
+
+    /// Whether this node is among the k nodes closest to a key, as far as it knows, and so should hold the records under
+    /// it. True while fewer than k peers are known.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// if dht.is_near("/my-app/greeting").await? {
+    ///     println!("this node should hold it");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn is_near(&self, key: impl Into<RecordKey>) -> Query<bool> {
+        let key = key.into().key();
+        self.inspect(move |dht| dht.is_near(&key))
+    }
+
+    /// The distance from its own key within which this node is among the k nodes closest to every key, as far as it
+    /// knows. Farther away [`is_near`](DhtHandle::is_near) decides key by key.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// println!("{:.4} % of the keyspace", 100.0 * dht.responsibility().await?.as_fraction());
+    /// # Ok(()) }
+    /// ```
+    pub fn responsibility(&self) -> Query<Distance> {
+        self.inspect(Dht::responsibility)
+    }
+
+    /// Whether this node serves others now.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// println!("a {}", dht.mode().await?);
+    /// # Ok(()) }
+    /// ```
+    pub fn mode(&self) -> Query<Mode> {
+        self.inspect(Dht::mode)
+    }
+
     /// The queries that run now, those of the node itself included.
     ///
     /// ```no_run
@@ -290,6 +441,38 @@ impl DhtHandle {
         self.inspect(|dht| dht.stats().clone())
     }
 
+    /// Waits until the routing table holds a peer, so that operations have someone to ask. Does not join the network by
+    /// itself: [`bootstrap`](DhtHandle::bootstrap) does, and so does a node that was told of peers.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// dht.ready().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn ready(&self) -> Query<()> {
+        Query::of(self.sender.clone().ready())
+    }
+
+    /// The events of this node from now on: addresses that were refused, values that were stored here, peers that broke
+    /// a rule, and more. Each call has a stream of its own; the driver's own events, as those of a swarm, stay as they
+    /// are.
+    ///
+    /// ```no_run
+    /// # use futures::StreamExt;
+    /// # use libp2p_kad_dht::core::Event;
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let mut events = dht.events().await?;
+    /// while let Some(event) = events.next().await {
+    ///     if let Event::AddrsRefused { peer, addrs } = event {
+    ///         println!("{peer} is not dialled at {addrs:?}");
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn events(&self) -> Query<Events> {
+        Query::of(self.sender.clone().listen())
+    }
+
     /// The node itself: its peer id, and the addresses at which it says that it can be reached.
     ///
     /// ```no_run
@@ -300,6 +483,19 @@ impl DhtHandle {
     /// ```
     pub fn local(&self) -> Query<PeerRecord> {
         self.inspect(|dht| PeerRecord::from(&**dht.local()))
+    }
+
+    fn many<I>(
+        &self,
+        items: impl Iterator<Item = I>,
+        publish: impl Fn(&DhtHandle, I) -> (RecordKey, Query<Published>),
+    ) -> impl Stream<Item = (RecordKey, Result<Published, QueryError>)> {
+        let dht = self.clone();
+        let queries = items.map(move |item| {
+            let (key, query) = publish(&dht, item);
+            async move { (key, query.batched().await) }
+        });
+        stream::iter(queries).buffer_unordered(MAX_BATCH)
     }
 
     fn query<T: TryFrom<Answer, Error = Answer> + 'static>(&self, operation: Operation) -> Query<T> {

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::stream::{PollNext, Stream, StreamExt as _, select_with_strategy};
+use libp2p_identity::PeerId;
 
 use super::channel::{CommandSender, NewQuery, Reports};
 use crate::core::{
@@ -151,6 +152,17 @@ impl<T: NetworkResult> Query<T> {
         self.set(|start| start.options.timeout = Some(timeout))
     }
 
+    /// Does its own work although an equal query runs. Otherwise both share one lookup and end with one result, and each
+    /// keeps its own time limit; dropping one leaves the other alone.
+    pub fn unshared(self) -> Query<T> {
+        self.set(|start| start.options.unshared = true)
+    }
+
+    /// Asks these peers alone.
+    pub(super) fn only(self, peers: impl IntoIterator<Item = PeerId>) -> Query<T> {
+        self.set(|start| start.options.only = Some(peers.into_iter().collect()))
+    }
+
     /// The same query with its steps: which peers are asked, which answer, how close they are.
     pub fn with_progress(self) -> Watched<T> {
         let (sender, steps) = async_channel::bounded(MAX_UNREAD_STEPS);
@@ -161,9 +173,10 @@ impl<T: NetworkResult> Query<T> {
 impl Query<Found> {
     /// Waits until this many peers were found to hold a valid value, this node included, and gives the best of these;
     /// in place of the [configured number](crate::core::config::RecordConfig::read_quorum). [`Found::holders`] says
-    /// which hold that very value. A majority is one of k, however few nodes the network has.
+    /// which hold that very value. A majority is one of k, however few nodes the network has; where the peers are
+    /// named, one of these.
     pub fn quorum(self, quorum: Quorum) -> Query<Found> {
-        self.set(|start| start.options.quorum = Some(quorum))
+        self.set(|start| (start.options.quorum, start.options.thorough) = (Some(quorum), false))
     }
 }
 
@@ -182,8 +195,15 @@ impl Query<Published> {
         self.set(|start| start.options.expires_in = Some(time))
     }
 
-    /// Whether this node keeps a value that is put, and announces it again. Default: true. Otherwise the value expires
-    /// at the peers that took it when its time has passed. Does not apply to a provide, which is always kept here.
+    /// Sends the record out with others that are put or provided at about the same time: they share the search for their
+    /// closest peers. See [`DhtHandle::put_many`](super::DhtHandle::put_many).
+    pub fn batched(self) -> Query<Published> {
+        self.set(|start| start.options.batched = true)
+    }
+
+    /// Whether this node keeps a value that is put, and announces it again. Default: true, and false where the peers are
+    /// named. Otherwise the value expires at the peers that took it when its time has passed. A provide to the k closest
+    /// is always kept here.
     pub fn keep(self, keep: bool) -> Query<Published> {
         self.set(|start| start.options.not_kept = !keep)
     }

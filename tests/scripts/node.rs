@@ -123,12 +123,15 @@ impl Node {
     }
 
     fn start(&mut self, verb: &str, words: &Words<'_>) {
-        words.only(&["quorum", "limit", "timeout"]);
+        words.only(&["quorum", "limit", "timeout", "only"]);
         let mut options = QueryOptions::default();
         options.quorum = words.quorum("quorum");
         options.timeout = words.time("timeout");
         options.limit = words.number("limit");
         options.progress = words.has("progress");
+        options.thorough = words.has("thorough");
+        options.not_kept = words.has("unkept");
+        options.only = words.option("only").map(|only| only.split(',').map(|bits| self.names.peer(bits)).collect());
         let operation = match verb {
             "get" => Operation::Get { key: self.names.key(words.at(1)) },
             "stop" => Operation::StopProviding { key: self.names.key(words.at(1)) },

@@ -112,6 +112,11 @@ impl DhtConfig {
         Some(self.maintenance.announce_interval.or(auto)?.min(ttl / 4 * 3))
     }
 
+    /// Whether the node announces its own records of its own accord.
+    pub(crate) fn announces(&self) -> bool {
+        self.announce_interval().is_some() || self.region_interval().is_some()
+    }
+
     /// The interval at which the node looks for new peers among the closest to its own records: at least four times
     /// between two announcements to all of them.
     pub(crate) fn region_interval(&self) -> Option<Duration> {

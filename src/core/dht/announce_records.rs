@@ -81,10 +81,11 @@ impl Dht {
                     self.on_run_ended(run, *region);
                 }
             }
-            Machine::Publish(publish) if publish.kept => {
+            Machine::Publish(publish) if publish.kept && publish.batched().is_none() => {
                 if let Some(reached) = reached(result) {
                     let item = publish.item(self.time.date, &self.peers.local);
-                    self.on_announced(AnnouncementOutcome { item, reached, to_all: true, closest: None, newer: None });
+                    let (took, closest, newer) = (Vec::new(), None, None);
+                    self.on_announced(AnnouncementOutcome { item, reached, took, to_all: true, closest, newer });
                 }
             }
             _ => {}
@@ -93,6 +94,7 @@ impl Dht {
 
     fn on_run_ended(&mut self, run: Run, region: Region) {
         for mut outcome in region.outcomes() {
+            self.end_batched(&outcome);
             if let Some(newer) = outcome.newer.take() {
                 let _ = self.store_ops.put(self.time.date, Waiter::Adopt, newer);
                 continue;
@@ -104,6 +106,18 @@ impl Dht {
                     self.upkeep.own_records.on_announced_to(RecordId::of(&outcome.item), &outcome.reached);
                 }
                 Duty::Replicate => {}
+            }
+        }
+    }
+
+    /// The queries that left this record to the upkeep end.
+    fn end_batched(&mut self, outcome: &AnnouncementOutcome) {
+        for id in self.pool.batched(RecordId::of(&outcome.item)) {
+            if let Some(query) = self.pool.take(id)
+                && let Machine::Publish(publish) = &query.machine
+            {
+                let result = publish.announced(&self.cx(), outcome);
+                self.finish(self.time.now, query, result);
             }
         }
     }
@@ -149,6 +163,7 @@ impl Dht {
         if withdrawn {
             self.pool.publishing(&record).into_iter().for_each(|id| self.cancel(id));
         }
+        self.pool.on_changed(record.place);
         self.upkeep.on_changed(now, record);
         self.stop_announcements(&record, None);
         if withdrawn {
@@ -161,7 +176,7 @@ impl Dht {
 pub(super) fn changed_by(operation: &Operation, options: &QueryOptions) -> Option<(RecordId, bool)> {
     let (key, provider, withdrawn) = match operation {
         Operation::Put { key, .. } if !options.not_kept => (key, false, false),
-        Operation::Provide { key } => (key, true, false),
+        Operation::Provide { key } if !options.not_kept || options.only.is_none() => (key, true, false),
         Operation::Remove { key } => (key, false, true),
         Operation::StopProviding { key } => (key, true, true),
         _ => return None,

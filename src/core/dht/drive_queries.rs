@@ -5,6 +5,9 @@
 use super::send_requests::{DIAL_WAIT, EndedRequest};
 use super::*;
 
+/// Time for which a record waits for others that go out with it.
+const GATHER: Duration = Duration::from_millis(20);
+
 impl Dht {
     /// The view that a query has of the node.
     pub(super) fn cx(&self) -> Context<'_> {
@@ -39,9 +42,11 @@ impl Dht {
         self.pool.put(query);
         self.pass_waiting(now);
         for request in asked.iter().filter_map(|request| self.requests.get(*request)) {
-            if !request.is_with_driver() {
+            if !request.is_with_driver()
+                && let Some(query) = self.pool.get(id)
+            {
                 let event = QueryEvent::Progress(Progress::Queued { peer: *request.to.peer(), kind: request.kind() });
-                self.outputs.push_back(Output::Event(Event::QueryProgressed { id, event }));
+                report_to(&mut self.outputs, query, event);
             }
         }
     }
@@ -68,6 +73,9 @@ impl Dht {
         let mut events = Vec::new();
         query.machine.on_local(&self.cx(), done, &mut events);
         self.report_events(&query, &mut events);
+        if let Some(record) = query.machine.batched() {
+            self.upkeep.own_records.hasten(now + GATHER, record);
+        }
         self.advance(now, query);
     }
 
@@ -138,7 +146,7 @@ impl Dht {
         }
         query.machine.on_failure(to, tag, why);
         if query.progress {
-            self.report(query.id, QueryEvent::Progress(Progress::Failed { peer, why }));
+            report_to(&mut self.outputs, query, QueryEvent::Progress(Progress::Failed { peer, why }));
         }
     }
 
@@ -156,9 +164,12 @@ impl Dht {
         self.pass_waiting(now);
         self.on_bucket_visited(now, &query);
         let follow_up = query.machine.get().and_then(|get| get.follow_up.take());
-        self.end_joined(now, &query.machine, Some(&result));
+        self.end_followers(now, std::mem::take(&mut query.followers), &result);
+        if let Some(leader) = query.leader() {
+            self.on_follower_ended(leader, id);
+        }
         self.on_announcements_ended(id, query.machine, &result);
-        if query.by_app {
+        if query.by_app && !query.detached {
             self.announce_end(id, result);
         }
         if let Some(follow_up) = follow_up {
@@ -166,31 +177,47 @@ impl Dht {
         }
     }
 
-    /// A bootstrap has ended, with this result unless it was abandoned. The queries that joined it get the same result.
-    /// If the application cancelled it, or gave it too little time, there is no result to share: the first of them
-    /// takes its place.
-    fn end_joined(&mut self, now: Timestamp, machine: &Machine, result: Option<&Result<Answer, QueryError>>) {
-        if !matches!(machine, Machine::Bootstrap(_)) || self.pool.bootstrap().is_some() {
-            return;
+    /// Has a query end with an equal one that runs.
+    pub(super) fn join(&mut self, now: Timestamp, id: QueryId, leader: QueryId, options: &QueryOptions) {
+        let Some(running) = self.pool.get_mut(leader) else { return };
+        running.followers.push(id);
+        let last_report = running.machine.last_report();
+        let query = RunningQuery::new(Machine::Joined(leader), running.target, running.kind);
+        self.pool.insert(now, id, self.timeout(options), query);
+        if let Some(event) = last_report {
+            self.report(id, event);
         }
-        let joined = self.pool.joined();
-        match result {
-            Some(result) if !matches!(result, Err(QueryError::TimedOut { .. })) => {
-                for id in joined {
-                    if let Some(query) = self.pool.take(id) {
-                        self.finish(now, query, result.clone());
-                    }
-                }
-            }
-            _ => {
-                let Some(id) = joined.first().copied() else { return };
-                let rng = self.query_rng();
-                let Some(mut query) = self.pool.take(id) else { return };
-                query.machine = Machine::Bootstrap(Bootstrap::join(&self.cx(), rng));
-                self.refresh.join_started(id);
-                self.advance(now, query);
+    }
+
+    /// The call of a query that others joined has ended. The query goes on for those.
+    pub(super) fn end_call(&mut self, query: Box<RunningQuery>, result: Result<Answer, QueryError>) {
+        self.stats.on_query_end(query.kind, QueryEnd::of(&result), self.time.now.since(query.started));
+        self.announce_end(query.id, result);
+        self.pool.detach(query);
+    }
+
+    /// A query that joined this one has ended before it.
+    fn on_follower_ended(&mut self, leader: QueryId, follower: QueryId) {
+        let Some(query) = self.pool.get_mut(leader) else { return };
+        query.followers.retain(|id| *id != follower);
+        if query.detached && query.followers.is_empty() {
+            self.abandon(leader);
+        }
+    }
+
+    /// The queries that joined one end as it does.
+    fn end_followers(&mut self, now: Timestamp, followers: Vec<QueryId>, result: &Result<Answer, QueryError>) {
+        for id in followers {
+            if let Some(query) = self.pool.take(id) {
+                self.forget(now, &query, QueryEnd::of(result));
+                self.announce_end(id, result.clone());
             }
         }
+    }
+
+    /// The time limit of a query of the application.
+    pub(super) fn timeout(&self, options: &QueryOptions) -> Duration {
+        options.timeout.unwrap_or(self.config.lookup.query_timeout)
     }
 
     /// Carries out the work that a get leaves once its result is reported: under the id of the get, although the
@@ -235,7 +262,9 @@ impl Dht {
         self.pool.forget(query);
         self.window.forget(query.id);
         let took = now.since(query.started);
-        self.stats.on_query_end(query.kind, end, took);
+        if !query.detached {
+            self.stats.on_query_end(query.kind, end, took);
+        }
         spans::end_query(&query.span, end, took);
     }
 
@@ -244,9 +273,11 @@ impl Dht {
         self.refresh.abandoned(id);
         let (now, Some(query)) = (self.time.now, self.pool.take(id)) else { return };
         self.forget(now, &query, QueryEnd::Cancelled);
-        query.in_flight.into_iter().for_each(|request| self.give_up(request));
+        query.in_flight.iter().for_each(|request| self.give_up(*request));
         self.pass_waiting(now);
-        self.end_joined(now, &query.machine, None);
+        if let Machine::Joined(leader) = query.machine {
+            self.on_follower_ended(leader, id);
+        }
     }
 
     pub(super) fn announce_end(&mut self, id: QueryId, result: Result<Answer, QueryError>) {
@@ -266,9 +297,7 @@ impl Dht {
 
     fn report_events(&mut self, query: &RunningQuery, events: &mut Vec<QueryEvent>) {
         for event in events.drain(..) {
-            if query.by_app {
-                self.report(query.id, event);
-            }
+            report_to(&mut self.outputs, query, event);
         }
     }
 }

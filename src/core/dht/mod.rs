@@ -7,6 +7,7 @@ mod announce_records;
 mod contacts;
 mod drive_queries;
 mod inbound;
+mod nearness;
 mod refresh_table;
 mod send_requests;
 #[cfg(test)]
@@ -36,8 +37,7 @@ use super::message::{Kind, Misbehaviour, Request, RequestError, Response};
 use super::peers::AddrSource;
 use super::peers::Peers;
 use super::query::{
-    self, Bootstrap, Context, Find, FollowUp, Machine, PeerAnswer, QueryPool, QuerySnapshot, QueryStart, RunningQuery,
-    Step, trim,
+    self, Context, Find, FollowUp, Machine, PeerAnswer, QueryPool, QuerySnapshot, QueryStart, RunningQuery, Step, trim,
 };
 use super::requests::{Alarm, Begin, InFlight, Owner, Requests, Tag};
 use super::routing::{Admission, RoutingSnapshot};
@@ -159,7 +159,7 @@ impl Dht {
     ///
     /// [`Busy`] if as many queries run as the configuration allows, or if as many operations of the store are pending.
     /// All other errors come with the operation's [`QueryEvent::Finished`].
-    pub fn start(&mut self, now: Timestamp, operation: Operation, options: QueryOptions) -> Result<QueryId, Busy> {
+    pub fn start(&mut self, now: Timestamp, operation: Operation, mut options: QueryOptions) -> Result<QueryId, Busy> {
         let now = self.follow(now);
         self.make_way();
         let limit = &self.config.limit;
@@ -173,23 +173,27 @@ impl Dht {
         self.stats.queries_started += 1;
         let kind = operation.kind();
         let changed = announce_records::changed_by(&operation, &options);
-        let joins = matches!(operation, Operation::Bootstrap);
-        let started = if joins && self.pool.bootstrap().is_some() {
-            Ok((RunningQuery::new(Machine::Joined, *self.peers.local.key(), kind), None))
-        } else {
-            let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
-            let (store_ops, rng, waiter) = (&mut self.store_ops, &mut self.rng, Waiter::Query(id));
-            query::start(QueryStart { cx, store_ops, rng, waiter }, operation, &options)
-        };
-        match started {
+        let shared = if options.unshared { None } else { query::shared_key(&operation, self.peers.local.key()) };
+        if let Some(target) = shared
+            && let Some(leader) = self.pool.leader(kind, target, &options)
+        {
+            self.join(now, id, leader, &options);
+            self.end_refused(now);
+            return Ok(id);
+        }
+        let cx = Context::new(&self.time, &self.config, &self.peers, &self.rtt);
+        let (store_ops, rng, waiter) = (&mut self.store_ops, &mut self.rng, Waiter::Query(id));
+        match query::start(QueryStart { cx, store_ops, rng, waiter }, operation, &mut options) {
             Ok((mut query, local)) => {
                 if let Some((record, withdrawn)) = changed {
                     self.on_changed(now, record, withdrawn);
                 }
                 query.progress = options.progress;
-                let timeout = options.timeout.unwrap_or(self.config.lookup.query_timeout);
-                self.pool.insert(now, id, timeout, query);
-                if joins && self.pool.bootstrap() == Some(id) {
+                self.pool.insert(now, id, self.timeout(&options), query);
+                if shared.is_some() {
+                    self.pool.lead(id, options);
+                }
+                if kind == QueryKind::Bootstrap {
                     self.refresh.join_started(id);
                 }
                 match local {
@@ -222,11 +226,18 @@ impl Dht {
 
     /// Ends an operation early, with all its requests; idempotent. Has no effect on the node's own queries.
     pub fn cancel(&mut self, id: QueryId) {
-        if self.pool.get_mut(id).is_none_or(|query| !query.by_app) {
+        if self.pool.get(id).is_none_or(|query| !query.by_app || query.detached) {
             return;
         }
-        self.abandon(id);
-        self.announce_end(id, Err(QueryError::Cancelled));
+        match self.pool.take(id) {
+            Some(query) if !query.followers.is_empty() => self.end_call(query, Err(QueryError::Cancelled)),
+            Some(query) => {
+                self.pool.put(query);
+                self.abandon(id);
+                self.announce_end(id, Err(QueryError::Cancelled));
+            }
+            None => {}
+        }
         self.end_refused(self.time.now);
     }
 
@@ -391,5 +402,15 @@ impl Dht {
     pub fn admit_verified(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let now = self.follow(now);
         self.admit(now, &self.peers.filtered(contact));
+    }
+}
+
+/// Reports an event of a query to the application, also under the ids of those that joined it.
+fn report_to(outputs: &mut VecDeque<Output>, query: &RunningQuery, event: QueryEvent) {
+    for id in query.followers.iter().copied() {
+        outputs.push_back(Output::Event(Event::QueryProgressed { id, event: event.clone() }));
+    }
+    if query.by_app && !query.detached {
+        outputs.push_back(Output::Event(Event::QueryProgressed { id: query.id, event }));
     }
 }

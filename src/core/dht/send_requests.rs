@@ -45,12 +45,12 @@ impl Dht {
         let until = if by_app { None } else { Some(now + self.config.lookup.query_timeout) };
         let (of, parent) = query.as_ref().map_or((None, None), |(of, query)| (Some(*of), query.span.id()));
         let span = spans::request(of, parent, id, kind, to);
-        if let Some((of, query)) = query {
+        if let Some((_, query)) = query {
             query.report.requests += 1;
             if query.progress {
                 let shared_bits = query.target.common_prefix_len(to.key());
                 let progress = Progress::Asked { peer: *to.peer(), kind, shared_bits };
-                self.report(of, QueryEvent::Progress(progress));
+                report_to(&mut self.outputs, query, QueryEvent::Progress(progress));
             }
         }
         if self.requests.pass_to_driver(now, id, span, until) {
@@ -386,6 +386,23 @@ impl Dht {
 
     fn on_query_expired(&mut self, now: Timestamp, id: QueryId) {
         let Some(mut query) = self.pool.take(id) else { return };
+        if let Some(leader) = query.leader() {
+            // It has the result that the leader would have at this moment.
+            let Some(mut copy) = self.pool.get(leader).map(RunningQuery::copy) else { return };
+            copy.timeout = query.timeout;
+            let result = self.expired_result(&mut copy);
+            self.finish(now, query, result);
+        } else if query.followers.is_empty() {
+            let result = self.expired_result(&mut query);
+            self.finish(now, query, result);
+        } else {
+            let result = self.expired_result(&mut query.copy());
+            self.end_call(query, result);
+        }
+    }
+
+    /// The result of a query whose time is up; the query is of no use afterwards.
+    fn expired_result(&mut self, query: &mut RunningQuery) -> Result<Answer, QueryError> {
         // A request that the driver did not begin with is this node's failure, not the peer's.
         for request in query.in_flight.clone() {
             if let Some(open) = self.requests.get(request)
@@ -393,11 +410,11 @@ impl Dht {
                 && let Owner::Query(_, tag) = open.owner
             {
                 let to = Arc::clone(&open.to);
-                self.query_failed(&mut query, tag, &to, RequestError::Busy);
+                self.query_failed(query, tag, &to, RequestError::Busy);
             }
         }
         let cx = self.cx();
-        let result = query.machine.expire(&cx, &mut query.report).unwrap_or_else(|| {
+        query.machine.expire(&cx, &mut query.report).unwrap_or_else(|| {
             let report = &mut query.report;
             for request in query.in_flight.iter().filter_map(|id| self.requests.get(*id)) {
                 let peer = *request.to.peer();
@@ -408,8 +425,7 @@ impl Dht {
             let best = query.machine.get().and_then(|get| get.take_best(&cx)).map(Box::new);
             let timed_out = |report| QueryError::TimedOut { after: query.timeout, best, report };
             Err(QueryError::overloaded(Box::new(std::mem::take(report))).unwrap_or_else(timed_out))
-        });
-        self.finish(now, query, result);
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use multiaddr::{Multiaddr, Protocol};
 
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
+use crate::core::key::Key;
 use crate::core::message::{Kind, RequestError};
 use crate::core::record::Record;
 use crate::core::store::Item;
@@ -311,6 +312,12 @@ impl PeerRecord {
 impl From<&Contact> for PeerRecord {
     fn from(contact: &Contact) -> PeerRecord {
         PeerRecord { id: *contact.peer(), addrs: contact.addrs().collect() }
+    }
+}
+
+impl From<&PeerRecord> for Key {
+    fn from(peer: &PeerRecord) -> Key {
+        Key::from(&peer.id)
     }
 }
 

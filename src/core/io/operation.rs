@@ -61,8 +61,7 @@ pub enum Operation {
         key: RecordKey,
     },
     /// Join the network: look up this node's own key, then a key in every bucket farther away than the closest
-    /// neighbour. A bootstrap that is started while another runs ends with it, with the same result, and reports no
-    /// steps of its own.
+    /// neighbour. A bootstrap that is started while another runs joins it, whatever the options of either.
     Bootstrap,
     /// List what is kept here, a page at a time, in order of the keyspace.
     Records {
@@ -163,7 +162,7 @@ impl fmt::Display for QueryKind {
 /// # use libp2p_kad_dht::{QueryOptions, Quorum};
 /// let options = QueryOptions::default().with_timeout(std::time::Duration::from_secs(5)).with_quorum(Quorum::Majority);
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueryOptions {
     /// The time limit of the whole query. Default: [`LookupConfig::query_timeout`](crate::core::config::LookupConfig).
@@ -186,8 +185,22 @@ pub struct QueryOptions {
     /// [`RecordConfig::value_ttl`](crate::core::config::RecordConfig) more.
     pub expires_in: Option<Duration>,
     /// Whether a put leaves the value out of this node's own store: then it is not announced again either, and expires
-    /// at the peers that took it. Default: it is kept here.
+    /// at the peers that took it. The same for a provide [to named peers](QueryOptions::only); any other is kept.
+    /// Default: it is kept here.
     pub not_kept: bool,
+    /// The peers that a get, a search for providers, a put or a provide asks, and no others: there is no lookup, and
+    /// what the peers name is not followed. Their addresses are those that the node knows. Ten times k at most, and none
+    /// is replaced. A get reads no value of this node's own then, and corrects none. Default: the k closest to the key.
+    pub only: Option<Vec<PeerId>>,
+    /// Whether a put or a provide goes out with others: records that are put at about the same time and close together in
+    /// the keyspace share the search for their closest peers. It takes a moment longer, and the report has no requests
+    /// and names no peer that failed. For what this node keeps and announces; any other goes out alone. Default: alone.
+    pub batched: bool,
+    /// Whether the query does its own work although an equal one runs: the same operation for the same key with the same
+    /// options. Default: it joins that one, and both end with one result. Each has its own time limit, and cancelling
+    /// one leaves the other alone. A query that joins misses the steps made before, and a get that starts after a change
+    /// of what this node keeps joins none that started before it. What changes something is never shared.
+    pub unshared: bool,
     /// Whether to report each step.
     pub progress: bool,
 }
@@ -239,6 +252,27 @@ impl QueryOptions {
     #[must_use]
     pub fn with_keep(mut self, keep: bool) -> QueryOptions {
         self.not_kept = !keep;
+        self
+    }
+
+    /// Sets the peers that are asked, without a lookup.
+    #[must_use]
+    pub fn with_only(mut self, peers: impl IntoIterator<Item = PeerId>) -> QueryOptions {
+        self.only = Some(peers.into_iter().collect());
+        self
+    }
+
+    /// Makes a put or a provide go out with others.
+    #[must_use]
+    pub fn with_batching(mut self) -> QueryOptions {
+        self.batched = true;
+        self
+    }
+
+    /// Makes the query do its own work although an equal one runs.
+    #[must_use]
+    pub fn with_own_work(mut self) -> QueryOptions {
+        self.unshared = true;
         self
     }
 

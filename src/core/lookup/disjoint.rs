@@ -32,7 +32,7 @@ use super::{Lateness, Next, Shape};
 use crate::core::contact::Contact;
 use crate::core::key::{Distance, Key};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Disjoint {
     target: Key,
     shape: Shape,
@@ -48,7 +48,7 @@ pub(crate) struct Disjoint {
     late: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Claim {
     path: usize,
     state: PeerState,

@@ -42,7 +42,7 @@ impl From<Lateness> for PeerState {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LookupPeer {
     pub(crate) contact: Arc<Contact>,
     pub(crate) state: PeerState,
@@ -64,7 +64,7 @@ const CHANCES: u8 = 2;
 const DOUBT: i32 = 2;
 
 /// The peers that a lookup knows, by distance.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Frontier {
     pub(super) target: Key,
     peers: BTreeMap<Distance, LookupPeer>,

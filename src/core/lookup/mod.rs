@@ -34,6 +34,8 @@ pub(crate) struct Shape {
     pub(crate) frontier: usize,
     /// Whether the lookup stops believing an answer whose peers fail, and skips the peers that only this answer named.
     pub(crate) wary: bool,
+    /// Whether the lookup asks its first peers alone, and follows no answer.
+    pub(crate) closed: bool,
 }
 
 /// The lateness of an outstanding answer, compared with the time of earlier answers.
@@ -57,7 +59,7 @@ pub(crate) enum Next {
 }
 
 /// An iterative lookup.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Lookup {
     Single(Path),
     Disjoint(Disjoint),
@@ -171,6 +173,11 @@ impl Lookup {
         if let Lookup::Single(path) = self {
             path.on_refused(key);
         }
+    }
+
+    /// Whether it asks its first peers alone.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self, Lookup::Single(path) if path.is_closed())
     }
 
     /// Number of known peers that were not asked.

@@ -24,7 +24,7 @@ use crate::core::contact::Contact;
 use crate::core::key::{Distance, Key};
 
 /// A lookup along one path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Path {
     shape: Shape,
     frontier: Frontier,
@@ -68,7 +68,7 @@ impl Path {
             return 0;
         }
         let nearest = self.frontier.nearest().copied();
-        let news = self.add_named(from, closer);
+        let news = if self.shape.closed { 0 } else { self.add_named(from, closer) };
         if self.frontier.nearest().copied() == nearest {
             self.widen();
         } else {
@@ -143,6 +143,10 @@ impl Path {
 
     pub(crate) fn referrers(&self, key: &Key) -> Vec<Key> {
         self.frontier.referrers(key).collect()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shape.closed
     }
 
     pub(crate) fn unasked(&self) -> usize {

@@ -6,7 +6,8 @@ use libp2p_identity::PeerId;
 
 use super::*;
 
-const SHAPE: Shape = Shape { count: 3, parallelism: 2, resiliency: 1, paths: 1, spare: 0, frontier: 100, wary: false };
+const SHAPE: Shape =
+    Shape { count: 3, parallelism: 2, resiliency: 1, paths: 1, spare: 0, frontier: 100, wary: false, closed: false };
 
 fn contact(bits: &str) -> Arc<Contact> {
     Contact::with_key(PeerId::random(), Key::from_bits(bits), [])
@@ -47,7 +48,16 @@ fn asks_the_nearest_first_and_follows_what_is_named() {
 #[test]
 fn after_the_search_the_rest_of_the_k_closest_is_asked_at_once() {
     let peers: Vec<_> = ["0001", "0010", "0011", "0100", "0101"].map(contact).to_vec();
-    let shape = Shape { count: 4, parallelism: 1, resiliency: 1, paths: 1, spare: 0, frontier: 100, wary: false };
+    let shape = Shape {
+        count: 4,
+        parallelism: 1,
+        resiliency: 1,
+        paths: 1,
+        spare: 0,
+        frontier: 100,
+        wary: false,
+        closed: false,
+    };
     let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
     assert_eq!(asked(&mut lookup), peers[..1]);
     lookup.on_answer(peers[0].key(), &[]);
@@ -118,7 +128,16 @@ fn spare_peers_are_asked_beyond_the_k_closest_when_the_search_is_over() {
 #[test]
 fn the_search_widens_without_progress_and_never_beyond_alpha() {
     let peers: Vec<_> = (1..30).map(|i| contact(&format!("1{i:08b}"))).collect();
-    let shape = Shape { count: 20, parallelism: 4, resiliency: 2, paths: 1, spare: 0, frontier: 100, wary: false };
+    let shape = Shape {
+        count: 20,
+        parallelism: 4,
+        resiliency: 2,
+        paths: 1,
+        spare: 0,
+        frontier: 100,
+        wary: false,
+        closed: false,
+    };
     let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
     let mut in_flight = asked(&mut lookup);
     assert_eq!(in_flight.len(), 2);
@@ -197,8 +216,16 @@ fn ends_of_peers_never_asked_change_nothing() {
 mod along_several_paths {
     use super::*;
 
-    const TWO: Shape =
-        Shape { count: 4, parallelism: 4, resiliency: 1, paths: 2, spare: 0, frontier: 100, wary: false };
+    const TWO: Shape = Shape {
+        count: 4,
+        parallelism: 4,
+        resiliency: 1,
+        paths: 2,
+        spare: 0,
+        frontier: 100,
+        wary: false,
+        closed: false,
+    };
 
     /// Answers every request with the peers that `names` returns, until the lookup is done. Returns the peers that were
     /// asked.

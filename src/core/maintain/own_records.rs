@@ -11,6 +11,9 @@
 //! failures. So a record that every peer refuses costs one lookup an hour in the end, and delays no other. All this
 //! takes about 350 bytes for each own record, and the application alone decides how many there are.
 //!
+//! A record that the application has batched is due at once, with all that are put at about the same time; its query
+//! ends with the announcement.
+//!
 //! 3,000 records that were published without peers are announced within two minutes of the first peer. *Dropped:* a
 //! sweep over own records with lists beside it of what failed and what is new; announcing everything after a restart,
 //! 20,000 messages for 1,000 records of which ten are due; and waiting for 22 h, which loses records whose holders left
@@ -54,6 +57,8 @@ pub(crate) struct OwnRecords {
     /// No page is read before this.
     not_before: Timestamp,
     reading: Option<Reading>,
+    /// The records that are due once that page is read: no more than the application puts meanwhile.
+    hastened: Vec<(Timestamp, RecordId)>,
 }
 
 /// The reason why a page is being read.
@@ -96,6 +101,7 @@ impl OwnRecords {
             unread: if restored && cycle.is_some() { Some(None) } else { None },
             not_before: Timestamp::ZERO,
             reading: None,
+            hastened: Vec::new(),
         }
     }
 
@@ -132,6 +138,14 @@ impl OwnRecords {
         depth: u32,
         page: Option<Vec<Item>>,
     ) -> Vec<Announcement> {
+        let announcements = self.take_page(time, local, depth, page);
+        for (at, id) in std::mem::take(&mut self.hastened) {
+            self.hasten(at, id);
+        }
+        announcements
+    }
+
+    fn take_page(&mut self, time: &NodeTime, local: &Key, depth: u32, page: Option<Vec<Item>>) -> Vec<Announcement> {
         let (Some(cycle), Some(reading)) = (self.cycle, self.reading.take()) else { return Vec::new() };
         let Some(page) = page else {
             self.not_before = time.now + PAUSE;
@@ -258,6 +272,15 @@ impl OwnRecords {
     pub(super) fn on_changed(&mut self, now: Timestamp, id: RecordId) {
         if self.cycle.is_some() {
             self.schedule_unannounced(id, now + PAUSE, 0);
+        }
+    }
+
+    /// A record that no peer has is due at this time, or after the page that is being read, which may lack it.
+    pub(crate) fn hasten(&mut self, at: Timestamp, id: RecordId) {
+        if self.reading.is_some() {
+            self.hastened.push((at, id));
+        } else if self.records.contains_key(&id) {
+            self.schedule(id, at);
         }
     }
 

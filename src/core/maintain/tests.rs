@@ -124,7 +124,8 @@ fn a_page_of_a_region_ends_with_it() {
 }
 
 fn ended(item: Item, to_all: bool, reached: &[u64], closest: Option<&[u64]>) -> AnnouncementOutcome {
-    AnnouncementOutcome { item, to_all, reached: reached.to_vec(), closest: closest.map(<[u64]>::to_vec), newer: None }
+    let (reached, closest) = (reached.to_vec(), closest.map(<[u64]>::to_vec));
+    AnnouncementOutcome { item, to_all, reached, took: Vec::new(), closest, newer: None }
 }
 
 fn own(config: &DhtConfig, kept: bool) -> OwnRecords {

@@ -109,10 +109,20 @@ impl Peers {
         sender.group = self.table.seen_group(peer).map(IpGroup::id);
         let closest = self.table.closest(key, k, |_, _| true);
         sender.holder = closest.iter().any(|near| near.key() == place);
+        sender.near = self.is_among(&closest, key, k);
+        sender
+    }
+
+    /// Whether this node is one of the k closest to a key.
+    pub(crate) fn is_near(&self, key: &Key, k: usize) -> bool {
+        self.is_among(&self.table.closest(key, k, |_, _| true), key, k)
+    }
+
+    /// Whether this node is nearer to a key than the last of the k closest peers, if there are k.
+    fn is_among(&self, closest: &[Arc<Contact>], key: &Key, k: usize) -> bool {
         let farthest = if closest.len() < k { None } else { closest.last() };
         let distance = self.local.key().distance(key);
-        sender.near = farthest.is_none_or(|farthest| distance < farthest.key().distance(key));
-        sender
+        farthest.is_none_or(|farthest| distance < farthest.key().distance(key))
     }
 
     /// Whether a connected peer is worth a try: it says that it serves our protocol or, in a network without identify,

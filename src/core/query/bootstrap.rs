@@ -20,7 +20,7 @@ use crate::core::requests::Tag;
 /// Maximum number of lookups at a time. Source: enough to hide a slow one, few enough not to be a burst.
 const MAX_LOOKUPS: usize = 3;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bootstrap {
     rng: ChaCha8Rng,
     lookups: Vec<RefreshLookup>,
@@ -32,7 +32,7 @@ pub(crate) struct Bootstrap {
     next_tag: u16,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RefreshLookup {
     tag: Tag,
     target: RefreshTarget,

@@ -5,12 +5,15 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use libp2p_identity::PeerId;
+
 use crate::core::config::DhtConfig;
 use crate::core::contact::Contact;
-use crate::core::io::PeerRecord;
+use crate::core::io::{PeerRecord, QueryOptions};
 use crate::core::key::{Distance, Key};
 use crate::core::lookup::{Lookup, Shape};
 use crate::core::peers::Peers;
+use crate::core::quorum::Quorum;
 use crate::core::rtt::RttEstimator;
 use crate::core::time::{NodeTime, Timestamp};
 
@@ -36,6 +39,35 @@ impl<'a> Context<'a> {
     pub(crate) fn lookup(&self, target: Key, count: usize, paths: Option<NonZeroUsize>) -> Lookup {
         let seeds = self.peers.seeds(self.now, &target, count.saturating_mul(2));
         self.lookup_from(target, count, paths, &seeds, false)
+    }
+
+    /// The lookup of a query: for the k closest peers, or of the peers that its options name.
+    pub(crate) fn lookup_for(&self, target: Key, options: &QueryOptions) -> Lookup {
+        let Some(only) = &options.only else { return self.lookup(target, self.replication(), options.paths) };
+        let count = only.len();
+        let shape = Shape {
+            count,
+            parallelism: count,
+            resiliency: count,
+            paths: 1,
+            spare: 0,
+            frontier: count,
+            wary: false,
+            closed: true,
+        };
+        Lookup::new(target, &self.contacts(only), shape)
+    }
+
+    /// These peers, each with the addresses that this node knows.
+    pub(crate) fn contacts(&self, peers: &[PeerId]) -> Vec<Arc<Contact>> {
+        let contact = |peer: &PeerId| self.peers.contact(peer).unwrap_or_else(|| Contact::new(*peer, []));
+        peers.iter().map(contact).collect()
+    }
+
+    /// The number of peers that a quorum is of: those that the options name, else k.
+    pub(crate) fn quorum(&self, quorum: Quorum, options: &QueryOptions) -> NonZeroUsize {
+        let named = options.only.as_ref().and_then(|only| NonZeroUsize::new(only.len()));
+        quorum.of(named.unwrap_or(self.config.lookup.replication))
     }
 
     /// A lookup along one path that also starts from the `known` peers, and ends when the `answers` nearest peers have
@@ -74,6 +106,7 @@ impl<'a> Context<'a> {
             spare: self.rtt.failing_of(count),
             frontier: self.config.limit.frontier.max(count),
             wary,
+            closed: false,
         };
         Lookup::new(target, seeds, shape)
     }

@@ -53,7 +53,7 @@ pub(crate) struct Read<'a> {
 }
 
 /// The work that a get leaves to be done.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct FollowUp {
     /// The value for this node's own store: to replace an older one, or to keep if this node is a server.
     pub(crate) keep: Option<Record>,
@@ -156,7 +156,7 @@ fn copy_ttl(remaining: Duration, nearer: f64, k: usize) -> Duration {
 }
 
 /// Sends the best value of a get to the peers that lack it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Correct {
     to_send: Vec<(Arc<Contact>, Request)>,
     waiting: usize,
@@ -220,7 +220,16 @@ mod tests {
         let peers = Peers::new(at(0xff), &config);
         let rtt = RttEstimator::default();
         let cx = Context::new(&NodeTime::new(NOW), &config, &peers, &rtt);
-        let shape = Shape { count: 4, parallelism: 99, resiliency: 3, paths: 1, spare: 0, frontier: 512, wary: false };
+        let shape = Shape {
+            count: 4,
+            parallelism: 99,
+            resiliency: 3,
+            paths: 1,
+            spare: 0,
+            frontier: 512,
+            wary: false,
+            closed: false,
+        };
         let mut lookup = Lookup::new(best().key.key(), heard, shape);
         while let crate::core::lookup::Next::Ask(peer) = lookup.next() {
             match peer.is_among(invalid) {

@@ -18,7 +18,7 @@ use crate::core::key::{Distance, Key};
 const GRAIN: u32 = 4;
 
 /// The joint result of several lookups.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Coverage {
     /// The peers that are not known to be dead.
     peers: BTreeMap<Key, Arc<Contact>>,

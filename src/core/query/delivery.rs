@@ -15,7 +15,7 @@ use crate::core::message::{Request, RequestError};
 /// Maximum number of peers addressed in all, as a multiple of k.
 const ATTEMPTS: usize = 2;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     request: Request,
     wanted: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Delivery {
     addressed: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Target {
     contact: Arc<Contact>,
     state: TargetState,

@@ -22,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::coverage::Coverage;
-use super::{Context, LOOKUP, Step, find_node, lookup_step, take, unanswered};
+use super::{Context, LOOKUP, MAX_TIMES_K, Step, find_node, lookup_step, take, unanswered};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, ClosestPeers, Evidence, FoundPeer, QueryOptions};
@@ -32,7 +32,7 @@ use crate::core::message::RequestError;
 use crate::core::preimage;
 use crate::core::requests::Tag;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Find {
     pub(super) lookup: Lookup,
     target: Key,
@@ -42,7 +42,7 @@ pub(crate) struct Find {
     wanted: SearchGoal,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum SearchGoal {
     /// The closest peers; with the results of the lookups so far if more than k are wanted.
     Closest(Option<Box<Beyond>>),
@@ -52,7 +52,7 @@ enum SearchGoal {
 }
 
 /// The search for more closest peers than one lookup finds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Beyond {
     key: Key,
     limit: usize,
@@ -62,8 +62,6 @@ struct Beyond {
     left: usize,
 }
 
-/// Maximum number of closest peers that can be asked for, as a multiple of k. Source: what a page for people shows.
-const MAX_TIMES_K: usize = 10;
 /// Maximum number of lookups for each k peers wanted. Source: two are usual; a region of the keyspace whose peers all
 /// fail must not be searched forever.
 const LOOKUPS: usize = 8;

@@ -27,7 +27,7 @@ use crate::core::store_ops::received;
 use crate::core::time::Timestamp;
 use crate::core::validate::Candidate;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct GetValue {
     key: RecordKey,
     pub(super) lookup: Lookup,
@@ -50,7 +50,7 @@ pub(crate) struct GetValue {
     pub(crate) follow_up: Option<FollowUp>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct BestValue {
     record: Record,
     /// The first peer that had it; `None` for this node.
@@ -73,16 +73,15 @@ impl BestValue {
 }
 
 impl GetValue {
-    /// The caller reads the store for `key` and reports by `on_local`.
+    /// The caller reads the store for `key` and reports by `on_local`, unless the options name the peers to ask.
     pub(crate) fn new(cx: &Context<'_>, key: RecordKey, options: &QueryOptions) -> GetValue {
-        let quorum = options.quorum.unwrap_or(cx.config.record.read_quorum).of(cx.config.lookup.replication);
-        let lookup = cx.lookup(key.key(), cx.replication(), options.paths);
+        let lookup = cx.lookup_for(key.key(), options);
         GetValue {
             key,
+            local: lookup.is_closed().then_some(Ok(())),
             lookup,
-            quorum,
+            quorum: cx.quorum(options.quorum.unwrap_or(cx.config.record.read_quorum), options),
             thorough: options.thorough,
-            local: None,
             held_here: false,
             best: None,
             held: 0,
@@ -152,6 +151,11 @@ impl GetValue {
     /// The query's time is up. A thorough get may have found its quorum of holders long before.
     pub(crate) fn expire(&mut self, cx: &Context<'_>, report: &mut Report) -> Option<Result<Answer, QueryError>> {
         (self.best.is_some() && self.reached() >= self.quorum.get()).then(|| self.finish(cx, report))
+    }
+
+    /// The best value so far.
+    pub(crate) fn best(&self) -> Option<Record> {
+        self.best.as_ref().map(BestValue::reported)
     }
 
     pub(crate) fn take_best(&mut self, cx: &Context<'_>) -> Option<Record> {
@@ -231,7 +235,8 @@ impl GetValue {
             lacked_here: best.from.is_some() && self.local == Some(Ok(())),
             older_here: best.from.is_some() && self.held_here,
         };
-        self.follow_up = Some(FollowUp::of(cx, &read));
+        // Peers that the application named say nothing about what the k closest hold.
+        self.follow_up = (!self.lookup.is_closed()).then(|| FollowUp::of(cx, &read));
         Some(best)
     }
 

@@ -16,6 +16,7 @@ mod publish;
 mod region;
 mod trim;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -48,6 +49,9 @@ use super::store::{Done, Op, OpOutput, Scan};
 use super::store_ops::{StoreOps, Waiter};
 use super::time::Timestamp;
 
+/// Maximum number of peers that a query can be asked to find, or to ask, as a multiple of k. Source: what a page for
+/// people shows.
+const MAX_TIMES_K: usize = 10;
 /// The requests of a query's lookup.
 const LOOKUP: Tag = Tag(0);
 /// The requests that deliver a record.
@@ -82,10 +86,11 @@ impl QueryStart<'_> {
 pub(crate) fn start(
     mut with: QueryStart<'_>,
     operation: Operation,
-    options: &QueryOptions,
+    options: &mut QueryOptions,
 ) -> Result<(RunningQuery, Option<Done>), QueryError> {
     let (cx, kind) = (with.cx, operation.kind());
     let local_key = *cx.peers.local.key();
+    check_only(&cx, options)?;
     let (machine, target, local) = match operation {
         Operation::ClosestPeers { key } => {
             check_key(&key, MAX_KEY_LEN)?;
@@ -95,7 +100,8 @@ pub(crate) fn start(
         Operation::FindPeer { peer } => (Machine::Find(Find::peer(&cx, peer, options)), Key::from(&peer), None),
         Operation::Get { key } => {
             check_key(key.as_bytes(), MAX_KEY_LEN)?;
-            let (target, local) = (key.key(), with.run(Op::Get(key.clone())));
+            let get = Op::Get(key.clone());
+            let (target, local) = (key.key(), if options.only.is_none() { with.run(get) } else { None });
             (Machine::GetValue(Box::new(GetValue::new(&cx, key, options))), target, local)
         }
         Operation::Put { key, value } => {
@@ -112,7 +118,8 @@ pub(crate) fn start(
         }
         Operation::Providers { key } => {
             check_key(key.as_bytes(), MAX_PROVIDER_KEY_LEN)?;
-            let (target, local) = (key.key(), with.run(Op::Providers(key.clone())));
+            let held = Op::Providers(key.clone());
+            let (target, local) = (key.key(), if options.only.is_none() { with.run(held) } else { None });
             (Machine::Providers(FindProviders::new(&cx, key, options, with.rng())), target, local)
         }
         Operation::Bootstrap => (Machine::Bootstrap(Bootstrap::join(&cx, with.rng())), local_key, None),
@@ -126,6 +133,29 @@ pub(crate) fn start(
         }
     };
     Ok((RunningQuery::new(machine, target, kind), local))
+}
+
+/// The key under which equal operations are one query; `None` for an operation that changes something, or asks no peer.
+pub(crate) fn shared_key(operation: &Operation, local: &Key) -> Option<Key> {
+    match operation {
+        Operation::ClosestPeers { key } => Some(Key::hash(key)),
+        Operation::FindPeer { peer } => Some(Key::from(peer)),
+        Operation::Get { key } | Operation::Providers { key } => Some(key.key()),
+        Operation::Bootstrap => Some(*local),
+        _ => None,
+    }
+}
+
+/// Leaves each of the named peers once, and this node out.
+fn check_only(cx: &Context<'_>, options: &mut QueryOptions) -> Result<(), QueryError> {
+    let Some(only) = &mut options.only else { return Ok(()) };
+    let (limit, max) = (only.len(), cx.replication().saturating_mul(MAX_TIMES_K));
+    if limit > max {
+        return Err(QueryError::LimitTooHigh { limit, max });
+    }
+    let mut seen = BTreeSet::from([*cx.peers.local.peer()]);
+    only.retain(|peer| seen.insert(*peer));
+    if only.is_empty() { Err(QueryError::NoPeers) } else { Ok(()) }
 }
 
 fn check_key(key: &[u8], max: usize) -> Result<(), QueryError> {
@@ -155,15 +185,15 @@ pub(crate) struct PeerAnswer<'a> {
 }
 
 /// The state machine of a query.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Machine {
     Find(Find),
     GetValue(Box<GetValue>),
     Publish(Publish),
     Providers(FindProviders),
     Bootstrap(Bootstrap),
-    /// A bootstrap that was started while another ran: it ends as that one does.
-    Joined,
+    /// Waits for the end of an equal query that runs.
+    Joined(QueryId),
     Region(Box<Region>),
     /// The corrections that a finished get leaves to be sent.
     Correct(Correct),
@@ -199,7 +229,7 @@ impl Machine {
             Machine::Bootstrap(bootstrap) => bootstrap.next(cx, report),
             Machine::Region(region) => region.next(cx, report),
             Machine::Correct(correct) => correct.next(report),
-            Machine::Joined => Step::Wait,
+            Machine::Joined(_) => Step::Wait,
             Machine::Local(end) => end.take().map_or(Step::Wait, Step::Finish),
         }
     }
@@ -223,7 +253,7 @@ impl Machine {
             Machine::Providers(providers) => providers.on_answer(cx, answer.response, out),
             Machine::Region(region) => region.on_answer(cx, &answer),
             Machine::Correct(correct) => correct.on_end(),
-            Machine::GetValue(_) | Machine::Bootstrap(_) | Machine::Joined | Machine::Local(_) => {}
+            Machine::GetValue(_) | Machine::Bootstrap(_) | Machine::Joined(_) | Machine::Local(_) => {}
         }
         Ok(news)
     }
@@ -237,7 +267,7 @@ impl Machine {
             Machine::Providers(providers) => Some(&mut providers.lookup),
             Machine::Bootstrap(bootstrap) => bootstrap.lookup(tag),
             Machine::Region(region) => region.lookup(tag),
-            Machine::Correct(_) | Machine::Joined | Machine::Local(_) => None,
+            Machine::Correct(_) | Machine::Joined(_) | Machine::Local(_) => None,
         }
     }
 
@@ -299,14 +329,44 @@ impl Machine {
         }
     }
 
+    /// Whether an equal query can join this one: nothing was reported that it would miss.
+    pub(crate) fn can_be_joined(&self) -> bool {
+        match self {
+            Machine::Providers(providers) => !providers.has_reported(),
+            _ => true,
+        }
+    }
+
+    /// The last report, for a query that joins this one.
+    pub(crate) fn last_report(&self) -> Option<QueryEvent> {
+        match self {
+            Machine::GetValue(get) => get.best().map(QueryEvent::Value),
+            _ => None,
+        }
+    }
+
     /// Whether the query publishes this record.
     pub(crate) fn publishes(&self, record: &RecordId) -> bool {
         matches!(self, Machine::Publish(publish) if publish.publishes(record))
     }
 
+    /// The record that the query leaves to the upkeep.
+    pub(crate) fn batched(&self) -> Option<RecordId> {
+        match self {
+            Machine::Publish(publish) => publish.batched(),
+            _ => None,
+        }
+    }
+
     /// Whether the query looks up its target, and so refreshes the bucket of it.
     pub(crate) fn looks_up(&self) -> bool {
-        matches!(self, Machine::Find(_) | Machine::GetValue(_) | Machine::Publish(_) | Machine::Providers(_))
+        match self {
+            Machine::Find(_) => true,
+            Machine::GetValue(get) => !get.lookup.is_closed(),
+            Machine::Publish(publish) => publish.looks_up(),
+            Machine::Providers(providers) => !providers.lookup.is_closed(),
+            _ => false,
+        }
     }
 
     /// Number of peers that the query knows and has not asked.
@@ -319,7 +379,7 @@ impl Machine {
             Machine::Bootstrap(bootstrap) => bootstrap.unasked(),
             Machine::Region(region) => region.unasked(),
             Machine::Correct(correct) => correct.unasked(),
-            Machine::Joined | Machine::Local(_) => 0,
+            Machine::Joined(_) | Machine::Local(_) => 0,
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::core::record::RecordKey;
 use crate::core::shuffle::shuffle;
 use crate::core::store::{Done, OpOutput};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FindProviders {
     key: RecordKey,
     pub(super) lookup: Lookup,
@@ -42,16 +42,17 @@ pub(crate) struct FindProviders {
 }
 
 impl FindProviders {
-    /// The caller reads the store for `key` and reports by `on_local`.
+    /// The caller reads the store for `key` and reports by `on_local`, unless the options name the peers to ask.
     pub(crate) fn new(cx: &Context<'_>, key: RecordKey, options: &QueryOptions, rng: ChaCha8Rng) -> FindProviders {
         debug_assert!(key.as_bytes().len() <= MAX_PROVIDER_KEY_LEN, "checked at the door");
         let max_known = cx.config.limit.providers_per_query;
+        let lookup = cx.lookup_for(key.key(), options);
         FindProviders {
-            lookup: cx.lookup(key.key(), cx.replication(), options.paths),
+            local: lookup.is_closed(),
+            lookup,
             key,
             limit: options.limit.map_or(max_known, |limit| limit.get().min(max_known)),
             max_known,
-            local: false,
             known: BTreeMap::new(),
             reported: 0,
             rng,
@@ -82,6 +83,10 @@ impl FindProviders {
         }
         self.report_rest(out);
         self.finish(report)
+    }
+
+    pub(crate) fn has_reported(&self) -> bool {
+        self.reported > 0
     }
 
     /// Reports the providers that are known by id alone.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::delivery::Delivery;
 use super::{Context, DELIVERY, LOOKUP, QueryStart, Step, find_node, lookup_step, take, unanswered};
-use crate::core::announcement::RecordId;
+use crate::core::announcement::{AnnouncementOutcome, RecordId};
 use crate::core::contact::Contact;
 use crate::core::error::{QueryError, Report};
 use crate::core::io::{Answer, QueryOptions};
@@ -33,14 +33,18 @@ use crate::core::validate::InvalidValue;
 /// A lifetime travels in whole seconds, and none at all means the longest.
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Publish {
     key: RecordKey,
     what: What,
     quorum: NonZeroUsize,
     paths: Option<NonZeroUsize>,
+    /// The peers to address without a lookup, if the application names them.
+    only: Option<Vec<Arc<Contact>>>,
     /// Whether this node keeps the record, and announces it again.
     pub(crate) kept: bool,
+    /// Whether the record is left to the upkeep, which announces it with others.
+    batched: bool,
     /// The error of this node's own store.
     refused: Option<QueryError>,
     /// The lookup of the closest peers, until it has ended.
@@ -49,7 +53,7 @@ pub(crate) struct Publish {
     delivery: Option<Delivery>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum What {
     Value(Value),
     Provider,
@@ -99,14 +103,22 @@ impl Publish {
         if !local.has_addrs() {
             return Err(QueryError::NoOwnAddress);
         }
-        let done = with.run(Op::AddProvider(Box::new(own_provider(local, &key)), None));
-        Ok((Publish::new(&with.cx, key, What::Provider, options), done))
+        let record = own_provider(local, &key);
+        let publish = Publish::new(&with.cx, key, What::Provider, options);
+        let done = match publish.kept {
+            true => with.run(Op::AddProvider(Box::new(record), None)),
+            false => Some(Ok(OpOutput::Nothing)),
+        };
+        Ok((publish, done))
     }
 
     fn new(cx: &Context<'_>, key: RecordKey, what: What, options: &QueryOptions) -> Publish {
-        let quorum = options.quorum.unwrap_or(cx.config.record.write_quorum).of(cx.config.lookup.replication);
-        let kept = !options.not_kept || matches!(what, What::Provider);
-        Publish { key, what, quorum, paths: options.paths, kept, refused: None, lookup: None, delivery: None }
+        let quorum = cx.quorum(options.quorum.unwrap_or(cx.config.record.write_quorum), options);
+        let only = options.only.as_ref().map(|only| cx.contacts(only));
+        let kept = !options.not_kept || matches!(what, What::Provider) && only.is_none();
+        let batched = options.batched && kept && only.is_none() && cx.config.announces();
+        let paths = options.paths;
+        Publish { key, what, quorum, paths, only, kept, batched, refused: None, lookup: None, delivery: None }
     }
 
     /// The record as this node keeps it.
@@ -122,6 +134,31 @@ impl Publish {
         self.target() == record.place && matches!(self.what, What::Provider) == record.provider
     }
 
+    /// Whether it looks up its key.
+    pub(crate) fn looks_up(&self) -> bool {
+        self.only.is_none() && !self.batched
+    }
+
+    /// The record, if the upkeep announces it.
+    pub(crate) fn batched(&self) -> Option<RecordId> {
+        let provider = matches!(self.what, What::Provider);
+        self.batched.then(|| RecordId { place: self.target(), provider })
+    }
+
+    /// The result of an announcement by the upkeep.
+    pub(crate) fn announced(&self, cx: &Context<'_>, outcome: &AnnouncementOutcome) -> Result<Answer, QueryError> {
+        let (wanted, reached) = (self.quorum, outcome.took.len());
+        let report = Report { acknowledged: outcome.took.clone(), ..Report::default() };
+        if reached >= wanted.get() && outcome.newer.is_none() {
+            return Ok(Answer::Published(report.into()));
+        }
+        if cx.peers.table.len() == 0 {
+            return Err(QueryError::NoPeers);
+        }
+        let best = outcome.newer.clone().map(Box::new);
+        Err(QueryError::QuorumMissed { wanted, reached, best, holders: Vec::new(), report: Box::new(report) })
+    }
+
     pub(crate) fn unasked(&self) -> usize {
         match (&self.lookup, &self.delivery) {
             (Some(lookup), _) => lookup.unasked(),
@@ -135,9 +172,14 @@ impl Publish {
         let unreachable = matches!(self.what, What::Provider) && !cx.peers.local.has_addrs();
         match kept {
             Ok(_) if unreachable => self.refused = Some(QueryError::NoOwnAddress),
+            Ok(_) if self.batched => {}
             Ok(_) => {
-                self.delivery = Some(Delivery::new(self.message(cx), cx.replication()));
-                self.lookup = Some(cx.lookup(self.target(), cx.replication(), self.paths));
+                let wanted = self.only.as_ref().map_or(cx.replication(), Vec::len);
+                let delivery = self.delivery.insert(Delivery::new(self.message(cx), wanted));
+                match &self.only {
+                    Some(only) => delivery.rank(only.iter().cloned()),
+                    None => self.lookup = Some(cx.lookup(self.target(), wanted, self.paths)),
+                }
             }
             Err(why) => self.refused = Some(why.into()),
         }

@@ -13,6 +13,7 @@ mod replaced;
 mod restart;
 mod spans;
 mod timing;
+mod together;
 mod unlucky;
 mod upkeep;
 #[cfg(feature = "validators")]

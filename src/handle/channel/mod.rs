@@ -19,6 +19,7 @@ use futures::StreamExt as _;
 use futures::channel::oneshot;
 use futures::task::AtomicWaker;
 
+use super::events::{self, EventSender, Events};
 use crate::core::{
     Answer, Contact, Dht, Mode, Operation, PeerRecord, Progress, QueryError, QueryEvent, QueryOptions, Record,
     RoutingSnapshot,
@@ -37,6 +38,10 @@ pub(super) enum Command {
     AddPeer(Arc<Contact>),
     Restore(Box<RoutingSnapshot>),
     SetMode(Option<Mode>),
+    /// Send the events of the node there from now on.
+    Listen(EventSender),
+    /// Say when the routing table holds a peer.
+    Ready(oneshot::Sender<()>),
 }
 
 /// Where the result of a query goes.
@@ -183,6 +188,20 @@ impl CommandSender {
             }
         };
         self.send(Command::Inspect(Box::new(look))).await?;
+        ended.await.map_err(|_| QueryError::Closed)
+    }
+
+    /// The events of the node from the moment on at which the driver takes the command.
+    pub(super) async fn listen(self) -> Result<Events, QueryError> {
+        let (sender, events) = events::channel();
+        self.send(Command::Listen(sender)).await?;
+        Ok(events)
+    }
+
+    /// Waits until the routing table holds a peer.
+    pub(super) async fn ready(self) -> Result<(), QueryError> {
+        let (end, ended) = oneshot::channel();
+        self.send(Command::Ready(end)).await?;
         ended.await.map_err(|_| QueryError::Closed)
     }
 

@@ -29,8 +29,9 @@ use super::stream::{StreamConfig, StreamCounts};
 use super::timer::Timer;
 use crate::core::stats::DriverStats;
 use crate::core::{
-    self, Busy, ConfigError, Contact, Dht, DhtConfig, Event, InboundId, Input, MemoryStore, MemoryStoreConfig, Mode,
-    Operation, Output, QueryId, QueryOptions, QuerySnapshot, Reply, RoutingSnapshot, Stats, Store, Timestamp,
+    self, Busy, ConfigError, Contact, Dht, DhtConfig, Distance, Event, InboundId, Input, MemoryStore,
+    MemoryStoreConfig, Mode, Operation, Output, PeerRecord, QueryId, QueryOptions, QuerySnapshot, RecordKey, Reply,
+    RoutingSnapshot, Stats, Store, Timestamp,
 };
 use crate::handle::{Commands, DhtHandle, DriverRequest};
 
@@ -196,6 +197,22 @@ impl Behaviour {
         self.dht.routing_snapshot()
     }
 
+    /// The peers of the routing table closest to a key, nearest first, at most `count`.
+    pub fn nearest(&self, key: impl Into<RecordKey>, count: usize) -> Vec<PeerRecord> {
+        self.dht.nearest(&key.into().key(), count)
+    }
+
+    /// Whether this node is among the k nodes closest to a key, as far as it knows.
+    pub fn is_near(&self, key: impl Into<RecordKey>) -> bool {
+        self.dht.is_near(&key.into().key())
+    }
+
+    /// The distance from its own key within which this node is among the k nodes closest to every key, as far as it
+    /// knows.
+    pub fn responsibility(&self) -> Distance {
+        self.dht.responsibility()
+    }
+
     /// The queries that run now.
     pub fn queries(&self) -> Vec<QuerySnapshot> {
         self.dht.query_snapshots()
@@ -267,9 +284,8 @@ impl Behaviour {
             Output::DialBack { peer, addr } => self.dial_back(peer, addr),
             Output::Reply { to, id, reply } => self.reply(to, id, reply),
             Output::Event(event) => {
-                if let Some(event) = self.commands.handle_event(event) {
-                    self.effects.push_back(ToSwarm::GenerateEvent(event));
-                }
+                let event = self.commands.handle_event(event);
+                self.effects.extend(event.map(ToSwarm::GenerateEvent));
             }
         }
     }
@@ -288,7 +304,8 @@ impl Behaviour {
         for (peer, connection) in self.dialer.connections() {
             self.effects.push_back(notify(peer, connection, ToHandler::SetMode(mode)));
         }
-        self.effects.push_back(ToSwarm::GenerateEvent(Event::ModeChanged { mode, why }));
+        let event = self.commands.handle_event(Event::ModeChanged { mode, why });
+        self.effects.extend(event.map(ToSwarm::GenerateEvent));
     }
 
     /// Tells the core where this node can be reached: confirmed addresses first, then those it listens on.

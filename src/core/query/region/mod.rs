@@ -77,7 +77,7 @@ const CHECKS: usize = 3;
 /// The tag of the first lookup; further lookups have higher ones. The delivery of the nth record has the tag n.
 const FIRST_LOOKUP: u16 = 1_024;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Region {
     pub(crate) cause: Cause,
     /// Number of the closest peers that should have each record.
@@ -106,7 +106,7 @@ pub(crate) struct Region {
     rng: ChaCha8Rng,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RegionLookup {
     tag: Tag,
     /// The request that it sends to each peer.
@@ -122,7 +122,7 @@ struct RegionLookup {
     holders: BTreeMap<u64, bool>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RegionRecord {
     item: Item,
     id: RecordId,
@@ -166,7 +166,7 @@ enum SendState {
 }
 
 /// Whether the peers that should have a record from before a restart have it, by the first 64 bits of their keys.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct HolderSample(BTreeMap<u64, bool>);
 
 /// The share of the peers that must have their record, or all records are announced again. Source: where half of the
@@ -297,10 +297,11 @@ impl Region {
     /// The outcome of each announcement, except those that were stopped.
     pub(crate) fn outcomes(self) -> impl Iterator<Item = AnnouncementOutcome> {
         self.records.into_iter().filter(|record| !record.stopped).map(|record| {
-            let reached = |state: &SendState| matches!(state, SendState::Reached | SendState::Has);
-            let recipients = record.recipients.iter().filter(|(_, state)| reached(state));
+            let recipients = |state| record.recipients.iter().filter(move |(_, of)| *of == state).map(|(peer, _)| peer);
+            let reached = recipients(SendState::Reached).chain(recipients(SendState::Has));
             AnnouncementOutcome {
-                reached: recipients.map(|(peer, _)| peer.key().head()).collect(),
+                reached: reached.map(|peer| peer.key().head()).collect(),
+                took: recipients(SendState::Reached).map(|peer| *peer.peer()).collect(),
                 to_all: matches!(record.to, Recipients::Closest),
                 closest: record.closest,
                 newer: record.newer,
