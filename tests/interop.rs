@@ -16,6 +16,9 @@ mod mixed;
 #[expect(dead_code, reason = "other tests need more of it")]
 #[path = "hostile/proxy.rs"]
 mod proxy;
+#[cfg(feature = "validators")]
+#[path = "interop/serve.rs"]
+mod serve;
 #[path = "interop/table.rs"]
 mod table;
 #[path = "interop/theirs.rs"]
