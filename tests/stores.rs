@@ -400,7 +400,7 @@ impl Broken {
         if self.refuses_the_late(now, &record) || (!record.own && self.gives_up(self.inner.usage().providers >= 20)) {
             return Err(StoreError::Full);
         }
-        self.addr_bytes += record.provider.raw_addrs().iter().map(|addr| 2 * addr.len() + 48).sum::<usize>();
+        self.addr_bytes += record.provider.raw_addrs().map(|addr| 2 * addr.len() + 48).sum::<usize>();
         if self.fault == Fault::FirstAddressesStay && self.addr_bytes > 150_000 {
             record.provider = record.provider.with_addrs([]);
         }

@@ -151,7 +151,7 @@ fn put_peers(out: &mut Vec<u8>, peers: &[Arc<Contact>]) -> Result<(), DatagramEr
     out.push(u8::try_from(peers.len()).map_err(|_| DatagramError::TooLong)?);
     for peer in peers {
         put_bytes(out, &peer.peer().to_bytes())?;
-        out.push(u8::try_from(peer.raw_addrs().len()).map_err(|_| DatagramError::TooLong)?);
+        out.push(u8::try_from(peer.raw_addrs().count()).map_err(|_| DatagramError::TooLong)?);
         for addr in peer.raw_addrs() {
             put_bytes(out, addr)?;
         }

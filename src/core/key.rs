@@ -149,7 +149,34 @@ impl Key {
 
 impl From<&PeerId> for Key {
     fn from(peer: &PeerId) -> Key {
-        Key::hash(&peer.to_bytes())
+        Key::hash(&IdBytes::of(peer))
+    }
+}
+
+/// A peer id in binary form, without an allocation.
+pub(crate) struct IdBytes {
+    bytes: [u8; IdBytes::MAX],
+    len: usize,
+}
+
+impl IdBytes {
+    /// The longest id that can be made: a digest of 64 bytes, its length, and the code of the hash.
+    const MAX: usize = 75;
+
+    pub(crate) fn of(peer: &PeerId) -> IdBytes {
+        let mut bytes = [0; IdBytes::MAX];
+        let mut room = &mut bytes[..];
+        // It fits: if it did not, no byte of it would count.
+        let len = peer.as_ref().write(&mut room).unwrap_or_default();
+        IdBytes { bytes, len }
+    }
+}
+
+impl std::ops::Deref for IdBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
@@ -251,6 +278,18 @@ mod tests {
         let multihash = hex("1220e536c7f88d731f374dccb568aff6f56e838a19382e488039b1ca8ad2599e82fe");
         let id = hex("d623250f3f660ab4c3a53d3c97b3f6a0194c548053488d093520206248253bcb");
         assert_eq!(Key::hash(&multihash).to_bytes().to_vec(), id);
+    }
+
+    #[test]
+    fn ids_have_the_bytes_that_they_were_read_from() {
+        for len in 0..=42 {
+            let id = [vec![0, len as u8], vec![7; len]].concat();
+            assert_eq!(*IdBytes::of(&PeerId::from_bytes(&id).unwrap()), id[..]);
+        }
+        for len in [0, 32, 64] {
+            let id = [vec![0x12, len as u8], vec![7; len]].concat();
+            assert_eq!(*IdBytes::of(&PeerId::from_bytes(&id).unwrap()), id[..]);
+        }
     }
 
     #[test]

@@ -83,14 +83,17 @@ pub fn decode_response(kind: Kind, bytes: Bytes) -> Result<Response, Misbehaviou
     })
 }
 
+/// Entries that are not decoded yet; an answer has twenty.
+type PeerList<'a> = SmallVec<[&'a [u8]; 20]>;
+
 /// The fields of a message, its peers not decoded yet.
 struct MessageParts<'a> {
     /// `None` if the type is unknown.
     kind: Option<Kind>,
     key: Bytes,
     record: Option<pb::Record>,
-    closer: Vec<&'a [u8]>,
-    providers: Vec<&'a [u8]>,
+    closer: PeerList<'a>,
+    providers: PeerList<'a>,
 }
 
 impl<'a> MessageParts<'a> {
@@ -98,7 +101,7 @@ impl<'a> MessageParts<'a> {
         if bytes.len() > MAX_IN {
             return Err(Misbehaviour::TooLarge);
         }
-        let (mut head, mut closer, mut providers) = (pb::Message::default(), Vec::new(), Vec::new());
+        let (mut head, mut closer, mut providers) = (pb::Message::default(), PeerList::new(), PeerList::new());
         let mut rest = bytes;
         while let Some(field) = fields::next(&mut rest)? {
             match (field.number, field.body) {
@@ -119,7 +122,7 @@ impl<'a> MessageParts<'a> {
     }
 }
 
-fn bounded_push<'a>(list: &mut Vec<&'a [u8]>, peer: &'a [u8]) {
+fn bounded_push<'a>(list: &mut PeerList<'a>, peer: &'a [u8]) {
     if list.len() < MAX_PEERS {
         list.push(peer);
     }
@@ -127,17 +130,29 @@ fn bounded_push<'a>(list: &mut Vec<&'a [u8]>, peer: &'a [u8]) {
 
 /// The peers of a list, in its order, each once with the addresses of all its entries.
 fn peers(list: &[&[u8]]) -> Vec<Arc<Contact>> {
+    let mut peers = Vec::with_capacity(list.len());
+    peers.extend(list.iter().filter_map(|body| peer(body)));
+    if may_repeat(&peers) { once_each(peers) } else { peers }
+}
+
+/// Whether two entries may be of one peer: the last eight bytes of their ids are the same.
+fn may_repeat(peers: &[Arc<Contact>]) -> bool {
+    let end =
+        |contact: &Arc<Contact>| contact.peer().as_ref().digest().last_chunk().copied().map_or(0, u64::from_le_bytes);
+    let mut ends: SmallVec<[u64; 32]> = peers.iter().map(end).collect();
+    ends.sort_unstable();
+    ends.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// Joins entries of one peer.
+fn once_each(entries: Vec<Arc<Contact>>) -> Vec<Arc<Contact>> {
     let mut places: BTreeMap<Key, usize> = BTreeMap::new();
-    let mut peers: Vec<Arc<Contact>> = Vec::with_capacity(list.len());
-    for contact in list.iter().filter_map(|body| peer(body)) {
+    let mut peers: Vec<Arc<Contact>> = Vec::with_capacity(entries.len());
+    for contact in entries {
         let place = *places.entry(*contact.key()).or_insert(peers.len());
         match peers.get_mut(place) {
             Some(known) if contact.adds_nothing_to(known) => {}
-            Some(known) => {
-                // In one buffer again: each entry has one of its own, which may hold much more than what is kept of it.
-                let addrs = known.raw_addrs().iter().chain(contact.raw_addrs()).map(AsRef::as_ref);
-                *known = Contact::from_raw(*contact.peer(), addrs);
-            }
+            Some(known) => *known = known.with_addrs(known.raw_addrs().chain(contact.raw_addrs())),
             None => peers.push(contact),
         }
     }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::{fit, frame, pb, rfc3339};
@@ -118,15 +118,7 @@ fn assemble(head: &pb::Message, peers: &fit::FittedPeers<'_>) -> Result<Bytes, R
     let mut out = Vec::with_capacity(frame::prefix_len(body) + body);
     frame::write_prefix(body, &mut out);
     head.encode(&mut out).map_err(|_| RequestError::TooLarge)?;
-    append(&mut out, CLOSER_TAG, &peers.closer);
-    append(&mut out, PROVIDER_TAG, &peers.providers);
+    peers.closer.iter().for_each(|peer| fit::put_field(&mut out, CLOSER_TAG, peer));
+    peers.providers.iter().for_each(|peer| fit::put_field(&mut out, PROVIDER_TAG, peer));
     Ok(out.into())
-}
-
-fn append(out: &mut Vec<u8>, tag: u8, peers: &[&[u8]]) {
-    for peer in peers {
-        out.put_u8(tag);
-        frame::write_prefix(peer.len(), out);
-        out.put_slice(peer);
-    }
 }

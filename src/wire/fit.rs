@@ -4,12 +4,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use prost::Message as _;
+use bytes::{BufMut, Bytes};
 
-use super::frame::prefix_len;
-use super::pb;
+use super::frame::{prefix_len, write_prefix};
 use crate::core::{Contact, MAX_ADDRS};
+
+/// `Peer.id`: field 1, with a length.
+const ID_TAG: u8 = 1 << 3 | 2;
+/// `Peer.addrs`: field 2, with a length.
+const ADDR_TAG: u8 = 2 << 3 | 2;
 
 /// Both lists, cut to size: each entry is an encoded peer.
 #[derive(Debug, Default)]
@@ -21,6 +24,13 @@ pub(super) struct FittedPeers<'a> {
 /// Length of a field with a tag of one byte and a value of `len` bytes.
 pub(super) fn field_len(len: usize) -> usize {
     1 + prefix_len(len) + len
+}
+
+/// Appends such a field.
+pub(super) fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    out.put_u8(tag);
+    write_prefix(value.len(), out);
+    out.put_slice(value);
 }
 
 /// As much of both lists as `space` bytes hold: see [`encode_response`](super::encode_response).
@@ -51,8 +61,13 @@ pub(super) fn peers<'a>(closer: &'a [Arc<Contact>], providers: &'a [Arc<Contact>
 /// one.
 fn encoded(contact: &Contact) -> &Bytes {
     contact.encoded().get_or_init(|| {
-        let id = contact.peer().to_bytes().into();
-        pb::Peer { id, addrs: contact.raw_addrs().to_vec(), connection: 0 }.encode_to_vec().into()
+        let id = contact.peer().to_bytes();
+        let addrs = contact.raw_addrs();
+        let len = field_len(id.len()) + addrs.clone().map(|addr| field_len(addr.len())).sum::<usize>();
+        let mut out = Vec::with_capacity(len);
+        put_field(&mut out, ID_TAG, &id);
+        addrs.for_each(|addr| put_field(&mut out, ADDR_TAG, addr));
+        out.into()
     })
 }
 
@@ -70,8 +85,8 @@ impl<'a> SizedPeer<'a> {
     /// The peer with its first `addrs` addresses.
     fn with_addrs(&self, addrs: usize) -> SizedPeer<'a> {
         let all = encoded(self.contact);
-        let rest = self.contact.raw_addrs().get(addrs..).unwrap_or_default();
-        let cut: usize = rest.iter().map(|addr| field_len(addr.len())).sum();
+        let rest = self.contact.raw_addrs().skip(addrs);
+        let cut: usize = rest.map(|addr| field_len(addr.len())).sum();
         SizedPeer { contact: self.contact, encoded: &all[..all.len() - cut] }
     }
 

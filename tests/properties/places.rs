@@ -92,7 +92,7 @@ impl Lawful {
         for raw in contact.raw_addrs() {
             assert!(!is_bad(raw), "{whence}: {contact:?}");
             let shared = contact.peer() == own.peer() || is_relayed(raw);
-            assert!(shared || !own.raw_addrs().contains(raw), "{whence}: an address of {contact:?} is its own");
+            assert!(shared || !own.has_addr(raw), "{whence}: an address of {contact:?} is its own");
         }
     }
 
@@ -103,7 +103,7 @@ impl Lawful {
     /// The same, and that at least one address is not through a relay.
     fn routable(&self, contact: &Contact, whence: &str) {
         self.good(contact, whence);
-        assert!(contact.raw_addrs().iter().any(|raw| !is_relayed(raw)), "{whence}: {contact:?} is out of reach");
+        assert!(contact.raw_addrs().any(|raw| !is_relayed(raw)), "{whence}: {contact:?} is out of reach");
     }
 
     pub(crate) fn check_places(&self, output: &Output) {
@@ -182,7 +182,7 @@ impl Lawful {
             _ => None,
         });
         for provider in providers.map(Arc::clone) {
-            assert!(provider.raw_addrs().iter().all(|raw| !is_bad(raw)), "kept: {provider:?}");
+            assert!(provider.raw_addrs().all(|raw| !is_bad(raw)), "kept: {provider:?}");
             if !self.moved {
                 self.good(&provider, "kept");
             }

@@ -56,7 +56,7 @@ impl CachedEntry {
 }
 
 fn provider_cost(record: &ProviderRecord) -> usize {
-    let addrs: usize = record.provider.raw_addrs().iter().map(|addr| 2 * addr.len() + 64).sum();
+    let addrs: usize = record.provider.raw_addrs().map(|addr| 2 * addr.len() + 64).sum();
     512 + addrs
 }
 

@@ -128,7 +128,7 @@ impl DiskStore {
                 if key > MAX_PROVIDER_KEY_LEN {
                     return Err(StoreError::TooLarge);
                 }
-                let addrs: usize = record.provider.raw_addrs().iter().map(|addr| addr.len()).sum();
+                let addrs: usize = record.provider.raw_addrs().map(<[u8]>::len).sum();
                 Ok(takes(record.own, key + addrs))
             }
             _ => Ok(OWN),

@@ -52,7 +52,7 @@ impl Entry {
     /// The entry of a record, with its first addresses that together take at most `allowed` bytes.
     pub(super) fn new(record: &ProviderRecord, allowed: usize, cost: Cost) -> Entry {
         let mut left = allowed;
-        let affordable = record.provider.raw_addrs().iter().take_while(|addr| {
+        let affordable = record.provider.raw_addrs().take_while(|addr| {
             let cost = addr.len() + 2;
             let fits = cost <= left;
             left = left.saturating_sub(cost);
@@ -204,8 +204,8 @@ pub(super) fn encode_peers(peers: &[Arc<Contact>]) -> Vec<u8> {
     for contact in peers {
         put_short(&mut row, &contact.peer().to_bytes());
         let addrs = contact.raw_addrs();
-        row.push(u8::try_from(addrs.len()).unwrap_or(u8::MAX));
-        addrs.iter().take(u8::MAX.into()).for_each(|addr| put_short(&mut row, addr));
+        row.push(u8::try_from(addrs.clone().count()).unwrap_or(u8::MAX));
+        addrs.take(u8::MAX.into()).for_each(|addr| put_short(&mut row, addr));
     }
     row
 }

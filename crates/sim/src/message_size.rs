@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use libp2p_kad_dht::core::{Contact, Request, Response, Value};
 
 /// The bytes of a request: two for the frame, the key, 16 for the fields of the message, and the payload.
@@ -40,7 +38,7 @@ pub(crate) fn response_size(response: &Response) -> u64 {
 
 /// The bytes of a list of peers: for each an id of 38 bytes, as real ones have, its addresses, and 8 bytes of fields.
 fn peers_size(peers: &[Arc<Contact>]) -> usize {
-    peers.iter().map(|peer| 46 + peer.raw_addrs().iter().map(Bytes::len).sum::<usize>()).sum()
+    peers.iter().map(|peer| 46 + peer.raw_addrs().map(<[u8]>::len).sum::<usize>()).sum()
 }
 
 fn value_size(value: &Value) -> usize {

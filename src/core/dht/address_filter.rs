@@ -43,8 +43,8 @@ impl Dht {
     fn filter_named(&mut self, contact: &mut Arc<Contact>) -> bool {
         let named = Arc::clone(contact);
         let remains = filter(&self.peers, contact);
-        let refused = named.raw_addrs().iter().filter(|addr| !contact.raw_addrs().contains(addr));
-        let refused: Vec<Multiaddr> = named.with_addrs(refused.cloned()).addrs().collect();
+        let refused = named.raw_addrs().filter(|addr| !contact.has_addr(addr));
+        let refused: Vec<Multiaddr> = named.with_addrs(refused).addrs().collect();
         if !refused.is_empty() {
             let peer = *contact.peer();
             tracing::warn!(%peer, ?refused, policy = ?self.peers.policy, "addresses of a named peer are refused");

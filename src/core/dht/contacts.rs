@@ -78,7 +78,7 @@ impl Dht {
         if let Some(addr) = outbound_addr {
             let contact = match self.peers.contact_at(&key) {
                 // The usual case, without an allocation: it was dialled at its only known address.
-                Some(known) if known.raw_addrs() == [addr.as_ref()] => known,
+                Some(known) if known.raw_addrs().eq([addr.as_ref()]) => known,
                 Some(known) => known.with_multiaddrs([addr]),
                 None => Contact::new(peer, [addr]),
             };

@@ -77,7 +77,7 @@ impl Dht {
     /// This node's addresses changed from those of `before`.
     pub(super) fn on_moved(&mut self, now: Timestamp, before: &Contact) {
         let sorted = |contact: &Contact| {
-            let mut addrs = contact.raw_addrs().to_vec();
+            let mut addrs: Vec<Vec<u8>> = contact.raw_addrs().map(Vec::from).collect();
             addrs.sort_unstable();
             addrs
         };

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
@@ -35,13 +34,13 @@ impl Peers {
     }
 
     /// Whether an address of another peer is one of this node's. Peers that share a relay share its address.
-    fn is_own(&self, contact: &Contact, addr: &Bytes) -> bool {
-        contact.key() != self.local.key() && self.local.raw_addrs().contains(addr) && !is_relayed(addr)
+    fn is_own(&self, contact: &Contact, addr: &[u8]) -> bool {
+        self.local.has_addr(addr) && contact.key() != self.local.key() && !is_relayed(addr)
     }
 
     /// Whether a peer may be in the table, and take part in lookups: others can reach it without a relay (rule A19).
     pub(crate) fn is_routable(&self, contact: &Contact) -> bool {
-        self.policy == AddressPolicy::Any || contact.raw_addrs().iter().any(|addr| self.policy.routes(addr))
+        self.policy == AddressPolicy::Any || contact.raw_addrs().any(|addr| self.policy.routes(addr))
     }
 
     /// Filters all that is known again after this node's own addresses changed. Returns the peers that were removed
@@ -120,7 +119,7 @@ impl Peers {
     /// A peer that was said to have these addresses, perhaps a while ago: what is known of it now comes first.
     pub(crate) fn with_current_addrs(&self, said: &Arc<Contact>) -> Arc<Contact> {
         match self.first_hand(said.key()) {
-            Some(known) => known.joined(said, MAX_FIRST_HAND.saturating_sub(known.raw_addrs().len())),
+            Some(known) => known.joined(said, MAX_FIRST_HAND.saturating_sub(known.raw_addrs().count())),
             None if said.has_addrs() => said.at_most(MAX_FIRST_HAND),
             None => self.contact_at(said.key()).unwrap_or_else(|| Arc::clone(said)),
         }
@@ -136,7 +135,7 @@ impl Peers {
         if said.adds_nothing_to(known) {
             return Arc::clone(known);
         }
-        let addrs = known.raw_addrs().len();
+        let addrs = known.raw_addrs().count();
         let first_hand = self.book.addrs(known.key()).map_or(addrs, Addresses::first_hand);
         let hearsay = addrs.saturating_sub(first_hand);
         known.joined(&self.without_wrong_addrs(said), MAX_HEARSAY.saturating_sub(hearsay))
@@ -217,7 +216,7 @@ impl Peers {
             }
             let trusted = connected
                 || addrs.is_some_and(|addrs| addrs.is_trusted(addr))
-                || entry.is_some_and(|entry| entry.contact.raw_addrs().contains(addr));
+                || entry.is_some_and(|entry| entry.contact.has_addr(addr));
             if let Some(host) = host
                 && !trusted
             {
@@ -259,16 +258,15 @@ impl Peers {
         }
         let others = addrs.iter().filter(|(_, cause)| *cause == DialCause::WrongPeer).map(|(addr, _)| addr.clone());
         let others = failed.with_multiaddrs(others);
-        let is_wrong =
-            |addr: &Bytes| others.raw_addrs().contains(addr) || connected && self.dials.is_transport_proven(addr);
+        let is_wrong = |addr: &[u8]| others.has_addr(addr) || connected && self.dials.is_transport_proven(addr);
         let wrong = failed.filtered(is_wrong);
-        self.book.on_dial_failed(key, failed.raw_addrs());
+        self.book.on_dial_failed(key, &failed);
         if !wrong.has_addrs() {
             return None;
         }
         self.dials.set_wrong(&wrong);
-        self.book.forget(key, wrong.raw_addrs());
-        let left = self.table.get(key)?.contact.filtered(|addr| !wrong.raw_addrs().contains(addr));
+        self.book.forget(key, &wrong);
+        let left = self.table.get(key)?.contact.filtered(|addr| !wrong.has_addr(addr));
         let dialable = left.has_addrs() && self.is_routable(&left);
         if !connected && !dialable {
             return self.table.remove(key);

@@ -275,8 +275,7 @@ impl Network {
     fn reaches(&self, from: usize, to: usize, at: &Contact) -> bool {
         let connected = self.connected.contains(&(from.min(to), from.max(to)));
         let local = self.nodes[to].local();
-        !self.dead.contains(&to)
-            && (connected || !local.has_addrs() || local.raw_addrs().iter().any(|addr| at.raw_addrs().contains(addr)))
+        !self.dead.contains(&to) && (connected || !local.has_addrs() || local.raw_addrs().any(|addr| at.has_addr(addr)))
     }
 
     /// A node ends and begins again at another address, with only its identity, and joins through the first.

@@ -89,7 +89,7 @@ impl Conformance<'_> {
             let found =
                 ok(store.providers(NOW, &format!("content {}", n / 8).as_str().into()), "providers can be read");
             let found = found.iter().find(|record| *record.provider.peer() == peer(n));
-            let count = found.map_or(0, |record| record.provider.raw_addrs().len());
+            let count = found.map_or(0, |record| record.provider.raw_addrs().count());
             peers += u32::from(count > 0);
             *(if n < LATE { &mut early } else { &mut late }) += count;
         }

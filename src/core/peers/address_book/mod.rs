@@ -16,8 +16,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::addresses::{AddrSource, Addresses};
 use super::host::Host;
 use crate::core::contact::Contact;
@@ -110,11 +108,11 @@ impl AddressBook {
             (note.rank.boot_node, note.restored) = (true, false);
         }
         (note.rank.connected, note.rank.used, note.heard) = (link.connected, self.next_use(), self.now);
-        note.addrs.add(self.now, contact.raw_addrs(), source, link.host.as_ref());
+        note.addrs.add(self.now, contact, source, link.host.as_ref());
         // The network that its best address is in now: it may have moved, and then counts for another one.
-        let mut addrs = note.addrs.contact().raw_addrs().iter();
-        note.group = if self.by_group { addrs.find_map(|addr| IpGroup::of_addr(addr, None)) } else { None };
-        let group = note.group;
+        let group_of = |contact: &Contact| contact.raw_addrs().find_map(|addr| IpGroup::of_addr(addr, None));
+        let group = if self.by_group { group_of(note.addrs.contact()) } else { None };
+        note.group = group;
         self.put(key, note);
         self.make_room(group);
     }
@@ -161,30 +159,30 @@ impl AddressBook {
         });
     }
 
-    /// A peer is not at these addresses. If nothing else is known of a boot node it keeps them: only the application
+    /// A peer is not at the addresses of `wrong`. If nothing else is known of a boot node it keeps them: only the application
     /// can take back what it said.
-    pub(crate) fn forget(&mut self, key: &Key, wrong: &[Bytes]) {
+    pub(crate) fn forget(&mut self, key: &Key, wrong: &Contact) {
         let Some(mut note) = self.take(key) else { return };
-        let any_left = note.addrs.contact().raw_addrs().iter().any(|addr| !wrong.contains(addr));
+        let any_left = note.addrs.contact().raw_addrs().any(|addr| !wrong.has_addr(addr));
         if any_left {
-            note.addrs.retain(|addr| !wrong.contains(addr));
+            note.addrs.retain(|addr| !wrong.has_addr(addr));
         }
         if any_left || note.rank.boot_node {
             self.put(*key, note);
         }
     }
 
-    /// A peer was reached neither at these addresses nor at any other.
-    pub(crate) fn on_dial_failed(&mut self, key: &Key, addrs: &[Bytes]) {
+    /// A peer was reached neither at the addresses of `failed` nor at any other.
+    pub(crate) fn on_dial_failed(&mut self, key: &Key, failed: &Contact) {
         if let Some(note) = self.notes.get_mut(key) {
-            note.addrs.on_failed(addrs);
+            note.addrs.on_failed(failed);
         }
     }
 
     /// Keeps of a peer's addresses only those of `contact`; without any the peer is forgotten.
     pub(crate) fn keep(&mut self, contact: &Contact) {
         let Some(mut note) = self.take(contact.key()) else { return };
-        note.addrs.retain(|addr| contact.raw_addrs().contains(addr));
+        note.addrs.retain(|addr| contact.has_addr(addr));
         if note.addrs.contact().has_addrs() {
             self.put(*contact.key(), note);
         }

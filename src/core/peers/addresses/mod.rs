@@ -10,7 +10,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::host::Host;
@@ -79,7 +78,7 @@ impl Addresses {
     /// The addresses, if any, of a peer of which nothing else is known, or no longer.
     pub(crate) fn new(contact: &Arc<Contact>) -> Addresses {
         let note = AddrNote { rank: AddrRank::Former, trusted: false };
-        let notes = SmallVec::from_elem(note, contact.raw_addrs().len());
+        let notes = SmallVec::from_elem(note, contact.raw_addrs().count());
         Addresses { contact: Arc::clone(contact), notes, listed: None, reached: false }
     }
 
@@ -95,18 +94,19 @@ impl Addresses {
 
     /// Whether an address is more than a claim that any peer could make up: the peer was reached there, the application
     /// stated it, or the peer states it from that very host.
-    pub(crate) fn is_trusted(&self, addr: &Bytes) -> bool {
+    pub(crate) fn is_trusted(&self, addr: &[u8]) -> bool {
         self.note(addr).is_some_and(|note| note.trusted || note.rank == AddrRank::Near)
     }
 
     /// Whether an address is the peer's own claim and nothing more.
-    pub(crate) fn is_only_claimed(&self, addr: &Bytes) -> bool {
+    pub(crate) fn is_only_claimed(&self, addr: &[u8]) -> bool {
         self.note(addr).is_some_and(|note| note.rank < AddrRank::Hearsay) && !self.is_trusted(addr)
     }
 
-    /// The peer could not be reached at these: others of the same rank are tried before them.
-    pub(crate) fn on_failed(&mut self, addrs: &[Bytes]) {
-        let (failed, mut all): (Vec<_>, Vec<_>) = self.iter().partition(|(addr, _)| addrs.contains(addr));
+    /// The peer could not be reached at the addresses of `failed`: others of the same rank are tried before them.
+    pub(crate) fn on_failed(&mut self, failed: &Contact) {
+        let known = Arc::clone(&self.contact);
+        let (failed, mut all): (Vec<_>, Vec<_>) = self.noted(&known).partition(|(addr, _)| failed.has_addr(addr));
         all.extend(failed);
         self.arrange(all);
     }
@@ -116,11 +116,11 @@ impl Addresses {
         (self.listed, self.reached) = (None, false);
     }
 
-    /// Adds addresses. `seen` is the host at which the peer is seen.
-    pub(crate) fn add(&mut self, now: Timestamp, news: &[Bytes], source: AddrSource, seen: Option<&Host>) {
+    /// Adds the addresses of `news`. `seen` is the host at which the peer is seen.
+    pub(crate) fn add(&mut self, now: Timestamp, news: &Contact, source: AddrSource, seen: Option<&Host>) {
         let claim = matches!(source, AddrSource::Peer | AddrSource::PeerList | AddrSource::Application);
         let new_list = claim && self.listed.is_none_or(|at| at + LIST_TIME <= now);
-        let note = |addr: &Bytes| {
+        let note = |addr: &[u8]| {
             let near = claim && seen.is_some() && Host::of(addr).as_ref() == seen;
             let rank = match source {
                 AddrSource::Connection => AddrRank::Reached,
@@ -130,7 +130,7 @@ impl Addresses {
             };
             AddrNote { rank, trusted: source >= AddrSource::Connection }
         };
-        if claim && !news.is_empty() {
+        if claim && news.has_addrs() {
             self.listed = Some(now);
         }
         self.reached |= source == AddrSource::Connection;
@@ -146,52 +146,57 @@ impl Addresses {
             _ => {}
         }
         self.merge(news, note, source == AddrSource::Hearsay);
-        if source == AddrSource::PeerList && !news.is_empty() {
-            let stays = |(addr, note): &(Bytes, AddrNote)| {
-                note.trusted || note.rank == AddrRank::Hearsay || news.contains(addr)
+        if source == AddrSource::PeerList && news.has_addrs() {
+            let known = Arc::clone(&self.contact);
+            let stays = |(addr, note): &(&[u8], AddrNote)| {
+                note.trusted || note.rank == AddrRank::Hearsay || news.has_addr(addr)
             };
-            self.set(self.iter().filter(stays).collect());
+            self.set(self.noted(&known).filter(stays).collect());
         }
     }
 
     /// Forgets the addresses that `stays` does not pick.
-    pub(crate) fn retain(&mut self, stays: impl Fn(&Bytes) -> bool) {
-        self.set(self.iter().filter(|(addr, _)| stays(addr)).collect());
+    pub(crate) fn retain(&mut self, stays: impl Fn(&[u8]) -> bool) {
+        let known = Arc::clone(&self.contact);
+        self.set(self.noted(&known).filter(|(addr, _)| stays(addr)).collect());
     }
 
-    fn note(&self, addr: &Bytes) -> Option<AddrNote> {
-        let at = self.contact.raw_addrs().iter().position(|known| known == addr)?;
+    fn note(&self, addr: &[u8]) -> Option<AddrNote> {
+        let at = self.contact.raw_addrs().position(|known| known == addr)?;
         self.notes.get(at).copied()
     }
 
-    fn iter(&self) -> impl Iterator<Item = (Bytes, AddrNote)> + '_ {
-        self.contact.raw_addrs().iter().cloned().zip(self.notes.iter().copied())
+    /// The addresses with their notes. `known` is the contact, of which the caller holds a copy to change this.
+    fn noted<'a>(&self, known: &'a Contact) -> impl Iterator<Item = (&'a [u8], AddrNote)> {
+        known.raw_addrs().zip(self.notes.iter().copied())
     }
 
     /// Whether the news change nothing. The usual case: a peer that connects again says what it said before.
-    fn has_all(&self, news: &[Bytes], new_list: bool, note: impl Fn(&Bytes) -> AddrNote) -> bool {
+    fn has_all(&self, news: &Contact, new_list: bool, note: impl Fn(&[u8]) -> AddrNote) -> bool {
         let listed = self.notes.iter().filter(|note| matches!(note.rank, AddrRank::Near | AddrRank::Listed)).count();
-        let has = |addr| {
+        let has = |addr: &[u8]| {
             let new = note(addr);
             self.note(addr).is_some_and(|old| old.rank <= new.rank && old.trusted >= new.trusted)
         };
-        news.iter().all(has) && (!new_list || news.is_empty() || listed <= news.len())
+        news.raw_addrs().all(has) && (!new_list || !news.has_addrs() || listed <= news.raw_addrs().count())
     }
 
     fn make_former(&mut self, ranks: &[AddrRank]) {
         for note in self.notes.iter_mut().filter(|note| ranks.contains(&note.rank)) {
             note.rank = AddrRank::Former;
         }
-        self.arrange(self.iter().collect());
+        let known = Arc::clone(&self.contact);
+        self.arrange(self.noted(&known).collect());
     }
 
     /// Moves each address of the news to its new rank, unless it has a better one. Within a rank news stand `first` or
     /// last.
-    fn merge(&mut self, news: &[Bytes], note: impl Fn(&Bytes) -> AddrNote, first: bool) {
-        let (mut known, mut risen): (Vec<_>, Vec<_>) = (self.iter().collect(), Vec::new());
-        for addr in news {
+    fn merge(&mut self, news: &Contact, note: impl Fn(&[u8]) -> AddrNote, first: bool) {
+        let contact = Arc::clone(&self.contact);
+        let (mut known, mut risen): (Vec<_>, Vec<_>) = (self.noted(&contact).collect(), Vec::new());
+        for addr in news.raw_addrs() {
             let mut new = note(addr);
-            if let Some(at) = known.iter().position(|(known, _)| known == addr) {
+            if let Some(at) = known.iter().position(|(known, _)| *known == addr) {
                 let old = &mut known[at].1;
                 old.trusted |= new.trusted;
                 new.trusted = old.trusted;
@@ -200,7 +205,7 @@ impl Addresses {
                 }
                 known.remove(at);
             }
-            risen.push((addr.clone(), new));
+            risen.push((addr, new));
         }
         let (mut all, mut rest) = if first { (risen, known) } else { (known, risen) };
         all.append(&mut rest);
@@ -209,7 +214,7 @@ impl Addresses {
 
     /// Sorts by rank, and cuts. The best trusted address is never cut: a peer may claim many addresses of no use, and
     /// be reachable where the application said.
-    fn arrange(&mut self, mut all: Vec<(Bytes, AddrNote)>) {
+    fn arrange(&mut self, mut all: Vec<(&[u8], AddrNote)>) {
         all.sort_by_key(|(_, note)| note.rank);
         let mut hearsay = all.split_off(all.partition_point(|(_, note)| note.rank < AddrRank::Hearsay));
         hearsay.truncate(MAX_HEARSAY);
@@ -221,9 +226,9 @@ impl Addresses {
         self.set(all);
     }
 
-    fn set(&mut self, all: Vec<(Bytes, AddrNote)>) {
+    fn set(&mut self, all: Vec<(&[u8], AddrNote)>) {
         self.notes = all.iter().map(|(_, note)| *note).collect();
-        self.contact = self.contact.readdressed(all.iter().map(|(addr, _)| addr));
+        self.contact = self.contact.readdressed(all.iter().map(|(addr, _)| *addr));
     }
 }
 

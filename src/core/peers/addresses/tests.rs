@@ -4,12 +4,16 @@ use super::*;
 
 const LATER: Duration = Duration::from_secs(10);
 
-fn addr(text: &str) -> Bytes {
-    Bytes::from(text.parse::<multiaddr::Multiaddr>().unwrap().to_vec())
+fn of(addrs: impl IntoIterator<Item = String>) -> Arc<Contact> {
+    Contact::new(PeerId::random(), addrs.into_iter().map(|addr| addr.parse().unwrap()))
 }
 
-fn at(ports: impl IntoIterator<Item = u16>) -> Vec<Bytes> {
-    ports.into_iter().map(|port| addr(&format!("/ip4/8.8.8.8/tcp/{port}"))).collect()
+fn at(ports: impl IntoIterator<Item = u16>) -> Arc<Contact> {
+    of(ports.into_iter().map(|port| format!("/ip4/8.8.8.8/tcp/{port}")))
+}
+
+fn first(contact: &Contact) -> &[u8] {
+    contact.raw_addrs().next().unwrap()
 }
 
 fn none() -> Addresses {
@@ -17,7 +21,7 @@ fn none() -> Addresses {
 }
 
 fn ports(addrs: &Addresses) -> Vec<u16> {
-    assert_eq!(addrs.notes.len(), addrs.contact.raw_addrs().len());
+    assert_eq!(addrs.notes.len(), addrs.contact.raw_addrs().count());
     let port = |addr: multiaddr::Multiaddr| addr.to_string().rsplit('/').next().and_then(|port| port.parse().ok());
     addrs.contact().addrs().filter_map(port).collect()
 }
@@ -54,7 +58,7 @@ fn what_the_application_says_is_as_new_as_it_is_and_stays_trusted() {
     addrs.add(Timestamp::from_secs(19), &at([2]), AddrSource::Application, None);
     addrs.add(Timestamp::from_secs(29), &at([4]), AddrSource::Peer, None);
     assert_eq!(ports(&addrs), [4, 2, 3, 1]);
-    assert_eq!([1, 2, 3, 4].map(|port| addrs.is_trusted(&at([port])[0])), [false, true, true, false]);
+    assert_eq!([1, 2, 3, 4].map(|port| addrs.is_trusted(first(&at([port])))), [false, true, true, false]);
 }
 
 #[test]
@@ -78,12 +82,12 @@ fn after_any_number_of_moves_the_live_address_is_first() {
 #[test]
 fn of_what_it_says_the_host_where_it_is_seen_comes_first() {
     let mut addrs = none();
-    let dead: Vec<_> = (1..31).map(|host| addr(&format!("/ip4/10.0.0.{host}/tcp/1"))).collect();
-    let told: Vec<_> = dead.iter().cloned().chain(at([7])).collect();
-    let seen = Host::of(&at([7])[0]);
+    let dead = of((1..31).map(|host| format!("/ip4/10.0.0.{host}/tcp/1")));
+    let told = dead.joined(&at([7]), 1);
+    let seen = Host::of(first(&at([7])));
     addrs.add(Timestamp::ZERO, &told, AddrSource::Peer, seen.as_ref());
-    assert_eq!(addrs.contact().raw_addrs()[0], at([7])[0]);
-    assert!(addrs.is_trusted(&at([7])[0]) && !addrs.is_trusted(&dead[0]));
+    assert_eq!(first(addrs.contact()), first(&at([7])));
+    assert!(addrs.is_trusted(first(&at([7]))) && !addrs.is_trusted(first(&dead)));
 }
 
 #[test]
@@ -92,7 +96,7 @@ fn where_it_was_reached_is_not_cut_whatever_it_says() {
     addrs.add(Timestamp::ZERO, &at([7]), AddrSource::Connection, None);
     addrs.on_connected();
     addrs.add(Timestamp::ZERO, &at(100..130), AddrSource::Peer, None);
-    assert_eq!((addrs.contact().raw_addrs().len(), addrs.first_hand()), (MAX_FIRST_HAND, MAX_FIRST_HAND));
+    assert_eq!((addrs.contact().raw_addrs().count(), addrs.first_hand()), (MAX_FIRST_HAND, MAX_FIRST_HAND));
     assert_eq!(ports(&addrs), [100, 101, 102, 103, 104, 105, 106, 7]);
 }
 
@@ -104,7 +108,7 @@ fn all_of_its_addresses_replace_the_old_ones_and_none_replace_nothing() {
     addrs.add(now, &at([2, 3]), AddrSource::Peer, None);
     addrs.add(now, &at([90]), AddrSource::Hearsay, None);
     now += LATER;
-    addrs.add(now, &[], AddrSource::PeerList, None);
+    addrs.add(now, &at([]), AddrSource::PeerList, None);
     assert_eq!(ports(&addrs), [1, 2, 3, 90]);
     addrs.add(now, &at([4, 3]), AddrSource::PeerList, None);
     assert_eq!(ports(&addrs), [1, 4, 3, 90]);

@@ -31,7 +31,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::host::{Host, Transport};
@@ -120,8 +119,8 @@ impl DialHistory {
     }
 
     /// Whether a peer is known not to be at an address.
-    pub(crate) fn is_wrong(&self, key: &Key, addr: &Bytes) -> bool {
-        self.wrong.get(key).is_some_and(|wrong| wrong.raw_addrs().contains(addr))
+    pub(crate) fn is_wrong(&self, key: &Key, addr: &[u8]) -> bool {
+        self.wrong.get(key).is_some_and(|wrong| wrong.has_addr(addr))
     }
 
     /// Whether there is an address at which a peer is known not to be.
@@ -141,7 +140,7 @@ impl DialHistory {
     /// A peer is at these addresses, by its own word, the application's, or since it was reached there.
     pub(crate) fn set_right(&mut self, contact: &Contact) {
         let Some(wrong) = self.wrong.get_mut(contact.key()) else { return };
-        *wrong = wrong.filtered(|addr| !contact.raw_addrs().contains(addr));
+        *wrong = wrong.filtered(|addr| !contact.has_addr(addr));
         if !wrong.has_addrs() {
             self.wrong.remove(contact.key());
         }

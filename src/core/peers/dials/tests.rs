@@ -1,5 +1,7 @@
 use libp2p_identity::PeerId;
 
+use bytes::Bytes;
+
 use super::*;
 
 fn raw(text: &str) -> Bytes {
@@ -165,7 +167,7 @@ fn wrong_addresses_are_forgotten_when_whoever_should_know_says_so() {
     dials.set_wrong(&at(1));
     dials.set_wrong(&at(2));
     dials.set_right(&at(1));
-    let wrong = |dials: &DialHistory, port| dials.is_wrong(at(port).key(), &at(port).raw_addrs()[0]);
+    let wrong = |dials: &DialHistory, port| dials.is_wrong(at(port).key(), at(port).raw_addrs().next().unwrap());
     assert_eq!([1, 2].map(|port| wrong(&dials, port)), [false, true]);
     dials.set_right(&at(2));
     assert!(dials.wrong.is_empty());

@@ -30,7 +30,6 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use crate::core::config::DiversityConfig;
@@ -154,7 +153,7 @@ impl Diversity {
         let mut allowed = Arc::clone(wanted);
         if !fits(self, &self.groups(&allowed)) {
             let asns = self.config.asns.as_deref();
-            let fits_alone = |addr: &Bytes| IpGroup::of_addr(addr, asns).is_none_or(|group| fits(self, &[group]));
+            let fits_alone = |addr: &[u8]| IpGroup::of_addr(addr, asns).is_none_or(|group| fits(self, &[group]));
             allowed = wanted.filtered(fits_alone);
             if !allowed.has_addrs() || !fits(self, &self.groups(&allowed)) {
                 return Arc::clone(known);

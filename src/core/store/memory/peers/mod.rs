@@ -5,9 +5,9 @@
 #[cfg(test)]
 mod tests;
 
+use std::iter;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::config::ADDR_OVERHEAD;
@@ -61,7 +61,7 @@ impl ProviderPeers {
         let left = self.0.change(slot, |peer| {
             (peer.records, peer.paid) = (peer.records - 1, peer.paid.saturating_sub(paid));
             if peer.paid < peer.cost {
-                peer.set_addrs(&[], 0);
+                peer.set_addrs(iter::empty(), 0);
             }
             peer.records
         });
@@ -72,12 +72,19 @@ impl ProviderPeers {
 
     /// Replaces the addresses by these, which cost this much and are paid for. An empty list changes nothing, unless no
     /// address is known.
-    pub(super) fn take_addrs(&mut self, slot: Slot, addrs: &[Bytes], cost: u32, expire: Timestamp) {
+    pub(super) fn take_addrs<'a>(
+        &mut self,
+        slot: Slot,
+        addrs: impl Iterator<Item = &'a [u8]> + Clone,
+        cost: u32,
+        expire: Timestamp,
+    ) {
+        let any = addrs.clone().next().is_some();
         self.0.change(slot, |peer| {
-            if !addrs.is_empty() {
+            if any {
                 peer.set_addrs(addrs, cost);
             }
-            if !addrs.is_empty() || peer.cost == 0 {
+            if any || peer.cost == 0 {
                 peer.addrs_expire = expire;
             }
         });
@@ -86,7 +93,7 @@ impl ProviderPeers {
     /// Removes the addresses of a peer if they have expired at `now`.
     pub(super) fn drop_expired_addrs(&mut self, slot: Slot, now: Timestamp) {
         if let Some(peer) = self.0.get_mut(slot).filter(|peer| peer.addrs_expire <= now && peer.cost > 0) {
-            peer.set_addrs(&[], 0);
+            peer.set_addrs(iter::empty(), 0);
         }
     }
 }
@@ -97,17 +104,9 @@ impl ProviderPeer {
         (Arc::clone(&self.contact), self.addrs_expire)
     }
 
-    fn set_addrs(&mut self, addrs: &[Bytes], cost: u32) {
+    fn set_addrs<'a>(&mut self, addrs: impl Iterator<Item = &'a [u8]> + Clone, cost: u32) {
         self.cost = cost;
-        if self.contact.raw_addrs() != addrs {
-            // In one buffer of their own, since these are parts of a message.
-            let all = Bytes::from(addrs.concat());
-            let copies = addrs.iter().scan(0, |end, addr| {
-                *end += addr.len();
-                Some(all.slice(*end - addr.len()..*end))
-            });
-            self.contact = self.contact.with_addrs(copies);
-        }
+        self.contact = self.contact.readdressed(addrs);
     }
 }
 
@@ -132,7 +131,7 @@ impl Row for ProviderPeer {
 }
 
 /// The number of the first `addrs` that fit into `allowed` bytes, and the bytes that they cost.
-pub(super) fn affordable(addrs: &[Bytes], allowed: usize) -> (usize, u32) {
+pub(super) fn affordable<'a>(addrs: impl Iterator<Item = &'a [u8]>, allowed: usize) -> (usize, u32) {
     let mut fit = (0, 0);
     for addr in addrs {
         let cost = fit.1 + 2 * addr.len() + ADDR_OVERHEAD;

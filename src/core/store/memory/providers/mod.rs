@@ -115,7 +115,7 @@ impl ProviderTable {
         }
         let Ok(()) =
             update_accounts(&mut PoolAccounts(self), (key, peer), known.map(|known| known.cost).as_ref(), Some(&after));
-        self.peers.take_addrs(peer, &record.provider.raw_addrs()[..count], addr_bytes, record.addrs_expire);
+        self.peers.take_addrs(peer, record.provider.raw_addrs().take(count), addr_bytes, record.addrs_expire);
         Ok(())
     }
 

@@ -2,15 +2,19 @@
 //!
 //! Knows: how to hold them cheaply. Must not know: whether the peer is alive, or how it is encoded.
 
+mod ending;
+mod packed;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use multiaddr::{Multiaddr, Protocol};
-use smallvec::SmallVec;
+use multiaddr::Multiaddr;
 
-use super::key::Key;
+use self::ending::without_peer;
+use self::packed::PackedAddrs;
+use super::key::{IdBytes, Key};
 
 /// The most addresses that a [`Contact`] holds; further ones are dropped. Source: real peers announce up to 25
 /// in the field, rounded up.
@@ -20,16 +24,17 @@ pub const MAX_ADDRS: usize = 32;
 /// with certificate hashes reach about 200 bytes; the Go implementation bounds a whole peer at 8 KiB.
 pub const MAX_ADDR_LEN: usize = 512;
 
-/// A peer with its key (hashed once) and addresses; shared, never copied: `Arc<Contact>`.
+/// A peer with its key (hashed once, when first asked for) and addresses; shared, never copied: `Arc<Contact>`.
 ///
-/// Addresses stay the bytes they came as and are parsed when someone asks. They never carry a trailing
-/// `/p2p/<this peer>`; there are at most [`MAX_ADDRS`] of at most [`MAX_ADDR_LEN`] bytes, without repetition.
+/// Addresses stay the bytes they came as and are parsed when someone asks. They are copies in a buffer of the contact's
+/// own, and never carry a trailing `/p2p/<this peer>`; there are at most [`MAX_ADDRS`] of at most [`MAX_ADDR_LEN`]
+/// bytes, without repetition.
 // In this order, since the first two are looked at by everyone who hands a contact on, beside the count of its owners
 // that lies before them, and the id only by those who send something.
 #[repr(C)]
 pub struct Contact {
-    key: Key,
-    addrs: SmallVec<[Bytes; 2]>,
+    key: OnceLock<Key>,
+    addrs: PackedAddrs,
     peer: PeerId,
     encoded: OnceLock<Bytes>,
 }
@@ -37,30 +42,40 @@ pub struct Contact {
 impl Contact {
     /// A contact at the place where its peer id hashes to.
     pub fn new(peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Arc<Contact> {
-        let key = Key::from(&peer);
-        let raw =
-            addrs.into_iter().filter_map(|addr| Some(Bytes::copy_from_slice(without_peer(addr.as_ref(), &peer)?)));
-        Arc::new(Contact::assemble(peer, key, raw))
+        Contact::packed(peer, OnceLock::new(), addrs)
     }
 
-    /// A contact from addresses in binary form, which it copies into one buffer of its own. Addresses that do not
-    /// parse, and those that end in another peer's id, are left out.
+    /// A contact from addresses in binary form. Addresses that do not parse, and those that end in another peer's id,
+    /// are left out.
     pub fn from_raw<'a>(peer: PeerId, addrs: impl IntoIterator<Item = &'a [u8]>) -> Arc<Contact> {
-        let addrs: SmallVec<[&[u8]; 8]> = within_bounds(addrs.into_iter().filter_map(|addr| without_peer(addr, &peer)));
-        let mut buffer = Bytes::from(addrs.concat());
-        let addrs = addrs.iter().map(|addr| buffer.split_to(addr.len())).collect();
-        Arc::new(Contact { peer, key: Key::from(&peer), addrs, encoded: OnceLock::new() })
+        Contact::packed(peer, OnceLock::new(), addrs)
     }
 
     /// A contact at a place chosen by hand, for tests and simulations whose distances should be visible.
     #[cfg(any(test, feature = "testing"))]
     pub fn with_key(peer: PeerId, key: Key, addrs: impl IntoIterator<Item = Multiaddr>) -> Arc<Contact> {
-        let raw = addrs.into_iter().map(|addr| Bytes::from(addr.to_vec()));
-        Arc::new(Contact::assemble(peer, key, raw))
+        let addrs: Vec<Multiaddr> = addrs.into_iter().collect();
+        Contact::assemble(peer, key.into(), addrs.iter().map(AsRef::as_ref))
     }
 
-    fn assemble(peer: PeerId, key: Key, raw: impl Iterator<Item = Bytes>) -> Contact {
-        Contact { peer, key, addrs: within_bounds(raw), encoded: OnceLock::new() }
+    /// From addresses that may end in the peer's id.
+    fn packed(peer: PeerId, key: OnceLock<Key>, addrs: impl IntoIterator<Item: AsRef<[u8]>>) -> Arc<Contact> {
+        let (mut packed, id) = (PackedAddrs::default(), IdBytes::of(&peer));
+        for addr in addrs {
+            if let Some(addr) = without_peer(addr.as_ref(), &peer, &id) {
+                packed.push(addr);
+            }
+        }
+        packed.shrink();
+        Arc::new(Contact { key, addrs: packed, peer, encoded: OnceLock::new() })
+    }
+
+    /// From addresses without the peer's id.
+    fn assemble<'a>(peer: PeerId, key: OnceLock<Key>, addrs: impl Iterator<Item = &'a [u8]>) -> Arc<Contact> {
+        let mut packed = PackedAddrs::default();
+        addrs.for_each(|addr| packed.push(addr));
+        packed.shrink();
+        Arc::new(Contact { key, addrs: packed, peer, encoded: OnceLock::new() })
     }
 
     /// The same peer with addresses of both: those of `newer` first, the bounds kept.
@@ -70,44 +85,44 @@ impl Contact {
         if newer.adds_nothing_to(self) {
             return Arc::clone(self);
         }
-        let raw = newer.addrs.iter().chain(&self.addrs).cloned();
-        Arc::new(Contact::assemble(self.peer, self.key, raw))
+        self.with_addrs(newer.raw_addrs().chain(self.raw_addrs()))
     }
 
     /// The same peer with only those of its addresses for which `stays` is true. Returns `self` if that is all of them.
-    pub(crate) fn filtered(self: &Arc<Contact>, stays: impl Fn(&Bytes) -> bool) -> Arc<Contact> {
-        self.readdressed(self.addrs.iter().filter(|addr| stays(addr)))
+    pub(crate) fn filtered(self: &Arc<Contact>, stays: impl Fn(&[u8]) -> bool) -> Arc<Contact> {
+        if self.raw_addrs().all(&stays) {
+            return Arc::clone(self);
+        }
+        self.with_addrs(self.raw_addrs().filter(|addr| stays(addr)))
     }
 
     /// The same peer with at most `count` of its addresses.
     pub(crate) fn at_most(self: &Arc<Contact>, count: usize) -> Arc<Contact> {
-        self.readdressed(self.addrs.iter().take(count))
+        self.readdressed(self.raw_addrs().take(count))
     }
 
     /// The same peer, with at most `most` addresses of `others` that it lacks, after its own.
     pub(crate) fn joined(self: &Arc<Contact>, others: &Contact, most: usize) -> Arc<Contact> {
-        let news = others.addrs.iter().filter(|addr| !self.addrs.contains(addr)).take(most);
-        self.readdressed(self.addrs.iter().chain(news))
+        let news = others.raw_addrs().filter(|addr| !self.has_addr(addr)).take(most);
+        self.readdressed(self.raw_addrs().chain(news))
     }
 
     /// The same peer with these addresses. Returns `self` where they are the same.
-    pub(crate) fn readdressed<'a>(self: &Arc<Contact>, addrs: impl Iterator<Item = &'a Bytes> + Clone) -> Arc<Contact> {
-        if addrs.clone().eq(&self.addrs) {
+    pub(crate) fn readdressed<'a>(self: &Arc<Contact>, addrs: impl Iterator<Item = &'a [u8]> + Clone) -> Arc<Contact> {
+        if addrs.clone().eq(self.raw_addrs()) {
             return Arc::clone(self);
         }
-        self.with_addrs(addrs.cloned())
+        self.with_addrs(addrs)
     }
 
     /// The same peer with other addresses, in binary form and without `/p2p` endings, its key not hashed again.
-    pub fn with_addrs(&self, addrs: impl IntoIterator<Item = Bytes>) -> Arc<Contact> {
-        Arc::new(Contact::assemble(self.peer, self.key, addrs.into_iter()))
+    pub fn with_addrs<'a>(&self, addrs: impl IntoIterator<Item = &'a [u8]>) -> Arc<Contact> {
+        Contact::assemble(self.peer, self.key.clone(), addrs.into_iter())
     }
 
     /// The same peer with other addresses, its key not hashed again.
     pub fn with_multiaddrs(&self, addrs: impl IntoIterator<Item = Multiaddr>) -> Arc<Contact> {
-        let without_peer = |addr: Multiaddr| Some(Bytes::copy_from_slice(without_peer(addr.as_ref(), &self.peer)?));
-        let raw = addrs.into_iter().filter_map(without_peer);
-        Arc::new(Contact::assemble(self.peer, self.key, raw))
+        Contact::packed(self.peer, self.key.clone(), addrs)
     }
 
     /// Whether one of these is the same peer, whatever its addresses.
@@ -122,22 +137,27 @@ impl Contact {
 
     /// The peer's place in the keyspace.
     pub fn key(&self) -> &Key {
-        &self.key
+        self.key.get_or_init(|| Key::from(&self.peer))
     }
 
     /// The peer's addresses, parsed, without `/p2p` endings.
     pub fn addrs(&self) -> impl Iterator<Item = Multiaddr> + '_ {
-        self.addrs.iter().filter_map(|raw| Multiaddr::try_from(raw.to_vec()).ok())
+        self.raw_addrs().filter_map(|raw| Multiaddr::try_from(raw.to_vec()).ok())
     }
 
     /// The peer's addresses in binary form.
-    pub fn raw_addrs(&self) -> &[Bytes] {
-        &self.addrs
+    pub fn raw_addrs(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.addrs.iter()
+    }
+
+    /// Whether this address, in binary form, is one of the peer's.
+    pub fn has_addr(&self, addr: &[u8]) -> bool {
+        self.raw_addrs().any(|known| known == addr)
     }
 
     /// Whether `known` has all addresses of this contact. If both are the same allocation nothing is compared.
     pub(crate) fn adds_nothing_to(&self, known: &Contact) -> bool {
-        std::ptr::eq(self, known) || self.addrs.iter().all(|addr| known.addrs.contains(addr))
+        std::ptr::eq(self, known) || self.raw_addrs().all(|addr| known.has_addr(addr))
     }
 
     /// Whether any address is known.
@@ -149,38 +169,6 @@ impl Contact {
     /// thousand times is encoded once. The core neither reads nor writes it.
     pub fn encoded(&self) -> &OnceLock<Bytes> {
         &self.encoded
-    }
-}
-
-/// The first [`MAX_ADDRS`] of these addresses, without empty and too long ones and without repetition.
-fn within_bounds<A: smallvec::Array<Item: AsRef<[u8]> + PartialEq>>(
-    addrs: impl Iterator<Item = A::Item>,
-) -> SmallVec<A> {
-    let mut kept = SmallVec::new();
-    for addr in addrs.filter(|addr| (1..=MAX_ADDR_LEN).contains(&addr.as_ref().len())) {
-        if kept.len() == MAX_ADDRS {
-            break;
-        }
-        if !kept.contains(&addr) {
-            kept.push(addr);
-        }
-    }
-    kept
-}
-
-/// The address without a trailing `/p2p/<peer>`; `None` if these bytes are no address, or end in another peer's id.
-fn without_peer<'a>(addr: &'a [u8], peer: &PeerId) -> Option<&'a [u8]> {
-    let (mut rest, mut without_id, mut id) = (addr, addr, None);
-    while !rest.is_empty() {
-        let (protocol, after) = Protocol::from_bytes(rest).ok()?;
-        without_id = &addr[..addr.len() - rest.len()];
-        // A relay's id in the middle belongs to the address: `/p2p-circuit` follows it.
-        id = if let Protocol::P2p(id) = protocol { Some(id) } else { None };
-        rest = after;
-    }
-    match id {
-        None => Some(addr),
-        Some(id) => (id == *peer).then_some(without_id),
     }
 }
 
@@ -196,12 +184,14 @@ impl Eq for Contact {}
 impl fmt::Debug for Contact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addrs: Vec<_> = self.addrs().collect();
-        f.debug_struct("Contact").field("peer", &self.peer).field("key", &self.key).field("addrs", &addrs).finish()
+        f.debug_struct("Contact").field("peer", &self.peer).field("key", self.key()).field("addrs", &addrs).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use multiaddr::Protocol;
+
     use super::*;
 
     fn addr(text: &str) -> Multiaddr {
@@ -218,14 +208,14 @@ mod tests {
         let contact = Contact::new(peer, [own.clone(), foreign, plain.clone(), relayed.clone()]);
         assert_eq!(contact.addrs().collect::<Vec<_>>(), [plain, relayed]);
         let raw = Contact::from_raw(peer, [own.as_ref(), &[0xff, 1]]);
-        assert_eq!(raw.raw_addrs(), &contact.raw_addrs()[..1]);
+        assert!(raw.raw_addrs().eq(contact.raw_addrs().take(1)));
     }
 
     #[test]
     fn addresses_are_bounded_in_number_and_length() {
         let peer = PeerId::random();
         let many = (0..1000).map(|port| addr(&format!("/ip4/127.0.0.1/tcp/{port}")));
-        assert_eq!(Contact::new(peer, many).raw_addrs().len(), MAX_ADDRS);
+        assert_eq!(Contact::new(peer, many).raw_addrs().count(), MAX_ADDRS);
         let long = addr(&format!("/dns4/{}/tcp/1", "a".repeat(MAX_ADDR_LEN)));
         assert!(!Contact::new(peer, [long]).has_addrs());
     }
