@@ -250,7 +250,8 @@ pub(crate) enum Alarm {
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     next: u64,
-    open: BTreeMap<RequestId, InFlight>,
+    /// Boxed, since the nodes of the map are half empty.
+    open: BTreeMap<RequestId, Box<InFlight>>,
     alarms: BTreeSet<(Timestamp, RequestId)>,
     /// When the deadlines were last moved because the driver was busy.
     shifted: Timestamp,
@@ -272,7 +273,7 @@ impl Requests {
     ) -> RequestId {
         let id = RequestId::new(self.next);
         self.next += 1;
-        let request = InFlight {
+        let request = Box::new(InFlight {
             owner,
             to,
             urgency,
@@ -290,7 +291,7 @@ impl Requests {
             alarm: None,
             reminder: Timestamp::MAX,
             until: None,
-        };
+        });
         self.open.insert(id, request);
         id
     }
@@ -360,7 +361,7 @@ impl Requests {
     }
 
     /// Ends a request, whatever the reason; `None` if it has ended before.
-    pub(crate) fn end(&mut self, id: RequestId) -> Option<InFlight> {
+    pub(crate) fn end(&mut self, id: RequestId) -> Option<Box<InFlight>> {
         self.set_alarm(id, None);
         let request = self.open.remove(&id)?;
         self.awaited -= usize::from(request.is_with_driver() && !request.has_timed_out());
@@ -390,11 +391,12 @@ impl Requests {
     }
 
     /// Keeps a request that has just timed out, for an answer that comes by `until`. Its owner waits no more.
-    pub(crate) fn keep_timed_out(&mut self, id: RequestId, request: InFlight, until: Timestamp) {
+    pub(crate) fn keep_timed_out(&mut self, id: RequestId, mut request: Box<InFlight>, until: Timestamp) {
         // The peer still owes this answer, so requests behind it wait for the peer.
         *self.overdue.entry(*request.to.key()).or_default() += 1;
-        let (owner, stage, lateness) = (Owner::Evidence, RequestStage::TimedOut, Some(Lateness::Overdue));
-        self.open.insert(id, InFlight { owner, stage, lateness, alarm: None, ..request });
+        (request.owner, request.stage) = (Owner::Evidence, RequestStage::TimedOut);
+        (request.lateness, request.alarm) = (Some(Lateness::Overdue), None);
+        self.open.insert(id, request);
         self.set_alarm(id, Some(until));
     }
 
@@ -404,11 +406,11 @@ impl Requests {
     }
 
     pub(crate) fn get(&self, id: RequestId) -> Option<&InFlight> {
-        self.open.get(&id)
+        self.open.get(&id).map(|request| &**request)
     }
 
     pub(crate) fn get_mut(&mut self, id: RequestId) -> Option<&mut InFlight> {
-        self.open.get_mut(&id)
+        self.open.get_mut(&id).map(|request| &mut **request)
     }
 
     /// Gives a request another owner. It continues until it ends by itself.

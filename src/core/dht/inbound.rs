@@ -77,7 +77,7 @@ impl Dht {
         }
         let id = self.pool.next_id();
         let find = Find::peer(&self.cx(), peer, &QueryOptions::default());
-        let mut query = RunningQuery::own(Machine::Find(find), Key::from(&peer), QueryKind::FindPeer);
+        let mut query = RunningQuery::own(Machine::Find(Box::new(find)), Key::from(&peer), QueryKind::FindPeer);
         query.yields = true;
         self.pool.insert(now, id, self.config.lookup.query_timeout, query);
         self.drive(now, id);

@@ -28,7 +28,7 @@ impl Dht {
         }
         let id = self.pool.next_id();
         let rng = self.query_rng();
-        let machine = Machine::Bootstrap(Bootstrap::look_into(&self.cx(), target, rng));
+        let machine = Machine::Bootstrap(Box::new(Bootstrap::look_into(&self.cx(), target, rng)));
         tracing::debug!(query = %id, ?target, "refreshing a bucket");
         let query = RunningQuery::own(machine, *self.peers.local.key(), QueryKind::Refresh);
         self.pool.insert(now, id, self.config.lookup.query_timeout, query);

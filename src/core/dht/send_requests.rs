@@ -144,7 +144,7 @@ impl Dht {
 
     /// Cancels a request.
     pub(super) fn give_up(&mut self, id: RequestId) {
-        if let Some(request) = self.end(id).filter(InFlight::is_with_driver) {
+        if let Some(request) = self.end(id).filter(|request| request.is_with_driver()) {
             self.stats.cancelled[request.kind() as usize] += 1;
             spans::end_request(&request.span, "cancelled", None);
             match self.refused.iter().position(|(refused, _)| *refused == id) {
@@ -160,7 +160,7 @@ impl Dht {
     }
 
     /// Ends a request, and frees its slot.
-    fn end(&mut self, id: RequestId) -> Option<InFlight> {
+    fn end(&mut self, id: RequestId) -> Option<Box<InFlight>> {
         let request = self.requests.end(id)?;
         if request.holds_slot() {
             self.window.release();
@@ -432,5 +432,5 @@ impl Dht {
 /// A request that has just ended.
 pub(super) struct EndedRequest {
     pub(super) id: RequestId,
-    pub(super) request: InFlight,
+    pub(super) request: Box<InFlight>,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Lateness;
 use crate::core::contact::Contact;
-use crate::core::key::{Distance, Key};
+use crate::core::key::Key;
 
 /// The state of a peer in a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,16 +42,19 @@ impl From<Lateness> for PeerState {
     }
 }
 
+/// Small, since a lookup knows a hundred of them and thousands of lookups may run.
 #[derive(Clone, Debug)]
 pub(crate) struct LookupPeer {
+    /// The first bits of its distance to the target, which nearly always decide its place.
+    head: u64,
     pub(crate) contact: Arc<Contact>,
+    /// The answers that named it, one bit each; the first bit stands for the seeds.
+    named_by: u64,
+    /// Number of answers that had named peers when it was first named: it does not depend on later ones.
+    pub(crate) since: u32,
     pub(crate) state: PeerState,
     /// Number of times that it may still be tried at new addresses after it failed.
     pub(super) chances: u8,
-    /// Number of answers that had named peers when it was first named: it does not depend on later ones.
-    pub(crate) since: usize,
-    /// The answers that named it, one bit each; the first bit stands for the seeds.
-    named_by: u64,
 }
 
 /// Maximum number of times that one lookup tries a failed peer again at new addresses, so that liars cannot make it a
@@ -67,9 +70,10 @@ const DOUBT: i32 = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct Frontier {
     pub(super) target: Key,
-    peers: BTreeMap<Distance, LookupPeer>,
+    /// The nearest first.
+    peers: Vec<LookupPeer>,
     limit: usize,
-    answers: usize,
+    answers: u32,
     /// The peers that gave the first answers, one for each bit but the first.
     referrers: Vec<Key>,
     /// For each answer, the number of peers that it alone named and that have failed, minus those that have answered.
@@ -79,10 +83,11 @@ pub(crate) struct Frontier {
 }
 
 impl Frontier {
-    pub(crate) fn new(target: Key, limit: usize) -> Frontier {
+    /// A frontier of at most `limit` peers, with room for `seeds`.
+    pub(crate) fn new(target: Key, limit: usize, seeds: usize) -> Frontier {
         Frontier {
             target,
-            peers: BTreeMap::new(),
+            peers: Vec::with_capacity(seeds.min(limit)),
             limit,
             answers: 0,
             referrers: Vec::new(),
@@ -110,26 +115,30 @@ impl Frontier {
     /// A failed peer that is named again with addresses at which it was not tried gets another chance: otherwise the
     /// first peer to answer with a wrong address could hide it.
     pub(crate) fn add(&mut self, contact: &Arc<Contact>) -> bool {
-        let distance = self.target.distance(contact.key());
         // From the 64th answer on, all answers share the last bit.
         let answer = 1 << self.answers.min(63);
-        if let Some(known) = self.peers.get_mut(&distance) {
-            known.named_by |= answer;
-            if !contact.adds_nothing_to(&known.contact) {
-                // Known addresses come first: a peer that is named with many addresses must not lose the right ones.
-                known.contact = contact.merged(&known.contact);
-                if known.state == PeerState::Failed && known.chances > 0 {
-                    known.chances -= 1;
-                    known.state = PeerState::Unasked;
+        let place = match self.place(contact.key()) {
+            Ok(place) => {
+                let known = &mut self.peers[place];
+                known.named_by |= answer;
+                if !contact.adds_nothing_to(&known.contact) {
+                    // Known addresses come first: a peer that is named with many addresses must not lose the right ones.
+                    known.contact = contact.merged(&known.contact);
+                    if known.state == PeerState::Failed && known.chances > 0 {
+                        known.chances -= 1;
+                        known.state = PeerState::Unasked;
+                    }
                 }
+                return false;
             }
+            Err(place) => place,
+        };
+        if self.peers.len() >= self.limit && !self.make_room(place) {
             return false;
         }
-        if self.peers.len() >= self.limit && !self.make_room(&distance) {
-            return false;
-        }
-        let (contact, state, since) = (Arc::clone(contact), PeerState::Unasked, self.answers);
-        self.peers.insert(distance, LookupPeer { contact, state, chances: CHANCES, since, named_by: answer });
+        let (head, since) = (self.target.head() ^ contact.key().head(), self.answers);
+        let (contact, state) = (Arc::clone(contact), PeerState::Unasked);
+        self.peers.insert(place, LookupPeer { head, contact, named_by: answer, since, state, chances: CHANCES });
         true
     }
 
@@ -163,30 +172,48 @@ impl Frontier {
         self.iter().filter(move |peer| peer.state == state).map(|peer| &peer.contact)
     }
 
-    /// Forgets the farthest peer that was not asked or has failed, if it is farther away than `distance`.
-    fn make_room(&mut self, distance: &Distance) -> bool {
+    /// Forgets the farthest peer that was not asked or has failed, if its place is behind the first `before`.
+    fn make_room(&mut self, before: usize) -> bool {
         let idle = |peer: &LookupPeer| matches!(peer.state, PeerState::Unasked | PeerState::Failed);
-        let farthest = self.peers.iter().rev().find(|(_, peer)| idle(peer)).map(|(at, _)| *at);
-        match farthest.filter(|at| at > distance) {
-            Some(at) => self.peers.remove(&at).is_some(),
-            None => false,
-        }
+        let farthest = self.peers.iter().rposition(idle).filter(|at| *at >= before);
+        farthest.map(|at| self.peers.remove(at)).is_some()
+    }
+
+    /// The place of a peer in the order, or the place that it would have.
+    fn place(&self, key: &Key) -> Result<usize, usize> {
+        let head = self.target.head() ^ key.head();
+        self.peers.binary_search_by(|peer| {
+            let tie = || self.target.distance(peer.contact.key()).cmp(&self.target.distance(key));
+            peer.head.cmp(&head).then_with(tie)
+        })
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<&LookupPeer> {
-        self.peers.get(&self.target.distance(key))
+        self.peers.get(self.place(key).ok()?)
     }
 
     pub(crate) fn get_mut(&mut self, key: &Key) -> Option<&mut LookupPeer> {
-        self.peers.get_mut(&self.target.distance(key))
+        let place = self.place(key).ok()?;
+        self.peers.get_mut(place)
     }
 
     /// All peers, nearest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &LookupPeer> {
-        self.peers.values()
+        self.peers.iter()
     }
 
-    pub(crate) fn nearest(&self) -> Option<&Distance> {
-        self.peers.keys().next()
+    /// The place of the nearest peer in the keyspace.
+    pub(crate) fn nearest(&self) -> Option<&Key> {
+        self.peers.first().map(|peer| peer.contact.key())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_takes_four_words() {
+        assert_eq!(size_of::<LookupPeer>(), 32);
     }
 }

@@ -38,7 +38,8 @@ pub(crate) struct Path {
 
 impl Path {
     pub(crate) fn new<'a>(target: Key, seeds: impl IntoIterator<Item = &'a Arc<Contact>>, shape: Shape) -> Path {
-        let mut frontier = Frontier::new(target, shape.frontier);
+        let seeds = seeds.into_iter();
+        let mut frontier = Frontier::new(target, shape.frontier, seeds.size_hint().0);
         for seed in seeds {
             frontier.add(seed);
         }

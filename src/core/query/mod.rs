@@ -95,9 +95,11 @@ pub(crate) fn start(
         Operation::ClosestPeers { key } => {
             check_key(&key, MAX_KEY_LEN)?;
             let target = Key::hash(&key);
-            (Machine::Find(Find::closest(&cx, key, options, with.rng)?), target, None)
+            (Machine::Find(Box::new(Find::closest(&cx, key, options, with.rng)?)), target, None)
         }
-        Operation::FindPeer { peer } => (Machine::Find(Find::peer(&cx, peer, options)), Key::from(&peer), None),
+        Operation::FindPeer { peer } => {
+            (Machine::Find(Box::new(Find::peer(&cx, peer, options))), Key::from(&peer), None)
+        }
         Operation::Get { key } => {
             check_key(key.as_bytes(), MAX_KEY_LEN)?;
             let get = Op::Get(key.clone());
@@ -108,21 +110,21 @@ pub(crate) fn start(
             check_key(key.as_bytes(), MAX_KEY_LEN)?;
             let target = key.key();
             let (publish, local) = Publish::put(with, key, value, options)?;
-            (Machine::Publish(publish), target, local)
+            (Machine::Publish(Box::new(publish)), target, local)
         }
         Operation::Provide { key } => {
             check_key(key.as_bytes(), MAX_PROVIDER_KEY_LEN)?;
             let target = key.key();
             let (publish, local) = Publish::provide(with, key, options)?;
-            (Machine::Publish(publish), target, local)
+            (Machine::Publish(Box::new(publish)), target, local)
         }
         Operation::Providers { key } => {
             check_key(key.as_bytes(), MAX_PROVIDER_KEY_LEN)?;
             let held = Op::Providers(key.clone());
             let (target, local) = (key.key(), if options.only.is_none() { with.run(held) } else { None });
-            (Machine::Providers(FindProviders::new(&cx, key, options, with.rng())), target, local)
+            (Machine::Providers(Box::new(FindProviders::new(&cx, key, options, with.rng()))), target, local)
         }
-        Operation::Bootstrap => (Machine::Bootstrap(Bootstrap::join(&cx, with.rng())), local_key, None),
+        Operation::Bootstrap => (Machine::Bootstrap(Box::new(Bootstrap::join(&cx, with.rng()))), local_key, None),
         Operation::Remove { key } => (Machine::Local(None), key.key(), with.run(Op::Remove(key))),
         Operation::StopProviding { key } => {
             (Machine::Local(None), key.key(), with.run(Op::RemoveProvider(key, *cx.peers.local.peer())))
@@ -187,18 +189,18 @@ pub(crate) struct PeerAnswer<'a> {
 /// The state machine of a query.
 #[derive(Clone, Debug)]
 pub(crate) enum Machine {
-    Find(Find),
+    Find(Box<Find>),
     GetValue(Box<GetValue>),
-    Publish(Publish),
-    Providers(FindProviders),
-    Bootstrap(Bootstrap),
+    Publish(Box<Publish>),
+    Providers(Box<FindProviders>),
+    Bootstrap(Box<Bootstrap>),
     /// Waits for the end of an equal query that runs.
     Joined(QueryId),
     Region(Box<Region>),
     /// The corrections that a finished get leaves to be sent.
     Correct(Correct),
     /// Waits for nothing but the store: for a page of records, or for a removal.
-    Local(Option<Result<Answer, QueryError>>),
+    Local(Option<Box<Result<Answer, QueryError>>>),
 }
 
 impl Machine {
@@ -230,7 +232,7 @@ impl Machine {
             Machine::Region(region) => region.next(cx, report),
             Machine::Correct(correct) => correct.next(report),
             Machine::Joined(_) => Step::Wait,
-            Machine::Local(end) => end.take().map_or(Step::Wait, Step::Finish),
+            Machine::Local(end) => end.take().map_or(Step::Wait, |end| Step::Finish(*end)),
         }
     }
 
@@ -305,9 +307,9 @@ impl Machine {
             (Machine::GetValue(get), done) => get.on_local(cx, done, out),
             (Machine::Publish(publish), done) => publish.on_local(cx, done),
             (Machine::Providers(providers), done) => providers.on_local(cx, done, out),
-            (Machine::Local(end), Ok(OpOutput::Items(items))) => *end = Some(Ok(Answer::Records(items))),
-            (Machine::Local(end), Ok(_)) => *end = Some(Ok(Answer::Removed)),
-            (Machine::Local(end), Err(why)) => *end = Some(Err(why.into())),
+            (Machine::Local(end), Ok(OpOutput::Items(items))) => *end = Some(Box::new(Ok(Answer::Records(items)))),
+            (Machine::Local(end), Ok(_)) => *end = Some(Box::new(Ok(Answer::Removed))),
+            (Machine::Local(end), Err(why)) => *end = Some(Box::new(Err(why.into()))),
             _ => {}
         }
     }

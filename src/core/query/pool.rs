@@ -259,3 +259,13 @@ impl QueryPool {
         shown.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_small() {
+        assert!(size_of::<RunningQuery>() <= 320, "{}", size_of::<RunningQuery>());
+    }
+}
