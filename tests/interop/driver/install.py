@@ -9,6 +9,7 @@ package registries. One that cannot be had, or not in time, is named with the re
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -48,16 +49,18 @@ class Installer:
 
     def run(self, command, **options):
         left = self.deadline - time.monotonic()
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        # A group of its own, so that what it started ends with it.
+        process = subprocess.Popen([str(word) for word in command], start_new_session=True, **pipes, **options)
         try:
-            done = subprocess.run(
-                [str(word) for word in command], capture_output=True, text=True, timeout=max(left, 1), **options
-            )
+            output, _ = process.communicate(timeout=max(left, 1))
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             raise Unavailable(f"`{Path(command[0]).name}` did not end in time")
-        if done.returncode != 0:
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        if process.returncode != 0:
+            last = output.strip().splitlines()[-1:]
             raise Unavailable(f"`{Path(command[0]).name}` failed: {''.join(last)[:200]}")
-        return done.stdout
 
     def place(self, name, install):
         """The directory of an implementation; `install` fills it unless that was done before with the same files."""
