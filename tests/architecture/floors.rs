@@ -69,7 +69,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("requests", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("peers", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("peers::host", &[&["key", "ip_group"]]),
-    ("peers::addresses", &[&["time", "contact", "peers::host"]]),
+    ("peers::addresses", &[&["time", "key", "contact", "peers::host"]]),
     ("peers::dials", &[&["time", "key", "contact", "message", "peers::host"]]),
     ("peers::address_book", &[VOCABULARY, &["peers::host", "peers::addresses"]]),
     ("peers::back_off", &[VOCABULARY]),

@@ -473,7 +473,7 @@ impl LimitConfig {
     pub const DEFAULT_INBOUND: usize = 4_096;
     /// Default for [`LimitConfig::inbound_per_peer`]. Source: a peer has at most 32 streams, one request each.
     pub const DEFAULT_INBOUND_PER_PEER: usize = 64;
-    /// Default for [`LimitConfig::address_book`]. Source: with a few addresses each this is 2 MB, and with the most and
+    /// Default for [`LimitConfig::address_book`]. Source: with two addresses each this is 0.9 MB, and with the most and
     /// longest that a contact holds ([`MAX_ADDRS`](super::MAX_ADDRS) of [`MAX_ADDR_LEN`](super::MAX_ADDR_LEN) bytes) 64
     /// MiB.
     pub const DEFAULT_ADDRESS_BOOK: usize = 4_096;

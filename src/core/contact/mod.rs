@@ -70,6 +70,11 @@ impl Contact {
         Arc::new(Contact { key, addrs: packed, peer, encoded: OnceLock::new() })
     }
 
+    /// From parts that were taken from another contact.
+    pub(crate) fn at<'a>(peer: PeerId, key: Key, addrs: impl Iterator<Item = &'a [u8]>) -> Arc<Contact> {
+        Contact::assemble(peer, key.into(), addrs)
+    }
+
     /// From addresses without the peer's id.
     fn assemble<'a>(peer: PeerId, key: OnceLock<Key>, addrs: impl Iterator<Item = &'a [u8]>) -> Arc<Contact> {
         let mut packed = PackedAddrs::default();

@@ -32,7 +32,7 @@ impl Dht {
     /// known, it also becomes a boot node until it fails, since it may not be reported again; at most k peers do.
     fn on_reported(&mut self, now: Timestamp, contact: Arc<Contact>) {
         let (k, book) = (self.k(), &mut self.peers.book);
-        let first: Vec<_> = book.boot_nodes().take(k).map(|named| *named.key()).collect();
+        let first: Vec<_> = book.boot_nodes().take(k).copied().collect();
         if first.contains(contact.key()) {
             return; // Lookups try it.
         }

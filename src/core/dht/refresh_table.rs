@@ -93,7 +93,7 @@ impl Dht {
         if table.len() == 0 && book.has_boot_nodes() {
             return Some(ALONE);
         }
-        let missing = |named: &Arc<Contact>| named.key() != local.key() && table.get(named.key()).is_none();
+        let missing = |named: &Key| named != local.key() && table.get(named).is_none();
         let few = self.knows_fewer_than_k() && book.boot_nodes().any(missing);
         few.then_some(Duration::MAX)
     }

@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 use super::Peers;
-use super::addresses::{AddrSource, Addresses, MAX_FIRST_HAND, MAX_HEARSAY};
+use super::addresses::{AddrSource, MAX_FIRST_HAND, MAX_HEARSAY};
 use super::dials::Referrer;
 use super::host::{Host, Transport, is_open_ended};
 use crate::core::address_policy::{AddressPolicy, is_relayed};
@@ -51,7 +51,7 @@ impl Peers {
             (!Arc::ptr_eq(&filtered, contact)).then_some(filtered)
         };
         let entries: Vec<_> = self.table.entries().filter_map(|entry| changed(&entry.contact)).collect();
-        let notes: Vec<_> = self.book.contacts().filter_map(changed).collect();
+        let notes: Vec<_> = self.book.contacts().filter_map(|contact| changed(&contact)).collect();
         let mut removed = Vec::new();
         for contact in entries {
             if self.is_routable(&contact) {
@@ -102,7 +102,7 @@ impl Peers {
     /// have nothing to do with, and would keep the peer out if these are crowded.
     fn best_known(&self, key: &Key, asked: &Arc<Contact>) -> Arc<Contact> {
         self.first_hand(key).unwrap_or_else(|| {
-            let known = self.book.get(key).map(|known| self.with_hearsay(known, asked));
+            let known = self.book.get(key).map(|known| self.with_hearsay(&known, asked));
             known.as_ref().unwrap_or(asked).at_most(MAX_FIRST_HAND)
         })
     }
@@ -118,6 +118,9 @@ impl Peers {
 
     /// A peer that was said to have these addresses, perhaps a while ago: what is known of it now comes first.
     pub(crate) fn with_current_addrs(&self, said: &Arc<Contact>) -> Arc<Contact> {
+        if said.has_addrs() && self.book.is_known_first_hand_as(said) {
+            return Arc::clone(said);
+        }
         match self.first_hand(said.key()) {
             Some(known) => known.joined(said, MAX_FIRST_HAND.saturating_sub(known.raw_addrs().count())),
             None if said.has_addrs() => said.at_most(MAX_FIRST_HAND),
@@ -136,13 +139,16 @@ impl Peers {
             return Arc::clone(known);
         }
         let addrs = known.raw_addrs().count();
-        let first_hand = self.book.addrs(known.key()).map_or(addrs, Addresses::first_hand);
+        let first_hand = self.book.addrs(known.key()).map_or(addrs, |addrs| addrs.first_hand());
         let hearsay = addrs.saturating_sub(first_hand);
         known.joined(&self.without_wrong_addrs(said), MAX_HEARSAY.saturating_sub(hearsay))
     }
 
     /// A peer with what is known of it before what it is named with.
     pub(crate) fn with_known(&self, named: &Arc<Contact>) -> Arc<Contact> {
+        if self.book.is_known_as(named) {
+            return Arc::clone(named);
+        }
         self.contact_at(named.key()).map_or_else(|| Arc::clone(named), |known| self.with_hearsay(&known, named))
     }
 
@@ -153,7 +159,7 @@ impl Peers {
 
     /// Everything known of the peer with this key.
     pub(crate) fn contact_at(&self, key: &Key) -> Option<Arc<Contact>> {
-        self.book.get(key).or_else(|| self.table.get(key).map(|entry| &entry.contact)).cloned()
+        self.book.get(key).or_else(|| self.table.get(key).map(|entry| Arc::clone(&entry.contact)))
     }
 
     /// A peer that another one named, as it is to be asked; `None` for this node, and for a peer without a known
@@ -165,6 +171,9 @@ impl Peers {
         let key = named.key();
         if key == self.local.key() {
             return None;
+        }
+        if named.has_addrs() && self.book.is_known_as(named) {
+            return Some(Arc::clone(named));
         }
         match self.contact_at(key) {
             Some(known) => Some(self.with_hearsay(&known, named)),
@@ -215,12 +224,13 @@ impl Peers {
                 continue;
             }
             let trusted = connected
-                || addrs.is_some_and(|addrs| addrs.is_trusted(addr))
+                || addrs.as_ref().is_some_and(|addrs| addrs.is_trusted(addr))
                 || entry.is_some_and(|entry| entry.contact.has_addr(addr));
             if let Some(host) = host
                 && !trusted
             {
-                let refused = is_open_ended(addr) || trial && addrs.is_some_and(|addrs| addrs.is_only_claimed(addr));
+                let refused =
+                    is_open_ended(addr) || trial && addrs.as_ref().is_some_and(|addrs| addrs.is_only_claimed(addr));
                 let referrer = if refused { None } else { self.dials.take_attempt(now, host, &referrers) };
                 let Some(referrer) = referrer else {
                     why = Unreachable::HostBackingOff;

@@ -218,6 +218,12 @@ impl Peers {
             && self.back_offs.is_held_back(now, &self.with_known(contact))
     }
 
+    /// The same of a peer of the address book.
+    fn is_noted_held_back(&self, now: Timestamp, key: &Key) -> bool {
+        self.back_offs.until(key).is_some_and(|until| now < until)
+            && self.book.get(key).is_some_and(|contact| self.back_offs.is_held_back(now, &contact))
+    }
+
     /// Why a peer is not to be asked now, for the report of a query that would ask it ([`BackOffs::reason`]).
     pub(crate) fn held_back_reason(
         &mut self,
@@ -240,8 +246,8 @@ impl Peers {
     /// Lets boot nodes that are not in the table be asked now. The lookups that this makes worthwhile come at growing
     /// intervals while too few peers are known.
     pub(crate) fn release_boot_nodes(&mut self, now: Timestamp) {
-        for contact in self.book.boot_nodes().filter(|contact| self.table.get(contact.key()).is_none()) {
-            self.back_offs.release(now, contact.key());
+        for key in self.book.boot_nodes().filter(|key| self.table.get(key).is_none()) {
+            self.back_offs.release(now, key);
         }
     }
 
@@ -259,10 +265,11 @@ impl Peers {
         let room = count - seeds.len();
         seeds.append(&mut held);
         if room > 0 {
-            let boot_nodes = self.book.boot_nodes().filter(|contact| contact.peer() != self.local.peer());
-            let mut boot_nodes: Vec<_> = boot_nodes.filter(|contact| !contact.is_among(&seeds)).collect();
-            boot_nodes.sort_by_key(|contact| self.is_held_back(now, contact));
-            seeds.extend(boot_nodes.into_iter().take(room).cloned());
+            let others = |key: &&Key| *key != self.local.key() && !seeds.iter().any(|seed| seed.key() == *key);
+            let mut boot_nodes: Vec<_> = self.book.boot_nodes().filter(others).collect();
+            boot_nodes.sort_by_cached_key(|key| self.is_noted_held_back(now, key));
+            let boot_nodes: Vec<_> = boot_nodes.into_iter().filter_map(|key| self.book.get(key)).take(room).collect();
+            seeds.extend(boot_nodes);
         }
         seeds
     }

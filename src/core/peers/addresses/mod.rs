@@ -7,6 +7,8 @@
 //! listed before, the newest first; then hearsay. Peers move: if former addresses came before the present list, after
 //! some moves every receiver that cuts the list would be left with dead addresses only.
 
+mod packed;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use smallvec::SmallVec;
 use super::host::Host;
 use crate::core::contact::Contact;
 use crate::core::time::Timestamp;
+pub(crate) use packed::Packed;
 
 /// Maximum number of addresses of a peer that are kept first-hand (claimed by the peer itself, or where it was
 /// reached), and that are handed out. Source: a host with IPv4 and IPv6, four transports each; real peers announce up
