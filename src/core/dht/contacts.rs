@@ -189,12 +189,12 @@ impl Dht {
     }
 
     /// Queues a peer for a probe, if the table has a place for it. Candidates of one IP group take turns with those of
-    /// other groups; a peer of several groups counts for one of them.
+    /// other groups, and of one host with those of others; a peer of several groups counts for one of them.
     pub(super) fn queue(&mut self, now: Timestamp, contact: Arc<Contact>) -> bool {
         let wanted = self.peers.has_place_for(now, &contact);
         if wanted {
-            let group = self.peers.table.group(&contact);
-            self.probes.offer(contact, group);
+            let origin = self.peers.origin(&contact);
+            self.probes.offer(contact, origin);
         }
         wanted
     }

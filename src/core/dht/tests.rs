@@ -359,3 +359,22 @@ fn a_value_that_is_not_kept_here_is_not_remembered_for_upkeep() {
     _ = dht.start(NOW, Operation::Put { key: "/app/x".into(), value: "v".into() }, QueryOptions::default());
     assert_eq!(remembered(&dht), 1);
 }
+
+/// Candidates that never answer keep the places of trials for seconds; they are all at one host.
+#[test]
+fn an_honest_newcomer_is_tried_at_once_whatever_waits_at_another_host() {
+    let mut dht = node(|config| config.address_policy = AddressPolicy::Any);
+    let mut come = |host: u8| {
+        let addr: multiaddr::Multiaddr = format!("/ip4/127.0.0.{host}/tcp/1").parse().unwrap();
+        let peer = PeerId::random();
+        dht.handle_input(NOW, Input::Connected { peer, outbound_addr: None, inbound_addr: Some(addr.clone()) });
+        dht.handle_input(NOW, Input::Discovered(Contact::new(peer, [addr])));
+        dht.handle_input(NOW, Input::Serves { peer, yes: true });
+        (peer, asked(&mut dht))
+    };
+    let tried: usize = (0..140).map(|_| come(2).1.len()).sum();
+    assert_eq!(tried, 3);
+    let (honest, asked) = come(3);
+    assert_eq!(asked, [honest]);
+    assert_eq!(come(2).1, []);
+}

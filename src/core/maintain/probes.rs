@@ -11,7 +11,8 @@
 //! over the interval: they never come in a burst, whatever came in one before.
 //!
 //! Candidates wait in a bounded queue, entries to be checked in another, bounded by the table; neither holds up the
-//! other.
+//! other. Candidates that do not answer keep their places until their time is over; so that those of one origin (an IP
+//! group or, where groups do not count, a host) do not keep all, a candidate of another origin is tried beside them.
 //!
 //! While a peer waits for a full bucket, the entry without a connection that was silent for longest is checked at once:
 //! one at a time in each bucket, the next 10 s after the first answer and then every 300 s; a failure in the bucket
@@ -31,7 +32,7 @@ use libp2p_identity::PeerId;
 use crate::core::config::DhtConfig;
 use crate::core::contact::Contact;
 use crate::core::ip_group::IpGroup;
-use crate::core::peers::Peers;
+use crate::core::peers::{Host, Origin, Peers};
 use crate::core::routing::{AdmissionQueue, RoutingTable};
 use crate::core::time::Timestamp;
 
@@ -48,14 +49,21 @@ pub(crate) enum Purpose {
     Check,
 }
 
+/// A probe that is being made, with the origin of the candidate.
+#[derive(Clone, Copy, Debug)]
+enum Running {
+    Trial(Origin),
+    Check,
+}
+
 #[derive(Debug)]
 pub(crate) struct Probes {
-    candidates: AdmissionQueue<IpGroup>,
+    candidates: AdmissionQueue<IpGroup, Host>,
     checks: VecDeque<Arc<Contact>>,
     /// The peers in these queues.
     waiting: BTreeMap<PeerId, Purpose>,
     /// The peers that are being probed.
-    running: BTreeMap<PeerId, Purpose>,
+    running: BTreeMap<PeerId, Running>,
     /// Maximum number of peers that are probed for each purpose.
     at_once: usize,
     /// Time without a sign of life after which an entry is checked; `None` for never, whatever happens to it.
@@ -80,14 +88,14 @@ impl Probes {
         }
     }
 
-    /// Offers a candidate for a trial, with its group: groups take turns.
-    pub(crate) fn offer(&mut self, contact: Arc<Contact>, group: Option<IpGroup>) {
+    /// Offers a candidate for a trial. Origins take turns.
+    pub(crate) fn offer(&mut self, contact: Arc<Contact>, origin: Origin) {
         let peer = contact.peer();
         if self.waiting.contains_key(peer) || self.running.contains_key(peer) {
             return;
         }
         self.waiting.insert(*peer, Purpose::Trial);
-        if let Some(displaced) = self.candidates.push(contact, group) {
+        if let Some(displaced) = self.candidates.push(contact, origin.group, origin.host) {
             self.waiting.remove(displaced.peer());
         }
     }
@@ -103,21 +111,45 @@ impl Probes {
 
     /// The next peer that may be probed; it counts as being probed from now on.
     pub(crate) fn start_next(&mut self) -> Option<(Arc<Contact>, Purpose)> {
-        let may = |purpose| self.running.values().filter(|of| **of == purpose).count() < self.at_once;
-        let check = if may(Purpose::Check) { self.checks.pop_front() } else { None };
-        let (next, purpose) = match check {
-            Some(contact) => (contact, Purpose::Check),
-            None if may(Purpose::Trial) => (self.candidates.pop_next()?, Purpose::Trial),
-            None => return None,
+        let checks = self.running.values().filter(|of| matches!(of, Running::Check)).count();
+        let check = if checks < self.at_once { self.checks.pop_front() } else { None };
+        let (next, purpose, running) = match check {
+            Some(contact) => (contact, Purpose::Check, Running::Check),
+            None => {
+                let (contact, origin) = self.next_candidate()?;
+                (contact, Purpose::Trial, Running::Trial(origin))
+            }
         };
         self.waiting.remove(next.peer());
-        self.running.insert(*next.peer(), purpose);
+        self.running.insert(*next.peer(), running);
         Some((next, purpose))
+    }
+
+    /// The next candidate. If as many are tried as may be at once, but they are of fewer origins, it is one of another
+    /// origin.
+    fn next_candidate(&mut self) -> Option<(Arc<Contact>, Origin)> {
+        let tried = self.running.values().filter_map(|of| match of {
+            Running::Trial(origin) => Some(origin.share()),
+            Running::Check => None,
+        });
+        let mut tried: Vec<_> = tried.collect();
+        let free = tried.len() < self.at_once;
+        tried.sort_unstable();
+        tried.dedup();
+        if tried.len() >= self.at_once {
+            return None;
+        }
+        let open = |group, host| free || !tried.contains(&Origin { group, host }.share());
+        let (contact, group, host) = self.candidates.pop_next(open)?;
+        Some((contact, Origin { group, host }))
     }
 
     /// A probe has ended, with or without an answer. Returns what it was for.
     pub(crate) fn finished(&mut self, peer: &PeerId) -> Option<Purpose> {
-        self.running.remove(peer)
+        self.running.remove(peer).map(|running| match running {
+            Running::Trial(_) => Purpose::Trial,
+            Running::Check => Purpose::Check,
+        })
     }
 
     /// A peer is no longer a candidate. A running trial continues.
@@ -192,28 +224,47 @@ mod tests {
         let mut probes = probes(2, 5, None);
         let contacts = contacts(50);
         for contact in contacts.iter().chain(&contacts) {
-            probes.offer(Arc::clone(contact), None);
+            probes.offer(Arc::clone(contact), Origin::default());
         }
         assert_eq!((probes.candidates.len(), probes.waiting.len()), (5, 5));
         let (first, purpose) = probes.start_next().unwrap();
         assert_eq!(purpose, Purpose::Trial);
         assert!(probes.start_next().is_some());
         assert!(probes.start_next().is_none());
-        probes.offer(Arc::clone(&first), None);
+        probes.offer(Arc::clone(&first), Origin::default());
         assert_eq!(probes.candidates.len(), 3, "it is on trial already");
         assert_eq!(probes.finished(first.peer()), Some(Purpose::Trial));
         assert_eq!(probes.finished(first.peer()), None);
         assert!(probes.start_next().is_some());
         assert!(probes.start_next().is_none());
-        probes.offer(first, None);
+        probes.offer(first, Origin::default());
         assert_eq!(probes.candidates.len(), 3);
+    }
+
+    #[test]
+    fn of_candidates_that_do_not_answer_those_of_one_origin_do_not_hold_up_others() {
+        let mut probes = probes(2, 128, None);
+        let from = |ip: u32| Origin { group: None, host: Some(Host::V4(ip)) };
+        let (silent, honest) = (contacts(140), contacts(3));
+        silent.iter().for_each(|peer| probes.offer(Arc::clone(peer), from(1)));
+        let next = |probes: &mut Probes| probes.start_next().map(|(peer, _)| peer);
+        assert!(next(&mut probes).is_some() && next(&mut probes).is_some());
+        assert_eq!(next(&mut probes), None);
+        honest.iter().for_each(|peer| probes.offer(Arc::clone(peer), from(2)));
+        assert_eq!(next(&mut probes).as_ref(), Some(&honest[0]), "at once");
+        assert_eq!(next(&mut probes), None, "not another one, or few addresses would be many trials");
+        probes.finished(honest[0].peer());
+        assert_eq!(next(&mut probes).as_ref(), Some(&honest[1]));
+        probes.finished(silent[0].peer());
+        probes.finished(silent[1].peer());
+        assert_eq!(next(&mut probes).as_ref(), Some(&silent[2]), "they take turns");
     }
 
     #[test]
     fn checks_and_trials_do_not_hold_up_each_other() {
         let mut probes = probes(1, 5, None);
         let peers = contacts(4);
-        peers[..2].iter().for_each(|peer| probes.offer(Arc::clone(peer), None));
+        peers[..2].iter().for_each(|peer| probes.offer(Arc::clone(peer), Origin::default()));
         peers[2..].iter().for_each(|peer| probes.check(Arc::clone(peer)));
         probes.check(Arc::clone(&peers[2]));
         let started: Vec<_> = std::iter::from_fn(|| probes.start_next()).collect();
@@ -228,7 +279,7 @@ mod tests {
     fn a_peer_that_waits_for_a_trial_may_be_checked_instead() {
         let mut probes = probes(1, 5, None);
         let peer = contacts(1).remove(0);
-        probes.offer(Arc::clone(&peer), None);
+        probes.offer(Arc::clone(&peer), Origin::default());
         probes.check(Arc::clone(&peer));
         assert_eq!(probes.start_next(), Some((Arc::clone(&peer), Purpose::Check)));
         assert_eq!(probes.start_next(), None, "only once");
@@ -238,7 +289,7 @@ mod tests {
     fn a_peer_that_is_no_longer_a_candidate_is_not_tried() {
         let mut probes = probes(1, 5, None);
         let peers = contacts(3);
-        peers.iter().for_each(|peer| probes.offer(Arc::clone(peer), None));
+        peers.iter().for_each(|peer| probes.offer(Arc::clone(peer), Origin::default()));
         assert!(probes.start_next().is_some());
         peers.iter().for_each(|peer| probes.forget(peer.peer()));
         assert_eq!(probes.finished(peers[0].peer()), Some(Purpose::Trial), "a trial goes on");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use multiaddr::Protocol;
 
-use crate::core::ip_group::RawHost;
+use crate::core::ip_group::{IpGroup, RawHost};
 use crate::core::key::Key;
 
 /// The machine that a dial disturbs, or the smallest range of addresses that one owner gets for the same price.
@@ -43,6 +43,20 @@ impl Host {
             Host::V6(ip) => Host::V6(ip & !0xffff),
             Host::Name(_) => Host::Name(0),
         }
+    }
+}
+
+/// Where a peer comes from. Those of one origin take turns with those of others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Origin {
+    pub(crate) group: Option<IpGroup>,
+    pub(crate) host: Option<Host>,
+}
+
+impl Origin {
+    /// What counts as one: the group or, where groups do not count, the host.
+    pub(crate) fn share(self) -> (Option<IpGroup>, Option<Host>) {
+        (self.group, if self.group.is_some() { None } else { self.host })
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) use addresses::{AddrSource, MAX_FIRST_HAND};
 use back_off::BackOffs;
 pub(crate) use back_off::FailedRequest;
 use dials::DialHistory;
-use host::Host;
+pub(crate) use host::{Host, Origin};
 
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -123,6 +123,15 @@ impl Peers {
         let farthest = if closest.len() < k { None } else { closest.last() };
         let distance = self.local.key().distance(key);
         farthest.is_none_or(|farthest| distance < farthest.key().distance(key))
+    }
+
+    /// Where a candidate for the table is: the host at which it is seen, or else that of its first address, and its IP
+    /// group where groups are limited. Elsewhere the group is only what it claims to be.
+    pub(crate) fn origin(&self, contact: &Contact) -> Origin {
+        let seen = self.links.get(contact.key()).and_then(|link| link.state.host);
+        let host = seen.or_else(|| contact.raw_addrs().find_map(Host::of));
+        let group = if self.table.limits_groups() { self.table.group(contact) } else { None };
+        Origin { group, host }
     }
 
     /// Whether a connected peer is worth a try: it says that it serves our protocol or, in a network without identify,
