@@ -41,7 +41,7 @@ pub fn encode_request(request: &Request, limit: usize) -> Result<Bytes, RequestE
             if fitted.providers.len() < providers.len() {
                 return Err(RequestError::TooLarge);
             }
-            assemble(&head, &fitted)
+            Ok(assemble(&head, fitted.closer.into_iter(), fitted.providers.into_iter()))
         }
     }
 }
@@ -103,7 +103,13 @@ fn encode(
     providers: &[Arc<Contact>],
     limit: usize,
 ) -> Result<Bytes, RequestError> {
-    assemble(head, &fit::peers(closer, providers, space(head, limit)?))
+    let space = space(head, limit)?;
+    let (all_closer, all_providers) = (closer.iter().map(fit::encoded), providers.iter().map(fit::encoded));
+    if fit::len(all_closer.clone().chain(all_providers.clone())) <= space {
+        return Ok(assemble(head, all_closer, all_providers));
+    }
+    let fitted = fit::peers(closer, providers, space);
+    Ok(assemble(head, fitted.closer.into_iter(), fitted.providers.into_iter()))
 }
 
 /// Number of bytes that are left for peers.
@@ -112,13 +118,17 @@ fn space(head: &pb::Message, limit: usize) -> Result<usize, RequestError> {
     limit.checked_sub(taken).ok_or(RequestError::TooLarge)
 }
 
-fn assemble(head: &pb::Message, peers: &fit::FittedPeers<'_>) -> Result<Bytes, RequestError> {
-    let lists = peers.closer.iter().chain(&peers.providers);
-    let body = head.encoded_len() + lists.map(|peer| fit::field_len(peer.len())).sum::<usize>();
+/// The message behind its length, with these encoded peers.
+fn assemble<'a>(
+    head: &pb::Message,
+    closer: impl Iterator<Item = &'a [u8]> + Clone,
+    providers: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Bytes {
+    let body = head.encoded_len() + fit::len(closer.clone().chain(providers.clone()));
     let mut out = Vec::with_capacity(frame::prefix_len(body) + body);
     frame::write_prefix(body, &mut out);
-    head.encode(&mut out).map_err(|_| RequestError::TooLarge)?;
-    peers.closer.iter().for_each(|peer| fit::put_field(&mut out, CLOSER_TAG, peer));
-    peers.providers.iter().for_each(|peer| fit::put_field(&mut out, PROVIDER_TAG, peer));
-    Ok(out.into())
+    head.encode_raw(&mut out);
+    closer.for_each(|peer| fit::put_field(&mut out, CLOSER_TAG, peer));
+    providers.for_each(|peer| fit::put_field(&mut out, PROVIDER_TAG, peer));
+    out.into()
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 
 use super::frame::{prefix_len, write_prefix};
 use crate::core::{Contact, MAX_ADDRS};
@@ -26,6 +26,11 @@ pub(super) fn field_len(len: usize) -> usize {
     1 + prefix_len(len) + len
 }
 
+/// Length of a list of encoded peers.
+pub(super) fn len<'a>(peers: impl Iterator<Item = &'a [u8]>) -> usize {
+    peers.map(|peer| field_len(peer.len())).sum()
+}
+
 /// Appends such a field.
 pub(super) fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
     out.put_u8(tag);
@@ -35,8 +40,8 @@ pub(super) fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
 
 /// As much of both lists as `space` bytes hold: see [`encode_response`](super::encode_response).
 pub(super) fn peers<'a>(closer: &'a [Arc<Contact>], providers: &'a [Arc<Contact>], space: usize) -> FittedPeers<'a> {
-    let mut closer: Vec<_> = closer.iter().map(|contact| SizedPeer::whole(contact)).collect();
-    let mut providers: Vec<_> = providers.iter().map(|contact| SizedPeer::whole(contact)).collect();
+    let mut closer: Vec<_> = closer.iter().map(SizedPeer::whole).collect();
+    let mut providers: Vec<_> = providers.iter().map(SizedPeer::whole).collect();
     let (closer_len, providers_len) = (total(&closer), total(&providers));
     if closer_len + providers_len > space {
         if with_addrs(&closer, 1) + with_addrs(&providers, 1) <= space {
@@ -59,7 +64,7 @@ pub(super) fn peers<'a>(closer: &'a [Arc<Contact>], providers: &'a [Arc<Contact>
 ///
 /// The id comes first and every address after it, so that the encoded form with fewer addresses is a prefix of this
 /// one.
-fn encoded(contact: &Contact) -> &Bytes {
+pub(super) fn encoded(contact: &Arc<Contact>) -> &[u8] {
     contact.encoded().get_or_init(|| {
         let id = contact.peer().to_bytes();
         let addrs = contact.raw_addrs();
@@ -73,12 +78,12 @@ fn encoded(contact: &Contact) -> &Bytes {
 
 /// A peer, and the part of its encoded form that is sent.
 struct SizedPeer<'a> {
-    contact: &'a Contact,
+    contact: &'a Arc<Contact>,
     encoded: &'a [u8],
 }
 
 impl<'a> SizedPeer<'a> {
-    fn whole(contact: &'a Contact) -> SizedPeer<'a> {
+    fn whole(contact: &'a Arc<Contact>) -> SizedPeer<'a> {
         SizedPeer { contact, encoded: encoded(contact) }
     }
 

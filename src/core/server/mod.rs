@@ -210,18 +210,21 @@ fn check_key(request: &Request) -> Result<(), Misbehaviour> {
 /// a peer whose addresses are known, that peer comes first: be it this node itself, a client, or the peer that asks
 /// (rule A38).
 fn find_node(cx: &mut ServerContext<'_>, from: &Key, preimage: &Bytes) -> Served {
-    let mut closer = closest(cx, from, &Key::hash(preimage));
-    if let Some(target) = PeerId::from_bytes(preimage).ok().and_then(|peer| peer_with_addrs(cx.peers, &peer)) {
-        closer.retain(|contact| contact.peer() != target.peer());
+    let key = Key::hash(preimage);
+    let mut closer = closest(cx, from, &key);
+    if PeerId::from_bytes(preimage).is_ok()
+        && let Some(target) = peer_with_addrs(cx.peers, &key)
+    {
+        closer.retain(|contact| *contact.key() != key);
         closer.insert(0, target);
     }
     Served::answer(Response::FindNode { closer })
 }
 
-fn peer_with_addrs(peers: &mut Peers, peer: &PeerId) -> Option<Arc<Contact>> {
-    let contact = if peer == peers.local.peer() { Some(Arc::clone(&peers.local)) } else { peers.contact(peer) };
-    if let Some(contact) = &contact {
-        peers.book.on_used(contact.key());
+fn peer_with_addrs(peers: &mut Peers, key: &Key) -> Option<Arc<Contact>> {
+    let contact = if key == peers.local.key() { Some(Arc::clone(&peers.local)) } else { peers.contact_at(key) };
+    if contact.is_some() {
+        peers.book.on_used(key);
     }
     contact.filter(|contact| contact.has_addrs()).map(|contact| contact.at_most(MAX_FIRST_HAND))
 }
