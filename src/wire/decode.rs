@@ -175,7 +175,7 @@ fn peer(body: &[u8]) -> Option<Arc<Contact>> {
             _ => {}
         }
     }
-    Some(Contact::from_raw(PeerId::from_bytes(id?).ok()?, addrs))
+    Contact::from_id_bytes(id?, addrs)
 }
 
 fn value(record: pb::Record) -> Value {

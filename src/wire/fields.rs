@@ -24,8 +24,16 @@ pub(super) struct Field<'a> {
 /// [`Misbehaviour::Undecodable`] if the bytes are no field or end in the middle of it.
 pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Misbehaviour> {
     let bytes: &'a [u8] = rest;
-    if bytes.is_empty() {
-        return Ok(None);
+    match bytes {
+        [] => return Ok(None),
+        // Nearly all fields: a tag of one byte, and text, bytes or a message of less than 128.
+        [tag @ 8..0x80, len @ ..0x80, behind @ ..] if tag & 7 == 2 => {
+            let (body, after) = behind.split_at_checked(usize::from(*len)).ok_or(Misbehaviour::Undecodable)?;
+            *rest = after;
+            let whole = bytes.get(..2 + body.len()).ok_or(Misbehaviour::Undecodable)?;
+            return Ok(Some(Field { number: u64::from(tag >> 3), whole, body: Some(body) }));
+        }
+        _ => {}
     }
     let Token { number, body, mut end, group } = token(bytes, 0)?;
     // Groups, which newer schemas no longer have, are skipped as a whole, however deep they are.

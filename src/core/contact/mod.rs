@@ -42,13 +42,18 @@ pub struct Contact {
 impl Contact {
     /// A contact at the place where its peer id hashes to.
     pub fn new(peer: PeerId, addrs: impl IntoIterator<Item = Multiaddr>) -> Arc<Contact> {
-        Contact::packed(peer, OnceLock::new(), addrs)
+        Contact::packed(peer, &IdBytes::of(&peer), OnceLock::new(), addrs)
     }
 
     /// A contact from addresses in binary form. Addresses that do not parse, and those that end in another peer's id,
     /// are left out.
     pub fn from_raw<'a>(peer: PeerId, addrs: impl IntoIterator<Item = &'a [u8]>) -> Arc<Contact> {
-        Contact::packed(peer, OnceLock::new(), addrs)
+        Contact::packed(peer, &IdBytes::of(&peer), OnceLock::new(), addrs)
+    }
+
+    /// The same from an id in binary form; `None` if that is none.
+    pub(crate) fn from_id_bytes<'a>(id: &[u8], addrs: impl IntoIterator<Item = &'a [u8]>) -> Option<Arc<Contact>> {
+        Some(Contact::packed(PeerId::from_bytes(id).ok()?, id, OnceLock::new(), addrs))
     }
 
     /// A contact at a place chosen by hand, for tests and simulations whose distances should be visible.
@@ -58,11 +63,16 @@ impl Contact {
         Contact::assemble(peer, key.into(), addrs.iter().map(AsRef::as_ref))
     }
 
-    /// From addresses that may end in the peer's id.
-    fn packed(peer: PeerId, key: OnceLock<Key>, addrs: impl IntoIterator<Item: AsRef<[u8]>>) -> Arc<Contact> {
-        let (mut packed, id) = (PackedAddrs::default(), IdBytes::of(&peer));
+    /// From addresses that may end in the peer's id, which is `id` in binary form.
+    fn packed(
+        peer: PeerId,
+        id: &[u8],
+        key: OnceLock<Key>,
+        addrs: impl IntoIterator<Item: AsRef<[u8]>>,
+    ) -> Arc<Contact> {
+        let mut packed = PackedAddrs::default();
         for addr in addrs {
-            if let Some(addr) = without_peer(addr.as_ref(), &peer, &id) {
+            if let Some(addr) = without_peer(addr.as_ref(), &peer, id) {
                 packed.push(addr);
             }
         }
@@ -127,7 +137,7 @@ impl Contact {
 
     /// The same peer with other addresses, its key not hashed again.
     pub fn with_multiaddrs(&self, addrs: impl IntoIterator<Item = Multiaddr>) -> Arc<Contact> {
-        Contact::packed(self.peer, self.key.clone(), addrs)
+        Contact::packed(self.peer, &IdBytes::of(&self.peer), self.key.clone(), addrs)
     }
 
     /// Whether one of these is the same peer, whatever its addresses.
