@@ -2,7 +2,9 @@
 //!
 //! Knows: the system's time and its monotonic counter. Must not know: what they are read for.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
+
+use web_time::{Instant, SystemTime};
 
 use crate::core::Timestamp;
 

@@ -7,10 +7,11 @@
 //! no longer exists; the task then finds nothing due and sets it for the earliest deadline that does.
 
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures_timer::Delay;
+use web_time::Instant;
 
 use super::clock;
 
