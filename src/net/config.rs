@@ -229,6 +229,13 @@ impl Config {
         &self.stream
     }
 
+    /// The parameters of streams, with a limit for requests that fits the values which this node keeps.
+    pub(crate) fn stream_in_use(&self) -> StreamConfig {
+        let needed =
+            self.core.record.max_value_len.saturating_add(2 * core::config::MAX_KEY_LEN + REQUEST_BESIDE_VALUE);
+        StreamConfig { max_request_in: self.stream.max_request_in.max(needed), ..self.stream.clone() }
+    }
+
     /// The parameters of dialling.
     pub fn dial(&self) -> &DialConfig {
         &self.dial
@@ -246,7 +253,7 @@ impl Config {
     /// The first field that cannot work, by name.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.core.validate()?;
-        self.stream.validate()?;
+        self.stream_in_use().validate()?;
         let lookup = &self.core.lookup;
         within_max_time([
             ("lookup.request_timeout", lookup.request_timeout),
@@ -266,6 +273,8 @@ impl Config {
     }
 }
 
+/// Size of a PUT_VALUE that is read, without its value and its keys: more than any implementation adds, in bytes.
+const REQUEST_BESIDE_VALUE: usize = 8 * 1024;
 /// Maximum size of a PUT_VALUE without its value, in bytes: the key twice, ids and times.
 const MESSAGE_BESIDE_VALUE: usize = 2 * core::config::MAX_KEY_LEN + 512;
 

@@ -13,27 +13,28 @@ use libp2p_identity::PeerId;
 use prost::Message as _;
 use smallvec::SmallVec;
 
-use super::{MAX_ADDRS_READ, MAX_IN, MAX_PEER_LEN, MAX_PEERS, fields, pb};
+use super::{MAX_ADDRS_READ, MAX_FIELDS, MAX_IN, MAX_PEER_LEN, MAX_PEERS, fields, pb};
 use crate::core::config::MAX_KEY_LEN;
 use crate::core::{Contact, Key, Kind, Misbehaviour, RecordKey, Request, Response, Value};
 
 /// Decodes a request, without its length prefix (see [`frame`](super::frame)).
 ///
-/// A request without a type is a PUT_VALUE. The core checks the lengths of keys, and the providers of an announcement.
+/// A request without a type is a PUT_VALUE. The core checks the lengths of keys. Of an announcement only the `sender`'s
+/// own entries are decoded, unless the sender is unknown: no other counts.
 ///
 /// # Errors
 ///
 /// [`Misbehaviour::Undecodable`] if the bytes are no message, the type is unknown, or a PUT_VALUE has no record;
 /// [`Misbehaviour::WrongKey`] if the record of a PUT_VALUE has another key than the message (rule L36);
 /// [`Misbehaviour::TooLarge`] above [`MAX_IN`] bytes.
-pub fn decode_request(bytes: Bytes) -> Result<Request, Misbehaviour> {
-    let parts = MessageParts::read(&bytes)?;
+pub fn decode_request(sender: Option<&PeerId>, bytes: Bytes) -> Result<Request, Misbehaviour> {
+    let parts = MessageParts::read(&bytes, Beyond::Refused)?;
     Ok(match parts.kind.ok_or(Misbehaviour::Undecodable)? {
         Kind::Ping => Request::Ping,
         Kind::FindNode => Request::FindNode { key: parts.key },
         Kind::GetValue => Request::GetValue { key: parts.key.into() },
         Kind::GetProviders => Request::GetProviders { key: parts.key.into() },
-        Kind::AddProvider => Request::AddProvider { providers: peers(&parts.providers), key: parts.key.into() },
+        Kind::AddProvider => Request::AddProvider { providers: peers(&parts.providers, sender), key: parts.key.into() },
         Kind::PutValue => {
             let record = parts.record.ok_or(Misbehaviour::Undecodable)?;
             if record.key != parts.key {
@@ -55,11 +56,11 @@ pub fn decode_request(bytes: Bytes) -> Result<Request, Misbehaviour> {
 /// [`Misbehaviour::WrongKey`] if the echo of a PUT_VALUE has one key in the record and another in the message;
 /// [`Misbehaviour::TooLarge`] above [`MAX_IN`] bytes.
 pub fn decode_response(kind: Kind, bytes: Bytes) -> Result<Response, Misbehaviour> {
-    let parts = MessageParts::read(&bytes)?;
+    let parts = MessageParts::read(&bytes, Beyond::Ignored)?;
     if parts.kind != Some(kind) {
         return Err(Misbehaviour::WrongType);
     }
-    let closer = || peers(&parts.closer);
+    let closer = || peers(&parts.closer, None);
     Ok(match kind {
         Kind::Ping => Response::Ping,
         Kind::FindNode => Response::FindNode { closer: closer() },
@@ -68,7 +69,7 @@ pub fn decode_response(kind: Kind, bytes: Bytes) -> Result<Response, Misbehaviou
         }
         Kind::GetProviders => Response::GetProviders {
             closer: closer(),
-            providers: peers(&parts.providers),
+            providers: peers(&parts.providers, None),
             key: RecordKey::new(parts.key),
         },
         // Only py-libp2p answers, with the request's echo. It says no more than an orderly end does.
@@ -81,6 +82,15 @@ pub fn decode_response(kind: Kind, bytes: Bytes) -> Result<Response, Misbehaviou
             Response::PutValue { value: value(record) }
         }
     })
+}
+
+/// What becomes of the fields of a message beyond [`MAX_FIELDS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beyond {
+    /// The message is refused: no useful request has so many.
+    Refused,
+    /// They are not read: a list of all providers of popular content can be as long.
+    Ignored,
 }
 
 /// Entries that are not decoded yet; an answer has twenty.
@@ -97,13 +107,14 @@ struct MessageParts<'a> {
 }
 
 impl<'a> MessageParts<'a> {
-    fn read(bytes: &'a [u8]) -> Result<MessageParts<'a>, Misbehaviour> {
+    fn read(bytes: &'a [u8], beyond: Beyond) -> Result<MessageParts<'a>, Misbehaviour> {
         if bytes.len() > MAX_IN {
             return Err(Misbehaviour::TooLarge);
         }
         let (mut head, mut closer, mut providers) = (pb::Message::default(), PeerList::new(), PeerList::new());
-        let mut rest = bytes;
-        while let Some(field) = fields::next(&mut rest)? {
+        let (mut rest, mut left) = (bytes, MAX_FIELDS);
+        while left > 0 || beyond == Beyond::Refused {
+            let Some(field) = fields::next(&mut rest, &mut left)? else { break };
             match (field.number, field.body) {
                 (1..=3, _) => head.merge(field.whole).map_err(|_| Misbehaviour::Undecodable)?,
                 (8, Some(peer)) => bounded_push(&mut closer, peer),
@@ -128,10 +139,10 @@ fn bounded_push<'a>(list: &mut PeerList<'a>, peer: &'a [u8]) {
     }
 }
 
-/// The peers of a list, in its order, each once with the addresses of all its entries.
-fn peers(list: &[&[u8]]) -> Vec<Arc<Contact>> {
-    let mut peers = Vec::with_capacity(list.len());
-    peers.extend(list.iter().filter_map(|body| peer(body)));
+/// The peers of a list, or `only` this one, in its order, each once with the addresses of all its entries.
+fn peers(list: &[&[u8]], only: Option<&PeerId>) -> Vec<Arc<Contact>> {
+    let mut peers = Vec::with_capacity(if only.is_some() { 1 } else { list.len() });
+    peers.extend(list.iter().filter_map(|body| peer(body, only)));
     if may_repeat(&peers) { once_each(peers) } else { peers }
 }
 
@@ -159,12 +170,13 @@ fn once_each(entries: Vec<Arc<Contact>>) -> Vec<Arc<Contact>> {
     peers
 }
 
-/// An entry of a list, of which the first [`MAX_PEER_LEN`] bytes are read. `None` if it is malformed or has no valid
-/// id.
-fn peer(body: &[u8]) -> Option<Arc<Contact>> {
-    let (mut rest, mut id) = (body, None);
+/// An entry of a list, of which the first [`MAX_PEER_LEN`] bytes are read. `None` if it is malformed, has no valid id, or
+/// is of another peer than `only`.
+fn peer(body: &[u8], only: Option<&PeerId>) -> Option<Arc<Contact>> {
+    // As many as its bytes can hold: `MAX_PEER_LEN` limits those.
+    let (mut rest, mut id, mut left) = (body, None, body.len());
     let mut addrs: SmallVec<[&[u8]; 8]> = SmallVec::new();
-    while let Some(field) = fields::next(&mut rest).ok()? {
+    while let Some(field) = fields::next(&mut rest, &mut left).ok()? {
         if body.len() - rest.len() > MAX_PEER_LEN {
             break;
         }
@@ -175,7 +187,12 @@ fn peer(body: &[u8]) -> Option<Arc<Contact>> {
             _ => {}
         }
     }
-    Contact::from_id_bytes(id?, addrs)
+    let id = id?;
+    // Before any address is parsed.
+    if only.is_some_and(|only| only.as_ref().to_bytes() != id) {
+        return None;
+    }
+    Contact::from_id_bytes(id, addrs)
 }
 
 fn value(record: pb::Record) -> Value {

@@ -17,15 +17,19 @@ pub(super) struct Field<'a> {
     pub(super) body: Option<&'a [u8]>,
 }
 
-/// Takes the first field off `rest`; `None` at the end.
+/// Takes the first field off `rest`; `None` at the end. Takes the fields that it reads, those of groups included, off
+/// `left`.
 ///
 /// # Errors
 ///
-/// [`Misbehaviour::Undecodable`] if the bytes are no field or end in the middle of it.
-pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Misbehaviour> {
+/// [`Misbehaviour::Undecodable`] if the bytes are no field or end in the middle of it, or if no field is left.
+pub(super) fn next<'a>(rest: &mut &'a [u8], left: &mut usize) -> Result<Option<Field<'a>>, Misbehaviour> {
     let bytes: &'a [u8] = rest;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    count(left)?;
     match bytes {
-        [] => return Ok(None),
         // Nearly all fields: a tag of one byte, and text, bytes or a message of less than 128.
         [tag @ 8..0x80, len @ ..0x80, behind @ ..] if tag & 7 == 2 => {
             let (body, after) = behind.split_at_checked(usize::from(*len)).ok_or(Misbehaviour::Undecodable)?;
@@ -43,6 +47,7 @@ pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Misbeha
         GroupTag::No => 0,
     };
     while depth > 0 {
+        count(left)?;
         let inner = token(bytes, end)?;
         end = inner.end;
         match inner.group {
@@ -54,6 +59,12 @@ pub(super) fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Misbeha
     let (whole, after) = bytes.split_at_checked(end).ok_or(Misbehaviour::Undecodable)?;
     *rest = after;
     Ok(Some(Field { number, whole, body }))
+}
+
+/// Takes a field off those that may still be read.
+fn count(left: &mut usize) -> Result<(), Misbehaviour> {
+    *left = left.checked_sub(1).ok_or(Misbehaviour::Undecodable)?;
+    Ok(())
 }
 
 enum GroupTag {
@@ -106,7 +117,8 @@ mod tests {
 
     fn all(mut bytes: &[u8]) -> Result<Vec<Summary<'_>>, Misbehaviour> {
         let mut fields = Vec::new();
-        while let Some(field) = next(&mut bytes)? {
+        let mut left = 100;
+        while let Some(field) = next(&mut bytes, &mut left)? {
             fields.push((field.number, field.whole.len(), field.body));
         }
         Ok(fields)

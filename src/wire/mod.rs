@@ -37,6 +37,11 @@ pub const MAX_IN: usize = 4 * 1024 * 1024;
 /// Source: the default limit of rust-libp2p's `libp2p-kad`; all others read more.
 pub const MAX_OUT: usize = 16 * 1024;
 
+/// Maximum number of fields of a message, not counting those of its peers and its record; beyond that a
+/// request is refused, and an answer is not read any further.
+/// Source: three lists of [`MAX_PEERS`] and as much again. A message of [`MAX_IN`] could hold two million empty ones.
+pub const MAX_FIELDS: usize = 4096;
+
 /// Maximum number of entries that are decoded of one list of peers, invalid ones included; later ones are ignored.
 /// Source: the core takes at most 2k closer peers (40) and 1,000 providers a query; the next power of two. A message
 /// of [`MAX_IN`] could list 100,000 peers, each to be hashed and kept.

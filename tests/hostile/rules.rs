@@ -32,7 +32,7 @@ pub(crate) async fn peer(rule: impl Fn(Request) -> Do + Send + Sync + 'static) -
 
 async fn serve(mut stream: Stream, rule: Arc<impl Fn(Request) -> Do>) {
     while let Some(message) = read(&mut stream).await {
-        let Ok(request) = wire::decode_request(message) else { return };
+        let Ok(request) = wire::decode_request(None, message) else { return };
         match rule(request) {
             Do::Answer(response) => {
                 write(&mut stream, &bytes(&response)).await;

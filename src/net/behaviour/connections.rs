@@ -146,10 +146,10 @@ impl Behaviour {
     }
 
     /// On a foreign connection the node accepts no streams, whatever its mode.
-    pub(super) fn handler(&mut self, remote: &Multiaddr) -> Handler {
+    pub(super) fn handler(&mut self, peer: PeerId, remote: &Multiaddr) -> Handler {
         self.next_handler = self.next_handler.wrapping_add(1);
         let mode = if self.is_of_network(remote) { self.mode.current() } else { Mode::Client };
-        Handler::new(Arc::clone(&self.stream_config), mode, self.next_handler, Arc::clone(&self.streams))
+        Handler::new(peer, Arc::clone(&self.stream_config), mode, self.next_handler, Arc::clone(&self.streams))
     }
 }
 

@@ -133,7 +133,7 @@ impl Behaviour {
             pending_inbound: PendingInbound::default(),
             mode: ModeSwitch::new(config.mode(), config.server_hold(), core.address_policy),
             config: core,
-            stream_config: Arc::new(config.stream().clone()),
+            stream_config: Arc::new(config.stream_in_use()),
             foreign: ForeignConnections::default(),
             streams: Arc::default(),
             #[cfg(feature = "metrics")]
@@ -409,23 +409,23 @@ impl NetworkBehaviour for Behaviour {
     fn handle_established_inbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(self.handler(remote))
+        Ok(self.handler(peer, remote))
     }
 
     /// Only makes a handler: a behaviour after this one may still deny the connection.
     fn handle_established_outbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         addr: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(self.handler(addr))
+        Ok(self.handler(peer, addr))
     }
 
     /// Adds the known addresses of a peer to a dial that another behaviour began by the peer's id. Own dials have

@@ -9,6 +9,7 @@ mod tests;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use libp2p_identity::PeerId;
 use libp2p_swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, ProtocolsChange,
 };
@@ -36,11 +37,17 @@ pub struct Handler {
 
 impl Handler {
     /// The handler of a new connection; `number` is the upper half of the ids of its inbound requests.
-    pub(crate) fn new(config: Arc<StreamConfig>, mode: Mode, number: u32, counts: Arc<StreamCounts>) -> Handler {
+    pub(crate) fn new(
+        peer: PeerId,
+        config: Arc<StreamConfig>,
+        mode: Mode,
+        number: u32,
+        counts: Arc<StreamCounts>,
+    ) -> Handler {
         Handler {
             mode,
             outbound: OutboundPool::new(config.clone(), Arc::clone(&counts)),
-            inbound: InboundPool::new(config.clone(), number, counts),
+            inbound: InboundPool::new(peer, config.clone(), number, counts),
             serves: PeerServes::default(),
             timer: Timer::default(),
             config,

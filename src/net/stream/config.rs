@@ -15,7 +15,7 @@ use crate::core::config::{at_most, nonzero};
 pub struct StreamConfig {
     /// Protocol names in order of preference; never empty.
     pub protocols: Vec<StreamProtocol>,
-    /// Longest message that is read, in bytes. Default: [`DEFAULT_MAX_MESSAGE_IN`](Self::DEFAULT_MAX_MESSAGE_IN).
+    /// Longest answer that is read, in bytes. Default: [`DEFAULT_MAX_MESSAGE_IN`](Self::DEFAULT_MAX_MESSAGE_IN).
     pub max_message_in: usize,
     /// Longest message that is written, in bytes. Default: [`DEFAULT_MAX_MESSAGE_OUT`](Self::DEFAULT_MAX_MESSAGE_OUT).
     pub max_message_out: usize,
@@ -28,9 +28,17 @@ pub struct StreamConfig {
     /// Maximum number of streams that a peer may have open to this node. One more replaces the stream that was idle for
     /// longest, and is reset if none is idle. Default: [`DEFAULT_INBOUND_STREAMS`](Self::DEFAULT_INBOUND_STREAMS).
     pub inbound_streams: usize,
-    /// Bytes of unfinished requests that all streams of one connection may hold together; the stream that exceeds them
-    /// is reset. Default: [`DEFAULT_INBOUND_BUFFER`](Self::DEFAULT_INBOUND_BUFFER).
+    /// Longest request that is read, in bytes; a longer one is refused before it arrives. Never less than a PUT_VALUE of
+    /// the longest value that this node keeps takes, with 8 KiB beside its keys.
+    /// Default: [`DEFAULT_MAX_REQUEST_IN`](Self::DEFAULT_MAX_REQUEST_IN).
+    pub max_request_in: usize,
+    /// Bytes of unfinished requests that all connections of the node may hold together. Beyond that the connection that
+    /// holds the most loses its unfinished requests.
+    /// Default: [`DEFAULT_INBOUND_BUFFER`](Self::DEFAULT_INBOUND_BUFFER).
     pub inbound_buffer: usize,
+    /// Bytes of answers that a peer may leave untaken; while there are more, no further request of its connection is
+    /// read. Default: [`DEFAULT_UNTAKEN_ANSWERS`](Self::DEFAULT_UNTAKEN_ANSWERS).
+    pub untaken_answers: usize,
     /// Time within which a stream to a peer must be open. The core decides how long a request may take
     /// ([`LookupConfig::request_timeout`](crate::core::config::LookupConfig::request_timeout)).
     /// Default: [`DEFAULT_OPEN_TIMEOUT`](Self::DEFAULT_OPEN_TIMEOUT).
@@ -68,8 +76,13 @@ impl StreamConfig {
     pub const DEFAULT_QUEUED_PER_PEER: usize = 10_000;
     /// 32. Source: js-libp2p and `libp2p-kad`.
     pub const DEFAULT_INBOUND_STREAMS: usize = 32;
-    /// 8 MiB. Source: two messages of the maximum length, or 256 KiB a stream.
-    pub const DEFAULT_INBOUND_BUFFER: usize = 8 * 1024 * 1024;
+    /// 64 KiB. Source: three times the longest useful request, an announcement with all the addresses that are read of a
+    /// peer. A PUT_VALUE must be answered in 16 KiB.
+    pub const DEFAULT_MAX_REQUEST_IN: usize = 64 * 1024;
+    /// 16 MiB. Source: a quarter of the 64 MiB that strangers may cost a node in all.
+    pub const DEFAULT_INBOUND_BUFFER: usize = 16 * 1024 * 1024;
+    /// 64 KiB. Source: four answers of the maximum length.
+    pub const DEFAULT_UNTAKEN_ANSWERS: usize = 64 * 1024;
     /// 12 s. Source: a backstop behind the 10 s that the core gives a request.
     pub const DEFAULT_OPEN_TIMEOUT: Duration = Duration::from_secs(12);
     /// 9 s. Source: peers wait 10 s for an answer, so a request that is completed later is of no use to them.
@@ -94,7 +107,9 @@ impl StreamConfig {
             streams_per_peer: Self::DEFAULT_STREAMS_PER_PEER,
             queued_per_peer: Self::DEFAULT_QUEUED_PER_PEER,
             inbound_streams: Self::DEFAULT_INBOUND_STREAMS,
+            max_request_in: Self::DEFAULT_MAX_REQUEST_IN,
             inbound_buffer: Self::DEFAULT_INBOUND_BUFFER,
+            untaken_answers: Self::DEFAULT_UNTAKEN_ANSWERS,
             open_timeout: Self::DEFAULT_OPEN_TIMEOUT,
             inbound_request_timeout: Self::DEFAULT_INBOUND_REQUEST_TIMEOUT,
             inbound_idle_timeout: Self::DEFAULT_INBOUND_IDLE_TIMEOUT,
@@ -117,6 +132,8 @@ impl StreamConfig {
             ("stream.max_message_out", self.max_message_out),
             ("stream.streams_per_peer", self.streams_per_peer),
             ("stream.inbound_streams", self.inbound_streams),
+            ("stream.max_request_in", self.max_request_in),
+            ("stream.untaken_answers", self.untaken_answers),
         ])?;
         let needed = [
             ("stream.open_timeout", self.open_timeout),
@@ -129,7 +146,7 @@ impl StreamConfig {
             ("stream.outbound_idle_timeout", self.outbound_idle_timeout),
             ("stream.announcement_settle", self.announcement_settle),
         ])?;
-        at_most(("stream.max_message_in", self.max_message_in), ("stream.inbound_buffer", self.inbound_buffer))
+        at_most(("stream.max_request_in", self.max_request_in), ("stream.inbound_buffer", self.inbound_buffer))
     }
 }
 
@@ -167,6 +184,6 @@ mod tests {
             Err(ConfigError::TooLong("stream.outbound_idle_timeout", StreamConfig::MAX_TIME))
         );
         let small = StreamConfig { inbound_buffer: 1024, ..config() };
-        assert!(matches!(small.validate(), Err(ConfigError::Greater("stream.max_message_in", _))));
+        assert!(matches!(small.validate(), Err(ConfigError::Greater("stream.max_request_in", _))));
     }
 }

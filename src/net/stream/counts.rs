@@ -1,8 +1,10 @@
-//! Numbers of streams, of all connections together.
+//! Numbers of streams, and bytes of requests, of all connections together.
 //!
 //! Knows: counters that connections share. Must not know: any stream.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::inbound_bytes::InboundBytes;
 
 /// Counters that the connections increment, each in its own task, and the behaviour reads.
 #[derive(Debug, Default)]
@@ -11,6 +13,7 @@ pub(crate) struct StreamCounts {
     pub(crate) refused: StreamCount,
     pub(crate) outbound: StreamCount,
     pub(crate) reused: StreamCount,
+    pub(crate) inbound_bytes: InboundBytes,
 }
 
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use libp2p_swarm::Stream;
 
 use super::config::StreamConfig;
@@ -35,6 +36,7 @@ enum InboundState {
 /// A stream that a peer opened.
 #[derive(Debug)]
 pub(crate) struct InboundStream {
+    peer: PeerId,
     framed: Framed,
     state: InboundState,
     /// Of the current state.
@@ -46,8 +48,9 @@ pub(crate) struct InboundStream {
 }
 
 impl InboundStream {
-    pub(crate) fn new(stream: Stream) -> InboundStream {
+    pub(crate) fn new(peer: PeerId, stream: Stream) -> InboundStream {
         InboundStream {
+            peer,
             framed: Framed::new(stream),
             state: InboundState::Reading,
             deadline: Deadline::default(),
@@ -61,6 +64,19 @@ impl InboundStream {
         match self.state {
             InboundState::Waiting(id, _) => Some(id),
             _ => None,
+        }
+    }
+
+    /// Whether it waits for a request, or for the rest of one.
+    pub(crate) fn is_reading(&self) -> bool {
+        matches!(self.state, InboundState::Reading)
+    }
+
+    /// Bytes of its answer that the peer has not taken.
+    pub(crate) fn untaken(&self) -> usize {
+        match &self.state {
+            InboundState::Writing(answer) => answer.len(),
+            _ => 0,
         }
     }
 
@@ -139,14 +155,14 @@ impl InboundStream {
 
     /// Reads a request; `None` if the stream is to be closed in good order.
     fn poll_request(&mut self, cx: &mut Context<'_>, clock: &mut PollClock, config: &StreamConfig) -> Polled {
-        let message = match self.framed.poll_message(cx, config.max_message_in) {
+        let message = match self.framed.poll_message(cx, config.max_request_in) {
             Poll::Ready(Ok(Some(message))) => message,
             Poll::Ready(Ok(None)) => return Poll::Ready(Ok(None)),
             Poll::Ready(Err(ReadError::Broken(error))) => return Poll::Ready(Err(error)),
             Poll::Ready(Err(ReadError::Misbehaved(what))) => return Poll::Ready(Err(io::Error::other(what))),
             Poll::Pending => return self.poll_late(clock, config),
         };
-        let request = wire::decode_request(message).map_err(io::Error::other)?;
+        let request = wire::decode_request(Some(&self.peer), message).map_err(io::Error::other)?;
         if !can_be_echoed(&request, config.max_message_out) {
             return Poll::Ready(Err(io::Error::other("the value is too large to be handed out")));
         }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use libp2p_identity::PeerId;
 use libp2p_swarm::Stream;
 
 use super::config::StreamConfig;
@@ -20,6 +21,7 @@ use crate::net::timer::PollClock;
 pub(crate) struct InboundPool {
     config: Arc<StreamConfig>,
     counts: Arc<StreamCounts>,
+    peer: PeerId,
     /// The connection's number: the upper half of each request's id.
     connection: u32,
     /// The lower half of the next request's id.
@@ -27,11 +29,19 @@ pub(crate) struct InboundPool {
     /// In the order in which they were opened or became idle, the longest idle first.
     streams: VecDeque<InboundStream>,
     events: VecDeque<FromHandler>,
+    /// Whether it has told the others that it holds bytes of unfinished requests.
+    holds: bool,
 }
 
 impl InboundPool {
-    pub(crate) fn new(config: Arc<StreamConfig>, connection: u32, counts: Arc<StreamCounts>) -> InboundPool {
-        InboundPool { config, counts, connection, next: 0, streams: VecDeque::new(), events: VecDeque::new() }
+    pub(crate) fn new(
+        peer: PeerId,
+        config: Arc<StreamConfig>,
+        connection: u32,
+        counts: Arc<StreamCounts>,
+    ) -> InboundPool {
+        let (streams, events) = (VecDeque::new(), VecDeque::new());
+        InboundPool { config, counts, peer, connection, next: 0, streams, events, holds: false }
     }
 
     /// The peer opened a stream. At the limit it replaces the longest idle one; if none is idle, the new one is reset.
@@ -45,7 +55,7 @@ impl InboundPool {
             };
             self.streams.remove(idle);
         }
-        self.streams.push_back(InboundStream::new(stream));
+        self.streams.push_back(InboundStream::new(self.peer, stream));
     }
 
     /// Passes on what the core decided about a request; ignores ids of requests that are gone.
@@ -76,10 +86,17 @@ impl InboundPool {
 
     /// Polls all streams.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, clock: &mut PollClock) {
-        let mut buffered = 0;
+        let mut untaken: usize = self.streams.iter().map(InboundStream::untaken).sum();
         let mut index = 0;
         while let Some(stream) = self.streams.get_mut(index) {
+            if stream.is_reading() && untaken > self.config.untaken_answers {
+                // It is polled again when an answer is taken.
+                index += 1;
+                continue;
+            }
+            let before = stream.untaken();
             let polled = stream.poll(cx, clock, &self.config);
+            untaken -= before - stream.untaken();
             match polled.map_err(|error| tracing::debug!(%error, "resets a stream")) {
                 Poll::Ready(Ok(Some(request))) => {
                     let id = InboundId::new(u64::from(self.connection) << 32 | u64::from(self.next));
@@ -88,17 +105,42 @@ impl InboundPool {
                     self.events.push_back(FromHandler::Request { id, request });
                     // The index stays: the stream must be polled again, to be woken when it breaks.
                 }
-                Poll::Pending if buffered + stream.buffered() <= self.config.inbound_buffer => {
-                    buffered += stream.buffered();
-                    index += 1;
-                }
-                // Finished, or beyond the buffer that all streams share.
-                Poll::Pending | Poll::Ready(_) => {
-                    if let Some(id) = self.streams.remove(index).and_then(|stream| stream.pending()) {
-                        self.events.push_back(FromHandler::RequestGone { id });
-                    }
-                }
+                Poll::Pending => index += 1,
+                Poll::Ready(_) => self.drop_stream(index),
             }
         }
+        self.count_buffered(cx);
+    }
+
+    /// Counts the bytes of unfinished requests, and drops these if all connections together hold too many and this one
+    /// the most.
+    fn count_buffered(&mut self, cx: &mut Context<'_>) {
+        let buffered = self.streams.iter().map(InboundStream::buffered).sum();
+        if buffered == 0 && !self.holds {
+            return; // the lock would cost every request
+        }
+        self.holds = buffered > 0;
+        let limit = self.config.inbound_buffer;
+        if !self.holds {
+            self.counts.inbound_bytes.release(self.connection);
+        } else if self.counts.inbound_bytes.hold(self.connection, buffered, limit, cx.waker()) {
+            tracing::debug!(buffered, limit, "resets unfinished requests: all connections hold too many bytes");
+            while let Some(index) = self.streams.iter().position(|stream| stream.buffered() > 0) {
+                self.drop_stream(index);
+            }
+            self.holds = false;
+        }
+    }
+
+    fn drop_stream(&mut self, index: usize) {
+        if let Some(id) = self.streams.remove(index).and_then(|stream| stream.pending()) {
+            self.events.push_back(FromHandler::RequestGone { id });
+        }
+    }
+}
+
+impl Drop for InboundPool {
+    fn drop(&mut self) {
+        self.counts.inbound_bytes.release(self.connection);
     }
 }

@@ -25,6 +25,7 @@ mod config;
 mod counts;
 mod framed;
 mod inbound;
+mod inbound_bytes;
 mod inbound_pool;
 mod outbound;
 mod outbound_pool;

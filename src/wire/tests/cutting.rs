@@ -87,7 +87,8 @@ fn an_announcement_keeps_its_provider_or_is_not_made() {
     let providers = peers(0, 1, 32, MAX_ADDR_LEN - 5);
     let announce =
         |limit| encode_request(&Request::AddProvider { key: "k".into(), providers: providers.clone() }, limit);
-    let Ok(Request::AddProvider { providers: read, .. }) = decode_request(unframed(announce(2_000).unwrap())) else {
+    let Ok(Request::AddProvider { providers: read, .. }) = decode_request(None, unframed(announce(2_000).unwrap()))
+    else {
         panic!("not read")
     };
     assert!(read.len() == 1 && read[0].raw_addrs().count() == 3 && is_cut_of(&read, &providers));

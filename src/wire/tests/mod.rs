@@ -168,7 +168,7 @@ fn requests_have_these_bytes_and_are_read_from_them() {
             Request::PutValue { value } => Request::PutValue { value: arrived(value) },
             other => other,
         };
-        assert_eq!(decode_request(unframed(encoded)), Ok(expected));
+        assert_eq!(decode_request(None, unframed(encoded)), Ok(expected));
     }
 }
 
@@ -201,7 +201,7 @@ fn less_than_a_second_is_a_second_and_a_long_life_the_longest() {
     for (ttl, read) in [(Duration::from_millis(1), 1), (Duration::from_millis(2_900), 2), (Duration::MAX, u32::MAX)] {
         let value = Value { ttl: Some(ttl), ..full_value() };
         let bytes = unframed(encode_request(&Request::PutValue { value }, MAX_OUT).unwrap());
-        let Ok(Request::PutValue { value }) = decode_request(bytes) else { panic!() };
+        let Ok(Request::PutValue { value }) = decode_request(None, bytes) else { panic!() };
         assert_eq!(value.ttl, Some(Duration::from_secs(read.into())));
     }
 }
@@ -213,7 +213,7 @@ fn an_age_is_sent_in_whole_seconds_and_never_shrinks() {
     for (age, read) in ages.into_iter().zip([None, Some(0), Some(1), Some(7), Some(u32::MAX)]) {
         let value = Value { age, ..full_value() };
         let bytes = unframed(encode_request(&Request::PutValue { value }, MAX_OUT).unwrap());
-        let Ok(Request::PutValue { value }) = decode_request(bytes) else { panic!() };
+        let Ok(Request::PutValue { value }) = decode_request(None, bytes) else { panic!() };
         assert_eq!(value.age, read.map(|secs: u32| Duration::from_secs(secs.into())));
     }
 }
@@ -254,7 +254,7 @@ fn captured_messages_mean_what_they_did() {
         ),
     ];
     for (bytes, request) in vectors {
-        assert_eq!(decode_request(hex(&bytes)), Ok(request), "{bytes}");
+        assert_eq!(decode_request(None, hex(&bytes)), Ok(request), "{bytes}");
     }
 }
 
@@ -262,9 +262,9 @@ fn captured_messages_mean_what_they_did() {
 fn an_absent_type_and_a_written_zero_are_put_value() {
     let rest = "12016b 1a060a016b120176";
     let expected = Request::PutValue { value: Value::new("k", &b"v"[..]) };
-    assert_eq!(decode_request(hex(rest)), Ok(expected.clone()));
-    assert_eq!(decode_request(hex(&format!("0800 {rest}"))), Ok(expected.clone()));
-    assert_eq!(decode_request(hex(&format!("{rest} 0800"))), Ok(expected));
+    assert_eq!(decode_request(None, hex(rest)), Ok(expected.clone()));
+    assert_eq!(decode_request(None, hex(&format!("0800 {rest}"))), Ok(expected.clone()));
+    assert_eq!(decode_request(None, hex(&format!("{rest} 0800"))), Ok(expected));
 }
 
 /// py-libp2p sends author and signature and its own field 11, rust-libp2p cluster levels of 9 and 10.
@@ -273,7 +273,7 @@ fn retired_and_unknown_fields_are_ignored() {
     let ours = Value::new("k", &b"v"[..]);
     let record = "0a016b 120176 1a02abcd 2202ef01 7a03aabbcc f80107";
     let message = format!("12016b 1a16{record} 5a03010203 5001 5009 500a 50ffffffffffffffffff01 9a0600 6b08016c");
-    assert_eq!(decode_request(hex(&message)), Ok(Request::PutValue { value: ours.clone() }));
+    assert_eq!(decode_request(None, hex(&message)), Ok(Request::PutValue { value: ours.clone() }));
     assert_eq!(decode_response(Kind::PutValue, hex(&message)), Ok(Response::PutValue { value: ours }));
 }
 
@@ -289,7 +289,7 @@ fn any_connection_type_will_do() {
 fn an_unknown_type_is_no_request_and_an_answer_to_none() {
     for number in ["06", "7f", "ffffffffffffffffff01"] {
         let message = hex(&format!("08{number} 12016b"));
-        assert_eq!(decode_request(message.clone()), Err(Misbehaviour::Undecodable));
+        assert_eq!(decode_request(None, message.clone()), Err(Misbehaviour::Undecodable));
         assert_eq!(decode_response(Kind::FindNode, message), Err(Misbehaviour::WrongType));
     }
 }
@@ -312,29 +312,29 @@ fn an_answer_is_of_the_type_asked_for() {
 #[test]
 fn a_stored_value_has_the_key_of_its_message() {
     let other = "12016b 1a060a016c120176";
-    assert_eq!(decode_request(hex(other)), Err(Misbehaviour::WrongKey));
+    assert_eq!(decode_request(None, hex(other)), Err(Misbehaviour::WrongKey));
     assert_eq!(decode_response(Kind::PutValue, hex(other)), Err(Misbehaviour::WrongKey));
     let no_message_key = "1a060a016b120176";
-    assert_eq!(decode_request(hex(no_message_key)), Err(Misbehaviour::WrongKey));
+    assert_eq!(decode_request(None, hex(no_message_key)), Err(Misbehaviour::WrongKey));
     assert!(decode_response(Kind::PutValue, hex(no_message_key)).is_ok());
     let no_record_key = "12016b 1a03120176";
-    assert_eq!(decode_request(hex(no_record_key)), Err(Misbehaviour::WrongKey));
+    assert_eq!(decode_request(None, hex(no_record_key)), Err(Misbehaviour::WrongKey));
     assert_eq!(decode_response(Kind::PutValue, hex(no_record_key)), Err(Misbehaviour::WrongKey));
 }
 
 #[test]
 fn a_stored_value_has_a_record() {
     for message in ["", "12016b", "0800"] {
-        assert_eq!(decode_request(hex(message)), Err(Misbehaviour::Undecodable));
+        assert_eq!(decode_request(None, hex(message)), Err(Misbehaviour::Undecodable));
         assert_eq!(decode_response(Kind::PutValue, hex(message)), Err(Misbehaviour::Undecodable));
     }
 }
 
 #[test]
 fn keys_that_the_core_must_check_are_decoded() {
-    assert_eq!(decode_request(hex("0804")), Ok(Request::FindNode { key: Bytes::new() }));
+    assert_eq!(decode_request(None, hex("0804")), Ok(Request::FindNode { key: Bytes::new() }));
     let empty = RecordKey::new(Bytes::new());
-    assert_eq!(decode_request(hex("0803")), Ok(Request::GetProviders { key: empty.clone() }));
+    assert_eq!(decode_request(None, hex("0803")), Ok(Request::GetProviders { key: empty.clone() }));
     let expected = Response::GetValue { key: empty, value: Some(Value::new("k", &b"v"[..])), closer: vec![] };
     assert_eq!(decode_response(Kind::GetValue, hex("0801 1a060a016b120176")), Ok(expected));
 }
@@ -342,13 +342,13 @@ fn keys_that_the_core_must_check_are_decoded() {
 #[test]
 fn an_invalid_publisher_is_ignored() {
     let message = hex("12016b 1a0c 0a016b 120176 d22903ffffff");
-    assert_eq!(decode_request(message), Ok(Request::PutValue { value: Value::new("k", &b"v"[..]) }));
+    assert_eq!(decode_request(None, message), Ok(Request::PutValue { value: Value::new("k", &b"v"[..]) }));
 }
 
 #[test]
 fn malformed_messages_are_refused() {
     for message in ["08", "0804 1205 6b", "4a", "0804 4005", "0a00", "0804 1005", "1a03 0a056b", "0804 4c", "07"] {
-        assert_eq!(decode_request(hex(message)), Err(Misbehaviour::Undecodable), "{message}");
+        assert_eq!(decode_request(None, hex(message)), Err(Misbehaviour::Undecodable), "{message}");
     }
 }
 
@@ -422,7 +422,7 @@ fn a_peer_has_the_addresses_of_all_its_entries_in_their_order() {
 fn a_key_that_is_too_long_is_cut_before_it_is_hashed_and_still_too_long() {
     for (len, read) in [(MAX_KEY_LEN, MAX_KEY_LEN), (MAX_IN / 4, MAX_KEY_LEN + 1)] {
         let message = [vec![0x08, 1], field(2, &vec![7; len]), field(3, &field(1, &vec![7; len - 9]))].concat();
-        let Ok(Request::GetValue { key }) = decode_request(message.clone().into()) else { panic!("not read") };
+        let Ok(Request::GetValue { key }) = decode_request(None, message.clone().into()) else { panic!("not read") };
         assert_eq!(key.as_bytes().len(), read);
         let answer = decode_response(Kind::GetValue, message.into());
         let Ok(Response::GetValue { key, value: Some(value), .. }) = answer else { panic!("not read") };
@@ -476,13 +476,41 @@ fn an_entry_is_read_up_to_its_bounds() {
 }
 
 #[test]
+fn a_request_of_millions_of_fields_is_refused() {
+    let ping = |fields: usize| [vec![0x08, 5], [0x5a, 0].repeat(fields)].concat();
+    assert_eq!(decode_request(None, ping(MAX_FIELDS - 1).into()), Ok(Request::Ping));
+    for fields in [MAX_FIELDS, 2_000_000] {
+        assert_eq!(decode_request(None, ping(fields).into()), Err(Misbehaviour::Undecodable));
+        assert_eq!(decode_response(Kind::Ping, ping(fields).into()), Ok(Response::Ping), "read as far as is useful");
+    }
+    // A group with as many fields in it.
+    let group = |fields: usize| [vec![0x08, 5, 0x5b], [0x0a, 0].repeat(fields), vec![0x5c]].concat();
+    assert_eq!(decode_request(None, group(MAX_FIELDS - 3).into()), Ok(Request::Ping));
+    assert_eq!(decode_request(None, group(MAX_FIELDS - 2).into()), Err(Misbehaviour::Undecodable));
+}
+
+#[test]
+fn of_an_announcement_the_entry_of_its_sender_is_read() {
+    let entries = [raw_peer(&hex(RSA), &[&hex(ADDR)]), raw_peer(&hex(ED), &[&hex(ADDR)])];
+    let message =
+        [hex("0802 1203 6b6579").to_vec(), entries.iter().flat_map(|entry| field(9, entry)).collect()].concat();
+    let read = |sender: Option<&PeerId>| match decode_request(sender, message.clone().into()) {
+        Ok(Request::AddProvider { providers, .. }) => providers,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(read(Some(ed().peer())), [ed()]);
+    assert_eq!(read(None).len(), 2);
+    assert_eq!(read(Some(&PeerId::random())), []);
+}
+
+#[test]
 fn a_message_is_read_up_to_its_bound() {
     let mut message = vec![0x08, 5];
     message.extend(field(11, &vec![0; MAX_IN - 2 - 5]));
     assert_eq!(message.len(), MAX_IN);
-    assert_eq!(decode_request(message.clone().into()), Ok(Request::Ping));
+    assert_eq!(decode_request(None, message.clone().into()), Ok(Request::Ping));
     message.push(0);
-    assert_eq!(decode_request(message.clone().into()), Err(Misbehaviour::TooLarge));
+    assert_eq!(decode_request(None, message.clone().into()), Err(Misbehaviour::TooLarge));
     assert_eq!(decode_response(Kind::Ping, message.into()), Err(Misbehaviour::TooLarge));
 }
 

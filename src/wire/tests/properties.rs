@@ -88,7 +88,7 @@ fn arrived_response(response: Response) -> Response {
 /// Decodes the bytes as every kind of message; any outcome is accepted, as long as there is one.
 fn decode_all(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
-    let _ = decode_request(bytes.clone());
+    let _ = decode_request(None, bytes.clone());
     for kind in [Kind::Ping, Kind::FindNode, Kind::GetValue, Kind::PutValue, Kind::GetProviders, Kind::AddProvider] {
         let _ = decode_response(kind, bytes.clone());
     }
@@ -128,7 +128,7 @@ proptest! {
             Request::PutValue { value } => Request::PutValue { value: arrived(value) },
             other => other,
         };
-        prop_assert_eq!(decode_request(bytes), Ok(expected));
+        prop_assert_eq!(decode_request(None, bytes), Ok(expected));
     }
 
     #[test]

@@ -215,8 +215,8 @@ async fn a_flood_of_streams_is_refused_and_the_longest_idle_makes_room() {
 }
 
 #[tokio::test]
-async fn unfinished_requests_of_a_connection_share_a_bound() {
-    let tight = StreamConfig { max_message_in: 64 * 1024, inbound_buffer: 96 * 1024, ..config() };
+async fn unfinished_requests_share_a_bound() {
+    let tight = StreamConfig { inbound_buffer: 96 * 1024, ..config() };
     let (mut node, mut raw) = rig(tight, &[NAME]).await;
     let mut most = vec![0x80, 0x80, 0x04]; // 64 KiB
     most.resize(60 * 1024, 0);
@@ -224,8 +224,57 @@ async fn unfinished_requests_of_a_connection_share_a_bound() {
     write(&mut first, &most).await;
     let mut second = raw.open().await;
     let _ = futures::AsyncWriteExt::write_all(&mut second, &most).await;
-    assert!(ends_with_reset(&mut second).await);
+    assert!(ends_with_reset(&mut second).await && ends_with_reset(&mut first).await);
     serve(&mut node, &mut raw.open().await).await;
+}
+
+#[tokio::test]
+async fn a_request_longer_than_any_useful_one_is_refused_before_it_arrives() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    let mut longest = vec![0x80, 0x80, 0x04]; // 64 KiB
+    longest.extend_from_slice(&request_bytes(&find_node(b"key"))[1..]);
+    longest.push(0x5a); // a field that is skipped
+    let body = 64 * 1024 - (longest.len() - 3) - 3;
+    longest.extend_from_slice(&[body as u8 & 0x7f | 0x80, (body >> 7) as u8 & 0x7f | 0x80, (body >> 14) as u8]);
+    longest.resize(64 * 1024 + 3, 0);
+    let mut stream = raw.open().await;
+    write(&mut stream, &longest).await;
+    let (id, request) = node.request().await;
+    assert_eq!(request, find_node(b"key"));
+    node.reply(id, answer()).await;
+    read_answer(&mut stream).await;
+    write(&mut stream, &[0x81, 0x80, 0x04]).await;
+    assert!(ends_with_reset(&mut stream).await);
+}
+
+/// Answers of 12 KiB that the peer does not read: six fill what may be untaken, beside what the connection buffers.
+#[tokio::test]
+async fn a_peer_that_takes_no_answers_is_read_no_further() {
+    let tight = StreamConfig { untaken_answers: 20 * 1024, ..config() };
+    let (mut node, mut raw) = rig(tight, &[NAME]).await;
+    let long = || {
+        Reply::Answer(Response::GetValue {
+            key: "key".into(),
+            value: Some(Value::new("key", vec![1; 12 * 1024])),
+            closer: Vec::new(),
+        })
+    };
+    let mut stream = raw.open().await;
+    let many = vec![request_bytes(&Request::GetValue { key: "key".into() }); 1_000].concat();
+    write(&mut stream, &many).await;
+    let mut other = raw.open().await;
+    let mut answered = 0;
+    while let Ok(heard) = tokio::time::timeout(Duration::from_millis(300), node.heard()).await {
+        if let Heard::Handler(FromHandler::Request { id, .. }) = heard {
+            node.reply(id, long()).await;
+            answered += 1;
+        }
+        assert!(answered < 200, "{answered} answers of 12 KiB are untaken");
+    }
+    write(&mut other, &request_bytes(&find_node(b"key"))).await;
+    for _ in 0..answered {
+        assert!(read(&mut stream).await.is_some());
+    }
 }
 
 #[tokio::test]

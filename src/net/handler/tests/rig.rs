@@ -305,7 +305,7 @@ impl NetworkBehaviour for Rig {
         _: &Multiaddr,
     ) -> Result<RigHandler, ConnectionDenied> {
         self.peer = Some(peer);
-        Ok(RigHandler::new(&self.part))
+        Ok(RigHandler::new(peer, &self.part))
     }
 
     fn handle_established_outbound_connection(
@@ -317,7 +317,7 @@ impl NetworkBehaviour for Rig {
         _: PortUse,
     ) -> Result<RigHandler, ConnectionDenied> {
         self.peer = Some(peer);
-        Ok(RigHandler::new(&self.part))
+        Ok(RigHandler::new(peer, &self.part))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
@@ -349,9 +349,11 @@ struct RigHandler {
 }
 
 impl RigHandler {
-    fn new(part: &Part) -> RigHandler {
+    fn new(peer: PeerId, part: &Part) -> RigHandler {
         let (node, raw) = match part {
-            Part::Node(config) => (Some(Handler::new(config.clone(), Mode::Server, 7, Arc::default())), config.clone()),
+            Part::Node(config) => {
+                (Some(Handler::new(peer, config.clone(), Mode::Server, 7, Arc::default())), config.clone())
+            }
             Part::Raw(config) => (None, config.clone()),
         };
         RigHandler { node, raw, reports: VecDeque::new(), opens: 0, heard: VecDeque::new() }
@@ -477,7 +479,7 @@ pub(super) async fn read(stream: &mut Stream) -> Option<Bytes> {
 }
 
 pub(super) async fn read_request(stream: &mut Stream) -> Request {
-    wire::decode_request(read(stream).await.expect("a message")).expect("a request")
+    wire::decode_request(None, read(stream).await.expect("a message")).expect("a request")
 }
 
 /// Waits for the end of the stream; whether it was a reset: then nothing can be written either.
