@@ -82,6 +82,8 @@ pub struct Dht {
     /// Requests that are not passed to the driver, since their peers may not be dialled now. Each ends right after the
     /// step that led to it.
     refused: VecDeque<(RequestId, RequestError)>,
+    /// The requests of queries that wait for the outcome of other dials at their peers' hosts.
+    held: Vec<RequestId>,
     /// Whether [`Event::NoIdentify`] was reported.
     no_identify: bool,
 }
@@ -142,6 +144,7 @@ impl Dht {
             time,
             outputs: VecDeque::new(),
             refused: VecDeque::new(),
+            held: Vec::new(),
             no_identify: false,
             rng,
             config,
@@ -275,6 +278,7 @@ impl Dht {
             Input::LocalAddrs(addrs) => self.on_local_addrs(now, addrs),
             Input::Timeout => self.on_timeout(now),
         }
+        self.pass_held(now);
         self.end_refused(now);
         self.report_superseded();
     }

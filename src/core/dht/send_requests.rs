@@ -89,6 +89,7 @@ impl Dht {
         let Some(of) = self.requests.get_mut(id) else { return false };
         of.connected = self.peers.is_connected(of.to.key());
         let trial = of.owner == Owner::Probe && self.peers.table.get(of.to.key()).is_none();
+        let queued = of.owner.query().is_some() && !of.is_with_driver();
         let referrers = match of.owner {
             Owner::Query(query, tag) if !of.connected => {
                 let lookup = self.pool.get_mut(query).and_then(|query| query.machine.lookup(tag));
@@ -102,11 +103,28 @@ impl Dht {
                 self.outputs.push_back(Output::Send { to, id, request: of.request() });
                 true
             }
+            Err(Unreachable::HostBackingOff) if queued && self.peers.may_dial_soon(now, &of.to) => {
+                self.held.push(id);
+                false
+            }
             Err(why) => {
                 self.refused.push_back((id, why.into()));
                 false
             }
         }
+    }
+
+    /// Lets the requests that wait for other dials try again, since one of these may have ended.
+    pub(super) fn pass_held(&mut self, now: Timestamp) {
+        if self.held.is_empty() {
+            return;
+        }
+        for id in std::mem::take(&mut self.held) {
+            if let Some(query) = self.requests.get(id).and_then(|request| request.owner.query()) {
+                self.window.wait(query, id);
+            }
+        }
+        self.pass_waiting(now);
     }
 
     /// Ends the requests that were not passed to the driver. This comes after the step that led to them, since each end

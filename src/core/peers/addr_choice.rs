@@ -251,6 +251,11 @@ impl Peers {
         Ok(chosen)
     }
 
+    /// Whether an attempt to dial a peer that was refused now may be made soon.
+    pub(crate) fn may_dial_soon(&self, now: Timestamp, to: &Contact) -> bool {
+        to.raw_addrs().filter_map(Host::of).any(|host| self.dials.may_have_attempt_soon(now, host))
+    }
+
     /// A dial of a peer failed at these addresses, perhaps while it was reached at another one: then it is at none of
     /// those that this node could have reached. Returns the peer if it is removed from the table, since it is not
     /// connected and no address is left that it claimed itself or answered at.

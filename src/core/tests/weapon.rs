@@ -374,3 +374,21 @@ fn thirty_nodes_of_one_machine_find_each_other_though_ten_are_dead() {
     let recall = recall(&mut network, 19);
     assert!(recall > 0.995, "{recall}");
 }
+
+/// Only the first node knows the others, which know nobody: no second answer names a peer that could not be dialled yet.
+#[test]
+fn a_node_that_hears_of_twenty_peers_of_one_machine_reaches_them_all() {
+    let mut network = Network::new(22, DhtConfig::default());
+    for i in 0..22 {
+        network.input(i, Input::LocalAddrs(vec![format!("/ip4/127.0.0.1/tcp/{}", 4_001 + i).parse().unwrap()]));
+    }
+    let (now, key) = (network.now, bytes::Bytes::from_static(b"point"));
+    for i in 1..21 {
+        let contact = network.contact(i);
+        network.nodes[0].admit_verified(now, &contact);
+    }
+    network.input(21, Input::AddPeer(network.contact(0)));
+    let Ok(Answer::ClosestPeers(found)) = network.run(21, Operation::ClosestPeers { key }) else { panic!() };
+    assert_eq!(found.peers.len(), 20, "{:?}", found.report);
+    assert!(found.report.failed.is_empty(), "{:?}", found.report);
+}

@@ -14,6 +14,10 @@
 //! one that names useless addresses uses up only its own share. A referrer is the host of a peer that named the
 //! address, since ids are free; one at the destination itself may spend all that is left.
 //!
+//! A request for which no attempt is left waits for the dials under way at the host, until a second after they began:
+//! each that succeeds gives its attempt back. So a node that hears of twenty peers of one machine reaches all of them.
+//! Three dead addresses hold up a lookup for that second, once a minute.
+//!
 //! *Promised:* a host receives at most three vain attempts a minute from this node for addresses that others name,
 //! whichever peers name them and under however many ids. This does not keep out a new peer that connects, that the
 //! application names, or at whose host others answer; nor one that is known by hearsay alone, if a peer elsewhere than
@@ -22,8 +26,8 @@
 //! (`/dnsaddr`) is not dialled on hearsay.
 //!
 //! *Measured:* callers that announce a victim's addresses and hang up caused 42 connection attempts each, and now none.
-//! *Dropped:* counting by peer, since strangers can make up peers; and waiting instead of refusing, by which a lookup
-//! stands still behind three dead addresses.
+//! *Dropped:* counting by peer, since strangers can make up peers; and waiting for longer, by which a lookup stands still
+//! behind three dead addresses.
 //!
 //! [`Addresses::is_trusted`]: super::addresses::Addresses::is_trusted
 
@@ -54,6 +58,9 @@ const MAX_DESTINATIONS: usize = 4_096;
 const FIRST_SWEEP: usize = 64;
 /// Maximum number of transports remembered. Source: more than all combinations in use.
 const MAX_TRANSPORTS: usize = 64;
+/// A dial that succeeds does so within this time, nearly always. Source: three round trips around the
+/// world, and the time to compute a handshake.
+const PROMPT: Duration = Duration::from_secs(1);
 /// A dial is taken for failed after this time. Source: the usual limit of transports.
 const DIAL_TIME: Duration = Duration::from_secs(10);
 
@@ -161,6 +168,12 @@ impl DialHistory {
         let dial = self.under_way.get_mut(key).filter(|dial| now < dial.since + DIAL_TIME)?;
         dial.requests += 1;
         Some(Arc::clone(&dial.at))
+    }
+
+    /// Whether a dial at this host that began a moment ago may succeed, and give its attempt back.
+    pub(crate) fn may_have_attempt_soon(&self, now: Timestamp, host: Host) -> bool {
+        let recent = |dial: &UnderWay| now < dial.since + PROMPT && dial.spent.iter().any(|(spent, _)| *spent == host);
+        self.under_way.values().any(recent)
     }
 
     /// A peer is dialled at these addresses, for attempts that were spent on these hosts.
