@@ -52,6 +52,7 @@ impl Contact {
     }
 
     /// The same from an id in binary form; `None` if that is none.
+    #[cfg(feature = "driver")]
     pub(crate) fn from_id_bytes<'a>(id: &[u8], addrs: impl IntoIterator<Item = &'a [u8]>) -> Option<Arc<Contact>> {
         Some(Contact::packed(PeerId::from_bytes(id).ok()?, id, OnceLock::new(), addrs))
     }
