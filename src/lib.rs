@@ -108,9 +108,10 @@ pub use crate::core::{
     AcceptAny, AddressPolicy, Answer, AsnTable, Bootstrapped, BucketSnapshot, Busy, Candidate, ClosestPeers,
     ConfigError, Contact, DhtConfig, DialCause, Distance, EntrySnapshot, Evidence, Found, FoundPeer, HashedValues,
     InvalidValue, Key, Kind, MemoryStore, MemoryStoreConfig, Misbehaviour, Mode, ModeReason, Namespaced, NetworkResult,
-    NoStore, Operation, PeerFailure, PeerRecord, Progress, ProviderRecord, ProvidersFound, Published, QueryError,
-    QueryEvent, QueryId, QueryKind, QueryOptions, QuerySnapshot, Quorum, Record, RecordKey, Report, RequestError,
-    RoutingSnapshot, Stats, Store, StoreError, Timestamp, Unreachable, Valid, Validator, config, stats, store,
+    NoStore, Operation, PeerFailure, PeerFilter, PeerRecord, Progress, ProviderRecord, ProvidersFound, Published,
+    QueryError, QueryEvent, QueryId, QueryKind, QueryOptions, QuerySnapshot, Quorum, Record, RecordKey, Report,
+    RequestError, RoutingSnapshot, Stats, Store, StoreError, Timestamp, Unreachable, Valid, Validator, config, stats,
+    store,
 };
 #[cfg(feature = "driver")]
 pub use crate::handle::{

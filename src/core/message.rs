@@ -421,3 +421,18 @@ pub enum Misbehaviour {
     #[error("the announcement does not name its sender")]
     NotItsProvider,
 }
+
+impl Misbehaviour {
+    /// Whether only a peer does this that does not follow the protocol. A value that another peer made, or that this
+    /// node judges by rules of its own, is no such sign.
+    pub fn is_grave(self) -> bool {
+        match self {
+            Misbehaviour::Undecodable
+            | Misbehaviour::TooLarge
+            | Misbehaviour::WrongType
+            | Misbehaviour::WrongKey
+            | Misbehaviour::NotItsProvider => true,
+            Misbehaviour::WrongEcho | Misbehaviour::InvalidValue(_) | Misbehaviour::BadKey => false,
+        }
+    }
+}

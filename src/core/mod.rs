@@ -61,6 +61,7 @@ pub use io::*;
 pub use ip_group::AsnTable;
 pub use key::{Distance, Key};
 pub use message::{DialCause, Kind, Misbehaviour, Request, RequestError, Response, Unreachable, Value};
+pub use peers::PeerFilter;
 pub use query::QuerySnapshot;
 pub use quorum::Quorum;
 pub use record::{ProviderRecord, Record, RecordKey};

@@ -114,6 +114,7 @@ impl Commands {
             match command {
                 Command::Start(call) => self.start(now, dht, call),
                 Command::Inspect(read) => read(dht),
+                Command::Change(change) => change(dht, now),
                 Command::Restore(table) => _ = dht.restore(now, &table),
                 Command::AddPeer(contact) => return Poll::Ready(DriverRequest::AddPeer(contact)),
                 Command::Listen(listener) => {

@@ -10,6 +10,8 @@ mod events;
 mod query;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt as _};
@@ -27,7 +29,10 @@ pub use crate::core::{
     Answer, Bootstrapped, ClosestPeers, Evidence, Found, FoundPeer, NetworkResult, PeerRecord, Progress,
     ProvidersFound, Published, QueryError, QueryEvent,
 };
-use crate::core::{Contact, Dht, Distance, Key, Mode, Operation, QuerySnapshot, RecordKey, RoutingSnapshot, Stats};
+use crate::core::{
+    Contact, Dht, Distance, Key, Mode, Operation, PeerFilter, QuerySnapshot, RecordKey, RoutingSnapshot, Stats,
+    Timestamp,
+};
 use channel::{Command, CommandSender};
 
 /// Maximum number of records of [`DhtHandle::put_many`] and [`DhtHandle::provide_many`] that are under way. Source: four
@@ -323,6 +328,71 @@ impl DhtHandle {
         self.send(Command::AddPeer(Contact::new(peer, addrs)))
     }
 
+    /// Sets the filter that decides which peers enter the routing table, are asked, and are answered; `None` admits all.
+    /// Peers of the table that it does not admit leave at once. Sent at once, as [`DhtHandle::add_peer`].
+    ///
+    /// ```no_run
+    /// # use libp2p_kad_dht::{DhtHandle, PeerFilter};
+    /// # fn example(dht: DhtHandle, allowed: std::sync::Arc<dyn PeerFilter>) -> Result<(), Box<dyn std::error::Error>> {
+    /// dht.set_filter(Some(allowed)).check()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn set_filter(&self, filter: Option<Arc<dyn PeerFilter>>) -> Sent {
+        self.change(move |dht, now| dht.set_filter(now, filter))
+    }
+
+    /// Tells what a connected peer runs, as identify reports it, for the [filter](DhtHandle::set_filter), which judges
+    /// the peer again. Forgotten with the connection. Sent at once, as [`DhtHandle::add_peer`].
+    ///
+    /// ```no_run
+    /// # use libp2p_kad_dht::DhtHandle;
+    /// # fn example(dht: DhtHandle, peer: libp2p_identity::PeerId) {
+    /// dht.set_agent(peer, "my-app/2.1.0", ["/my-app/blocks/2"].map(String::from));
+    /// # }
+    /// ```
+    pub fn set_agent(&self, peer: PeerId, agent: &str, protocols: impl IntoIterator<Item = String>) -> Sent {
+        let (agent, protocols) = (agent.to_owned(), Vec::from_iter(protocols));
+        self.change(move |dht, now| dht.set_agent(now, peer, &agent, protocols))
+    }
+
+    /// Bans a peer for this time: it is neither asked nor answered, dialled or named to others, and leaves the routing
+    /// table. The application closes its connections itself. Sent at once, as [`DhtHandle::add_peer`].
+    ///
+    /// ```no_run
+    /// # use libp2p_kad_dht::DhtHandle;
+    /// # fn example(dht: DhtHandle, peer: libp2p_identity::PeerId) {
+    /// dht.ban(peer, std::time::Duration::from_secs(3_600));
+    /// # }
+    /// ```
+    pub fn ban(&self, peer: PeerId, time: Duration) -> Sent {
+        self.change(move |dht, now| dht.ban(now, peer, time))
+    }
+
+    /// Ends the ban of a peer, which comes back when it is met again. Sent at once, as [`DhtHandle::add_peer`].
+    ///
+    /// ```no_run
+    /// # use libp2p_kad_dht::DhtHandle;
+    /// # fn example(dht: DhtHandle, peer: libp2p_identity::PeerId) {
+    /// dht.unban(peer);
+    /// # }
+    /// ```
+    pub fn unban(&self, peer: PeerId) -> Sent {
+        self.change(move |dht, _| _ = dht.unban(&peer))
+    }
+
+    /// Removes a peer from the routing table and forgets its addresses. It comes back when it is met again; see
+    /// [`DhtHandle::ban`]. Sent at once, as [`DhtHandle::add_peer`].
+    ///
+    /// ```no_run
+    /// # use libp2p_kad_dht::DhtHandle;
+    /// # fn example(dht: DhtHandle, peer: libp2p_identity::PeerId) {
+    /// dht.remove_peer(peer);
+    /// # }
+    /// ```
+    pub fn remove_peer(&self, peer: PeerId) -> Sent {
+        self.change(move |dht, now| _ = dht.remove_peer(now, &peer))
+    }
+
     /// Tries the peers of a saved routing table, for example of an earlier run of this node: each enters the table once
     /// it has answered. A store that outlives the process does this by itself. Sent at once, as
     /// [`DhtHandle::add_peer`].
@@ -504,6 +574,10 @@ impl DhtHandle {
 
     fn inspect<T: Send + 'static>(&self, read: impl FnOnce(&Dht) -> T + Send + Sync + 'static) -> Query<T> {
         Query::of(self.sender.clone().inspect(read))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Dht, Timestamp) + Send + Sync + 'static) -> Sent {
+        self.send(Command::Change(Box::new(change)))
     }
 
     fn send(&self, command: Command) -> Sent {

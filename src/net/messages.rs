@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::core::{InboundId, Mode, Reply, Request, RequestError, RequestId, Response};
+use crate::core::{InboundId, Misbehaviour, Mode, Reply, Request, RequestError, RequestId, Response};
 
 /// From the behaviour to the handler of a connection.
 #[doc(hidden)]
@@ -31,6 +31,8 @@ pub enum FromHandler {
     Request { id: InboundId, request: Request },
     /// The stream of an inbound request closed before the reply.
     RequestGone { id: InboundId },
+    /// The peer sent bytes that are no request, and its stream was reset.
+    Misbehaved(Misbehaviour),
     /// A request is being sent, on an open stream or with the first bytes of a new one; no answer can come within
     /// `settle`. Comes before the [`FromHandler::Response`].
     Sent { id: RequestId, settle: Duration },

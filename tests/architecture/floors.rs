@@ -73,6 +73,7 @@ const CORE: &[(&str, &[&[&str]])] = &[
     ("peers::dials", &[&["time", "key", "contact", "message", "peers::host"]]),
     ("peers::address_book", &[VOCABULARY, &["peers::host", "peers::addresses"]]),
     ("peers::back_off", &[VOCABULARY]),
+    ("peers::access", &[VOCABULARY]),
     ("peers::addr_choice", &[VOCABULARY, &["peers", "peers::host", "peers::addresses", "peers::dials"]]),
     ("store_ops", &[VOCABULARY, PARTS, &["io", "stats"]]),
     ("query", &[VOCABULARY, PARTS, SHARED]),

@@ -100,6 +100,9 @@ impl Node {
                 self.input(Input::RequestGone { id });
             }
             "add" | "discovered" | "serves" | "connected" | "disconnected" => self.tell_of_peer(verb, &words),
+            "ban" => self.dht.ban(self.now, self.names.peer(words.at(1)), time(words.at(2))),
+            "unban" => _ = self.dht.unban(&self.names.peer(words.at(1))),
+            "forget" => _ = self.dht.remove_peer(self.now, &self.names.peer(words.at(1))),
             "rename" => self.inbound = words.at(1).parse().unwrap(),
             "mode" => self.input(Input::Mode(if words.at(1) == "client" { Mode::Client } else { Mode::Server })),
             "addrs" => {

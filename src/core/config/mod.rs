@@ -460,6 +460,12 @@ pub struct LimitConfig {
     /// Maximum number of providers that one query reports. Default:
     /// [`DEFAULT_PROVIDERS_PER_QUERY`](Self::DEFAULT_PROVIDERS_PER_QUERY).
     pub providers_per_query: usize,
+    /// Maximum number of peers that are banned at a time, and of peers whose breaches of rules are counted; the ban that
+    /// ends first gives way. Default: [`DEFAULT_BANS`](Self::DEFAULT_BANS).
+    pub bans: usize,
+    /// Number of breaches of one peer within five minutes that are reported; as many grave ones lead to a ban of ten
+    /// minutes. Default: [`DEFAULT_BREACHES`](Self::DEFAULT_BREACHES).
+    pub breaches: usize,
 }
 
 impl LimitConfig {
@@ -486,6 +492,10 @@ impl LimitConfig {
     /// Default for [`LimitConfig::providers_per_query`]. Source: k peers that each name 20 are 400; more than twice
     /// that leaves room for implementations that keep more.
     pub const DEFAULT_PROVIDERS_PER_QUERY: usize = 1_000;
+    /// Default for [`LimitConfig::bans`]. Source: as many as the address book remembers.
+    pub const DEFAULT_BANS: usize = 4_096;
+    /// Default for [`LimitConfig::breaches`]. Source: a peer that breaks a rule twice a minute is no accident.
+    pub const DEFAULT_BREACHES: usize = 10;
 }
 
 impl Default for LimitConfig {
@@ -500,6 +510,8 @@ impl Default for LimitConfig {
             candidates: Self::DEFAULT_CANDIDATES,
             frontier: Self::DEFAULT_FRONTIER,
             providers_per_query: Self::DEFAULT_PROVIDERS_PER_QUERY,
+            bans: Self::DEFAULT_BANS,
+            breaches: Self::DEFAULT_BREACHES,
         }
     }
 }

@@ -99,7 +99,7 @@ impl Dht {
     }
 
     /// Removes a peer from the table, if it is there.
-    fn leave(&mut self, now: Timestamp, key: &Key) {
+    pub(super) fn leave(&mut self, now: Timestamp, key: &Key) {
         if let Some(gone) = self.peers.table.remove(key) {
             self.left_table(now, gone);
             self.offer_waiting(now, key);
@@ -311,6 +311,9 @@ impl Dht {
     /// A peer answered: it enters the table if there is a place.
     pub(super) fn admit(&mut self, now: Timestamp, contact: &Arc<Contact>) {
         let contact = &self.peers.contact_for_table(contact);
+        if !self.peers.access.admits(contact) {
+            return self.leave(now, contact.key());
+        }
         if !self.peers.is_routable(contact) {
             self.on_sign_of_life(now, contact.key());
             return self.leave_if_relayed(now, contact.key());
@@ -353,11 +356,5 @@ impl Dht {
         self.stats.table = self.peers.table.len();
         self.want_more(now);
         self.outputs.push_back(Output::Event(Event::RoutingChanged { peer, present: false }));
-    }
-
-    pub(super) fn misbehaved(&mut self, peer: PeerId, what: Misbehaviour) {
-        self.stats.misbehaved += 1;
-        tracing::debug!(%peer, %what, "peer misbehaved");
-        self.outputs.push_back(Output::Event(Event::PeerMisbehaved { peer, what }));
     }
 }

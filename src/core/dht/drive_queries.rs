@@ -114,7 +114,7 @@ impl Dht {
                 if query.progress {
                     events.push(QueryEvent::Progress(Progress::Failed { peer, why }));
                 }
-                self.misbehaved(peer, what);
+                self.misbehaved(now, peer, what);
             }
         }
         self.report_events(&query, &mut events);

@@ -12,6 +12,9 @@ impl Dht {
             return self.serve(now, from, Some(id), Served::refuse(Refusal::NotServing));
         }
         let place = Key::from(&from);
+        if !self.peers.access.accepts(&from, &place, &request) {
+            return self.serve(now, from, Some(id), Served::refuse(Refusal::Denied));
+        }
         self.on_sign_of_life(now, &place);
         self.on_request_from(now, from, &place);
         let (server, mut cx) = self.server_context(now);
@@ -40,7 +43,7 @@ impl Dht {
             if let Reply::Reset(why) = &served.reply {
                 self.stats.refused += 1;
                 if let Refusal::Misbehaved(what) = why {
-                    self.misbehaved(to, *what);
+                    self.misbehaved(now, to, *what);
                 }
             }
             self.outputs.push_back(Output::Reply { to, id, reply: served.reply });

@@ -2,6 +2,7 @@
 //!
 //! Knows: which parts an event concerns. Must not know: any policy; an `if` about the protocol belongs into a part.
 
+mod access;
 mod address_filter;
 mod announce_records;
 mod contacts;
@@ -264,6 +265,7 @@ impl Dht {
             Input::Serves { peer, yes } => self.on_serves(now, peer, yes),
             Input::Request { from, id, request } => self.on_request(now, from, id, request),
             Input::RequestGone { id } => self.server.on_gone(id),
+            Input::Misbehaved { peer, what } => self.misbehaved(now, peer, what),
             Input::StoreDone { ticket, done } => {
                 let ends = self.store_ops.on_done(self.time.date, ticket, done);
                 self.on_store_ends(now, ends);
@@ -382,6 +384,7 @@ impl Dht {
         }
         let now = self.time.follow(date);
         self.peers.book.advance(now);
+        self.peers.access.advance(now);
         now
     }
 

@@ -246,7 +246,7 @@ impl Dht {
     pub(super) fn on_failed(&mut self, now: Timestamp, ended: &EndedRequest, why: RequestError) {
         let request = &ended.request;
         if let RequestError::Misbehaved(what) = why {
-            self.misbehaved(*request.to.peer(), what);
+            self.misbehaved(now, *request.to.peer(), what);
         }
         if request.has_timed_out() {
             return;

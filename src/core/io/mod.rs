@@ -142,6 +142,14 @@ pub enum Input {
         /// The id of the request.
         id: InboundId,
     },
+    /// A peer broke a rule on its own connection in a way that only the driver sees: it sent bytes that are no request.
+    /// What requests and answers show, the core sees itself.
+    Misbehaved {
+        /// The peer.
+        peer: PeerId,
+        /// The rule.
+        what: Misbehaviour,
+    },
     /// An operation of the store that took time has ended.
     StoreDone {
         /// The operation's ticket.
@@ -252,6 +260,9 @@ pub enum Refusal {
     /// The peer announces itself as a provider, and no address of it is known that may be passed on.
     #[error("no address of the provider is known that may be passed on")]
     NoAddress,
+    /// The application banned the peer, or its filter does not accept the request.
+    #[error("the application refuses the peer")]
+    Denied,
     /// This node does not serve now.
     #[error("this node is a client")]
     NotServing,
@@ -334,7 +345,9 @@ pub enum Event {
     /// means that this swarm, or theirs, lacks `identify::Behaviour`; without it a node knows few peers beyond those
     /// that it was given. Reported once.
     NoIdentify,
-    /// A peer broke a rule of the protocol.
+    /// A peer broke a rule of the protocol, on its own connection. Reported at most
+    /// [`LimitConfig::breaches`](super::config::LimitConfig::breaches) times in five minutes for each peer; as many that
+    /// are [grave](Misbehaviour::is_grave) cost it its place, and ten minutes during which it is not served.
     PeerMisbehaved {
         /// The peer.
         peer: PeerId,

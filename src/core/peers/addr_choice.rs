@@ -169,7 +169,7 @@ impl Peers {
     /// make it look dead, nor have it dialled at more than a few of them.
     pub(crate) fn contact_to_ask(&self, named: &Arc<Contact>) -> Option<Arc<Contact>> {
         let key = named.key();
-        if key == self.local.key() {
+        if key == self.local.key() || !self.access.admits(named) {
             return None;
         }
         if named.has_addrs() && self.book.is_known_as(named) {
@@ -195,6 +195,9 @@ impl Peers {
         trial: bool,
         referrers: &[Key],
     ) -> Result<Arc<Contact>, Unreachable> {
+        if !self.access.admits(to) {
+            return Err(Unreachable::Denied);
+        }
         let connected = self.is_connected(to.key());
         if !connected && let Some(under_way) = self.dials.join(now, to.key()) {
             // Filtered, since this node's own addresses may have changed after it began.

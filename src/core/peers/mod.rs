@@ -3,6 +3,7 @@
 //!
 //! Knows: which of these to ask for what. Must not know: queries, records.
 
+mod access;
 mod addr_choice;
 mod address_book;
 mod addresses;
@@ -29,6 +30,8 @@ use super::message::RequestError;
 use super::routing::{RoutingTable, TableEntry};
 use super::store::Sender;
 use super::time::Timestamp;
+use access::Access;
+pub use access::PeerFilter;
 use address_book::{AddressBook, LinkState};
 pub(crate) use addresses::{AddrSource, MAX_FIRST_HAND};
 use back_off::BackOffs;
@@ -43,6 +46,7 @@ pub(crate) struct Peers {
     pub(crate) book: AddressBook,
     pub(crate) back_offs: BackOffs,
     pub(crate) dials: DialHistory,
+    pub(crate) access: Access,
     pub(crate) policy: AddressPolicy,
     /// Bounded by the connections that the driver allows.
     links: BTreeMap<Key, Link>,
@@ -75,6 +79,7 @@ impl Peers {
             book: AddressBook::new(config.limit.address_book, policy == AddressPolicy::Public),
             back_offs: BackOffs::new(config.back_off.clone(), config.limit.back_offs),
             dials: DialHistory::new(config.limit.address_book),
+            access: Access::new(&config.limit),
             local,
             policy,
             links: BTreeMap::new(),
@@ -99,6 +104,7 @@ impl Peers {
 
     pub(crate) fn on_disconnected(&mut self, key: &Key) {
         self.links.remove(key);
+        self.access.on_disconnected(key);
         self.book.set_connected(key, false);
     }
 
@@ -185,6 +191,7 @@ impl Peers {
         self.table.get(key).is_none()
             && !self.declines(key)
             && self.is_routable(contact)
+            && self.access.admits(contact)
             && self.table.admits(now, contact)
     }
 
@@ -280,6 +287,7 @@ impl Peers {
             let boot_nodes: Vec<_> = boot_nodes.into_iter().filter_map(|key| self.book.get(key)).take(room).collect();
             seeds.extend(boot_nodes);
         }
+        seeds.retain(|seed| self.access.admits(seed));
         seeds
     }
 }

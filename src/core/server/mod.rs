@@ -226,7 +226,8 @@ fn peer_with_addrs(peers: &mut Peers, key: &Key) -> Option<Arc<Contact>> {
     if contact.is_some() {
         peers.book.on_used(key);
     }
-    contact.filter(|contact| contact.has_addrs()).map(|contact| contact.at_most(MAX_FIRST_HAND))
+    let contact = contact.filter(|contact| contact.has_addrs() && !peers.access.is_banned(key));
+    contact.map(|contact| contact.at_most(MAX_FIRST_HAND))
 }
 
 /// The k closest peers to name in an answer: none that could not be reached since it last answered, although this node
@@ -267,7 +268,9 @@ fn serve(cx: &mut ServerContext<'_>, (from, place): (PeerId, Key), request: Stor
         }
         (StoreRequest::GetProviders(key), Ok(OpOutput::Providers(records))) => {
             let closer = closest(cx, &place, &key.key());
-            let providers = records.into_iter().map(|record| as_reachable(cx.peers, record));
+            let banned = |record: &ProviderRecord| cx.peers.access.is_banned(record.provider.key());
+            let records = records.into_iter().filter(|record| !banned(record));
+            let providers = records.map(|record| as_reachable(cx.peers, record));
             let (mut providers, mut lost): (Vec<_>, Vec<_>) = providers.partition(|provider| provider.has_addrs());
             // A message may be too small for a long list, and the peer that asks may stop at the first.
             shuffle(&mut providers, cx.rng);

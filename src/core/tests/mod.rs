@@ -1,5 +1,6 @@
 //! Networks of nodes in one thread, in virtual time.
 
+mod access;
 mod clocks;
 mod extremes;
 mod forming;

@@ -22,7 +22,7 @@ use futures::task::AtomicWaker;
 use super::events::{self, EventSender, Events};
 use crate::core::{
     Answer, Contact, Dht, Mode, Operation, PeerRecord, Progress, QueryError, QueryEvent, QueryOptions, Record,
-    RoutingSnapshot,
+    RoutingSnapshot, Timestamp,
 };
 
 /// Maximum number of commands that wait for the driver, from all handles of a node. A driver that is polled takes all
@@ -30,11 +30,16 @@ use crate::core::{
 /// driver takes it frees its key and value at once, and its place when the driver is polled next.
 pub const MAX_COMMANDS: usize = 256;
 
+type Look = Box<dyn FnOnce(&Dht) + Send + Sync>;
+type Change = Box<dyn FnOnce(&mut Dht, Timestamp) + Send + Sync>;
+
 /// A request of a handle.
 pub(super) enum Command {
     /// Start the query of this call, unless it was dropped.
     Start(CallId),
-    Inspect(Box<dyn FnOnce(&Dht) + Send + Sync>),
+    Inspect(Look),
+    /// Change what the node knows of peers.
+    Change(Change),
     AddPeer(Arc<Contact>),
     Restore(Box<RoutingSnapshot>),
     SetMode(Option<Mode>),

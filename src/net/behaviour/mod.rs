@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use libp2p_core::transport::PortUse;
 use libp2p_core::{Endpoint, Multiaddr};
@@ -30,8 +31,8 @@ use super::timer::Timer;
 use crate::core::stats::DriverStats;
 use crate::core::{
     self, Busy, ConfigError, Contact, Dht, DhtConfig, Distance, Event, InboundId, Input, MemoryStore,
-    MemoryStoreConfig, Mode, Operation, Output, PeerRecord, QueryId, QueryOptions, QuerySnapshot, RecordKey, Reply,
-    RoutingSnapshot, Stats, Store, Timestamp,
+    MemoryStoreConfig, Mode, Operation, Output, PeerFilter, PeerRecord, QueryId, QueryOptions, QuerySnapshot,
+    RecordKey, Reply, RoutingSnapshot, Stats, Store, Timestamp,
 };
 use crate::handle::{Commands, DhtHandle, DriverRequest};
 
@@ -185,6 +186,36 @@ impl Behaviour {
     pub fn set_mode(&mut self, mode: Option<Mode>) {
         self.mode.set(mode);
         self.update_mode();
+    }
+
+    /// Sets the filter that decides which peers enter the routing table, are asked, and are answered; `None` admits all.
+    pub fn set_filter(&mut self, filter: Option<Arc<dyn PeerFilter>>) {
+        let now = self.clock.now();
+        self.dht.set_filter(now, filter);
+    }
+
+    /// Tells what a connected peer runs, as identify reports it, for the [filter](Behaviour::set_filter).
+    pub fn set_agent(&mut self, peer: PeerId, agent: &str, protocols: impl IntoIterator<Item = String>) {
+        let now = self.clock.now();
+        self.dht.set_agent(now, peer, agent, protocols);
+    }
+
+    /// Bans a peer for this time: it is neither asked nor answered, dialled or named to others, and leaves the routing
+    /// table. Its connections stay: a behaviour such as `libp2p-allow-block-list` closes them.
+    pub fn ban(&mut self, peer: PeerId, time: Duration) {
+        let now = self.clock.now();
+        self.dht.ban(now, peer, time);
+    }
+
+    /// Ends the ban of a peer; `false` if it is not banned.
+    pub fn unban(&mut self, peer: &PeerId) -> bool {
+        self.dht.unban(peer)
+    }
+
+    /// Removes a peer from the routing table and forgets its addresses; `false` if it is not known.
+    pub fn remove_peer(&mut self, peer: &PeerId) -> bool {
+        let now = self.clock.now();
+        self.dht.remove_peer(now, peer)
     }
 
     /// Whether this node serves others now.
@@ -473,6 +504,7 @@ impl NetworkBehaviour for Behaviour {
                     self.input(Input::RequestGone { id });
                 }
             }
+            FromHandler::Misbehaved(what) => self.input(Input::Misbehaved { peer, what }),
             FromHandler::Sent { id, settle } => {
                 if self.dialer.has_sent(peer, connection, id) {
                     self.input(Input::Sent { id, settle });

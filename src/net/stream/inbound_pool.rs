@@ -69,7 +69,7 @@ impl InboundPool {
 
     /// Resets all streams.
     pub(crate) fn reset(&mut self) {
-        self.events.retain(|event| matches!(event, FromHandler::RequestGone { .. }));
+        self.events.retain(|event| matches!(event, FromHandler::RequestGone { .. } | FromHandler::Misbehaved(_)));
         let pending = self.streams.drain(..).filter_map(|stream| stream.pending());
         self.events.extend(pending.map(|id| FromHandler::RequestGone { id }));
     }
@@ -97,7 +97,7 @@ impl InboundPool {
             let before = stream.untaken();
             let polled = stream.poll(cx, clock, &self.config);
             untaken -= before - stream.untaken();
-            match polled.map_err(|error| tracing::debug!(%error, "resets a stream")) {
+            match polled {
                 Poll::Ready(Ok(Some(request))) => {
                     let id = InboundId::new(u64::from(self.connection) << 32 | u64::from(self.next));
                     self.next = self.next.wrapping_add(1);
@@ -106,7 +106,14 @@ impl InboundPool {
                     // The index stays: the stream must be polled again, to be woken when it breaks.
                 }
                 Poll::Pending => index += 1,
-                Poll::Ready(_) => self.drop_stream(index),
+                Poll::Ready(Ok(None)) => self.drop_stream(index),
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "resets a stream");
+                    if let Some(what) = error.get_ref().and_then(|why| why.downcast_ref()) {
+                        self.events.push_back(FromHandler::Misbehaved(*what));
+                    }
+                    self.drop_stream(index);
+                }
             }
         }
         self.count_buffered(cx);

@@ -85,6 +85,8 @@ async fn what_is_no_request_resets_the_stream() {
     assert_eq!(read(&mut stream).await, None);
     // The connection and other streams do not suffer.
     serve(&mut node, &mut raw.open().await).await;
+    let (undecodable, too_large) = (Misbehaviour::Undecodable, Misbehaviour::TooLarge);
+    assert_eq!(node.misbehaved, [undecodable, too_large, undecodable, undecodable]);
 }
 
 #[tokio::test]

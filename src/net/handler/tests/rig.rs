@@ -26,7 +26,7 @@ use libp2p_swarm_test::SwarmExt as _;
 use tokio::sync::mpsc;
 
 use super::super::Handler;
-use crate::core::{InboundId, Mode, Reply, Request, RequestError, RequestId, Response};
+use crate::core::{InboundId, Misbehaviour, Mode, Reply, Request, RequestError, RequestId, Response};
 use crate::net::messages::{FromHandler, ToHandler};
 use crate::net::stream::{ProtocolNames, StreamConfig};
 use crate::wire;
@@ -72,6 +72,7 @@ pub(super) struct Side {
     heard: mpsc::Receiver<Heard>,
     /// The requests that were reported as being sent, in order.
     pub(super) sent: Vec<(u64, Duration)>,
+    pub(super) misbehaved: Vec<Misbehaviour>,
 }
 
 impl Side {
@@ -83,6 +84,7 @@ impl Side {
         loop {
             match soon(self.heard.recv()).await.expect("the swarm runs") {
                 Heard::Handler(FromHandler::Sent { id, settle }) => self.sent.push((id.number(), settle)),
+                Heard::Handler(FromHandler::Misbehaved(what)) => self.misbehaved.push(what),
                 heard => return heard,
             }
         }
@@ -271,7 +273,7 @@ fn run(mut swarm: Swarm<Rig>) -> Side {
             }
         }
     });
-    Side { tell, heard, sent: Vec::new() }
+    Side { tell, heard, sent: Vec::new(), misbehaved: Vec::new() }
 }
 
 #[derive(Clone)]
