@@ -47,7 +47,7 @@ pub const MAX_BATCH: usize = 1_024;
 ///
 /// A handle is cheap to clone, free to move between threads, and independent of the swarm's type. The swarm must be
 /// polled for anything to happen; once it is dropped, all operations end with
-/// [`QueryError::Closed`](crate::core::QueryError::Closed).
+/// [`QueryError::Closed`].
 ///
 /// ```no_run
 /// # async fn example(swarm: libp2p_swarm::Swarm<libp2p_kad_dht::Behaviour>) -> Result<(), libp2p_kad_dht::QueryError> {

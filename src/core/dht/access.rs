@@ -46,7 +46,7 @@ impl Dht {
 
     /// Bans a peer for this time: it is neither asked nor answered, dialled or named to others, and leaves the routing
     /// table. Its connections stay: closing them is the driver's. A later ban of the same peer replaces this one;
-    /// beyond [`LimitConfig::bans`](super::config::LimitConfig::bans) the ban that ends first gives way.
+    /// beyond [`LimitConfig::bans`](crate::core::config::LimitConfig::bans) the ban that ends first gives way.
     pub fn ban(&mut self, now: Timestamp, peer: PeerId, time: Duration) {
         let now = self.follow(now);
         self.shut_out(now, peer, time);
