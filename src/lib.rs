@@ -49,7 +49,7 @@
 //!     while let Some(output) = dht.poll_output() {
 //!         match output {
 //!             Output::Send { to, id, request } => {
-//!                 dht.handle_input(now(), Input::Sent { id, settle: std::time::Duration::ZERO });
+//!                 dht.handle_input(now(), Input::Sent { id });
 //!                 if let Some(end) = carry(to, id, request) {
 //!                     dht.handle_input(now(), end);
 //!                 }

@@ -118,7 +118,7 @@ impl Node {
         match output {
             Output::Send { to, id, request } => {
                 let sent = match self.send(&to, id, request).await {
-                    Ok(()) => Input::Sent { id, settle: Duration::ZERO },
+                    Ok(()) => Input::Sent { id },
                     Err(why) => Input::Response { id, result: Err(why) },
                 };
                 self.input(sent);

@@ -82,8 +82,8 @@ pub(crate) enum Begin {
     Behind,
     /// The driver dials the peer for it.
     Dial,
-    /// The driver writes the first byte; an answer cannot come before this much time has passed.
-    Write(Duration),
+    /// The driver writes the first byte.
+    Write,
 }
 
 /// A request without an end.
@@ -324,15 +324,14 @@ impl Requests {
         }
         // A request that waited behind others has a time of its own from now on.
         let first = matches!(request.stage, RequestStage::WithDriver | RequestStage::Behind);
-        let (stage, settle) = match begin {
+        request.stage = match begin {
             Begin::Behind if !first => return,
-            Begin::Behind => (RequestStage::Behind, Duration::ZERO),
-            Begin::Dial => (RequestStage::Dialling, Duration::ZERO),
-            Begin::Write(settle) => (RequestStage::Sent, settle),
+            Begin::Behind => RequestStage::Behind,
+            Begin::Dial => RequestStage::Dialling,
+            Begin::Write => RequestStage::Sent,
         };
-        request.stage = stage;
         request.dialled |= begin == Begin::Dial;
-        request.sent = now + settle;
+        request.sent = now;
         if first {
             request.began = request.sent;
             request.deadlines = deadlines;
@@ -531,7 +530,7 @@ mod tests {
     fn begin(requests: &mut Requests, at: u64, dials: bool) -> RequestId {
         let id = queue(requests, Request::Ping);
         requests.pass_to_driver(Timestamp::ZERO, id, Span::none(), None);
-        let begin = if dials { Begin::Dial } else { Begin::Write(Duration::ZERO) };
+        let begin = if dials { Begin::Dial } else { Begin::Write };
         requests.begin(Timestamp::from_secs(at), id, begin, DEADLINES);
         id
     }
@@ -576,7 +575,7 @@ mod tests {
     fn lateness_counts_from_the_dial_and_the_limit_from_the_first_byte() {
         let mut requests = Requests::default();
         let id = begin(&mut requests, 10, true);
-        requests.begin(Timestamp::from_millis(11_500), id, Begin::Write(Duration::from_millis(500)), DEADLINES);
+        requests.begin(Timestamp::from_secs(12), id, Begin::Write, DEADLINES);
         assert_eq!(alarms(&mut requests), [(11, LATE), (12, OVERDUE), (16, Alarm::TimedOut)]);
         let mut requests = Requests::default();
         begin(&mut requests, 10, true);
@@ -623,7 +622,7 @@ mod tests {
             (id, requests.pass_to_driver(Timestamp::ZERO, id, Span::none(), None))
         };
         let (first, second) = (pass(&mut requests), pass(&mut requests));
-        requests.begin(Timestamp::ZERO, first.0, Begin::Write(Duration::ZERO), DEADLINES);
+        requests.begin(Timestamp::ZERO, first.0, Begin::Write, DEADLINES);
         while requests.next_wake().is_some_and(|(at, _)| at <= Timestamp::from_secs(2)) {
             requests.next_alarm(Timestamp::from_secs(2));
         }

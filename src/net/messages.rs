@@ -2,8 +2,6 @@
 //!
 //! Knows: requests and their ids. Must not know: connections or streams.
 
-use std::time::Duration;
-
 use crate::core::{InboundId, Misbehaviour, Mode, Reply, Request, RequestError, RequestId, Response};
 
 /// From the behaviour to the handler of a connection.
@@ -33,9 +31,9 @@ pub enum FromHandler {
     RequestGone { id: InboundId },
     /// The peer sent bytes that are no request, and its stream was reset.
     Misbehaved(Misbehaviour),
-    /// A request is being sent, on an open stream or with the first bytes of a new one; no answer can come within
-    /// `settle`. Comes before the [`FromHandler::Response`].
-    Sent { id: RequestId, settle: Duration },
+    /// A request is being sent, on an open stream or with the first bytes of a new one. Comes before the
+    /// [`FromHandler::Response`].
+    Sent { id: RequestId },
     /// The end of a request that was sent.
     Response { id: RequestId, result: Result<Response, RequestError> },
     /// Whether the peer speaks one of our protocols, by its own list or by a negotiation. Reported on change only.

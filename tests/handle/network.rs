@@ -100,7 +100,7 @@ impl Network {
         let now = self.now;
         match output {
             Output::Send { to, id, request } => {
-                self.nodes[n].dht.handle_input(now, Input::Sent { id, settle: Duration::ZERO });
+                self.nodes[n].dht.handle_input(now, Input::Sent { id });
                 let Some(m) = self.nodes.iter().position(|node| node.peer == *to.peer()) else {
                     self.mute.insert(id, *to.peer());
                     return;

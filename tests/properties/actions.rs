@@ -227,7 +227,7 @@ impl Lawful {
                 let id = open.or_else(|| self.ended.first().copied()).unwrap_or(RequestId::new(1_000_000));
                 self.input(move || match dials {
                     true => Input::Dialling { id },
-                    false => Input::Sent { id, settle: Duration::from_millis(u64::from(n % 4)) },
+                    false => Input::Sent { id },
                 });
             }
             Action::Stray { nth: n, how } => {

@@ -148,7 +148,7 @@ impl Network {
                 Output::Send { to, id, request } => {
                     let to = (0..self.nodes.len()).find(|i| peer(*i as u32) == *to.peer());
                     let now = self.now;
-                    self.nodes[i].call(move |dht, _| dht.handle_input(now, Input::Sent { id, settle: Duration::ZERO }));
+                    self.nodes[i].call(move |dht, _| dht.handle_input(now, Input::Sent { id }));
                     match to.filter(|to| self.characters[*to] != Character::Dead) {
                         Some(to) => self.send(to, delay, Packet::Request { from: i, id, request }),
                         None => {

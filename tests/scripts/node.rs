@@ -334,7 +334,7 @@ impl Node {
                     if !self.connected.contains(to.peer()) {
                         self.dht.handle_input(self.now, Input::Dialling { id });
                     }
-                    self.dht.handle_input(self.now, Input::Sent { id, settle: Duration::ZERO });
+                    self.dht.handle_input(self.now, Input::Sent { id });
                     line
                 }
                 Output::Cancel { id } => {

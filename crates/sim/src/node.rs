@@ -3,7 +3,6 @@
 //! Knows: which inputs each kind understands. Must not know: the network.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
@@ -184,7 +183,7 @@ impl Node {
     /// The request was sent, over a connection that is established.
     pub(crate) fn on_sent(&mut self, now: u64, id: RequestId) {
         match self {
-            Node::Ours(_) => self.handle_input(now, Input::Sent { id, settle: Duration::ZERO }),
+            Node::Ours(_) => self.handle_input(now, Input::Sent { id }),
             Node::Stock(player) => player.on_connected(now, id),
             Node::Absent | Node::Adversary(_) => {}
         }

@@ -271,7 +271,7 @@ impl Dht {
                 self.on_store_ends(now, ends);
             }
             Input::Dialling { id } => self.begin(now, id, Begin::Dial),
-            Input::Sent { id, settle } => self.begin(now, id, Begin::Write(settle)),
+            Input::Sent { id } => self.begin(now, id, Begin::Write),
             Input::Response { id, result } => {
                 self.on_response(now, id, result);
                 self.pass_waiting(now);

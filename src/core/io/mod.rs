@@ -7,7 +7,6 @@ mod operation;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
@@ -169,8 +168,6 @@ pub enum Input {
     Sent {
         /// The id given in [`Output::Send`].
         id: RequestId,
-        /// The time that the driver itself lets pass before an answer can come, as it does after an announcement.
-        settle: Duration,
     },
     /// A request that this node sent has ended.
     Response {

@@ -239,7 +239,7 @@ impl Network {
                     if other.is_some_and(|other| self.black_holes.contains(&other)) {
                         continue;
                     }
-                    self.nodes[i].handle_input(self.now, Input::Sent { id, settle: Duration::ZERO });
+                    self.nodes[i].handle_input(self.now, Input::Sent { id });
                     let there = self.index.get(to.peer()).copied().filter(|there| self.reaches(i, *there, &to));
                     let refused = |to| self.full.contains(to) && matches!(request, Request::PutValue { .. });
                     match there {

@@ -142,7 +142,7 @@ fn a_burst_of_queries_waits_in_a_queue_and_reports_it() {
         while let Some(output) = node.poll_output() {
             match output {
                 Output::Send { id, .. } => {
-                    node.handle_input(now, Input::Sent { id, settle: Duration::ZERO });
+                    node.handle_input(now, Input::Sent { id });
                     open.push(id);
                     requests += 1;
                 }
@@ -178,7 +178,7 @@ fn a_query_that_ends_cancels_requests_that_the_driver_never_began() {
         let query = node.start(START, get(key), QueryOptions::default()).unwrap();
         (query, sent(&mut node)[0])
     });
-    node.handle_input(START, Input::Sent { id: sent_first, settle: Duration::ZERO });
+    node.handle_input(START, Input::Sent { id: sent_first });
     // The peer lets the first request wait until the second behind it is late too.
     let answered = START + Duration::from_millis(3_500);
     while let Some(at) = node.poll_timeout().filter(|at| *at <= answered) {

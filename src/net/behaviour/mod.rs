@@ -505,9 +505,9 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
             FromHandler::Misbehaved(what) => self.input(Input::Misbehaved { peer, what }),
-            FromHandler::Sent { id, settle } => {
+            FromHandler::Sent { id } => {
                 if self.dialer.has_sent(peer, connection, id) {
-                    self.input(Input::Sent { id, settle });
+                    self.input(Input::Sent { id });
                 }
             }
             FromHandler::Response { id, result } => {

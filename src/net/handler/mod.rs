@@ -46,7 +46,7 @@ impl Handler {
     ) -> Handler {
         Handler {
             mode,
-            outbound: OutboundPool::new(config.clone(), Arc::clone(&counts)),
+            outbound: OutboundPool::new(peer, config.clone(), Arc::clone(&counts)),
             inbound: InboundPool::new(peer, config.clone(), number, counts),
             serves: PeerServes::default(),
             timer: Timer::default(),

@@ -53,11 +53,6 @@ pub struct StreamConfig {
     /// Time for which a stream to a peer is kept for the next request.
     /// Default: [`DEFAULT_OUTBOUND_IDLE_TIMEOUT`](Self::DEFAULT_OUTBOUND_IDLE_TIMEOUT).
     pub outbound_idle_timeout: Duration,
-    /// Time that an announcement waits for a reset before this node closes its side of the stream. Afterwards some
-    /// muxers (yamux) no longer distinguish a reset from a clean end, so that a slower refusal counts as an
-    /// acknowledgement there. It also limits the rate of announcements: a stream carries one batch in this time. Zero
-    /// closes at once. Default: [`DEFAULT_ANNOUNCEMENT_SETTLE`](Self::DEFAULT_ANNOUNCEMENT_SETTLE).
-    pub announcement_settle: Duration,
 }
 
 impl StreamConfig {
@@ -92,8 +87,6 @@ impl StreamConfig {
     /// 30 s. Source: half of the Go implementation's idle limit, so that a request seldom meets a stream that the peer
     /// is about to close.
     pub const DEFAULT_OUTBOUND_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-    /// 200 ms. Source: a round trip within a continent and the time to check an announcement.
-    pub const DEFAULT_ANNOUNCEMENT_SETTLE: Duration = Duration::from_millis(200);
     /// Maximum for every time in this configuration: a year. Source: longer than any connection lives, and far from
     /// where adding it to a system's clock overflows.
     pub const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -114,7 +107,6 @@ impl StreamConfig {
             inbound_request_timeout: Self::DEFAULT_INBOUND_REQUEST_TIMEOUT,
             inbound_idle_timeout: Self::DEFAULT_INBOUND_IDLE_TIMEOUT,
             outbound_idle_timeout: Self::DEFAULT_OUTBOUND_IDLE_TIMEOUT,
-            announcement_settle: Self::DEFAULT_ANNOUNCEMENT_SETTLE,
         }
     }
 
@@ -142,10 +134,7 @@ impl StreamConfig {
         ];
         nonzero(needed)?;
         within_max_time(needed)?;
-        within_max_time([
-            ("stream.outbound_idle_timeout", self.outbound_idle_timeout),
-            ("stream.announcement_settle", self.announcement_settle),
-        ])?;
+        within_max_time([("stream.outbound_idle_timeout", self.outbound_idle_timeout)])?;
         at_most(("stream.max_request_in", self.max_request_in), ("stream.inbound_buffer", self.inbound_buffer))
     }
 }

@@ -6,20 +6,16 @@
 //!
 //! # Acknowledging an announcement
 //!
-//! ADD_PROVIDER has no answer, so the end of its stream alone shows its outcome (rule A45; tried in `tests/`). A clean
-//! end acknowledges it, and a reset refuses it. Whether the two can be told apart depends on the transport:
+//! ADD_PROVIDER has no answer (rule A45), and yamux shows a reset as an end of input once this node has closed its own
+//! side. So a FIND_NODE follows on the same stream. Its answer shows that the peer took the announcement: every peer
+//! reads on after one (A60; tried in `tests/`), and one that refuses resets the stream instead. Announcements that wait
+//! together share a stream and the FIND_NODE. If the peer resets the stream, the others are tried one by one; if it ends
+//! the stream in good order, it took the first.
 //!
-//! * QUIC shows a reset at any time.
-//! * yamux shows a received reset as an end of input, so after this node's own half-close a reset and a clean end look
-//!   alike; before it they differ. An announcement therefore waits `announcement_settle` (200 ms, about one round trip
-//!   of a wide-area network) between its flush and its half-close: a refusal within that time is recognised, and a
-//!   later one over yamux counts as acknowledged.
-//! * Dropping a stream ends it cleanly: always on QUIC, and on yamux after the peer's half-close. libp2p-kad 0.49 drops
-//!   the stream of every announcement. A node of this crate that refuses one whose sender has half-closed neither ends
-//!   nor resets the stream, and the sender finds out that it was not acknowledged.
-//!
-//! Announcements that wait together share a stream. If one of them is refused, or the peer ends the stream after the
-//! first, the others are tried one by one.
+//! Other nodes close their side behind an announcement and take a clean end for its acknowledgement. Dropping a stream
+//! ends it cleanly: always on QUIC, and on yamux after the peer's half-close. A node of this crate that refuses an
+//! announcement whose sender has half-closed neither ends nor resets the stream, and the sender finds out that it was
+//! not acknowledged.
 
 mod config;
 mod counts;

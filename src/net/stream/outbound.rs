@@ -11,8 +11,7 @@ use libp2p_core::upgrade::NegotiationError;
 
 use super::config::StreamConfig;
 use super::framed::{Framed, ReadError};
-use crate::core::{Kind, RequestError, RequestId, Response};
-use crate::net::timer::{Deadline, PollClock};
+use crate::core::{Kind, Misbehaviour, RequestError, RequestId, Response};
 use crate::wire;
 
 /// An encoded request.
@@ -60,25 +59,11 @@ enum OutboundState {
     Writing(Bytes),
     /// Reads the answer.
     Reading,
-    /// An announcement waits for a refusal until the deadline.
-    Settling(Deadline),
-    /// An announcement closes this node's side.
-    Closing,
-    /// An announcement waits for the peer to close its side too.
-    Draining,
 }
 
-/// A stream with the requests on it: one, or several announcements.
+/// A stream with the requests on it: one, or several announcements with a FIND_NODE behind them.
 ///
-/// An announcement has no answer. A peer has read it when it closes its side after this node has closed its own.
-/// Implementations do so: `libp2p-kad` 0.49 passes an ADD_PROVIDER to its behaviour and reads on (`handler.rs`,
-/// `WaitingMessage`), reads our end of input and drops the stream, which yamux turns into a FIN because ours came first
-/// and QUIC turns into one always. A peer that refuses resets instead. yamux shows a reset to the reader as an end of
-/// input as well, and only before this node closes its own side are the two distinguishable (see
-/// [`Framed::was_reset`]): so this node closes after [`StreamConfig::announcement_settle`].
-///
-/// Announcements that wait for the same peer share a stream, since each would occupy one for that long: every peer
-/// reads on after one (specification, A60). A good end of the stream acknowledges all that were written to it.
+/// Announcements that wait for the same peer share a stream and the FIND_NODE. Its answer acknowledges them all.
 #[derive(Debug)]
 pub(crate) struct OutboundStream {
     /// In the order in which they are written; never empty.
@@ -87,27 +72,22 @@ pub(crate) struct OutboundStream {
     framed: Framed,
     /// Whether the stream was used before.
     reused: bool,
+    /// Number of announcements that the peer echoed.
+    echoes: usize,
     state: OutboundState,
 }
 
 impl OutboundStream {
-    /// A stream for `request` and the announcements that share it.
-    pub(crate) fn new(
-        request: OutboundRequest,
-        others: Vec<OutboundRequest>,
-        framed: Framed,
-        reused: bool,
-    ) -> OutboundStream {
-        let kind = request.kind;
-        let message = match others.is_empty() {
-            true => request.message.clone(),
-            false => {
-                let all = [&request].into_iter().chain(&others);
-                all.flat_map(|one| one.message.iter().copied()).collect::<Vec<_>>().into()
+    /// A stream for these requests, which are one, or announcements; `proof` is the FIND_NODE to send behind these.
+    pub(crate) fn new(requests: Vec<OutboundRequest>, proof: &Bytes, framed: Framed, reused: bool) -> OutboundStream {
+        let (kind, message) = match &requests[..] {
+            [request] if request.kind != Kind::AddProvider => (request.kind, request.message.clone()),
+            announcements => {
+                let messages = announcements.iter().map(|one| &one.message).chain([proof]);
+                (Kind::AddProvider, messages.flatten().copied().collect())
             }
         };
-        let requests = [request].into_iter().chain(others).collect();
-        OutboundStream { requests, kind, framed, reused, state: OutboundState::Writing(message) }
+        OutboundStream { requests, kind, framed, reused, echoes: 0, state: OutboundState::Writing(message) }
     }
 
     /// Whether the stream carries one request, which was not sent again before.
@@ -126,7 +106,7 @@ impl OutboundStream {
         let (result, mut retry, idle) = match outcome {
             StreamOutcome::Answered(response) => (Ok(response), Vec::new(), Some(self.framed)),
             StreamOutcome::Finished(response) => (Ok(response), Vec::new(), None),
-            // The first announcement may have ended, the others did not.
+            // The peer took the first announcement; whether it read the others is not known.
             StreamOutcome::Early => (Ok(Response::AddProvider), self.requests.split_off(1), None),
             // A refusal does not tell which of several announcements the peer refused: each is sent again on its own.
             StreamOutcome::Failed(RequestError::Refused) if self.requests.len() > 1 => {
@@ -136,61 +116,57 @@ impl OutboundStream {
             StreamOutcome::Failed(error) => (Err(error), Vec::new(), None),
         };
         for request in &mut retry {
-            (request.needs_new_stream, request.alone) = (true, true);
+            (request.needs_new_stream, request.alone) = (true, request.alone || !self.reused);
         }
         StreamEnd { ended: self.requests, result, retry, idle }
     }
 
     /// Makes progress, without a time limit. The outcome, or how the stream [broke](Self::broken), is final: the stream
     /// must be passed to [`OutboundStream::end`] or dropped.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, clock: &mut PollClock, config: &StreamConfig) -> Polled {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Polled {
+        if let OutboundState::Writing(bytes) = &mut self.state {
+            ready!(self.framed.poll_send(cx, bytes))?;
+            self.state = OutboundState::Reading;
+        }
         loop {
-            self.state = match &mut self.state {
-                OutboundState::Writing(bytes) => {
-                    ready!(self.framed.poll_send(cx, bytes))?;
-                    match self.kind {
-                        Kind::AddProvider => OutboundState::Settling(Deadline::default()),
-                        _ => OutboundState::Reading,
-                    }
+            let message = match ready!(self.framed.poll_message(cx, config.max_message_in)) {
+                Ok(Some(message)) => message,
+                Ok(None) => return Poll::Ready(self.ended(cx)),
+                Err(ReadError::Broken(error)) => return Poll::Ready(Err(error)),
+                Err(ReadError::Misbehaved(what)) => return Poll::Ready(Ok(StreamOutcome::Failed(what.into()))),
+            };
+            match self.take_answer(message) {
+                Ok(Some(response)) if self.framed.buffered() == 0 && !self.framed.has_ended() => {
+                    return Poll::Ready(Ok(StreamOutcome::Answered(response)));
                 }
-                OutboundState::Reading => return self.poll_answer(cx, config.max_message_in),
-                OutboundState::Settling(deadline) => match self.framed.poll_fill(cx)? {
-                    Poll::Ready(0) if self.framed.was_reset(cx) => {
-                        return Poll::Ready(Ok(StreamOutcome::Failed(RequestError::Refused)));
-                    }
-                    // The peer closed its side, or sent an echo as the specification asks and py-libp2p does. Either
-                    // acknowledges the first announcement only.
-                    Poll::Ready(_) => return Poll::Ready(Ok(StreamOutcome::Early)),
-                    Poll::Pending => {
-                        ready!(deadline.poll(clock, config.announcement_settle));
-                        OutboundState::Closing
-                    }
-                },
-                OutboundState::Closing => {
-                    ready!(self.framed.poll_close(cx))?;
-                    OutboundState::Draining
-                }
-                OutboundState::Draining => {
-                    ready!(self.framed.poll_fill(cx))?;
-                    return Poll::Ready(Ok(StreamOutcome::Finished(Response::AddProvider)));
-                }
+                Ok(Some(response)) => return Poll::Ready(Ok(StreamOutcome::Finished(response))),
+                Ok(None) => {}
+                Err(what) => return Poll::Ready(Ok(StreamOutcome::Failed(what.into()))),
             }
         }
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>, limit: usize) -> Polled {
-        let message = match ready!(self.framed.poll_message(cx, limit)) {
-            Ok(Some(message)) => message,
-            Ok(None) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            Err(ReadError::Broken(error)) => return Poll::Ready(Err(error)),
-            Err(ReadError::Misbehaved(what)) => return Poll::Ready(Ok(StreamOutcome::Failed(what.into()))),
-        };
-        let clean = self.framed.buffered() == 0 && !self.framed.has_ended();
-        Poll::Ready(Ok(match wire::decode_response(self.kind, message) {
-            Ok(response) if clean => StreamOutcome::Answered(response),
-            Ok(response) => StreamOutcome::Finished(response),
-            Err(what) => StreamOutcome::Failed(what.into()),
-        }))
+    /// The answer to the requests; `None` if the message is the echo of an announcement, as py-libp2p sends it.
+    fn take_answer(&mut self, message: Bytes) -> Result<Option<Response>, Misbehaviour> {
+        if self.kind != Kind::AddProvider {
+            return wire::decode_response(self.kind, message).map(Some);
+        }
+        match wire::decode_response(Kind::FindNode, message.clone()) {
+            Err(Misbehaviour::WrongType) if self.echoes < self.requests.len() => {
+                self.echoes += 1;
+                wire::decode_response(Kind::AddProvider, message).map(|_| None)
+            }
+            answer => answer.map(|_| Some(Response::AddProvider)),
+        }
+    }
+
+    /// The peer ended the stream between messages. Behind an announcement on a new stream that is no refusal, unless it
+    /// is a reset.
+    fn ended(&mut self, cx: &mut Context<'_>) -> io::Result<StreamOutcome> {
+        match self.kind == Kind::AddProvider && !self.reused && !self.framed.was_reset(cx) {
+            true => Ok(StreamOutcome::Early),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 
     /// The outcome of a stream that broke in this way.
@@ -213,7 +189,7 @@ pub(crate) enum StreamOutcome {
     Answered(Response),
     /// All went well and the stream is finished.
     Finished(Response),
-    /// The peer ended the stream, or sent something, before this node closed its side.
+    /// The peer ended the stream in good order after an announcement, and answered no FIND_NODE.
     Early,
     /// It failed; the stream must be reset.
     Failed(RequestError),

@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+use bytes::Bytes;
+use libp2p_identity::PeerId;
 use libp2p_swarm::{Stream, StreamUpgradeError};
 
 use super::config::StreamConfig;
@@ -28,6 +29,7 @@ const MAX_SHARED: usize = 16;
 /// Requests that wait for a stream, that are on one, or that ended.
 #[derive(Debug)]
 pub(crate) struct OutboundPool {
+    peer: PeerId,
     config: Arc<StreamConfig>,
     counts: Arc<StreamCounts>,
     /// In order of arrival; requests that are sent again come first.
@@ -44,8 +46,9 @@ pub(crate) struct OutboundPool {
 }
 
 impl OutboundPool {
-    pub(crate) fn new(config: Arc<StreamConfig>, counts: Arc<StreamCounts>) -> OutboundPool {
+    pub(crate) fn new(peer: PeerId, config: Arc<StreamConfig>, counts: Arc<StreamCounts>) -> OutboundPool {
         OutboundPool {
+            peer,
             counts,
             queue: VecDeque::new(),
             streams: Vec::new(),
@@ -68,7 +71,7 @@ impl OutboundPool {
                 id,
                 kind,
                 message,
-                needs_new_stream: kind == Kind::AddProvider,
+                needs_new_stream: false,
                 alone: false,
                 reported: false,
                 retried: false,
@@ -82,7 +85,7 @@ impl OutboundPool {
         self.queue.retain(|request| request.id != cancelled);
         self.streams.retain_mut(|stream| !stream.cancel(cancelled)); // dropping a stream resets it
         self.events.retain(|event| match event {
-            FromHandler::Sent { id, .. } | FromHandler::Response { id, .. } => *id != cancelled,
+            FromHandler::Sent { id } | FromHandler::Response { id, .. } => *id != cancelled,
             _ => true,
         });
     }
@@ -93,14 +96,7 @@ impl OutboundPool {
         self.counts.outbound.increment();
         let framed = Framed::new(stream);
         match self.queue.pop_front() {
-            Some(mut request) => {
-                let mut others = self.take_shareable(&request);
-                self.report_sent(&mut request);
-                for other in &mut others {
-                    self.report_sent(other);
-                }
-                self.streams.push(OutboundStream::new(request, others, framed, false));
-            }
+            Some(request) => self.start(request, framed, false),
             None => self.idle.push_back((framed, Deadline::default())),
         }
     }
@@ -114,24 +110,36 @@ impl OutboundPool {
     fn report_sent(&mut self, request: &mut OutboundRequest) {
         if !request.reported {
             request.reported = true;
-            let announces = request.kind == Kind::AddProvider;
-            let settle = if announces { self.config.announcement_settle } else { Duration::ZERO };
-            self.events.push_back(FromHandler::Sent { id: request.id, settle });
+            self.events.push_back(FromHandler::Sent { id: request.id });
         }
     }
 
-    /// Takes the announcements out of the queue that may share the stream of this request.
-    fn take_shareable(&mut self, request: &OutboundRequest) -> Vec<OutboundRequest> {
-        let mut others = Vec::new();
-        if request.is_shareable() {
+    /// Puts a request on a stream, with the announcements of the queue that may share it.
+    fn start(&mut self, request: OutboundRequest, framed: Framed, reused: bool) {
+        let mut requests = vec![request];
+        if requests.iter().all(OutboundRequest::is_shareable) {
             for other in std::mem::take(&mut self.queue) {
-                match other.is_shareable() && others.len() + 1 < MAX_SHARED {
-                    true => others.push(other),
+                match other.is_shareable() && requests.len() < MAX_SHARED {
+                    true => requests.push(other),
                     false => self.queue.push_back(other),
                 }
             }
         }
-        others
+        for request in &mut requests {
+            self.report_sent(request);
+        }
+        let proof = self.proof(&requests);
+        self.streams.push(OutboundStream::new(requests, &proof, framed, reused));
+    }
+
+    /// What to send behind announcements: a FIND_NODE for the peer's own id, which the Go implementation answers with
+    /// one peer instead of twenty. Nothing behind other requests.
+    fn proof(&self, requests: &[OutboundRequest]) -> Bytes {
+        if requests.iter().all(|request| request.kind != Kind::AddProvider) {
+            return Bytes::new();
+        }
+        let request = Request::FindNode { key: self.peer.to_bytes().into() };
+        wire::encode_request(&request, usize::MAX).unwrap_or_default()
     }
 
     /// The swarm could not open a stream. Returns whether that shows that the peer does not speak the protocol.
@@ -183,7 +191,7 @@ impl OutboundPool {
     /// Polls all streams. Returns whether the swarm is to open another one.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, clock: &mut PollClock) -> bool {
         loop {
-            self.poll_streams(cx, clock);
+            self.poll_streams(cx);
             self.poll_idle(cx, clock);
             if !self.reuse() {
                 return self.wants_stream();
@@ -191,10 +199,10 @@ impl OutboundPool {
         }
     }
 
-    fn poll_streams(&mut self, cx: &mut Context<'_>, clock: &mut PollClock) {
+    fn poll_streams(&mut self, cx: &mut Context<'_>) {
         let mut index = 0;
         while let Some(stream) = self.streams.get_mut(index) {
-            let Poll::Ready(result) = stream.poll(cx, clock, &self.config) else {
+            let Poll::Ready(result) = stream.poll(cx, &self.config) else {
                 index += 1;
                 continue;
             };
@@ -242,12 +250,11 @@ impl OutboundPool {
             return false;
         }
         let Some(index) = self.queue.iter().position(|request| !request.needs_new_stream) else { return false };
-        let (Some((framed, _)), Some(mut request)) = (self.idle.pop_back(), self.queue.remove(index)) else {
+        let (Some((framed, _)), Some(request)) = (self.idle.pop_back(), self.queue.remove(index)) else {
             return false;
         };
-        self.report_sent(&mut request);
         self.counts.reused.increment();
-        self.streams.push(OutboundStream::new(request, Vec::new(), framed, true));
+        self.start(request, framed, true);
         true
     }
 

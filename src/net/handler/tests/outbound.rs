@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use libp2p_swarm::StreamProtocol;
 use libp2p_swarm::handler::ProtocolSupport;
+use libp2p_swarm::{Stream, StreamProtocol};
 
 use super::rig::*;
 use crate::core::{Kind, Misbehaviour, Mode, Reply, Request, RequestError, Response};
@@ -224,20 +224,13 @@ async fn what_waits_for_a_stream_is_not_said_to_be_sent() {
     read_request(&mut stream).await;
     let nothing = tokio::time::timeout(Duration::from_millis(100), node.heard()).await;
     assert!(nothing.is_err(), "{nothing:?}");
-    assert_eq!(node.sent, [(0, Duration::ZERO)]);
+    assert_eq!(node.sent, [0]);
     write(&mut stream, &answer_bytes(&empty_answer())).await;
     assert_eq!(node.response().await, (0, Ok(empty_answer())));
     read_request(&mut stream).await;
     write(&mut stream, &answer_bytes(&empty_answer())).await;
     assert_eq!(node.response().await, (1, Ok(empty_answer())));
-    assert_eq!(node.sent, [(0, Duration::ZERO), (1, Duration::ZERO)], "each once");
-    node.send(2, announcement()).await;
-    let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
-    assert_eq!(read(&mut stream).await, None);
-    close(&mut stream).await;
-    assert_eq!(node.response().await, (2, Ok(Response::AddProvider)));
-    assert_eq!(node.sent[2], (2, config().announcement_settle));
+    assert_eq!(node.sent, [0, 1], "each once");
 }
 
 #[tokio::test]
@@ -252,43 +245,82 @@ async fn idle_streams_are_closed_in_good_order() {
     assert!(!ends_with_reset(&mut stream).await);
 }
 
-#[tokio::test]
-async fn announcements_are_acknowledged_by_a_clean_end() {
-    let (mut node, mut raw) = rig(config(), &[NAME]).await;
-    node.send(0, find_node(b"key")).await;
-    let mut idle = raw.accept().await;
-    read_request(&mut idle).await;
-    write(&mut idle, &answer_bytes(&empty_answer())).await;
-    assert!(node.response().await.1.is_ok());
+/// Reads this many announcements and the FIND_NODE behind them.
+async fn read_announcements(stream: &mut Stream, count: usize) {
+    for _ in 0..count {
+        assert_eq!(read_request(stream).await.kind(), Kind::AddProvider);
+    }
+    assert_eq!(read_request(stream).await.kind(), Kind::FindNode);
+}
 
+#[tokio::test]
+async fn the_answer_to_what_follows_acknowledges_announcements() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    node.send(0, announcement()).await;
+    let mut stream = raw.accept().await;
+    read_announcements(&mut stream, 1).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (0, Ok(Response::AddProvider)));
+    // py-libp2p echoes it before.
     node.send(1, announcement()).await;
-    let mut stream = raw.accept().await;
-    assert_eq!(read_request(&mut stream).await.kind(), Kind::AddProvider);
-    assert_eq!(read(&mut stream).await, None, "the node closes its side");
-    close(&mut stream).await;
+    let echo = request_bytes(&read_request(&mut stream).await);
+    assert_eq!(read_request(&mut stream).await.kind(), Kind::FindNode);
+    write(&mut stream, &echo).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
     assert_eq!(node.response().await, (1, Ok(Response::AddProvider)));
-    // As libp2p-kad does: it drops the stream when it meets the end.
-    node.send(2, announcement()).await;
-    let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
-    assert_eq!(read(&mut stream).await, None);
-    drop(stream);
-    assert_eq!(node.response().await, (2, Ok(Response::AddProvider)));
-    // An echo will do too.
-    node.send(3, announcement()).await;
+    // The stream is used again for anything.
+    node.send(2, find_node(b"key")).await;
+    assert_eq!(read_request(&mut stream).await, find_node(b"key"));
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (2, Ok(empty_answer())));
+    assert!(raw.try_accept().is_none(), "one stream serves them all");
+}
+
+#[tokio::test]
+async fn an_announcement_is_not_acknowledged_before_the_answer() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    node.send(0, announcement()).await;
     let mut stream = raw.accept().await;
     let echo = request_bytes(&read_request(&mut stream).await);
+    read_request(&mut stream).await;
     write(&mut stream, &echo).await;
-    assert_eq!(node.response().await, (3, Ok(Response::AddProvider)));
+    let nothing = tokio::time::timeout(Duration::from_millis(100), node.heard()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    // More echoes than announcements are none.
+    write(&mut stream, &echo).await;
+    assert_eq!(node.response().await, (0, Err(RequestError::Misbehaved(Misbehaviour::WrongType))));
+}
 
-    node.send(4, find_node(b"key")).await;
-    assert_eq!(read_request(&mut idle).await, find_node(b"key"), "the other stream is still in use");
+#[tokio::test]
+async fn an_orderly_end_acknowledges_an_announcement_on_a_new_stream() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    node.send(0, announcement()).await;
+    let mut stream = raw.accept().await;
+    read_announcements(&mut stream, 1).await;
+    close(&mut stream).await;
+    assert_eq!(node.response().await, (0, Ok(Response::AddProvider)));
+}
+
+#[tokio::test]
+async fn an_announcement_is_sent_again_if_the_peer_ends_a_stream_that_was_used_before() {
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
+    node.send(0, find_node(b"key")).await;
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert!(node.response().await.1.is_ok());
+    node.send(1, announcement()).await;
+    read_announcements(&mut stream, 1).await;
+    close(&mut stream).await; // as the end of its idle time would: it may have read nothing
+    let mut stream = raw.accept().await;
+    read_announcements(&mut stream, 1).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (1, Ok(Response::AddProvider)));
 }
 
 #[tokio::test]
 async fn announcements_can_be_refused() {
-    let patient = StreamConfig { announcement_settle: Duration::from_millis(1000), ..config() };
-    let (mut node, mut raw) = rig(patient, &[NAME]).await;
+    let (mut node, mut raw) = rig(config(), &[NAME]).await;
     node.send(0, announcement()).await;
     let mut stream = raw.accept().await;
     read_request(&mut stream).await;
@@ -296,8 +328,8 @@ async fn announcements_can_be_refused() {
     assert_eq!(node.response().await, (0, Err(RequestError::Refused)));
 }
 
-/// A node with one stream, and this many announcements that wait for it to be free.
-async fn announcements_in_line(count: u64) -> (Side, Side) {
+/// A node with one stream, and this many announcements that waited for it to be free and are on it now.
+async fn announcements_on_a_stream(count: u64) -> (Side, Side, Stream) {
     let (mut node, mut raw) = rig(StreamConfig { streams_per_peer: 1, ..config() }, &[NAME]).await;
     node.send(1_000, find_node(b"key")).await;
     let mut stream = raw.accept().await;
@@ -307,20 +339,16 @@ async fn announcements_in_line(count: u64) -> (Side, Side) {
     }
     write(&mut stream, &answer_bytes(&empty_answer())).await;
     assert_eq!(node.response().await, (1_000, Ok(empty_answer())));
-    (node, raw)
+    (node, raw, stream)
 }
 
 #[tokio::test]
-async fn announcements_that_wait_together_share_streams() {
-    let (mut node, mut raw) = announcements_in_line(20).await;
+async fn announcements_that_wait_together_share_a_stream() {
+    let (mut node, _raw, mut stream) = announcements_on_a_stream(20).await;
     let mut ended = BTreeSet::new();
     for wanted in [16, 4] {
-        let mut stream = raw.accept().await;
-        for _ in 0..wanted {
-            assert_eq!(read_request(&mut stream).await.kind(), Kind::AddProvider);
-        }
-        assert_eq!(read(&mut stream).await, None, "the node closes its side");
-        close(&mut stream).await;
+        read_announcements(&mut stream, wanted).await;
+        write(&mut stream, &answer_bytes(&empty_answer())).await;
         for _ in 0..wanted {
             let (id, result) = node.response().await;
             assert_eq!(result, Ok(Response::AddProvider));
@@ -331,7 +359,8 @@ async fn announcements_that_wait_together_share_streams() {
 
 #[tokio::test]
 async fn a_peer_that_ends_the_stream_after_one_announcement_gets_the_others_one_by_one() {
-    let (mut node, mut raw) = announcements_in_line(4).await;
+    let (mut node, mut raw, stale) = announcements_on_a_stream(4).await;
+    drop(stale);
     for id in 0..4 {
         let mut stream = raw.accept().await;
         read_request(&mut stream).await;
@@ -342,20 +371,21 @@ async fn a_peer_that_ends_the_stream_after_one_announcement_gets_the_others_one_
 
 #[tokio::test]
 async fn one_refusal_does_not_refuse_those_that_share_the_stream() {
-    let (mut node, mut raw) = announcements_in_line(3).await;
+    let (mut node, mut raw, stale) = announcements_on_a_stream(3).await;
+    drop(stale);
     let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
+    read_announcements(&mut stream, 3).await;
     drop(stream);
     for (id, refuses) in [(0, false), (1, true), (2, false)] {
         let mut stream = raw.accept().await;
-        read_request(&mut stream).await;
+        read_announcements(&mut stream, 1).await;
         let result = match refuses {
             true => {
                 drop(stream);
                 Err(RequestError::Refused)
             }
             false => {
-                close(&mut stream).await;
+                write(&mut stream, &answer_bytes(&empty_answer())).await;
                 Ok(Response::AddProvider)
             }
         };
@@ -365,12 +395,11 @@ async fn one_refusal_does_not_refuse_those_that_share_the_stream() {
 
 #[tokio::test]
 async fn a_cancelled_announcement_does_not_cancel_those_that_share_its_stream() {
-    let (mut node, mut raw) = announcements_in_line(3).await;
-    let mut stream = raw.accept().await;
+    let (mut node, _raw, mut stream) = announcements_on_a_stream(3).await;
     read_request(&mut stream).await;
     node.cancel(0).await;
-    while read(&mut stream).await.is_some() {}
-    close(&mut stream).await;
+    read_announcements(&mut stream, 2).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
     for id in [1, 2] {
         assert_eq!(node.response().await, (id, Ok(Response::AddProvider)));
     }
@@ -379,26 +408,19 @@ async fn a_cancelled_announcement_does_not_cancel_those_that_share_its_stream() 
 #[tokio::test]
 async fn a_refused_announcement_is_never_acknowledged_between_nodes() {
     for net in [Net::Memory, Net::Quic] {
-        for settle in [Duration::from_secs(5), Duration::ZERO] {
-            let sender = StreamConfig { announcement_settle: settle, ..config() };
-            let (mut sender, mut receiver) = nodes(net, sender, config()).await;
-            sender.send(0, announcement()).await;
-            let (id, _) = receiver.request().await;
-            if settle.is_zero() {
-                // Let the end of input arrive first.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            receiver.reply(id, Reply::Reset(crate::core::Refusal::Busy)).await;
-            if settle.is_zero() {
-                // A node cannot tell this from a peer that does not read, so the request continues until the core
-                // cancels it.
-                let end = tokio::time::timeout(Duration::from_millis(600), sender.response()).await;
-                assert!(end.is_err(), "{net:?}: {end:?}");
-            } else {
-                assert_eq!(sender.response().await, (0, Err(RequestError::Refused)), "{net:?}");
-            }
-        }
+        let (mut sender, mut receiver) = nodes(net, config(), config()).await;
+        sender.send(0, announcement()).await;
+        let (id, _) = receiver.request().await;
+        receiver.reply(id, Reply::Reset(crate::core::Refusal::Busy)).await;
+        assert_eq!(sender.response().await, (0, Err(RequestError::Refused)), "{net:?}");
     }
+}
+
+/// Answers the FIND_NODE behind announcements.
+async fn answer_what_follows(receiver: &mut Side) {
+    let (id, request) = receiver.request().await;
+    assert_eq!(request.kind(), Kind::FindNode);
+    receiver.reply(id, Reply::Answer(empty_answer())).await;
 }
 
 #[tokio::test]
@@ -410,6 +432,7 @@ async fn a_taken_announcement_is_acknowledged_between_nodes() {
             let (id, request) = receiver.request().await;
             assert_eq!(request.kind(), Kind::AddProvider);
             receiver.reply(id, Reply::Nothing).await;
+            answer_what_follows(&mut receiver).await;
             assert_eq!(sender.response().await, (number, Ok(Response::AddProvider)), "{net:?}");
         }
     }
@@ -445,6 +468,9 @@ async fn a_peer_without_the_protocol_is_unsupported_where_streams_are_negotiated
             _ => (Reply::Answer(empty_answer()), empty_answer()),
         };
         two.reply(id, reply).await;
+        if answer == Response::AddProvider {
+            answer_what_follows(&mut two).await;
+        }
         assert_eq!(one.response().await, (number, Ok(answer)));
     }
 }

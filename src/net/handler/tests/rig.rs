@@ -41,7 +41,6 @@ pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 pub(super) fn config() -> StreamConfig {
     StreamConfig {
-        announcement_settle: Duration::from_millis(50),
         // Longer than a test waits: a stream that is reset in time was not reset by the timer.
         inbound_request_timeout: Duration::from_secs(60),
         ..StreamConfig::new([NAME])
@@ -71,7 +70,7 @@ pub(super) struct Side {
     tell: mpsc::Sender<Tell>,
     heard: mpsc::Receiver<Heard>,
     /// The requests that were reported as being sent, in order.
-    pub(super) sent: Vec<(u64, Duration)>,
+    pub(super) sent: Vec<u64>,
     pub(super) misbehaved: Vec<Misbehaviour>,
 }
 
@@ -83,7 +82,7 @@ impl Side {
     pub(super) async fn heard(&mut self) -> Heard {
         loop {
             match soon(self.heard.recv()).await.expect("the swarm runs") {
-                Heard::Handler(FromHandler::Sent { id, settle }) => self.sent.push((id.number(), settle)),
+                Heard::Handler(FromHandler::Sent { id }) => self.sent.push(id.number()),
                 Heard::Handler(FromHandler::Misbehaved(what)) => self.misbehaved.push(what),
                 heard => return heard,
             }
