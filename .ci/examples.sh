@@ -53,6 +53,9 @@ run 20 two_networks
 expect two_networks '^/near is "from the room", says the '
 expect two_networks '^everything was found where it is$'
 
+# The three examples of rust-libp2p, each of several processes.
+timeout 60 python3 .ci/migrated.py "$examples" "$programs/kad-node"
+
 # An argument that a program does not know ends it at once, with its usage.
 run_wrong() {
     local code=0
