@@ -8,6 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use libp2p_swarm::handler::{
@@ -17,8 +18,13 @@ use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, StreamProtocol, Su
 
 use super::messages::{FromHandler, ToHandler};
 use super::stream::{InboundPool, OutboundPool, ProtocolNames, StreamConfig, StreamCounts};
-use super::timer::{PollClock, Timer};
+use super::timer::{Deadline, PollClock, Timer};
 use crate::core::{Mode, RequestError};
+
+/// Time for which a connection is kept after its last request. Source: a peer that is asked at all is mostly asked
+/// again within a second, and the swarm sets a timer, and drops it again, each time that a connection becomes idle:
+/// that costs more than a request.
+const KEPT_AFTER_USE: Duration = Duration::from_secs(1);
 
 /// The streams of one connection.
 ///
@@ -33,6 +39,8 @@ pub struct Handler {
     inbound: InboundPool,
     serves: PeerServes,
     timer: Timer,
+    /// The end of [`KEPT_AFTER_USE`]; `None` if the connection was idle for longer.
+    kept: Option<Deadline>,
 }
 
 impl Handler {
@@ -50,7 +58,20 @@ impl Handler {
             inbound: InboundPool::new(peer, config.clone(), number, counts),
             serves: PeerServes::default(),
             timer: Timer::default(),
+            kept: None,
             config,
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.outbound.is_busy() || self.inbound.is_busy()
+    }
+
+    fn poll_kept(&mut self, clock: &mut PollClock) {
+        if self.is_busy() {
+            self.kept = Some(Deadline::default());
+        } else if self.kept.as_mut().is_some_and(|kept| kept.poll(clock, KEPT_AFTER_USE).is_ready()) {
+            self.kept = None;
         }
     }
 
@@ -84,7 +105,7 @@ impl ConnectionHandler for Handler {
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.outbound.is_busy() || self.inbound.is_busy()
+        self.kept.is_some() || self.is_busy()
     }
 
     fn on_behaviour_event(&mut self, event: ToHandler) {
@@ -130,6 +151,7 @@ impl ConnectionHandler for Handler {
         let mut clock = PollClock::default();
         let opens = self.outbound.poll(cx, &mut clock);
         self.inbound.poll(cx, &mut clock);
+        self.poll_kept(&mut clock);
         let _ = self.timer.poll(cx, clock.next); // if it expired, the next poll finds out what is due
         if opens {
             let names = ProtocolNames(Some(Arc::clone(&self.config)));

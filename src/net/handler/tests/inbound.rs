@@ -6,6 +6,7 @@ use libp2p_identity::PeerId;
 
 use super::rig::*;
 use crate::core::{Contact, Kind, Misbehaviour, Mode, Refusal, Reply, Request, Response, Value};
+use crate::net::clock;
 use crate::net::messages::FromHandler;
 use crate::net::stream::StreamConfig;
 use crate::wire;
@@ -151,6 +152,18 @@ async fn idle_streams_hold_no_connection() {
     write(&mut ours, &answer_bytes(&empty_answer())).await;
     assert!(node.response().await.1.is_ok());
     node.closed().await; // while both are open, with a minute to go
+}
+
+#[tokio::test]
+async fn a_connection_stays_for_a_moment_after_its_last_request() {
+    let (mut node, mut raw) = rig_with(config(), &[NAME], Duration::from_millis(100)).await;
+    for _ in 0..3 {
+        serve(&mut node, &mut raw.open().await).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let last = clock::instant();
+    node.closed().await;
+    assert!(last.elapsed() < Duration::from_secs(10), "but not for longer");
 }
 
 #[tokio::test]

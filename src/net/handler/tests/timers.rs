@@ -9,16 +9,19 @@ use crate::net::stream::StreamConfig;
 use crate::net::timer::TIMES_SET;
 
 #[tokio::test]
-async fn a_thousand_requests_on_one_stream_set_one_timer_on_each_side() {
+async fn a_thousand_requests_on_one_stream_set_a_timer_a_second_on_each_side() {
     let (mut node, mut peer) = nodes(Net::Memory, config(), config()).await;
     assert_eq!(TIMES_SET.get(), 0, "a connection without streams has no timer");
+    let start = clock::instant();
     for number in 0..1000 {
         node.send(number, find_node(b"key")).await;
         let (id, _) = peer.request().await;
         peer.reply(id, Reply::Answer(empty_answer())).await;
         assert_eq!(node.response().await, (number, Ok(empty_answer())));
     }
-    assert_eq!(TIMES_SET.get(), 2);
+    // The first request on a stream sets one too.
+    let most = 2 + 2 * (1 + usize::try_from(start.elapsed().as_secs()).unwrap());
+    assert!(TIMES_SET.get() <= most, "{} timers, not {most}", TIMES_SET.get());
 }
 
 #[tokio::test]
