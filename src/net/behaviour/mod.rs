@@ -393,13 +393,16 @@ impl Behaviour {
         self.dht.poll_timeout().into_iter().chain(self.mode.poll_timeout()).min()
     }
 
-    /// Whether to handle what is due. Events that the swarm has not passed on yet come first, since any of them may be
-    /// the answer to a request that has run out of time. The swarm passes on one event after each poll that returns
-    /// pending: if none came since the last poll, or many did, it is time.
-    fn may_tick(&mut self, cx: &Context<'_>) -> bool {
-        let now = self.clock.now();
-        if self.next_wake().is_none_or(|at| at > now) {
+    /// Whether to handle what is due at `next`; if it is not due yet, the timer is set to it. Events that the swarm has
+    /// not passed on yet come first, since any of them may be the answer to a request that has run out of time. The swarm
+    /// passes on one event after each poll that returns pending: if none came since the last poll, or many did, it is
+    /// time.
+    fn poll_due(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let next = self.next_wake();
+        if next.is_none_or(|at| at > now) {
             self.events_since_due = None;
+            // If it expired, the task is polled again.
+            let _ = self.timer.poll(cx, next.and_then(|at| self.clock.instant_of(at)));
             return false;
         }
         match &mut self.events_since_due {
@@ -415,8 +418,7 @@ impl Behaviour {
         }
     }
 
-    fn tick(&mut self) {
-        let now = self.clock.now();
+    fn tick(&mut self, now: Timestamp) {
         if self.dht.poll_timeout().is_some_and(|at| at <= now) {
             self.dht.handle_input(now, Input::Timeout);
         }
@@ -424,11 +426,6 @@ impl Behaviour {
         if self.mode.poll_timeout().is_some_and(|at| at <= now) {
             self.update_mode();
         }
-    }
-
-    /// Ready when the timer, set to the next wake of the core or the mode, has expired.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.timer.poll(cx, self.next_wake().and_then(|at| self.clock.instant_of(at)))
     }
 }
 
@@ -520,9 +517,6 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
-        if self.may_tick(cx) {
-            self.tick();
-        }
         loop {
             if let Some(effect) = self.next_effect() {
                 return Poll::Ready(effect);
@@ -532,12 +526,12 @@ impl NetworkBehaviour for Behaviour {
                 self.on_driver_request(request);
             } else if let Some(output) = self.next_output(cx, now) {
                 self.on_output(output);
-            } else if self.poll_timer(cx).is_pending() || !self.may_tick(cx) {
+            } else if self.poll_due(cx, now) {
+                self.tick(now);
+            } else {
                 #[cfg(feature = "metrics")]
                 self.publish();
                 return Poll::Pending;
-            } else {
-                self.tick();
             }
         }
     }

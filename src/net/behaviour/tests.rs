@@ -155,6 +155,7 @@ fn a_peer_serves_if_it_does_on_any_connection() {
     stage.established(id(2), LOCAL);
     stage.says(id(2), FromHandler::Serves(false));
     assert!(stage.knows(), "the peer takes this one for a foreign connection");
+    stage.drain(); // what is due comes after all events
     stage.asked.clear();
     for n in 0..4 {
         let operation = Operation::ClosestPeers { key: vec![n].into() };

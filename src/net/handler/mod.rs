@@ -21,10 +21,9 @@ use super::stream::{InboundPool, OutboundPool, ProtocolNames, StreamConfig, Stre
 use super::timer::{Deadline, PollClock, Timer};
 use crate::core::{Mode, RequestError};
 
-/// Time for which a connection is kept after its last request. Source: a peer that is asked at all is mostly asked
-/// again within a second, and the swarm sets a timer, and drops it again, each time that a connection becomes idle:
-/// that costs more than a request.
-const KEPT_AFTER_USE: Duration = Duration::from_secs(1);
+/// Time for which a connection is kept after its last request. Source: requests to a peer come in bursts, and the swarm
+/// sets a timer, and drops it again, each time that a connection becomes idle: that costs more than a request.
+const KEPT_AFTER_USE: Duration = Duration::from_millis(200);
 
 /// The streams of one connection.
 ///

@@ -156,10 +156,10 @@ async fn idle_streams_hold_no_connection() {
 
 #[tokio::test]
 async fn a_connection_stays_for_a_moment_after_its_last_request() {
-    let (mut node, mut raw) = rig_with(config(), &[NAME], Duration::from_millis(100)).await;
+    let (mut node, mut raw) = rig_with(config(), &[NAME], Duration::from_millis(20)).await;
     for _ in 0..3 {
         serve(&mut node, &mut raw.open().await).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let last = clock::instant();
     node.closed().await;
