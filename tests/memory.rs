@@ -2,15 +2,22 @@
 
 use std::alloc::System;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cap::Cap;
 use libp2p_identity::PeerId;
-use libp2p_kad_dht::core::{Contact, Dht, DhtConfig, Input, MemoryStore, MemoryStoreConfig, Timestamp};
+use libp2p_kad_dht::core::{
+    Contact, Dht, DhtConfig, Input, MemoryStore, MemoryStoreConfig, Operation, Output, QueryOptions, Response,
+    Timestamp,
+};
+use multiaddr::Multiaddr;
 
 /// Counts every byte that this process asks for.
 #[global_allocator]
 static HEAP: Cap<System> = Cap::new(System, usize::MAX);
+
+/// One test at a time, since the count is of the whole process.
+static TURN: Mutex<()> = Mutex::new(());
 
 fn peer(number: u32) -> Result<PeerId, Box<dyn Error>> {
     let digest = [&[0x12, 0x20][..], &[7; 28], &number.to_be_bytes()].concat();
@@ -24,10 +31,15 @@ fn contact(number: u32) -> Result<Arc<Contact>, Box<dyn Error>> {
     Ok(Contact::new(peer(number)?, addrs))
 }
 
+fn node(config: DhtConfig) -> Result<Dht, Box<dyn Error>> {
+    let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
+    Ok(Dht::new(Timestamp::ZERO, contact(0)?, store, [2; 32], Arc::new(config))?)
+}
+
 #[test]
 fn the_address_book_takes_a_quarter_of_a_kilobyte_a_peer() -> Result<(), Box<dyn Error>> {
-    let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
-    let mut dht = Dht::new(Timestamp::ZERO, contact(0)?, store, [2; 32], Arc::new(DhtConfig::default()))?;
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut dht = node(DhtConfig::default())?;
     let before = HEAP.allocated();
     for number in 1..=5_000 {
         dht.handle_input(Timestamp::ZERO, Input::AddPeer(contact(number)?));
@@ -40,5 +52,52 @@ fn the_address_book_takes_a_quarter_of_a_kilobyte_a_peer() -> Result<(), Box<dyn
     }
     assert_eq!(known, 4_096);
     assert!(used <= 1 << 20, "{used} bytes, {} a peer", used / known);
+    Ok(())
+}
+
+/// The most that `queries` lookups take among peers of which each answer names 40 liars, with as many and as long
+/// addresses as an answer can carry, in bytes; all queries together may take eight times as much as one.
+fn bytes_among_liars(queries: usize) -> Result<usize, Box<dyn Error>> {
+    let mut config = DhtConfig::default();
+    config.limit.query_bytes = 8 * config.limit.lookup_bytes;
+    let mut dht = node(config)?;
+    for number in 1..=20 {
+        dht.handle_input(Timestamp::ZERO, Input::AddPeer(contact(number)?));
+    }
+    let addr = |port| format!("/dns4/{}.example/tcp/{port}", "a".repeat(110)).parse();
+    let addrs = (1..=32).map(addr).collect::<Result<Vec<Multiaddr>, _>>()?;
+    let (mut next, mut open, mut most) = (1_000, Vec::new(), 0);
+    let before = HEAP.allocated();
+    for number in 0..queries {
+        let key = format!("key {number}").into();
+        dht.start(Timestamp::ZERO, Operation::ClosestPeers { key }, QueryOptions::default())?;
+    }
+    for _ in 0..20 * queries {
+        while let Some(output) = dht.poll_output() {
+            if let Output::Send { id, .. } = output {
+                dht.handle_input(Timestamp::ZERO, Input::Sent { id });
+                open.push(id);
+            }
+        }
+        let Some(id) = open.pop() else { break };
+        let liars = (next..next + 40).map(|number| Ok(Contact::new(peer(number)?, addrs.iter().cloned())));
+        let closer = liars.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+        next += 40;
+        dht.handle_input(Timestamp::ZERO, Input::Response { id, result: Ok(Response::FindNode { closer }) });
+        most = most.max(HEAP.allocated() - before);
+    }
+    Ok(most)
+}
+
+#[test]
+fn queries_among_liars_take_no_more_than_their_budgets() -> Result<(), Box<dyn Error>> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // What a query takes beside what answers name: its requests in flight, and its report of the peers that failed.
+    const BESIDE: usize = 32 * 1024;
+    let budget = DhtConfig::default().limit.lookup_bytes;
+    let one = bytes_among_liars(1)?;
+    assert!((budget / 2..=budget + BESIDE).contains(&one), "{one} bytes");
+    let many = bytes_among_liars(24)?;
+    assert!((4 * budget..=8 * (budget + BESIDE)).contains(&many), "{many} bytes");
     Ok(())
 }

@@ -166,7 +166,8 @@ pub struct Report {
     pub acknowledged: Vec<PeerId>,
     /// The peers to which the record of a provide was sent, and that neither took nor refused it in time.
     pub sent: Vec<PeerId>,
-    /// The peers that failed, in the order in which they did, with the reason of each. Includes peers to which no
+    /// The peers that failed, in the order in which they did, with the reason of each; at most
+    /// [`LimitConfig::frontier`](super::config::LimitConfig::frontier) of them. Includes peers to which no
     /// request was sent, since they failed a moment ago
     /// ([`Unreachable::BackingOff`](super::message::Unreachable::BackingOff) or [`RequestError::HeldBack`]), or since
     /// too much of the hearsay from which they are known was wrong

@@ -89,6 +89,7 @@ impl DhtConfig {
             ("limit.address_book", limit.address_book),
             ("limit.back_offs", limit.back_offs),
             ("limit.candidates", limit.candidates),
+            ("limit.lookup_bytes", limit.lookup_bytes),
             ("limit.providers_per_query", limit.providers_per_query),
             ("maintenance.probes", maintenance.probes),
         ])?;
@@ -100,6 +101,7 @@ impl DhtConfig {
         at_most(("lookup.paths", lookup.paths), k)?;
         at_most(("lookup.resiliency", lookup.resiliency), k)?;
         at_most((k.0, k.1.get()), ("limit.frontier", limit.frontier))?;
+        at_most(("limit.lookup_bytes", limit.lookup_bytes), ("limit.query_bytes", limit.query_bytes))?;
         at_most(("back_off.base", self.back_off.base), ("back_off.max", self.back_off.max))?;
         self.routing.diversity.as_ref().map_or(Ok(()), DiversityConfig::validate)
     }
@@ -457,6 +459,13 @@ pub struct LimitConfig {
     /// opinions, and once more while it joins them: up to 3 d times as many. Default:
     /// [`DEFAULT_FRONTIER`](Self::DEFAULT_FRONTIER).
     pub frontier: usize,
+    /// Maximum number of bytes that one lookup keeps of what answers say of other peers, at most four addresses of each.
+    /// The answer whose peers take most loses the farthest first. At most `query_bytes`. Default:
+    /// [`DEFAULT_LOOKUP_BYTES`](Self::DEFAULT_LOOKUP_BYTES).
+    pub lookup_bytes: usize,
+    /// The same for all queries together: as many of them ask peers at a time as may keep `lookup_bytes` each, and the
+    /// others wait for their turn. Default: [`DEFAULT_QUERY_BYTES`](Self::DEFAULT_QUERY_BYTES).
+    pub query_bytes: usize,
     /// Maximum number of providers that one query reports. Default:
     /// [`DEFAULT_PROVIDERS_PER_QUERY`](Self::DEFAULT_PROVIDERS_PER_QUERY).
     pub providers_per_query: usize,
@@ -469,7 +478,7 @@ pub struct LimitConfig {
 }
 
 impl LimitConfig {
-    /// Default for [`LimitConfig::queries`]. Source: at about 8 kB a lookup this is 80 MB.
+    /// Default for [`LimitConfig::queries`]. Source: most of them wait for their turn, which takes 2 kB each.
     pub const DEFAULT_QUERIES: usize = 10_000;
     /// Default for [`LimitConfig::requests`]. Source: 512 answers per round trip of 100 ms are more than one core
     /// handles.
@@ -489,6 +498,12 @@ impl LimitConfig {
     pub const DEFAULT_CANDIDATES: usize = 128;
     /// Default for [`LimitConfig::frontier`]. Source: k peers that each name k others fill it once over.
     pub const DEFAULT_FRONTIER: usize = 512;
+    /// Default for [`LimitConfig::lookup_bytes`]: 64 KiB. Source: 250 peers with addresses as they are common, or 80
+    /// with the longest; a lookup asks about 30.
+    pub const DEFAULT_LOOKUP_BYTES: usize = 64 * 1024;
+    /// Default for [`LimitConfig::query_bytes`]: 8 MiB. Source: the lookups of 128 queries, which are enough for the 512
+    /// requests that may be in flight.
+    pub const DEFAULT_QUERY_BYTES: usize = 8 * 1024 * 1024;
     /// Default for [`LimitConfig::providers_per_query`]. Source: k peers that each name 20 are 400; more than twice
     /// that leaves room for implementations that keep more.
     pub const DEFAULT_PROVIDERS_PER_QUERY: usize = 1_000;
@@ -496,6 +511,13 @@ impl LimitConfig {
     pub const DEFAULT_BANS: usize = 4_096;
     /// Default for [`LimitConfig::breaches`]. Source: a peer that breaks a rule twice a minute is no accident.
     pub const DEFAULT_BREACHES: usize = 10;
+}
+
+impl LimitConfig {
+    /// Maximum number of queries that ask peers at a time.
+    pub(crate) fn queries_that_ask(&self) -> usize {
+        self.query_bytes / self.lookup_bytes.max(1)
+    }
 }
 
 impl Default for LimitConfig {
@@ -509,6 +531,8 @@ impl Default for LimitConfig {
             back_offs: Self::DEFAULT_BACK_OFFS,
             candidates: Self::DEFAULT_CANDIDATES,
             frontier: Self::DEFAULT_FRONTIER,
+            lookup_bytes: Self::DEFAULT_LOOKUP_BYTES,
+            query_bytes: Self::DEFAULT_QUERY_BYTES,
             providers_per_query: Self::DEFAULT_PROVIDERS_PER_QUERY,
             bans: Self::DEFAULT_BANS,
             breaches: Self::DEFAULT_BREACHES,

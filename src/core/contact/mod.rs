@@ -24,6 +24,14 @@ pub const MAX_ADDRS: usize = 32;
 /// with certificate hashes reach about 200 bytes; the Go implementation bounds a whole peer at 8 KiB.
 pub const MAX_ADDR_LEN: usize = 512;
 
+/// Maximum number of addresses that a lookup keeps of a peer which only others told of. Source: IPv4 and IPv6 by two
+/// transports.
+pub(crate) const MAX_RUMOURED_ADDRS: usize = 4;
+
+/// Length in bytes of the longest of them. Source: the longest without a certificate in it, IPv6 behind a relay, is
+/// half as long.
+pub(crate) const MAX_RUMOURED_ADDR_LEN: usize = 128;
+
 /// A peer with its key (hashed once, when first asked for) and addresses; shared, never copied: `Arc<Contact>`.
 ///
 /// Addresses stay the bytes they came as and are parsed when someone asks. They are copies in a buffer of the contact's
@@ -102,6 +110,35 @@ impl Contact {
             return Arc::clone(self);
         }
         self.with_addrs(newer.raw_addrs().chain(self.raw_addrs()))
+    }
+
+    /// The same peer with at most `most` addresses, one of its own and one of `others` in turn. Returns `self` if
+    /// `others` adds nothing.
+    pub(crate) fn interleaved(self: &Arc<Contact>, others: &Contact, most: usize) -> Arc<Contact> {
+        if others.adds_nothing_to(self) {
+            return Arc::clone(self);
+        }
+        let (mut own, mut others) = (self.raw_addrs(), others.raw_addrs());
+        let mut addrs: Vec<&[u8]> = Vec::new();
+        loop {
+            let two = [own.next(), others.next()];
+            if two == [None, None] {
+                break;
+            }
+            for addr in two.into_iter().flatten() {
+                if !addrs.contains(&addr) {
+                    addrs.push(addr);
+                }
+            }
+        }
+        addrs.truncate(most);
+        self.with_addrs(addrs)
+    }
+
+    /// Number of bytes that it takes up in memory, its encoded form not counted.
+    pub(crate) fn size(&self) -> usize {
+        // Beside an `Arc`'s value lie two counts of its owners.
+        2 * size_of::<usize>() + size_of::<Contact>() + self.addrs.heap_size()
     }
 
     /// The same peer with only those of its addresses for which `stays` is true. Returns `self` if that is all of them.

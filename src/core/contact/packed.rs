@@ -42,6 +42,11 @@ impl PackedAddrs {
         }
     }
 
+    /// Number of bytes outside of this value.
+    pub(super) fn heap_size(&self) -> usize {
+        if self.0.spilled() { self.0.capacity() } else { 0 }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

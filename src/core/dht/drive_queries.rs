@@ -141,7 +141,8 @@ impl Dht {
         let peer = *to.peer();
         // A peer that is not dialled on hearsay fails once for each referrer; the report has it once.
         let failure = PeerFailure::new(peer, why);
-        if !query.report.failed.contains(&failure) {
+        let (failed, most) = (&query.report.failed, self.config.limit.frontier);
+        if failed.len() < most && !failed.contains(&failure) {
             query.report.failed.push(failure);
         }
         query.machine.on_failure(to, tag, why);

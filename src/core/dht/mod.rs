@@ -131,7 +131,11 @@ impl Dht {
             peers: Peers::new(local, &config),
             store_ops: StoreOps::new(store, config.record.clone()),
             requests: Requests::default(),
-            window: Window::new(config.lookup.parallelism.get(), config.limit.requests),
+            window: Window::new(
+                config.lookup.parallelism.get(),
+                config.limit.requests,
+                config.limit.queries_that_ask(),
+            ),
             rtt: RttEstimator::default(),
             pool: QueryPool::default(),
             server: Server::default(),

@@ -183,7 +183,8 @@ impl Disjoint {
 
     /// A path that looks for the nearest peer.
     fn path<'a>(&self, seeds: impl IntoIterator<Item = &'a Arc<Contact>>) -> Path {
-        Path::new(self.target, seeds, Shape { count: 1, resiliency: 1, paths: 1, spare: 0, ..self.shape })
+        let bytes = self.shape.bytes / (3 * self.shape.paths);
+        Path::new(self.target, seeds, Shape { count: 1, resiliency: 1, paths: 1, spare: 0, bytes, ..self.shape })
     }
 
     /// The next step of the paths that still search, which take turns.

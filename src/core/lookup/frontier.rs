@@ -1,12 +1,15 @@
 //! The peers that a lookup knows, ordered by distance to its target, each with its state.
 //!
-//! Knows: the order, the states, the bound. Must not know: which peer to ask, or when.
+//! Knows: the order, the states, the bounds. Must not know: which peer to ask, or when.
+//!
+//! A lookup keeps what answers name within a budget of bytes. Above it, the answer whose peers take most loses the
+//! farthest of them that is not asked: a liar that names many peers with long addresses displaces only its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Lateness;
-use crate::core::contact::Contact;
+use crate::core::contact::{Contact, MAX_RUMOURED_ADDRS};
 use crate::core::key::Key;
 
 /// The state of a peer in a lookup.
@@ -55,6 +58,20 @@ pub(crate) struct LookupPeer {
     pub(crate) state: PeerState,
     /// Number of times that it may still be tried at new addresses after it failed.
     pub(super) chances: u8,
+    /// Whether it counts for the bytes: not a seed, which is an entry of the table, unless answers added addresses.
+    counts: bool,
+}
+
+impl LookupPeer {
+    /// Number of bytes that this lookup takes to remember the peer.
+    fn size(&self) -> usize {
+        if self.counts { size_of::<LookupPeer>() + self.contact.size() } else { 0 }
+    }
+
+    /// Whether the lookup can forget the peer.
+    fn is_idle(&self) -> bool {
+        matches!(self.state, PeerState::Unasked | PeerState::Failed)
+    }
 }
 
 /// Maximum number of times that one lookup tries a failed peer again at new addresses, so that liars cannot make it a
@@ -73,6 +90,9 @@ pub(crate) struct Frontier {
     /// The nearest first.
     peers: Vec<LookupPeer>,
     limit: usize,
+    /// Number of bytes that the peers take, and how many they may.
+    bytes: usize,
+    max_bytes: usize,
     answers: u32,
     /// The peers that gave the first answers, one for each bit but the first.
     referrers: Vec<Key>,
@@ -83,12 +103,14 @@ pub(crate) struct Frontier {
 }
 
 impl Frontier {
-    /// A frontier of at most `limit` peers, with room for `seeds`.
-    pub(crate) fn new(target: Key, limit: usize, seeds: usize) -> Frontier {
+    /// A frontier of at most `limit` peers and `max_bytes`, with room for `seeds`.
+    pub(crate) fn new(target: Key, limit: usize, max_bytes: usize, seeds: usize) -> Frontier {
         Frontier {
             target,
             peers: Vec::with_capacity(seeds.min(limit)),
             limit,
+            bytes: 0,
+            max_bytes,
             answers: 0,
             referrers: Vec::new(),
             failing: BTreeMap::new(),
@@ -122,12 +144,15 @@ impl Frontier {
                 let known = &mut self.peers[place];
                 known.named_by |= answer;
                 if !contact.adds_nothing_to(&known.contact) {
-                    // Known addresses come first: a peer that is named with many addresses must not lose the right ones.
-                    known.contact = contact.merged(&known.contact);
                     if known.state == PeerState::Failed && known.chances > 0 {
                         known.chances -= 1;
                         known.state = PeerState::Unasked;
                     }
+                    let count = |contact: &Contact| contact.raw_addrs().count();
+                    let most = count(&known.contact).max(count(contact)).max(MAX_RUMOURED_ADDRS);
+                    // In turn: neither may wrong addresses keep out the right ones, nor push them out.
+                    let all = known.contact.interleaved(contact, most);
+                    self.readdress(place, all);
                 }
                 return false;
             }
@@ -138,8 +163,48 @@ impl Frontier {
         }
         let (head, since) = (self.target.head() ^ contact.key().head(), self.answers);
         let (contact, state) = (Arc::clone(contact), PeerState::Unasked);
-        self.peers.insert(place, LookupPeer { head, contact, named_by: answer, since, state, chances: CHANCES });
+        let counts = since > 0;
+        let peer = LookupPeer { head, contact, named_by: answer, since, state, chances: CHANCES, counts };
+        self.bytes += peer.size();
+        self.peers.insert(place, peer);
         true
+    }
+
+    /// Forgets peers until the rest takes no more bytes than it may: always the farthest idle one that was first named
+    /// by the answer whose peers take most.
+    pub(crate) fn keep_within_bytes(&mut self) {
+        while self.bytes > self.max_bytes {
+            let mut answers: BTreeMap<u32, (usize, Option<usize>)> = BTreeMap::new();
+            for (place, peer) in self.peers.iter().enumerate().filter(|(_, peer)| peer.counts) {
+                let (bytes, farthest) = answers.entry(peer.since).or_default();
+                *bytes += peer.size();
+                *farthest = if peer.is_idle() { Some(place) } else { *farthest };
+            }
+            let heaviest = answers.into_values().filter_map(|(bytes, farthest)| Some((bytes, farthest?))).max();
+            let Some((_, farthest)) = heaviest else { break };
+            self.forget(farthest);
+        }
+    }
+
+    /// Gives a peer one chance more, at other addresses than those known. Returns whether the peer is known.
+    pub(crate) fn pardon(&mut self, key: &Key) -> bool {
+        let Ok(place) = self.place(key) else { return false };
+        self.peers[place].chances += 1;
+        let nowhere = self.peers[place].contact.with_addrs([]);
+        self.readdress(place, nowhere);
+        true
+    }
+
+    fn readdress(&mut self, place: usize, contact: Arc<Contact>) {
+        let peer = &mut self.peers[place];
+        self.bytes -= peer.size();
+        (peer.contact, peer.counts) = (contact, true);
+        self.bytes += peer.size();
+    }
+
+    fn forget(&mut self, place: usize) {
+        let peer = self.peers.remove(place);
+        self.bytes -= peer.size();
     }
 
     /// A peer answered or failed. If only one answer named it, this counts for or against that answer.
@@ -174,9 +239,8 @@ impl Frontier {
 
     /// Forgets the farthest peer that was not asked or has failed, if its place is behind the first `before`.
     fn make_room(&mut self, before: usize) -> bool {
-        let idle = |peer: &LookupPeer| matches!(peer.state, PeerState::Unasked | PeerState::Failed);
-        let farthest = self.peers.iter().rposition(idle).filter(|at| *at >= before);
-        farthest.map(|at| self.peers.remove(at)).is_some()
+        let farthest = self.peers.iter().rposition(LookupPeer::is_idle).filter(|at| *at >= before);
+        farthest.map(|at| self.forget(at)).is_some()
     }
 
     /// The place of a peer in the order, or the place that it would have.

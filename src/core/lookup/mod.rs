@@ -32,6 +32,8 @@ pub(crate) struct Shape {
     pub(crate) spare: usize,
     /// Maximum number of peers remembered on each path.
     pub(crate) frontier: usize,
+    /// Maximum number of bytes that the peers named by answers take up on each path.
+    pub(crate) bytes: usize,
     /// Whether the lookup stops believing an answer whose peers fail, and skips the peers that only this answer named.
     pub(crate) wary: bool,
     /// Whether the lookup asks its first peers alone, and follows no answer.

@@ -39,7 +39,7 @@ pub(crate) struct Path {
 impl Path {
     pub(crate) fn new<'a>(target: Key, seeds: impl IntoIterator<Item = &'a Arc<Contact>>, shape: Shape) -> Path {
         let seeds = seeds.into_iter();
-        let mut frontier = Frontier::new(target, shape.frontier, seeds.size_hint().0);
+        let mut frontier = Frontier::new(target, shape.frontier, shape.bytes, seeds.size_hint().0);
         for seed in seeds {
             frontier.add(seed);
         }
@@ -86,12 +86,12 @@ impl Path {
 
     /// As [`Lookup::on_refused`](super::Lookup::on_refused).
     pub(crate) fn on_refused(&mut self, from: &Key) {
-        let Some(peer) = self.frontier.get_mut(from) else { return };
         // The failure that follows is not the peer's. Without addresses and with one chance more, it is tried again as
         // soon as another peer names it; and what counts for its answer here cancels what the failure counts against
         // it.
-        peer.contact = peer.contact.with_addrs([]);
-        peer.chances += 1;
+        if !self.frontier.pardon(from) {
+            return;
+        }
         if self.shape.wary {
             self.frontier.weigh(from, true);
         }
@@ -182,7 +182,9 @@ impl Path {
         if !named.is_empty() {
             self.frontier.begin_answer(from);
         }
-        named.iter().filter(|contact| self.frontier.add(contact)).count()
+        let news = named.iter().filter(|contact| self.frontier.add(contact)).count();
+        self.frontier.keep_within_bytes();
+        news
     }
 
     /// Limits the slots of the search from now on.

@@ -6,8 +6,17 @@ use libp2p_identity::PeerId;
 
 use super::*;
 
-const SHAPE: Shape =
-    Shape { count: 3, parallelism: 2, resiliency: 1, paths: 1, spare: 0, frontier: 100, wary: false, closed: false };
+const SHAPE: Shape = Shape {
+    count: 3,
+    parallelism: 2,
+    resiliency: 1,
+    paths: 1,
+    spare: 0,
+    frontier: 100,
+    bytes: 64 * 1024,
+    wary: false,
+    closed: false,
+};
 
 fn contact(bits: &str) -> Arc<Contact> {
     Contact::with_key(PeerId::random(), Key::from_bits(bits), [])
@@ -55,6 +64,7 @@ fn after_the_search_the_rest_of_the_k_closest_is_asked_at_once() {
         paths: 1,
         spare: 0,
         frontier: 100,
+        bytes: 64 * 1024,
         wary: false,
         closed: false,
     };
@@ -135,6 +145,7 @@ fn the_search_widens_without_progress_and_never_beyond_alpha() {
         paths: 1,
         spare: 0,
         frontier: 100,
+        bytes: 64 * 1024,
         wary: false,
         closed: false,
     };
@@ -203,6 +214,60 @@ fn the_frontier_is_bounded_and_keeps_the_nearest() {
 }
 
 #[test]
+fn a_lookup_keeps_within_its_bytes_and_liars_displace_only_what_they_named() {
+    let long = |i: usize| -> Vec<_> {
+        (0..4).map(|j| format!("/dns4/{}/tcp/{}", "a".repeat(110), 4 * i + j).parse().unwrap()).collect()
+    };
+    let short = |i: usize| vec![format!("/ip4/127.0.0.1/tcp/{}", i + 1).parse().unwrap()];
+    let named = |bits: &str, i: usize, addrs| {
+        Contact::with_key(PeerId::random(), Key::from_bits(&format!("{bits}{i:012b}")), addrs)
+    };
+    let liars: Vec<_> = (0..20).map(|i| contact(&format!("10{i:08b}"))).collect();
+    let honest: Vec<_> = (0..5).map(|i| contact(&format!("11{i:08b}"))).collect();
+    let seeds: Vec<_> = honest.iter().chain(&liars).collect();
+    let shape = Shape { count: 25, parallelism: 25, resiliency: 25, frontier: 512, ..SHAPE };
+    let mut lookup = lookup(shape, &seeds);
+    assert_eq!(asked(&mut lookup).len(), seeds.len());
+    for (i, peer) in honest.iter().enumerate() {
+        let closer: Vec<_> = (20 * i..20 * i + 20).map(|i| named("01", i, short(i))).collect();
+        assert_eq!(lookup.on_answer(peer.key(), &closer), 20);
+    }
+    let from_honest = |lookup: &Lookup, of: usize| {
+        let named = (20 * of..20 * of + 20).map(|i| Key::from_bits(&format!("01{i:012b}")));
+        named.filter(|key| lookup.contact(key).is_some()).count()
+    };
+    assert!((0..5).all(|of| from_honest(&lookup, of) == 20));
+    for (i, peer) in liars.iter().enumerate() {
+        let closer: Vec<_> = (40 * i..40 * i + 40).map(|i| named("00", i, long(i))).collect();
+        lookup.on_answer(peer.key(), &closer);
+        let bytes: usize = lookup.ranked().iter().map(|peer| peer.size()).sum();
+        assert!(bytes <= shape.bytes + seeds.len() * contact("1").size(), "{bytes}");
+    }
+    let kept: Vec<_> = (0..5).map(|of| from_honest(&lookup, of)).collect();
+    assert!(kept.iter().all(|kept| *kept >= 8), "{kept:?}: the nearest are enough for 20 results");
+    assert!(lookup.nearest(1)[0].key() < &Key::from_bits("01"), "the liars' nearest are kept too");
+}
+
+#[test]
+fn a_peer_keeps_addresses_of_each_answer_within_their_number() {
+    let peer = PeerId::random();
+    let at = |ports: std::ops::Range<u16>| {
+        let addrs = ports.map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap());
+        Contact::with_key(peer, Key::from_bits("0001"), addrs)
+    };
+    let others: Vec<_> = ["0010", "0011", "0100"].map(contact).to_vec();
+    let mut lookup = lookup(Shape { resiliency: 3, parallelism: 3, ..SHAPE }, &others.iter().collect::<Vec<_>>());
+    asked(&mut lookup);
+    lookup.on_answer(others[0].key(), &[at(10..14)]);
+    lookup.on_answer(others[1].key(), &[at(20..24)]);
+    lookup.on_answer(others[2].key(), &[at(10..14)]);
+    let known = lookup.contact(&Key::from_bits("0001")).unwrap();
+    let ports: Vec<_> = known.addrs().map(|addr| addr.to_string()).collect();
+    let expected = [10, 20, 11, 12].map(|port| format!("/ip4/127.0.0.1/tcp/{port}"));
+    assert_eq!(ports, expected);
+}
+
+#[test]
 fn ends_of_peers_never_asked_change_nothing() {
     let (a, b) = (contact("0001"), contact("0010"));
     let mut lookup = lookup(SHAPE, &[&a]);
@@ -223,6 +288,7 @@ mod along_several_paths {
         paths: 2,
         spare: 0,
         frontier: 100,
+        bytes: 64 * 1024,
         wary: false,
         closed: false,
     };

@@ -12,7 +12,7 @@ use super::addresses::{AddrSource, MAX_FIRST_HAND, MAX_HEARSAY};
 use super::dials::Referrer;
 use super::host::{Host, Transport, is_open_ended};
 use crate::core::address_policy::{AddressPolicy, is_relayed};
-use crate::core::contact::Contact;
+use crate::core::contact::{Contact, MAX_RUMOURED_ADDR_LEN, MAX_RUMOURED_ADDRS};
 use crate::core::key::Key;
 use crate::core::message::{DialCause, Unreachable};
 use crate::core::time::Timestamp;
@@ -25,7 +25,6 @@ const DIALLED_AT_ONCE: usize = 4;
 /// Maximum number of those with the same host and transport, which differ only by their ports. Source: the one before a
 /// restart and the one after it.
 const DIALLED_OF_A_KIND: usize = 2;
-
 impl Peers {
     /// The peer with only those of its addresses that the policy admits and that are not this node's own, unless it is
     /// this node. Returns the same contact if that is all of them.
@@ -177,9 +176,21 @@ impl Peers {
         }
         match self.contact_at(key) {
             Some(known) => Some(self.with_hearsay(&known, named)),
-            None if named.has_addrs() => Some(named.at_most(MAX_HEARSAY)),
-            None => self.is_connected(key).then(|| Arc::clone(named)),
+            None => Some(self.rumour(named)).filter(|rumour| rumour.has_addrs() || self.is_connected(key)),
         }
+    }
+
+    /// A peer as an answer named it, with at most [`MAX_RUMOURED_ADDRS`] short addresses, those of transports first by which
+    /// others were reached: thousands of lookups may each remember hundreds of such peers.
+    fn rumour(&self, named: &Arc<Contact>) -> Arc<Contact> {
+        let short = named.filtered(|addr| addr.len() <= MAX_RUMOURED_ADDR_LEN);
+        if short.raw_addrs().nth(MAX_RUMOURED_ADDRS).is_none() {
+            return short;
+        }
+        let mut addrs: Vec<&[u8]> = short.raw_addrs().collect();
+        addrs.sort_by_cached_key(|addr| !self.dials.is_transport_proven(addr));
+        addrs.truncate(MAX_RUMOURED_ADDRS);
+        short.readdressed(addrs.into_iter())
     }
 
     /// A peer with the addresses at which to dial it now: at most [`DIALLED_AT_ONCE`], and few of one host and

@@ -52,6 +52,7 @@ impl<'a> Context<'a> {
             paths: 1,
             spare: 0,
             frontier: count,
+            bytes: 0,
             wary: false,
             closed: true,
         };
@@ -105,6 +106,7 @@ impl<'a> Context<'a> {
             paths: paths.unwrap_or(config.paths).get().min(count),
             spare: self.rtt.failing_of(count),
             frontier: self.config.limit.frontier.max(count),
+            bytes: self.config.limit.lookup_bytes,
             wary,
             closed: false,
         };

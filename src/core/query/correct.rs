@@ -227,6 +227,7 @@ mod tests {
             paths: 1,
             spare: 0,
             frontier: 512,
+            bytes: 0,
             wary: false,
             closed: false,
         };
