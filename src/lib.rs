@@ -115,8 +115,9 @@ pub use crate::core::{
 };
 #[cfg(feature = "driver")]
 pub use crate::handle::{
-    DhtHandle, DualError, DualHandle, DualNetwork, DualProviders, DualValues, Events, FirstOf, HandleError, JoinBoth,
-    PerNetwork, ProviderUpdate, Providers, Query, Sent, Values, Watched, WatchedProviders,
+    AskingStore, DhtHandle, DualError, DualHandle, DualNetwork, DualProviders, DualValues, Events, FirstOf,
+    HandleError, JoinBoth, Offer, Offers, PerNetwork, ProviderUpdate, Providers, Query, Sent, Values, Verdict,
+    VerdictConfig, Watched, WatchedProviders,
 };
 #[cfg(feature = "libp2p")]
 pub use crate::net::{Behaviour, Config, DialConfig, Dual, DualEvent, Event, StreamConfig};

@@ -7,6 +7,8 @@
 mod dual;
 #[path = "handle/network.rs"]
 mod network;
+#[path = "handle/offers.rs"]
+mod offers;
 
 use std::num::NonZeroUsize;
 use std::pin::pin;

@@ -24,6 +24,7 @@ use libp2p_kad_dht::core::{
 };
 use libp2p_kad_dht::testing::conformance::{self, Conformance};
 use libp2p_kad_dht::testing::deferred::DeferredStore;
+use libp2p_kad_dht::{AskingStore, Verdict, VerdictConfig};
 
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 
@@ -67,6 +68,18 @@ fn a_deferred_store_conforms_when_released_one_by_one() {
         }
     };
     Conformance::new(make).with_pump(pump).check_all();
+}
+
+#[test]
+fn a_store_that_asks_conforms_once_all_is_accepted() {
+    for polls in [0, 3] {
+        conformance::check(|| {
+            let mut config = VerdictConfig::default();
+            config.otherwise = Verdict::Accept;
+            // Nobody reads the offers.
+            Box::new(AskingStore::new(DeferredStore::automatic(small(), polls).0, config).0)
+        });
+    }
 }
 
 #[test]

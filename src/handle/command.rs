@@ -11,6 +11,7 @@ use futures::channel::oneshot;
 use super::DhtHandle;
 use super::channel::{CallId, Command, CommandReceiver, CommandSender, MAX_COMMANDS, Reports, ResultSender, channel};
 use super::events::EventSender;
+use super::offers::{AskingStore, SharedAsker};
 use crate::core::{Answer, Contact, Dht, Event, Mode, QueryError, QueryEvent, QueryId, Timestamp};
 
 /// Serves the [`DhtHandle`]s of a driver's node: poll it with the rest of the node, and pass every event through it.
@@ -48,6 +49,8 @@ pub struct Commands {
     queries: BTreeMap<CallId, QueryId>,
     /// One for each stream of events that the application holds.
     listeners: Vec<EventSender>,
+    /// Once a handle has asked for the records that peers bring.
+    asker: Option<SharedAsker>,
     /// The calls that wait for the first peer of the routing table: one for each that the application holds.
     not_ready: Vec<oneshot::Sender<()>>,
 }
@@ -79,6 +82,7 @@ impl Default for Commands {
             running: BTreeMap::new(),
             queries: BTreeMap::new(),
             listeners: Vec::new(),
+            asker: None,
             not_ready: Vec::new(),
         }
     }
@@ -121,6 +125,14 @@ impl Commands {
                     self.listeners.retain(|listener| !listener.is_dropped());
                     self.listeners.push(listener);
                 }
+                Command::Ask(asker) => match &self.asker {
+                    Some(shared) => shared.replace(asker),
+                    None => dht.wrap_store(|store| {
+                        let store = AskingStore::asking(store, asker);
+                        self.asker = Some(store.asker());
+                        Box::new(store)
+                    }),
+                },
                 Command::Ready(end) => {
                     self.not_ready.retain(|end| !end.is_canceled());
                     self.not_ready.push(end);

@@ -7,6 +7,7 @@ mod channel;
 mod command;
 mod dual;
 mod events;
+mod offers;
 mod query;
 
 use std::num::NonZeroUsize;
@@ -22,6 +23,7 @@ pub use channel::{HandleError, MAX_COMMANDS};
 pub use command::{Commands, DriverRequest};
 pub use dual::{DualError, DualHandle, DualNetwork, DualProviders, DualValues, FirstOf, JoinBoth, PerNetwork};
 pub use events::{Events, MAX_UNREAD_EVENTS};
+pub use offers::{AskingStore, Offer, Offers, Verdict, VerdictConfig};
 pub use query::{MAX_UNREAD_STEPS, ProviderUpdate, Providers, Query, Values, Watched, WatchedProviders};
 
 use crate::core::store::Item;
@@ -541,6 +543,30 @@ impl DhtHandle {
     /// ```
     pub fn events(&self) -> Query<Events> {
         Query::of(self.sender.clone().listen())
+    }
+
+    /// The records that peers bring from now on, for the application to accept or refuse before they are kept and
+    /// acknowledged: values and provider records, with their senders and what is held in their place. The verdict may
+    /// come later, from any task, within [a time](VerdictConfig::time). The next call takes the place of this one.
+    ///
+    /// Without a verdict, and once the stream is dropped, [`VerdictConfig::otherwise`] decides: by default nothing of
+    /// other peers is kept any more. For a node that asks from its start on, see [`AskingStore`].
+    ///
+    /// ```no_run
+    /// # use futures::StreamExt;
+    /// # use libp2p_kad_dht::{Offer, VerdictConfig};
+    /// # async fn paid(_: &Offer) -> bool { true }
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let offers = dht.offers(VerdictConfig::default()).await?;
+    /// offers
+    ///     .for_each_concurrent(None, async |offer| {
+    ///         if paid(&offer).await { offer.accept() } else { offer.refuse() }
+    ///     })
+    ///     .await;
+    /// # Ok(()) }
+    /// ```
+    pub fn offers(&self, config: VerdictConfig) -> Query<Offers> {
+        Query::of(self.sender.clone().offers(config))
     }
 
     /// The node itself: its peer id, and the addresses at which it says that it can be reached.

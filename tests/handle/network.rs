@@ -89,6 +89,7 @@ impl Network {
             }
             node.requests.push(request);
         }
+        node.dht.poll_store(now, &waker);
         while let Some(output) = self.nodes[n].dht.poll_output() {
             busy = true;
             self.carry_out(n, output);

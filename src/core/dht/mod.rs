@@ -406,6 +406,12 @@ impl Dht {
         self.store_ops.store()
     }
 
+    /// Replaces the store by one made of it, in which what is pending ends as before.
+    #[cfg(feature = "driver")]
+    pub(crate) fn wrap_store(&mut self, wrapper: impl FnOnce(Box<dyn Store>) -> Box<dyn Store>) {
+        self.store_ops.wrap(wrapper);
+    }
+
     /// Lets a peer into the routing table as if it had just answered a request.
     ///
     /// For simulations that start with filled tables, by the rules that joins follow.

@@ -257,8 +257,8 @@ pub enum Refusal {
     /// The peer announces itself as a provider, and no address of it is known that may be passed on.
     #[error("no address of the provider is known that may be passed on")]
     NoAddress,
-    /// The application banned the peer, or its filter does not accept the request.
-    #[error("the application refuses the peer")]
+    /// The application banned the peer, its filter does not accept the request, or it did not accept the record.
+    #[error("the application refuses the peer or its record")]
     Denied,
     /// This node does not serve now.
     #[error("this node is a client")]
@@ -277,6 +277,7 @@ impl From<StoreError> for Refusal {
             StoreError::Old => Refusal::OldValue,
             StoreError::Conflict => Refusal::Conflict,
             StoreError::Busy => Refusal::Busy,
+            StoreError::Refused => Refusal::Denied,
             why => Refusal::Store(why),
         }
     }

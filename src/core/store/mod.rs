@@ -115,6 +115,28 @@ pub trait Store: Send {
     fn usage(&self) -> Usage;
 }
 
+impl<S: Store + ?Sized> Store for Box<S> {
+    fn run(&mut self, now: Timestamp, ticket: Ticket, op: Op) -> Option<Done> {
+        (**self).run(now, ticket, op)
+    }
+
+    fn poll_done(&mut self, waker: &Waker) -> Option<(Ticket, Done)> {
+        (**self).poll_done(waker)
+    }
+
+    fn keeps_peers(&self) -> bool {
+        (**self).keeps_peers()
+    }
+
+    fn next_expiry(&self) -> Option<Timestamp> {
+        (**self).next_expiry()
+    }
+
+    fn usage(&self) -> Usage {
+        (**self).usage()
+    }
+}
+
 /// An operation of a store.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "each store has to know them all")]
@@ -365,6 +387,9 @@ pub enum StoreError {
     /// The judge does not let the value replace the stored one.
     #[error("a different value is stored there than the one to replace")]
     Conflict,
+    /// The application did not accept the record.
+    #[error("the application does not accept the record")]
+    Refused,
     /// The key or the value alone is larger than the store takes.
     #[error("the record is too large for the store")]
     TooLarge,

@@ -96,6 +96,13 @@ impl StoreOps {
         &mut *self.store
     }
 
+    /// Replaces the store by one made of it. What is pending in it must end as before.
+    #[cfg(feature = "driver")]
+    pub(crate) fn wrap(&mut self, wrapper: impl FnOnce(Box<dyn Store>) -> Box<dyn Store>) {
+        let store = std::mem::replace(&mut self.store, Box::new(super::store::NoStore));
+        self.store = wrapper(store);
+    }
+
     pub(crate) fn peek(&self) -> &dyn Store {
         &*self.store
     }

@@ -20,6 +20,7 @@ use futures::channel::oneshot;
 use futures::task::AtomicWaker;
 
 use super::events::{self, EventSender, Events};
+use super::offers::{self, Asker, Offers, VerdictConfig};
 use crate::core::{
     Answer, Contact, Dht, Mode, Operation, PeerRecord, Progress, QueryError, QueryEvent, QueryOptions, Record,
     RoutingSnapshot, Timestamp,
@@ -45,6 +46,8 @@ pub(super) enum Command {
     SetMode(Option<Mode>),
     /// Send the events of the node there from now on.
     Listen(EventSender),
+    /// Ask there before a record of a peer is kept.
+    Ask(Asker),
     /// Say when the routing table holds a peer.
     Ready(oneshot::Sender<()>),
 }
@@ -201,6 +204,13 @@ impl CommandSender {
         let (sender, events) = events::channel();
         self.send(Command::Listen(sender)).await?;
         Ok(events)
+    }
+
+    /// The records that peers bring from the moment on at which the driver takes the command.
+    pub(super) async fn offers(self, config: VerdictConfig) -> Result<Offers, QueryError> {
+        let (asker, offers) = offers::channel(config);
+        self.send(Command::Ask(asker)).await?;
+        Ok(offers)
     }
 
     /// Waits until the routing table holds a peer.
