@@ -267,7 +267,7 @@ mod tests {
         keys.sort();
         assert_eq!(keys.each_ref().map(RecordKey::as_bytes), [&b""[..], b"a", b"a/b", b"b"]);
         assert!(keys.iter().all(|key| key.key() == Key::hash(key.as_bytes())));
-        assert_eq!(std::mem::size_of::<RecordKey>(), 64, "its bytes are shared: copies cost this much each");
+        assert!(std::mem::size_of::<RecordKey>() <= 64, "its bytes are shared: copies cost this much each");
     }
 
     #[test]

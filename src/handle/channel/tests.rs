@@ -185,6 +185,7 @@ fn free_places_are_offered_to_all_that_wait() {
 
 /// More calls than there are places, from several threads, while the driver takes them on another one.
 #[test]
+#[cfg(not(target_family = "wasm"))]
 #[expect(clippy::disallowed_methods, reason = "handles are used from several threads")]
 fn no_thread_waits_forever() {
     let (mut receiver, dht) = node();
