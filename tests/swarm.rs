@@ -398,8 +398,10 @@ async fn an_address_that_fails_while_another_works_is_not_handed_out() {
     hub.knows(&bob).await;
     let told = soon(hub.dht.find_peer(bob.peer)).await.unwrap();
     assert_eq!(told.peer.addrs, std::slice::from_ref(&bob.addr));
+    let stats = soon(hub.dht.driver_stats()).await.unwrap();
+    assert_eq!((stats.dials_started, stats.dials_succeeded, stats.connected_peers), (1, 1, 1), "{stats:?}");
     alice.knows(&hub).await;
-    let named = soon(alice.dht.closest_peers(bob.peer.to_bytes())).await.unwrap();
+    let named = soon(alice.dht.closest_peers(bob.peer)).await.unwrap();
     assert!(named.peers.iter().any(|peer| peer.id == bob.peer && peer.addrs == [bob.addr.clone()]), "{named:?}");
 }
 
@@ -408,7 +410,10 @@ async fn a_public_node_says_which_addresses_it_refuses_and_dials_none_of_them() 
     let config = kad::Config::new(PROTOCOL).with_address_policy(kad::core::AddressPolicy::Public);
     let (alice, bob) =
         (Node::with(Setup { config: Some(config), identify: true, ..Setup::default() }).await, Node::new().await);
+    let mut events = soon(alice.dht.events()).await.unwrap();
     alice.dht.add_peer(bob.peer, [bob.addr.clone()]).check().unwrap();
+    let told = soon(events.next()).await.unwrap();
+    assert!(matches!(&told, kad::Event::AddrsRefused { peer, .. } if *peer == bob.peer), "{told:?}");
     let refused = |event: &SwarmEvent<AppEvent>| {
         matches!(event, SwarmEvent::Behaviour(AppEvent::Kad(kad::Event::AddrsRefused { peer, addrs }))
             if *peer == bob.peer && addrs[..] == [bob.addr.clone()])

@@ -221,7 +221,10 @@ pub enum ConfigError {
     #[error("{0} must not be longer than {1:?}")]
     TooLong(&'static str, Duration),
     /// A node of the public network must check every value that it takes, and this field lets it take others.
-    #[error("{0} takes unknown values, which the public network forbids")]
+    #[error(
+        "{0} takes unknown values, which the public network forbids: for a network of your own with its protocol name, \
+         allow it by Config::with_unchecked_values"
+    )]
     Unchecked(&'static str),
     /// The list must not be empty.
     #[error("{0} must not be empty")]

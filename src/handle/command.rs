@@ -9,7 +9,9 @@ use std::task::{Context, Poll};
 use futures::channel::oneshot;
 
 use super::DhtHandle;
-use super::channel::{CallId, Command, CommandReceiver, CommandSender, MAX_COMMANDS, Reports, ResultSender, channel};
+use super::channel::{
+    CallId, Command, CommandReceiver, CommandSender, MAX_COMMANDS, Reports, ResultSender, StatsReply, channel,
+};
 use super::events::EventSender;
 use super::offers::{AskingStore, SharedAsker};
 use crate::core::{Answer, Contact, Dht, Event, Mode, QueryError, QueryEvent, QueryId, Timestamp};
@@ -28,6 +30,7 @@ use crate::core::{Answer, Contact, Dht, Event, Mode, QueryError, QueryEvent, Que
 ///     match request {
 ///         DriverRequest::AddPeer(contact) => dht.handle_input(now, Input::AddPeer(contact)),
 ///         DriverRequest::SetMode(Some(mode)) => dht.handle_input(now, Input::Mode(mode)),
+///         DriverRequest::Stats(reply) => reply.send(Default::default()), // what you count
 ///         _ => {} // choose a mode yourself
 ///     }
 /// }
@@ -64,6 +67,8 @@ pub enum DriverRequest {
     AddPeer(Arc<Contact>),
     /// The application chooses this mode; `None` leaves the choice to the driver.
     SetMode(Option<Mode>),
+    /// The application asks for the driver's counters.
+    Stats(StatsReply),
 }
 
 #[derive(Debug)]
@@ -137,6 +142,7 @@ impl Commands {
                     self.not_ready.retain(|end| !end.is_canceled());
                     self.not_ready.push(end);
                 }
+                Command::DriverStats(reply) => return Poll::Ready(DriverRequest::Stats(reply)),
                 Command::SetMode(mode) => return Poll::Ready(DriverRequest::SetMode(mode)),
             }
         }

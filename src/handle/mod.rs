@@ -19,13 +19,14 @@ use futures::stream::{self, Stream, StreamExt as _};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-pub use channel::{HandleError, MAX_COMMANDS};
+pub use channel::{HandleError, MAX_COMMANDS, StatsReply};
 pub use command::{Commands, DriverRequest};
 pub use dual::{DualError, DualHandle, DualNetwork, DualProviders, DualValues, FirstOf, JoinBoth, PerNetwork};
 pub use events::{Events, MAX_UNREAD_EVENTS};
 pub use offers::{AskingStore, Offer, Offers, Verdict, VerdictConfig};
 pub use query::{MAX_UNREAD_STEPS, ProviderUpdate, Providers, Query, Values, Watched, WatchedProviders};
 
+use crate::core::stats::DriverStats;
 use crate::core::store::Item;
 pub use crate::core::{
     Answer, Bootstrapped, ClosestPeers, Evidence, Found, FoundPeer, NetworkResult, PeerRecord, Progress,
@@ -282,6 +283,7 @@ impl DhtHandle {
     /// for peer in dht.closest_peers("/my-app/greeting").await?.peers {
     ///     println!("{}", peer.id);
     /// }
+    /// let around_us = dht.closest_peers(dht.local().await?.id).await?;
     /// # Ok(()) }
     /// ```
     pub fn closest_peers(&self, key: impl Into<RecordKey>) -> Query<ClosestPeers> {
@@ -511,6 +513,18 @@ impl DhtHandle {
     /// ```
     pub fn stats(&self) -> Query<Stats> {
         self.inspect(|dht| dht.stats().clone())
+    }
+
+    /// The counters of dials and streams since the node started, as its driver keeps them.
+    ///
+    /// ```no_run
+    /// # async fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::QueryError> {
+    /// let stats = dht.driver_stats().await?;
+    /// println!("{} peers, {} of {} dials succeeded", stats.connected_peers, stats.dials_succeeded, stats.dials_started);
+    /// # Ok(()) }
+    /// ```
+    pub fn driver_stats(&self) -> Query<DriverStats> {
+        Query::of(self.sender.clone().driver_stats())
     }
 
     /// Waits until the routing table holds a peer, so that operations have someone to ask. Does not join the network by

@@ -48,6 +48,8 @@ pub struct Config {
     dial: DialConfig,
     mode: Option<Mode>,
     server_hold: Duration,
+    /// Whether a node with the public network's name may take values that it cannot check.
+    unchecked_values: bool,
     seed: Option<[u8; 32]>,
 }
 
@@ -70,6 +72,7 @@ impl Config {
             dial: DialConfig::default(),
             mode: Some(Mode::Server),
             server_hold: Self::DEFAULT_SERVER_HOLD,
+            unchecked_values: false,
             seed: None,
         }
     }
@@ -80,7 +83,8 @@ impl Config {
     /// ([`AddressPolicy::Public`]; allow [`AddressPolicy::Any`] for tests on one machine).
     ///
     /// A validator that is set afterwards may add namespaces. One that accepts values under any key, such as
-    /// [`AcceptAny`](crate::core::AcceptAny), is refused when the behaviour is made.
+    /// [`AcceptAny`](crate::core::AcceptAny), is refused when the behaviour is made, unless
+    /// [`Config::with_unchecked_values`] allows it.
     #[cfg(feature = "validators")]
     pub fn amino() -> Config {
         Config::new(AMINO_PROTOCOL)
@@ -130,6 +134,23 @@ impl Config {
     #[must_use]
     pub fn with_address_policy(mut self, policy: AddressPolicy) -> Config {
         self.core.address_policy = policy;
+        self
+    }
+
+    /// Allows a validator that accepts values under any key, such as [`AcceptAny`](crate::core::AcceptAny), together
+    /// with the public network's protocol name. For a private network that bears this name, which is libp2p-kad's
+    /// default; a node of the public network would keep what no other node of it accepts.
+    ///
+    /// ```
+    /// # use libp2p_swarm::StreamProtocol;
+    /// # use libp2p_kad_dht::Config;
+    /// let config = Config::new(StreamProtocol::new("/ipfs/kad/1.0.0"));
+    /// assert!(config.validate().is_err());
+    /// assert_eq!(config.with_unchecked_values().validate(), Ok(()));
+    /// ```
+    #[must_use]
+    pub fn with_unchecked_values(mut self) -> Config {
+        self.unchecked_values = true;
         self
     }
 
@@ -266,7 +287,7 @@ impl Config {
         // The validator of the public network must not accept a value that it cannot know: this key has no namespace.
         let validator = &self.core.record.validator;
         let unchecked = || validator.validate(Timestamp::ZERO, &RecordKey::from("key"), b"value").is_ok();
-        if self.stream.protocols.contains(&AMINO_PROTOCOL) && unchecked() {
+        if self.stream.protocols.contains(&AMINO_PROTOCOL) && !self.unchecked_values && unchecked() {
             return Err(ConfigError::Unchecked("record.validator"));
         }
         self.dial.validate()
@@ -385,6 +406,9 @@ mod tests {
             "the default accepts any value"
         );
         assert_eq!(Config::new(AMINO_PROTOCOL).validate(), unchecked);
+        assert_eq!(Config::new(AMINO_PROTOCOL).with_unchecked_values().validate(), Ok(()));
+        let text = ConfigError::Unchecked("record.validator").to_string();
+        assert!(text.contains("with_unchecked_values"), "the error names the way out: {text}");
         let own = Namespaced::public().with("my-app", Arc::new(AcceptAny));
         assert_eq!(Config::amino().with_validator(Arc::new(own)).validate(), Ok(()));
     }

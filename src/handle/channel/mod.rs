@@ -21,6 +21,7 @@ use futures::task::AtomicWaker;
 
 use super::events::{self, EventSender, Events};
 use super::offers::{self, Asker, Offers, VerdictConfig};
+use crate::core::stats::DriverStats;
 use crate::core::{
     Answer, Contact, Dht, Mode, Operation, PeerRecord, Progress, QueryError, QueryEvent, QueryOptions, Record,
     RoutingSnapshot, Timestamp,
@@ -33,6 +34,18 @@ pub const MAX_COMMANDS: usize = 256;
 
 type Look = Box<dyn FnOnce(&Dht) + Send + Sync>;
 type Change = Box<dyn FnOnce(&mut Dht, Timestamp) + Send + Sync>;
+
+/// Where a driver sends its counters.
+#[derive(Clone, Debug)]
+pub struct StatsReply(Sender<DriverStats>);
+
+impl StatsReply {
+    /// Answers the call of the handle; without an answer it ends as [`QueryError::Closed`]. Does nothing if the call was
+    /// dropped. For an example see [`Commands`](super::Commands).
+    pub fn send(self, stats: DriverStats) {
+        _ = self.0.try_send(stats);
+    }
+}
 
 /// A request of a handle.
 pub(super) enum Command {
@@ -48,6 +61,8 @@ pub(super) enum Command {
     Listen(EventSender),
     /// Ask there before a record of a peer is kept.
     Ask(Asker),
+    /// Tell the driver's counters.
+    DriverStats(StatsReply),
     /// Say when the routing table holds a peer.
     Ready(oneshot::Sender<()>),
 }
@@ -197,6 +212,13 @@ impl CommandSender {
         };
         self.send(Command::Inspect(Box::new(look))).await?;
         ended.await.map_err(|_| QueryError::Closed)
+    }
+
+    /// The driver's counters.
+    pub(super) async fn driver_stats(self) -> Result<DriverStats, QueryError> {
+        let (reply, stats) = async_channel::bounded(1);
+        self.send(Command::DriverStats(StatsReply(reply))).await?;
+        stats.recv().await.map_err(|_| QueryError::Closed)
     }
 
     /// The events of the node from the moment on at which the driver takes the command.

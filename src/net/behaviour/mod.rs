@@ -305,6 +305,7 @@ impl Behaviour {
         match request {
             DriverRequest::AddPeer(contact) => self.input(Input::AddPeer(contact)),
             DriverRequest::SetMode(mode) => self.set_mode(mode),
+            DriverRequest::Stats(reply) => reply.send(self.driver_stats()),
         }
     }
 
