@@ -7,6 +7,8 @@ mod addresses;
 mod corrections;
 #[path = "interop/dead.rs"]
 mod dead;
+#[path = "interop/exchange.rs"]
+mod exchange;
 #[path = "interop/far.rs"]
 mod far;
 #[path = "live/mod.rs"]
