@@ -6,6 +6,8 @@
 mod actions;
 #[path = "properties/lawful.rs"]
 mod lawful;
+#[path = "properties/life.rs"]
+mod life;
 #[path = "properties/network.rs"]
 mod network;
 #[path = "properties/places.rs"]
@@ -13,32 +15,12 @@ mod places;
 
 use std::sync::Arc;
 
-use actions::{Action, action, contact};
+use actions::{action, contact};
 use lawful::{Lawful, small};
-use libp2p_kad_dht::core::{AddressPolicy, DhtConfig, Input, Timestamp};
+use libp2p_kad_dht::core::{AddressPolicy, Input, Timestamp};
+use life::{begin, live, live_with, lives, of_bytes};
 use network::{Network, Plan, plan};
 use proptest::prelude::*;
-
-/// A node that begins with a few peers in its table.
-fn begin(config: &DhtConfig, deferred: bool) -> Lawful {
-    let mut node = Lawful::new(&contact(0), config, deferred);
-    for i in 1..6 {
-        node.call(move |dht, _| dht.admit_verified(lawful::BEGIN, &contact(i)));
-    }
-    node.drain();
-    node
-}
-
-fn live(actions: &[Action], deferred: bool) -> Lawful {
-    live_with(&small(), actions, deferred)
-}
-
-fn live_with(config: &DhtConfig, actions: &[Action], deferred: bool) -> Lawful {
-    let mut node = begin(config, deferred);
-    actions.iter().for_each(|action| node.act(action));
-    node.settle();
-    node
-}
 
 /// The time of the host's clock, if it is set.
 fn date() -> impl Strategy<Value = Option<Timestamp>> {
@@ -46,10 +28,6 @@ fn date() -> impl Strategy<Value = Option<Timestamp>> {
     let near = lawful::BEGIN.as_micros()..2 * lawful::BEGIN.as_micros();
     let date = prop_oneof![edges, near, any::<u64>()].prop_map(Timestamp::from_micros);
     prop_oneof![2 => Just(None), 1 => date.prop_map(Some)]
-}
-
-fn lives() -> impl Strategy<Value = Vec<Action>> {
-    prop::collection::vec(action(), 1..150)
 }
 
 proptest! {
@@ -118,6 +96,16 @@ proptest! {
         let Plan { nodes, .. } = &plan;
         prop_assert!((5..=30).contains(&nodes.len()));
         Network::new(&plan).run();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
+
+    /// What the fuzzer of `fuzz/` calls.
+    #[test]
+    fn the_laws_hold_whatever_bytes_decide(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        of_bytes(&bytes);
     }
 }
 

@@ -10,7 +10,7 @@ mod errors;
 #[path = "disk/fair.rs"]
 mod fair;
 #[path = "disk/harm.rs"]
-mod harm;
+pub(crate) mod harm;
 #[path = "disk/kill.rs"]
 mod kill;
 #[path = "disk/slow.rs"]

@@ -5,11 +5,14 @@
 //! use files and threads. `HARM_SEED` and `HARM_ROUNDS` repeat a run.
 
 use std::fs;
+use std::sync::LazyLock;
 
 use super::*;
 
+type Values = BTreeMap<String, Vec<u8>>;
+
 /// Stores values and providers, and as many again after a restart.
-fn filled(path: &Path) -> BTreeMap<String, Vec<u8>> {
+fn filled(path: &Path) -> Values {
     let mut values = BTreeMap::new();
     for half in 0..2_u64 {
         let mut store = open(path);
@@ -28,7 +31,7 @@ fn filled(path: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Opens and uses a damaged file, and counts the lost values. `None` if opening is refused.
-fn use_it(what: &str, path: &Path, values: &BTreeMap<String, Vec<u8>>) -> Option<usize> {
+fn use_it(what: &str, path: &Path, values: &Values) -> Option<usize> {
     let before = fs::read(path).unwrap();
     let mut store = match Opened::at(path, config()) {
         Ok(store) => store,
@@ -69,6 +72,31 @@ fn use_it(what: &str, path: &Path, values: &BTreeMap<String, Vec<u8>>) -> Option
         }
     }
     Some(lost)
+}
+
+/// A good file of a store, and the values in it.
+static GOOD: LazyLock<(Vec<u8>, Values)> = LazyLock::new(|| {
+    let dir = Dir::new();
+    let values = filled(&dir.file());
+    (fs::read(dir.file()).unwrap(), values)
+});
+
+/// Opens and uses a good file in which these bytes change others: each five of them are a place and what is xored into
+/// the byte there; a last one to four cut the file.
+pub(crate) fn use_mutated(bytes: &[u8]) {
+    let (good, values) = &*GOOD;
+    let mut file = good.clone();
+    let (changes, cut) = bytes.as_chunks::<5>();
+    let place = |place: &[u8]| place.iter().fold(0, |at, byte| at << 8 | usize::from(*byte)) % good.len();
+    for change in changes {
+        file[place(&change[..4])] ^= change[4];
+    }
+    if !cut.is_empty() {
+        file.truncate(place(cut));
+    }
+    let dir = Dir::new();
+    fs::write(dir.file(), &file).unwrap();
+    use_it("mutated", &dir.file(), values);
 }
 
 fn number_of(name: &str, default: u64) -> u64 {
@@ -118,6 +146,16 @@ fn a_harmed_file_is_refused_or_opened_without_what_is_harmed() {
     }
     println!("{refused} refused, {opened} opened, {lost} values of those not found");
     assert!(refused >= 10 && opened >= 10 && lost > 0, "{refused}, {opened}, {lost}");
+}
+
+/// What the fuzzer of `fuzz/` calls.
+#[test]
+fn a_mutated_file_is_refused_or_opened_too() {
+    let mut seed = number_of("HARM_SEED", 0x2545_f491_4f6c_dd1d);
+    for round in 0..20 {
+        let bytes: Vec<u8> = (0..round).map(|_| next(&mut seed) as u8).collect();
+        use_mutated(&bytes);
+    }
 }
 
 /// In a program that aborts on any panic, no thread of the store panics.

@@ -1,0 +1,9 @@
+//! A saved routing table.
+#![no_main]
+
+#[path = "../../tests/fuzzed/entries.rs"]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = entries::snapshot(bytes);
+});

@@ -1,0 +1,9 @@
+//! Frames, requests and answers.
+#![no_main]
+
+#[path = "../../tests/fuzzed/entries.rs"]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = entries::wire(bytes);
+});
