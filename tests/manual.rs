@@ -164,6 +164,36 @@ fn defaults_outside_the_tables_are_true() {
     assert_eq!(hold.and_then(written), Some(constant(&source, "DEFAULT_SERVER_HOLD")), "{hold:?}");
 }
 
+/// Each claim about a single peer names the tests that bear it out: functions, or stories of `tests/scripts`.
+#[test]
+fn what_no_peer_can_do_is_tested() {
+    fn collect(directory: &Path, names: &mut String) {
+        let entries = fs::read_dir(directory).unwrap_or_else(|why| panic!("{}: {why}", directory.display()));
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.is_dir() {
+                collect(&path, names);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                names.push_str(&read(&path));
+            } else if let Some(story) = path.file_stem() {
+                names.push_str(&format!("fn {}() {{\n", story.to_string_lossy()));
+            }
+        }
+    }
+    let mut names = String::new();
+    for part in ["src", "tests"] {
+        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(part), &mut names);
+    }
+    let page = include_str!("../src/manual/security.md");
+    let claims = page.split("\n## ").nth(1).map(|part| part.split("\n* **").skip(1).collect::<Vec<_>>());
+    let claims = claims.filter(|claims| claims.len() >= 5).unwrap_or_else(|| panic!("the page has no claims"));
+    for claim in claims.iter().skip(1) {
+        let tests = claim.split("Tested by ").nth(1).unwrap_or_else(|| panic!("nothing bears out: {claim}"));
+        for test in tests.split('`').skip(1).step_by(2) {
+            assert!(names.contains(&format!("fn {test}() {{")), "there is no test {test}");
+        }
+    }
+}
+
 /// The README is read as a plain page too, where hidden lines would show. Its program is run as a documentation test.
 #[test]
 fn the_readme_has_one_whole_program_and_no_hidden_lines() {
