@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use libp2p_kad_dht::core::{DhtConfig, MAX_ADDR_LEN, MAX_ADDRS, MemoryStoreConfig};
+
 /// The sources of the disk store. The packaged crate does not contain them.
 const DISK: &str = "crates/disk/src";
+const INBOUND: &str = "DEFAULT_INBOUND_BUFFER";
 
 /// The source files of the library and of the disk store.
 fn sources() -> Vec<String> {
@@ -192,6 +195,31 @@ fn what_no_peer_can_do_is_tested() {
             assert!(names.contains(&format!("fn {test}() {{")), "there is no test {test}");
         }
     }
+}
+
+#[test]
+fn the_sum_of_what_strangers_may_cost_is_true() {
+    let (core, store) = (DhtConfig::default(), MemoryStoreConfig::default());
+    let inbound = constant(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/net/stream/config.rs")), INBOUND);
+    let contact = MAX_ADDRS * MAX_ADDR_LEN;
+    let bounds = [
+        ("requests", inbound as usize),
+        ("what answers say", core.limit.query_bytes),
+        ("records", store.memory_bound()),
+        ("addresses", core.limit.address_book * contact),
+        ("peers that wait", core.limit.candidates * contact),
+    ];
+    let page = include_str!("../src/manual/defaults.md");
+    let section = page.split_once("## What strangers may cost in all").unwrap_or_else(|| panic!("no such section")).1;
+    let row = |name: &str| {
+        let row = section.lines().find_map(|line| line.strip_prefix("| ").filter(|row| row.starts_with(name)));
+        let cell = row.and_then(|row| row.split('|').map(str::trim).nth(2));
+        cell.and_then(written).unwrap_or_else(|| panic!("{name} has no row"))
+    };
+    for (name, bytes) in bounds {
+        assert_eq!(row(name), bytes as u128, "{name}");
+    }
+    assert_eq!(row("all of these"), bounds.iter().map(|(_, bytes)| *bytes as u128).sum::<u128>());
 }
 
 /// The README is read as a plain page too, where hidden lines would show. Its program is run as a documentation test.
