@@ -132,6 +132,48 @@ async fn a_key_of_a_forbidden_length_is_refused() {
     assert_eq!(refused.count(), 2);
 }
 
+/// Each of these is refused on its own stream, and the peer is answered on the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_of_too_many_fields_or_bytes_is_refused() {
+    let node = node(kad::Config::new(PROTOCOL)).await;
+    let raw = Raw::mute().await;
+    connected(&raw, &node).await;
+    let framed = |message: &[u8]| {
+        let mut bytes = Vec::new();
+        wire::frame::write_prefix(message.len(), &mut bytes);
+        [&bytes, message].concat()
+    };
+    // FIND_NODE with a field of two bytes again and again, and one whose length alone is too great.
+    let tiny = framed(&[&[8, 4, 0x12, 3][..], b"key", &[0x78, 1].repeat(5_000)].concat());
+    let mut long = Vec::new();
+    wire::frame::write_prefix(64 * 1024 + 1, &mut long);
+    for bytes in [tiny, long] {
+        let mut stream = raw.open(node.peer).await.unwrap();
+        assert!(write(&mut stream, &bytes).await);
+        assert_eq!(soon(read(&mut stream)).await, None);
+    }
+    until("both are reported", async || {
+        let refused = node.events().into_iter().filter(|event| matches!(event, kad::Event::PeerMisbehaved { .. }));
+        (refused.count() == 2).then_some(())
+    })
+    .await;
+    let mut stream = raw.open(node.peer).await.unwrap();
+    assert!(write(&mut stream, &request(&Request::Ping)).await);
+    assert!(soon(read(&mut stream)).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_closes_its_side_at_once_is_answered() {
+    let node = node(kad::Config::new(PROTOCOL)).await;
+    let raw = Raw::mute().await;
+    connected(&raw, &node).await;
+    let mut stream = raw.open(node.peer).await.unwrap();
+    assert!(write(&mut stream, &request(&Request::FindNode { key: b"key".as_slice().into() })).await);
+    stream.close().await.unwrap();
+    assert!(soon(read(&mut stream)).await.is_some());
+    ends(&mut stream).await;
+}
+
 /// One peer sends requests on 32 streams as fast as it can and reads no answer on half of them; another peer is
 /// answered nevertheless.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
