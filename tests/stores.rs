@@ -76,7 +76,7 @@ fn a_store_that_asks_conforms_once_all_is_accepted() {
         conformance::check(|| {
             let mut config = VerdictConfig::default();
             config.otherwise = Verdict::Accept;
-            // Nobody reads the offers.
+            // The offers are dropped, so no reader decides them.
             Box::new(AskingStore::new(DeferredStore::automatic(small(), polls).0, config).0)
         });
     }

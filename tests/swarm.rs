@@ -78,10 +78,10 @@ async fn two_nodes_share_values_providers_and_addresses() {
 #[tokio::test]
 async fn thousands_of_queries_at_once_are_answered_by_a_few_peers() {
     let holder = Node::new().await;
-    let asker = Node::new().await;
-    asker.dht.add_peer(holder.peer, [holder.addr.clone()]);
-    soon(asker.dht.bootstrap()).await.unwrap();
-    let closest = (0..3_000).map(|i| asker.dht.closest_peers(format!("key {i}")).into_future());
+    let sender = Node::new().await;
+    sender.dht.add_peer(holder.peer, [holder.addr.clone()]);
+    soon(sender.dht.bootstrap()).await.unwrap();
+    let closest = (0..3_000).map(|i| sender.dht.closest_peers(format!("key {i}")).into_future());
     for found in soon(futures::future::join_all(closest)).await {
         assert_eq!(found.unwrap().peers.len(), 1);
     }

@@ -13,7 +13,7 @@ use super::channel::{
     CallId, Command, CommandReceiver, CommandSender, MAX_COMMANDS, Reports, ResultSender, StatsReply, channel,
 };
 use super::events::EventSender;
-use super::offers::{AskingStore, SharedAsker};
+use super::offers::{AskingStore, SharedOfferSender};
 use crate::core::{Answer, Contact, Dht, Event, Mode, QueryError, QueryEvent, QueryId, Timestamp};
 
 /// Serves the [`DhtHandle`]s of a driver's node: poll it with the rest of the node, and pass every event through it.
@@ -53,7 +53,7 @@ pub struct Commands {
     /// One for each stream of events that the application holds.
     listeners: Vec<EventSender>,
     /// Once a handle has asked for the records that peers bring.
-    asker: Option<SharedAsker>,
+    offer_sender: Option<SharedOfferSender>,
     /// The calls that wait for the first peer of the routing table: one for each that the application holds.
     not_ready: Vec<oneshot::Sender<()>>,
 }
@@ -87,7 +87,7 @@ impl Default for Commands {
             running: BTreeMap::new(),
             queries: BTreeMap::new(),
             listeners: Vec::new(),
-            asker: None,
+            offer_sender: None,
             not_ready: Vec::new(),
         }
     }
@@ -130,11 +130,11 @@ impl Commands {
                     self.listeners.retain(|listener| !listener.is_dropped());
                     self.listeners.push(listener);
                 }
-                Command::Ask(asker) => match &self.asker {
-                    Some(shared) => shared.replace(asker),
+                Command::Ask(sender) => match &self.offer_sender {
+                    Some(shared) => shared.replace(sender),
                     None => dht.wrap_store(|store| {
-                        let store = AskingStore::asking(store, asker);
-                        self.asker = Some(store.asker());
+                        let store = AskingStore::asking(store, sender);
+                        self.offer_sender = Some(store.sender());
                         Box::new(store)
                     }),
                 },

@@ -158,14 +158,14 @@ impl Network {
                     }
                 }
                 Output::Reply { id, reply, .. } => {
-                    let (asker, id) = self.inbound.remove(&(i, id)).unwrap();
+                    let (sender, id) = self.inbound.remove(&(i, id)).unwrap();
                     let result = match reply {
                         Reply::Answer(response) => Ok(response),
                         Reply::Nothing => Ok(Response::AddProvider),
                         _ => Err(RequestError::Refused),
                     };
                     let slow = if self.characters[i] == Character::Slow { 15 } else { 1 };
-                    self.send(asker, delay * slow, Packet::Response { id, result });
+                    self.send(sender, delay * slow, Packet::Response { id, result });
                 }
                 _ => {}
             }

@@ -29,13 +29,13 @@ async fn a_burst_of_lookups_finds_all_closest_and_counts_no_failure() {
         node.dht.bootstrap().await.unwrap();
         nodes.push(node);
     }
-    let asker = boot;
-    let known = async || asker.dht.routing_table().await.unwrap().entries().count();
+    let sender = boot;
+    let known = async || sender.dht.routing_table().await.unwrap().entries().count();
     until(async || (known().await >= K.min(count - 1)).then_some(())).await;
-    let _ = asker.dht.bootstrap().await;
+    let _ = sender.dht.bootstrap().await;
 
     let begin = tokio::time::Instant::now();
-    let closest = (0..lookups).map(|i| asker.dht.closest_peers(format!("key {i}")).into_future());
+    let closest = (0..lookups).map(|i| sender.dht.closest_peers(format!("key {i}")).into_future());
     let found = tokio::time::timeout(std::time::Duration::from_secs(120), futures::future::join_all(closest)).await;
     let took = begin.elapsed();
     let (mut right, mut requests, mut failed) = (0, 0, 0);
@@ -59,8 +59,8 @@ async fn a_burst_of_lookups_finds_all_closest_and_counts_no_failure() {
     assert_eq!(failed, 0, "no live peer counts as failed");
 
     // The settle time of announcements makes no peer late: a late one would be replaced.
-    let provided = soon(asker.dht.provide(b"content")).await.unwrap();
+    let provided = soon(sender.dht.provide(b"content")).await.unwrap();
     let told = provided.report.acknowledged.len() + provided.report.sent.len();
     assert!(told >= K.min(count - 1) && told <= K + K / 4, "{told} of {K} are told: {provided:?}");
-    soon(asker.idle()).await;
+    soon(sender.idle()).await;
 }

@@ -96,7 +96,7 @@ impl StoreOps {
         &mut *self.store
     }
 
-    /// Replaces the store by one made of it. What is pending in it must end as before.
+    /// Replaces the store by one made of it. The new store must end what is pending in the old one.
     #[cfg(feature = "driver")]
     pub(crate) fn wrap(&mut self, wrapper: impl FnOnce(Box<dyn Store>) -> Box<dyn Store>) {
         let store = std::mem::replace(&mut self.store, Box::new(super::store::NoStore));

@@ -257,14 +257,14 @@ impl Network {
                 Output::Cancel { id } => assert!(self.open.remove(&(i, id)), "{id} cancelled but not open"),
                 Output::DialBack { peer, addr } => self.dial_back(i, peer, addr),
                 Output::Reply { id, reply, .. } => {
-                    let (asker, request) = self.inbound.remove(&(i, id)).expect("one reply to each request");
+                    let (sender, request) = self.inbound.remove(&(i, id)).expect("one reply to each request");
                     let result = match reply {
                         Reply::Answer(response) => Ok(response),
                         Reply::Nothing => Ok(Response::AddProvider),
                         Reply::Reset(_) => Err(RequestError::Refused),
                     };
                     let slow = self.slow.get(&i).copied().unwrap_or_default();
-                    self.send(asker, DELAY + slow, Packet::Response { id: request, result });
+                    self.send(sender, DELAY + slow, Packet::Response { id: request, result });
                 }
                 Output::Event(event) => self.events.push((i, event)),
             }

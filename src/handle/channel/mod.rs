@@ -20,7 +20,7 @@ use futures::channel::oneshot;
 use futures::task::AtomicWaker;
 
 use super::events::{self, EventSender, Events};
-use super::offers::{self, Asker, Offers, VerdictConfig};
+use super::offers::{self, OfferSender, Offers, VerdictConfig};
 use crate::core::stats::DriverStats;
 use crate::core::{
     Answer, Contact, Dht, Mode, Operation, PeerRecord, Progress, QueryError, QueryEvent, QueryOptions, Record,
@@ -60,7 +60,7 @@ pub(super) enum Command {
     /// Send the events of the node there from now on.
     Listen(EventSender),
     /// Ask there before a record of a peer is kept.
-    Ask(Asker),
+    Ask(OfferSender),
     /// Tell the driver's counters.
     DriverStats(StatsReply),
     /// Say when the routing table holds a peer.
@@ -230,8 +230,8 @@ impl CommandSender {
 
     /// The records that peers bring from the moment on at which the driver takes the command.
     pub(super) async fn offers(self, config: VerdictConfig) -> Result<Offers, QueryError> {
-        let (asker, offers) = offers::channel(config);
-        self.send(Command::Ask(asker)).await?;
+        let (sender, offers) = offers::channel(config);
+        self.send(Command::Ask(sender)).await?;
         Ok(offers)
     }
 

@@ -142,27 +142,27 @@ impl Stream for Offers {
     }
 }
 
-/// Whom to ask, and what holds without an answer.
+/// The sending end of a stream of offers, with the verdict that holds without an answer.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct OfferSender {
     config: VerdictConfig,
     /// With a place for each record that may wait. The oldest gives way: it has run out of time.
     offers: Sender<Offer>,
 }
 
-/// The asker of a store, which another one may replace.
+/// The sender of a store, which another one may replace.
 #[derive(Clone, Debug)]
-pub(super) struct SharedAsker(Arc<Mutex<Asker>>);
+pub(super) struct SharedOfferSender(Arc<Mutex<OfferSender>>);
 
-impl SharedAsker {
-    pub(super) fn replace(&self, asker: Asker) {
-        let old = std::mem::replace(&mut *self.lock(), asker);
+impl SharedOfferSender {
+    pub(super) fn replace(&self, sender: OfferSender) {
+        let old = std::mem::replace(&mut *self.lock(), sender);
         // The lock is free again: a waker may run anything.
         drop(old);
     }
 
-    /// A panic elsewhere leaves the asker whole: it is only ever replaced.
-    fn lock(&self) -> MutexGuard<'_, Asker> {
+    /// A panic elsewhere leaves the sender whole: it is only ever replaced.
+    fn lock(&self) -> MutexGuard<'_, OfferSender> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -177,7 +177,7 @@ impl SharedAsker {
     }
 }
 
-pub(super) fn channel(config: VerdictConfig) -> (Asker, Offers) {
+pub(super) fn channel(config: VerdictConfig) -> (OfferSender, Offers) {
     let (sender, offers) = async_channel::bounded(config.waiting.get());
-    (Asker { config, offers: sender }, Offers { offers: Box::pin(offers) })
+    (OfferSender { config, offers: sender }, Offers { offers: Box::pin(offers) })
 }

@@ -15,7 +15,7 @@ use async_channel::{Receiver, Sender};
 use futures::stream::StreamExt as _;
 use libp2p_identity::PeerId;
 
-use super::{Answered, Asker, Offer, Offers, SharedAsker, Verdict, VerdictConfig, channel};
+use super::{Answered, Offer, OfferSender, Offers, SharedOfferSender, Verdict, VerdictConfig, channel};
 use crate::core::Timestamp;
 use crate::core::store::{Done, Item, Op, OpOutput, Store, StoreError, Ticket, Usage};
 
@@ -40,7 +40,7 @@ use crate::core::store::{Done, Item, Op, OpOutput, Store, StoreError, Ticket, Us
 /// ```
 pub struct AskingStore<S> {
     inner: S,
-    asker: SharedAsker,
+    sender: SharedOfferSender,
     next: u64,
     /// At most [`VerdictConfig::waiting`].
     asked: BTreeMap<u64, Asked>,
@@ -63,25 +63,25 @@ struct Asked {
 impl<S: Store> AskingStore<S> {
     /// Wraps a store; the application reads the records from the stream.
     pub fn new(inner: S, config: VerdictConfig) -> (AskingStore<S>, Offers) {
-        let (asker, offers) = channel(config);
-        (AskingStore::asking(inner, asker), offers)
+        let (sender, offers) = channel(config);
+        (AskingStore::asking(inner, sender), offers)
     }
 
-    pub(in crate::handle) fn asking(inner: S, asker: Asker) -> AskingStore<S> {
+    pub(in crate::handle) fn asking(inner: S, sender: OfferSender) -> AskingStore<S> {
         // Unbounded, but each offer sends two answers at most, and they are taken at every poll.
         let (answers, verdicts) = async_channel::unbounded();
-        let asker = SharedAsker(Arc::new(Mutex::new(asker)));
+        let sender = SharedOfferSender(Arc::new(Mutex::new(sender)));
         let (asked, reading) = (BTreeMap::new(), BTreeMap::new());
-        AskingStore { inner, asker, next: 0, asked, reading, verdicts: Box::pin(verdicts), answers }
+        AskingStore { inner, sender, next: 0, asked, reading, verdicts: Box::pin(verdicts), answers }
     }
 
-    pub(in crate::handle) fn asker(&self) -> SharedAsker {
-        self.asker.clone()
+    pub(in crate::handle) fn sender(&self) -> SharedOfferSender {
+        self.sender.clone()
     }
 
     /// Begins to ask about a write: first comes what is held in its place.
     fn ask(&mut self, came: Timestamp, ticket: Ticket, from: PeerId, op: Op) -> Option<Done> {
-        let full = self.asked.len() >= self.asker.config().waiting.get();
+        let full = self.asked.len() >= self.sender.config().waiting.get();
         if full || self.asked.values().any(|asked| place(&asked.op) == place(&op)) {
             return Some(Err(StoreError::Busy));
         }
@@ -103,13 +103,13 @@ impl<S: Store> AskingStore<S> {
 
     /// Asks the application, now that it is known what is held. Returns the end of a write that needs no verdict.
     fn on_found(&mut self, number: u64, found: Done) -> Option<Done> {
-        let config = self.asker.config();
+        let config = self.sender.config();
         let asked = self.asked.get_mut(&number)?;
         match offered(asked, found) {
             Ok((item, held)) => {
                 asked.until = Some(asked.came + config.time);
                 let (from, answers) = (asked.from, self.answers.clone());
-                self.asker.ask(Offer { from, item, held, number, answers });
+                self.sender.ask(Offer { from, item, held, number, answers });
                 None
             }
             Err(why) => {
@@ -122,7 +122,7 @@ impl<S: Store> AskingStore<S> {
     /// Carries out a verdict, unless it comes too late.
     fn decide(&mut self, number: u64, verdict: Option<Verdict>) -> Option<(Ticket, Done)> {
         let Asked { ticket, op, came, .. } = self.asked.remove(&number)?;
-        let done = match verdict.unwrap_or(self.asker.config().otherwise) {
+        let done = match verdict.unwrap_or(self.sender.config().otherwise) {
             Verdict::Accept => self.inner.run(came, ticket, op)?,
             Verdict::Refuse => Err(StoreError::Refused),
         };
@@ -135,7 +135,7 @@ impl<S: Store> AskingStore<S> {
         if self.asked.is_empty() {
             return 0;
         }
-        let latest = now + self.asker.config().time;
+        let latest = now + self.sender.config().time;
         let mut ended = 0;
         for (number, asked) in &mut self.asked {
             asked.until = asked.until.map(|until| until.min(latest));

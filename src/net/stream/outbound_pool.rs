@@ -133,7 +133,7 @@ impl OutboundPool {
     }
 
     /// What to send behind announcements: a FIND_NODE for the peer's own id, which the Go implementation answers with
-    /// one peer instead of twenty. Nothing behind other requests.
+    /// one peer instead of twenty. Other requests have nothing behind them.
     fn proof(&self, requests: &[OutboundRequest]) -> Bytes {
         if requests.iter().all(|request| request.kind != Kind::AddProvider) {
             return Bytes::new();
