@@ -1,6 +1,6 @@
 //! This crate beside `libp2p-kad`, go-libp2p-kad-dht and the floor, in one run.
 //!
-//! `cargo bench -p libp2p-kad-dht-versus --bench versus -- [--quick] [--json] [--go PROGRAM]`. Each workload runs in a
+//! `cargo bench -p libp2p-kad-dht-versus --bench versus -- [--quick] [--json] [--go PROGRAM] [--growth]`. Each workload runs in a
 //! process of its own for each implementation, all in rotation, in several rounds; the ratios of each round are
 //! compared, and their median and spread are shown. A ratio above one favours this crate. The memory stores have a
 //! benchmark of their own, `cargo bench --bench stores`.
@@ -13,6 +13,7 @@
 
 mod client;
 mod floor;
+mod growth;
 mod lookups;
 mod measure;
 mod network;
@@ -48,6 +49,9 @@ struct Args {
     /// 50 nodes and one round for networks, in less than six minutes; the full run counts.
     #[arg(long)]
     quick: bool,
+    /// Instead of the rows: how cost grows with lookups, connections, peers and records, from 1 to 10,000.
+    #[arg(long)]
+    growth: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -57,7 +61,7 @@ struct Args {
     /// Only rows whose names begin with one of these.
     #[arg(long)]
     only: Vec<String>,
-    /// Rounds, instead of 5, or 3 with `--quick`.
+    /// Rounds, instead of 5; with `--quick`, of 3, or 1 for networks.
     #[arg(long)]
     rounds: Option<usize>,
     /// Run one workload and print its figures.
@@ -76,8 +80,13 @@ impl Args {
             && (row.workload != Workload::NetworkTcp || self.go.is_some())
     }
 
-    fn rounds(&self) -> usize {
-        self.rounds.unwrap_or(if self.quick { 3 } else { 5 })
+    fn rounds(&self, workload: Workload) -> usize {
+        let networks = matches!(workload, Workload::Network | Workload::Silent | Workload::NetworkTcp);
+        self.rounds.unwrap_or(match self.quick {
+            true if networks => 1,
+            true => 3,
+            false => 5,
+        })
     }
 
     /// The names of the implementations that run a workload.
@@ -96,6 +105,11 @@ fn main() -> io::Result<()> {
         child(&args, workload, side);
         return Ok(());
     }
+    if args.growth {
+        growth::run::<Ours, OurTable>(true).print();
+        growth::run::<Theirs, TheirTable>(false).print();
+        return Ok(());
+    }
     let mut ratios = Map::new();
     if !args.json {
         println!("ours {}\nlibp2p-kad {}", Ours::settings(), Theirs::settings());
@@ -108,7 +122,7 @@ fn main() -> io::Result<()> {
             continue;
         }
         let rounds: io::Result<Vec<Round>> =
-            (0..args.rounds()).map(|round| run_round(&args, *workload, round)).collect();
+            (0..args.rounds(*workload)).map(|round| run_round(&args, *workload, round)).collect();
         let rounds = rounds?;
         for row in rows {
             let compared = compare(row, &rounds);

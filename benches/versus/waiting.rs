@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::swarm::behaviour::{ConnectionEstablished, DialFailure};
-use libp2p::swarm::{ConnectionId, DialError, FromSwarm, NetworkBehaviour};
+use libp2p::swarm::{ConnectionId, DialError, FromSwarm, NetworkBehaviour, THandler};
 use libp2p::{Multiaddr, PeerId};
 
 use crate::measure::{Figures, heap, thread_cpu};
@@ -23,19 +23,12 @@ pub(crate) fn run<A: Adapter>() -> Figures {
     figures.add("lookup_bytes", (heap() - before) as f64 / 4_000.0);
     let mut cx = Context::from_waker(futures::task::noop_waker_ref());
     figures.add("poll_4000", repeated(|_| _ = std::hint::black_box(waiting.behaviour.poll(&mut cx))));
-    let (stranger, error) = (peer(5, 5), DialError::Transport(Vec::new()));
-    let event = repeated(|n| {
-        let connection_id = ConnectionId::new_unchecked(5_000_000 + n);
-        let failure = DialFailure { peer_id: Some(stranger), error: &error, connection_id };
-        waiting.behaviour.on_swarm_event(FromSwarm::DialFailure(failure));
-        waiting.drain();
-    });
-    figures.add("event_4000", event);
+    figures.add("event_4000", repeated(|n| waiting.unrelated_event(n)));
     figures
 }
 
 /// Nanoseconds per run, measured for a tenth of a second: well below any time after which a peer counts as late.
-fn repeated(mut run: impl FnMut(usize)) -> f64 {
+pub(crate) fn repeated(mut run: impl FnMut(usize)) -> f64 {
     let (begun, mut runs) = (thread_cpu(), 0);
     while runs < 50_000 && (runs < 5 || thread_cpu() - begun < 0.1) {
         run(runs);
@@ -44,17 +37,17 @@ fn repeated(mut run: impl FnMut(usize)) -> f64 {
     (thread_cpu() - begun) / runs as f64 * 1e9
 }
 
-struct Waiting<A: Adapter> {
-    behaviour: A::Behaviour,
+pub(crate) struct Waiting<A: Adapter> {
+    pub(crate) behaviour: A::Behaviour,
+    stranger: PeerId,
 }
 
 impl<A: Adapter> Waiting<A> {
     /// A behaviour that knows 500 peers. If they have no connections, every request waits for a dial.
-    fn new(connected: bool) -> Waiting<A> {
+    pub(crate) fn new(connected: bool) -> Waiting<A> {
         let addr = |n: u64| format!("/ip4/10.0.{}.{}/udp/4001/quic-v1", n / 256, n % 256).parse().expect("an address");
         let peers: Vec<(PeerId, Vec<Multiaddr>)> = (0..500).map(|n| (peer(77, n), vec![addr(n)])).collect();
-        let mut waiting = Waiting { behaviour: A::behaviour(&keypair(8, 8)) };
-        A::fill(&mut waiting.behaviour, &peers);
+        let mut waiting = Waiting::with_peers(&peers);
         for (n, (peer, addrs)) in peers.iter().enumerate().filter(|_| connected) {
             waiting.connect(n, *peer, &addrs[0]);
         }
@@ -62,10 +55,18 @@ impl<A: Adapter> Waiting<A> {
         waiting
     }
 
-    fn connect(&mut self, n: usize, peer_id: PeerId, addr: &Multiaddr) {
+    pub(crate) fn with_peers(peers: &[(PeerId, Vec<Multiaddr>)]) -> Waiting<A> {
+        let mut waiting = Waiting { behaviour: A::behaviour(&keypair(8, 8)), stranger: peer(5, 5) };
+        A::fill(&mut waiting.behaviour, peers);
+        waiting
+    }
+
+    /// Makes a connection. Returns its handler.
+    pub(crate) fn connect(&mut self, n: usize, peer_id: PeerId, addr: &Multiaddr) -> THandler<A::Behaviour> {
         let connection_id = ConnectionId::new_unchecked(1_000_000 + n);
         let (role_override, port_use) = (Endpoint::Dialer, PortUse::Reuse);
-        self.behaviour
+        let handler = self
+            .behaviour
             .handle_established_outbound_connection(connection_id, peer_id, addr, role_override, port_use)
             .expect("nothing denies it");
         self.behaviour.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
@@ -75,10 +76,20 @@ impl<A: Adapter> Waiting<A> {
             failed_addresses: &[],
             other_established: 0,
         }));
+        handler
+    }
+
+    /// A dial of another behaviour fails.
+    pub(crate) fn unrelated_event(&mut self, n: usize) {
+        let connection_id = ConnectionId::new_unchecked(5_000_000 + n);
+        let error = DialError::Transport(Vec::new());
+        let failure = DialFailure { peer_id: Some(self.stranger), error: &error, connection_id };
+        self.behaviour.on_swarm_event(FromSwarm::DialFailure(failure));
+        self.drain();
     }
 
     /// Milliseconds until this many lookups have sent their first requests.
-    fn start(&mut self, lookups: u64) -> f64 {
+    pub(crate) fn start(&mut self, lookups: u64) -> f64 {
         let begun = thread_cpu();
         for n in 0..lookups {
             A::closest(&mut self.behaviour, &n.to_le_bytes());
@@ -87,7 +98,7 @@ impl<A: Adapter> Waiting<A> {
         (thread_cpu() - begun) * 1e3
     }
 
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let mut cx = Context::from_waker(futures::task::noop_waker_ref());
         while let Poll::Ready(wanted) = self.behaviour.poll(&mut cx) {
             std::hint::black_box(wanted);
