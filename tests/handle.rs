@@ -372,6 +372,51 @@ fn looks_at_the_node_need_no_network() {
 }
 
 #[test]
+fn a_suspended_node_is_silent_and_goes_on_when_it_is_resumed() {
+    let mut network = Network::new(4);
+    network.introduce();
+    let (dht, other) = (network.handle(0), network.handle(1));
+    network.finish(dht.put("/a/b", "v")).unwrap();
+    let mute = Contact::new(PeerId::random(), addrs(77));
+    network.nodes[0].dht.admit_verified(network.now, &mute);
+    let mut running = dht.closest_peers("key");
+    assert!(poll(&mut running).is_pending());
+    network.run();
+    assert!(poll(&mut running).is_pending() && !network.mute.is_empty(), "it waits for the mute peer");
+
+    dht.suspend().check().unwrap();
+    network.run();
+    assert!(matches!(poll(&mut running), Poll::Ready(Err(QueryError::Suspended))));
+    assert!(matches!(network.finish(dht.get("/a/b")), Err(QueryError::Suspended)));
+    network.assert_idle();
+    let node = &network.nodes[0].dht;
+    let sent = node.stats().sent;
+    let (received, refused) = (node.stats().received.iter().sum::<u64>(), node.stats().refused);
+    let table = node.routing_snapshot().entries().count();
+    let named = Contact::new(PeerId::random(), addrs(78));
+    network.nodes[0].dht.handle_input(network.now, Input::AddPeer(named.clone()));
+    network.finish(other.get_from([network.nodes[0].peer], "/a/b")).unwrap_err();
+    assert_eq!(network.nodes[0].dht.poll_timeout(), None);
+    network.advance(Duration::from_secs(3 * 3_600));
+    let node = &network.nodes[0].dht;
+    assert_eq!(node.stats().sent, sent, "it asks nobody");
+    let asked = node.stats().received.iter().sum::<u64>() - received;
+    assert!(asked > 0 && node.stats().refused - refused == asked, "it answers nobody");
+    assert_eq!(node.routing_snapshot().entries().count(), table);
+
+    dht.resume().check().unwrap();
+    network.run();
+    assert!(network.mute.values().any(|peer| peer == named.peer()), "what was named meanwhile is tried");
+    network.advance(Duration::from_secs(1));
+    let node = &network.nodes[0].dht;
+    assert!(node.stats().sent.iter().sum::<u64>() > sent.iter().sum(), "it looks who is still there");
+    assert!(network.finish(dht.get("/a/b")).is_ok());
+    let living: Vec<_> = network.nodes[1..].iter().map(|node| node.peer).collect();
+    let table = network.nodes[0].dht.routing_snapshot();
+    assert!(living.iter().all(|peer| table.entries().any(|entry| entry.peer == *peer)), "no peer is blamed");
+}
+
+#[test]
 fn peers_and_modes_reach_the_driver_in_order_and_before_later_queries() {
     let mut network = Network::new(2);
     let (dht, peer) = (network.handle(0), network.nodes[1].peer);

@@ -65,6 +65,9 @@ pub enum QueryError {
     /// This node: it was dropped before the query ended.
     #[error("the node is gone")]
     Closed,
+    /// The caller: it suspended the node.
+    #[error("the node is suspended")]
+    Suspended,
     /// The caller: it cancelled the query.
     #[error("cancelled by the caller")]
     Cancelled,

@@ -431,6 +431,11 @@ impl Requests {
         true
     }
 
+    /// All requests with their owners and peers.
+    pub(crate) fn all(&self) -> Vec<(RequestId, Owner, Arc<Contact>)> {
+        self.open.iter().map(|(id, request)| (*id, request.owner, Arc::clone(&request.to))).collect()
+    }
+
     /// The requests for which the driver dials.
     pub(crate) fn dials(&self) -> Vec<RequestId> {
         self.filtered(InFlight::dials)

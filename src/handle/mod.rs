@@ -424,6 +424,26 @@ impl DhtHandle {
         self.send(Command::SetMode(mode))
     }
 
+    /// Suspends the node until it is [resumed](DhtHandle::resume): it asks, answers and announces nothing, and sets no
+    /// timer. Running operations, and those started meanwhile, end with [`QueryError::Suspended`]. The routing table and
+    /// the records stay; so do connections, unless the swarm closes them. Sent at once, as [`DhtHandle::add_peer`].
+    ///
+    /// ```no_run
+    /// # fn example(dht: libp2p_kad_dht::DhtHandle) -> Result<(), libp2p_kad_dht::HandleError> {
+    /// dht.suspend().check()?; // the application goes into the background
+    /// dht.resume().check()?; // and is back
+    /// # Ok(()) }
+    /// ```
+    pub fn suspend(&self) -> Sent {
+        self.change(Dht::suspend)
+    }
+
+    /// Resumes a suspended node, which looks at once who is still there, and takes up what fell due. No peer is blamed
+    /// for the pause. Sent at once, as [`DhtHandle::add_peer`]. For an example see [`suspend`](DhtHandle::suspend).
+    pub fn resume(&self) -> Sent {
+        self.change(Dht::resume)
+    }
+
     /// The routing table as it is now.
     ///
     /// ```no_run

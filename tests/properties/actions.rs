@@ -66,6 +66,8 @@ pub(crate) enum Action {
         what: u8,
         key: u8,
     },
+    /// Suspends the node, or resumes it.
+    Suspend(bool),
 }
 
 pub(crate) fn action() -> impl Strategy<Value = Action> {
@@ -85,6 +87,7 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
         5 => (byte(), byte()).prop_map(|(what, at)| Action::Store { what, at }),
         5 => (byte(), byte()).prop_map(|(what, peer)| Action::Peer { what, peer }),
         1 => (byte(), byte()).prop_map(|(what, key)| Action::Own { what, key }),
+        2 => prop::sample::select(vec![true, false, false]).prop_map(Action::Suspend),
     ]
 }
 
@@ -250,6 +253,7 @@ impl Lawful {
             Action::Store { what, at } => self.on_store(what, at),
             Action::Peer { what, peer } => self.on_peer(what, peer),
             Action::Own { what, key: i } => self.on_own(what, i),
+            Action::Suspend(yes) => self.suspend(yes),
         }
         self.drain();
     }

@@ -155,6 +155,11 @@ impl Lawful {
         self.call(move |dht, _| dht.handle_input(now, Input::Response { id, result: result.clone() }));
     }
 
+    pub(crate) fn suspend(&mut self, yes: bool) {
+        let now = self.now;
+        self.call(move |dht, _| if yes { dht.suspend(now) } else { dht.resume(now) });
+    }
+
     pub(crate) fn request(&mut self, from: PeerId, id: InboundId, request: Request) {
         let now = self.now;
         self.inbound.insert(id, (from, request.clone()));
@@ -190,6 +195,7 @@ impl Lawful {
         match output {
             Output::Send { to, id, request } => {
                 assert!(to.peer() != self.dht.local().peer(), "it asks itself");
+                assert!(!self.dht.is_suspended(), "it asks while it is suspended");
                 assert!(self.used.insert(*id) || self.sent_again.remove(id), "{id} is used twice");
                 self.open.insert(*id, (Arc::clone(to), request.clone()));
             }
@@ -307,6 +313,8 @@ impl Lawful {
 
     /// Lets everything come to its end: the store finishes, time passes, and no peer answers.
     pub(crate) fn settle(&mut self) {
+        self.suspend(false);
+        self.drain();
         let last: Option<RequestId> = self.open.keys().next_back().copied();
         let end = self.now + 2 * (QUERY_TIME + REQUEST_TIME);
         while let Some(at) = self.dht.poll_timeout().filter(|at| *at <= end) {

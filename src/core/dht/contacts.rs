@@ -209,6 +209,9 @@ impl Dht {
     }
 
     pub(super) fn start_probes(&mut self, now: Timestamp) {
+        if self.suspended {
+            return;
+        }
         let mut crowded = None;
         loop {
             while let Some((contact, purpose)) = self.probes.start_next() {

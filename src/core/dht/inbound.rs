@@ -8,7 +8,7 @@ use crate::core::announcement::RecordId;
 impl Dht {
     pub(super) fn on_request(&mut self, now: Timestamp, from: PeerId, id: InboundId, request: Request) {
         self.stats.received[request.kind() as usize] += 1;
-        if self.mode == Mode::Client {
+        if self.suspended || self.mode == Mode::Client {
             return self.serve(now, from, Some(id), Served::refuse(Refusal::NotServing));
         }
         let place = Key::from(&from);

@@ -11,6 +11,7 @@ mod inbound;
 mod nearness;
 mod refresh_table;
 mod send_requests;
+mod suspend;
 #[cfg(test)]
 mod tests;
 
@@ -87,6 +88,7 @@ pub struct Dht {
     held: Vec<RequestId>,
     /// Whether [`Event::NoIdentify`] was reported.
     no_identify: bool,
+    suspended: bool,
 }
 
 /// Saves the peers of the table for the next start, if they changed since they were last saved.
@@ -151,6 +153,7 @@ impl Dht {
             refused: VecDeque::new(),
             held: Vec::new(),
             no_identify: false,
+            suspended: false,
             rng,
             config,
         };
@@ -180,6 +183,12 @@ impl Dht {
         let id = self.pool.next_id();
         self.stats.queries_started += 1;
         let kind = operation.kind();
+        if self.suspended {
+            let end = Err(QueryError::Suspended);
+            self.stats.on_query_end(kind, QueryEnd::of(&end), Duration::ZERO);
+            self.announce_end(id, end);
+            return Ok(id);
+        }
         let changed = announce_records::changed_by(&operation, &options);
         let shared = if options.unshared { None } else { query::shared_key(&operation, self.peers.local.key()) };
         if let Some(target) = shared
@@ -282,6 +291,7 @@ impl Dht {
             }
             Input::Mode(mode) => self.mode = mode,
             Input::LocalAddrs(addrs) => self.on_local_addrs(now, addrs),
+            Input::Timeout if self.suspended => {}
             Input::Timeout => self.on_timeout(now),
         }
         self.pass_held(now);
@@ -308,6 +318,9 @@ impl Dht {
 
     /// The same with the reason for it.
     pub fn next_wake(&self) -> Option<(Timestamp, Wake)> {
+        if self.suspended {
+            return None;
+        }
         let wakes = [
             self.requests.next_wake().map(|(at, id)| (at, Wake::Request(id))),
             self.pool.next_wake().map(|(at, id)| (at, Wake::Query(id))),

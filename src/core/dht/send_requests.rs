@@ -22,7 +22,9 @@ impl Dht {
 
     /// Passes waiting requests of queries to the driver, as many as there are slots for.
     pub(super) fn pass_waiting(&mut self, now: Timestamp) {
-        while let Some(id) = self.window.next() {
+        while !self.suspended
+            && let Some(id) = self.window.next()
+        {
             self.pass_to_driver(now, id);
         }
     }
@@ -178,7 +180,7 @@ impl Dht {
     }
 
     /// Ends a request, and frees its slot.
-    fn end(&mut self, id: RequestId) -> Option<Box<InFlight>> {
+    pub(super) fn end(&mut self, id: RequestId) -> Option<Box<InFlight>> {
         let request = self.requests.end(id)?;
         if request.holds_slot() {
             self.window.release();
@@ -402,7 +404,7 @@ impl Dht {
         }
     }
 
-    fn on_query_expired(&mut self, now: Timestamp, id: QueryId) {
+    pub(super) fn on_query_expired(&mut self, now: Timestamp, id: QueryId) {
         let Some(mut query) = self.pool.take(id) else { return };
         if let Some(leader) = query.leader() {
             // It has the result that the leader would have at this moment.

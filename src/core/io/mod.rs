@@ -260,8 +260,8 @@ pub enum Refusal {
     /// The application banned the peer, its filter does not accept the request, or it did not accept the record.
     #[error("the application refuses the peer or its record")]
     Denied,
-    /// This node does not serve now.
-    #[error("this node is a client")]
+    /// This node does not serve now: it is a client, or suspended.
+    #[error("this node does not serve")]
     NotServing,
     /// This node's store failed.
     #[error("this node could not keep or read the record: {0}")]

@@ -233,6 +233,11 @@ impl QueryPool {
         item.is_own() && self.ids(publishes).next().is_some()
     }
 
+    /// All queries.
+    pub(crate) fn all(&self) -> Vec<QueryId> {
+        self.ids(|_| true).collect()
+    }
+
     fn ids(&self, which: impl Fn(&RunningQuery) -> bool) -> impl Iterator<Item = QueryId> {
         self.queries.iter().filter(move |(_, query)| which(query)).map(|(id, _)| *id)
     }

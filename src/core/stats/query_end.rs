@@ -23,7 +23,7 @@ pub enum QueryEnd {
     NoAnswer,
     /// It timed out.
     TimedOut,
-    /// The application cancelled it, or it yielded to another query.
+    /// The application cancelled it or suspended the node, or it yielded to another query.
     Cancelled,
     /// The operation is impossible: an invalid key or value, a newer value, no own address.
     Refused,
@@ -41,7 +41,7 @@ impl QueryEnd {
             Err(QueryError::NoPeers) => QueryEnd::NoPeers,
             Err(QueryError::NoAnswer(_)) => QueryEnd::NoAnswer,
             Err(QueryError::TimedOut { .. }) => QueryEnd::TimedOut,
-            Err(QueryError::Cancelled) => QueryEnd::Cancelled,
+            Err(QueryError::Cancelled | QueryError::Suspended) => QueryEnd::Cancelled,
             Err(QueryError::Store(_) | QueryError::Busy | QueryError::Overloaded(_) | QueryError::Closed) => {
                 QueryEnd::Failed
             }

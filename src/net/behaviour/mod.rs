@@ -218,6 +218,26 @@ impl Behaviour {
         self.dht.remove_peer(now, peer)
     }
 
+    /// Suspends the node until it is [resumed](Behaviour::resume): see [`Dht::suspend`]. Its connections stay, unless
+    /// the swarm closes them.
+    ///
+    /// ```
+    /// # fn example(kad: &mut libp2p_kad_dht::Behaviour) {
+    /// kad.suspend(); // the application goes into the background
+    /// kad.resume(); // and is back
+    /// # }
+    /// ```
+    pub fn suspend(&mut self) {
+        let now = self.clock.now();
+        self.dht.suspend(now);
+    }
+
+    /// Resumes a suspended node: see [`Dht::resume`]. For an example see [`Behaviour::suspend`].
+    pub fn resume(&mut self) {
+        let now = self.clock.now();
+        self.dht.resume(now);
+    }
+
     /// Whether this node serves others now.
     pub fn mode(&self) -> Mode {
         self.mode.current()
@@ -391,6 +411,9 @@ impl Behaviour {
 
     /// The next time at which the core or the mode is due.
     fn next_wake(&self) -> Option<Timestamp> {
+        if self.dht.is_suspended() {
+            return None;
+        }
         self.dht.poll_timeout().into_iter().chain(self.mode.poll_timeout()).min()
     }
 
