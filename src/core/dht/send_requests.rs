@@ -333,9 +333,15 @@ impl Dht {
         if self.snapshots.take_due(now) {
             self.save_peers();
         }
-        self.run_refresh(now);
-        self.pass_waiting(now);
-        self.end_refused(now);
+        loop {
+            self.run_refresh(now);
+            self.pass_held(now);
+            self.pass_waiting(now);
+            self.end_refused(now); // which may end a refresh, and make others due
+            if self.refresh.next(now).is_none() {
+                break;
+            }
+        }
         self.run_upkeep(now);
     }
 
