@@ -103,10 +103,6 @@ fn looking_up() -> (Dht, RequestId, Response) {
     (dht, *sent.first().expect("a request"), Response::FindNode { closer: (3_000..3_020).map(contact).collect() })
 }
 
-fn memory_store() -> MemoryStore {
-    MemoryStore::new(MemoryStoreConfig::default(), [1; 32])
-}
-
 fn provider_ops() -> Vec<Op> {
     let record = |n| Box::new(ProviderRecord::new(key(n % 5).into(), contact(n), NOW + DAY * 2, NOW + DAY));
     (0..TIMES).map(|n| Op::AddProvider(record(n), Some(Sender::new(peer(n))))).collect()
@@ -122,19 +118,31 @@ fn put_ops() -> Vec<Op> {
     (0..TIMES).map(put).collect()
 }
 
-/// A store after these writes, and reads of what it holds.
-fn reads(writes: Vec<Op>, read: impl Fn(RecordKey) -> Op) -> (MemoryStore, Vec<Op>) {
-    let mut store = memory_store();
+/// A store after these writes.
+fn store_with(writes: Vec<Op>) -> MemoryStore {
+    let mut store = MemoryStore::new(MemoryStoreConfig::default(), [1; 32]);
     run(&mut store, writes);
-    (store, (0..TIMES).map(|n| read(key(n % 5).into())).collect())
+    store
+}
+
+fn reads(read: impl Fn(RecordKey) -> Op) -> Vec<Op> {
+    (0..TIMES).map(|n| read(key(n % 5).into())).collect()
+}
+
+fn provider_inserts() -> (MemoryStore, Vec<Op>) {
+    (store_with(Vec::new()), provider_ops())
 }
 
 fn provider_reads() -> (MemoryStore, Vec<Op>) {
-    reads(provider_ops(), Op::Providers)
+    (store_with(provider_ops()), reads(Op::Providers))
 }
 
-fn value_reads() -> (MemoryStore, Vec<Op>) {
-    reads(put_ops(), Op::Get)
+fn value_puts() -> (MemoryStore, Vec<Op>) {
+    (store_with(Vec::new()), put_ops())
+}
+
+fn value_gets() -> (MemoryStore, Vec<Op>) {
+    (store_with(put_ops()), reads(Op::Get))
 }
 
 fn run(store: &mut MemoryStore, ops: Vec<Op>) {
@@ -193,46 +201,17 @@ fn admission(mut dht: Dht) -> (Dht, Vec<Output>) {
 }
 
 #[library_benchmark]
-#[bench::five_keys(args = (memory_store(), provider_ops()))]
-fn provider_insert(mut store: MemoryStore, ops: Vec<Op>) -> MemoryStore {
-    run(&mut store, ops);
-    store
-}
-
-#[library_benchmark]
-#[bench::ten_a_key(setup = provider_reads)]
-fn provider_read((mut store, ops): (MemoryStore, Vec<Op>)) -> MemoryStore {
-    run(&mut store, ops);
-    store
-}
-
-#[library_benchmark]
-#[bench::one_hundred_bytes(args = (memory_store(), put_ops()))]
-fn value_put(mut store: MemoryStore, ops: Vec<Op>) -> MemoryStore {
-    run(&mut store, ops);
-    store
-}
-
-#[library_benchmark]
-#[bench::one_hundred_bytes(setup = value_reads)]
-fn value_get((mut store, ops): (MemoryStore, Vec<Op>)) -> MemoryStore {
+#[bench::provider_insert(setup = provider_inserts)]
+#[bench::provider_read(setup = provider_reads)]
+#[bench::value_put(setup = value_puts)]
+#[bench::value_get(setup = value_gets)]
+fn store((mut store, ops): (MemoryStore, Vec<Op>)) -> MemoryStore {
     run(&mut store, ops);
     store
 }
 
 library_benchmark_group!(
     name = paths,
-    benchmarks = [
-        closest,
-        decode,
-        encode,
-        find_node,
-        lookup_step,
-        admission,
-        provider_insert,
-        provider_read,
-        value_put,
-        value_get
-    ]
+    benchmarks = [closest, decode, encode, find_node, lookup_step, admission, store]
 );
 main!(library_benchmark_groups = paths);

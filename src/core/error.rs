@@ -163,9 +163,9 @@ pub struct Report {
     /// The number of requests that were answered.
     pub answers: usize,
     /// The peers that acknowledged that they keep the record of a publication, nearest to the key first. There may be
-    /// more than k: if a peer is late another one is asked in its place, and the late one may still keep the record. A
-    /// provide is acknowledged by a clean end of its stream, and over yamux a refusal after more than 200 ms looks like
-    /// one.
+    /// more than k: if a peer is late another one is asked in its place, and the late one may still keep the record. For
+    /// a provide, these answered a request that this node sent behind the announcement, or ended the stream in good
+    /// order.
     pub acknowledged: Vec<PeerId>,
     /// The peers to which the record of a provide was sent, and that neither took nor refused it in time.
     pub sent: Vec<PeerId>,

@@ -97,7 +97,7 @@ pub enum Response {
         /// Peers closer to the key.
         closer: Vec<Arc<Contact>>,
     },
-    /// The peer read the announcement and closed its stream properly. There is no such message on the wire.
+    /// The peer took the announcement. There is no such message on the wire: it is for the driver to find out.
     AddProvider,
 }
 

@@ -72,7 +72,7 @@ pub fn decode_response(kind: Kind, bytes: Bytes) -> Result<Response, Misbehaviou
             providers: peers(&parts.providers, None),
             key: RecordKey::new(parts.key),
         },
-        // Only py-libp2p answers, with the request's echo. It says no more than an orderly end does.
+        // Only py-libp2p answers, with the request's echo.
         Kind::AddProvider => Response::AddProvider,
         Kind::PutValue => {
             let record = parts.record.ok_or(Misbehaviour::Undecodable)?;

@@ -57,17 +57,7 @@ fn asks_the_nearest_first_and_follows_what_is_named() {
 #[test]
 fn after_the_search_the_rest_of_the_k_closest_is_asked_at_once() {
     let peers: Vec<_> = ["0001", "0010", "0011", "0100", "0101"].map(contact).to_vec();
-    let shape = Shape {
-        count: 4,
-        parallelism: 1,
-        resiliency: 1,
-        paths: 1,
-        spare: 0,
-        frontier: 100,
-        bytes: 64 * 1024,
-        wary: false,
-        closed: false,
-    };
+    let shape = Shape { count: 4, parallelism: 1, ..SHAPE };
     let mut lookup = lookup(shape, &peers.iter().collect::<Vec<_>>());
     assert_eq!(asked(&mut lookup), peers[..1]);
     lookup.on_answer(peers[0].key(), &[]);

@@ -66,8 +66,11 @@ enum OutboundState {
 /// Announcements that wait for the same peer share a stream and the FIND_NODE. Its answer acknowledges them all.
 #[derive(Debug)]
 pub(crate) struct OutboundStream {
-    /// In the order in which they are written; never empty.
+    /// In the order in which they are written, without those that were cancelled; never empty.
     requests: Vec<OutboundRequest>,
+    /// The first that is written, and their number: the peer reads those that were cancelled too.
+    first: RequestId,
+    written: usize,
     kind: Kind,
     framed: Framed,
     /// Whether the stream was used before.
@@ -78,16 +81,21 @@ pub(crate) struct OutboundStream {
 }
 
 impl OutboundStream {
-    /// A stream for these requests, which are one, or announcements; `proof` is the FIND_NODE to send behind these.
-    pub(crate) fn new(requests: Vec<OutboundRequest>, proof: &Bytes, framed: Framed, reused: bool) -> OutboundStream {
-        let (kind, message) = match &requests[..] {
-            [request] if request.kind != Kind::AddProvider => (request.kind, request.message.clone()),
-            announcements => {
-                let messages = announcements.iter().map(|one| &one.message).chain([proof]);
-                (Kind::AddProvider, messages.flatten().copied().collect())
-            }
+    /// A stream for these requests: one, or announcements with `proof`, a FIND_NODE, behind them. `None` without any.
+    pub(crate) fn new(
+        requests: Vec<OutboundRequest>,
+        proof: &Bytes,
+        framed: Framed,
+        reused: bool,
+    ) -> Option<OutboundStream> {
+        let OutboundRequest { id: first, kind, message, .. } = requests.first()?;
+        let (first, kind, written) = (*first, *kind, requests.len());
+        let message = match proof.is_empty() {
+            true => message.clone(),
+            false => requests.iter().map(|one| &one.message).chain([proof]).flatten().copied().collect(),
         };
-        OutboundStream { requests, kind, framed, reused, echoes: 0, state: OutboundState::Writing(message) }
+        let state = OutboundState::Writing(message);
+        Some(OutboundStream { requests, first, written, kind, framed, reused, echoes: 0, state })
     }
 
     /// Whether the stream carries one request, which was not sent again before.
@@ -107,9 +115,12 @@ impl OutboundStream {
             StreamOutcome::Answered(response) => (Ok(response), Vec::new(), Some(self.framed)),
             StreamOutcome::Finished(response) => (Ok(response), Vec::new(), None),
             // The peer took the first announcement; whether it read the others is not known.
-            StreamOutcome::Early => (Ok(Response::AddProvider), self.requests.split_off(1), None),
+            StreamOutcome::Early => {
+                let taken = usize::from(self.requests.first().is_some_and(|request| request.id == self.first));
+                (Ok(Response::AddProvider), self.requests.split_off(taken), None)
+            }
             // A refusal does not tell which of several announcements the peer refused: each is sent again on its own.
-            StreamOutcome::Failed(RequestError::Refused) if self.requests.len() > 1 => {
+            StreamOutcome::Failed(RequestError::Refused) if self.written > 1 => {
                 (Err(RequestError::Refused), std::mem::take(&mut self.requests), None)
             }
             StreamOutcome::Stale => (Err(RequestError::Refused), std::mem::take(&mut self.requests), None),
@@ -152,7 +163,7 @@ impl OutboundStream {
             return wire::decode_response(self.kind, message).map(Some);
         }
         match wire::decode_response(Kind::FindNode, message.clone()) {
-            Err(Misbehaviour::WrongType) if self.echoes < self.requests.len() => {
+            Err(Misbehaviour::WrongType) if self.echoes < self.written => {
                 self.echoes += 1;
                 wire::decode_response(Kind::AddProvider, message).map(|_| None)
             }

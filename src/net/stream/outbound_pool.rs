@@ -116,8 +116,25 @@ impl OutboundPool {
 
     /// Puts a request on a stream, with the announcements of the queue that may share it.
     fn start(&mut self, request: OutboundRequest, framed: Framed, reused: bool) {
+        let proof = match request.kind {
+            Kind::AddProvider => self.proof(),
+            _ => Ok(Bytes::new()),
+        };
+        let mut requests = self.take_shareable(request);
+        match proof {
+            Ok(proof) => {
+                requests.iter_mut().for_each(|request| self.report_sent(request));
+                self.streams.extend(OutboundStream::new(requests, &proof, framed, reused));
+            }
+            Err(error) => requests.into_iter().for_each(|request| self.finish(request.id, Err(error))),
+        }
+    }
+
+    /// The request and the announcements of the queue that may share its stream.
+    fn take_shareable(&mut self, request: OutboundRequest) -> Vec<OutboundRequest> {
+        let shareable = request.is_shareable();
         let mut requests = vec![request];
-        if requests.iter().all(OutboundRequest::is_shareable) {
+        if shareable {
             for other in std::mem::take(&mut self.queue) {
                 match other.is_shareable() && requests.len() < MAX_SHARED {
                     true => requests.push(other),
@@ -125,21 +142,14 @@ impl OutboundPool {
                 }
             }
         }
-        for request in &mut requests {
-            self.report_sent(request);
-        }
-        let proof = self.proof(&requests);
-        self.streams.push(OutboundStream::new(requests, &proof, framed, reused));
+        requests
     }
 
     /// What to send behind announcements: a FIND_NODE for the peer's own id, which the Go implementation answers with
-    /// one peer instead of twenty. Other requests have nothing behind them.
-    fn proof(&self, requests: &[OutboundRequest]) -> Bytes {
-        if requests.iter().all(|request| request.kind != Kind::AddProvider) {
-            return Bytes::new();
-        }
-        let request = Request::FindNode { key: self.peer.to_bytes().into() };
-        wire::encode_request(&request, usize::MAX).unwrap_or_default()
+    /// one peer instead of twenty.
+    fn proof(&self) -> Result<Bytes, RequestError> {
+        let key = self.peer.to_bytes().into();
+        wire::encode_request(&Request::FindNode { key }, self.config.max_message_out)
     }
 
     /// The swarm could not open a stream. Returns whether that shows that the peer does not speak the protocol.

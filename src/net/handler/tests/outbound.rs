@@ -11,6 +11,14 @@ use super::rig::*;
 use crate::core::{Kind, Misbehaviour, Mode, Reply, Request, RequestError, Response};
 use crate::net::stream::StreamConfig;
 
+/// Answers the node's next request. Returns its stream.
+async fn answer_next(raw: &mut Side) -> Stream {
+    let mut stream = raw.accept().await;
+    read_request(&mut stream).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    stream
+}
+
 #[tokio::test]
 async fn requests_share_a_stream() {
     let (mut node, mut raw) = rig(config(), &[NAME]).await;
@@ -104,9 +112,7 @@ async fn a_peer_that_closes_after_one_message_is_served_on_fresh_streams() {
     let (mut node, mut raw) = rig(config(), &[NAME]).await;
     for id in 0..4 {
         node.send(id, find_node(b"key")).await;
-        let mut stream = raw.accept().await;
-        read_request(&mut stream).await;
-        write(&mut stream, &answer_bytes(&empty_answer())).await;
+        let mut stream = answer_next(&mut raw).await;
         close(&mut stream).await;
         assert_eq!(node.response().await, (id, Ok(empty_answer())));
         assert_eq!(read(&mut stream).await, None);
@@ -117,9 +123,7 @@ async fn a_peer_that_closes_after_one_message_is_served_on_fresh_streams() {
 async fn a_reused_stream_that_breaks_is_replaced_once() {
     let (mut node, mut raw) = rig(config(), &[NAME]).await;
     node.send(0, find_node(b"key")).await;
-    let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
-    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    let mut stream = answer_next(&mut raw).await;
     assert_eq!(node.response().await, (0, Ok(empty_answer())));
 
     node.send(1, find_node(b"other")).await;
@@ -136,9 +140,7 @@ async fn a_reused_stream_that_breaks_is_replaced_once() {
 async fn an_end_within_a_reused_answer_is_not_tried_again() {
     let (mut node, mut raw) = rig(config(), &[NAME]).await;
     node.send(0, find_node(b"key")).await;
-    let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
-    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    let mut stream = answer_next(&mut raw).await;
     assert!(node.response().await.1.is_ok());
     node.send(1, find_node(b"key")).await;
     read_request(&mut stream).await;
@@ -181,17 +183,13 @@ async fn a_stream_with_more_bytes_than_asked_for_is_not_used_again() {
     assert!(ends_with_reset(&mut stream).await);
     // Later, on the idle stream.
     node.send(1, find_node(b"key")).await;
-    let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
-    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    let mut stream = answer_next(&mut raw).await;
     assert_eq!(node.response().await, (1, Ok(empty_answer())));
     write(&mut stream, &answer_bytes(&empty_answer())).await;
     assert!(ends_with_reset(&mut stream).await);
     // The next request is not confused.
     node.send(2, find_node(b"key")).await;
-    let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
-    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    let _stream = answer_next(&mut raw).await;
     assert_eq!(node.response().await, (2, Ok(empty_answer())));
 }
 
@@ -207,9 +205,7 @@ async fn cancel_resets_the_stream_and_reports_nothing() {
     node.cancel(1).await; // still queued
     node.cancel(0).await;
     assert!(ends_with_reset(&mut stream).await);
-    let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
-    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    let _stream = answer_next(&mut raw).await;
     assert_eq!(node.response().await, (2, Ok(empty_answer())));
     assert!(raw.try_accept().is_none());
 }
@@ -238,9 +234,7 @@ async fn idle_streams_are_closed_in_good_order() {
     let short = StreamConfig { outbound_idle_timeout: Duration::from_millis(50), ..config() };
     let (mut node, mut raw) = rig(short, &[NAME]).await;
     node.send(0, find_node(b"key")).await;
-    let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
-    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    let mut stream = answer_next(&mut raw).await;
     assert!(node.response().await.1.is_ok());
     assert!(!ends_with_reset(&mut stream).await);
 }
@@ -305,9 +299,7 @@ async fn an_orderly_end_acknowledges_an_announcement_on_a_new_stream() {
 async fn an_announcement_is_sent_again_if_the_peer_ends_a_stream_that_was_used_before() {
     let (mut node, mut raw) = rig(config(), &[NAME]).await;
     node.send(0, find_node(b"key")).await;
-    let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
-    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    let mut stream = answer_next(&mut raw).await;
     assert!(node.response().await.1.is_ok());
     node.send(1, announcement()).await;
     read_announcements(&mut stream, 1).await;
@@ -406,6 +398,47 @@ async fn a_cancelled_announcement_does_not_cancel_those_that_share_its_stream() 
 }
 
 #[tokio::test]
+async fn the_echo_of_a_cancelled_announcement_is_no_breach() {
+    let (mut node, _raw, mut stream) = announcements_on_a_stream(2).await;
+    let echo = request_bytes(&read_request(&mut stream).await);
+    node.cancel(0).await;
+    read_announcements(&mut stream, 1).await;
+    for _ in 0..2 {
+        write(&mut stream, &echo).await;
+    }
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (1, Ok(Response::AddProvider)));
+}
+
+#[tokio::test]
+async fn an_orderly_end_acknowledges_no_announcement_behind_one_that_was_cancelled() {
+    let (mut node, mut raw, stale) = announcements_on_a_stream(2).await;
+    drop(stale);
+    let mut stream = raw.accept().await;
+    read_announcements(&mut stream, 2).await;
+    node.cancel(0).await;
+    close(&mut stream).await; // the peer took the first, which is the cancelled one
+    let mut stream = raw.accept().await;
+    read_announcements(&mut stream, 1).await;
+    drop(stream);
+    assert_eq!(node.response().await, (1, Err(RequestError::Refused)));
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_cancelled_announcement_refuses_no_other() {
+    let (mut node, mut raw, stale) = announcements_on_a_stream(2).await;
+    drop(stale);
+    let mut stream = raw.accept().await;
+    read_announcements(&mut stream, 2).await;
+    node.cancel(0).await;
+    drop(stream);
+    let mut stream = raw.accept().await;
+    read_announcements(&mut stream, 1).await;
+    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    assert_eq!(node.response().await, (1, Ok(Response::AddProvider)));
+}
+
+#[tokio::test]
 async fn a_refused_announcement_is_never_acknowledged_between_nodes() {
     for net in [Net::Memory, Net::Quic] {
         let (mut sender, mut receiver) = nodes(net, config(), config()).await;
@@ -480,9 +513,7 @@ async fn the_first_common_name_is_spoken() {
     let both = StreamConfig { protocols: vec![NAME, OLD_NAME], ..config() };
     let (mut node, mut raw) = rig(both, &[OLD_NAME]).await;
     node.send(0, find_node(b"key")).await;
-    let mut stream = raw.accept().await;
-    read_request(&mut stream).await;
-    write(&mut stream, &answer_bytes(&empty_answer())).await;
+    let _stream = answer_next(&mut raw).await;
     assert_eq!(node.response().await, (0, Ok(empty_answer())));
 
     let mut stream = raw.open().await;
