@@ -2,6 +2,8 @@
 //! operations among them.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+#[path = "hostile/answers.rs"]
+mod answers;
 #[path = "hostile/dead.rs"]
 mod dead;
 #[path = "hostile/floods.rs"]

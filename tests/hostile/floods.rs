@@ -13,7 +13,7 @@ use libp2p_kad_dht::wire;
 use tokio::time::Instant;
 
 use crate::live::{Node, Ours, PROTOCOL, Raw, read, soon, until, write};
-use crate::rules::{node, provided_at};
+use crate::rules::{node, provided_at, request};
 
 /// A node whose time limits are one second for a request and half a second for an unused connection.
 async fn impatient() -> Ours {
@@ -42,10 +42,6 @@ async fn idles_out(raw: &Node<Raw>, node: &Ours) {
 /// Waits until the other side closes or resets a stream.
 async fn ends(stream: &mut Stream) {
     soon(async { while let Ok(1..) = stream.read(&mut [0; 64]).await {} }).await;
-}
-
-fn request(request: &Request) -> Bytes {
-    wire::encode_request(request, wire::MAX_OUT).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

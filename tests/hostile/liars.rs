@@ -16,7 +16,7 @@ use crate::proxy::Proxy;
 use crate::rules::{Do, brief, honest, node, peer};
 
 /// A node that knows a good server and this peer, which may not answer.
-async fn node_with<B: Host>(other: &Node<B>) -> (Ours, Ours) {
+pub(crate) async fn node_with<B: Host>(other: &Node<B>) -> (Ours, Ours) {
     let (alice, bob) = (node(brief()).await, node(brief()).await);
     alice.learns(&bob).await;
     alice.dht.add_peer(other.peer, [other.addr.clone()]);
@@ -25,7 +25,7 @@ async fn node_with<B: Host>(other: &Node<B>) -> (Ours, Ours) {
 
 /// No operation fails because of the one bad peer. Each operation that asked it, or was held back from it, reports it:
 /// the first one with this reason.
-async fn only_the_good_one_counts(dht: &DhtHandle, good: PeerId, failure: PeerFailure) {
+pub(crate) async fn only_the_good_one_counts(dht: &DhtHandle, good: PeerId, failure: PeerFailure) {
     let closest = soon(dht.closest_peers(b"point")).await.unwrap();
     assert_eq!(closest.peers.iter().map(|peer| peer.id).collect::<Vec<_>>(), [good]);
     assert_eq!(closest.report.failed, [failure]);
@@ -39,7 +39,7 @@ async fn only_the_good_one_counts(dht: &DhtHandle, good: PeerId, failure: PeerFa
     );
 }
 
-fn misbehaviours(node: &Ours) -> Vec<(PeerId, Misbehaviour)> {
+pub(crate) fn misbehaviours(node: &Ours) -> Vec<(PeerId, Misbehaviour)> {
     let named = |event: &kad::Event| match event {
         kad::Event::PeerMisbehaved { peer, what } => Some((*peer, *what)),
         _ => None,
@@ -148,7 +148,7 @@ async fn an_echo_that_is_not_what_was_stored() {
     assert_eq!((put.report.acknowledged, put.report.failed), (vec![bob.peer], vec![failure]));
 }
 
-fn stranger() -> PeerId {
+pub(crate) fn stranger() -> PeerId {
     identity::Keypair::generate_ed25519().public().to_peer_id()
 }
 

@@ -50,6 +50,11 @@ async fn serve(mut stream: Stream, rule: Arc<impl Fn(Request) -> Do>) {
     }
 }
 
+/// The bytes of a request, behind its length.
+pub(crate) fn request(request: &Request) -> bytes::Bytes {
+    wire::encode_request(request, wire::MAX_OUT).unwrap()
+}
+
 fn bytes(response: &Response) -> bytes::Bytes {
     wire::encode_response(response, wire::MAX_IN).unwrap()
 }
@@ -83,8 +88,7 @@ pub(crate) async fn named_by(node: &Ours, key: &'static [u8]) -> Vec<PeerId> {
     let stranger = Raw::mute().await;
     assert!(stranger.reaches(node.peer, vec![node.addr.clone()]).await);
     let mut stream = stranger.open(node.peer).await.unwrap();
-    let request = Request::FindNode { key: key.into() };
-    assert!(write(&mut stream, &wire::encode_request(&request, wire::MAX_OUT).unwrap()).await);
+    assert!(write(&mut stream, &request(&Request::FindNode { key: key.into() })).await);
     let answer = soon(read(&mut stream)).await.unwrap();
     match wire::decode_response(Kind::FindNode, answer) {
         Ok(Response::FindNode { closer }) => closer.iter().map(|contact| *contact.peer()).collect(),
