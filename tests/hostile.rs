@@ -4,6 +4,8 @@
 
 #[path = "hostile/answers.rs"]
 mod answers;
+#[path = "hostile/costs.rs"]
+mod costs;
 #[path = "hostile/dead.rs"]
 mod dead;
 #[path = "hostile/floods.rs"]
@@ -14,6 +16,8 @@ mod liars;
 mod live;
 #[path = "hostile/outage.rs"]
 mod outage;
+#[path = "hostile/process.rs"]
+mod process;
 #[path = "hostile/proxy.rs"]
 mod proxy;
 #[path = "hostile/roles.rs"]

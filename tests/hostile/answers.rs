@@ -9,7 +9,7 @@ use libp2p::swarm::SwarmEvent;
 use libp2p_kad_dht as kad;
 use libp2p_kad_dht::core::{Contact, Misbehaviour, PeerFailure, Request, RequestError, Response, Value};
 use libp2p_kad_dht::validators::{Signed, SignedValues};
-use libp2p_kad_dht::{Namespaced, RecordKey, wire};
+use libp2p_kad_dht::{Namespaced, wire};
 use tokio::sync::watch;
 
 use crate::liars::{misbehaviours, node_with, only_the_good_one_counts, stranger};
@@ -112,19 +112,26 @@ async fn invalid_ids_in_an_answer() {
     assert_eq!((ids, found.report.requests, found.report.failed), (expected.to_vec(), 2, vec![]));
 }
 
-/// The caller gives up a request, which resets its stream; the answer that is sent afterwards counts for nothing, and
+/// The caller gives up a request, which resets its stream; the answer that is sent nevertheless counts for nothing, and
 /// the peer is asked and believed again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_after_the_request_was_cancelled() {
-    let (open, gate) = watch::channel(false);
     let (asked, mut was_asked) = watch::channel(false);
-    let late = peer(move |wanted| match wanted {
-        Request::GetValue { key } if key == RecordKey::from("/test/late") => {
-            asked.send_replace(true);
-            let value = Some(Value::new(key.clone(), "late"));
-            Do::AnswerLater(Response::GetValue { key, value, closer: vec![] }, gate.clone())
+    let (reset, mut was_reset) = watch::channel(false);
+    let late = Raw::start(move |mut stream| {
+        let (asked, reset) = (asked.clone(), reset.clone());
+        async move {
+            while let Some(message) = read(&mut stream).await {
+                let wanted = wire::decode_request(None, message).unwrap();
+                let is_late = matches!(&wanted, Request::GetValue { key } if key.as_bytes() == b"/test/late");
+                if is_late {
+                    asked.send_replace(true);
+                    reset.send_replace(read(&mut stream).await.is_none());
+                }
+                let Do::Answer(answer) = honest(wanted) else { return };
+                write(&mut stream, &wire::encode_response(&answer, wire::MAX_OUT).unwrap()).await;
+            }
         }
-        wanted => honest(wanted),
     });
     let late = late.await;
     let alice = node(kad::Config::new(PROTOCOL)).await;
@@ -133,7 +140,7 @@ async fn an_answer_after_the_request_was_cancelled() {
     soon(was_asked.wait_for(|asked| *asked)).await.unwrap();
     get.abort();
     until("the query is cancelled", async || alice.dht.queries().await.unwrap().is_empty().then_some(())).await;
-    open.send_replace(true);
+    assert!(*soon(was_reset.wait_for(|reset| *reset)).await.unwrap());
     let other = soon(alice.dht.get(b"/test/other")).await;
     match other {
         Err(kad::QueryError::NotFound(report)) => assert_eq!((report.answers, report.failed), (1, vec![])),
@@ -153,16 +160,15 @@ async fn a_forged_provider() {
     let victim = Contact::new(stranger(), ["/ip4/127.0.0.1/tcp/4001".parse().unwrap()]);
     let itself = Contact::new(raw.peer, [raw.addr.clone()]);
     let announce = |key: &'static [u8], providers| Request::AddProvider { key: key.into(), providers };
-    let requests = [
-        announce(b"forged content", vec![Arc::clone(&victim)]),
-        announce(b"shared content", vec![victim, itself]),
-    ];
+    let requests =
+        [announce(b"forged content", vec![Arc::clone(&victim)]), announce(b"shared content", vec![victim, itself])];
     let mut stream = raw.open(server.peer).await.unwrap();
     assert!(write(&mut stream, &request(&requests[0])).await);
     assert_eq!(soon(read(&mut stream)).await, None, "the stream is reset");
     let mut stream = raw.open(server.peer).await.unwrap();
     assert!(write(&mut stream, &request(&requests[1])).await);
-    until("the sender is kept", async || (provided_at(&server, b"shared content").await.len() == 1).then_some(())).await;
+    until("the sender is kept", async || (provided_at(&server, b"shared content").await.len() == 1).then_some(()))
+        .await;
     let providers = provided_at(&server, b"shared content").await;
     assert_eq!(providers.iter().map(|contact| *contact.peer()).collect::<Vec<_>>(), [raw.peer]);
     assert_eq!(provided_at(&server, b"forged content").await.len(), 0);
@@ -176,7 +182,9 @@ async fn an_older_value_sent_again() {
     let keypair = Keypair::generate_ed25519();
     let signed = |sequence, text: &'static str| Signed::new(text).with_sequence(sequence).sign(&keypair).unwrap();
     let ((key, older), (_, newer)) = (signed(1, "older"), signed(2, "newer"));
-    let config = || kad::Config::new(PROTOCOL).with_validator(Arc::new(Namespaced::new().with("signed", Arc::new(SignedValues))));
+    let config = || {
+        kad::Config::new(PROTOCOL).with_validator(Arc::new(Namespaced::new().with("signed", Arc::new(SignedValues))))
+    };
     let server = node(config()).await;
     let raw = Raw::mute().await;
     assert!(raw.reaches(server.peer, vec![server.addr.clone()]).await);

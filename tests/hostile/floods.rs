@@ -1,5 +1,6 @@
 //! Peers that send too many requests, too slow ones, or forbidden ones.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use libp2p_kad_dht::wire;
 use tokio::time::Instant;
 
 use crate::live::{Node, Ours, PROTOCOL, Raw, read, soon, until, write};
-use crate::rules::{node, provided_at, request};
+use crate::rules::{honest, node, peer_at, provided_at, request};
 
 /// A node whose time limits are one second for a request and half a second for an unused connection.
 async fn impatient() -> Ours {
@@ -170,36 +171,34 @@ async fn a_peer_that_closes_its_side_at_once_is_answered() {
     ends(&mut stream).await;
 }
 
-/// One peer sends requests on 32 streams as fast as it can and reads no answer on half of them; another peer is
-/// answered nevertheless.
+/// One peer sends requests on 32 streams as fast as it can and reads no answer on half of them, and opens another stream
+/// for each that is reset; another peer is answered nevertheless.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_from_one_peer_does_not_starve_another() {
     let server = node(kad::Config::new(PROTOCOL)).await;
-    let raw = Raw::mute().await;
+    let raw = Arc::new(Raw::mute().await);
     connected(&raw, &server).await;
     let batch = Bytes::from(request(&Request::FindNode { key: b"flood".as_slice().into() }).repeat(100));
-    let mut streams = Vec::new();
-    for _ in 0..32 {
-        streams.push(raw.open(server.peer).await.unwrap());
-    }
-    let mut floods = Vec::new();
-    for (n, stream) in streams.into_iter().enumerate() {
-        let batch = batch.clone();
-        floods.push(tokio::spawn(async move {
-            let (mut reader, mut writer) = stream.split();
-            let ask = async { while writer.write_all(&batch).await.is_ok() && writer.flush().await.is_ok() {} };
-            let read = async {
-                if n % 2 == 0 {
-                    while let Ok(1..) = reader.read(&mut [0; 4096]).await {}
+    let floods = (0..32).map(|n| {
+        let (batch, raw, peer) = (batch.clone(), Arc::clone(&raw), server.peer);
+        tokio::spawn(async move {
+            while let Some(stream) = raw.open(peer).await {
+                let (mut reader, mut writer) = stream.split();
+                let ask = async { while writer.write_all(&batch).await.is_ok() && writer.flush().await.is_ok() {} };
+                let read = async {
+                    if n % 2 == 0 {
+                        while let Ok(1..) = reader.read(&mut [0; 4096]).await {}
+                    }
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    () = ask => {}
+                    () = read => {}
                 }
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                () = ask => {}
-                () = read => {}
             }
-        }));
-    }
+        })
+    });
+    let floods: Vec<_> = floods.collect();
     let others = join_all((0..3).map(|_| node(kad::Config::new(PROTOCOL)))).await;
     for (n, other) in others.iter().enumerate() {
         other.learns(&server).await;
@@ -212,4 +211,22 @@ async fn a_flood_from_one_peer_does_not_starve_another() {
     let asked = server.act(|swarm| swarm.behaviour().kad.stats().received).await;
     println!("asked meanwhile: {asked:?}");
     floods.into_iter().for_each(|flood| flood.abort());
+}
+
+/// Candidates for the table at one host that accept the trial and never answer: to try them all would take minutes. A
+/// peer at another host does not wait for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn candidates_that_never_answer_do_not_delay_a_peer_at_another_host() {
+    let node = node(kad::Config::new(PROTOCOL)).await;
+    let silent = join_all((0..100).map(|_| Raw::mute())).await;
+    for peer in &silent {
+        node.dht.add_peer(peer.peer, [peer.addr.clone()]);
+    }
+    let tried = async || node.act(|swarm| swarm.behaviour().kad.stats().sent.iter().sum::<u64>()).await;
+    until("some are tried", async || (tried().await >= 2).then_some(())).await;
+    let elsewhere = peer_at("127.0.0.2", honest).await;
+    node.learns(&elsewhere).await;
+    assert_eq!(node.table().await, [elsewhere.peer]);
+    let tried = tried().await;
+    assert!(tried <= 8, "it waited for {tried} trials");
 }

@@ -139,7 +139,7 @@ fn multiaddr(addr: SocketAddr) -> Multiaddr {
     Multiaddr::from(addr.ip()).with(Protocol::Tcp(addr.port()))
 }
 
-fn socket(addr: &Multiaddr) -> SocketAddr {
+pub(crate) fn socket(addr: &Multiaddr) -> SocketAddr {
     let mut parts = addr.iter();
     match (parts.next(), parts.next()) {
         (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) => (ip, port).into(),

@@ -26,8 +26,13 @@ pub(crate) enum Do {
 
 /// A raw peer that follows a rule.
 pub(crate) async fn peer(rule: impl Fn(Request) -> Do + Send + Sync + 'static) -> Node<Raw> {
+    peer_at("127.0.0.1", rule).await
+}
+
+/// The same at this IPv4 address.
+pub(crate) async fn peer_at(ip: &str, rule: impl Fn(Request) -> Do + Send + Sync + 'static) -> Node<Raw> {
     let rule = Arc::new(rule);
-    Raw::start(move |stream| serve(stream, Arc::clone(&rule))).await
+    Raw::start_at(ip, move |stream| serve(stream, Arc::clone(&rule))).await
 }
 
 async fn serve(mut stream: Stream, rule: Arc<impl Fn(Request) -> Do>) {

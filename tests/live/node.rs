@@ -28,13 +28,18 @@ pub(crate) struct Node<B: Host> {
     pub(crate) peer: PeerId,
     pub(crate) addr: Multiaddr,
     acts: mpsc::Sender<Act<B>>,
-    events: Events<B>,
+    pub(crate) events: Events<B>,
     task: JoinHandle<()>,
 }
 
 impl<B: Host> Node<B> {
     /// Starts it on a free port; unused connections close after `idle`.
     pub(crate) async fn start(idle: Duration, behaviour: impl FnOnce(&Keypair) -> B) -> Node<B> {
+        Node::start_at("127.0.0.1", idle, behaviour).await
+    }
+
+    /// The same at this IPv4 address.
+    pub(crate) async fn start_at(ip: &str, idle: Duration, behaviour: impl FnOnce(&Keypair) -> B) -> Node<B> {
         let mut swarm = SwarmBuilder::with_new_identity()
             .with_tokio()
             .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
@@ -43,7 +48,7 @@ impl<B: Host> Node<B> {
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(idle))
             .build();
-        swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+        swarm.listen_on(format!("/ip4/{ip}/tcp/0").parse().unwrap()).unwrap();
         let mut early = Vec::new();
         let addr = loop {
             match soon(swarm.select_next_some()).await {

@@ -7,7 +7,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{PeerId, identify};
 use libp2p_kad_dht as kad;
-use libp2p_kad_dht::DhtHandle;
+use libp2p_kad_dht::{DhtHandle, MemoryStore, MemoryStoreConfig, Store};
 
 use super::{Host, Node, PROTOCOL, soon, until};
 
@@ -40,10 +40,16 @@ impl Ours {
 
     /// With `identify` the node has that behaviour too; unused connections close after `idle`.
     pub(crate) async fn with(config: kad::Config, identify: bool, idle: Duration) -> Ours {
+        let store = Box::new(MemoryStore::new(MemoryStoreConfig::default(), [1; 32]));
+        Ours::with_store(config, store, identify, idle).await
+    }
+
+    /// The same with a store of its own.
+    pub(crate) async fn with_store(config: kad::Config, store: Box<dyn Store>, identify: bool, idle: Duration) -> Ours {
         let node = Node::start(idle, |key| {
             let info = identify::Config::new("/test/1.0.0".into(), key.public());
             App {
-                kad: kad::Behaviour::new(key.public().to_peer_id(), config).unwrap(),
+                kad: kad::Behaviour::with_store(key.public().to_peer_id(), config, store).unwrap(),
                 identify: identify.then(|| identify::Behaviour::new(info)).into(),
             }
         });

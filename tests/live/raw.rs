@@ -40,8 +40,16 @@ impl Raw {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Raw::start_at("127.0.0.1", serve).await
+    }
+
+    /// The same at this IPv4 address.
+    pub(crate) async fn start_at<F>(ip: &str, serve: impl Fn(Stream) -> F + Send + Sync + 'static) -> Node<Raw>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let serve: Serve = Arc::new(move |stream| Box::pin(serve(stream)));
-        Node::start(Duration::from_secs(600), |_| Raw { serve, opens: VecDeque::new() }).await
+        Node::start_at(ip, Duration::from_secs(600), |_| Raw { serve, opens: VecDeque::new() }).await
     }
 
     /// A peer that accepts streams and sends nothing.

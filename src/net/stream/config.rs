@@ -28,12 +28,13 @@ pub struct StreamConfig {
     /// Maximum number of streams that a peer may have open to this node. One more replaces the stream that was idle for
     /// longest, and is reset if none is idle. Default: [`DEFAULT_INBOUND_STREAMS`](Self::DEFAULT_INBOUND_STREAMS).
     pub inbound_streams: usize,
-    /// Longest request that is read, in bytes; a longer one is refused before it arrives. Never less than a PUT_VALUE of
-    /// the longest value that this node keeps takes, with 8 KiB beside its keys.
+    /// Longest request that is read, in bytes; a longer one is refused before it arrives, and a stream on which more
+    /// bytes come while a request is not answered is reset. Never less than a PUT_VALUE of the longest value that this
+    /// node keeps takes, with 8 KiB beside its keys.
     /// Default: [`DEFAULT_MAX_REQUEST_IN`](Self::DEFAULT_MAX_REQUEST_IN).
     pub max_request_in: usize,
-    /// Bytes of unfinished requests that all connections of the node may hold together. Beyond that the connection that
-    /// holds the most loses its unfinished requests.
+    /// Bytes of unfinished requests, and of those that wait behind another on their stream, that all connections of the
+    /// node may hold together. Beyond that the connection that holds the most loses them.
     /// Default: [`DEFAULT_INBOUND_BUFFER`](Self::DEFAULT_INBOUND_BUFFER).
     pub inbound_buffer: usize,
     /// Bytes of answers that a peer may leave untaken; while there are more, no further request of its connection is

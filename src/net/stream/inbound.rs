@@ -138,10 +138,13 @@ impl InboundStream {
                     Some(request) => return Poll::Ready(Ok(Some(request))),
                     None => self.set_state(InboundState::Closing),
                 },
-                InboundState::Waiting(..) => return self.poll_broken(cx),
+                InboundState::Waiting(..) => return self.poll_ahead(cx, config),
                 InboundState::Writing(bytes) => match self.framed.poll_send(cx, bytes)? {
                     Poll::Ready(()) => self.set_state(InboundState::Reading),
-                    Poll::Pending => break,
+                    Poll::Pending => {
+                        let _ = self.poll_ahead(cx, config)?;
+                        break;
+                    }
                 },
                 InboundState::Closing => match self.framed.poll_close(cx) {
                     Poll::Ready(_) => return Poll::Ready(Ok(None)),
@@ -179,10 +182,14 @@ impl InboundStream {
         self.deadline.poll(clock, config.inbound_request_timeout).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// While the core works: a broken stream is reported at once. The end of input does not break it, and of what the
-    /// peer sends meanwhile no more than one read is buffered.
-    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Polled {
-        while self.framed.buffered() == 0 && !self.framed.has_ended() {
+    /// While no request is taken: reads what the peer sends meanwhile, of which the muxer would otherwise keep a whole
+    /// window for each stream, and reports at once that the stream broke. The end of input does not break it; more bytes
+    /// than one request has do.
+    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>, config: &StreamConfig) -> Polled {
+        while !self.framed.has_ended() {
+            if self.framed.buffered() > config.max_request_in {
+                return Poll::Ready(Err(io::Error::other("too many requests ahead of an answer")));
+            }
             ready!(self.framed.poll_fill(cx))?;
         }
         Poll::Pending

@@ -87,15 +87,15 @@ impl InboundPool {
     /// Polls all streams.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, clock: &mut PollClock) {
         let mut untaken: usize = self.streams.iter().map(InboundStream::untaken).sum();
-        let mut index = 0;
+        let (mut index, mut paused) = (0, false);
         while let Some(stream) = self.streams.get_mut(index) {
-            if stream.is_reading() && untaken > self.config.untaken_answers {
-                // It is polled again when an answer is taken.
-                index += 1;
-                continue;
-            }
             let before = stream.untaken();
-            let polled = stream.poll(cx, clock, &self.config);
+            let polled = if stream.is_reading() && untaken > self.config.untaken_answers {
+                paused = true;
+                stream.poll_ahead(cx, &self.config)
+            } else {
+                stream.poll(cx, clock, &self.config)
+            };
             untaken -= before - stream.untaken();
             match polled {
                 Poll::Ready(Ok(Some(request))) => {
@@ -115,6 +115,9 @@ impl InboundPool {
                     self.drop_stream(index);
                 }
             }
+        }
+        if paused && untaken <= self.config.untaken_answers {
+            cx.waker().wake_by_ref(); // an answer was taken after the stream had its turn
         }
         self.count_buffered(cx);
     }
