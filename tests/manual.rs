@@ -11,6 +11,7 @@ use libp2p_kad_dht::core::{DhtConfig, MAX_ADDR_LEN, MAX_ADDRS, MemoryStoreConfig
 /// The sources of the disk store. The packaged crate does not contain them.
 const DISK: &str = "crates/disk/src";
 const INBOUND: &str = "DEFAULT_INBOUND_BUFFER";
+const BOOK: &str = "MAX_BYTES";
 
 /// The source files of the library and of the disk store.
 fn sources() -> Vec<String> {
@@ -72,7 +73,7 @@ fn configurations(source: &str) -> Vec<(String, Vec<Field>)> {
 
 /// The value of a constant in microseconds, bytes or as a plain number.
 fn constant(source: &str, name: &str) -> u128 {
-    let declared = format!("pub const {name}:");
+    let declared = format!(" const {name}:");
     let rest = source.split_once(&declared).unwrap_or_else(|| panic!("{name} is declared")).1;
     let expression = rest.split_once('=').and_then(|(_, rest)| rest.split_once(';')).map(|(value, _)| value.trim());
     let expression = expression.unwrap_or_else(|| panic!("{name} has a value"));
@@ -201,12 +202,13 @@ fn what_no_peer_can_do_is_tested() {
 fn the_sum_of_what_strangers_may_cost_is_true() {
     let (core, store) = (DhtConfig::default(), MemoryStoreConfig::default());
     let inbound = constant(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/net/stream/config.rs")), INBOUND);
+    let of_peer = constant(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core/peers/addresses/mod.rs")), BOOK);
     let contact = MAX_ADDRS * MAX_ADDR_LEN;
     let bounds = [
         ("requests", inbound as usize),
         ("what answers say", core.limit.query_bytes),
         ("records", store.memory_bound()),
-        ("addresses", core.limit.address_book * contact),
+        ("addresses", core.limit.address_book * of_peer as usize),
         ("peers that wait", core.limit.candidates * contact),
     ];
     let page = include_str!("../src/manual/defaults.md");
@@ -219,7 +221,9 @@ fn the_sum_of_what_strangers_may_cost_is_true() {
     for (name, bytes) in bounds {
         assert_eq!(row(name), bytes as u128, "{name}");
     }
-    assert_eq!(row("all of these"), bounds.iter().map(|(_, bytes)| *bytes as u128).sum::<u128>());
+    let all = bounds.iter().map(|(_, bytes)| *bytes as u128).sum::<u128>();
+    assert_eq!(row("all of these"), all);
+    assert!(store.memory_bound() <= 24 << 20 && all <= 64 << 20, "{all} bytes are more than strangers may cost");
 }
 
 /// The README is read as a plain page too, where hidden lines would show. Its program is run as a documentation test.

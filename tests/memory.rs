@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cap::Cap;
 use libp2p_identity::PeerId;
+use libp2p_kad_dht::core::store::{Judge, Op, Put, Sender, StoreExt as _, Ticket};
 use libp2p_kad_dht::core::{
-    Contact, Dht, DhtConfig, Input, MemoryStore, MemoryStoreConfig, Operation, Output, QueryOptions, Response,
-    Timestamp,
+    Contact, Dht, DhtConfig, Input, MemoryStore, MemoryStoreConfig, Operation, Output, ProviderRecord, QueryOptions,
+    Record, RecordKey, Response, Store, Timestamp,
 };
 use multiaddr::Multiaddr;
 
@@ -99,5 +100,42 @@ fn queries_among_liars_take_no_more_than_their_budgets() -> Result<(), Box<dyn E
     assert!((budget / 2..=budget + BESIDE).contains(&one), "{one} bytes");
     let many = bytes_among_liars(24)?;
     assert!((4 * budget..=8 * (budget + BESIDE)).contains(&many), "{many} bytes");
+    Ok(())
+}
+
+/// Values and provider records by turns, each from a peer and a network of its own and for a key of its own, until each
+/// kind has displaced the other; then sequence numbers that are remembered.
+#[test]
+fn a_flooded_store_takes_no_more_than_its_bound() -> Result<(), Box<dyn Error>> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = MemoryStoreConfig::default();
+    let (bound, before, mut most) = (config.memory_bound(), HEAP.allocated(), 0);
+    let mut store = MemoryStore::new(config, [3; 32]);
+    let hour = |n: u32| Timestamp::from_secs(3_600 * u64::from(n));
+    for (turn, (values, len)) in [(0, 0), (60_000, 0), (0, 0), (20_000, 900), (40_000, 10)].into_iter().enumerate() {
+        let (now, first) = (hour(turn as u32), 100_000 * turn as u32);
+        for number in first..first + values {
+            let mut record = Record::new(format!("/v/{number}"), vec![1; len], now);
+            (record.expires, record.sequence) = (Some(hour(9)), Some(7));
+            let mut from = Sender::new(peer(number)?);
+            from.group = Some(number.into());
+            let put = Put::new(record, Judge::of_the_last()).from(from);
+            store.run(now, Ticket::new(0), Op::Put(Box::new(put)));
+            most = most.max(HEAP.allocated() - before);
+        }
+        for number in first..first + 60_000 * u32::from(values == 0) {
+            let record = ProviderRecord::new(RecordKey::from(format!("{number}")), contact(number)?, hour(9), hour(9));
+            let mut from = Sender::new(peer(number)?);
+            from.group = Some(number.into());
+            store.run(now, Ticket::new(0), Op::AddProvider(Box::new(record), Some(from)));
+            most = most.max(HEAP.allocated() - before);
+        }
+    }
+    while store.expire(hour(10), 999)? == 999 {
+        most = most.max(HEAP.allocated() - before);
+    }
+    assert!((bound / 2..=bound).contains(&most), "{most} bytes of {bound}");
+    let left = HEAP.allocated() - before;
+    assert!(left <= 4 << 20, "{left} bytes are left");
     Ok(())
 }

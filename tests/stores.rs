@@ -33,7 +33,7 @@ fn small() -> MemoryStore {
     let mut config = MemoryStoreConfig::default();
     config.max_values = 200;
     config.max_providers = 400;
-    config.max_addr_bytes = 150_000;
+    config.max_bytes = 400_000;
     MemoryStore::new(config, [7; 32])
 }
 

@@ -19,9 +19,8 @@ const TICKET: Ticket = Ticket::new(0);
 fn store() -> MemoryStore {
     let mut config = MemoryStoreConfig::default();
     config.max_values = usize::MAX;
-    config.max_value_bytes = usize::MAX;
+    config.max_bytes = usize::MAX;
     config.max_providers = usize::MAX;
-    config.max_addr_bytes = usize::MAX;
     MemoryStore::new(config, [1; 32])
 }
 

@@ -81,37 +81,38 @@ fn values_are_bounded_in_number() {
 
 #[test]
 fn values_are_bounded_in_bytes_with_their_keys() {
-    let mut store = store(|config| (config.max_value_bytes, config.max_values) = (10_000, 1_000));
+    const ROOM: usize = 30 * 1_568;
+    let mut store = store(|config| (config.max_bytes, config.max_values) = (ROOM, 1_000));
     let key = |n: usize| format!("/v/{n:0>96}");
     let bytes = |store: &mut MemoryStore| -> usize {
         let size = |item: Item| match item {
-            Item::Value(record) => record.key.as_bytes().len() + record.value.len(),
+            Item::Value(record) => record.key.as_bytes().len() + record.value.len() + 568,
             _ => 0,
         };
         scanned(store).into_iter().map(size).sum()
     };
-    for n in 0..10 {
+    for n in 0..30 {
         store.put(NOW, value(&key(n), 901, NOW)).unwrap();
     }
-    assert_eq!(bytes(&mut store), 10_000, "a key of 99 bytes and a value of 901 are 1,000 bytes");
+    assert_eq!(bytes(&mut store), ROOM, "a key of 99 bytes and a value of 901 are 1,000 bytes, and 568 are stated");
     for n in 0..300 {
         let before = scanned(&mut store).len();
         let taken = store.put(NOW, value(&key(n), 901 + n % 2, NOW));
-        assert!(bytes(&mut store) <= 10_000, "not even one byte more");
+        assert!(bytes(&mut store) <= ROOM, "not even one byte more");
         assert!(taken.is_ok() || scanned(&mut store).len() == before, "a refused value evicts no record");
     }
     let kept = scanned(&mut store).len();
-    assert_eq!(store.put(NOW, value("too large for all", 10_000, NOW)).err(), Some(StoreError::Full));
+    assert_eq!(store.put(NOW, value("too large for all", ROOM - 568, NOW)).err(), Some(StoreError::Full));
     assert_eq!(scanned(&mut store).len(), kept);
     while store.expire(NOW + DAY, 99).unwrap() == 99 {}
     for n in 0..2_000 {
         let _ = store.put(NOW, value(&format!("small {n}"), 1, NOW));
-        assert!(bytes(&mut store) <= 10_000);
+        assert!(bytes(&mut store) <= ROOM);
     }
-    assert!(store.usage().values > 800, "{:?}", store.usage());
+    assert!(store.usage().values > 80, "{:?}", store.usage());
     // One large value evicts as many small expired ones as it needs, and no more.
-    assert!(store.put(NOW + DAY, value("large", 5_000, NOW + DAY)).is_ok());
-    assert!(store.usage().values >= 200, "{:?}", store.usage());
+    assert!(store.put(NOW + DAY, value("large", ROOM / 2, NOW + DAY)).is_ok());
+    assert!(store.usage().values >= 40, "{:?}", store.usage());
 }
 
 #[test]
@@ -255,13 +256,13 @@ fn addrs(store: &mut MemoryStore, key: &str) -> Vec<usize> {
 
 #[test]
 fn addresses_are_bounded_a_peer_and_in_all() {
-    let mut store = store(|config| config.max_addr_bytes = 40_000);
+    let mut store = store(|config| config.max_bytes = 40_000 + 13 * 1_080);
     store.add_provider(NOW, fat("first", 0, MAX_ADDRS)).unwrap();
     assert_eq!(addrs(&mut store, "first"), [3], "as many as one peer may have");
     for n in 1..100 {
         let _ = store.add_provider(NOW, fat(&n.to_string(), n, MAX_ADDRS));
         let all = (0..=n).flat_map(|n| of_peer(&mut store, n)).map(|record| record.provider.raw_addrs().count());
-        assert!(all.sum::<usize>() * 1_000 <= 40_000);
+        assert!(all.map(|addrs| 1_080 + addrs * 1_000).sum::<usize>() <= 40_000 + 13 * 1_080);
     }
     assert!((12..=13).contains(&store.usage().providers), "{:?}", store.usage());
     for n in 200..220 {
@@ -309,15 +310,31 @@ fn expired_providers_never_stand_in_the_way() {
 }
 
 #[test]
-fn a_flooded_default_store_stays_within_its_bound() {
+fn each_kind_may_take_all_that_the_other_leaves_and_always_half() {
     let mut store = MemoryStore::new(MemoryStoreConfig::default(), [1; 32]);
-    let bound = store.config().memory_bound();
-    assert_eq!(bound, 253 * 1024 * 1024, "the documentation says so");
-    for n in 0..140_000_u64 {
-        let _ = store.add_provider(NOW, announced(&n.to_string(), n, NOW));
-    }
+    assert_eq!(store.config().memory_bound(), 24 << 20, "the documentation says so");
+    let announce = |store: &mut MemoryStore, from: u64| {
+        for n in from..from + 40_000 {
+            let _ = store.add_provider(NOW, announced(&n.to_string(), n, NOW));
+        }
+        store.usage()
+    };
+    // A record with a peer and a key of its own and a short address costs 1,144 bytes.
+    let alone = announce(&mut store, 0).providers;
+    assert!((20_000..24_000).contains(&alone), "{alone}");
     for n in 0..40_000_u64 {
-        let _ = store.put(NOW, value(&format!("/v/{n}"), 8, NOW));
+        let _ = store.put(NOW, value(&format!("/v/{n}"), 200, NOW));
     }
-    assert_eq!((store.usage().values, store.usage().providers), (32_768, 131_072));
+    let (values, providers, half) = (store.usage().values, store.usage().providers, alone / 2);
+    assert!((half - 20..half + 20).contains(&providers), "{providers} of {alone} records");
+    let room = store.config().max_bytes / 2 / (568 + 208);
+    assert!((room - 20..room + 20).contains(&values), "{values} values in a room for {room}");
+    // Nor does the other kind come back over its half.
+    let after = announce(&mut store, 40_000);
+    assert!((half - 20..half + 20).contains(&after.providers) && after.values >= room - 20, "{after:?}");
+    while store.expire(NOW + DAY, 999).unwrap() == 999 {}
+    for n in 0..40_000_u64 {
+        let _ = store.put(NOW + DAY * 2, value(&format!("/v/{n}"), 200, NOW + DAY * 2));
+    }
+    assert!(store.usage().values > 2 * room - 40, "what is no longer taken is free again: {:?}", store.usage());
 }

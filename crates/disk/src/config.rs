@@ -87,7 +87,7 @@ impl DiskStoreConfig {
     /// Default for [`DiskStoreConfig::max_provider_bytes`]: 256 MiB. Source: 256 bytes for each of
     /// [`DEFAULT_MAX_PROVIDERS`](Self::DEFAULT_MAX_PROVIDERS): a key, an id and four addresses of 40 bytes.
     pub const DEFAULT_MAX_PROVIDER_BYTES: usize = 256 * 1024 * 1024;
-    /// Default for [`DiskStoreConfig::max_sequences`]. Source: as the memory store.
+    /// Default for [`DiskStoreConfig::max_sequences`]. Source: half the number of values.
     pub const DEFAULT_MAX_SEQUENCES: usize = 65_536;
     /// Default for [`DiskStoreConfig::cache_bytes`]: 16 MiB. Source: the answers for some 2,000 keys with all their
     /// providers.

@@ -445,8 +445,8 @@ pub struct LimitConfig {
     /// Maximum number of inbound requests of one peer that wait for the store; one more is reset. Default:
     /// [`DEFAULT_INBOUND_PER_PEER`](Self::DEFAULT_INBOUND_PER_PEER).
     pub inbound_per_peer: usize,
-    /// Maximum number of peers outside the routing table whose addresses are remembered; the oldest are forgotten
-    /// first. Default: [`DEFAULT_ADDRESS_BOOK`](Self::DEFAULT_ADDRESS_BOOK).
+    /// Maximum number of peers outside the routing table whose addresses are remembered, 2 KiB of each; the oldest are
+    /// forgotten first. Default: [`DEFAULT_ADDRESS_BOOK`](Self::DEFAULT_ADDRESS_BOOK).
     pub address_book: usize,
     /// Maximum number of peers whose failures are remembered; the one whose back-off ends soonest is forgotten first.
     /// Default: [`DEFAULT_BACK_OFFS`](Self::DEFAULT_BACK_OFFS).
@@ -488,9 +488,8 @@ impl LimitConfig {
     pub const DEFAULT_INBOUND: usize = 4_096;
     /// Default for [`LimitConfig::inbound_per_peer`]. Source: a peer has at most 32 streams, one request each.
     pub const DEFAULT_INBOUND_PER_PEER: usize = 64;
-    /// Default for [`LimitConfig::address_book`]. Source: with two addresses each this is 0.9 MB, and with the most and
-    /// longest that a contact holds ([`MAX_ADDRS`](super::MAX_ADDRS) of [`MAX_ADDR_LEN`](super::MAX_ADDR_LEN) bytes) 64
-    /// MiB.
+    /// Default for [`LimitConfig::address_book`]. Source: with two addresses each this is 0.9 MB, and with the 2 KiB of
+    /// addresses that are kept of a peer 8 MiB.
     pub const DEFAULT_ADDRESS_BOOK: usize = 4_096;
     /// Default for [`LimitConfig::back_offs`]. Source: as many as the address book remembers.
     pub const DEFAULT_BACK_OFFS: usize = 4_096;

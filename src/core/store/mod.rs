@@ -277,7 +277,7 @@ pub enum OpOutput {
 }
 
 /// Minimum time for which a sequence number is remembered after its value, while there is space for it (each store has
-/// a bound, 65,536 by default). Source: the lifetime of values, 48 h, after which every other holder has dropped the
+/// a bound: 16,384 in memory, 65,536 on the disk). Source: the lifetime of values, 48 h, after which every other holder has dropped the
 /// value too.
 pub const SEQUENCE_MEMORY: Duration = Duration::from_secs(48 * 3600);
 

@@ -25,6 +25,9 @@ pub(crate) use packed::Packed;
 pub(crate) const MAX_FIRST_HAND: usize = 8;
 /// Maximum number of addresses of a peer that are kept on the word of others: as many as are handed out.
 pub(crate) const MAX_HEARSAY: usize = MAX_FIRST_HAND;
+/// Maximum number of bytes of a peer's addresses, all of them together. Source: 128 bytes for each; the longest that are
+/// common, with the hashes of two certificates, have 130.
+pub(crate) const MAX_BYTES: usize = 2_048;
 /// Addresses that a peer states within this time are one list. Source: the swarm reports the addresses of one message
 /// one by one, within milliseconds; identify sends its next list after minutes, or when something changes.
 const LIST_TIME: Duration = Duration::from_secs(1);
@@ -82,7 +85,11 @@ impl Addresses {
     pub(crate) fn new(contact: &Arc<Contact>) -> Addresses {
         let note = AddrNote { rank: AddrRank::Former, trusted: false };
         let notes = SmallVec::from_elem(note, contact.raw_addrs().count());
-        Addresses { contact: Arc::clone(contact), notes, listed: None, reached: false }
+        let mut new = Addresses { contact: Arc::clone(contact), notes, listed: None, reached: false };
+        if contact.raw_addrs().map(<[u8]>::len).sum::<usize>() > MAX_BYTES {
+            new.set(new.noted(contact).collect());
+        }
+        new
     }
 
     /// All of them, in order.
@@ -229,7 +236,17 @@ impl Addresses {
         self.set(all);
     }
 
-    fn set(&mut self, all: Vec<(&[u8], AddrNote)>) {
+    /// Keeps those in this order that fit, and in any case the best trusted one.
+    fn set(&mut self, mut all: Vec<(&[u8], AddrNote)>) {
+        let best = all.iter().find(|(_, note)| note.trusted).map(|(addr, _)| *addr);
+        let mut room = MAX_BYTES - best.map_or(0, <[u8]>::len).min(MAX_BYTES);
+        all.retain(|(addr, _)| {
+            let fits = addr.len() <= room || Some(*addr) == best;
+            if fits && Some(*addr) != best {
+                room -= addr.len();
+            }
+            fits
+        });
         self.notes = all.iter().map(|(_, note)| *note).collect();
         self.contact = self.contact.readdressed(all.iter().map(|(addr, _)| *addr));
     }

@@ -100,6 +100,21 @@ fn where_it_was_reached_is_not_cut_whatever_it_says() {
     assert_eq!(ports(&addrs), [100, 101, 102, 103, 104, 105, 106, 7]);
 }
 
+/// Whoever says them: long addresses take no more than their bytes, and not the place of where the peer was reached.
+#[test]
+fn long_addresses_are_cut_by_their_bytes() {
+    let long = |port: u16| format!("/dns4/{}/tcp/{port}", "a".repeat(480));
+    let mut addrs = none();
+    addrs.add(Timestamp::ZERO, &at([7]), AddrSource::Connection, None);
+    addrs.on_connected();
+    addrs.add(Timestamp::ZERO, &of((1..=20).map(long)), AddrSource::Peer, None);
+    addrs.add(Timestamp::ZERO, &of((31..=50).map(long)), AddrSource::Hearsay, None);
+    let bytes = |addrs: &Addresses| addrs.contact().raw_addrs().map(<[u8]>::len).sum::<usize>();
+    assert!((MAX_BYTES - 500..=MAX_BYTES).contains(&bytes(&addrs)), "{}", bytes(&addrs));
+    assert_eq!(ports(&addrs), [1, 2, 3, 4, 7]);
+    assert!(bytes(&Addresses::new(&of((1..=20).map(long)))) <= MAX_BYTES);
+}
+
 #[test]
 fn all_of_its_addresses_replace_the_old_ones_and_none_replace_nothing() {
     let mut addrs = none();

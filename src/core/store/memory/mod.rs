@@ -20,6 +20,7 @@ use std::iter::Peekable;
 
 pub use config::MemoryStoreConfig;
 
+use self::config::{KEY_OVERHEAD, PEER_OVERHEAD, PROVIDER_OVERHEAD, VALUE_OVERHEAD};
 use self::own_items::OwnItems;
 use self::providers::ProviderTable;
 use self::seed::Seed;
@@ -38,7 +39,7 @@ use crate::core::time::Timestamp;
 /// Keeps records in memory, within the bounds of a [`MemoryStoreConfig`], until the process ends.
 ///
 /// Every operation ends at once, and none ever ends as `Failed`.
-/// With the default bounds, remote peers can make it hold at most 253 MiB, see [`MemoryStoreConfig::memory_bound`].
+/// With the default bounds, remote peers can make it hold at most 24 MiB, see [`MemoryStoreConfig::memory_bound`].
 ///
 /// # Eviction
 ///
@@ -47,13 +48,15 @@ use crate::core::time::Timestamp;
 /// refused with [`StoreError::Full`], which changes nothing. A new version of a stored record is always accepted; if it
 /// exceeds a bound, later writes make up for that.
 ///
-/// * **Values**: bounded in number, and in bytes with their keys.
-/// * **Provider records**: bounded in number, and in bytes of the addresses that they came with. All records of a peer
-///   are paid by the group from which the first of them came.
+/// * **Bytes**: one bound for values and provider records together, with what the store needs to find and to evict
+///   them. A full store evicts among the records of the kind that it was given, unless the other kind takes more than
+///   half: then it evicts of that one.
+/// * **Values** and **provider records**: bounded in number. All records of a peer are paid by the group from which the
+///   first of them came.
 /// * **Providers of one key**: one of the IP group with the most of them is evicted, where groups count, else a random
 ///   one, so that of n each is kept with probability
 ///   [`max_providers_per_key`](MemoryStoreConfig::max_providers_per_key) / n.
-/// * **Sequence numbers of expired values**: 65,536, of which those that end first are evicted first.
+/// * **Sequence numbers of expired values**: 16,384, of which those that end first are evicted first.
 ///
 /// Own records do not count and are never evicted. A value's length is bounded for them too.
 pub struct MemoryStore {
@@ -119,12 +122,34 @@ impl MemoryStore {
             let (by, near) = (self.seed.account(from.as_ref()), from.is_some_and(|from| from.near));
             let new = Cost::new(by, u32::try_from(bytes).unwrap_or(u32::MAX), now, near);
             self.last_expiry = self.last_expiry.max(judged.record.expires.unwrap_or_default());
-            self.values.keep(now, hash, judged.record, new, &mut self.over)?;
+            self.keep_remote(now, hash, judged.record, new)?;
             if let Some(old) = old {
                 self.own.take(hash, &old.key, None);
             }
         }
         Ok(OpOutput::Kept { superseded: judged.superseded })
+    }
+
+    /// Keeps a value of another peer. Provider records give way to it where they take more than their share.
+    fn keep_remote(&mut self, now: Timestamp, hash: u64, record: Record, new: Cost) -> Result<(), StoreError> {
+        let needed = new.bytes as usize + VALUE_OVERHEAD;
+        while !self.has_room(needed) && self.providers.expire(now, 1) > 0 {}
+        self.values.set_room(self.room_beside(self.providers.used()));
+        self.values.keep(now, hash, record, new, &mut self.over)?;
+        self.providers.set_room(self.room_beside(self.values.used()));
+        self.providers.shrink(now);
+        Ok(())
+    }
+
+    /// Whether there is room for this many bytes more, so that nothing has to be evicted.
+    fn has_room(&self, bytes: usize) -> bool {
+        let used = self.values.used().saturating_add(self.providers.used());
+        used.saturating_add(bytes as u64) <= self.config.max_bytes as u64
+    }
+
+    /// The bytes that one kind of records may take while the other takes these.
+    fn room_beside(&self, other: u64) -> u64 {
+        (self.config.max_bytes as u64).saturating_sub(other).max(self.config.share_of_each())
     }
 
     /// Removes a value but remembers its sequence number, since other nodes may hold copies.
@@ -155,7 +180,12 @@ impl MemoryStore {
         } else {
             let from = from.unwrap_or_else(|| Sender::new(peer));
             self.last_expiry = self.last_expiry.max(record.expires);
+            let needed = PROVIDER_OVERHEAD + KEY_OVERHEAD + PEER_OVERHEAD + self.config.max_addr_bytes_per_peer;
+            while !self.has_room(needed) && self.values.expire(now, 1, &mut self.over) > 0 {}
+            self.providers.set_room(self.room_beside(self.values.used()));
             self.providers.keep(now, hash, &record, of_peer, from.near, || self.seed.account(Some(&from)))?;
+            self.values.set_room(self.room_beside(self.providers.used()));
+            self.values.shrink(now, &mut self.over);
             self.own.take(hash, &key, Some(&peer));
         }
         Ok(OpOutput::Kept { superseded: false })

@@ -1,7 +1,7 @@
 //! The weights of accounts, and the order in which records are evicted.
 //!
-//! Knows: costs. Must not know: what a record is. The order is built for the first eviction and dropped once the store
-//! is half empty, so a store that is never full keeps only sums.
+//! Knows: costs. Must not know: what a record is. The order is built for the first eviction and dropped once the records
+//! take a quarter of what they may, so a store that is never full keeps only sums.
 //!
 //! Addresses are charged to the records that they came with, so that one rule is enough. *Dropped:* a share of a common
 //! space for addresses, which needs a second rule and two more orders.
@@ -15,11 +15,20 @@ use std::ops::Bound;
 
 use hashbrown::HashTable;
 
+use super::table::is_too_wide;
 use crate::core::store::eviction::{Account, Accounts, Cost, Ranked, Size};
 
 /// The accounts of one pool of records.
 pub(super) struct Ledger<Id> {
-    bound: Size,
+    max_records: u64,
+    /// The bytes that the pool may take now, which depends on what the other pool takes.
+    room: u64,
+    /// Fewer bytes than these never have to be evicted from.
+    least: u64,
+    /// Bytes that each record takes beside those of its cost.
+    overhead: u64,
+    /// Bytes that no record pays for alone, such as those of a key that several records share.
+    shared: u64,
     total: Size,
     weights: HashTable<(Account, u64)>,
     order: Option<Order<Id>>,
@@ -48,19 +57,40 @@ pub(super) trait Pool {
 pub(super) struct PoolAccounts<'a, P>(pub(super) &'a mut P);
 
 impl<Id: Copy + Ord + Default> Ledger<Id> {
-    pub(super) fn new(records: usize, bytes: usize) -> Ledger<Id> {
-        let bound = Size { records: records as u64, bytes: bytes as u64 };
-        Ledger { bound, total: Size::default(), weights: HashTable::new(), order: None }
+    /// For at most so many records, each with this overhead; `least` bytes are always theirs.
+    pub(super) fn new(records: usize, least: u64, overhead: usize) -> Ledger<Id> {
+        let (max_records, overhead) = (records as u64, overhead as u64);
+        let (weights, total) = (HashTable::new(), Size::default());
+        Ledger { max_records, room: least, least, overhead, shared: 0, total, weights, order: None }
+    }
+
+    /// Sets the bytes that all records may take from now on.
+    pub(super) fn set_room(&mut self, room: u64) {
+        self.room = room;
+    }
+
+    /// Sets the bytes that no record pays for alone.
+    pub(super) fn set_shared(&mut self, shared: u64) {
+        self.shared = shared;
     }
 
     pub(super) fn total(&self) -> Size {
         self.total
     }
 
+    /// The bytes that all records take.
+    pub(super) fn used(&self) -> u64 {
+        self.bytes_of(self.total).saturating_add(self.shared)
+    }
+
     pub(super) fn has_room(&self, more: Size, less: Size) -> bool {
         let fits = |kept: u64, more: u64, less: u64, bound| kept.saturating_add(more).saturating_sub(less) <= bound;
-        fits(self.total.records, more.records, less.records, self.bound.records)
-            && fits(self.total.bytes, more.bytes, less.bytes, self.bound.bytes)
+        fits(self.total.records, more.records, less.records, self.max_records)
+            && fits(self.used(), self.bytes_of(more), self.bytes_of(less), self.room)
+    }
+
+    fn bytes_of(&self, size: Size) -> u64 {
+        size.bytes.saturating_add(size.records.saturating_mul(self.overhead))
     }
 
     fn order(&self, records: Vec<Ranked<Id>>) -> Order<Id> {
@@ -87,6 +117,9 @@ impl<P: Pool> Accounts for PoolAccounts<'_, P> {
         entry.get_mut().1 = to;
         if to == 0 {
             entry.remove();
+            if is_too_wide(ledger.weights.capacity(), ledger.weights.len()) {
+                ledger.weights.shrink_to(0, |entry| hash_of(entry.0));
+            }
         }
         if let (Some(order), Some(parent)) = (&mut ledger.order, account.parent()) {
             order.accounts.remove(&(parent, from, account));
@@ -131,7 +164,7 @@ impl<P: Pool> Accounts for PoolAccounts<'_, P> {
         let bytes = |cost: Option<&Cost>| cost.map_or(0, |cost| u64::from(cost.bytes));
         ledger.total.records = ledger.total.records + u64::from(after.is_some()) - u64::from(before.is_some());
         ledger.total.bytes = ledger.total.bytes + bytes(after) - bytes(before);
-        if ledger.total.records < ledger.bound.records / 2 && ledger.total.bytes < ledger.bound.bytes / 2 {
+        if ledger.total.records < ledger.max_records / 2 && ledger.used() < ledger.least / 2 {
             ledger.order = None;
         }
         if let (Some(order), Some(rank)) = (&mut ledger.order, rank) {

@@ -17,7 +17,7 @@ impl<Id: Copy + Ord + Default + Debug> Ledger<Id> {
             }
         }
         assert_eq!((self.total, self.weights.iter().copied().collect()), (total, weights));
-        assert!(self.total.records <= self.bound.records && self.total.bytes <= self.bound.bytes);
+        assert!(self.total.records <= self.max_records && self.used() <= self.room);
         if let Some(order) = &self.order {
             let sound = self.order(records.to_vec());
             assert_eq!((&order.accounts, &order.records), (&sound.accounts, &sound.records));

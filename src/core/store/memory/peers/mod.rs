@@ -40,6 +40,10 @@ impl ProviderPeers {
         self.0.find(hash, id)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn get(&self, slot: Slot) -> Option<&ProviderPeer> {
         self.0.get(slot)
     }

@@ -1,13 +1,18 @@
 //! The provider records of other peers, by key. A record names its peer by a slot of four bytes.
 //!
-//! Knows: the bounds of provider records. Must not know: values or own records.
+//! A key that several records share, and a peer that provides several keys, count once. So a record that is evicted may
+//! free more than it pays for, and a new one with a key and a peer of its own may evict up to eight small ones, which
+//! leave room for as many.
+//!
+//! Knows: the bounds of provider records, and the room that the store leaves for them. Must not know: values or own
+//! records.
 
 #[cfg(test)]
 mod tests;
 
 use libp2p_identity::PeerId;
 
-use super::config::MemoryStoreConfig;
+use super::config::{KEY_OVERHEAD, MemoryStoreConfig, PEER_OVERHEAD, PROVIDER_OVERHEAD};
 use super::ledger::{Ledger, Pool, PoolAccounts};
 use super::peers::{ProviderPeers, affordable};
 use super::seed::Since;
@@ -16,6 +21,9 @@ use crate::core::record::{ProviderRecord, RecordKey};
 use crate::core::store::StoreError;
 use crate::core::store::eviction::{Account, Cost, Ranked, Size, Wanted, one_too_many, update_accounts, victims};
 use crate::core::time::Timestamp;
+
+/// Maximum number of entries for which a key has space without need. Source: 80 bytes, little beside a key's own cost.
+pub(super) const SPARE_ENTRIES: usize = 4;
 
 pub(super) struct ProviderTable {
     keys: Table<ProvidedKey>,
@@ -50,9 +58,35 @@ impl ProviderTable {
         ProviderTable {
             keys: Table::new(),
             peers: ProviderPeers::new(),
-            ledger: Ledger::new(config.max_providers, config.max_addr_bytes),
+            ledger: Ledger::new(config.max_providers, config.share_of_each(), PROVIDER_OVERHEAD),
             max_per_key: config.max_providers_per_key,
             max_addr_bytes: config.max_addr_bytes_per_peer,
+        }
+    }
+
+    /// Sets the bytes that all provider records may take.
+    pub(super) fn set_room(&mut self, bytes: u64) {
+        self.ledger.set_room(bytes);
+    }
+
+    /// The bytes that all provider records take, with their keys and peers.
+    pub(super) fn used(&self) -> u64 {
+        self.ledger.used()
+    }
+
+    /// Evicts records until they take no more bytes than they may.
+    pub(super) fn shrink(&mut self, now: Timestamp) {
+        while !self.ledger.has_room(Size::default(), Size::default()) {
+            let Ok(Some(goes)) = victims(&mut PoolAccounts(self), now, Wanted::Less) else { return };
+            if goes.is_empty() {
+                return;
+            }
+            for id in goes {
+                if self.ledger.has_room(Size::default(), Size::default()) {
+                    return;
+                }
+                self.remove(id);
+            }
         }
     }
 
@@ -82,8 +116,15 @@ impl ProviderTable {
         let (id, name) = (record.provider.peer(), record.key.as_bytes());
         let (count, addr_bytes) = affordable(record.provider.raw_addrs(), self.max_addr_bytes);
         let size = Size { records: 1, bytes: addr_bytes.into() };
-        while !self.ledger.has_room(size, Size::default()) && self.expire(now, 1) > 0 {}
-        let (key, peer) = (self.keys.find(hash, name), self.peers.find(of_peer, id));
+        let (key, peer) = loop {
+            let (key, peer) = (self.keys.find(hash, name), self.peers.find(of_peer, id));
+            self.count_shared(key.is_none(), peer.is_none());
+            let has_room = self.ledger.has_room(size, Size::default());
+            self.count_shared(false, false);
+            if has_room || self.expire(now, 1) == 0 {
+                break (key, peer);
+            }
+        };
         let account = peer.and_then(|peer| self.peers.get(peer)).map_or_else(account, |peer| peer.account);
         let known = key.zip(peer).and_then(|id| self.ranked(id));
         let after = match &known {
@@ -99,7 +140,9 @@ impl ProviderTable {
             Some(known) => Wanted::Update(known.id, &known.cost, &after),
             None => Wanted::New(rank, &after),
         };
+        self.count_shared(key.is_none(), peer.is_none());
         let Ok(goes) = victims(&mut PoolAccounts(self), now, wanted);
+        self.count_shared(false, false);
         let goes = goes.ok_or(StoreError::Full)?.into_iter().chain(gives_way.map(|record| record.id));
         for id in goes {
             self.remove(id);
@@ -113,6 +156,7 @@ impl ProviderTable {
             self.peers.add_record(peer, after.bytes);
             self.peers.drop_record(peer, known.cost.bytes);
         }
+        self.count_shared(false, false);
         let Ok(()) =
             update_accounts(&mut PoolAccounts(self), (key, peer), known.map(|known| known.cost).as_ref(), Some(&after));
         self.peers.take_addrs(peer, record.provider.raw_addrs().take(count), addr_bytes, record.addrs_expire);
@@ -155,6 +199,13 @@ impl ProviderTable {
 
     pub(super) fn len(&self) -> usize {
         self.ledger.total().records as usize
+    }
+
+    /// Counts the keys and the peers, with a new one of each that needs room.
+    fn count_shared(&mut self, new_key: bool, new_peer: bool) {
+        let keys = (self.keys.len() + usize::from(new_key)) as u64 * KEY_OVERHEAD as u64;
+        let peers = (self.peers.len() + usize::from(new_peer)) as u64 * PEER_OVERHEAD as u64;
+        self.ledger.set_shared(keys + peers);
     }
 
     /// The provider of a key to evict if there is one too many with the new one; an error if it is the new one.
@@ -201,8 +252,8 @@ impl ProviderTable {
         };
         self.keys.change(key, |provided| {
             if provided.entries.len() == provided.entries.capacity() {
-                // Grows by at most four: doubling would waste as much memory as most of the records take.
-                provided.entries.reserve_exact(provided.entries.len().clamp(1, 4));
+                // Doubling would waste as much memory as most of the records take.
+                provided.entries.reserve_exact(provided.entries.len().clamp(1, SPARE_ENTRIES));
             }
             provided.entries.push(entry);
         });
@@ -225,12 +276,16 @@ impl ProviderTable {
         let Ok(()) = update_accounts(&mut PoolAccounts(self), record.id, Some(&record.cost), None);
         let left = self.keys.change(key, |provided| {
             provided.entries.retain(|entry| entry.peer != peer);
+            if provided.entries.capacity() > provided.entries.len() + SPARE_ENTRIES {
+                provided.entries.shrink_to_fit();
+            }
             provided.entries.len()
         });
         if left == Some(0) {
             self.keys.remove(key);
         }
         self.peers.drop_record(peer, record.cost.bytes);
+        self.count_shared(false, false);
     }
 }
 

@@ -17,6 +17,9 @@ impl ProviderTable {
         }
         self.peers.assert_sound(&of_peers);
         self.ledger.assert_sound(&self.all());
+        let shared = self.keys.len() * KEY_OVERHEAD + self.peers.len() * PEER_OVERHEAD;
+        let records = self.all().into_iter().map(|record| PROVIDER_OVERHEAD as u64 + u64::from(record.cost.bytes));
+        assert_eq!(self.used(), shared as u64 + records.sum::<u64>());
     }
 
     pub(in super::super) fn assert_empty(&self) {

@@ -1,7 +1,7 @@
 //! Rows in a slab, found by a hash and read in order of their places or of their expiry.
 //!
 //! Knows: slots, and what the [`Row`] trait tells. Must not know: what a row is. A slot has four bytes and only the
-//! first 64 bits of a place are kept, so an entry of an order has twelve bytes.
+//! first 64 bits of a place are kept, so an entry of an order has sixteen bytes.
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +18,9 @@ pub(super) type Slot = u32;
 
 /// Rows that may wait to be sorted in a table of any size. Source: sorting them takes a tenth of a millisecond.
 const MIN_UNPLACED: usize = 1_024;
+
+/// Minimum number of rows for which a table grows at once. Source: a small table doubles.
+const MIN_GROWTH: usize = 16;
 
 /// The rows that a table keeps.
 pub(super) trait Row {
@@ -67,6 +70,10 @@ impl<R: Row> Table<R> {
         }
         self.ends.extend(row.expires().map(|at| (at, slot)));
         let half = row.hash() as u32;
+        if self.slab.len() == self.slab.capacity() {
+            // By a quarter, since twice as much would be a sixth of all that a value takes.
+            self.slab.reserve_exact((self.slab.len() / 4).max(MIN_GROWTH));
+        }
         self.slab.insert(row);
         self.index.insert_unique(spread(half), (half, slot), |(half, _)| spread(*half));
         // Sorting in half as many rows as are in order costs a constant for each row, and bounds the work of a scan.
@@ -115,6 +122,12 @@ impl<R: Row> Table<R> {
         if let Ok(entry) = self.index.find_entry(spread(row.hash() as u32), |(_, other)| *other == slot) {
             entry.remove();
         }
+        if self.slab.is_empty() && self.slab.capacity() > MIN_UNPLACED {
+            self.slab = Slab::new();
+        }
+        if is_too_wide(self.index.capacity(), self.index.len()) {
+            self.index.shrink_to(0, |(half, _)| spread(*half));
+        }
         Some(row)
     }
 
@@ -140,6 +153,11 @@ impl<R: Row> Table<R> {
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
+}
+
+/// Whether a hash table has room for four times as many entries as it has, so that it gives memory back.
+pub(super) fn is_too_wide(capacity: usize, len: usize) -> bool {
+    capacity > 4 * len + MIN_UNPLACED
 }
 
 /// The place of a row in the index.

@@ -1,6 +1,6 @@
 //! The values of other peers.
 //!
-//! Knows: the bounds of values. Must not know: provider records, own values, or who may replace what.
+//! Knows: the bounds of values, and the room that the store leaves for them. Must not know: provider records, own values, or who may replace what.
 
 #[cfg(test)]
 mod tests;
@@ -8,7 +8,7 @@ mod tests;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::config::MemoryStoreConfig;
+use super::config::{MemoryStoreConfig, VALUE_OVERHEAD};
 use super::ledger::{Ledger, Pool, PoolAccounts};
 use super::seed::Since;
 use super::sequences::Sequences;
@@ -56,7 +56,31 @@ struct Rare {
 
 impl ValueTable {
     pub(super) fn new(config: &MemoryStoreConfig) -> ValueTable {
-        ValueTable { table: Table::new(), ledger: Ledger::new(config.max_values, config.max_value_bytes) }
+        let ledger = Ledger::new(config.max_values, config.share_of_each(), VALUE_OVERHEAD);
+        ValueTable { table: Table::new(), ledger }
+    }
+
+    /// Sets the bytes that all values may take.
+    pub(super) fn set_room(&mut self, bytes: u64) {
+        self.ledger.set_room(bytes);
+    }
+
+    /// The bytes that all values take.
+    pub(super) fn used(&self) -> u64 {
+        self.ledger.used()
+    }
+
+    /// Evicts values until they take no more bytes than they may.
+    pub(super) fn shrink(&mut self, now: Timestamp, over: &mut Sequences) {
+        while !self.ledger.has_room(Size::default(), Size::default()) {
+            let Ok(Some(goes)) = victims(&mut PoolAccounts(self), now, Wanted::Less) else { return };
+            if goes.is_empty() {
+                return;
+            }
+            for slot in goes {
+                self.remove(slot, Some(over));
+            }
+        }
     }
 
     pub(super) fn has(&self, hash: u64, key: &RecordKey) -> bool {
