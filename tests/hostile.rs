@@ -4,6 +4,8 @@
 
 #[path = "hostile/answers.rs"]
 mod answers;
+#[path = "hostile/attacks.rs"]
+mod attacks;
 #[path = "hostile/costs.rs"]
 mod costs;
 #[path = "hostile/dead.rs"]

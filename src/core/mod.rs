@@ -62,6 +62,8 @@ pub use ip_group::AsnTable;
 pub use key::{Distance, Key};
 pub use message::{DialCause, Kind, Misbehaviour, Request, RequestError, Response, Unreachable, Value};
 pub use peers::PeerFilter;
+#[cfg(feature = "libp2p")]
+pub(crate) use peers::{Origin, Share};
 pub use query::QuerySnapshot;
 pub use quorum::Quorum;
 pub use record::{ProviderRecord, Record, RecordKey};

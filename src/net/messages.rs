@@ -2,6 +2,7 @@
 //!
 //! Knows: requests and their ids. Must not know: connections or streams.
 
+use super::stream::Turn;
 use crate::core::{InboundId, Misbehaviour, Mode, Reply, Request, RequestError, RequestId, Response};
 
 /// From the behaviour to the handler of a connection.
@@ -25,8 +26,8 @@ pub enum ToHandler {
 #[non_exhaustive]
 pub enum FromHandler {
     /// The peer sent a request. Ends in one [`ToHandler::Reply`], unless [`FromHandler::RequestGone`] comes first or
-    /// the connection closes. The upper 32 bits of the id are the connection's number.
-    Request { id: InboundId, request: Request },
+    /// the connection closes. The upper 32 bits of the id are the connection's number. Its turn ends once the core has it.
+    Request { id: InboundId, request: Request, turn: Turn },
     /// The stream of an inbound request closed before the reply.
     RequestGone { id: InboundId },
     /// The peer sent bytes that are no request, and its stream was reset.

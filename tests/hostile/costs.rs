@@ -204,26 +204,70 @@ async fn a_flood_of_put_value() {
 /// is served, and the node holds little.
 async fn flood(server: &mut Server, total: usize, ask: impl Fn(usize) -> Request + Send + Sync + 'static) {
     let base = server.bytes().await;
-    let (ask, ended) = (Arc::new(ask), Arc::new(AtomicUsize::new(0)));
-    let mut floods = Tasks(Vec::new());
-    for _ in 0..8 {
-        let caller = Arc::new(server.caller().await);
-        for _ in 0..STREAMS {
-            let (caller, peer, ask, ended) = (Arc::clone(&caller), server.peer, Arc::clone(&ask), Arc::clone(&ended));
-            floods.0.push(tokio::spawn(async move {
-                // A refused request resets its stream.
-                while let Some(mut stream) = caller.open(peer).await {
-                    while write(&mut stream, &request(&ask(ended.fetch_add(1, Ordering::Relaxed)))).await
-                        && read(&mut stream).await.is_some()
-                    {}
-                }
-            }));
-        }
-    }
+    let ended = Arc::new(AtomicUsize::new(0));
+    let _floods = floods(server, 8, &ended, ask).await;
     is_served(server).await;
     let most = server.most_above(base, |_| ended.load(Ordering::Relaxed) < total).await;
     println!("{most} bytes");
     assert!(most <= 8 * MIB, "{most}");
+}
+
+/// Connections that ask on 32 streams each, one request after another, and count those that have ended.
+async fn floods(
+    server: &Server,
+    connections: usize,
+    ended: &Arc<AtomicUsize>,
+    ask: impl Fn(usize) -> Request + Send + Sync + 'static,
+) -> Tasks {
+    let (sent, mut floods) = (AtomicUsize::new(0), Tasks(Vec::new()));
+    let ask = Arc::new(move || request(&ask(sent.fetch_add(1, Ordering::Relaxed))));
+    for _ in 0..connections {
+        let caller = Arc::new(server.caller().await);
+        for _ in 0..STREAMS {
+            let (caller, peer, ask, ended) = (Arc::clone(&caller), server.peer, Arc::clone(&ask), Arc::clone(ended));
+            floods.0.push(tokio::spawn(async move {
+                // A refused request resets its stream.
+                while let Some(mut stream) = caller.open(peer).await {
+                    while write(&mut stream, &ask()).await && read(&mut stream).await.is_some() {
+                        ended.fetch_add(1, Ordering::Relaxed);
+                    }
+                    ended.fetch_add(1, Ordering::Relaxed);
+                }
+            }));
+        }
+    }
+    floods
+}
+
+/// A peer that asks now and then waits for few of the requests that others have waiting, and not for all of them. The
+/// measure is how many of those are answered meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_asks_seldom_comes_before_those_that_ask_all_the_time() {
+    const CONNECTIONS: usize = 20;
+    let server = Server::start().await;
+    let ended = Arc::new(AtomicUsize::new(0));
+    let find = || Request::FindNode { key: b"key".as_slice().into() };
+    let _floods = floods(&server, CONNECTIONS, &ended, move |_| find()).await;
+    let meanwhile = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let honest = server.caller().await;
+            let mut stream = honest.open(server.peer).await.unwrap();
+            let mut meanwhile = Vec::new();
+            for _ in 0..100 {
+                let before = ended.load(Ordering::Relaxed);
+                assert!(write(&mut stream, &find_node()).await);
+                assert!(soon(read(&mut stream)).await.is_some());
+                meanwhile.push(ended.load(Ordering::Relaxed) - before);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            meanwhile.sort();
+            meanwhile[meanwhile.len() / 2]
+        })
+    });
+    let meanwhile = meanwhile.await.unwrap();
+    println!("{meanwhile} requests of {} that wait", CONNECTIONS * STREAMS);
+    assert!(meanwhile <= CONNECTIONS * STREAMS / 4, "{meanwhile}");
 }
 
 /// What ended peers made the node hold is freed.

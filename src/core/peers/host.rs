@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use multiaddr::Protocol;
 
+#[cfg(feature = "libp2p")]
+use crate::core::ip_group::AsnTable;
 use crate::core::ip_group::{IpGroup, RawHost};
 use crate::core::key::Key;
 
@@ -53,9 +55,18 @@ pub(crate) struct Origin {
     pub(crate) host: Option<Host>,
 }
 
+/// What counts as one origin: a group or, where groups do not count, a host.
+pub(crate) type Share = (Option<IpGroup>, Option<Host>);
+
 impl Origin {
+    /// The other end of a connection. Hosts of the same machine and of private networks have no group.
+    #[cfg(feature = "libp2p")]
+    pub(crate) fn of_remote(addr: &[u8], asns: Option<&AsnTable>) -> Origin {
+        Origin { group: IpGroup::of_remote_addr(addr, asns), host: Host::of(addr) }
+    }
+
     /// What counts as one: the group or, where groups do not count, the host.
-    pub(crate) fn share(self) -> (Option<IpGroup>, Option<Host>) {
+    pub(crate) fn share(self) -> Share {
         (self.group, if self.group.is_some() { None } else { self.host })
     }
 }

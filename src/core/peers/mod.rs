@@ -37,6 +37,8 @@ pub(crate) use addresses::{AddrSource, MAX_FIRST_HAND};
 use back_off::BackOffs;
 pub(crate) use back_off::FailedRequest;
 use dials::DialHistory;
+#[cfg(feature = "libp2p")]
+pub(crate) use host::Share;
 pub(crate) use host::{Host, Origin};
 
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{ConnectionId, ToSwarm};
 
 use super::{Behaviour, notify};
-use crate::core::{AddressPolicy, Contact, DialCause, Input, Mode};
+use crate::core::{AddressPolicy, Contact, DialCause, Input, Mode, Origin};
 use crate::net::dialer;
 use crate::net::handler::Handler;
 use crate::net::messages::ToHandler;
@@ -149,7 +149,9 @@ impl Behaviour {
     pub(super) fn handler(&mut self, peer: PeerId, remote: &Multiaddr) -> Handler {
         self.next_handler = self.next_handler.wrapping_add(1);
         let mode = if self.is_of_network(remote) { self.mode.current() } else { Mode::Client };
-        Handler::new(peer, Arc::clone(&self.stream_config), mode, self.next_handler, Arc::clone(&self.streams))
+        let asns = self.config.routing.diversity.as_ref().and_then(|diversity| diversity.asns.as_deref());
+        let place = Origin::of_remote(remote.as_ref(), asns).share();
+        Handler::new(peer, Arc::clone(&self.stream_config), mode, self.next_handler, place, Arc::clone(&self.streams))
     }
 }
 

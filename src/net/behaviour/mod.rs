@@ -516,7 +516,7 @@ impl NetworkBehaviour for Behaviour {
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: FromHandler) {
         self.on_event();
         match event {
-            FromHandler::Request { id, request } => {
+            FromHandler::Request { id, request, turn: _turn } => {
                 self.pending_inbound.on_request(connection, id);
                 self.input(Input::Request { from: peer, id, request });
             }

@@ -8,6 +8,7 @@ use libp2p_swarm::behaviour::{AddressChange, ConnectionClosed, ConnectionEstabli
 
 use super::*;
 use crate::core::{AddressPolicy, RequestId};
+use crate::net::stream::Turn;
 
 const NAME: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
 const LOCAL: &str = "/ip4/192.168.0.7/tcp/1";
@@ -134,7 +135,9 @@ fn a_connection_that_moves_out_of_the_local_network_is_no_longer_used() {
     stage.established(id(1), LOCAL);
     stage.says(id(1), FromHandler::Serves(true));
     let request = crate::core::Request::Ping;
-    stage.says(id(1), FromHandler::Request { id: InboundId::new(9), request });
+    stage.behaviour.streams.turns.join(1, Default::default());
+    let turn = Turn::take(&stage.behaviour.streams.turns, 1, Waker::noop()).unwrap();
+    stage.says(id(1), FromHandler::Request { id: InboundId::new(9), request, turn });
     stage.moved(id(1), LOCAL, AFAR);
     assert!(!stage.behaviour.dialer.is_connected(&stage.peer));
     assert_eq!(stage.modes, [(id(1), Mode::Client)]);

@@ -19,7 +19,7 @@ use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, StreamProtocol, Su
 use super::messages::{FromHandler, ToHandler};
 use super::stream::{InboundPool, OutboundPool, ProtocolNames, StreamConfig, StreamCounts};
 use super::timer::{Deadline, PollClock, Timer};
-use crate::core::{Mode, RequestError};
+use crate::core::{Mode, RequestError, Share};
 
 /// Time for which a connection is kept after its last request. Source: requests to a peer come in bursts, and the swarm
 /// sets a timer, and drops it again, each time that a connection becomes idle: that costs more than a request.
@@ -49,12 +49,13 @@ impl Handler {
         config: Arc<StreamConfig>,
         mode: Mode,
         number: u32,
+        place: Share,
         counts: Arc<StreamCounts>,
     ) -> Handler {
         Handler {
             mode,
             outbound: OutboundPool::new(peer, config.clone(), Arc::clone(&counts)),
-            inbound: InboundPool::new(peer, config.clone(), number, counts),
+            inbound: InboundPool::new(peer, config.clone(), number, place, counts),
             serves: PeerServes::default(),
             timer: Timer::default(),
             kept: None,
@@ -74,11 +75,11 @@ impl Handler {
         }
     }
 
-    fn next_event(&mut self) -> Option<FromHandler> {
+    fn next_event(&mut self, cx: &Context<'_>) -> Option<FromHandler> {
         if let Some(yes) = self.serves.next_change() {
             return Some(FromHandler::Serves(yes));
         }
-        let Some(event) = self.outbound.next_event() else { return self.inbound.next_event() };
+        let Some(event) = self.outbound.next_event() else { return self.inbound.next_event(cx) };
         match &event {
             FromHandler::Response { result: Ok(_), .. } => self.serves.on_answer(),
             FromHandler::Response { result: Err(RequestError::Unsupported), .. } => self.serves.on_unsupported(),
@@ -144,7 +145,7 @@ impl ConnectionHandler for Handler {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<ProtocolNames, (), FromHandler>> {
-        if let Some(event) = self.next_event() {
+        if let Some(event) = self.next_event(cx) {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }
         let mut clock = PollClock::default();
@@ -157,7 +158,7 @@ impl ConnectionHandler for Handler {
             let protocol = SubstreamProtocol::new(names, ()).with_timeout(self.config.open_timeout);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
-        match self.next_event() {
+        match self.next_event(cx) {
             Some(event) => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event)),
             None => Poll::Pending,
         }

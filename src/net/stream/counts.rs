@@ -1,10 +1,12 @@
-//! Numbers of streams, and bytes of requests, of all connections together.
+//! Numbers of streams, bytes of requests and turns of all connections together.
 //!
 //! Knows: counters that connections share. Must not know: any stream.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::inbound_bytes::InboundBytes;
+use super::turns::Turns;
 
 /// Counters that the connections increment, each in its own task, and the behaviour reads.
 #[derive(Debug, Default)]
@@ -14,6 +16,7 @@ pub(crate) struct StreamCounts {
     pub(crate) outbound: StreamCount,
     pub(crate) reused: StreamCount,
     pub(crate) inbound_bytes: InboundBytes,
+    pub(crate) turns: Arc<Turns>,
 }
 
 #[derive(Debug, Default)]

@@ -12,7 +12,8 @@ use libp2p_swarm::Stream;
 use super::config::StreamConfig;
 use super::counts::StreamCounts;
 use super::inbound::InboundStream;
-use crate::core::{InboundId, Reply};
+use super::turns::Turn;
+use crate::core::{InboundId, Reply, Request, Share};
 use crate::net::messages::FromHandler;
 use crate::net::timer::PollClock;
 
@@ -28,6 +29,10 @@ pub(crate) struct InboundPool {
     next: u32,
     /// In the order in which they were opened or became idle, the longest idle first.
     streams: VecDeque<InboundStream>,
+    /// The requests that have not had their turn.
+    requests: VecDeque<(InboundId, Request)>,
+    /// Whether it is in line for a turn.
+    in_line: bool,
     events: VecDeque<FromHandler>,
     /// Whether it has told the others that it holds bytes of unfinished requests.
     holds: bool,
@@ -38,10 +43,22 @@ impl InboundPool {
         peer: PeerId,
         config: Arc<StreamConfig>,
         connection: u32,
+        place: Share,
         counts: Arc<StreamCounts>,
     ) -> InboundPool {
-        let (streams, events) = (VecDeque::new(), VecDeque::new());
-        InboundPool { config, counts, peer, connection, next: 0, streams, events, holds: false }
+        counts.turns.join(connection, place);
+        InboundPool {
+            config,
+            counts,
+            peer,
+            connection,
+            next: 0,
+            streams: VecDeque::new(),
+            requests: VecDeque::new(),
+            in_line: false,
+            events: VecDeque::new(),
+            holds: false,
+        }
     }
 
     /// The peer opened a stream. At the limit it replaces the longest idle one; if none is idle, the new one is reset.
@@ -70,8 +87,8 @@ impl InboundPool {
     /// Resets all streams.
     pub(crate) fn reset(&mut self) {
         self.events.retain(|event| matches!(event, FromHandler::RequestGone { .. } | FromHandler::Misbehaved(_)));
-        let pending = self.streams.drain(..).filter_map(|stream| stream.pending());
-        self.events.extend(pending.map(|id| FromHandler::RequestGone { id }));
+        let pending: Vec<_> = self.streams.drain(..).filter_map(|stream| stream.pending()).collect();
+        pending.into_iter().for_each(|id| self.request_gone(id));
     }
 
     /// Whether the connection must stay open.
@@ -79,9 +96,30 @@ impl InboundPool {
         !self.events.is_empty() || self.streams.iter().any(InboundStream::is_busy)
     }
 
-    /// The next request, or the end of one.
-    pub(crate) fn next_event(&mut self) -> Option<FromHandler> {
-        self.events.pop_front()
+    /// The next request whose turn it is, or the end of one.
+    pub(crate) fn next_event(&mut self, cx: &Context<'_>) -> Option<FromHandler> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        if self.requests.is_empty() {
+            if std::mem::take(&mut self.in_line) {
+                self.counts.turns.give_up(self.connection);
+            }
+            return None;
+        }
+        let turn = Turn::take(&self.counts.turns, self.connection, cx.waker());
+        self.in_line = turn.is_none();
+        let turn = turn?;
+        let (id, request) = self.requests.pop_front()?;
+        Some(FromHandler::Request { id, request, turn })
+    }
+
+    /// A request that the core knows is gone, or one that has not had its turn.
+    fn request_gone(&mut self, id: InboundId) {
+        match self.requests.iter().position(|(waiting, _)| *waiting == id) {
+            Some(index) => _ = self.requests.remove(index),
+            None => self.events.push_back(FromHandler::RequestGone { id }),
+        }
     }
 
     /// Polls all streams.
@@ -102,7 +140,7 @@ impl InboundPool {
                     let id = InboundId::new(u64::from(self.connection) << 32 | u64::from(self.next));
                     self.next = self.next.wrapping_add(1);
                     stream.wait(id, request.kind());
-                    self.events.push_back(FromHandler::Request { id, request });
+                    self.requests.push_back((id, request));
                     // The index stays: the stream must be polled again, to be woken when it breaks.
                 }
                 Poll::Pending => index += 1,
@@ -144,13 +182,14 @@ impl InboundPool {
 
     fn drop_stream(&mut self, index: usize) {
         if let Some(id) = self.streams.remove(index).and_then(|stream| stream.pending()) {
-            self.events.push_back(FromHandler::RequestGone { id });
+            self.request_gone(id);
         }
     }
 }
 
 impl Drop for InboundPool {
     fn drop(&mut self) {
+        self.counts.turns.leave(self.connection);
         self.counts.inbound_bytes.release(self.connection);
     }
 }

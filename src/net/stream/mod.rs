@@ -25,6 +25,7 @@ mod inbound_bytes;
 mod inbound_pool;
 mod outbound;
 mod outbound_pool;
+mod turns;
 mod upgrade;
 
 pub use config::StreamConfig;
@@ -32,4 +33,5 @@ pub(crate) use config::within_max_time;
 pub(crate) use counts::StreamCounts;
 pub(crate) use inbound_pool::InboundPool;
 pub(crate) use outbound_pool::OutboundPool;
+pub(crate) use turns::Turn;
 pub(crate) use upgrade::ProtocolNames;

@@ -26,7 +26,7 @@ use libp2p_swarm_test::SwarmExt as _;
 use tokio::sync::mpsc;
 
 use super::super::Handler;
-use crate::core::{InboundId, Misbehaviour, Mode, Reply, Request, RequestError, RequestId, Response};
+use crate::core::{InboundId, Misbehaviour, Mode, Reply, Request, RequestError, RequestId, Response, Share};
 use crate::net::messages::{FromHandler, ToHandler};
 use crate::net::stream::{ProtocolNames, StreamConfig};
 use crate::wire;
@@ -116,7 +116,7 @@ impl Side {
 
     pub(super) async fn request(&mut self) -> (InboundId, Request) {
         match self.heard().await {
-            Heard::Handler(FromHandler::Request { id, request }) => (id, request),
+            Heard::Handler(FromHandler::Request { id, request, .. }) => (id, request),
             other => panic!("expected a request: {other:?}"),
         }
     }
@@ -352,9 +352,10 @@ struct RigHandler {
 impl RigHandler {
     fn new(peer: PeerId, part: &Part) -> RigHandler {
         let (node, raw) = match part {
-            Part::Node(config) => {
-                (Some(Handler::new(peer, config.clone(), Mode::Server, 7, Arc::default())), config.clone())
-            }
+            Part::Node(config) => (
+                Some(Handler::new(peer, config.clone(), Mode::Server, 7, Share::default(), Arc::default())),
+                config.clone(),
+            ),
             Part::Raw(config) => (None, config.clone()),
         };
         RigHandler { node, raw, reports: VecDeque::new(), opens: 0, heard: VecDeque::new() }
