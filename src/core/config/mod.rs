@@ -439,7 +439,8 @@ pub struct LimitConfig {
     /// queue. The node begins with 64. While it and its peers keep up it raises that number up to this limit; otherwise
     /// it lowers it, down to α. Default: [`DEFAULT_REQUESTS`](Self::DEFAULT_REQUESTS).
     pub requests: usize,
-    /// Maximum number of inbound requests that wait for the store; one more is reset. Default:
+    /// Maximum number of inbound requests that wait for the store; one more is reset. An IP group, or a peer where
+    /// groups do not count, may have as many of them as there are places left, so one alone takes half. Default:
     /// [`DEFAULT_INBOUND`](Self::DEFAULT_INBOUND).
     pub inbound: usize,
     /// Maximum number of inbound requests of one peer that wait for the store; one more is reset. Default:
@@ -483,8 +484,8 @@ impl LimitConfig {
     /// Default for [`LimitConfig::requests`]. Source: 512 answers per round trip of 100 ms are more than one core
     /// handles.
     pub const DEFAULT_REQUESTS: usize = 512;
-    /// Default for [`LimitConfig::inbound`]. Source: 64 peers would have to use up their share
-    /// ([`DEFAULT_INBOUND_PER_PEER`](Self::DEFAULT_INBOUND_PER_PEER)) before others are turned away.
+    /// Default for [`LimitConfig::inbound`]. Source: 64 peers with a full share
+    /// ([`DEFAULT_INBOUND_PER_PEER`](Self::DEFAULT_INBOUND_PER_PEER)).
     pub const DEFAULT_INBOUND: usize = 4_096;
     /// Default for [`LimitConfig::inbound_per_peer`]. Source: a peer has at most 32 streams, one request each.
     pub const DEFAULT_INBOUND_PER_PEER: usize = 64;

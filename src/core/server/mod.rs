@@ -19,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use super::config::{DhtConfig, MAX_KEY_LEN, MAX_PROVIDER_KEY_LEN};
 use super::contact::Contact;
 use super::io::{Event, InboundId, Refusal, Reply};
+use super::ip_group::IpGroup;
 use super::key::Key;
 use super::message::{Misbehaviour, Request, Response, Value};
 use super::peers::Peers;
@@ -60,10 +61,14 @@ impl Served {
     }
 }
 
+/// The number of a peer's IP group, or the peer where groups do not count.
+type Group = Result<u64, PeerId>;
+
 /// A request that waits for the store.
 #[derive(Debug)]
 struct PendingRequest {
     from: PeerId,
+    group: Group,
     /// The driver's id for it; `None` once the peer no longer waits.
     id: Option<InboundId>,
     request: StoreRequest,
@@ -80,6 +85,11 @@ enum StoreRequest {
 
 /// The requests of peers that wait for the store. A request whose peer is gone counts until the store has run its
 /// operation, since it takes up the store until then.
+///
+/// A group is refused once as many of its requests wait as there are places left: one alone takes half of them, n take
+/// n of n + 1 shares, so that one more always finds room. *Dropped:* refusing whoever comes once all places are taken, by
+/// which a flood of one network leaves none to others; resetting a request of the heaviest group then, whose operation
+/// the store runs all the same.
 #[derive(Debug, Default)]
 pub(crate) struct Server {
     next: InboundTicket,
@@ -87,6 +97,7 @@ pub(crate) struct Server {
     /// The requests whose peers still wait, by the driver's ids.
     by_id: BTreeMap<InboundId, InboundTicket>,
     per_peer: BTreeMap<PeerId, usize>,
+    per_group: BTreeMap<Group, usize>,
 }
 
 impl Server {
@@ -123,7 +134,7 @@ impl Server {
         ticket: InboundTicket,
         done: Done,
     ) -> Option<(PeerId, Option<InboundId>, Served)> {
-        let PendingRequest { from, id, request } = self.forget(ticket)?;
+        let PendingRequest { from, id, request, .. } = self.forget(ticket)?;
         Some((from, id, serve(cx, (from, Key::from(&from)), request, done)))
     }
 
@@ -139,12 +150,8 @@ impl Server {
         if let Some(id) = &waiting.id {
             self.by_id.remove(id);
         }
-        if let Some(count) = self.per_peer.get_mut(&waiting.from) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_peer.remove(&waiting.from);
-            }
-        }
+        count_less(&mut self.per_peer, &waiting.from);
+        count_less(&mut self.per_group, &waiting.group);
         Some(waiting)
     }
 
@@ -157,7 +164,9 @@ impl Server {
     ) -> Option<Served> {
         let limit = &cx.config.limit;
         let of_peer = self.per_peer.get(&from).copied().unwrap_or(0);
-        if self.waiting.len() >= limit.inbound || of_peer >= limit.inbound_per_peer {
+        let group = cx.peers.table.seen_group(&from).map(IpGroup::id).ok_or(from);
+        let of_group = self.per_group.get(&group).copied().unwrap_or(0);
+        if of_group >= limit.inbound.saturating_sub(self.waiting.len()) || of_peer >= limit.inbound_per_peer {
             return Some(Served::refuse(Refusal::Busy));
         }
         let (date, ticket) = (cx.date, self.next);
@@ -183,10 +192,20 @@ impl Server {
             Some(done) => Some(serve(cx, (from, place), request, done)),
             None => {
                 *self.per_peer.entry(from).or_default() += 1;
+                *self.per_group.entry(group).or_default() += 1;
                 self.by_id.insert(id, ticket);
-                self.waiting.insert(ticket, PendingRequest { from, id: Some(id), request });
+                self.waiting.insert(ticket, PendingRequest { from, group, id: Some(id), request });
                 None
             }
+        }
+    }
+}
+
+fn count_less<Of: Ord>(counts: &mut BTreeMap<Of, usize>, of: &Of) {
+    if let Some(count) = counts.get_mut(of) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(of);
         }
     }
 }

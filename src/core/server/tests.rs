@@ -3,6 +3,7 @@ use std::time::Duration;
 use rand_core::SeedableRng as _;
 
 use super::*;
+use crate::core::config::DiversityConfig;
 use crate::core::peers::AddrSource;
 use crate::core::store::{Done, OpOutput, StoreError, Ticket};
 use crate::core::{MemoryStore, MemoryStoreConfig, Timestamp};
@@ -77,6 +78,26 @@ fn a_flood_reaches_the_bound_of_one_peer_and_of_all() {
     assert_eq!(rig.store_ops.jobs(), 10);
 }
 
+/// Two networks flood with many ids, and a third one comes late.
+#[test]
+fn one_more_network_always_finds_room() {
+    let mut rig = rig(100, 3);
+    rig.config.routing.diversity = Some(DiversityConfig::default());
+    rig.peers = Peers::new(contact(1), &rig.config);
+    let ask = |rig: &mut Rig, network: u8, id: u64| {
+        let peer = PeerId::random();
+        rig.peers.table.on_connected(peer, Some(&format!("/ip4/185.{network}.0.1/tcp/1").parse().unwrap()));
+        rig.ask(&peer, id, get("/a/b")).is_none()
+    };
+    let waiting = (0..200).filter(|id| ask(&mut rig, 8, *id)).count();
+    assert_eq!(waiting, 50, "one network takes half");
+    let waiting = (200..400).filter(|id| ask(&mut rig, 9, *id)).count();
+    assert_eq!(waiting, 25, "and the next one half of the rest");
+    assert!(ask(&mut rig, 11, 400));
+    assert_eq!((0..76).flat_map(|ticket| rig.load(ticket, Ok(OpOutput::Value(None)))).count(), 76);
+    assert!(rig.server.per_group.is_empty() && ask(&mut rig, 8, 401));
+}
+
 #[test]
 fn a_peer_that_asks_and_goes_away_again_and_again_takes_no_more_than_its_share() {
     let mut rig = rig(10, 3);
@@ -106,8 +127,8 @@ fn nothing_is_left_of_a_request_that_is_over() {
         assert_eq!(rig.load(i, Ok(OpOutput::Value(None))).len(), 1);
         assert!(rig.load(i, Ok(OpOutput::Value(None))).is_empty(), "a ticket counts once");
     }
-    let Server { waiting, by_id, per_peer, .. } = &rig.server;
-    assert!(waiting.is_empty() && by_id.is_empty() && per_peer.is_empty());
+    let Server { waiting, by_id, per_peer, per_group, .. } = &rig.server;
+    assert!(waiting.is_empty() && by_id.is_empty() && per_peer.is_empty() && per_group.is_empty());
 }
 
 #[test]
